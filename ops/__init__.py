@@ -1,0 +1,1 @@
+"""The admin command line and the operational data: dashboards, alerts, deployment."""

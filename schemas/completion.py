@@ -1,0 +1,200 @@
+"""The event in: bytes of one Pub/Sub message become a `Completion`, or are refused with a reason.
+
+The wire form is the pipeline document's `{processor, analysis_date, status, row_count}` plus optional `run_id`,
+`completed_at` (or `timestamp`) and `error`. Unknown fields are kept out of the way, wrong ones are refused: types are
+strict, so `"400"` is no row count and `true` is no number.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from statemachine.model import Completion, CompletionStatus
+
+# The document's events are about 150 bytes; 64 KiB leaves room for any error text and bounds the parser's work.
+MESSAGE_BYTES_MAX = 64 * 1024
+ERROR_CHARS_MAX = 2000
+IDENTITY_CHARS_MAX = 200
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+class RefusalReason(StrEnum):
+    """Why a message is parked; docs/reasons.md explains each."""
+
+    TOO_LARGE = "too_large"
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    BAD_FIELD = "bad_field"
+    BAD_DATE = "bad_date"
+    DATE_OUT_OF_RANGE = "date_out_of_range"
+    UNKNOWN_PROCESSOR = "unknown_processor"
+    ATTRIBUTE_MISMATCH = "attribute_mismatch"
+
+
+class Refusal(ValueError):
+    """The message can never become an event; retrying cannot cure it. The sender's fault."""
+
+    def __init__(self, reason: RefusalReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One message as the bus handed it over.
+
+    Attributes:
+        data: The body, untrusted.
+        attributes: The attributes, untrusted.
+        message_id: The bus's id.
+        published_at: When the bus accepted it. UTC.
+    """
+
+    data: bytes
+    attributes: Mapping[str, str]
+    message_id: str
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What this pipeline accepts.
+
+    Attributes:
+        processors: Names that may report.
+        earliest: First analysis date accepted.
+        latest: Last analysis date accepted, so that a wrong clock cannot open a thousand dates.
+    """
+
+    processors: tuple[str, ...]
+    earliest: date
+    latest: date
+
+
+def _as_utc(value: datetime) -> datetime:
+    """Read a time without zone as UTC: `datetime.utcnow().isoformat()` is what Python services send."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _iso_instant(value: object) -> object:
+    """Accept text only: a number would be read as seconds or milliseconds by guess."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError("must be an ISO 8601 text")
+    return value
+
+
+Instant = Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(_as_utc)]
+
+
+class CompletionMessage(BaseModel):
+    """The wire form of a completion event, version 1."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    processor: str = Field(min_length=1, max_length=100)
+    analysis_date: str = Field(description="The night, YYYY-MM-DD, America/New_York.")
+    status: CompletionStatus = Field(strict=False, description="`success` counts; `failed` is stored and shown.")
+    row_count: int | None = Field(default=None, ge=0, le=10**12)
+    run_id: str | None = Field(default=None, min_length=1, max_length=IDENTITY_CHARS_MAX)
+    completed_at: Instant | None = Field(default=None, strict=False)
+    timestamp: Instant | None = Field(default=None, strict=False, description="Read when completed_at is absent.")
+    error: str | None = None
+
+
+def parse_analysis_date(text: str, earliest: date, latest: date) -> date:
+    """Read `YYYY-MM-DD` and nothing else; the one canonical form keeps one night from being two keys.
+
+    Raises:
+        Refusal: Not that form, no such day, or outside the accepted range.
+    """
+    if not _DATE.fullmatch(text) or not text.isascii():
+        raise Refusal(RefusalReason.BAD_DATE, f"analysis_date {text[:40]!r} is not YYYY-MM-DD")
+    try:
+        parsed = date.fromisoformat(text)
+    except ValueError as exc:
+        raise Refusal(RefusalReason.BAD_DATE, f"analysis_date {text!r} is no day of the calendar") from exc
+    if not earliest <= parsed <= latest:
+        raise Refusal(RefusalReason.DATE_OUT_OF_RANGE, f"analysis_date {text} is outside {earliest} to {latest}")
+    return parsed
+
+
+def decode(delivery: Delivery, expected: Expectation, received_at: datetime) -> tuple[date, Completion]:
+    """Turn one delivery into the date and the completion it reports.
+
+    Args:
+        delivery: What the bus handed over.
+        expected: What this pipeline accepts.
+        received_at: Now, aware, UTC.
+
+    Raises:
+        Refusal: The message can never be an event, with the class of fault.
+    """
+    body = _json_object(delivery.data)
+    try:
+        message = CompletionMessage.model_validate(body)
+    except ValidationError as exc:
+        fault = exc.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise Refusal(RefusalReason.BAD_FIELD, f"{where}: {fault['msg']}") from exc
+    if message.status is CompletionStatus.FOUND:
+        raise Refusal(RefusalReason.BAD_FIELD, "status: Input should be 'success' or 'failed'")
+    analysis_date = parse_analysis_date(message.analysis_date, expected.earliest, expected.latest)
+    if message.processor not in expected.processors:
+        raise Refusal(RefusalReason.UNKNOWN_PROCESSOR, f"processor {message.processor[:100]!r} is not awaited")
+    for name in ("analysis_date", "processor"):
+        claimed = delivery.attributes.get(name)
+        if claimed is not None and claimed != body[name]:
+            raise Refusal(RefusalReason.ATTRIBUTE_MISMATCH, f"attribute {name} contradicts the body")
+    return analysis_date, _completion(message, delivery, received_at)
+
+
+def _completion(message: CompletionMessage, delivery: Delivery, received_at: datetime) -> Completion:
+    said_at = message.completed_at or message.timestamp
+    if message.run_id is not None:
+        identity = f"run:{message.run_id}"
+    elif said_at is not None:
+        identity = f"at:{said_at.isoformat()}"
+    else:
+        identity = f"message:{delivery.message_id}"
+    return Completion(
+        processor=message.processor,
+        status=message.status,
+        identity=identity,
+        completed_at=said_at or delivery.published_at,
+        received_at=received_at,
+        row_count=message.row_count,
+        error=message.error[:ERROR_CHARS_MAX] if message.error else None,
+        message_id=delivery.message_id,
+    )
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    """Parse strictly: UTF-8, no NaN, no repeated keys, an object at the top."""
+    if len(data) > MESSAGE_BYTES_MAX:
+        raise Refusal(RefusalReason.TOO_LARGE, f"{len(data)} bytes, at most {MESSAGE_BYTES_MAX} are read")
+    try:
+        body = json.loads(data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as exc:
+        raise Refusal(RefusalReason.NOT_JSON, str(exc)[:200]) from exc
+    if not isinstance(body, dict):
+        raise Refusal(RefusalReason.NOT_AN_OBJECT, f"the body is a JSON {type(body).__name__}, not an object")
+    return body
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse `{"status": "failed", "status": "success"}`: which one counts would be the parser's whim."""
+    body = dict(pairs)
+    if len(body) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return body

@@ -1,0 +1,71 @@
+"""The stored form of a `DateRecord`: JSON with a schema number, older numbers upgraded on read.
+
+A stored record must be readable by the next release and by the one before it, so fields are only ever added, with a
+default. A change that an old worker would misread takes a new schema number and an entry in `_UPGRADES`.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from statemachine.invariants import violations
+from statemachine.model import DateRecord
+
+SCHEMA = 1
+_ADAPTER: TypeAdapter[DateRecord] = TypeAdapter(DateRecord)
+
+# Schema number -> function from that number's dictionary to the next number's.
+_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = MappingProxyType({})
+
+
+class UnreadableRecord(ValueError):
+    """The stored bytes are no record this release can read: damaged, or from a newer release."""
+
+
+def encode_record(record: DateRecord) -> bytes:
+    """Give the stored form.
+
+    Raises:
+        UnreadableRecord: The record contradicts itself; storing it would spread the damage. Our fault.
+    """
+    _must_be_sound(record)
+    body = _ADAPTER.dump_python(_plain(record), mode="json", exclude_defaults=True)
+    return json.dumps({"schema": SCHEMA, **body}, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def decode_record(stored: bytes) -> DateRecord:
+    """Read the stored form, of this schema number or an older one.
+
+    Raises:
+        UnreadableRecord: Not readable, or it contradicts itself.
+    """
+    try:
+        body = json.loads(stored)
+        schema = body.pop("schema")
+    except (ValueError, KeyError, AttributeError, TypeError) as exc:
+        raise UnreadableRecord(f"no JSON object with a schema number: {exc}") from exc
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise UnreadableRecord(f"schema {schema!r} is not known here; this release reads up to {SCHEMA}")
+    try:
+        for number in range(schema, SCHEMA):
+            body = _UPGRADES[number](body)
+        record = _ADAPTER.validate_python(body, strict=False)
+    except (ValidationError, KeyError) as exc:
+        raise UnreadableRecord(f"schema {schema}: {exc}") from exc
+    _must_be_sound(record)
+    return record
+
+
+def _must_be_sound(record: DateRecord) -> None:
+    broken = violations(record)
+    if broken:
+        raise UnreadableRecord(f"{record.analysis_date}: breaks {', '.join(broken)}")
+
+
+def _plain(record: DateRecord) -> DateRecord:
+    """Pydantic writes dictionaries, not the read-only views that the core hands out."""
+    return replace(record, completions=dict(record.completions))

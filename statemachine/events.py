@@ -1,0 +1,161 @@
+"""What can happen to one analysis date, in the past tense. Each event is a frozen value about one date."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from statemachine.model import BuildMode, BuildResult, Completion, FailureKind
+
+
+class EventKind(StrEnum):
+    """Names of the events, as the transition table, logs and history use them."""
+
+    DATE_OPENED = "date_opened"
+    COMPLETION_RECEIVED = "completion_received"
+    TIMER_FIRED = "timer_fired"
+    BUILD_CLAIMED = "build_claimed"
+    LEASE_RENEWED = "lease_renewed"
+    BUILD_COMMITTED = "build_committed"
+    BUILD_FAILED = "build_failed"
+    REPLAY_REQUESTED = "replay_requested"
+    CANCEL_REQUESTED = "cancel_requested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DateOpened:
+    """The calendar expects this date."""
+
+    @property
+    def kind(self) -> EventKind:
+        """Name of the event."""
+        return EventKind.DATE_OPENED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionReceived:
+    """A processor reported."""
+
+    completion: Completion
+
+    @property
+    def kind(self) -> EventKind:
+        """Name of the event."""
+        return EventKind.COMPLETION_RECEIVED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerFired:
+    """The record's `wake_at` has come: deadline, retry delay, lease expiry or upgrade cutoff.
+
+    Attributes:
+        probe: Rows in each processor's table for the date. None when nobody has looked yet; only a deadline needs it.
+    """
+
+    probe: Mapping[str, int] | None = None
+
+    @property
+    def kind(self) -> EventKind:
+        """Name of the event."""
+        return EventKind.TIMER_FIRED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildClaimed:
+    """A worker wants to build the date."""
+
+    worker: str
+
+    @property
+    def kind(self) -> EventKind:
+        """Name of the event."""
+        return EventKind.BUILD_CLAIMED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRenewed:
+    """The worker of this (generation, attempt) is alive."""
+
+    worker: str
+    generation: int
+    attempt: int
+
+    @property
+    def kind(self) -> EventKind:
+        """Name of the event."""
+        return EventKind.LEASE_RENEWED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildCommitted:
+    """The warehouse's ledger holds a commit of this result: it is published, whoever reports it."""
+
+    result: BuildResult
+
+    @property
+    def kind(self) -> EventKind:
+        """Name of the event."""
+        return EventKind.BUILD_COMMITTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildFailed:
+    """The attempt ended without a commit."""
+
+    generation: int
+    attempt: int
+    failure: FailureKind
+    message: str
+
+    @property
+    def kind(self) -> EventKind:
+        """Name of the event."""
+        return EventKind.BUILD_FAILED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRequested:
+    """A person wants the date built again.
+
+    Attributes:
+        actor: Who.
+        reason: Why, in their words.
+        mode: Which data the new generation may use.
+        take_over: Also when a build is running: the running one is fenced off and its generation ends.
+    """
+
+    actor: str
+    reason: str
+    mode: BuildMode = BuildMode.NORMAL
+    take_over: bool = False
+
+    @property
+    def kind(self) -> EventKind:
+        """Name of the event."""
+        return EventKind.REPLAY_REQUESTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested:
+    """A person wants the present generation to stop."""
+
+    actor: str
+    reason: str
+
+    @property
+    def kind(self) -> EventKind:
+        """Name of the event."""
+        return EventKind.CANCEL_REQUESTED
+
+
+Event: TypeAlias = (
+    DateOpened
+    | CompletionReceived
+    | TimerFired
+    | BuildClaimed
+    | LeaseRenewed
+    | BuildCommitted
+    | BuildFailed
+    | ReplayRequested
+    | CancelRequested
+)

@@ -1,0 +1,50 @@
+"""What must hold of every record and of every change; checked before each write and after each read."""
+
+from datetime import timedelta
+
+from statemachine.model import PUBLISHED_STATES, DateRecord, Policy, State
+
+
+def violations(record: DateRecord) -> tuple[str, ...]:
+    """Name every rule that *record* breaks; empty when it is sound."""
+    state = record.state
+    result = record.result
+    rules = {
+        "lease_exactly_while_running": (record.lease is not None) == (state is State.RUNNING),
+        "wake_set_while_something_is_due": record.wake_at is not None
+        or state in {State.DEGRADED, State.DONE, State.FAILED},
+        "nothing_due_when_done_or_failed": record.wake_at is None or state not in {State.DONE, State.FAILED},
+        "waiting_has_no_generation": state is not State.WAITING or record.generation == 0,
+        "active_states_have_a_generation": state in {State.WAITING, State.FAILED} or record.generation >= 1,
+        "running_has_an_attempt": state is not State.RUNNING or record.attempt >= 1,
+        "published_states_have_their_result": state not in PUBLISHED_STATES
+        or (result is not None and result.generation == record.generation and result.state is state),
+        "failed_says_why": state is not State.FAILED or record.failure is not None,
+        "result_is_not_from_the_future": result is None or result.generation <= record.generation,
+        "counters_are_not_negative": min(record.version, record.generation, record.attempt) >= 0,
+        "deadline_before_cutoff": record.deadline_at <= record.upgrade_cutoff_at,
+        "instants_are_utc": record.deadline_at.utcoffset() == timedelta(0)
+        and (record.wake_at is None or record.wake_at.utcoffset() == timedelta(0)),
+        "completions_under_their_own_name": all(
+            name == completion.processor for name, completion in record.completions.items()
+        ),
+    }
+    return tuple(name for name, holds in rules.items() if not holds)
+
+
+def change_violations(before: DateRecord, after: DateRecord, policy: Policy) -> tuple[str, ...]:
+    """Name every rule that the step from *before* to *after* breaks, and those that *after* breaks by itself."""
+    rules = {
+        "same_date": before.analysis_date == after.analysis_date,
+        "version_rises_by_one": after.version == before.version + 1,
+        "generation_never_falls": after.generation >= before.generation,
+        "attempt_never_falls_within_a_generation": after.generation != before.generation
+        or after.attempt >= before.attempt,
+        "attempts_are_bounded": after.state is not State.RUNNING or after.attempt <= policy.attempts_max,
+        "successes_are_never_forgotten": before.counted <= after.counted,
+        "published_generation_never_falls": after.published_generation >= before.published_generation,
+        "deadline_never_moves": (before.deadline_at, before.upgrade_cutoff_at)
+        == (after.deadline_at, after.upgrade_cutoff_at),
+        "waiting_only_while_something_is_missing": after.state is not State.WAITING or bool(policy.missing(after)),
+    }
+    return (*violations(after), *(name for name, holds in rules.items() if not holds))

@@ -1,0 +1,292 @@
+"""The nouns of one analysis date: its state, what arrived, what was built.
+
+Everything here is a frozen value. A change is a new value, made in `statemachine.decide` and nowhere else.
+Instants are aware datetimes in UTC and end in `_at`; an analysis date is a plain `date` of the league's calendar
+(America/New_York).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class State(StrEnum):
+    """Where one analysis date stands."""
+
+    WAITING = "waiting"
+    """Opened by the calendar or by its first event; fewer than four successes."""
+    READY = "ready"
+    """A build is due at `wake_at`: now, or after a retry delay."""
+    RUNNING = "running"
+    """Claimed by one worker, which holds a lease; (generation, attempt) is the fencing token."""
+    DONE = "done"
+    """Published, with every dependency from Phase 4."""
+    DEGRADED = "degraded"
+    """Published, with some or all of it from Phase 3, or from yesterday."""
+    FAILED = "failed"
+    """Nothing was published for this generation."""
+
+
+TERMINAL_STATES = frozenset({State.DONE, State.DEGRADED, State.FAILED})
+PUBLISHED_STATES = frozenset({State.DONE, State.DEGRADED})
+
+
+class CompletionStatus(StrEnum):
+    """What is known of one processor for one date."""
+
+    SUCCESS = "success"
+    """The processor said so."""
+    FAILED = "failed"
+    """The processor said it failed. Stored and shown, never counted."""
+    FOUND = "found"
+    """No event came, but the deadline's probe found rows in the processor's table."""
+
+
+class Trigger(StrEnum):
+    """Why the present generation exists."""
+
+    JOIN = "join"
+    """All four processors reported success (or their tables were found filled at the deadline)."""
+    DEADLINE = "deadline"
+    """The deadline passed with something truly missing."""
+    UPSTREAM_FAILED = "upstream_failed"
+    """All four reported, not all with success, and the policy says not to wait for the deadline."""
+    UPGRADE = "upgrade"
+    """A missing success arrived after a degraded build, before the upgrade cutoff."""
+    RESCUE = "rescue"
+    """The completion that makes four arrived after a failed generation."""
+    RERUN = "rerun"
+    """A processor ran again after the build, and the policy is to rebuild."""
+    REPLAY = "replay"
+    """A person asked for it."""
+
+
+class BuildMode(StrEnum):
+    """Which data a build may use."""
+
+    NORMAL = "normal"
+    """Phase 4 per cell, Phase 3 where Phase 4 has nothing."""
+    FORCED_FALLBACK = "forced_fallback"
+    """Phase 3 only, as if Phase 4 did not exist."""
+    YESTERDAY = "yesterday"
+    """The last resort: yesterday's published rows, marked as such."""
+
+
+class FailureKind(StrEnum):
+    """Why a build ended without publishing."""
+
+    UNAVAILABLE = "unavailable"
+    """The warehouse could not serve; worth another attempt."""
+    FATAL = "fatal"
+    """Another attempt would fail the same way: schema drift, denied access, a bug."""
+    GATE_REFUSED = "gate_refused"
+    """Built and scored, but below the gate."""
+    NO_DATA = "no_data"
+    """Neither phase has a row for any active player."""
+
+
+class FailedBecause(StrEnum):
+    """Why a date stands in `failed`."""
+
+    GATE_REFUSED = "gate_refused"
+    NO_DATA = "no_data"
+    FATAL_ERROR = "fatal_error"
+    RETRIES_EXHAUSTED = "retries_exhausted"
+    CANCELLED = "cancelled"
+
+
+class OnUpstreamFailure(StrEnum):
+    """What a processor's own failure report does while the date still waits."""
+
+    WAIT = "wait"
+    FALLBACK_NOW = "fallback_now"
+
+
+class OnRerun(StrEnum):
+    """What a new run of a processor does to a date already published in full."""
+
+    HOLD = "hold"
+    REBUILD = "rebuild"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One processor's report about one date, in the form in which it counts.
+
+    Attributes:
+        processor: One of the pipeline's processors.
+        status: What was reported, or `found` by the probe.
+        identity: What makes two deliveries the same report: the run id, else the completion time, else the message id.
+        completed_at: When the processor finished, or, where it did not say, when its message was published. UTC.
+        received_at: When this worker first saw it. UTC.
+        row_count: Rows the processor claims to have written, 0 or more; None where it did not say.
+        error: The processor's own words about a failure.
+        message_id: The bus's id of the message it came in.
+    """
+
+    processor: str
+    status: CompletionStatus
+    identity: str
+    completed_at: datetime
+    received_at: datetime
+    row_count: int | None = None
+    error: str | None = None
+    message_id: str | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the build may rely on this processor's table."""
+        return self.status is not CompletionStatus.FAILED
+
+    @property
+    def precedence(self) -> tuple[int, datetime, str, int]:
+        """Total order of reports about one processor: the highest one is kept, whatever order they came in.
+
+        A success is never displaced by a failure or by a probe, so the set of successes only grows and the join does
+        not depend on the order of arrival.
+        """
+        rank = {CompletionStatus.FAILED: 0, CompletionStatus.FOUND: 1, CompletionStatus.SUCCESS: 2}[self.status]
+        return rank, self.completed_at, self.identity, -1 if self.row_count is None else self.row_count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right of one worker to build one (generation, attempt) until an instant (UTC)."""
+
+    owner: str
+    until_at: datetime
+    claimed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """What one published (or refused) build was worth; the ledger holds the same facts.
+
+    Attributes:
+        generation: The generation it belongs to, 1 or more.
+        attempt: The attempt within it, 1 or more.
+        state: The state the build earned: done or degraded (None for a refused build).
+        row_count: Rows in the published table for the date.
+        quality_score: 0 to 100, one decimal.
+        component_total: Sum of the six components, 0 to 100.
+        components: The six components by name, in points.
+        fallback_rate: Share of player-blocks not from Phase 4, 0 to 1.
+        missing_rate: Share of player-blocks from neither phase, 0 to 1.
+        severity: P0 to P3, or None where nothing is wrong.
+        dependency_rows: Rows in each processor's table for the date, by processor.
+        left_out: Active players without a points projection in either phase.
+        committed_at: When the publishing transaction ran. UTC.
+        duration_s: Seconds from the claim to the commit.
+    """
+
+    generation: int
+    attempt: int
+    state: State | None
+    row_count: int
+    quality_score: float
+    component_total: float
+    components: Mapping[str, float]
+    fallback_rate: float
+    missing_rate: float
+    severity: str | None
+    dependency_rows: Mapping[str, int]
+    left_out: int
+    committed_at: datetime
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why and when a generation ended, or an attempt went wrong."""
+
+    because: str
+    message: str
+    at: datetime
+
+
+EMPTY: Mapping[str, Completion] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DateRecord:
+    """Everything remembered about one analysis date; one record a date, stored under a version.
+
+    Attributes:
+        analysis_date: The night, in the league's calendar.
+        state: Where it stands.
+        version: Rises by one with each stored change; 0 means never stored.
+        generation: Rises with every new trigger; 0 until the first.
+        attempt: Rises with every claim inside a generation; 0 until the first.
+        opened_at: When the record was created. UTC.
+        deadline_at: When waiting ends. UTC, from the pipeline's wall clock on that date.
+        upgrade_cutoff_at: After this a late completion no longer upgrades a degraded date. UTC.
+        completions: The report kept for each processor that reported.
+        wake_at: The next instant at which something is due, None when nothing is. UTC.
+        trigger: Why the present generation exists.
+        mode: Which data its build may use.
+        relied_on: Processors whose completion counted when the present generation was last claimed.
+        lease: Held while running.
+        result: The last published build, of whatever generation.
+        failure: The last thing that went wrong in this generation.
+        requested_by: Who asked for the present generation, where a person did.
+        request_reason: In their words.
+    """
+
+    analysis_date: date
+    state: State
+    version: int = 0
+    generation: int = 0
+    attempt: int = 0
+    opened_at: datetime
+    deadline_at: datetime
+    upgrade_cutoff_at: datetime
+    completions: Mapping[str, Completion] = field(default_factory=lambda: EMPTY)
+    wake_at: datetime | None = None
+    trigger: Trigger | None = None
+    mode: BuildMode = BuildMode.NORMAL
+    relied_on: frozenset[str] = frozenset()
+    lease: Lease | None = None
+    result: BuildResult | None = None
+    failure: Failure | None = None
+    requested_by: str | None = None
+    request_reason: str | None = None
+
+    @property
+    def counted(self) -> frozenset[str]:
+        """Processors whose completion counts."""
+        return frozenset(name for name, completion in self.completions.items() if completion.counts)
+
+    @property
+    def published_generation(self) -> int:
+        """The generation consumers can read now; 0 when nothing was ever published."""
+        return self.result.generation if self.result is not None else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The rules of one pipeline that are a matter of choice.
+
+    Attributes:
+        processors: The completions that make a join, in the order people list them.
+        attempts_max: Builds tried per generation before it fails.
+        retry_delay: Wait between two attempts.
+        lease: How long a claim holds without renewal.
+        on_upstream_failure: Wait for the deadline, or fall back once all four have reported.
+        rerun: What a new run of a processor does to a date in `done`.
+
+    Source: three attempts five minutes apart are the pipeline document's retry policy.
+    """
+
+    processors: tuple[str, ...]
+    attempts_max: int = 3
+    retry_delay: timedelta = timedelta(minutes=5)
+    lease: timedelta = timedelta(seconds=60)
+    on_upstream_failure: OnUpstreamFailure = OnUpstreamFailure.WAIT
+    rerun: OnRerun = OnRerun.HOLD
+
+    def missing(self, record: DateRecord) -> tuple[str, ...]:
+        """Processors that do not count yet, in the pipeline's order."""
+        counted = record.counted
+        return tuple(name for name in self.processors if name not in counted)

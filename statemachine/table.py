@@ -1,0 +1,127 @@
+"""The transition table: for each state and event, which reasons may come out and where each leads.
+
+This is data. `statemachine.decide` finds the reason and reads the next state here, so a move that is not written here
+cannot happen; docs/state_machine.md is drawn from it.
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from statemachine.events import EventKind as E
+from statemachine.model import State as S
+from statemachine.reasons import Reason as R
+
+Outcomes: TypeAlias = Mapping[R, S]
+
+
+def _stay(state: S, *reasons: R) -> dict[R, S]:
+    """Outcomes that leave the date where it is."""
+    return dict.fromkeys(reasons, state)
+
+
+_REPLAY: Outcomes = {R.REPLAY_ACCEPTED: S.READY}
+
+# The ledger is the arbiter: a commit it holds is published, so every state accepts one of its own generation or newer.
+_COMMITTED: Outcomes = {
+    R.COMMITTED_DONE: S.DONE,
+    R.COMMITTED_DEGRADED: S.DEGRADED,
+    R.COMMITTED_UPGRADE_FOLLOWS: S.READY,
+}
+
+TRANSITIONS: Mapping[S, Mapping[E, Outcomes]] = {
+    S.WAITING: {
+        E.DATE_OPENED: _stay(S.WAITING, R.OPENED, R.ALREADY_OPEN),
+        E.COMPLETION_RECEIVED: {
+            **_stay(S.WAITING, R.RECORDED, R.FAILURE_RECORDED, R.DUPLICATE, R.OUTDATED),
+            R.JOIN_COMPLETE: S.READY,
+            R.UPSTREAM_FAILED: S.READY,
+        },
+        E.TIMER_FIRED: {
+            **_stay(S.WAITING, R.TOO_EARLY, R.NEEDS_PROBE),
+            R.FOUND_ALL: S.READY,
+            R.DEADLINE_PASSED: S.READY,
+        },
+        E.BUILD_CLAIMED: _stay(S.WAITING, R.NOT_READY),
+        E.LEASE_RENEWED: _stay(S.WAITING, R.STALE),
+        E.BUILD_COMMITTED: _COMMITTED,
+        E.BUILD_FAILED: _stay(S.WAITING, R.STALE),
+        E.REPLAY_REQUESTED: _REPLAY,
+        E.CANCEL_REQUESTED: {R.CANCELLED: S.FAILED},
+    },
+    S.READY: {
+        E.DATE_OPENED: _stay(S.READY, R.ALREADY_OPEN),
+        E.COMPLETION_RECEIVED: _stay(S.READY, R.RECORDED, R.FAILURE_RECORDED, R.DUPLICATE, R.OUTDATED),
+        E.TIMER_FIRED: _stay(S.READY, R.TOO_EARLY, R.BUILD_DUE),
+        E.BUILD_CLAIMED: {R.CLAIMED: S.RUNNING, R.TOO_EARLY: S.READY},
+        E.LEASE_RENEWED: _stay(S.READY, R.STALE),
+        E.BUILD_COMMITTED: {**_COMMITTED, **_stay(S.READY, R.COMMITTED_BY_OLDER_GENERATION, R.STALE)},
+        E.BUILD_FAILED: _stay(S.READY, R.STALE),
+        E.REPLAY_REQUESTED: _REPLAY,
+        E.CANCEL_REQUESTED: {R.CANCELLED: S.FAILED},
+    },
+    S.RUNNING: {
+        E.DATE_OPENED: _stay(S.RUNNING, R.ALREADY_OPEN),
+        E.COMPLETION_RECEIVED: _stay(S.RUNNING, R.RECORDED, R.FAILURE_RECORDED, R.DUPLICATE, R.OUTDATED),
+        E.TIMER_FIRED: {
+            R.TOO_EARLY: S.RUNNING,
+            R.LEASE_EXPIRED: S.READY,
+            R.RETRIES_EXHAUSTED: S.FAILED,
+            R.RESCUE_FOLLOWS: S.READY,
+        },
+        E.BUILD_CLAIMED: _stay(S.RUNNING, R.NOT_READY),
+        E.LEASE_RENEWED: _stay(S.RUNNING, R.LEASE_RENEWED, R.STALE),
+        E.BUILD_COMMITTED: {**_COMMITTED, **_stay(S.RUNNING, R.COMMITTED_BY_OLDER_GENERATION, R.STALE)},
+        E.BUILD_FAILED: {
+            R.STALE: S.RUNNING,
+            R.RETRY_SCHEDULED: S.READY,
+            R.RESCUE_FOLLOWS: S.READY,
+            **_stay(S.FAILED, R.RETRIES_EXHAUSTED, R.FATAL_ERROR, R.GATE_REFUSED, R.NO_DATA),
+        },
+        E.REPLAY_REQUESTED: {R.REPLAY_REFUSED_RUNNING: S.RUNNING, R.REPLAY_ACCEPTED: S.READY},
+        E.CANCEL_REQUESTED: {R.CANCELLED: S.FAILED},
+    },
+    S.DONE: {
+        E.DATE_OPENED: _stay(S.DONE, R.ALREADY_OPEN),
+        E.COMPLETION_RECEIVED: {
+            **_stay(S.DONE, R.RECORDED, R.FAILURE_RECORDED, R.DUPLICATE, R.OUTDATED, R.RERUN_HELD),
+            R.RERUN_STARTED: S.READY,
+        },
+        E.TIMER_FIRED: _stay(S.DONE, R.NOTHING_DUE),
+        E.BUILD_CLAIMED: _stay(S.DONE, R.NOT_READY),
+        E.LEASE_RENEWED: _stay(S.DONE, R.STALE),
+        E.BUILD_COMMITTED: {**_COMMITTED, R.STALE: S.DONE},
+        E.BUILD_FAILED: _stay(S.DONE, R.STALE),
+        E.REPLAY_REQUESTED: _REPLAY,
+        E.CANCEL_REQUESTED: _stay(S.DONE, R.CANCEL_REFUSED),
+    },
+    S.DEGRADED: {
+        E.DATE_OPENED: _stay(S.DEGRADED, R.ALREADY_OPEN),
+        E.COMPLETION_RECEIVED: {
+            **_stay(S.DEGRADED, R.RECORDED, R.FAILURE_RECORDED, R.DUPLICATE, R.OUTDATED, R.RERUN_HELD),
+            R.UPGRADE_STARTED: S.READY,
+            R.UPGRADE_TOO_LATE: S.DEGRADED,
+            R.RERUN_STARTED: S.READY,
+        },
+        E.TIMER_FIRED: _stay(S.DEGRADED, R.TOO_EARLY, R.UPGRADE_WINDOW_CLOSED, R.NOTHING_DUE),
+        E.BUILD_CLAIMED: _stay(S.DEGRADED, R.NOT_READY),
+        E.LEASE_RENEWED: _stay(S.DEGRADED, R.STALE),
+        E.BUILD_COMMITTED: {**_COMMITTED, R.STALE: S.DEGRADED},
+        E.BUILD_FAILED: _stay(S.DEGRADED, R.STALE),
+        E.REPLAY_REQUESTED: _REPLAY,
+        E.CANCEL_REQUESTED: _stay(S.DEGRADED, R.CANCEL_REFUSED),
+    },
+    S.FAILED: {
+        E.DATE_OPENED: _stay(S.FAILED, R.ALREADY_OPEN),
+        E.COMPLETION_RECEIVED: {
+            **_stay(S.FAILED, R.RECORDED, R.FAILURE_RECORDED, R.DUPLICATE, R.OUTDATED),
+            R.RESCUE_STARTED: S.READY,
+        },
+        E.TIMER_FIRED: _stay(S.FAILED, R.NOTHING_DUE),
+        E.BUILD_CLAIMED: _stay(S.FAILED, R.NOT_READY),
+        E.LEASE_RENEWED: _stay(S.FAILED, R.STALE),
+        E.BUILD_COMMITTED: {**_COMMITTED, **_stay(S.FAILED, R.COMMITTED_BY_OLDER_GENERATION, R.STALE)},
+        E.BUILD_FAILED: _stay(S.FAILED, R.STALE),
+        E.REPLAY_REQUESTED: _REPLAY,
+        E.CANCEL_REQUESTED: _stay(S.FAILED, R.CANCEL_REFUSED),
+    },
+}

@@ -1,0 +1,1 @@
+"""The shell around the state machine: intake, engine, deadlines, builder, relay, HTTP, and the composition root."""

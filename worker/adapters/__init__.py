@@ -1,0 +1,1 @@
+"""The outside world behind ports: Redis, the warehouses, Pub/Sub."""

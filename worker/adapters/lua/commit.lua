@@ -1,0 +1,53 @@
+-- Store one decision about one analysis date: record, wake index, outbox and history together, or nothing.
+--
+-- KEYS[1] record   hash    {v = version, r = record as JSON}
+-- KEYS[2] wake     zset    date -> next instant something is due, milliseconds since 1970 UTC
+-- KEYS[3] dates    zset    date -> its ordinal, every date ever opened
+-- KEYS[4] outbox   stream  messages to publish
+-- KEYS[5] history  stream  one entry per change of this date
+-- KEYS[6] operation string present for a while after this operation was stored
+-- ARGV    1 expected version, 2 new version, 3 record, 4 date, 5 wake (empty: nothing due), 6 ordinal,
+--         7 history entry (empty: none), 8 history length, 9 milliseconds to remember the operation,
+--         10 ms until a finished date expires (0: keeps), then 5 per message: event id, topic, data, attributes, key
+-- Result  "stored"; "repeated" when this very operation was stored before (a client that lost the reply sends it
+--         again); "conflict" when the version is another one. A second run changes nothing.
+-- Redis does not roll back a script, so everything that can go wrong is looked at before the first write.
+
+if redis.call('EXISTS', KEYS[6]) == 1 then
+  return 'repeated'
+end
+local kinds = {'hash', 'zset', 'zset', 'stream', 'stream'}
+for i, kind in ipairs(kinds) do
+  local found = redis.call('TYPE', KEYS[i])['ok']
+  if found ~= 'none' and found ~= kind then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. found .. ', not a ' .. kind)
+  end
+end
+local version = redis.call('HGET', KEYS[1], 'v') or '0'
+if version ~= ARGV[1] then
+  return 'conflict'
+end
+
+redis.call('HSET', KEYS[1], 'v', ARGV[2], 'r', ARGV[3])
+if ARGV[5] == '' then
+  redis.call('ZREM', KEYS[2], ARGV[4])
+else
+  redis.call('ZADD', KEYS[2], ARGV[5], ARGV[4])
+end
+redis.call('ZADD', KEYS[3], ARGV[6], ARGV[4])
+if ARGV[7] ~= '' then
+  redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*', 'e', ARGV[7])
+end
+for i = 11, #ARGV, 5 do
+  redis.call('XADD', KEYS[4], '*', 'event_id', ARGV[i], 'topic', ARGV[i + 1], 'data', ARGV[i + 2],
+    'attributes', ARGV[i + 3], 'ordering_key', ARGV[i + 4])
+end
+for i = 1, 5, 4 do
+  if ARGV[10] ~= '0' then
+    redis.call('PEXPIRE', KEYS[i], ARGV[10])
+  else
+    redis.call('PERSIST', KEYS[i])
+  end
+end
+redis.call('SET', KEYS[6], ARGV[2], 'PX', ARGV[9])
+return 'stored'

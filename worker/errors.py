@@ -1,0 +1,40 @@
+"""The families of errors, by who can cure them.
+
+A message that can never become an event is `schemas.completion.Refusal`; everything else the product raises is here.
+"""
+
+
+class PipelineError(Exception):
+    """The base of every error raised on purpose. Raise one of its families instead."""
+
+
+class Unavailable(PipelineError):
+    """The weather's fault: something outside does not answer. Retry with backoff, bounded."""
+
+
+class Fatal(PipelineError):
+    """Nobody outside can cure it by waiting: denied access, an invalid query, a bug. Fail the date at once."""
+
+
+class SchemaDrift(Fatal):
+    """The upstream's fault: a table or a column that the build reads is gone or has another type."""
+
+
+class Fenced(PipelineError):
+    """Not an error of the world: a newer (generation, attempt) owns the date, so this worker must stop."""
+
+
+class InvariantBroken(PipelineError):
+    """Our fault: a record contradicts itself. Stop this date, leave the others alone, page someone."""
+
+
+class CorruptRecord(PipelineError):
+    """A stored record cannot be read. It is set aside and only its own date suffers."""
+
+
+class Conflict(PipelineError):
+    """Somebody else changed the record between load and commit, more often than the bound allows. Retry later."""
+
+
+class Refused(PipelineError):
+    """The caller's fault: the request makes no sense in this state. Says what to do instead."""

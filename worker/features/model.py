@@ -1,0 +1,185 @@
+"""The values that travel between the build, the score and the warehouse."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+from statemachine.model import BuildMode, State
+
+
+class CellSource(StrEnum):
+    """Where a block of a row, or a whole row, comes from."""
+
+    PHASE4 = "phase4"
+    PHASE3 = "phase3"
+    MIXED = "mixed"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One SQL statement in BigQuery dialect with its typed parameters.
+
+    Attributes:
+        name: Name of the `.sql` file without the ending; used in job ids, logs and spans.
+        sql: The text, verbatim.
+        parameters: Values by name. `date`, aware `datetime`, `int`, `float`, `str`, `bool`; a list is an array
+            of one of them. None is allowed only together with an entry in `null_types`.
+        null_types: BigQuery type of each parameter that is None.
+    """
+
+    name: str
+    sql: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    null_types: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildKey:
+    """The identity of one attempt; generation and attempt together are the fencing token."""
+
+    analysis_date: date
+    generation: int
+    attempt: int
+
+    @property
+    def build_id(self) -> str:
+        """Deterministic name, the stem of job ids: `2024-12-15-g1-a1`."""
+        return f"{self.analysis_date.isoformat()}-g{self.generation}-a{self.attempt}"
+
+    @property
+    def token(self) -> tuple[int, int]:
+        """What the ledger compares."""
+        return self.generation, self.attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """What to build.
+
+    Attributes:
+        key: Date, generation, attempt.
+        mode: Which data may be used.
+        trigger: Why, for the execution log.
+        phase3_lookback_days: How far back a Phase 3 row may lie, in days before the date.
+        as_of: Use only upstream rows with `processed_at` up to this instant (UTC); None for no limit.
+        started_at: When the attempt was claimed. UTC.
+    """
+
+    key: BuildKey
+    mode: BuildMode
+    trigger: str
+    phase3_lookback_days: int
+    as_of: datetime | None
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockCounts:
+    """Cells of one processor's block over all active players it applies to, those left out included.
+
+    Attributes:
+        players: Players the block applies to.
+        cells_each: Features in the block.
+        phase4_cells: Cells filled from Phase 4, over the players that have a row.
+        phase3_cells: Cells filled from Phase 3, likewise.
+    """
+
+    players: int
+    cells_each: int
+    phase4_cells: int
+    phase3_cells: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOutPlayer:
+    """An active player without a row, and why."""
+
+    player_id: int
+    player_name: str
+    team_abbreviation: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildStats:
+    """Counts of a staged build: all that the score needs.
+
+    Attributes:
+        row_count: Rows staged.
+        dependency_rows: Rows in each processor's table for the date, also when the build was forced past them.
+        blocks: Counts per block name.
+        required_nulls: NULLs in the five required fields over all rows.
+        newest_source_date: The newest source date of any row; None without rows.
+        left_out: Active players without a row.
+    """
+
+    row_count: int
+    dependency_rows: Mapping[str, int]
+    blocks: Mapping[str, BlockCounts]
+    required_nulls: int
+    newest_source_date: date | None
+    left_out: Sequence[LeftOutPlayer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityReport:
+    """What a build is worth.
+
+    Attributes:
+        row_count: Rows staged.
+        quality_score: 0 to 100, one decimal.
+        components: The six components by name, in points, one decimal each.
+        component_total: Their sum.
+        fallback_rate: Share of player-blocks not from Phase 4 (the ruling's x), 0 to 1.
+        missing_rate: Share of player-blocks from neither phase, 0 to 1.
+        severity: P0 to P3, None where nothing is wrong.
+        gate_passed: Whether the build may become visible.
+        gate_message: Why not, empty when passed.
+        earned_state: `done` or `degraded` if it is published.
+    """
+
+    row_count: int
+    quality_score: float
+    components: Mapping[str, float]
+    component_total: float
+    fallback_rate: float
+    missing_rate: float
+    severity: str | None
+    gate_passed: bool
+    gate_message: str
+    earned_state: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """One staged, scored and accepted build on its way to being visible."""
+
+    request: BuildRequest
+    stats: BuildStats
+    report: QualityReport
+    committed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRow:
+    """What the warehouse knows of the last commit of a date; enough to rebuild the record from."""
+
+    analysis_date: date
+    generation: int
+    attempt: int
+    build_id: str
+    state: State
+    row_count: int
+    quality_score: float
+    component_total: float
+    components: Mapping[str, float]
+    fallback_rate: float
+    missing_rate: float
+    severity: str | None
+    dependency_rows: Mapping[str, int]
+    left_out: int
+    started_at: datetime
+    committed_at: datetime

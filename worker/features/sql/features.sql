@@ -1,0 +1,373 @@
+-- Purpose:     every active player of the date with his features, each cell from Phase 4 where it has a value, else from the
+--              latest Phase 3 row of the lookback window, else NULL; what each cell came from; and the score of the row.
+-- Parameters:  @analysis_date DATE; @lookback_start, @previous_date DATE (the Phase 3 window, both ends included);
+--              @as_of TIMESTAMP or NULL (Phase 3 and 4 rows processed later are not seen); @use_phase4 BOOL (FALSE: as if
+--              Phase 4 did not exist); @build_generation INT64; @build_id STRING; @built_at TIMESTAMP.
+-- Reads:       nba_raw.nbac_player_list, nba_raw.nbac_schedule, the four Phase 4 tables, three Phase 3 tables.
+-- Result:      one row per active player: the published columns, then left_out_reason (NULL for a row that may be
+--              published) and, per block, whether it applies and how many cells came from each phase.
+-- Second run:  reads only; the same parameters over the same tables give the same rows.
+--
+-- The latest row counts, not the latest value: a NULL in it stays NULL. Of several rows for one key the newest
+-- processed_at wins, so rows never multiply.
+WITH roster AS (
+  SELECT player_id, player_name, team_abbreviation
+  FROM nba_raw.nbac_player_list
+  WHERE snapshot_date = @analysis_date
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
+),
+team_games AS (
+  SELECT home_team_abbreviation AS team, away_team_abbreviation AS opponent, processed_at, game_id
+  FROM nba_raw.nbac_schedule
+  WHERE game_date = @analysis_date
+  UNION ALL
+  SELECT away_team_abbreviation AS team, home_team_abbreviation AS opponent, processed_at, game_id
+  FROM nba_raw.nbac_schedule
+  WHERE game_date = @analysis_date
+),
+tonight AS (
+  SELECT team, opponent
+  FROM team_games
+  WHERE team IS NOT NULL AND opponent IS NOT NULL
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY team ORDER BY processed_at DESC, game_id) = 1
+),
+composite AS (
+  SELECT
+    player_id, offensive_rating, usage_rate, true_shooting_pct, points_per_36, defensive_rating,
+    defensive_win_shares, steal_rate, block_rate, points_projection, rebounds_projection, assists_projection, pace
+  FROM nba_precompute.player_composite_factors
+  WHERE @use_phase4 AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
+),
+player_shot AS (
+  SELECT
+    player_id, restricted_area_shot_pct, paint_shot_pct, mid_range_shot_pct, three_point_attempt_rate
+  FROM nba_precompute.player_shot_zone_analysis
+  WHERE @use_phase4 AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
+),
+daily_cache AS (
+  SELECT
+    player_id, last_5_games_ppg, last_10_games_ppg, season_avg_ppg
+  FROM nba_precompute.player_daily_cache
+  WHERE @use_phase4 AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
+),
+team_defense AS (
+  SELECT
+    team_abbreviation, opponent_def_rating, opponent_rim_protection_rating, opponent_perimeter_def_rating
+  FROM nba_precompute.team_defense_zone_analysis
+  WHERE @use_phase4 AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY team_abbreviation ORDER BY processed_at DESC) = 1
+),
+player_game AS (
+  SELECT
+    player_id, game_date, offensive_rating, usage_rate, true_shooting_pct, points_per_36, defensive_rating,
+    defensive_win_shares, steal_rate, block_rate, points_projection, rebounds_projection, assists_projection,
+    restricted_area_shot_pct, paint_shot_pct, mid_range_shot_pct, three_point_attempt_rate, last_5_games_ppg,
+    last_10_games_ppg, season_avg_ppg
+  FROM nba_analytics.player_game_summary
+  WHERE game_date BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY game_date DESC, processed_at DESC) = 1
+),
+team_offense_game AS (
+  SELECT
+    team_abbreviation, game_date, pace
+  FROM nba_analytics.team_offense_game_summary
+  WHERE game_date BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY team_abbreviation ORDER BY game_date DESC, processed_at DESC) = 1
+),
+team_defense_game AS (
+  SELECT
+    team_abbreviation, game_date, opponent_def_rating, opponent_rim_protection_rating,
+    opponent_perimeter_def_rating
+  FROM nba_analytics.team_defense_game_summary
+  WHERE game_date BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY team_abbreviation ORDER BY game_date DESC, processed_at DESC) = 1
+),
+cells AS (
+  SELECT
+    roster.player_id,
+    roster.player_name,
+    roster.team_abbreviation,
+    tonight.opponent AS opponent_abbreviation,
+    tonight.team IS NOT NULL AS has_game,
+    player_game.game_date AS player_game_date,
+    team_offense_game.game_date AS team_offense_date,
+    team_defense_game.game_date AS team_defense_date,
+    composite.offensive_rating AS phase4_offensive_rating,
+    composite.usage_rate AS phase4_usage_rate,
+    composite.true_shooting_pct AS phase4_true_shooting_pct,
+    composite.points_per_36 AS phase4_points_per_36,
+    composite.defensive_rating AS phase4_defensive_rating,
+    composite.defensive_win_shares AS phase4_defensive_win_shares,
+    composite.steal_rate AS phase4_steal_rate,
+    composite.block_rate AS phase4_block_rate,
+    composite.points_projection AS phase4_points_projection,
+    composite.rebounds_projection AS phase4_rebounds_projection,
+    composite.assists_projection AS phase4_assists_projection,
+    composite.pace AS phase4_pace,
+    player_shot.restricted_area_shot_pct AS phase4_restricted_area_shot_pct,
+    player_shot.paint_shot_pct AS phase4_paint_shot_pct,
+    player_shot.mid_range_shot_pct AS phase4_mid_range_shot_pct,
+    player_shot.three_point_attempt_rate AS phase4_three_point_attempt_rate,
+    team_defense.opponent_def_rating AS phase4_opponent_def_rating,
+    team_defense.opponent_rim_protection_rating AS phase4_opponent_rim_protection_rating,
+    team_defense.opponent_perimeter_def_rating AS phase4_opponent_perimeter_def_rating,
+    daily_cache.last_5_games_ppg AS phase4_last_5_games_ppg,
+    daily_cache.last_10_games_ppg AS phase4_last_10_games_ppg,
+    daily_cache.season_avg_ppg AS phase4_season_avg_ppg,
+    COALESCE(composite.offensive_rating, player_game.offensive_rating) AS offensive_rating,
+    COALESCE(composite.usage_rate, player_game.usage_rate) AS usage_rate,
+    COALESCE(composite.true_shooting_pct, player_game.true_shooting_pct) AS true_shooting_pct,
+    COALESCE(composite.points_per_36, player_game.points_per_36) AS points_per_36,
+    COALESCE(composite.defensive_rating, player_game.defensive_rating) AS defensive_rating,
+    COALESCE(composite.defensive_win_shares, player_game.defensive_win_shares) AS defensive_win_shares,
+    COALESCE(composite.steal_rate, player_game.steal_rate) AS steal_rate,
+    COALESCE(composite.block_rate, player_game.block_rate) AS block_rate,
+    COALESCE(composite.points_projection, player_game.points_projection) AS points_projection,
+    COALESCE(composite.rebounds_projection, player_game.rebounds_projection) AS rebounds_projection,
+    COALESCE(composite.assists_projection, player_game.assists_projection) AS assists_projection,
+    COALESCE(composite.pace, team_offense_game.pace) AS pace,
+    COALESCE(player_shot.restricted_area_shot_pct, player_game.restricted_area_shot_pct) AS restricted_area_shot_pct,
+    COALESCE(player_shot.paint_shot_pct, player_game.paint_shot_pct) AS paint_shot_pct,
+    COALESCE(player_shot.mid_range_shot_pct, player_game.mid_range_shot_pct) AS mid_range_shot_pct,
+    COALESCE(player_shot.three_point_attempt_rate, player_game.three_point_attempt_rate) AS three_point_attempt_rate,
+    COALESCE(team_defense.opponent_def_rating, team_defense_game.opponent_def_rating) AS opponent_def_rating,
+    COALESCE(team_defense.opponent_rim_protection_rating, team_defense_game.opponent_rim_protection_rating) AS opponent_rim_protection_rating,
+    COALESCE(team_defense.opponent_perimeter_def_rating, team_defense_game.opponent_perimeter_def_rating) AS opponent_perimeter_def_rating,
+    COALESCE(daily_cache.last_5_games_ppg, player_game.last_5_games_ppg) AS last_5_games_ppg,
+    COALESCE(daily_cache.last_10_games_ppg, player_game.last_10_games_ppg) AS last_10_games_ppg,
+    COALESCE(daily_cache.season_avg_ppg, player_game.season_avg_ppg) AS season_avg_ppg
+  FROM roster
+  LEFT JOIN tonight ON tonight.team = roster.team_abbreviation
+  LEFT JOIN composite ON composite.player_id = roster.player_id
+  LEFT JOIN player_shot ON player_shot.player_id = roster.player_id
+  LEFT JOIN daily_cache ON daily_cache.player_id = roster.player_id
+  LEFT JOIN team_defense ON team_defense.team_abbreviation = tonight.opponent
+  LEFT JOIN player_game ON player_game.player_id = roster.player_id
+  LEFT JOIN team_offense_game ON team_offense_game.team_abbreviation = roster.team_abbreviation
+  LEFT JOIN team_defense_game ON team_defense_game.team_abbreviation = tonight.opponent
+),
+counted AS (
+  SELECT
+    cells.*,
+    (
+      IF(phase4_opponent_def_rating IS NULL, 0, 1) + IF(phase4_opponent_rim_protection_rating IS NULL, 0, 1)
+      + IF(phase4_opponent_perimeter_def_rating IS NULL, 0, 1)
+    ) AS team_defense_phase4_cells,
+    (
+      IF(opponent_def_rating IS NULL, 0, 1) + IF(opponent_rim_protection_rating IS NULL, 0, 1)
+      + IF(opponent_perimeter_def_rating IS NULL, 0, 1)
+    ) AS team_defense_cells,
+    (
+      IF(phase4_restricted_area_shot_pct IS NULL, 0, 1) + IF(phase4_paint_shot_pct IS NULL, 0, 1)
+      + IF(phase4_mid_range_shot_pct IS NULL, 0, 1) + IF(phase4_three_point_attempt_rate IS NULL, 0, 1)
+    ) AS player_shot_phase4_cells,
+    (
+      IF(restricted_area_shot_pct IS NULL, 0, 1) + IF(paint_shot_pct IS NULL, 0, 1)
+      + IF(mid_range_shot_pct IS NULL, 0, 1) + IF(three_point_attempt_rate IS NULL, 0, 1)
+    ) AS player_shot_cells,
+    (
+      IF(phase4_offensive_rating IS NULL, 0, 1) + IF(phase4_usage_rate IS NULL, 0, 1)
+      + IF(phase4_true_shooting_pct IS NULL, 0, 1) + IF(phase4_points_per_36 IS NULL, 0, 1)
+      + IF(phase4_defensive_rating IS NULL, 0, 1) + IF(phase4_defensive_win_shares IS NULL, 0, 1)
+      + IF(phase4_steal_rate IS NULL, 0, 1) + IF(phase4_block_rate IS NULL, 0, 1)
+      + IF(phase4_points_projection IS NULL, 0, 1) + IF(phase4_rebounds_projection IS NULL, 0, 1)
+      + IF(phase4_assists_projection IS NULL, 0, 1) + IF(phase4_pace IS NULL, 0, 1)
+    ) AS composite_phase4_cells,
+    (
+      IF(offensive_rating IS NULL, 0, 1) + IF(usage_rate IS NULL, 0, 1) + IF(true_shooting_pct IS NULL, 0, 1)
+      + IF(points_per_36 IS NULL, 0, 1) + IF(defensive_rating IS NULL, 0, 1)
+      + IF(defensive_win_shares IS NULL, 0, 1) + IF(steal_rate IS NULL, 0, 1) + IF(block_rate IS NULL, 0, 1)
+      + IF(points_projection IS NULL, 0, 1) + IF(rebounds_projection IS NULL, 0, 1)
+      + IF(assists_projection IS NULL, 0, 1) + IF(pace IS NULL, 0, 1)
+    ) AS composite_cells,
+    (
+      IF(phase4_last_5_games_ppg IS NULL, 0, 1) + IF(phase4_last_10_games_ppg IS NULL, 0, 1)
+      + IF(phase4_season_avg_ppg IS NULL, 0, 1)
+    ) AS daily_cache_phase4_cells,
+    (
+      IF(last_5_games_ppg IS NULL, 0, 1) + IF(last_10_games_ppg IS NULL, 0, 1) + IF(season_avg_ppg IS NULL, 0, 1)
+    ) AS daily_cache_cells
+  FROM cells
+),
+summed AS (
+  SELECT
+    counted.*,
+    team_defense_phase4_cells + player_shot_phase4_cells + composite_phase4_cells + daily_cache_phase4_cells
+      AS phase4_cells,
+    team_defense_cells + player_shot_cells + composite_cells + daily_cache_cells AS present_cells,
+    IF(has_game, 22, 19) AS cells_wanted,
+    -- Not from Phase 4, in twelfths of a block over the blocks that apply: whole numbers until the one division.
+    (
+      (12 - composite_phase4_cells) + 3 * (4 - player_shot_phase4_cells) + 4 * (3 - daily_cache_phase4_cells)
+      + IF(has_game, 4 * (3 - team_defense_phase4_cells), 0)
+    ) / IF(has_game, 48, 36) AS fallback_rate
+  FROM counted
+)
+SELECT
+  @analysis_date AS analysis_date,
+  player_id,
+  player_name,
+  team_abbreviation,
+  opponent_abbreviation,
+  has_game,
+  offensive_rating,
+  usage_rate,
+  true_shooting_pct,
+  points_per_36,
+  defensive_rating,
+  defensive_win_shares,
+  steal_rate,
+  block_rate,
+  points_projection,
+  rebounds_projection,
+  assists_projection,
+  pace,
+  restricted_area_shot_pct,
+  paint_shot_pct,
+  mid_range_shot_pct,
+  three_point_attempt_rate,
+  opponent_def_rating,
+  opponent_rim_protection_rating,
+  opponent_perimeter_def_rating,
+  last_5_games_ppg,
+  last_10_games_ppg,
+  season_avg_ppg,
+  -- The document's adjustment table as a line through (0, 0) (0.05, 5) (0.25, 10) (0.50, 20) (1, 25).
+  ROUND(
+    CAST(
+      CASE
+        WHEN fallback_rate <= 0.05 THEN 100 - 100 * fallback_rate
+        WHEN fallback_rate <= 0.25 THEN 96.25 - 25 * fallback_rate
+        WHEN fallback_rate <= 0.5 THEN 100 - 40 * fallback_rate
+        ELSE 85 - 10 * fallback_rate
+      END AS FLOAT64
+    ),
+    1
+  ) AS quality_score,
+  CASE
+    WHEN present_cells = 0 THEN 'missing'
+    WHEN phase4_cells = present_cells THEN 'phase4'
+    WHEN phase4_cells = 0 THEN 'phase3'
+    ELSE 'mixed'
+  END AS data_source,
+  phase4_cells > 0 AS phase4_available,
+  present_cells > phase4_cells AS phase3_fallback_used,
+  CASE
+    WHEN NOT has_game THEN NULL
+    WHEN team_defense_cells = 0 THEN 'missing'
+    WHEN team_defense_phase4_cells = team_defense_cells THEN 'phase4'
+    WHEN team_defense_phase4_cells = 0 THEN 'phase3'
+    ELSE 'mixed'
+  END AS team_defense_source,
+  CASE
+    WHEN player_shot_cells = 0 THEN 'missing'
+    WHEN player_shot_phase4_cells = player_shot_cells THEN 'phase4'
+    WHEN player_shot_phase4_cells = 0 THEN 'phase3'
+    ELSE 'mixed'
+  END AS player_shot_source,
+  CASE
+    WHEN composite_cells = 0 THEN 'missing'
+    WHEN composite_phase4_cells = composite_cells THEN 'phase4'
+    WHEN composite_phase4_cells = 0 THEN 'phase3'
+    ELSE 'mixed'
+  END AS composite_source,
+  CASE
+    WHEN daily_cache_cells = 0 THEN 'missing'
+    WHEN daily_cache_phase4_cells = daily_cache_cells THEN 'phase4'
+    WHEN daily_cache_phase4_cells = 0 THEN 'phase3'
+    ELSE 'mixed'
+  END AS daily_cache_source,
+  CASE
+    WHEN present_cells = phase4_cells THEN ARRAY<STRING>[]
+    ELSE SPLIT(
+      RTRIM(
+        CONCAT(
+          IF(phase4_offensive_rating IS NULL AND offensive_rating IS NOT NULL, 'offensive_rating,', ''),
+          IF(phase4_usage_rate IS NULL AND usage_rate IS NOT NULL, 'usage_rate,', ''),
+          IF(phase4_true_shooting_pct IS NULL AND true_shooting_pct IS NOT NULL, 'true_shooting_pct,', ''),
+          IF(phase4_points_per_36 IS NULL AND points_per_36 IS NOT NULL, 'points_per_36,', ''),
+          IF(phase4_defensive_rating IS NULL AND defensive_rating IS NOT NULL, 'defensive_rating,', ''),
+          IF(phase4_defensive_win_shares IS NULL AND defensive_win_shares IS NOT NULL, 'defensive_win_shares,', ''),
+          IF(phase4_steal_rate IS NULL AND steal_rate IS NOT NULL, 'steal_rate,', ''),
+          IF(phase4_block_rate IS NULL AND block_rate IS NOT NULL, 'block_rate,', ''),
+          IF(phase4_points_projection IS NULL AND points_projection IS NOT NULL, 'points_projection,', ''),
+          IF(phase4_rebounds_projection IS NULL AND rebounds_projection IS NOT NULL, 'rebounds_projection,', ''),
+          IF(phase4_assists_projection IS NULL AND assists_projection IS NOT NULL, 'assists_projection,', ''),
+          IF(phase4_pace IS NULL AND pace IS NOT NULL, 'pace,', ''),
+          IF(phase4_restricted_area_shot_pct IS NULL AND restricted_area_shot_pct IS NOT NULL, 'restricted_area_shot_pct,', ''),
+          IF(phase4_paint_shot_pct IS NULL AND paint_shot_pct IS NOT NULL, 'paint_shot_pct,', ''),
+          IF(phase4_mid_range_shot_pct IS NULL AND mid_range_shot_pct IS NOT NULL, 'mid_range_shot_pct,', ''),
+          IF(phase4_three_point_attempt_rate IS NULL AND three_point_attempt_rate IS NOT NULL, 'three_point_attempt_rate,', ''),
+          IF(phase4_opponent_def_rating IS NULL AND opponent_def_rating IS NOT NULL, 'opponent_def_rating,', ''),
+          IF(phase4_opponent_rim_protection_rating IS NULL AND opponent_rim_protection_rating IS NOT NULL, 'opponent_rim_protection_rating,', ''),
+          IF(phase4_opponent_perimeter_def_rating IS NULL AND opponent_perimeter_def_rating IS NOT NULL, 'opponent_perimeter_def_rating,', ''),
+          IF(phase4_last_5_games_ppg IS NULL AND last_5_games_ppg IS NOT NULL, 'last_5_games_ppg,', ''),
+          IF(phase4_last_10_games_ppg IS NULL AND last_10_games_ppg IS NOT NULL, 'last_10_games_ppg,', ''),
+          IF(phase4_season_avg_ppg IS NULL AND season_avg_ppg IS NOT NULL, 'season_avg_ppg,', '')
+        ),
+        ','
+      ),
+      ','
+    )
+  END AS phase3_features,
+  CASE
+    WHEN present_cells = cells_wanted THEN ARRAY<STRING>[]
+    ELSE SPLIT(
+      RTRIM(
+        CONCAT(
+          IF(offensive_rating IS NULL, 'offensive_rating,', ''),
+          IF(usage_rate IS NULL, 'usage_rate,', ''),
+          IF(true_shooting_pct IS NULL, 'true_shooting_pct,', ''),
+          IF(points_per_36 IS NULL, 'points_per_36,', ''),
+          IF(defensive_rating IS NULL, 'defensive_rating,', ''),
+          IF(defensive_win_shares IS NULL, 'defensive_win_shares,', ''),
+          IF(steal_rate IS NULL, 'steal_rate,', ''),
+          IF(block_rate IS NULL, 'block_rate,', ''),
+          IF(points_projection IS NULL, 'points_projection,', ''),
+          IF(rebounds_projection IS NULL, 'rebounds_projection,', ''),
+          IF(assists_projection IS NULL, 'assists_projection,', ''),
+          IF(pace IS NULL, 'pace,', ''),
+          IF(restricted_area_shot_pct IS NULL, 'restricted_area_shot_pct,', ''),
+          IF(paint_shot_pct IS NULL, 'paint_shot_pct,', ''),
+          IF(mid_range_shot_pct IS NULL, 'mid_range_shot_pct,', ''),
+          IF(three_point_attempt_rate IS NULL, 'three_point_attempt_rate,', ''),
+          IF(has_game AND opponent_def_rating IS NULL, 'opponent_def_rating,', ''),
+          IF(has_game AND opponent_rim_protection_rating IS NULL, 'opponent_rim_protection_rating,', ''),
+          IF(has_game AND opponent_perimeter_def_rating IS NULL, 'opponent_perimeter_def_rating,', ''),
+          IF(last_5_games_ppg IS NULL, 'last_5_games_ppg,', ''),
+          IF(last_10_games_ppg IS NULL, 'last_10_games_ppg,', ''),
+          IF(season_avg_ppg IS NULL, 'season_avg_ppg,', '')
+        ),
+        ','
+      ),
+      ','
+    )
+  END AS missing_features,
+  CASE
+    WHEN phase4_cells > 0 THEN @analysis_date
+    WHEN present_cells = 0 THEN NULL
+    ELSE GREATEST(
+      -- Only the rows that gave a cell; a day before all data stands for those that gave none.
+      IF(
+        composite_cells + player_shot_cells + daily_cache_cells > IF(pace IS NULL, 0, 1), player_game_date, DATE '1900-01-01'
+      ),
+      IF(pace IS NULL, DATE '1900-01-01', team_offense_date),
+      IF(team_defense_cells > 0, team_defense_date, DATE '1900-01-01')
+    )
+  END AS source_data_date,
+  @build_generation AS build_generation,
+  @build_id AS build_id,
+  @built_at AS processed_at,
+  IF(points_projection IS NULL, 'no points_projection in Phase 4 or Phase 3', NULL) AS left_out_reason,
+  team_defense_phase4_cells,
+  team_defense_cells - team_defense_phase4_cells AS team_defense_phase3_cells,
+  player_shot_phase4_cells,
+  player_shot_cells - player_shot_phase4_cells AS player_shot_phase3_cells,
+  composite_phase4_cells,
+  composite_cells - composite_phase4_cells AS composite_phase3_cells,
+  daily_cache_phase4_cells,
+  daily_cache_cells - daily_cache_phase4_cells AS daily_cache_phase3_cells
+FROM summed
