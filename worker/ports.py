@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol
 
+from statemachine.model import DateRecord
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
 
 
@@ -47,7 +48,10 @@ class Warehouse(Protocol):
         """Give the ledger row of the date, None where nothing was ever committed."""
 
     def log_execution(self, row: Mapping[str, Any]) -> None:
-        """Append one row to the execution log; for builds that did not publish."""
+        """Append one row to the execution log, as `records.execution_row` makes it; for builds that did not publish."""
+
+    def log_replay(self, row: Mapping[str, Any]) -> None:
+        """Append one row to `replay_audit`; before the replay takes effect."""
 
     def export_features(self, analysis_date: date, path: str) -> int:
         """Write the published rows of the date to a .parquet, .csv or .jsonl file; give the number of rows."""
@@ -73,6 +77,125 @@ class OutgoingMessage:
     data: bytes
     attributes: Mapping[str, str]
     ordering_key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxEntry:
+    """A message waiting to be published, under the store's own id."""
+
+    entry_id: str
+    message: OutgoingMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One change of one date: when, what happened, from where to where, why, and by whom.
+
+    Attributes:
+        at: Instant of the decision. UTC.
+        event: Name of the event.
+        before: State before.
+        after: State after.
+        reason: Why.
+        generation: After the change.
+        attempt: After the change.
+        actor: The worker or the person.
+        detail: One sentence with the facts of this change.
+    """
+
+    at: datetime
+    event: str
+    before: str
+    after: str
+    reason: str
+    generation: int
+    attempt: int
+    actor: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """One decision on its way to the store: all of it is stored, or nothing.
+
+    Attributes:
+        record: The new record; its version is one above the one it was decided on.
+        operation_id: Names this commit, so that sending it twice stores it once.
+        messages: What to publish because of it.
+        history: The entry to append; None for changes nobody needs to read about (lease renewals).
+        expires_after_s: Seconds until a finished date is forgotten; None keeps it.
+    """
+
+    record: DateRecord
+    operation_id: str
+    messages: Sequence[OutgoingMessage] = ()
+    history: HistoryEntry | None = None
+    expires_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedMessage:
+    """A message that was refused, kept for a person to look at."""
+
+    reason: str
+    detail: str
+    message_id: str
+    received_at: datetime
+    data: bytes
+    attributes: Mapping[str, str]
+
+
+class StateStore(Protocol):
+    """Where the records live: Redis, or memory in tests. Every method may raise `Unavailable`."""
+
+    def load(self, analysis_date: date) -> DateRecord | None:
+        """Give the record, None for a date never seen.
+
+        Raises:
+            CorruptRecord: What is stored is not readable.
+        """
+
+    def commit(self, commit: Commit) -> bool:
+        """Store record, wake index entry, messages and history in one step; False when the version has moved on."""
+
+    def due(self, now: datetime, limit: int) -> Sequence[date]:
+        """Give the dates whose `wake_at` has come, the longest overdue first."""
+
+    def next_wake(self) -> datetime | None:
+        """Give the earliest `wake_at` of all dates, None when nothing is due ever."""
+
+    def dates(self, limit: int) -> Sequence[date]:
+        """Give the latest dates known, newest first."""
+
+    def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
+        """Give what happened to the date, oldest first."""
+
+    def outbox(self, limit: int) -> Sequence[OutboxEntry]:
+        """Give the messages waiting to be published, oldest first."""
+
+    def remove_from_outbox(self, entry_id: str) -> None:
+        """Forget a published message; no error when it is gone already."""
+
+    def outbox_size(self) -> int:
+        """Count the messages waiting to be published."""
+
+    def park(self, parked: ParkedMessage) -> None:
+        """Keep a refused message for people to see; bounded, the oldest go first."""
+
+    def parked(self, limit: int) -> Sequence[ParkedMessage]:
+        """Give the refused messages, newest first."""
+
+    def last_opened(self) -> date | None:
+        """Give the latest date that the calendar has opened."""
+
+    def set_last_opened(self, analysis_date: date) -> None:
+        """Remember it; a lower date than the stored one changes nothing."""
+
+    def ping(self) -> None:
+        """Return when the store answers."""
+
+    def close(self) -> None:
+        """Release connections."""
 
 
 class Publisher(Protocol):

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from statemachine.model import BuildMode, State
+from statemachine.model import BuildMode, FailureKind, State
 
 
 class CellSource(StrEnum):
@@ -108,19 +108,23 @@ class BuildStats:
     """Counts of a staged build: all that the score needs.
 
     Attributes:
-        row_count: Rows staged.
+        analysis_date: The date built.
+        row_count: Rows that may be published.
         dependency_rows: Rows in each processor's table for the date, also when the build was forced past them.
         blocks: Counts per block name.
         required_nulls: NULLs in the five required fields over all rows.
         newest_source_date: The newest source date of any row; None without rows.
-        left_out: Active players without a row.
+        left_out_count: Active players without a row.
+        left_out: Who they are, by player id; the first thousand at most.
     """
 
+    analysis_date: date
     row_count: int
     dependency_rows: Mapping[str, int]
     blocks: Mapping[str, BlockCounts]
     required_nulls: int
     newest_source_date: date | None
+    left_out_count: int
     left_out: Sequence[LeftOutPlayer]
 
 
@@ -129,7 +133,7 @@ class QualityReport:
     """What a build is worth.
 
     Attributes:
-        row_count: Rows staged.
+        row_count: Rows that may be published.
         quality_score: 0 to 100, one decimal.
         components: The six components by name, in points, one decimal each.
         component_total: Their sum.
@@ -183,3 +187,26 @@ class LedgerRow:
     left_out: int
     started_at: datetime
     committed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOutcome:
+    """How one attempt ended, short of an error.
+
+    Attributes:
+        request: What was asked for.
+        stats: Counts of what was staged.
+        report: What it is worth.
+        published: Whether the rows are visible now; False for a refused build and for a dry run.
+        failure: Why the build may not be published; None where it may.
+        message: The failure in words, empty without one.
+        finished_at: When the attempt ended; the commit time of a published build. UTC.
+    """
+
+    request: BuildRequest
+    stats: BuildStats
+    report: QualityReport
+    published: bool
+    failure: FailureKind | None
+    message: str
+    finished_at: datetime

@@ -26,22 +26,27 @@ FIRST_TEAM_ID = 1610612737
 GAMES_PER_NIGHT_MAX = len(TEAM_NAMES) // 2
 
 FIRST_NAMES = (
-    "Abel Anton Bastien Cedric Corwin Dario Desmund Edvin Elias Emeka Fabrice Florian Gideon Goran Hugo Ivo Jarrick "
-    "Jerome Joaquín Kasper Kofi Lamont Leander Lennox Luc Malik Marek Mattéo Nils Obi Orson Pascal Quentin Rafaël "
-    "Renzo Sandor Silas Tariq Terrence Tobiah Ulric Viggo Wendell Yannis Zoltan"
-).split()
+    "Abel", "Anton", "Bastien", "Cedric", "Corwin", "Dario", "Desmund", "Edvin", "Elias", "Emeka", "Fabrice",
+    "Florian", "Gideon", "Goran", "Hugo", "Ivo", "Jarrick", "Jerome", "Joaquín", "Kasper", "Kofi", "Lamont",
+    "Leander", "Lennox", "Luc", "Malik", "Marek", "Mattéo", "Nils", "Obi", "Orson", "Pascal", "Quentin", "Rafaël",
+    "Renzo", "Sandor", "Silas", "Tariq", "Terrence", "Tobiah", "Ulric", "Viggo", "Wendell", "Yannis", "Zoltan",
+)  # fmt: skip
 LAST_NAMES = (
-    "Abernall Adeyinka Almqvist Ambrusko Arrowood Bakkerud Bellavance Brackwell Çelikoğlu Cinderhill Coldwater "
-    "Dąbrovič Dellacroix Dunmarrow Eberhold Ekwueme Farnsley Fenwright Garrowby Gjerstad Halloway Hartenbach "
-    "Iwubuike Jarnefors Jellicoe Kallström Kettlewick Kowalten Lindqvist Longacre Mbarga Merriwhite Munkhald "
-    "Nachtwey Nørgaard Oakhollow Ostrander Pemberlane Pilkvist Quillfeather Radovanek Ravensholm Sáenzo Sorrelton "
-    "Stavropoulakis Tallgrass Thistleby Underhall Vandermoot Vossberg Wetherington Yarrowfield Zielonka Žilvinas"
-).split()
+    "Abernall", "Adeyinka", "Almqvist", "Ambrusko", "Arrowood", "Bakkerud", "Bellavance", "Brackwell", "Çelikoğlu",
+    "Cinderhill", "Coldwater", "Dąbrovič", "Dellacroix", "Dunmarrow", "Eberhold", "Ekwueme", "Farnsley", "Fenwright",
+    "Garrowby", "Gjerstad", "Halloway", "Hartenbach", "Iwubuike", "Jarnefors", "Jellicoe", "Kallström", "Kettlewick",
+    "Kowalten", "Lindqvist", "Longacre", "Mbarga", "Merriwhite", "Munkhald", "Nachtwey", "Nørgaard", "Oakhollow",
+    "Ostrander", "Pemberlane", "Pilkvist", "Quillfeather", "Radovanek", "Ravensholm", "Sáenzo", "Sorrelton",
+    "Stavropoulakis", "Tallgrass", "Thistleby", "Underhall", "Vandermoot", "Vossberg", "Wetherington", "Yarrowfield",
+    "Zielonka", "Žilvinas",
+)  # fmt: skip
 
 DAYS = 45
 # Nights without a game included; shuffled, so every seed gives the same load: a team plays about every second day.
 GAMES_PER_NIGHT = (0, 3, 4, 5, 6, 6, 7, 8, 8, 9, 10, 11, 11, 12, 14)
 GAMES_TONIGHT = 7
+# How far luck moves a team in the order of rest; at this size some teams play on two days in a row.
+REST_LUCK_DAYS = 1.3
 
 # Minutes of a full night and the chance to play at all, from the first starter to the fifteenth man.
 ROTATION = (
@@ -205,7 +210,7 @@ def _games(rng: Random, last_day: date, games_tonight: int) -> tuple[Game, ...]:
     season = season_of(last_day)
     games: list[Game] = []
     for day, count in enumerate(counts, start=1):
-        order = {code: last_played[code] + 1.5 * rng.random() for code in TEAM_NAMES}
+        order = {code: last_played[code] + REST_LUCK_DAYS * rng.random() for code in TEAM_NAMES}
         tonight = sorted(order, key=order.__getitem__)[: 2 * count]
         rng.shuffle(tonight)
         last_played.update(dict.fromkeys(tonight, float(day)))
@@ -229,7 +234,7 @@ def _side(rng: Random, game_id: str, team: Sequence[_Style]) -> list[BoxLine]:
     """Let one team play; whoever is most likely to dress makes up the numbers on a thin night."""
     luck = sorted((rng.random() - style.chance, slot) for slot, style in enumerate(team))
     dressed = sorted(slot for rank, (margin, slot) in enumerate(luck) if margin < 0 or rank < DRESSED_MIN)
-    minutes = [max(0.0, rng.gauss(team[slot].minutes, 4.0)) for slot in dressed]
+    minutes = [max(0.0, rng.gauss(team[slot].minutes, 1.5 + 0.08 * team[slot].minutes)) for slot in dressed]
     scale = TEAM_MINUTES / sum(minutes)
     return [
         _box_line(rng, game_id, team[slot], min(MINUTES_MAX, round(scale * played)))
@@ -239,7 +244,7 @@ def _side(rng: Random, game_id: str, team: Sequence[_Style]) -> list[BoxLine]:
 
 def _box_line(rng: Random, game_id: str, style: _Style, minutes: int) -> BoxLine:
     size = style.size
-    shots = rng.choices(range(ZONE_COUNT), style.zones, k=_count(rng, style.shots * minutes))
+    shots = rng.choices(range(ZONE_COUNT), style.zones, k=_shots(rng, style.shots * minutes))
     attempted = [shots.count(zone) for zone in range(ZONE_COUNT)]
     made = [
         _hits(rng, tries, style.accuracy * accuracy) for tries, accuracy in zip(attempted, ZONE_ACCURACY, strict=True)
@@ -256,16 +261,13 @@ def _box_line(rng: Random, game_id: str, style: _Style, minutes: int) -> BoxLine
     )
     counts = [_count(rng, rate * minutes) for rate in rates]
     counts[-1] = min(counts[-1], 6)
-    return BoxLine(
-        game_id,
-        style.player_id,
-        minutes,
-        *counts,
-        _hits(rng, free_throws, FREE_THROW_ACCURACY),
-        free_throws,
-        *made,
-        *attempted,
-    )
+    free_throws_made = _hits(rng, free_throws, FREE_THROW_ACCURACY)
+    return BoxLine._make((game_id, style.player_id, minutes, *counts, free_throws_made, free_throws, *made, *attempted))
+
+
+def _shots(rng: Random, mean: float) -> int:
+    """Draw with less spread than `_count`: the shots of a team share the clock, so their number varies little."""
+    return max(0, round(rng.gauss(mean, 0.4 * math.sqrt(mean))))
 
 
 def _hits(rng: Random, tries: int, chance: float) -> int:

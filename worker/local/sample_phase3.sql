@@ -1,16 +1,8 @@
 -- Purpose: Phase 2 and Phase 3 tables of the sample data (nba_raw, nba_analytics), from an invented league.
--- Inputs:  team, player, game, box_line, night: filled by sample_data.py. Dialect: DuckDB, in memory.
+-- Inputs:  team, player, game, box_line, night: see sample_inputs.sql. Dialect: DuckDB, in memory.
 -- Result:  the tables named <dataset>.<table>, ordered; side, line and team_line stay for sample_phase4.sql.
 -- A second run fails on the first CREATE: every run starts with an empty database.
 -- The individual ratings are simple stand-ins for Dean Oliver's, with about the same mean and spread.
-
-CREATE SCHEMA nba_raw;
-CREATE SCHEMA nba_analytics;
-CREATE SCHEMA nba_precompute;
-
-CREATE MACRO ratio(part, whole) AS round(part / nullif(whole, 0), 6);
-CREATE MACRO blend(last_5, last_10, season) AS round(0.5 * last_5 + 0.3 * last_10 + 0.2 * season, 6);
-CREATE MACRO new_york(day, clock) AS (day + clock) AT TIME ZONE 'America/New_York';
 
 -- Both teams of every scheduled game, tonight's included.
 CREATE TABLE side AS
@@ -45,9 +37,9 @@ WITH total AS (
 )
 SELECT
   s.*, t.* EXCLUDE (game_id, team_abbreviation),
-  t.plays - t.offensive_rebounds AS possessions_estimated,
+  t.plays - 1.25e0 * t.offensive_rebounds AS possessions_estimated,
   -- The official count is whole and a little above the estimate.
-  round(t.plays - t.offensive_rebounds + 1.4e0) AS possessions
+  round(possessions_estimated + 1.4e0) AS possessions
 FROM side s
 JOIN total t USING (game_id, team_abbreviation);
 
@@ -62,16 +54,16 @@ JOIN team_line o ON o.game_id = t.game_id AND o.team_abbreviation = t.opponent_a
 CREATE TABLE line AS
 SELECT
   b.*,
-  minutes / 48 * m.allowed.possessions AS floor_possessions,
-  minutes / 48 * m.plays AS floor_plays,
-  minutes / 48 * (m.allowed.field_goals_attempted - m.allowed.three_pointers_attempted) AS floor_twos_against,
-  minutes / 48 * (m.rebounds + m.allowed.rebounds) AS floor_rebounds,
-  minutes / 48 * m.field_goals_made - b.field_goals_made AS floor_teammate_goals,
+  b.minutes / 48 * m.allowed.possessions AS floor_possessions,
+  b.minutes / 48 * m.plays AS floor_plays,
+  b.minutes / 48 * (m.allowed.field_goals_attempted - m.allowed.three_pointers_attempted) AS floor_twos_against,
+  b.minutes / 48 * (m.rebounds + m.allowed.rebounds) AS floor_rebounds,
+  b.minutes / 48 * m.field_goals_made - b.field_goals_made AS floor_teammate_goals,
   b.points + 0.6e0 * b.assists + 0.4e0 * b.offensive_rebounds AS points_produced,
   b.plays + 0.25e0 * b.assists AS possessions_used,
   -- Two points per 100 possessions off the team's rating for each stop (per 36 minutes) above the usual three.
   floor_possessions / 100 * (100 * m.allowed.points / m.allowed.possessions
-    + 2 * (3 - 36 * (b.steals + b.blocks + 0.2e0 * b.defensive_rebounds) / nullif(minutes, 0))) AS points_allowed,
+    + 2 * (3 - 36 * (b.steals + b.blocks + 0.2e0 * b.defensive_rebounds) / nullif(b.minutes, 0))) AS points_allowed,
   -- Nothing is won by allowing 8 % more than the league's 1.13 points a possession; 36 points make a win.
   (1.08e0 * 1.13e0 * floor_possessions - points_allowed) / 5 / 36 AS defensive_win_shares
 FROM box b
@@ -218,11 +210,13 @@ SELECT
 FROM match
 ORDER BY game_date, game_id, team_id;
 
--- What the opponents did, and what the league did at the same time: additive, so one game and a season read alike.
+-- What the opponents of a team did. All counts add up, so one game and a season are the same quotients
+-- (defense_rates); the league's own percentages are taken over the rows of one `span`.
 CREATE TABLE defense_line AS
 SELECT
-  game_date, game_id, team_abbreviation, pace,
-  allowed.points AS points, allowed.possessions AS possessions, allowed.field_goals_attempted AS attempts,
+  game_date, game_id, team_abbreviation, 'window' AS span, 1 AS games, pace,
+  allowed.points AS points_against, allowed.possessions AS possessions_against,
+  allowed.field_goals_attempted AS attempts,
   allowed.restricted_area_made AS rim_made, allowed.restricted_area_attempted AS rim_attempts,
   allowed.paint_made AS paint_made, allowed.paint_attempted AS paint_attempts,
   allowed.mid_range_made AS mid_made, allowed.mid_range_attempted AS mid_attempts,
@@ -230,23 +224,40 @@ SELECT
   allowed.corner_three_attempted AS corner_attempts
 FROM match;
 
-CREATE MACRO defense_rates(lines, league) AS TABLE
+CREATE MACRO defense_rates(lines) AS TABLE
 SELECT
-  l.* EXCLUDE (pace),
-  ratio(100 * l.points, l.possessions) AS opponent_def_rating,
-  round(100 * (g.rim_made / g.rim_attempts) / nullif(l.rim_made / l.rim_attempts, 0), 6)
+  *,
+  ratio(100 * points_against, possessions_against) AS opponent_def_rating,
+  100 * sum(points_against) OVER league / sum(possessions_against) OVER league AS league_rating,
+  ratio(100 * sum(rim_made) OVER league / sum(rim_attempts) OVER league, rim_made / rim_attempts)
     AS opponent_rim_protection_rating,
-  round(100 * (g.threes_made / g.threes_attempts) / nullif(l.threes_made / l.threes_attempts, 0), 6)
+  ratio(100 * sum(threes_made) OVER league / sum(threes_attempts) OVER league, threes_made / threes_attempts)
     AS opponent_perimeter_def_rating,
-  round(pace, 6) AS opponent_pace,
-  ratio(l.rim_attempts, attempts) AS restricted_area_attempt_rate_allowed,
+  ratio(pace, games) AS opponent_pace,
+  ratio(rim_attempts, attempts) AS restricted_area_attempt_rate_allowed,
   ratio(paint_attempts, attempts) AS paint_attempt_rate_allowed,
   ratio(mid_attempts, attempts) AS mid_range_attempt_rate_allowed,
-  ratio(l.threes_attempts, attempts) AS three_point_attempt_rate_allowed,
+  ratio(threes_attempts, attempts) AS three_point_attempt_rate_allowed,
   ratio(corner_attempts, attempts) AS corner_three_attempt_rate_allowed,
-  ratio(l.rim_made, l.rim_attempts) AS restricted_area_fg_pct_allowed,
+  ratio(rim_made, rim_attempts) AS restricted_area_fg_pct_allowed,
   ratio(paint_made, paint_attempts) AS paint_fg_pct_allowed,
   ratio(mid_made, mid_attempts) AS mid_range_fg_pct_allowed,
-  ratio(l.threes_made, l.threes_attempts) AS three_point_fg_pct_allowed
-FROM query_table(lines) l
-JOIN query_table(league) g USING (day);
+  ratio(threes_made, threes_attempts) AS three_point_fg_pct_allowed
+FROM query_table(lines)
+WINDOW league AS (PARTITION BY span);
+
+CREATE TABLE nba_analytics.team_defense_game_summary AS
+SELECT
+  game_date, game_id, team_id, team_abbreviation, opponent_abbreviation, is_home,
+  points_against::BIGINT AS points_allowed, m.allowed.field_goals_made::BIGINT AS field_goals_allowed,
+  attempts::BIGINT AS field_goal_attempts_allowed, m.steals::BIGINT AS steals, m.blocks::BIGINT AS blocks,
+  m.defensive_rebounds::BIGINT AS defensive_rebounds, m.allowed.turnovers::BIGINT AS turnovers_forced,
+  possessions_against AS opponent_possessions,
+  opponent_def_rating, opponent_rim_protection_rating, opponent_perimeter_def_rating, opponent_pace,
+  restricted_area_attempt_rate_allowed, paint_attempt_rate_allowed, mid_range_attempt_rate_allowed,
+  three_point_attempt_rate_allowed, corner_three_attempt_rate_allowed, restricted_area_fg_pct_allowed,
+  paint_fg_pct_allowed, mid_range_fg_pct_allowed, three_point_fg_pct_allowed,
+  new_york(game_date + 1, TIME '06:30') AS processed_at
+FROM defense_rates('defense_line')
+JOIN match m USING (game_date, game_id, team_abbreviation)
+ORDER BY game_date, game_id, team_id;

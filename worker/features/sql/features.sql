@@ -1,8 +1,8 @@
--- Purpose:     every active player of the date with his features, each cell from Phase 4 where it has a value, else from the
---              latest Phase 3 row of the lookback window, else NULL; what each cell came from; and the score of the row.
+-- Purpose:     every active player of the date with his features, each cell from Phase 4 where it has a value, else
+--              from the latest Phase 3 row of the lookback window, else NULL; where each came from; the row's score.
 -- Parameters:  @analysis_date DATE; @lookback_start, @previous_date DATE (the Phase 3 window, both ends included);
---              @as_of TIMESTAMP or NULL (Phase 3 and 4 rows processed later are not seen); @use_phase4 BOOL (FALSE: as if
---              Phase 4 did not exist); @build_generation INT64; @build_id STRING; @built_at TIMESTAMP.
+--              @as_of TIMESTAMP or NULL (Phase 3 and 4 rows processed later are not seen); @use_phase4 BOOL (FALSE: as
+--              if Phase 4 did not exist); @build_generation INT64; @build_id STRING; @built_at TIMESTAMP.
 -- Reads:       nba_raw.nbac_player_list, nba_raw.nbac_schedule, the four Phase 4 tables, three Phase 3 tables.
 -- Result:      one row per active player: the published columns, then left_out_reason (NULL for a row that may be
 --              published) and, per block, whether it applies and how many cells came from each phase.
@@ -134,8 +134,10 @@ cells AS (
     COALESCE(player_shot.mid_range_shot_pct, player_game.mid_range_shot_pct) AS mid_range_shot_pct,
     COALESCE(player_shot.three_point_attempt_rate, player_game.three_point_attempt_rate) AS three_point_attempt_rate,
     COALESCE(team_defense.opponent_def_rating, team_defense_game.opponent_def_rating) AS opponent_def_rating,
-    COALESCE(team_defense.opponent_rim_protection_rating, team_defense_game.opponent_rim_protection_rating) AS opponent_rim_protection_rating,
-    COALESCE(team_defense.opponent_perimeter_def_rating, team_defense_game.opponent_perimeter_def_rating) AS opponent_perimeter_def_rating,
+    COALESCE(team_defense.opponent_rim_protection_rating, team_defense_game.opponent_rim_protection_rating)
+      AS opponent_rim_protection_rating,
+    COALESCE(team_defense.opponent_perimeter_def_rating, team_defense_game.opponent_perimeter_def_rating)
+      AS opponent_perimeter_def_rating,
     COALESCE(daily_cache.last_5_games_ppg, player_game.last_5_games_ppg) AS last_5_games_ppg,
     COALESCE(daily_cache.last_10_games_ppg, player_game.last_10_games_ppg) AS last_10_games_ppg,
     COALESCE(daily_cache.season_avg_ppg, player_game.season_avg_ppg) AS season_avg_ppg
@@ -297,13 +299,17 @@ SELECT
           IF(phase4_rebounds_projection IS NULL AND rebounds_projection IS NOT NULL, 'rebounds_projection,', ''),
           IF(phase4_assists_projection IS NULL AND assists_projection IS NOT NULL, 'assists_projection,', ''),
           IF(phase4_pace IS NULL AND pace IS NOT NULL, 'pace,', ''),
-          IF(phase4_restricted_area_shot_pct IS NULL AND restricted_area_shot_pct IS NOT NULL, 'restricted_area_shot_pct,', ''),
+          IF(phase4_restricted_area_shot_pct IS NULL AND restricted_area_shot_pct IS NOT NULL,
+            'restricted_area_shot_pct,', ''),
           IF(phase4_paint_shot_pct IS NULL AND paint_shot_pct IS NOT NULL, 'paint_shot_pct,', ''),
           IF(phase4_mid_range_shot_pct IS NULL AND mid_range_shot_pct IS NOT NULL, 'mid_range_shot_pct,', ''),
-          IF(phase4_three_point_attempt_rate IS NULL AND three_point_attempt_rate IS NOT NULL, 'three_point_attempt_rate,', ''),
+          IF(phase4_three_point_attempt_rate IS NULL AND three_point_attempt_rate IS NOT NULL,
+            'three_point_attempt_rate,', ''),
           IF(phase4_opponent_def_rating IS NULL AND opponent_def_rating IS NOT NULL, 'opponent_def_rating,', ''),
-          IF(phase4_opponent_rim_protection_rating IS NULL AND opponent_rim_protection_rating IS NOT NULL, 'opponent_rim_protection_rating,', ''),
-          IF(phase4_opponent_perimeter_def_rating IS NULL AND opponent_perimeter_def_rating IS NOT NULL, 'opponent_perimeter_def_rating,', ''),
+          IF(phase4_opponent_rim_protection_rating IS NULL AND opponent_rim_protection_rating IS NOT NULL,
+            'opponent_rim_protection_rating,', ''),
+          IF(phase4_opponent_perimeter_def_rating IS NULL AND opponent_perimeter_def_rating IS NOT NULL,
+            'opponent_perimeter_def_rating,', ''),
           IF(phase4_last_5_games_ppg IS NULL AND last_5_games_ppg IS NOT NULL, 'last_5_games_ppg,', ''),
           IF(phase4_last_10_games_ppg IS NULL AND last_10_games_ppg IS NOT NULL, 'last_10_games_ppg,', ''),
           IF(phase4_season_avg_ppg IS NULL AND season_avg_ppg IS NOT NULL, 'season_avg_ppg,', '')
@@ -352,7 +358,9 @@ SELECT
     ELSE GREATEST(
       -- Only the rows that gave a cell; a day before all data stands for those that gave none.
       IF(
-        composite_cells + player_shot_cells + daily_cache_cells > IF(pace IS NULL, 0, 1), player_game_date, DATE '1900-01-01'
+        composite_cells + player_shot_cells + daily_cache_cells > IF(pace IS NULL, 0, 1),
+        player_game_date,
+        DATE '1900-01-01'
       ),
       IF(pace IS NULL, DATE '1900-01-01', team_offense_date),
       IF(team_defense_cells > 0, team_defense_date, DATE '1900-01-01')

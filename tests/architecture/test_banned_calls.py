@@ -1,0 +1,168 @@
+"""Rules that no import shows: who may read the clock, who may print, how SQL is made, what the core stands on."""
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("statemachine", "schemas", "worker", "ops")
+
+CLOCK = "worker/clock.py"
+CLOCK_CALLS = {
+    "datetime.datetime.now",
+    "datetime.datetime.utcnow",
+    "datetime.datetime.today",
+    "datetime.date.today",
+    "time.time",
+    "time.time_ns",
+    "time.sleep",
+}
+PRINTERS = ("ops/cli",)
+# Where SQL text may be put together: identifiers there come from validated configuration.
+SQL_WRITERS = ("worker/adapters/",)
+SQL_CALLS = {"execute", "executemany", "sql", "Statement"}
+
+Check = Callable[[ast.Module], Iterator[tuple[int, str]]]
+
+
+def imported_names(tree: ast.Module) -> dict[str, str]:
+    """What each imported name of the module stands for: {"dt": "datetime.datetime"}."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.name if alias.asname else alias.name.split(".")[0]
+                names[alias.asname or bound] = bound
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+    return names
+
+
+def dotted_name(node: ast.AST, names: dict[str, str]) -> str | None:
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if isinstance(node, ast.Attribute):
+        owner = dotted_name(node.value, names)
+        return f"{owner}.{node.attr}" if owner else None
+    return None
+
+
+def clock_reads(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Every mention counts, so that `default_factory=datetime.now` is found as well as a call."""
+    names = imported_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute) and (name := dotted_name(node, names)) in CLOCK_CALLS:
+            yield node.lineno, f"{name}; time is an argument, only {CLOCK} reads it"
+
+
+def prints(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            yield node.lineno, "print; the product logs, only the command line prints"
+
+
+def is_assembled(node: ast.AST) -> bool:
+    """Whether a text is put together from parts that are not all literals."""
+    if isinstance(node, ast.JoinedStr):
+        return any(isinstance(part, ast.FormattedValue) for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+        return any(not isinstance(side, ast.Constant) for side in (node.left, node.right))
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in {"format", "join"}
+
+
+def assembled_sql(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+        texts = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "sql")]
+        if called in SQL_CALLS and any(is_assembled(text) for text in texts):
+            yield node.lineno, f"{called}() of assembled text; SQL is a file, values are bound"
+
+
+def foreign_imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module or "a relative import"]
+        else:
+            continue
+        for module in modules:
+            top = module.split(".")[0]
+            if top != "statemachine" and top not in sys.stdlib_module_names:
+                yield node.lineno, f"{module}; the state machine stands on the standard library alone"
+
+
+def findings(check: Check, *packages: str, allowed: tuple[str, ...] = ()) -> list[str]:
+    found = []
+    for package in packages:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            path = file.relative_to(ROOT).as_posix()
+            if not path.startswith(allowed):
+                tree = ast.parse(file.read_text(encoding="utf-8"), path)
+                found += [f"{path}:{line}: {message}" for line, message in check(tree)]
+    return found
+
+
+def test_the_state_machine_imports_only_the_standard_library() -> None:
+    found = findings(foreign_imports, "statemachine")
+
+    assert not found, "\n".join(found)
+
+
+def test_only_the_clock_module_reads_or_waits_on_the_clock() -> None:
+    found = findings(clock_reads, *PACKAGES, allowed=(CLOCK,))
+
+    assert not found, "\n".join(found)
+
+
+def test_only_the_command_line_prints() -> None:
+    found = findings(prints, *PACKAGES, allowed=PRINTERS)
+
+    assert not found, "\n".join(found)
+
+
+def test_sql_is_never_put_together_outside_the_adapters() -> None:
+    found = findings(assembled_sql, *PACKAGES, allowed=SQL_WRITERS)
+
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("check", "source"),
+    [
+        (clock_reads, "import datetime\ndatetime.datetime.now(datetime.UTC)"),
+        (clock_reads, "from datetime import datetime as dt\nfield(default_factory=dt.utcnow)"),
+        (clock_reads, "from datetime import date\ndate.today()"),
+        (clock_reads, "import time as t\nt.sleep(1)"),
+        (clock_reads, "from time import sleep\nsleep(1)"),
+        (prints, "print('hello')"),
+        (assembled_sql, "connection.execute(f'select * from {table}')"),
+        (assembled_sql, "connection.execute('select * from ' + table)"),
+        (assembled_sql, "connection.execute('select * from %s' % table)"),
+        (assembled_sql, "Statement(name='x', sql='select * from {}'.format(table))"),
+        (foreign_imports, "import pydantic"),
+        (foreign_imports, "from schemas.completion import decode"),
+        (foreign_imports, "from . import model"),
+    ],
+)
+def test_a_planted_violation_is_found(check: Check, source: str) -> None:
+    assert len(list(check(ast.parse(source)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("check", "source"),
+    [
+        (clock_reads, "import time\ntime.monotonic()"),
+        (clock_reads, "clock.now()"),
+        (assembled_sql, "connection.execute(sql, [value])"),
+        (assembled_sql, "connection.execute('select ' 'one')"),
+        (foreign_imports, "import statemachine.model\nfrom dataclasses import dataclass"),
+    ],
+)
+def test_an_innocent_line_is_left_alone(check: Check, source: str) -> None:
+    assert list(check(ast.parse(source))) == []

@@ -1,0 +1,126 @@
+"""The state store in memory: for unit tests and simulation. It passes the same contract suite as the Redis store."""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from datetime import date, datetime
+
+from schemas.record import UnreadableRecord, decode_record, encode_record
+from statemachine.model import DateRecord
+from worker.errors import CorruptRecord
+from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
+
+PARKED_LENGTH_MAX = 1000
+
+
+class MemoryStore:
+    """The `StateStore` port in one process; records are kept in their stored form, so that encoding is exercised."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: dict[date, tuple[int, bytes]] = {}
+        self._wake: dict[date, datetime] = {}
+        self._outbox: dict[str, OutboxEntry] = {}
+        self._history: dict[date, list[HistoryEntry]] = {}
+        self._operations: set[str] = set()
+        self._parked: deque[ParkedMessage] = deque(maxlen=PARKED_LENGTH_MAX)
+        self._last_opened: date | None = None
+        self._entries = 0
+
+    def load(self, analysis_date: date) -> DateRecord | None:
+        """Read the record of the date."""
+        with self._lock:
+            stored = self._records.get(analysis_date)
+        if stored is None:
+            return None
+        try:
+            return decode_record(stored[1])
+        except UnreadableRecord as exc:
+            raise CorruptRecord(f"the stored record of {analysis_date} is unreadable: {exc}") from exc
+
+    def commit(self, commit: Commit) -> bool:
+        """Store all or nothing."""
+        record = commit.record
+        day = record.analysis_date
+        encoded = encode_record(record)
+        with self._lock:
+            if commit.operation_id in self._operations:
+                return True
+            version, _ = self._records.get(day, (0, b""))
+            if version != record.version - 1:
+                return False
+            self._operations.add(commit.operation_id)
+            self._records[day] = (record.version, encoded)
+            if record.wake_at is None:
+                self._wake.pop(day, None)
+            else:
+                self._wake[day] = record.wake_at
+            if commit.history is not None:
+                self._history.setdefault(day, []).append(commit.history)
+            for message in commit.messages:
+                self._entries += 1
+                entry_id = str(self._entries)
+                self._outbox[entry_id] = OutboxEntry(entry_id=entry_id, message=message)
+        return True
+
+    def due(self, now: datetime, limit: int) -> Sequence[date]:
+        """Give overdue dates, the longest overdue first."""
+        with self._lock:
+            overdue = sorted((wake_at, day) for day, wake_at in self._wake.items() if wake_at <= now)
+        return [day for _wake_at, day in overdue[:limit]]
+
+    def next_wake(self) -> datetime | None:
+        """Give the earliest wake."""
+        with self._lock:
+            return min(self._wake.values(), default=None)
+
+    def dates(self, limit: int) -> Sequence[date]:
+        """Give the newest dates."""
+        with self._lock:
+            return sorted(self._records, reverse=True)[:limit]
+
+    def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
+        """Give the date's history."""
+        with self._lock:
+            return list(self._history.get(analysis_date, []))
+
+    def outbox(self, limit: int) -> Sequence[OutboxEntry]:
+        """Give waiting messages."""
+        with self._lock:
+            return list(self._outbox.values())[:limit]
+
+    def remove_from_outbox(self, entry_id: str) -> None:
+        """Forget one message."""
+        with self._lock:
+            self._outbox.pop(entry_id, None)
+
+    def outbox_size(self) -> int:
+        """Count waiting messages."""
+        with self._lock:
+            return len(self._outbox)
+
+    def park(self, parked: ParkedMessage) -> None:
+        """Keep a refused message."""
+        with self._lock:
+            self._parked.append(parked)
+
+    def parked(self, limit: int) -> Sequence[ParkedMessage]:
+        """Give refused messages, newest first."""
+        with self._lock:
+            return list(reversed(self._parked))[:limit]
+
+    def last_opened(self) -> date | None:
+        """Give how far the calendar has come."""
+        with self._lock:
+            return self._last_opened
+
+    def set_last_opened(self, analysis_date: date) -> None:
+        """Raise the mark, never lower it."""
+        with self._lock:
+            self._last_opened = max(analysis_date, self._last_opened or analysis_date)
+
+    def ping(self) -> None:
+        """Answer."""
+
+    def close(self) -> None:
+        """Keep everything: another worker of the same simulation may still read it."""

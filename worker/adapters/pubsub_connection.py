@@ -1,0 +1,106 @@
+"""How the worker reaches Pub/Sub: Google's real client, pointed at Google or at a local server.
+
+All of the untyped client library is imported here and in the two adapters beside it.
+"""
+
+from typing import Any
+
+import grpc
+from google.api_core import exceptions as google_errors
+from google.api_core.retry import Retry
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import pubsub_v1
+from google.pubsub_v1.services.publisher.transports.grpc import PublisherGrpcTransport
+from google.pubsub_v1.services.subscriber.transports.grpc import SubscriberGrpcTransport
+
+from worker.errors import Fatal, Unavailable
+
+# One call may take this long, and be tried again for this long in all.
+CALL_TIMEOUT_S = 10.0
+# Google's default retry re-sends for ten minutes; a command or a start wants to know sooner.
+CALL_RETRY = Retry(timeout=CALL_TIMEOUT_S)
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),
+)
+
+
+def subscriber_client(local_address: str | None) -> Any:  # noqa: ANN401 - the client is untyped
+    """Make a subscriber client for Google, or for the server at `host:port`."""
+    if local_address is None:
+        return pubsub_v1.SubscriberClient()
+    channel = grpc.insecure_channel(local_address, options=_CHANNEL_OPTIONS)
+    transport = SubscriberGrpcTransport(channel=channel, credentials=AnonymousCredentials())
+    return pubsub_v1.SubscriberClient(transport=transport)
+
+
+def publisher_client(local_address: str | None, **options: Any) -> Any:  # noqa: ANN401 - the client is untyped
+    """Make a publisher client for Google, or for the server at `host:port`."""
+    if local_address is None:
+        return pubsub_v1.PublisherClient(**options)
+    channel = grpc.insecure_channel(local_address, options=_CHANNEL_OPTIONS)
+    transport = PublisherGrpcTransport(channel=channel, credentials=AnonymousCredentials())
+    return pubsub_v1.PublisherClient(transport=transport, **options)
+
+
+def translated(error: Exception, what: str) -> Unavailable | Fatal:
+    """Sort one of the client's errors into ours."""
+    lasting = (
+        google_errors.NotFound,
+        google_errors.PermissionDenied,
+        google_errors.Unauthenticated,
+        google_errors.InvalidArgument,
+        google_errors.FailedPrecondition,
+    )
+    family = Fatal if isinstance(error, lasting) else Unavailable
+    return family(f"{what}: {type(error).__name__}: {error}")
+
+
+def ensure_topology(
+    local_address: str | None,
+    project: str,
+    *,
+    topics: tuple[str, ...],
+    subscriptions: dict[str, str],
+    ack_deadline_s: int = 60,
+) -> None:
+    """Create topics and subscriptions that do not exist yet. For local servers; in the cloud they are deployed.
+
+    Args:
+        local_address: Where the server listens.
+        project: Project id.
+        topics: Short topic names.
+        subscriptions: Short subscription name -> short topic name.
+        ack_deadline_s: Seconds until an unacknowledged message is delivered again.
+
+    Raises:
+        Unavailable: The server does not answer.
+    """
+    publisher = publisher_client(local_address)
+    subscriber = subscriber_client(local_address)
+    try:
+        for topic in topics:
+            _create(publisher.create_topic, {"name": publisher.topic_path(project, topic)})
+        for subscription, topic in subscriptions.items():
+            _create(
+                subscriber.create_subscription,
+                {
+                    "name": subscriber.subscription_path(project, subscription),
+                    "topic": publisher.topic_path(project, topic),
+                    "ack_deadline_seconds": ack_deadline_s,
+                    "retry_policy": {"minimum_backoff": {"seconds": 1}, "maximum_backoff": {"seconds": 60}},
+                },
+            )
+    finally:
+        publisher.stop()
+        publisher.transport.close()
+        subscriber.close()
+
+
+def _create(call: Any, request: dict[str, Any]) -> None:  # noqa: ANN401 - the client is untyped
+    try:
+        call(request=request, timeout=CALL_TIMEOUT_S, retry=CALL_RETRY)
+    except google_errors.AlreadyExists:
+        return
+    except (google_errors.GoogleAPIError, grpc.RpcError) as exc:
+        raise translated(exc, f"cannot create {request['name']}") from exc

@@ -1,0 +1,239 @@
+"""The state store on Redis or Valkey.
+
+One hash per date holds the record and its version. A commit is one Lua script, `lua/commit.lua`: it compares the
+version, then writes record, wake index, outbox and history. All keys of a pipeline share one hash tag, so the script
+also runs on a cluster. Scripts are sent without the client's own retries and carry an operation id: a script whose
+reply was lost is sent again by `commit` and recognised.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from importlib.resources import files
+from typing import Any, TypeVar, cast
+
+import redis
+from pydantic import TypeAdapter
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.retry import Retry
+
+from schemas.record import UnreadableRecord, decode_record, encode_record
+from statemachine.model import DateRecord
+from worker.errors import CorruptRecord, Unavailable
+from worker.ports import Commit, HistoryEntry, OutboxEntry, OutgoingMessage, ParkedMessage
+
+# A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
+HISTORY_LENGTH_MAX = 200
+PARKED_LENGTH_MAX = 1000
+# A client gives up on a lost reply within seconds; ten minutes outlast any re-sending.
+OPERATION_REMEMBERED_MS = 10 * 60 * 1000
+# One lost reply is cured by sending the script once more; a second loss is an outage, and the caller's to retry.
+COMMIT_SENDS_MAX = 2
+
+_HISTORY = TypeAdapter(HistoryEntry)
+_T = TypeVar("_T")
+
+
+def connect(url: str) -> redis.Redis:
+    """Make a client with bounded waits: two seconds a call, no re-sending of what may have run."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=2.0,
+        socket_connect_timeout=2.0,
+        health_check_interval=15,
+        client_name="mlfs",
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the client's errors into our families."""
+    try:
+        yield
+    except redis.RedisError as exc:
+        raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
+
+
+def _reading(call: Callable[[], _T]) -> _T:
+    """Run a read with a few quick retries: reading twice is harmless."""
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
+    with _translated():
+        return retry.call_with_retry(call, lambda _error: None)
+
+
+class RedisStore:
+    """The `StateStore` port on a Redis-compatible server of version 7.0 or newer."""
+
+    def __init__(self, client: redis.Redis, pipeline: str) -> None:
+        self._client = client
+        self._tag = f"{{mlfs:{pipeline}}}"
+        source = files("worker.adapters").joinpath("lua/commit.lua").read_text(encoding="utf-8")
+        self._commit_script = client.register_script(source)
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((self._tag, *parts))
+
+    def load(self, analysis_date: date) -> DateRecord | None:
+        """Read the record of the date."""
+        key = self._key("date", analysis_date.isoformat())
+        stored = _reading(lambda: cast("bytes | None", self._client.hget(key, "r")))
+        if stored is None:
+            return None
+        try:
+            return decode_record(stored)
+        except UnreadableRecord as exc:
+            raise CorruptRecord(f"the stored record of {analysis_date} is unreadable: {exc}") from exc
+
+    def commit(self, commit: Commit) -> bool:
+        """Run the commit script; send it once more where the reply was lost."""
+        record = commit.record
+        day = record.analysis_date.isoformat()
+        keys = [
+            self._key("date", day),
+            self._key("wake"),
+            self._key("dates"),
+            self._key("outbox"),
+            self._key("history", day),
+            self._key("op", commit.operation_id),
+        ]
+        arguments: list[Any] = [
+            record.version - 1,
+            record.version,
+            encode_record(record),
+            day,
+            "" if record.wake_at is None else _millis(record.wake_at),
+            record.analysis_date.toordinal(),
+            "" if commit.history is None else _HISTORY.dump_json(commit.history),
+            HISTORY_LENGTH_MAX,
+            OPERATION_REMEMBERED_MS,
+            (commit.expires_after_s or 0) * 1000,
+        ]
+        for message in commit.messages:
+            attributes = json.dumps(dict(message.attributes))
+            arguments += [message.event_id, message.topic, message.data, attributes, message.ordering_key]
+        return self._send(keys, arguments) != b"conflict"
+
+    def _send(self, keys: list[str], arguments: list[Any]) -> bytes:
+        for send in range(1, COMMIT_SENDS_MAX + 1):
+            try:
+                return cast("bytes", self._commit_script(keys=keys, args=arguments))
+            except (redis.ConnectionError, redis.TimeoutError) as exc:
+                if send == COMMIT_SENDS_MAX:
+                    raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
+            except redis.RedisError as exc:
+                raise Unavailable(f"the state store refused a commit: {type(exc).__name__}: {exc}") from exc
+        raise AssertionError("the loop returns or raises")
+
+    def due(self, now: datetime, limit: int) -> Sequence[date]:
+        """Read the wake index up to *now*."""
+        members = _reading(
+            lambda: cast(
+                "list[bytes]",
+                self._client.zrangebyscore(self._key("wake"), "-inf", _millis(now), start=0, num=limit),
+            )
+        )
+        return [date.fromisoformat(member.decode()) for member in members]
+
+    def next_wake(self) -> datetime | None:
+        """Read the head of the wake index."""
+        head = _reading(
+            lambda: cast("list[tuple[bytes, float]]", self._client.zrange(self._key("wake"), 0, 0, withscores=True))
+        )
+        return datetime.fromtimestamp(head[0][1] / 1000, UTC) if head else None
+
+    def dates(self, limit: int) -> Sequence[date]:
+        """Read the newest dates."""
+        members = _reading(lambda: cast("list[bytes]", self._client.zrevrange(self._key("dates"), 0, limit - 1)))
+        return [date.fromisoformat(member.decode()) for member in members]
+
+    def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
+        """Read the date's history stream."""
+        key = self._key("history", analysis_date.isoformat())
+        entries = _reading(lambda: cast("list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrange(key)))
+        return [_HISTORY.validate_json(fields[b"e"]) for _entry_id, fields in entries]
+
+    def outbox(self, limit: int) -> Sequence[OutboxEntry]:
+        """Read the head of the outbox stream."""
+        entries = _reading(
+            lambda: cast(
+                "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrange(self._key("outbox"), count=limit)
+            )
+        )
+        return [OutboxEntry(entry_id=entry_id.decode(), message=_message(fields)) for entry_id, fields in entries]
+
+    def remove_from_outbox(self, entry_id: str) -> None:
+        """Delete one entry of the outbox stream."""
+        with _translated():
+            self._client.xdel(self._key("outbox"), entry_id)
+
+    def outbox_size(self) -> int:
+        """Read the length of the outbox stream."""
+        return _reading(lambda: self._client.xlen(self._key("outbox")))
+
+    def park(self, parked: ParkedMessage) -> None:
+        """Append to the stream of refused messages."""
+        fields = {
+            "reason": parked.reason,
+            "detail": parked.detail,
+            "message_id": parked.message_id,
+            "received_at": parked.received_at.isoformat(),
+            "data": parked.data,
+            "attributes": json.dumps(dict(parked.attributes)),
+        }
+        with _translated():
+            self._client.xadd(self._key("parked"), cast("Any", fields), maxlen=PARKED_LENGTH_MAX, approximate=True)
+
+    def parked(self, limit: int) -> Sequence[ParkedMessage]:
+        """Read the stream of refused messages backwards."""
+        entries = _reading(
+            lambda: cast(
+                "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrevrange(self._key("parked"), count=limit)
+            )
+        )
+        return [_parked(fields) for _entry_id, fields in entries]
+
+    def last_opened(self) -> date | None:
+        """Read how far the calendar has come."""
+        ordinal = _reading(lambda: self._client.zscore(self._key("calendar"), "last_opened"))
+        return None if ordinal is None else date.fromordinal(int(ordinal))
+
+    def set_last_opened(self, analysis_date: date) -> None:
+        """Raise the calendar's mark; a sorted set's GT makes the lower of two racing writers lose."""
+        with _translated():
+            self._client.zadd(self._key("calendar"), {"last_opened": analysis_date.toordinal()}, gt=True)
+
+    def ping(self) -> None:
+        """Ask the server for a sign of life."""
+        with _translated():
+            self._client.ping()
+
+    def close(self) -> None:
+        """Close the connection pool."""
+        self._client.close()
+
+
+def _millis(instant: datetime) -> int:
+    return round(instant.timestamp() * 1000)
+
+
+def _message(fields: Mapping[bytes, bytes]) -> OutgoingMessage:
+    return OutgoingMessage(
+        event_id=fields[b"event_id"].decode(),
+        topic=fields[b"topic"].decode(),
+        data=fields[b"data"],
+        attributes=json.loads(fields[b"attributes"]),
+        ordering_key=fields[b"ordering_key"].decode(),
+    )
+
+
+def _parked(fields: Mapping[bytes, bytes]) -> ParkedMessage:
+    return ParkedMessage(
+        reason=fields[b"reason"].decode(),
+        detail=fields[b"detail"].decode(),
+        message_id=fields[b"message_id"].decode(),
+        received_at=datetime.fromisoformat(fields[b"received_at"].decode()),
+        data=fields[b"data"],
+        attributes=json.loads(fields[b"attributes"]),
+    )

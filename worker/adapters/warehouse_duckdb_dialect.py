@@ -1,0 +1,97 @@
+"""How BigQuery text becomes DuckDB text, DuckDB types BigQuery types, and DuckDB errors our families."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import duckdb
+import sqlglot
+from sqlglot import exp
+
+from worker.errors import Fatal, PipelineError, SchemaDrift, Unavailable
+
+# The product has some fifteen statements; what comes on top are the operator's own queries.
+TRANSPILED_MAX = 256
+
+BIGQUERY_TYPES = {
+    "BIGINT": "INT64",
+    "INTEGER": "INT64",
+    "SMALLINT": "INT64",
+    "TINYINT": "INT64",
+    "UINTEGER": "INT64",
+    "USMALLINT": "INT64",
+    "UTINYINT": "INT64",
+    "HUGEINT": "BIGNUMERIC",
+    "UBIGINT": "NUMERIC",
+    "DOUBLE": "FLOAT64",
+    "FLOAT": "FLOAT64",
+    "VARCHAR": "STRING",
+    "VARCHAR[]": "ARRAY<STRING>",
+    "BOOLEAN": "BOOL",
+    "DATE": "DATE",
+    "TIME": "TIME",
+    "TIMESTAMP WITH TIME ZONE": "TIMESTAMP",
+    "TIMESTAMP": "DATETIME",
+    "BLOB": "BYTES",
+}
+"""DuckDB's name of a type and BigQuery's; a decimal is NUMERIC whatever its width."""
+
+
+@lru_cache(maxsize=TRANSPILED_MAX)
+def to_duckdb(sql: str) -> str:
+    """Transpile one statement from BigQuery to DuckDB; `@name` becomes `$name`.
+
+    Partitioning, clustering and options of a CREATE TABLE are dropped on purpose: a DuckDB table has none.
+
+    Raises:
+        Fatal: The text is not one BigQuery statement.
+    """
+    try:
+        tree = sqlglot.parse_one(sql, read="bigquery")
+        for create in tree.find_all(exp.Create):
+            create.set("properties", None)
+        return tree.sql(dialect="duckdb", comments=False)
+    except sqlglot.errors.SqlglotError as error:
+        raise Fatal(f"the statement is not BigQuery SQL: {error}") from error
+
+
+def to_bigquery_type(duckdb_type: str) -> str:
+    """Name a DuckDB type as BigQuery would; a type it does not have keeps its own name."""
+    if duckdb_type.startswith("DECIMAL"):
+        return "NUMERIC"
+    return BIGQUERY_TYPES.get(duckdb_type, duckdb_type)
+
+
+@contextmanager
+def translated_errors(doing: str) -> Iterator[None]:
+    """Turn DuckDB's errors into the families of `worker.errors`; *doing* says what was attempted."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise _translate(error, doing) from error
+
+
+def _translate(error: duckdb.Error, doing: str) -> PipelineError:
+    text = f"{doing}: {str(error).strip()}"
+    if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
+        return SchemaDrift(text)
+    # Full disk, full memory, two writers on one row, an interrupted query: all pass.
+    passing = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.InterruptException)
+    if isinstance(error, passing):
+        return Unavailable(text)
+    return Fatal(text)
+
+
+def open_error(error: duckdb.Error, path: str) -> PipelineError:
+    """Say why a database file could not be opened, and what to do."""
+    text = str(error).strip()
+    if "lock" in text:
+        return Unavailable(
+            f"the warehouse file {path} is open in another process, and DuckDB lets one process own it; stop that "
+            f"process, or ask the running worker instead ({text.splitlines()[0]})"
+        )
+    if isinstance(error, duckdb.ConnectionException):
+        return Fatal(f"the warehouse file {path} is already open in this process with other settings: {text}")
+    if "not a valid DuckDB database" in text:
+        return Fatal(f"the warehouse file {path} is not a DuckDB database; move it away or name another one")
+    return Unavailable(f"the warehouse file {path} cannot be opened: {text}")

@@ -1,0 +1,254 @@
+"""Claims dates that are ready, builds them, reports how it went.
+
+A claim is a lease; while a build runs a second thread renews it. A worker that lost its lease stops at the next step,
+and if it does not notice, the ledger refuses its token. A worker that died after publishing but before reporting is
+caught up with by the next one: before it builds, it reads the ledger, and what was committed is reported, not repeated.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Protocol
+
+import structlog
+
+from statemachine.decide import Decision
+from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
+from statemachine.model import BuildResult, DateRecord, FailureKind
+from statemachine.reasons import Reason
+from worker.building import run_build
+from worker.engine import Engine
+from worker.errors import Fatal, Fenced, PipelineError, Unavailable
+from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
+from worker.ports import Clock, Warehouse
+
+log = structlog.get_logger(__name__)
+
+# A third of the lease: two renewals may fail before it is lost.
+RENEWALS_PER_LEASE = 3
+# A store that is away for a moment must not cost a finished build; the lease outlasts these pauses.
+REPORT_PAUSES_S = (0.2, 1.0, 3.0)
+
+
+class BuildObserver(Protocol):
+    """Somebody who watches builds."""
+
+    def built(self, mode: str, result: str, seconds: float) -> None:
+        """Take note of a build's end."""
+
+    def step(self, analysis_date: date, text: str) -> None:
+        """Take note of a build's step."""
+
+
+class BuildQueue:
+    """Dates waiting for a build thread, each at most once. A hint only: the wake index remembers what is due."""
+
+    def __init__(self) -> None:
+        self._dates: queue.SimpleQueue[date | None] = queue.SimpleQueue()
+        self._known: set[date] = set()
+        self._lock = threading.Lock()
+
+    def put(self, analysis_date: date) -> None:
+        """Add a date; one that waits or is being built already is not added twice."""
+        with self._lock:
+            if analysis_date in self._known:
+                return
+            self._known.add(analysis_date)
+        self._dates.put(analysis_date)
+
+    def get(self) -> date | None:
+        """Wait for the next date; None means stop."""
+        return self._dates.get()
+
+    def finished(self, analysis_date: date) -> None:
+        """Let the date be added again."""
+        with self._lock:
+            self._known.discard(analysis_date)
+
+    def stop(self, threads: int) -> None:
+        """Tell that many waiting threads to stop."""
+        for _ in range(threads):
+            self._dates.put(None)
+
+
+class Builder:
+    """Builds one date at a time; several threads may use one builder."""
+
+    def __init__(  # noqa: PLR0913 - one collaborator each
+        self,
+        *,
+        engine: Engine,
+        warehouse: Warehouse,
+        clock: Clock,
+        worker: str,
+        lease_s: float,
+        phase3_lookback_days: int,
+        observer: BuildObserver,
+        stopwatch: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._warehouse = warehouse
+        self._clock = clock
+        self._worker = worker
+        self._lease_s = lease_s
+        self._lookback_days = phase3_lookback_days
+        self._observer = observer
+        self._stopwatch = stopwatch
+
+    def run_one(self, analysis_date: date) -> Decision | None:
+        """Claim the date, build it, report; None when somebody else has it or it is not ready.
+
+        Raises:
+            Unavailable: The store does not answer; the lease will expire and the date be claimed again.
+        """
+        claim = self._engine.apply(analysis_date, BuildClaimed(worker=self._worker))
+        if claim.reason is not Reason.CLAIMED:
+            return None
+        started = self._stopwatch()
+        with _LeaseKeeper(self._engine, claim.record, self._worker, self._lease_s) as lease:
+            event, label = self._attempt(claim.record, lease)
+            self._observer.built(claim.record.mode, label, self._stopwatch() - started)
+            if event is None:
+                return None
+            return self._report(analysis_date, event)
+
+    def _attempt(self, record: DateRecord, lease: "_LeaseKeeper") -> tuple[BuildCommitted | BuildFailed | None, str]:
+        """Build, and say what to report: nothing when another worker has taken over."""
+        day = record.analysis_date
+        try:
+            committed = self._warehouse.read_ledger(day)
+            if committed is not None and committed.generation >= record.generation:
+                log.info("commit_found_in_ledger", analysis_date=day, build_id=committed.build_id)
+                return BuildCommitted(result=result_from_ledger(committed)), "adopted"
+            outcome = run_build(
+                self._warehouse,
+                self._request(record),
+                now=self._clock.now,
+                progress=lambda text: self._step(day, text, lease),
+            )
+        except Fenced as exc:
+            log.warning("build_fenced", analysis_date=day, error=str(exc))
+            return self._after_fencing(record), "fenced"
+        except Unavailable as exc:
+            return _failed(record, FailureKind.UNAVAILABLE, str(exc)), "unavailable"
+        except Fatal as exc:
+            return _failed(record, FailureKind.FATAL, str(exc)), "fatal"
+        except PipelineError as exc:
+            return _failed(record, FailureKind.FATAL, f"{type(exc).__name__}: {exc}"), "fatal"
+        if outcome.failure is not None:
+            return _failed(record, outcome.failure, outcome.message), outcome.failure.value
+        return BuildCommitted(result=_result_of(outcome)), outcome.report.earned_state.value
+
+    def _after_fencing(self, record: DateRecord) -> BuildCommitted | None:
+        """Somebody newer won: if the ledger already holds their commit, report it; else leave it to them."""
+        committed = self._warehouse.read_ledger(record.analysis_date)
+        if committed is not None and committed.generation >= record.generation:
+            return BuildCommitted(result=result_from_ledger(committed))
+        return None
+
+    def _step(self, analysis_date: date, text: str, lease: "_LeaseKeeper") -> None:
+        if lease.lost.is_set():
+            raise Fenced(f"{analysis_date}: the lease was lost during the build")
+        self._observer.step(analysis_date, text)
+
+    def _request(self, record: DateRecord) -> BuildRequest:
+        return BuildRequest(
+            key=BuildKey(analysis_date=record.analysis_date, generation=record.generation, attempt=record.attempt),
+            mode=record.mode,
+            trigger=record.trigger.value if record.trigger is not None else "none",
+            phase3_lookback_days=self._lookback_days,
+            as_of=None,
+            started_at=record.lease.claimed_at if record.lease is not None else self._clock.now(),
+        )
+
+    def _report(self, analysis_date: date, event: BuildCommitted | BuildFailed) -> Decision:
+        pause = threading.Event()
+        for seconds in REPORT_PAUSES_S:
+            try:
+                return self._engine.apply(analysis_date, event)
+            except Unavailable as exc:
+                log.warning("report_postponed", analysis_date=analysis_date, event_kind=event.kind, error=str(exc))
+                pause.wait(seconds)
+        return self._engine.apply(analysis_date, event)
+
+
+class _LeaseKeeper:
+    """Renews one lease on a thread of its own, until the build ends or somebody else has taken over."""
+
+    def __init__(self, engine: Engine, record: DateRecord, worker: str, lease_s: float) -> None:
+        self._engine = engine
+        self._day = record.analysis_date
+        self._event = LeaseRenewed(worker=worker, generation=record.generation, attempt=record.attempt)
+        self._pause_s = lease_s / RENEWALS_PER_LEASE
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name=f"lease-{self._day}", daemon=True)
+        self.lost = threading.Event()
+
+    def __enter__(self) -> "_LeaseKeeper":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _renew(self) -> None:
+        while not self._ended.wait(self._pause_s):
+            try:
+                decision = self._engine.apply(self._day, self._event)
+            except PipelineError as exc:
+                log.warning("lease_not_renewed", analysis_date=self._day, error=str(exc))
+                continue
+            if decision.reason is Reason.STALE:
+                log.warning("lease_lost", analysis_date=self._day)
+                self.lost.set()
+                return
+
+
+def _failed(record: DateRecord, failure: FailureKind, message: str) -> BuildFailed:
+    return BuildFailed(generation=record.generation, attempt=record.attempt, failure=failure, message=message[:2000])
+
+
+def _result_of(outcome: BuildOutcome) -> BuildResult:
+    report, key = outcome.report, outcome.request.key
+    return BuildResult(
+        generation=key.generation,
+        attempt=key.attempt,
+        state=report.earned_state,
+        row_count=report.row_count,
+        quality_score=report.quality_score,
+        component_total=report.component_total,
+        components=dict(report.components),
+        fallback_rate=report.fallback_rate,
+        missing_rate=report.missing_rate,
+        severity=report.severity,
+        dependency_rows=dict(outcome.stats.dependency_rows),
+        left_out=outcome.stats.left_out_count,
+        committed_at=outcome.finished_at,
+        duration_s=_seconds(outcome.request.started_at, outcome.finished_at),
+    )
+
+
+def result_from_ledger(row: LedgerRow) -> BuildResult:
+    """Say what the ledger knows of a commit in the words of the state machine."""
+    return BuildResult(
+        generation=row.generation,
+        attempt=row.attempt,
+        state=row.state,
+        row_count=row.row_count,
+        quality_score=row.quality_score,
+        component_total=row.component_total,
+        components=dict(row.components),
+        fallback_rate=row.fallback_rate,
+        missing_rate=row.missing_rate,
+        severity=row.severity,
+        dependency_rows=dict(row.dependency_rows),
+        left_out=row.left_out,
+        committed_at=row.committed_at,
+        duration_s=_seconds(row.started_at, row.committed_at),
+    )
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return round((end - start).total_seconds(), 3)

@@ -1,0 +1,167 @@
+"""One build from request to outcome: validate, stage, score, gate, publish.
+
+Each step leaves something a second try can live with. Until `publish` commits nobody sees anything; the staging table
+belongs to the attempt and is replaced or dropped; after the commit the ledger answers for the attempt, and publishing
+it again changes nothing. Retries, leases and fencing beyond the ledger are the caller's.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import date, datetime
+
+from statemachine.model import FailureKind, State
+from worker.errors import Fenced, PipelineError, SchemaDrift
+from worker.features.catalogue import UPSTREAM
+from worker.features.model import BuildKey, BuildOutcome, BuildRequest, BuildStats, Publication, QualityReport
+from worker.features.plan import BuildPlan, find_drift, plan_build, plan_probe, read_dependency_rows, read_stats
+from worker.features.quality import DEFAULT_POLICY, QualityPolicy, score
+from worker.features.records import execution_row
+from worker.ports import Warehouse
+from worker.sql_files import load_sql
+
+# A drifted upstream release can touch every column; the first few say enough.
+DRIFT_SHOWN_MAX = 6
+
+
+def _silent(_step: str) -> None:
+    """Report progress to nobody."""
+
+
+def run_build(
+    warehouse: Warehouse,
+    request: BuildRequest,
+    *,
+    now: Callable[[], datetime],
+    progress: Callable[[str], None] = _silent,
+    policy: QualityPolicy = DEFAULT_POLICY,
+    publish: bool = True,
+) -> BuildOutcome:
+    """Build one date, and publish it if it passes the gate.
+
+    Args:
+        warehouse: Where to build.
+        request: What to build.
+        now: The clock, UTC.
+        progress: Called after each step with its name and what it counted: `validate 9 tables`,
+            `dependencies 4 of 4`, `stage 476 rows`, `score 99.9`, `publish 476 rows`. An error it raises ends
+            the build.
+        policy: The gate.
+        publish: False for a dry run: everything but the publication, and nothing is written down.
+
+    Returns:
+        The outcome; a build that the gate refuses, or that finds no data, is an outcome and not an error.
+
+    Raises:
+        SchemaDrift: An upstream table or column is gone or has another type.
+        Fenced: A newer attempt has published; this one changed nothing.
+        Unavailable: The warehouse could not serve; worth another attempt.
+        Fatal: Another attempt would fail the same way.
+    """
+    try:
+        outcome = _build(warehouse, request, now, progress, policy, publish=publish)
+    except Fenced:
+        _drop_quietly(warehouse, request.key)
+        raise
+    except PipelineError as error:
+        _drop_quietly(warehouse, request.key)
+        if publish:
+            _log_quietly(warehouse, request, str(error), now())
+        raise
+    _drop_quietly(warehouse, request.key)
+    return outcome
+
+
+def probe(warehouse: Warehouse, analysis_date: date) -> Mapping[str, int]:
+    """Count the rows that each Phase 4 processor's table holds for the date, by processor.
+
+    Raises:
+        SchemaDrift: One of the four tables does not exist.
+        Unavailable: The warehouse could not serve.
+    """
+    return read_dependency_rows(warehouse.query(plan_probe(analysis_date, load_sql())))
+
+
+def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
+    """Check every upstream table that a build reads against the catalogue; give the number of tables.
+
+    Raises:
+        SchemaDrift: Names each table and column that is gone or has another type.
+    """
+    faults = [fault for table in UPSTREAM for fault in find_drift(table, warehouse.columns(table))]
+    if faults:
+        shown = "; ".join(faults[:DRIFT_SHOWN_MAX])
+        more = f"; and {len(faults) - DRIFT_SHOWN_MAX} more" if len(faults) > DRIFT_SHOWN_MAX else ""
+        day = analysis_date.isoformat()
+        raise SchemaDrift(f"{day} cannot be built: {shown}{more}. Repair upstream, then: mlfs replay {day}")
+    return len(UPSTREAM)
+
+
+def _build(
+    warehouse: Warehouse,
+    request: BuildRequest,
+    now: Callable[[], datetime],
+    progress: Callable[[str], None],
+    policy: QualityPolicy,
+    *,
+    publish: bool,
+) -> BuildOutcome:
+    plan = plan_build(request, load_sql(), built_at=now())
+    progress(f"validate {validate_upstream(warehouse, request.key.analysis_date)} tables")
+    stats = _stage(warehouse, request, plan, progress)
+    report = score(stats, request.mode, policy)
+    progress(f"score {report.quality_score}")
+    failure, message = _verdict(stats, report)
+    finished_at = now()
+    if publish and failure is None:
+        warehouse.publish(Publication(request=request, stats=stats, report=report, committed_at=finished_at))
+        progress(f"publish {stats.row_count} rows")
+    elif publish:
+        row = execution_row(
+            request, state=State.FAILED, completed_at=finished_at, stats=stats, report=report, error=message
+        )
+        warehouse.log_execution(row)
+    return BuildOutcome(
+        request=request,
+        stats=stats,
+        report=report,
+        published=publish and failure is None,
+        failure=failure,
+        message=message,
+        finished_at=finished_at,
+    )
+
+
+def _stage(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None]) -> BuildStats:
+    key = request.key
+    dependency_rows = read_dependency_rows(warehouse.query(plan.dependency_rows))
+    filled = sum(1 for rows in dependency_rows.values() if rows > 0)
+    progress(f"dependencies {filled} of {len(dependency_rows)}")
+    warehouse.stage(key, plan.features)
+    counts = warehouse.query_staged(key, plan.stats)[0]
+    left_out = warehouse.query_staged(key, plan.left_out) if counts["left_out_count"] else ()
+    stats = read_stats(key.analysis_date, dependency_rows, counts, left_out)
+    progress(f"stage {stats.row_count} rows")
+    return stats
+
+
+def _verdict(stats: BuildStats, report: QualityReport) -> tuple[FailureKind | None, str]:
+    if stats.row_count == 0:
+        day = stats.analysis_date.isoformat()
+        if stats.left_out_count == 0:
+            return FailureKind.NO_DATA, f"{day} has no active players: nba_raw.nbac_player_list holds no row for it"
+        return FailureKind.NO_DATA, f"{day}: none of {stats.left_out_count} active players has data in either phase"
+    if not report.gate_passed:
+        return FailureKind.GATE_REFUSED, report.gate_message
+    return None, ""
+
+
+def _drop_quietly(warehouse: Warehouse, key: BuildKey) -> None:
+    """Drop the staging table; one that stays behind hurts nobody, so an error here must not hide the outcome."""
+    with suppress(PipelineError):
+        warehouse.drop_staged(key)
+
+
+def _log_quietly(warehouse: Warehouse, request: BuildRequest, error: str, at: datetime) -> None:
+    """Append the failed attempt to the execution log; the error itself matters more than the log of it."""
+    with suppress(PipelineError):
+        warehouse.log_execution(execution_row(request, state=State.FAILED, completed_at=at, error=error))

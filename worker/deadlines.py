@@ -1,0 +1,103 @@
+"""The sweep: one loop serves everything that waits.
+
+It opens expected dates and asks the wake index what is due: a deadline, a retry, an expired lease, the end of the
+upgrade window. Every replica sweeps; the commit's version check makes one of them win. Nothing sleeps on a deadline in
+memory, so a restart forgets nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import structlog
+
+from statemachine.events import DateOpened, TimerFired
+from statemachine.reasons import Reason
+from worker.calendar import Calendar
+from worker.engine import Engine
+from worker.errors import Fatal, PipelineError, Unavailable
+from worker.ports import Clock, StateStore
+
+log = structlog.get_logger(__name__)
+
+# One pass handles this many dates; the next pass takes the rest.
+BATCH_MAX = 500
+# A deadline waits for the probe this long past its instant, then the build itself finds out what is there.
+PROBE_PATIENCE = timedelta(seconds=15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """What one pass did."""
+
+    opened: int
+    due: int
+    failed: int
+
+
+class Sweeper:
+    """Fires what is due."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        store: StateStore,
+        calendar: Calendar,
+        clock: Clock,
+        probe: Callable[[date], Mapping[str, int]],
+        date_failed: Callable[[date, PipelineError], None],
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._calendar = calendar
+        self._clock = clock
+        self._probe = probe
+        self._date_failed = date_failed
+        self._started_at = clock.now()
+
+    def run_once(self) -> Sweep:
+        """Open what the calendar expects, fire what is due; safe to repeat, the core ignores a second one.
+
+        Raises:
+            Unavailable: The store does not answer at all. A fault of a single date is reported and does not stop the
+                others.
+        """
+        opened = self._open_expected()
+        now = self._clock.now()
+        due = self._store.due(now, BATCH_MAX)
+        failed = 0
+        for analysis_date in due:
+            try:
+                self._fire(analysis_date, now)
+            except Unavailable:
+                raise
+            except PipelineError as exc:
+                failed += 1
+                log.error("date_failed", analysis_date=analysis_date, kind=type(exc).__name__, error=str(exc))
+                self._date_failed(analysis_date, exc)
+        return Sweep(opened=opened, due=len(due), failed=failed)
+
+    def _open_expected(self) -> int:
+        last_opened = self._store.last_opened()
+        days = self._calendar.to_open(last_opened, self._clock.now())
+        for day in days:
+            self._engine.apply(day, DateOpened())
+            self._store.set_last_opened(day)
+        return len(days)
+
+    def _fire(self, analysis_date: date, now: datetime) -> None:
+        decision = self._engine.apply(analysis_date, TimerFired())
+        if decision.reason is not Reason.NEEDS_PROBE:
+            return
+        if now < self._started_at + self._calendar.drain_grace:
+            # Just started: completions that wait in the queue are read first.
+            return
+        try:
+            probe = self._probe(analysis_date)
+        except (Unavailable, Fatal) as exc:
+            log.warning("probe_failed", analysis_date=analysis_date, error=str(exc))
+            if now < decision.record.deadline_at + PROBE_PATIENCE:
+                return
+            probe = {}
+        self._engine.apply(analysis_date, TimerFired(probe=probe))

@@ -1,0 +1,184 @@
+"""Load, decide, commit: the one way in which an analysis date changes.
+
+Guarantees: a change is stored whole or not at all; two workers that decide at the same instant do not overwrite each
+other, the loser decides again on what the winner stored; a commit whose reply was lost is recognised. A crash before
+the commit leaves nothing behind, a crash after it leaves everything: record, wake index entry, messages and history.
+"""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Protocol
+
+from schemas.outcome import outcome_message
+from statemachine.decide import Decision, decide
+from statemachine.effects import PublishOutcome, StartBuild
+from statemachine.events import Event, LeaseRenewed
+from statemachine.invariants import change_violations
+from statemachine.model import TERMINAL_STATES, DateRecord, Policy, State
+from worker.calendar import Calendar
+from worker.errors import Conflict, InvariantBroken
+from worker.narration import narrate
+from worker.ports import Clock, Commit, HistoryEntry, OutgoingMessage, StateStore
+
+# Four writers at most touch one date at once; eight tries outlast that with room to spare.
+COMMIT_TRIES_MAX = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """One decision that took effect, for whoever watches."""
+
+    before: DateRecord
+    decision: Decision
+    event: Event
+    actor: str
+    at: datetime
+    conflicts: int
+
+
+class Observer(Protocol):
+    """Somebody who wants to know of every decision: metrics, logs, the demo's screen."""
+
+    def decided(self, decided: Decided) -> None:
+        """Take note; must be quick and must not fail."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topics:
+    """Where outcomes go: a subscriber of the success topic is never woken by a failure (ADR 0003)."""
+
+    success: str
+    failure: str
+
+
+class Engine:
+    """Applies events to dates."""
+
+    def __init__(  # noqa: PLR0913 - one collaborator each
+        self,
+        *,
+        store: StateStore,
+        policy: Policy,
+        calendar: Calendar,
+        clock: Clock,
+        pipeline: str,
+        topics: Topics,
+        worker: str,
+        keep_finished: timedelta | None,
+        start_build: Callable[[date], None],
+        outbox_filled: Callable[[], None],
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._calendar = calendar
+        self._clock = clock
+        self._pipeline = pipeline
+        self._topics = topics
+        self._worker = worker
+        self._keep_finished = keep_finished
+        self._start_build = start_build
+        self._outbox_filled = outbox_filled
+        self._observers = observers
+
+    def apply(self, analysis_date: date, event: Event, *, actor: str | None = None) -> Decision:
+        """Decide what *event* does to the date and store it.
+
+        Args:
+            analysis_date: The date it happened to.
+            event: What happened.
+            actor: Who caused it, for the history; this worker by default.
+
+        Returns:
+            The decision as stored.
+
+        Raises:
+            Unavailable: The store does not answer. Nothing, or everything, was stored; applying again is safe.
+            Conflict: Others changed the date each time; apply again later.
+            CorruptRecord: The stored record is unreadable.
+            InvariantBroken: The decision would break a rule; nothing was stored. Our fault.
+        """
+        for conflicts in range(COMMIT_TRIES_MAX):
+            now = self._clock.now()
+            before = self._store.load(analysis_date) or self._calendar.fresh_record(analysis_date, now)
+            decision = decide(before, event, now=now, policy=self._policy)
+            decided = Decided(
+                before=before,
+                decision=decision,
+                event=event,
+                actor=actor or self._worker,
+                at=now,
+                conflicts=conflicts,
+            )
+            if not decision.changed or self._commit(decided):
+                self._announce(decided)
+                return decision
+        raise Conflict(f"{analysis_date}: others changed it {COMMIT_TRIES_MAX} times in a row; it will be tried again")
+
+    def preview(self, analysis_date: date, event: Event) -> tuple[DateRecord, Decision]:
+        """Say what *event* would do to the date now, without storing anything."""
+        now = self._clock.now()
+        before = self._store.load(analysis_date) or self._calendar.fresh_record(analysis_date, now)
+        return before, decide(before, event, now=now, policy=self._policy)
+
+    def _commit(self, decided: Decided) -> bool:
+        after = decided.decision.record
+        broken = change_violations(decided.before, after, self._policy)
+        if broken:
+            raise InvariantBroken(f"{after.analysis_date}: {decided.decision.reason} would break {', '.join(broken)}")
+        expires = self._keep_finished if after.state in TERMINAL_STATES else None
+        return self._store.commit(
+            Commit(
+                record=after,
+                operation_id=uuid.uuid4().hex,
+                messages=self._messages(decided.decision),
+                history=None if isinstance(decided.event, LeaseRenewed) else _history_entry(decided),
+                expires_after_s=None if expires is None else int(expires.total_seconds()),
+            )
+        )
+
+    def _messages(self, decision: Decision) -> list[OutgoingMessage]:
+        return [self._outgoing(effect) for effect in decision.effects if isinstance(effect, PublishOutcome)]
+
+    def _outgoing(self, effect: PublishOutcome) -> OutgoingMessage:
+        outcome = outcome_message(effect, self._pipeline)
+        day = outcome.analysis_date.isoformat()
+        return OutgoingMessage(
+            event_id=outcome.event_id,
+            topic=self._topics.failure if outcome.state is State.FAILED else self._topics.success,
+            data=outcome.model_dump_json().encode(),
+            attributes={
+                "processor": outcome.processor,
+                "analysis_date": day,
+                "state": outcome.state.value,
+                "generation": str(outcome.generation),
+                "event_id": outcome.event_id,
+            },
+            ordering_key=day,
+        )
+
+    def _announce(self, decided: Decided) -> None:
+        for observer in self._observers:
+            observer.decided(decided)
+        for effect in decided.decision.effects:
+            if isinstance(effect, StartBuild):
+                self._start_build(effect.analysis_date)
+            else:
+                self._outbox_filled()
+
+
+def _history_entry(decided: Decided) -> HistoryEntry:
+    after = decided.decision.record
+    return HistoryEntry(
+        at=decided.at,
+        event=decided.event.kind,
+        before=decided.before.state if decided.before.version else "",
+        after=after.state,
+        reason=decided.decision.reason,
+        generation=after.generation,
+        attempt=after.attempt,
+        actor=decided.actor,
+        detail=narrate(decided.event, decided.before, decided.decision),
+    )

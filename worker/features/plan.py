@@ -1,0 +1,151 @@
+"""The build plan: a request and the SQL texts in, typed statements out; and the reading of what they return.
+
+Pure. The texts come from `worker.sql_files`, the answers from a warehouse.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from statemachine.model import BuildMode
+from worker.errors import Fatal
+from worker.features.catalogue import BLOCKS, UPSTREAM, features_of
+from worker.features.model import BlockCounts, BuildRequest, BuildStats, LeftOutPlayer, Statement
+
+ACCEPTED_TYPES: Mapping[str, frozenset[str]] = {
+    # A column of whole numbers or decimals widens to a float without harm; nothing else changes type silently.
+    "FLOAT64": frozenset({"FLOAT64", "INT64", "NUMERIC", "BIGNUMERIC"}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildPlan:
+    """The statements of one attempt.
+
+    Attributes:
+        dependency_rows: Counts the rows of the four Phase 4 tables.
+        features: Selects every active player with his features; becomes the staging table.
+        stats: Counts the staging table for the score.
+        left_out: Lists the players without a row, from the staging table.
+    """
+
+    dependency_rows: Statement
+    features: Statement
+    stats: Statement
+    left_out: Statement
+
+
+def plan_build(request: BuildRequest, sql: Mapping[str, str], *, built_at: datetime) -> BuildPlan:
+    """Plan one attempt.
+
+    Args:
+        request: What to build.
+        sql: SQL texts by name, as `worker.sql_files.load_sql` gives them.
+        built_at: The `processed_at` of the rows. UTC.
+
+    Raises:
+        Fatal: The mode has no build plan.
+    """
+    if request.mode is BuildMode.YESTERDAY:
+        raise Fatal(
+            f"{request.key.analysis_date.isoformat()} cannot be built from yesterday's rows: not available yet; "
+            "replay it with --force-phase3-fallback instead"
+        )
+    return BuildPlan(
+        dependency_rows=plan_probe(request.key.analysis_date, sql, as_of=request.as_of),
+        features=_plan_features(request, sql, built_at),
+        stats=Statement(name="build_stats", sql=sql["build_stats"]),
+        left_out=Statement(name="left_out", sql=sql["left_out"]),
+    )
+
+
+def plan_probe(analysis_date: date, sql: Mapping[str, str], *, as_of: datetime | None = None) -> Statement:
+    """Plan the count of Phase 4 rows for a date; *as_of* (UTC) hides rows processed later."""
+    return Statement(
+        name="dependency_rows",
+        sql=sql["dependency_rows"],
+        parameters={"analysis_date": analysis_date, "as_of": as_of},
+        null_types={"as_of": "TIMESTAMP"},
+    )
+
+
+def _plan_features(request: BuildRequest, sql: Mapping[str, str], built_at: datetime) -> Statement:
+    analysis_date = request.key.analysis_date
+    return Statement(
+        name="features",
+        sql=sql["features"],
+        parameters={
+            "analysis_date": analysis_date,
+            "lookback_start": analysis_date - timedelta(days=request.phase3_lookback_days),
+            "previous_date": analysis_date - timedelta(days=1),
+            "as_of": request.as_of,
+            "use_phase4": request.mode is not BuildMode.FORCED_FALLBACK,
+            "build_generation": request.key.generation,
+            "build_id": request.key.build_id,
+            "built_at": built_at,
+        },
+        null_types={"as_of": "TIMESTAMP"},
+    )
+
+
+def find_drift(table: str, actual: Mapping[str, str]) -> tuple[str, ...]:
+    """Compare an upstream table with the catalogue.
+
+    Args:
+        table: One of `catalogue.UPSTREAM`.
+        actual: Its columns as {name: BigQuery type}; empty where the table does not exist.
+
+    Returns:
+        One sentence fragment per fault, each naming the table; empty where the build can read it.
+    """
+    if not actual:
+        return (f"table {table} does not exist",)
+    faults = []
+    for column, wanted in UPSTREAM[table].items():
+        if column not in actual:
+            faults.append(f"{table} has no column {column} ({wanted})")
+        elif actual[column] not in ACCEPTED_TYPES.get(wanted, {wanted}):
+            faults.append(f"{table}.{column} is {actual[column]}, not {wanted}")
+    return tuple(faults)
+
+
+def read_dependency_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Read the answer to the dependency count, in the pipeline's order of processors."""
+    counted = {str(row["processor"]): int(row["row_count"]) for row in rows}
+    return {block.processor: counted.get(block.processor, 0) for block in BLOCKS}
+
+
+def read_stats(
+    analysis_date: date,
+    dependency_rows: Mapping[str, int],
+    counts: Mapping[str, Any],
+    left_out: Sequence[Mapping[str, Any]],
+) -> BuildStats:
+    """Read the answers to the counting statements into the values that are scored."""
+    return BuildStats(
+        analysis_date=analysis_date,
+        row_count=int(counts["row_count"]),
+        dependency_rows=dependency_rows,
+        blocks={
+            block.name: BlockCounts(
+                players=int(counts[f"{block.name}_players"]),
+                cells_each=len(features_of(block.name)),
+                phase4_cells=int(counts[f"{block.name}_phase4_cells"]),
+                phase3_cells=int(counts[f"{block.name}_phase3_cells"]),
+            )
+            for block in BLOCKS
+        },
+        required_nulls=int(counts["required_nulls"]),
+        newest_source_date=counts["newest_source_date"],
+        left_out_count=int(counts["left_out_count"]),
+        left_out=tuple(
+            LeftOutPlayer(
+                player_id=int(row["player_id"]),
+                player_name=str(row["player_name"]),
+                team_abbreviation=row["team_abbreviation"],
+                reason=str(row["reason"]),
+            )
+            for row in left_out
+        ),
+    )

@@ -1,0 +1,222 @@
+"""What a staged build is worth: six components, one score, the gate, the severity and the state it earns.
+
+Pure and exact: counts go in as whole numbers, everything between is a `Fraction`, and only the reported figures are
+rounded, half away from zero, to one decimal.
+
+Source: section "Quality Score Monitoring" and "Severity Levels" of the pipeline document, as ruled in the design
+(section 4, "Quality"): the share of player-blocks replaces the share of players, and a usable fallback costs at most
+25 points.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from fractions import Fraction
+from itertools import pairwise
+
+from statemachine.model import BuildMode, State
+from worker.features.model import BlockCounts, BuildStats, QualityReport
+
+COMPONENTS = (
+    "phase4_availability",
+    "phase3_fallback",
+    "data_freshness",
+    "dependency_completeness",
+    "row_completeness",
+    "null_field_rate",
+)
+"""The six components, in the document's order; the quality table holds each as `<name>_score`."""
+
+REQUIRED_FIELD_COUNT = 5
+
+PENALTY_LINE = (
+    (Fraction(0), Fraction(0)),
+    (Fraction(1, 20), Fraction(5)),
+    (Fraction(1, 4), Fraction(10)),
+    (Fraction(1, 2), Fraction(20)),
+    (Fraction(1), Fraction(25)),
+)
+"""(fallback rate, points lost): the corners of the document's table "Quality Score Adjustments"."""
+
+FRESHNESS_POINTS = (15, 12, 8)
+"""Points by age of the newest source in days; older is worth nothing."""
+
+ROW_POINTS = ((400, 5), (300, 4), (200, 3), (100, 1))
+"""(rows at least, points), best first."""
+
+MISSING_FREE = Fraction(1, 10)
+"""Share of player-blocks that may be missing before it costs a point per per cent; also the most required NULLs."""
+
+DONE_FALLBACK_MAX = Fraction(1, 10)
+"""The most fallback that still counts as a full night."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Severity:
+    """A level that applies below a score or a number of rows, or above a fallback rate."""
+
+    name: str
+    score: int
+    rows: int
+    fallback: Fraction
+
+
+SEVERITIES = (
+    _Severity(name="P0", score=50, rows=100, fallback=Fraction(1)),
+    _Severity(name="P1", score=75, rows=200, fallback=Fraction(1, 2)),
+    _Severity(name="P2", score=80, rows=0, fallback=Fraction(1, 4)),
+    _Severity(name="P3", score=90, rows=0, fallback=Fraction(1, 10)),
+)
+"""Worst first; the first that applies counts. No fallback rate is above 1, no number of rows below 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityPolicy:
+    """The gate.
+
+    Attributes:
+        rows_min: Rows needed, also before the fallback rule may lift the score.
+        score_min: Score needed, 0 to 100.
+
+    Source: Phase 5 refuses fewer than 200 rows and a score under 75.
+    """
+
+    rows_min: int = 200
+    score_min: float = 75.0
+
+
+DEFAULT_POLICY = QualityPolicy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shares:
+    """Means over player-blocks of the share of cells from each phase."""
+
+    phase4: Fraction
+    missing: Fraction
+
+    @property
+    def fallback(self) -> Fraction:
+        return 1 - self.phase4
+
+
+def score(stats: BuildStats, mode: BuildMode, policy: QualityPolicy = DEFAULT_POLICY) -> QualityReport:
+    """Say what a staged build is worth.
+
+    Args:
+        stats: Counts of the staged rows.
+        mode: Which data the build was allowed to use; a forced build is never `done`.
+        policy: The gate.
+
+    Returns:
+        Score and components in points with one decimal, the two rates as shares from 0 to 1, severity, the gate's
+        verdict and the state that a publication would earn.
+    """
+    shares = _shares(stats.blocks)
+    points = _components(stats, shares)
+    total = sum(points.values(), Fraction(0))
+    quality = max(total, _usable_fallback_floor(shares)) if _is_usable(stats, policy) else total
+    quality_score = _one_decimal(quality)
+    gate_message = _gate_message(stats.row_count, quality_score, policy)
+    return QualityReport(
+        row_count=stats.row_count,
+        quality_score=float(quality_score),
+        components={name: float(points[name]) for name in COMPONENTS},
+        component_total=float(total),
+        fallback_rate=float(shares.fallback),
+        missing_rate=float(shares.missing),
+        severity=severity(quality_score, stats.row_count, shares.fallback),
+        gate_passed=not gate_message,
+        gate_message=gate_message,
+        earned_state=_earned_state(stats, mode, shares.fallback),
+    )
+
+
+def penalty(fallback_rate: Fraction) -> Fraction:
+    """Give the points lost to a fallback rate from 0 to 1, read off `PENALTY_LINE`."""
+    for (left, low), (right, high) in pairwise(PENALTY_LINE):
+        if fallback_rate <= right:
+            return low + (high - low) * (fallback_rate - left) / (right - left)
+    return PENALTY_LINE[-1][1]
+
+
+def severity(quality_score: Fraction, row_count: int, fallback_rate: Fraction) -> str | None:
+    """Give the document's severity level, the worst that applies; None where nothing is wrong."""
+    for level in SEVERITIES:
+        if quality_score < level.score or row_count < level.rows or fallback_rate > level.fallback:
+            return level.name
+    return None
+
+
+def _shares(blocks: Mapping[str, BlockCounts]) -> _Shares:
+    """Average over player-blocks; a population of nobody has nothing at all."""
+    players = sum(block.players for block in blocks.values())
+    if players == 0:
+        return _Shares(phase4=Fraction(0), missing=Fraction(1))
+    phase4 = sum((Fraction(block.phase4_cells, block.cells_each) for block in blocks.values()), Fraction(0))
+    phase3 = sum((Fraction(block.phase3_cells, block.cells_each) for block in blocks.values()), Fraction(0))
+    return _Shares(phase4=phase4 / players, missing=1 - (phase4 + phase3) / players)
+
+
+def _components(stats: BuildStats, shares: _Shares) -> dict[str, Fraction]:
+    """Compute the six components, each rounded as it is shown."""
+    filled = sum(1 for rows in stats.dependency_rows.values() if rows > 0)
+    dependency = Fraction(15 * filled, len(stats.dependency_rows))
+    if stats.row_count == 0:
+        exact = dict.fromkeys(COMPONENTS, Fraction(0)) | {"dependency_completeness": dependency}
+    else:
+        exact = {
+            "phase4_availability": 40 * shares.phase4,
+            "phase3_fallback": 20 - 20 * shares.fallback,
+            "data_freshness": _freshness(stats.analysis_date, stats.newest_source_date),
+            "dependency_completeness": dependency,
+            "row_completeness": _row_points(stats.row_count),
+            "null_field_rate": 5 - 5 * _required_null_rate(stats),
+        }
+    return {name: _one_decimal(points) for name, points in exact.items()}
+
+
+def _freshness(analysis_date: date, newest: date | None) -> Fraction:
+    if newest is None:
+        return Fraction(0)
+    age_days = max(0, (analysis_date - newest).days)
+    return Fraction(FRESHNESS_POINTS[age_days] if age_days < len(FRESHNESS_POINTS) else 0)
+
+
+def _row_points(row_count: int) -> Fraction:
+    return next((Fraction(points) for rows_min, points in ROW_POINTS if row_count >= rows_min), Fraction(0))
+
+
+def _required_null_rate(stats: BuildStats) -> Fraction:
+    return Fraction(stats.required_nulls, REQUIRED_FIELD_COUNT * stats.row_count)
+
+
+def _is_usable(stats: BuildStats, policy: QualityPolicy) -> bool:
+    """Tell a fallback that models can work with from one that only fills the table."""
+    return stats.row_count >= max(1, policy.rows_min) and _required_null_rate(stats) <= MISSING_FREE
+
+
+def _usable_fallback_floor(shares: _Shares) -> Fraction:
+    """Give what a usable fallback is worth at least: the penalty for its rate, and a point per per cent missing."""
+    return max(Fraction(0), 100 - penalty(shares.fallback) - 100 * max(Fraction(0), shares.missing - MISSING_FREE))
+
+
+def _gate_message(row_count: int, quality_score: Fraction, policy: QualityPolicy) -> str:
+    faults = []
+    if row_count < policy.rows_min:
+        faults.append(f"{row_count} rows, {policy.rows_min} needed")
+    if quality_score < Fraction(policy.score_min):
+        faults.append(f"quality score {float(quality_score)}, {policy.score_min:g} needed")
+    return "; ".join(faults)
+
+
+def _earned_state(stats: BuildStats, mode: BuildMode, fallback_rate: Fraction) -> State:
+    complete = all(rows > 0 for rows in stats.dependency_rows.values())
+    if complete and mode is BuildMode.NORMAL and fallback_rate <= DONE_FALLBACK_MAX:
+        return State.DONE
+    return State.DEGRADED
+
+
+def _one_decimal(points: Fraction) -> Fraction:
+    """Round a number of points, never negative, to tenths, half away from zero."""
+    return Fraction((points * 10 + Fraction(1, 2)).__floor__(), 10)

@@ -1,0 +1,144 @@
+"""Rows of the bookkeeping tables: what is known of a build, as the columns that the warehouse keeps. Pure.
+
+The keys of every row are the columns of its table, as the DDL in `worker/features/ddl` declares them; the contract
+tests insert each of them into both engines.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from statemachine.model import State
+from worker.features.catalogue import BLOCKS
+from worker.features.model import BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
+from worker.features.quality import COMPONENTS
+
+Row = dict[str, Any]
+
+
+def quality_row(publication: Publication) -> Row:
+    """Give the row of `_quality_metrics`, one per date, with the document's column names."""
+    key, report = publication.request.key, publication.report
+    return {
+        "analysis_date": key.analysis_date,
+        "quality_score": report.quality_score,
+        **_component_columns(report),
+        "component_total": report.component_total,
+        "fallback_rate": report.fallback_rate,
+        "missing_rate": report.missing_rate,
+        "severity": report.severity,
+        "state": report.earned_state.value,
+        "row_count": report.row_count,
+        "left_out": publication.stats.left_out_count,
+        "generation": key.generation,
+        "build_id": key.build_id,
+        "processed_at": publication.committed_at,
+    }
+
+
+def dependency_row(publication: Publication) -> Row:
+    """Give the row of `_dependency_tracking`, one per date: which Phase 4 tables had rows, and how many."""
+    key, counted = publication.request.key, publication.stats.dependency_rows
+    return {
+        "analysis_date": key.analysis_date,
+        **{f"{block.name}_available": counted[block.processor] > 0 for block in BLOCKS},
+        **_dependency_columns(counted),
+        "generation": key.generation,
+        "build_id": key.build_id,
+        "processed_at": publication.committed_at,
+    }
+
+
+def execution_row(
+    request: BuildRequest,
+    *,
+    state: State,
+    completed_at: datetime,
+    stats: BuildStats | None = None,
+    report: QualityReport | None = None,
+    error: str | None = None,
+) -> Row:
+    """Give one row of `_execution_log`: an attempt that ended, published or not.
+
+    Args:
+        request: What was attempted.
+        state: The state it earned, or `failed`.
+        completed_at: When it ended. UTC.
+        stats: What was staged, where it came that far.
+        report: What it was worth, where it came that far.
+        error: Why nothing was published.
+    """
+    return {
+        "analysis_date": request.key.analysis_date,
+        "build_id": request.key.build_id,
+        "generation": request.key.generation,
+        "attempt": request.key.attempt,
+        "trigger": request.trigger,
+        "mode": request.mode.value,
+        "phase3_lookback_days": request.phase3_lookback_days,
+        "as_of": request.as_of,
+        "state": state.value,
+        "started_at": request.started_at,
+        "completed_at": completed_at,
+        "row_count": None if stats is None else stats.row_count,
+        "left_out": None if stats is None else stats.left_out_count,
+        "quality_score": None if report is None else report.quality_score,
+        "component_total": None if report is None else report.component_total,
+        "fallback_rate": None if report is None else report.fallback_rate,
+        "missing_rate": None if report is None else report.missing_rate,
+        "severity": None if report is None else report.severity,
+        "error": error,
+    }
+
+
+def ledger_row(publication: Publication) -> Row:
+    """Give the row of `_ledger`, one per date: the fencing token of the last commit, and what it was."""
+    request, report = publication.request, publication.report
+    return {
+        "analysis_date": request.key.analysis_date,
+        "generation": request.key.generation,
+        "attempt": request.key.attempt,
+        "build_id": request.key.build_id,
+        "state": report.earned_state.value,
+        "row_count": report.row_count,
+        "quality_score": report.quality_score,
+        "component_total": report.component_total,
+        **_component_columns(report),
+        "fallback_rate": report.fallback_rate,
+        "missing_rate": report.missing_rate,
+        "severity": report.severity,
+        **_dependency_columns(publication.stats.dependency_rows),
+        "left_out": publication.stats.left_out_count,
+        "started_at": request.started_at,
+        "committed_at": publication.committed_at,
+    }
+
+
+def read_ledger_row(row: Mapping[str, Any]) -> LedgerRow:
+    """Read a row of `_ledger` back."""
+    return LedgerRow(
+        analysis_date=row["analysis_date"],
+        generation=row["generation"],
+        attempt=row["attempt"],
+        build_id=row["build_id"],
+        state=State(row["state"]),
+        row_count=row["row_count"],
+        quality_score=row["quality_score"],
+        component_total=row["component_total"],
+        components={name: row[f"{name}_score"] for name in COMPONENTS},
+        fallback_rate=row["fallback_rate"],
+        missing_rate=row["missing_rate"],
+        severity=row["severity"],
+        dependency_rows={block.processor: row[f"{block.name}_rows"] for block in BLOCKS},
+        left_out=row["left_out"],
+        started_at=row["started_at"],
+        committed_at=row["committed_at"],
+    )
+
+
+def _component_columns(report: QualityReport) -> Row:
+    return {f"{name}_score": report.components[name] for name in COMPONENTS}
+
+
+def _dependency_columns(counted: Mapping[str, int]) -> Row:
+    return {f"{block.name}_rows": counted[block.processor] for block in BLOCKS}

@@ -1,0 +1,122 @@
+"""One delivery in, one verdict out. Never raises, never builds: parse, one commit, acknowledge.
+
+A message is acknowledged only after what it says is stored, or after it is parked with a reason. Anything else leaves
+it with the bus, which delivers it again; a repeat is recognised and changes nothing.
+"""
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+import structlog
+
+from schemas.completion import Delivery, Expectation, Refusal, decode
+from statemachine.events import CompletionReceived
+from worker.engine import Engine
+from worker.errors import PipelineError, Unavailable
+from worker.ports import Clock, OutgoingMessage, ParkedMessage, Publisher, StateStore
+
+log = structlog.get_logger(__name__)
+
+# A processor in another zone may be a day ahead; further ahead is a wrong clock, not a night.
+FUTURE_DAYS_MAX = 7
+
+
+class Verdict(StrEnum):
+    """What the bus is told about a delivery."""
+
+    ACK = "ack"
+    RETRY = "retry"
+
+
+class IntakeObserver(Protocol):
+    """Somebody who counts deliveries."""
+
+    def received(self, outcome: str, processor: str, seconds: float) -> None:
+        """Take note of one delivery."""
+
+    def refused(self, reason: str) -> None:
+        """Take note of one parked message."""
+
+
+class Intake:
+    """Turns deliveries into events."""
+
+    def __init__(  # noqa: PLR0913 - one collaborator each
+        self,
+        *,
+        engine: Engine,
+        store: StateStore,
+        dead_letters: Publisher,
+        dead_letter_topic: str,
+        processors: tuple[str, ...],
+        earliest: date,
+        clock: Clock,
+        observer: IntakeObserver,
+        stopwatch: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._dead_letters = dead_letters
+        self._dead_letter_topic = dead_letter_topic
+        self._processors = processors
+        self._earliest = earliest
+        self._clock = clock
+        self._observer = observer
+        self._stopwatch = stopwatch
+
+    def handle(self, delivery: Delivery) -> Verdict:
+        """Take one delivery to its end."""
+        started = self._stopwatch()
+        now = self._clock.now()
+        latest = now.date() + timedelta(days=FUTURE_DAYS_MAX)
+        expected = Expectation(processors=self._processors, earliest=self._earliest, latest=latest)
+        processor = "other"
+        try:
+            analysis_date, completion = decode(delivery, expected, now)
+            processor = completion.processor
+            decision = self._engine.apply(analysis_date, CompletionReceived(completion=completion))
+            outcome, verdict = decision.reason.value, Verdict.ACK
+        except Refusal as refusal:
+            outcome, verdict = self._park(delivery, refusal)
+        except Unavailable as exc:
+            log.warning("delivery_postponed", message_id=delivery.message_id, error=str(exc))
+            outcome, verdict = "unavailable", Verdict.RETRY
+        except PipelineError as exc:
+            log.error("delivery_failed", message_id=delivery.message_id, error=str(exc), kind=type(exc).__name__)
+            outcome, verdict = "error", Verdict.RETRY
+        self._observer.received(outcome, processor, self._stopwatch() - started)
+        return verdict
+
+    def _park(self, delivery: Delivery, refusal: Refusal) -> tuple[str, Verdict]:
+        """Publish to the dead letter topic, then keep a copy for people; if either fails, the bus keeps the message."""
+        attributes = {
+            **dict(list(delivery.attributes.items())[:50]),
+            "mlfs_reason": refusal.reason.value,
+            "mlfs_detail": refusal.detail[:500],
+            "mlfs_message_id": delivery.message_id,
+        }
+        message = OutgoingMessage(
+            event_id=f"refused:{delivery.message_id}",
+            topic=self._dead_letter_topic,
+            data=delivery.data,
+            attributes=attributes,
+        )
+        parked = ParkedMessage(
+            reason=refusal.reason.value,
+            detail=refusal.detail,
+            message_id=delivery.message_id,
+            received_at=self._clock.now(),
+            data=delivery.data[:2048],
+            attributes=delivery.attributes,
+        )
+        try:
+            self._dead_letters.publish(message)
+            self._store.park(parked)
+        except Unavailable as exc:
+            log.warning("parking_postponed", message_id=delivery.message_id, error=str(exc))
+            return "unavailable", Verdict.RETRY
+        log.warning("message_parked", message_id=delivery.message_id, reason=refusal.reason, detail=refusal.detail)
+        self._observer.refused(refusal.reason.value)
+        return "refused", Verdict.ACK

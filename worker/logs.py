@@ -1,0 +1,70 @@
+"""Structured logs: one JSON object a line, with the field names that Cloud Logging reads.
+
+`message` is a constant name for the event, facts are fields; `severity` and `time` are what Cloud Logging expects.
+Credentials and token-shaped strings are removed before a line is written.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+_SECRET_KEYS = frozenset({"authorization", "password", "token", "secret"})
+_URL_PASSWORD = re.compile(r"(\w+://[^:/@\s]*:)[^@\s]+@")
+_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
+TEXT_CHARS_MAX = 2048
+
+
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Send structured logs of the product, and warnings of the libraries, to *stream* (standard output by default)."""
+    target = stream or sys.stdout
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.format_exc_info,
+            _severity,
+            redact,
+            structlog.processors.EventRenamer("message"),
+            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(target),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(stream=target, level=max(number, logging.WARNING), format="%(message)s", force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_LibraryFormatter())
+
+
+class _LibraryFormatter(logging.Formatter):
+    """Write a library's log record in the same form as ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render one record as a JSON line."""
+        fields: dict[str, Any] = {"event": "library", "library": record.name, "text": record.getMessage()}
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        fields = redact(None, "", fields)
+        fields = {"severity": record.levelname, "message": fields.pop("event"), **fields}
+        return str(structlog.processors.JSONRenderer(ensure_ascii=False, default=str)(None, "", fields))
+
+
+def _severity(_logger: object, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    fields["severity"] = {"warn": "WARNING", "exception": "ERROR"}.get(method, method.upper())
+    return fields
+
+
+def redact(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Mask credentials, cut very long texts, and keep line breaks out of the way of line-based readers."""
+    return {key: "***" if key.lower() in _SECRET_KEYS else _clean(value) for key, value in fields.items()}
+
+
+def _clean(value: Any) -> Any:  # noqa: ANN401 - any field value
+    if not isinstance(value, str):
+        return value
+    return _JWT.sub("***", _URL_PASSWORD.sub(r"\1***@", value[:TEXT_CHARS_MAX]))

@@ -1,0 +1,228 @@
+"""Every metric of the product, declared in one place; docs/metrics.md explains each.
+
+Counters and histograms belong to this process. Gauges about dates are read from the state store at scrape time, so
+every replica shows the same truth: query them with `max by (…)`, never `sum`. Labels are closed sets; dates appear
+only for a bounded window of the latest ones.
+"""
+
+import platform
+import threading
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from statemachine.events import CompletionReceived, LeaseRenewed, TimerFired
+from statemachine.model import DateRecord, State
+from statemachine.reasons import Reason
+from worker.engine import Decided
+from worker.errors import PipelineError
+from worker.ports import Clock, OutgoingMessage, StateStore
+
+# Ten dates are what a person looks at and what bounds the number of series.
+DATES_SHOWN_MAX = 10
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_BUILD = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 1500.0, 1800.0, 3600.0)
+_LAG = (0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 40.0, 120.0, 600.0)
+
+
+def package_version() -> str:
+    """Give the installed version of the product."""
+    try:
+        return version("ml-feature-store-worker")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class Metrics:
+    """The process's counters and histograms, and the observer that feeds them."""
+
+    def __init__(self, processors: Sequence[str]) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self._processors = frozenset(processors)
+        build_info = Info("mlfs_build", "Version of the running worker.", registry=registry)
+        build_info.info({"version": package_version(), "python": platform.python_version()})
+        self._events = Counter(
+            "mlfs_events_total", "Deliveries by processor and outcome.", ["processor", "outcome"], registry=registry
+        )
+        self._handling = Histogram(
+            "mlfs_handler_duration_seconds", "Delivery to verdict.", ["outcome"], registry=registry, buckets=_FAST
+        )
+        self._event_age = Histogram(
+            "mlfs_event_age_seconds", "Completion to its record.", ["processor"], registry=registry, buckets=_LAG
+        )
+        self._transitions = Counter(
+            "mlfs_transitions_total", "Stored changes of a state.", ["from", "to", "reason"], registry=registry
+        )
+        self._conflicts = Counter("mlfs_commit_conflicts_total", "Commits decided again.", registry=registry)
+        self._deadline_lag = Histogram(
+            "mlfs_deadline_lag_seconds", "Deadline to the decision about it.", registry=registry, buckets=_LAG
+        )
+        self._builds = Counter("mlfs_builds_total", "Builds by how they ended.", ["mode", "result"], registry=registry)
+        self._build_seconds = Histogram(
+            "mlfs_build_duration_seconds", "Claim to end.", ["mode", "result"], registry=registry, buckets=_BUILD
+        )
+        self._fenced = Counter("mlfs_fence_rejections_total", "Builds refused by the ledger.", registry=registry)
+        self._published = Counter("mlfs_publish_total", "Outcomes published.", ["result"], registry=registry)
+        self._dead_lettered = Counter("mlfs_dead_lettered_total", "Messages parked.", ["reason"], registry=registry)
+        self._callback_exceptions = Counter(
+            "mlfs_callback_exceptions_total", "Callbacks that failed unexpectedly.", registry=registry
+        )
+        self._loop_errors = Counter(
+            "mlfs_loop_errors_total", "Passes of a loop that failed.", ["loop", "kind"], registry=registry
+        )
+        self._stream_up = Gauge("mlfs_stream_up", "Whether the pull stream is open.", registry=registry)
+        self._last_message = Gauge(
+            "mlfs_last_message_timestamp_seconds", "When a message last came in.", registry=registry
+        )
+        self._tick = Gauge("mlfs_tick_last_timestamp_seconds", "When the sweep last ran.", registry=registry)
+        self._stream_up.set(0)
+
+    def show_dates(self, store: StateStore, clock: Clock) -> None:
+        """Add the gauges that are read from the store at scrape time."""
+        self.registry.register(DateCollector(store, clock))
+
+    def decided(self, decided: Decided) -> None:
+        """Count one decision of the engine."""
+        self._conflicts.inc(decided.conflicts)
+        before, decision = decided.before, decided.decision
+        if isinstance(decided.event, CompletionReceived):
+            completion = decided.event.completion
+            age = (decided.at - completion.completed_at).total_seconds()
+            self._event_age.labels(completion.processor).observe(max(age, 0.0))
+        if decision.changed and not isinstance(decided.event, LeaseRenewed):
+            self._transitions.labels(before.state, decision.record.state, decision.reason).inc()
+        if isinstance(decided.event, TimerFired) and decision.reason in {Reason.DEADLINE_PASSED, Reason.FOUND_ALL}:
+            self._deadline_lag.observe(max((decided.at - before.deadline_at).total_seconds(), 0.0))
+
+    def received(self, outcome: str, processor: str, seconds: float) -> None:
+        """Count one delivery."""
+        label = processor if processor in self._processors else "other"
+        self._events.labels(label, outcome).inc()
+        self._handling.labels(outcome).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """Count one parked message."""
+        self._dead_lettered.labels(reason).inc()
+
+    def callback_failed(self) -> None:
+        """Count one callback that let an exception out."""
+        self._callback_exceptions.inc()
+
+    def built(self, mode: str, result: str, seconds: float) -> None:
+        """Count one build, however it ended."""
+        self._builds.labels(mode, result).inc()
+        self._build_seconds.labels(mode, result).observe(seconds)
+        if result == "fenced":
+            self._fenced.inc()
+
+    def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the observer's shape
+        """Count one confirmed publish."""
+        self._published.labels("confirmed").inc()
+
+    def relay_failed(self, message: OutgoingMessage, error: str) -> None:  # noqa: ARG002 - the observer's shape
+        """Count one publish that was not confirmed."""
+        self._published.labels("failed").inc()
+
+    def loop_failed(self, loop: str, error: Exception) -> None:
+        """Count one failed pass of a loop."""
+        kind = type(error).__name__ if isinstance(error, PipelineError) else "unexpected"
+        self._loop_errors.labels(loop, kind).inc()
+
+    def ticked(self, now: datetime) -> None:
+        """Note that the sweep is alive."""
+        self._tick.set(now.timestamp())
+
+    def message_seen(self, now: datetime) -> None:
+        """Note that the stream delivers."""
+        self._last_message.set(now.timestamp())
+
+    def stream(self, up: bool) -> None:  # noqa: FBT001 - a gauge's value
+        """Note whether the stream is open."""
+        self._stream_up.set(1 if up else 0)
+
+
+class DateCollector(Collector):
+    """Reads the latest dates from the state store at each scrape; shows nothing rather than something old."""
+
+    def __init__(self, store: StateStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def describe(self) -> Iterable[Metric]:
+        """Register without a first scrape."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the store."""
+        up = GaugeMetricFamily("mlfs_state_store_up", "Whether the state store answers.")
+        try:
+            with self._lock:
+                families = list(self._families())
+        except PipelineError:
+            up.add_metric([], 0.0)
+            return [up]
+        up.add_metric([], 1.0)
+        return [up, *families]
+
+    def _families(self) -> Iterable[Metric]:
+        records = [record for day in self._store.dates(DATES_SHOWN_MAX) if (record := self._store.load(day))]
+        yield from _state_families(records)
+        yield from _quality_families(records)
+        now = self._clock.now()
+        overdue = [r for r in records if r.state is State.WAITING and r.deadline_at <= now]
+        yield _gauge("mlfs_overdue_dates", "Dates of the window still waiting after their deadline.", len(overdue))
+        wake = self._store.next_wake()
+        if wake is not None:
+            yield _gauge("mlfs_next_wake_timestamp_seconds", "When something is due next.", wake.timestamp())
+        yield _gauge("mlfs_outbox_pending", "Outcomes waiting to be published.", self._store.outbox_size())
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text)
+    family.add_metric([], float(value))
+    return family
+
+
+def _state_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
+    dates = GaugeMetricFamily("mlfs_dates", "Dates of the window by state.", labels=["state"])
+    for state in State:
+        dates.add_metric([state], float(sum(1 for record in records if record.state is state)))
+    yield dates
+    states = GaugeMetricFamily(
+        "mlfs_date_state", "1 for the state in which the date is.", labels=["analysis_date", "state"]
+    )
+    generations = GaugeMetricFamily("mlfs_date_generation", "Its generation.", labels=["analysis_date"])
+    for record in records:
+        day = record.analysis_date.isoformat()
+        for state in State:
+            states.add_metric([day, state], float(record.state is state))
+        generations.add_metric([day], float(record.generation))
+    yield states
+    yield generations
+
+
+def _quality_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
+    """The latest finished date's quality; records come newest first."""
+    finished = next((record for record in records if record.state in {State.DONE, State.DEGRADED}), None)
+    if finished is None or finished.result is None:
+        return
+    result = finished.result
+    yield _gauge("mlfs_quality_score", "Score of the latest published date, 0 to 100.", result.quality_score)
+    yield _gauge("mlfs_fallback_ratio", "Share of its blocks not from Phase 4, 0 to 1.", result.fallback_rate)
+    yield _gauge("mlfs_missing_ratio", "Share of its blocks from neither phase, 0 to 1.", result.missing_rate)
+    yield _gauge("mlfs_rows", "Rows published for it.", result.row_count)
+    yield _gauge("mlfs_latest_commit_timestamp_seconds", "When it was committed.", result.committed_at.timestamp())
+    components = GaugeMetricFamily("mlfs_quality_component", "Its six components, in points.", labels=["component"])
+    for name, points in result.components.items():
+        components.add_metric([name], points)
+    yield components
+    present = GaugeMetricFamily("mlfs_dependency_rows", "Rows in each processor's table.", labels=["processor"])
+    for name, rows in result.dependency_rows.items():
+        present.add_metric([name], float(rows))
+    yield present

@@ -1,0 +1,59 @@
+"""One sentence per decision, for history, logs and the demo's screen. Pure."""
+
+from statemachine.decide import Decision
+from statemachine.events import (
+    BuildClaimed,
+    BuildCommitted,
+    BuildFailed,
+    CancelRequested,
+    CompletionReceived,
+    DateOpened,
+    Event,
+    LeaseRenewed,
+    ReplayRequested,
+    TimerFired,
+)
+from statemachine.model import CompletionStatus, DateRecord
+
+
+def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
+    """Say in one sentence what the event was and what came of it."""
+    after = decision.record
+    match event:
+        case DateOpened():
+            return f"opened; deadline {after.deadline_at:%Y-%m-%d %H:%M}Z"
+        case CompletionReceived(completion=completion):
+            rows = "" if completion.row_count is None else f", {completion.row_count} rows"
+            said = f"{completion.processor} reported {completion.status}{rows}"
+            return f"{said}: {completion.error}" if completion.error else said
+        case TimerFired():
+            return _timer(before, after)
+        case BuildClaimed(worker=worker):
+            return f"{worker} claimed generation {after.generation}, attempt {after.attempt}"
+        case LeaseRenewed(worker=worker):
+            return f"{worker} renewed its lease"
+        case BuildCommitted(result=result):
+            return (
+                f"generation {result.generation} published as {result.state}: {result.row_count} rows, "
+                f"score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}"
+            )
+        case BuildFailed(failure=failure, message=message):
+            return f"attempt {before.attempt} ended as {failure}: {message}"
+        case ReplayRequested(actor=actor, reason=reason, mode=mode):
+            return f"{actor} asked for a replay ({mode}): {reason}"
+        case CancelRequested(actor=actor, reason=reason):
+            return f"{actor} cancelled: {reason}"
+
+
+def _timer(before: DateRecord, after: DateRecord) -> str:
+    """What the timer was for depends on the state in which it fired."""
+    found = sorted(
+        name
+        for name, completion in after.completions.items()
+        if completion.status is CompletionStatus.FOUND and name not in before.completions
+    )
+    if after.failure is not None and after.failure is not before.failure:
+        return after.failure.message
+    if found:
+        return f"deadline; rows found without an event for {', '.join(found)}"
+    return f"timer of {before.state} fired"

@@ -1,0 +1,65 @@
+"""Publishes what the outbox holds, at least once, in order, and forgets a message only when the bus has confirmed it.
+
+A crash between the confirmation and the removal publishes again under the same event id; consumers drop the repeat.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from worker.errors import Unavailable
+from worker.ports import OutgoingMessage, Publisher, StateStore
+
+log = structlog.get_logger(__name__)
+
+BATCH_MAX = 100
+
+
+class RelayObserver(Protocol):
+    """Somebody who watches what is told to consumers."""
+
+    def relayed(self, message: OutgoingMessage, message_id: str) -> None:
+        """Take note of a confirmed publish."""
+
+    def relay_failed(self, message: OutgoingMessage, error: str) -> None:
+        """Take note of a publish that was not confirmed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relayed:
+    """What one pass did."""
+
+    published: int
+    left: int
+
+
+class Relay:
+    """Moves outcomes from the store to the bus."""
+
+    def __init__(self, *, store: StateStore, publisher: Publisher, observer: RelayObserver) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._observer = observer
+
+    def run_once(self) -> Relayed:
+        """Publish what is waiting; after a date's message fails, that date's later ones wait for the next pass."""
+        entries = self._store.outbox(BATCH_MAX)
+        published = 0
+        blocked: set[str] = set()
+        for entry in entries:
+            message = entry.message
+            if message.ordering_key in blocked:
+                continue
+            try:
+                message_id = self._publisher.publish(message)
+            except Unavailable as exc:
+                blocked.add(message.ordering_key)
+                log.warning("outcome_not_published", event_id=message.event_id, error=str(exc))
+                self._observer.relay_failed(message, str(exc))
+                continue
+            self._store.remove_from_outbox(entry.entry_id)
+            published += 1
+            log.info("outcome_published", event_id=message.event_id, topic=message.topic, message_id=message_id)
+            self._observer.relayed(message, message_id)
+        return Relayed(published=published, left=len(entries) - published)

@@ -1,0 +1,236 @@
+"""Every setting, read once at start from `MLFS_…` environment variables into one frozen model.
+
+All faults are reported together and stop the start. Secrets never appear in `describe()`.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import date, time, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from statemachine.model import OnRerun, OnUpstreamFailure, Policy
+from worker.calendar import Calendar, MonthDay
+
+PREFIX = "MLFS_"
+PIPELINE = "ml_feature_store_v2"
+PROCESSORS = (
+    "team_defense_zone_analysis",
+    "player_shot_zone_analysis",
+    "player_composite_factors",
+    "player_daily_cache",
+)
+_EMBEDDED = "embedded"
+
+
+class BadSettings(ValueError):
+    """The operator's fault: one or more settings are wrong. The message lists them all."""
+
+
+class Settings(BaseSettings):
+    """Settings of one worker process. Wall clock times are in `timezone`; durations end in their unit."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    data_dir: Path = Field(default=Path(".mlfs"), description="Where the embedded parts keep their files.")
+    warehouse: str = Field(default="", description="`duckdb:///path` or `bigquery://project`; empty: in data_dir.")
+    redis_url: str = Field(default="", description="`redis(s)://…` or `embedded:///dir`; empty: embedded in data_dir.")
+    pubsub: str = Field(
+        default="", description="`google`, `emulator://host:port` or `embedded:///dir`; empty: embedded in data_dir."
+    )
+    pubsub_project: str = Field(default="nba-props-platform", description="Project that owns topics and subscriptions.")
+    topic: str = Field(default="phase4-processor-success", description="Completions come in here.")
+    subscription: str = Field(default="ml-feature-store-worker", description="The worker's subscription to `topic`.")
+    success_topic: str = Field(default="ml-feature-store-success", description="Outcomes done and degraded.")
+    failure_topic: str = Field(default="ml-feature-store-failure", description="Outcomes failed.")
+    dead_letter_topic: str = Field(default="phase4-processor-success-dlq", description="Refused messages.")
+
+    timezone: str = Field(default="America/New_York", description="Zone of every wall clock time.")
+    deadline: time = Field(default=time(23, 25), description="Waiting ends.")
+    upgrade_cutoff: time = Field(default=time(23, 50), description="Later completions no longer upgrade a date.")
+    season: Annotated[tuple[MonthDay, MonthDay], NoDecode] = Field(
+        default=((10, 15), (6, 30)), description="First and last month-day of expected dates, `10-15..06-30`."
+    )
+    skip_dates: Annotated[frozenset[date], NoDecode] = Field(
+        default=frozenset(), description="Dates of the season that are not expected, comma separated."
+    )
+    catch_up_days: int = Field(default=7, ge=0, le=60, description="Missed dates opened after a downtime, at most.")
+    earliest_date: date = Field(default=date(2000, 1, 1), description="Completions for earlier dates are refused.")
+    drain_grace_s: float = Field(default=20.0, ge=0, le=30, description="Queued messages are read before a deadline.")
+
+    attempts_max: int = Field(default=3, ge=1, le=10, description="Builds tried per generation.")
+    retry_delay_s: float = Field(default=300.0, ge=0, le=3600, description="Wait between two attempts.")
+    lease_s: float = Field(default=60.0, ge=5, le=3600, description="A claim holds this long without renewal.")
+    on_upstream_failure: OnUpstreamFailure = Field(
+        default=OnUpstreamFailure.WAIT, description="`wait` for the deadline, or `fallback_now` once all reported."
+    )
+    rerun: OnRerun = Field(default=OnRerun.HOLD, description="A processor ran again after done: `hold` or `rebuild`.")
+    phase3_lookback_days: int = Field(default=30, ge=1, le=365, description="Oldest Phase 3 row a fallback may use.")
+    keep_finished_days: int = Field(default=400, ge=0, description="Finished dates are forgotten after; 0: never.")
+
+    tick_s: float = Field(default=0.5, gt=0, le=30, description="Longest pause between two sweeps.")
+    build_threads: int = Field(default=1, ge=1, le=16, description="Dates built at the same time.")
+    duckdb_memory_limit: str = Field(
+        default="2GB", pattern=r"^[0-9]+(\.[0-9]+)?(MB|GB)$", description="Memory of the embedded warehouse."
+    )
+    duckdb_threads: int = Field(default=2, ge=1, le=64, description="Threads of the embedded warehouse.")
+    http_host: str = Field(default="127.0.0.1", description="Address of metrics, health and status pages.")
+    http_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 takes a free one.")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
+
+    @field_validator("season", mode="before")
+    @classmethod
+    def _read_season(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            first, last = value.split("..")
+            # A leap year, so that 02-29 is a day.
+            days = [date.fromisoformat(f"2024-{part}") for part in (first, last)]
+        except ValueError as exc:
+            raise ValueError("is not like 10-15..06-30") from exc
+        return tuple((day.month, day.day) for day in days)
+
+    @field_validator("skip_dates", mode="before")
+    @classmethod
+    def _read_dates(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return frozenset(date.fromisoformat(part.strip()) for part in value.split(",") if part.strip())
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as exc:
+            raise ValueError(f"{value!r} is no IANA time zone, such as America/New_York") from exc
+        return value
+
+    @field_validator("upgrade_cutoff")
+    @classmethod
+    def _after_deadline(cls, value: time, info: ValidationInfo) -> time:
+        deadline = info.data.get("deadline")
+        if deadline is not None and value < deadline:
+            raise ValueError(f"{value:%H:%M} lies before deadline {deadline:%H:%M}")
+        return value
+
+    @field_validator("warehouse")
+    @classmethod
+    def _known_warehouse(cls, value: str) -> str:
+        return _scheme_of(value, "duckdb", "bigquery")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        return _scheme_of(value, "redis", "rediss", "unix", _EMBEDDED)
+
+    @field_validator("pubsub")
+    @classmethod
+    def _known_bus(cls, value: str) -> str:
+        return value if value == "google" else _scheme_of(value, "emulator", _EMBEDDED)
+
+    @model_validator(mode="after")
+    def _fill_embedded(self) -> Self:
+        """Empty addresses mean the embedded parts below `data_dir`."""
+        base = self.data_dir.absolute()
+        filled = {
+            "warehouse": self.warehouse or f"duckdb://{base}/warehouse.duckdb",
+            "redis_url": self.redis_url or f"{_EMBEDDED}://{base}/valkey",
+            "pubsub": self.pubsub or _default_bus(base),
+        }
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
+        return self
+
+    @property
+    def policy(self) -> Policy:
+        """The state machine's rules."""
+        return Policy(
+            processors=PROCESSORS,
+            attempts_max=self.attempts_max,
+            retry_delay=timedelta(seconds=self.retry_delay_s),
+            lease=timedelta(seconds=self.lease_s),
+            on_upstream_failure=self.on_upstream_failure,
+            rerun=self.rerun,
+        )
+
+    @property
+    def calendar(self) -> Calendar:
+        """The pipeline's rhythm."""
+        return Calendar(
+            zone=ZoneInfo(self.timezone),
+            deadline=self.deadline,
+            upgrade_cutoff=self.upgrade_cutoff,
+            season_start=self.season[0],
+            season_end=self.season[1],
+            skip_dates=self.skip_dates,
+            drain_grace=timedelta(seconds=self.drain_grace_s),
+            catch_up_days=self.catch_up_days,
+        )
+
+    def describe(self) -> dict[str, str]:
+        """Give every setting as text, by environment name, passwords masked."""
+        return {f"{PREFIX}{name.upper()}": _shown(name, getattr(self, name)) for name in type(self).model_fields}
+
+
+def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:  # noqa: ANN401 - any field
+    """Read the settings from the process environment.
+
+    Args:
+        environment: Where unknown `MLFS_…` names are looked for; the process environment by default.
+        overrides: Values that win over the environment, by field name.
+
+    Raises:
+        BadSettings: With every fault, one a line.
+    """
+    names = os.environ if environment is None else environment
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    faults = [
+        f"{name}: no such setting" for name in sorted(names) if name.startswith(PREFIX) and name.upper() not in known
+    ]
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as exc:
+        faults += [f"{PREFIX}{_where(fault['loc'])}: {_what(fault['msg'])}" for fault in exc.errors()]
+    if faults:
+        raise BadSettings("wrong settings:\n  " + "\n  ".join(faults))
+    return settings
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return str(location[0]).upper() if location else ""
+
+
+def _what(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _scheme_of(value: str, *schemes: str) -> str:
+    scheme = urlsplit(value).scheme
+    if value and scheme not in schemes:
+        raise ValueError(f"must begin with one of {', '.join(f'{name}://' for name in schemes)}")
+    return value
+
+
+def _default_bus(base: Path) -> str:
+    """Google's own variable for its emulator is honoured where nothing else is said."""
+    emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
+    return f"emulator://{emulator}" if emulator else f"{_EMBEDDED}://{base}/pubsub"
+
+
+def _shown(name: str, value: object) -> str:
+    if name == "season" and isinstance(value, tuple):
+        return "..".join(f"{month:02}-{day:02}" for month, day in value)
+    if isinstance(value, frozenset):
+        return ",".join(sorted(str(item) for item in value))
+    if isinstance(value, time):
+        return value.strftime("%H:%M")
+    text = str(value)
+    parts = urlsplit(text)
+    return text.replace(f":{parts.password}@", ":***@") if parts.password else text

@@ -1,0 +1,86 @@
+"""Runs the worker's loops on threads, and stops them in the order that loses nothing.
+
+Each loop repeats one pass that returns; the loop only waits. A pass that fails is logged and counted, and the loop goes
+on: the state store may be away for minutes and nothing here may forget its work because of that.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from worker.errors import PipelineError
+
+log = structlog.get_logger(__name__)
+
+# A loop whose pass failed waits this long: soon enough to recover, too long to flood the log.
+PAUSE_AFTER_FAILURE_S = 1.0
+JOIN_TIMEOUT_S = 5.0
+
+
+@dataclass(slots=True)
+class Loop:
+    """One repeated pass.
+
+    Attributes:
+        name: For the thread, the log and the metric.
+        run_once: The pass; gives the seconds until the next one.
+        wake: Set it to run the next pass at once.
+    """
+
+    name: str
+    run_once: Callable[[], float]
+    wake: threading.Event = field(default_factory=threading.Event)
+
+
+class Supervisor:
+    """Threads with one stop button."""
+
+    def __init__(self, loop_failed: Callable[[str, Exception], None]) -> None:
+        self._loop_failed = loop_failed
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._loops: list[Loop] = []
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    def run_loop(self, loop: Loop) -> None:
+        """Start a loop on its own thread."""
+        self._loops.append(loop)
+        self.run_thread(loop.name, lambda: self._repeat(loop))
+
+    def run_thread(self, name: str, target: Callable[[], None]) -> None:
+        """Start a function on its own thread."""
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def stop(self) -> list[str]:
+        """Ask every loop to end and wait for them; give the names of those that did not end in time."""
+        self._stopping.set()
+        for loop in self._loops:
+            loop.wake.set()
+        for thread in self._threads:
+            thread.join(JOIN_TIMEOUT_S)
+        return [thread.name for thread in self._threads if thread.is_alive()]
+
+    def _repeat(self, loop: Loop) -> None:
+        while not self._stopping.is_set():
+            loop.wake.clear()
+            pause_s = self._pass(loop)
+            loop.wake.wait(pause_s)
+
+    def _pass(self, loop: Loop) -> float:
+        try:
+            return loop.run_once()
+        except PipelineError as exc:
+            log.warning("loop_pass_failed", loop=loop.name, kind=type(exc).__name__, error=str(exc))
+            self._loop_failed(loop.name, exc)
+        except Exception as exc:
+            log.exception("loop_pass_failed_unexpectedly", loop=loop.name)
+            self._loop_failed(loop.name, exc)
+        return PAUSE_AFTER_FAILURE_S
