@@ -58,7 +58,8 @@ $(BIN)/uv:
 define INSTALL
 @$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement $(1) \
   || { echo "uv could not install $(1); trying pip" >&2; \
-       $(BIN)/python -m ensurepip > /dev/null; $(BIN)/python -m pip install -q --require-hashes --requirement $(1); }
+       $(BIN)/python -m ensurepip > /dev/null && $(BIN)/python -m pip install -q --require-hashes --requirement $(1); } \
+  || { echo "set-up failed, see above; make clean-all removes $(VENV) for a fresh start" >&2; exit 1; }
 @$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
 @touch $@
 endef

@@ -9,7 +9,6 @@ import queue
 import threading
 from collections.abc import Callable
 from datetime import date, datetime
-from typing import Protocol
 
 import structlog
 
@@ -21,6 +20,7 @@ from worker.building import run_build
 from worker.engine import Engine
 from worker.errors import Fatal, Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
+from worker.observer import Observer
 from worker.ports import Clock, Warehouse
 
 log = structlog.get_logger(__name__)
@@ -29,16 +29,6 @@ log = structlog.get_logger(__name__)
 RENEWALS_PER_LEASE = 3
 # A store that is away for a moment must not cost a finished build; the lease outlasts these pauses.
 REPORT_PAUSES_S = (0.2, 1.0, 3.0)
-
-
-class BuildObserver(Protocol):
-    """Somebody who watches builds."""
-
-    def built(self, mode: str, result: str, seconds: float) -> None:
-        """Take note of a build's end."""
-
-    def step(self, analysis_date: date, text: str) -> None:
-        """Take note of a build's step."""
 
 
 class BuildQueue:
@@ -84,7 +74,7 @@ class Builder:
         worker: str,
         lease_s: float,
         phase3_lookback_days: int,
-        observer: BuildObserver,
+        observer: Observer,
         stopwatch: Callable[[], float],
     ) -> None:
         self._engine = engine

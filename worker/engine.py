@@ -6,10 +6,9 @@ the commit leaves nothing behind, a crash after it leaves everything: record, wa
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from typing import Protocol
+from datetime import date, timedelta
 
 from schemas.outcome import outcome_message
 from statemachine.decide import Decision, decide
@@ -20,29 +19,11 @@ from statemachine.model import TERMINAL_STATES, DateRecord, Policy, State
 from worker.calendar import Calendar
 from worker.errors import Conflict, InvariantBroken
 from worker.narration import narrate
+from worker.observer import Decided, Observer
 from worker.ports import Clock, Commit, HistoryEntry, OutgoingMessage, StateStore
 
 # Four writers at most touch one date at once; eight tries outlast that with room to spare.
 COMMIT_TRIES_MAX = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
-    """One decision that took effect, for whoever watches."""
-
-    before: DateRecord
-    decision: Decision
-    event: Event
-    actor: str
-    at: datetime
-    conflicts: int
-
-
-class Observer(Protocol):
-    """Somebody who wants to know of every decision: metrics, logs, the demo's screen."""
-
-    def decided(self, decided: Decided) -> None:
-        """Take note; must be quick and must not fail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +50,7 @@ class Engine:
         keep_finished: timedelta | None,
         start_build: Callable[[date], None],
         outbox_filled: Callable[[], None],
-        observers: Sequence[Observer] = (),
+        observer: Observer,
     ) -> None:
         self._store = store
         self._policy = policy
@@ -81,7 +62,7 @@ class Engine:
         self._keep_finished = keep_finished
         self._start_build = start_build
         self._outbox_filled = outbox_filled
-        self._observers = observers
+        self._observer = observer
 
     def apply(self, analysis_date: date, event: Event, *, actor: str | None = None) -> Decision:
         """Decide what *event* does to the date and store it.
@@ -160,8 +141,7 @@ class Engine:
         )
 
     def _announce(self, decided: Decided) -> None:
-        for observer in self._observers:
-            observer.decided(decided)
+        self._observer.decided(decided)
         for effect in decided.decision.effects:
             if isinstance(effect, StartBuild):
                 self._start_build(effect.analysis_date)

@@ -7,7 +7,6 @@ it with the bus, which delivers it again; a repeat is recognised and changes not
 from collections.abc import Callable
 from datetime import date, timedelta
 from enum import StrEnum
-from typing import Protocol
 
 import structlog
 
@@ -15,6 +14,7 @@ from schemas.completion import Delivery, Expectation, Refusal, decode
 from statemachine.events import CompletionReceived
 from worker.engine import Engine
 from worker.errors import PipelineError, Unavailable
+from worker.observer import Observer
 from worker.ports import Clock, OutgoingMessage, ParkedMessage, Publisher, StateStore
 
 log = structlog.get_logger(__name__)
@@ -30,16 +30,6 @@ class Verdict(StrEnum):
     RETRY = "retry"
 
 
-class IntakeObserver(Protocol):
-    """Somebody who counts deliveries."""
-
-    def received(self, outcome: str, processor: str, seconds: float) -> None:
-        """Take note of one delivery."""
-
-    def refused(self, reason: str) -> None:
-        """Take note of one parked message."""
-
-
 class Intake:
     """Turns deliveries into events."""
 
@@ -53,7 +43,7 @@ class Intake:
         processors: tuple[str, ...],
         earliest: date,
         clock: Clock,
-        observer: IntakeObserver,
+        observer: Observer,
         stopwatch: Callable[[], float],
     ) -> None:
         self._engine = engine
@@ -118,5 +108,5 @@ class Intake:
             log.warning("parking_postponed", message_id=delivery.message_id, error=str(exc))
             return "unavailable", Verdict.RETRY
         log.warning("message_parked", message_id=delivery.message_id, reason=refusal.reason, detail=refusal.detail)
-        self._observer.refused(refusal.reason.value)
+        self._observer.refused(refusal.reason.value, refusal.detail)
         return "refused", Verdict.ACK

@@ -18,8 +18,8 @@ from prometheus_client.registry import Collector
 from statemachine.events import CompletionReceived, LeaseRenewed, TimerFired
 from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason
-from worker.engine import Decided
 from worker.errors import PipelineError
+from worker.observer import Decided, Observer
 from worker.ports import Clock, OutgoingMessage, StateStore
 
 # Ten dates are what a person looks at and what bounds the number of series.
@@ -37,7 +37,7 @@ def package_version() -> str:
         return "unknown"
 
 
-class Metrics:
+class Metrics(Observer):
     """The process's counters and histograms, and the observer that feeds them."""
 
     def __init__(self, processors: Sequence[str]) -> None:
@@ -105,7 +105,7 @@ class Metrics:
         self._events.labels(label, outcome).inc()
         self._handling.labels(outcome).observe(seconds)
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: str, detail: str) -> None:  # noqa: ARG002 - the hook's shape
         """Count one parked message."""
         self._dead_lettered.labels(reason).inc()
 
@@ -120,11 +120,11 @@ class Metrics:
         if result == "fenced":
             self._fenced.inc()
 
-    def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the observer's shape
+    def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the hook's shape
         """Count one confirmed publish."""
         self._published.labels("confirmed").inc()
 
-    def relay_failed(self, message: OutgoingMessage, error: str) -> None:  # noqa: ARG002 - the observer's shape
+    def relay_failed(self, message: OutgoingMessage, error: str) -> None:  # noqa: ARG002 - the hook's shape
         """Count one publish that was not confirmed."""
         self._published.labels("failed").inc()
 

@@ -4,26 +4,16 @@ A crash between the confirmation and the removal publishes again under the same 
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
 from worker.errors import Unavailable
-from worker.ports import OutgoingMessage, Publisher, StateStore
+from worker.observer import Observer
+from worker.ports import Publisher, StateStore
 
 log = structlog.get_logger(__name__)
 
 BATCH_MAX = 100
-
-
-class RelayObserver(Protocol):
-    """Somebody who watches what is told to consumers."""
-
-    def relayed(self, message: OutgoingMessage, message_id: str) -> None:
-        """Take note of a confirmed publish."""
-
-    def relay_failed(self, message: OutgoingMessage, error: str) -> None:
-        """Take note of a publish that was not confirmed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +27,7 @@ class Relayed:
 class Relay:
     """Moves outcomes from the store to the bus."""
 
-    def __init__(self, *, store: StateStore, publisher: Publisher, observer: RelayObserver) -> None:
+    def __init__(self, *, store: StateStore, publisher: Publisher, observer: Observer) -> None:
         self._store = store
         self._publisher = publisher
         self._observer = observer

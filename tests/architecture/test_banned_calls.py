@@ -21,8 +21,9 @@ CLOCK_CALLS = {
     "time.sleep",
 }
 PRINTERS = ("ops/cli",)
-# Where SQL text may be put together: identifiers there come from validated configuration.
-SQL_WRITERS = ("worker/adapters/",)
+# Where SQL text may be put together, from identifiers that cannot be bound: the adapters take them from validated
+# configuration and the catalogue, the local stand-ins from their own files. There ruff's S608 asks for a reason.
+SQL_WRITERS = ("worker/adapters/", "worker/local/")
 SQL_CALLS = {"execute", "executemany", "sql", "Statement"}
 
 Check = Callable[[ast.Module], Iterator[tuple[int, str]]]
@@ -126,7 +127,7 @@ def test_only_the_command_line_prints() -> None:
     assert not found, "\n".join(found)
 
 
-def test_sql_is_never_put_together_outside_the_adapters() -> None:
+def test_sql_is_never_put_together_outside_adapters_and_stand_ins() -> None:
     found = findings(assembled_sql, *PACKAGES, allowed=SQL_WRITERS)
 
     assert not found, "\n".join(found)

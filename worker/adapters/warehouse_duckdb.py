@@ -18,8 +18,8 @@ from typing import Any
 
 import duckdb
 
-from worker.adapters.warehouse_duckdb_dialect import open_error, to_bigquery_type, to_duckdb, translated_errors
-from worker.errors import Fatal, Fenced, Refused
+from worker.adapters.warehouse_duckdb_dialect import open_error, quoted, to_bigquery_type, to_duckdb, translated_errors
+from worker.errors import Fenced, Refused
 from worker.features.catalogue import (
     DEPENDENCY_TABLE,
     EXECUTION_TABLE,
@@ -70,6 +70,7 @@ class DuckDbWarehouse:
             self._connection.execute("ATTACH ':memory:' AS mlfs_staging")
 
     def ensure_tables(self) -> None:
+        """Create schemas and tables in one transaction."""
         with self.writing("creating the tables") as cursor:
             for dataset in DATASETS:
                 cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {dataset}")
@@ -77,6 +78,7 @@ class DuckDbWarehouse:
                 cursor.execute(to_duckdb(ddl))
 
     def columns(self, table: str) -> Mapping[str, str]:
+        """Read DuckDB's catalogue, types translated."""
         dataset, name = table.split(".")
         with self._reading(f"reading the columns of {table}") as cursor:
             found = cursor.execute(
@@ -87,18 +89,22 @@ class DuckDbWarehouse:
         return {column: to_bigquery_type(kind) for column, kind in found}
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
+        """Transpile and run."""
         return self._select(statement.name, to_duckdb(statement.sql), statement.parameters)
 
     def stage(self, key: BuildKey, select: Statement) -> None:
+        """Create or replace the attempt's table in the in-memory database."""
         sql = f"CREATE OR REPLACE TABLE {_staging_table(key)} AS {to_duckdb(select.sql)}"
         with self._reading(f"staging {key.build_id}") as cursor:
             cursor.execute(sql, dict(select.parameters))
 
     def query_staged(self, key: BuildKey, statement: Statement) -> Sequence[Mapping[str, Any]]:
+        """Transpile, put the attempt's table in the placeholder's place, run."""
         sql = to_duckdb(statement.sql).replace(STAGED, _staging_table(key))
         return self._select(f"{statement.name} of {key.build_id}", sql, statement.parameters)
 
     def publish(self, publication: Publication) -> None:
+        """Check the ledger and replace everything of the date in one transaction under the write lock."""
         key = publication.request.key
         with self.writing(f"publishing {key.build_id}") as cursor:
             standing = _read_ledger(cursor, key.analysis_date)
@@ -123,22 +129,27 @@ class DuckDbWarehouse:
             _insert_row(cursor, EXECUTION_TABLE, executed)
 
     def drop_staged(self, key: BuildKey) -> None:
+        """Drop the attempt's table."""
         with self._reading(f"dropping the staging table of {key.build_id}") as cursor:
             cursor.execute(f"DROP TABLE IF EXISTS {_staging_table(key)}")
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
+        """Read the date's ledger row."""
         with self._reading("reading the ledger") as cursor:
             return _read_ledger(cursor, analysis_date)
 
     def log_execution(self, row: Mapping[str, Any]) -> None:
+        """Append to the execution log."""
         with self.writing("logging the execution") as cursor:
             _insert_row(cursor, EXECUTION_TABLE, row)
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
+        """Append to the replay audit."""
         with self.writing("logging the replay") as cursor:
             _insert_row(cursor, REPLAY_TABLE, row)
 
     def export_features(self, analysis_date: date, path: str) -> int:
+        """Let DuckDB write the file; arrays in CSV come as `[a, b]`."""
         ending = Path(path).suffix
         if ending not in EXPORT_FORMATS:
             raise Refused(f"cannot write {path}: its name must end in one of {', '.join(EXPORT_FORMATS)}")
@@ -148,9 +159,11 @@ class DuckDbWarehouse:
             cursor.execute(
                 f"COPY ({select}) TO {quoted(path)} ({EXPORT_FORMATS[ending]})", {"analysis_date": analysis_date}
             )
-            return int(_scalar(cursor))
+            written = cursor.fetchone()
+        return int(written[0]) if written else 0
 
     def close(self) -> None:
+        """Wait for the writer, then close and give the file back."""
         with self._write_lock:
             self._connection.close()
 
@@ -180,11 +193,6 @@ class DuckDbWarehouse:
             return _rows(cursor)
 
 
-def quoted(text: str) -> str:
-    """Write *text* as an SQL string literal, for the places where DuckDB takes no parameter."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _staging_table(key: BuildKey) -> str:
     """Name the attempt's staging table; made of a date and two numbers, so it needs no quoting."""
     return f"mlfs_staging.main.build_{key.analysis_date:%Y%m%d}_g{key.generation:d}_a{key.attempt:d}"
@@ -193,13 +201,6 @@ def _staging_table(key: BuildKey) -> str:
 def _rows(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def _scalar(cursor: duckdb.DuckDBPyConnection) -> Any:
-    row = cursor.fetchone()
-    if row is None:
-        raise Fatal("the warehouse gave no row where it always gives one")
-    return row[0]
 
 
 def _read_ledger(cursor: duckdb.DuckDBPyConnection, analysis_date: date) -> LedgerRow | None:

@@ -62,6 +62,11 @@ def to_bigquery_type(duckdb_type: str) -> str:
     return BIGQUERY_TYPES.get(duckdb_type, duckdb_type)
 
 
+def quoted(text: str) -> str:
+    """Write *text* as an SQL string literal, for the places where DuckDB takes no parameter."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 @contextmanager
 def translated_errors(doing: str) -> Iterator[None]:
     """Turn DuckDB's errors into the families of `worker.errors`; *doing* says what was attempted."""

@@ -5,7 +5,7 @@ tests insert each of them into both engines.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from statemachine.model import State
@@ -131,8 +131,8 @@ def read_ledger_row(row: Mapping[str, Any]) -> LedgerRow:
         severity=row["severity"],
         dependency_rows={block.processor: row[f"{block.name}_rows"] for block in BLOCKS},
         left_out=row["left_out"],
-        started_at=row["started_at"],
-        committed_at=row["committed_at"],
+        started_at=row["started_at"].astimezone(UTC),
+        committed_at=row["committed_at"].astimezone(UTC),
     )
 
 

@@ -17,6 +17,15 @@ DELETED_TOPIC = "_deleted-topic_"
 """What a subscription names as its topic once that topic is gone. Source: `Subscription.topic` in the v1 API."""
 
 DAY_S = 86_400.0
+
+# Defaults of the v1 API, for a field that a caller leaves out.
+ACK_DEADLINE_DEFAULT_S = 10
+RETENTION_DEFAULT_S = 7 * DAY_S
+EXPIRATION_DEFAULT_S = 31 * DAY_S
+MIN_BACKOFF_DEFAULT_S = 10.0
+MAX_BACKOFF_DEFAULT_S = 600.0
+ATTEMPTS_DEFAULT_MAX = 5
+
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -99,10 +108,10 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Exponential wait between a failed delivery and the next, in seconds, 0 to 600. Defaults are the v1 API's."""
+    """Exponential wait between a failed delivery and the next, in seconds, 0 to 600."""
 
-    min_backoff_s: float = 10.0
-    max_backoff_s: float = 600.0
+    min_backoff_s: float = MIN_BACKOFF_DEFAULT_S
+    max_backoff_s: float = MAX_BACKOFF_DEFAULT_S
 
     def backoff_s(self, attempt: int) -> float:
         """Give the wait after the failure of delivery number *attempt*, which is 1 or more."""
@@ -115,12 +124,12 @@ class DeadLetterPolicy:
     """Where a message goes after *attempts_max* deliveries, 5 to 100, without an acknowledgement."""
 
     topic: str
-    attempts_max: int = 5
+    attempts_max: int = ATTEMPTS_DEFAULT_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionSpec:
-    """A subscription as its owner configured it. Defaults are the v1 API's.
+    """A subscription as its owner configured it.
 
     Attributes:
         name: `projects/P/subscriptions/S`.
@@ -140,15 +149,15 @@ class SubscriptionSpec:
     name: str
     topic: str
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
-    ack_deadline_s: int = 10
-    retention_s: float = 7 * DAY_S
+    ack_deadline_s: int = ACK_DEADLINE_DEFAULT_S
+    retention_s: float = RETENTION_DEFAULT_S
     retain_acked: bool = False
     ordered: bool = False
     exactly_once: bool = False
     filter: str = ""
     retry: RetryPolicy | None = None
     dead_letter: DeadLetterPolicy | None = None
-    expiration_s: float | None = 31 * DAY_S
+    expiration_s: float | None = EXPIRATION_DEFAULT_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

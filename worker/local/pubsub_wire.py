@@ -6,15 +6,21 @@ and limits" and the v1 reference), or, where that gives no status code, of Googl
 """
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.pubsub_v1 import types
 
 from worker.local.pubsub_model import (
+    ACK_DEADLINE_DEFAULT_S,
+    ATTEMPTS_DEFAULT_MAX,
     DAY_S,
     DELETED_TOPIC,
+    EXPIRATION_DEFAULT_S,
+    MAX_BACKOFF_DEFAULT_S,
+    MIN_BACKOFF_DEFAULT_S,
+    RETENTION_DEFAULT_S,
     CallRefused,
     DeadLetterPolicy,
     Delivery,
@@ -36,6 +42,9 @@ ACK_DEADLINE_RANGE_S = (10, 600)
 RETENTION_RANGE_S = (600.0, 31 * DAY_S)
 BACKOFF_RANGE_S = (0.0, 600.0)
 ATTEMPTS_RANGE = (5, 100)
+
+Wire: TypeAlias = Any
+"""A message of the v1 API; its classes are made at run time and have no types."""
 
 _NAME = re.compile(r"projects/[^/]+/(topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _MICROSECONDS = 1_000_000
@@ -72,7 +81,7 @@ def _invalid(detail: str) -> CallRefused:
 # Messages
 
 
-def drafts_from_proto(messages: Iterable[Any]) -> list[Draft]:
+def drafts_from_proto(messages: Iterable[Wire]) -> list[Draft]:
     """Read and check the messages of a publish call.
 
     Raises:
@@ -104,7 +113,7 @@ def _check_draft(draft: Draft) -> None:
             raise _invalid(f"The value of attribute {key!r} is longer than {ATTRIBUTE_VALUE_BYTES_MAX} bytes")
 
 
-def message_to_proto(message: Message) -> Any:  # noqa: ANN401 - protobuf classes are not typed
+def message_to_proto(message: Message) -> Wire:
     """Give *message* in the form of the v1 API."""
     seconds, microseconds = divmod(round(message.published_at * _MICROSECONDS), _MICROSECONDS)
     return _PubsubMessage(
@@ -116,7 +125,7 @@ def message_to_proto(message: Message) -> Any:  # noqa: ANN401 - protobuf classe
     )
 
 
-def message_from_proto(message: Any, *, batch: int) -> Message:  # noqa: ANN401 - protobuf classes are not typed
+def message_from_proto(message: Wire, *, batch: int) -> Message:
     """Read back what `message_to_proto` gave."""
     return Message(
         number=int(message.message_id),
@@ -128,7 +137,7 @@ def message_from_proto(message: Any, *, batch: int) -> Message:  # noqa: ANN401 
     )
 
 
-def delivery_to_proto(delivery: Delivery) -> Any:  # noqa: ANN401 - protobuf classes are not typed
+def delivery_to_proto(delivery: Delivery) -> Wire:
     """Give *delivery* in the form of the v1 API."""
     return _ReceivedMessage(
         ack_id=delivery.ack_id, message=message_to_proto(delivery.message), delivery_attempt=delivery.attempt
@@ -143,7 +152,7 @@ def instant_from_proto(stamp: timestamp_pb2.Timestamp) -> float:
 # Topics
 
 
-def topic_from_proto(topic: Any) -> TopicSpec:  # noqa: ANN401 - protobuf classes are not typed
+def topic_from_proto(topic: Wire) -> TopicSpec:
     """Read and check a topic.
 
     Raises:
@@ -154,7 +163,7 @@ def topic_from_proto(topic: Any) -> TopicSpec:  # noqa: ANN401 - protobuf classe
     return TopicSpec(name=topic.name, labels=dict(topic.labels))
 
 
-def topic_to_proto(topic: TopicSpec) -> Any:  # noqa: ANN401 - protobuf classes are not typed
+def topic_to_proto(topic: TopicSpec) -> Wire:
     """Give *topic* in the form of the v1 API."""
     return _Topic(name=topic.name, labels=topic.labels, state=types.Topic.State.ACTIVE)
 
@@ -162,7 +171,7 @@ def topic_to_proto(topic: TopicSpec) -> Any:  # noqa: ANN401 - protobuf classes 
 # Subscriptions
 
 
-def subscription_from_proto(subscription: Any) -> SubscriptionSpec:  # noqa: ANN401 - protobuf classes are not typed
+def subscription_from_proto(subscription: Wire) -> SubscriptionSpec:
     """Read and check a subscription.
 
     Raises:
@@ -177,7 +186,7 @@ def subscription_from_proto(subscription: Any) -> SubscriptionSpec:  # noqa: ANN
         name=subscription.name,
         topic=subscription.topic,
         labels=dict(subscription.labels),
-        ack_deadline_s=subscription.ack_deadline_seconds or SubscriptionSpec.ack_deadline_s,
+        ack_deadline_s=subscription.ack_deadline_seconds or ACK_DEADLINE_DEFAULT_S,
         retention_s=_retention_s(subscription),
         retain_acked=subscription.retain_acked_messages,
         ordered=subscription.enable_message_ordering,
@@ -192,7 +201,7 @@ def subscription_from_proto(subscription: Any) -> SubscriptionSpec:  # noqa: ANN
     return spec
 
 
-def subscription_to_proto(spec: SubscriptionSpec) -> Any:  # noqa: ANN401 - protobuf classes are not typed
+def subscription_to_proto(spec: SubscriptionSpec) -> Wire:
     """Give *spec* in the form of the v1 API."""
     subscription = _Subscription(
         name=spec.name,
@@ -218,37 +227,37 @@ def subscription_to_proto(spec: SubscriptionSpec) -> Any:  # noqa: ANN401 - prot
     return subscription
 
 
-def _retention_s(subscription: Any) -> float:  # noqa: ANN401 - protobuf classes are not typed
+def _retention_s(subscription: Wire) -> float:
     if not subscription.HasField("message_retention_duration"):
-        return SubscriptionSpec.retention_s
+        return RETENTION_DEFAULT_S
     return _seconds(subscription.message_retention_duration)
 
 
-def _expiration_s(subscription: Any) -> float | None:  # noqa: ANN401 - protobuf classes are not typed
+def _expiration_s(subscription: Wire) -> float | None:
     if not subscription.HasField("expiration_policy"):
-        return SubscriptionSpec.expiration_s
+        return EXPIRATION_DEFAULT_S
     policy = subscription.expiration_policy
     return _seconds(policy.ttl) if policy.HasField("ttl") else None
 
 
-def _retry_from_proto(subscription: Any) -> RetryPolicy | None:  # noqa: ANN401 - protobuf classes are not typed
+def _retry_from_proto(subscription: Wire) -> RetryPolicy | None:
     if not subscription.HasField("retry_policy"):
         return None
     wire = subscription.retry_policy
     policy = RetryPolicy(
-        min_backoff_s=_seconds(wire.minimum_backoff) if wire.HasField("minimum_backoff") else RetryPolicy.min_backoff_s,
-        max_backoff_s=_seconds(wire.maximum_backoff) if wire.HasField("maximum_backoff") else RetryPolicy.max_backoff_s,
+        min_backoff_s=_seconds(wire.minimum_backoff) if wire.HasField("minimum_backoff") else MIN_BACKOFF_DEFAULT_S,
+        max_backoff_s=_seconds(wire.maximum_backoff) if wire.HasField("maximum_backoff") else MAX_BACKOFF_DEFAULT_S,
     )
     check_range("minimum_backoff", policy.min_backoff_s, BACKOFF_RANGE_S)
     check_range("maximum_backoff", policy.max_backoff_s, (policy.min_backoff_s, BACKOFF_RANGE_S[1]))
     return policy
 
 
-def _dead_letter_from_proto(subscription: Any) -> DeadLetterPolicy | None:  # noqa: ANN401 - protobuf classes are not typed
+def _dead_letter_from_proto(subscription: Wire) -> DeadLetterPolicy | None:
     wire = subscription.dead_letter_policy
     if not wire.dead_letter_topic:
         return None
-    attempts_max = wire.max_delivery_attempts or DeadLetterPolicy.attempts_max
+    attempts_max = wire.max_delivery_attempts or ATTEMPTS_DEFAULT_MAX
     check_range("max_delivery_attempts", attempts_max, ATTEMPTS_RANGE, RefusalCode.OUT_OF_RANGE)
     return DeadLetterPolicy(topic=wire.dead_letter_topic, attempts_max=attempts_max)
 
@@ -256,35 +265,29 @@ def _dead_letter_from_proto(subscription: Any) -> DeadLetterPolicy | None:  # no
 # Updates
 
 
-def updated_topic(old: TopicSpec, request: Any) -> TopicSpec:  # noqa: ANN401 - protobuf classes are not typed
-    """Give *old* with the fields that an UpdateTopic request names."""
-    return topic_from_proto(_updated(topic_to_proto(old), request.topic, request.update_mask.paths, _TOPIC_UPDATES))
+def updated_topic(old: TopicSpec, request: Wire) -> TopicSpec:
+    """Give *old* with the fields that an UpdateTopic request names; errors as `topic_from_proto`."""
+    target = topic_to_proto(old)
+    _merge(request.topic, request.update_mask, target, _TOPIC_UPDATES)
+    return topic_from_proto(target)
 
 
-def updated_subscription(old: SubscriptionSpec, request: Any) -> SubscriptionSpec:  # noqa: ANN401 - protobuf classes
-    """Give *old* with the fields that an UpdateSubscription request names."""
-    paths = request.update_mask.paths
-    return subscription_from_proto(
-        _updated(subscription_to_proto(old), request.subscription, paths, _SUBSCRIPTION_UPDATES)
-    )
+def updated_subscription(old: SubscriptionSpec, request: Wire) -> SubscriptionSpec:
+    """Give *old* with the fields that an UpdateSubscription request names; errors as `subscription_from_proto`."""
+    target = subscription_to_proto(old)
+    _merge(request.subscription, request.update_mask, target, _SUBSCRIPTION_UPDATES)
+    return subscription_from_proto(target)
 
 
-def _updated(target: Any, source: Any, paths: Iterable[str], allowed: frozenset[str]) -> Any:  # noqa: ANN401 - protobuf
-    if not paths:
+def _merge(source: Wire, mask: Wire, target: Wire, allowed: frozenset[str]) -> None:
+    if not mask.paths:
         raise _invalid("The update_mask must be set, and must contain a non-empty paths list.")
-    for path in paths:
+    for path in mask.paths:
         if path not in target.DESCRIPTOR.fields_by_name:
             raise _invalid(f"Invalid update_mask: {path} is not a known field; nested paths are not understood.")
         if path not in allowed:
             raise refuse(RefusalCode.UNIMPLEMENTED, f"This server cannot update {path}.")
-        update = type(target)()
-        update.CopyFrom(source)
-        target.ClearField(path)
-        for descriptor in update.DESCRIPTOR.fields:
-            if descriptor.name != path:
-                update.ClearField(descriptor.name)
-        target.MergeFrom(update)
-    return target
+    mask.MergeMessage(source, target, replace_message_field=True, replace_repeated_field=True)
 
 
 # Checks
@@ -306,13 +309,11 @@ def check_range(
         raise refuse(code, f"{what} is out of bounds: {value:g}, it must be between {low:g} and {high:g}.")
 
 
-def _check_fields(resource: Any, known: frozenset[str]) -> None:  # noqa: ANN401 - protobuf classes are not typed
+def _check_fields(resource: Wire, known: frozenset[str]) -> None:
     for descriptor, value in resource.ListFields():
-        if descriptor.name not in known and not (descriptor.message_type and _is_empty(value)):
+        is_empty = hasattr(value, "ByteSize") and value.ByteSize() == 0
+        if descriptor.name not in known and not is_empty:
             raise refuse(RefusalCode.UNIMPLEMENTED, f"This server does not do {descriptor.name}.")
-
-
-_is_empty: Callable[[Any], bool] = lambda value: hasattr(value, "ByteSize") and value.ByteSize() == 0  # noqa: E731
 
 
 def _duration(seconds: float) -> duration_pb2.Duration:

@@ -1,6 +1,6 @@
 -- Purpose: Phase 2 and Phase 3 tables of the sample data (nba_raw, nba_analytics), from an invented league.
 -- Inputs:  team, player, game, box_line, night: see sample_inputs.sql. Dialect: DuckDB, in memory.
--- Result:  the tables named <dataset>.<table>, ordered; side, line and team_line stay for sample_phase4.sql.
+-- Result:  the tables named <dataset>.<table>, ordered; side, line, match and defense_line stay for sample_phase4.sql.
 -- A second run fails on the first CREATE: every run starts with an empty database.
 -- The individual ratings are simple stand-ins for Dean Oliver's, with about the same mean and spread.
 
@@ -43,7 +43,7 @@ SELECT
 FROM side s
 JOIN total t USING (game_id, team_abbreviation);
 
--- Both teams side by side: what a team did, and what it allowed (o).
+-- Both teams side by side: what a team did, and what it allowed.
 CREATE TABLE match AS
 SELECT t.*, o AS allowed, (t.possessions + o.possessions) / 2 AS pace
 FROM team_line t

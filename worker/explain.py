@@ -1,0 +1,162 @@
+"""What a person asks about a date: how does it stand, why, and what happens next. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
+
+
+def summary(record: DateRecord) -> dict[str, Any]:
+    """Give the facts of a date that scripts read; numbers are null where nothing was ever published."""
+    result = record.result
+    return {
+        "analysis_date": record.analysis_date.isoformat(),
+        "state": record.state.value,
+        "generation": record.generation,
+        "row_count": result.row_count if result else None,
+        "quality_score": result.quality_score if result else None,
+        "components": dict(result.components) if result else None,
+        "component_total": result.component_total if result else None,
+        "fallback_rate": result.fallback_rate if result else None,
+        "missing_rate": result.missing_rate if result else None,
+        "severity": "P0" if record.state is State.FAILED else result.severity if result else None,
+        "attempt": record.attempt,
+        "trigger": record.trigger.value if record.trigger else None,
+        "mode": record.mode.value,
+        "published_generation": record.published_generation,
+        "left_out": result.left_out if result else None,
+        "deadline_at": record.deadline_at.isoformat(),
+        "upgrade_cutoff_at": record.upgrade_cutoff_at.isoformat(),
+        "wake_at": record.wake_at.isoformat() if record.wake_at else None,
+        "committed_at": result.committed_at.isoformat() if result else None,
+        "failure": {"because": record.failure.because, "message": record.failure.message} if record.failure else None,
+    }
+
+
+def explanation(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> dict[str, Any]:
+    """Give the whole answer on one screen: what arrived, what is missing since when, what happens next and why."""
+    return {
+        **summary(record),
+        "now": now.isoformat(),
+        "processors": [_processor(record, name) for name in policy.processors],
+        "missing": list(policy.missing(record)),
+        "headline": headline(record, policy),
+        "next": what_next(record, now, policy, zone),
+    }
+
+
+def _processor(record: DateRecord, name: str) -> dict[str, Any]:
+    completion = record.completions.get(name)
+    rows: Mapping[str, int] = record.result.dependency_rows if record.result else {}
+    return {
+        "processor": name,
+        "status": completion.status.value if completion else "missing",
+        "completed_at": completion.completed_at.isoformat() if completion else None,
+        "row_count": completion.row_count if completion else None,
+        "error": completion.error if completion else None,
+        "run": completion.identity if completion else None,
+        "rows_at_build": rows.get(name),
+    }
+
+
+def headline(record: DateRecord, policy: Policy) -> str:
+    """Say in one line how the date stands."""
+    result = record.result
+    if record.state is State.WAITING:
+        counted = len(policy.processors) - len(policy.missing(record))
+        return f"waiting: {counted} of {len(policy.processors)} completions"
+    if record.state in {State.DONE, State.DEGRADED} and result is not None:
+        return f"{record.state}: {_worth(result)}, published as generation {result.generation}"
+    if record.state is State.FAILED:
+        because = record.failure.because if record.failure else "unknown"
+        return f"failed ({because}): nothing was published for generation {record.generation}"
+    trigger = record.trigger.value if record.trigger else "none"
+    return f"{record.state}: generation {record.generation} ({trigger}), attempt {record.attempt}"
+
+
+def _worth(result: BuildResult) -> str:
+    return f"{result.row_count} rows, score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}"
+
+
+def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
+    """Say what happens next, when, and what a person could do."""
+    day = record.analysis_date.isoformat()
+    match record.state:
+        case State.WAITING:
+            missing = ", ".join(policy.missing(record))
+            return (
+                f"Waits for {missing}. Builds as soon as all have reported; at the deadline, "
+                f"{_when(record.deadline_at, now, zone)}, it looks into the tables and falls back to Phase 3 for what "
+                f"is really missing. To build now: mlfs replay {day} --reason '…'"
+            )
+        case State.READY:
+            if record.wake_at is not None and record.wake_at > now:
+                message = record.failure.message if record.failure else ""
+                return f"Attempt {record.attempt + 1} starts {_when(record.wake_at, now, zone)}. Last error: {message}"
+            return "A worker claims it at once. If it stays like this, no worker is running: mlfs run"
+        case State.RUNNING:
+            owner = record.lease.owner if record.lease else "unknown"
+            until = _when(record.lease.until_at, now, zone) if record.lease else "unknown"
+            return f"{owner} is building. If it dies, its lease ends {until} and another worker starts again."
+        case State.DONE:
+            return f"Nothing. Phase 5 was told. To build it again: mlfs replay {day} --reason '…'"
+        case State.DEGRADED:
+            return _next_for_degraded(record, now, policy, zone)
+        case State.FAILED:
+            return _next_for_failed(record, policy)
+
+
+def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
+    day = record.analysis_date.isoformat()
+    replay = f"mlfs replay {day} --reason '…'"
+    missing = ", ".join(policy.missing(record))
+    if not missing:
+        return f"Nothing by itself: all completions are in. To build it again: {replay}"
+    if now < record.upgrade_cutoff_at:
+        cutoff = _when(record.upgrade_cutoff_at, now, zone)
+        return f"If {missing} completes before {cutoff}, it is built again by itself. Earlier, or later: {replay}"
+    return f"The upgrade window is closed. When {missing} is repaired: {replay}"
+
+
+def _next_for_failed(record: DateRecord, policy: Policy) -> str:
+    replay = f"mlfs replay {record.analysis_date.isoformat()} --reason '…'"
+    message = record.failure.message if record.failure else "no reason is recorded"
+    if record.failure is not None and record.failure.because == FailedBecause.CANCELLED:
+        return f"Nothing by itself: {message}. To build it: {replay}"
+    missing = ", ".join(policy.missing(record))
+    wait = f" If {missing} completes, it is built by itself." if missing else ""
+    return f"{message}.{wait} After the repair: {replay}"
+
+
+def _when(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
+    """Give wall clock and distance: `23:25 EST (in 12 min)`."""
+    local = instant.astimezone(zone)
+    clock = f"{local:%H:%M %Z}" if local.date() == now.astimezone(zone).date() else f"{local:%Y-%m-%d %H:%M %Z}"
+    return f"{clock} ({distance(instant - now)})"
+
+
+def distance(span: timedelta) -> str:
+    """Give a time span as a person says it: `in 12 min`, `3 h ago`."""
+    seconds = abs(span.total_seconds())
+    if seconds < 90:  # noqa: PLR2004 - under a minute and a half, seconds say more
+        text = f"{seconds:.0f} s"
+    elif seconds < 90 * 60:
+        text = f"{seconds / 60:.0f} min"
+    elif seconds < 48 * 3600:
+        text = f"{seconds / 3600:.0f} h"
+    else:
+        text = f"{seconds / 86400:.0f} days"
+    return f"in {text}" if span.total_seconds() >= 0 else f"{text} ago"
+
+
+def arrival_text(entry: Mapping[str, Any], zone: ZoneInfo) -> str:
+    """Give one processor's line: what it reported, when, how many rows."""
+    if entry["status"] == "missing":
+        return "not reported"
+    at = datetime.fromisoformat(entry["completed_at"]).astimezone(zone)
+    rows = "" if entry["row_count"] is None else f", {entry['row_count']} rows"
+    found = " (rows found, no event came)" if entry["status"] == CompletionStatus.FOUND else ""
+    error = f": {entry['error']}" if entry["error"] else ""
+    return f"{entry['status']} at {at:%H:%M:%S %Z}{rows}{found}{error}"

@@ -1,0 +1,135 @@
+"""Health, metrics and the state of the dates over HTTP. Read only."""
+
+import threading
+from collections.abc import Callable
+from datetime import date
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, HTTPException, Path, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from statemachine.model import Policy
+from worker.errors import CorruptRecord, Unavailable
+from worker.explain import explanation, summary
+from worker.ports import Clock, StateStore
+
+log = structlog.get_logger(__name__)
+
+DATES_LISTED_MAX = 31
+START_TIMEOUT_S = 5.0
+
+
+def create_app(
+    *,
+    store: StateStore,
+    registry: CollectorRegistry,
+    clock: Clock,
+    policy: Policy,
+    zone: ZoneInfo,
+    alive: Callable[[], list[str]],
+    ready: Callable[[], list[str]],
+) -> FastAPI:
+    """Make the application.
+
+    Args:
+        store: Where the records are.
+        registry: What `/metrics` shows.
+        clock: The shell's clock.
+        policy: For the explanation of a date.
+        zone: Zone of the times shown to people.
+        alive: Gives what is wrong inside this process; empty when it is alive.
+        ready: Gives what keeps it from working; empty when it is ready.
+    """
+    app = FastAPI(title="mlfs", docs_url=None, redoc_url=None)
+
+    @app.get("/livez")
+    def livez(response: Response) -> dict[str, Any]:
+        return _health(alive(), response)
+
+    @app.get("/readyz")
+    def readyz(response: Response) -> dict[str, Any]:
+        return _health(ready(), response)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/dates")
+    def dates() -> list[dict[str, Any]]:
+        with _as_http():
+            return [summary(record) for day in store.dates(DATES_LISTED_MAX) if (record := store.load(day))]
+
+    @app.get("/dates/{analysis_date}")
+    def one_date(analysis_date: Annotated[str, Path(pattern=r"^\d{4}-\d{2}-\d{2}$")]) -> dict[str, Any]:
+        try:
+            day = date.fromisoformat(analysis_date)
+        except ValueError as exc:
+            raise HTTPException(422, f"{analysis_date} is no day of the calendar") from exc
+        with _as_http():
+            record = store.load(day)
+            if record is None:
+                raise HTTPException(404, f"{analysis_date} was never opened")
+            history = [vars_of(entry) for entry in store.history(day)]
+        return {**explanation(record, clock.now(), policy, zone), "history": history}
+
+    return app
+
+
+def vars_of(entry: Any) -> dict[str, Any]:  # noqa: ANN401 - any of our slotted values
+    """Give a history entry as a dictionary for JSON."""
+    return {name: getattr(entry, name) for name in entry.__slots__}
+
+
+class _as_http:  # noqa: N801 - reads as a statement
+    """Turn our errors into answers a client can act on."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Unavailable):
+            raise HTTPException(503, str(error)) from error
+        if isinstance(error, CorruptRecord):
+            raise HTTPException(500, str(error)) from error
+
+
+def _health(faults: list[str], response: Response) -> dict[str, Any]:
+    if faults:
+        response.status_code = 503
+    return {"status": "ok" if not faults else "failing", "faults": faults}
+
+
+class HttpServer:
+    """Uvicorn on a thread; signals stay with the worker."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+
+    def start(self) -> str:
+        """Start serving and give the base address.
+
+        Raises:
+            Unavailable: The port is taken.
+        """
+        self._thread.start()
+        pause = threading.Event()
+        for _ in range(int(START_TIMEOUT_S / 0.01)):
+            if self._server.started:
+                host, port = self._server.servers[0].sockets[0].getsockname()[:2]
+                return f"http://{host}:{port}"
+            if not self._thread.is_alive():
+                break
+            pause.wait(0.01)
+        config = self._server.config
+        raise Unavailable(f"cannot listen on {config.host}:{config.port}; choose another with MLFS_HTTP_PORT")
+
+    def stop(self) -> None:
+        """Stop serving; open requests get a moment."""
+        self._server.should_exit = True
+        self._thread.join(3.0)

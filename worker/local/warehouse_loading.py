@@ -1,0 +1,100 @@
+"""Filling the embedded warehouse from Parquet: whole folders, and one table for one night.
+
+A file is named after its table, `<dataset>.<table>.parquet`.
+"""
+
+from collections.abc import Collection
+from datetime import date
+from pathlib import Path
+
+from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.adapters.warehouse_duckdb_parquet import NAME, replace_slice, replace_table
+from worker.adapters.warehouse_duckdb_parquet import delete_slice as delete_rows
+from worker.errors import Refused
+from worker.features.catalogue import OWN_TABLES
+
+ENDING = ".parquet"
+
+
+def load_parquet_folder(
+    warehouse: DuckDbWarehouse, directory: Path, *, structure_only: Collection[str] = ()
+) -> list[tuple[str, int]]:
+    """Replace one table per file of a folder: all of them or, on any fault, none.
+
+    Args:
+        warehouse: Where to load.
+        directory: The folder; files with another ending than `.parquet` are left alone.
+        structure_only: Tables (`dataset.table`) that get their columns but no rows, for a night still to come.
+
+    Returns:
+        (`dataset.table`, rows) per file, by name.
+
+    Raises:
+        Refused: No such folder, no Parquet file in it, a file whose name is no table's, or a table that the worker
+            itself writes. Names the file.
+        SchemaDrift: A file that cannot be read as Parquet. Names the file.
+        Unavailable: The disk or the memory is full.
+    """
+    if not directory.is_dir():
+        raise Refused(f"{directory} is not a folder; name one that holds <dataset>.<table>.parquet files")
+    files = sorted(path for path in directory.iterdir() if path.suffix == ENDING)
+    if not files:
+        raise Refused(f"{directory} holds no .parquet file; name a folder of <dataset>.<table>.parquet files")
+    tables = [(table_of(path), path) for path in files]
+    with warehouse.writing(f"loading {directory}") as cursor:
+        return [
+            (table, replace_table(cursor, table, path, rows_max=0 if table in structure_only else None))
+            for table, path in tables
+        ]
+
+
+def load_parquet_slice(
+    warehouse: DuckDbWarehouse, path: Path, day: date, *, date_column: str = "analysis_date"
+) -> tuple[str, int]:
+    """Replace the rows of one date of one table by those that its file holds, as its processor would at night.
+
+    A second call changes nothing. The table is created where it does not exist yet.
+
+    Args:
+        warehouse: Where to load.
+        path: The table's file.
+        day: The date whose rows to take.
+        date_column: The table's date.
+
+    Returns:
+        (`dataset.table`, rows of the date).
+
+    Raises:
+        Refused: The file's name is no table's.
+        SchemaDrift: The file cannot be read as Parquet, or its columns are not the table's.
+        Unavailable: The disk or the memory is full.
+    """
+    table = table_of(path)
+    with warehouse.writing(f"loading {path} for {day.isoformat()}") as cursor:
+        return table, replace_slice(cursor, table, path, date_column, day)
+
+
+def delete_slice(warehouse: DuckDbWarehouse, table: str, day: date, *, date_column: str = "analysis_date") -> int:
+    """Delete the rows of one date of `dataset.table`; give how many there were.
+
+    Raises:
+        Refused: *table* or *date_column* is no name.
+        SchemaDrift: There is no such table or column.
+    """
+    with warehouse.writing(f"deleting {day.isoformat()} from {table}") as cursor:
+        return delete_rows(cursor, table, date_column, day)
+
+
+def table_of(path: Path) -> str:
+    """Give the table that a Parquet file is named after.
+
+    Raises:
+        Refused: The name is not `<dataset>.<table>.parquet`, or is that of a table which the worker itself writes.
+    """
+    table = path.name.removesuffix(ENDING)
+    parts = table.split(".")
+    if path.suffix != ENDING or len(parts) != 2 or any(NAME.fullmatch(part) is None for part in parts):  # noqa: PLR2004
+        raise Refused(f"{path} is not named <dataset>.<table>.parquet; rename it, or move it out of the folder")
+    if table in OWN_TABLES:
+        raise Refused(f"{path} would replace {table}, which only the worker writes; move it out of the folder")
+    return table

@@ -1,0 +1,134 @@
+"""Watching the worker: one set of hooks, for metrics, logs and the demo's screen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import structlog
+
+from statemachine.decide import Decision
+from statemachine.events import Event, LeaseRenewed
+from statemachine.model import DateRecord
+from worker.narration import narrate
+from worker.ports import OutgoingMessage
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """One decision that took effect.
+
+    Attributes:
+        before: The record it was decided on.
+        decision: What was decided, and stored if it changed anything.
+        event: What had happened.
+        actor: Who caused it.
+        at: Instant of the decision. UTC.
+        conflicts: How often it was decided again because somebody else had been faster.
+    """
+
+    before: DateRecord
+    decision: Decision
+    event: Event
+    actor: str
+    at: datetime
+    conflicts: int
+
+
+class Observer:
+    """Hooks that do nothing; a watcher overrides those it cares for. They must be quick and must not fail."""
+
+    def decided(self, decided: Decided) -> None:
+        """Note a decision of the engine."""
+
+    def received(self, outcome: str, processor: str, seconds: float) -> None:
+        """Note a delivery and how it ended."""
+
+    def refused(self, reason: str, detail: str) -> None:
+        """Note a parked message."""
+
+    def built(self, mode: str, result: str, seconds: float) -> None:
+        """Note the end of a build."""
+
+    def step(self, analysis_date: date, text: str) -> None:
+        """Note a step of a build."""
+
+    def relayed(self, message: OutgoingMessage, message_id: str) -> None:
+        """Note a confirmed publish of an outcome."""
+
+    def relay_failed(self, message: OutgoingMessage, error: str) -> None:
+        """Note an outcome whose publish was not confirmed."""
+
+
+class Observers(Observer):
+    """Hands every note to several watchers."""
+
+    def __init__(self, watchers: Sequence[Observer]) -> None:
+        self._watchers = tuple(watchers)
+
+    def decided(self, decided: Decided) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.decided(decided)
+
+    def received(self, outcome: str, processor: str, seconds: float) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.received(outcome, processor, seconds)
+
+    def refused(self, reason: str, detail: str) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.refused(reason, detail)
+
+    def built(self, mode: str, result: str, seconds: float) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.built(mode, result, seconds)
+
+    def step(self, analysis_date: date, text: str) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.step(analysis_date, text)
+
+    def relayed(self, message: OutgoingMessage, message_id: str) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.relayed(message, message_id)
+
+    def relay_failed(self, message: OutgoingMessage, error: str) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.relay_failed(message, error)
+
+
+class LogObserver(Observer):
+    """One canonical log line per decision."""
+
+    def decided(self, decided: Decided) -> None:
+        """Log a stored change at info, everything else at debug."""
+        decision, before = decided.decision, decided.before
+        after = decision.record
+        loud = decision.changed and not isinstance(decided.event, LeaseRenewed)
+        (log.info if loud else log.debug)(
+            "decision",
+            analysis_date=after.analysis_date.isoformat(),
+            event_kind=decided.event.kind.value,
+            before=before.state.value,
+            state=after.state.value,
+            reason=decision.reason.value,
+            generation=after.generation,
+            attempt=after.attempt,
+            version=after.version,
+            worker=decided.actor,
+            detail=narrate(decided.event, before, decision),
+        )
+
+    def built(self, mode: str, result: str, seconds: float) -> None:
+        """Log the end of a build."""
+        log.info("build_ended", mode=mode, result=result, duration_s=round(seconds, 3))
+
+    def step(self, analysis_date: date, text: str) -> None:
+        """Log a step of a build."""
+        log.info("build_step", analysis_date=analysis_date.isoformat(), step=text)
