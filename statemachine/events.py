@@ -62,9 +62,17 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildClaimed:
-    """A worker wants to build the date."""
+    """A worker wants to build the date.
+
+    Attributes:
+        worker: Who.
+        ledger_generation: The generation that the warehouse's ledger holds for the date, 0 for none. Where it is not
+            an earlier attempt's, somebody else published (by hand, or before the store was lost): the claim then takes
+            a generation above it, so that no generation is ever committed twice.
+    """
 
     worker: str
+    ledger_generation: int = 0
 
     @property
     def kind(self) -> EventKind:

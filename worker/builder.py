@@ -92,7 +92,10 @@ class Builder:
         Raises:
             Unavailable: The store does not answer; the lease will expire and the date be claimed again.
         """
-        claim = self._engine.apply(analysis_date, BuildClaimed(worker=self._worker))
+        # Read before the claim, so that a claim never takes a generation that is committed already.
+        ledger = self._warehouse.read_ledger(analysis_date)
+        known = ledger.generation if ledger is not None else 0
+        claim = self._engine.apply(analysis_date, BuildClaimed(worker=self._worker, ledger_generation=known))
         if claim.reason is not Reason.CLAIMED:
             return None
         started = self._stopwatch()
@@ -107,10 +110,9 @@ class Builder:
         """Build, and say what to report: nothing when another worker has taken over."""
         day = record.analysis_date
         try:
-            committed = self._warehouse.read_ledger(day)
-            if committed is not None and committed.generation >= record.generation:
-                log.info("commit_found_in_ledger", analysis_date=day, build_id=committed.build_id)
-                return BuildCommitted(result=result_from_ledger(committed)), "adopted"
+            committed = self._committed(record)
+            if committed is not None:
+                return committed, "adopted"
             outcome = run_build(
                 self._warehouse,
                 self._request(record),
@@ -119,23 +121,25 @@ class Builder:
             )
         except Fenced as exc:
             log.warning("build_fenced", analysis_date=day, error=str(exc))
-            return self._after_fencing(record), "fenced"
+            return self._committed(record), "fenced"
         except Unavailable as exc:
             return _failed(record, FailureKind.UNAVAILABLE, str(exc)), "unavailable"
         except Fatal as exc:
             return _failed(record, FailureKind.FATAL, str(exc)), "fatal"
         except PipelineError as exc:
             return _failed(record, FailureKind.FATAL, f"{type(exc).__name__}: {exc}"), "fatal"
+        self._observer.scored(outcome)
         if outcome.failure is not None:
             return _failed(record, outcome.failure, outcome.message), outcome.failure.value
         return BuildCommitted(result=_result_of(outcome)), outcome.report.earned_state.value
 
-    def _after_fencing(self, record: DateRecord) -> BuildCommitted | None:
-        """Somebody newer won: if the ledger already holds their commit, report it; else leave it to them."""
+    def _committed(self, record: DateRecord) -> BuildCommitted | None:
+        """Report what the ledger holds for this generation or a newer one; None while it holds nothing of the kind."""
         committed = self._warehouse.read_ledger(record.analysis_date)
-        if committed is not None and committed.generation >= record.generation:
-            return BuildCommitted(result=result_from_ledger(committed))
-        return None
+        if committed is None or committed.generation < record.generation:
+            return None
+        log.info("commit_found_in_ledger", analysis_date=record.analysis_date, build_id=committed.build_id)
+        return BuildCommitted(result=result_from_ledger(committed))
 
     def _step(self, analysis_date: date, text: str, lease: "_LeaseKeeper") -> None:
         if lease.lost.is_set():

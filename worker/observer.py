@@ -9,10 +9,14 @@ import structlog
 from statemachine.decide import Decision
 from statemachine.events import Event, LeaseRenewed
 from statemachine.model import DateRecord
+from worker.features.model import BuildOutcome
 from worker.narration import narrate
 from worker.ports import OutgoingMessage
 
 log = structlog.get_logger(__name__)
+
+# A log line names a few of those left out; the rest are a query away.
+LEFT_OUT_LOGGED_MAX = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,9 @@ class Observer:
     def step(self, analysis_date: date, text: str) -> None:
         """Note a step of a build."""
 
+    def scored(self, outcome: BuildOutcome) -> None:
+        """Note what a build that ran to its end was worth, published or not."""
+
     def relayed(self, message: OutgoingMessage, message_id: str) -> None:
         """Note a confirmed publish of an outcome."""
 
@@ -92,6 +99,11 @@ class Observers(Observer):
         for watcher in self._watchers:
             watcher.step(analysis_date, text)
 
+    def scored(self, outcome: BuildOutcome) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.scored(outcome)
+
     def relayed(self, message: OutgoingMessage, message_id: str) -> None:
         """Pass it on."""
         for watcher in self._watchers:
@@ -128,6 +140,22 @@ class LogObserver(Observer):
     def built(self, mode: str, result: str, seconds: float) -> None:
         """Log the end of a build."""
         log.info("build_ended", mode=mode, result=result, duration_s=round(seconds, 3))
+
+    def scored(self, outcome: BuildOutcome) -> None:
+        """Log what a build was worth, and whom it left out."""
+        report, key = outcome.report, outcome.request.key
+        log.info(
+            "build_scored",
+            analysis_date=key.analysis_date.isoformat(),
+            build_id=key.build_id,
+            row_count=report.row_count,
+            quality_score=report.quality_score,
+            components=dict(report.components),
+            fallback_rate=report.fallback_rate,
+            severity=report.severity,
+            left_out=[player.player_id for player in outcome.stats.left_out[:LEFT_OUT_LOGGED_MAX]],
+            refused=outcome.message,
+        )
 
     def step(self, analysis_date: date, text: str) -> None:
         """Log a step of a build."""

@@ -11,7 +11,7 @@ the same `publish` again finds its own token there and does nothing.
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,8 @@ class DuckDbWarehouse:
 
         Args:
             path: A file, or `:memory:`.
-            memory_limit: The most memory DuckDB may use, with a unit; beyond it, it spills to disk or gives up.
+            memory_limit: The most memory DuckDB may use, with a unit; beyond it, a file spills beside itself, and
+                `:memory:` gives up.
             threads: Threads per query, 1 or more.
 
         Raises:
@@ -57,10 +58,18 @@ class DuckDbWarehouse:
         """
         self._path = path
         self._write_lock = threading.Lock()
-        if path != MEMORY:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory_limit,
+            "threads": threads,
+            "autoinstall_known_extensions": False,  # a warehouse fetches nothing from the network on its own
+            "python_enable_replacements": False,  # else a table that is gone might be found among Python's variables
+        }
+        if path == MEMORY:
+            config["temp_directory"] = ""  # else it would spill into the working directory
+        else:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._connection = duckdb.connect(path, config={"memory_limit": memory_limit, "threads": threads})
+            self._connection = duckdb.connect(path, config=config)
         except duckdb.Error as error:
             raise open_error(error, path) from error
         with translated_errors("setting up the warehouse"):
@@ -178,7 +187,9 @@ class DuckDbWarehouse:
             try:
                 yield cursor
             except BaseException:
-                cursor.execute("ROLLBACK")
+                # The error that led here says more than a failed rollback; the closed cursor rolls back anyway.
+                with suppress(duckdb.Error):
+                    cursor.execute("ROLLBACK")
                 raise
             cursor.execute("COMMIT")
 

@@ -80,6 +80,8 @@ def _translate(error: duckdb.Error, doing: str) -> PipelineError:
     text = f"{doing}: {str(error).strip()}"
     if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
         return SchemaDrift(text)
+    if isinstance(error, duckdb.FatalException):
+        return Unavailable(f"{text}; the database has shut itself off, restart the process")
     # Full disk, full memory, two writers on one row, an interrupted query: all pass.
     passing = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.InterruptException)
     if isinstance(error, passing):

@@ -83,7 +83,8 @@ class Backlog:
     def take(self, consumer: Consumer, now: float, limit: int = DELIVERIES_MAX) -> list[Delivery]:
         """Lease to *consumer* what it may have now: at most *limit* messages and 4 MB, oldest first."""
         taken: list[Delivery] = []
-        aside, size = [], 0
+        aside: list[int] = []
+        size = 0
         limit = min(limit, DELIVERIES_MAX)
         while self._ready and len(taken) < limit and size < DELIVERY_BYTES_MAX and consumer.has_room:
             number = heapq.heappop(self._ready)
@@ -255,10 +256,10 @@ class Backlog:
     def _give_back(self, entry: Entry, now: float) -> None:
         """A delivery failed: dead-letter the message, delay it, or make it ready at once."""
         policy = self.spec.dead_letter
-        if policy is not None and entry.attempt >= policy.attempts_max:
-            if self._keeper.on_exhausted(entry.message, entry.attempt, now):
-                self._acknowledge(entry)
-                return
+        is_exhausted = policy is not None and entry.attempt >= policy.attempts_max
+        if is_exhausted and self._keeper.on_exhausted(entry.message, entry.attempt, now):
+            self._acknowledge(entry)
+            return
         lane = entry.lane
         again = [entry] if lane is None else lane.replay_from(entry)
         for other in again:
@@ -331,10 +332,7 @@ class Backlog:
         for ack_id, number, serial in [_parse(ack_id) for ack_id in ack_ids]:
             entry = self._entries.get(number)
             is_held = (
-                entry is not None
-                and entry.phase is Phase.LEASED
-                and entry.serial == serial
-                and entry.until_at > now
+                entry is not None and entry.phase is Phase.LEASED and entry.serial == serial and entry.until_at > now
             )
             yield ack_id, entry, is_held
 

@@ -12,10 +12,10 @@ One thread at a time: the broker takes no locks. Instants are seconds since the 
 """
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final
 
 from worker.local.pubsub_backlog import Backlog
 from worker.local.pubsub_filter import compile_filter
@@ -31,72 +31,9 @@ from worker.local.pubsub_model import (
     SubscriptionSpec,
     TopicSpec,
 )
+from worker.local.pubsub_shelf import Journal, Shelf, Stored
 
-MICROSECONDS = 1_000_000
-
-
-class Journal(Protocol):
-    """Where the broker writes down what must survive it."""
-
-    def put_topic(self, topic: TopicSpec) -> None:
-        """Remember a topic, replacing what was known of it."""
-
-    def drop_topic(self, name: str) -> None:
-        """Forget a topic."""
-
-    def put_subscription(self, subscription: StoredSubscription) -> None:
-        """Remember a subscription, replacing what was known of it."""
-
-    def drop_subscription(self, number: int) -> None:
-        """Forget a subscription and its acknowledgements."""
-
-    def put_batch(self, batch: Batch) -> None:
-        """Remember published messages."""
-
-    def drop_batch(self, number: int) -> None:
-        """Forget a batch and the acknowledgements of its messages."""
-
-    def put_acked(self, subscription: int, message: Message) -> None:
-        """Remember that a subscription is done with a message; once is enough."""
-
-    def drop_acked(self, subscription: int, message: Message) -> None:
-        """Forget that; a seek brought the message back."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """What a journal remembers: the argument of `Broker.restore`. *acked* holds (subscription, message) numbers."""
-
-    topics: Sequence[TopicSpec] = ()
-    subscriptions: Sequence[StoredSubscription] = ()
-    batches: Sequence[Batch] = ()
-    acked: Collection[tuple[int, int]] = ()
-
-
-class Shelf:
-    """Keeps each batch in the journal for as long as any subscription holds one of its messages."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-        self._holders: dict[int, int] = {}
-
-    def put(self, batch: Batch, holders: int) -> None:
-        """Store a batch that *holders* entries of backlogs refer to."""
-        self.restore(batch.number, holders)
-        self.journal.put_batch(batch)
-
-    def restore(self, number: int, holders: int) -> None:
-        """Count the holders of a batch that is stored already."""
-        self._holders[number] = holders
-
-    def release(self, number: int) -> bool:
-        """Count one holder less; say whether the batch is still stored."""
-        self._holders[number] -= 1
-        if self._holders[number] > 0:
-            return True
-        del self._holders[number]
-        self.journal.drop_batch(number)
-        return False
+MICROSECONDS: Final = 1_000_000
 
 
 class Subscription:
@@ -147,7 +84,7 @@ class Broker:
     """Topics and subscriptions by name.
 
     Attributes:
-        ready: Names of subscriptions that may have something to deliver; the caller wakes their consumers and clears it.
+        ready: Names of subscriptions that may have something to deliver. The caller empties it.
     """
 
     def __init__(self, journal: Journal, started_at: float) -> None:
@@ -316,9 +253,7 @@ class Broker:
 
     def _check_dead_letter_topic(self, spec: SubscriptionSpec) -> None:
         if spec.dead_letter is not None and spec.dead_letter.topic not in self._topics:
-            raise CallRefused(
-                RefusalCode.NOT_FOUND, f"Dead letter topic not found (resource={spec.dead_letter.topic})"
-            )
+            raise CallRefused(RefusalCode.NOT_FOUND, f"Dead letter topic not found (resource={spec.dead_letter.topic})")
 
     def _restore_batch(self, batch: Batch, acked: Collection[tuple[int, int]]) -> None:
         """Give the messages of a stored batch back to the subscriptions that hold them."""
@@ -335,9 +270,7 @@ class Broker:
             taker.backlog.restore(message, phase)
 
 
-def _phase_of(
-    taker: Subscription, batch: Batch, message: Message, acked: Collection[tuple[int, int]]
-) -> Phase | None:
+def _phase_of(taker: Subscription, batch: Batch, message: Message, acked: Collection[tuple[int, int]]) -> Phase | None:
     """Say where a stored message stands in a subscription, None where it is not the subscription's."""
     known = taker.stored
     is_in_time = known.since <= message.number and (known.until is None or message.number < known.until)

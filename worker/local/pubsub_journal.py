@@ -22,16 +22,15 @@ from typing import Final
 from google.pubsub_v1 import types
 
 from worker.errors import Refused
-from worker.local.pubsub_broker import Stored
 from worker.local.pubsub_model import Batch, Message, StoredSubscription, TopicSpec
-from worker.local.pubsub_wire import (
-    message_from_proto,
-    message_to_proto,
+from worker.local.pubsub_resources import (
     subscription_from_proto,
     subscription_to_proto,
     topic_from_proto,
     topic_to_proto,
 )
+from worker.local.pubsub_shelf import Stored
+from worker.local.pubsub_wire import message_from_proto, message_to_proto
 
 FORMAT: Final = 1
 """Rises with every change of the tables that an older server could not read."""

@@ -1,8 +1,8 @@
 """The nouns of the local Pub/Sub server: messages, settings, deliveries, and how a call is refused.
 
-Instants (`*_at`) are seconds since the Unix epoch, UTC, as floats: a broker handles thousands a second. Durations end in
-`_s`. Message, batch, lease and subscription numbers come from one rising counter that starts at the microsecond of the
-server's start, so none of them repeats across restarts.
+Instants (`*_at`) are seconds since the Unix epoch, UTC, as floats: a broker handles thousands a second. Durations end
+in `_s`. Message, batch, lease and subscription numbers come from one rising counter that starts at the microsecond of
+the server's start, so none of them repeats across restarts.
 """
 
 from collections.abc import Mapping

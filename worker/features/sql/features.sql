@@ -202,10 +202,11 @@ summed AS (
     team_defense_cells + player_shot_cells + composite_cells + daily_cache_cells AS present_cells,
     IF(has_game, 22, 19) AS cells_wanted,
     -- Not from Phase 4, in twelfths of a block over the blocks that apply: whole numbers until the one division.
-    (
+    SAFE_DIVIDE(
       (12 - composite_phase4_cells) + 3 * (4 - player_shot_phase4_cells) + 4 * (3 - daily_cache_phase4_cells)
-      + IF(has_game, 4 * (3 - team_defense_phase4_cells), 0)
-    ) / IF(has_game, 48, 36) AS fallback_rate
+      + IF(has_game, 4 * (3 - team_defense_phase4_cells), 0),
+      IF(has_game, 48, 36)
+    ) AS fallback_rate
   FROM counted
 )
 SELECT

@@ -1,0 +1,67 @@
+"""What several commands share: reading a date, opening the parts, and what a fault means for the exit code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Annotated
+
+import typer
+
+from ops.output import err
+from statemachine.model import State
+from worker.clock import SystemClock
+from worker.errors import PipelineError, Refused, Unavailable
+from worker.parts import Parts
+from worker.settings import BadSettings, load
+
+EXIT_FAILED = 1
+EXIT_REFUSED = 2
+EXIT_DEGRADED = 3
+EXIT_UNAVAILABLE = 4
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def exit_code(state: str | None) -> int:
+    """Give the exit code that a state means: 0 done or on its way, 1 failed, 3 degraded."""
+    if state == State.FAILED:
+        return EXIT_FAILED
+    return EXIT_DEGRADED if state == State.DEGRADED else 0
+
+
+def read_date(text: str) -> date:
+    """Read an analysis date: `YYYY-MM-DD`, `today` or `yesterday` on the league's wall clock."""
+    today = load().calendar.today(SystemClock().now())
+    if text == "today":
+        return today
+    if text == "yesterday":
+        return date.fromordinal(today.toordinal() - 1)
+    try:
+        parsed = date.fromisoformat(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text!r} is no date; write 2024-12-15, today or yesterday") from exc
+    if parsed.isoformat() != text:
+        raise typer.BadParameter(f"{text!r} is no date; write {parsed.isoformat()}")
+    return parsed
+
+
+AnalysisDate = Annotated[
+    date, typer.Argument(parser=read_date, metavar="DATE", help="The night: 2024-12-15, today or yesterday.")
+]
+
+
+@contextmanager
+def guest_parts() -> Iterator[Parts]:
+    """Open the parts that the settings name, as a command that owns none of them."""
+    with Parts(load(), own=False) as parts:
+        yield parts
+
+
+def report_fault(error: Exception) -> int:
+    """Say what went wrong in one line, and give the exit code for it."""
+    err.print(f"[red]mlfs:[/] {error}")
+    if isinstance(error, Unavailable):
+        return EXIT_UNAVAILABLE
+    if isinstance(error, BadSettings | Refused):
+        return EXIT_REFUSED
+    return EXIT_FAILED if isinstance(error, PipelineError) else EXIT_REFUSED

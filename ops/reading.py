@@ -1,0 +1,114 @@
+"""Commands that only read: status, explain, history, config."""
+
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+
+from ops.arguments import EXIT_REFUSED, AnalysisDate, Json, exit_code, guest_parts, read_date
+from ops.output import dates_table, err, explanation_panel, history_table, out, show_json
+from worker.clock import SystemClock
+from worker.errors import CorruptRecord, Refused
+from worker.explain import explanation, summary
+from worker.http import vars_of
+from worker.ports import StateStore
+from worker.settings import load
+
+DATES_DEFAULT = 14
+
+
+def status(
+    analysis_date: Annotated[str, typer.Argument(metavar="[DATE]", help="One night; all recent ones without.")] = "",
+    limit: Annotated[int, typer.Option(help="How many dates.", min=1, max=1000)] = DATES_DEFAULT,
+    as_json: Json = False,
+) -> None:
+    """Show how dates stand. With DATE the exit code tells: 0 done or on its way, 1 failed, 3 degraded.
+
+    Examples:
+      mlfs status
+      mlfs status 2024-12-15 --json
+    """
+    with guest_parts() as parts:
+        if analysis_date:
+            raise typer.Exit(_status_of_one(parts.store, analysis_date, as_json=as_json))
+        rows = [row for day in parts.store.dates(limit) if (row := _row(parts.store, day))]
+        refused = list(parts.store.parked(limit))
+    if as_json:
+        show_json(rows)
+        return
+    if not rows:
+        out.print("No date was opened yet. Start a worker: mlfs run, or see a whole night: mlfs demo")
+    else:
+        out.print(dates_table(rows))
+    if refused:
+        out.print(f"\n[yellow]{len(refused)} refused messages[/], the newest first:")
+        for parked in refused[:5]:
+            out.print(f"  {parked.received_at:%Y-%m-%d %H:%M:%S}Z  {parked.reason}: {parked.detail}", markup=False)
+
+
+def _row(store: StateStore, day: date) -> dict[str, Any] | None:
+    try:
+        record = store.load(day)
+    except CorruptRecord as exc:
+        err.print(f"[red]{exc}[/]")
+        return None
+    return summary(record) if record is not None else None
+
+
+def _status_of_one(store: StateStore, text: str, *, as_json: bool) -> int:
+    day = read_date(text)
+    row = _row(store, day)
+    if row is None:
+        err.print(f"{day} was never opened; the calendar opens it on its day, or its first completion does")
+        return EXIT_REFUSED
+    show_json(row) if as_json else out.print(dates_table([row]))
+    return exit_code(row["state"])
+
+
+def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:
+    """Say why a date stands as it does: what arrived, what is missing, what happens next.
+
+    Examples:
+      mlfs explain today
+      mlfs explain 2024-12-15 --json
+    """
+    with guest_parts() as parts:
+        record = parts.store.load(analysis_date)
+        settings = parts.settings
+    if record is None:
+        raise Refused(f"{analysis_date} was never opened; see the dates there are: mlfs status")
+    answer = explanation(record, SystemClock().now(), settings.policy, settings.calendar.zone)
+    show_json(answer) if as_json else out.print(explanation_panel(answer, settings.calendar.zone))
+
+
+def history(analysis_date: AnalysisDate, as_json: Json = False) -> None:
+    """List every change of a date: when, from where to where, why, by whom.
+
+    Examples:
+      mlfs history 2024-12-15
+    """
+    with guest_parts() as parts:
+        entries = [vars_of(entry) for entry in parts.store.history(analysis_date)]
+        zone = parts.settings.calendar.zone
+    if as_json:
+        show_json(entries)
+        return
+    if not entries:
+        raise Refused(f"{analysis_date} has no history; see the dates there are: mlfs status")
+    out.print(history_table(entries, zone))
+
+
+def config(as_json: Json = False) -> None:
+    """Show every setting as this process reads it, secrets masked; fails with all faults when one is wrong.
+
+    Examples:
+      mlfs config
+      MLFS_DEADLINE=23:30 mlfs config --json
+    """
+    settings = load().describe()
+    if as_json:
+        show_json(settings)
+        return
+    width = max(len(name) for name in settings)
+    for name, value in settings.items():
+        out.print(f"{name:<{width}}  {value}", markup=False)

@@ -1,0 +1,82 @@
+"""Commands that act: run the worker, emit a completion."""
+
+import json
+import signal
+import sys
+import threading
+from typing import Annotated
+
+import typer
+
+from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, AnalysisDate, Json, guest_parts
+from ops.output import out, show_json
+from schemas.completion import CompletionMessage
+from statemachine.model import CompletionStatus
+from worker import logs
+from worker.app import Worker
+from worker.clock import SystemClock
+from worker.errors import Fatal, Refused
+from worker.parts import Parts
+from worker.ports import OutgoingMessage
+from worker.settings import PROCESSORS, load
+
+
+def run() -> None:
+    """Run the worker until SIGTERM or Ctrl-C: pull completions, build, publish, serve /metrics and health.
+
+    Logs are JSON lines on standard output. Without settings everything is embedded below MLFS_DATA_DIR (`.mlfs`).
+
+    Examples:
+      mlfs run
+      MLFS_REDIS_URL=redis://localhost:6379/0 MLFS_PUBSUB=google mlfs run
+    """
+    settings = load()
+    logs.configure(settings.log_level, sys.stdout)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Parts(settings, own=True) as parts:
+        worker = Worker(parts, SystemClock())
+        try:
+            worker.start()
+            error = worker.wait(stop)
+        finally:
+            worker.stop()
+    if error is not None:
+        raise typer.Exit(EXIT_FAILED if isinstance(error, Fatal) else EXIT_UNAVAILABLE)
+
+
+def emit(
+    analysis_date: AnalysisDate,
+    processor: Annotated[str, typer.Argument(help=f"One of {', '.join(PROCESSORS)}.")],
+    status: Annotated[CompletionStatus, typer.Option(help="success or failed.")] = CompletionStatus.SUCCESS,
+    rows: Annotated[int | None, typer.Option(help="Rows written.", min=0)] = None,
+    run_id: Annotated[str | None, typer.Option(help="Names the run, so that a repeat is recognised.")] = None,
+    error: Annotated[str | None, typer.Option(help="What went wrong, with --status failed.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a completion event, as a processor would.
+
+    Examples:
+      mlfs emit 2024-12-15 player_daily_cache --rows 476 --run-id nightly-1
+      mlfs emit today player_shot_zone_analysis --status failed --error 'source table is empty'
+    """
+    if processor not in PROCESSORS:
+        raise Refused(f"{processor!r} is no processor of this pipeline; one of {', '.join(PROCESSORS)}")
+    if status is CompletionStatus.FOUND:
+        raise Refused("status is success or failed")
+    body: dict[str, str | int] = {"processor": processor, "analysis_date": analysis_date.isoformat(), "status": status.value}
+    optional = {
+        "row_count": rows,
+        "run_id": run_id,
+        "completed_at": SystemClock().now().isoformat(),
+        "error": error,
+    }
+    body |= {name: value for name, value in optional.items() if value is not None}
+    CompletionMessage.model_validate(body)
+    with guest_parts() as parts:
+        message_id = parts.publisher.publish(
+            OutgoingMessage(event_id="", topic=parts.settings.topic, data=json.dumps(body).encode(), attributes={})
+        )
+    answer = {"message_id": message_id, "topic": parts.settings.topic, **body}
+    show_json(answer) if as_json else out.print(f"published {message_id} to {parts.settings.topic}: {body}")

@@ -1,0 +1,453 @@
+"""What every warehouse promises, whatever stands behind it. A new engine joins by adding itself to `warehouse`."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from statemachine.model import BuildMode, State
+from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
+from worker.features.catalogue import (
+    BLOCKS,
+    DEPENDENCY_TABLE,
+    EXECUTION_TABLE,
+    LEDGER_TABLE,
+    OUTPUT_COLUMNS,
+    OWN_TABLES,
+    PROCESSORS,
+    PUBLISHED_TABLE,
+    QUALITY_TABLE,
+    REPLAY_TABLE,
+)
+from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
+from worker.features.quality import score
+from worker.features.records import execution_row
+from worker.ports import Warehouse
+
+NIGHT = date(2024, 12, 15)
+OTHER_NIGHT = date(2024, 12, 16)
+CLAIMED_AT = datetime(2024, 12, 16, 4, 20, tzinfo=UTC)
+COMMITTED_AT = datetime(2024, 12, 16, 4, 20, 1, 250000, tzinfo=UTC)
+
+LITERALS = {
+    "DATE": "DATE '2024-12-15'",
+    "INT64": "7",
+    "FLOAT64": "1.5e0",
+    "STRING": "'text'",
+    "BOOL": "TRUE",
+    "TIMESTAMP": "@built_at",
+    "ARRAY<STRING>": "['pace', 'usage_rate']",
+}
+
+
+@pytest.fixture(params=["memory", "file"])
+def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Warehouse]:
+    opened = DuckDbWarehouse(":memory:" if request.param == "memory" else str(tmp_path / "warehouse.duckdb"))
+    opened.ensure_tables()
+    yield opened
+    opened.close()
+
+
+def key(generation: int = 1, attempt: int = 1, night: date = NIGHT) -> BuildKey:
+    return BuildKey(analysis_date=night, generation=generation, attempt=attempt)
+
+
+def staging_select(build: BuildKey, name: str = "Nikola Jokić") -> Statement:
+    """Two rows, one of them left out, in the shape that every build stages."""
+    special = {
+        "analysis_date": "@analysis_date",
+        "player_name": "@player_name",
+        "build_generation": "@generation",
+        "build_id": "@build_id",
+    }
+    columns = ", ".join(f"{special.get(c.name, LITERALS[c.type])} AS {c.name}" for c in OUTPUT_COLUMNS)
+    kept = f"SELECT {columns}, CAST(NULL AS STRING) AS left_out_reason"
+    return Statement(
+        name="features",
+        sql=f"{kept} UNION ALL {kept.replace('CAST(NULL AS STRING)', repr('no data'))}",
+        parameters={
+            "analysis_date": build.analysis_date,
+            "player_name": name,
+            "generation": build.generation,
+            "build_id": build.build_id,
+            "built_at": COMMITTED_AT,
+        },
+    )
+
+
+def publication(build: BuildKey) -> Publication:
+    stats = BuildStats(
+        analysis_date=build.analysis_date,
+        row_count=1,
+        dependency_rows=dict.fromkeys(PROCESSORS, 30),
+        blocks={b.name: BlockCounts(players=2, cells_each=4, phase4_cells=4, phase3_cells=0) for b in BLOCKS},
+        required_nulls=0,
+        newest_source_date=build.analysis_date,
+        left_out_count=1,
+        left_out=(),
+    )
+    request = BuildRequest(
+        key=build,
+        mode=BuildMode.NORMAL,
+        trigger="join",
+        phase3_lookback_days=30,
+        as_of=None,
+        started_at=CLAIMED_AT,
+    )
+    report = score(stats, BuildMode.NORMAL)
+    return Publication(request=request, stats=stats, report=report, committed_at=COMMITTED_AT)
+
+
+def published(warehouse: Warehouse, build: BuildKey, name: str = "Nikola Jokić") -> Publication:
+    result = publication(build)
+    warehouse.stage(build, staging_select(build, name))
+    warehouse.publish(result)
+    warehouse.drop_staged(build)
+    return result
+
+
+def everything(warehouse: Warehouse, table: str) -> list[Mapping[str, Any]]:
+    sql = "SELECT * FROM that_table ORDER BY analysis_date".replace("that_table", table)
+    return list(warehouse.query(Statement(name="everything", sql=sql)))
+
+
+def snapshot(warehouse: Warehouse) -> dict[str, list[Mapping[str, Any]]]:
+    return {table: everything(warehouse, table) for table in OWN_TABLES}
+
+
+def test_creating_the_tables_twice_keeps_what_is_in_them(warehouse: Warehouse) -> None:
+    published(warehouse, key())
+    before = snapshot(warehouse)
+
+    warehouse.ensure_tables()
+
+    assert snapshot(warehouse) == before
+
+
+def test_columns_are_told_in_bigquerys_types(warehouse: Warehouse) -> None:
+    assert warehouse.columns(PUBLISHED_TABLE) == {column.name: column.type for column in OUTPUT_COLUMNS}
+
+
+def test_a_table_that_does_not_exist_has_no_columns(warehouse: Warehouse) -> None:
+    assert warehouse.columns("nba_raw.nothing") == {}
+
+
+def test_parameters_keep_their_types(warehouse: Warehouse) -> None:
+    values = {
+        "a_date": NIGHT,
+        "an_instant": COMMITTED_AT,
+        "an_int": 3,
+        "a_float": 2.5,
+        "a_text": "Dončić's @name",
+        "a_bool": True,
+        "an_array": ["x", "y"],
+    }
+    sql = "SELECT " + ", ".join(f"@{name} AS {name}" for name in values)
+
+    assert list(warehouse.query(Statement(name="echo", sql=sql, parameters=values))) == [values]
+
+
+def test_a_parameter_may_be_null(warehouse: Warehouse) -> None:
+    statement = Statement(
+        name="echo",
+        sql="SELECT COUNTIF(@as_of IS NULL OR TIMESTAMP '2024-12-15 00:00:00+00' <= @as_of) AS n",
+        parameters={"as_of": None},
+        null_types={"as_of": "TIMESTAMP"},
+    )
+
+    assert list(warehouse.query(statement)) == [{"n": 1}]
+
+
+def test_staged_rows_are_read_under_the_placeholder(warehouse: Warehouse) -> None:
+    warehouse.stage(key(), staging_select(key()))
+    statement = Statement(name="count", sql="SELECT COUNT(*) AS n FROM mlfs_staging.this_build")
+
+    assert list(warehouse.query_staged(key(), statement)) == [{"n": 2}]
+
+
+def test_staging_again_replaces(warehouse: Warehouse) -> None:
+    warehouse.stage(key(), staging_select(key(), "before"))
+    warehouse.stage(key(), staging_select(key(), "after"))
+    statement = Statement(name="names", sql="SELECT player_name FROM mlfs_staging.this_build")
+
+    assert {row["player_name"] for row in warehouse.query_staged(key(), statement)} == {"after"}
+
+
+def test_attempts_stage_apart(warehouse: Warehouse) -> None:
+    for build in (key(1, 1), key(1, 2), key(11, 2), key(1, 1, OTHER_NIGHT)):
+        warehouse.stage(build, staging_select(build, build.build_id))
+    warehouse.drop_staged(key(1, 2))
+    statement = Statement(name="names", sql="SELECT player_name FROM mlfs_staging.this_build")
+
+    assert warehouse.query_staged(key(1, 1), statement)[0]["player_name"] == "2024-12-15-g1-a1"
+    assert warehouse.query_staged(key(11, 2), statement)[0]["player_name"] == "2024-12-15-g11-a2"
+
+
+def test_dropping_what_is_gone_is_no_error(warehouse: Warehouse) -> None:
+    warehouse.drop_staged(key())
+    warehouse.drop_staged(key())
+
+
+def test_nothing_staged_is_visible(warehouse: Warehouse) -> None:
+    warehouse.stage(key(), staging_select(key()))
+
+    assert everything(warehouse, PUBLISHED_TABLE) == []
+    assert warehouse.read_ledger(NIGHT) is None
+
+
+def test_a_publication_shows_its_rows_and_its_bookkeeping(warehouse: Warehouse) -> None:
+    done = published(warehouse, key(3, 2))
+
+    [row] = everything(warehouse, PUBLISHED_TABLE)
+    assert list(row) == [column.name for column in OUTPUT_COLUMNS]
+    assert (row["player_name"], row["build_id"]) == ("Nikola Jokić", "2024-12-15-g3-a2")
+    assert (row["phase3_features"], row["processed_at"]) == (["pace", "usage_rate"], COMMITTED_AT)
+    [quality] = everything(warehouse, QUALITY_TABLE)
+    assert quality["quality_score"] == done.report.quality_score
+    [dependencies] = everything(warehouse, DEPENDENCY_TABLE)
+    assert (dependencies["team_defense_available"], dependencies["daily_cache_rows"]) == (True, 30)
+    [execution] = everything(warehouse, EXECUTION_TABLE)
+    assert (execution["started_at"], execution["completed_at"]) == (CLAIMED_AT, COMMITTED_AT)
+
+
+def test_the_ledger_tells_what_was_committed(warehouse: Warehouse) -> None:
+    done = published(warehouse, key(3, 2))
+
+    standing = warehouse.read_ledger(NIGHT)
+
+    assert standing is not None
+    assert (standing.generation, standing.attempt, standing.build_id) == (3, 2, "2024-12-15-g3-a2")
+    assert standing.state is done.report.earned_state
+    assert standing.components == done.report.components
+    assert standing.dependency_rows == done.stats.dependency_rows
+    assert (standing.started_at, standing.committed_at) == (CLAIMED_AT, COMMITTED_AT)
+    assert standing.committed_at.tzinfo is UTC
+
+
+def test_publishing_the_same_token_again_changes_nothing(warehouse: Warehouse) -> None:
+    done = published(warehouse, key(2, 2))
+    before = snapshot(warehouse)
+
+    warehouse.publish(replace(done, committed_at=COMMITTED_AT + timedelta(hours=1)))
+
+    assert snapshot(warehouse) == before
+
+
+@pytest.mark.parametrize(("generation", "attempt"), [(1, 1), (1, 9), (2, 1)])
+def test_an_older_token_is_fenced_and_changes_nothing(warehouse: Warehouse, generation: int, attempt: int) -> None:
+    published(warehouse, key(2, 2))
+    before = snapshot(warehouse)
+    stale = key(generation, attempt)
+    warehouse.stage(stale, staging_select(stale, "stale"))
+
+    with pytest.raises(Fenced, match=f"{stale.build_id} may not publish: 2024-12-15-g2-a2 already did"):
+        warehouse.publish(publication(stale))
+
+    assert snapshot(warehouse) == before
+
+
+@pytest.mark.parametrize(("generation", "attempt"), [(2, 3), (3, 1)])
+def test_a_newer_token_replaces_the_date(warehouse: Warehouse, generation: int, attempt: int) -> None:
+    published(warehouse, key(2, 2), "before")
+    published(warehouse, key(generation, attempt), "after")
+
+    replaced = (PUBLISHED_TABLE, QUALITY_TABLE, DEPENDENCY_TABLE, LEDGER_TABLE)
+    assert [len(everything(warehouse, table)) for table in replaced] == [1, 1, 1, 1]
+    assert everything(warehouse, PUBLISHED_TABLE)[0]["player_name"] == "after"
+    assert len(everything(warehouse, EXECUTION_TABLE)) == 2
+
+
+def test_one_date_never_touches_another(warehouse: Warehouse) -> None:
+    published(warehouse, key(5, 1), "first night")
+    published(warehouse, key(1, 1, OTHER_NIGHT), "second night")
+
+    assert [row["player_name"] for row in everything(warehouse, PUBLISHED_TABLE)] == ["first night", "second night"]
+    assert [row["generation"] for row in everything(warehouse, LEDGER_TABLE)] == [5, 1]
+
+
+def test_a_publication_without_its_staging_table_changes_nothing(warehouse: Warehouse) -> None:
+    published(warehouse, key(1, 1))
+    before = snapshot(warehouse)
+
+    with pytest.raises(Fatal):
+        warehouse.publish(publication(key(2, 1)))
+
+    assert snapshot(warehouse) == before
+
+
+def test_an_attempt_that_did_not_publish_can_be_logged(warehouse: Warehouse) -> None:
+    request = publication(key()).request
+    warehouse.log_execution(
+        execution_row(request, state=State.FAILED, completed_at=COMMITTED_AT, error="the gate refused")
+    )
+
+    [row] = everything(warehouse, EXECUTION_TABLE)
+    assert (row["state"], row["error"], row["row_count"]) == ("failed", "the gate refused", None)
+
+
+def test_a_replay_can_be_logged(warehouse: Warehouse) -> None:
+    row = {
+        "analysis_date": NIGHT,
+        "requested_at": CLAIMED_AT,
+        "requested_by": "on-call",
+        "reason": "ratings restated",
+        "mode": "normal",
+        "idempotency_key": None,
+        "previous_state": "degraded",
+        "previous_generation": 1,
+        "decision": "replay",
+    }
+    warehouse.log_replay(row)
+
+    assert everything(warehouse, REPLAY_TABLE) == [row]
+
+
+def test_a_missing_table_is_drift(warehouse: Warehouse) -> None:
+    with pytest.raises(SchemaDrift, match="nothing"):
+        warehouse.query(Statement(name="lost", sql="SELECT * FROM nba_raw.nothing"))
+
+
+@pytest.mark.parametrize("sql", ["SELECT FROM WHERE", "SELECT 1 / (1 - 1) AS x", "SELECT ERROR('stop') AS x"])
+def test_a_statement_that_cannot_work_is_fatal(warehouse: Warehouse, sql: str) -> None:
+    with pytest.raises(Fatal):
+        warehouse.query(Statement(name="broken", sql=sql))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_features_are_exported(warehouse: Warehouse, tmp_path: Path, ending: str) -> None:
+    published(warehouse, key())
+    target = tmp_path / f"it's features.{ending}"
+
+    assert warehouse.export_features(NIGHT, str(target)) == 1
+    read = {"parquet": duckdb.read_parquet, "csv": duckdb.read_csv, "jsonl": duckdb.read_json}[ending]
+    relation = read(str(target))
+    assert relation.columns == [column.name for column in OUTPUT_COLUMNS]
+    assert len(relation.fetchall()) == 1
+
+
+def test_a_date_without_rows_exports_an_empty_file(warehouse: Warehouse, tmp_path: Path) -> None:
+    assert warehouse.export_features(NIGHT, str(tmp_path / "features.parquet")) == 0
+
+
+def test_an_unknown_format_is_refused(warehouse: Warehouse, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"\.parquet, \.csv, \.jsonl"):
+        warehouse.export_features(NIGHT, str(tmp_path / "features.xlsx"))
+
+
+def test_threads_publish_and_read_at_once(warehouse: Warehouse) -> None:
+    """Eight dates published from eight threads while another one reads: nothing is lost, no reader sees half a date."""
+    nights = [NIGHT + timedelta(days=day) for day in range(8)]
+    ended = threading.Event()
+    faults: list[BaseException] = []
+    torn: list[object] = []
+
+    def publish(night: date) -> None:
+        try:
+            for attempt in range(1, 4):
+                published(warehouse, key(1, attempt, night))
+        except BaseException as error:  # noqa: BLE001 -- handed to the test
+            faults.append(error)
+
+    def read() -> None:
+        published_and_ledger = """
+            SELECT
+              (SELECT COUNT(*) FROM nba_predictions.ml_feature_store_v2) AS f,
+              (SELECT COUNT(*) FROM nba_predictions.ml_feature_store_v2_ledger) AS l
+        """
+        counts = Statement(name="counts", sql=published_and_ledger)
+        while not ended.is_set():
+            [row] = warehouse.query(counts)
+            if row["f"] != row["l"]:
+                torn.append(row)
+
+    writers = [threading.Thread(target=publish, args=(night,)) for night in nights]
+    reader = threading.Thread(target=read)
+    for thread in (reader, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    ended.set()
+    reader.join()
+
+    assert (faults, torn) == ([], [])
+    assert [row["attempt"] for row in everything(warehouse, LEDGER_TABLE)] == [3] * 8
+
+
+def test_of_many_claimants_of_one_date_the_newest_stands(warehouse: Warehouse) -> None:
+    fenced: list[int] = []
+
+    def publish(attempt: int) -> None:
+        try:
+            published(warehouse, key(1, attempt), f"attempt {attempt}")
+        except Fenced:
+            fenced.append(attempt)
+
+    threads = [threading.Thread(target=publish, args=(attempt,)) for attempt in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    [row] = everything(warehouse, PUBLISHED_TABLE)
+    assert row["player_name"] == "attempt 8"
+    assert len(everything(warehouse, EXECUTION_TABLE)) == 8 - len(fenced)
+
+
+def test_a_file_keeps_what_was_published_and_nothing_staged(tmp_path: Path) -> None:
+    path = str(tmp_path / "warehouse.duckdb")
+    first = DuckDbWarehouse(path)
+    first.ensure_tables()
+    published(first, key(2, 1))
+    first.stage(key(3, 1), staging_select(key(3, 1)))
+    before = snapshot(first)
+    first.close()
+
+    second = DuckDbWarehouse(path)
+
+    assert snapshot(second) == before
+    with pytest.raises(SchemaDrift):
+        second.query_staged(key(3, 1), Statement(name="count", sql="SELECT COUNT(*) FROM mlfs_staging.this_build"))
+    second.close()
+
+
+def test_a_file_open_in_another_process_is_unavailable_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    opened = DuckDbWarehouse(str(path))
+    code = (
+        "import sys\n"
+        "from worker.adapters.warehouse_duckdb import DuckDbWarehouse\n"
+        "from worker.errors import Unavailable\n"
+        "try:\n    DuckDbWarehouse(sys.argv[1])\n"
+        "except Unavailable as error:\n    print(error)\n"
+    )
+
+    said = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
+
+    opened.close()
+    assert f"the warehouse file {path} is open in another process" in said
+    assert "stop that process" in said
+
+
+def test_a_file_that_is_no_database_is_fatal(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    path.write_text("not a database, but long enough to look like one " * 100)
+
+    with pytest.raises(Fatal, match="is not a DuckDB database"):
+        DuckDbWarehouse(str(path))
+
+
+def test_a_query_beyond_the_memory_limit_is_unavailable() -> None:
+    small = DuckDbWarehouse(":memory:", memory_limit="20MB")
+    sql = "SELECT COUNT(DISTINCT x) AS n FROM UNNEST(GENERATE_ARRAY(1, 20000000)) AS x"
+
+    with pytest.raises(Unavailable):
+        small.query(Statement(name="large", sql=sql))
+    small.close()

@@ -1,0 +1,213 @@
+"""The composition root of the long-running worker: makes every piece, wires them, starts and stops them in order."""
+
+import os
+import socket
+import threading
+import time
+from datetime import timedelta
+
+import structlog
+
+from worker.adapters.pubsub_pull import PullSubscriber
+from worker.builder import Builder, BuildQueue
+from worker.building import probe
+from worker.deadlines import Sweeper
+from worker.engine import Engine, Topics
+from worker.errors import Fatal, PipelineError, Unavailable
+from worker.http import HttpServer, create_app
+from worker.intake import Intake
+from worker.metrics import Metrics
+from worker.observer import LogObserver, Observer, Observers
+from worker.parts import Parts
+from worker.ports import Clock
+from worker.relay import Relay
+from worker.settings import PIPELINE, PROCESSORS
+from worker.supervisor import Loop, Supervisor
+
+log = structlog.get_logger(__name__)
+
+# A sweep that has not run for this long means the process is stuck, whatever the outside does.
+TICK_SILENCE_MAX_S = 60.0
+RELAY_PAUSE_S = 1.0
+
+
+def worker_name() -> str:
+    """Give a name that tells replicas and restarts apart."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Worker:
+    """One worker process: intake, sweep, builds, relay, HTTP."""
+
+    def __init__(self, parts: Parts, clock: Clock, watchers: tuple[Observer, ...] = ()) -> None:
+        """Open the parts and wire everything; nothing runs yet.
+
+        Raises:
+            Unavailable: A part does not answer.
+        """
+        settings = parts.settings
+        self._settings = settings
+        self._clock = clock
+        self._store = parts.store
+        self.metrics = Metrics(PROCESSORS)
+        self.metrics.show_dates(self._store, clock)
+        observer = Observers((self.metrics, LogObserver(), *watchers))
+        self._queue = BuildQueue()
+        self._supervisor = Supervisor(self.metrics.loop_failed)
+        name = worker_name()
+        keep_days = settings.keep_finished_days
+        self.engine = Engine(
+            store=self._store,
+            policy=settings.policy,
+            calendar=settings.calendar,
+            clock=clock,
+            pipeline=PIPELINE,
+            topics=Topics(success=settings.success_topic, failure=settings.failure_topic),
+            worker=name,
+            keep_finished=timedelta(days=keep_days) if keep_days else None,
+            start_build=self._queue.put,
+            outbox_filled=self._outbox_filled,
+            observer=observer,
+        )
+        warehouse = parts.warehouse
+        self._builder = Builder(
+            engine=self.engine,
+            warehouse=warehouse,
+            clock=clock,
+            worker=name,
+            lease_s=settings.lease_s,
+            phase3_lookback_days=settings.phase3_lookback_days,
+            observer=observer,
+            stopwatch=time.perf_counter,
+        )
+        self._sweeper = Sweeper(
+            engine=self.engine,
+            store=self._store,
+            calendar=settings.calendar,
+            clock=clock,
+            probe=lambda day: probe(warehouse, day),
+            date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
+        )
+        relay = Relay(store=self._store, publisher=parts.publisher, observer=observer)
+        self._intake = Intake(
+            engine=self.engine,
+            store=self._store,
+            dead_letters=parts.publisher,
+            dead_letter_topic=settings.dead_letter_topic,
+            processors=PROCESSORS,
+            earliest=settings.earliest_date,
+            clock=clock,
+            observer=observer,
+            stopwatch=time.perf_counter,
+        )
+        self._subscriber = PullSubscriber(
+            project=settings.pubsub_project,
+            subscription=settings.subscription,
+            local_address=parts.bus_address,
+            handle=self._intake.handle,
+            count_exception=self.metrics.callback_failed,
+        )
+        self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
+        self._relay_loop = Loop(name="relay", run_once=lambda: self._relay(relay))
+        self._last_tick = time.monotonic()
+        self._http = HttpServer(
+            create_app(
+                store=self._store,
+                registry=self.metrics.registry,
+                clock=clock,
+                policy=settings.policy,
+                zone=settings.calendar.zone,
+                alive=self._alive,
+                ready=self._ready,
+            ),
+            settings.http_host,
+            settings.http_port,
+        )
+        self.http_address = ""
+
+    def start(self) -> None:
+        """Start everything; returns when the worker takes messages.
+
+        Raises:
+            Unavailable: The HTTP port is taken.
+        """
+        self.http_address = self._http.start()
+        for number in range(self._settings.build_threads):
+            self._supervisor.run_thread(f"build-{number}", self._build)
+        self._supervisor.run_loop(self._relay_loop)
+        self._supervisor.run_loop(self._sweep_loop)
+        self._subscriber.start()
+        log.info("worker_started", http=self.http_address, **self._settings.describe())
+
+    def wait(self, stop: threading.Event) -> Unavailable | Fatal | None:
+        """Block until *stop* is set, or the stream has ended for good: then give the reason."""
+        while not stop.wait(0.2):
+            if self._subscriber.ended.is_set():
+                return self._subscriber.error
+        return None
+
+    def stop(self) -> None:
+        """Take no more messages, finish what is in hand, release everything; a build that runs is left to its lease.
+
+        The parts stay open: whoever opened them closes them.
+        """
+        log.info("worker_stopping")
+        self._subscriber.stop()
+        self._queue.stop(self._settings.build_threads)
+        unfinished = self._supervisor.stop()
+        self._http.stop()
+        log.info("worker_stopped", unfinished=unfinished)
+
+    def sweep_now(self) -> None:
+        """Run the next sweep at once; the demo moves its clock and cannot wait for the tick."""
+        self._sweep_loop.wake.set()
+
+    def _outbox_filled(self) -> None:
+        self._relay_loop.wake.set()
+
+    def _sweep(self) -> float:
+        self._sweeper.run_once()
+        now = self._clock.now()
+        self._last_tick = time.monotonic()
+        self.metrics.ticked(now)
+        self.metrics.stream(self._subscriber.running)
+        wake = self._store.next_wake()
+        tick_s = self._settings.tick_s
+        until_s = (wake - now).total_seconds() if wake is not None else tick_s
+        # Something overdue is in other hands (a build that runs, a claim elsewhere): look again at the next tick.
+        return until_s if 0 < until_s < tick_s else tick_s
+
+    def _relay(self, relay: Relay) -> float:
+        relay.run_once()
+        return RELAY_PAUSE_S
+
+    def _build(self) -> None:
+        while (day := self._queue.get()) is not None:
+            try:
+                self._builder.run_one(day)
+            except PipelineError as exc:
+                log.warning("build_not_reported", analysis_date=day, kind=type(exc).__name__, error=str(exc))
+                self.metrics.loop_failed("build", exc)
+            except Exception as exc:
+                # A bug must not end the thread that builds every other date; the lease brings this one back.
+                log.exception("build_failed_unexpectedly", analysis_date=day)
+                self.metrics.loop_failed("build", exc)
+            finally:
+                self._queue.finished(day)
+                self._sweep_loop.wake.set()
+
+    def _alive(self) -> list[str]:
+        silence_s = time.monotonic() - self._last_tick
+        return [f"no sweep for {silence_s:.0f} s"] if silence_s > TICK_SILENCE_MAX_S else []
+
+    def _ready(self) -> list[str]:
+        faults = self._alive()
+        if self._supervisor.stopping:
+            faults.append("stopping")
+        if not self._subscriber.running:
+            faults.append("the pull stream is not open")
+        try:
+            self._store.ping()
+        except Unavailable as exc:
+            faults.append(str(exc))
+        return faults

@@ -1,0 +1,72 @@
+"""The embedded bus: the local Pub/Sub server in this process, with its journal in a directory."""
+
+import socket
+import threading
+from pathlib import Path
+
+from worker.errors import Unavailable
+from worker.local.ownership import DirectoryLock, read_address, write_address
+from worker.local.pubsub_server import PubSubServer
+
+ATTACH_TIMEOUT_S = 5.0
+OWN_TIMEOUT_S = 10.0
+_POLL_S = 0.02
+
+
+class EmbeddedBus:
+    """A Pub/Sub server of this machine; `address` is valid after `start` or `attach`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory.absolute()
+        self._lock = DirectoryLock(self._directory)
+        self._server: PubSubServer | None = None
+        self.address = ""
+
+    def start(self) -> None:
+        """Own the directory and serve from it.
+
+        Raises:
+            Unavailable: Another process owns it.
+        """
+        self._lock.acquire(OWN_TIMEOUT_S)
+        self._serve()
+
+    def attach(self) -> None:
+        """Use the running server of another process, or serve for as long as this object lives.
+
+        Raises:
+            Unavailable: The owner's server does not answer.
+        """
+        if self._lock.try_acquire():
+            self._serve()
+            return
+        pause = threading.Event()
+        for _ in range(round(ATTACH_TIMEOUT_S / _POLL_S)):
+            address = read_address(self._directory)
+            if address is not None and _listens(address):
+                self.address = address
+                return
+            pause.wait(_POLL_S)
+        raise Unavailable(f"process {self._lock.owner()} owns {self._directory}, but its server does not answer")
+
+    def _serve(self) -> None:
+        self._server = PubSubServer(self._directory / "journal.sqlite")
+        self._server.start()
+        self.address = self._server.address
+        write_address(self._directory, self.address)
+
+    def stop(self) -> None:
+        """Stop serving if this process does; repeatable."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+        self._lock.release()
+
+
+def _listens(address: str) -> bool:
+    host, port = address.rsplit(":", 1)
+    try:
+        with socket.create_connection((host, int(port)), timeout=1.0):
+            return True
+    except OSError:
+        return False

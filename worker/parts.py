@@ -1,0 +1,130 @@
+"""Opens the outside parts that the settings name: the only module, with `app`, that names concrete adapters.
+
+An owner (the worker, the demo) starts embedded servers and stops them; a guest (an admin command) uses running ones,
+or starts them for the moment.
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from worker.adapters.pubsub_connection import ensure_topology
+from worker.adapters.pubsub_publish import PubSubPublisher
+from worker.adapters.redis_store import RedisStore, connect
+from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.errors import Unavailable
+from worker.local.bus import EmbeddedBus
+from worker.local.valkey import EmbeddedValkey
+from worker.settings import PIPELINE, Settings
+
+
+class Parts:
+    """The store, the warehouse and the bus of one process, opened when first asked for; close it when done."""
+
+    def __init__(self, settings: Settings, *, own: bool) -> None:
+        """Prepare to open parts.
+
+        Args:
+            settings: Which parts.
+            own: True for a worker, that runs embedded servers for others; False for a command.
+        """
+        self.settings = settings
+        self._own = own
+        self._stack = ExitStack()
+        self._store: RedisStore | None = None
+        self._warehouse: DuckDbWarehouse | None = None
+        self._publisher: PubSubPublisher | None = None
+        self._bus_opened = False
+        self._bus_address: str | None = None
+
+    @property
+    def store(self) -> RedisStore:
+        """The state store."""
+        if self._store is None:
+            url = self.settings.redis_url
+            if url.startswith("embedded:"):
+                valkey = EmbeddedValkey(_directory(url))
+                self._stack.callback(valkey.stop)
+                valkey.start() if self._own else valkey.attach()
+                url = valkey.url
+            self._store = RedisStore(connect(url), PIPELINE)
+            self._stack.callback(self._store.close)
+            self._store.ping()
+        return self._store
+
+    @property
+    def warehouse(self) -> DuckDbWarehouse:
+        """The warehouse, with its tables in place."""
+        if self._warehouse is None:
+            parts = urlsplit(self.settings.warehouse)
+            if parts.scheme != "duckdb":
+                raise Unavailable(f"warehouse {parts.scheme}:// is not available in this release; use duckdb:///path")
+            self._warehouse = DuckDbWarehouse(
+                parts.netloc + parts.path,
+                memory_limit=self.settings.duckdb_memory_limit,
+                threads=self.settings.duckdb_threads,
+            )
+            self._stack.callback(self._warehouse.close)
+            self._warehouse.ensure_tables()
+        return self._warehouse
+
+    @property
+    def bus_address(self) -> str | None:
+        """Where the local Pub/Sub server listens, `host:port`; None for Google's."""
+        if not self._bus_opened:
+            self._bus_address = self._open_bus()
+            self._bus_opened = True
+        return self._bus_address
+
+    def _open_bus(self) -> str | None:
+        settings = self.settings
+        if settings.pubsub == "google":
+            return None
+        if settings.pubsub.startswith("embedded:"):
+            bus = EmbeddedBus(_directory(settings.pubsub))
+            self._stack.callback(bus.stop)
+            bus.start() if self._own else bus.attach()
+            address = bus.address
+        else:
+            address = urlsplit(settings.pubsub).netloc
+        # Locally nobody deploys topics, and a topic without a subscription forgets what it is told.
+        ensure_topology(
+            address,
+            settings.pubsub_project,
+            topics=(settings.topic, settings.success_topic, settings.failure_topic, settings.dead_letter_topic),
+            subscriptions={
+                settings.subscription: settings.topic,
+                f"{settings.success_topic}-phase5": settings.success_topic,
+                f"{settings.failure_topic}-oncall": settings.failure_topic,
+                f"{settings.dead_letter_topic}-parked": settings.dead_letter_topic,
+            },
+        )
+        return address
+
+    @property
+    def publisher(self) -> PubSubPublisher:
+        """The way to the bus."""
+        if self._publisher is None:
+            self._publisher = PubSubPublisher(self.settings.pubsub_project, self.bus_address)
+            self._stack.callback(self._publisher.close)
+        return self._publisher
+
+    def close(self) -> None:
+        """Close what was opened, in reverse order."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _directory(url: str) -> Path:
+    """Read the directory out of `embedded:///dir`."""
+    parts = urlsplit(url)
+    return Path(parts.netloc + parts.path)
