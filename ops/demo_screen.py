@@ -23,6 +23,7 @@ from worker.ports import OutgoingMessage
 from worker.settings import PROCESSORS, Settings
 
 LEFT_OUT_SHOWN_MAX = 20
+LEFT_OUT_OF_MANY = 3
 
 
 class NightScreen(Observer):
@@ -140,10 +141,11 @@ def _summary(row: Mapping[str, Any]) -> Group:
     grid.add_row("fallback rate", number(row["fallback_rate"], ".1%"))
     grid.add_row("severity", row["severity"] or "none")
     players = row["left_out_players"]
-    for player in players[:LEFT_OUT_SHOWN_MAX]:
+    shown = players if len(players) <= LEFT_OUT_SHOWN_MAX else players[:LEFT_OUT_OF_MANY]
+    for player in shown:
         grid.add_row("left out", f"{player['player_name']} ({player['player_id']}): {player['reason']}")
-    if len(players) > LEFT_OUT_SHOWN_MAX:
-        grid.add_row("left out", f"… and {len(players) - LEFT_OUT_SHOWN_MAX} more; all of them with --json")
+    if len(players) > len(shown):
+        grid.add_row("left out", f"… and {len(players) - len(shown)} more; all of them with --json")
     grid.add_row("table", row["table"] if row["state"] != State.FAILED else "nothing was published")
     for message in row["told"]:
         superseded = f", supersedes {message['supersedes']}" if message["supersedes"] else ""

@@ -65,7 +65,11 @@ def emit(
         raise Refused(f"{processor!r} is no processor of this pipeline; one of {', '.join(PROCESSORS)}")
     if status is CompletionStatus.FOUND:
         raise Refused("status is success or failed")
-    body: dict[str, str | int] = {"processor": processor, "analysis_date": analysis_date.isoformat(), "status": status.value}
+    body: dict[str, str | int] = {
+        "processor": processor,
+        "analysis_date": analysis_date.isoformat(),
+        "status": status.value,
+    }
     optional = {
         "row_count": rows,
         "run_id": run_id,

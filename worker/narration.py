@@ -13,7 +13,8 @@ from statemachine.events import (
     ReplayRequested,
     TimerFired,
 )
-from statemachine.model import CompletionStatus, DateRecord
+from statemachine.model import CompletionStatus, DateRecord, State
+from statemachine.reasons import Reason
 
 
 def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
@@ -27,7 +28,7 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
             said = f"{completion.processor} reported {completion.status}{rows}"
             return f"{said}: {completion.error}" if completion.error else said
         case TimerFired():
-            return _timer(before, after)
+            return _timer(before, decision)
         case BuildClaimed(worker=worker):
             return f"{worker} claimed generation {after.generation}, attempt {after.attempt}"
         case LeaseRenewed(worker=worker):
@@ -45,8 +46,9 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
             return f"{actor} cancelled: {reason}"
 
 
-def _timer(before: DateRecord, after: DateRecord) -> str:
+def _timer(before: DateRecord, decision: Decision) -> str:
     """What the timer was for depends on the state in which it fired."""
+    after = decision.record
     found = sorted(
         name
         for name, completion in after.completions.items()
@@ -54,6 +56,9 @@ def _timer(before: DateRecord, after: DateRecord) -> str:
     )
     if after.failure is not None and after.failure is not before.failure:
         return after.failure.message
-    if found:
-        return f"deadline; rows found without an event for {', '.join(found)}"
-    return f"timer of {before.state} fired"
+    if before.state is State.WAITING and after.generation:
+        text = f"deadline {before.deadline_at:%Y-%m-%d %H:%M}Z passed"
+        if found:
+            text += f"; no event, but rows found: {', '.join(found)}"
+        return text if decision.reason is Reason.FOUND_ALL else f"{text}; what is missing falls back to Phase 3"
+    return f"{decision.reason.replace('_', ' ')} while {before.state}"

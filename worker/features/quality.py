@@ -44,8 +44,14 @@ FRESHNESS_POINTS = (15, 12, 8)
 ROW_POINTS = ((400, 5), (300, 4), (200, 3), (100, 1))
 """(rows at least, points), best first."""
 
+USABLE_ROWS_MIN = 200
+"""Rows without which a fallback is not usable, whatever the gate: Phase 5 reads no smaller night."""
+
+USABLE_NULLS_MAX = Fraction(1, 10)
+"""The most required fields that may be NULL in a usable fallback."""
+
 MISSING_FREE = Fraction(1, 10)
-"""Share of player-blocks that may be missing before it costs a point per per cent; also the most required NULLs."""
+"""Share of player-blocks that may be missing before it costs a point per per cent."""
 
 DONE_FALLBACK_MAX = Fraction(1, 10)
 """The most fallback that still counts as a full night."""
@@ -75,7 +81,7 @@ class QualityPolicy:
     """The gate.
 
     Attributes:
-        rows_min: Rows needed, also before the fallback rule may lift the score.
+        rows_min: Rows needed.
         score_min: Score needed, 0 to 100.
 
     Source: Phase 5 refuses fewer than 200 rows and a score under 75.
@@ -115,7 +121,7 @@ def score(stats: BuildStats, mode: BuildMode, policy: QualityPolicy = DEFAULT_PO
     shares = _shares(stats.blocks)
     points = _components(stats, shares)
     total = sum(points.values(), Fraction(0))
-    quality = max(total, _usable_fallback_floor(shares)) if _is_usable(stats, policy) else total
+    quality = max(total, _usable_fallback_floor(shares)) if _is_usable(stats) else total
     quality_score = _one_decimal(quality)
     gate_message = _gate_message(stats.row_count, quality_score, policy)
     return QualityReport(
@@ -191,9 +197,9 @@ def _required_null_rate(stats: BuildStats) -> Fraction:
     return Fraction(stats.required_nulls, REQUIRED_FIELD_COUNT * stats.row_count)
 
 
-def _is_usable(stats: BuildStats, policy: QualityPolicy) -> bool:
+def _is_usable(stats: BuildStats) -> bool:
     """Tell a fallback that models can work with from one that only fills the table."""
-    return stats.row_count >= max(1, policy.rows_min) and _required_null_rate(stats) <= MISSING_FREE
+    return stats.row_count >= USABLE_ROWS_MIN and _required_null_rate(stats) <= USABLE_NULLS_MAX
 
 
 def _usable_fallback_floor(shares: _Shares) -> Fraction:

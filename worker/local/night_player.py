@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+from statemachine.events import DateOpened
 from statemachine.model import DateRecord, State
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.app import Worker
@@ -29,6 +30,7 @@ PHASE3_TABLES = (
     "nba_analytics.team_defense_game_summary",
 )
 SETTLE_TIMEOUT_S = 60.0
+OPEN_TIMEOUT_S = 1.0
 _POLL_S = 0.01
 # After the deadline has passed the drain grace is over; past it the fallback is due.
 _AFTER_DEADLINE = timedelta(seconds=1)
@@ -90,12 +92,23 @@ class NightPlayer:
         Raises:
             Unavailable: The worker did not come to rest in time.
         """
+        self._open()
         for moment in SCHEDULES[self._scenario]:
             self._clock.jump_to(self._calendar.at(self._day, moment.at))
             self._act(moment)
             self._settle()
             self._pause.wait(self._pace_s)
         return self._record()
+
+    def _open(self) -> None:
+        """Begin on the evening, and let the calendar open the date; one behind its mark is opened here."""
+        self._clock.jump_to(night_start(self._calendar, self._day, None))
+        self._worker.sweep_now()
+        for _ in range(round(OPEN_TIMEOUT_S / _POLL_S)):
+            if self._store.load(self._day) is not None:
+                return
+            self._pause.wait(_POLL_S)
+        self._worker.engine.apply(self._day, DateOpened())
 
     def _act(self, moment: Moment) -> None:
         match moment.act:
@@ -114,7 +127,7 @@ class NightPlayer:
         self._worker.sweep_now()
 
     def _publish(self, processor: str, rows: int | None, moment: Moment) -> None:
-        body = {
+        body: dict[str, str | int] = {
             "processor": processor,
             "analysis_date": self._day.isoformat(),
             "status": "success",
@@ -122,7 +135,7 @@ class NightPlayer:
             "completed_at": self._calendar.at(self._day, moment.at).isoformat(),
         }
         if rows is not None:
-            body["row_count"] = rows  # type: ignore[assignment] - JSON mixes types
+            body["row_count"] = rows
         self._publisher.publish(
             OutgoingMessage(event_id="", topic=self._topic, data=json.dumps(body).encode(), attributes={})
         )

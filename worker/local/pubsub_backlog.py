@@ -136,7 +136,7 @@ class Backlog:
         return failures
 
     def next_due_at(self) -> float | None:
-        """Give the next instant at which `advance` has something to do."""
+        """Give the next instant at which to call `advance`; now and then it finds nothing to do."""
         due_at = self._timers[0][0] if self._timers else None
         if self._entries:
             oldest = next(iter(self._entries.values()))

@@ -242,7 +242,7 @@ class Broker:
     # Time
 
     def next_due_at(self) -> float | None:
-        """Give the next instant at which `advance` has something to do."""
+        """Give the next instant at which to call `advance`; now and then it finds nothing to do."""
         dues = [subscription.backlog.next_due_at() for subscription in self._subscriptions.values()]
         return min((due for due in dues if due is not None), default=None)
 
