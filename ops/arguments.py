@@ -6,6 +6,7 @@ from datetime import date
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from ops.output import err
 from statemachine.model import State
@@ -59,7 +60,7 @@ def guest_parts() -> Iterator[Parts]:
 
 def report_fault(error: Exception) -> int:
     """Say what went wrong in one line, and give the exit code for it."""
-    err.print(f"[red]mlfs:[/] {error}")
+    err.print("[red]mlfs:[/]", escape(str(error)), soft_wrap=True)
     if isinstance(error, Unavailable):
         return EXIT_UNAVAILABLE
     if isinstance(error, BadSettings | Refused):

@@ -1,14 +1,15 @@
 """The `mlfs` command."""
 
+import inspect
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 
-from ops import building, demo, reading, running
-from ops.arguments import EXIT_UNAVAILABLE, report_fault
+from ops import admin, building, demo, reading, running
+from ops.arguments import report_fault
 from worker.errors import PipelineError
 from worker.metrics import package_version
 from worker.settings import BadSettings
@@ -22,16 +23,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo.demo)
-app.command()(running.run)
-app.command()(reading.status)
-app.command()(reading.explain)
-app.command()(reading.history)
-app.command()(running.emit)
-app.command("load")(building.load_folder)
-app.command()(building.build)
-app.command()(building.features)
-app.command()(reading.config)
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.demo,
+    "run": running.run,
+    "status": reading.status,
+    "explain": reading.explain,
+    "history": reading.history,
+    "replay": admin.replay,
+    "cancel": admin.cancel,
+    "emit": running.emit,
+    "load": building.load_folder,
+    "build": building.build,
+    "features": building.features,
+    "config": reading.config,
+}
+for name, function in COMMANDS.items():
+    # The form feed of click's help: without it the examples run together into one paragraph.
+    text = (inspect.getdoc(function) or "").replace("Examples:\n", "\b\nExamples:\n")
+    app.command(name, help=text)(function)
 
 
 def _version(wanted: bool) -> None:
@@ -50,14 +60,6 @@ def root(
 def main() -> None:
     """Run the command line; every expected fault is one line and an exit code, never a stack."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except (PipelineError, BadSettings) as exc:
-        code = report_fault(exc)
-    except click.exceptions.Abort:
-        code = 130
-    except click.ClickException as exc:
-        exc.show()
-        code = exc.exit_code
-    except BrokenPipeError:
-        code = EXIT_UNAVAILABLE
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(report_fault(exc))

@@ -4,7 +4,8 @@ import os
 import socket
 import threading
 import time
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import date, timedelta
 
 import structlog
 
@@ -19,9 +20,9 @@ from worker.intake import Intake
 from worker.metrics import Metrics
 from worker.observer import LogObserver, Observer, Observers
 from worker.parts import Parts
-from worker.ports import Clock
+from worker.ports import Clock, StateStore
 from worker.relay import Relay
-from worker.settings import PIPELINE, PROCESSORS
+from worker.settings import PIPELINE, PROCESSORS, Settings
 from worker.supervisor import Loop, Supervisor
 
 log = structlog.get_logger(__name__)
@@ -34,6 +35,33 @@ RELAY_PAUSE_S = 1.0
 def worker_name() -> str:
     """Give a name that tells replicas and restarts apart."""
     return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def make_engine(
+    settings: Settings,
+    *,
+    store: StateStore,
+    clock: Clock,
+    worker: str,
+    start_build: Callable[[date], None],
+    outbox_filled: Callable[[], None],
+    observer: Observer,
+) -> Engine:
+    """Make an engine by the settings: for the worker, and for commands that apply one event."""
+    keep_days = settings.keep_finished_days
+    return Engine(
+        store=store,
+        policy=settings.policy,
+        calendar=settings.calendar,
+        clock=clock,
+        pipeline=PIPELINE,
+        topics=Topics(success=settings.success_topic, failure=settings.failure_topic),
+        worker=worker,
+        keep_finished=timedelta(days=keep_days) if keep_days else None,
+        start_build=start_build,
+        outbox_filled=outbox_filled,
+        observer=observer,
+    )
 
 
 class Worker:
@@ -55,16 +83,11 @@ class Worker:
         self._queue = BuildQueue()
         self._supervisor = Supervisor(self.metrics.loop_failed)
         name = worker_name()
-        keep_days = settings.keep_finished_days
-        self.engine = Engine(
+        self.engine = make_engine(
+            settings,
             store=self._store,
-            policy=settings.policy,
-            calendar=settings.calendar,
             clock=clock,
-            pipeline=PIPELINE,
-            topics=Topics(success=settings.success_topic, failure=settings.failure_topic),
             worker=name,
-            keep_finished=timedelta(days=keep_days) if keep_days else None,
             start_build=self._queue.put,
             outbox_filled=self._outbox_filled,
             observer=observer,

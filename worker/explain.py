@@ -71,7 +71,8 @@ def headline(record: DateRecord, policy: Policy) -> str:
         return f"{record.state}: {_worth(result)}, published as generation {result.generation}"
     if record.state is State.FAILED:
         because = record.failure.because if record.failure else "unknown"
-        return f"failed ({because}): nothing was published for generation {record.generation}"
+        still = f"; consumers still read generation {result.generation}" if result is not None else ""
+        return f"failed ({because}): nothing was published for generation {record.generation}{still}"
     trigger = record.trigger.value if record.trigger else "none"
     return f"{record.state}: generation {record.generation} ({trigger}), attempt {record.attempt}"
 

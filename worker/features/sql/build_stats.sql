@@ -5,9 +5,9 @@
 --              only the rows that may be published, so a player left out weighs in with all his cells missing.
 -- Second run:  reads only.
 SELECT
-  COUNTIF(left_out_reason IS NULL) AS row_count,
-  COUNTIF(left_out_reason IS NOT NULL) AS left_out_count,
-  COUNTIF(has_game) AS team_defense_players,
+  COUNT(IF(left_out_reason IS NULL, 1, NULL)) AS row_count,
+  COUNT(IF(left_out_reason IS NOT NULL, 1, NULL)) AS left_out_count,
+  COUNT(IF(has_game, 1, NULL)) AS team_defense_players,
   COUNT(*) AS player_shot_players,
   COUNT(*) AS composite_players,
   COUNT(*) AS daily_cache_players,
