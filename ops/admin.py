@@ -13,13 +13,13 @@ from ops.output import err, out, show_json
 from statemachine.decide import Decision
 from statemachine.events import CancelRequested, Event, ReplayRequested
 from statemachine.model import TERMINAL_STATES, BuildMode, DateRecord
-from worker.app import make_engine
 from worker.clock import SystemClock
 from worker.engine import Engine
 from worker.errors import Refused
 from worker.explain import summary
 from worker.narration import narrate
 from worker.observer import Observer
+from worker.parts import make_engine
 from worker.ports import StateStore
 
 WAIT_POLL_S = 0.2

@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, exit_code, guest_parts
+from ops.arguments import AnalysisDate, Json, exit_code, guest_parts, read_date
 from ops.output import components_table, dates_table, err, out, show_json
 from statemachine.model import BuildMode, State
 from worker.building import run_build
 from worker.clock import SystemClock
 from worker.errors import Refused
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest
+from worker.local.sample_data import write_sample_data
 from worker.local.warehouse_loading import load_parquet_folder
 
 LEFT_OUT_SHOWN_MAX = 20
@@ -19,13 +20,19 @@ LEFT_OUT_SHOWN_MAX = 20
 
 def load_folder(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of <dataset>.<table>.parquet files.")],
+    generate: Annotated[
+        str, typer.Option(metavar="DATE", help="First write generated data for the nights up to DATE into DIR.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Load Parquet files into the embedded warehouse, one table a file, replacing what is there.
 
     Examples:
       mlfs load ./data
+      mlfs load ./sample --generate 2024-12-15
     """
+    if generate:
+        write_sample_data(directory, analysis_date=read_date(generate))
     with guest_parts() as parts:
         tables = load_parquet_folder(parts.warehouse, directory)
     if as_json:

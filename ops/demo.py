@@ -14,6 +14,8 @@ import typer
 
 from ops.arguments import EXIT_FAILED, Json, exit_code
 from ops.demo_screen import NightScreen
+from ops.night import Scenario
+from ops.night_player import DeliveryCounter, NightPlayer, night_start, prepare_night
 from ops.output import err, show_json
 from statemachine.model import DateRecord
 from worker import logs
@@ -23,8 +25,6 @@ from worker.clock import OffsetClock
 from worker.errors import Refused
 from worker.explain import summary
 from worker.features.catalogue import PUBLISHED_TABLE
-from worker.local.night import Scenario
-from worker.local.night_player import DeliveryCounter, NightPlayer, night_start, prepare_night
 from worker.local.sample_data import write_sample_data
 from worker.parts import Parts
 from worker.settings import Settings, load
@@ -110,10 +110,7 @@ class _Stage:
             logs.configure(settings.log_level, log_file)
             parts = stack.enter_context(Parts(settings, own=True))
             data_dir = self._data_dir(stack)
-            resumed = {day for day in self._days if parts.store.load(day) is not None}
-            unplayed = [day for day in self._days if day not in resumed]
-            if unplayed:
-                prepare_night(parts.warehouse, data_dir, unplayed, self._scenario)
+            resumed = self._prepare(parts, data_dir)
             clock = OffsetClock(night_start(settings.calendar, self._days[0], _last_change(parts, self._days[0])))
             screen = stack.enter_context(NightScreen(settings, clock, quiet=quiet))
             deliveries = DeliveryCounter()
@@ -144,6 +141,14 @@ class _Stage:
             if serve:
                 _serve(worker)
         return rows
+
+    def _prepare(self, parts: Parts, data_dir: Path) -> set[date]:
+        """Load what the unplayed nights need; give the nights that an earlier run began."""
+        resumed = {day for day in self._days if parts.store.load(day) is not None}
+        unplayed = [day for day in self._days if day not in resumed]
+        if unplayed:
+            prepare_night(parts.warehouse, data_dir, unplayed, self._scenario)
+        return resumed
 
     def _row(self, record: DateRecord, parts: Parts, screen: NightScreen) -> dict[str, Any]:
         """Give the facts of the night, with what Phase 5 really received."""

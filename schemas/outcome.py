@@ -11,7 +11,7 @@ from datetime import date, datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from statemachine.effects import PublishOutcome
-from statemachine.model import State
+from statemachine.model import DateRecord, State, Trigger
 
 
 class OutcomeMessage(BaseModel):
@@ -32,7 +32,7 @@ class OutcomeMessage(BaseModel):
     fallback_rate: float = Field(ge=0, le=1)
     missing_rate: float = Field(ge=0, le=1)
     severity: str | None
-    trigger: str | None
+    trigger: Trigger | None = Field(description="Why the generation was built; null when it was cancelled before.")
     timestamp: datetime = Field(description="When it was committed, or when it failed. UTC.")
     failed_because: str | None = None
     message: str | None = None
@@ -42,28 +42,8 @@ def outcome_message(effect: PublishOutcome, pipeline: str) -> OutcomeMessage:
     """Say what is told about the record of *effect*; a failed generation is told with zeros and its reason."""
     record = effect.record
     event_id = f"{pipeline}:{record.analysis_date.isoformat()}:{record.generation}"
-    trigger = record.trigger.value if record.trigger is not None else None
     if record.state is State.FAILED or record.result is None:
-        failure = record.failure
-        return OutcomeMessage(
-            processor=pipeline,
-            analysis_date=record.analysis_date,
-            state=State.FAILED,
-            generation=record.generation,
-            supersedes=None,
-            event_id=event_id,
-            row_count=0,
-            quality_score=0.0,
-            component_total=0.0,
-            components={},
-            fallback_rate=0.0,
-            missing_rate=0.0,
-            severity="P0",
-            trigger=trigger,
-            timestamp=failure.at if failure is not None else record.opened_at,
-            failed_because=failure.because if failure is not None else None,
-            message=failure.message if failure is not None else None,
-        )
+        return _failed(record, pipeline, event_id)
     result = record.result
     return OutcomeMessage(
         processor=pipeline,
@@ -79,6 +59,29 @@ def outcome_message(effect: PublishOutcome, pipeline: str) -> OutcomeMessage:
         fallback_rate=result.fallback_rate,
         missing_rate=result.missing_rate,
         severity=result.severity,
-        trigger=trigger,
+        trigger=record.trigger,
         timestamp=result.committed_at,
+    )
+
+
+def _failed(record: DateRecord, pipeline: str, event_id: str) -> OutcomeMessage:
+    failure = record.failure
+    return OutcomeMessage(
+        processor=pipeline,
+        analysis_date=record.analysis_date,
+        state=State.FAILED,
+        generation=record.generation,
+        supersedes=None,
+        event_id=event_id,
+        row_count=0,
+        quality_score=0.0,
+        component_total=0.0,
+        components={},
+        fallback_rate=0.0,
+        missing_rate=0.0,
+        severity="P0",
+        trigger=record.trigger,
+        timestamp=failure.at if failure is not None else record.opened_at,
+        failed_because=failure.because if failure is not None else None,
+        message=failure.message if failure is not None else None,
     )

@@ -4,8 +4,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from datetime import date, timedelta
 
 import structlog
 
@@ -13,16 +11,15 @@ from worker.adapters.pubsub_pull import PullSubscriber
 from worker.builder import Builder, BuildQueue
 from worker.building import probe
 from worker.deadlines import Sweeper
-from worker.engine import Engine, Topics
 from worker.errors import Fatal, PipelineError, Unavailable
 from worker.http import HttpServer, create_app
 from worker.intake import Intake
 from worker.metrics import Metrics
 from worker.observer import LogObserver, Observer, Observers
-from worker.parts import Parts
-from worker.ports import Clock, StateStore
+from worker.parts import Parts, make_engine
+from worker.ports import Clock
 from worker.relay import Relay
-from worker.settings import PIPELINE, PROCESSORS, Settings
+from worker.settings import PROCESSORS
 from worker.supervisor import Loop, Supervisor
 
 log = structlog.get_logger(__name__)
@@ -35,33 +32,6 @@ RELAY_PAUSE_S = 1.0
 def worker_name() -> str:
     """Give a name that tells replicas and restarts apart."""
     return f"{socket.gethostname()}-{os.getpid()}"
-
-
-def make_engine(
-    settings: Settings,
-    *,
-    store: StateStore,
-    clock: Clock,
-    worker: str,
-    start_build: Callable[[date], None],
-    outbox_filled: Callable[[], None],
-    observer: Observer,
-) -> Engine:
-    """Make an engine by the settings: for the worker, and for commands that apply one event."""
-    keep_days = settings.keep_finished_days
-    return Engine(
-        store=store,
-        policy=settings.policy,
-        calendar=settings.calendar,
-        clock=clock,
-        pipeline=PIPELINE,
-        topics=Topics(success=settings.success_topic, failure=settings.failure_topic),
-        worker=worker,
-        keep_finished=timedelta(days=keep_days) if keep_days else None,
-        start_build=start_build,
-        outbox_filled=outbox_filled,
-        observer=observer,
-    )
 
 
 class Worker:
@@ -92,61 +62,71 @@ class Worker:
             outbox_filled=self._outbox_filled,
             observer=observer,
         )
-        warehouse = parts.warehouse
-        self._builder = Builder(
+        self._builder = self._make_builder(parts, name, observer)
+        self._sweeper = self._make_sweeper(parts)
+        self._subscriber = self._make_subscriber(parts, observer)
+        relay = Relay(store=self._store, publisher=parts.publisher, observer=observer)
+        self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
+        self._relay_loop = Loop(name="relay", run_once=lambda: self._relay(relay))
+        self._last_tick = time.monotonic()
+        self._http = self._make_http()
+        self.http_address = ""
+
+    def _make_builder(self, parts: Parts, name: str, observer: Observer) -> Builder:
+        return Builder(
             engine=self.engine,
-            warehouse=warehouse,
-            clock=clock,
+            warehouse=parts.warehouse,
+            clock=self._clock,
             worker=name,
-            lease_s=settings.lease_s,
-            phase3_lookback_days=settings.phase3_lookback_days,
+            lease_s=self._settings.lease_s,
+            phase3_lookback_days=self._settings.phase3_lookback_days,
             observer=observer,
             stopwatch=time.perf_counter,
         )
-        self._sweeper = Sweeper(
+
+    def _make_sweeper(self, parts: Parts) -> Sweeper:
+        warehouse = parts.warehouse
+        return Sweeper(
             engine=self.engine,
             store=self._store,
-            calendar=settings.calendar,
-            clock=clock,
+            calendar=self._settings.calendar,
+            clock=self._clock,
             probe=lambda day: probe(warehouse, day),
             date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
         )
-        relay = Relay(store=self._store, publisher=parts.publisher, observer=observer)
-        self._intake = Intake(
+
+    def _make_subscriber(self, parts: Parts, observer: Observer) -> PullSubscriber:
+        settings = self._settings
+        intake = Intake(
             engine=self.engine,
             store=self._store,
             dead_letters=parts.publisher,
             dead_letter_topic=settings.dead_letter_topic,
             processors=PROCESSORS,
             earliest=settings.earliest_date,
-            clock=clock,
+            clock=self._clock,
             observer=observer,
             stopwatch=time.perf_counter,
         )
-        self._subscriber = PullSubscriber(
+        return PullSubscriber(
             project=settings.pubsub_project,
             subscription=settings.subscription,
             local_address=parts.bus_address,
-            handle=self._intake.handle,
+            handle=intake.handle,
             count_exception=self.metrics.callback_failed,
         )
-        self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
-        self._relay_loop = Loop(name="relay", run_once=lambda: self._relay(relay))
-        self._last_tick = time.monotonic()
-        self._http = HttpServer(
-            create_app(
-                store=self._store,
-                registry=self.metrics.registry,
-                clock=clock,
-                policy=settings.policy,
-                zone=settings.calendar.zone,
-                alive=self._alive,
-                ready=self._ready,
-            ),
-            settings.http_host,
-            settings.http_port,
+
+    def _make_http(self) -> HttpServer:
+        app = create_app(
+            store=self._store,
+            registry=self.metrics.registry,
+            clock=self._clock,
+            policy=self._settings.policy,
+            zone=self._settings.calendar.zone,
+            alive=self._alive,
+            ready=self._ready,
         )
-        self.http_address = ""
+        return HttpServer(app, self._settings.http_host, self._settings.http_port)
 
     def start(self) -> None:
         """Start everything; returns when the worker takes messages.

@@ -45,7 +45,14 @@ def create_app(
         ready: Gives what keeps it from working; empty when it is ready.
     """
     app = FastAPI(title="mlfs", docs_url=None, redoc_url=None)
+    _add_health(app, registry, alive, ready)
+    _add_dates(app, store, clock, policy, zone)
+    return app
 
+
+def _add_health(
+    app: FastAPI, registry: CollectorRegistry, alive: Callable[[], list[str]], ready: Callable[[], list[str]]
+) -> None:
     @app.get("/livez")
     def livez(response: Response) -> dict[str, Any]:
         return _health(alive(), response)
@@ -58,6 +65,8 @@ def create_app(
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
+
+def _add_dates(app: FastAPI, store: StateStore, clock: Clock, policy: Policy, zone: ZoneInfo) -> None:
     @app.get("/dates")
     def dates() -> list[dict[str, Any]]:
         with _as_http():
@@ -75,8 +84,6 @@ def create_app(
                 raise HTTPException(404, f"{analysis_date} was never opened")
             history = [vars_of(entry) for entry in store.history(day)]
         return {**explanation(record, clock.now(), policy, zone), "history": history}
-
-    return app
 
 
 def vars_of(entry: Any) -> dict[str, Any]:  # noqa: ANN401 - any of our slotted values

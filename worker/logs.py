@@ -30,6 +30,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
             _severity,
             redact,
             structlog.processors.EventRenamer("message"),
+            _head_first,
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -57,6 +58,12 @@ class _LibraryFormatter(logging.Formatter):
 def _severity(_logger: object, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     fields["severity"] = {"warn": "WARNING", "exception": "ERROR"}.get(method, method.upper())
     return fields
+
+
+def _head_first(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Begin each line with what every line has, for people who read it raw."""
+    head = {name: fields.pop(name) for name in ("time", "severity", "message") if name in fields}
+    return {**head, **fields}
 
 
 def redact(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ An owner (the worker, the demo) starts embedded servers and stops them; a guest 
 or starts them for the moment.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import date, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,9 +16,12 @@ from worker.adapters.pubsub_connection import ensure_topology
 from worker.adapters.pubsub_publish import PubSubPublisher
 from worker.adapters.redis_store import RedisStore, connect
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.engine import Engine, Topics
 from worker.errors import Unavailable
 from worker.local.bus import EmbeddedBus
 from worker.local.valkey import EmbeddedValkey
+from worker.observer import Observer
+from worker.ports import Clock, StateStore
 from worker.settings import PIPELINE, Settings
 
 
@@ -122,6 +127,33 @@ class Parts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def make_engine(
+    settings: Settings,
+    *,
+    store: StateStore,
+    clock: Clock,
+    worker: str,
+    start_build: Callable[[date], None],
+    outbox_filled: Callable[[], None],
+    observer: Observer,
+) -> Engine:
+    """Make an engine by the settings: for the worker, and for commands that apply one event."""
+    keep_days = settings.keep_finished_days
+    return Engine(
+        store=store,
+        policy=settings.policy,
+        calendar=settings.calendar,
+        clock=clock,
+        pipeline=PIPELINE,
+        topics=Topics(success=settings.success_topic, failure=settings.failure_topic),
+        worker=worker,
+        keep_finished=timedelta(days=keep_days) if keep_days else None,
+        start_build=start_build,
+        outbox_filled=outbox_filled,
+        observer=observer,
+    )
 
 
 def _directory(url: str) -> Path:

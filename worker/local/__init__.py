@@ -1,1 +1,1 @@
-"""What stands in for the cloud on one machine: Pub/Sub server, embedded Valkey, sample data, a night to play."""
+"""What stands in for the cloud on one machine: Pub/Sub server, embedded Valkey, sample data."""

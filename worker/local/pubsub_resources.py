@@ -49,6 +49,7 @@ _SUBSCRIPTION_FIELDS = frozenset(
     }
 )  # fmt: skip
 _TOPIC_UPDATES = frozenset({"labels"})
+_IMMUTABLE = frozenset({"name", "topic", "filter", "enable_message_ordering"})
 _SUBSCRIPTION_UPDATES = _SUBSCRIPTION_FIELDS - {
     "name", "detached", "state", "topic_message_retention_duration", "analytics_hub_subscription_info",
 }  # fmt: skip
@@ -199,6 +200,8 @@ def _merge(source: Wire, mask: Wire, target: Wire, allowed: frozenset[str]) -> N
     for path in mask.paths:
         if path not in target.DESCRIPTOR.fields_by_name:
             raise invalid(f"Invalid update_mask: {path} is not a known field; nested paths are not understood.")
+        if path in _IMMUTABLE:
+            raise invalid(f"Invalid update_mask: {path} is not mutable; create another one instead.")
         if path not in allowed:
             raise CallRefused(RefusalCode.UNIMPLEMENTED, f"This server cannot update {path}.")
     mask.MergeMessage(source, target, replace_message_field=True, replace_repeated_field=True)

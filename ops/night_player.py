@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+from ops.night import PROCESSORS, SCHEDULES, Act, Moment, Scenario
 from statemachine.events import DateOpened
 from statemachine.model import DateRecord, State
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
@@ -17,7 +18,6 @@ from worker.app import Worker
 from worker.calendar import Calendar
 from worker.clock import OffsetClock
 from worker.errors import Unavailable
-from worker.local.night import PROCESSORS, SCHEDULES, Act, Moment, Scenario
 from worker.local.warehouse_loading import delete_slice, load_parquet_folder, load_parquet_slice
 from worker.observer import Observer
 from worker.ports import OutgoingMessage, Publisher, StateStore
@@ -53,7 +53,7 @@ class DeliveryCounter(Observer):
 class NightPlayer:
     """One night of one date."""
 
-    def __init__(  # noqa: PLR0913 - one collaborator each
+    def __init__(
         self,
         *,
         worker: Worker,

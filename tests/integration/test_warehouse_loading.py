@@ -1,0 +1,167 @@
+"""Parquet folders and single nights into the embedded warehouse, and what is refused on the way."""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.errors import Refused, SchemaDrift
+from worker.features.model import Statement
+from worker.local.warehouse_loading import delete_slice, load_parquet_folder, load_parquet_slice
+
+NIGHT = date(2024, 12, 15)
+CACHE = "nba_precompute.player_daily_cache"
+LIST = "nba_raw.nbac_player_list"
+
+
+@pytest.fixture
+def warehouse() -> Iterator[DuckDbWarehouse]:
+    opened = DuckDbWarehouse(":memory:")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "it's data"
+    made.mkdir()
+    (made / "README.md").write_text("not a table")
+    nights = (
+        "SELECT DATE '2024-12-15' + (i // 2)::INTEGER AS analysis_date, i AS player_id, 1.5 AS ppg FROM range(4) t(i)"
+    )
+    write(made / f"{CACHE}.parquet", nights)
+    write(made / f"{LIST}.parquet", "SELECT DATE '2024-12-15' AS snapshot_date, 7 AS player_id")
+    return made
+
+
+def write(path: Path, select: str) -> None:
+    duckdb.sql(select).write_parquet(str(path))
+
+
+def rows(warehouse: DuckDbWarehouse, table: str) -> int:
+    sql = "SELECT COUNT(*) AS n FROM that_table".replace("that_table", table)
+    return int(warehouse.query(Statement(name="count", sql=sql))[0]["n"])
+
+
+def test_a_folder_becomes_tables(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    assert load_parquet_folder(warehouse, folder) == [(CACHE, 4), (LIST, 1)]
+    assert (rows(warehouse, CACHE), rows(warehouse, LIST)) == (4, 1)
+
+
+def test_loading_again_replaces(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    load_parquet_folder(warehouse, folder)
+    write(folder / f"{LIST}.parquet", "SELECT 'another type' AS snapshot_date")
+
+    assert load_parquet_folder(warehouse, folder) == [(CACHE, 4), (LIST, 1)]
+    assert warehouse.columns(LIST) == {"snapshot_date": "STRING"}
+
+
+def test_a_table_can_be_loaded_empty(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    assert load_parquet_folder(warehouse, folder, structure_only={CACHE}) == [(CACHE, 0), (LIST, 1)]
+    assert warehouse.columns(CACHE)["player_id"] == "INT64"
+
+
+def test_a_night_is_played_and_played_again(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    load_parquet_folder(warehouse, folder, structure_only={CACHE})
+    file = folder / f"{CACHE}.parquet"
+
+    assert load_parquet_slice(warehouse, file, NIGHT) == (CACHE, 2)
+    assert load_parquet_slice(warehouse, file, NIGHT) == (CACHE, 2)
+    assert rows(warehouse, CACHE) == 2
+
+
+def test_a_night_creates_its_table(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    assert load_parquet_slice(warehouse, folder / f"{LIST}.parquet", NIGHT, date_column="snapshot_date") == (LIST, 1)
+
+
+def test_a_night_is_deleted_alone(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    load_parquet_folder(warehouse, folder)
+
+    assert delete_slice(warehouse, CACHE, NIGHT) == 2
+    assert delete_slice(warehouse, CACHE, NIGHT) == 0
+    assert rows(warehouse, CACHE) == 2
+
+
+def test_a_night_with_other_columns_is_drift(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    load_parquet_folder(warehouse, folder)
+    file = folder / f"{CACHE}.parquet"
+    write(file, "SELECT DATE '2024-12-15' AS analysis_date, 1 AS player_id, 1.5 AS points_per_game")
+
+    with pytest.raises(SchemaDrift, match="points_per_game"):
+        load_parquet_slice(warehouse, file, NIGHT)
+
+    assert rows(warehouse, CACHE) == 4
+
+
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_MS", "TIMESTAMPTZ"])
+def test_a_timestamp_without_a_zone_is_utc(warehouse: DuckDbWarehouse, tmp_path: Path, kind: str) -> None:
+    text = "2024-12-15 23:05:00+00" if kind == "TIMESTAMPTZ" else "2024-12-15 23:05:00"
+    write(tmp_path / f"{CACHE}.parquet", f"SELECT '{text}'::{kind} AS processed_at")
+
+    load_parquet_folder(warehouse, tmp_path)
+
+    assert warehouse.columns(CACHE) == {"processed_at": "TIMESTAMP"}
+    [row] = warehouse.query(Statement(name="instant", sql="SELECT processed_at FROM nba_precompute.player_daily_cache"))
+    assert row["processed_at"].isoformat() == "2024-12-15T23:05:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "name", ["players.parquet", "a.b.c.parquet", "nba raw.list.parquet", "nba_raw.drop table.parquet", ".parquet"]
+)
+def test_a_file_that_is_named_after_no_table_is_refused(warehouse: DuckDbWarehouse, folder: Path, name: str) -> None:
+    write(folder / "x.parquet", "SELECT 1 AS x")
+    (folder / "x.parquet").rename(folder / name)
+    if name == ".parquet":  # a hidden file without an ending is left alone
+        assert len(load_parquet_folder(warehouse, folder)) == 2
+        return
+
+    with pytest.raises(Refused, match=name):
+        load_parquet_folder(warehouse, folder)
+
+    assert warehouse.columns(CACHE) == {}
+
+
+def test_the_workers_own_tables_are_not_loaded(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    write(folder / "nba_predictions.ml_feature_store_v2_ledger.parquet", "SELECT 1 AS x")
+
+    with pytest.raises(Refused, match="only the worker writes"):
+        load_parquet_folder(warehouse, folder)
+
+
+def test_an_unreadable_file_is_named_and_nothing_is_loaded(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    (folder / "nba_raw.zzz.parquet").write_bytes(b"PAR1 but not really")
+
+    with pytest.raises(SchemaDrift, match=r"nba_raw\.zzz\.parquet cannot be read as Parquet"):
+        load_parquet_folder(warehouse, folder)
+
+    assert warehouse.columns(CACHE) == {}
+
+
+def test_a_truncated_file_is_named_and_the_old_table_stays(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    load_parquet_folder(warehouse, folder)
+    file = folder / f"{CACHE}.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+
+    with pytest.raises(SchemaDrift, match="cannot be read as Parquet"):
+        load_parquet_slice(warehouse, file, NIGHT)
+
+    assert rows(warehouse, CACHE) == 4
+
+
+def test_a_folder_that_is_none_is_refused(warehouse: DuckDbWarehouse, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="is not a folder"):
+        load_parquet_folder(warehouse, tmp_path / "nowhere")
+
+
+def test_a_folder_without_parquet_is_refused(warehouse: DuckDbWarehouse, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"holds no \.parquet file"):
+        load_parquet_folder(warehouse, tmp_path)
+
+
+@pytest.mark.parametrize("table", ["players", "a.b.c", "a.b; DROP TABLE c", ""])
+def test_a_name_that_is_none_is_refused(warehouse: DuckDbWarehouse, table: str) -> None:
+    with pytest.raises(Refused):
+        delete_slice(warehouse, table, NIGHT)
