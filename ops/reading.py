@@ -15,6 +15,7 @@ from worker.ports import StateStore
 from worker.settings import load
 
 DATES_DEFAULT = 14
+REFUSED_SHOWN_MAX = 10
 
 
 def status(
@@ -42,8 +43,12 @@ def status(
         out.print(dates_table(rows))
     if refused:
         out.print(f"\n[yellow]{len(refused)} refused messages[/], the newest first:")
-        for parked in refused[:5]:
-            out.print(f"  {parked.received_at:%Y-%m-%d %H:%M:%S}Z  {parked.reason}: {parked.detail}", markup=False)
+        for parked in refused[:REFUSED_SHOWN_MAX]:
+            out.print(
+                f"  {parked.received_at:%Y-%m-%d %H:%M:%S}Z  {parked.reason}: {parked.detail}",
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def _row(store: StateStore, day: date) -> dict[str, Any] | None:

@@ -83,4 +83,6 @@ def emit(
             OutgoingMessage(event_id="", topic=parts.settings.topic, data=json.dumps(body).encode(), attributes={})
         )
     answer = {"message_id": message_id, "topic": parts.settings.topic, **body}
-    show_json(answer) if as_json else out.print(f"published {message_id} to {parts.settings.topic}: {body}")
+    show_json(answer) if as_json else out.print(
+        f"published {message_id} to {parts.settings.topic}: {json.dumps(body)}", markup=False, soft_wrap=True
+    )

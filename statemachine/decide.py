@@ -160,7 +160,7 @@ def _completion(record: DateRecord, arrived: Completion, now: datetime, policy: 
         case State.READY | State.RUNNING:
             return _changed(record, kind, Reason.RECORDED, completions=kept)
         case State.DONE:
-            return _completion_after_done(record, after, known, now, policy)
+            return _completion_after_done(record, after, arrived, now, policy)
         case State.DEGRADED:
             return _completion_after_degraded(record, after, arrived, now, policy)
         case State.FAILED:
@@ -186,13 +186,13 @@ def _completion_while_waiting(
 
 
 def _completion_after_done(
-    record: DateRecord, after: DateRecord, known: Completion | None, now: datetime, policy: Policy
+    record: DateRecord, after: DateRecord, arrived: Completion, now: datetime, policy: Policy
 ) -> Decision:
-    kind, kept = EventKind.COMPLETION_RECEIVED, after.completions
+    known = record.completions.get(arrived.processor)
     if known is None or known.status is not CompletionStatus.SUCCESS:
         # The build had found this table filled; the event only confirms it.
-        return _changed(record, kind, Reason.RECORDED, completions=kept)
-    return _rerun(record, kept, now, policy)
+        return _changed(record, EventKind.COMPLETION_RECEIVED, Reason.RECORDED, completions=after.completions)
+    return _rerun(record, after.completions, now, policy)
 
 
 def _rerun(record: DateRecord, kept: Mapping[str, Completion], now: datetime, policy: Policy) -> Decision:
@@ -209,7 +209,7 @@ def _completion_after_degraded(
 ) -> Decision:
     kind, kept = EventKind.COMPLETION_RECEIVED, after.completions
     if arrived.processor not in _missing_from_result(record):
-        return _rerun(record, kept, now, policy)
+        return _completion_after_done(record, after, arrived, now, policy)
     if now >= record.upgrade_cutoff_at:
         return _changed(record, kind, Reason.UPGRADE_TOO_LATE, completions=kept)
     fields = _next_generation(record, Trigger.UPGRADE, now)
@@ -342,7 +342,8 @@ def _committed(record: DateRecord, result: BuildResult, now: datetime) -> Decisi
         relied_on = frozenset(name for name, rows in result.dependency_rows.items() if rows > 0)
     fields: dict[str, Any] = {
         "generation": result.generation,
-        "attempt": result.attempt,
+        # A later attempt may report what an earlier one had committed before its worker died.
+        "attempt": max(result.attempt, record.attempt if result.generation == record.generation else 0),
         "result": result,
         "lease": None,
         "failure": None,

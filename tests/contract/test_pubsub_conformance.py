@@ -36,6 +36,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from worker.errors import Refused
+from worker.local.pubsub_faults import Faults
 from worker.local.pubsub_server import PubSubServer
 
 LOCAL, EMULATOR = "local", "google-emulator"
@@ -645,37 +646,29 @@ def connected(server: PubSubServer) -> Iterator[Peer]:
         peer.close()
 
 
-def test_a_stream_survives_a_restart_of_the_server_and_gets_what_was_open(tmp_path):
-    """The acknowledged message stays away; the open one and a new one come through the same stream."""
+def test_what_was_not_acknowledged_is_delivered_after_a_restart(tmp_path):
+    """Same file, same port: the acknowledged message stays away, the leased one and a new one are delivered at once."""
     server = PubSubServer(tmp_path / "journal.sqlite")
     server.start()
-    inbox: queue.SimpleQueue = queue.SimpleQueue()
-    is_patient = threading.Event()
-
-    def receive(message) -> None:
-        if message.data == b"done" or is_patient.is_set():
-            message.ack()
-        inbox.put(message.data)
-
     with connected(server) as peer:
         topic = peer.topic()
         name = peer.subscribe(topic)
-        with peer.stream(name, receive):
-            peer.publish(topic, "done", "open")
-            assert {inbox.get(timeout=WAIT_S) for _ in range(2)} == {b"done", b"open"}
-            is_patient.set()
-            server.stop()
-            restarted = PubSubServer(tmp_path / "journal.sqlite", port=server.port)
-            restarted.start()
-            peer.publish(topic, "new")
-            received = {inbox.get(timeout=WAIT_S) for _ in range(2)}
-            assert received == {b"open", b"new"}
-    restarted.stop()
+        peer.publish(topic, "done")
+        assert peer.pull_bodies(name, 1) == ["done"]
+        peer.publish(topic, "leased")
+        assert len(peer.pull(name)) == 1
+    server.stop()
+    with PubSubServer(tmp_path / "journal.sqlite", port=server.port) as restarted, connected(restarted) as peer:
+        peer.publish(topic, "new")
+        inbox: queue.SimpleQueue = queue.SimpleQueue()
+        with peer.stream(name, lambda message: (message.ack(), inbox.put(message.data))):
+            assert {inbox.get(timeout=WAIT_S) for _ in range(2)} == {b"leased", b"new"}
 
 
 KILLABLE = """
 import sys, threading
 from pathlib import Path
+from worker.local.pubsub_faults import Faults
 from worker.local.pubsub_server import PubSubServer
 server = PubSubServer(Path(sys.argv[1]))
 server.start()
@@ -728,27 +721,49 @@ def test_the_server_refuses_addresses_that_others_can_reach(host):
         PubSubServer(host=host)
 
 
-def test_stopping_ends_open_calls_and_leaves_no_thread_of_the_server_behind():
-    """A pull that waits is told to try again; stopping twice is stopping once."""
+def test_stopping_tells_open_streams_to_try_again_and_leaves_no_thread_behind():
+    """`UNAVAILABLE` is what makes the real client open its stream again. Stopping twice is stopping once."""
+    before = threading.enumerate()
     server = PubSubServer()
     server.start()
     with connected(server) as peer:
-        name = peer.subscribe(peer.topic())
-        answers: queue.SimpleQueue = queue.SimpleQueue()
-
-        def pull() -> None:
-            try:
-                answers.put(peer.subscriber.pull(subscription=name, max_messages=1, timeout=WAIT_S, retry=None))
-            except exceptions.GoogleAPICallError as error:
-                answers.put(error)
-
-        waiting = threading.Thread(target=pull)
-        waiting.start()
+        topic = peer.topic()
+        first = {"subscription": peer.subscribe(topic), "stream_ack_deadline_seconds": 10}
+        requests: queue.SimpleQueue = queue.SimpleQueue()
+        requests.put(pubsub_v1.types.StreamingPullRequest(first))
+        responses = peer.subscriber.streaming_pull(iter(requests.get, None))
+        peer.publish(topic, "a")
+        assert next(responses).received_messages[0].message.data == b"a"
         server.stop()
         server.stop()
-        assert isinstance(answers.get(timeout=WAIT_S), exceptions.ServiceUnavailable)
-        waiting.join()
-    assert "pubsub-server" not in [thread.name for thread in threading.enumerate()]
+        with pytest.raises(exceptions.ServiceUnavailable):
+            next(responses)
+        requests.put(None)
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    assert "pubsub-server" not in [thread.name for thread in left]
+
+
+class Echo(Faults):
+    """Delivers everything twice and loses every acknowledgement."""
+
+    def on_deliver(self, _subscription, deliveries):
+        return [*deliveries, *deliveries]
+
+    def on_acknowledge(self, _subscription, _ack_ids):
+        return []
+
+
+def test_faults_come_between_the_server_and_its_clients():
+    """What they make of deliveries and acknowledgements is what client and broker see."""
+    with PubSubServer(faults=Echo()) as server, connected(server) as peer:
+        topic = peer.topic()
+        name = peer.subscribe(topic)
+        peer.publish(topic, "a")
+        ack_ids = [one.ack_id for one in peer.pull(name)]
+        assert len(ack_ids) == 2
+        peer.subscriber.acknowledge(subscription=name, ack_ids=ack_ids)
+        peer.subscriber.modify_ack_deadline(subscription=name, ack_ids=ack_ids[:1], ack_deadline_seconds=0)
+        assert not peer.is_empty(name)
 
 
 def test_servers_side_by_side_do_not_know_each_other():

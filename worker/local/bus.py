@@ -9,7 +9,7 @@ from worker.local.ownership import DirectoryLock, read_address, write_address
 from worker.local.pubsub_server import PubSubServer
 
 ATTACH_TIMEOUT_S = 5.0
-OWN_TIMEOUT_S = 10.0
+OWN_TIMEOUT_S = 5.0
 _POLL_S = 0.02
 
 

@@ -18,6 +18,8 @@ from worker.errors import Unavailable
 from worker.local.ownership import DirectoryLock, read_address, write_address
 
 START_TIMEOUT_S = 10.0
+# A command that reads holds the directory for a second or two; a worker waits that out.
+LOCK_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 5.0
 # The kernel's limit for the path of a unix socket is 108 bytes.
 SOCKET_PATH_MAX = 100
@@ -33,7 +35,7 @@ class EmbeddedValkey:
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
-    def start(self, *, wait_for_lock_s: float = START_TIMEOUT_S) -> None:
+    def start(self, *, wait_for_lock_s: float = LOCK_TIMEOUT_S) -> None:
         """Own the directory and have its server running; adopt one that outlived a killed owner.
 
         Raises:

@@ -1,0 +1,288 @@
+"""One readable example of each rule about claims, leases, commits and failed attempts."""
+
+from dataclasses import replace
+
+import pytest
+
+from statemachine.effects import PublishOutcome, StartBuild
+from statemachine.events import LeaseRenewed
+from statemachine.model import DateRecord, FailedBecause, FailureKind, OnRerun, State, Trigger
+from statemachine.reasons import Reason
+from tests.support.nights import (
+    CACHE,
+    CUTOFF,
+    DEADLINE,
+    EVENING,
+    NIGHT,
+    POLICY,
+    REPLAY,
+    SECOND,
+    after,
+    broke,
+    claimed,
+    committed,
+    degraded,
+    done,
+    failed,
+    fallback_running,
+    joined,
+    probed,
+    running,
+    success,
+    told,
+    unseen,
+    waiting,
+    without,
+)
+
+START = StartBuild(analysis_date=NIGHT)
+LEASE_END = EVENING + POLICY.lease
+RETRY_AT = EVENING + POLICY.retry_delay
+TAKE_OVER = replace(REPLAY, take_over=True)
+
+
+def second_attempt() -> DateRecord:
+    """Worker-a's lease has expired, worker-b builds the second attempt."""
+    return after(after(running(), probed(), now=LEASE_END), claimed("worker-b"), now=LEASE_END)
+
+
+# --- claims and leases -----------------------------------------------------------------------------------------------
+
+
+def test_a_claim_takes_the_lease_and_remembers_what_the_build_relies_on() -> None:
+    decision = told(joined(), claimed("worker-a"))
+
+    record = decision.record
+    assert (State.RUNNING, Reason.CLAIMED, 1) == (record.state, decision.reason, record.attempt)
+    assert record.lease is not None
+    assert ("worker-a", LEASE_END, EVENING) == (record.lease.owner, record.lease.until_at, record.lease.claimed_at)
+    assert (LEASE_END, record.counted) == (record.wake_at, record.relied_on)
+
+
+@pytest.mark.parametrize(
+    "record", [waiting(), running(), done(), degraded(CACHE), failed()], ids=lambda record: record.state
+)
+def test_only_a_ready_date_can_be_claimed(record: DateRecord) -> None:
+    decision = told(record, claimed("worker-b"))
+
+    assert (record, Reason.NOT_READY) == (decision.record, decision.reason)
+
+
+def test_a_claim_takes_a_generation_above_what_the_ledger_holds() -> None:
+    """After a loss of the store the date starts at generation 1 again, but 7 is published already."""
+    assert after(joined(), claimed(ledger_generation=7)).generation == 8
+
+
+def test_a_second_attempt_keeps_its_generation_whatever_the_ledger_holds() -> None:
+    waits_again = after(running(), probed(), now=LEASE_END)
+
+    assert after(waits_again, claimed(ledger_generation=1), now=LEASE_END).generation == 1
+
+
+def test_a_living_worker_keeps_its_lease() -> None:
+    later = LEASE_END - SECOND
+
+    decision = told(running(), LeaseRenewed(worker="worker-a", generation=1, attempt=1), later)
+
+    assert (Reason.LEASE_RENEWED, later + POLICY.lease) == (decision.reason, decision.record.wake_at)
+    assert told(decision.record, probed(), LEASE_END).reason is Reason.TOO_EARLY
+
+
+@pytest.mark.parametrize(
+    ("worker", "generation", "attempt"), [("worker-b", 1, 1), ("worker-a", 2, 1), ("worker-a", 1, 2)]
+)
+def test_nobody_renews_the_lease_of_another_token(worker: str, generation: int, attempt: int) -> None:
+    decision = told(running(), LeaseRenewed(worker=worker, generation=generation, attempt=attempt))
+
+    assert (Reason.STALE, False) == (decision.reason, decision.changed)
+
+
+def test_an_expired_lease_gives_the_date_to_the_next_worker() -> None:
+    decision = told(running(), probed(), LEASE_END)
+
+    assert (State.READY, Reason.LEASE_EXPIRED, (START,)) == (decision.record.state, decision.reason, decision.effects)
+    assert (None, LEASE_END, 1) == (decision.record.lease, decision.record.wake_at, decision.record.attempt)
+    assert after(decision.record, claimed("worker-b"), now=LEASE_END).attempt == 2
+
+
+def test_a_date_whose_workers_all_die_fails_in_the_end() -> None:
+    record, now = joined(), EVENING
+    for _ in range(POLICY.attempts_max):
+        record = after(record, claimed(), now=now)
+        now += POLICY.lease
+        decision = told(record, probed(), now)
+        record = decision.record
+
+    assert (State.FAILED, Reason.RETRIES_EXHAUSTED) == (record.state, decision.reason)
+    assert record.failure is not None
+    assert record.failure.because == FailedBecause.RETRIES_EXHAUSTED
+
+
+# --- failed attempts -------------------------------------------------------------------------------------------------
+
+
+def test_an_unavailable_warehouse_is_tried_again_after_the_delay() -> None:
+    decision = told(running(), broke(FailureKind.UNAVAILABLE))
+
+    assert (State.READY, Reason.RETRY_SCHEDULED, RETRY_AT) == (
+        decision.record.state,
+        decision.reason,
+        decision.record.wake_at,
+    )
+    assert told(decision.record, claimed(), RETRY_AT - SECOND).reason is Reason.TOO_EARLY
+    assert told(decision.record, probed(), RETRY_AT).effects == (START,)
+    assert after(decision.record, claimed(), now=RETRY_AT).attempt == 2
+
+
+def test_the_last_attempt_fails_the_generation() -> None:
+    record, now = joined(), EVENING
+    for attempt in range(1, POLICY.attempts_max + 1):
+        record = after(record, claimed(), broke(FailureKind.UNAVAILABLE, attempt=attempt), now=now)
+        now += POLICY.retry_delay
+
+    assert (State.FAILED, 3, None) == (record.state, record.attempt, record.wake_at)
+
+
+@pytest.mark.parametrize(
+    ("kind", "because"),
+    [
+        (FailureKind.FATAL, FailedBecause.FATAL_ERROR),
+        (FailureKind.GATE_REFUSED, FailedBecause.GATE_REFUSED),
+        (FailureKind.NO_DATA, FailedBecause.NO_DATA),
+    ],
+)
+def test_what_another_attempt_cannot_cure_fails_at_once(kind: FailureKind, because: FailedBecause) -> None:
+    decision = told(running(), broke(kind, message="no such column"))
+
+    record = decision.record
+    assert record.failure is not None
+    assert (State.FAILED, because, "no such column") == (record.state, record.failure.because, record.failure.message)
+    assert [PublishOutcome] == [type(effect) for effect in decision.effects]
+
+
+def test_a_stale_failure_cannot_end_a_newer_attempt() -> None:
+    record = second_attempt()
+
+    decision = told(record, broke(FailureKind.FATAL, attempt=1), LEASE_END)
+
+    assert (record, Reason.STALE) == (decision.record, decision.reason)
+
+
+def test_the_fourth_success_during_a_failing_fallback_build_rescues_it_at_once() -> None:
+    record = after(fallback_running(CACHE), success(CACHE, at=DEADLINE), now=DEADLINE)
+
+    decision = told(record, broke(FailureKind.GATE_REFUSED), DEADLINE)
+
+    assert (State.READY, Reason.RESCUE_FOLLOWS) == (decision.record.state, decision.reason)
+    assert (2, Trigger.RESCUE, (START,)) == (decision.record.generation, decision.record.trigger, decision.effects)
+
+
+# --- commits ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_of_a_full_build_ends_in_done_and_tells_the_consumers() -> None:
+    decision = told(running(), committed())
+
+    record = decision.record
+    assert (State.DONE, Reason.COMMITTED_DONE, None) == (record.state, decision.reason, record.wake_at)
+    [outcome] = decision.effects
+    assert isinstance(outcome, PublishOutcome)
+    assert (State.DONE, 1, None) == (outcome.record.state, outcome.record.generation, outcome.supersedes)
+
+
+def test_a_commit_of_a_fallback_build_ends_in_degraded_until_the_cutoff() -> None:
+    decision = told(fallback_running(CACHE), committed(state=State.DEGRADED, rows=without(CACHE)), DEADLINE)
+
+    assert (State.DEGRADED, Reason.COMMITTED_DEGRADED) == (decision.record.state, decision.reason)
+    assert decision.record.wake_at == CUTOFF
+
+
+def test_a_success_that_came_during_a_fallback_build_upgrades_right_after_it() -> None:
+    record = after(fallback_running(CACHE), success(CACHE, at=DEADLINE), now=DEADLINE)
+    assert (State.RUNNING, 1) == (record.state, record.generation)
+
+    decision = told(record, committed(state=State.DEGRADED, rows=without(CACHE)), DEADLINE)
+
+    assert (State.READY, Reason.COMMITTED_UPGRADE_FOLLOWS) == (decision.record.state, decision.reason)
+    assert (2, Trigger.UPGRADE) == (decision.record.generation, decision.record.trigger)
+    outcome, start = decision.effects
+    assert isinstance(outcome, PublishOutcome)
+    assert (State.DEGRADED, 1) == (outcome.record.state, outcome.record.generation)
+    assert start == START
+
+
+def test_no_upgrade_follows_a_commit_after_the_cutoff() -> None:
+    record = after(fallback_running(CACHE), success(CACHE, at=CUTOFF), now=CUTOFF)
+
+    decision = told(record, committed(state=State.DEGRADED, rows=without(CACHE)), CUTOFF)
+
+    assert (State.DEGRADED, Reason.COMMITTED_DEGRADED) == (decision.record.state, decision.reason)
+    assert decision.record.wake_at is None
+
+
+def test_an_upgrade_names_the_generation_it_replaces() -> None:
+    upgraded = after(degraded(CACHE), success(CACHE, at=DEADLINE), claimed(), now=DEADLINE)
+
+    [outcome] = told(upgraded, committed(generation=2), DEADLINE).effects
+
+    assert isinstance(outcome, PublishOutcome)
+    assert (2, 1) == (outcome.record.generation, outcome.supersedes)
+
+
+def test_a_second_worker_adopts_what_the_first_had_committed_before_it_died() -> None:
+    """The ledger holds attempt 1; attempt 2 finds that out and reports it instead of building again."""
+    decision = told(second_attempt(), committed(generation=1, attempt=1), LEASE_END)
+
+    record = decision.record
+    assert (State.DONE, Reason.COMMITTED_DONE) == (record.state, decision.reason)
+    assert record.attempt == 2
+    assert record.result is not None
+    assert record.result.attempt == 1
+
+
+def test_a_commit_is_believed_even_when_the_date_had_been_given_up() -> None:
+    decision = told(failed(FailureKind.FATAL), committed(state=State.DEGRADED, rows=without(CACHE)), DEADLINE)
+
+    assert (State.DEGRADED, None) == (decision.record.state, decision.record.failure)
+
+
+def test_a_stale_build_cannot_finish_a_newer_generation() -> None:
+    """A replay took over; what the old build still published stands, but the replay goes on."""
+    record = after(running(), TAKE_OVER, claimed("worker-b"))
+
+    decision = told(record, committed(generation=1))
+
+    assert (State.RUNNING, Reason.COMMITTED_BY_OLDER_GENERATION) == (decision.record.state, decision.reason)
+    assert (2, 1) == (decision.record.generation, decision.record.published_generation)
+    assert decision.record.lease == record.lease
+
+
+def test_a_commit_of_a_newer_generation_replaces_a_record_that_was_lost_and_rebuilt() -> None:
+    decision = told(running(), committed(generation=5, state=State.DEGRADED, rows=without(CACHE)))
+
+    record = decision.record
+    assert (5, None) == (record.published_generation, record.lease)
+    assert (State.READY, Reason.COMMITTED_UPGRADE_FOLLOWS) == (record.state, decision.reason)
+    assert record.generation == 6
+
+
+def test_a_commit_reported_twice_is_stale() -> None:
+    decision = told(done(), committed())
+
+    assert (done(), Reason.STALE, ()) == (decision.record, decision.reason, decision.effects)
+
+
+def test_a_report_of_what_is_already_superseded_is_stale() -> None:
+    newer = after(after(done(), REPLAY, claimed()), committed(generation=2))
+
+    assert told(newer, committed(generation=1)).reason is Reason.STALE
+
+
+def test_a_confirming_event_after_a_recovered_commit_is_only_recorded() -> None:
+    """A record rebuilt from the ledger knows no reports; the ones that come again start nothing."""
+    recovered = after(unseen(), committed(generation=3))
+    eager = replace(POLICY, rerun=OnRerun.REBUILD)
+
+    decision = told(recovered, success(CACHE), policy=eager)
+
+    assert (State.DONE, Reason.RECORDED) == (decision.record.state, decision.reason)
