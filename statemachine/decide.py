@@ -302,13 +302,12 @@ def _claimed(record: DateRecord, event: BuildClaimed, now: datetime, policy: Pol
         return _unchanged(record, kind, Reason.TOO_EARLY)
     until = now + policy.lease
     # On a later attempt the ledger's generation can only be this one's own commit: the worker adopts it.
-    first = record.attempt == 0
-    generation = max(record.generation, event.ledger_generation + 1) if first else record.generation
+    free_generation = 0 if record.attempt else event.ledger_generation + 1
     return _changed(
         record,
         kind,
         Reason.CLAIMED,
-        generation=generation,
+        generation=max(record.generation, free_generation),
         attempt=record.attempt + 1,
         lease=Lease(owner=event.worker, until_at=until, claimed_at=now),
         wake_at=until,

@@ -19,6 +19,7 @@ from worker.observer import LogObserver, Observer, Observers
 from worker.parts import Parts, make_engine
 from worker.ports import Clock
 from worker.relay import Relay
+from worker.repair import Repair
 from worker.settings import PROCESSORS
 from worker.supervisor import Loop, Supervisor
 
@@ -62,6 +63,7 @@ class Worker:
             outbox_filled=self._outbox_filled,
             observer=observer,
         )
+        self._repair = Repair(engine=self.engine, store=self._store, read_ledger=parts.warehouse.read_ledger)
         self._builder = self._make_builder(parts, name, observer)
         self._sweeper = self._make_sweeper(parts)
         self._subscriber = self._make_subscriber(parts, observer)
@@ -91,6 +93,7 @@ class Worker:
             store=self._store,
             calendar=self._settings.calendar,
             clock=self._clock,
+            repair=self._repair,
             probe=lambda day: probe(warehouse, day),
             date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
         )
@@ -100,6 +103,7 @@ class Worker:
         intake = Intake(
             engine=self.engine,
             store=self._store,
+            repair=self._repair,
             dead_letters=parts.publisher,
             dead_letter_topic=settings.dead_letter_topic,
             processors=PROCESSORS,

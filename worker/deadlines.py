@@ -11,12 +11,13 @@ from datetime import date, datetime, timedelta
 
 import structlog
 
-from statemachine.events import DateOpened, TimerFired
+from statemachine.events import TimerFired
 from statemachine.reasons import Reason
 from worker.calendar import Calendar
 from worker.engine import Engine
-from worker.errors import Fatal, PipelineError, Unavailable
+from worker.errors import CorruptRecord, Fatal, PipelineError, Unavailable
 from worker.ports import Clock, StateStore
+from worker.repair import Repair
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class Sweeper:
         store: StateStore,
         calendar: Calendar,
         clock: Clock,
+        repair: Repair,
         probe: Callable[[date], Mapping[str, int]],
         date_failed: Callable[[date, PipelineError], None],
     ) -> None:
@@ -52,6 +54,7 @@ class Sweeper:
         self._store = store
         self._calendar = calendar
         self._clock = clock
+        self._repair = repair
         self._probe = probe
         self._date_failed = date_failed
         self._started_at = clock.now()
@@ -72,6 +75,10 @@ class Sweeper:
                 self._fire(analysis_date, now)
             except Unavailable:
                 raise
+            except CorruptRecord as exc:
+                failed += 1
+                self._repair.replace_damaged(analysis_date, str(exc))
+                self._date_failed(analysis_date, exc)
             except PipelineError as exc:
                 failed += 1
                 log.error("date_failed", analysis_date=analysis_date, kind=type(exc).__name__, error=str(exc))
@@ -82,9 +89,16 @@ class Sweeper:
         last_opened = self._store.last_opened()
         days = self._calendar.to_open(last_opened, self._clock.now())
         for day in days:
-            self._engine.apply(day, DateOpened())
+            self._restore(day)
             self._store.set_last_opened(day)
         return len(days)
+
+    def _restore(self, day: date) -> None:
+        try:
+            self._repair.restore(day)
+        except CorruptRecord as exc:
+            self._repair.replace_damaged(day, str(exc))
+            self._date_failed(day, exc)
 
     def _fire(self, analysis_date: date, now: datetime) -> None:
         decision = self._engine.apply(analysis_date, TimerFired())

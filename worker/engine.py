@@ -93,7 +93,12 @@ class Engine:
                 at=now,
                 conflicts=conflicts,
             )
-            if not decision.changed or self._commit(decided):
+            if not decision.changed:
+                # The caller may acknowledge what an earlier try stored: that must be as durable as a commit.
+                self._store.barrier()
+                self._announce(decided)
+                return decision
+            if self._commit(decided):
                 self._announce(decided)
                 return decision
         raise Conflict(f"{analysis_date}: others changed it {COMMIT_TRIES_MAX} times in a row; it will be tried again")

@@ -3,6 +3,8 @@
 A message that can never become an event is `schemas.completion.Refusal`; everything else the product raises is here.
 """
 
+from datetime import date
+
 
 class PipelineError(Exception):
     """The base of every error raised on purpose. Raise one of its families instead."""
@@ -29,7 +31,15 @@ class InvariantBroken(PipelineError):
 
 
 class CorruptRecord(PipelineError):
-    """A stored record cannot be read. It is set aside and only its own date suffers."""
+    """A stored record cannot be read. It is set aside and only its own date suffers.
+
+    Attributes:
+        analysis_date: Whose record it is.
+    """
+
+    def __init__(self, analysis_date: date, detail: str) -> None:
+        super().__init__(f"the stored record of {analysis_date} is unreadable: {detail}")
+        self.analysis_date = analysis_date
 
 
 class Conflict(PipelineError):

@@ -70,7 +70,7 @@ def _add_dates(app: FastAPI, store: StateStore, clock: Clock, policy: Policy, zo
     @app.get("/dates")
     def dates() -> list[dict[str, Any]]:
         with _as_http():
-            return [summary(record) for day in store.dates(DATES_LISTED_MAX) if (record := store.load(day))]
+            return [row for day in store.dates(DATES_LISTED_MAX) if (row := _row(store, day))]
 
     @app.get("/dates/{analysis_date}")
     def one_date(analysis_date: Annotated[str, Path(pattern=r"^\d{4}-\d{2}-\d{2}$")]) -> dict[str, Any]:
@@ -84,6 +84,15 @@ def _add_dates(app: FastAPI, store: StateStore, clock: Clock, policy: Policy, zo
                 raise HTTPException(404, f"{analysis_date} was never opened")
             history = [vars_of(entry) for entry in store.history(day)]
         return {**explanation(record, clock.now(), policy, zone), "history": history}
+
+
+def _row(store: StateStore, day: date) -> dict[str, Any] | None:
+    """Give a date's facts; one unreadable record must not hide the others."""
+    try:
+        record = store.load(day)
+    except CorruptRecord as exc:
+        return {"analysis_date": day.isoformat(), "state": "corrupt", "error": str(exc)}
+    return summary(record) if record is not None else None
 
 
 def vars_of(entry: Any) -> dict[str, Any]:  # noqa: ANN401 - any of our slotted values

@@ -13,9 +13,10 @@ import structlog
 from schemas.completion import Delivery, Expectation, Refusal, decode
 from statemachine.events import CompletionReceived
 from worker.engine import Engine
-from worker.errors import PipelineError, Unavailable
+from worker.errors import CorruptRecord, PipelineError, Unavailable
 from worker.observer import Observer
 from worker.ports import Clock, OutgoingMessage, ParkedMessage, Publisher, StateStore
+from worker.repair import Repair
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,7 @@ class Intake:
         *,
         engine: Engine,
         store: StateStore,
+        repair: Repair,
         dead_letters: Publisher,
         dead_letter_topic: str,
         processors: tuple[str, ...],
@@ -48,6 +50,7 @@ class Intake:
     ) -> None:
         self._engine = engine
         self._store = store
+        self._repair = repair
         self._dead_letters = dead_letters
         self._dead_letter_topic = dead_letter_topic
         self._processors = processors
@@ -73,11 +76,22 @@ class Intake:
         except Unavailable as exc:
             log.warning("delivery_postponed", message_id=delivery.message_id, error=str(exc))
             outcome, verdict = "unavailable", Verdict.RETRY
+        except CorruptRecord as exc:
+            outcome, verdict = self._replace_damaged(exc), Verdict.RETRY
         except PipelineError as exc:
             log.error("delivery_failed", message_id=delivery.message_id, error=str(exc), kind=type(exc).__name__)
             outcome, verdict = "error", Verdict.RETRY
         self._observer.received(outcome, processor, self._stopwatch() - started)
         return verdict
+
+    def _replace_damaged(self, exc: CorruptRecord) -> str:
+        """Begin the date anew; the bus brings this message again, and then it finds a sound record."""
+        try:
+            self._repair.replace_damaged(exc.analysis_date, str(exc))
+        except PipelineError as failed:
+            log.warning("repair_postponed", analysis_date=exc.analysis_date.isoformat(), error=str(failed))
+            return "error"
+        return "quarantined"
 
     def _park(self, delivery: Delivery, refusal: Refusal) -> tuple[str, Verdict]:
         """Publish to the dead letter topic, then keep a copy for people; if either fails, the bus keeps the message."""

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from statemachine.events import CompletionReceived, LeaseRenewed, TimerFired
 from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason
-from worker.errors import PipelineError
+from worker.errors import CorruptRecord, PipelineError
 from worker.observer import Decided, Observer
 from worker.ports import Clock, OutgoingMessage, StateStore
 
@@ -183,7 +183,8 @@ class DateCollector(Collector):
         return [up, *families]
 
     def _families(self) -> Iterable[Metric]:
-        records = [record for day in self._store.dates(DATES_SHOWN_MAX) if (record := self._store.load(day))]
+        records, corrupt = self._load()
+        yield _gauge("mlfs_corrupt_records", "Dates of the window whose record cannot be read.", corrupt)
         yield from _state_families(records)
         yield from _quality_families(records)
         now = self._clock.now()
@@ -193,6 +194,19 @@ class DateCollector(Collector):
         if wake is not None:
             yield _gauge("mlfs_next_wake_timestamp_seconds", "When something is due next.", wake.timestamp())
         yield _gauge("mlfs_outbox_pending", "Outcomes waiting to be published.", self._store.outbox_size())
+
+    def _load(self) -> tuple[list[DateRecord], int]:
+        records: list[DateRecord] = []
+        corrupt = 0
+        for day in self._store.dates(DATES_SHOWN_MAX):
+            try:
+                record = self._store.load(day)
+            except CorruptRecord:
+                corrupt += 1
+                continue
+            if record is not None:
+                records.append(record)
+        return records, corrupt
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

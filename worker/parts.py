@@ -54,9 +54,11 @@ class Parts:
                 self._stack.callback(valkey.stop)
                 valkey.start() if self._own else valkey.attach()
                 url = valkey.url
-            self._store = RedisStore(connect(url), PIPELINE)
+            self._store = RedisStore(connect(url), PIPELINE, replicas=self.settings.redis_replicas)
             self._stack.callback(self._store.close)
             self._store.ping()
+            if self._own:
+                self._store.check_server()
         return self._store
 
     @property

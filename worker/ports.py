@@ -158,6 +158,12 @@ class StateStore(Protocol):
     def commit(self, commit: Commit) -> bool:
         """Store record, wake index entry, messages and history in one step; False when the version has moved on."""
 
+    def barrier(self) -> None:
+        """Return when everything stored so far is as durable as a commit; for decisions that stored nothing new."""
+
+    def quarantine(self, analysis_date: date) -> None:
+        """Set the date's record aside, unreadable as it is, so that the date can begin anew; repeatable."""
+
     def due(self, now: datetime, limit: int) -> Sequence[date]:
         """Give the dates whose `wake_at` has come, the longest overdue first."""
 

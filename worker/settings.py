@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path(".mlfs"), description="Where the embedded parts keep their files.")
     warehouse: str = Field(default="", description="`duckdb:///path` or `bigquery://project`; empty: in data_dir.")
     redis_url: str = Field(default="", description="`redis(s)://…` or `embedded:///dir`; empty: embedded in data_dir.")
+    redis_replicas: int = Field(
+        default=0, ge=0, le=10, description="Replicas that must hold a commit before it counts; 0 on a single server."
+    )
     pubsub: str = Field(
         default="", description="`google`, `emulator://host:port` or `embedded:///dir`; empty: embedded in data_dir."
     )

@@ -466,6 +466,47 @@ def test_the_row_score_follows_the_penalty_line(world: World, from_phase4: tuple
     assert world.row()["quality_score"] == expected
 
 
+@pytest.mark.parametrize(
+    ("lacking", "expected"),
+    [
+        (2, 95.8),  # x = 2/48, on the first stretch: 100 - 100 x
+        (3, 94.7),  # x = 3/48, on the second: 96.25 - 25 x
+        (12, 90.0),  # x = 1/4, where the second meets the third
+    ],
+)
+def test_a_few_cells_from_phase3_cost_a_few_points(world: World, lacking: int, expected: float) -> None:
+    world.player()
+    world.game()
+    world.full_phase3()
+    for block in ("player_shot", "daily_cache"):
+        world.phase4(block, 4.0)
+    world.phase4("team_defense", 4.0, of="LAL")
+    world.phase4("composite", 4.0, **dict.fromkeys([feature.name for feature in features_of("composite")][:lacking]))
+
+    assert world.row()["quality_score"] == expected
+
+
+@pytest.mark.parametrize(("offense_age", "defense_age", "expected_age"), [(2, 4, 2), (4, 1, 1), (9, 9, 5)])
+def test_the_source_date_is_the_newest_of_the_rows_used(
+    world: World, offense_age: int, defense_age: int, expected_age: int
+) -> None:
+    world.player()
+    world.game()
+    world.phase3(PLAYER_GAMES, 3.0, age_days=5)
+    world.phase3(TEAM_OFFENSE, 3.0, of="DEN", age_days=offense_age)
+    world.phase3(TEAM_DEFENSE, 3.0, of="LAL", age_days=defense_age)
+
+    assert world.row()["source_data_date"] == NIGHT - timedelta(days=expected_age)
+
+
+def test_a_row_that_gave_no_cell_gives_no_date(world: World) -> None:
+    world.player()
+    world.phase3(PLAYER_GAMES, 3.0, age_days=5)
+    world.phase3(TEAM_OFFENSE, 3.0, of="DEN", age_days=1, pace=None)
+
+    assert world.row()["source_data_date"] == NIGHT - timedelta(days=5)
+
+
 def test_a_row_score_on_the_half_rounds_away_from_zero(world: World) -> None:
     """Six of twelve composite cells and nothing else: x = 42/48 = 0.875, 100 - 23.75 = 76.25."""
     world.player()

@@ -26,6 +26,7 @@ class MemoryStore:
         self._parked: deque[ParkedMessage] = deque(maxlen=PARKED_LENGTH_MAX)
         self._last_opened: date | None = None
         self._entries = 0
+        self.quarantined: list[tuple[date, bytes]] = []
 
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""
@@ -36,7 +37,7 @@ class MemoryStore:
         try:
             return decode_record(stored[1])
         except UnreadableRecord as exc:
-            raise CorruptRecord(f"the stored record of {analysis_date} is unreadable: {exc}") from exc
+            raise CorruptRecord(analysis_date, str(exc)) from exc
 
     def commit(self, commit: Commit) -> bool:
         """Store all or nothing."""
@@ -62,6 +63,17 @@ class MemoryStore:
                 entry_id = str(self._entries)
                 self._outbox[entry_id] = OutboxEntry(entry_id=entry_id, message=message)
         return True
+
+    def barrier(self) -> None:
+        """Memory is as durable as it gets."""
+
+    def quarantine(self, analysis_date: date) -> None:
+        """Move the record out of the way."""
+        with self._lock:
+            stored = self._records.pop(analysis_date, None)
+            self._wake.pop(analysis_date, None)
+            if stored is not None:
+                self.quarantined.append((analysis_date, stored[1]))
 
     def due(self, now: datetime, limit: int) -> Sequence[date]:
         """Give overdue dates, the longest overdue first."""

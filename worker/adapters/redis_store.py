@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from schemas.record import UnreadableRecord, decode_record, encode_record
 from statemachine.model import DateRecord
-from worker.errors import CorruptRecord, Unavailable
+from worker.errors import CorruptRecord, Fatal, Unavailable
 from worker.ports import Commit, HistoryEntry, OutboxEntry, OutgoingMessage, ParkedMessage
 
 # A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
@@ -30,6 +30,8 @@ PARKED_LENGTH_MAX = 1000
 OPERATION_REMEMBERED_MS = 10 * 60 * 1000
 # One lost reply is cured by sending the script once more; a second loss is an outage, and the caller's to retry.
 COMMIT_SENDS_MAX = 2
+# Replicas on one network answer within a millisecond or two; one that needs longer is as good as away.
+REPLICATION_TIMEOUT_MS = 500
 
 _HISTORY = TypeAdapter(HistoryEntry)
 _T = TypeVar("_T")
@@ -66,8 +68,16 @@ def _reading(call: Callable[[], _T]) -> _T:
 class RedisStore:
     """The `StateStore` port on a Redis-compatible server of version 7.0 or newer."""
 
-    def __init__(self, client: redis.Redis, pipeline: str) -> None:
+    def __init__(self, client: redis.Redis, pipeline: str, *, replicas: int = 0) -> None:
+        """Use a connected client.
+
+        Args:
+            client: Made by `connect`.
+            pipeline: Name in the hash tag of every key.
+            replicas: Replicas that must hold a commit before it counts; 0 on a single server.
+        """
         self._client = client
+        self._replicas = replicas
         self._tag = f"{{mlfs:{pipeline}}}"
         source = files("worker.adapters").joinpath("lua/commit.lua").read_text(encoding="utf-8")
         self._commit_script = client.register_script(source)
@@ -84,7 +94,7 @@ class RedisStore:
         try:
             return decode_record(stored)
         except UnreadableRecord as exc:
-            raise CorruptRecord(f"the stored record of {analysis_date} is unreadable: {exc}") from exc
+            raise CorruptRecord(analysis_date, str(exc)) from exc
 
     def commit(self, commit: Commit) -> bool:
         """Run the commit script; send it once more where the reply was lost."""
@@ -118,13 +128,66 @@ class RedisStore:
     def _send(self, keys: list[str], arguments: list[Any]) -> bytes:
         for send in range(1, COMMIT_SENDS_MAX + 1):
             try:
-                return cast("bytes", self._commit_script(keys=keys, args=arguments))
+                return self._run_commit(keys, arguments)
             except (redis.ConnectionError, redis.TimeoutError) as exc:
                 if send == COMMIT_SENDS_MAX:
                     raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
             except redis.RedisError as exc:
                 raise Unavailable(f"the state store refused a commit: {type(exc).__name__}: {exc}") from exc
         raise AssertionError("the loop returns or raises")
+
+    def _run_commit(self, keys: list[str], arguments: list[Any]) -> bytes:
+        """Run the script, and on the same connection wait for the replicas: WAIT speaks of that connection's writes."""
+        if not self._replicas:
+            return cast("bytes", self._commit_script(keys=keys, args=arguments))
+        with self._client.pipeline(transaction=False) as pipe:
+            self._commit_script(keys=keys, args=arguments, client=pipe)
+            pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
+            answer, reached = pipe.execute()
+        if answer != b"conflict":
+            self._check_replicas(reached)
+        return cast("bytes", answer)
+
+    def _check_replicas(self, reached: int) -> None:
+        """A write that too few replicas hold may be lost in a failover: it does not count, and is to be repeated."""
+        if reached < self._replicas:
+            raise Unavailable(f"stored, but only {reached} of {self._replicas} replicas confirmed it in time")
+
+    def barrier(self) -> None:
+        """Write a mark and wait for the replicas, which then hold everything before it."""
+        if not self._replicas:
+            return
+        with _translated(), self._client.pipeline(transaction=False) as pipe:
+            pipe.set(self._key("barrier"), 1)
+            pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
+            _set, reached = pipe.execute()
+        self._check_replicas(reached)
+
+    def quarantine(self, analysis_date: date) -> None:
+        """Rename the record's key and take the date off the wake index."""
+        day = analysis_date.isoformat()
+        with _translated(), self._client.pipeline(transaction=True) as pipe:
+            pipe.copy(self._key("date", day), self._key("corrupt", day), replace=True)
+            pipe.delete(self._key("date", day))
+            pipe.zrem(self._key("wake"), day)
+            pipe.execute()
+
+    def check_server(self) -> None:
+        """Refuse a server that may throw state away.
+
+        Raises:
+            Fatal: The server evicts keys when its memory is full, or is a read-only replica. The operator's to repair.
+        """
+        memory = _reading(lambda: self._client.info("memory"))
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise Fatal(
+                f"the state store evicts keys when its memory is full (maxmemory-policy {policy}), so dates could "
+                "vanish without an error; set maxmemory-policy to noeviction"
+            )
+        role = _reading(lambda: self._client.info("replication")).get("role", "master")
+        if role != "master":
+            raise Fatal(f"the state store at this address is a {role}; name the primary in MLFS_REDIS_URL")
 
     def due(self, now: datetime, limit: int) -> Sequence[date]:
         """Read the wake index up to *now*."""

@@ -1,0 +1,304 @@
+"""One suite for every state store: memory, Redis logic alone, and the two servers the product runs on."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+
+import fakeredis
+import pytest
+
+from statemachine.model import DateRecord
+from tests.support.nights import (
+    CACHE,
+    CUTOFF,
+    DEADLINE,
+    EVENING,
+    NIGHT,
+    PROCESSORS,
+    SECOND,
+    after,
+    claimed,
+    committed,
+    degraded,
+    done,
+    success,
+    unseen,
+    waiting,
+)
+from worker.adapters.memory_store import MemoryStore
+from worker.adapters.redis_store import RedisStore, connect
+from worker.errors import CorruptRecord
+from worker.ports import Commit, HistoryEntry, OutgoingMessage, ParkedMessage, StateStore
+
+PARKED_MIN, PARKED_MAX = 1000, 1100
+OTHER_NIGHT = date(2024, 12, 16)
+_pipelines = (f"pipeline-{number}" for number in count())
+
+
+@pytest.fixture(params=["memory", "fakeredis", "valkey", "redis"])
+def store(request: pytest.FixtureRequest) -> Iterator[StateStore]:
+    """An empty store of each kind; a pipeline of its own keeps it apart from others on the same server."""
+    match request.param:
+        case "memory":
+            made: StateStore = MemoryStore()
+        case "fakeredis":
+            made = RedisStore(fakeredis.FakeStrictRedis(), next(_pipelines))
+        case "valkey":
+            made = RedisStore(connect(request.getfixturevalue("valkey_url")), next(_pipelines))
+        case _:
+            made = RedisStore(connect(request.getfixturevalue("redis_server_url")), next(_pipelines))
+    yield made
+    made.close()
+
+
+Keep = Callable[..., bool]
+
+
+@pytest.fixture
+def keep(store: StateStore) -> Keep:
+    """Store a record under an operation id of its own."""
+    numbers = count()
+
+    def commit(record: DateRecord, *messages: OutgoingMessage, history: HistoryEntry | None = None) -> bool:
+        operation_id = f"operation-{next(numbers)}"
+        return store.commit(
+            Commit(record=record, operation_id=operation_id, messages=messages, history=history, expires_after_s=None)
+        )
+
+    return commit
+
+
+def first(night: date = NIGHT, **fields: object) -> DateRecord:
+    """A record as first stored."""
+    return replace(after(unseen(night), success(CACHE)), **fields)
+
+
+def message(name: str, key: str = "2024-12-15") -> OutgoingMessage:
+    return OutgoingMessage(
+        event_id=name, topic="success", data=b'{"a": "\xc3\xa9"}', attributes={"state": "done"}, ordering_key=key
+    )
+
+
+def entry(reason: str) -> HistoryEntry:
+    return HistoryEntry(
+        at=EVENING,
+        event="completion_received",
+        before="",
+        after="waiting",
+        reason=reason,
+        generation=0,
+        attempt=0,
+        actor="worker-a",
+        detail="José reported",
+    )
+
+
+def parked(name: str) -> ParkedMessage:
+    return ParkedMessage(
+        reason="not_json",
+        detail="no — not this",
+        message_id=name,
+        received_at=EVENING,
+        data=b"\x00\xff",
+        attributes={"processor": CACHE},
+    )
+
+
+def spoil(store: StateStore, night: date, stored: bytes) -> None:
+    """Put *stored* where the record of the date lies."""
+    if isinstance(store, MemoryStore):
+        store._records[night] = (1, stored)
+    elif isinstance(store, RedisStore):
+        store._client.hset(store._key("date", night.isoformat()), "r", stored)
+
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_date_never_seen_has_no_record(store: StateStore) -> None:
+    assert store.load(NIGHT) is None
+    assert list(store.history(NIGHT)) == []
+
+
+@pytest.mark.parametrize("record", [waiting(*PROCESSORS[:2]), after(waiting(*PROCESSORS), claimed()), done()])
+def test_what_was_committed_is_what_is_loaded(store: StateStore, keep: Keep, record: DateRecord) -> None:
+    record = replace(record, version=1)
+
+    assert keep(record) is True
+
+    assert record == store.load(NIGHT)
+
+
+def test_a_commit_on_a_version_that_has_moved_on_stores_nothing(store: StateStore, keep: Keep) -> None:
+    keep(first())
+    winner = after(first(), success(PROCESSORS[0]))
+    keep(winner, message("winner"), history=entry("winner"))
+    loser = replace(after(first(), success(PROCESSORS[1])), wake_at=CUTOFF)
+
+    assert keep(loser, message("loser"), history=entry("loser")) is False
+
+    assert winner == store.load(NIGHT)
+    assert ["winner"] == [item.message.event_id for item in store.outbox(10)]
+    assert ["winner"] == [item.reason for item in store.history(NIGHT)]
+    assert winner.wake_at == store.next_wake()
+
+
+def test_a_first_commit_of_a_date_that_exists_is_a_conflict(store: StateStore, keep: Keep) -> None:
+    keep(first())
+
+    assert keep(first()) is False
+
+
+def test_a_commit_ahead_of_the_stored_version_is_a_conflict(store: StateStore, keep: Keep) -> None:
+    assert keep(first(version=3)) is False
+    assert store.load(NIGHT) is None
+
+
+def test_an_operation_sent_twice_is_stored_once(store: StateStore) -> None:
+    commit = Commit(record=first(), operation_id="one", messages=[message("m")], history=entry("recorded"))
+
+    assert [True, True] == [store.commit(commit), store.commit(commit)]
+
+    assert store.outbox_size() == 1
+    assert len(store.history(NIGHT)) == 1
+
+
+def test_an_operation_is_recognised_even_after_others_have_moved_the_date_on(store: StateStore, keep: Keep) -> None:
+    commit = Commit(record=first(), operation_id="one", messages=[message("m")])
+    store.commit(commit)
+    newer = after(first(), success(PROCESSORS[0]))
+    keep(newer)
+
+    assert store.commit(commit) is True
+
+    assert newer == store.load(NIGHT)
+    assert store.outbox_size() == 1
+
+
+@pytest.mark.parametrize("stored", [b"", b"\x80\xff", b"{}", b"null", b'{"schema":99}', b"[" * 100_000])
+def test_a_damaged_record_is_reported_and_other_dates_are_untouched(
+    store: StateStore, keep: Keep, stored: bytes
+) -> None:
+    keep(first())
+    keep(first(OTHER_NIGHT))
+    spoil(store, NIGHT, stored)
+
+    with pytest.raises(CorruptRecord, match="2024-12-15"):
+        store.load(NIGHT)
+
+    assert first(OTHER_NIGHT) == store.load(OTHER_NIGHT)
+    assert [OTHER_NIGHT, NIGHT] == list(store.dates(10))
+    assert {NIGHT, OTHER_NIGHT} == set(store.due(CUTOFF + timedelta(days=1), 10))
+
+
+# --- what is due -----------------------------------------------------------------------------------------------------
+
+
+def test_dates_come_due_in_the_order_of_their_instants(store: StateStore, keep: Keep) -> None:
+    nights = [NIGHT + timedelta(days=offset) for offset in range(4)]
+    wakes = [DEADLINE, DEADLINE - SECOND, DEADLINE + SECOND, DEADLINE]
+    for night, wake_at in zip(nights, wakes, strict=True):
+        keep(first(night, wake_at=wake_at))
+
+    assert [nights[1], nights[0], nights[3]] == list(store.due(DEADLINE, 10))
+    assert [nights[1]] == list(store.due(DEADLINE, 1))
+    assert list(store.due(DEADLINE - 2 * SECOND, 10)) == []
+    assert store.next_wake() == DEADLINE - SECOND
+
+
+def test_a_date_is_due_at_its_latest_instant_only(store: StateStore, keep: Keep) -> None:
+    keep(first())
+    keep(replace(first(), version=2, wake_at=CUTOFF))
+
+    assert list(store.due(DEADLINE, 10)) == []
+    assert [NIGHT] == list(store.due(CUTOFF, 10))
+
+
+def test_a_finished_date_is_never_due(store: StateStore, keep: Keep) -> None:
+    keep(first())
+    keep(replace(done(), version=2))
+
+    assert list(store.due(datetime(2100, 1, 1, tzinfo=UTC), 10)) == []
+    assert store.next_wake() is None
+
+
+def test_an_instant_is_kept_to_the_millisecond(store: StateStore, keep: Keep) -> None:
+    wake_at = DEADLINE + timedelta(milliseconds=7)
+    keep(first(wake_at=wake_at))
+
+    assert wake_at == store.next_wake()
+
+
+# --- dates, history, messages ----------------------------------------------------------------------------------------
+
+
+def test_dates_are_listed_newest_first(store: StateStore, keep: Keep) -> None:
+    nights = [NIGHT + timedelta(days=offset) for offset in (3, 0, 20, -40)]
+    for night in nights:
+        keep(first(night))
+
+    assert sorted(nights, reverse=True) == list(store.dates(10))
+    assert [max(nights)] == list(store.dates(1))
+
+
+def test_history_tells_the_story_in_order(store: StateStore, keep: Keep) -> None:
+    record = first()
+    keep(record, history=entry("one"))
+    keep(replace(record, version=2))
+    keep(replace(record, version=3), history=entry("three"))
+    keep(first(OTHER_NIGHT), history=entry("another date"))
+
+    assert [entry("one"), entry("three")] == list(store.history(NIGHT))
+
+
+def test_the_outbox_gives_messages_in_order_until_each_is_removed(store: StateStore, keep: Keep) -> None:
+    keep(replace(degraded(CACHE), version=1), message("one"), message("two"))
+    keep(replace(done(), analysis_date=OTHER_NIGHT, version=1), message("three", "2024-12-16"))
+
+    entries = list(store.outbox(10))
+    assert [message("one"), message("two"), message("three", "2024-12-16")] == [item.message for item in entries]
+    assert entries[:2] == list(store.outbox(2))
+
+    store.remove_from_outbox(entries[1].entry_id)
+    store.remove_from_outbox(entries[1].entry_id)
+
+    assert ["one", "three"] == [item.message.event_id for item in store.outbox(10)]
+    assert store.outbox_size() == 2
+
+
+def test_parked_messages_come_newest_first_with_every_byte(store: StateStore) -> None:
+    for name in ("first", "second", "third"):
+        store.park(parked(name))
+
+    assert [parked("third"), parked("second")] == list(store.parked(2))
+
+
+def test_parked_messages_are_bounded(store: StateStore) -> None:
+    for number in range(PARKED_MAX + 150):
+        store.park(parked(str(number)))
+
+    kept = store.parked(2 * PARKED_MAX)
+    assert PARKED_MIN <= len(kept) <= PARKED_MAX
+    assert kept[0].message_id == str(PARKED_MAX + 149)
+
+
+def test_the_calendar_mark_only_rises(store: StateStore) -> None:
+    assert store.last_opened() is None
+
+    for night in (NIGHT, OTHER_NIGHT, NIGHT):
+        store.set_last_opened(night)
+
+    assert store.last_opened() == OTHER_NIGHT
+
+
+def test_a_store_that_is_there_answers(store: StateStore) -> None:
+    store.ping()
+
+
+def test_a_published_date_keeps_its_result_through_a_replay(store: StateStore, keep: Keep) -> None:
+    keep(replace(done(), version=1))
+    rebuilt = after(done(), committed(generation=2), now=DEADLINE)
+    keep(replace(rebuilt, version=2))
+
+    assert replace(rebuilt, version=2) == store.load(NIGHT)

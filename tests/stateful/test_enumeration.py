@@ -1,0 +1,227 @@
+"""Every state, every set of arrivals, every event, before and after the due time: all is decided, all is sound.
+
+The machine is small enough to be looked at completely: no sampling, no luck.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from functools import cache
+from itertools import combinations, product
+from types import MappingProxyType
+
+from statemachine.decide import Decision, decide
+from statemachine.effects import PublishOutcome, StartBuild
+from statemachine.events import (
+    BuildClaimed,
+    BuildCommitted,
+    BuildFailed,
+    CancelRequested,
+    CompletionReceived,
+    DateOpened,
+    Event,
+    EventKind,
+    LeaseRenewed,
+    ReplayRequested,
+    TimerFired,
+)
+from statemachine.invariants import change_violations, violations
+from statemachine.model import (
+    Completion,
+    CompletionStatus,
+    DateRecord,
+    FailedBecause,
+    Failure,
+    FailureKind,
+    Lease,
+    OnRerun,
+    OnUpstreamFailure,
+    Policy,
+    State,
+)
+from statemachine.reasons import Reason
+from statemachine.table import TRANSITIONS
+from tests.support.nights import (
+    CUTOFF,
+    DEADLINE,
+    EVENING,
+    EVERY_TABLE_FILLED,
+    MINUTE,
+    NO_ROWS,
+    POLICY,
+    PROCESSORS,
+    SECOND,
+    completion,
+    result,
+    unseen,
+)
+
+CASES_MIN = 300_000
+NOW = (DEADLINE - SECOND, DEADLINE, CUTOFF)
+POLICIES = tuple(
+    replace(POLICY, on_upstream_failure=upstream, rerun=rerun, attempts_max=2)
+    for upstream, rerun in ((OnUpstreamFailure.WAIT, OnRerun.HOLD), (OnUpstreamFailure.FALLBACK_NOW, OnRerun.REBUILD))
+)
+HALF_FILLED = {name: 0 if name in PROCESSORS[:2] else 400 for name in PROCESSORS}
+NEXT_RUN = EVENING + MINUTE
+
+
+def arrivals() -> Iterator[dict[str, Completion]]:
+    """All sixteen sets of successes; of the rest nothing is known, or one failed, or all failed, or one was found."""
+    for size in range(len(PROCESSORS) + 1):
+        for successes in combinations(PROCESSORS, size):
+            present = {name: completion(name) for name in successes}
+            absent = [name for name in PROCESSORS if name not in successes]
+            yield present
+            if absent:
+                one = absent[0]
+                yield present | {one: completion(one, CompletionStatus.FAILED)}
+                yield present | {one: completion(one, CompletionStatus.FOUND)}
+                yield present | {name: completion(name, CompletionStatus.FAILED) for name in absent}
+
+
+OLDER = (None, result(1, 1, State.DEGRADED, rows=HALF_FILLED))
+
+
+def unfinished(state: State) -> Iterator[DateRecord]:
+    """The ways in which a date can be on its way, as far as the rules tell them apart."""
+    base = replace(unseen(), state=state, version=5)
+    match state:
+        case State.WAITING:
+            yield unseen()
+            yield base
+        case State.READY:
+            for published, attempt in product(OLDER, (0, 1)):
+                yield replace(base, generation=2, attempt=attempt, result=published, wake_at=DEADLINE)
+        case State.RUNNING:
+            lease = Lease(owner="worker-a", until_at=DEADLINE, claimed_at=EVENING)
+            for published, attempt in product(OLDER, (1, 2)):
+                yield replace(base, generation=2, attempt=attempt, result=published, lease=lease, wake_at=DEADLINE)
+
+
+def finished(state: State) -> Iterator[DateRecord]:
+    """The ways in which a generation can have ended."""
+    base = replace(unseen(), state=state, version=5)
+    match state:
+        case State.DONE:
+            yield replace(base, generation=2, attempt=1, result=result(2, 1, State.DONE), wake_at=None)
+        case State.DEGRADED:
+            for rows, wake_at in product((EVERY_TABLE_FILLED, HALF_FILLED), (CUTOFF, None)):
+                published_now = result(2, 1, State.DEGRADED, rows=rows)
+                yield replace(base, generation=2, attempt=1, result=published_now, wake_at=wake_at)
+        case State.FAILED:
+            for published, because in product(OLDER, (FailedBecause.GATE_REFUSED, FailedBecause.CANCELLED)):
+                failure = Failure(because=because, message="it broke", at=EVENING)
+                yield replace(base, generation=2, attempt=1, result=published, failure=failure, wake_at=None)
+
+
+def records() -> Iterator[DateRecord]:
+    """Every sound record, by state, arrivals and what its build relied on."""
+    for state, arrived in product(State, arrivals()):
+        for shape in (*unfinished(state), *finished(state)):
+            known = replace(shape, completions=MappingProxyType(arrived))
+            relied = {frozenset[str](), known.counted, frozenset(PROCESSORS[2:])}
+            for relied_on in relied if state not in {State.WAITING, State.READY} else (frozenset[str](),):
+                record = replace(known, relied_on=relied_on)
+                waits_for_nothing = state is State.WAITING and not POLICY.missing(record)
+                if not violations(record) and not waits_for_nothing:
+                    yield record
+
+
+@cache
+def events() -> tuple[Event, ...]:
+    """Every kind of event in every variant that a rule tells apart, for tokens older, equal and newer."""
+    reports = [
+        CompletionReceived(completion=completion(name, status, run=run, at=at))
+        for name in (PROCESSORS[0], PROCESSORS[3])
+        for status in (CompletionStatus.SUCCESS, CompletionStatus.FAILED)
+        for run, at in (("0", EVENING - MINUTE), ("1", EVENING), ("2", NEXT_RUN))
+    ]
+    timers = [TimerFired(probe=probe) for probe in (None, NO_ROWS, HALF_FILLED, EVERY_TABLE_FILLED)]
+    commits = [
+        BuildCommitted(result=result(generation, 1, state, rows=HALF_FILLED))
+        for generation, state in product((1, 2, 3), (State.DONE, State.DEGRADED))
+    ]
+    endings = [
+        BuildFailed(generation=2, attempt=attempt, failure=failure, message="it broke")
+        for attempt, failure in product((1, 2), FailureKind)
+    ]
+    return (
+        DateOpened(),
+        *reports,
+        *timers,
+        *(BuildClaimed(worker="worker-a", ledger_generation=generation) for generation in (0, 4)),
+        *(LeaseRenewed(worker=worker, generation=2, attempt=1) for worker in ("worker-a", "worker-b")),
+        *commits,
+        *endings,
+        *(ReplayRequested(actor="ana", reason="why", take_over=take_over) for take_over in (False, True)),
+        CancelRequested(actor="ana", reason="why"),
+    )
+
+
+def cases() -> Iterator[tuple[DateRecord, Event, datetime, Policy]]:
+    """The policies differ only in what a report does."""
+    for record, event, now in product(records(), events(), NOW):
+        for policy in POLICIES if isinstance(event, CompletionReceived) else POLICIES[:1]:
+            yield record, event, now, policy
+
+
+def faults(record: DateRecord, decision: Decision, event: Event, policy: Policy) -> Iterator[str]:
+    """What is wrong with one decision."""
+    after = decision.record
+    outcomes = TRANSITIONS[record.state].get(event.kind, {})
+    if outcomes.get(decision.reason) is not after.state:
+        yield f"the table does not lead to {after.state}"
+    if not decision.changed and after is not record:
+        yield "said to change nothing, but gives another record"
+    if decision.changed:
+        yield from change_violations(record, after, policy)
+    starts = [effect for effect in decision.effects if isinstance(effect, StartBuild)]
+    if decision.changed and bool(starts) != (after.state is State.READY and _is_due(after, decision)):
+        yield "a date made ready for now is started, and no other"
+    ends = after.state in {State.DONE, State.DEGRADED, State.FAILED} and record.state is not after.state
+    told = [effect.record.state for effect in decision.effects if isinstance(effect, PublishOutcome)]
+    if decision.changed and ends and told != [after.state]:
+        yield f"ends in {after.state} and tells {told}"
+
+
+def _is_due(after: DateRecord, decision: Decision) -> bool:
+    recorded = {
+        Reason.RECORDED,
+        Reason.FAILURE_RECORDED,
+        Reason.RETRY_SCHEDULED,
+        Reason.COMMITTED_BY_OLDER_GENERATION,
+    }
+    return after.wake_at is not None and decision.reason not in recorded
+
+
+def test_every_event_in_every_state_is_decided_soundly_and_the_table_has_no_dead_entry() -> None:
+    """Totality, the table as the only way to move, all invariants of a change; and each entry of the table is used."""
+    written = {
+        (state, kind, reason)
+        for state, kinds in TRANSITIONS.items()
+        for kind, outcomes in kinds.items()
+        for reason in outcomes
+    }
+    reached: set[tuple[State, EventKind, Reason]] = set()
+    count = 0
+    for record, event, now, policy in cases():
+        count += 1
+        decision = decide(record, event, now=now, policy=policy)
+        reached.add((record.state, event.kind, decision.reason))
+        found = list(faults(record, decision, event, policy))
+        assert found == [], f"{found}: {event} at {now} on {record}"
+
+    assert written == reached
+    assert count > CASES_MIN
+
+
+def test_every_state_and_every_event_has_a_place_in_the_table() -> None:
+    assert set(State) == set(TRANSITIONS)
+    assert all(set(EventKind) == set(kinds) for kinds in TRANSITIONS.values())
+
+
+def test_every_reason_is_used_somewhere() -> None:
+    used = {reason for kinds in TRANSITIONS.values() for outcomes in kinds.values() for reason in outcomes}
+
+    assert set(Reason) == used
