@@ -80,12 +80,15 @@ class Expectation:
 
 def _as_utc(value: datetime) -> datetime:
     """Read a time without zone as UTC: `datetime.utcnow().isoformat()` is what Python services send."""
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("must lie between the years 1 and 9999 in UTC") from exc
 
 
 def _iso_instant(value: object) -> object:
-    """Accept text only: a number would be read as seconds or milliseconds by guess."""
-    if value is not None and not isinstance(value, str):
+    """Accept text with a date only: a number, quoted or not, would be read as seconds or milliseconds by guess."""
+    if value is not None and not (isinstance(value, str) and _DATE.match(value)):
         raise ValueError("must be an ISO 8601 text")
     return value
 

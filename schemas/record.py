@@ -46,7 +46,7 @@ def decode_record(stored: bytes) -> DateRecord:
     try:
         body = json.loads(stored)
         schema = body.pop("schema")
-    except (ValueError, KeyError, AttributeError, TypeError) as exc:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as exc:
         raise UnreadableRecord(f"no JSON object with a schema number: {exc}") from exc
     if not isinstance(schema, int) or schema > SCHEMA:
         raise UnreadableRecord(f"schema {schema!r} is not known here; this release reads up to {SCHEMA}")

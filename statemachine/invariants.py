@@ -1,6 +1,6 @@
 """What must hold of every record and of every change; checked before each write and after each read."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from statemachine.model import PUBLISHED_STATES, DateRecord, Policy, State
 
@@ -9,6 +9,9 @@ def violations(record: DateRecord) -> tuple[str, ...]:
     """Name every rule that *record* breaks; empty when it is sound."""
     state = record.state
     result = record.result
+    reported = (completion.completed_at for completion in record.completions.values())
+    instants = (record.opened_at, record.deadline_at, record.upgrade_cutoff_at, record.wake_at, *reported)
+    instants_are_utc = all(_is_utc(instant) for instant in instants if instant is not None)
     rules = {
         "lease_exactly_while_running": (record.lease is not None) == (state is State.RUNNING),
         "wake_set_while_something_is_due": record.wake_at is not None
@@ -22,14 +25,17 @@ def violations(record: DateRecord) -> tuple[str, ...]:
         "failed_says_why": state is not State.FAILED or record.failure is not None,
         "result_is_not_from_the_future": result is None or result.generation <= record.generation,
         "counters_are_not_negative": min(record.version, record.generation, record.attempt) >= 0,
-        "deadline_before_cutoff": record.deadline_at <= record.upgrade_cutoff_at,
-        "instants_are_utc": record.deadline_at.utcoffset() == timedelta(0)
-        and (record.wake_at is None or record.wake_at.utcoffset() == timedelta(0)),
+        "deadline_before_cutoff": not instants_are_utc or record.deadline_at <= record.upgrade_cutoff_at,
+        "instants_are_utc": instants_are_utc,
         "completions_under_their_own_name": all(
             name == completion.processor for name, completion in record.completions.items()
         ),
     }
     return tuple(name for name, holds in rules.items() if not holds)
+
+
+def _is_utc(instant: datetime) -> bool:
+    return instant.utcoffset() == timedelta(0)
 
 
 def change_violations(before: DateRecord, after: DateRecord, policy: Policy) -> tuple[str, ...]:

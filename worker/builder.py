@@ -2,7 +2,7 @@
 
 A claim is a lease; while a build runs a second thread renews it. A worker that lost its lease stops at the next step,
 and if it does not notice, the ledger refuses its token. A worker that died after publishing but before reporting is
-caught up with by the next one: before it builds, it reads the ledger, and what was committed is reported, not repeated.
+caught up with by the next one: the ledger refuses it too, and what was committed is reported, not repeated.
 """
 
 import queue
@@ -110,9 +110,6 @@ class Builder:
         """Build, and say what to report: nothing when another worker has taken over."""
         day = record.analysis_date
         try:
-            committed = self._committed(record)
-            if committed is not None:
-                return committed, "adopted"
             outcome = run_build(
                 self._warehouse,
                 self._request(record),
@@ -121,7 +118,8 @@ class Builder:
             )
         except Fenced as exc:
             log.warning("build_fenced", analysis_date=day, error=str(exc))
-            return self._committed(record), "fenced"
+            committed = self._committed(record)
+            return committed, "fenced" if committed is None else "adopted"
         except Unavailable as exc:
             return _failed(record, FailureKind.UNAVAILABLE, str(exc)), "unavailable"
         except Fatal as exc:

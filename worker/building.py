@@ -53,7 +53,7 @@ def run_build(
 
     Raises:
         SchemaDrift: An upstream table or column is gone or has another type.
-        Fenced: A newer attempt has published; this one changed nothing.
+        Fenced: A newer attempt has taken the date, or its generation is committed already; nothing was changed.
         Unavailable: The warehouse could not serve; worth another attempt.
         Fatal: Another attempt would fail the same way.
     """
@@ -105,6 +105,8 @@ def _build(
     *,
     publish: bool,
 ) -> BuildOutcome:
+    if publish:
+        warehouse.claim(request.key, now())
     plan = plan_build(request, load_sql(), built_at=now())
     progress(f"validate {validate_upstream(warehouse, request.key.analysis_date)} tables")
     stats = _stage(warehouse, request, plan, progress)

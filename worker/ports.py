@@ -30,15 +30,25 @@ class Warehouse(Protocol):
     def query_staged(self, key: BuildKey, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Run one SELECT that reads the attempt's staging table under the name `mlfs_staging.this_build`."""
 
+    def claim(self, key: BuildKey, at: datetime) -> None:
+        """Take the date for this attempt: from now on the ledger refuses every older one.
+
+        Claiming the same (generation, attempt) again is a success without effect.
+
+        Raises:
+            Fenced: A newer attempt has claimed the date, or its generation, or a newer one, is committed already.
+        """
+
     def publish(self, publication: Publication) -> None:
         """Make a staged build visible, in one short transaction guarded by the ledger.
 
-        Checks that (generation, attempt) is strictly newer than the date's ledger row, updates it, replaces the date's
-        rows in the feature, quality and dependency tables, appends to the execution log, commits. Publishing the very
-        same (generation, attempt) again is a success without effect: a lost reply is resolved by the ledger.
+        Checks that no newer attempt has claimed the date and that the generation is strictly newer than the committed
+        one, updates the ledger row, replaces the date's rows in the feature, quality and dependency tables, appends to
+        the execution log, commits. Publishing the very same (generation, attempt) again is a success without effect: a
+        lost reply is resolved by the ledger.
 
         Raises:
-            Fenced: The ledger already holds a newer token; nothing was changed.
+            Fenced: A newer attempt has claimed the date, or the generation is committed already; nothing was changed.
         """
 
     def drop_staged(self, key: BuildKey) -> None:

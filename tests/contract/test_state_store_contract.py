@@ -144,7 +144,7 @@ def test_a_commit_on_a_version_that_has_moved_on_stores_nothing(store: StateStor
     assert winner.wake_at == store.next_wake()
 
 
-def test_a_first_commit_of_a_date_that_exists_is_a_conflict(store: StateStore, keep: Keep) -> None:
+def test_a_first_commit_of_a_date_that_exists_is_a_conflict(keep: Keep) -> None:
     keep(first())
 
     assert keep(first()) is False

@@ -12,7 +12,7 @@ the same `publish` again finds its own token there and does nothing.
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,14 @@ from worker.features.catalogue import (
     STAGED,
 )
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
-from worker.features.records import dependency_row, execution_row, ledger_row, quality_row, read_ledger_row
+from worker.features.records import (
+    claimed_ledger_row,
+    dependency_row,
+    execution_row,
+    ledger_row,
+    quality_row,
+    read_ledger_row,
+)
 from worker.sql_files import load_ddl
 
 MEMORY = ":memory:"
@@ -112,18 +119,27 @@ class DuckDbWarehouse:
         sql = to_duckdb(statement.sql).replace(STAGED, _staging_table(key))
         return self._select(f"{statement.name} of {key.build_id}", sql, statement.parameters)
 
+    def claim(self, key: BuildKey, at: datetime) -> None:
+        """Raise the claim of the date's ledger row; make the row where there is none."""
+        with self.writing(f"claiming {key.build_id}") as cursor:
+            row = _ledger_row(cursor, key.analysis_date)
+            _check_fence(row, key, "build")
+            if row is None:
+                _insert_row(cursor, LEDGER_TABLE, claimed_ledger_row(key, at))
+                return
+            cursor.execute(
+                f"UPDATE {LEDGER_TABLE} SET claimed_generation = ?, claimed_attempt = ? WHERE analysis_date = ?",  # noqa: S608 -- from the catalogue
+                [key.generation, key.attempt, key.analysis_date],
+            )
+
     def publish(self, publication: Publication) -> None:
         """Check the ledger and replace everything of the date in one transaction under the write lock."""
         key = publication.request.key
         with self.writing(f"publishing {key.build_id}") as cursor:
-            standing = _read_ledger(cursor, key.analysis_date)
-            if standing is not None and (standing.generation, standing.attempt) == key.token:
+            row = _ledger_row(cursor, key.analysis_date)
+            if row is not None and (row["generation"], row["attempt"]) == key.token:
                 return
-            if standing is not None and (standing.generation, standing.attempt) > key.token:
-                raise Fenced(
-                    f"{key.build_id} may not publish: {standing.build_id} already did, at "
-                    f"{standing.committed_at.isoformat()}"
-                )
+            _check_fence(row, key, "publish")
             _replace_features(cursor, key)
             _replace_row(cursor, LEDGER_TABLE, ledger_row(publication))
             _replace_row(cursor, QUALITY_TABLE, quality_row(publication))
@@ -145,7 +161,8 @@ class DuckDbWarehouse:
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         """Read the date's ledger row."""
         with self._reading("reading the ledger") as cursor:
-            return _read_ledger(cursor, analysis_date)
+            row = _ledger_row(cursor, analysis_date)
+        return read_ledger_row(row) if row is not None and row["generation"] else None
 
     def log_execution(self, row: Mapping[str, Any]) -> None:
         """Append to the execution log."""
@@ -214,10 +231,22 @@ def _rows(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _read_ledger(cursor: duckdb.DuckDBPyConnection, analysis_date: date) -> LedgerRow | None:
+def _ledger_row(cursor: duckdb.DuckDBPyConnection, analysis_date: date) -> dict[str, Any] | None:
     cursor.execute(f"SELECT * FROM {LEDGER_TABLE} WHERE analysis_date = ?", [analysis_date])  # noqa: S608 -- from the catalogue
     rows = _rows(cursor)
-    return read_ledger_row(rows[0]) if rows else None
+    return rows[0] if rows else None
+
+
+def _check_fence(row: Mapping[str, Any] | None, key: BuildKey, wanted: str) -> None:
+    """Refuse an attempt that a newer one has replaced, and a generation that is committed."""
+    if row is None:
+        return
+    if row["generation"] >= key.generation:
+        committed_at = row["committed_at"].astimezone(UTC)
+        raise Fenced(f"{key.build_id} may not {wanted}: {row['build_id']} already did, at {committed_at.isoformat()}")
+    claimed = (row["claimed_generation"], row["claimed_attempt"])
+    if claimed > key.token:
+        raise Fenced(f"{key.build_id} may not {wanted}: generation {claimed[0]}, attempt {claimed[1]} has the date now")
 
 
 def _replace_features(cursor: duckdb.DuckDBPyConnection, key: BuildKey) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from statemachine.model import State
 from worker.features.catalogue import BLOCKS
-from worker.features.model import BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
+from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
 from worker.features.quality import COMPONENTS
 
 Row = dict[str, Any]
@@ -96,6 +96,8 @@ def ledger_row(publication: Publication) -> Row:
     request, report = publication.request, publication.report
     return {
         "analysis_date": request.key.analysis_date,
+        "claimed_generation": request.key.generation,
+        "claimed_attempt": request.key.attempt,
         "generation": request.key.generation,
         "attempt": request.key.attempt,
         "build_id": request.key.build_id,
@@ -111,6 +113,30 @@ def ledger_row(publication: Publication) -> Row:
         "left_out": publication.stats.left_out_count,
         "started_at": request.started_at,
         "committed_at": publication.committed_at,
+    }
+
+
+def claimed_ledger_row(key: BuildKey, at: datetime) -> Row:
+    """Give the row of `_ledger` of a date that was claimed and never committed: generation 0, nothing counted."""
+    return {
+        "analysis_date": key.analysis_date,
+        "claimed_generation": key.generation,
+        "claimed_attempt": key.attempt,
+        "generation": 0,
+        "attempt": 0,
+        "build_id": "",
+        "state": "",
+        "row_count": 0,
+        "quality_score": 0.0,
+        "component_total": 0.0,
+        **{f"{name}_score": 0.0 for name in COMPONENTS},
+        "fallback_rate": 0.0,
+        "missing_rate": 0.0,
+        "severity": None,
+        **{f"{block.name}_rows": 0 for block in BLOCKS},
+        "left_out": 0,
+        "started_at": at,
+        "committed_at": at,
     }
 
 

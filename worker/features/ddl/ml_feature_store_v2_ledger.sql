@@ -1,10 +1,13 @@
--- Purpose:     the fencing token of the last commit of each date, and what it was; guards every publication.
+-- Purpose:     for each date the newest claim and the last commit; guards every publication.
 -- Parameters:  none.
 -- Creates:     nba_predictions.ml_feature_store_v2_ledger
--- Result:      one row per analysis_date; (generation, attempt) only ever rises.
+-- Result:      one row per analysis_date. (claimed_generation, claimed_attempt) is the fencing token and only ever
+--              rises; generation is the last committed one, rises with each commit, and is 0 before the first.
 -- Second run:  changes nothing.
 CREATE TABLE IF NOT EXISTS nba_predictions.ml_feature_store_v2_ledger (
   analysis_date DATE NOT NULL,
+  claimed_generation INT64 NOT NULL,
+  claimed_attempt INT64 NOT NULL,
   generation INT64 NOT NULL,
   attempt INT64 NOT NULL,
   build_id STRING NOT NULL,

@@ -1,0 +1,283 @@
+"""Any bytes in; a completion or a refusal out, and nothing else."""
+
+import json
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from schemas.completion import ERROR_CHARS_MAX, MESSAGE_BYTES_MAX, Delivery, Expectation, Refusal, RefusalReason, decode
+from statemachine.model import Completion, CompletionStatus
+from tests.support.nights import CACHE, EVENING, NIGHT, PROCESSORS, SECOND
+
+EXPECTED = Expectation(processors=PROCESSORS, earliest=date(2000, 1, 1), latest=NIGHT + timedelta(days=7))
+PUBLISHED_AT = EVENING - SECOND
+GOOD: dict[str, Any] = {
+    "processor": CACHE,
+    "analysis_date": "2024-12-15",
+    "status": "success",
+    "row_count": 446,
+}
+
+
+def delivery(data: bytes, **attributes: str) -> Delivery:
+    return Delivery(data=data, attributes=attributes, message_id="message-7", published_at=PUBLISHED_AT)
+
+
+def read(body: object = GOOD, **attributes: str) -> tuple[date, Completion]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return decode(delivery(data, **attributes), EXPECTED, EVENING)
+
+
+def refusal(body: object, **attributes: str) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        read(body, **attributes)
+    return caught.value
+
+
+def test_the_documents_event_is_read_as_it_stands() -> None:
+    wanted = Completion(
+        processor=CACHE,
+        status=CompletionStatus.SUCCESS,
+        identity="message:message-7",
+        completed_at=PUBLISHED_AT,
+        received_at=EVENING,
+        row_count=446,
+        message_id="message-7",
+    )
+
+    assert (NIGHT, wanted) == read()
+
+
+def test_a_row_count_may_be_absent_and_zero_is_a_count() -> None:
+    assert read({name: value for name, value in GOOD.items() if name != "row_count"})[1].row_count is None
+    assert read(GOOD | {"row_count": 0})[1].row_count == 0
+
+
+def test_unknown_fields_do_not_disturb() -> None:
+    assert read() == read(GOOD | {"duration_s": 3.5, "host": {"name": "a"}})
+
+
+@pytest.mark.parametrize(
+    ("said", "identity"),
+    [
+        ({"run_id": "r-1", "completed_at": "2024-12-16T03:00:00Z"}, "run:r-1"),
+        ({"completed_at": "2024-12-16T03:00:00Z", "timestamp": "2024-12-16T04:00:00Z"}, "at:2024-12-16T03:00:00+00:00"),
+        ({"timestamp": "2024-12-15T22:00:00-05:00"}, "at:2024-12-16T03:00:00+00:00"),
+        ({}, "message:message-7"),
+    ],
+)
+def test_a_report_is_identified_by_its_run_else_its_time_else_its_message(said: dict[str, str], identity: str) -> None:
+    assert identity == read(GOOD | said)[1].identity
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024-12-16T03:00:00", "2024-12-16T03:00:00Z", "2024-12-15T22:00:00-05:00", "2024-12-16 03:00:00.000"],
+)
+def test_a_time_without_a_zone_is_utc_and_every_other_is_turned_into_it(text: str) -> None:
+    completed_at = read(GOOD | {"completed_at": text})[1].completed_at
+
+    assert datetime(2024, 12, 16, 3, tzinfo=UTC) == completed_at
+    assert completed_at.tzinfo is UTC
+
+
+def test_a_long_error_is_cut_and_an_empty_one_is_none() -> None:
+    failed = GOOD | {"status": "failed", "error": "x" * 5000}
+
+    assert read(failed)[1].error == "x" * ERROR_CHARS_MAX
+    assert read(GOOD | {"error": ""})[1].error is None
+
+
+def test_attributes_that_agree_or_say_something_else_are_fine() -> None:
+    assert read() == read(GOOD, processor=CACHE, analysis_date="2024-12-15", traceparent="00-1-2-01")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("analysis_date", "2024-12-14"), ("processor", PROCESSORS[0]), ("processor", "")]
+)
+def test_an_attribute_that_contradicts_the_body_is_refused(attribute: str, value: str) -> None:
+    assert refusal(GOOD, **{attribute: value}).reason is RefusalReason.ATTRIBUTE_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", RefusalReason.NOT_JSON),
+        (b"\xff\xfe", RefusalReason.NOT_JSON),
+        (b"\xef\xbb\xbf{}", RefusalReason.NOT_JSON),
+        (json.dumps(GOOD).encode("utf-16"), RefusalReason.NOT_JSON),
+        (json.dumps(GOOD).encode()[:-1], RefusalReason.NOT_JSON),
+        (json.dumps(GOOD).encode() + b"{}", RefusalReason.NOT_JSON),
+        (b'{"row_count": NaN}', RefusalReason.NOT_JSON),
+        (b'{"row_count": -Infinity}', RefusalReason.NOT_JSON),
+        (b"[" * 50_000, RefusalReason.NOT_JSON),
+        (b'{"row_count": ' + b"9" * 5000 + b"}", RefusalReason.NOT_JSON),
+        (b'{"status": "failed", "status": "success"}', RefusalReason.NOT_JSON),
+        (b'{"a": {"b": 1, "b": 2}}', RefusalReason.NOT_JSON),
+        (b" " * (MESSAGE_BYTES_MAX + 1), RefusalReason.TOO_LARGE),
+        (b"x" * 10_000_000, RefusalReason.TOO_LARGE),
+        (b"null", RefusalReason.NOT_AN_OBJECT),
+        (b"[]", RefusalReason.NOT_AN_OBJECT),
+        (b'"success"', RefusalReason.NOT_AN_OBJECT),
+    ],
+)
+def test_what_is_no_json_object_is_refused(body: bytes, reason: RefusalReason) -> None:
+    assert reason is refusal(body).reason
+
+
+@pytest.mark.parametrize("missing", ["processor", "analysis_date", "status"])
+def test_a_missing_field_is_named(missing: str) -> None:
+    caught = refusal({name: value for name, value in GOOD.items() if name != missing})
+
+    assert (RefusalReason.BAD_FIELD, f"{missing}: Field required") == (caught.reason, caught.detail)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("row_count", True),
+        ("row_count", "400"),
+        ("row_count", 400.0),
+        ("row_count", 1e309),
+        ("row_count", -1),
+        ("row_count", 10**13),
+        ("status", "SUCCESS"),
+        ("status", "found"),
+        ("status", "running"),
+        ("status", None),
+        ("processor", 7),
+        ("processor", ""),
+        ("processor", "p" * 101),
+        ("analysis_date", 20241215),
+        ("run_id", ""),
+        ("run_id", 5),
+        ("run_id", "r" * 201),
+        ("completed_at", 1734300000),
+        ("completed_at", "1734300000"),
+        ("completed_at", "20241216"),
+        ("completed_at", "yesterday"),
+        ("completed_at", "2024-02-30T00:00:00Z"),
+        ("completed_at", "0001-01-01T00:00:00+14:00"),
+        ("timestamp", "9999-12-31T23:59:59-12:00"),
+        ("error", ["a"]),
+    ],
+)
+def test_a_wrong_field_is_refused_and_named(field: str, value: object) -> None:
+    data = json.dumps(GOOD | {field: value}).replace("Infinity", "1e309").encode()
+
+    caught = refusal(data)
+
+    assert caught.reason is RefusalReason.BAD_FIELD
+    assert caught.detail.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("field", ["processor", "run_id", "error"])
+def test_a_lone_surrogate_is_no_text(field: str) -> None:
+    assert refusal(GOOD | {field: "\ud800"}).reason is RefusalReason.BAD_FIELD
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("2024-02-30", RefusalReason.BAD_DATE),
+        ("2024-13-01", RefusalReason.BAD_DATE),
+        ("0000-01-01", RefusalReason.BAD_DATE),
+        ("2024-12-15\n", RefusalReason.BAD_DATE),
+        (" 2024-12-15", RefusalReason.BAD_DATE),
+        ("2024-12-15T00:00:00", RefusalReason.BAD_DATE),
+        ("20241215", RefusalReason.BAD_DATE),
+        ("2024-W50-7", RefusalReason.BAD_DATE),
+        ("２０２４-１２-１５", RefusalReason.BAD_DATE),  # noqa: RUF001 - digits that are not ASCII
+        ("2024-12-15' OR 1=1", RefusalReason.BAD_DATE),
+        ("", RefusalReason.BAD_DATE),
+        ("0001-01-01", RefusalReason.DATE_OUT_OF_RANGE),
+        ("9999-12-31", RefusalReason.DATE_OUT_OF_RANGE),
+        ("1999-12-31", RefusalReason.DATE_OUT_OF_RANGE),
+        ("2024-12-23", RefusalReason.DATE_OUT_OF_RANGE),
+    ],
+)
+def test_one_night_has_one_spelling_and_a_bounded_range(text: str, reason: RefusalReason) -> None:
+    assert reason is refusal(GOOD | {"analysis_date": text}).reason
+
+
+@pytest.mark.parametrize("text", ["2000-01-01", "2024-12-22", "2024-02-29"])
+def test_the_range_includes_its_ends(text: str) -> None:
+    assert date.fromisoformat(text) == read(GOOD | {"analysis_date": text})[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"`{CACHE}`", CACHE.upper(), CACHE.replace("a", "а"), f"{CACHE}\x00", f"{CACHE} "],  # noqa: RUF001 - Cyrillic
+)
+def test_a_name_that_only_looks_like_a_processor_is_refused(name: str) -> None:
+    assert refusal(GOOD | {"processor": name}).reason is RefusalReason.UNKNOWN_PROCESSOR
+
+
+def test_a_refusal_never_repeats_more_than_a_glimpse_of_the_message() -> None:
+    secret = "hunter2" * 100
+
+    for body in (GOOD | {"analysis_date": secret}, GOOD | {"run_id": secret}, secret.encode()):
+        assert secret not in str(refusal(body))
+
+
+# --- fuzz ------------------------------------------------------------------------------------------------------------
+
+ZONE_MAX = timedelta(hours=23)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+near_misses = st.fixed_dictionaries(
+    {},
+    optional={
+        "processor": st.sampled_from(PROCESSORS) | json_values,
+        "analysis_date": st.dates().map(date.isoformat) | json_values,
+        "status": st.sampled_from(["success", "failed", "found"]) | json_values,
+        "row_count": st.integers(-5, 10**14) | json_values,
+        "run_id": json_values,
+        "completed_at": st.datetimes(timezones=st.none() | st.builds(timezone, st.timedeltas(-ZONE_MAX, ZONE_MAX))).map(
+            datetime.isoformat
+        )
+        | json_values,
+        "timestamp": json_values,
+        "error": json_values,
+    },
+)
+
+
+@given(data=st.binary(max_size=400))
+@example(data=b'{"processor": "\\ud800"}')
+def test_any_bytes_are_a_completion_or_a_refusal(data: bytes) -> None:
+    try:
+        day, completion = decode(delivery(data), EXPECTED, EVENING)
+    except Refusal as caught:
+        assert caught.reason in RefusalReason
+    else:
+        assert (date, Completion) == (type(day), type(completion))
+
+
+@given(body=near_misses)
+def test_anything_like_an_event_is_a_sound_completion_or_a_refusal(body: dict[str, Any]) -> None:
+    try:
+        day, completion = decode(delivery(json.dumps(body).encode()), EXPECTED, EVENING)
+    except Refusal as caught:
+        assert caught.detail
+    else:
+        assert EXPECTED.earliest <= day <= EXPECTED.latest
+        assert completion.processor in PROCESSORS
+        assert completion.status in {CompletionStatus.SUCCESS, CompletionStatus.FAILED}
+        assert completion.completed_at.utcoffset() == timedelta(0)
+
+
+@given(attributes=st.dictionaries(st.sampled_from(["processor", "analysis_date", "x"]), st.text(max_size=30)))
+def test_attributes_can_refuse_a_message_but_never_change_it(attributes: dict[str, str]) -> None:
+    try:
+        read_with = read(GOOD, **attributes)
+    except Refusal as caught:
+        assert caught.reason is RefusalReason.ATTRIBUTE_MISMATCH
+    else:
+        assert read() == read_with
