@@ -8,12 +8,9 @@ import typer
 from ops.arguments import AnalysisDate, Json, exit_code, guest_parts, read_date
 from ops.output import components_table, dates_table, err, out, show_json
 from statemachine.model import BuildMode, State
-from worker.building import run_build
 from worker.clock import SystemClock
 from worker.errors import Refused
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest
-from worker.local.sample_data import write_sample_data
-from worker.local.warehouse_loading import load_parquet_folder
 
 LEFT_OUT_SHOWN_MAX = 20
 
@@ -31,6 +28,9 @@ def load_folder(
       mlfs load ./data
       mlfs load ./sample --generate 2024-12-15
     """
+    from worker.local.sample_data import write_sample_data
+    from worker.local.warehouse_loading import load_parquet_folder
+
     if generate:
         write_sample_data(directory, analysis_date=read_date(generate))
     with guest_parts() as parts:
@@ -58,6 +58,8 @@ def build(
       mlfs build 2024-12-15
       mlfs build 2024-12-15 --force-phase3-fallback --dry-run --json
     """
+    from worker.building import run_build
+
     clock = SystemClock()
     with guest_parts() as parts:
         ledger = parts.warehouse.read_ledger(analysis_date)

@@ -1,38 +1,17 @@
 """`mlfs demo`: one or more nights on this machine, with nothing to install and no account."""
 
-import json
-import shutil
-import signal
-import tempfile
-import threading
-from contextlib import ExitStack
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ops.arguments import EXIT_FAILED, Json, exit_code
-from ops.demo_screen import NightScreen
 from ops.night import Scenario
-from ops.night_player import DeliveryCounter, NightPlayer, night_start, prepare_night
-from ops.output import err, show_json
-from statemachine.model import DateRecord
-from worker import logs
-from worker.adapters.pubsub_receive import receive_waiting
-from worker.app import Worker
-from worker.clock import OffsetClock
-from worker.errors import Refused
-from worker.explain import summary
-from worker.features.catalogue import PUBLISHED_TABLE
-from worker.local.sample_data import write_sample_data
-from worker.parts import Parts
-from worker.settings import Settings, load
+from ops.output import show_json
+from worker.settings import load
 
 DEFAULT_DATE = date(2024, 12, 15)
-# The generator writes Phase 4 for the last three dates.
-GENERATED_NIGHTS_MAX = 3
-PACE_ON_TERMINAL_S = 0.35
 
 
 def demo(
@@ -58,6 +37,8 @@ def demo(
       mlfs demo --scenario missing-processor
       mlfs demo --data ./data --date 2024-12-15 --serve
     """
+    from ops.demo_stage import Stage, forget
+
     last = _read_night(night)
     days = [last - timedelta(days=back) for back in reversed(range(nights))]
     base = load().data_dir if state_dir is None else state_dir
@@ -73,8 +54,8 @@ def demo(
         http_port=load().http_port if serve else 0,
     )
     if fresh:
-        _forget(folder)
-    rows = _Stage(settings, scenario, data, days).run(quiet=as_json, serve=serve)
+        forget(folder)
+    rows = Stage(settings, scenario, data, days).run(quiet=as_json, serve=serve)
     if as_json:
         show_json(rows[0] if nights == 1 else rows)
     raise typer.Exit(max((exit_code(row["state"]) for row in rows), key=_severity))
@@ -90,106 +71,3 @@ def _read_night(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError as exc:
         raise typer.BadParameter(f"--date: {text!r} is no date; write 2024-12-15") from exc
-
-
-class _Stage:
-    """What a demo stands on: folders, data, one worker, one screen."""
-
-    def __init__(self, settings: Settings, scenario: Scenario, data: Path | None, days: list[date]) -> None:
-        self._settings = settings
-        self._scenario = scenario
-        self._data = data
-        self._days = days
-
-    def run(self, *, quiet: bool, serve: bool) -> list[dict[str, Any]]:
-        """Play all nights, one after the other; give what scripts read of each."""
-        settings = self._settings
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            log_file = stack.enter_context((settings.data_dir / "worker.log").open("a", encoding="utf-8"))
-            logs.configure(settings.log_level, log_file)
-            parts = stack.enter_context(Parts(settings, own=True))
-            data_dir = self._data_dir(stack)
-            resumed = self._prepare(parts, data_dir)
-            clock = OffsetClock(night_start(settings.calendar, self._days[0], _last_change(parts, self._days[0])))
-            screen = stack.enter_context(NightScreen(settings, clock, quiet=quiet))
-            deliveries = DeliveryCounter()
-            worker = Worker(parts, clock, (deliveries, screen))
-            stack.callback(worker.stop)
-            worker.start()
-            rows = []
-            for day in self._days:
-                player = NightPlayer(
-                    worker=worker,
-                    store=parts.store,
-                    warehouse=parts.warehouse,
-                    publisher=parts.publisher,
-                    topic=settings.topic,
-                    clock=clock,
-                    calendar=settings.calendar,
-                    deliveries=deliveries,
-                    data_dir=data_dir,
-                    analysis_date=day,
-                    scenario=self._scenario,
-                    say=screen.say,
-                    pace_s=PACE_ON_TERMINAL_S if screen.live else 0.0,
-                )
-                screen.begin(day, resumed=day in resumed)
-                row = self._row(player.play(), parts, screen)
-                screen.show_summary(row)
-                rows.append(row)
-            if serve:
-                _serve(worker)
-        return rows
-
-    def _prepare(self, parts: Parts, data_dir: Path) -> set[date]:
-        """Load what the unplayed nights need; give the nights that an earlier run began."""
-        resumed = {day for day in self._days if parts.store.load(day) is not None}
-        unplayed = [day for day in self._days if day not in resumed]
-        if unplayed:
-            prepare_night(parts.warehouse, data_dir, unplayed, self._scenario)
-        return resumed
-
-    def _row(self, record: DateRecord, parts: Parts, screen: NightScreen) -> dict[str, Any]:
-        """Give the facts of the night, with what Phase 5 really received."""
-        settings = self._settings
-        told = receive_waiting(settings.pubsub_project, f"{settings.success_topic}-phase5", parts.bus_address)
-        return {
-            **summary(record),
-            "left_out_players": screen.left_out(record.analysis_date),
-            "told": [json.loads(message.data) for message in told],
-            "table": f"{PUBLISHED_TABLE} in {settings.warehouse}",
-            "log": str(settings.data_dir / "worker.log"),
-        }
-
-    def _data_dir(self, stack: ExitStack) -> Path:
-        if self._data is not None:
-            return self._data
-        if len(self._days) > GENERATED_NIGHTS_MAX:
-            raise Refused(f"generated data covers {GENERATED_NIGHTS_MAX} nights; for more name a folder with --data")
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlfs-sample-")))
-        write_sample_data(directory, analysis_date=self._days[-1])
-        return directory
-
-
-def _last_change(parts: Parts, day: date) -> datetime | None:
-    """Give when the date last changed in an earlier run, so that time never runs backwards for it."""
-    entries = parts.store.history(day)
-    return entries[-1].at if entries else None
-
-
-def _forget(folder: Path) -> None:
-    """Remove an earlier run's state, and nothing else that may lie in the folder."""
-    for name in ("valkey", "pubsub"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("warehouse.duckdb", "warehouse.duckdb.wal", "worker.log"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _serve(worker: Worker) -> None:
-    """Keep the worker up until Ctrl-C or SIGTERM."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    err.print(f"serving {worker.http_address} (/dates, /metrics, /readyz); stop with Ctrl-C")
-    worker.wait(stop)

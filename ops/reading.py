@@ -1,5 +1,6 @@
 """Commands that only read: status, explain, history, config."""
 
+from dataclasses import asdict
 from datetime import date
 from typing import Annotated, Any
 
@@ -10,7 +11,6 @@ from ops.output import dates_table, err, explanation_panel, history_table, out, 
 from worker.clock import SystemClock
 from worker.errors import CorruptRecord, Refused
 from worker.explain import explanation, summary
-from worker.http import vars_of
 from worker.ports import StateStore
 from worker.settings import load
 
@@ -93,7 +93,7 @@ def history(analysis_date: AnalysisDate, as_json: Json = False) -> None:
       mlfs history 2024-12-15
     """
     with guest_parts() as parts:
-        entries = [vars_of(entry) for entry in parts.store.history(analysis_date)]
+        entries = [asdict(entry) for entry in parts.store.history(analysis_date)]
         zone = parts.settings.calendar.zone
     if as_json:
         show_json(entries)

@@ -12,8 +12,6 @@ from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, AnalysisDate, Json, gue
 from ops.output import out, show_json
 from schemas.completion import CompletionMessage
 from statemachine.model import CompletionStatus
-from worker import logs
-from worker.app import Worker
 from worker.clock import SystemClock
 from worker.errors import Fatal, Refused
 from worker.parts import Parts
@@ -30,6 +28,9 @@ def run() -> None:
       mlfs run
       MLFS_REDIS_URL=redis://localhost:6379/0 MLFS_PUBSUB=google mlfs run
     """
+    from worker import logs
+    from worker.app import Worker
+
     settings = load()
     logs.configure(settings.log_level, sys.stdout)
     stop = threading.Event()

@@ -93,6 +93,13 @@ def _iso_instant(value: object) -> object:
     return value
 
 
+def _unicode(value: str) -> str:
+    """Refuse half a character (a lone surrogate), which JSON can spell and nothing can store."""
+    value.encode()
+    return value
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
 Instant = Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(_as_utc)]
 
 
@@ -108,7 +115,7 @@ class CompletionMessage(BaseModel):
     run_id: str | None = Field(default=None, min_length=1, max_length=IDENTITY_CHARS_MAX)
     completed_at: Instant | None = Field(default=None, strict=False)
     timestamp: Instant | None = Field(default=None, strict=False, description="Read when completed_at is absent.")
-    error: str | None = None
+    error: Text | None = None
 
 
 def parse_analysis_date(text: str, earliest: date, latest: date) -> date:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import date
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -82,7 +83,7 @@ def _add_dates(app: FastAPI, store: StateStore, clock: Clock, policy: Policy, zo
             record = store.load(day)
             if record is None:
                 raise HTTPException(404, f"{analysis_date} was never opened")
-            history = [vars_of(entry) for entry in store.history(day)]
+            history = [asdict(entry) for entry in store.history(day)]
         return {**explanation(record, clock.now(), policy, zone), "history": history}
 
 
@@ -93,11 +94,6 @@ def _row(store: StateStore, day: date) -> dict[str, Any] | None:
     except CorruptRecord as exc:
         return {"analysis_date": day.isoformat(), "state": "corrupt", "error": str(exc)}
     return summary(record) if record is not None else None
-
-
-def vars_of(entry: Any) -> dict[str, Any]:  # noqa: ANN401 - any of our slotted values
-    """Give a history entry as a dictionary for JSON."""
-    return {name: getattr(entry, name) for name in entry.__slots__}
 
 
 class _as_http:  # noqa: N801 - reads as a statement

@@ -1,7 +1,8 @@
 """Opens the outside parts that the settings name: the only module, with `app`, that names concrete adapters.
 
 An owner (the worker, the demo) starts embedded servers and stops them; a guest (an admin command) uses running ones,
-or starts them for the moment.
+or starts them for the moment. Each part's client library is imported when the part is opened: Google's and DuckDB's
+take most of a second, and `mlfs status` needs neither.
 """
 
 from collections.abc import Callable
@@ -9,16 +10,16 @@ from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from worker.adapters.pubsub_connection import ensure_topology
-from worker.adapters.pubsub_publish import PubSubPublisher
+if TYPE_CHECKING:
+    from worker.adapters.pubsub_publish import PubSubPublisher
+    from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+
 from worker.adapters.redis_store import RedisStore, connect
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.engine import Engine, Topics
 from worker.errors import Unavailable
-from worker.local.bus import EmbeddedBus
 from worker.local.valkey import EmbeddedValkey
 from worker.observer import Observer
 from worker.ports import Clock, StateStore
@@ -39,8 +40,8 @@ class Parts:
         self._own = own
         self._stack = ExitStack()
         self._store: RedisStore | None = None
-        self._warehouse: DuckDbWarehouse | None = None
-        self._publisher: PubSubPublisher | None = None
+        self._warehouse: "DuckDbWarehouse | None" = None
+        self._publisher: "PubSubPublisher | None" = None
         self._bus_opened = False
         self._bus_address: str | None = None
 
@@ -62,9 +63,11 @@ class Parts:
         return self._store
 
     @property
-    def warehouse(self) -> DuckDbWarehouse:
+    def warehouse(self) -> "DuckDbWarehouse":
         """The warehouse, with its tables in place."""
         if self._warehouse is None:
+            from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+
             parts = urlsplit(self.settings.warehouse)
             if parts.scheme != "duckdb":
                 raise Unavailable(f"warehouse {parts.scheme}:// is not available in this release; use duckdb:///path")
@@ -86,10 +89,14 @@ class Parts:
         return self._bus_address
 
     def _open_bus(self) -> str | None:
+        from worker.adapters.pubsub_connection import ensure_topology
+
         settings = self.settings
         if settings.pubsub == "google":
             return None
         if settings.pubsub.startswith("embedded:"):
+            from worker.local.bus import EmbeddedBus
+
             bus = EmbeddedBus(_directory(settings.pubsub))
             self._stack.callback(bus.stop)
             bus.start() if self._own else bus.attach()
@@ -111,9 +118,11 @@ class Parts:
         return address
 
     @property
-    def publisher(self) -> PubSubPublisher:
+    def publisher(self) -> "PubSubPublisher":
         """The way to the bus."""
         if self._publisher is None:
+            from worker.adapters.pubsub_publish import PubSubPublisher
+
             self._publisher = PubSubPublisher(self.settings.pubsub_project, self.bus_address)
             self._stack.callback(self._publisher.close)
         return self._publisher

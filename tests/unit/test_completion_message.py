@@ -155,7 +155,7 @@ def test_a_missing_field_is_named(missing: str) -> None:
         ("run_id", ""),
         ("run_id", 5),
         ("run_id", "r" * 201),
-        ("completed_at", 1734300000),
+        pytest.param("completed_at", 1734300000, id="completed_at-number"),
         ("completed_at", "1734300000"),
         ("completed_at", "20241216"),
         ("completed_at", "yesterday"),
@@ -249,35 +249,38 @@ near_misses = st.fixed_dictionaries(
 )
 
 
+def answer(given_delivery: Delivery) -> tuple[date, Completion] | Refusal:
+    try:
+        return decode(given_delivery, EXPECTED, EVENING)
+    except Refusal as caught:
+        return caught
+
+
 @given(data=st.binary(max_size=400))
 @example(data=b'{"processor": "\\ud800"}')
 def test_any_bytes_are_a_completion_or_a_refusal(data: bytes) -> None:
-    try:
-        day, completion = decode(delivery(data), EXPECTED, EVENING)
-    except Refusal as caught:
-        assert caught.reason in RefusalReason
-    else:
-        assert (date, Completion) == (type(day), type(completion))
+    assert isinstance(answer(delivery(data)), tuple | Refusal)
 
 
 @given(body=near_misses)
 def test_anything_like_an_event_is_a_sound_completion_or_a_refusal(body: dict[str, Any]) -> None:
-    try:
-        day, completion = decode(delivery(json.dumps(body).encode()), EXPECTED, EVENING)
-    except Refusal as caught:
-        assert caught.detail
-    else:
-        assert EXPECTED.earliest <= day <= EXPECTED.latest
-        assert completion.processor in PROCESSORS
-        assert completion.status in {CompletionStatus.SUCCESS, CompletionStatus.FAILED}
-        assert completion.completed_at.utcoffset() == timedelta(0)
+    given_answer = answer(delivery(json.dumps(body).encode()))
+
+    if isinstance(given_answer, Refusal):
+        assert given_answer.detail
+        return
+    day, completion = given_answer
+    assert EXPECTED.earliest <= day <= EXPECTED.latest
+    assert completion.processor in PROCESSORS
+    assert completion.status in {CompletionStatus.SUCCESS, CompletionStatus.FAILED}
+    assert completion.completed_at.utcoffset() == timedelta(0)
 
 
 @given(attributes=st.dictionaries(st.sampled_from(["processor", "analysis_date", "x"]), st.text(max_size=30)))
 def test_attributes_can_refuse_a_message_but_never_change_it(attributes: dict[str, str]) -> None:
-    try:
-        read_with = read(GOOD, **attributes)
-    except Refusal as caught:
-        assert caught.reason is RefusalReason.ATTRIBUTE_MISMATCH
+    given_answer = answer(delivery(json.dumps(GOOD).encode(), **attributes))
+
+    if isinstance(given_answer, Refusal):
+        assert given_answer.reason is RefusalReason.ATTRIBUTE_MISMATCH
     else:
-        assert read() == read_with
+        assert read() == given_answer
