@@ -40,8 +40,8 @@ class Parts:
         self._own = own
         self._stack = ExitStack()
         self._store: RedisStore | None = None
-        self._warehouse: "DuckDbWarehouse | None" = None
-        self._publisher: "PubSubPublisher | None" = None
+        self._warehouse: DuckDbWarehouse | None = None
+        self._publisher: PubSubPublisher | None = None
         self._bus_opened = False
         self._bus_address: str | None = None
 
