@@ -1,14 +1,12 @@
 """Commands by which a person intervenes: replay, cancel. Each shows its plan, then asks, then acts."""
 
-import getpass
-import socket
 import threading
 from datetime import date
 from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import EXIT_REFUSED, EXIT_UNAVAILABLE, AnalysisDate, Json, exit_code, guest_parts
+from ops.arguments import EXIT_REFUSED, EXIT_UNAVAILABLE, AnalysisDate, Json, actor, exit_code, guest_parts
 from ops.output import err, out, show_json
 from statemachine.decide import Decision
 from statemachine.events import CancelRequested, Event, ReplayRequested
@@ -50,7 +48,7 @@ def replay(
       mlfs replay 2024-12-15 --reason 'daily cache was repaired' --yes --wait 60
     """
     mode = BuildMode.FORCED_FALLBACK if force_phase3_fallback else BuildMode.NORMAL
-    event = ReplayRequested(actor=_actor(), reason=reason, mode=mode, take_over=force)
+    event = ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force)
     _intervene(analysis_date, event, dry_run=dry_run, yes=yes, wait_s=wait, as_json=as_json)
 
 
@@ -62,7 +60,7 @@ def cancel(
     Examples:
       mlfs cancel 2024-12-15 --reason 'upstream is known to be wrong' --yes
     """
-    event = CancelRequested(actor=_actor(), reason=reason)
+    event = CancelRequested(actor=actor(), reason=reason)
     _intervene(analysis_date, event, dry_run=dry_run, yes=yes, wait_s=0.0, as_json=as_json)
 
 
@@ -144,7 +142,3 @@ def _wait(store: StateStore, started: DateRecord, wait_s: float) -> DateRecord |
             return record
         pause.wait(WAIT_POLL_S)
     return None
-
-
-def _actor() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"

@@ -1,5 +1,7 @@
 """What several commands share: reading a date, opening the parts, and what a fault means for the exit code."""
 
+import getpass
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -49,6 +51,11 @@ def read_date(text: str) -> date:
 AnalysisDate = Annotated[
     date, typer.Argument(parser=read_date, metavar="DATE", help="The night: 2024-12-15, today or yesterday.")
 ]
+
+
+def actor() -> str:
+    """Give who acts, for histories: user and machine."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops import admin, building, demo, reading, running
+from ops import admin, building, demo, reading, recovery, running
 from ops.arguments import report_fault
 from worker.errors import PipelineError
 from worker.metrics import package_version
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "history": reading.history,
     "replay": admin.replay,
     "cancel": admin.cancel,
+    "recover": recovery.recover,
     "emit": running.emit,
     "load": building.load_folder,
     "build": building.build,

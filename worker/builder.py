@@ -93,8 +93,7 @@ class Builder:
             Unavailable: The store does not answer; the lease will expire and the date be claimed again.
         """
         # Read before the claim, so that a claim never takes a generation that is committed already.
-        ledger = self._warehouse.read_ledger(analysis_date)
-        known = ledger.generation if ledger is not None else 0
+        known = self._ledger_generation(analysis_date)
         claim = self._engine.apply(analysis_date, BuildClaimed(worker=self._worker, ledger_generation=known))
         if claim.reason is not Reason.CLAIMED:
             return None
@@ -105,6 +104,15 @@ class Builder:
             if event is None:
                 return None
             return self._report(analysis_date, event)
+
+    def _ledger_generation(self, analysis_date: date) -> int:
+        """Give the committed generation; 0 where the warehouse does not say: the attempt then meets the same fault."""
+        try:
+            ledger = self._warehouse.read_ledger(analysis_date)
+        except (Unavailable, Fatal) as exc:
+            log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
+            return 0
+        return ledger.generation if ledger is not None else 0
 
     def _attempt(self, record: DateRecord, lease: "_LeaseKeeper") -> tuple[BuildCommitted | BuildFailed | None, str]:
         """Build, and say what to report: nothing when another worker has taken over."""

@@ -66,42 +66,40 @@ class Sweeper:
             Unavailable: The store does not answer at all. A fault of a single date is reported and does not stop the
                 others.
         """
-        opened = self._open_expected()
         now = self._clock.now()
-        due = self._store.due(now, BATCH_MAX)
         failed = 0
-        for analysis_date in due:
-            try:
-                self._fire(analysis_date, now)
-            except Unavailable:
-                raise
-            except CorruptRecord as exc:
-                failed += 1
-                self._repair.replace_damaged(analysis_date, str(exc))
-                self._date_failed(analysis_date, exc)
-            except PipelineError as exc:
-                failed += 1
-                log.error("date_failed", analysis_date=analysis_date, kind=type(exc).__name__, error=str(exc))
-                self._date_failed(analysis_date, exc)
-        return Sweep(opened=opened, due=len(due), failed=failed)
-
-    def _open_expected(self) -> int:
-        last_opened = self._store.last_opened()
-        days = self._calendar.to_open(last_opened, self._clock.now())
-        for day in days:
-            self._restore(day)
+        expected = self._calendar.to_open(self._store.last_opened(), now)
+        for day in expected:
+            failed += self._faults_of(day, lambda: self._repair.restore(day))  # noqa: B023 - called at once
             self._store.set_last_opened(day)
-        return len(days)
+        due = self._store.due(now, BATCH_MAX)
+        for day in due:
+            failed += self._faults_of(day, lambda: self._fire(day, now))  # noqa: B023 - called at once
+        return Sweep(opened=len(expected), due=len(due), failed=failed)
 
-    def _restore(self, day: date) -> None:
+    def _faults_of(self, analysis_date: date, act: Callable[[], object]) -> int:
+        """Do something to one date; count a fault that is its own, so that the other dates go on."""
         try:
-            self._repair.restore(day)
-        except CorruptRecord as exc:
-            self._repair.replace_damaged(day, str(exc))
-            self._date_failed(day, exc)
+            try:
+                act()
+            except CorruptRecord as exc:
+                self._date_failed(analysis_date, exc)
+                self._repair.replace_damaged(analysis_date, str(exc))
+                return 1
+        except Unavailable:
+            raise
+        except PipelineError as exc:
+            log.error("date_failed", analysis_date=analysis_date, kind=type(exc).__name__, error=str(exc))
+            self._date_failed(analysis_date, exc)
+            return 1
+        return 0
 
     def _fire(self, analysis_date: date, now: datetime) -> None:
         decision = self._engine.apply(analysis_date, TimerFired())
+        if not decision.record.version:
+            # The wake index outlived the record: it was set aside by a worker that then died, or it is lost.
+            self._repair.restore(analysis_date)
+            return
         if decision.reason is not Reason.NEEDS_PROBE:
             return
         if now < self._started_at + self._calendar.drain_grace:

@@ -57,6 +57,9 @@ class Warehouse(Protocol):
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         """Give the ledger row of the date, None where nothing was ever committed."""
 
+    def read_ledger_since(self, first: date) -> Sequence[LedgerRow]:
+        """Give the ledger rows of *first* and later dates that were committed, by date."""
+
     def log_execution(self, row: Mapping[str, Any]) -> None:
         """Append one row to the execution log, as `records.execution_row` makes it; for builds that did not publish."""
 
@@ -172,7 +175,10 @@ class StateStore(Protocol):
         """Return when everything stored so far is as durable as a commit; for decisions that stored nothing new."""
 
     def quarantine(self, analysis_date: date) -> None:
-        """Set the date's record aside, unreadable as it is, so that the date can begin anew; repeatable."""
+        """Set the date's record aside so that the date can begin anew; one that is readable stays where it is.
+
+        The date stays in the wake index: if this worker dies before it has begun anew, the next sweep finds it there.
+        """
 
     def due(self, now: datetime, limit: int) -> Sequence[date]:
         """Give the dates whose `wake_at` has come, the longest overdue first."""

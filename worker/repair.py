@@ -52,6 +52,15 @@ class Repair:
             # number either way: the claim looks into the ledger again.
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
             return opened
-        if committed is None or committed.generation <= opened.record.published_generation:
-            return opened
-        return self._engine.apply(analysis_date, BuildCommitted(result=result_from_ledger(committed)))
+        return self.follow(committed) or opened if committed is not None else opened
+
+    def follow(self, committed: LedgerRow) -> Decision | None:
+        """Make the record agree with a ledger row; None when it does already, or is ahead.
+
+        Raises:
+            Unavailable: The store does not answer; repeating is safe.
+        """
+        record = self._store.load(committed.analysis_date)
+        if record is not None and committed.generation <= max(record.published_generation, record.generation - 1):
+            return None
+        return self._engine.apply(committed.analysis_date, BuildCommitted(result=result_from_ledger(committed)))

@@ -241,23 +241,78 @@ def test_publishing_the_same_token_again_changes_nothing(warehouse: Warehouse) -
     assert snapshot(warehouse) == before
 
 
-@pytest.mark.parametrize(("generation", "attempt"), [(1, 1), (1, 9), (2, 1)])
-def test_an_older_token_is_fenced_and_changes_nothing(warehouse: Warehouse, generation: int, attempt: int) -> None:
+@pytest.mark.parametrize(("generation", "attempt"), [(1, 1), (1, 9), (2, 1), (2, 3)])
+def test_a_committed_generation_is_final(warehouse: Warehouse, generation: int, attempt: int) -> None:
+    """One commit per generation: neither an older one nor another attempt of the same may publish or claim."""
     published(warehouse, key(2, 2))
     before = snapshot(warehouse)
-    stale = key(generation, attempt)
-    warehouse.stage(stale, staging_select(stale, "stale"))
+    late = key(generation, attempt)
+    warehouse.stage(late, staging_select(late, "late"))
 
-    with pytest.raises(Fenced, match=f"{stale.build_id} may not publish: 2024-12-15-g2-a2 already did"):
-        warehouse.publish(publication(stale))
+    with pytest.raises(Fenced, match=f"{late.build_id} may not publish: 2024-12-15-g2-a2 already did"):
+        warehouse.publish(publication(late))
+    with pytest.raises(Fenced, match=f"{late.build_id} may not build: 2024-12-15-g2-a2 already did"):
+        warehouse.claim(late, CLAIMED_AT)
 
     assert snapshot(warehouse) == before
 
 
-@pytest.mark.parametrize(("generation", "attempt"), [(2, 3), (3, 1)])
-def test_a_newer_token_replaces_the_date(warehouse: Warehouse, generation: int, attempt: int) -> None:
+@pytest.mark.parametrize(("generation", "attempt"), [(2, 1), (1, 9)])
+def test_an_older_attempt_is_fenced_from_the_claim_on(warehouse: Warehouse, generation: int, attempt: int) -> None:
+    """The paused worker wakes up after a newer attempt has begun, and before it has published."""
+    stale = key(generation, attempt)
+    warehouse.claim(stale, CLAIMED_AT)
+    warehouse.stage(stale, staging_select(stale, "stale"))
+    warehouse.claim(key(2, 2), CLAIMED_AT)
+    before = snapshot(warehouse)
+
+    with pytest.raises(Fenced, match=f"{stale.build_id} may not publish: generation 2, attempt 2 has the date now"):
+        warehouse.publish(publication(stale))
+    with pytest.raises(Fenced, match=f"{stale.build_id} may not build"):
+        warehouse.claim(stale, CLAIMED_AT)
+
+    assert snapshot(warehouse) == before
+
+
+def test_a_claim_can_be_repeated(warehouse: Warehouse) -> None:
+    warehouse.claim(key(2, 2), CLAIMED_AT)
+    before = snapshot(warehouse)
+
+    warehouse.claim(key(2, 2), COMMITTED_AT)
+
+    assert snapshot(warehouse) == before
+
+
+def test_a_claim_publishes_nothing(warehouse: Warehouse) -> None:
+    warehouse.claim(key(1, 1), CLAIMED_AT)
+
+    assert warehouse.read_ledger(NIGHT) is None
+    assert everything(warehouse, PUBLISHED_TABLE) == []
+
+
+def test_a_claim_leaves_what_is_published(warehouse: Warehouse) -> None:
+    published(warehouse, key(1, 1))
+    before = (warehouse.read_ledger(NIGHT), everything(warehouse, PUBLISHED_TABLE))
+
+    warehouse.claim(key(2, 1), CLAIMED_AT)
+
+    assert (warehouse.read_ledger(NIGHT), everything(warehouse, PUBLISHED_TABLE)) == before
+
+
+def test_the_claimant_publishes(warehouse: Warehouse) -> None:
+    warehouse.claim(key(1, 1), CLAIMED_AT)
+    warehouse.claim(key(1, 2), CLAIMED_AT)
+
+    published(warehouse, key(1, 2))
+
+    standing = warehouse.read_ledger(NIGHT)
+    assert standing is not None
+    assert (standing.generation, standing.attempt) == (1, 2)
+
+
+def test_a_newer_generation_replaces_the_date(warehouse: Warehouse) -> None:
     published(warehouse, key(2, 2), "before")
-    published(warehouse, key(generation, attempt), "after")
+    published(warehouse, key(3, 1), "after")
 
     replaced = (PUBLISHED_TABLE, QUALITY_TABLE, DEPENDENCY_TABLE, LEDGER_TABLE)
     assert [len(everything(warehouse, table)) for table in replaced] == [1, 1, 1, 1]
@@ -351,8 +406,8 @@ def test_threads_publish_and_read_at_once(warehouse: Warehouse) -> None:
 
     def publish(night: date) -> None:
         try:
-            for attempt in range(1, 4):
-                published(warehouse, key(1, attempt, night))
+            for generation in range(1, 4):
+                published(warehouse, key(generation, 1, night))
         except BaseException as error:  # noqa: BLE001 -- handed to the test
             faults.append(error)
 
@@ -378,26 +433,27 @@ def test_threads_publish_and_read_at_once(warehouse: Warehouse) -> None:
     reader.join()
 
     assert (faults, torn) == ([], [])
-    assert [row["attempt"] for row in everything(warehouse, LEDGER_TABLE)] == [3] * 8
+    assert [row["generation"] for row in everything(warehouse, LEDGER_TABLE)] == [3] * 8
 
 
 def test_of_many_claimants_of_one_date_the_newest_stands(warehouse: Warehouse) -> None:
     fenced: list[int] = []
 
-    def publish(attempt: int) -> None:
+    def publish(generation: int) -> None:
         try:
-            published(warehouse, key(1, attempt), f"attempt {attempt}")
+            warehouse.claim(key(generation), CLAIMED_AT)
+            published(warehouse, key(generation), f"generation {generation}")
         except Fenced:
-            fenced.append(attempt)
+            fenced.append(generation)
 
-    threads = [threading.Thread(target=publish, args=(attempt,)) for attempt in range(1, 9)]
+    threads = [threading.Thread(target=publish, args=(generation,)) for generation in range(1, 9)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
     [row] = everything(warehouse, PUBLISHED_TABLE)
-    assert row["player_name"] == "attempt 8"
+    assert row["player_name"] == "generation 8"
     assert len(everything(warehouse, EXECUTION_TABLE)) == 8 - len(fenced)
 
 

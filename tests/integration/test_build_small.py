@@ -529,16 +529,20 @@ def test_the_steps_are_reported_with_what_they_counted(world: World) -> None:
     assert steps == ["validate 9 tables", "dependencies 4 of 4", "stage 1 rows", "score 95.0", "publish 1 rows"]
 
 
-def test_publishing_the_same_attempt_twice_is_a_no_op(world: World) -> None:
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_building_a_committed_generation_again_changes_nothing(world: World, attempt: int) -> None:
+    """Also not the same attempt: whoever lost the reply reads it off the ledger."""
     world.player()
     world.full_phase4(4.0)
     world.build()
     before = (world.select(PUBLISHED_TABLE), world.select(EXECUTION_TABLE))
     world.phase4("composite", 9.0, at=EVENING + timedelta(hours=1))
 
-    world.build()
+    with pytest.raises(Fenced, match="2024-12-15-g1-a1 already did"):
+        world.build(attempt=attempt)
 
     assert (world.select(PUBLISHED_TABLE), world.select(EXECUTION_TABLE)) == before
+    assert world.staged_tables() == []
 
 
 def test_an_older_attempt_is_fenced_and_leaves_nothing_behind(world: World) -> None:

@@ -6,14 +6,15 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from statemachine.model import Policy
-from tests.support.nights import CALENDAR, EVENING, POLICY
+from tests.support.nights import CALENDAR, EVENING, EVERY_TABLE_FILLED, POLICY
 from worker.adapters.memory_store import MemoryStore
 from worker.engine import Engine, Topics
 from worker.errors import Fenced, PipelineError, Unavailable
-from worker.features.catalogue import BLOCKS, UPSTREAM
+from worker.features.catalogue import BLOCKS, UPSTREAM, features_of
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
 from worker.observer import Decided, Observer
 from worker.ports import OutgoingMessage, StateStore
+from worker.repair import Repair
 
 WORKER = "worker-a"
 
@@ -108,13 +109,16 @@ class Bus:
 
 
 class LedgerWarehouse:
-    """A `Warehouse` of one staged night and a real ledger.
+    """What a build needs of a `Warehouse`: tables of 450 players, and a ledger that fences like the real one.
 
-    `faults` are raised by the named method, one a call; `meanwhile` runs when a build is staged.
+    `rows` says how many rows each Phase 4 table holds; where it holds none, Phase 3 has every cell. `faults` are raised
+    by the named method or statement, one a call. `meanwhile` runs once, when a build is staged.
     """
 
     def __init__(self) -> None:
         self.ledger: dict[date, LedgerRow] = {}
+        self.claims: dict[date, tuple[int, int]] = {}
+        self.rows: dict[str, int] = dict(EVERY_TABLE_FILLED)
         self.players = 450
         self.published: list[BuildKey] = []
         self.executions: list[Mapping[str, Any]] = []
@@ -132,11 +136,12 @@ class LedgerWarehouse:
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         self._may_fail(statement.name)
-        return [{"processor": block.processor, "row_count": self.players} for block in BLOCKS]
+        return [{"processor": name, "row_count": count} for name, count in self.rows.items()]
 
     def stage(self, key: BuildKey, select: Statement) -> None:  # noqa: ARG002 - the port's shape
         self._may_fail("stage")
-        self.meanwhile()
+        happens, self.meanwhile = self.meanwhile, lambda: None
+        happens()
 
     def query_staged(self, key: BuildKey, statement: Statement) -> Sequence[Mapping[str, Any]]:  # noqa: ARG002
         self._may_fail("query_staged")
@@ -150,38 +155,31 @@ class LedgerWarehouse:
             "newest_source_date": night,
         }
         for block in BLOCKS:
-            cells = sum(1 for _ in block.features) if hasattr(block, "features") else 0
+            cells = self.players * len(features_of(block.name))
+            from_phase4 = self.rows[block.processor] > 0
             counts[f"{block.name}_players"] = self.players
-            counts[f"{block.name}_phase4_cells"] = self.players * cells
-            counts[f"{block.name}_phase3_cells"] = 0
+            counts[f"{block.name}_phase4_cells"] = cells if from_phase4 else 0
+            counts[f"{block.name}_phase3_cells"] = 0 if from_phase4 else cells
         return counts
+
+    def claim(self, key: BuildKey, at: datetime) -> None:  # noqa: ARG002 - the port's shape
+        self._may_fail("claim")
+        self._check_fence(key)
+        self.claims[key.analysis_date] = key.token
+
+    def _check_fence(self, key: BuildKey) -> None:
+        held = self.ledger.get(key.analysis_date)
+        if held is not None and held.generation >= key.generation:
+            raise Fenced(f"{key.build_id}: {held.build_id} is committed already")
+        if self.claims.get(key.analysis_date, (0, 0)) > key.token:
+            raise Fenced(f"{key.build_id}: a newer attempt has the date")
 
     def publish(self, publication: Publication) -> None:
         self._may_fail("publish")
-        request, report = publication.request, publication.report
-        key, night = request.key, request.key.analysis_date
-        held = self.ledger.get(night)
-        if held is not None and (held.generation, held.attempt) > key.token:
-            raise Fenced(f"{night}: the ledger holds generation {held.generation}")
+        key = publication.request.key
+        self._check_fence(key)
         self.published.append(key)
-        self.ledger[night] = LedgerRow(
-            analysis_date=night,
-            generation=key.generation,
-            attempt=key.attempt,
-            build_id=key.build_id,
-            state=report.earned_state,
-            row_count=report.row_count,
-            quality_score=report.quality_score,
-            component_total=report.component_total,
-            components=report.components,
-            fallback_rate=report.fallback_rate,
-            missing_rate=report.missing_rate,
-            severity=report.severity,
-            dependency_rows=publication.stats.dependency_rows,
-            left_out=publication.stats.left_out_count,
-            started_at=request.started_at,
-            committed_at=publication.committed_at,
-        )
+        self.ledger[key.analysis_date] = ledger_row(publication)
         if self.lose_reply_of_publish:
             self.lose_reply_of_publish = False
             raise Unavailable("the reply was lost")
@@ -195,3 +193,30 @@ class LedgerWarehouse:
 
     def log_execution(self, row: Mapping[str, Any]) -> None:
         self.executions.append(row)
+
+
+def ledger_row(publication: Publication) -> LedgerRow:
+    request, report, key = publication.request, publication.report, publication.request.key
+    return LedgerRow(
+        analysis_date=key.analysis_date,
+        generation=key.generation,
+        attempt=key.attempt,
+        build_id=key.build_id,
+        state=report.earned_state,
+        row_count=report.row_count,
+        quality_score=report.quality_score,
+        component_total=report.component_total,
+        components=report.components,
+        fallback_rate=report.fallback_rate,
+        missing_rate=report.missing_rate,
+        severity=report.severity,
+        dependency_rows=publication.stats.dependency_rows,
+        left_out=publication.stats.left_out_count,
+        started_at=request.started_at,
+        committed_at=publication.committed_at,
+    )
+
+
+def repair_of(rig: Rig, warehouse: LedgerWarehouse | None = None) -> Repair:
+    ledger = warehouse or LedgerWarehouse()
+    return Repair(engine=rig.engine, store=rig.store, read_ledger=ledger.read_ledger)

@@ -68,11 +68,11 @@ class MemoryStore:
         """Memory is as durable as it gets."""
 
     def quarantine(self, analysis_date: date) -> None:
-        """Move the record out of the way."""
+        """Move the record out of the way, unless somebody has replaced it already."""
         with self._lock:
-            stored = self._records.pop(analysis_date, None)
-            self._wake.pop(analysis_date, None)
-            if stored is not None:
+            stored = self._records.get(analysis_date)
+            if stored is not None and not _readable(stored[1]):
+                del self._records[analysis_date]
                 self.quarantined.append((analysis_date, stored[1]))
 
     def due(self, now: datetime, limit: int) -> Sequence[date]:
@@ -136,3 +136,11 @@ class MemoryStore:
 
     def close(self) -> None:
         """Keep everything: another worker of the same simulation may still read it."""
+
+
+def _readable(stored: bytes) -> bool:
+    try:
+        decode_record(stored)
+    except UnreadableRecord:
+        return False
+    return True

@@ -88,6 +88,8 @@ def ensure_topology(
                     "name": subscriber.subscription_path(project, subscription),
                     "topic": publisher.topic_path(project, topic),
                     "ack_deadline_seconds": ack_deadline_s,
+                    # Recovery turns the subscription back to what was acknowledged before the store was lost.
+                    "retain_acked_messages": True,
                     "retry_policy": {"minimum_backoff": {"seconds": 1}, "maximum_backoff": {"seconds": 60}},
                 },
             )

@@ -14,6 +14,8 @@ from worker.ports import OutgoingMessage
 # The client's own default keeps a publish pending for up to ten minutes; the outbox retries better than that.
 PUBLISH_RETRY_S = 20.0
 CONFIRM_TIMEOUT_S = 25.0
+# Arguments of the client's publish: a message's attribute of such a name would be taken for one.
+TAKEN_NAMES = frozenset({"self", "topic", "data", "ordering_key", "retry", "timeout"})
 
 
 class PubSubPublisher:
@@ -33,10 +35,11 @@ class PubSubPublisher:
     def publish(self, message: OutgoingMessage) -> str:
         """Publish and wait for the bus's message id."""
         topic = self._client.topic_path(self._project, message.topic)
+        attributes = {
+            f"original_{name}" if name in TAKEN_NAMES else name: value for name, value in message.attributes.items()
+        }
         try:
-            future = self._client.publish(
-                topic, message.data, ordering_key=message.ordering_key, **dict(message.attributes)
-            )
+            future = self._client.publish(topic, message.data, ordering_key=message.ordering_key, **attributes)
             return str(future.result(timeout=CONFIRM_TIMEOUT_S))
         except (google_errors.GoogleAPIError, concurrent.futures.TimeoutError, RuntimeError) as exc:
             if message.ordering_key:

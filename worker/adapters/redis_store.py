@@ -8,7 +8,7 @@ reply was lost is sent again by `commit` and recognised.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from typing import Any, TypeVar, cast
@@ -164,13 +164,18 @@ class RedisStore:
         self._check_replicas(reached)
 
     def quarantine(self, analysis_date: date) -> None:
-        """Rename the record's key and take the date off the wake index."""
+        """Rename the record's key, unless another worker has begun the date anew since it was found unreadable."""
         day = analysis_date.isoformat()
-        with _translated(), self._client.pipeline(transaction=True) as pipe:
-            pipe.copy(self._key("date", day), self._key("corrupt", day), replace=True)
-            pipe.delete(self._key("date", day))
-            pipe.zrem(self._key("wake"), day)
-            pipe.execute()
+        record_key = self._key("date", day)
+        with _translated(), self._client.pipeline(transaction=True) as pipe, suppress(redis.WatchError):
+            pipe.watch(record_key)
+            try:
+                self.load(analysis_date)
+            except CorruptRecord:
+                pipe.multi()
+                pipe.copy(record_key, self._key("corrupt", day), replace=True)
+                pipe.delete(record_key)
+                pipe.execute()
 
     def check_server(self) -> None:
         """Refuse a server that may throw state away.

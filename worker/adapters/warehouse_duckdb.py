@@ -164,6 +164,13 @@ class DuckDbWarehouse:
             row = _ledger_row(cursor, analysis_date)
         return read_ledger_row(row) if row is not None and row["generation"] else None
 
+    def read_ledger_since(self, first: date) -> Sequence[LedgerRow]:
+        """Read the committed rows from *first* on."""
+        sql = f"SELECT * FROM {LEDGER_TABLE} WHERE analysis_date >= ? AND generation > 0 ORDER BY analysis_date"  # noqa: S608 -- from the catalogue
+        with self._reading("reading the ledger") as cursor:
+            cursor.execute(sql, [first])
+            return [read_ledger_row(row) for row in _rows(cursor)]
+
     def log_execution(self, row: Mapping[str, Any]) -> None:
         """Append to the execution log."""
         with self.writing("logging the execution") as cursor:

@@ -1,0 +1,80 @@
+"""`mlfs recover`: rebuilds the state store after it was lost, from what cannot be lost with it."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from ops.arguments import EXIT_REFUSED, Json, actor, guest_parts
+from ops.output import dates_table, out, show_json
+from worker.clock import SystemClock
+from worker.explain import summary
+from worker.observer import Observer
+from worker.parts import Parts, make_engine
+from worker.repair import Repair
+
+
+def recover(
+    days: Annotated[int, typer.Option(help="How many days back to look into the ledger.", min=1, max=10_000)] = 3,
+    seek_hours: Annotated[
+        float, typer.Option(help="How far back to turn the subscription; 0 leaves it alone.", min=0, max=744)
+    ] = 24.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be restored, change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Restore lost dates from the warehouse's ledger, then have the bus deliver its retained completions again.
+
+    Nothing is built or published twice: a restored date keeps its generation, and consumers may be told of it once
+    more under the same event_id. Dates that the store still knows are left as they are.
+
+    Examples:
+      mlfs recover --dry-run
+      mlfs recover --days 7 --yes
+    """
+    now = SystemClock().now()
+    with guest_parts() as parts:
+        first = parts.settings.calendar.today(now) - timedelta(days=days)
+        committed = parts.warehouse.read_ledger_since(first)
+        lost = [row for row in committed if parts.store.load(row.analysis_date) is None]
+        if not as_json:
+            out.print(f"ledger: {len(committed)} dates since {first}; {len(lost)} of them are unknown to the store")
+        if not dry_run and not yes and not typer.confirm("restore them?", default=False, err=True):
+            raise typer.Exit(EXIT_REFUSED)
+        restored: list[dict[str, Any]] = []
+        if not dry_run:
+            repair = _repair(parts)
+            restored = [summary(decision.record) for row in lost if (decision := repair.follow(row)) is not None]
+            if seek_hours:
+                _seek(parts, hours=seek_hours)
+    if as_json:
+        show_json({"ledger": len(committed), "lost": [str(row.analysis_date) for row in lost], "restored": restored})
+    elif dry_run:
+        out.print("dry run: nothing was changed")
+    elif restored:
+        out.print(dates_table(restored))
+
+
+def _repair(parts: Parts) -> Repair:
+    engine = make_engine(
+        parts.settings,
+        store=parts.store,
+        clock=SystemClock(),
+        worker=actor(),
+        start_build=lambda _day: None,
+        outbox_filled=lambda: None,
+        observer=Observer(),
+    )
+    return Repair(engine=engine, store=parts.store, read_ledger=parts.warehouse.read_ledger)
+
+
+def _seek(parts: Parts, *, hours: float) -> None:
+    from worker.adapters.pubsub_seek import seek
+
+    settings = parts.settings
+    seek(
+        settings.pubsub_project,
+        settings.subscription,
+        parts.bus_address,
+        SystemClock().now() - timedelta(hours=hours),
+    )

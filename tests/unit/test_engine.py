@@ -1,0 +1,215 @@
+"""Load, decide, commit: what the engine stores, announces and refuses."""
+
+import json
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+
+from statemachine.events import CancelRequested, DateOpened, LeaseRenewed
+from statemachine.model import DateRecord, FailureKind, State
+from statemachine.reasons import Reason
+from tests.support.nights import (
+    CACHE,
+    DEADLINE,
+    DEFENSE,
+    NIGHT,
+    NO_ROWS,
+    PROCESSORS,
+    SHOTS,
+    broke,
+    claimed,
+    committed,
+    probed,
+    success,
+)
+from tests.support.rigs import WORKER, Rig
+from worker.adapters.memory_store import MemoryStore
+from worker.engine import COMMIT_TRIES_MAX
+from worker.errors import Conflict, CorruptRecord, InvariantBroken, Unavailable
+from worker.ports import Commit
+
+
+class ContestedStore(MemoryStore):
+    """Another writer is faster, as many times as told."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def commit(self, commit: Commit) -> bool:
+        if self.times:
+            self.times -= 1
+            record = self.load(commit.record.analysis_date) or replace(commit.record, version=0)
+            super().commit(Commit(record=replace(record, version=record.version + 1), operation_id=f"o{self.times}"))
+        return super().commit(commit)
+
+
+class ForgettingStore(MemoryStore):
+    """Takes a step of the version back with each load, so that no change of it can be sound."""
+
+    def load(self, analysis_date: date) -> DateRecord | None:
+        record = super().load(analysis_date)
+        return record and replace(record, deadline_at=record.deadline_at - timedelta(days=1), attempt=9)
+
+
+class AbsentStore(MemoryStore):
+    def commit(self, commit: Commit) -> bool:
+        raise Unavailable(f"no server for {commit.operation_id}")
+
+
+def test_a_change_is_stored_with_its_history_and_announced() -> None:
+    rig = Rig()
+
+    decision = rig.engine.apply(NIGHT, success(CACHE))
+
+    assert decision.record == rig.store.load(NIGHT)
+    [entry] = rig.store.history(NIGHT)
+    assert ("completion_received", "", "waiting", "recorded") == (entry.event, entry.before, entry.after, entry.reason)
+    assert (WORKER, f"{CACHE} reported success, 400 rows") == (entry.actor, entry.detail)
+    assert [Reason.RECORDED] == [noted.decision.reason for noted in rig.notes.decisions]
+
+
+def test_what_changes_nothing_is_announced_and_not_stored() -> None:
+    rig = Rig()
+    rig.engine.apply(NIGHT, success(CACHE))
+
+    decision = rig.engine.apply(NIGHT, success(CACHE))
+
+    assert Reason.DUPLICATE is decision.reason
+    assert len(rig.store.history(NIGHT)) == 1
+    assert len(rig.notes.decisions) == 2
+
+
+def test_a_lease_renewal_is_stored_without_history() -> None:
+    rig = Rig()
+    for event in (*(success(name) for name in PROCESSORS), claimed()):
+        rig.engine.apply(NIGHT, event)
+    told_before = len(rig.store.history(NIGHT))
+
+    decision = rig.engine.apply(NIGHT, LeaseRenewed(worker=WORKER, generation=1, attempt=1))
+
+    assert Reason.LEASE_RENEWED is decision.reason
+    assert decision.record == rig.store.load(NIGHT)
+    assert told_before == len(rig.store.history(NIGHT))
+
+
+def test_the_worker_that_completes_the_join_is_told_to_build_at_once() -> None:
+    rig = Rig()
+
+    for name in PROCESSORS:
+        rig.engine.apply(NIGHT, success(name))
+
+    assert [NIGHT] == rig.started
+
+
+def test_the_loser_of_a_race_decides_again_on_what_the_winner_stored() -> None:
+    rig = Rig(store=ContestedStore(times=2))
+
+    decision = rig.engine.apply(NIGHT, success(CACHE))
+
+    assert decision.record.version == 3
+    assert CACHE in decision.record.completions
+    assert [2] == [noted.conflicts for noted in rig.notes.decisions]
+
+
+def test_endless_conflicts_end_in_conflict() -> None:
+    rig = Rig(store=ContestedStore(times=COMMIT_TRIES_MAX))
+
+    with pytest.raises(Conflict, match="2024-12-15"):
+        rig.engine.apply(NIGHT, success(CACHE))
+
+    assert rig.notes.decisions == []
+
+
+def test_a_change_that_would_break_a_rule_is_not_stored() -> None:
+    """A record with more attempts than the policy allows cannot be claimed once more."""
+    store = ForgettingStore()
+    rig = Rig(store=store)
+    for name in PROCESSORS:
+        rig.engine.apply(NIGHT, success(name))
+    stored = MemoryStore.load(store, NIGHT)
+
+    with pytest.raises(InvariantBroken, match="attempts_are_bounded"):
+        rig.engine.apply(NIGHT, claimed())
+
+    assert stored == MemoryStore.load(store, NIGHT)
+
+
+def test_a_damaged_record_is_not_decided_on() -> None:
+    store = MemoryStore()
+    store._records[NIGHT] = (1, b"\x00")
+
+    with pytest.raises(CorruptRecord):
+        Rig(store=store).engine.apply(NIGHT, success(CACHE))
+
+    assert store._records[NIGHT] == (1, b"\x00")
+
+
+def test_an_absent_store_is_told_to_the_caller_and_to_nobody_else() -> None:
+    rig = Rig(store=AbsentStore())
+
+    with pytest.raises(Unavailable):
+        rig.engine.apply(NIGHT, success(CACHE))
+
+    assert ([], []) == (rig.notes.decisions, rig.started)
+
+
+@pytest.mark.parametrize(
+    ("ending", "state", "topic"),
+    [
+        (committed(), State.DONE, "success"),
+        (committed(state=State.DEGRADED), State.DEGRADED, "success"),
+        (broke(FailureKind.NO_DATA), State.FAILED, "failure"),
+    ],
+)
+def test_every_ending_puts_its_outcome_into_the_outbox_with_the_same_commit(
+    ending: object, state: State, topic: str
+) -> None:
+    rig = Rig()
+    for event in (*(success(name) for name in PROCESSORS), claimed(), ending):
+        rig.engine.apply(NIGHT, event)  # type: ignore[arg-type]
+
+    [waiting_outcome] = rig.store.outbox(10)
+    message = waiting_outcome.message
+    body = json.loads(message.data)
+    assert (topic, "2024-12-15") == (message.topic, message.ordering_key)
+    assert (state, 1) == (body["state"], body["generation"])
+    assert message.event_id == body["event_id"] == "ml_feature_store_v2:2024-12-15:1"
+    assert {"processor", "analysis_date", "state", "generation", "event_id"} == set(message.attributes)
+    assert len(rig.outbox_calls) == 1
+
+
+def test_a_preview_stores_nothing_and_tells_nobody() -> None:
+    rig = Rig()
+    rig.engine.apply(NIGHT, success(CACHE))
+    told = len(rig.notes.decisions)
+
+    before, decision = rig.engine.preview(NIGHT, CancelRequested(actor="ana", reason="why"))
+
+    assert (State.WAITING, State.FAILED) == (before.state, decision.record.state)
+    assert before == rig.store.load(NIGHT)
+    assert told == len(rig.notes.decisions)
+
+
+def test_the_history_names_the_person_who_acted() -> None:
+    rig = Rig()
+    rig.engine.apply(NIGHT, DateOpened())
+
+    rig.engine.apply(NIGHT, CancelRequested(actor="ana", reason="why"), actor="ana@laptop")
+
+    assert [WORKER, "ana@laptop"] == [entry.actor for entry in rig.store.history(NIGHT)]
+
+
+def test_dates_do_not_touch_each_other() -> None:
+    rig = Rig()
+    other = NIGHT + timedelta(days=1)
+    rig.engine.apply(NIGHT, success(DEFENSE))
+    rig.engine.apply(other, success(SHOTS))
+    rig.clock.instant = DEADLINE
+
+    rig.engine.apply(NIGHT, probed(NO_ROWS))
+
+    record = rig.store.load(other)
+    assert record is not None
+    assert (State.WAITING, {SHOTS}) == (record.state, set(record.completions))
