@@ -160,4 +160,4 @@ def arrival_text(entry: Mapping[str, Any], zone: ZoneInfo) -> str:
     rows = "" if entry["row_count"] is None else f", {entry['row_count']} rows"
     found = " (rows found, no event came)" if entry["status"] == CompletionStatus.FOUND else ""
     error = f": {entry['error']}" if entry["error"] else ""
-    return f"{entry['status']} at {at:%H:%M:%S %Z}{rows}{found}{error}"
+    return f"{entry['status']} at {at:%Y-%m-%d %H:%M:%S %Z}{rows}{found}{error}"
