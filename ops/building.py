@@ -13,6 +13,8 @@ from worker.errors import Refused
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest
 
 LEFT_OUT_SHOWN_MAX = 20
+# Far above what a worker counts to: a build by hand and a worker's attempt at the same generation never share a token.
+MANUAL_ATTEMPT_MIN = 1000
 
 
 def load_folder(
@@ -64,13 +66,15 @@ def build(
     with guest_parts() as parts:
         ledger = parts.warehouse.read_ledger(analysis_date)
         generation = ledger.generation + 1 if ledger is not None else 1
+        started_at = clock.now()
+        attempt = MANUAL_ATTEMPT_MIN + int(started_at.timestamp()) % 1_000_000
         request = BuildRequest(
-            key=BuildKey(analysis_date=analysis_date, generation=generation, attempt=1),
+            key=BuildKey(analysis_date=analysis_date, generation=generation, attempt=attempt),
             mode=BuildMode.FORCED_FALLBACK if force_phase3_fallback else BuildMode.NORMAL,
             trigger="manual",
             phase3_lookback_days=parts.settings.phase3_lookback_days,
             as_of=None,
-            started_at=clock.now(),
+            started_at=started_at,
         )
         progress = (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
         outcome = run_build(parts.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)

@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Callable
 from datetime import date, datetime
+from typing import Self
 
 import structlog
 
@@ -62,6 +63,46 @@ class BuildQueue:
             self._dates.put(None)
 
 
+class LeaseKeeper:
+    """Renews one lease on a thread of its own, until the build ends or somebody else has taken over."""
+
+    def __init__(self, engine: Engine, record: DateRecord, worker: str, lease_s: float) -> None:
+        self._engine = engine
+        self._day = record.analysis_date
+        self._event = LeaseRenewed(worker=worker, generation=record.generation, attempt=record.attempt)
+        self._pause_s = lease_s / RENEWALS_PER_LEASE
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name=f"lease-{self._day}", daemon=True)
+        self.lost = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def renew_once(self) -> None:
+        """Renew now; sets `lost` when the lease is another's. A store that is away now may answer the next time."""
+        try:
+            decision = self._engine.apply(self._day, self._event)
+        except PipelineError as exc:
+            log.warning("lease_not_renewed", analysis_date=self._day, error=str(exc))
+            return
+        if decision.reason is Reason.STALE:
+            log.warning("lease_lost", analysis_date=self._day)
+            self.lost.set()
+
+    def _renew(self) -> None:
+        while not self.lost.is_set() and not self._ended.wait(self._pause_s):
+            self.renew_once()
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
 class Builder:
     """Builds one date at a time; several threads may use one builder."""
 
@@ -76,6 +117,8 @@ class Builder:
         phase3_lookback_days: int,
         observer: Observer,
         stopwatch: Callable[[], float],
+        lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper,
+        pause: Callable[[float], None] = _pause,
     ) -> None:
         self._engine = engine
         self._warehouse = warehouse
@@ -85,6 +128,8 @@ class Builder:
         self._lookback_days = phase3_lookback_days
         self._observer = observer
         self._stopwatch = stopwatch
+        self._lease_keeper = lease_keeper
+        self._pause = pause
 
     def run_one(self, analysis_date: date) -> Decision | None:
         """Claim the date, build it, report; None when somebody else has it or it is not ready.
@@ -98,7 +143,7 @@ class Builder:
         if claim.reason is not Reason.CLAIMED:
             return None
         started = self._stopwatch()
-        with _LeaseKeeper(self._engine, claim.record, self._worker, self._lease_s) as lease:
+        with self._lease_keeper(self._engine, claim.record, self._worker, self._lease_s) as lease:
             event, label = self._attempt(claim.record, lease)
             self._observer.built(claim.record.mode, label, self._stopwatch() - started)
             if event is None:
@@ -114,7 +159,7 @@ class Builder:
             return 0
         return ledger.generation if ledger is not None else 0
 
-    def _attempt(self, record: DateRecord, lease: "_LeaseKeeper") -> tuple[BuildCommitted | BuildFailed | None, str]:
+    def _attempt(self, record: DateRecord, lease: LeaseKeeper) -> tuple[BuildCommitted | BuildFailed | None, str]:
         """Build, and say what to report: nothing when another worker has taken over."""
         day = record.analysis_date
         try:
@@ -147,7 +192,7 @@ class Builder:
         log.info("commit_found_in_ledger", analysis_date=record.analysis_date, build_id=committed.build_id)
         return BuildCommitted(result=result_from_ledger(committed))
 
-    def _step(self, analysis_date: date, text: str, lease: "_LeaseKeeper") -> None:
+    def _step(self, analysis_date: date, text: str, lease: LeaseKeeper) -> None:
         if lease.lost.is_set():
             raise Fenced(f"{analysis_date}: the lease was lost during the build")
         self._observer.step(analysis_date, text)
@@ -163,47 +208,13 @@ class Builder:
         )
 
     def _report(self, analysis_date: date, event: BuildCommitted | BuildFailed) -> Decision:
-        pause = threading.Event()
         for seconds in REPORT_PAUSES_S:
             try:
                 return self._engine.apply(analysis_date, event)
             except Unavailable as exc:
                 log.warning("report_postponed", analysis_date=analysis_date, event_kind=event.kind, error=str(exc))
-                pause.wait(seconds)
+                self._pause(seconds)
         return self._engine.apply(analysis_date, event)
-
-
-class _LeaseKeeper:
-    """Renews one lease on a thread of its own, until the build ends or somebody else has taken over."""
-
-    def __init__(self, engine: Engine, record: DateRecord, worker: str, lease_s: float) -> None:
-        self._engine = engine
-        self._day = record.analysis_date
-        self._event = LeaseRenewed(worker=worker, generation=record.generation, attempt=record.attempt)
-        self._pause_s = lease_s / RENEWALS_PER_LEASE
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name=f"lease-{self._day}", daemon=True)
-        self.lost = threading.Event()
-
-    def __enter__(self) -> "_LeaseKeeper":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _renew(self) -> None:
-        while not self._ended.wait(self._pause_s):
-            try:
-                decision = self._engine.apply(self._day, self._event)
-            except PipelineError as exc:
-                log.warning("lease_not_renewed", analysis_date=self._day, error=str(exc))
-                continue
-            if decision.reason is Reason.STALE:
-                log.warning("lease_lost", analysis_date=self._day)
-                self.lost.set()
-                return
 
 
 def _failed(record: DateRecord, failure: FailureKind, message: str) -> BuildFailed:

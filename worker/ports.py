@@ -33,7 +33,7 @@ class Warehouse(Protocol):
     def claim(self, key: BuildKey, at: datetime) -> None:
         """Take the date for this attempt: from now on the ledger refuses every older one.
 
-        Claiming the same (generation, attempt) again is a success without effect.
+        Claiming the same (generation, attempt) again is a success without effect, until it is committed.
 
         Raises:
             Fenced: A newer attempt has claimed the date, or its generation, or a newer one, is committed already.

@@ -22,6 +22,7 @@ from tests.support.nights import (
     committed,
     probed,
     success,
+    unseen,
 )
 from tests.support.rigs import WORKER, Rig
 from worker.adapters.memory_store import MemoryStore
@@ -40,7 +41,7 @@ class ContestedStore(MemoryStore):
     def commit(self, commit: Commit) -> bool:
         if self.times:
             self.times -= 1
-            record = self.load(commit.record.analysis_date) or replace(commit.record, version=0)
+            record = self.load(NIGHT) or unseen()
             super().commit(Commit(record=replace(record, version=record.version + 1), operation_id=f"o{self.times}"))
         return super().commit(commit)
 

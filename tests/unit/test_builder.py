@@ -1,0 +1,270 @@
+"""Claim, build, report: nothing is built twice, and a worker that was replaced changes nothing."""
+
+import threading
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+
+from statemachine.events import LeaseRenewed
+from statemachine.model import BuildMode, DateRecord, State
+from statemachine.reasons import Reason
+from tests.conftest import WaitUntil
+from tests.support.nights import CACHE, NIGHT, POLICY, PROCESSORS, REPLAY, claimed, probed, success
+from tests.support.rigs import LedgerWarehouse, Rig
+from worker.adapters.memory_store import MemoryStore
+from worker.builder import Builder, BuildQueue
+from worker.errors import Fatal, SchemaDrift, Unavailable
+from worker.ports import Commit
+
+
+class Site:
+    """A builder with everything around it, on a date whose four successes are in."""
+
+    def __init__(self, store: MemoryStore | None = None, lease_s: float = 60.0) -> None:
+        self.rig = Rig(store=store or MemoryStore())
+        self.warehouse = LedgerWarehouse()
+        for name in PROCESSORS:
+            self.rig.engine.apply(NIGHT, success(name))
+        self.builder = self.worker("worker-a", lease_s)
+
+    def worker(self, name: str, lease_s: float = 60.0) -> Builder:
+        return Builder(
+            engine=self.rig.engine,
+            warehouse=self.warehouse,  # type: ignore[arg-type]
+            clock=self.rig.clock,
+            worker=name,
+            lease_s=lease_s,
+            phase3_lookback_days=30,
+            observer=self.rig.notes,
+            stopwatch=lambda: 0.0,
+        )
+
+    def record(self) -> DateRecord:
+        record = self.rig.store.load(NIGHT)
+        assert record is not None
+        return record
+
+
+def test_a_ready_date_is_built_published_and_reported() -> None:
+    site = Site()
+
+    decision = site.builder.run_one(NIGHT)
+
+    assert decision is not None
+    assert (State.DONE, Reason.COMMITTED_DONE) == (site.record().state, decision.reason)
+    assert ["2024-12-15-g1-a1"] == [key.build_id for key in site.warehouse.published]
+    assert [("normal", "done")] == site.rig.notes.builds
+    assert site.rig.store.outbox_size() == 1
+
+
+def test_a_missing_table_ends_in_degraded() -> None:
+    site = Site()
+    site.warehouse.rows[CACHE] = 0
+
+    site.builder.run_one(NIGHT)
+
+    assert (State.DEGRADED, 1) == (site.record().state, site.record().published_generation)
+
+
+def test_a_date_in_other_hands_is_left_alone() -> None:
+    site = Site()
+    site.rig.engine.apply(NIGHT, claimed("worker-b"))
+
+    assert site.builder.run_one(NIGHT) is None
+
+    assert ([], []) == (site.warehouse.published, site.rig.notes.builds)
+
+
+def test_a_claim_takes_a_generation_above_the_ledger() -> None:
+    """The store was lost and the date begins at generation 1 again, while generation 1 is published already."""
+    before = Site()
+    before.builder.run_one(NIGHT)
+    site = Site()
+    site.warehouse.ledger = before.warehouse.ledger
+
+    site.builder.run_one(NIGHT)
+
+    assert (2, 2) == (site.record().generation, site.record().published_generation)
+
+
+@pytest.mark.parametrize(
+    ("place", "fault", "state", "reason"),
+    [
+        ("read_ledger", Unavailable("no warehouse"), State.DONE, Reason.COMMITTED_DONE),
+        ("claim", Unavailable("no warehouse"), State.READY, Reason.RETRY_SCHEDULED),
+        ("stage", Unavailable("no warehouse"), State.READY, Reason.RETRY_SCHEDULED),
+        ("publish", Unavailable("no warehouse"), State.READY, Reason.RETRY_SCHEDULED),
+        ("columns", SchemaDrift("no such column"), State.FAILED, Reason.FATAL_ERROR),
+        ("query_staged", Fatal("access denied"), State.FAILED, Reason.FATAL_ERROR),
+    ],
+)
+def test_a_fault_is_retried_or_fatal_by_its_family(place: str, fault: Exception, state: State, reason: Reason) -> None:
+    site = Site()
+    site.warehouse.faults[place] = [fault]  # type: ignore[list-item]
+
+    decision = site.builder.run_one(NIGHT)
+
+    assert decision is not None
+    assert (state, reason) == (site.record().state, decision.reason)
+
+
+def test_a_warehouse_that_stays_away_spends_the_attempts_and_fails_the_date() -> None:
+    site = Site()
+    site.warehouse.faults = {name: [Unavailable("no warehouse")] * 9 for name in ("read_ledger", "claim")}
+
+    for _ in range(POLICY.attempts_max):
+        site.builder.run_one(NIGHT)
+        site.rig.clock.forward(POLICY.retry_delay)
+
+    assert (State.FAILED, POLICY.attempts_max) == (site.record().state, site.record().attempt)
+
+
+def test_a_retry_waits_for_its_delay_and_then_succeeds() -> None:
+    site = Site()
+    site.warehouse.faults["stage"] = [Unavailable("no warehouse")]
+    site.builder.run_one(NIGHT)
+
+    assert site.builder.run_one(NIGHT) is None
+    site.rig.clock.forward(POLICY.retry_delay)
+    site.builder.run_one(NIGHT)
+
+    assert (State.DONE, 2) == (site.record().state, site.record().attempt)
+
+
+def test_a_build_below_the_gate_is_not_published() -> None:
+    site = Site()
+    site.warehouse.players = 150
+
+    site.builder.run_one(NIGHT)
+
+    assert (State.FAILED, []) == (site.record().state, site.warehouse.published)
+    assert [("normal", "gate_refused")] == site.rig.notes.builds
+
+
+def test_no_data_at_all_fails_at_once() -> None:
+    site = Site()
+    site.warehouse.players = 0
+
+    decision = site.builder.run_one(NIGHT)
+
+    assert decision is not None
+    assert Reason.NO_DATA is decision.reason
+
+
+def test_a_commit_whose_reply_was_lost_is_found_in_the_ledger_and_not_repeated() -> None:
+    site = Site()
+    site.warehouse.lose_reply_of_publish = True
+    site.builder.run_one(NIGHT)
+    assert State.READY is site.record().state
+    site.rig.clock.forward(POLICY.retry_delay)
+
+    site.builder.run_one(NIGHT)
+
+    assert (State.DONE, 2) == (site.record().state, site.record().attempt)
+    assert ["2024-12-15-g1-a1"] == [key.build_id for key in site.warehouse.published]
+    assert [("normal", "unavailable"), ("normal", "adopted")] == site.rig.notes.builds
+
+
+def test_a_worker_whose_lease_was_taken_publishes_nothing() -> None:
+    """While worker-a stages, its lease expires and worker-b builds; worker-a finds the ledger's door shut."""
+    site = Site()
+
+    def overtake() -> None:
+        site.rig.clock.forward(POLICY.lease)
+        site.rig.engine.apply(NIGHT, probed())
+        site.worker("worker-b").run_one(NIGHT)
+
+    site.warehouse.meanwhile = overtake
+    decision = site.builder.run_one(NIGHT)
+
+    assert ["2024-12-15-g1-a2"] == [key.build_id for key in site.warehouse.published]
+    assert State.DONE is site.record().state
+    assert decision is not None
+    assert Reason.STALE is decision.reason
+    assert site.rig.store.outbox_size() == 1
+
+
+def test_a_worker_overtaken_by_a_build_that_still_runs_reports_nothing() -> None:
+    site = Site()
+
+    def overtake() -> None:
+        site.rig.engine.apply(NIGHT, replace(REPLAY, take_over=True))
+        site.rig.engine.apply(NIGHT, claimed("worker-b"))
+        site.warehouse.claims[NIGHT] = (2, 1)
+
+    site.warehouse.meanwhile = overtake
+
+    assert site.builder.run_one(NIGHT) is None
+
+    assert (State.RUNNING, 2) == (site.record().state, site.record().generation)
+    assert ([("normal", "fenced")], []) == (site.rig.notes.builds, site.warehouse.published)
+
+
+def test_a_forced_fallback_is_degraded_though_every_table_is_filled() -> None:
+    site = Site()
+    site.rig.engine.apply(NIGHT, replace(REPLAY, mode=BuildMode.FORCED_FALLBACK))
+
+    site.builder.run_one(NIGHT)
+
+    assert State.DEGRADED is site.record().state
+
+
+def test_a_report_survives_a_store_that_is_away_for_a_moment() -> None:
+    class BlinkingStore(MemoryStore):
+        blinks = 0
+
+        def commit(self, commit: Commit) -> bool:
+            if self.blinks:
+                self.blinks -= 1
+                raise Unavailable("no server")
+            return super().commit(commit)
+
+    store = BlinkingStore()
+    site = Site(store)
+    site.warehouse.meanwhile = lambda: setattr(store, "blinks", 1)
+
+    site.builder.run_one(NIGHT)
+
+    assert State.DONE is site.record().state
+
+
+def test_the_lease_is_renewed_while_the_build_runs(wait_until: WaitUntil) -> None:
+    site = Site(lease_s=0.03)
+
+    def renewed() -> bool:
+        return any(isinstance(noted.event, LeaseRenewed) for noted in site.rig.notes.decisions)
+
+    site.warehouse.meanwhile = lambda: wait_until(renewed, "the lease is renewed")
+    site.builder.run_one(NIGHT)
+
+    assert State.DONE is site.record().state
+
+
+def test_a_worker_that_notices_the_loss_of_its_lease_stops_at_the_next_step(wait_until: WaitUntil) -> None:
+    site = Site(lease_s=0.03)
+
+    def lose() -> None:
+        site.rig.engine.apply(NIGHT, replace(REPLAY, take_over=True))
+        wait_until(
+            lambda: not any(thread.name.startswith("lease-") for thread in threading.enumerate()), "it is noticed"
+        )
+
+    site.warehouse.meanwhile = lose
+
+    assert site.builder.run_one(NIGHT) is None
+    assert ([("normal", "fenced")], []) == (site.rig.notes.builds, site.warehouse.published)
+
+
+def test_the_queue_holds_a_date_once_until_it_is_finished() -> None:
+    queue, other = BuildQueue(), NIGHT + timedelta(days=1)
+    for night in (NIGHT, other, NIGHT):
+        queue.put(night)
+
+    taken: list[date | None] = [queue.get(), queue.get()]
+    queue.put(NIGHT)
+    queue.finished(NIGHT)
+    queue.put(NIGHT)
+    queue.stop(1)
+
+    assert [NIGHT, other, NIGHT, None] == [*taken, queue.get(), queue.get()]

@@ -1,0 +1,276 @@
+"""The sweep: every deadline fires, nothing falls back before the tables were looked at, one bad date stops no other."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+
+from statemachine.model import CompletionStatus, DateRecord, State
+from tests.support.nights import (
+    CACHE,
+    CALENDAR,
+    CUTOFF,
+    DEADLINE,
+    EVENING,
+    EVERY_TABLE_FILLED,
+    NIGHT,
+    NO_ROWS,
+    POLICY,
+    PROCESSORS,
+    SECOND,
+    claimed,
+    committed,
+    success,
+    without,
+)
+from tests.support.rigs import LedgerWarehouse, Rig, repair_of
+from worker.adapters.memory_store import MemoryStore
+from worker.builder import Builder
+from worker.deadlines import PROBE_PATIENCE, Sweep, Sweeper
+from worker.errors import Fatal, PipelineError, Unavailable
+from worker.ports import Commit
+
+GRACE = CALENDAR.drain_grace
+NEXT_NIGHT = NIGHT + timedelta(days=1)
+
+
+class Probe:
+    """What the four tables hold, or the error of looking."""
+
+    def __init__(self, rows: Mapping[str, int] = NO_ROWS) -> None:
+        self.rows = rows
+        self.error: PipelineError | None = None
+        self.asked: list[date] = []
+
+    def __call__(self, night: date) -> Mapping[str, int]:
+        self.asked.append(night)
+        if self.error is not None:
+            raise self.error
+        return self.rows
+
+
+class Watch:
+    """A sweeper started in the evening, with everything around it."""
+
+    def __init__(self, rig: Rig | None = None, probe: Probe | None = None) -> None:
+        self.rig = rig or Rig()
+        self.probe = probe or Probe()
+        self.warehouse = LedgerWarehouse()
+        self.failed: list[date] = []
+        self.sweeper = Sweeper(
+            engine=self.rig.engine,
+            store=self.rig.store,
+            calendar=CALENDAR,
+            clock=self.rig.clock,
+            repair=repair_of(self.rig, self.warehouse),
+            probe=self.probe,
+            date_failed=lambda night, _error: self.failed.append(night),
+        )
+
+    def sweep(self, at: object = None) -> Sweep:
+        if at is not None:
+            self.rig.clock.instant = at  # type: ignore[assignment]
+        return self.sweeper.run_once()
+
+    def record(self, night: date = NIGHT) -> DateRecord:
+        record = self.rig.store.load(night)
+        assert record is not None
+        return record
+
+
+def test_the_first_sweep_opens_tonight_and_the_next_one_opens_nothing() -> None:
+    watch = Watch()
+
+    assert Sweep(opened=1, due=0, failed=0) == watch.sweep()
+    assert Sweep(opened=0, due=0, failed=0) == watch.sweep()
+
+    assert (State.WAITING, DEADLINE) == (watch.record().state, watch.record().wake_at)
+    assert watch.rig.store.last_opened() == NIGHT
+
+
+def test_a_night_without_events_reaches_its_deadline_and_falls_back() -> None:
+    watch = Watch()
+    watch.sweep()
+    watch.sweep(DEADLINE - SECOND)
+    assert State.WAITING is watch.record().state
+
+    assert Sweep(opened=0, due=1, failed=0) == watch.sweep(DEADLINE)
+
+    assert (State.READY, PROCESSORS) == (watch.record().state, POLICY.missing(watch.record()))
+    assert [NIGHT] == watch.rig.started
+
+
+def test_every_missed_night_is_opened_after_a_downtime() -> None:
+    watch = Watch()
+    watch.rig.store.set_last_opened(NIGHT - timedelta(days=3))
+
+    assert watch.sweep().opened == 3
+
+    nights = [NIGHT, NIGHT - timedelta(days=1), NIGHT - timedelta(days=2)]
+    assert nights == list(watch.rig.store.dates(10))
+    assert [DEADLINE, EVENING + GRACE, EVENING + GRACE] == [watch.record(night).wake_at for night in nights]
+
+
+def test_rows_that_are_there_count_even_if_their_events_were_lost() -> None:
+    watch = Watch(probe=Probe(without(CACHE)))
+    watch.sweep()
+
+    watch.sweep(DEADLINE)
+
+    assert (CACHE,) == POLICY.missing(watch.record())
+    assert CompletionStatus.FOUND is watch.record().completions[PROCESSORS[0]].status
+
+
+def test_after_a_start_queued_messages_are_read_before_a_deadline_fires() -> None:
+    rig = Rig()
+    rig.engine.apply(NIGHT, success(CACHE))
+    rig.clock.instant = DEADLINE + 5 * SECOND
+    watch = Watch(rig)
+
+    watch.sweep()
+    assert (State.WAITING, []) == (watch.record().state, watch.probe.asked)
+
+    watch.sweep(DEADLINE + 5 * SECOND + GRACE)
+    assert (State.READY, [NIGHT]) == (watch.record().state, watch.probe.asked)
+
+
+@pytest.mark.parametrize("error", [Unavailable("no warehouse"), Fatal("denied")], ids=["unavailable", "denied"])
+def test_a_deadline_waits_for_the_tables_only_so_long(error: PipelineError) -> None:
+    """The whole delay stays below the 40 s within which a deadline must fire."""
+    watch = Watch()
+    watch.probe.error = error
+    watch.sweep()
+
+    watch.sweep(DEADLINE)
+    assert State.WAITING is watch.record().state
+
+    watch.sweep(DEADLINE + PROBE_PATIENCE)
+    assert State.READY is watch.record().state
+    assert timedelta(seconds=40) > GRACE + PROBE_PATIENCE
+
+
+def test_the_tables_are_looked_at_only_for_a_deadline() -> None:
+    watch = Watch()
+    for event in (*(success(name) for name in PROCESSORS), claimed()):
+        watch.rig.engine.apply(NIGHT, event)
+
+    watch.sweep(EVENING + POLICY.lease)
+
+    assert (State.READY, 1, []) == (watch.record().state, watch.record().attempt, watch.probe.asked)
+
+
+def test_a_ready_date_that_nobody_builds_is_offered_again_with_each_sweep() -> None:
+    watch = Watch()
+    for name in PROCESSORS:
+        watch.rig.engine.apply(NIGHT, success(name))
+
+    watch.sweep()
+    watch.sweep()
+
+    assert [NIGHT] * 3 == watch.rig.started
+
+
+def test_the_upgrade_window_closes_by_itself() -> None:
+    watch = Watch()
+    watch.sweep()
+    watch.sweep(DEADLINE)
+    for event in (claimed(), committed(state=State.DEGRADED, rows=NO_ROWS)):
+        watch.rig.engine.apply(NIGHT, event)
+
+    watch.sweep(CUTOFF)
+
+    assert (State.DEGRADED, None) == (watch.record().state, watch.record().wake_at)
+    assert watch.sweep().due == 0
+
+
+def test_a_damaged_record_begins_anew_and_stops_no_other_date() -> None:
+    store = MemoryStore()
+    watch = Watch(Rig(store=store))
+    watch.rig.store.set_last_opened(NIGHT - timedelta(days=2))
+    watch.sweep()
+    earlier = NIGHT - timedelta(days=1)
+    store._records[earlier] = (1, b"damaged")
+
+    swept = watch.sweep(DEADLINE)
+
+    assert Sweep(opened=0, due=2, failed=1) == swept
+    assert ([earlier], [(earlier, b"damaged")]) == (watch.failed, store.quarantined)
+    assert (State.READY, State.WAITING) == (watch.record().state, watch.record(earlier).state)
+
+
+def test_a_damaged_record_of_a_night_to_be_opened_does_not_hold_up_the_deadlines() -> None:
+    store = MemoryStore()
+    watch = Watch(Rig(store=store))
+    watch.sweep()
+    store._records[NEXT_NIGHT] = (1, b"damaged")
+
+    watch.sweep(DEADLINE + timedelta(hours=3))
+
+    assert (State.READY, State.WAITING) == (watch.record().state, watch.record(NEXT_NIGHT).state)
+    assert watch.rig.store.last_opened() == NEXT_NIGHT
+
+
+def test_a_date_that_a_rule_stops_does_not_stop_the_others() -> None:
+    """A record that no change can leave soundly (somebody else's newer policy) is reported at every sweep."""
+    watch = Watch()
+    watch.rig.store.set_last_opened(NIGHT - timedelta(days=2))
+    watch.sweep()
+    earlier = NIGHT - timedelta(days=1)
+    whole = replace(watch.record(earlier), completions={name: success(name).completion for name in PROCESSORS})
+    watch.rig.store.commit(Commit(record=replace(whole, version=2, wake_at=EVENING), operation_id="by hand"))
+    broken = {name: 0 for name in PROCESSORS} | {PROCESSORS[0]: -1}
+    watch.probe.rows = broken
+
+    watch.sweep(DEADLINE)
+
+    assert State.READY is watch.record().state
+
+
+def test_a_record_that_is_gone_while_its_wake_remains_is_opened_again() -> None:
+    """A worker set the damaged record aside and died before it had begun anew."""
+    store = MemoryStore()
+    watch = Watch(Rig(store=store))
+    watch.sweep()
+    store._records[NIGHT] = (1, b"damaged")
+    store.quarantine(NIGHT)
+
+    watch.sweep(DEADLINE)
+    assert (State.WAITING, DEADLINE) == (watch.record().state, watch.record().wake_at)
+
+    watch.sweep()
+    assert State.READY is watch.record().state
+
+
+def test_a_lost_record_follows_the_ledger() -> None:
+    store = MemoryStore()
+    watch = Watch(Rig(store=store), Probe(EVERY_TABLE_FILLED))
+    for name in PROCESSORS:
+        watch.rig.engine.apply(NIGHT, success(name))
+    builder = Builder(
+        engine=watch.rig.engine,
+        warehouse=watch.warehouse,  # type: ignore[arg-type]
+        clock=watch.rig.clock,
+        worker="worker-a",
+        lease_s=60.0,
+        phase3_lookback_days=30,
+        observer=watch.rig.notes,
+        stopwatch=lambda: 0.0,
+    )
+    builder.run_one(NIGHT)
+    store._records[NIGHT] = (1, b"damaged")
+    store._wake[NIGHT] = EVENING
+
+    watch.sweep()
+
+    assert (State.DONE, 1) == (watch.record().state, watch.record().published_generation)
+    assert len(watch.warehouse.published) == 1
+
+
+def test_an_absent_store_ends_the_sweep() -> None:
+    class AbsentStore(MemoryStore):
+        def last_opened(self) -> date | None:
+            raise Unavailable("no server")
+
+    with pytest.raises(Unavailable):
+        Watch(Rig(store=AbsentStore())).sweep()
