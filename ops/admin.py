@@ -15,7 +15,6 @@ from worker.clock import SystemClock
 from worker.engine import Engine
 from worker.errors import Refused
 from worker.explain import summary
-from worker.narration import narrate
 from worker.observer import Observer
 from worker.parts import make_engine
 from worker.ports import StateStore
@@ -114,9 +113,10 @@ def _refusal(before: DateRecord, decision: Decision) -> str:
     return f"{day}: {hints.get(decision.reason, decision.reason)}"
 
 
-def _show_plan(before: DateRecord, planned: Decision, event: Event) -> None:
+def _show_plan(before: DateRecord, planned: Decision, event: ReplayRequested | CancelRequested) -> None:
     after = planned.record
-    out.print(narrate(event, before, planned), markup=False)
+    wanted = f"replay ({event.mode})" if isinstance(event, ReplayRequested) else "cancel"
+    out.print(f"{wanted} by {event.actor}: {event.reason}", markup=False)
     out.print(f"  {before.analysis_date}: {before.state} → {after.state}, generation {after.generation}")
     if before.published_generation and isinstance(event, ReplayRequested):
         out.print(f"  consumers read generation {before.published_generation} until the new one is published")

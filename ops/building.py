@@ -7,6 +7,7 @@ import typer
 
 from ops.arguments import AnalysisDate, Json, exit_code, guest_parts, read_date
 from ops.output import components_table, dates_table, err, out, show_json
+from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
 from worker.clock import SystemClock
 from worker.errors import Refused
@@ -97,8 +98,8 @@ def describe(outcome: BuildOutcome) -> dict[str, Any]:
         "quality_score": report.quality_score,
         "components": dict(report.components),
         "component_total": report.component_total,
-        "fallback_rate": report.fallback_rate,
-        "missing_rate": report.missing_rate,
+        "fallback_rate": round(report.fallback_rate, RATE_DIGITS),
+        "missing_rate": round(report.missing_rate, RATE_DIGITS),
         "severity": report.severity,
         "published": outcome.published,
         "failure": {"because": outcome.failure.value, "message": outcome.message} if outcome.failure else None,
@@ -145,5 +146,5 @@ def features(
         rows = parts.warehouse.export_features(analysis_date, str(out_file))
     if rows == 0:
         out_file.unlink(missing_ok=True)
-        raise Refused(f"nothing is published for {analysis_date}; see: mlfs status {analysis_date}")
+        raise Refused(f"nothing is published for {analysis_date}; see the dates there are: mlfs status")
     show_json({"file": str(out_file), "rows": rows}) if as_json else out.print(f"{rows} rows in {out_file}")

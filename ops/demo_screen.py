@@ -157,4 +157,5 @@ def _summary(row: Mapping[str, Any]) -> Group:
     if not row["told"]:
         grid.add_row("Phase 5 was told", "nothing in this run")
     grid.add_row("worker log", row["log"])
+    grid.add_row("look again", row["look_again"])
     return Group(grid, Text(), components_table(row)) if row["components"] else Group(grid)

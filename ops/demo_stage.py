@@ -55,31 +55,44 @@ class Stage:
             deliveries = DeliveryCounter()
             worker = Worker(parts, clock, (deliveries, screen))
             stack.callback(worker.stop)
+            screen.begin(self._days[0], resumed=self._days[0] in resumed)
             worker.start()
             rows = []
             for day in self._days:
-                player = NightPlayer(
-                    worker=worker,
-                    store=parts.store,
-                    warehouse=parts.warehouse,
-                    publisher=parts.publisher,
-                    topic=settings.topic,
-                    clock=clock,
-                    calendar=settings.calendar,
-                    deliveries=deliveries,
-                    data_dir=data_dir,
-                    analysis_date=day,
-                    scenario=self._scenario,
-                    say=screen.say,
-                    pace_s=PACE_ON_TERMINAL_S if screen.live else 0.0,
-                )
-                screen.begin(day, resumed=day in resumed)
-                row = self._row(player.play(), parts, screen)
-                screen.show_summary(row)
-                rows.append(row)
+                if day != self._days[0]:
+                    screen.begin(day, resumed=day in resumed)
+                record = self._player(parts, worker, clock, deliveries, data_dir, day, screen).play()
+                rows.append(self._row(record, parts, screen))
+                screen.show_summary(rows[-1])
             if serve:
                 _serve(worker)
         return rows
+
+    def _player(
+        self,
+        parts: Parts,
+        worker: Worker,
+        clock: OffsetClock,
+        deliveries: DeliveryCounter,
+        data_dir: Path,
+        day: date,
+        screen: NightScreen,
+    ) -> NightPlayer:
+        return NightPlayer(
+            worker=worker,
+            store=parts.store,
+            warehouse=parts.warehouse,
+            publisher=parts.publisher,
+            topic=self._settings.topic,
+            clock=clock,
+            calendar=self._settings.calendar,
+            deliveries=deliveries,
+            data_dir=data_dir,
+            analysis_date=day,
+            scenario=self._scenario,
+            say=screen.say,
+            pace_s=PACE_ON_TERMINAL_S if screen.live else 0.0,
+        )
 
     def _prepare(self, parts: Parts, data_dir: Path) -> set[date]:
         """Load what the unplayed nights need; give the nights that an earlier run began."""
@@ -99,6 +112,7 @@ class Stage:
             "told": [json.loads(message.data) for message in told],
             "table": f"{PUBLISHED_TABLE} in {settings.warehouse}",
             "log": str(settings.data_dir / "worker.log"),
+            "look_again": f"MLFS_DATA_DIR={settings.data_dir} mlfs explain {record.analysis_date}",
         }
 
     def _data_dir(self, stack: ExitStack) -> Path:

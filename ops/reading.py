@@ -95,12 +95,9 @@ def history(analysis_date: AnalysisDate, as_json: Json = False) -> None:
     with guest_parts() as parts:
         entries = [asdict(entry) for entry in parts.store.history(analysis_date)]
         zone = parts.settings.calendar.zone
-    if as_json:
-        show_json(entries)
-        return
     if not entries:
         raise Refused(f"{analysis_date} has no history; see the dates there are: mlfs status")
-    out.print(history_table(entries, zone))
+    show_json(entries) if as_json else out.print(history_table(entries, zone))
 
 
 def config(as_json: Json = False) -> None:

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from statemachine.effects import PublishOutcome
 from statemachine.model import DateRecord, State, Trigger
 
+# A rate is told to a hundredth of a percent; the ledger keeps it exact.
+RATE_DIGITS = 4
+
 
 class OutcomeMessage(BaseModel):
     """The wire form of an outcome, version 1."""
@@ -56,8 +59,8 @@ def outcome_message(effect: PublishOutcome, pipeline: str) -> OutcomeMessage:
         quality_score=result.quality_score,
         component_total=result.component_total,
         components=result.components,
-        fallback_rate=result.fallback_rate,
-        missing_rate=result.missing_rate,
+        fallback_rate=round(result.fallback_rate, RATE_DIGITS),
+        missing_rate=round(result.missing_rate, RATE_DIGITS),
         severity=result.severity,
         trigger=record.trigger,
         timestamp=result.committed_at,

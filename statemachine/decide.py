@@ -439,5 +439,5 @@ def _cancel(record: DateRecord, event: CancelRequested, now: datetime) -> Decisi
     kind = EventKind.CANCEL_REQUESTED
     if record.state in {State.DONE, State.DEGRADED, State.FAILED}:
         return _unchanged(record, kind, Reason.CANCEL_REFUSED)
-    message = f"cancelled by {event.actor}: {event.reason}"
+    message = f"by {event.actor}: {event.reason}"
     return _end_failed(record, kind, Reason.CANCELLED, FailedBecause.CANCELLED, message, now)

@@ -193,6 +193,8 @@ class Builder:
         return BuildCommitted(result=result_from_ledger(committed))
 
     def _step(self, analysis_date: date, text: str, lease: LeaseKeeper) -> None:
+        # Renewed at each step, so that a build which was cancelled or taken over stops before it publishes.
+        lease.renew_once()
         if lease.lost.is_set():
             raise Fenced(f"{analysis_date}: the lease was lost during the build")
         self._observer.step(analysis_date, text)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
 
 
@@ -19,8 +20,8 @@ def summary(record: DateRecord) -> dict[str, Any]:
         "quality_score": result.quality_score if result else None,
         "components": dict(result.components) if result else None,
         "component_total": result.component_total if result else None,
-        "fallback_rate": result.fallback_rate if result else None,
-        "missing_rate": result.missing_rate if result else None,
+        "fallback_rate": round(result.fallback_rate, RATE_DIGITS) if result else None,
+        "missing_rate": round(result.missing_rate, RATE_DIGITS) if result else None,
         "severity": "P0" if record.state is State.FAILED else result.severity if result else None,
         "attempt": record.attempt,
         "trigger": record.trigger.value if record.trigger else None,
@@ -117,18 +118,17 @@ def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: 
         return f"Nothing by itself: all completions are in. To build it again: {replay}"
     if now < record.upgrade_cutoff_at:
         cutoff = _when(record.upgrade_cutoff_at, now, zone)
-        return f"If {missing} completes before {cutoff}, it is built again by itself. Earlier, or later: {replay}"
-    return f"The upgrade window is closed. When {missing} is repaired: {replay}"
+        return f"Built again by itself when one of these completes before {cutoff}: {missing}. By hand: {replay}"
+    return f"The upgrade window is closed. After the repair of {missing}: {replay}"
 
 
 def _next_for_failed(record: DateRecord, policy: Policy) -> str:
     replay = f"mlfs replay {record.analysis_date.isoformat()} --reason '…'"
-    message = record.failure.message if record.failure else "no reason is recorded"
     if record.failure is not None and record.failure.because == FailedBecause.CANCELLED:
-        return f"Nothing by itself: {message}. To build it: {replay}"
+        return f"Nothing by itself: a cancelled date waits for a person. To build it: {replay}"
     missing = ", ".join(policy.missing(record))
-    wait = f" If {missing} completes, it is built by itself." if missing else ""
-    return f"{message}.{wait} After the repair: {replay}"
+    wait = f"Once all have reported, it is built by itself (missing: {missing}). " if missing else ""
+    return f"{wait}After the repair: {replay}"
 
 
 def _when(instant: datetime, now: datetime, zone: ZoneInfo) -> str:

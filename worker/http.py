@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import date
 from typing import Annotated, Any
@@ -121,7 +122,12 @@ class HttpServer:
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
         config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+
+    def _run(self) -> None:
+        # Uvicorn leaves with SystemExit when it cannot listen; `start` finds the thread gone and says why.
+        with suppress(SystemExit):
+            self._server.run()
 
     def start(self) -> str:
         """Start serving and give the base address.

@@ -13,7 +13,9 @@ from typing import Any, TextIO
 import structlog
 
 _SECRET_KEYS = frozenset({"authorization", "password", "token", "secret"})
-_URL_PASSWORD = re.compile(r"(\w+://[^:/@\s]*:)[^@\s]+@")
+# A password may itself hold an @: the last one before a space ends it.
+_URL_PASSWORD = re.compile(r"((?<!\w)\w+://[^:/@\s]*:)\S+@")
+_CUT_URL_PASSWORD = re.compile(r"((?<!\w)\w+://[^:/@\s]*:)\S*$")
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 TEXT_CHARS_MAX = 2048
 
@@ -74,4 +76,8 @@ def redact(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> d
 def _clean(value: Any) -> Any:  # noqa: ANN401 - any field value
     if not isinstance(value, str):
         return value
-    return _JWT.sub("***", _URL_PASSWORD.sub(r"\1***@", value[:TEXT_CHARS_MAX]))
+    text = value[:TEXT_CHARS_MAX]
+    if len(value) > TEXT_CHARS_MAX:
+        # The @ that would tell a password from a port may be what was cut off.
+        text = _CUT_URL_PASSWORD.sub(r"\1***", text)
+    return _JWT.sub("***", _URL_PASSWORD.sub(r"\1***@", text))

@@ -114,6 +114,7 @@ class Metrics(Observer):
     def received(self, outcome: str, processor: str, seconds: float) -> None:
         """Count one delivery."""
         label = processor if processor in self._processors else "other"
+        self._last_message.set_to_current_time()
         self._events.labels(label, outcome).inc()
         self._handling.labels(outcome).observe(seconds)
 
@@ -148,10 +149,6 @@ class Metrics(Observer):
     def ticked(self, now: datetime) -> None:
         """Note that the sweep is alive."""
         self._tick.set(now.timestamp())
-
-    def message_seen(self, now: datetime) -> None:
-        """Note that the stream delivers."""
-        self._last_message.set(now.timestamp())
 
     def stream(self, up: bool) -> None:  # noqa: FBT001 - a gauge's value
         """Note whether the stream is open."""

@@ -13,7 +13,7 @@ from statemachine.model import DateRecord
 from tests.conftest import free_port
 from tests.support.nights import CACHE, NIGHT, after, done, success, unseen
 from worker.adapters.redis_store import HISTORY_LENGTH_MAX, RedisStore, connect
-from worker.errors import Unavailable
+from worker.errors import Fatal, Unavailable
 from worker.ports import Commit, HistoryEntry, OutgoingMessage
 
 WRITERS, COMMITS_EACH = 4, 50
@@ -177,6 +177,30 @@ def test_a_finished_date_expires_and_a_replay_keeps_it(store: RedisStore, client
 
     store.commit(Commit(record=replace(finished, version=2), operation_id="two"))
     assert [-1, -1] == [client.pttl(key) for key in (record, history)]
+
+
+def test_a_commit_that_too_few_replicas_hold_does_not_count_yet(client: redis.Redis) -> None:
+    """It is stored, and the retry that the caller owes it finds it, under whatever operation id."""
+    store = RedisStore(client, next(_pipelines), replicas=1)
+    commit = Commit(record=FIRST, operation_id="one", messages=[message("m")])
+
+    for call in (lambda: store.commit(commit), lambda: store.commit(commit), store.barrier):
+        with pytest.raises(Unavailable, match="0 of 1 replicas"):
+            call()
+
+    assert store.load(NIGHT) == FIRST
+    assert store.outbox_size() == 1
+    assert store.commit(replace(commit, operation_id="two")) is False
+
+
+def test_a_server_that_evicts_keys_is_refused(store: RedisStore, client: redis.Redis) -> None:
+    store.check_server()
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(Fatal, match="noeviction"):
+            store.check_server()
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
 
 
 def test_operations_are_forgotten_in_the_end(store: RedisStore, client: redis.Redis) -> None:

@@ -192,6 +192,37 @@ def test_a_damaged_record_is_reported_and_other_dates_are_untouched(
     assert {NIGHT, OTHER_NIGHT} == set(store.due(CUTOFF + timedelta(days=1), 10))
 
 
+def test_a_damaged_record_is_set_aside_and_the_date_begins_anew(store: StateStore, keep: Keep) -> None:
+    keep(first(), message("one"), history=entry("before"))
+    keep(first(OTHER_NIGHT))
+    spoil(store, NIGHT, b"damaged")
+
+    store.quarantine(NIGHT)
+
+    assert store.load(NIGHT) is None
+    assert [NIGHT, OTHER_NIGHT] == sorted(store.due(CUTOFF + timedelta(days=1), 10)), "a sweep still finds the date"
+    assert keep(first()) is True
+    assert (first(), first(OTHER_NIGHT)) == (store.load(NIGHT), store.load(OTHER_NIGHT))
+    assert (1, ["before"]) == (store.outbox_size(), [item.reason for item in store.history(NIGHT)])
+
+
+def test_of_two_workers_that_set_a_record_aside_the_slower_one_harms_nothing(store: StateStore, keep: Keep) -> None:
+    keep(first())
+    spoil(store, NIGHT, b"damaged")
+    store.quarantine(NIGHT)
+    keep(first())
+
+    store.quarantine(NIGHT)
+
+    assert first() == store.load(NIGHT)
+
+
+def test_setting_aside_what_is_not_there_does_nothing(store: StateStore) -> None:
+    store.quarantine(NIGHT)
+
+    assert store.load(NIGHT) is None
+
+
 # --- what is due -----------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +325,7 @@ def test_the_calendar_mark_only_rises(store: StateStore) -> None:
 
 def test_a_store_that_is_there_answers(store: StateStore) -> None:
     store.ping()
+    store.barrier()
 
 
 def test_a_published_date_keeps_its_result_through_a_replay(store: StateStore, keep: Keep) -> None:

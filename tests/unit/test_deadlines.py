@@ -1,7 +1,6 @@
 """The sweep: every deadline fires, nothing falls back before the tables were looked at, one bad date stops no other."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -211,19 +210,20 @@ def test_a_damaged_record_of_a_night_to_be_opened_does_not_hold_up_the_deadlines
     assert watch.rig.store.last_opened() == NEXT_NIGHT
 
 
-def test_a_date_that_a_rule_stops_does_not_stop_the_others() -> None:
-    """A record that no change can leave soundly (somebody else's newer policy) is reported at every sweep."""
-    watch = Watch()
-    watch.rig.store.set_last_opened(NIGHT - timedelta(days=2))
-    watch.sweep()
+def test_a_date_that_others_keep_changing_does_not_stop_the_rest() -> None:
     earlier = NIGHT - timedelta(days=1)
-    whole = replace(watch.record(earlier), completions={name: success(name).completion for name in PROCESSORS})
-    watch.rig.store.commit(Commit(record=replace(whole, version=2, wake_at=EVENING), operation_id="by hand"))
-    broken = {name: 0 for name in PROCESSORS} | {PROCESSORS[0]: -1}
-    watch.probe.rows = broken
+
+    class ContestedStore(MemoryStore):
+        def commit(self, commit: Commit) -> bool:
+            return commit.record.analysis_date != earlier and super().commit(commit)
+
+    watch = Watch(Rig(store=ContestedStore()))
+    watch.rig.store.set_last_opened(NIGHT - timedelta(days=2))
+
+    assert Sweep(opened=2, due=0, failed=1) == watch.sweep()
+    assert [earlier] == watch.failed
 
     watch.sweep(DEADLINE)
-
     assert State.READY is watch.record().state
 
 

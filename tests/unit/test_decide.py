@@ -320,7 +320,7 @@ def test_a_cancel_ends_an_unfinished_date_and_says_so(record: DateRecord) -> Non
 
     assert (State.FAILED, Reason.CANCELLED) == (decision.record.state, decision.reason)
     assert decision.record.failure is not None
-    assert decision.record.failure.message == "cancelled by ana: bad rows upstream"
+    assert decision.record.failure.message == "by ana: bad rows upstream"
     assert [PublishOutcome] == [type(effect) for effect in decision.effects]
 
 

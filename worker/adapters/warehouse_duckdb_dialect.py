@@ -1,5 +1,6 @@
 """How BigQuery text becomes DuckDB text, DuckDB types BigQuery types, and DuckDB errors our families."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -89,13 +90,18 @@ def _translate(error: duckdb.Error, doing: str) -> PipelineError:
     return Fatal(text)
 
 
+_LOCK_HOLDER = re.compile(r"PID \d+")
+
+
 def open_error(error: duckdb.Error, path: str) -> PipelineError:
     """Say why a database file could not be opened, and what to do."""
     text = str(error).strip()
     if "lock" in text:
+        found = _LOCK_HOLDER.search(text)
+        holder = f" ({found.group(0)})" if found else ""
         return Unavailable(
-            f"the warehouse file {path} is open in another process, and DuckDB lets one process own it; stop that "
-            f"process, or ask the running worker instead ({text.splitlines()[0]})"
+            f"the warehouse file {path} is open in another process{holder}, and DuckDB lets one process own it; stop "
+            "that process first (what the dates look like is shown without the file: mlfs status, mlfs explain)"
         )
     if isinstance(error, duckdb.ConnectionException):
         return Fatal(f"the warehouse file {path} is already open in this process with other settings: {text}")

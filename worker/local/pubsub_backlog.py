@@ -13,10 +13,9 @@ delivery, or an ordering key, only the present lease counts.
 import heapq
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 from worker.local.pubsub_lane import Entry, Lane, Phase
-from worker.local.pubsub_model import CallRefused, Consumer, Delivery, Message, RefusalCode, SubscriptionSpec
+from worker.local.pubsub_model import CallRefused, Consumer, Delivery, Keeper, Message, RefusalCode, SubscriptionSpec
 
 STALE_ACK_ID = "PERMANENT_FAILURE_INVALID_ACK_ID"
 """The word by which the real client knows a stale ack id (`streaming_pull_manager._process_requests`)."""
@@ -29,25 +28,6 @@ DELIVERY_BYTES_MAX = 4_000_000
 # Timers of leases that ended early stay in the heap until they fire; beyond this many per live one it is rebuilt.
 STALE_TIMERS_PER_LIVE_MAX = 4
 TIMERS_KEPT_MIN = 1024
-
-
-class Keeper(Protocol):
-    """Who owns a backlog: hears what happens to its messages."""
-
-    def on_ready(self) -> None:
-        """Something may be deliverable now."""
-
-    def on_acked(self, message: Message) -> None:
-        """*message* was acknowledged and is kept for a seek."""
-
-    def on_unacked(self, message: Message) -> None:
-        """A seek brought an acknowledged *message* back."""
-
-    def on_gone(self, message: Message) -> None:
-        """*message* left this subscription for good."""
-
-    def on_exhausted(self, message: Message, attempt: int, now: float) -> bool:
-        """*message* has used up its attempts; say whether the dead-letter topic took it."""
 
 
 def _parse(ack_id: str) -> tuple[str, int, int]:

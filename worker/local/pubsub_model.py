@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from worker.errors import Refused
 
@@ -199,3 +199,22 @@ class Consumer:
         return (self.messages_max <= 0 or self.messages_held < self.messages_max) and (
             self.bytes_max <= 0 or self.bytes_held < self.bytes_max
         )
+
+
+class Keeper(Protocol):
+    """Who owns a backlog: hears what happens to its messages."""
+
+    def on_ready(self) -> None:
+        """Something may be deliverable now."""
+
+    def on_acked(self, message: Message) -> None:
+        """*message* was acknowledged and is kept for a seek."""
+
+    def on_unacked(self, message: Message) -> None:
+        """A seek brought an acknowledged *message* back."""
+
+    def on_gone(self, message: Message) -> None:
+        """*message* left this subscription for good."""
+
+    def on_exhausted(self, message: Message, attempt: int, now: float) -> bool:
+        """*message* has used up its attempts; say whether the dead-letter topic took it."""

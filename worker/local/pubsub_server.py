@@ -34,6 +34,7 @@ from typing import Final, Self
 
 import grpc.aio
 
+from worker.clock import SystemClock
 from worker.errors import Refused, Unavailable
 from worker.local.pubsub_broker import Broker
 from worker.local.pubsub_faults import Faults
@@ -188,7 +189,7 @@ class _Clock:
     """
 
     def __init__(self) -> None:
-        self._offset_s = time.time_ns() / NANOSECONDS - time.monotonic()
+        self._offset_s = SystemClock().now().timestamp() - time.monotonic()
 
     def __call__(self) -> float:
         return self._offset_s + time.monotonic()

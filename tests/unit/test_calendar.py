@@ -1,0 +1,151 @@
+"""Which nights are expected, and when their deadlines fall in UTC, on every kind of night."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statemachine.model import State
+from tests.support.nights import CALENDAR, CUTOFF, DEADLINE, EVENING, MORNING, NIGHT, SECOND
+
+DAY = timedelta(days=1)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("night", "deadline"),
+    [
+        (date(2024, 11, 2), "2024-11-03T03:25:00"),
+        (date(2024, 11, 3), "2024-11-04T04:25:00"),
+        (date(2024, 12, 15), "2024-12-16T04:25:00"),
+        (date(2025, 3, 8), "2025-03-09T04:25:00"),
+        (date(2025, 3, 9), "2025-03-10T03:25:00"),
+    ],
+)
+def test_the_deadline_is_at_the_same_wall_clock_time_also_when_the_clocks_change(night: date, deadline: str) -> None:
+    assert utc(deadline) == CALENDAR.at(night, CALENDAR.deadline)
+
+
+@pytest.mark.parametrize(
+    ("night", "wall_clock", "instant"),
+    [
+        (date(2024, 11, 3), time(1, 30), "2024-11-03T05:30:00"),
+        (date(2025, 3, 9), time(2, 30), "2025-03-09T07:30:00"),
+    ],
+    ids=["repeated", "skipped"],
+)
+def test_a_wall_clock_time_that_is_repeated_or_skipped_has_its_first_reading(
+    night: date, wall_clock: time, instant: str
+) -> None:
+    assert utc(instant) == CALENDAR.at(night, wall_clock)
+
+
+@pytest.mark.parametrize(
+    ("instant", "today"),
+    [
+        ("2024-12-16T04:59:59", date(2024, 12, 15)),
+        ("2024-12-16T05:00:00", date(2024, 12, 16)),
+        ("2025-07-01T03:59:59", date(2025, 6, 30)),
+    ],
+)
+def test_tonight_is_the_leagues_night_and_not_the_utc_one(instant: str, today: date) -> None:
+    assert today == CALENDAR.today(utc(instant))
+
+
+@pytest.mark.parametrize(
+    ("night", "expected"),
+    [
+        (date(2024, 10, 14), False),
+        (date(2024, 10, 15), True),
+        (date(2024, 12, 31), True),
+        (date(2025, 1, 1), True),
+        (date(2025, 6, 30), True),
+        (date(2025, 7, 1), False),
+    ],
+)
+def test_a_season_reaches_across_the_new_year(night: date, expected: bool) -> None:
+    assert expected is CALENDAR.expected(night)
+
+
+@pytest.mark.parametrize(("night", "expected"), [(date(2024, 3, 1), True), (date(2024, 9, 30), True), (NIGHT, False)])
+def test_a_season_may_lie_within_one_year(night: date, expected: bool) -> None:
+    summer = replace(CALENDAR, season_start=(3, 1), season_end=(9, 30))
+
+    assert expected is summer.expected(night)
+
+
+def test_a_skipped_date_is_neither_expected_nor_opened() -> None:
+    rested = replace(CALENDAR, skip_dates=frozenset({NIGHT - DAY}))
+
+    assert rested.expected(NIGHT - DAY) is False
+    assert [NIGHT - 2 * DAY, NIGHT] == rested.to_open(NIGHT - 3 * DAY, EVENING)
+
+
+def test_the_first_start_opens_tonight_only() -> None:
+    assert [NIGHT] == CALENDAR.to_open(None, EVENING)
+
+
+def test_out_of_season_nothing_is_opened() -> None:
+    assert CALENDAR.to_open(None, utc("2025-07-15T12:00:00")) == []
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 30])
+def test_what_was_opened_is_not_opened_again_even_if_the_clock_goes_back(ahead: int) -> None:
+    assert CALENDAR.to_open(NIGHT + ahead * DAY, EVENING) == []
+
+
+def test_missed_nights_are_opened_oldest_first() -> None:
+    assert [NIGHT - 2 * DAY, NIGHT - DAY, NIGHT] == CALENDAR.to_open(NIGHT - 3 * DAY, EVENING)
+
+
+@given(missed_days=st.integers(0, 3000), catch_up_days=st.integers(0, 60))
+def test_catching_up_is_bounded(missed_days: int, catch_up_days: int) -> None:
+    calendar = replace(CALENDAR, catch_up_days=catch_up_days)
+
+    nights = calendar.to_open(NIGHT - missed_days * DAY, EVENING)
+
+    assert len(nights) <= min(missed_days, catch_up_days + 1)
+    assert nights == sorted(set(nights))
+    assert all(NIGHT - catch_up_days * DAY <= night <= NIGHT for night in nights)
+
+
+def test_a_fresh_date_waits_for_its_deadline() -> None:
+    record = CALENDAR.fresh_record(NIGHT, MORNING)
+
+    assert (State.WAITING, 0, 0) == (record.state, record.version, record.generation)
+    assert (MORNING, DEADLINE, CUTOFF, DEADLINE) == (
+        record.opened_at,
+        record.deadline_at,
+        record.upgrade_cutoff_at,
+        record.wake_at,
+    )
+
+
+def test_a_date_opened_after_its_deadline_gets_the_grace_and_then_the_usual_span() -> None:
+    late = DEADLINE + 30 * DAY
+
+    record = CALENDAR.fresh_record(NIGHT, late)
+
+    assert late + CALENDAR.drain_grace == record.deadline_at == record.wake_at
+    assert CUTOFF - DEADLINE == record.upgrade_cutoff_at - record.deadline_at
+
+
+def test_the_deadline_itself_is_not_late() -> None:
+    assert CALENDAR.fresh_record(NIGHT, DEADLINE).deadline_at == DEADLINE
+    assert CALENDAR.fresh_record(NIGHT, DEADLINE + SECOND).deadline_at > DEADLINE
+
+
+@given(
+    night=st.dates(date(2000, 1, 1), date(2100, 1, 1)),
+    now=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - bounds
+)
+def test_every_night_has_a_deadline_ahead_and_a_cutoff_behind_it(night: date, now: datetime) -> None:
+    record = CALENDAR.fresh_record(night, now)
+
+    assert now <= record.deadline_at <= record.upgrade_cutoff_at
+    assert timedelta(0) == record.deadline_at.utcoffset()

@@ -1,0 +1,109 @@
+"""One JSON object a line, and no credential in any of them."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from worker.logs import TEXT_CHARS_MAX, configure
+
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJl"
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """The lines of one test; afterwards logging is as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    for handler in handlers:
+        root.removeHandler(handler)
+    target = io.StringIO()
+    configure("info", target)
+    yield target
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def line(stream: io.StringIO) -> dict[str, Any]:
+    [text] = stream.getvalue().splitlines()
+    parsed: dict[str, Any] = json.loads(text)
+    return parsed
+
+
+def test_a_line_has_the_fields_that_cloud_logging_reads_and_begins_with_them(stream: io.StringIO) -> None:
+    structlog.get_logger("worker").warning("decision", analysis_date="2024-12-15", rows=446)
+
+    fields = line(stream)
+    assert ["time", "severity", "message"] == list(fields)[:3]
+    assert ("WARNING", "decision", "2024-12-15", 446) == tuple(
+        fields[name] for name in ("severity", "message", "analysis_date", "rows")
+    )
+
+
+def test_lines_below_the_level_are_not_written(stream: io.StringIO) -> None:
+    structlog.get_logger("worker").debug("decision")
+
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("password", "hunter2"),
+        ("Authorization", "Bearer hunter2"),
+        ("token", "hunter2"),
+        ("url", "redis://worker:hunter2@10.0.0.5:6379/0"),
+        ("url", "rediss://:hunter2@10.0.0.5"),
+        ("url", "redis://worker:hunt@hunter2@10.0.0.5"),
+        ("error", f"refused {JWT.replace('c2lnbmF0dXJl', 'hunter2')} at once"),
+        ("error", "x" * (TEXT_CHARS_MAX - 30) + "redis://worker:hunter2" + "y" * 100 + "@10.0.0.5"),
+    ],
+)
+def test_no_credential_is_written(stream: io.StringIO, field: str, value: str) -> None:
+    structlog.get_logger("worker").info("decision", **{field: value})
+
+    assert "hunter2" not in stream.getvalue()
+    assert "***" in line(stream)[field]
+
+
+def test_an_address_without_a_password_stays_readable(stream: io.StringIO) -> None:
+    structlog.get_logger("worker").info("decision", url="redis://10.0.0.5:6379/0")
+
+    assert line(stream)["url"] == "redis://10.0.0.5:6379/0"
+
+
+def test_one_event_is_one_line_whatever_the_text(stream: io.StringIO) -> None:
+    structlog.get_logger("worker").info("decision", error='a\nb\r\n"c"\u2028{"severity": "ERROR"}')
+
+    assert len(stream.getvalue().rstrip("\n").split("\n")) == 1
+
+
+def test_a_huge_text_is_cut(stream: io.StringIO) -> None:
+    structlog.get_logger("worker").info("decision", error="x" * 1_000_000)
+
+    assert TEXT_CHARS_MAX == len(line(stream)["error"])
+
+
+def test_an_exception_is_one_line_with_its_stack_and_without_its_secrets(stream: io.StringIO) -> None:
+    try:
+        int("redis://worker:hunter2@10.0.0.5")
+    except ValueError:
+        structlog.get_logger("worker").exception("loop_pass_failed_unexpectedly")
+
+    fields = line(stream)
+    assert ("ERROR", True) == (fields["severity"], "ValueError" in fields["exception"])
+    assert "hunter2" not in stream.getvalue()
+
+
+def test_a_librarys_warning_has_the_same_form_and_its_chatter_is_dropped(stream: io.StringIO) -> None:
+    logging.getLogger("google.cloud").info("chatter")
+    logging.getLogger("google.cloud").warning("retrying redis://a:hunter2@b")
+
+    fields = line(stream)
+    assert ("WARNING", "library", "google.cloud") == tuple(fields[name] for name in ("severity", "message", "library"))
+    assert "hunter2" not in fields["text"]

@@ -1,0 +1,182 @@
+"""Metrics tell the truth, and the number of series has a bound."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from statemachine.events import LeaseRenewed
+from statemachine.model import State
+from tests.support.nights import (
+    CACHE,
+    DEADLINE,
+    NIGHT,
+    NO_ROWS,
+    PROCESSORS,
+    SECOND,
+    claimed,
+    committed,
+    probed,
+    success,
+)
+from tests.support.rigs import WORKER, ModelClock, Rig
+from worker.adapters.memory_store import MemoryStore
+from worker.engine import Engine
+from worker.errors import Unavailable
+from worker.metrics import DATES_SHOWN_MAX, Metrics
+from worker.ports import OutgoingMessage
+
+SERIES_MAX = 1000
+
+
+class Board:
+    """Metrics fed by an engine, and what a scrape of them shows."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.metrics = Metrics(PROCESSORS)
+        self.rig = Rig(store=store or MemoryStore(), notes=self.metrics)  # type: ignore[arg-type]
+        self.metrics.show_dates(self.rig.store, self.rig.clock)
+
+    @property
+    def engine(self) -> Engine:
+        return self.rig.engine
+
+    @property
+    def clock(self) -> ModelClock:
+        return self.rig.clock
+
+    def samples(self) -> dict[tuple[str, ...], float]:
+        """Every sample by (name, label values in order of label names)."""
+        text = generate_latest(self.metrics.registry).decode()
+        return {
+            (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+
+def message(name: str = "one") -> OutgoingMessage:
+    return OutgoingMessage(event_id=name, topic="success", data=b"{}", attributes={})
+
+
+def test_a_night_is_counted_as_it_happened() -> None:
+    board = Board()
+    for event in (*(success(name) for name in PROCESSORS), claimed(), committed()):
+        board.engine.apply(NIGHT, event)
+
+    shown = board.samples()
+    assert shown["mlfs_transitions_total", "waiting", "join_complete", "ready"] == 1
+    assert shown["mlfs_transitions_total", "running", "committed_done", "done"] == 1
+    assert (1, 1, 99.9) == (
+        shown["mlfs_date_state", "2024-12-15", "done"],
+        shown["mlfs_dates", "done"],
+        shown["mlfs_quality_score",],
+    )
+    assert (1, 1) == (shown["mlfs_outbox_pending",], shown["mlfs_state_store_up",])
+
+
+def test_transitions_are_the_history() -> None:
+    board = Board()
+    for event in (*(success(name) for name in PROCESSORS), success(CACHE), claimed()):
+        board.engine.apply(NIGHT, event)
+    board.engine.apply(NIGHT, LeaseRenewed(worker=WORKER, generation=1, attempt=1))
+
+    counted = sum(value for key, value in board.samples().items() if key[0] == "mlfs_transitions_total")
+
+    assert counted == len(board.rig.store.history(NIGHT)) == 5
+
+
+def test_the_lag_of_a_deadline_is_measured_from_its_instant() -> None:
+    board = Board()
+    board.engine.apply(NIGHT, success(CACHE))
+    board.clock.instant = DEADLINE + 2 * SECOND
+    assert board.samples()["mlfs_overdue_dates",] == 1
+
+    board.engine.apply(NIGHT, probed(NO_ROWS))
+
+    shown = board.samples()
+    assert (1, 2.0) == (shown["mlfs_deadline_lag_seconds_count",], shown["mlfs_deadline_lag_seconds_sum",])
+    assert shown["mlfs_overdue_dates",] == 0
+
+
+def test_names_from_outside_never_become_labels() -> None:
+    board = Board()
+    for number in range(10_000):
+        board.metrics.received("refused", f"processor-{number}", 0.001)
+
+    shown = board.samples()
+    assert shown["mlfs_events_total", "refused", "other"] == 10_000
+    assert not [key for key in shown if "processor-7" in key]
+
+
+def test_ten_thousand_dates_do_not_make_more_series_than_a_server_likes() -> None:
+    board = Board()
+    first = date(2000, 1, 1)
+    for number in range(10_000):
+        board.engine.apply(first + timedelta(days=number), success(CACHE))
+    for name in PROCESSORS:
+        board.metrics.received("recorded", name, 0.001)
+    for state in State:
+        board.metrics.built("normal", state.value, 1.0)
+
+    shown = board.samples()
+    assert len(shown) < SERIES_MAX
+    assert DATES_SHOWN_MAX == len([key for key in shown if key[0] == "mlfs_date_generation"])
+    assert ("mlfs_date_generation", (first + timedelta(days=9_999)).isoformat()) in shown
+
+
+def test_without_the_store_nothing_old_is_shown() -> None:
+    class AbsentStore(MemoryStore):
+        def dates(self, limit: int) -> Sequence[date]:
+            raise Unavailable(f"no server for {limit}")
+
+    shown = Board(AbsentStore()).samples()
+
+    assert shown["mlfs_state_store_up",] == 0
+    assert not [key for key in shown if key[0].startswith(("mlfs_date", "mlfs_overdue", "mlfs_outbox"))]
+
+
+def test_a_damaged_record_is_counted_and_hides_no_other_date() -> None:
+    store = MemoryStore()
+    board = Board(store)
+    board.engine.apply(NIGHT, success(CACHE))
+    store._records[NIGHT + timedelta(days=1)] = (1, b"damaged")
+
+    shown = board.samples()
+
+    assert (1, 1, 1) == (shown["mlfs_state_store_up",], shown["mlfs_corrupt_records",], shown["mlfs_dates", "waiting"])
+
+
+def test_what_happens_around_the_dates_is_counted() -> None:
+    board = Board()
+    board.metrics.refused("not_json", "why")
+    board.metrics.callback_failed()
+    board.metrics.built("normal", "fenced", 1.0)
+    board.metrics.relayed(message(), "7")
+    board.metrics.relay_failed(message(), "why")
+    board.metrics.loop_failed("relay", Unavailable("why"))
+    board.metrics.loop_failed("relay", KeyError("why"))
+    board.metrics.stream(up=True)
+
+    shown = board.samples()
+    assert [1.0] * 8 == [
+        shown["mlfs_dead_lettered_total", "not_json"],
+        shown["mlfs_callback_exceptions_total",],
+        shown["mlfs_fence_rejections_total",],
+        shown["mlfs_publish_total", "confirmed"],
+        shown["mlfs_publish_total", "failed"],
+        shown["mlfs_loop_errors_total", "Unavailable", "relay"],
+        shown["mlfs_loop_errors_total", "unexpected", "relay"],
+        shown["mlfs_stream_up",],
+    ]
+
+
+def test_signs_of_life_are_timestamps() -> None:
+    board = Board()
+    board.metrics.ticked(DEADLINE)
+    board.metrics.message_seen(DEADLINE)
+
+    shown = board.samples()
+    wanted = DEADLINE.timestamp()
+    assert wanted == shown["mlfs_tick_last_timestamp_seconds",] == shown["mlfs_last_message_timestamp_seconds",]

@@ -1,0 +1,210 @@
+"""A stored record comes back as it went in; anything else is refused, and newer fields do not disturb."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.record import SCHEMA, UnreadableRecord, decode_record, encode_record
+from statemachine.model import (
+    BuildMode,
+    BuildResult,
+    Completion,
+    CompletionStatus,
+    DateRecord,
+    Failure,
+    Lease,
+    State,
+    Trigger,
+)
+from tests.support.nights import (
+    CACHE,
+    MORNING,
+    PROCESSORS,
+    after,
+    claimed,
+    degraded,
+    done,
+    failed,
+    failure,
+    joined,
+    running,
+    unseen,
+    waiting,
+)
+
+# Of a night of the first release, byte for byte as it was stored.
+FIRST_RELEASE = (
+    b'{"schema":1,"analysis_date":"2024-12-15","state":"waiting","version":1,"opened_at":"2024-12-15T15:00:00Z",'
+    b'"deadline_at":"2024-12-16T04:25:00Z","upgrade_cutoff_at":"2024-12-16T04:50:00Z","completions":{'
+    b'"player_daily_cache":{"processor":"player_daily_cache","status":"success","identity":"run:1",'
+    b'"completed_at":"2024-12-16T04:00:00Z","received_at":"2024-12-16T04:00:00Z","row_count":400}},'
+    b'"wake_at":"2024-12-16T04:25:00Z"}'
+)
+
+instants = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds
+texts = st.text(st.characters(codec="utf-8"), max_size=30)
+numbers = st.integers(0, 10**6)
+scores = st.floats(0, 100)
+shares = st.floats(0, 1)
+results = st.builds(
+    BuildResult,
+    generation=st.integers(1, 3),
+    attempt=st.integers(1, 3),
+    state=st.sampled_from([State.DONE, State.DEGRADED]),
+    row_count=numbers,
+    quality_score=scores,
+    component_total=scores,
+    components=st.dictionaries(texts, scores, max_size=6),
+    fallback_rate=shares,
+    missing_rate=shares,
+    severity=st.none() | st.sampled_from(["P0", "P1", "P2", "P3"]),
+    dependency_rows=st.dictionaries(st.sampled_from(PROCESSORS), numbers),
+    left_out=numbers,
+    committed_at=instants,
+    duration_s=st.floats(0, 1e6),
+)
+
+
+@st.composite
+def sound_records(draw: st.DrawFn) -> DateRecord:
+    """Any record that keeps the rules, with every field in use."""
+    base = draw(st.sampled_from([waiting(CACHE), joined(), running(), done(), degraded(CACHE), failed()]))
+    reports = {
+        name: draw(
+            st.builds(
+                Completion,
+                processor=st.just(name),
+                status=st.sampled_from(CompletionStatus),
+                identity=texts,
+                completed_at=instants,
+                received_at=instants,
+                row_count=st.none() | numbers,
+                error=st.none() | texts,
+                message_id=st.none() | texts,
+            )
+        )
+        for name in draw(st.sets(st.sampled_from(PROCESSORS)))
+    }
+    fields: dict[str, Any] = {
+        "completions": reports,
+        "version": draw(st.integers(1, 10**9)),
+        "trigger": draw(st.none() | st.sampled_from(Trigger)),
+        "mode": draw(st.sampled_from(BuildMode)),
+        "relied_on": frozenset(draw(st.sets(st.sampled_from(PROCESSORS)))),
+        "requested_by": draw(st.none() | texts),
+        "request_reason": draw(st.none() | texts),
+    }
+    if base.state is State.FAILED:
+        fields["failure"] = draw(st.builds(Failure, because=texts, message=texts, at=instants))
+    if base.state is State.RUNNING:
+        fields["lease"] = draw(st.builds(Lease, owner=texts, until_at=instants, claimed_at=instants))
+    if base.state not in {State.WAITING, State.DONE, State.DEGRADED}:
+        fields |= {"generation": 3, "result": draw(st.none() | results)}
+    return replace(base, **fields)
+
+
+@given(record=sound_records())
+def test_every_sound_record_comes_back_as_it_was(record: DateRecord) -> None:
+    assert record == decode_record(encode_record(record))
+
+
+@pytest.mark.parametrize(
+    "record", [waiting(), joined(), running(), done(), degraded(CACHE), failed()], ids=lambda record: record.state
+)
+def test_every_state_comes_back_as_it_was(record: DateRecord) -> None:
+    assert record == decode_record(encode_record(record))
+
+
+@given(stored=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
+def test_any_other_bytes_are_unreadable_and_nothing_worse(stored: bytes) -> None:
+    with pytest.raises(UnreadableRecord):
+        decode_record(stored)
+
+
+@given(position=st.integers(0, len(FIRST_RELEASE) - 1), byte=st.integers(0, 255))
+def test_a_damaged_byte_is_noticed_or_harmless(position: int, byte: int) -> None:
+    """Never another kind of error: a reader of one date must be able to count on it."""
+    stored = FIRST_RELEASE[:position] + bytes([byte]) + FIRST_RELEASE[position + 1 :]
+
+    try:
+        record = decode_record(stored)
+    except UnreadableRecord:
+        return
+    assert isinstance(record, DateRecord)
+
+
+def test_a_record_of_the_first_release_is_readable() -> None:
+    assert waiting(CACHE) == decode_record(FIRST_RELEASE)
+
+
+def test_this_release_still_writes_what_the_first_one_read() -> None:
+    assert encode_record(waiting(CACHE)) == FIRST_RELEASE
+
+
+@pytest.mark.parametrize("schema", [SCHEMA + 1, 99, 0, -1, "1", None, 1.5])
+def test_a_schema_of_another_release_is_refused(schema: object) -> None:
+    stored = json.dumps(json.loads(FIRST_RELEASE) | {"schema": schema}).encode()
+
+    with pytest.raises(UnreadableRecord, match="schema"):
+        decode_record(stored)
+
+
+def test_fields_of_a_newer_release_do_not_disturb() -> None:
+    body = json.loads(FIRST_RELEASE)
+    body["mood"] = "calm"
+    body["completions"][CACHE]["weather"] = {"rain": True}
+
+    assert waiting(CACHE) == decode_record(json.dumps(body).encode())
+
+
+def unsound() -> dict[str, DateRecord]:
+    return {
+        "waiting_has_no_generation": replace(waiting(), generation=1),
+        "lease_exactly_while_running": replace(running(), lease=None),
+        "nothing_due_when_done_or_failed": replace(done(), wake_at=MORNING),
+        "published_states_have_their_result": replace(done(), result=None),
+        "failed_says_why": replace(failed(), failure=None),
+        "result_is_not_from_the_future": replace(done(), generation=0),
+        "wake_set_while_something_is_due": replace(waiting(), wake_at=None),
+        "counters_are_not_negative": replace(waiting(), version=-1),
+        "deadline_before_cutoff": replace(waiting(), upgrade_cutoff_at=MORNING),
+        "instants_are_utc": replace(waiting(), deadline_at=waiting().deadline_at.replace(tzinfo=None)),
+        "completions_under_their_own_name": replace(waiting(), completions={"x": waiting().completions[PROCESSORS[0]]}),
+    }
+
+
+@pytest.mark.parametrize("rule", unsound())
+def test_a_record_that_contradicts_itself_is_not_stored(rule: str) -> None:
+    with pytest.raises(UnreadableRecord, match=rule):
+        encode_record(unsound()[rule])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("generation", 1, "waiting_has_no_generation"),
+        ("deadline_at", "2024-12-16T04:25:00", "instants_are_utc"),
+        ("wake_at", "2024-12-16T04:25:00+01:00", "instants_are_utc"),
+        ("wake_at", None, "wake_set_while_something_is_due"),
+        ("state", "asleep", "state"),
+        ("version", "many", "version"),
+    ],
+)
+def test_a_stored_record_that_contradicts_itself_is_unreadable(field: str, value: object, rule: str) -> None:
+    stored = json.dumps(json.loads(FIRST_RELEASE) | {field: value}).encode()
+
+    with pytest.raises(UnreadableRecord, match=rule):
+        decode_record(stored)
+
+
+def test_a_finished_night_takes_little_room() -> None:
+    """A bad night: four failures with long errors, then a fallback."""
+    record = after(unseen(), *(failure(name) for name in PROCESSORS))
+    worst = {name: replace(report, error="é" * 200) for name, report in record.completions.items()}
+
+    assert len(encode_record(replace(after(joined(), claimed()), completions=worst))) < 4096
