@@ -115,6 +115,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no IANA time zone, such as America/New_York") from exc
         return value
 
+    @field_validator("deadline", "upgrade_cutoff")
+    @classmethod
+    def _wall_clock(cls, value: time) -> time:
+        if value.tzinfo is not None:
+            raise ValueError("is a wall clock time of MLFS_TIMEZONE, such as 23:25; it names no zone itself")
+        return value
+
     @field_validator("upgrade_cutoff")
     @classmethod
     def _after_deadline(cls, value: time, info: ValidationInfo) -> time:

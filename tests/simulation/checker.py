@@ -1,0 +1,321 @@
+"""The judge. It sees what crosses the boundary, keeps its own books, and shares no rule with the product.
+
+Each complaint begins with the name of an invariant of DESIGN section 6.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from statemachine.model import DateRecord
+from tests.simulation.plan import PROCESSORS, Schedule
+
+if TYPE_CHECKING:
+    from tests.simulation.bus import Message
+    from tests.simulation.process import Process
+    from tests.simulation.warehouse import Staged
+    from worker.features.model import BuildKey, Publication
+    from worker.ports import Commit, OutgoingMessage
+
+ATTEMPTS_MAX = 3
+ROWS_MIN, SCORE_MIN = 200, 75.0
+# Nights of the schedules see at most two dozen triggers; more means that something starts builds by itself.
+GENERATIONS_MAX = 40
+CHANGES_MAX = 400
+
+PUBLISHED = {"done", "degraded"}
+ENDED = {"done", "degraded", "failed"}
+# state before -> states after, with the reasons that may lead there. None: never seen.
+MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
+    None: {
+        "waiting": {"opened", "recorded", "failure_recorded"},
+        "ready": {"replay_accepted", "committed_upgrade_follows", "join_complete", "upstream_failed"},
+        "failed": {"cancelled"},
+        "done": {"committed_done"},
+        "degraded": {"committed_degraded"},
+    },
+    "waiting": {
+        "waiting": {"opened", "recorded", "failure_recorded"},
+        "ready": {
+            "join_complete", "found_all", "deadline_passed", "upstream_failed", "replay_accepted",
+            "committed_upgrade_follows",
+        },
+        "failed": {"cancelled"},
+        "done": {"committed_done"},
+        "degraded": {"committed_degraded"},
+    },
+    "ready": {
+        "ready": {
+            "recorded", "failure_recorded", "replay_accepted", "committed_by_older_generation",
+            "committed_upgrade_follows",
+        },
+        "running": {"claimed"},
+        "failed": {"cancelled"},
+        "done": {"committed_done"},
+        "degraded": {"committed_degraded"},
+    },
+    "running": {
+        "running": {"recorded", "failure_recorded", "lease_renewed", "committed_by_older_generation"},
+        "ready": {"lease_expired", "retry_scheduled", "rescue_follows", "replay_accepted", "committed_upgrade_follows"},
+        "failed": {"retries_exhausted", "fatal_error", "gate_refused", "no_data", "cancelled"},
+        "done": {"committed_done"},
+        "degraded": {"committed_degraded"},
+    },
+    "done": {
+        "done": {"recorded", "failure_recorded", "rerun_held", "committed_done"},
+        "ready": {"replay_accepted", "rerun_started", "committed_upgrade_follows"},
+        "degraded": {"committed_degraded"},
+    },
+    "degraded": {
+        "degraded": {
+            "recorded", "failure_recorded", "rerun_held", "upgrade_too_late", "upgrade_window_closed",
+            "committed_degraded",
+        },
+        "ready": {"replay_accepted", "upgrade_started", "rerun_started", "committed_upgrade_follows"},
+        "done": {"committed_done"},
+    },
+    "failed": {
+        "failed": {"recorded", "failure_recorded", "committed_by_older_generation"},
+        "ready": {"replay_accepted", "rescue_started", "committed_upgrade_follows"},
+        "done": {"committed_done"},
+        "degraded": {"committed_degraded"},
+    },
+}  # fmt: skip
+BY_A_BUILDER = {"retry_scheduled", "fatal_error", "gate_refused", "no_data"}
+
+
+class Violation(BaseException):
+    """An invariant is broken. Nothing in the product may catch it."""
+
+    def __init__(self, invariant: str, detail: str) -> None:
+        super().__init__(f"{invariant}: {detail}")
+        self.invariant = invariant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """One commit of the ledger."""
+
+    attempt: int
+    state: str
+    rows: int
+    score: float
+    components: Mapping[str, float]
+    fallback_rate: float
+
+
+@dataclass(slots=True)
+class Checker:
+    """What must hold at each step."""
+
+    schedule: Schedule
+    records: dict[date, DateRecord] = field(default_factory=dict)
+    commits: dict[tuple[date, int], Committed] = field(default_factory=dict)
+    newest: dict[date, int] = field(default_factory=dict)
+    claims: dict[date, tuple[int, int]] = field(default_factory=dict)
+    sent: set[tuple[date, str, str]] = field(default_factory=set)
+    owed: dict[str, date] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    dead_letters: set[str] = field(default_factory=set)
+    changes: dict[date, int] = field(default_factory=dict)
+    replays_asked: dict[date, int] = field(default_factory=dict)
+    replays_done: dict[date, int] = field(default_factory=dict)
+
+    def demand(self, holds: bool, invariant: str, detail: str) -> None:
+        if not holds:
+            raise Violation(invariant, detail)
+
+    # --- the store ---------------------------------------------------------------------------------------------------
+
+    def committed(self, process: "Process", commit: "Commit") -> None:
+        """One change was stored."""
+        after = commit.record
+        day = after.analysis_date
+        before = self.records.get(day)
+        reason = str(commit.history.reason) if commit.history is not None else "lease_renewed"
+        what = f"{day} {before.state if before else None} -> {after.state} ({reason}, by {process.name})"
+        self.records[day] = after
+        self.changes[day] = self.changes.get(day, 0) + 1
+        self._monotone(before, after, what)
+        self._move(before, after, reason, what)
+        self._justified(process, before, after, reason, what)
+        self._told(before, commit, reason, what)
+
+    def _monotone(self, before: DateRecord | None, after: DateRecord, what: str) -> None:
+        self.demand(after.version == (before.version if before else 0) + 1, "monotone version", what)
+        self.demand(after.generation <= GENERATIONS_MAX, "everything bounded", what)
+        self.demand(after.attempt <= ATTEMPTS_MAX, "everything bounded", what)
+        self.demand(self.changes[after.analysis_date] <= CHANGES_MAX, "everything bounded", what)
+        if before is None:
+            return
+        token, next_token = (before.generation, before.attempt), (after.generation, after.attempt)
+        self.demand(next_token >= token, "monotone generation", f"{what}: {token} -> {next_token}")
+        for name, completion in before.completions.items():
+            if completion.status == "success":
+                kept = after.completions.get(name)
+                self.demand(kept is not None and kept.status == "success", "no acked completion lost", f"{what}: {name}")
+        same = (before.deadline_at, before.upgrade_cutoff_at) == (after.deadline_at, after.upgrade_cutoff_at)
+        self.demand(same, "deadline never moves", what)
+
+    def _move(self, before: DateRecord | None, after: DateRecord, reason: str, what: str) -> None:
+        allowed = MOVES[str(before.state) if before else None].get(str(after.state), set())
+        stable = before is not None and before.state in ENDED
+        self.demand(reason in allowed, "terminal states stable" if stable else "legal move", what)
+        if before is None:
+            return
+        if before.state in ENDED and after.state not in ENDED:
+            self.demand(after.generation > before.generation, "terminal states stable", what)
+        if reason in BY_A_BUILDER | {"lease_renewed"}:
+            owner = before.lease.owner if before.lease else None
+            self.demand(what.endswith(f"by {owner})"), "fenced owners change nothing", f"{what}: owner is {owner}")
+
+    def _justified(self, process: "Process", before: DateRecord | None, after: DateRecord, reason: str, what: str) -> None:
+        """Whether what the decision stands on is true outside, too."""
+        day, now = after.analysis_date, process.clock.now()
+        counted = {name for name, completion in after.completions.items() if completion.status in {"success", "found"}}
+        if after.state == "waiting":
+            self.demand(counted != set(PROCESSORS), "ready <=> four successes", what)
+        for name, completion in after.completions.items():
+            if completion.status == "found":
+                continue
+            true = (day, name, str(completion.status)) in self.sent
+            self.demand(true, "ready <=> four successes", f"{what}: {name} never reported {completion.status}")
+        if reason in {"join_complete", "found_all"}:
+            self.demand(counted == set(PROCESSORS), "ready <=> four successes", what)
+        if reason == "found_all":
+            found = {name for name, one in after.completions.items() if one.status == "found"}
+            self.demand(found <= process.probed.get(day, frozenset()), "ready <=> four successes", what)
+        if reason in {"found_all", "deadline_passed"} and before is not None:
+            self.demand(now >= before.deadline_at, "deadline not early", what)
+        if reason == "deadline_passed":
+            self._fallback_justified(process, after, counted, what)
+        if reason == "lease_expired" and before is not None and before.lease is not None:
+            self.demand(now >= before.lease.until_at, "lease respected", what)
+
+    def _fallback_justified(self, process: "Process", after: DateRecord, counted: set[str], what: str) -> None:
+        missing = set(PROCESSORS) - counted
+        self.demand(bool(missing), "fallback only when something was missing", what)
+        if process.probe_failed:
+            return
+        filled = process.probed.get(after.analysis_date, frozenset())
+        failed = {name for name, one in after.completions.items() if one.status == "failed"}
+        unjust = (missing & filled) - failed
+        self.demand(not unjust, "fallback only when something was missing", f"{what}: {sorted(unjust)} had rows")
+
+    def _told(self, before: DateRecord | None, commit: "Commit", reason: str, what: str) -> None:
+        """Whether an outcome is stored together with the change that makes it one."""
+        after = commit.record
+        day = after.analysis_date
+        for message in commit.messages:
+            about = json.loads(message.data)["analysis_date"]
+            self.demand(about == day.isoformat() == message.ordering_key, "one date never touches another", what)
+            self.owed[message.event_id] = day
+        event_ids = {message.event_id for message in commit.messages}
+        if reason in {"committed_done", "committed_degraded", "committed_upgrade_follows"}:
+            assert after.result is not None
+            wanted = f"{day}:{after.result.generation}"
+            self.demand(any(one.endswith(wanted) for one in event_ids), "done => published", what)
+        if after.state == "failed" and (before is None or before.state != "failed"):
+            wanted = f"{day}:{after.generation}"
+            self.demand(any(one.endswith(wanted) for one in event_ids), "failed => published", what)
+        if after.result is not None:
+            known = self.commits.get((day, after.result.generation))
+            true = known is not None and (known.attempt, known.state, known.rows, known.score) == (
+                after.result.attempt,
+                after.result.state,
+                after.result.row_count,
+                after.result.quality_score,
+            )
+            self.demand(true, "published => committed", f"{what}: the record's result is not the ledger's")
+        if reason == "replay_accepted":
+            self.replays_done[day] = self.replays_done.get(day, 0) + 1
+            once = self.replays_done[day] <= self.replays_asked.get(day, 0)
+            self.demand(once, "one request, one generation", what)
+
+    def snapshot(self) -> dict[date, DateRecord]:
+        return dict(self.records)
+
+    def store_restored(self, records: dict[date, DateRecord]) -> None:
+        """The store was lost, or went back in time."""
+        self.records = dict(records)
+        self.owed.clear()
+        self.replays_done.clear()
+
+    def outbox(self, waiting: set[str]) -> None:
+        """What the outbox holds now: an outcome leaves it only by being published."""
+        gone = [event_id for event_id in self.owed if event_id not in waiting]
+        for event_id in gone:
+            self.demand(event_id in self.told, "done => published", f"{event_id} left the outbox unpublished")
+            del self.owed[event_id]
+
+    # --- the warehouse -----------------------------------------------------------------------------------------------
+
+    def ledger_claimed(self, key: "BuildKey") -> None:
+        newest = self.claims.get(key.analysis_date, (0, 0))
+        self.demand(key.token >= newest, "fenced owners change nothing", f"{key.build_id} claimed after {newest}")
+        self.claims[key.analysis_date] = key.token
+
+    def ledger_committed(self, publication: "Publication", staged: "Staged") -> None:
+        key, report = publication.request.key, publication.report
+        day, name = key.analysis_date, key.build_id
+        self.demand((day, key.generation) not in self.commits, "one commit per generation", name)
+        self.demand(key.generation > self.newest.get(day, 0), "monotone ledger generation", name)
+        self.demand(key.token >= self.claims.get(day, (0, 0)), "fenced owners change nothing", name)
+        self.demand(report.row_count >= ROWS_MIN and report.quality_score >= SCORE_MIN, "gate respected", name)
+        full = staged.filled == set(PROCESSORS) and not staged.forced
+        state = str(report.earned_state)
+        self.demand(state == ("done" if full else "degraded"), "fallback only when something was missing", f"{name} {state}")
+        self.newest[day] = key.generation
+        self.commits[day, key.generation] = Committed(
+            attempt=key.attempt,
+            state=state,
+            rows=report.row_count,
+            score=report.quality_score,
+            components=dict(report.components),
+            fallback_rate=report.fallback_rate,
+        )
+
+    # --- the bus -----------------------------------------------------------------------------------------------------
+
+    def published(self, message: "OutgoingMessage") -> None:
+        self.told.add(message.event_id)
+        if message.topic == "dead":
+            self.dead_letters.add(message.attributes["mlfs_message_id"])
+            self.demand(bool(message.attributes["mlfs_reason"]), "bad input is parked with a reason", message.event_id)
+            return
+        body: dict[str, Any] = json.loads(message.data)
+        if message.topic == "failure":
+            self.demand(body["state"] == "failed", "published => committed", message.event_id)
+            return
+        known = self.commits.get((date.fromisoformat(body["analysis_date"]), body["generation"]))
+        self.demand(known is not None, "published => committed", message.event_id)
+        assert known is not None
+        said = (body["state"], body["row_count"], body["quality_score"], body["components"], body["fallback_rate"])
+        true = (known.state, known.rows, known.score, known.components, known.fallback_rate)
+        self.demand(said == true, "published => committed", f"{message.event_id}: {said} but the ledger has {true}")
+
+    def acked(self, message: "Message", about: tuple[date, str, str] | None, *, store_lost: bool) -> None:
+        """The product acknowledges a message; *about* is what it reports, None for one that reports nothing."""
+        name = f"m{message.number}"
+        if about is None:
+            self.demand(name in self.dead_letters, "bad input is parked with a reason", name)
+            return
+        if store_lost:
+            return
+        day, processor, status = about
+        record = self.records.get(day)
+        kept = record.completions.get(processor) if record is not None else None
+        true = kept is not None and (status == "failed" or kept.status == "success")
+        self.demand(true, "ack after durable write", f"{name} {about} is acknowledged, the record has {kept}")
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def deadlines(self, now: datetime, healthy_since: datetime | None, bound: timedelta) -> None:
+        """No date waits longer than it may."""
+        if healthy_since is None:
+            return
+        for day, record in self.records.items():
+            late = record.state == "waiting" and now > max(record.deadline_at, healthy_since) + bound
+            self.demand(not late, "deadline fires in time", f"{day} waits at {now}, healthy since {healthy_since}")

@@ -1,0 +1,217 @@
+"""The simulated state store: the product's `MemoryStore` behind a boundary, and the ways in which a server loses data."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from schemas.record import UnreadableRecord, decode_record, encode_record
+from statemachine.invariants import violations
+from statemachine.model import DateRecord
+from tests.simulation.boundary import Boundary
+from worker.adapters import memory_store
+from worker.adapters.memory_store import MemoryStore
+from worker.errors import Unavailable
+from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
+
+if TYPE_CHECKING:
+    from tests.simulation.checker import Checker
+    from tests.simulation.process import Process
+
+# As the Redis adapter: a commit whose reply was lost is sent once more.
+COMMIT_SENDS_MAX = 2
+# What a server keeps, and so what a snapshot holds.
+_KEPT = ("_records", "_wake", "_outbox", "_history", "_operations", "_last_opened", "_entries")
+
+
+class Codec:
+    """Stands in for JSON in most runs: encoding takes half of a schedule's time and is checked by runs that keep it."""
+
+    def __init__(self) -> None:
+        self._records: list[DateRecord] = []
+
+    def encode(self, record: DateRecord) -> bytes:
+        broken = violations(record)
+        if broken:
+            raise UnreadableRecord(f"{record.analysis_date}: breaks {', '.join(broken)}")
+        self._records.append(record)
+        return b"record %d" % (len(self._records) - 1)
+
+    def decode(self, stored: bytes) -> DateRecord:
+        if not stored.startswith(b"record "):
+            return decode_record(stored)
+        return self._records[int(stored[7:])]
+
+
+@contextmanager
+def cheap_codec() -> Iterator[None]:
+    """Let `MemoryStore` keep records as they are."""
+    codec = Codec()
+    memory_store.encode_record, memory_store.decode_record = codec.encode, codec.decode  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        memory_store.encode_record, memory_store.decode_record = encode_record, decode_record  # type: ignore[attr-defined]
+
+
+class Server:
+    """The one store of a run, and what can happen to it."""
+
+    def __init__(self, checker: "Checker", sabotage: frozenset[str]) -> None:
+        self.memory = MemoryStore()
+        self.checker = checker
+        self.sabotage = sabotage
+        self.losses = 0
+        self._snapshot: dict[str, Any] | None = None
+
+    @property
+    def wakes(self) -> dict[date, datetime]:
+        return self.memory._wake
+
+    @property
+    def waiting_messages(self) -> int:
+        return len(self.memory._outbox)
+
+    def take_snapshot(self) -> None:
+        self._snapshot = {name: self._copied(name) for name in _KEPT}
+        self._snapshot["checker"] = self.checker.snapshot()
+
+    def restore(self) -> None:
+        """Become what the snapshot holds; whatever came later is gone."""
+        if self._snapshot is None:
+            return
+        self.losses += 1
+        for name in _KEPT:
+            setattr(self.memory, name, copy(self._snapshot[name]))
+        self.memory._history = {day: list(entries) for day, entries in self.memory._history.items()}
+        self.checker.store_restored(self._snapshot["checker"])
+
+    def wipe(self) -> None:
+        """FLUSHALL."""
+        self.losses += 1
+        fresh = MemoryStore()
+        for name in _KEPT:
+            setattr(self.memory, name, getattr(fresh, name))
+        self.checker.store_restored({})
+
+    def damage(self, night: date) -> bool:
+        """Overwrite the bytes of one record."""
+        if night not in self.memory._records:
+            return False
+        self.losses += 1
+        version, _ = self.memory._records[night]
+        self.memory._records[night] = (version, b'{"schema": 1, "state": "done"')
+        return True
+
+    def expire(self, night: date) -> bool:
+        """Forget a finished date, as the server does after `MLFS_KEEP_FINISHED_DAYS`."""
+        record = self.checker.records.get(night)
+        if record is None or record.state.value not in {"done", "degraded", "failed"}:
+            return False
+        self.losses += 1
+        self.memory._records.pop(night, None)
+        self.memory._history.pop(night, None)
+        self.checker.records.pop(night, None)
+        return True
+
+    def _copied(self, name: str) -> Any:  # noqa: ANN401 - a part of the store, whatever it is
+        part = getattr(self.memory, name)
+        return {day: list(entries) for day, entries in part.items()} if name == "_history" else copy(part)
+
+
+class SimulatedStore:
+    """The `StateStore` port as one process sees it."""
+
+    def __init__(self, server: Server, boundary: Boundary, process: "Process") -> None:
+        self._server = server
+        self._memory = server.memory
+        self._boundary = boundary
+        self._process = process
+
+    def _call(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401 - whatever the store says
+        effect = getattr(self._memory, name)
+        return self._boundary.call(self._process, "store", name, lambda: effect(*arguments))
+
+    def load(self, analysis_date: date) -> DateRecord | None:
+        return self._call("load", analysis_date)  # type: ignore[no-any-return]
+
+    def commit(self, commit: Commit) -> bool:
+        for send in range(1, COMMIT_SENDS_MAX + 1):
+            try:
+                return self._boundary.call(self._process, "store", "commit", lambda: self._commit(commit))
+            except Unavailable:
+                if send == COMMIT_SENDS_MAX:
+                    raise
+        raise AssertionError
+
+    def _commit(self, commit: Commit) -> bool:
+        sabotage, memory = self._server.sabotage, self._memory
+        day = commit.record.analysis_date
+        if "version_check_off" in sabotage and day in memory._records:
+            memory._records[day] = (commit.record.version - 1, memory._records[day][1])
+        if "operation_id_off" in sabotage:
+            memory._operations.discard(commit.operation_id)
+        if "outbox_dropped" in sabotage:
+            commit = replace(commit, messages=())
+        known = commit.operation_id in memory._operations
+        stored = memory.commit(commit)
+        if stored and not known:
+            self._server.checker.committed(self._process, commit)
+        return stored
+
+    def barrier(self) -> None:
+        self._call("barrier")
+
+    def quarantine(self, analysis_date: date) -> None:
+        self._boundary.call(self._process, "store", "quarantine", lambda: self._quarantine(analysis_date))
+
+    def _quarantine(self, analysis_date: date) -> None:
+        before = len(self._memory.quarantined)
+        self._memory.quarantine(analysis_date)
+        if len(self._memory.quarantined) > before:
+            self._server.checker.records.pop(analysis_date, None)
+
+    def due(self, now: datetime, limit: int) -> Sequence[date]:
+        return self._call("due", now, limit)  # type: ignore[no-any-return]
+
+    def next_wake(self) -> datetime | None:
+        return self._call("next_wake")  # type: ignore[no-any-return]
+
+    def dates(self, limit: int) -> Sequence[date]:
+        return self._call("dates", limit)  # type: ignore[no-any-return]
+
+    def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
+        return self._call("history", analysis_date)  # type: ignore[no-any-return]
+
+    def outbox(self, limit: int) -> Sequence[OutboxEntry]:
+        entries: Sequence[OutboxEntry] = self._call("outbox", limit)
+        if "forgets_before_publish" in self._server.sabotage:
+            for entry in entries:
+                self._memory.remove_from_outbox(entry.entry_id)
+        return entries
+
+    def remove_from_outbox(self, entry_id: str) -> None:
+        self._call("remove_from_outbox", entry_id)
+
+    def outbox_size(self) -> int:
+        return self._call("outbox_size")  # type: ignore[no-any-return]
+
+    def park(self, parked: ParkedMessage) -> None:
+        self._call("park", parked)
+
+    def parked(self, limit: int) -> Sequence[ParkedMessage]:
+        return self._call("parked", limit)  # type: ignore[no-any-return]
+
+    def last_opened(self) -> date | None:
+        return self._call("last_opened")  # type: ignore[no-any-return]
+
+    def set_last_opened(self, analysis_date: date) -> None:
+        self._call("set_last_opened", analysis_date)
+
+    def ping(self) -> None:
+        self._call("ping")
+
+    def close(self) -> None:
+        """Keep everything."""

@@ -1,0 +1,199 @@
+"""The simulated warehouse: canned answers that agree with simulated tables, and the ledger of the DuckDB adapter."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from statemachine.model import BuildMode
+from tests.simulation.boundary import SLOW_S, Boundary
+from tests.simulation.plan import PROCESSORS, Night
+from worker.errors import Fenced
+from worker.features.catalogue import BLOCKS, UPSTREAM, features_of
+from worker.features.model import BuildKey, LedgerRow, Publication, Statement
+from worker.features.records import claimed_ledger_row, ledger_row, read_ledger_row
+
+if TYPE_CHECKING:
+    from tests.simulation.checker import Checker
+    from tests.simulation.process import Process
+
+Row = dict[str, Any]
+_CELLS = {block.name: len(features_of(block.name)) for block in BLOCKS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """What the tables held when an attempt read them."""
+
+    filled: frozenset[str]
+    forced: bool
+    phase3: bool
+    players: int
+
+
+class Tables:
+    """The one warehouse of a run. The ledger's rules are those of `worker.adapters.warehouse_duckdb`, line by line."""
+
+    def __init__(self, nights: Mapping[date, Night], checker: "Checker", sabotage: frozenset[str]) -> None:
+        self._nights = nights
+        self._checker = checker
+        self._sabotage = sabotage
+        self.rows: dict[tuple[date, str], int] = {}
+        self.ledger: dict[date, Row] = {}
+        self.target: dict[date, tuple[int, int]] = {}
+        self.staged: dict[BuildKey, Staged] = {}
+        self.executions = 0
+
+    def fill(self, night: date, processor: str) -> None:
+        self.rows[night, processor] = 400
+
+    def filled(self, night: date) -> frozenset[str]:
+        return frozenset(name for name in PROCESSORS if self.rows.get((night, name)))
+
+    def stage(self, key: BuildKey, select: Statement) -> None:
+        night = self._nights[key.analysis_date]
+        self.staged[key] = Staged(
+            filled=self.filled(night.day),
+            forced=not select.parameters["use_phase4"],
+            phase3=night.phase3,
+            players=night.players,
+        )
+
+    def claim(self, key: BuildKey, at: datetime) -> None:
+        row = self.ledger.get(key.analysis_date)
+        self._check_fence(row, key, "build")
+        if row is None:
+            self.ledger[key.analysis_date] = claimed_ledger_row(key, at)
+        else:
+            row["claimed_generation"], row["claimed_attempt"] = key.token
+        self._checker.ledger_claimed(key)
+
+    def publish(self, publication: Publication) -> None:
+        key = publication.request.key
+        row = self.ledger.get(key.analysis_date)
+        if row is not None and (row["generation"], row["attempt"]) == key.token:
+            return
+        if "publishes_nothing" in self._sabotage:
+            return
+        self._check_fence(row, key, "publish")
+        staged = self.staged[key]  # gone for a dropped staging table, as in the adapter
+        self.ledger[key.analysis_date] = ledger_row(publication)
+        self.target[key.analysis_date] = key.token
+        self._checker.ledger_committed(publication, staged)
+
+    def read_ledger(self, analysis_date: date) -> LedgerRow | None:
+        row = self.ledger.get(analysis_date)
+        return read_ledger_row(row) if row is not None and row["generation"] else None
+
+    def _check_fence(self, row: Row | None, key: BuildKey, wanted: str) -> None:
+        if row is None or "fence_off" in self._sabotage:
+            return
+        if row["generation"] >= key.generation:
+            raise Fenced(f"{key.build_id} may not {wanted}: {row['build_id']} already did")
+        claimed = (row["claimed_generation"], row["claimed_attempt"])
+        if claimed > key.token:
+            raise Fenced(f"{key.build_id} may not {wanted}: {claimed} has the date now")
+
+    def probe(self, night: date) -> list[Row]:
+        blind = "probe_blind" in self._sabotage
+        return [
+            {"processor": name, "row_count": 0 if blind else self.rows.get((night, name), 0)} for name in PROCESSORS
+        ]
+
+    def counts(self, key: BuildKey) -> Row:
+        """Answer `build_stats.sql` for whole blocks: a block is from Phase 4, else from Phase 3, else missing."""
+        staged = self.staged[key]
+        phase4 = frozenset[str]() if staged.forced else staged.filled
+        projected = staged.phase3 or "player_composite_factors" in phase4
+        rows = staged.players if projected else 0
+        day = key.analysis_date
+        newest = None if not rows else day if phase4 else day - timedelta(days=1)
+        answer: Row = {
+            "row_count": rows,
+            "left_out_count": staged.players - rows,
+            "required_nulls": 0,
+            "newest_source_date": newest,
+        }
+        for block in BLOCKS:
+            own = block.processor in phase4
+            cells = rows * _CELLS[block.name]
+            answer[f"{block.name}_players"] = staged.players
+            answer[f"{block.name}_phase4_cells"] = cells if own else 0
+            answer[f"{block.name}_phase3_cells"] = cells if staged.phase3 and not own else 0
+        return answer
+
+
+class SimulatedWarehouse:
+    """The `Warehouse` port as one process sees it."""
+
+    def __init__(self, tables: Tables, boundary: Boundary, process: "Process", rng: Random) -> None:
+        self._tables = tables
+        self._boundary = boundary
+        self._process = process
+        self._rng = rng
+
+    def _call(self, name: str, effect: Any) -> Any:  # noqa: ANN401 - whatever the warehouse says
+        return self._boundary.call(self._process, "warehouse", name, effect)
+
+    def ensure_tables(self) -> None:
+        """They exist."""
+
+    def columns(self, table: str) -> Mapping[str, str]:
+        self._boundary.alive(self._process)
+        return UPSTREAM[table]
+
+    def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
+        night = statement.parameters["analysis_date"]
+        return self._call(statement.name, lambda: self._probe(night))  # type: ignore[no-any-return]
+
+    def _probe(self, night: date) -> list[Row]:
+        rows = self._tables.probe(night)
+        self._process.probed[night] = self._tables.filled(night)
+        return rows
+
+    def stage(self, key: BuildKey, select: Statement) -> None:
+        self._call("stage", lambda: self._tables.stage(key, select))
+        if self._rng.random() < self._boundary.intensity.slow_build:
+            self._boundary.hang(self._process, self._rng.choice(SLOW_S), "in a slow build")
+
+    def query_staged(self, key: BuildKey, statement: Statement) -> Sequence[Mapping[str, Any]]:
+        if statement.name == "left_out":
+            player = {"player_id": 1, "player_name": "A", "team_abbreviation": None, "reason": "no projection"}
+            return self._call("left_out", lambda: [player])  # type: ignore[no-any-return]
+        return [self._call("build_stats", lambda: self._tables.counts(key))]
+
+    def claim(self, key: BuildKey, at: datetime) -> None:
+        self._call("claim", lambda: self._tables.claim(key, at))
+
+    def publish(self, publication: Publication) -> None:
+        self._call("publish", lambda: self._tables.publish(publication))
+
+    def drop_staged(self, key: BuildKey) -> None:
+        self._call("drop_staged", lambda: self._tables.staged.pop(key, None))
+
+    def read_ledger(self, analysis_date: date) -> LedgerRow | None:
+        return self._call("read_ledger", lambda: self._tables.read_ledger(analysis_date))  # type: ignore[no-any-return]
+
+    def read_ledger_since(self, first: date) -> Sequence[LedgerRow]:
+        days = sorted(day for day in self._tables.ledger if day >= first)
+        rows = (self._tables.read_ledger(day) for day in days)
+        return self._call("read_ledger_since", lambda: [row for row in rows if row is not None])  # type: ignore[no-any-return]
+
+    def log_execution(self, row: Mapping[str, Any]) -> None:  # noqa: ARG002 - only counted
+        self._call("log_execution", self._count_execution)
+
+    def _count_execution(self) -> None:
+        self._tables.executions += 1
+
+    def log_replay(self, row: Mapping[str, Any]) -> None:
+        raise NotImplementedError(row)
+
+    def export_features(self, analysis_date: date, path: str) -> int:
+        raise NotImplementedError(analysis_date, path)
+
+    def close(self) -> None:
+        """Keep everything."""
+
+
+__all__ = ["BuildMode", "SimulatedWarehouse", "Staged", "Tables"]
