@@ -124,7 +124,7 @@ def parse_analysis_date(text: str, earliest: date, latest: date) -> date:
     Raises:
         Refusal: Not that form, no such day, or outside the accepted range.
     """
-    if not _DATE.fullmatch(text) or not text.isascii():
+    if not _DATE.fullmatch(text):
         raise Refusal(RefusalReason.BAD_DATE, f"analysis_date {text[:40]!r} is not YYYY-MM-DD")
     try:
         parsed = date.fromisoformat(text)

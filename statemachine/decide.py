@@ -249,7 +249,7 @@ def _timer(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, p
         case State.READY:
             return _unchanged(record, kind, Reason.BUILD_DUE, _start(record))
         case State.RUNNING:
-            return _lease_expired(record, now, policy)
+            return _lease_expired(record, probe, now, policy)
         case State.DEGRADED:
             return _changed(record, kind, Reason.UPGRADE_WINDOW_CLOSED, wake_at=None)
         case State.DONE | State.FAILED:
@@ -281,13 +281,16 @@ def _deadline(record: DateRecord, probe: Mapping[str, int] | None, now: datetime
     return _changed(record, kind, reason, _start(record), completions=kept, **_next_generation(record, trigger, now))
 
 
-def _lease_expired(record: DateRecord, now: datetime, policy: Policy) -> Decision:
+def _lease_expired(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, policy: Policy) -> Decision:
     """The worker died, or cannot reach the store. The ledger fences it if it is still alive."""
     owner = record.lease.owner if record.lease is not None else "unknown"
     failure = Failure(because="lease_expired", message=f"worker {owner} stopped renewing its lease", at=now)
     kind = EventKind.TIMER_FIRED
     if record.attempt < policy.attempts_max:
         return _changed(record, kind, Reason.LEASE_EXPIRED, _start(record), lease=None, wake_at=now, failure=failure)
+    if probe is None:
+        # The worker may have published before it died. Nobody comes after the last attempt to find that out.
+        return _unchanged(record, kind, Reason.NEEDS_PROBE)
     return _fail(record, kind, Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED, failure.message, now, policy)
 
 
@@ -348,13 +351,10 @@ def _committed(record: DateRecord, result: BuildResult, now: datetime) -> Decisi
         "failure": None,
         "relied_on": relied_on,
     }
-    before = replace(record, **fields)
-    supersedes = record.published_generation or None
+    before = replace(record, state=result.state or State.DEGRADED, **fields)
+    outcome = PublishOutcome(record=before, supersedes=record.published_generation or None)
     if result.state is State.DONE:
-        told = replace(before, state=State.DONE)
-        outcome = PublishOutcome(record=told, supersedes=supersedes)
         return _changed(record, kind, Reason.COMMITTED_DONE, outcome, wake_at=None, **fields)
-    outcome = PublishOutcome(record=replace(before, state=State.DEGRADED), supersedes=supersedes)
     if now < record.upgrade_cutoff_at and _upgrade_waits(before):
         fields |= _next_generation(before, Trigger.UPGRADE, now)
         return _changed(record, kind, Reason.COMMITTED_UPGRADE_FOLLOWS, outcome, _start(record), **fields)

@@ -49,7 +49,9 @@ class TimerFired:
     """The record's `wake_at` has come: deadline, retry delay, lease expiry or upgrade cutoff.
 
     Attributes:
-        probe: Rows in each processor's table for the date. None when nobody has looked yet; only a deadline needs it.
+        probe: Rows in each processor's table for the date. None when nobody has looked into the warehouse yet. Only a
+            deadline needs the rows; the end of the last attempt needs that the ledger was looked into, and held no
+            commit of it.
     """
 
     probe: Mapping[str, int] | None = None

@@ -174,6 +174,9 @@ class Builder:
             committed = self._committed(record)
             return committed, "fenced" if committed is None else "adopted"
         except Unavailable as exc:
+            committed = self._committed_despite(record, exc)
+            if committed is not None:
+                return committed, "adopted"
             return _failed(record, FailureKind.UNAVAILABLE, str(exc)), "unavailable"
         except Fatal as exc:
             return _failed(record, FailureKind.FATAL, str(exc)), "fatal"
@@ -191,6 +194,14 @@ class Builder:
             return None
         log.info("commit_found_in_ledger", analysis_date=record.analysis_date, build_id=committed.build_id)
         return BuildCommitted(result=result_from_ledger(committed))
+
+    def _committed_despite(self, record: DateRecord, error: Unavailable) -> BuildCommitted | None:
+        """Resolve a lost reply: what failed may have been the answer to a publication that took effect."""
+        try:
+            return self._committed(record)
+        except (Unavailable, Fatal) as exc:
+            log.warning("ledger_not_read", analysis_date=record.analysis_date, after=str(error), error=str(exc))
+            return None
 
     def _step(self, analysis_date: date, text: str, lease: LeaseKeeper) -> None:
         # Renewed at each step, so that a build which was cancelled or taken over stops before it publishes.

@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 import structlog
 
 from statemachine.events import TimerFired
+from statemachine.model import State
 from statemachine.reasons import Reason
 from worker.calendar import Calendar
 from worker.engine import Engine
@@ -101,6 +102,9 @@ class Sweeper:
             self._repair.restore(analysis_date)
             return
         if decision.reason is not Reason.NEEDS_PROBE:
+            return
+        if decision.record.state is State.RUNNING:
+            self._repair.end_last_attempt(analysis_date)
             return
         if now < self._started_at + self._calendar.drain_grace:
             # Just started: completions that wait in the queue are read first.

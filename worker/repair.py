@@ -10,7 +10,7 @@ from datetime import date
 import structlog
 
 from statemachine.decide import Decision
-from statemachine.events import BuildCommitted, DateOpened
+from statemachine.events import BuildCommitted, DateOpened, TimerFired
 from worker.builder import result_from_ledger
 from worker.engine import Engine
 from worker.errors import Fatal, Unavailable
@@ -53,6 +53,25 @@ class Repair:
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
             return opened
         return self.follow(committed) or opened if committed is not None else opened
+
+    def end_last_attempt(self, analysis_date: date) -> None:
+        """End a generation whose last worker fell silent: as published where the ledger says so, else as failed.
+
+        While the warehouse does not answer nothing is decided, and the next sweep asks again.
+
+        Raises:
+            Unavailable: The store does not answer; repeating is safe.
+        """
+        try:
+            committed = self._read_ledger(analysis_date)
+        except Unavailable as exc:
+            log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
+            return
+        except Fatal as exc:
+            log.error("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
+            committed = None
+        if committed is None or self.follow(committed) is None:
+            self._engine.apply(analysis_date, TimerFired(probe={}))
 
     def follow(self, committed: LedgerRow) -> Decision | None:
         """Make the record agree with a ledger row; None when it does already, or is ahead.

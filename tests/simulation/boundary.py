@@ -104,7 +104,6 @@ class Boundary:
         self.suspended.append(me)
         FIBERS.suspend()
         self.alive(process)
-        process.disturbed_at = self._time.now
 
     def alive(self, process: "Process") -> None:
         if self.over or process.dead:

@@ -31,7 +31,10 @@ ENDED = {"done", "degraded", "failed"}
 MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
     None: {
         "waiting": {"opened", "recorded", "failure_recorded"},
-        "ready": {"replay_accepted", "committed_upgrade_follows", "join_complete", "upstream_failed"},
+        "ready": {
+            "replay_accepted", "committed_upgrade_follows", "join_complete", "upstream_failed", "deadline_passed",
+            "found_all",
+        },
         "failed": {"cancelled"},
         "done": {"committed_done"},
         "degraded": {"committed_degraded"},
@@ -120,6 +123,8 @@ class Checker:
     told: set[str] = field(default_factory=set)
     dead_letters: set[str] = field(default_factory=set)
     changes: dict[date, int] = field(default_factory=dict)
+    opened_at: dict[date, datetime] = field(default_factory=dict)
+    given_up_in_the_dark: set[tuple[date, int]] = field(default_factory=set)
     replays_asked: dict[date, int] = field(default_factory=dict)
     replays_done: dict[date, int] = field(default_factory=dict)
 
@@ -137,11 +142,13 @@ class Checker:
         reason = str(commit.history.reason) if commit.history is not None else "lease_renewed"
         what = f"{day} {before.state if before else None} -> {after.state} ({reason}, by {process.name})"
         self.records[day] = after
+        if before is None:
+            self.opened_at[day] = process.world.now
         self.changes[day] = self.changes.get(day, 0) + 1
         self._monotone(before, after, what)
         self._move(before, after, reason, what)
         self._justified(process, before, after, reason, what)
-        self._told(before, commit, reason, what)
+        self._told(process, before, commit, reason, what)
 
     def _monotone(self, before: DateRecord | None, after: DateRecord, what: str) -> None:
         self.demand(after.version == (before.version if before else 0) + 1, "monotone version", what)
@@ -204,7 +211,7 @@ class Checker:
         unjust = (missing & filled) - failed
         self.demand(not unjust, "fallback only when something was missing", f"{what}: {sorted(unjust)} had rows")
 
-    def _told(self, before: DateRecord | None, commit: "Commit", reason: str, what: str) -> None:
+    def _told(self, process: "Process", before: DateRecord | None, commit: "Commit", reason: str, what: str) -> None:
         """Whether an outcome is stored together with the change that makes it one."""
         after = commit.record
         day = after.analysis_date
@@ -217,6 +224,8 @@ class Checker:
             assert after.result is not None
             wanted = f"{day}:{after.result.generation}"
             self.demand(any(one.endswith(wanted) for one in event_ids), "done => published", what)
+        if reason == "retries_exhausted" and day in process.in_the_dark:
+            self.given_up_in_the_dark.add((day, after.generation))
         if after.state == "failed" and (before is None or before.state != "failed"):
             wanted = f"{day}:{after.generation}"
             self.demand(any(one.endswith(wanted) for one in event_ids), "failed => published", what)
@@ -264,7 +273,9 @@ class Checker:
         self.demand(key.generation > self.newest.get(day, 0), "monotone ledger generation", name)
         self.demand(key.token >= self.claims.get(day, (0, 0)), "fenced owners change nothing", name)
         self.demand(report.row_count >= ROWS_MIN and report.quality_score >= SCORE_MIN, "gate respected", name)
-        full = staged.filled == set(PROCESSORS) and not staged.forced
+        # The tables are counted before they are read; rows that come in between count as late.
+        counted = {processor for processor, rows in publication.stats.dependency_rows.items() if rows}
+        full = staged.filled & counted == set(PROCESSORS) and not staged.forced
         state = str(report.earned_state)
         self.demand(state == ("done" if full else "degraded"), "fallback only when something was missing", f"{name} {state}")
         self.newest[day] = key.generation
@@ -317,5 +328,5 @@ class Checker:
         if healthy_since is None:
             return
         for day, record in self.records.items():
-            late = record.state == "waiting" and now > max(record.deadline_at, healthy_since) + bound
+            late = record.state == "waiting" and now > max(record.deadline_at, healthy_since, self.opened_at[day]) + bound
             self.demand(not late, "deadline fires in time", f"{day} waits at {now}, healthy since {healthy_since}")

@@ -76,6 +76,7 @@ class Process:
         self.keepers: list[SteppedLeaseKeeper] = []
         self.probed: dict[date, frozenset[str]] = {}
         self.probe_failed = False
+        self.in_the_dark: set[date] = set()
         self.queue = BuildQueue()
         self.queued: deque[date] = deque()
         self._wire(world.schedule, world.boundary, world.server, world.bus, world.tables, world.rng)

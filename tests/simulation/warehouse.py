@@ -173,7 +173,10 @@ class SimulatedWarehouse:
         self._call("drop_staged", lambda: self._tables.staged.pop(key, None))
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
-        return self._call("read_ledger", lambda: self._tables.read_ledger(analysis_date))  # type: ignore[no-any-return]
+        self._process.in_the_dark.add(analysis_date)
+        row = self._call("read_ledger", lambda: self._tables.read_ledger(analysis_date))
+        self._process.in_the_dark.discard(analysis_date)
+        return row  # type: ignore[no-any-return]
 
     def read_ledger_since(self, first: date) -> Sequence[LedgerRow]:
         days = sorted(day for day in self._tables.ledger if day >= first)

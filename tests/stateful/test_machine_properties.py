@@ -34,6 +34,7 @@ from statemachine.model import (
 )
 from statemachine.reasons import Reason
 from tests.support.nights import (
+    CALENDAR,
     EVENING,
     MINUTE,
     NIGHT,
@@ -123,7 +124,7 @@ class NightOfWorkers(RuleBasedStateMachine):
 
     def apply(self, event: Event, worker: str = WORKERS[0]) -> Reason:
         """Let a worker apply an event, and check the step."""
-        before = self.store.load(NIGHT) or unseen()
+        before = self.store.load(NIGHT) or CALENDAR.fresh_record(NIGHT, self.clock.now())
         decision = self.rigs[worker].engine.apply(NIGHT, event)
         stored = self.store.load(NIGHT)
         if decision.changed:
@@ -256,5 +257,5 @@ class NightOfWorkers(RuleBasedStateMachine):
                 assert after.generation > before.generation
 
 
-NightOfWorkers.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+NightOfWorkers.TestCase.settings = settings(max_examples=150, stateful_step_count=50)
 test_any_life_of_a_date_among_workers_keeps_the_rules = NightOfWorkers.TestCase

@@ -124,7 +124,7 @@ class LedgerWarehouse:
         self.executions: list[Mapping[str, Any]] = []
         self.faults: dict[str, list[PipelineError]] = {}
         self.lose_reply_of_publish = False
-        self.meanwhile: Callable[[], None] = lambda: None
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def _may_fail(self, method: str) -> None:
         if self.faults.get(method):

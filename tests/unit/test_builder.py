@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from statemachine.events import LeaseRenewed
+from statemachine.events import CancelRequested, LeaseRenewed
 from statemachine.model import BuildMode, DateRecord, State
 from statemachine.reasons import Reason
 from tests.conftest import WaitUntil
@@ -199,6 +199,15 @@ def test_a_worker_overtaken_by_a_build_that_still_runs_reports_nothing() -> None
 
     assert (State.RUNNING, 2) == (site.record().state, site.record().generation)
     assert ([("normal", "fenced")], []) == (site.rig.notes.builds, site.warehouse.published)
+
+
+def test_a_build_that_is_cancelled_stops_before_it_publishes() -> None:
+    site = Site()
+    site.warehouse.meanwhile = lambda: site.rig.engine.apply(NIGHT, CancelRequested(actor="ana", reason="bad rows"))
+
+    assert site.builder.run_one(NIGHT) is None
+
+    assert (State.FAILED, []) == (site.record().state, site.warehouse.published)
 
 
 def test_a_forced_fallback_is_degraded_though_every_table_is_filled() -> None:

@@ -276,6 +276,7 @@ def test_a_report_of_what_is_already_superseded_is_stale() -> None:
     newer = after(after(done(), REPLAY, claimed()), committed(generation=2))
 
     assert told(newer, committed(generation=1)).reason is Reason.STALE
+    assert told(after(done(), REPLAY), committed(generation=1)).reason is Reason.STALE
 
 
 def test_a_confirming_event_after_a_recovered_commit_is_only_recorded() -> None:

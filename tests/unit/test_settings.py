@@ -33,15 +33,9 @@ def faults(monkeypatch: pytest.MonkeyPatch, **environment: str) -> list[str]:
 def test_without_any_setting_everything_is_embedded_below_the_data_directory(tmp_path: Path) -> None:
     settings = load(data_dir=tmp_path)
 
-    assert (
-        f"duckdb://{tmp_path}/warehouse.duckdb",
-        f"embedded://{tmp_path}/valkey",
-        f"embedded://{tmp_path}/pubsub",
-    ) == (
-        settings.warehouse,
-        settings.redis_url,
-        settings.pubsub,
-    )
+    assert f"duckdb://{tmp_path}/warehouse.duckdb" == settings.warehouse
+    assert f"embedded://{tmp_path}/valkey" == settings.redis_url
+    assert f"embedded://{tmp_path}/pubsub" == settings.pubsub
 
 
 def test_a_relative_data_directory_is_made_absolute() -> None:
@@ -152,8 +146,8 @@ def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
 
 
 def test_the_cutoff_may_not_lie_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert faults(monkeypatch, MLFS_DEADLINE="23:51") == ["MLFS_UPGRADE_CUTOFF"]
     assert load(deadline=time(23, 50)).deadline == load().upgrade_cutoff
+    assert faults(monkeypatch, MLFS_DEADLINE="23:51") == ["MLFS_UPGRADE_CUTOFF"]
 
 
 def test_a_name_that_is_no_setting_is_a_fault_also_where_it_is_not_the_process_environment() -> None:

@@ -1,10 +1,12 @@
 """The `Publisher` port through Google's client: one message, one confirmed publish."""
 
 import concurrent.futures
+from contextlib import suppress
 from typing import Any
 
 from google.api_core import exceptions as google_errors
 from google.api_core.retry import Retry
+from google.cloud.pubsub_v1.publisher import exceptions as publisher_errors
 from google.cloud.pubsub_v1.types import BatchSettings, PublisherOptions
 
 from worker.adapters.pubsub_connection import publisher_client, translated
@@ -14,6 +16,16 @@ from worker.ports import OutgoingMessage
 # The client's own default keeps a publish pending for up to ten minutes; the outbox retries better than that.
 PUBLISH_RETRY_S = 20.0
 CONFIRM_TIMEOUT_S = 25.0
+# A key stays paused when a publish fails only after we stopped waiting for it: the next one is then told so.
+NOT_CONFIRMED = (
+    google_errors.GoogleAPIError,
+    concurrent.futures.TimeoutError,
+    concurrent.futures.CancelledError,
+    publisher_errors.PublishToPausedOrderingKeyException,
+    publisher_errors.FlowControlLimitError,
+    publisher_errors.MessageTooLargeError,
+    RuntimeError,
+)
 # Arguments of the client's publish: a message's attribute of such a name would be taken for one.
 TAKEN_NAMES = frozenset({"self", "topic", "data", "ordering_key", "retry", "timeout"})
 
@@ -41,10 +53,11 @@ class PubSubPublisher:
         try:
             future = self._client.publish(topic, message.data, ordering_key=message.ordering_key, **attributes)
             return str(future.result(timeout=CONFIRM_TIMEOUT_S))
-        except (google_errors.GoogleAPIError, concurrent.futures.TimeoutError, RuntimeError) as exc:
+        except NOT_CONFIRMED as exc:
             if message.ordering_key:
-                # After a failure the client refuses a key until told otherwise.
-                self._client.resume_publish(topic, message.ordering_key)
+                # After a failure the client refuses a key until told otherwise; while it still tries, there is none.
+                with suppress(RuntimeError):
+                    self._client.resume_publish(topic, message.ordering_key)
             raise Unavailable(str(translated(exc, f"{message.event_id} not published to {message.topic}"))) from exc
 
     def close(self) -> None:

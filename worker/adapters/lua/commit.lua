@@ -10,10 +10,13 @@
 --         7 history entry (empty: none), 8 history length, 9 milliseconds to remember the operation,
 --         10 ms until a finished date expires (0: keeps), then 5 per message: event id, topic, data, attributes, key
 -- Result  "stored"; "repeated" when this very operation was stored before (a client that lost the reply sends it
---         again); "conflict" when the version is another one. A second run changes nothing.
+--         again); "conflict" when the version is another one. A second run changes nothing but how long 6 is kept.
 -- Redis does not roll back a script, so everything that can go wrong is looked at before the first write.
 
 if redis.call('EXISTS', KEYS[6]) == 1 then
+  -- Remembered anew, which is a write: a WAIT on a connection that wrote nothing would be content at once, whatever the
+  -- replicas hold (Valkey 9), and the lost reply that made the client repeat cost it the connection that wrote.
+  redis.call('PEXPIRE', KEYS[6], ARGV[9])
   return 'repeated'
 end
 local kinds = {'hash', 'zset', 'zset', 'stream', 'stream'}

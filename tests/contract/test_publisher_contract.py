@@ -1,0 +1,86 @@
+"""The publisher against the local Pub/Sub server: what it confirms has arrived, byte for byte."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import WaitUntil, free_port
+from worker.adapters import pubsub_publish
+from worker.adapters.pubsub_connection import ensure_topology, subscriber_client
+from worker.adapters.pubsub_publish import TAKEN_NAMES, PubSubPublisher
+from worker.errors import Unavailable
+from worker.local.pubsub_server import PubSubServer
+from worker.ports import OutgoingMessage
+
+PROJECT = "nba"
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """A bus with one topic and one subscription to it."""
+    with PubSubServer(tmp_path / "journal.sqlite") as server:
+        ensure_topology(server.address, PROJECT, topics=("out",), subscriptions={"reader": "out"})
+        yield server.address
+
+
+def arrived(address: str) -> list[tuple[str, bytes, dict[str, str]]]:
+    """Id, data and attributes of what waits in the subscription."""
+    with subscriber_client(address) as client:
+        path = client.subscription_path(PROJECT, "reader")
+        answer = client.pull(request={"subscription": path, "max_messages": 10}, timeout=10)
+    found = [item.message for item in answer.received_messages]
+    return [(item.message_id, item.data, dict(item.attributes)) for item in found]
+
+
+def message(**attributes: str) -> OutgoingMessage:
+    return OutgoingMessage(
+        event_id="one", topic="out", data=b"\x00\xff", attributes=attributes, ordering_key="2024-12-15"
+    )
+
+
+def test_a_confirmed_message_has_arrived_as_it_was(address: str) -> None:
+    publisher = PubSubPublisher(PROJECT, address)
+
+    message_id = publisher.publish(message(state="done"))
+    publisher.close()
+
+    assert [(message_id, b"\x00\xff", {"state": "done"})] == arrived(address)
+
+
+def test_an_attribute_of_any_name_can_be_published(address: str) -> None:
+    """A dead letter carries whatever attributes its sender chose, also those the client has other uses for."""
+    publisher = PubSubPublisher(PROJECT, address)
+
+    publisher.publish(message(**dict.fromkeys(TAKEN_NAMES, "poison")))
+    publisher.close()
+
+    [(_, _, attributes)] = arrived(address)
+    assert {f"original_{name}": "poison" for name in TAKEN_NAMES} == attributes
+
+
+def test_a_bus_that_comes_back_gets_what_it_did_not_confirm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+) -> None:
+    """Whether the client still tried or had given up when we stopped waiting: the date's key works again."""
+    monkeypatch.setattr(pubsub_publish, "PUBLISH_RETRY_S", 0.4)
+    monkeypatch.setattr(pubsub_publish, "CONFIRM_TIMEOUT_S", 0.2)
+    port = free_port()
+    publisher = PubSubPublisher(PROJECT, f"127.0.0.1:{port}")
+
+    for _ in range(4):
+        with pytest.raises(Unavailable, match="one not published to out"):
+            publisher.publish(message())
+
+    with PubSubServer(tmp_path / "journal.sqlite", port=port) as server:
+        ensure_topology(server.address, PROJECT, topics=("out",), subscriptions={"reader": "out"})
+        wait_until(lambda: confirmed(publisher), "the publisher reaches the bus again")
+        publisher.close()
+        assert {b"\x00\xff"} == {data for _, data, _ in arrived(server.address)}
+
+
+def confirmed(publisher: PubSubPublisher) -> bool:
+    try:
+        return bool(publisher.publish(message()))
+    except Unavailable:
+        return False

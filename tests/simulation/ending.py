@@ -1,0 +1,74 @@
+"""What must be true once all faults have ended and everything has come to rest."""
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from statemachine.model import DateRecord
+from tests.simulation.checker import ENDED, PUBLISHED
+from tests.simulation.plan import MINUTE, at
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+# From the last success until a full night is out: a delivery, a retry of each attempt, a lease that has to expire.
+SETTLES_IN = timedelta(minutes=12)
+
+
+def check_end(world: "World") -> None:
+    """Judge the end of a run in liveness mode."""
+    checker, bus, server = world.checker, world.bus, world.server
+    checker.demand(bus.unacked == 0, "convergence", f"{bus.unacked} messages are not acknowledged")
+    checker.demand(not server.waiting_messages, "convergence", f"{server.waiting_messages} outcomes are not published")
+    for day in world.schedule.nights:
+        record = checker.records.get(day)
+        if record is None:
+            _check_unknown(world, day)
+        else:
+            _check_night(world, day, record)
+
+
+def _check_unknown(world: "World", day: date) -> None:
+    """A date that nobody reported and the calendar did not expect may be unknown; any other may not."""
+    reported = any(about[0] == day for about in world.checker.sent)
+    expired = world.boundary.injected["expire"] > 0
+    world.checker.demand(expired or not reported, "convergence", f"{day} was reported and is unknown")
+
+
+def _check_night(world: "World", day: date, record: DateRecord) -> None:
+    checker = world.checker
+    what = f"{day} {record.state} g{record.generation}"
+    checker.demand(record.state in ENDED, "convergence", what)
+    row = world.tables.read_ledger(day)
+    generation = row.generation if row is not None else 0
+    if record.state in PUBLISHED:
+        checker.demand(record.generation == generation, "the record follows the ledger", f"{what}, ledger g{generation}")
+        assert row is not None
+        checker.demand(record.state == row.state, "the record follows the ledger", f"{what}, ledger {row.state}")
+        event_id = f"p:{day}:{generation}"
+        checker.demand(event_id in checker.told, "done => published", f"{what}: {event_id} was never told")
+    elif record.failure is not None and record.failure.because != "cancelled":
+        # A person's cancel looks at the record alone (ADR 0004); it may cross a commit that nobody reported yet.
+        dark = (day, record.generation) in checker.given_up_in_the_dark and "given_up_in_the_dark" not in world.explore
+        checker.demand(dark or record.generation > generation or not generation, "the record follows the ledger", f"{what}, ledger g{generation}")
+    if generation:
+        token = world.tables.target[day]
+        assert row is not None
+        checker.demand(token == (row.generation, row.attempt), "readers see one generation", f"{what}: rows of {token}")
+    _check_full(world, day, record, what)
+
+
+def _check_full(world: "World", day: date, record: DateRecord, what: str) -> None:
+    """Four successes with their rows, in time, faults over in time: the night is done, whatever happened on the way."""
+    night, schedule = world.schedule.nights[day], world.schedule
+    if night.complete_by is None or night.players < 200:
+        return
+    healthy_from = max(night.complete_by, schedule.heal_at if not schedule.calm else night.complete_by)
+    in_time = healthy_from + SETTLES_IN < at(day, 23, 50) or day < min(schedule.nights, default=day)
+    excused = record.state == "failed" and record.failure is not None and record.failure.because in {
+        "fatal_error",
+        "retries_exhausted",
+    }
+    if in_time and not excused and not world.jumped:
+        world.checker.demand(record.state == "done", "no acked completion lost", f"{what}: four successes were in time")
+    if healthy_from < at(day, 23, 25) - 12 * MINUTE and schedule.calm and schedule.rerun == "hold":
+        world.checker.demand(record.generation == 1, "fallback only when something was missing", what)

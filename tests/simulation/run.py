@@ -1,0 +1,141 @@
+"""`python -m tests.simulation.run --seeds 0..20000`: play many seeds, print what was done, stop at the first violation."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from tests.simulation.checker import Violation
+from tests.simulation.plan import draw
+from tests.simulation.store import cheap_codec
+from tests.simulation.world import Report, World
+
+# Every so many seeds keep records as JSON, so that what is stored is also what is read back.
+REAL_CODEC_EVERY = 16
+TRACE_LINES_SHOWN = 120
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a set of seeds did together."""
+
+    schedules: int = 0
+    steps: int = 0
+    commits: int = 0
+    modes: Counter[str] = field(default_factory=Counter)
+    injected: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+
+    def add(self, report: Report) -> None:
+        self.schedules += 1
+        self.steps += report.steps
+        self.commits += report.commits
+        self.modes[report.mode] += 1
+        self.injected += report.injected
+        self.states += report.states
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Log nothing: the trace says more."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def play(seed: int, *, sabotage: Iterable[str] = (), explore: Iterable[str] = (), trace: list[str] | None = None) -> Report:
+    """Play one seed.
+
+    Raises:
+        Violation: An invariant is broken.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(quiet())
+        if seed % REAL_CODEC_EVERY:
+            stack.enter_context(cheap_codec())
+        return World(draw(seed), frozenset(sabotage), None if trace is None else trace.append, frozenset(explore)).run()
+
+
+def explain(seed: int, sabotage: Iterable[str] = (), explore: Iterable[str] = ()) -> str:
+    """Play a seed again and tell it step by step."""
+    trace: list[str] = []
+    end = "no violation"
+    try:
+        play(seed, sabotage=sabotage, explore=explore, trace=trace)
+    except Violation as exc:
+        end = f"VIOLATION {exc}"
+    return "\n".join([*trace, end])
+
+
+def play_all(
+    seeds: Iterable[int], sabotage: Iterable[str] = (), explore: Iterable[str] = ()
+) -> tuple[Totals, tuple[int, Violation] | None]:
+    """Play seeds until one breaks an invariant."""
+    totals = Totals()
+    for seed in seeds:
+        try:
+            totals.add(play(seed, sabotage=sabotage, explore=explore))
+        except Violation as exc:
+            return totals, (seed, exc)
+    return totals, None
+
+
+def describe(totals: Totals, seeds: range, seconds: float) -> str:
+    """The report of a run."""
+
+    def listed(counts: Counter[str]) -> str:
+        return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+
+    return "\n".join(
+        [
+            f"seeds       {seeds.start}..{seeds.stop - 1}",
+            f"schedules   {totals.schedules:,} ({listed(totals.modes)})",
+            f"steps       {totals.steps:,}",
+            f"faults      {sum(totals.injected.values()):,}: {listed(totals.injected)}",
+            f"end states  {listed(totals.states)}; ledger commits {totals.commits:,}",
+            f"time        {seconds:.1f} s, {seconds / max(totals.schedules, 1) * 1000:.1f} ms a schedule",
+        ]
+    )
+
+
+def parse_seeds(text: str) -> range:
+    """`20000` is the first 20,000 seeds; `5..9` is from 5 to 9."""
+    first, dots, last = text.partition("..")
+    return range(int(first), int(last) + 1) if dots else range(int(first))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=parse_seeds, default=range(2000), help="a count, or first..last")
+    parser.add_argument("--seed", type=int, help="one seed, told step by step")
+    parser.add_argument("--sabotage", action="append", default=[], help="break the product on purpose")
+    parser.add_argument("--explore", action="append", default=[], help="an open issue to run into")
+    options = parser.parse_args()
+    write = sys.stdout.write
+    if options.seed is not None:
+        write(explain(options.seed, options.sabotage, options.explore) + "\n")
+        return 0
+    started = time.perf_counter()
+    totals, found = play_all(options.seeds, options.sabotage, options.explore)
+    write(describe(totals, options.seeds, time.perf_counter() - started) + "\n")
+    if found is None:
+        write("violations  0\n")
+        return 0
+    seed, violation = found
+    told = explain(seed, options.sabotage, options.explore).splitlines()
+    write(f"violations  1: seed {seed}: {violation}\n\n")
+    write("\n".join(told[-TRACE_LINES_SHOWN:]))
+    write(f"\n\nAgain: make simulate SEEDS={seed}..{seed}\nWhole:  python -m tests.simulation.run --seed {seed}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

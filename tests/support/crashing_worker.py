@@ -1,0 +1,73 @@
+"""`mlfs run` that ends by SIGKILL at a named place: `python -m tests.support.crashing_worker PLACE`.
+
+The product has no hooks for this. One method of an adapter is replaced by one that kills this process just before or
+just after the real method runs: no handler, no `finally`, no flush gets a turn.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ops import cli
+from statemachine.model import State
+from worker.adapters.pubsub_publish import PubSubPublisher
+from worker.adapters.redis_store import RedisStore
+from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+
+Applies = Callable[..., bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Before or after the first call of a method that *applies* says is the one."""
+
+    owner: type
+    method: str
+    after: bool
+    applies: Applies
+
+
+def every_call(*_arguments: object) -> bool:
+    return True
+
+
+def commit_of(state: State) -> Applies:
+    """The commit that brings the night, whose four reports wait in the queue, into *state*."""
+    return lambda commit: commit.record.state is state and bool(commit.record.completions)
+
+
+PLACES = {
+    "before the commit of the fourth report": Place(RedisStore, "commit", False, commit_of(State.READY)),
+    "after the commit of the fourth report": Place(RedisStore, "commit", True, commit_of(State.READY)),
+    "after the claim": Place(RedisStore, "commit", True, commit_of(State.RUNNING)),
+    "before the warehouse publishes": Place(DuckDbWarehouse, "publish", False, every_call),
+    "after the warehouse published": Place(DuckDbWarehouse, "publish", True, every_call),
+    "after the commit of the result": Place(RedisStore, "commit", True, commit_of(State.DONE)),
+    "before the outcome is published": Place(PubSubPublisher, "publish", False, every_call),
+    "after the outcome is published": Place(RedisStore, "remove_from_outbox", False, every_call),
+}
+
+
+def die_at(place: Place) -> None:
+    """Put the trap in the method's place."""
+    original = getattr(place.owner, place.method)
+
+    def trap(self: object, *arguments: Any) -> Any:
+        here = place.applies(*arguments)
+        if here and not place.after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = original(self, *arguments)
+        if here and place.after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    setattr(place.owner, place.method, trap)
+
+
+if __name__ == "__main__":
+    die_at(PLACES[sys.argv[1]])
+    sys.argv[1:] = ["run"]
+    cli.main()

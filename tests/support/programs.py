@@ -1,0 +1,67 @@
+"""The program as a user has it: the `mlfs` command and a worker process, each with a data folder of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+COMMAND = [sys.executable, "-m", "ops"]
+
+
+@dataclass
+class Program:
+    """Runs `mlfs` with one data folder."""
+
+    data_dir: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def environ(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFS_")}
+        clean.pop("PUBSUB_EMULATOR_HOST", None)
+        return {**clean, "MLFS_DATA_DIR": str(self.data_dir), "COLUMNS": "200", **self.environment}
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*COMMAND, *arguments], env=self.environ(), capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def json(self, *arguments: str) -> Any:
+        done = self.run(*arguments, "--json")
+        assert done.stdout, f"no output; exit {done.returncode}: {done.stderr}"
+        return json.loads(done.stdout)
+
+    def launch(self, log_path: Path, *command: str) -> "RunningWorker":
+        """Start *command*, `mlfs run` by default, in the background, its output in *log_path*."""
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(command or [*COMMAND, "run"], env=self.environ(), stdout=log, stderr=log)
+        return RunningWorker(self, process, log_path)
+
+
+@dataclass
+class RunningWorker:
+    """A worker process in the background."""
+
+    program: Program
+    process: "subprocess.Popen[bytes]"
+    log_path: Path
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        lines = self.log_path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def address(self) -> str | None:
+        """Where it serves HTTP; None until it takes messages."""
+        started = [line for line in self.log_lines() if line["message"] == "worker_started"]
+        return started[-1]["http"] if started else None
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(timeout=10)
+
+    def terminate(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=20)
