@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test lint fmt types imports diagram lock wheel clean clean-all setup
+.PHONY: help run test mutants lint fmt types imports diagram lock wheel clean clean-all setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ run: $(READY) ## set up, then run the demo; options: make run ARGS="--scenario o
 
 test: $(VENV)/.dev ## set up, then run the whole suite; a part: make test ARGS="tests/unit -k deadline"
 	@$(BIN)/pytest $(ARGS)
+
+mutants: $(VENV)/.dev ## break the product on purpose, see that a test notices; one: make mutants ARGS="--only NAME"
+	@$(BIN)/python -m tests.mutants.run $(ARGS)
 
 lint: $(VENV)/.dev ## style, format, types and import rules; changes nothing
 	@$(BIN)/ruff check --quiet .

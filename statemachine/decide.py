@@ -85,7 +85,7 @@ def decide(record: DateRecord, event: Event, *, now: datetime, policy: Policy) -
         case LeaseRenewed():
             return _renewed(record, event, now, policy)
         case BuildCommitted():
-            return _committed(record, event.result, now)
+            return _committed(record, event.result, now, policy)
         case BuildFailed():
             return _build_failed(record, event, now, policy)
         case ReplayRequested():
@@ -303,6 +303,10 @@ def _claimed(record: DateRecord, event: BuildClaimed, now: datetime, policy: Pol
         return _unchanged(record, kind, Reason.NOT_READY)
     if record.wake_at is not None and now < record.wake_at:
         return _unchanged(record, kind, Reason.TOO_EARLY)
+    if record.attempt >= policy.attempts_max:
+        # The bound was lowered while the date waited for its next attempt.
+        message = f"{record.attempt} attempts were made, {policy.attempts_max} are allowed"
+        return _fail(record, kind, Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED, message, now, policy)
     until = now + policy.lease
     # On a later attempt the ledger's generation can only be this one's own commit: the worker adopts it.
     free_generation = 0 if record.attempt else event.ledger_generation + 1
@@ -328,19 +332,24 @@ def _renewed(record: DateRecord, event: LeaseRenewed, now: datetime, policy: Pol
     return _changed(record, kind, Reason.LEASE_RENEWED, lease=replace(record.lease, until_at=until), wake_at=until)
 
 
-def _committed(record: DateRecord, result: BuildResult, now: datetime) -> Decision:
+def _committed(record: DateRecord, result: BuildResult, now: datetime, policy: Policy) -> Decision:
     """Follow the ledger: what it holds is published, whoever reports it and whatever this record believed."""
     kind = EventKind.BUILD_COMMITTED
     if result.generation < record.generation:
         unfinished = record.state not in {State.DONE, State.DEGRADED}
         if unfinished and result.generation > record.published_generation:
-            return _changed(record, kind, Reason.COMMITTED_BY_OLDER_GENERATION, result=result)
+            # It is what consumers read until the present generation is published, so they are told of it.
+            older = replace(
+                record, state=result.state or State.DEGRADED, generation=result.generation, result=result, lease=None
+            )
+            outcome = PublishOutcome(record=older, supersedes=record.published_generation or None)
+            return _changed(record, kind, Reason.COMMITTED_BY_OLDER_GENERATION, outcome, result=result)
         return _unchanged(record, kind, Reason.STALE)
     if result.generation == record.generation and record.state in {State.DONE, State.DEGRADED}:
         return _unchanged(record, kind, Reason.STALE)
     relied_on = record.relied_on
-    if result.generation > record.generation:
-        # This record was rebuilt after a loss; the tables that had rows are what that build stood on.
+    if (result.generation, result.attempt) != (record.generation, record.attempt):
+        # An earlier attempt's, or from before a loss: the tables that had rows are what that build stood on.
         relied_on = frozenset(name for name, rows in result.dependency_rows.items() if rows > 0)
     fields: dict[str, Any] = {
         "generation": result.generation,
@@ -353,6 +362,9 @@ def _committed(record: DateRecord, result: BuildResult, now: datetime) -> Decisi
     }
     before = replace(record, state=result.state or State.DEGRADED, **fields)
     outcome = PublishOutcome(record=before, supersedes=record.published_generation or None)
+    if policy.rerun is OnRerun.REBUILD and _rerun_waits(record):
+        fields |= _next_generation(before, Trigger.RERUN, now)
+        return _changed(record, kind, Reason.COMMITTED_RERUN_FOLLOWS, outcome, _start(record), **fields)
     if result.state is State.DONE:
         return _changed(record, kind, Reason.COMMITTED_DONE, outcome, wake_at=None, **fields)
     if now < record.upgrade_cutoff_at and _upgrade_waits(before):
@@ -366,6 +378,16 @@ def _upgrade_waits(record: DateRecord) -> bool:
     """Whether a success that the build did not rely on arrived while it ran."""
     return any(
         completion.status is CompletionStatus.SUCCESS and name not in record.relied_on
+        for name, completion in record.completions.items()
+    )
+
+
+def _rerun_waits(record: DateRecord) -> bool:
+    """Whether a processor that the build relied on reported a new run while it ran."""
+    return record.lease is not None and any(
+        completion.status is CompletionStatus.SUCCESS
+        and name in record.relied_on
+        and completion.received_at > record.lease.claimed_at
         for name, completion in record.completions.items()
     )
 

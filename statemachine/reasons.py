@@ -37,6 +37,7 @@ class Reason(StrEnum):
     COMMITTED_DONE = "committed_done"
     COMMITTED_DEGRADED = "committed_degraded"
     COMMITTED_UPGRADE_FOLLOWS = "committed_upgrade_follows"
+    COMMITTED_RERUN_FOLLOWS = "committed_rerun_follows"
     COMMITTED_BY_OLDER_GENERATION = "committed_by_older_generation"
     RETRY_SCHEDULED = "retry_scheduled"
     RETRIES_EXHAUSTED = "retries_exhausted"

@@ -4,6 +4,7 @@ All faults are reported together and stop the start. Secrets never appear in `de
 """
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import date, time, timedelta
 from pathlib import Path
@@ -26,6 +27,9 @@ PROCESSORS = (
     "player_daily_cache",
 )
 _EMBEDDED = "embedded"
+
+
+_PASSWORD_PARAMETER = re.compile(r"([?&]password=)[^&]*")
 
 
 class BadSettings(ValueError):
@@ -241,6 +245,6 @@ def _shown(name: str, value: object) -> str:
         return ",".join(sorted(str(item) for item in value))
     if isinstance(value, time):
         return value.strftime("%H:%M")
-    text = str(value)
+    text = _PASSWORD_PARAMETER.sub(r"\1***", str(value))
     parts = urlsplit(text)
     return text.replace(f":{parts.password}@", ":***@") if parts.password else text

@@ -31,9 +31,7 @@ class Message:
 
     @property
     def delivery(self) -> Delivery:
-        return Delivery(
-            data=self.body, attributes={}, message_id=f"m{self.number}", published_at=self.published_at
-        )
+        return Delivery(data=self.body, attributes={}, message_id=f"m{self.number}", published_at=self.published_at)
 
 
 class Bus:

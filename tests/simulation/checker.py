@@ -32,7 +32,7 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
     None: {
         "waiting": {"opened", "recorded", "failure_recorded"},
         "ready": {
-            "replay_accepted", "committed_upgrade_follows", "join_complete", "upstream_failed", "deadline_passed",
+            "replay_accepted", "committed_upgrade_follows", "committed_rerun_follows", "join_complete", "upstream_failed", "deadline_passed",
             "found_all",
         },
         "failed": {"cancelled"},
@@ -43,7 +43,7 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
         "waiting": {"opened", "recorded", "failure_recorded"},
         "ready": {
             "join_complete", "found_all", "deadline_passed", "upstream_failed", "replay_accepted",
-            "committed_upgrade_follows",
+            "committed_upgrade_follows", "committed_rerun_follows",
         },
         "failed": {"cancelled"},
         "done": {"committed_done"},
@@ -51,24 +51,24 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
     },
     "ready": {
         "ready": {
-            "recorded", "failure_recorded", "replay_accepted", "committed_by_older_generation",
-            "committed_upgrade_follows",
+            "recorded", "failure_recorded", "replay_accepted", "committed_by_older_generation", "rescue_follows",
+            "committed_upgrade_follows", "committed_rerun_follows",
         },
         "running": {"claimed"},
-        "failed": {"cancelled"},
+        "failed": {"cancelled", "retries_exhausted"},
         "done": {"committed_done"},
         "degraded": {"committed_degraded"},
     },
     "running": {
         "running": {"recorded", "failure_recorded", "lease_renewed", "committed_by_older_generation"},
-        "ready": {"lease_expired", "retry_scheduled", "rescue_follows", "replay_accepted", "committed_upgrade_follows"},
+        "ready": {"lease_expired", "retry_scheduled", "rescue_follows", "replay_accepted", "committed_upgrade_follows", "committed_rerun_follows"},
         "failed": {"retries_exhausted", "fatal_error", "gate_refused", "no_data", "cancelled"},
         "done": {"committed_done"},
         "degraded": {"committed_degraded"},
     },
     "done": {
         "done": {"recorded", "failure_recorded", "rerun_held", "committed_done"},
-        "ready": {"replay_accepted", "rerun_started", "committed_upgrade_follows"},
+        "ready": {"replay_accepted", "rerun_started", "committed_upgrade_follows", "committed_rerun_follows"},
         "degraded": {"committed_degraded"},
     },
     "degraded": {
@@ -76,12 +76,12 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
             "recorded", "failure_recorded", "rerun_held", "upgrade_too_late", "upgrade_window_closed",
             "committed_degraded",
         },
-        "ready": {"replay_accepted", "upgrade_started", "rerun_started", "committed_upgrade_follows"},
+        "ready": {"replay_accepted", "upgrade_started", "rerun_started", "committed_upgrade_follows", "committed_rerun_follows"},
         "done": {"committed_done"},
     },
     "failed": {
         "failed": {"recorded", "failure_recorded", "committed_by_older_generation"},
-        "ready": {"replay_accepted", "rescue_started", "committed_upgrade_follows"},
+        "ready": {"replay_accepted", "rescue_started", "committed_upgrade_follows", "committed_rerun_follows"},
         "done": {"committed_done"},
         "degraded": {"committed_degraded"},
     },
@@ -124,6 +124,8 @@ class Checker:
     dead_letters: set[str] = field(default_factory=set)
     changes: dict[date, int] = field(default_factory=dict)
     opened_at: dict[date, datetime] = field(default_factory=dict)
+    given_up: set[tuple[date, int]] = field(default_factory=set)
+    outlived: set[tuple[date, int]] = field(default_factory=set)
     given_up_in_the_dark: set[tuple[date, int]] = field(default_factory=set)
     replays_asked: dict[date, int] = field(default_factory=dict)
     replays_done: dict[date, int] = field(default_factory=dict)
@@ -162,7 +164,9 @@ class Checker:
         for name, completion in before.completions.items():
             if completion.status == "success":
                 kept = after.completions.get(name)
-                self.demand(kept is not None and kept.status == "success", "no acked completion lost", f"{what}: {name}")
+                self.demand(
+                    kept is not None and kept.status == "success", "no acked completion lost", f"{what}: {name}"
+                )
         same = (before.deadline_at, before.upgrade_cutoff_at) == (after.deadline_at, after.upgrade_cutoff_at)
         self.demand(same, "deadline never moves", what)
 
@@ -178,7 +182,9 @@ class Checker:
             owner = before.lease.owner if before.lease else None
             self.demand(what.endswith(f"by {owner})"), "fenced owners change nothing", f"{what}: owner is {owner}")
 
-    def _justified(self, process: "Process", before: DateRecord | None, after: DateRecord, reason: str, what: str) -> None:
+    def _justified(
+        self, process: "Process", before: DateRecord | None, after: DateRecord, reason: str, what: str
+    ) -> None:
         """Whether what the decision stands on is true outside, too."""
         day, now = after.analysis_date, process.clock.now()
         counted = {name for name, completion in after.completions.items() if completion.status in {"success", "found"}}
@@ -220,12 +226,13 @@ class Checker:
             self.demand(about == day.isoformat() == message.ordering_key, "one date never touches another", what)
             self.owed[message.event_id] = day
         event_ids = {message.event_id for message in commit.messages}
-        if reason in {"committed_done", "committed_degraded", "committed_upgrade_follows"}:
+        if reason in {"committed_done", "committed_degraded", "committed_upgrade_follows", "committed_rerun_follows"}:
             assert after.result is not None
             wanted = f"{day}:{after.result.generation}"
             self.demand(any(one.endswith(wanted) for one in event_ids), "done => published", what)
-        if reason == "retries_exhausted" and day in process.in_the_dark:
-            self.given_up_in_the_dark.add((day, after.generation))
+        if reason == "retries_exhausted":
+            given_up = self.given_up_in_the_dark if day in process.in_the_dark else self.given_up
+            given_up.add((day, after.generation))
         if after.state == "failed" and (before is None or before.state != "failed"):
             wanted = f"{day}:{after.generation}"
             self.demand(any(one.endswith(wanted) for one in event_ids), "failed => published", what)
@@ -277,8 +284,12 @@ class Checker:
         counted = {processor for processor, rows in publication.stats.dependency_rows.items() if rows}
         full = staged.filled & counted == set(PROCESSORS) and not staged.forced
         state = str(report.earned_state)
-        self.demand(state == ("done" if full else "degraded"), "fallback only when something was missing", f"{name} {state}")
+        self.demand(
+            state == ("done" if full else "degraded"), "fallback only when something was missing", f"{name} {state}"
+        )
         self.newest[day] = key.generation
+        if (day, key.generation) in self.given_up:
+            self.outlived.add((day, key.generation))
         self.commits[day, key.generation] = Committed(
             attempt=key.attempt,
             state=state,
@@ -328,5 +339,7 @@ class Checker:
         if healthy_since is None:
             return
         for day, record in self.records.items():
-            late = record.state == "waiting" and now > max(record.deadline_at, healthy_since, self.opened_at[day]) + bound
+            late = (
+                record.state == "waiting" and now > max(record.deadline_at, healthy_since, self.opened_at[day]) + bound
+            )
             self.demand(not late, "deadline fires in time", f"{day} waits at {now}, healthy since {healthy_since}")

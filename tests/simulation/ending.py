@@ -41,19 +41,27 @@ def _check_night(world: "World", day: date, record: DateRecord) -> None:
     row = world.tables.read_ledger(day)
     generation = row.generation if row is not None else 0
     if record.state in PUBLISHED:
-        checker.demand(record.generation == generation, "the record follows the ledger", f"{what}, ledger g{generation}")
+        checker.demand(
+            record.generation == generation, "the record follows the ledger", f"{what}, ledger g{generation}"
+        )
         assert row is not None
         checker.demand(record.state == row.state, "the record follows the ledger", f"{what}, ledger {row.state}")
         event_id = f"p:{day}:{generation}"
         checker.demand(event_id in checker.told, "done => published", f"{what}: {event_id} was never told")
     elif record.failure is not None and record.failure.because != "cancelled":
         # A person's cancel looks at the record alone (ADR 0004); it may cross a commit that nobody reported yet.
-        dark = (day, record.generation) in checker.given_up_in_the_dark and "given_up_in_the_dark" not in world.explore
-        checker.demand(dark or record.generation > generation or not generation, "the record follows the ledger", f"{what}, ledger g{generation}")
+        token = (day, record.generation)
+        dark = token in checker.given_up_in_the_dark and "given_up_in_the_dark" not in world.explore
+        zombie = token in checker.outlived and "published_after_giving_up" not in world.explore
+        checker.demand(
+            dark or zombie or record.generation > generation or not generation,
+            "the record follows the ledger",
+            f"{what}, ledger g{generation}",
+        )
     if generation:
-        token = world.tables.target[day]
+        rows = world.tables.target[day]
         assert row is not None
-        checker.demand(token == (row.generation, row.attempt), "readers see one generation", f"{what}: rows of {token}")
+        checker.demand(rows == (row.generation, row.attempt), "readers see one generation", f"{what}: rows of {rows}")
     _check_full(world, day, record, what)
 
 
@@ -64,10 +72,15 @@ def _check_full(world: "World", day: date, record: DateRecord, what: str) -> Non
         return
     healthy_from = max(night.complete_by, schedule.heal_at if not schedule.calm else night.complete_by)
     in_time = healthy_from + SETTLES_IN < at(day, 23, 50) or day < min(schedule.nights, default=day)
-    excused = record.state == "failed" and record.failure is not None and record.failure.because in {
-        "fatal_error",
-        "retries_exhausted",
-    }
+    excused = (
+        record.state == "failed"
+        and record.failure is not None
+        and record.failure.because
+        in {
+            "fatal_error",
+            "retries_exhausted",
+        }
+    )
     if in_time and not excused and not world.jumped:
         world.checker.demand(record.state == "done", "no acked completion lost", f"{what}: four successes were in time")
     if healthy_from < at(day, 23, 25) - 12 * MINUTE and schedule.calm and schedule.rerun == "hold":

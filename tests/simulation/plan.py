@@ -110,7 +110,9 @@ def draw(seed: int) -> Schedule:
         mode=Mode.LIVENESS if calm or rng.random() < 0.7 else Mode.SAFETY,
         workers=rng.choice((2, 2, 3, 4)),
         build_threads=rng.choice((1, 1, 2)),
-        on_upstream_failure=rng.choice((OnUpstreamFailure.WAIT, OnUpstreamFailure.WAIT, OnUpstreamFailure.FALLBACK_NOW)),
+        on_upstream_failure=rng.choice(
+            (OnUpstreamFailure.WAIT, OnUpstreamFailure.WAIT, OnUpstreamFailure.FALLBACK_NOW)
+        ),
         rerun=rng.choice((OnRerun.HOLD, OnRerun.HOLD, OnRerun.REBUILD)),
         drain_grace=timedelta(seconds=rng.choice((0, 10, 20, 30))),
         first_start=START,
@@ -212,7 +214,9 @@ def _habit(
         "burst": burst + timedelta(seconds=rng.random()),
     }.get(habit, at(evening, 22, 5) + timedelta(seconds=rng.randrange(4500)))
     rows = Happening(at=when - timedelta(seconds=rng.randrange(1, 60)), kind="rows", night=day, processor=processor)
-    rows_late = Happening(at=when + timedelta(seconds=rng.randrange(5, 600)), kind="rows", night=day, processor=processor)
+    rows_late = Happening(
+        at=when + timedelta(seconds=rng.randrange(5, 600)), kind="rows", night=day, processor=processor
+    )
     said = _event(day, processor, "success", when, rng, run=habit != "no_run_id")
     failed = _event(day, processor, "failed", when, rng)
     later = when + timedelta(seconds=rng.randrange(60, 1500))

@@ -51,7 +51,9 @@ def quiet() -> Iterator[None]:
         structlog.configure(**before)
 
 
-def play(seed: int, *, sabotage: Iterable[str] = (), explore: Iterable[str] = (), trace: list[str] | None = None) -> Report:
+def play(
+    seed: int, *, sabotage: Iterable[str] = (), explore: Iterable[str] = (), trace: list[str] | None = None
+) -> Report:
     """Play one seed.
 
     Raises:

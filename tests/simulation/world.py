@@ -188,7 +188,9 @@ class World:
             day = date.fromisoformat(said["analysis_date"])
         except (ValueError, TypeError, KeyError):
             return None
-        true = said["processor"] in PROCESSORS and said["status"] in {"success", "failed"} and day in self.schedule.nights
+        true = (
+            said["processor"] in PROCESSORS and said["status"] in {"success", "failed"} and day in self.schedule.nights
+        )
         return (day, said["processor"], said["status"]) if true else None
 
     def _start_worker(self) -> None:
@@ -315,9 +317,7 @@ class World:
         self._task(process, f"takes m{message.number} {about}", partial(self._handle, process, message, about, losses))
         process.deliveries -= 1
 
-    def _handle(
-        self, process: Process, message: Message, about: tuple[date, str, str] | None, losses: int
-    ) -> None:
+    def _handle(self, process: Process, message: Message, about: tuple[date, str, str] | None, losses: int) -> None:
         if "acks_early" in self.sabotage:
             self.checker.acked(message, about, store_lost=self.server.losses != losses)
         delivery = message.delivery

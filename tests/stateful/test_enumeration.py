@@ -91,11 +91,12 @@ def unfinished(state: State) -> Iterator[DateRecord]:
             yield unseen()
             yield base
         case State.READY:
-            for published, attempt in product(OLDER, (0, 1)):
+            for published, attempt in product(OLDER, (0, 1, 2)):
                 yield replace(base, generation=2, attempt=attempt, result=published, wake_at=DEADLINE)
         case State.RUNNING:
-            lease = Lease(owner="worker-a", until_at=DEADLINE, claimed_at=EVENING)
-            for published, attempt in product(OLDER, (1, 2)):
+            # Claimed after its completions came, or before: then each of them is a run that the build has not seen.
+            for published, attempt, claimed_at in product(OLDER, (1, 2), (EVENING, EVENING - MINUTE)):
+                lease = Lease(owner="worker-a", until_at=DEADLINE, claimed_at=claimed_at)
                 yield replace(base, generation=2, attempt=attempt, result=published, lease=lease, wake_at=DEADLINE)
 
 
@@ -160,9 +161,9 @@ def events() -> tuple[Event, ...]:
 
 
 def cases() -> Iterator[tuple[DateRecord, Event, datetime, Policy]]:
-    """The policies differ only in what a report does."""
+    """The policies differ only in what a report does, and in what follows a commit."""
     for record, event, now in product(records(), events(), NOW):
-        for policy in POLICIES if isinstance(event, CompletionReceived) else POLICIES[:1]:
+        for policy in POLICIES if isinstance(event, CompletionReceived | BuildCommitted) else POLICIES[:1]:
             yield record, event, now, policy
 
 

@@ -240,11 +240,16 @@ class NightOfWorkers(RuleBasedStateMachine):
             and after.published_generation > before.published_generation
             and after.generation > after.published_generation
             and after.trigger is not None
-            and after.trigger.value == "upgrade"
+            and after.trigger.value in {"upgrade", "rerun"}
             and after.attempt == 0
         )
         messages = [entry.message for entry in self.store.outbox(1000)]
-        assert endings + upgrades == len(messages)
+        older = sum(
+            1
+            for before, after in zip(self.seen, self.seen[1:], strict=False)
+            if before.published_generation < after.published_generation < before.generation
+        )
+        assert endings + upgrades + older == len(messages)
         for sent in messages:
             if sent.topic == "success":
                 assert int(sent.attributes["generation"]) in self.ledger

@@ -287,3 +287,36 @@ def test_a_confirming_event_after_a_recovered_commit_is_only_recorded() -> None:
     decision = told(recovered, success(CACHE), policy=eager)
 
     assert (State.DONE, Reason.RECORDED) == (decision.record.state, decision.reason)
+
+
+def test_a_commit_of_an_overtaken_generation_is_told_because_consumers_read_it() -> None:
+    record = after(running(), TAKE_OVER, claimed("worker-b"))
+
+    decision = told(record, committed(generation=1))
+
+    outcomes = [effect for effect in decision.effects if isinstance(effect, PublishOutcome)]
+    assert [(State.DONE, 1, None)] == [(o.record.state, o.record.generation, o.supersedes) for o in outcomes]
+
+
+def test_a_new_run_during_the_build_is_rebuilt_afterwards_where_the_policy_says_so() -> None:
+    rebuild = replace(POLICY, rerun=OnRerun.REBUILD)
+    later = EVENING + SECOND
+    record = after(running(), success(CACHE, run="2", at=later), now=later)
+
+    decision = told(record, committed(), later, rebuild)
+
+    assert (State.READY, Reason.COMMITTED_RERUN_FOLLOWS, 2) == (
+        decision.record.state,
+        decision.reason,
+        decision.record.generation,
+    )
+    assert Trigger.RERUN is decision.record.trigger
+    assert State.DONE is told(record, committed(), later).record.state
+
+
+def test_a_date_with_more_attempts_than_a_lowered_bound_fails_instead_of_waiting_for_ever() -> None:
+    record = replace(joined(), attempt=POLICY.attempts_max)
+
+    decision = told(record, claimed())
+
+    assert (State.FAILED, Reason.RETRIES_EXHAUSTED) == (decision.record.state, decision.reason)

@@ -1,0 +1,173 @@
+"""Faults that somebody could put into the product, each with the test that must notice.
+
+A guarantee that no test misses when it is taken away is not guarded. `make mutants` takes them away one by one.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+COMMIT = "worker/adapters/lua/commit.lua"
+DECIDE = "statemachine/decide.py"
+REDIS = "worker/adapters/redis_store.py"
+WAREHOUSE = "worker/adapters/warehouse_duckdb.py"
+
+STORE_CONTRACT = "tests/contract/test_state_store_contract.py"
+WAREHOUSE_CONTRACT = "tests/contract/test_warehouse_contract.py"
+REPLICATION = "tests/contract/test_redis_replication.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """One fault.
+
+    Attributes:
+        name: What is taken away.
+        file: The product file.
+        old: Text that stands there exactly once.
+        new: What it becomes.
+        tests: Test ids of pytest; at least one of them must fail.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    def applied_to(self, source: str) -> str:
+        """Give the source with the fault in it; refuse where the text is not there exactly once."""
+        found = source.count(self.old)
+        if found != 1:
+            raise ValueError(f"{self.name}: its text stands {found} times in {self.file}, not once:\n{self.old}")
+        return source.replace(self.old, self.new)
+
+
+MUTANTS = (
+    Mutant(
+        name="commit-ignores-version",
+        file=COMMIT,
+        old="if version ~= ARGV[1] then",
+        new="if false then",
+        tests=(f"{STORE_CONTRACT}::test_a_commit_on_a_version_that_has_moved_on_stores_nothing[valkey]",),
+    ),
+    Mutant(
+        name="commit-forgets-operations",
+        file=COMMIT,
+        old="if redis.call('EXISTS', KEYS[6]) == 1 then",
+        new="if false then",
+        tests=(f"{STORE_CONTRACT}::test_an_operation_sent_twice_is_stored_once[valkey]",),
+    ),
+    Mutant(
+        name="repeat-waits-for-no-replica",
+        file=COMMIT,
+        old="  redis.call('PEXPIRE', KEYS[6], ARGV[9])\n",
+        new="",
+        tests=(f"{REPLICATION}::test_a_commit_repeated_on_a_new_connection_waits_for_the_replica_too[valkey]",),
+    ),
+    Mutant(
+        name="commit-drops-messages",
+        file=COMMIT,
+        old="""  redis.call('XADD', KEYS[4], '*', 'event_id', ARGV[i], 'topic', ARGV[i + 1], 'data', ARGV[i + 2],
+    'attributes', ARGV[i + 3], 'ordering_key', ARGV[i + 4])
+""",
+        new="",
+        tests=(f"{STORE_CONTRACT}::test_the_outbox_gives_messages_in_order_until_each_is_removed[valkey]",),
+    ),
+    Mutant(
+        name="commit-sets-no-wake",
+        file=COMMIT,
+        old="  redis.call('ZADD', KEYS[2], ARGV[5], ARGV[4])\n",
+        new="",
+        tests=(f"{STORE_CONTRACT}::test_dates_come_due_in_the_order_of_their_instants[valkey]",),
+    ),
+    Mutant(
+        name="ledger-ignores-newer-claims",
+        file=WAREHOUSE,
+        old="    if claimed > key.token:",
+        new="    if claimed > key.token and wanted == 'nothing':",
+        tests=(f"{WAREHOUSE_CONTRACT}::test_an_older_attempt_is_fenced_from_the_claim_on",),
+    ),
+    Mutant(
+        name="ledger-ignores-generation",
+        file=WAREHOUSE,
+        old='    if row["generation"] >= key.generation:',
+        new='    if row["generation"] > key.generation:',
+        tests=(f"{WAREHOUSE_CONTRACT}::test_a_committed_generation_is_final",),
+    ),
+    Mutant(
+        name="commit-ignores-replicas",
+        file=REDIS,
+        old="        if reached < self._replicas:",
+        new="        if reached < 0:",
+        tests=(f"{REPLICATION}::test_a_commit_is_unavailable_while_the_replica_stands_still[valkey]",),
+    ),
+    Mutant(
+        name="repeat-without-barrier",
+        file="worker/engine.py",
+        old="                self._store.barrier()\n",
+        new="",
+        tests=(
+            "tests/unit/test_intake.py::test_a_repeat_is_acknowledged_only_once_the_first_is_durable",
+            f"{REPLICATION}::test_a_repeat_is_not_acknowledged_before_the_replica_holds_the_first[valkey]",
+        ),
+    ),
+    Mutant(
+        name="intake-acks-unstored",
+        file="worker/intake.py",
+        old='            outcome, verdict = "unavailable", Verdict.RETRY',
+        new='            outcome, verdict = "unavailable", Verdict.ACK',
+        tests=("tests/unit/test_intake.py::test_what_could_not_be_stored_stays_with_the_bus",),
+    ),
+    Mutant(
+        name="relay-removes-unconfirmed",
+        file="worker/relay.py",
+        old="            try:\n                message_id = self._publisher.publish(message)\n",
+        new="            self._store.remove_from_outbox(entry.entry_id)\n"
+        "            try:\n                message_id = self._publisher.publish(message)\n",
+        tests=("tests/unit/test_relay.py::test_what_is_not_confirmed_stays_and_holds_back_only_its_own_date",),
+    ),
+    Mutant(
+        name="failure-counts-as-success",
+        file="statemachine/model.py",
+        old="        return self.status is not CompletionStatus.FAILED",
+        new="        return self.status in CompletionStatus",
+        tests=("tests/unit/test_decide.py::test_a_failed_processor_is_shown_but_does_not_count",),
+    ),
+    Mutant(
+        name="deadline-without-probe",
+        file=DECIDE,
+        old="    if probe is None:\n        return _unchanged(record, kind, Reason.NEEDS_PROBE)\n",
+        new="    probe = probe or {}\n",
+        tests=("tests/unit/test_decide.py::test_nothing_falls_back_before_somebody_has_looked_into_the_tables",),
+    ),
+    Mutant(
+        name="lease-renewed-by-any-token",
+        file=DECIDE,
+        old=" or not held or (record.generation, record.attempt) != (event.generation, event.attempt):",
+        new=" or not held:",
+        tests=("tests/unit/test_decide_builds.py::test_nobody_renews_the_lease_of_another_token",),
+    ),
+    Mutant(
+        name="failed-attempts-unbounded",
+        file=DECIDE,
+        old="        case FailureKind.UNAVAILABLE if record.attempt < policy.attempts_max:",
+        new="        case FailureKind.UNAVAILABLE if record.attempt < 2 * policy.attempts_max:",
+        tests=("tests/unit/test_decide_builds.py::test_the_last_attempt_fails_the_generation",),
+    ),
+    Mutant(
+        name="expired-leases-unbounded",
+        file=DECIDE,
+        old="    if record.attempt < policy.attempts_max:\n",
+        new="    if record.attempt < 2 * policy.attempts_max:\n",
+        tests=("tests/unit/test_decide_builds.py::test_a_date_whose_workers_all_die_fails_in_the_end",),
+    ),
+    Mutant(
+        name="gate-ignored",
+        file="worker/building.py",
+        old="    if not report.gate_passed:",
+        new="    if not report.row_count:",
+        tests=("tests/unit/test_builder.py::test_a_build_below_the_gate_is_not_published",),
+    ),
+)
