@@ -315,7 +315,7 @@ def test_a_new_run_during_the_build_is_rebuilt_afterwards_where_the_policy_says_
 
 
 def test_a_date_with_more_attempts_than_a_lowered_bound_fails_instead_of_waiting_for_ever() -> None:
-    record = replace(joined(), attempt=POLICY.attempts_max)
+    record = replace(joined(), attempt=POLICY.attempts_max, relied_on=joined().counted)
 
     decision = told(record, claimed())
 
