@@ -173,15 +173,8 @@ class Builder:
             log.warning("build_fenced", analysis_date=day, error=str(exc))
             committed = self._committed(record)
             return committed, "fenced" if committed is None else "adopted"
-        except Unavailable as exc:
-            committed = self._committed_despite(record, exc)
-            if committed is not None:
-                return committed, "adopted"
-            return _failed(record, FailureKind.UNAVAILABLE, str(exc)), "unavailable"
-        except Fatal as exc:
-            return _failed(record, FailureKind.FATAL, str(exc)), "fatal"
         except PipelineError as exc:
-            return _failed(record, FailureKind.FATAL, f"{type(exc).__name__}: {exc}"), "fatal"
+            return self._broken_off(record, exc)
         self._observer.scored(outcome)
         if outcome.failure is not None:
             return _failed(record, outcome.failure, outcome.message), outcome.failure.value
@@ -195,13 +188,22 @@ class Builder:
         log.info("commit_found_in_ledger", analysis_date=record.analysis_date, build_id=committed.build_id)
         return BuildCommitted(result=result_from_ledger(committed))
 
-    def _committed_despite(self, record: DateRecord, error: Unavailable) -> BuildCommitted | None:
-        """Resolve a lost reply: what failed may have been the answer to a publication that took effect."""
+    def _broken_off(self, record: DateRecord, error: PipelineError) -> tuple[BuildCommitted | BuildFailed, str]:
+        """Report a failure, unless the ledger knows better.
+
+        A publication may have taken effect and lost its reply, or an earlier worker died before it could report.
+        """
         try:
-            return self._committed(record)
+            committed = self._committed(record)
         except (Unavailable, Fatal) as exc:
             log.warning("ledger_not_read", analysis_date=record.analysis_date, after=str(error), error=str(exc))
-            return None
+            committed = None
+        if committed is not None:
+            return committed, "adopted"
+        if isinstance(error, Unavailable):
+            return _failed(record, FailureKind.UNAVAILABLE, str(error)), "unavailable"
+        message = str(error) if isinstance(error, Fatal) else f"{type(error).__name__}: {error}"
+        return _failed(record, FailureKind.FATAL, message), "fatal"
 
     def _step(self, analysis_date: date, text: str, lease: LeaseKeeper) -> None:
         # Renewed at each step, so that a build which was cancelled or taken over stops before it publishes.

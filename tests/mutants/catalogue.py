@@ -27,7 +27,7 @@ class Mutant:
         file: The product file.
         old: Text that stands there exactly once.
         new: What it becomes.
-        tests: Test ids of pytest; at least one of them must fail.
+        tests: Test ids of pytest; each of them must fail, a parametrised one at least once.
     """
 
     name: str

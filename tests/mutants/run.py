@@ -30,16 +30,16 @@ class Broken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of one mutant."""
+    """Whether one test noticed one mutant, and the seconds that the mutant's whole run took."""
 
     mutant: Mutant
-    killed_by: Sequence[str]
+    test: str
+    killed: bool
     seconds: float
 
     def row(self) -> tuple[str, ...]:
-        verdict = "killed" if self.killed_by else "SURVIVED"
-        test = self.killed_by[0] if self.killed_by else "-"
-        return self.mutant.name, self.mutant.file, test, verdict, f"{self.seconds:.1f}"
+        verdict = "killed" if self.killed else "SURVIVED"
+        return self.mutant.name, self.mutant.file, self.test, verdict, f"{self.seconds:.1f}"
 
 
 def copy_tree(target: Path) -> None:
@@ -89,8 +89,8 @@ def check_copy(tree: Path, mutants: Sequence[Mutant]) -> None:
         raise Broken(f"without any fault:\n{done.stdout}{done.stderr}")
 
 
-def fate_of(mutant: Mutant, tree: Path) -> Fate:
-    """Put the fault in, run its tests, take it out."""
+def fates_of(mutant: Mutant, tree: Path) -> list[Fate]:
+    """Put the fault in, run its tests, take it out; every one of them has to fail, a parametrised one at least once."""
     file = tree / mutant.file
     sound = file.read_text(encoding="utf-8")
     file.write_text(mutant.applied_to(sound), encoding="utf-8")
@@ -99,10 +99,14 @@ def fate_of(mutant: Mutant, tree: Path) -> Fate:
         done = pytest(tree, mutant.tests)
     finally:
         file.write_text(sound, encoding="utf-8")
-    killed_by = FAILED_TEST.findall(done.stdout)
-    if done.returncode not in {PASSED, FAILED} or bool(killed_by) != (done.returncode == FAILED):
+    seconds = perf_counter() - started
+    failed = FAILED_TEST.findall(done.stdout)
+    if done.returncode not in {PASSED, FAILED} or bool(failed) != (done.returncode == FAILED):
         raise Broken(f"{mutant.name}: pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return Fate(mutant, killed_by, perf_counter() - started)
+    return [
+        Fate(mutant, name, any(test == name or test.startswith(f"{name}[") for test in failed), seconds)
+        for name in (test.partition("::")[2] for test in mutant.tests)
+    ]
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
@@ -123,7 +127,7 @@ def run(mutants: Sequence[Mutant]) -> list[Fate]:
         tree = Path(folder).resolve()
         copy_tree(tree)
         check_copy(tree, mutants)
-        return [fate_of(mutant, tree) for mutant in mutants]
+        return [fate for mutant in mutants for fate in fates_of(mutant, tree)]
 
 
 def main() -> int:
@@ -142,11 +146,12 @@ def main() -> int:
     except (Broken, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    rows = [("mutant", "file", "test that killed it", "verdict", "seconds"), *(fate.row() for fate in fates)]
-    killed = sum(1 for fate in fates if fate.killed_by)
     seconds = perf_counter() - started
-    sys.stdout.write(f"{table(rows)}\n{killed} of {len(fates)} killed in {seconds:.0f} s\n")
-    return 0 if killed == len(fates) else 1
+    rows = [("mutant", "file", "test that kills it", "verdict", "seconds"), *(fate.row() for fate in fates)]
+    survivors = {fate.mutant.name for fate in fates if not fate.killed}
+    killed = len(mutants) - len(survivors)
+    sys.stdout.write(f"{table(rows)}\n{killed} of {len(mutants)} killed in {seconds:.0f} s\n")
+    return 1 if survivors else 0
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ class Checker:
             assert after.result is not None
             wanted = f"{day}:{after.result.generation}"
             self.demand(any(one.endswith(wanted) for one in event_ids), "done => published", what)
-        if reason == "retries_exhausted":
+        if reason in {"retries_exhausted", "fatal_error"}:
             given_up = self.given_up_in_the_dark if day in process.in_the_dark else self.given_up
             given_up.add((day, after.generation))
         if after.state == "failed" and (before is None or before.state != "failed"):

@@ -35,8 +35,8 @@ def every_call(*_arguments: object) -> bool:
 
 
 def commit_of(state: State) -> Applies:
-    """The commit that brings the night, whose four reports wait in the queue, into *state*."""
-    return lambda commit: commit.record.state is state and bool(commit.record.completions)
+    """The commit that brings the night into *state*."""
+    return lambda commit: commit.record.state is state
 
 
 PLACES = {
@@ -47,6 +47,7 @@ PLACES = {
     "after the warehouse published": Place(DuckDbWarehouse, "publish", True, every_call),
     "after the commit of the result": Place(RedisStore, "commit", True, commit_of(State.DONE)),
     "before the outcome is published": Place(PubSubPublisher, "publish", False, every_call),
+    # The outbox is what is left to tell: to die before it forgets is to die after the bus has confirmed.
     "after the outcome is published": Place(RedisStore, "remove_from_outbox", False, every_call),
 }
 
