@@ -83,7 +83,8 @@ class NightPlayer:
         self._scenario = scenario
         self._say = say
         self._pace_s = pace_s
-        self._published = 0
+        # Deliveries of the nights before are in the count already.
+        self._expected = deliveries.count
         self._pause = threading.Event()
 
     def play(self) -> DateRecord:
@@ -139,7 +140,7 @@ class NightPlayer:
         self._publisher.publish(
             OutgoingMessage(event_id="", topic=self._topic, data=json.dumps(body).encode(), attributes={})
         )
-        self._published += 1
+        self._expected += 1
 
     def _settle(self) -> None:
         """Wait until the worker has nothing left to do at this instant of the night."""
@@ -155,7 +156,7 @@ class NightPlayer:
         overdue = record.wake_at is not None and record.wake_at <= now
         busy = record.state is State.RUNNING or (record.state is State.READY and overdue)
         waiting_past_deadline = record.state is State.WAITING and overdue
-        heard = self._deliveries.count >= self._published
+        heard = self._deliveries.count >= self._expected
         return heard and not busy and not waiting_past_deadline and self._store.outbox_size() == 0
 
     def _record(self) -> DateRecord:

@@ -40,8 +40,13 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(stream=target, level=max(number, logging.WARNING), format="%(message)s", force=True)
-    for handler in logging.getLogger().handlers:
+    handlers = logging.getLogger().handlers
+    for handler in handlers:
         handler.setFormatter(_LibraryFormatter())
+    # Google's clients cut their loggers off from the root when the first one is made; so theirs get the handlers too.
+    google = logging.getLogger("google")
+    google.handlers[:] = handlers
+    google.propagate = False
 
 
 class _LibraryFormatter(logging.Formatter):

@@ -1,4 +1,4 @@
-"""Every call of the product to the outside goes through here: the place where things break, or where time stands still."""
+"""Every call of the product to the outside goes through here: the place where things break, or time stands still."""
 
 from collections import Counter
 from collections.abc import Callable

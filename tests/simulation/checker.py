@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from statemachine.model import DateRecord
+from statemachine.model import DateRecord, State
+from tests.simulation.moves import BY_A_BUILDER, ENDED, MOVES
 from tests.simulation.plan import PROCESSORS, Schedule
 
 if TYPE_CHECKING:
@@ -24,69 +25,6 @@ ROWS_MIN, SCORE_MIN = 200, 75.0
 # Nights of the schedules see at most two dozen triggers; more means that something starts builds by itself.
 GENERATIONS_MAX = 40
 CHANGES_MAX = 400
-
-PUBLISHED = {"done", "degraded"}
-ENDED = {"done", "degraded", "failed"}
-# state before -> states after, with the reasons that may lead there. None: never seen.
-MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
-    None: {
-        "waiting": {"opened", "recorded", "failure_recorded"},
-        "ready": {
-            "replay_accepted", "committed_upgrade_follows", "committed_rerun_follows", "join_complete", "upstream_failed", "deadline_passed",
-            "found_all",
-        },
-        "failed": {"cancelled"},
-        "done": {"committed_done"},
-        "degraded": {"committed_degraded"},
-    },
-    "waiting": {
-        "waiting": {"opened", "recorded", "failure_recorded"},
-        "ready": {
-            "join_complete", "found_all", "deadline_passed", "upstream_failed", "replay_accepted",
-            "committed_upgrade_follows", "committed_rerun_follows",
-        },
-        "failed": {"cancelled"},
-        "done": {"committed_done"},
-        "degraded": {"committed_degraded"},
-    },
-    "ready": {
-        "ready": {
-            "recorded", "failure_recorded", "replay_accepted", "committed_by_older_generation", "rescue_follows",
-            "committed_upgrade_follows", "committed_rerun_follows",
-        },
-        "running": {"claimed"},
-        "failed": {"cancelled", "retries_exhausted"},
-        "done": {"committed_done"},
-        "degraded": {"committed_degraded"},
-    },
-    "running": {
-        "running": {"recorded", "failure_recorded", "lease_renewed", "committed_by_older_generation"},
-        "ready": {"lease_expired", "retry_scheduled", "rescue_follows", "replay_accepted", "committed_upgrade_follows", "committed_rerun_follows"},
-        "failed": {"retries_exhausted", "fatal_error", "gate_refused", "no_data", "cancelled"},
-        "done": {"committed_done"},
-        "degraded": {"committed_degraded"},
-    },
-    "done": {
-        "done": {"recorded", "failure_recorded", "rerun_held", "committed_done"},
-        "ready": {"replay_accepted", "rerun_started", "committed_upgrade_follows", "committed_rerun_follows"},
-        "degraded": {"committed_degraded"},
-    },
-    "degraded": {
-        "degraded": {
-            "recorded", "failure_recorded", "rerun_held", "upgrade_too_late", "upgrade_window_closed",
-            "committed_degraded",
-        },
-        "ready": {"replay_accepted", "upgrade_started", "rerun_started", "committed_upgrade_follows", "committed_rerun_follows"},
-        "done": {"committed_done"},
-    },
-    "failed": {
-        "failed": {"recorded", "failure_recorded", "committed_by_older_generation"},
-        "ready": {"replay_accepted", "rescue_started", "committed_upgrade_follows", "committed_rerun_follows"},
-        "done": {"committed_done"},
-        "degraded": {"committed_degraded"},
-    },
-}  # fmt: skip
-BY_A_BUILDER = {"retry_scheduled", "fatal_error", "gate_refused", "no_data"}
 
 
 class Violation(BaseException):
@@ -127,6 +65,7 @@ class Checker:
     given_up: set[tuple[date, int]] = field(default_factory=set)
     outlived: set[tuple[date, int]] = field(default_factory=set)
     given_up_in_the_dark: set[tuple[date, int]] = field(default_factory=set)
+    operations: set[str] = field(default_factory=set)
     replays_asked: dict[date, int] = field(default_factory=dict)
     replays_done: dict[date, int] = field(default_factory=dict)
 
@@ -250,6 +189,13 @@ class Checker:
             once = self.replays_done[day] <= self.replays_asked.get(day, 0)
             self.demand(once, "one request, one generation", what)
 
+    def answered(self, commit: "Commit", *, stored: bool) -> None:
+        """A commit that was stored is never called a conflict: its sender would decide a second time."""
+        what = f"{commit.record.analysis_date}: what was stored is refused when it is sent again"
+        self.demand(stored or commit.operation_id not in self.operations, "one request, one generation", what)
+        if stored:
+            self.operations.add(commit.operation_id)
+
     def snapshot(self) -> dict[date, DateRecord]:
         return dict(self.records)
 
@@ -257,6 +203,7 @@ class Checker:
         """The store was lost, or went back in time."""
         self.records = dict(records)
         self.owed.clear()
+        self.operations.clear()
         self.replays_done.clear()
 
     def outbox(self, waiting: set[str]) -> None:
@@ -334,12 +281,10 @@ class Checker:
 
     # --- time --------------------------------------------------------------------------------------------------------
 
-    def deadlines(self, now: datetime, healthy_since: datetime | None, bound: timedelta) -> None:
-        """No date waits longer than it may."""
-        if healthy_since is None:
-            return
-        for day, record in self.records.items():
-            late = (
-                record.state == "waiting" and now > max(record.deadline_at, healthy_since, self.opened_at[day]) + bound
-            )
-            self.demand(not late, "deadline fires in time", f"{day} waits at {now}, healthy since {healthy_since}")
+    def late(self, now: datetime, bound: timedelta) -> list[date]:
+        """The dates that wait longer than they may if some worker was healthy all the time."""
+        return [
+            day
+            for day, record in self.records.items()
+            if record.state is State.WAITING and now > max(record.deadline_at, self.opened_at[day]) + bound
+        ]

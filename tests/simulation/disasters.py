@@ -74,11 +74,10 @@ class Disasters:
                 self._kill(process, timedelta(seconds=world.rng.choice(RESTART_AFTER_S)))
             case "freeze":
                 process.frozen_until = world.now + happening.span
-            case "clock_jump" if world.schedule.rerun is OnRerun.REBUILD and "jump_while_rebuilding" not in world.explore:
-                """See `OPEN_ISSUES`."""
             case "clock_jump":
-                process.clock.skew += 2 * HOUR
-                world.jumped = True
+                if world.schedule.rerun is OnRerun.HOLD or "jump_while_rebuilding" in world.explore:
+                    process.clock.skew += 2 * HOUR
+                    world.jumped = True
             case _:
                 raise AssertionError(happening.kind)
 

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from statemachine.model import DateRecord
-from tests.simulation.checker import ENDED, PUBLISHED
+from tests.simulation.moves import ENDED, PUBLISHED
 from tests.simulation.plan import MINUTE, at
 
 if TYPE_CHECKING:

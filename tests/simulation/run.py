@@ -1,4 +1,4 @@
-"""`python -m tests.simulation.run --seeds 0..20000`: play many seeds, print what was done, stop at the first violation."""
+"""`python -m tests.simulation.run --seeds 20000`: play many seeds, say what was done, stop at the first violation."""
 
 import argparse
 import sys
@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from tests.simulation.checker import Violation
-from tests.simulation.plan import draw
+from tests.simulation.drawing import draw
+from tests.simulation.sabotage import OPEN_ISSUES, SABOTAGE
 from tests.simulation.store import cheap_codec
 from tests.simulation.world import Report, World
 
@@ -79,15 +80,18 @@ def explain(seed: int, sabotage: Iterable[str] = (), explore: Iterable[str] = ()
 
 def play_all(
     seeds: Iterable[int], sabotage: Iterable[str] = (), explore: Iterable[str] = ()
-) -> tuple[Totals, tuple[int, Violation] | None]:
-    """Play seeds until one breaks an invariant."""
+) -> tuple[Totals, tuple[int, Violation] | None, float]:
+    """Play seeds until one breaks an invariant; give what was done, the violation, and the seconds it took."""
     totals = Totals()
+    started = time.perf_counter()
+    found = None
     for seed in seeds:
         try:
             totals.add(play(seed, sabotage=sabotage, explore=explore))
         except Violation as exc:
-            return totals, (seed, exc)
-    return totals, None
+            found = (seed, exc)
+            break
+    return totals, found, time.perf_counter() - started
 
 
 def describe(totals: Totals, seeds: range, seconds: float) -> str:
@@ -118,16 +122,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=parse_seeds, default=range(2000), help="a count, or first..last")
     parser.add_argument("--seed", type=int, help="one seed, told step by step")
-    parser.add_argument("--sabotage", action="append", default=[], help="break the product on purpose")
-    parser.add_argument("--explore", action="append", default=[], help="an open issue to run into")
+    parser.add_argument("--sabotage", action="append", default=[], choices=SABOTAGE, help="break the product")
+    parser.add_argument("--explore", action="append", default=[], choices=OPEN_ISSUES, help="an open issue to run into")
     options = parser.parse_args()
     write = sys.stdout.write
     if options.seed is not None:
         write(explain(options.seed, options.sabotage, options.explore) + "\n")
         return 0
-    started = time.perf_counter()
-    totals, found = play_all(options.seeds, options.sabotage, options.explore)
-    write(describe(totals, options.seeds, time.perf_counter() - started) + "\n")
+    totals, found, seconds = play_all(options.seeds, options.sabotage, options.explore)
+    write(describe(totals, options.seeds, seconds) + "\n")
     if found is None:
         write("violations  0\n")
         return 0

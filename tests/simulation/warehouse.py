@@ -133,7 +133,7 @@ class SimulatedWarehouse:
         self._process = process
         self._rng = rng
 
-    def _call(self, name: str, effect: Any) -> Any:  # noqa: ANN401 - whatever the warehouse says
+    def _call(self, name: str, effect: Any) -> Any:
         return self._boundary.call(self._process, "warehouse", name, effect)
 
     def ensure_tables(self) -> None:

@@ -1,0 +1,137 @@
+"""Draws the schedule of a seed: nights, faults, people."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from random import Random
+
+from statemachine.model import BuildMode, OnRerun, OnUpstreamFailure
+from tests.simulation.nights import draw_night
+from tests.simulation.plan import (
+    MINUTE,
+    SECOND,
+    START,
+    TONIGHT,
+    Happening,
+    Intensity,
+    Mode,
+    Schedule,
+    at,
+)
+
+
+def draw(seed: int) -> Schedule:
+    """Draw the schedule of a seed."""
+    rng = Random(seed)  # noqa: S311 - repeatable, not secret
+    calm = rng.random() < 0.15
+    heal_at = at(TONIGHT, 22, 20) + timedelta(seconds=rng.randrange(0, 2 * 3600))
+    schedule = Schedule(
+        seed=seed,
+        mode=Mode.LIVENESS if calm or rng.random() < 0.7 else Mode.SAFETY,
+        workers=rng.choice((2, 2, 3, 4)),
+        build_threads=rng.choice((1, 1, 2)),
+        on_upstream_failure=rng.choice(
+            (OnUpstreamFailure.WAIT, OnUpstreamFailure.WAIT, OnUpstreamFailure.FALLBACK_NOW)
+        ),
+        rerun=rng.choice((OnRerun.HOLD, OnRerun.HOLD, OnRerun.REBUILD)),
+        drain_grace=timedelta(seconds=rng.choice((0, 10, 20, 30))),
+        first_start=START,
+        intensity=Intensity() if calm else _intensity(rng),
+        heal_at=heal_at,
+        end_at=at(TONIGHT, 24, 40),
+        calm=calm,
+        skews=rng.random() < 0.5,
+    )
+    for day in _days(rng):
+        draw_night(schedule, day, rng)
+    if rng.random() < 0.2:
+        schedule.happenings += _poison(rng)
+    if not calm:
+        schedule.happenings += _disasters(schedule, rng)
+        schedule.happenings += _people(schedule, rng)
+    schedule.happenings.append(Happening(at=at(TONIGHT, 24, 0), kind="midnight"))
+    schedule.happenings.sort(key=lambda happening: happening.at)
+    return schedule
+
+
+def _intensity(rng: Random) -> Intensity:
+    """Few kinds of faults at a time, so that each also meets a world that otherwise works."""
+    scale = rng.choice((0.002, 0.01, 0.03))
+
+    def sometimes(value: float) -> float:
+        return value if rng.random() < 0.4 else 0.0
+
+    return Intensity(
+        crash=sometimes(scale),
+        unavailable_before=sometimes(scale),
+        unavailable_after=sometimes(scale),
+        fatal=sometimes(scale / 10),
+        preempt=sometimes(scale * 4),
+        duplicate=sometimes(0.2),
+        ack_lost=sometimes(0.2),
+        slow_build=sometimes(0.5),
+        delay_max=rng.choice((SECOND, 20 * SECOND, 5 * MINUTE)),
+    )
+
+
+def _days(rng: Random) -> list[date]:
+    """Tonight, and now and then tomorrow or an old date that somebody sends again."""
+    days = [TONIGHT]
+    if rng.random() < 0.25:
+        days.append(TONIGHT - timedelta(days=rng.randrange(1, 6)))
+    if rng.random() < 0.08:
+        days.append(TONIGHT + timedelta(days=1))
+    return days
+
+
+def _poison(rng: Random) -> list[Happening]:
+    bodies = (
+        b"not json",
+        b"[]",
+        b'{"processor": "player_daily_cache", "analysis_date": "2024-12-15", "status": "found"}',
+        b'{"processor": "somebody_else", "analysis_date": "2024-12-15", "status": "success"}',
+        b'{"processor": "player_daily_cache", "analysis_date": "2024-13-45", "status": "success"}',
+        b'{"processor": "player_daily_cache", "analysis_date": "2034-12-15", "status": "success"}',
+        b'{"processor": "player_daily_cache", "analysis_date": 20241215, "status": "success"}',
+        b"\xff\xfe",
+        b"x" * 70_000,
+    )
+    return [
+        Happening(at=START + timedelta(seconds=rng.randrange(7000)), kind="poison", body=rng.choice(bodies))
+        for _ in range(rng.randrange(1, 4))
+    ]
+
+
+DISASTERS = (
+    "store_away", "warehouse_away", "bus_away", "wipe", "snapshot_restore", "damage", "expire", "crash", "freeze",
+    "freeze", "downtime", "restart_all",
+)  # fmt: skip
+
+
+def _disasters(schedule: Schedule, rng: Random) -> Iterator[Happening]:
+    """Up to three at chosen moments; half of them where it hurts, around the deadline or around an event."""
+    for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
+        kind = rng.choice(DISASTERS)
+        if rng.random() < 0.03:
+            kind = "clock_jump"
+        moment = START + timedelta(seconds=rng.randrange(7500))
+        if rng.random() < 0.6 and schedule.happenings:
+            moment = rng.choice(schedule.happenings).at + timedelta(seconds=rng.choice((-30, -1, 0, 1, 2, 5, 30, 70)))
+        elif rng.random() < 0.5:
+            moment = at(TONIGHT, 23, 25) + timedelta(seconds=rng.randrange(-60, 120))
+        moment = max(moment, START + SECOND)
+        span = timedelta(seconds=rng.choice((3, 20, 61, 130, 400, 1800)))
+        night = rng.choice(list(schedule.nights))
+        yield Happening(at=moment, kind=kind, span=span, night=night, count=rng.randrange(10**6))
+
+
+def _people(schedule: Schedule, rng: Random) -> Iterator[Happening]:
+    if rng.random() > 0.15:
+        return
+    for _ in range(rng.choice((1, 1, 2))):
+        kind = rng.choice(("replay", "replay", "take_over", "cancel"))
+        mode = rng.choice((BuildMode.NORMAL, BuildMode.NORMAL, BuildMode.FORCED_FALLBACK, BuildMode.YESTERDAY))
+        moment = START + timedelta(seconds=rng.randrange(7000))
+        if rng.random() < 0.6 and schedule.happenings:
+            moment = rng.choice(schedule.happenings).at + timedelta(seconds=rng.choice((0, 1, 2, 5, 90)))
+        night = rng.choice(list(schedule.nights))
+        yield Happening(at=max(moment, START), kind=kind, night=night, build_mode=mode)

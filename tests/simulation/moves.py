@@ -1,0 +1,46 @@
+"""Which moves of a date the judge accepts, written down a second time and not read from the product's table."""
+
+from collections.abc import Mapping
+
+PUBLISHED = {"done", "degraded"}
+ENDED = {"done", "degraded", "failed"}
+BY_A_BUILDER = {"retry_scheduled", "fatal_error", "gate_refused", "no_data"}
+
+_RECORDED = {"recorded", "failure_recorded"}
+_FOLLOWED = {"committed_upgrade_follows", "committed_rerun_follows"}
+_WOKEN = {"join_complete", "found_all", "deadline_passed", "upstream_failed", "replay_accepted"} | _FOLLOWED
+# Whatever was believed before: what the ledger holds is published.
+_LEDGER: Mapping[str, set[str]] = {"done": {"committed_done"}, "degraded": {"committed_degraded"}}
+
+# state before -> states after -> the reasons that may lead there. None: never seen.
+MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
+    None: {"waiting": {"opened"} | _RECORDED, "ready": _WOKEN, "failed": {"cancelled"}, **_LEDGER},
+    "waiting": {"waiting": {"opened"} | _RECORDED, "ready": _WOKEN, "failed": {"cancelled"}, **_LEDGER},
+    "ready": {
+        "ready": {"replay_accepted", "committed_by_older_generation", "rescue_follows"} | _RECORDED | _FOLLOWED,
+        "running": {"claimed"},
+        "failed": {"cancelled", "retries_exhausted"},
+        **_LEDGER,
+    },
+    "running": {
+        "running": {"lease_renewed", "committed_by_older_generation"} | _RECORDED,
+        "ready": {"lease_expired", "retry_scheduled", "rescue_follows", "replay_accepted"} | _FOLLOWED,
+        "failed": {"retries_exhausted", "fatal_error", "gate_refused", "no_data", "cancelled"},
+        **_LEDGER,
+    },
+    "done": {
+        "done": {"rerun_held", "committed_done"} | _RECORDED,
+        "ready": {"replay_accepted", "rerun_started"} | _FOLLOWED,
+        "degraded": {"committed_degraded"},
+    },
+    "degraded": {
+        "degraded": {"rerun_held", "upgrade_too_late", "upgrade_window_closed", "committed_degraded"} | _RECORDED,
+        "ready": {"replay_accepted", "upgrade_started", "rerun_started"} | _FOLLOWED,
+        "done": {"committed_done"},
+    },
+    "failed": {
+        "failed": {"committed_by_older_generation"} | _RECORDED,
+        "ready": {"replay_accepted", "rescue_started"} | _FOLLOWED,
+        **_LEDGER,
+    },
+}
