@@ -48,12 +48,14 @@ class Disasters:
                 self._restore_at = world.now + happening.span
             case "damage":
                 assert happening.night is not None
-                world.server.damage(happening.night)
+                if world.server.damage(happening.night):
+                    world.records_lost.add(happening.night)
                 self._stop_survivors()
                 self._disturb()
             case "expire":
                 assert happening.night is not None
-                world.server.expire(happening.night)
+                if world.server.expire(happening.night):
+                    world.records_lost.add(happening.night)
                 self._stop_survivors()
             case "downtime" | "restart_all":
                 span = happening.span if kind == "downtime" else timedelta(seconds=2)
@@ -168,7 +170,8 @@ class Disasters:
         world = self._world
         for process in world.processes:
             process.disturbed_at = world.now
-            process.sweep_at = process.relay_at = world.now
+            process.relay_at = world.now
+            process.want_sweep()
 
     # --- people ------------------------------------------------------------------------------------------------------
 

@@ -72,6 +72,7 @@ class Process:
         self.deliveries = 0
         self.builds = 0
         self.sweep_at = world.now
+        self.sweep_wanted = True
         self.relay_at = world.now
         self.keepers: list[SteppedLeaseKeeper] = []
         self.probed: dict[date, frozenset[str]] = {}
@@ -153,6 +154,11 @@ class Process:
         keeper.due_at = self.world.now + timedelta(seconds=lease_s / RENEWALS_PER_LEASE)
         return keeper
 
+    def want_sweep(self) -> None:
+        """Let the sweep loop run now, whether or not something is due."""
+        self.sweep_at = self.world.now
+        self.sweep_wanted = True
+
     @property
     def awake(self) -> bool:
         return not self.dead and self.frozen_until is None
@@ -167,7 +173,7 @@ class Process:
             """The worker logs it and counts it."""
         finally:
             self.queue.finished(day)
-            self.sweep_at = self.world.now
+            self.want_sweep()
 
     @property
     def has_queued(self) -> bool:

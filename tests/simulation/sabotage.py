@@ -22,6 +22,8 @@ OPEN_ISSUES: Mapping[str, str] = {
     "table, with the next claim",
     "calls_outlive_records": "a decision made before the store lost a date may be stored on the date's next record: "
     "versions begin at 1 again",
+    "completions_lost_with_the_record": "a damaged record of a degraded date forgets the late successes it knew; "
+    "nobody looks into the tables again, and the date is not upgraded",
     "given_up_in_the_dark": "the last attempt fails while the ledger cannot be read: `failed` is told although an "
     "earlier attempt has published",
     "published_after_giving_up": "an attempt that lost its lease publishes after the last one failed without a claim, "

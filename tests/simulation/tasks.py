@@ -66,7 +66,7 @@ class Tasks:
         world = self._world
         if process.sweeping:
             return False
-        if process.sweep_at > world.now - SECOND or world.server.memory._last_opened is None:
+        if process.sweep_wanted or world.server.memory._last_opened is None:
             return True
         wake = min(world.server.wakes.values(), default=None)
         return wake is not None and wake <= process.clock.now()
@@ -149,6 +149,7 @@ class Tasks:
 
     def _sweep(self, process: Process) -> None:
         process.sweeping = True
+        process.sweep_wanted = False
         process.sweep_at = self._world.now + SECOND * self._patience("store", "warehouse") * self._world.rng.uniform(
             0.5, 3
         )

@@ -67,8 +67,8 @@ class World:
         self.healed = schedule.calm
         self.steps = 0
         self.handoff = False
-        self.recover_needed = False
         self.jumped = False
+        self.records_lost: set[date] = set()
         self._trace = trace
         if trace is not None:
             self.boundary.trace = self.say
@@ -196,7 +196,7 @@ class World:
 
     def want_sweeps(self) -> None:
         for process in self.processes:
-            process.sweep_at = self.now
+            process.want_sweep()
 
     def _next_instant(self) -> datetime:
         """When something becomes possible again; the end of the run where nothing ever does."""
