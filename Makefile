@@ -88,6 +88,11 @@ test: $(VENV)/.dev ## set up, then run the whole suite; a part: make test ARGS="
 mutants: $(VENV)/.dev ## break the product on purpose, see that a test notices; one: make mutants ARGS="--only NAME"
 	@$(BIN)/python -m tests.mutants.run $(ARGS)
 
+SEEDS ?= 2000
+
+simulate: $(VENV)/.dev ## play seeds against simulated faults: make simulate SEEDS=20000, one again: SEEDS=7..7
+	@$(BIN)/python -m tests.simulation.run --seeds $(SEEDS) $(ARGS)
+
 lint: $(VENV)/.dev ## style, format, types and import rules; changes nothing
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { echo "not formatted; run: make fmt" >&2; $(BIN)/ruff format --check . >&2; }
@@ -120,5 +125,5 @@ clean: ## remove builds and caches
 	@rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	@find statemachine schemas worker ops tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-clean-all: clean ## remove the environment and the demo's data too
-	@rm -rf $(VENV) .mlfs
+clean-all: clean ## remove the environment and what demos left too
+	@rm -rf $(VENV) .mlfs/demo-*

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import EXIT_REFUSED, EXIT_UNAVAILABLE, AnalysisDate, Json, actor, exit_code, guest_parts
+from ops.arguments import EXIT_REFUSED, EXIT_UNAVAILABLE, AnalysisDate, Json, actor, confirmed, exit_code, guest_parts
 from ops.output import err, out, show_json
 from statemachine.decide import Decision
 from statemachine.events import CancelRequested, Event, ReplayRequested
@@ -21,7 +21,18 @@ from worker.ports import StateStore
 
 WAIT_POLL_S = 0.2
 
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the date's history.")]
+REASON_CHARS_MAX = 500
+
+
+def _read_reason(text: str) -> str:
+    if not text.strip() or len(text) > REASON_CHARS_MAX:
+        raise typer.BadParameter(f"write a reason of 1 to {REASON_CHARS_MAX} characters")
+    return text.strip()
+
+
+Reason = Annotated[
+    str, typer.Option("--reason", parser=_read_reason, metavar="TEXT", help="Why; kept in the date's history.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -84,11 +95,12 @@ def _intervene(
         if dry_run:
             _finish(planned, event, applied=False, as_json=as_json)
             return
-        if not yes and not typer.confirm("go on?", default=False, err=True):
+        if not yes and not confirmed("go on?"):
             raise typer.Exit(EXIT_REFUSED)
         decision = _apply(engine, day, event, before)
         ended = _wait(parts.store, decision.record, wait_s) if wait_s else None
     if wait_s and ended is None:
+        _finish(decision, event, applied=True, as_json=as_json)
         err.print(
             f"{day}: no worker finished generation {decision.record.generation} in {wait_s:g} s; see: mlfs status"
         )

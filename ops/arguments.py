@@ -4,7 +4,7 @@ import getpass
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated
 
 import typer
@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from ops.output import err
 from statemachine.model import State
+from worker.calendar import FUTURE_DAYS_MAX
 from worker.clock import SystemClock
 from worker.errors import PipelineError, Refused, Unavailable
 from worker.parts import Parts
@@ -34,7 +35,8 @@ def exit_code(state: str | None) -> int:
 
 def read_date(text: str) -> date:
     """Read an analysis date: `YYYY-MM-DD`, `today` or `yesterday` on the league's wall clock."""
-    today = load().calendar.today(SystemClock().now())
+    settings = load()
+    today = settings.calendar.today(SystemClock().now())
     if text == "today":
         return today
     if text == "yesterday":
@@ -45,6 +47,9 @@ def read_date(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is no date; write 2024-12-15, today or yesterday") from exc
     if parsed.isoformat() != text:
         raise typer.BadParameter(f"{text!r} is no date; write {parsed.isoformat()}")
+    first, last = settings.earliest_date, today + timedelta(days=FUTURE_DAYS_MAX)
+    if not first <= parsed <= last:
+        raise typer.BadParameter(f"{text} is outside {first} to {last}")
     return parsed
 
 
@@ -56,6 +61,15 @@ AnalysisDate = Annotated[
 def actor() -> str:
     """Give who acts, for histories: user and machine."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def confirmed(question: str) -> bool:
+    """Ask a person; no answer (cron, CI) is a no."""
+    try:
+        return typer.confirm(question, default=False, err=True)
+    except typer.Abort:
+        err.print("no answer; to go on without a question: --yes")
+        return False
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The `mlfs` command."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -9,8 +10,8 @@ import typer
 from rich.console import Console
 
 from ops import admin, building, demo, reading, recovery, running
-from ops.arguments import report_fault
-from worker.errors import PipelineError
+from ops.arguments import EXIT_UNAVAILABLE, report_fault
+from worker.errors import PipelineError, Unavailable
 from worker.metrics import package_version
 from worker.settings import BadSettings
 
@@ -53,7 +54,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Read the options that stand before a command."""
 
@@ -64,3 +67,9 @@ def main() -> None:
         app()
     except (PipelineError, BadSettings) as exc:
         sys.exit(report_fault(exc))
+    except BrokenPipeError:
+        # Whoever read the output has gone; nothing is left to say, not even at the interpreter's exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_UNAVAILABLE)
+    except OSError as exc:
+        sys.exit(report_fault(Unavailable(f"the file system refuses: {exc}")))

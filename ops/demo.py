@@ -25,10 +25,12 @@ def demo(
         Path | None, typer.Option("--dir", metavar="DIR", help="Where its state is kept; played again, it resumes.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run in --dir.")] = False,
-    serve: Annotated[bool, typer.Option("--serve", help="Keep the worker and its pages up afterwards.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Keep the worker and its pages up; its clock stays in that night.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Play a night: embedded Pub/Sub, Valkey and DuckDB, the real worker, four processors on the document's schedule.
+    """Play a night: the real worker on embedded Pub/Sub, Valkey and DuckDB; four processors report on schedule.
 
     Exit codes: 0 done, 3 degraded, 1 failed.
 
@@ -37,12 +39,12 @@ def demo(
       mlfs demo --scenario missing-processor
       mlfs demo --data ./data --date 2024-12-15 --serve
     """
-    from ops.demo_stage import Stage, forget
+    from ops.demo_stage import Stage, demo_folder, prepare_folder
 
     last = _read_night(night)
     days = [last - timedelta(days=back) for back in reversed(range(nights))]
     base = load().data_dir if state_dir is None else state_dir
-    folder = base / f"demo-{scenario}" if state_dir is None else base
+    folder = base / demo_folder(scenario, data) if state_dir is None else base
     settings = load(
         data_dir=folder,
         warehouse=f"duckdb://{folder.absolute()}/warehouse.duckdb",
@@ -53,8 +55,7 @@ def demo(
         tick_s=0.05,
         http_port=load().http_port if serve else 0,
     )
-    if fresh:
-        forget(folder)
+    prepare_folder(folder, scenario, data, fresh=fresh)
     rows = Stage(settings, scenario, data, days).run(quiet=as_json, serve=serve)
     if as_json:
         show_json(rows[0] if nights == 1 else rows)

@@ -2,19 +2,19 @@
 
 import threading
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ops.output import STATE_STYLE, components_table, number, state_text
+from ops.output import STATE_STYLE, components_table, console, number, plain, state_text
 from statemachine.events import BuildClaimed, DateOpened, LeaseRenewed
-from statemachine.model import CompletionStatus, DateRecord, State
+from statemachine.model import CompletionStatus, DateRecord
 from worker.clock import OffsetClock
 from worker.features.model import BuildOutcome
 from worker.narration import narrate
@@ -30,7 +30,7 @@ class NightScreen(Observer):
     """Shows a night as it happens. Notes come from the worker's threads."""
 
     def __init__(self, settings: Settings, clock: OffsetClock, *, quiet: bool) -> None:
-        self._console = Console(highlight=False, quiet=quiet)
+        self._console = console(quiet=quiet)
         self._zone = settings.calendar.zone
         self._clock = clock
         self._lock = threading.Lock()
@@ -48,6 +48,10 @@ class NightScreen(Observer):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the panel away; repeatable."""
         if self.live:
             self._live.stop()
 
@@ -75,9 +79,9 @@ class NightScreen(Observer):
         after = decision.record
         if decision.changed:
             move = f"{state_text(after.state)} [dim]{decision.reason}[/]"
-            self._line(f"  {move}  {narrate(decided.event, decided.before, decision)}")
+            self._line(f"  {move}  {plain(narrate(decided.event, decided.before, decision))}", decided.at)
         elif decision.reason in {"duplicate", "outdated"}:
-            self._line(f"  {state_text(after.state)} [dim]{decision.reason}: changes nothing[/]")
+            self._line(f"  {state_text(after.state)} [dim]{decision.reason}: changes nothing[/]", decided.at)
 
     def step(self, analysis_date: date, text: str) -> None:  # noqa: ARG002 - the hook's shape
         """Tell what a build does."""
@@ -94,7 +98,7 @@ class NightScreen(Observer):
 
     def refused(self, reason: str, detail: str) -> None:
         """Tell of a parked message."""
-        self._line(f"  [yellow]parked[/] {reason}: {detail}")
+        self._line(f"  [yellow]parked[/] {reason}: {plain(detail)}")
 
     def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the hook's shape
         """Tell what consumers were told."""
@@ -109,8 +113,8 @@ class NightScreen(Observer):
         """Show how the night ended, for a person."""
         self._console.print(Panel(_summary(row), title="the night in short", border_style=STATE_STYLE[row["state"]]))
 
-    def _line(self, text: str) -> None:
-        local = self._clock.now().astimezone(self._zone)
+    def _line(self, text: str, at: datetime | None = None) -> None:
+        local = (at or self._clock.now()).astimezone(self._zone)
         self._console.print(f"[dim]{local:%H:%M:%S}[/] {text}", soft_wrap=True)
 
     def _panel(self) -> RenderableType:
@@ -129,6 +133,14 @@ class NightScreen(Observer):
         return Panel(Group(grid, working), title=title, title_align="left")
 
 
+def _score(row: Mapping[str, Any]) -> str:
+    score, total = row["quality_score"], row["component_total"]
+    if score is None:
+        return "-"
+    floor = f" (its parts sum to {total:.1f}; a usable fallback loses 25 points at most)" if score > total else ""
+    return f"{score:.1f} of 100{floor}"
+
+
 def _summary(row: Mapping[str, Any]) -> Group:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
@@ -137,7 +149,7 @@ def _summary(row: Mapping[str, Any]) -> Group:
     if row["failure"]:
         grid.add_row("because", f"{row['failure']['because']}: {row['failure']['message']}")
     grid.add_row("rows", number(row["row_count"], "d"))
-    grid.add_row("score", f"{number(row['quality_score'])} of 100")
+    grid.add_row("score", _score(row))
     grid.add_row("fallback rate", number(row["fallback_rate"], ".1%"))
     grid.add_row("severity", row["severity"] or "none")
     players = row["left_out_players"]
@@ -146,7 +158,7 @@ def _summary(row: Mapping[str, Any]) -> Group:
         grid.add_row("left out", f"{player['player_name']} ({player['player_id']}): {player['reason']}")
     if len(players) > len(shown):
         grid.add_row("left out", f"… and {len(players) - len(shown)} more; all of them with --json")
-    grid.add_row("table", row["table"] if row["state"] != State.FAILED else "nothing was published")
+    grid.add_row("table", row["table"] or "nothing was published")
     for message in row["told"]:
         superseded = f", supersedes {message['supersedes']}" if message["supersedes"] else ""
         grid.add_row(
@@ -154,6 +166,8 @@ def _summary(row: Mapping[str, Any]) -> Group:
             f"{message['state']}: {message['row_count']} rows, score {message['quality_score']:.1f} "
             f"({message['event_id']}{superseded})",
         )
+    for message in row["on_call_told"]:
+        grid.add_row("on call was told", f"{message['state']}: {plain(message['message'])} ({message['event_id']})")
     if not row["told"]:
         grid.add_row("Phase 5 was told", "nothing in this run")
     grid.add_row("worker log", row["log"])

@@ -1,8 +1,10 @@
 """What a demo stands on: folders, data, one worker, one screen."""
 
+import hashlib
 import json
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from contextlib import ExitStack
@@ -22,7 +24,9 @@ from worker.clock import OffsetClock
 from worker.errors import Refused
 from worker.explain import summary
 from worker.features.catalogue import PUBLISHED_TABLE
+from worker.local.ownership import DirectoryLock
 from worker.local.sample_data import write_sample_data
+from worker.local.valkey import EmbeddedValkey
 from worker.parts import Parts
 from worker.settings import Settings
 
@@ -43,7 +47,7 @@ class Stage:
     def run(self, *, quiet: bool, serve: bool) -> list[dict[str, Any]]:
         """Play all nights, one after the other; give what scripts read of each."""
         settings = self._settings
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        signal.signal(signal.SIGTERM, _end_on_sigterm)
         with ExitStack() as stack:
             log_file = stack.enter_context((settings.data_dir / "worker.log").open("a", encoding="utf-8"))
             logs.configure(settings.log_level, log_file)
@@ -53,7 +57,7 @@ class Stage:
             clock = OffsetClock(night_start(settings.calendar, self._days[0], _last_change(parts, self._days[0])))
             screen = stack.enter_context(NightScreen(settings, clock, quiet=quiet))
             deliveries = DeliveryCounter()
-            worker = Worker(parts, clock, (deliveries, screen))
+            worker = Worker(parts, clock, (screen, deliveries))
             stack.callback(worker.stop)
             screen.begin(self._days[0], resumed=self._days[0] in resumed)
             worker.start()
@@ -65,6 +69,7 @@ class Stage:
                 rows.append(self._row(record, parts, screen))
                 screen.show_summary(rows[-1])
             if serve:
+                screen.stop()
                 _serve(worker)
         return rows
 
@@ -106,11 +111,14 @@ class Stage:
         """Give the facts of the night, with what Phase 5 really received."""
         settings = self._settings
         told = receive_waiting(settings.pubsub_project, f"{settings.success_topic}-phase5", parts.bus_address)
+        on_call = receive_waiting(settings.pubsub_project, f"{settings.failure_topic}-oncall", parts.bus_address)
+        published = record.published_generation > 0
         return {
             **summary(record),
             "left_out_players": screen.left_out(record.analysis_date),
             "told": [json.loads(message.data) for message in told],
-            "table": f"{PUBLISHED_TABLE} in {settings.warehouse}",
+            "on_call_told": [json.loads(message.data) for message in on_call],
+            "table": f"{PUBLISHED_TABLE} in {settings.warehouse}" if published else None,
             "log": str(settings.data_dir / "worker.log"),
             "look_again": f"MLFS_DATA_DIR={settings.data_dir} mlfs explain {record.analysis_date}",
         }
@@ -131,12 +139,62 @@ def _last_change(parts: Parts, day: date) -> datetime | None:
     return entries[-1].at if entries else None
 
 
-def forget(folder: Path) -> None:
-    """Remove an earlier run's state, and nothing else that may lie in the folder."""
+def demo_folder(scenario: Scenario, data: Path | None) -> str:
+    """Name the folder of a demo: nights of different data or kind never meet in one."""
+    if data is None:
+        return f"demo-{scenario}"
+    resolved = data.resolve()
+    return f"demo-{scenario}-{resolved.name}-{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}"
+
+
+def prepare_folder(folder: Path, scenario: Scenario, data: Path | None, *, fresh: bool) -> None:
+    """Write down what the folder holds, or refuse to go on with something else in it.
+
+    Raises:
+        Refused: There is no such data, or an earlier demo in this folder had other data or another scenario.
+        Unavailable: A process uses the folder that is to begin anew.
+    """
+    if data is not None and not data.is_dir():
+        raise Refused(f"{data} is not a folder; name one that holds <dataset>.<table>.parquet files")
+    if fresh:
+        _forget(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"scenario": scenario.value, "data": "generated" if data is None else str(data.resolve())}
+    note = folder / "demo.json"
+    if note.exists():
+        held = json.loads(note.read_text(encoding="utf-8"))
+        if held != wanted:
+            raise Refused(
+                f"{folder} holds the scenario {held['scenario']} on {held['data']} data; "
+                "start over with --fresh, or name another --dir"
+            )
+    note.write_text(json.dumps(wanted), encoding="utf-8")
+
+
+def _forget(folder: Path) -> None:
+    """Remove an earlier run's state, and nothing else that may lie in the folder.
+
+    Raises:
+        Unavailable: A process uses the folder.
+    """
     for name in ("valkey", "pubsub"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("warehouse.duckdb", "warehouse.duckdb.wal", "worker.log"):
+        if not (folder / name).is_dir():
+            continue
+        if name == "valkey":
+            # Takes the lock, and stops a server that outlived a killed demo.
+            valkey = EmbeddedValkey(folder / name)
+            valkey.start(wait_for_lock_s=0)
+            valkey.stop()
+        with DirectoryLock(folder / name) as lock:
+            lock.acquire(0)
+            shutil.rmtree(folder / name)
+    for name in ("warehouse.duckdb", "warehouse.duckdb.wal", "worker.log", "demo.json"):
         (folder / name).unlink(missing_ok=True)
+
+
+def _end_on_sigterm(*_: object) -> None:
+    """End like Ctrl-C: everything that was opened is closed, the embedded server stopped."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _serve(worker: Worker) -> None:

@@ -1,19 +1,41 @@
 """How commands show things: tables for people, JSON for scripts, colour only on a terminal."""
 
 import json
+import os
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
 from worker.explain import arrival_text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# A pipe has no width; tables are then as wide as they need for a person who reads the file.
+PIPE_COLUMNS = 120
+
+
+def console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Make a console: as wide as the terminal, or as `COLUMNS` says, or wide enough for a file."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
+    return Console(stderr=stderr, quiet=quiet, highlight=False, width=width)
+
+
+out = console()
+err = console(stderr=True)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+def plain(text: str) -> str:
+    """Make a text from outside safe to show: no markup, no control characters."""
+    return escape(_CONTROL.sub(" ", text))
+
 
 STATE_STYLE: Mapping[str, str] = {
     "waiting": "cyan",
@@ -103,21 +125,21 @@ def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
     for entry in answer["processors"]:
         rows = entry["rows_at_build"]
         built = "" if rows is None else f"  [dim](table had {rows} rows at the build)[/]"
-        grid.add_row(entry["processor"], arrival_text(entry, zone) + built)
+        grid.add_row(entry["processor"], plain(arrival_text(entry, zone)) + built)
     grid.add_row("deadline", _clock(answer["deadline_at"], zone))
     grid.add_row("upgrades until", _clock(answer["upgrade_cutoff_at"], zone))
     if answer["failure"]:
-        grid.add_row("last failure", f"{answer['failure']['because']}: {answer['failure']['message']}")
-    grid.add_row("next", answer["next"])
+        grid.add_row("last failure", plain(f"{answer['failure']['because']}: {answer['failure']['message']}"))
+    grid.add_row("next", plain(answer["next"]))
     title = f"{answer['analysis_date']}  {state_text(answer['state'])}"
-    return Panel(grid, title=title, subtitle=answer["headline"], title_align="left", subtitle_align="left")
+    return Panel(grid, title=title, subtitle=plain(answer["headline"]), title_align="left", subtitle_align="left")
 
 
 def history_table(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> Table:
     """Give what happened to a date, oldest first."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("at", "from", "to", "gen", "reason", "by", "what"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in {"at", "from", "to", "gen", "reason"})
     for entry in entries:
         at = entry["at"].astimezone(zone)
         table.add_row(
@@ -126,8 +148,8 @@ def history_table(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> Table
             state_text(entry["after"]),
             f"{entry['generation']}.{entry['attempt']}",
             entry["reason"],
-            entry["actor"],
-            entry["detail"],
+            plain(entry["actor"]),
+            plain(entry["detail"]),
         )
     return table
 

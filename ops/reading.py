@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import EXIT_REFUSED, AnalysisDate, Json, exit_code, guest_parts, read_date
+from ops.arguments import AnalysisDate, Json, exit_code, guest_parts, read_date
 from ops.output import dates_table, err, explanation_panel, history_table, out, show_json
 from worker.clock import SystemClock
 from worker.errors import CorruptRecord, Refused
@@ -64,8 +64,7 @@ def _status_of_one(store: StateStore, text: str, *, as_json: bool) -> int:
     day = read_date(text)
     row = _row(store, day)
     if row is None:
-        err.print(f"{day} was never opened; the calendar opens it on its day, or its first completion does")
-        return EXIT_REFUSED
+        raise Refused(f"{day} was never opened; see the dates there are: mlfs status")
     show_json(row) if as_json else out.print(dates_table([row]))
     return exit_code(row["state"])
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import EXIT_REFUSED, Json, actor, guest_parts
+from ops.arguments import EXIT_REFUSED, Json, actor, confirmed, guest_parts
 from ops.output import dates_table, out, show_json
 from worker.clock import SystemClock
 from worker.explain import summary
@@ -39,7 +39,7 @@ def recover(
         lost = [row for row in committed if parts.store.load(row.analysis_date) is None]
         if not as_json:
             out.print(f"ledger: {len(committed)} dates since {first}; {len(lost)} of them are unknown to the store")
-        if not dry_run and not yes and not typer.confirm("restore them?", default=False, err=True):
+        if not dry_run and not yes and not confirmed("restore them?"):
             raise typer.Exit(EXIT_REFUSED)
         restored: list[dict[str, Any]] = []
         if not dry_run:

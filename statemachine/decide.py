@@ -189,7 +189,7 @@ def _completion_after_done(
     record: DateRecord, after: DateRecord, arrived: Completion, now: datetime, policy: Policy
 ) -> Decision:
     known = record.completions.get(arrived.processor)
-    if known is None or known.status is not CompletionStatus.SUCCESS:
+    if known is None or known.status is CompletionStatus.FOUND:
         # The build had found this table filled; the event only confirms it.
         return _changed(record, EventKind.COMPLETION_RECEIVED, Reason.RECORDED, completions=after.completions)
     return _rerun(record, after.completions, now, policy)

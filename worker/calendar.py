@@ -12,6 +12,9 @@ from statemachine.model import DateRecord, State
 
 MonthDay = tuple[int, int]
 
+# A processor in another zone may be a day ahead; further ahead is a wrong clock, not a night.
+FUTURE_DAYS_MAX = 7
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calendar:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import structlog
 import uvicorn
 from fastapi import FastAPI, HTTPException, Path, Response
+from fastapi.responses import RedirectResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -55,6 +56,10 @@ def create_app(
 def _add_health(
     app: FastAPI, registry: CollectorRegistry, alive: Callable[[], list[str]], ready: Callable[[], list[str]]
 ) -> None:
+    @app.get("/", include_in_schema=False)
+    def start() -> RedirectResponse:
+        return RedirectResponse("/dates")
+
     @app.get("/livez")
     def livez(response: Response) -> dict[str, Any]:
         return _health(alive(), response)

@@ -12,6 +12,7 @@ import structlog
 
 from schemas.completion import Delivery, Expectation, Refusal, decode
 from statemachine.events import CompletionReceived
+from worker.calendar import FUTURE_DAYS_MAX
 from worker.engine import Engine
 from worker.errors import CorruptRecord, PipelineError, Unavailable
 from worker.observer import Observer
@@ -19,9 +20,6 @@ from worker.ports import Clock, OutgoingMessage, ParkedMessage, Publisher, State
 from worker.repair import Repair
 
 log = structlog.get_logger(__name__)
-
-# A processor in another zone may be a day ahead; further ahead is a wrong clock, not a night.
-FUTURE_DAYS_MAX = 7
 
 
 class Verdict(StrEnum):

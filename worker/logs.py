@@ -4,11 +4,14 @@
 Credentials and token-shaped strings are removed before a line is written.
 """
 
+import io
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -22,7 +25,7 @@ TEXT_CHARS_MAX = 2048
 
 def configure(level: str, stream: TextIO | None = None) -> None:
     """Send structured logs of the product, and warnings of the libraries, to *stream* (standard output by default)."""
-    target = stream or sys.stdout
+    target = _Unbreakable(stream or sys.stdout)
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
@@ -36,7 +39,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(target),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", target)),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(stream=target, level=max(number, logging.WARNING), format="%(message)s", force=True)
@@ -49,6 +52,24 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     google.propagate = False
 
 
+class _Unbreakable(io.TextIOBase):
+    """A stream whose reader may go away: a worker must not stop because nobody reads its log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or drop what cannot be written."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, as far as anybody listens."""
+        with suppress(OSError):
+            self._stream.flush()
+
+
 class _LibraryFormatter(logging.Formatter):
     """Write a library's log record in the same form as ours."""
 
@@ -58,7 +79,8 @@ class _LibraryFormatter(logging.Formatter):
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         fields = redact(None, "", fields)
-        fields = {"severity": record.levelname, "message": fields.pop("event"), **fields}
+        at = datetime.fromtimestamp(record.created, UTC).isoformat()
+        fields = {"time": at, "severity": record.levelname, "message": fields.pop("event"), **fields}
         return str(structlog.processors.JSONRenderer(ensure_ascii=False, default=str)(None, "", fields))
 
 

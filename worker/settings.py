@@ -100,7 +100,7 @@ class Settings(BaseSettings):
             # A leap year, so that 02-29 is a day.
             days = [date.fromisoformat(f"2024-{part}") for part in (first, last)]
         except ValueError as exc:
-            raise ValueError("is not like 10-15..06-30") from exc
+            raise ValueError("is not two days of the calendar like 10-15..06-30") from exc
         return tuple((day.month, day.day) for day in days)
 
     @field_validator("skip_dates", mode="before")
@@ -147,7 +147,13 @@ class Settings(BaseSettings):
     @field_validator("pubsub")
     @classmethod
     def _known_bus(cls, value: str) -> str:
-        return value if value == "google" else _scheme_of(value, "emulator", _EMBEDDED)
+        if value == "google":
+            return value
+        if value and urlsplit(value).scheme not in {"emulator", _EMBEDDED}:
+            raise ValueError("is google, or begins with emulator:// or embedded://")
+        if value.startswith("emulator:") and not urlsplit(value).netloc.partition(":")[2]:
+            raise ValueError("names no port; write emulator://host:port")
+        return value
 
     @model_validator(mode="after")
     def _fill_embedded(self) -> Self:

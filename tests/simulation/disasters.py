@@ -161,9 +161,9 @@ class Disasters:
         world = self._world
         hanging = {one.process.name for one in world.boundary.suspended}
         for process in list(world.processes):
-            builds = process.builds and "builds_outlive_records" not in world.explore
-            calls = process.name in hanging and "calls_outlive_records" not in world.explore
-            if builds or calls:
+            issue = "builds_outlive_records" if process.builds else "calls_outlive_records"
+            busy = process.builds > 0 or process.name in hanging
+            if busy and issue not in world.explore:
                 self._kill(process, timedelta(seconds=5))
 
     def _disturb(self) -> None:

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from random import Random
 
 from statemachine.model import BuildMode, OnRerun, OnUpstreamFailure
-from tests.simulation.nights import draw_night
+from tests.simulation.nights import draw_night, upgraded_night
 from tests.simulation.plan import (
     MINUTE,
     SECOND,
@@ -50,6 +50,26 @@ def draw(seed: int) -> Schedule:
         schedule.happenings += _people(schedule, rng)
     schedule.happenings.append(Happening(at=at(TONIGHT, 24, 0), kind="midnight"))
     schedule.happenings.sort(key=lambda happening: happening.at)
+    return schedule
+
+
+def draw_strike(seed: int, kind: str) -> Schedule:
+    """Draw a night of a fallback and an upgrade, and strike it within a minute of the upgrade."""
+    rng = Random(seed)  # noqa: S311 - repeatable, not secret
+    schedule = draw(seed)
+    night, happenings = upgraded_night(rng)
+    assert night.complete_by is not None
+    for _ in range(rng.choice((1, 1, 2))):
+        moment = night.complete_by + timedelta(seconds=rng.uniform(-40, 60))
+        span = timedelta(seconds=rng.choice((3, 30, 70)))
+        happenings.append(Happening(at=moment, kind=kind, night=TONIGHT, count=rng.randrange(99), span=span))
+    happenings.append(Happening(at=at(TONIGHT, 24, 0), kind="midnight"))
+    schedule.happenings = sorted(happenings, key=lambda happening: happening.at)
+    schedule.nights = {TONIGHT: night}
+    schedule.mode, schedule.calm = Mode.LIVENESS, False
+    schedule.end_at = at(TONIGHT, 24, 40)
+    schedule.heal_at = night.complete_by + timedelta(seconds=200)
+    schedule.intensity.slow_build, schedule.intensity.fatal, schedule.intensity.delay_max = 0.5, 0.0, SECOND
     return schedule
 
 

@@ -81,6 +81,7 @@ def _check_full(world: "World", day: date, record: DateRecord, what: str) -> Non
 def _is_excused(world: "World", day: date, record: DateRecord) -> bool:
     """Faults that may cost a night: attempts used up, access denied, a worker two hours ahead; and one open issue."""
     if record.state == "failed" and record.failure is not None:
-        return record.failure.because in {"fatal_error", "retries_exhausted"}
+        denied = record.failure.because == "fatal_error" and world.boundary.injected["fatal"] > 0
+        return denied or record.failure.because == "retries_exhausted"
     forgotten = day in world.records_lost and "completions_lost_with_the_record" not in world.explore
     return world.jumped or forgotten

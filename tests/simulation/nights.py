@@ -88,3 +88,17 @@ def _event(day: date, processor: str, status: str, when: datetime, rng: Random, 
         body["run_id"] = f"r{rng.randrange(10**6)}"
         body["completed_at"] = when.isoformat()
     return Happening(at=when, kind="event", night=day, processor=processor, body=json.dumps(body).encode())
+
+
+def upgraded_night(rng: Random) -> tuple[Night, list[Happening]]:
+    """A night whose last one or two successes come minutes after the deadline: a fallback, then an upgrade."""
+    late_at = at(TONIGHT, 23, 27) + timedelta(seconds=rng.randrange(180))
+    late_count = rng.choice((1, 1, 2))
+    happenings = []
+    for number, processor in enumerate(PROCESSORS):
+        is_late = number < late_count
+        when = late_at - timedelta(seconds=rng.random() * 20) if is_late else at(TONIGHT, 22, 10 + number)
+        rows_at = when - timedelta(seconds=1)
+        happenings.append(Happening(at=rows_at, kind="rows", night=TONIGHT, processor=processor))
+        happenings.append(_event(TONIGHT, processor, "success", when, rng))
+    return Night(day=TONIGHT, phase3=True, players=400, complete_by=late_at), happenings

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from tests.simulation.checker import Violation
-from tests.simulation.drawing import draw
+from tests.simulation.drawing import DISASTERS, draw, draw_strike
 from tests.simulation.sabotage import OPEN_ISSUES, SABOTAGE
 from tests.simulation.store import cheap_codec
 from tests.simulation.world import Report, World
@@ -52,42 +52,66 @@ def quiet() -> Iterator[None]:
         structlog.configure(**before)
 
 
-def play(
-    seed: int, *, sabotage: Iterable[str] = (), explore: Iterable[str] = (), trace: list[str] | None = None
-) -> Report:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """What is different from the usual run.
+
+    Attributes:
+        sabotage: Keys of `SABOTAGE`: what is broken in the product.
+        explore: Keys of `OPEN_ISSUES` to run into.
+        strike: A kind of disaster that hits every schedule while an upgrade waits or runs.
+    """
+
+    sabotage: frozenset[str] = frozenset()
+    explore: frozenset[str] = frozenset()
+    strike: str | None = None
+
+    def arguments(self) -> str:
+        """The command line that gives this variant."""
+        pairs = [("sabotage", one) for one in sorted(self.sabotage)] + [
+            ("explore", one) for one in sorted(self.explore)
+        ]
+        pairs += [("strike", self.strike)] if self.strike is not None else []
+        return "".join(f" --{name} {value}" for name, value in pairs)
+
+
+USUAL = Variant()
+
+
+def play(seed: int, variant: Variant = USUAL, trace: list[str] | None = None) -> Report:
     """Play one seed.
 
     Raises:
         Violation: An invariant is broken.
     """
+    schedule = draw(seed) if variant.strike is None else draw_strike(seed, variant.strike)
     with ExitStack() as stack:
         stack.enter_context(quiet())
         if seed % REAL_CODEC_EVERY:
             stack.enter_context(cheap_codec())
-        return World(draw(seed), frozenset(sabotage), None if trace is None else trace.append, frozenset(explore)).run()
+        tell = None if trace is None else trace.append
+        return World(schedule, sabotage=variant.sabotage, explore=variant.explore, trace=tell).run()
 
 
-def explain(seed: int, sabotage: Iterable[str] = (), explore: Iterable[str] = ()) -> str:
+def explain(seed: int, variant: Variant = USUAL) -> str:
     """Play a seed again and tell it step by step."""
     trace: list[str] = []
     end = "no violation"
     try:
-        play(seed, sabotage=sabotage, explore=explore, trace=trace)
+        play(seed, variant, trace)
     except Violation as exc:
         end = f"VIOLATION {exc}"
     return "\n".join([*trace, end])
 
 
-def play_all(
-    seeds: Iterable[int], sabotage: Iterable[str] = (), explore: Iterable[str] = ()
-) -> tuple[Totals, tuple[int, Violation] | None, float]:
+def play_all(seeds: Iterable[int], variant: Variant = USUAL) -> tuple[Totals, tuple[int, Violation] | None, float]:
     """Play seeds until one breaks an invariant; give what was done, the violation, and the seconds it took."""
     totals = Totals()
     started = time.perf_counter()
     found = None
     for seed in seeds:
         try:
-            totals.add(play(seed, sabotage=sabotage, explore=explore))
+            totals.add(play(seed, variant))
         except Violation as exc:
             found = (seed, exc)
             break
@@ -118,27 +142,36 @@ def parse_seeds(text: str) -> range:
     return range(int(first), int(last) + 1) if dots else range(int(first))
 
 
-def main() -> int:
+def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=parse_seeds, default=range(2000), help="a count, or first..last")
     parser.add_argument("--seed", type=int, help="one seed, told step by step")
     parser.add_argument("--sabotage", action="append", default=[], choices=SABOTAGE, help="break the product")
-    parser.add_argument("--explore", action="append", default=[], choices=OPEN_ISSUES, help="an open issue to run into")
-    options = parser.parse_args()
+    parser.add_argument("--explore", action="append", default=[], choices=OPEN_ISSUES, help="run into an open issue")
+    parser.add_argument("--strike", choices=sorted({*DISASTERS}), help="hit every schedule with this, at an upgrade")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = read_options()
     write = sys.stdout.write
+    variant = Variant(sabotage=frozenset(options.sabotage), explore=frozenset(options.explore), strike=options.strike)
     if options.seed is not None:
-        write(explain(options.seed, options.sabotage, options.explore) + "\n")
+        write(explain(options.seed, variant) + "\n")
         return 0
-    totals, found, seconds = play_all(options.seeds, options.sabotage, options.explore)
+    totals, found, seconds = play_all(options.seeds, variant)
     write(describe(totals, options.seeds, seconds) + "\n")
     if found is None:
         write("violations  0\n")
         return 0
     seed, violation = found
-    told = explain(seed, options.sabotage, options.explore).splitlines()
+    told = explain(seed, variant).splitlines()
+    arguments = variant.arguments()
     write(f"violations  1: seed {seed}: {violation}\n\n")
     write("\n".join(told[-TRACE_LINES_SHOWN:]))
-    write(f"\n\nAgain: make simulate SEEDS={seed}..{seed}\nWhole:  python -m tests.simulation.run --seed {seed}\n")
+    more = f' ARGS="{arguments.strip()}"' if arguments else ""
+    write(f"\n\nAgain: make simulate SEEDS={seed}..{seed}{more}\n")
+    write(f"Whole:  python -m tests.simulation.run --seed {seed}{arguments}\n")
     return 1
 
 

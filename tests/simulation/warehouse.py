@@ -6,10 +6,9 @@ from datetime import date, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from statemachine.model import BuildMode
 from tests.simulation.boundary import SLOW_S, Boundary
 from tests.simulation.plan import PROCESSORS, Night
-from worker.errors import Fenced
+from worker.errors import Fatal, Fenced
 from worker.features.catalogue import BLOCKS, UPSTREAM, features_of
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
 from worker.features.records import claimed_ledger_row, ledger_row, read_ledger_row
@@ -77,10 +76,15 @@ class Tables:
         if "publishes_nothing" in self._sabotage:
             return
         self._check_fence(row, key, "publish")
-        staged = self.staged[key]  # gone for a dropped staging table, as in the adapter
+        staged = self._staged(key)
         self.ledger[key.analysis_date] = ledger_row(publication)
         self.target[key.analysis_date] = key.token
         self._checker.ledger_committed(publication, staged)
+
+    def _staged(self, key: BuildKey) -> Staged:
+        if key not in self.staged:
+            raise Fatal(f"the staging table of {key.build_id} does not exist")
+        return self.staged[key]
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         row = self.ledger.get(analysis_date)
@@ -103,7 +107,7 @@ class Tables:
 
     def counts(self, key: BuildKey) -> Row:
         """Answer `build_stats.sql` for whole blocks: a block is from Phase 4, else from Phase 3, else missing."""
-        staged = self.staged[key]
+        staged = self._staged(key)
         phase4 = frozenset[str]() if staged.forced else staged.filled
         projected = staged.phase3 or "player_composite_factors" in phase4
         rows = staged.players if projected else 0
@@ -197,6 +201,3 @@ class SimulatedWarehouse:
 
     def close(self) -> None:
         """Keep everything."""
-
-
-__all__ = ["BuildMode", "SimulatedWarehouse", "Staged", "Tables"]

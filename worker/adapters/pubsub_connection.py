@@ -9,6 +9,7 @@ import grpc
 from google.api_core import exceptions as google_errors
 from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import GoogleAuthError
 from google.cloud import pubsub_v1
 from google.pubsub_v1.services.publisher.transports.grpc import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports.grpc import SubscriberGrpcTransport
@@ -22,13 +23,24 @@ CALL_RETRY = Retry(timeout=CALL_TIMEOUT_S)
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.keepalive_time_ms", 30_000),
+    # A local server that restarts is back in a moment; gRPC's own pause grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
 )
+
+
+def _signed_in(client: Any, **options: Any) -> Any:  # noqa: ANN401 - the client is untyped
+    """Make one of Google's clients with the machine's own credentials."""
+    try:
+        return client(**options)
+    except GoogleAuthError as exc:
+        raise Unavailable(f"Google does not let this process in: {exc}") from exc
 
 
 def subscriber_client(local_address: str | None) -> Any:  # noqa: ANN401 - the client is untyped
     """Make a subscriber client for Google, or for the server at `host:port`."""
     if local_address is None:
-        return pubsub_v1.SubscriberClient()
+        return _signed_in(pubsub_v1.SubscriberClient)
     channel = grpc.insecure_channel(local_address, options=_CHANNEL_OPTIONS)
     transport = SubscriberGrpcTransport(channel=channel, credentials=AnonymousCredentials())
     return pubsub_v1.SubscriberClient(transport=transport)
@@ -37,7 +49,7 @@ def subscriber_client(local_address: str | None) -> Any:  # noqa: ANN401 - the c
 def publisher_client(local_address: str | None, **options: Any) -> Any:  # noqa: ANN401 - the client is untyped
     """Make a publisher client for Google, or for the server at `host:port`."""
     if local_address is None:
-        return pubsub_v1.PublisherClient(**options)
+        return _signed_in(pubsub_v1.PublisherClient, **options)
     channel = grpc.insecure_channel(local_address, options=_CHANNEL_OPTIONS)
     transport = PublisherGrpcTransport(channel=channel, credentials=AnonymousCredentials())
     return pubsub_v1.PublisherClient(transport=transport, **options)
