@@ -74,7 +74,7 @@ def test_a_bus_that_comes_back_gets_what_it_did_not_confirm(
 
     with PubSubServer(tmp_path / "journal.sqlite", port=port) as server:
         ensure_topology(server.address, PROJECT, topics=("out",), subscriptions={"reader": "out"})
-        wait_until(lambda: confirmed(publisher), "the publisher reaches the bus again")
+        wait_until(lambda: confirmed(publisher), "the publisher reaches the bus again", timeout_s=40.0)
         publisher.close()
         assert {b"\x00\xff"} == {data for _, data, _ in arrived(server.address)}
 
