@@ -1,11 +1,12 @@
 """Commands about the data: load, build, features."""
 
+import uuid
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, exit_code, guest_parts, read_date
+from ops.arguments import AnalysisDate, Json, actor, exit_code, guest_parts, read_date
 from ops.output import components_table, dates_table, err, out, show_json
 from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
@@ -76,6 +77,7 @@ def build(
             phase3_lookback_days=parts.settings.phase3_lookback_days,
             as_of=None,
             started_at=started_at,
+            claimant=f"{actor()}/{uuid.uuid4().hex}",
         )
         progress = (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
         outcome = run_build(parts.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)

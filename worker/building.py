@@ -53,22 +53,24 @@ def run_build(
 
     Raises:
         SchemaDrift: An upstream table or column is gone or has another type.
-        Fenced: A newer attempt has taken the date, or its generation is committed already; nothing was changed.
+        Fenced: Another attempt has taken the date, or its generation is committed already; nothing was changed.
         Unavailable: The warehouse could not serve; worth another attempt.
         Fatal: Another attempt would fail the same way.
     """
     try:
-        outcome = _build(warehouse, request, now, progress, policy, publish=publish)
+        if publish:
+            warehouse.claim(request.key, now(), request.claimant)
+        # Only whoever holds the claim owns the staging table: a refused one must not drop another's.
+        try:
+            return _build(warehouse, request, now, progress, policy, publish=publish)
+        finally:
+            _drop_quietly(warehouse, request.key)
     except Fenced:
-        _drop_quietly(warehouse, request.key)
         raise
     except PipelineError as error:
-        _drop_quietly(warehouse, request.key)
         if publish:
             _log_quietly(warehouse, request, str(error), now())
         raise
-    _drop_quietly(warehouse, request.key)
-    return outcome
 
 
 def probe(warehouse: Warehouse, analysis_date: date) -> Mapping[str, int]:
@@ -105,8 +107,6 @@ def _build(
     *,
     publish: bool,
 ) -> BuildOutcome:
-    if publish:
-        warehouse.claim(request.key, now())
     plan = plan_build(request, load_sql(), built_at=now())
     progress(f"validate {validate_upstream(warehouse, request.key.analysis_date)} tables")
     stats = _stage(warehouse, request, plan, progress)

@@ -101,6 +101,7 @@ def publication(build: BuildKey) -> Publication:
         phase3_lookback_days=30,
         as_of=None,
         started_at=CLAIMED_AT,
+        claimant="worker-a",
     )
     report = score(stats, BuildMode.NORMAL)
     return Publication(request=request, stats=stats, report=report, committed_at=COMMITTED_AT)
@@ -252,7 +253,7 @@ def test_a_committed_generation_is_final(warehouse: Warehouse, generation: int, 
     with pytest.raises(Fenced, match=f"{late.build_id} may not publish: 2024-12-15-g2-a2 already did"):
         warehouse.publish(publication(late))
     with pytest.raises(Fenced, match=f"{late.build_id} may not build: 2024-12-15-g2-a2 already did"):
-        warehouse.claim(late, CLAIMED_AT)
+        warehouse.claim(late, CLAIMED_AT, "worker-a")
 
     assert snapshot(warehouse) == before
 
@@ -261,30 +262,52 @@ def test_a_committed_generation_is_final(warehouse: Warehouse, generation: int, 
 def test_an_older_attempt_is_fenced_from_the_claim_on(warehouse: Warehouse, generation: int, attempt: int) -> None:
     """The paused worker wakes up after a newer attempt has begun, and before it has published."""
     stale = key(generation, attempt)
-    warehouse.claim(stale, CLAIMED_AT)
+    warehouse.claim(stale, CLAIMED_AT, "worker-a")
     warehouse.stage(stale, staging_select(stale, "stale"))
-    warehouse.claim(key(2, 2), CLAIMED_AT)
+    warehouse.claim(key(2, 2), CLAIMED_AT, "worker-a")
     before = snapshot(warehouse)
 
     with pytest.raises(Fenced, match=f"{stale.build_id} may not publish: generation 2, attempt 2 has the date now"):
         warehouse.publish(publication(stale))
     with pytest.raises(Fenced, match=f"{stale.build_id} may not build"):
-        warehouse.claim(stale, CLAIMED_AT)
+        warehouse.claim(stale, CLAIMED_AT, "worker-a")
 
     assert snapshot(warehouse) == before
 
 
 def test_a_claim_can_be_repeated(warehouse: Warehouse) -> None:
-    warehouse.claim(key(2, 2), CLAIMED_AT)
+    warehouse.claim(key(2, 2), CLAIMED_AT, "worker-a")
     before = snapshot(warehouse)
 
-    warehouse.claim(key(2, 2), COMMITTED_AT)
+    warehouse.claim(key(2, 2), COMMITTED_AT, "worker-a")
 
     assert snapshot(warehouse) == before
 
 
+def test_of_two_claimants_of_one_token_the_first_has_it(warehouse: Warehouse) -> None:
+    """A state store that lost the date hands out the same token again, while a build of its former life goes on."""
+    warehouse.claim(key(1, 1), CLAIMED_AT, "former-life")
+    warehouse.stage(key(1, 1), staging_select(key(1, 1), "former life"))
+
+    with pytest.raises(Fenced, match="former-life has it, not worker-a"):
+        warehouse.claim(key(1, 1), CLAIMED_AT, "worker-a")
+    with pytest.raises(Fenced, match="former-life has it, not worker-a"):
+        warehouse.publish(publication(key(1, 1)))
+
+    assert everything(warehouse, PUBLISHED_TABLE) == []
+
+
+def test_the_newest_claim_can_be_read(warehouse: Warehouse) -> None:
+    before = warehouse.claimed_token(NIGHT)
+    warehouse.claim(key(2, 3), CLAIMED_AT, "worker-a")
+    claimed = warehouse.claimed_token(NIGHT)
+    published(warehouse, key(2, 3))
+
+    assert ((0, 0), (2, 3), (2, 3)) == (before, claimed, warehouse.claimed_token(NIGHT))
+
+
 def test_a_claim_publishes_nothing(warehouse: Warehouse) -> None:
-    warehouse.claim(key(1, 1), CLAIMED_AT)
+    warehouse.claim(key(1, 1), CLAIMED_AT, "worker-a")
 
     assert warehouse.read_ledger(NIGHT) is None
     assert everything(warehouse, PUBLISHED_TABLE) == []
@@ -294,14 +317,14 @@ def test_a_claim_leaves_what_is_published(warehouse: Warehouse) -> None:
     published(warehouse, key(1, 1))
     before = (warehouse.read_ledger(NIGHT), everything(warehouse, PUBLISHED_TABLE))
 
-    warehouse.claim(key(2, 1), CLAIMED_AT)
+    warehouse.claim(key(2, 1), CLAIMED_AT, "worker-a")
 
     assert (warehouse.read_ledger(NIGHT), everything(warehouse, PUBLISHED_TABLE)) == before
 
 
 def test_the_claimant_publishes(warehouse: Warehouse) -> None:
-    warehouse.claim(key(1, 1), CLAIMED_AT)
-    warehouse.claim(key(1, 2), CLAIMED_AT)
+    warehouse.claim(key(1, 1), CLAIMED_AT, "worker-a")
+    warehouse.claim(key(1, 2), CLAIMED_AT, "worker-a")
 
     published(warehouse, key(1, 2))
 
@@ -441,7 +464,7 @@ def test_of_many_claimants_of_one_date_the_newest_stands(warehouse: Warehouse) -
 
     def publish(generation: int) -> None:
         try:
-            warehouse.claim(key(generation), CLAIMED_AT)
+            warehouse.claim(key(generation), CLAIMED_AT, "worker-a")
             published(warehouse, key(generation), f"generation {generation}")
         except Fenced:
             fenced.append(generation)

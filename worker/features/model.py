@@ -66,6 +66,7 @@ class BuildRequest:
         phase3_lookback_days: How far back a Phase 3 row may lie, in days before the date.
         as_of: Use only upstream rows with `processed_at` up to this instant (UTC); None for no limit.
         started_at: When the attempt was claimed. UTC.
+        claimant: Under which name the ledger is claimed; unique to one attempt of one worker.
     """
 
     key: BuildKey
@@ -74,6 +75,7 @@ class BuildRequest:
     phase3_lookback_days: int
     as_of: datetime | None
     started_at: datetime
+    claimant: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
