@@ -5,13 +5,24 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, exit_code, guest_parts, read_date
+from ops.arguments import (
+    AnalysisDate,
+    Json,
+    SourceOption,
+    actor,
+    build_mode,
+    exit_code,
+    guest_parts,
+    read_date,
+    refuse_copy_over_done,
+)
 from ops.output import components_table, dates_table, err, out, show_json
 from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
 from worker.clock import SystemClock
 from worker.errors import Refused
-from worker.features.model import BuildKey, BuildOutcome, BuildRequest
+from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
+from worker.features.records import replay_row
 
 LEFT_OUT_SHOWN_MAX = 20
 # Far above what a worker counts to: a build by hand and a worker's attempt at the same generation never share a token.
@@ -50,6 +61,8 @@ def build(
     force_phase3_fallback: Annotated[
         bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if it did not exist.")
     ] = False,
+    source: SourceOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the audit of --source yesterday.")] = "built by hand",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build and score, publish nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -60,23 +73,28 @@ def build(
     Examples:
       mlfs build 2024-12-15
       mlfs build 2024-12-15 --force-phase3-fallback --dry-run --json
+      mlfs build 2024-12-15 --source yesterday --reason 'both phases are empty'
     """
     from worker.building import run_build
 
+    mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
     clock = SystemClock()
     with guest_parts() as parts:
         ledger = parts.warehouse.read_ledger(analysis_date)
+        refuse_copy_over_done(analysis_date, mode, ledger.state if ledger is not None else None)
         generation = ledger.generation + 1 if ledger is not None else 1
         started_at = clock.now()
         attempt = MANUAL_ATTEMPT_MIN + int(started_at.timestamp()) % 1_000_000
         request = BuildRequest(
             key=BuildKey(analysis_date=analysis_date, generation=generation, attempt=attempt),
-            mode=BuildMode.FORCED_FALLBACK if force_phase3_fallback else BuildMode.NORMAL,
+            mode=mode,
             trigger="manual",
             phase3_lookback_days=parts.settings.phase3_lookback_days,
             as_of=None,
             started_at=started_at,
         )
+        if mode is BuildMode.YESTERDAY and not dry_run:
+            parts.warehouse.log_replay(_audit_row(request, ledger, reason))
         progress = (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
         outcome = run_build(parts.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)
     answer = describe(outcome)
@@ -85,6 +103,19 @@ def build(
     else:
         _show(answer, outcome)
     raise typer.Exit(exit_code(answer["state"]))
+
+
+def _audit_row(request: BuildRequest, ledger: LedgerRow | None, reason: str) -> dict[str, Any]:
+    return replay_row(
+        request.key.analysis_date,
+        requested_at=request.started_at,
+        requested_by=actor(),
+        reason=reason,
+        mode=request.mode,
+        previous_state=ledger.state if ledger is not None else None,
+        previous_generation=ledger.generation if ledger is not None else 0,
+        decision="built_by_hand",
+    )
 
 
 def describe(outcome: BuildOutcome) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 import structlog
 
 from worker.adapters.pubsub_pull import PullSubscriber
+from worker.audit import ReplayAudit
 from worker.builder import Builder, BuildQueue
 from worker.building import probe
 from worker.deadlines import Sweeper
@@ -84,6 +85,7 @@ class Worker:
             phase3_lookback_days=self._settings.phase3_lookback_days,
             observer=observer,
             stopwatch=time.perf_counter,
+            audit_replay=ReplayAudit(self._store, parts.warehouse).write,
         )
 
     def _make_sweeper(self, parts: Parts) -> Sweeper:
