@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import groupby
 from typing import Annotated, Any
 
 import typer
@@ -65,10 +64,12 @@ def _show(traced: RowLineage) -> None:
         out.print(f"left out: {traced.left_out_reason}", markup=False, soft_wrap=True)
         return
     out.print(f"row: {traced.data_source}, quality score {number(traced.quality_score)}", markup=False)
-    # Features of one upstream row stand together in the catalogue, so each row is named once.
-    for origin, features in groupby(traced.features, key=_origin):
+    origins: dict[str, list[FeatureLineage]] = {}
+    for feature in traced.features:
+        origins.setdefault(_origin(feature), []).append(feature)
+    for origin, features in origins.items():
         out.print(f"\n{origin}", soft_wrap=True)
-        out.print(_features_table(list(features)))
+        out.print(_features_table(features))
     if traced.changes:
         out.print()
     for change in traced.changes:
