@@ -21,6 +21,7 @@ from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
 from worker.clock import SystemClock
 from worker.errors import Refused
+from worker.features.catalogue import OUTPUT_COLUMNS
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
 from worker.features.records import replay_row
 
@@ -167,15 +168,33 @@ def features(
     out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write; .parquet, .csv or .jsonl.")],
     as_json: Json = False,
 ) -> None:
-    """Write the published features of a date to a file.
+    """Write the published features of a date to a file, every column, by player_id. An old file is replaced.
 
     Examples:
       mlfs features 2024-12-15 --out features.parquet
-      mlfs features 2024-12-15 --out features.csv
+      mlfs features 2024-12-15 --out features.csv --json
     """
     with guest_parts() as parts:
+        ledger = parts.warehouse.read_ledger(analysis_date)
+        if ledger is None:
+            raise Refused(f"nothing is published for {analysis_date}; see how it stands: mlfs explain {analysis_date}")
         rows = parts.warehouse.export_features(analysis_date, str(out_file))
-    if rows == 0:
-        out_file.unlink(missing_ok=True)
-        raise Refused(f"nothing is published for {analysis_date}; see the dates there are: mlfs status")
-    show_json({"file": str(out_file), "rows": rows}) if as_json else out.print(f"{rows} rows in {out_file}")
+    if as_json:
+        written = {"file": str(out_file), "rows": rows, "columns": [column.name for column in OUTPUT_COLUMNS]}
+        show_json({"analysis_date": analysis_date.isoformat(), **written, **_published(ledger)})
+    else:
+        out.print(
+            f"{rows} rows in {out_file}: {ledger.state}, generation {ledger.generation}, "
+            f"quality score {ledger.quality_score:.1f}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _published(ledger: LedgerRow) -> dict[str, Any]:
+    return {
+        "state": ledger.state.value,
+        "generation": ledger.generation,
+        "build_id": ledger.build_id,
+        "quality_score": ledger.quality_score,
+    }

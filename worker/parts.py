@@ -66,16 +66,7 @@ class Parts:
     def warehouse(self) -> "DuckDbWarehouse":
         """The warehouse, with its tables in place."""
         if self._warehouse is None:
-            from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-
-            parts = urlsplit(self.settings.warehouse)
-            if parts.scheme != "duckdb":
-                raise Unavailable(f"warehouse {parts.scheme}:// is not available in this release; use duckdb:///path")
-            self._warehouse = DuckDbWarehouse(
-                parts.netloc + parts.path,
-                memory_limit=self.settings.duckdb_memory_limit,
-                threads=self.settings.duckdb_threads,
-            )
+            self._warehouse = open_warehouse(self.settings)
             self._stack.callback(self._warehouse.close)
             self._warehouse.ensure_tables()
         return self._warehouse
@@ -138,6 +129,20 @@ class Parts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def open_warehouse(settings: Settings) -> "DuckDbWarehouse":
+    """Open the warehouse that the settings name, as it is: a reader makes no tables."""
+    from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+
+    parts = urlsplit(settings.warehouse)
+    if parts.scheme != "duckdb":
+        raise Unavailable(f"warehouse {parts.scheme}:// is not available in this release; use duckdb:///path")
+    return DuckDbWarehouse(
+        parts.netloc + parts.path,
+        memory_limit=settings.duckdb_memory_limit,
+        threads=settings.duckdb_threads,
+    )
 
 
 def make_engine(
