@@ -16,8 +16,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "document_queries.md"
 QUERIES: Mapping[str, str] = dict(
     re.findall(r"^### (\w+)\n\n```sql\n(.*?)```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 )
-    re.findall(r"^### (\w+)\n\n```sql\n(.*?)```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-)
 MONDAY = SUNDAY + timedelta(days=1)
 Rows = Sequence[Mapping[str, Any]]
 PREDICTED = 3
