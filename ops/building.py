@@ -1,5 +1,7 @@
 """Commands about the data: load, build, features."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,14 +22,17 @@ from ops.output import components_table, dates_table, err, out, show_json
 from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
 from worker.clock import SystemClock
-from worker.errors import Refused
+from worker.errors import PipelineError, Refused
 from worker.features.catalogue import OUTPUT_COLUMNS
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
 from worker.features.records import replay_row
+from worker.openlineage import RunFacts
+from worker.parts import Parts, open_lineage
 
 LEFT_OUT_SHOWN_MAX = 20
 # Far above what a worker counts to: a build by hand and a worker's attempt at the same generation never share a token.
 MANUAL_ATTEMPT_MIN = 1000
+LINEAGE_FLUSH_S = 5.0
 
 
 def load_folder(
@@ -97,13 +102,54 @@ def build(
         if mode is BuildMode.YESTERDAY and not dry_run:
             parts.warehouse.log_replay(_audit_row(request, ledger, reason))
         progress = (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
-        outcome = run_build(parts.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)
+        with _told(parts, request, quiet=dry_run) as ended:
+            outcome = run_build(parts.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)
+            ended(outcome)
     answer = describe(outcome)
     if as_json:
         show_json(answer)
     else:
         _show(answer, outcome)
     raise typer.Exit(exit_code(answer["state"]))
+
+
+@contextmanager
+def _told(parts: Parts, request: BuildRequest, *, quiet: bool) -> Iterator[Callable[[BuildOutcome], None]]:
+    """Tell OpenLineage of the build, where the settings say so; its end by the function that is given."""
+    from worker.builder import result_from_ledger
+
+    emitter = None if quiet else open_lineage(parts.settings, lambda _result: None)
+    if emitter is None:
+        yield lambda _outcome: None
+        return
+    key, now = request.key, SystemClock().now
+    run = RunFacts(
+        analysis_date=key.analysis_date,
+        generation=key.generation,
+        attempt=key.attempt,
+        mode=request.mode,
+        trigger=request.trigger,
+    )
+
+    def ended(outcome: BuildOutcome) -> None:
+        committed = parts.warehouse.read_ledger(key.analysis_date) if outcome.published else None
+        if committed is not None:
+            emitter.emit([emitter.writer.completed(run, result_from_ledger(committed), now())])
+        else:
+            emitter.emit([emitter.writer.ended(run, outcome.message, now(), kind="FAIL")])
+
+    emitter.emit([emitter.writer.started(run, request.started_at)])
+    try:
+        yield ended
+    except PipelineError as exc:
+        emitter.emit([emitter.writer.ended(run, str(exc), now(), kind="FAIL")])
+        raise
+    except BaseException as exc:
+        emitter.emit([emitter.writer.ended(run, f"broken off: {type(exc).__name__}", now(), kind="ABORT")])
+        raise
+    finally:
+        if not emitter.close(LINEAGE_FLUSH_S):
+            err.print(f"lineage events were not all sent to {parts.settings.describe()['MLFS_OPENLINEAGE']}")
 
 
 def _audit_row(request: BuildRequest, ledger: LedgerRow | None, reason: str) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from worker.adapters.pubsub_publish import PubSubPublisher
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+    from worker.openlineage_emitter import LineageEmitter
 
 from worker.adapters.redis_store import RedisStore, connect
 from worker.engine import Engine, Topics
 from worker.errors import Unavailable
 from worker.local.valkey import EmbeddedValkey
+from worker.metrics import package_version
 from worker.observer import Observer
 from worker.ports import Clock, StateStore
 from worker.settings import PIPELINE, Settings
@@ -143,6 +145,26 @@ def open_warehouse(settings: Settings) -> "DuckDbWarehouse":
         memory_limit=settings.duckdb_memory_limit,
         threads=settings.duckdb_threads,
     )
+
+
+def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEmitter | None":
+    """Start telling of builds where the settings say so; *count* is told the fate of each event."""
+    if not settings.openlineage:
+        return None
+    from worker.adapters.openlineage_sink import open_sink
+    from worker.openlineage import EventWriter
+    from worker.openlineage_emitter import LineageEmitter
+
+    warehouse = urlsplit(settings.warehouse)
+    in_bigquery = warehouse.scheme == "bigquery"
+    writer = EventWriter(
+        pipeline=PIPELINE,
+        dataset_namespace="bigquery" if in_bigquery else f"{warehouse.scheme}://{warehouse.path}",
+        dataset_prefix=f"{warehouse.netloc}." if in_bigquery else "",
+        version=package_version(),
+        zone=settings.calendar.zone,
+    )
+    return LineageEmitter(open_sink(settings.openlineage), writer, count)
 
 
 def make_engine(
