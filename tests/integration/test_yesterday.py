@@ -5,8 +5,13 @@ from datetime import date, timedelta
 
 import pytest
 
+from statemachine.events import ReplayRequested
 from statemachine.model import BuildMode, FailureKind, State
 from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at
+from tests.support.nights import PROCESSORS, success
+from tests.support.rigs import WORKER, ModelClock, Rig
+from worker.audit import ReplayAudit
+from worker.builder import Builder
 from worker.features.catalogue import FEATURES
 
 MONDAY, TUESDAY, WEDNESDAY = (SUNDAY + timedelta(days=days) for days in (1, 2, 3))
@@ -114,3 +119,36 @@ def test_the_night_may_be_built_properly_afterwards(league: League) -> None:
 
     assert {row["data_source"] for row in league.published(SUNDAY).values()} == {"phase4"}
     assert {row["build_generation"] for row in league.published(SUNDAY).values()} == {2}
+
+
+def test_a_replay_from_yesterday_is_audited_then_upgraded_when_the_rest_arrives(league: League) -> None:
+    """Through the real engine and builder: degraded first, and done once all four have reported."""
+    league.build(SATURDAY)
+    rig = Rig(clock=ModelClock(built_at(SUNDAY) - timedelta(minutes=20)))
+    builder = Builder(
+        engine=rig.engine,
+        warehouse=league.warehouse,
+        clock=rig.clock,
+        worker=WORKER,
+        lease_s=60,
+        phase3_lookback_days=30,
+        observer=rig.notes,
+        stopwatch=lambda: 0.0,
+        audit_replay=ReplayAudit(rig.store, league.warehouse).write,
+    )
+    rig.engine.apply(SUNDAY, ReplayRequested(actor="ana", reason="nothing else is left", mode=BuildMode.YESTERDAY))
+    builder.run_one(SUNDAY)
+    copied = rig.store.load(SUNDAY)
+    assert copied is not None
+    assert copied.result is not None
+    assert (copied.state, copied.result.quality_score, copied.mode) == (State.DEGRADED, 75.0, BuildMode.YESTERDAY)
+    [audited] = league.query("SELECT requested_by, reason, mode FROM nba_predictions.replay_audit")
+    assert audited == {"requested_by": "ana", "reason": "nothing else is left", "mode": "yesterday"}
+
+    for processor in PROCESSORS:
+        rig.engine.apply(SUNDAY, success(processor, at=rig.clock.now()))
+    builder.run_one(SUNDAY)
+    upgraded = rig.store.load(SUNDAY)
+    assert upgraded is not None
+    assert (upgraded.state, upgraded.generation, upgraded.mode) == (State.DONE, 2, BuildMode.NORMAL)
+    assert {row["data_source"] for row in league.published(SUNDAY).values()} == {"phase4"}

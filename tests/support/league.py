@@ -38,6 +38,13 @@ class League:
         self.warehouse.ensure_tables()
         load_parquet_folder(self.warehouse, sample_folder())
 
+    @classmethod
+    def opened(cls, path: Path) -> "League":
+        """The warehouse of a file, as a command left it."""
+        league = cls.__new__(cls)
+        league.warehouse = DuckDbWarehouse(str(path))
+        return league
+
     def build(
         self, night: date, generation: int = 1, mode: BuildMode = BuildMode.NORMAL, *, as_of: datetime | None = None
     ) -> BuildOutcome:
