@@ -48,6 +48,7 @@ class ReplayAudit:
         )
         if known[0]["row_count"]:
             return
+        committed = self._warehouse.read_ledger(record.analysis_date)
         self._warehouse.log_replay(
             replay_row(
                 record.analysis_date,
@@ -56,7 +57,7 @@ class ReplayAudit:
                 reason=record.request_reason or "",
                 mode=record.mode,
                 previous_state=request.previous_state,
-                previous_generation=record.published_generation,
+                previous_generation=committed.generation if committed is not None else 0,
                 decision=Reason.REPLAY_ACCEPTED,
             )
         )
