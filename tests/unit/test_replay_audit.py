@@ -1,6 +1,6 @@
 """A replay leaves its row in the audit before it builds, once, and does not build without it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -71,8 +71,10 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Stage:
-    return Stage()
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.warehouse.duckdb.close()
 
 
 def test_only_a_replay_is_audited(stage: Stage) -> None:
