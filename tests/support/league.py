@@ -1,5 +1,7 @@
 """A warehouse full of generated nights, 2024-12-13 to 2024-12-15, and a short way to build them."""
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -21,6 +23,7 @@ NIGHTS = FRIDAY, SATURDAY, SUNDAY = tuple(date(2024, 12, day) for day in (13, 14
 def sample_folder() -> Path:
     """Generated once for a test process; nobody writes to it."""
     directory = Path(tempfile.mkdtemp(prefix="mlfs-test-league-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     write_sample_data(directory, analysis_date=SUNDAY)
     return directory
 
