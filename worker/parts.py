@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from worker.adapters.pubsub_publish import PubSubPublisher
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+    from worker.openlineage_emitter import LineageEmitter
 
 from worker.adapters.redis_store import RedisStore, connect
 from worker.engine import Engine, Topics
 from worker.errors import Unavailable
 from worker.local.valkey import EmbeddedValkey
+from worker.metrics import package_version
 from worker.observer import Observer
 from worker.ports import Clock, StateStore
 from worker.settings import PIPELINE, Settings
@@ -66,16 +68,7 @@ class Parts:
     def warehouse(self) -> "DuckDbWarehouse":
         """The warehouse, with its tables in place."""
         if self._warehouse is None:
-            from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-
-            parts = urlsplit(self.settings.warehouse)
-            if parts.scheme != "duckdb":
-                raise Unavailable(f"warehouse {parts.scheme}:// is not available in this release; use duckdb:///path")
-            self._warehouse = DuckDbWarehouse(
-                parts.netloc + parts.path,
-                memory_limit=self.settings.duckdb_memory_limit,
-                threads=self.settings.duckdb_threads,
-            )
+            self._warehouse = open_warehouse(self.settings)
             self._stack.callback(self._warehouse.close)
             self._warehouse.ensure_tables()
         return self._warehouse
@@ -138,6 +131,40 @@ class Parts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def open_warehouse(settings: Settings) -> "DuckDbWarehouse":
+    """Open the warehouse that the settings name, as it is: a reader makes no tables."""
+    from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+
+    parts = urlsplit(settings.warehouse)
+    if parts.scheme != "duckdb":
+        raise Unavailable(f"warehouse {parts.scheme}:// is not available in this release; use duckdb:///path")
+    return DuckDbWarehouse(
+        parts.netloc + parts.path,
+        memory_limit=settings.duckdb_memory_limit,
+        threads=settings.duckdb_threads,
+    )
+
+
+def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEmitter | None":
+    """Start telling of builds where the settings say so; *count* is told the fate of each event."""
+    if not settings.openlineage:
+        return None
+    from worker.adapters.openlineage_sink import open_sink
+    from worker.openlineage import EventWriter
+    from worker.openlineage_emitter import LineageEmitter
+
+    warehouse = urlsplit(settings.warehouse)
+    in_bigquery = warehouse.scheme == "bigquery"
+    writer = EventWriter(
+        pipeline=PIPELINE,
+        dataset_namespace="bigquery" if in_bigquery else f"{warehouse.scheme}://{warehouse.path}",
+        dataset_prefix=f"{warehouse.netloc}." if in_bigquery else "",
+        version=package_version(),
+        zone=settings.calendar.zone,
+    )
+    return LineageEmitter(open_sink(settings.openlineage), writer, count)
 
 
 def make_engine(
