@@ -88,8 +88,12 @@ def _value(random: Random, table: str, name: str, kind: str, night: date) -> obj
         return random.choice(PLAYERS)
     if name.endswith("abbreviation"):
         return random.choice(TEAMS)
-    if name.endswith("_source") or name == "data_source":
+    if name.endswith("_source"):
         return random.choice(SOURCES)
+    return _value_of(random, kind, night)
+
+
+def _value_of(random: Random, kind: str, night: date) -> object:
     match kind:
         case "DATE":
             return night + timedelta(days=random.choice((0,) * 8 + (-1, 1)))
@@ -105,7 +109,7 @@ def _value(random: Random, table: str, name: str, kind: str, night: date) -> obj
             return random.choice(("", "a", "Jokić", "it's", "a,b"))
         case "ARRAY<STRING>":
             return random.sample(("pace", "usage_rate", "block_rate"), random.randrange(4))
-    raise AssertionError(f"no random value for {table}.{name}, a {kind}")
+    raise AssertionError(f"no random value of type {kind}")
 
 
 def _number(random: Random) -> float:
