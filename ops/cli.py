@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops import admin, building, demo, reading, recovery, running
+from ops import admin, building, demo, doctor, reading, recovery, running
 from ops.arguments import EXIT_UNAVAILABLE, report_fault
 from worker.errors import PipelineError, Unavailable
 from worker.metrics import package_version
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "build": building.build,
     "features": building.features,
     "config": reading.config,
+    "doctor": doctor.doctor,
 }
 for name, function in COMMANDS.items():
     # The form feed of click's help: without it the examples run together into one paragraph.
