@@ -127,7 +127,8 @@ def test_health_and_the_story_of_a_date_are_served(loaded, start_worker, wait_un
     assert answer["history"][-1]["reason"] == "committed_done"
 
 
-def test_a_worker_over_drifted_tables_shows_them_and_stays_up(program, start_worker, wait_until):
+@pytest.mark.usefixtures("program")
+def test_a_worker_over_drifted_tables_shows_them_and_stays_up(start_worker, wait_until):
     """Nothing is loaded, so every upstream table is missing; upstream may come while the worker waits."""
     worker = start_worker()
 
