@@ -24,7 +24,7 @@ from worker.adapters.warehouse_duckdb import _staging_table as staging_table
 from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type, to_duckdb
 from worker.features.catalogue import OWN_TABLES, STAGED, UPSTREAM
 from worker.features.model import BuildKey, Statement
-from worker.sql_files import load_ddl, load_sql
+from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the first run on a machine compiles the evaluator
 
@@ -207,6 +207,8 @@ def test_the_nights_reach_every_branch(night: Night) -> None:
     assert not rows or {row["has_game"] for row in rows} == {True, False}
 
 
-@pytest.mark.parametrize("name", sorted(load_ddl()))
-def test_the_ddl_parses(oracle: Oracle, name: str) -> None:
-    assert oracle.parse(load_ddl()[name]) is not None
+@pytest.mark.parametrize(
+    ("name", "ddl"), [*load_ddl().items(), *load_upstream_ddl().items(), *load_optional_ddl().items()]
+)
+def test_the_ddl_parses(oracle: Oracle, name: str, ddl: str) -> None:
+    assert oracle.parse(ddl) is not None, name

@@ -16,7 +16,7 @@ from sqlglot import exp
 
 import worker.features
 from worker.features.catalogue import OWN_TABLES, STAGED, UPSTREAM
-from worker.sql_files import load_ddl, load_sql
+from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
 STRUCTURE = {
     *("Select", "From", "Where", "Join", "Union", "With", "CTE", "Table", "TableAlias", "Star", "Subquery"),
@@ -37,6 +37,7 @@ DDL_ALLOWED = {
 
 PACKAGE = Path(worker.features.__file__).parents[1]
 KNOWN_TABLES = {*UPSTREAM, *OWN_TABLES, STAGED}
+FILES = {**load_sql(), **load_ddl(), **load_upstream_ddl(), **load_optional_ddl()}
 HEADER = ("Purpose", "Parameters", "Result", "Second run")
 
 
@@ -87,9 +88,9 @@ def test_a_statement_uses_only_what_carries_over(name: str) -> None:
     assert list(offences(load_sql()[name])) == []
 
 
-@pytest.mark.parametrize("name", sorted(load_ddl()))
-def test_ddl_uses_only_what_carries_over(name: str) -> None:
-    assert list(offences(load_ddl()[name], DDL_ALLOWED)) == []
+@pytest.mark.parametrize(("name", "ddl"), [*load_ddl().items(), *load_upstream_ddl().items()])
+def test_ddl_uses_only_what_carries_over(name: str, ddl: str) -> None:
+    assert list(offences(ddl, DDL_ALLOWED)) == [], name
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_a_statement_reads_only_known_tables(name: str) -> None:
     assert tables_in(load_sql()[name]) <= KNOWN_TABLES
 
 
-@pytest.mark.parametrize(("name", "text"), sorted({**load_sql(), **load_ddl()}.items()))
+@pytest.mark.parametrize(("name", "text"), sorted(FILES.items()))
 def test_a_file_is_one_statement_with_a_header(name: str, text: str) -> None:
     header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("-- "))
 
