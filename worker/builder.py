@@ -181,7 +181,8 @@ class Builder:
         except Fenced as exc:
             log.warning("build_fenced", analysis_date=day, error=str(exc))
             committed = self._committed(record)
-            return committed, "fenced" if committed is None else "adopted"
+            adopted = committed is not None and committed.result.generation == record.generation
+            return committed, "adopted" if adopted else "fenced"
         except PipelineError as exc:
             return self._broken_off(record, exc)
         self._observer.scored(outcome)

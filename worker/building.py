@@ -91,13 +91,25 @@ def probe(warehouse: Warehouse, analysis_date: date) -> Mapping[str, int]:
     return read_dependency_rows(warehouse.query(plan_probe(analysis_date, load_sql())))
 
 
+def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
+    """Compare every upstream table that a build reads with the catalogue.
+
+    Returns:
+        One sentence fragment per fault, each naming table and column; empty where a build can read them all.
+
+    Raises:
+        Unavailable: The warehouse could not serve.
+    """
+    return tuple(fault for table in UPSTREAM for fault in find_drift(table, warehouse.columns(table)))
+
+
 def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
     """Check every upstream table that a build reads against the catalogue; give the number of tables.
 
     Raises:
         SchemaDrift: Names each table and column that is gone or has another type.
     """
-    faults = [fault for table in UPSTREAM for fault in find_drift(table, warehouse.columns(table))]
+    faults = upstream_faults(warehouse)
     if faults:
         shown = "; ".join(faults[:DRIFT_SHOWN_MAX])
         more = f"; and {len(faults) - DRIFT_SHOWN_MAX} more" if len(faults) > DRIFT_SHOWN_MAX else ""

@@ -92,6 +92,9 @@ class Metrics(Observer):
         self._last_message = Gauge(
             "mlfs_last_message_timestamp_seconds", "When a message last came in.", registry=registry
         )
+        self._schema_faults = Gauge(
+            "mlfs_upstream_schema_faults", "What upstream tables lack for a build.", registry=registry
+        )
         self._tick = Gauge("mlfs_tick_last_timestamp_seconds", "When the sweep last ran.", registry=registry)
         self._stream_up.set(0)
 
@@ -150,6 +153,10 @@ class Metrics(Observer):
         """Count one failed pass of a loop."""
         kind = type(error).__name__ if isinstance(error, PipelineError) else "unexpected"
         self._loop_errors.labels(loop, kind).inc()
+
+    def schema_checked(self, faults: Sequence[str], *, changed: bool) -> None:  # noqa: ARG002 - the hook's shape
+        """Note how many faults the last look at the upstream tables found."""
+        self._schema_faults.set(len(faults))
 
     def ticked(self, now: datetime) -> None:
         """Note that the sweep is alive."""

@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 # A log line names a few of those left out; the rest are a query away.
 LEFT_OUT_LOGGED_MAX = 50
+FAULTS_LOGGED_MAX = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,9 @@ class Observer:
     def scored(self, outcome: BuildOutcome) -> None:
         """Note what a build that ran to its end was worth, published or not."""
 
+    def schema_checked(self, faults: Sequence[str], *, changed: bool) -> None:
+        """Note what upstream tables lack, and whether that is news since the last look."""
+
     def relayed(self, message: OutgoingMessage, message_id: str) -> None:
         """Note a confirmed publish of an outcome."""
 
@@ -103,6 +107,11 @@ class Observers(Observer):
         """Pass it on."""
         for watcher in self._watchers:
             watcher.scored(outcome)
+
+    def schema_checked(self, faults: Sequence[str], *, changed: bool) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.schema_checked(faults, changed=changed)
 
     def relayed(self, message: OutgoingMessage, message_id: str) -> None:
         """Pass it on."""
@@ -160,3 +169,15 @@ class LogObserver(Observer):
     def step(self, analysis_date: date, text: str) -> None:
         """Log a step of a build."""
         log.info("build_step", analysis_date=analysis_date.isoformat(), step=text)
+
+    def schema_checked(self, faults: Sequence[str], *, changed: bool) -> None:
+        """Log a change for better or worse, once."""
+        if changed and faults:
+            log.error(
+                "upstream_schema_drifted",
+                faults=list(faults[:FAULTS_LOGGED_MAX]),
+                fault_count=len(faults),
+                next_step="repair upstream; until then every build fails, afterwards: mlfs replay DATE",
+            )
+        elif changed:
+            log.info("upstream_schema_matches")

@@ -128,6 +128,15 @@ def test_health_and_the_story_of_a_date_are_served(loaded, start_worker, wait_un
     assert answer["history"][-1]["reason"] == "committed_done"
 
 
+@pytest.mark.usefixtures("program")
+def test_a_worker_over_drifted_tables_shows_them_and_stays_up(start_worker, wait_until):
+    """Nothing is loaded, so every upstream table is missing; upstream may come while the worker waits."""
+    worker = start_worker()
+
+    wait_until(lambda: "mlfs_upstream_schema_faults 9.0" in get(worker, "/metrics"), "the nine faults are counted")
+    assert json.loads(get(worker, "/readyz")) == {"status": "ok", "faults": []}
+
+
 def test_a_second_worker_on_the_same_folder_is_refused_by_name(program, start_worker):
     first = start_worker()
 

@@ -508,6 +508,29 @@ def test_a_row_that_gave_no_cell_gives_no_date(world: World) -> None:
     assert world.row()["source_data_date"] == NIGHT - timedelta(days=5)
 
 
+def test_a_defense_row_that_gave_no_cell_gives_no_date(world: World) -> None:
+    world.player()
+    world.game()
+    world.phase3(PLAYER_GAMES, 3.0, age_days=5)
+    blank = dict.fromkeys(feature.name for feature in features_of("team_defense"))
+    world.phase3(TEAM_DEFENSE, 3.0, of="LAL", age_days=1, **blank)
+
+    assert world.row()["source_data_date"] == NIGHT - timedelta(days=5)
+
+
+def test_of_two_rows_of_one_instant_one_counts_whole(world: World) -> None:
+    """Which of them is left open; a mixture of both would be a row that nobody wrote."""
+    world.player()
+    for value in (4.0, 5.0):
+        world.phase4("composite", value)
+        world.phase4("daily_cache", value)
+
+    row = world.row()
+
+    assert [len(values(row, block)) for block in ("composite", "daily_cache")] == [1, 1]
+    assert values(row, "composite") | values(row, "daily_cache") <= {4.0, 5.0}
+
+
 def test_a_row_score_on_the_half_rounds_away_from_zero(world: World) -> None:
     """Six of twelve composite cells and nothing else: x = 42/48 = 0.875, 100 - 23.75 = 76.25."""
     world.player()

@@ -11,9 +11,11 @@ ROOT = Path(__file__).parents[2]
 COMMIT = "worker/adapters/lua/commit.lua"
 DECIDE = "statemachine/decide.py"
 REDIS = "worker/adapters/redis_store.py"
+FEATURES_SQL = "worker/features/sql/features.sql"
 WAREHOUSE = "worker/adapters/warehouse_duckdb.py"
 
 STORE_CONTRACT = "tests/contract/test_state_store_contract.py"
+SAMPLE_NIGHTS = "tests/integration/test_build_sample_nights.py"
 WAREHOUSE_CONTRACT = "tests/contract/test_warehouse_contract.py"
 REPLICATION = "tests/contract/test_redis_replication.py"
 
@@ -213,5 +215,33 @@ MUTANTS = (
         old=" AND data_source <> 'yesterday'",
         new="",
         tests=("tests/integration/test_yesterday.py::test_a_copy_is_never_copied_again",),
+    ),
+    Mutant(
+        name="row-score-on-another-line",
+        file=FEATURES_SQL,
+        old="WHEN fallback_rate <= 0.25 THEN 96.25 - 25 * fallback_rate",
+        new="WHEN fallback_rate <= 0.25 THEN 95 - 20 * fallback_rate",
+        tests=(f"{SAMPLE_NIGHTS}::test_a_night_with_faults",),
+    ),
+    Mutant(
+        name="source-date-of-a-row-that-gave-nothing",
+        file=FEATURES_SQL,
+        old="IF(team_defense_cells > 0, team_defense_date, DATE '1900-01-01')",
+        new="COALESCE(team_defense_date, DATE '1900-01-01')",
+        tests=("tests/integration/test_build_small.py::test_a_defense_row_that_gave_no_cell_gives_no_date",),
+    ),
+    Mutant(
+        name="refused-publish-is-not-counted",
+        file="worker/builder.py",
+        old='return committed, "adopted" if adopted else "fenced"',
+        new='return committed, "adopted"',
+        tests=("tests/faults/test_readers_see_whole_dates.py::test_a_stale_workers_publish_is_refused_and_counted",),
+    ),
+    Mutant(
+        name="drift-is-not-looked-for-at-the-start",
+        file="worker/app.py",
+        old="        self._supervisor.run_loop(self._schema_loop)\n",
+        new="",
+        tests=("tests/acceptance/test_worker_process.py::test_a_worker_over_drifted_tables_shows_them_and_stays_up",),
     ),
 )

@@ -15,12 +15,15 @@ from worker.features.catalogue import (
     LEDGER_TABLE,
     OUTPUT_COLUMNS,
     OWN_TABLES,
+    PLAYER_GAMES,
     PROCESSORS,
     PUBLISHED_TABLE,
     QUALITY_TABLE,
     REQUIRED_FIELDS,
     ROSTER,
     SCHEDULE,
+    TEAM_DEFENSE,
+    TEAM_OFFENSE,
     UPSTREAM,
     features_of,
 )
@@ -28,8 +31,15 @@ from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStat
 from worker.features.plan import find_drift
 from worker.features.quality import score
 from worker.features.records import dependency_row, execution_row, ledger_row, quality_row, read_ledger_row
-from worker.sql_files import load_ddl, load_sql
+from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
+KEYS = {
+    ROSTER: "player_id",
+    SCHEDULE: "home_team_abbreviation",
+    PLAYER_GAMES: "player_id",
+    TEAM_OFFENSE: "team_abbreviation",
+    TEAM_DEFENSE: "team_abbreviation",
+}
 AN_INSTANT = datetime(2024, 12, 16, 4, 20, tzinfo=UTC)
 
 
@@ -162,6 +172,44 @@ def test_the_published_table_has_the_published_columns() -> None:
 
 def test_every_own_table_has_its_ddl() -> None:
     assert {f"nba_predictions.{name}" for name in load_ddl()} == set(OWN_TABLES)
+
+
+def upstream_ddl(table: str) -> exp.Expression:
+    tree = parsed(load_upstream_ddl()[table.partition(".")[2]])
+    assert tables_in(tree) == {table}
+    return tree
+
+
+def test_every_table_that_is_read_has_its_ddl() -> None:
+    assert set(load_upstream_ddl()) == {table.partition(".")[2] for table in UPSTREAM}
+
+
+@pytest.mark.parametrize("table", UPSTREAM)
+def test_a_table_made_by_the_upstream_ddl_does_not_drift(table: str) -> None:
+    columns = {c.name: c.kind.sql(dialect="bigquery") for c in upstream_ddl(table).find_all(exp.ColumnDef)}
+
+    assert find_drift(table, columns) == ()
+
+
+@pytest.mark.parametrize("table", UPSTREAM)
+def test_every_table_that_is_read_lies_by_date_and_key(table: str) -> None:
+    """A build asks for one date, or for a window of dates, and joins by player or team."""
+    tree, block = upstream_ddl(table), next((block for block in BLOCKS if block.table == table), None)
+    day = tree.find(exp.PartitionedByProperty).this.name
+    cluster = [column.name for column in tree.find(exp.ClusterProperty).expressions]
+
+    assert UPSTREAM[table][day] == "DATE"
+    assert day == ("analysis_date" if block else "snapshot_date" if table == ROSTER else "game_date")
+    assert cluster == [block.key if block else KEYS[table]]
+
+
+def test_the_optional_tables_hold_every_feature() -> None:
+    names = {feature.name for feature in FEATURES}
+    cache = parsed(load_optional_ddl()["phase3_fallback_cache"])
+    view = parsed(load_optional_ddl()["ml_feature_store_base_mv"])
+
+    assert names <= {column.name for column in cache.find_all(exp.ColumnDef)}
+    assert names <= {selected.alias_or_name for selected in view.find(exp.Select).selects}
 
 
 @pytest.mark.parametrize("table", OWN_TABLES)

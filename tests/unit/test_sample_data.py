@@ -8,14 +8,18 @@ from pathlib import Path
 
 import duckdb
 import pytest
+import sqlglot
+from sqlglot import exp
 
+from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type
 from worker.local.sample_data import SampleSummary, write_sample_data
 from worker.local.sample_league import season_of
+from worker.sql_files import load_upstream_ddl
 
 NIGHT = date(2024, 12, 15)
 # The first night on winter time: the clocks go back at 02:00 on this day.
 DARK_NIGHT = date(2024, 11, 3)
-REAL_TABLES = Path(__file__).parents[3] / "shared" / "nba"
+REAL_TABLES = Path(os.environ.get("NBA_DATA") or Path(__file__).parents[3] / "shared" / "nba")
 PLAYER_TABLES = ("player_composite_factors", "player_daily_cache", "player_shot_zone_analysis")
 
 # Columns in order, runs of the same type together: "name name: TYPE; name: TYPE".
@@ -177,6 +181,15 @@ def test_columns_and_types_are_the_documented_ones(sample, table):
 @pytest.mark.parametrize("table", SCHEMAS)
 def test_columns_and_types_are_those_of_the_real_tables(sample, table):
     assert columns_of(REAL_TABLES / f"{table}.parquet") == columns_of(sample.directory / f"{table}.parquet")
+
+
+def test_the_tables_are_those_of_the_upstream_ddl(sample):
+    for name, ddl in load_upstream_ddl().items():
+        tree = sqlglot.parse_one(ddl, read="bigquery")
+        declared = [(c.name, c.kind.sql(dialect="bigquery")) for c in tree.find_all(exp.ColumnDef)]
+        [file] = sample.directory.glob(f"*.{name}.parquet")
+        written = duckdb.read_parquet(str(file))
+        assert [(c, to_bigquery_type(str(t))) for c, t in zip(written.columns, written.types, strict=True)] == declared
 
 
 def test_the_same_seed_writes_the_same_bytes_in_another_process_with_other_hashes(sample, tmp_path):

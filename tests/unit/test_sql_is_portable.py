@@ -2,19 +2,21 @@
 
 BigQuery gets each file verbatim, DuckDB gets the transpiled text, and some constructs change their meaning on the way
 without an error: TIMESTAMP_DIFF counts boundaries instead of whole units, DIV loses the parentheses of its arguments,
-x / 0 gives infinity, CAST(2.5 AS INT64) gives 2 instead of 3, DATE_SUB gives a timestamp, COUNTIF over no rows gives
-NULL instead of 0. So a file may use only what is listed here.
+x / 0 gives infinity, CAST(2.5 AS INT64) gives 2 instead of 3, DATE_SUB gives a timestamp, 2.5 is a decimal, COUNTIF
+over no rows gives NULL instead of 0. So a file may use only what is listed here.
 """
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlglot
 from sqlglot import exp
 
+import worker.features
 from worker.features.catalogue import OWN_TABLES, STAGED, UPSTREAM
-from worker.sql_files import load_ddl, load_sql
+from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
 STRUCTURE = {
     *("Select", "From", "Where", "Join", "Union", "With", "CTE", "Table", "TableAlias", "Star", "Subquery"),
@@ -33,6 +35,9 @@ DDL_ALLOWED = {
     *("ColumnConstraint", "NotNullColumnConstraint", "Properties", "PartitionedByProperty", "ClusterProperty"),
 }
 
+PACKAGE = Path(worker.features.__file__).parents[1]
+KNOWN_TABLES = {*UPSTREAM, *OWN_TABLES, STAGED}
+FILES = {**load_sql(), **load_ddl(), **load_upstream_ddl(), **load_optional_ddl()}
 HEADER = ("Purpose", "Parameters", "Result", "Second run")
 
 
@@ -44,6 +49,8 @@ def offences(text: str, allowed: set[str] = ALLOWED) -> Iterator[str]:
             yield f"{name}: {node.sql(dialect='bigquery')}"
         elif isinstance(node, exp.Cast) and not is_exact(node):
             yield f"a cast that may round: {node.sql(dialect='bigquery')}"
+        elif is_decimal(node) and not any(is_to_float(parent) for parent in ancestors(node)):
+            yield f"a decimal outside CAST(... AS FLOAT64): {node.sql(dialect='bigquery')}"
 
 
 def is_exact(cast: exp.Cast) -> bool:
@@ -54,9 +61,25 @@ def is_exact(cast: exp.Cast) -> bool:
     return kind == "FLOAT64" or is_date or is_empty_array
 
 
+def is_decimal(node: exp.Expression) -> bool:
+    return isinstance(node, exp.Literal) and node.is_number and not node.name.isdigit()
+
+
+def is_to_float(node: exp.Expression) -> bool:
+    return isinstance(node, exp.Cast) and node.to.sql(dialect="bigquery") == "FLOAT64"
+
+
+def ancestors(node: exp.Expression) -> Iterator[exp.Expression]:
+    while (parent := node.parent) is not None:
+        yield parent
+        node = parent
+
+
 def tables_in(text: str) -> set[str]:
     return {
-        f"{table.db}.{table.name}" for table in sqlglot.parse_one(text, read="bigquery").find_all(exp.Table) if table.db
+        ".".join(filter(None, (table.catalog, table.db, table.name)))
+        for table in sqlglot.parse_one(text, read="bigquery").find_all(exp.Table)
+        if table.db
     }
 
 
@@ -65,48 +88,108 @@ def test_a_statement_uses_only_what_carries_over(name: str) -> None:
     assert list(offences(load_sql()[name])) == []
 
 
-@pytest.mark.parametrize("name", sorted(load_ddl()))
-def test_ddl_uses_only_what_carries_over(name: str) -> None:
-    assert list(offences(load_ddl()[name], DDL_ALLOWED)) == []
+@pytest.mark.parametrize(("name", "ddl"), [*load_ddl().items(), *load_upstream_ddl().items()])
+def test_ddl_uses_only_what_carries_over(name: str, ddl: str) -> None:
+    assert list(offences(ddl, DDL_ALLOWED)) == [], name
 
 
 @pytest.mark.parametrize(
     "planted",
     [
+        # Another answer without an error.
         "TIMESTAMP_DIFF(a, b, MINUTE)",
-        "DATE_DIFF(a, b, DAY)",
+        "DATETIME_DIFF(a, b, HOUR)",
+        "DATE_DIFF(a, b, WEEK)",
         "DIV(a - b, 3)",
         "a / b",
-        "MOD(a, b)",
-        "COUNTIF(a > b)",
+        "1 / 0",
         "CAST(a AS INT64)",
+        "CAST(2.5 AS INT64)",
         "SAFE_CAST(a AS INT64)",
         "DATE_SUB(a, INTERVAL 1 DAY)",
         "DATE_ADD(a, INTERVAL 1 DAY)",
-        "CURRENT_DATE()",
-        "CURRENT_TIMESTAMP()",
+        "a - INTERVAL 1 DAY",
+        "COUNTIF(a > b)",
+        "2.5",
+        "CASE WHEN a > b THEN 0.5 ELSE 1 END",
+        # An error in DuckDB.
         "ARRAY_AGG(a LIMIT 1)",
         "FARM_FINGERPRINT(a)",
         "IEEE_DIVIDE(a, b)",
+        "SAFE_SUBTRACT(a, b)",
+        # Right today, and not proven by the oracle.
+        "MOD(a, b)",
+        "APPROX_QUANTILES(a, 4)",
         "SOME_FUNCTION(a)",
+        # Another answer tomorrow.
+        "CURRENT_DATE",
+        "CURRENT_DATE()",
+        "CURRENT_DATE('America/New_York')",
+        "CURRENT_DATETIME()",
+        "CURRENT_TIME()",
+        "CURRENT_TIMESTAMP()",
+        "RAND()",
+        "GENERATE_UUID()",
+        "SESSION_USER()",
     ],
 )
 def test_a_planted_construct_is_found(planted: str) -> None:
     assert list(offences("SELECT c FROM t WHERE planted".replace("planted", planted))) != []
+    assert list(offences("SELECT planted AS c FROM t".replace("planted", planted))) != []
 
 
-def test_a_planted_merge_is_found() -> None:
-    merge = "MERGE a.b USING a.c ON FALSE WHEN NOT MATCHED THEN INSERT ROW"
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "MERGE a.b USING a.c ON FALSE WHEN NOT MATCHED THEN INSERT ROW",
+        "SELECT c FROM a.b FOR SYSTEM_TIME AS OF @as_of",
+        "SELECT c FROM a.b TABLESAMPLE SYSTEM (10 PERCENT)",
+        "CREATE MATERIALIZED VIEW a.c PARTITION BY d AS SELECT d FROM a.b",
+        "CREATE TEMP TABLE c AS SELECT d FROM a.b",
+        "DECLARE c INT64",
+        "ASSERT c > 0",
+        "DELETE FROM a.b WHERE TRUE",
+        "BEGIN TRANSACTION",
+    ],
+)
+def test_a_planted_statement_is_found(planted: str) -> None:
+    try:
+        found = list(offences(planted))
+    except sqlglot.errors.ParseError:
+        return
+    assert found != []
 
-    assert list(offences(merge)) != []
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "SELECT c FROM nba_raw.INFORMATION_SCHEMA.COLUMNS",
+        "SELECT c FROM `region-us`.INFORMATION_SCHEMA.JOBS_BY_PROJECT",
+        "SELECT c FROM nba_raw.odds_events",
+        "SELECT c FROM `another-project`.nba_raw.nbac_player_list",
+    ],
+)
+def test_a_planted_table_is_found(planted: str) -> None:
+    assert not tables_in(planted) <= KNOWN_TABLES
+
+
+def test_options_planted_in_ddl_are_found() -> None:
+    ddl = "CREATE TABLE IF NOT EXISTS a.b (c DATE OPTIONS (description = 'x')) PARTITION BY c OPTIONS (labels = [])"
+
+    assert list(offences(ddl, DDL_ALLOWED)) != []
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.sql")), ids=lambda file: file.name)
+def test_no_shipped_sql_reads_a_clock(file: Path) -> None:
+    assert re.findall(r"\bCURRENT_\w+|\b(?:now|today)\s*\(", file.read_text("utf-8"), re.IGNORECASE) == []
 
 
 @pytest.mark.parametrize("name", sorted(load_sql()))
 def test_a_statement_reads_only_known_tables(name: str) -> None:
-    assert tables_in(load_sql()[name]) <= {*UPSTREAM, *OWN_TABLES, STAGED}
+    assert tables_in(load_sql()[name]) <= KNOWN_TABLES
 
 
-@pytest.mark.parametrize(("name", "text"), sorted({**load_sql(), **load_ddl()}.items()))
+@pytest.mark.parametrize(("name", "text"), sorted(FILES.items()))
 def test_a_file_is_one_statement_with_a_header(name: str, text: str) -> None:
     header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("-- "))
 

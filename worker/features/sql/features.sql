@@ -6,10 +6,10 @@
 -- Reads:       nba_raw.nbac_player_list, nba_raw.nbac_schedule, the four Phase 4 tables, three Phase 3 tables.
 -- Result:      one row per active player: the published columns, then left_out_reason (NULL for a row that may be
 --              published) and, per block, whether it applies and how many cells came from each phase.
--- Second run:  reads only; the same parameters over the same tables give the same rows.
+-- Second run:  reads only; the same parameters over the same tables give the same rows, but for ties (see below).
 --
 -- The latest row counts, not the latest value: a NULL in it stays NULL. Of several rows for one key the newest
--- processed_at wins, so rows never multiply.
+-- processed_at wins, so rows never multiply; of several with the very same one, any, and always whole.
 WITH roster AS (
   SELECT player_id, player_name, team_abbreviation
   FROM nba_raw.nbac_player_list

@@ -1,0 +1,304 @@
+"""A night worked out a second time, in plain Python: lists of dictionaries, loops and exact fractions.
+
+Shares no code with the build. Written from the rules of the cell, the row and the score; whatever the build says of a
+night must equal this to the last digit.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
+from typing import Any
+
+Row = Mapping[str, Any]
+
+ROSTER = "nba_raw.nbac_player_list"
+SCHEDULE = "nba_raw.nbac_schedule"
+GAMES = "nba_analytics.player_game_summary"
+OFFENSE = "nba_analytics.team_offense_game_summary"
+DEFENSE = "nba_analytics.team_defense_game_summary"
+PHASE4 = {
+    "team_defense": "nba_precompute.team_defense_zone_analysis",
+    "player_shot": "nba_precompute.player_shot_zone_analysis",
+    "composite": "nba_precompute.player_composite_factors",
+    "daily_cache": "nba_precompute.player_daily_cache",
+}
+CELLS = {
+    "team_defense": ["opponent_def_rating", "opponent_rim_protection_rating", "opponent_perimeter_def_rating"],
+    "player_shot": [
+        "restricted_area_shot_pct",
+        "paint_shot_pct",
+        "mid_range_shot_pct",
+        "three_point_attempt_rate",
+    ],
+    "composite": [
+        "offensive_rating",
+        "usage_rate",
+        "true_shooting_pct",
+        "points_per_36",
+        "defensive_rating",
+        "defensive_win_shares",
+        "steal_rate",
+        "block_rate",
+        "points_projection",
+        "rebounds_projection",
+        "assists_projection",
+        "pace",
+    ],
+    "daily_cache": ["last_5_games_ppg", "last_10_games_ppg", "season_avg_ppg"],
+}
+REQUIRED = ["points_projection", "rebounds_projection", "assists_projection", "offensive_rating", "defensive_rating"]
+
+_player_cells = [c for b in ("player_shot", "composite", "daily_cache") for c in CELLS[b] if c != "pace"]
+COLUMNS: Mapping[str, Sequence[str]] = {
+    ROSTER: ["snapshot_date", "player_id", "player_name", "team_abbreviation", "processed_at"],
+    SCHEDULE: ["game_date", "game_id", "home_team_abbreviation", "away_team_abbreviation", "processed_at"],
+    GAMES: ["game_date", "player_id", "processed_at", *_player_cells],
+    OFFENSE: ["game_date", "team_abbreviation", "processed_at", "pace"],
+    DEFENSE: ["game_date", "team_abbreviation", "processed_at", *CELLS["team_defense"]],
+    **{
+        table: [
+            "analysis_date",
+            "team_abbreviation" if block == "team_defense" else "player_id",
+            "processed_at",
+            *CELLS[block],
+        ]
+        for block, table in PHASE4.items()
+    },
+}
+"""What the calculation reads of each table. The second column of Phase 3 and 4 is the key, the first the date."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a build was asked."""
+
+    night: date
+    forced: bool = False
+    lookback_days: int = 30
+    as_of: datetime | None = None
+
+    def sees(self, row: Row) -> bool:
+        return self.as_of is None or row["processed_at"] <= self.as_of
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Tables as Python rows, by what the rules look them up with."""
+
+    by_date: Mapping[str, Mapping[date, list[Row]]]
+    by_key: Mapping[str, Mapping[Any, list[Row]]]
+
+    @staticmethod
+    def of(tables: Mapping[str, list[Row]]) -> "Sources":
+        by_date = {table: grouped(rows, COLUMNS[table][0]) for table, rows in tables.items()}
+        by_key = {
+            table: grouped(tables[table], COLUMNS[table][1]) for table in (GAMES, OFFENSE, DEFENSE) if table in tables
+        }
+        return Sources(by_date, by_key)
+
+    def changed(self, tables: Mapping[str, list[Row]]) -> "Sources":
+        """The same, but for some tables."""
+        other = Sources.of(tables)
+        return replace(self, by_date={**self.by_date, **other.by_date}, by_key={**self.by_key, **other.by_key})
+
+    def on(self, table: str, day: date) -> list[Row]:
+        return self.by_date[table].get(day, [])
+
+
+def grouped(rows: list[Row], key: str) -> dict[Any, list[Row]]:
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[key], []).append(row)
+    return groups
+
+
+@dataclass
+class Player:
+    """One active player, worked out by hand."""
+
+    row: dict[str, Any]
+    applicable: list[str]
+    from_phase: dict[str, int] = field(default_factory=dict)
+    """Feature -> 4 or 3; absent where neither phase has a value."""
+
+    def share(self, phase: int) -> Fraction:
+        """The player's blocks filled from a phase, each counted by its share of cells."""
+        return sum(
+            (
+                Fraction(sum(1 for cell in CELLS[block] if self.from_phase.get(cell) == phase), len(CELLS[block]))
+                for block in self.applicable
+            ),
+            Fraction(0),
+        )
+
+
+@dataclass(frozen=True)
+class Night:
+    """All players of a night, and what the night is worth."""
+
+    players: list[Player]
+    components: list[float]
+    """In the document's order."""
+    total: float
+    score: float
+    fallback_rate: float
+    missing_rate: float
+    severity: str | None
+    state: str
+
+    @property
+    def rows(self) -> dict[int, Player]:
+        """The players that get a row, by id."""
+        return {p.row["player_id"]: p for p in self.players if p.row["points_projection"] is not None}
+
+
+def newest(rows: Collection[Row]) -> Row:
+    return max(rows, key=lambda row: row["processed_at"], default={})
+
+
+def latest(sources: Sources, table: str, key: object, asked: Question) -> Row:
+    first = asked.night - timedelta(days=asked.lookback_days)
+    rows = sources.by_key[table].get(key, [])
+    within = [row for row in rows if first <= row["game_date"] < asked.night and asked.sees(row)]
+    return max(within, key=lambda row: (row["game_date"], row["processed_at"]), default={})
+
+
+def opponents(sources: Sources, night: date) -> dict[str, str]:
+    """Team -> opponent; of two games of a team the one told of last counts, then the one with the smaller id."""
+    found: dict[str, str] = {}
+    games = sorted(sources.on(SCHEDULE, night), key=lambda game: game["game_id"], reverse=True)
+    for game in sorted(games, key=lambda game: game["processed_at"]):
+        home, away = game["home_team_abbreviation"], game["away_team_abbreviation"]
+        if home is not None and away is not None:
+            found |= {home: away, away: home}
+    return found
+
+
+def label(phases: set[int]) -> str:
+    return {frozenset(): "missing", frozenset({4}): "phase4", frozenset({3}): "phase3"}.get(frozenset(phases), "mixed")
+
+
+def tenths(value: Fraction) -> float:
+    exact = Decimal(value.numerator) / Decimal(value.denominator)
+    return float(exact.quantize(Decimal("0.1"), rounding=ROUND_HALF_UP))
+
+
+def points_lost(x: Fraction) -> Fraction:
+    if x <= Fraction("0.05"):
+        return 100 * x
+    if x <= Fraction("0.25"):
+        return 5 + (x - Fraction("0.05")) / Fraction("0.20") * 5
+    if x <= Fraction("0.50"):
+        return 10 + (x - Fraction("0.25")) / Fraction("0.25") * 10
+    return 20 + (x - Fraction("0.50")) / Fraction("0.50") * 5
+
+
+def work_out_night(sources: Sources, asked: Question) -> Night:
+    """Work out every player of a night, and its score."""
+    listed = {player: newest(rows) for player, rows in grouped(sources.on(ROSTER, asked.night), "player_id").items()}
+    tonight = opponents(sources, asked.night)
+    phase4 = {block: _phase4_of(sources, block, asked) for block in CELLS}
+    players = [
+        _work_out_player(sources, asked, row, tonight.get(row["team_abbreviation"]), phase4) for row in listed.values()
+    ]
+    filled = sum(1 for t in PHASE4.values() if any(asked.sees(row) for row in sources.on(t, asked.night)))
+    return _worth(players, asked, filled)
+
+
+def _phase4_of(sources: Sources, block: str, asked: Question) -> dict[Any, Row]:
+    if asked.forced:
+        return {}
+    table = PHASE4[block]
+    seen = [row for row in sources.on(table, asked.night) if asked.sees(row)]
+    return {key: newest(rows) for key, rows in grouped(seen, COLUMNS[table][1]).items()}
+
+
+def _work_out_player(
+    sources: Sources, asked: Question, listed: Row, opponent: str | None, phase4: Mapping[str, Mapping[Any, Row]]
+) -> Player:
+    player, team = listed["player_id"], listed["team_abbreviation"]
+    game = latest(sources, GAMES, player, asked)
+    offense = latest(sources, OFFENSE, team, asked)
+    defense = latest(sources, DEFENSE, opponent, asked) if opponent else {}
+    result = Player(
+        row={cell: None for cells in CELLS.values() for cell in cells},
+        applicable=[block for block in CELLS if block != "team_defense" or opponent],
+    )
+    dates: list[date] = []
+    for block in result.applicable:
+        upper = phase4[block].get(opponent if block == "team_defense" else player, {})
+        for cell in CELLS[block]:
+            lower = defense if block == "team_defense" else offense if cell == "pace" else game
+            if upper.get(cell) is not None:
+                result.row[cell], result.from_phase[cell] = upper[cell], 4
+                dates.append(asked.night)
+            elif lower.get(cell) is not None:
+                result.row[cell], result.from_phase[cell] = lower[cell], 3
+                dates.append(lower["game_date"])
+    phases = result.from_phase
+    result.row |= {
+        "analysis_date": asked.night,
+        "player_id": player,
+        "player_name": listed["player_name"],
+        "team_abbreviation": team,
+        "opponent_abbreviation": opponent,
+        "has_game": opponent is not None,
+        "data_source": label(set(phases.values())),
+        "phase4_available": 4 in phases.values(),
+        "phase3_fallback_used": 3 in phases.values(),
+        "source_data_date": max(dates, default=None),
+        "quality_score": tenths(100 - points_lost(1 - result.share(4) / len(result.applicable))),
+    }
+    for block, cells in CELLS.items():
+        of_block = label({phases[cell] for cell in cells if cell in phases})
+        result.row[f"{block}_source"] = of_block if block in result.applicable else None
+    return result
+
+
+def _worth(players: list[Player], asked: Question, filled_tables: int) -> Night:
+    rows = [player for player in players if player.row["points_projection"] is not None]
+    blocks = sum(len(player.applicable) for player in players) or 1
+    p4 = sum((player.share(4) for player in rows), Fraction(0)) / blocks
+    p3 = sum((player.share(3) for player in rows), Fraction(0)) / blocks
+    x, missing = 1 - p4, 1 - p4 - p3
+    nulls = Fraction(sum(1 for p in rows for name in REQUIRED if p.row[name] is None), 5 * len(rows) or 1)
+    dependency = tenths(Fraction(15 * filled_tables, 4))
+    components = [0.0, 0.0, 0.0, dependency, 0.0, 0.0]
+    if rows:
+        age = (asked.night - max(player.row["source_data_date"] for player in rows)).days
+        steps = [points for least, points in ((400, 5), (300, 4), (200, 3), (100, 1), (0, 0)) if len(rows) >= least]
+        components = [
+            tenths(40 * p4),
+            tenths(20 - 20 * x),
+            float({0: 15, 1: 12, 2: 8}.get(age, 0)),
+            dependency,
+            float(steps[0]),
+            tenths(5 - 5 * nulls),
+        ]
+    total = round(sum(components), 1)
+    score = total
+    if len(rows) >= 200 and nulls <= Fraction("0.1"):
+        score = max(total, tenths(100 - points_lost(x) - 100 * max(Fraction(0), missing - Fraction("0.1"))))
+    whole = filled_tables == len(PHASE4) and not asked.forced and x <= Fraction("0.1")
+    return Night(
+        players=players,
+        components=components,
+        total=total,
+        score=score,
+        fallback_rate=float(x),
+        missing_rate=float(missing),
+        severity=_severity(score, len(rows), x),
+        state="done" if whole else "degraded",
+    )
+
+
+def _severity(score: float, rows: int, x: Fraction) -> str | None:
+    if score < 50 or rows < 100:
+        return "P0"
+    if score < 75 or rows < 200 or x > Fraction("0.50"):
+        return "P1"
+    if score < 80 or x > Fraction("0.25"):
+        return "P2"
+    return "P3" if score < 90 or x > Fraction("0.10") else None
