@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +14,9 @@ import duckdb
 import pytest
 
 from statemachine.model import BuildMode, State
+from worker.adapters.warehouse_bigquery import BigQueryWarehouse
+from worker.adapters.warehouse_bigquery_connection import connect
+from worker.adapters.warehouse_bigquery_jobs import Limits
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
 from worker.features.catalogue import (
@@ -30,6 +34,7 @@ from worker.features.catalogue import (
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
 from worker.features.records import execution_row
+from worker.local.bigquery_server import BigQueryServer
 from worker.ports import Warehouse
 
 NIGHT = date(2024, 12, 15)
@@ -48,9 +53,27 @@ LITERALS = {
 }
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(scope="module")
+def bigquery_server() -> Iterator[BigQueryServer]:
+    with BigQueryServer() as server:
+        yield server
+
+
+def open_bigquery(server: BigQueryServer, project: str) -> BigQueryWarehouse:
+    client = connect(f"bigquery://{project}", server.address)
+    return BigQueryWarehouse(client, staging_dataset="mlfs_staging", limits=Limits(call_s=5.0))
+
+
+@pytest.fixture(params=["memory", "file", "bigquery"])
 def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Warehouse]:
-    opened = DuckDbWarehouse(":memory:" if request.param == "memory" else str(tmp_path / "warehouse.duckdb"))
+    opened: Warehouse
+    match request.param:
+        case "memory":
+            opened = DuckDbWarehouse(":memory:")
+        case "file":
+            opened = DuckDbWarehouse(str(tmp_path / "warehouse.duckdb"))
+        case _:
+            opened = open_bigquery(request.getfixturevalue("bigquery_server"), f"test-{uuid.uuid4().hex[:12]}")
     opened.ensure_tables()
     yield opened
     opened.close()
@@ -101,6 +124,7 @@ def publication(build: BuildKey) -> Publication:
         phase3_lookback_days=30,
         as_of=None,
         started_at=CLAIMED_AT,
+        claimant="worker-a",
     )
     report = score(stats, BuildMode.NORMAL)
     return Publication(request=request, stats=stats, report=report, committed_at=COMMITTED_AT)
@@ -252,7 +276,7 @@ def test_a_committed_generation_is_final(warehouse: Warehouse, generation: int, 
     with pytest.raises(Fenced, match=f"{late.build_id} may not publish: 2024-12-15-g2-a2 already did"):
         warehouse.publish(publication(late))
     with pytest.raises(Fenced, match=f"{late.build_id} may not build: 2024-12-15-g2-a2 already did"):
-        warehouse.claim(late, CLAIMED_AT)
+        warehouse.claim(late, CLAIMED_AT, "worker-a")
 
     assert snapshot(warehouse) == before
 
@@ -261,30 +285,30 @@ def test_a_committed_generation_is_final(warehouse: Warehouse, generation: int, 
 def test_an_older_attempt_is_fenced_from_the_claim_on(warehouse: Warehouse, generation: int, attempt: int) -> None:
     """The paused worker wakes up after a newer attempt has begun, and before it has published."""
     stale = key(generation, attempt)
-    warehouse.claim(stale, CLAIMED_AT)
+    warehouse.claim(stale, CLAIMED_AT, "worker-a")
     warehouse.stage(stale, staging_select(stale, "stale"))
-    warehouse.claim(key(2, 2), CLAIMED_AT)
+    warehouse.claim(key(2, 2), CLAIMED_AT, "worker-a")
     before = snapshot(warehouse)
 
     with pytest.raises(Fenced, match=f"{stale.build_id} may not publish: generation 2, attempt 2 has the date now"):
         warehouse.publish(publication(stale))
     with pytest.raises(Fenced, match=f"{stale.build_id} may not build"):
-        warehouse.claim(stale, CLAIMED_AT)
+        warehouse.claim(stale, CLAIMED_AT, "worker-a")
 
     assert snapshot(warehouse) == before
 
 
 def test_a_claim_can_be_repeated(warehouse: Warehouse) -> None:
-    warehouse.claim(key(2, 2), CLAIMED_AT)
+    warehouse.claim(key(2, 2), CLAIMED_AT, "worker-a")
     before = snapshot(warehouse)
 
-    warehouse.claim(key(2, 2), COMMITTED_AT)
+    warehouse.claim(key(2, 2), COMMITTED_AT, "worker-a")
 
     assert snapshot(warehouse) == before
 
 
 def test_a_claim_publishes_nothing(warehouse: Warehouse) -> None:
-    warehouse.claim(key(1, 1), CLAIMED_AT)
+    warehouse.claim(key(1, 1), CLAIMED_AT, "worker-a")
 
     assert warehouse.read_ledger(NIGHT) is None
     assert everything(warehouse, PUBLISHED_TABLE) == []
@@ -294,14 +318,14 @@ def test_a_claim_leaves_what_is_published(warehouse: Warehouse) -> None:
     published(warehouse, key(1, 1))
     before = (warehouse.read_ledger(NIGHT), everything(warehouse, PUBLISHED_TABLE))
 
-    warehouse.claim(key(2, 1), CLAIMED_AT)
+    warehouse.claim(key(2, 1), CLAIMED_AT, "worker-a")
 
     assert (warehouse.read_ledger(NIGHT), everything(warehouse, PUBLISHED_TABLE)) == before
 
 
 def test_the_claimant_publishes(warehouse: Warehouse) -> None:
-    warehouse.claim(key(1, 1), CLAIMED_AT)
-    warehouse.claim(key(1, 2), CLAIMED_AT)
+    warehouse.claim(key(1, 1), CLAIMED_AT, "worker-a")
+    warehouse.claim(key(1, 2), CLAIMED_AT, "worker-a")
 
     published(warehouse, key(1, 2))
 
@@ -441,7 +465,7 @@ def test_of_many_claimants_of_one_date_the_newest_stands(warehouse: Warehouse) -
 
     def publish(generation: int) -> None:
         try:
-            warehouse.claim(key(generation), CLAIMED_AT)
+            warehouse.claim(key(generation), CLAIMED_AT, "worker-a")
             published(warehouse, key(generation), f"generation {generation}")
         except Fenced:
             fenced.append(generation)

@@ -13,7 +13,8 @@ import duckdb
 from sqlglot import exp
 
 from worker.adapters.warehouse_duckdb_dialect import parse, render
-from worker.local.bigquery_engine import JOBS_TABLE, Engine
+from worker.local.bigquery_engine import JOBS_TABLE, Engine, split_script
+from worker.local.bigquery_wire import engine_error
 
 # BigQuery bills each table that a query reads with ten megabytes at least.
 BILLED_MIN_PER_TABLE = 10 * 1024 * 1024
@@ -25,19 +26,31 @@ _COMPARISONS = (exp.EQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In)
 
 
 def estimate(engine: Engine, sql: str, parameters: Mapping[str, Any]) -> tuple[int, int]:
-    """Give (bytes processed, bytes billed) of one SELECT, or of the SELECT inside another statement."""
+    """Give (bytes processed, bytes billed) of a statement's or a script's SELECTs.
+
+    Raises:
+        WireError: A table that it reads does not exist.
+    """
     total, tables = 0, set()
     for table, names, select in _reads(sql):
         tables.add(table)
+        pruning = _pruning(select, engine.partitions.get(table, ""))
         with engine.cursor() as cursor:
-            total += _read_size(cursor, table, names, _pruning(select, engine.partitions.get(table, "")), parameters)
+            try:
+                total += _read_size(cursor, table, names, pruning, parameters)
+            except duckdb.Error as error:
+                raise engine_error(error) from error
     return total, max(total, BILLED_MIN_PER_TABLE * len(tables)) if tables else 0
 
 
 @lru_cache(maxsize=PLANNED_MAX)
 def _reads(sql: str) -> list[tuple[str, frozenset[str], exp.Select]]:
     """List each table that the statement reads, with the names used there and the SELECT around it."""
-    return list(_find_reads(parse(sql)))
+    reads: list[tuple[str, frozenset[str], exp.Select]] = []
+    for statement in split_script(sql):
+        if not statement.upper().startswith(("BEGIN ", "COMMIT ", "IF ")):
+            reads += _find_reads(parse(statement))
+    return reads
 
 
 def _find_reads(tree: exp.Expression) -> Iterator[tuple[str, frozenset[str], exp.Select]]:
@@ -72,10 +85,7 @@ def _read_size(
     pruning: list[exp.Expression],
     parameters: Mapping[str, Any],
 ) -> int:
-    try:
-        described = cursor.execute(f"DESCRIBE {table}").fetchall()
-    except duckdb.CatalogException:
-        return 0  # the statement itself says what is wrong
+    described = cursor.execute(f"DESCRIBE {table}").fetchall()
     sizes = [_size(name, kind) for name, kind, *_ in described if "*" in names or name in names]
     bound = {used.name for one in pruning for used in one.find_all(exp.Parameter)}
     where = "".join(f" AND {render(one)}" for one in pruning)
@@ -88,5 +98,5 @@ def _size(name: str, kind: str) -> str:
     if kind == "VARCHAR":
         return f"COALESCE(2 + strlen({name}), 0)"
     if kind.endswith("[]"):
-        return f"COALESCE(list_sum(list_transform({name}, x -> 2 + strlen(x))), 0)"
+        return f"COALESCE(list_sum(list_transform({name}, lambda x: 2 + strlen(x))), 0)"
     return f"IF({name} IS NULL, 0, {FIXED_SIZES.get(kind, NUMBER_SIZE)})"

@@ -20,6 +20,8 @@ LOCATION = "US"
 USER = "peer@localhost"
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,1024}")
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
+# Two lists of texts: DuckDB's client stumbles over a list of records.
+_LABELS = "list_transform(list_zip(?::VARCHAR[], ?::VARCHAR[]), lambda x: {'key': x[1], 'value': x[2]})"
 
 FAILURES = {
     Fault.RATE_LIMIT: WireError("rateLimitExceeded", "Exceeded rate limits: too many jobs for this project"),
@@ -202,13 +204,14 @@ class Jobs:
     def _end(self, job: Job) -> None:
         job.state = "DONE"
         job.ended.set()
-        labels = [{"key": key, "value": value} for key, value in job.configuration.get("labels", {}).items()]
+        labels = job.configuration.get("labels", {})
         with self._engine.cursor() as cursor:
             cursor.execute(
-                f"INSERT INTO {JOBS_TABLE} VALUES (?, ?, NULL, ?, 'QUERY', ?, 'DONE', ?, ?, ?, ?)",  # noqa: S608 -- a constant
+                f"INSERT INTO {JOBS_TABLE} SELECT ?, ?, NULL, ?, 'QUERY', ?, 'DONE', ?, ?, ?, {_LABELS}",  # noqa: S608 -- constants
                 [
                     *(job.created, job.job_id, USER, job.answer.kind if job.answer else None),
-                    *(job.bytes_processed, 0 if job.error else job.bytes_billed, job.slot_ms, labels),
+                    *(job.bytes_processed, 0 if job.error else job.bytes_billed, job.slot_ms),
+                    *(list(labels), list(labels.values())),
                 ],
             )
 

@@ -30,6 +30,11 @@ def create_app(project_of: Callable[[str], Project]) -> FastAPI:
     def say(_request: Request, error: WireError) -> JSONResponse:
         return JSONResponse(error.body, status_code=error.status)
 
+    @app.exception_handler(Exception)
+    def fail(_request: Request, error: Exception) -> JSONResponse:
+        # A fault of the peer itself: said in a way that no client repeats.
+        return JSONResponse(WireError("invalid", f"the peer failed: {error!r}").body, status_code=400)
+
     _add_jobs(app, project_of)
     _add_datasets(app, project_of)
     _add_tables(app, project_of)
