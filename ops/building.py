@@ -1,11 +1,13 @@
 """Commands about the data: load, build, features."""
 
+import uuid
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, exit_code, guest_parts, read_date
+from ops.arguments import AnalysisDate, Json, actor, exit_code, guest_parts, read_date
+from ops.cost import describe_estimates, estimates_table
 from ops.output import components_table, dates_table, err, out, show_json
 from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
@@ -37,7 +39,7 @@ def load_folder(
     if generate:
         write_sample_data(directory, analysis_date=read_date(generate))
     with guest_parts() as parts:
-        tables = load_parquet_folder(parts.warehouse, directory)
+        tables = load_parquet_folder(parts.embedded_warehouse, directory)
     if as_json:
         show_json({"tables": dict(tables)})
         return
@@ -50,10 +52,15 @@ def build(
     force_phase3_fallback: Annotated[
         bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if it did not exist.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build and score, publish nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate the cost, build and score, publish nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Build one date now and publish it if it passes the gate. No state machine: no retries, no outcome message.
+
+    A dry run first asks the warehouse what each statement would read and cost, and shows it with the result. It does
+    build and score, so on BigQuery it is billed what it shows.
 
     Exit codes: 0 done, 3 degraded, 1 failed (nothing was published).
 
@@ -61,7 +68,7 @@ def build(
       mlfs build 2024-12-15
       mlfs build 2024-12-15 --force-phase3-fallback --dry-run --json
     """
-    from worker.building import run_build
+    from worker.building import estimate_build, run_build
 
     clock = SystemClock()
     with guest_parts() as parts:
@@ -76,13 +83,19 @@ def build(
             phase3_lookback_days=parts.settings.phase3_lookback_days,
             as_of=None,
             started_at=started_at,
+            claimant=f"{actor()}/{uuid.uuid4().hex}",
         )
         progress = (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
+        estimates = estimate_build(parts.warehouse, request, started_at) if dry_run else []
         outcome = run_build(parts.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)
     answer = describe(outcome)
+    if dry_run:
+        answer["plan"] = describe_estimates(estimates)
     if as_json:
         show_json(answer)
     else:
+        if dry_run:
+            out.print(estimates_table(answer["plan"]))
         _show(answer, outcome)
     raise typer.Exit(exit_code(answer["state"]))
 

@@ -220,6 +220,7 @@ class Builder:
             phase3_lookback_days=self._lookback_days,
             as_of=None,
             started_at=record.lease.claimed_at if record.lease is not None else self._clock.now(),
+            claimant=self._worker,
         )
 
     def _report(self, analysis_date: date, event: BuildCommitted | BuildFailed) -> Decision:

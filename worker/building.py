@@ -12,7 +12,15 @@ from datetime import date, datetime
 from statemachine.model import FailureKind, State
 from worker.errors import Fenced, PipelineError, SchemaDrift
 from worker.features.catalogue import UPSTREAM
-from worker.features.model import BuildKey, BuildOutcome, BuildRequest, BuildStats, Publication, QualityReport
+from worker.features.model import (
+    BuildKey,
+    BuildOutcome,
+    BuildRequest,
+    BuildStats,
+    Publication,
+    QualityReport,
+    StatementEstimate,
+)
 from worker.features.plan import BuildPlan, find_drift, plan_build, plan_probe, read_dependency_rows, read_stats
 from worker.features.quality import DEFAULT_POLICY, QualityPolicy, score
 from worker.features.records import execution_row
@@ -53,22 +61,24 @@ def run_build(
 
     Raises:
         SchemaDrift: An upstream table or column is gone or has another type.
-        Fenced: A newer attempt has taken the date, or its generation is committed already; nothing was changed.
+        Fenced: Another attempt has taken the date, or its generation is committed already; nothing was changed.
         Unavailable: The warehouse could not serve; worth another attempt.
         Fatal: Another attempt would fail the same way.
     """
     try:
-        outcome = _build(warehouse, request, now, progress, policy, publish=publish)
+        if publish:
+            warehouse.claim(request.key, now(), request.claimant)
+        # Only whoever holds the claim owns the staging table: a refused one must not drop another's.
+        try:
+            return _build(warehouse, request, now, progress, policy, publish=publish)
+        finally:
+            _drop_quietly(warehouse, request.key)
     except Fenced:
-        _drop_quietly(warehouse, request.key)
         raise
     except PipelineError as error:
-        _drop_quietly(warehouse, request.key)
         if publish:
             _log_quietly(warehouse, request, str(error), now())
         raise
-    _drop_quietly(warehouse, request.key)
-    return outcome
 
 
 def probe(warehouse: Warehouse, analysis_date: date) -> Mapping[str, int]:
@@ -79,6 +89,20 @@ def probe(warehouse: Warehouse, analysis_date: date) -> Mapping[str, int]:
         Unavailable: The warehouse could not serve.
     """
     return read_dependency_rows(warehouse.query(plan_probe(analysis_date, load_sql())))
+
+
+def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -> list[StatementEstimate]:
+    """Ask the warehouse what the build's reads of upstream tables would cost, without running them.
+
+    What comes after reads the attempt's own staging table, a few hundred kilobytes on a usual night, and cannot be
+    asked about before that table exists.
+
+    Raises:
+        SchemaDrift: A table or column that the build reads does not exist.
+        Unavailable: The warehouse could not serve.
+    """
+    plan = plan_build(request, load_sql(), built_at=now)
+    return [warehouse.estimate(statement) for statement in (plan.dependency_rows, plan.features)]
 
 
 def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
@@ -105,8 +129,6 @@ def _build(
     *,
     publish: bool,
 ) -> BuildOutcome:
-    if publish:
-        warehouse.claim(request.key, now())
     plan = plan_build(request, load_sql(), built_at=now())
     progress(f"validate {validate_upstream(warehouse, request.key.analysis_date)} tables")
     stats = _stage(warehouse, request, plan, progress)

@@ -15,14 +15,15 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from worker.adapters.pubsub_publish import PubSubPublisher
+    from worker.adapters.warehouse_bigquery import BigQueryWarehouse
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 
 from worker.adapters.redis_store import RedisStore, connect
 from worker.engine import Engine, Topics
-from worker.errors import Unavailable
+from worker.errors import Refused
 from worker.local.valkey import EmbeddedValkey
 from worker.observer import Observer
-from worker.ports import Clock, StateStore
+from worker.ports import Clock, StateStore, Warehouse
 from worker.settings import PIPELINE, Settings
 
 
@@ -40,7 +41,8 @@ class Parts:
         self._own = own
         self._stack = ExitStack()
         self._store: RedisStore | None = None
-        self._warehouse: DuckDbWarehouse | None = None
+        self._warehouse: Warehouse | None = None
+        self._embedded_warehouse: DuckDbWarehouse | None = None
         self._publisher: PubSubPublisher | None = None
         self._bus_opened = False
         self._bus_address: str | None = None
@@ -63,22 +65,54 @@ class Parts:
         return self._store
 
     @property
-    def warehouse(self) -> "DuckDbWarehouse":
+    def warehouse(self) -> Warehouse:
         """The warehouse, with its tables in place."""
         if self._warehouse is None:
+            in_cloud = urlsplit(self.settings.warehouse).scheme == "bigquery"
+            self._warehouse = self._open_bigquery() if in_cloud else self.embedded_warehouse
+        return self._warehouse
+
+    @property
+    def embedded_warehouse(self) -> "DuckDbWarehouse":
+        """The warehouse on this machine, for what only it can do.
+
+        Raises:
+            Refused: The settings name another one.
+        """
+        if self._embedded_warehouse is None:
             from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 
             parts = urlsplit(self.settings.warehouse)
             if parts.scheme != "duckdb":
-                raise Unavailable(f"warehouse {parts.scheme}:// is not available in this release; use duckdb:///path")
-            self._warehouse = DuckDbWarehouse(
+                raise Refused(
+                    f"{self.settings.warehouse} is filled by its own pipelines; only an embedded warehouse can be "
+                    "loaded: MLFS_WAREHOUSE=duckdb:///path"
+                )
+            self._embedded_warehouse = DuckDbWarehouse(
                 parts.netloc + parts.path,
                 memory_limit=self.settings.duckdb_memory_limit,
                 threads=self.settings.duckdb_threads,
             )
-            self._stack.callback(self._warehouse.close)
-            self._warehouse.ensure_tables()
-        return self._warehouse
+            self._stack.callback(self._embedded_warehouse.close)
+            self._embedded_warehouse.ensure_tables()
+        return self._embedded_warehouse
+
+    def _open_bigquery(self) -> "BigQueryWarehouse":
+        from worker.adapters.warehouse_bigquery import BigQueryWarehouse
+        from worker.adapters.warehouse_bigquery_connection import connect
+        from worker.adapters.warehouse_bigquery_jobs import Limits
+
+        settings = self.settings
+        limits = Limits(
+            bytes_billed_max=settings.bigquery_max_bytes_billed,
+            job_timeout_s=settings.bigquery_job_timeout_s,
+            usd_per_tib=settings.bigquery_usd_per_tib,
+        )
+        client = connect(settings.warehouse, settings.bigquery_endpoint)
+        warehouse = BigQueryWarehouse(client, staging_dataset=settings.bigquery_staging_dataset, limits=limits)
+        self._stack.callback(warehouse.close)
+        warehouse.ensure_tables()
+        return warehouse
 
     @property
     def bus_address(self) -> str | None:

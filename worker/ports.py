@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Any, Protocol
 
 from statemachine.model import DateRecord
-from worker.features.model import BuildKey, LedgerRow, Publication, Statement
+from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 
 
 class Warehouse(Protocol):
@@ -30,25 +30,35 @@ class Warehouse(Protocol):
     def query_staged(self, key: BuildKey, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Run one SELECT that reads the attempt's staging table under the name `mlfs_staging.this_build`."""
 
-    def claim(self, key: BuildKey, at: datetime) -> None:
+    def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
         """Take the date for this attempt: from now on the ledger refuses every older one.
 
-        Claiming the same (generation, attempt) again is a success without effect, until it is committed.
+        Claiming again is a success without effect for the same claimant, until the attempt is committed. Two claimants
+        can meet at one (generation, attempt) after the state store has lost the date; only the first one gets it.
+
+        Args:
+            key: The date and the token.
+            at: Instant of the claim. UTC.
+            claimant: Unique to one attempt of one worker.
 
         Raises:
-            Fenced: A newer attempt has claimed the date, or its generation, or a newer one, is committed already.
+            Fenced: A newer attempt has claimed the date, or another claimant this one, or its generation, or a newer
+                one, is committed already.
         """
+
+    def claimed_token(self, analysis_date: date) -> tuple[int, int]:
+        """Give the newest (generation, attempt) that was ever claimed for the date, (0, 0) for none."""
 
     def publish(self, publication: Publication) -> None:
         """Make a staged build visible, in one short transaction guarded by the ledger.
 
-        Checks that no newer attempt has claimed the date and that the generation is strictly newer than the committed
-        one, updates the ledger row, replaces the date's rows in the feature, quality and dependency tables, appends to
-        the execution log, commits. Publishing the very same (generation, attempt) again is a success without effect: a
+        Checks that this attempt's claimant still holds the date and that the generation is strictly newer than the
+        committed one, updates the ledger row, replaces the date's rows in the feature, quality and dependency tables,
+        appends to the execution log, commits. Publishing the very same attempt again is a success without effect: a
         lost reply is resolved by the ledger.
 
         Raises:
-            Fenced: A newer attempt has claimed the date, or the generation is committed already; nothing was changed.
+            Fenced: Somebody else has claimed the date, or the generation is committed already; nothing was changed.
         """
 
     def drop_staged(self, key: BuildKey) -> None:
@@ -65,6 +75,12 @@ class Warehouse(Protocol):
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
         """Append one row to `replay_audit`; before the replay takes effect."""
+
+    def estimate(self, statement: Statement) -> StatementEstimate:
+        """Check one SELECT and say what it would read and cost, without running it."""
+
+    def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
+        """Give what the pipeline's jobs took that began in [*since*, *until*), UTC; newest day first."""
 
     def export_features(self, analysis_date: date, path: str) -> int:
         """Write the published rows of the date to a .parquet, .csv or .jsonl file; give the number of rows."""
@@ -132,8 +148,8 @@ class Commit:
     """One decision on its way to the store: all of it is stored, or nothing.
 
     Attributes:
-        record: The new record; its version is one above the one it was decided on.
-        operation_id: Names this commit, so that sending it twice stores it once.
+        record: The new record; its version is one above the one it was decided on, its revision still that one's.
+        operation_id: Names this commit, so that sending it twice stores it once; the revision of what it stores.
         messages: What to publish because of it.
         history: The entry to append; None for changes nobody needs to read about (lease renewals).
         expires_after_s: Seconds until a finished date is forgotten; None keeps it.
@@ -169,7 +185,11 @@ class StateStore(Protocol):
         """
 
     def commit(self, commit: Commit) -> bool:
-        """Store record, wake index entry, messages and history in one step; False when the version has moved on."""
+        """Store record, wake index entry, messages and history in one step.
+
+        False when version and revision are no longer those the record was decided on: somebody else changed the date,
+        or it was lost and has begun anew.
+        """
 
     def barrier(self) -> None:
         """Return when everything stored so far is as durable as a commit; for decisions that stored nothing new."""

@@ -17,6 +17,7 @@ from typing import Any
 from google.api_core import exceptions as api
 from google.cloud.bigquery import Client, Dataset, SchemaField, TableReference
 
+from worker.adapters.warehouse_bigquery_costs import costs_sql, read_costs, usd
 from worker.adapters.warehouse_bigquery_errors import translated_errors
 from worker.adapters.warehouse_bigquery_export import write_file
 from worker.adapters.warehouse_bigquery_jobs import Finished, Jobs, JobSpec, Limits
@@ -40,7 +41,7 @@ from worker.features.catalogue import (
     REPLAY_TABLE,
     STAGED,
 )
-from worker.features.model import BuildKey, LedgerRow, Publication, Statement
+from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.records import read_ledger_row
 from worker.sql_files import load_ddl
 
@@ -59,7 +60,7 @@ class BigQueryWarehouse:
         """Use a client; nothing is asked of BigQuery yet.
 
         Args:
-            client: Signed in, for the project that holds the datasets; `warehouse_bigquery_connection.connect` makes it.
+            client: Signed in, for the project that holds the datasets; `warehouse_bigquery_connection` makes it.
             staging_dataset: Where attempts build; made on demand, its tables expire after a day.
             limits: What a job may take.
         """
@@ -156,7 +157,9 @@ class BigQueryWarehouse:
     def read_ledger_since(self, first: date) -> Sequence[LedgerRow]:
         """Read the committed rows from *first* on."""
         sql = f"SELECT * FROM {LEDGER_TABLE} WHERE analysis_date >= @first AND generation > 0 ORDER BY analysis_date"  # noqa: S608 -- from the catalogue
-        return [read_ledger_row(row) for row in self.query(Statement(name="ledger", sql=sql, parameters={"first": first}))]
+        return [
+            read_ledger_row(row) for row in self.query(Statement(name="ledger", sql=sql, parameters={"first": first}))
+        ]
 
     def log_execution(self, row: Mapping[str, Any]) -> None:
         """Append to the execution log; the same row sent again is the same job."""
@@ -165,6 +168,26 @@ class BigQueryWarehouse:
     def log_replay(self, row: Mapping[str, Any]) -> None:
         """Append to the replay audit; the same row sent again is the same job."""
         self._append(REPLAY_TABLE, row, f"mlfs-{row['analysis_date'].isoformat()}-audit", "audit")
+
+    def estimate(self, statement: Statement) -> StatementEstimate:
+        """Ask for a dry run; BigQuery's number is an upper bound where the table is clustered."""
+        script = Script(statement.sql, bind(statement.parameters, statement.null_types))
+        spec = JobSpec(job_id="", sql=script.sql, parameters=script.parameters, labels=_labels("estimate", None, None))
+        job = self.jobs.estimate(spec, f"estimating {statement.name}")
+        processed = int(job.total_bytes_processed or 0)
+        reads = sorted(f"{table.dataset_id}.{table.table_id}" for table in job.referenced_tables)
+        return StatementEstimate(
+            name=statement.name,
+            bytes_processed=processed,
+            usd=usd(processed, self._limits.usd_per_tib),
+            reads=tuple(reads),
+        )
+
+    def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
+        """Read the project's job history, by our labels."""
+        values = {"since": since, "until": until, "pipeline": PIPELINE_LABEL}
+        statement = Statement(name="costs", sql=costs_sql(self._location()), parameters=values)
+        return read_costs(self.query(statement), self._limits.usd_per_tib)
 
     def export_features(self, analysis_date: date, path: str) -> int:
         """Page the rows into the file; arrays in CSV come as `[a, b]`."""
@@ -250,6 +273,12 @@ class BigQueryWarehouse:
         rows = self.query(Statement(name="ledger", sql=sql, parameters={"analysis_date": analysis_date}))
         return rows[0] if rows else None
 
+    def _location(self) -> str:
+        if self._client.location:
+            return str(self._client.location)
+        with translated_errors(f"looking for the dataset {self._staging}"):
+            return str(self._client.get_dataset(self._staging, retry=self.jobs.call_retry).location)
+
     def _ensure_dataset(self, name: str, *, expires_ms: int | None = None) -> None:
         with translated_errors(f"looking for the dataset {name}"):
             try:
@@ -295,8 +324,8 @@ def _check_columns(table: str, actual: Mapping[str, str]) -> None:
     for name, kind in declared_columns(table).items():
         if name not in actual:
             raise SchemaDrift(
-                f"{table} has no column {name}; add it: ALTER TABLE {table} ADD COLUMN {name} {kind}, and fill it where "
-                "the DDL says NOT NULL"
+                f"{table} has no column {name}; add it: ALTER TABLE {table} ADD COLUMN {name} {kind}, and fill it in "
+                "the rows that are there"
             )
         if actual[name] != kind:
             raise SchemaDrift(f"{table}.{name} is {actual[name]}, not {kind}; rename that table and start again")

@@ -25,6 +25,14 @@ TRANSIENT_REASONS = frozenset(
 ABORT_TEXTS = ("due to concurrent update", "Could not serialize access")
 # A quota comes back by the hour or the day, a cancelled job does not come back: the builder's delay is the pause.
 PATIENT_REASONS = frozenset({"quotaExceeded", "stopped", "timeout"})
+# Another try fails the same way. The client makes a 500 of those it does not know, so the status says nothing.
+HOPELESS_REASONS = frozenset(
+    {
+        *("accessDenied", "billingNotEnabled", "billingTierLimitExceeded", "blocked", "bytesBilledLimitExceeded"),
+        *("duplicate", "invalid", "invalidQuery", "invalidUser", "notFound", "notImplemented", "parseError"),
+        *("resourcesExceeded", "responseTooLarge"),
+    }
+)
 DRIFT_TEXTS = ("Unrecognized name", "not found inside", "Name not found")
 
 CALL_ERRORS = (
@@ -37,8 +45,8 @@ CALL_ERRORS = (
 """Everything that the client raises for reasons outside this process."""
 
 NEXT_STEPS = {
-    "accessDenied": "grant the worker's account what the runbook lists (BigQuery Job User on the project, and its tables)",
-    "bytesBilledLimitExceeded": "look at the estimate (mlfs build DATE --dry-run), then raise MLFS_BIGQUERY_MAX_BYTES_BILLED",
+    "accessDenied": "grant the worker's account BigQuery Job User on the project, and what the message names",
+    "bytesBilledLimitExceeded": "look at mlfs build DATE --dry-run, then raise MLFS_BIGQUERY_MAX_BYTES_BILLED",
     "billingNotEnabled": "enable billing for the project",
 }
 
@@ -63,7 +71,7 @@ def cure_of(error: BaseException) -> Cure:
     reason = reason_of(error)
     if reason in TRANSIENT_REASONS or any(text in str(error) for text in ABORT_TEXTS):
         return Cure.NOW
-    if reason in PATIENT_REASONS or _is_weather(error):
+    if reason in PATIENT_REASONS or (reason not in HOPELESS_REASONS and _is_weather(error)):
         return Cure.LATER
     return Cure.NOTHING
 

@@ -51,7 +51,7 @@ def write_file(path: str, read: Callable[[], Iterable[Mapping[str, Any]]]) -> in
             connection.execute("SET TimeZone = 'UTC'")
             columns = ", ".join(f"{c.name}: {quoted(DUCKDB_TYPES[c.type])}" for c in OUTPUT_COLUMNS)
             source = f"read_json({quoted(str(pages))}, format = 'newline_delimited', columns = {{{columns}}})"
-            connection.execute(f"COPY (SELECT * FROM {source}) TO {quoted(path)} ({EXPORT_FORMATS[ending]})")
+            connection.execute(f"COPY (SELECT * FROM {source}) TO {quoted(path)} ({EXPORT_FORMATS[ending]})")  # noqa: S608 -- quoted
             written = connection.fetchone()
     return int(written[0]) if written else 0
 

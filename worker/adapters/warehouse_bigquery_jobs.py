@@ -20,6 +20,7 @@ from google.cloud.bigquery import DEFAULT_RETRY, Client, QueryJob, QueryJobConfi
 
 from worker.adapters.warehouse_bigquery_errors import CALL_ERRORS, Cure, cure_of, translated
 from worker.adapters.warehouse_bigquery_sql import Parameter
+from worker.errors import Fatal
 
 log = structlog.get_logger(__name__)
 
@@ -160,7 +161,10 @@ class Jobs:
             maximum=2.0,
             timeout=self._limits.call_s,
         )
-        return self._client.get_job(job_id, retry=patient, timeout=self._limits.call_s)
+        job = self._client.get_job(job_id, retry=patient, timeout=self._limits.call_s)
+        if not isinstance(job, QueryJob):
+            raise Fatal(f"the job id {job_id} belongs to a {job.job_type} job, which is not ours")
+        return job
 
     def _wait(self, job: QueryJob) -> Iterable[Any]:
         """Wait for the job, and stop one that BigQuery itself does not stop in time."""

@@ -83,13 +83,22 @@ def bind(parameters: Mapping[str, Any], null_types: Mapping[str, str]) -> list[P
         if isinstance(value, list | tuple):
             bound.append(ArrayQueryParameter(name, _type_of(name, value[0] if value else ""), list(value)))
         else:
-            bound.append(ScalarQueryParameter(name, null_types[name] if name in null_types else _type_of(name, value), value))
+            bound.append(
+                ScalarQueryParameter(name, null_types[name] if name in null_types else _type_of(name, value), value)
+            )
     return bound
 
 
 def _type_of(name: str, value: object) -> str:
     # A bool is an int and a datetime a date: the narrower one comes first.
-    for kind, named in ((bool, "BOOL"), (int, "INT64"), (float, "FLOAT64"), (str, "STRING"), (datetime, "TIMESTAMP"), (date, "DATE")):
+    for kind, named in (
+        (bool, "BOOL"),
+        (int, "INT64"),
+        (float, "FLOAT64"),
+        (str, "STRING"),
+        (datetime, "TIMESTAMP"),
+        (date, "DATE"),
+    ):
         if isinstance(value, kind):
             return named
     raise Fatal(f"parameter {name} is {value!r}, which has no BigQuery type; name one in null_types")
@@ -193,7 +202,7 @@ def _marks(row: Mapping[str, Any], prefix: str) -> str:
 
 
 def _insert(table: str, row: Mapping[str, Any], prefix: str) -> str:
-    return f"INSERT INTO {table} ({', '.join(row)}) VALUES ({_marks(row, prefix)})"
+    return f"INSERT INTO {table} ({', '.join(row)}) VALUES ({_marks(row, prefix)})"  # noqa: S608 -- keys from records.py
 
 
 def _insert_if_absent(row: Mapping[str, Any]) -> str:
@@ -218,6 +227,4 @@ def _delete_date(table: str) -> str:
 
 def _copy_staged(staged: str) -> str:
     columns = ", ".join(column.name for column in OUTPUT_COLUMNS)
-    return (
-        f"INSERT INTO {PUBLISHED_TABLE} ({columns}) SELECT {columns} FROM {staged} WHERE left_out_reason IS NULL"  # noqa: S608 -- from the catalogue
-    )
+    return f"INSERT INTO {PUBLISHED_TABLE} ({columns}) SELECT {columns} FROM {staged} WHERE left_out_reason IS NULL"  # noqa: S608 -- from the catalogue

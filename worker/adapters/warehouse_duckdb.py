@@ -18,6 +18,7 @@ from typing import Any
 
 import duckdb
 
+from worker.adapters.warehouse_duckdb_costs import count_attempts, plan_statement
 from worker.adapters.warehouse_duckdb_dialect import open_error, quoted, to_bigquery_type, to_duckdb, translated_errors
 from worker.errors import Fenced, Refused
 from worker.features.catalogue import (
@@ -30,7 +31,7 @@ from worker.features.catalogue import (
     REPLAY_TABLE,
     STAGED,
 )
-from worker.features.model import BuildKey, LedgerRow, Publication, Statement
+from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.records import (
     claimed_ledger_row,
     dependency_row,
@@ -119,27 +120,35 @@ class DuckDbWarehouse:
         sql = to_duckdb(statement.sql).replace(STAGED, _staging_table(key))
         return self._select(f"{statement.name} of {key.build_id}", sql, statement.parameters)
 
-    def claim(self, key: BuildKey, at: datetime) -> None:
+    def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
         """Raise the claim of the date's ledger row; make the row where there is none."""
         with self.writing(f"claiming {key.build_id}") as cursor:
             row = _ledger_row(cursor, key.analysis_date)
-            _check_fence(row, key, "build")
+            _check_fence(row, key, claimant, "build")
             if row is None:
-                _insert_row(cursor, LEDGER_TABLE, claimed_ledger_row(key, at))
+                _insert_row(cursor, LEDGER_TABLE, claimed_ledger_row(key, at, claimant))
                 return
             cursor.execute(
-                f"UPDATE {LEDGER_TABLE} SET claimed_generation = ?, claimed_attempt = ? WHERE analysis_date = ?",  # noqa: S608 -- from the catalogue
-                [key.generation, key.attempt, key.analysis_date],
+                f"UPDATE {LEDGER_TABLE} SET claimed_generation = ?, claimed_attempt = ?, claimed_by = ? "  # noqa: S608 -- from the catalogue
+                "WHERE analysis_date = ?",
+                [key.generation, key.attempt, claimant, key.analysis_date],
             )
+
+    def claimed_token(self, analysis_date: date) -> tuple[int, int]:
+        """Read the claim in the date's ledger row."""
+        with self._reading("reading the ledger") as cursor:
+            row = _ledger_row(cursor, analysis_date)
+        return (row["claimed_generation"], row["claimed_attempt"]) if row is not None else (0, 0)
 
     def publish(self, publication: Publication) -> None:
         """Check the ledger and replace everything of the date in one transaction under the write lock."""
         key = publication.request.key
         with self.writing(f"publishing {key.build_id}") as cursor:
             row = _ledger_row(cursor, key.analysis_date)
-            if row is not None and (row["generation"], row["attempt"]) == key.token:
+            claimant = publication.request.claimant
+            if row is not None and (row["generation"], row["attempt"], row["claimed_by"]) == (*key.token, claimant):
                 return
-            _check_fence(row, key, "publish")
+            _check_fence(row, key, claimant, "publish")
             _replace_features(cursor, key)
             _replace_row(cursor, LEDGER_TABLE, ledger_row(publication))
             _replace_row(cursor, QUALITY_TABLE, quality_row(publication))
@@ -180,6 +189,16 @@ class DuckDbWarehouse:
         """Append to the replay audit."""
         with self.writing("logging the replay") as cursor:
             _insert_row(cursor, REPLAY_TABLE, row)
+
+    def estimate(self, statement: Statement) -> StatementEstimate:
+        """Let DuckDB plan it; nothing is billed here."""
+        with self._reading(f"planning {statement.name}") as cursor:
+            return plan_statement(cursor, statement)
+
+    def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
+        """Count the attempts in the execution log; nothing is billed here."""
+        with self._reading("reading the execution log") as cursor:
+            return count_attempts(cursor, since, until)
 
     def export_features(self, analysis_date: date, path: str) -> int:
         """Let DuckDB write the file; arrays in CSV come as `[a, b]`."""
@@ -244,8 +263,8 @@ def _ledger_row(cursor: duckdb.DuckDBPyConnection, analysis_date: date) -> dict[
     return rows[0] if rows else None
 
 
-def _check_fence(row: Mapping[str, Any] | None, key: BuildKey, wanted: str) -> None:
-    """Refuse an attempt that a newer one has replaced, and a generation that is committed."""
+def _check_fence(row: Mapping[str, Any] | None, key: BuildKey, claimant: str, wanted: str) -> None:
+    """Refuse an attempt that a newer one has replaced, one that is another's, and a generation that is committed."""
     if row is None:
         return
     if row["generation"] >= key.generation:
@@ -254,6 +273,8 @@ def _check_fence(row: Mapping[str, Any] | None, key: BuildKey, wanted: str) -> N
     claimed = (row["claimed_generation"], row["claimed_attempt"])
     if claimed > key.token:
         raise Fenced(f"{key.build_id} may not {wanted}: generation {claimed[0]}, attempt {claimed[1]} has the date now")
+    if claimed == key.token and row["claimed_by"] != claimant:
+        raise Fenced(f"{key.build_id} may not {wanted}: {row['claimed_by']} has it, not {claimant}")
 
 
 def _replace_features(cursor: duckdb.DuckDBPyConnection, key: BuildKey) -> None:

@@ -50,7 +50,7 @@ def to_duckdb(sql: str) -> str:
     return render(parse(sql))
 
 
-def parse(sql: str) -> exp.Expression:
+def parse(sql: str) -> exp.Expr:
     """Read one statement in BigQuery's dialect.
 
     Raises:
@@ -62,7 +62,7 @@ def parse(sql: str) -> exp.Expression:
         raise Fatal(f"the statement is not BigQuery SQL: {error}") from error
 
 
-def render(tree: exp.Expression) -> str:
+def render(tree: exp.Expr) -> str:
     """Write a statement in DuckDB's dialect; changes *tree*.
 
     Raises:

@@ -98,6 +98,7 @@ def ledger_row(publication: Publication) -> Row:
         "analysis_date": request.key.analysis_date,
         "claimed_generation": request.key.generation,
         "claimed_attempt": request.key.attempt,
+        "claimed_by": request.claimant,
         "generation": request.key.generation,
         "attempt": request.key.attempt,
         "build_id": request.key.build_id,
@@ -116,12 +117,13 @@ def ledger_row(publication: Publication) -> Row:
     }
 
 
-def claimed_ledger_row(key: BuildKey, at: datetime) -> Row:
+def claimed_ledger_row(key: BuildKey, at: datetime, claimant: str) -> Row:
     """Give the row of `_ledger` of a date that was claimed and never committed: generation 0, nothing counted."""
     return {
         "analysis_date": key.analysis_date,
         "claimed_generation": key.generation,
         "claimed_attempt": key.attempt,
+        "claimed_by": claimant,
         "generation": 0,
         "attempt": 0,
         "build_id": "",

@@ -16,7 +16,8 @@ from typing import Any
 import duckdb
 from sqlglot import exp
 
-from worker.adapters.warehouse_duckdb_dialect import parse, quoted, render
+from worker.adapters.warehouse_duckdb_dialect import parse, render
+from worker.adapters.warehouse_duckdb_parquet import replace_table
 from worker.errors import Fatal
 from worker.local.bigquery_wire import WireError, aborted, engine_error
 
@@ -30,9 +31,7 @@ _JOBS_DDL = """
       total_slot_ms BIGINT, labels STRUCT("key" VARCHAR, "value" VARCHAR)[]
     )
 """
-_RAISE = re.compile(
-    r"IF\s+@@row_count\s*!=\s*(\d+)\s+THEN\s+RAISE\s+USING\s+MESSAGE\s*=\s*'([^']*)'$", re.IGNORECASE
-)
+_RAISE = re.compile(r"IF\s+@@row_count\s*!=\s*(\d+)\s+THEN\s+RAISE\s+USING\s+MESSAGE\s*=\s*'([^']*)'$", re.IGNORECASE)
 _PARTITION_NAMES = ("analysis_date", "game_date", "snapshot_date")
 TRANSLATED_MAX = 512
 
@@ -97,15 +96,14 @@ class Engine:
         with self.cursor() as cursor:
             for path in sorted(directory.glob("*.*.parquet")):
                 table = path.name.removesuffix(".parquet")
-                cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {table.partition('.')[0]}")
-                cursor.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM read_parquet({quoted(str(path))})")  # noqa: S608 -- quoted
+                replace_table(cursor, table, path)
                 self.declare_partition(table)
 
     def declare_partition(self, table: str) -> None:
         """Note by which date column a table that no DDL made is partitioned."""
         with self.cursor() as cursor:
             names = [column[0] for column in cursor.execute(f"SELECT * FROM {table} LIMIT 0").description or ()]  # noqa: S608 -- the caller's own table
-        self.partitions.update({table: name for name in _PARTITION_NAMES[::-1] if name in names})
+        self.partitions[table] = next((name for name in _PARTITION_NAMES if name in names), "")
 
     def run(self, sql: str, parameters: Mapping[str, Any], destination: str | None = None) -> Answer:
         """Run a statement, or a script of several; give what its last SELECT or DML gave.
@@ -238,7 +236,7 @@ def _rename(table: exp.Table) -> None:
     table.set("catalog", None)
 
 
-def _layout(tree: exp.Expression) -> tuple[str, tuple[str, ...]]:
+def _layout(tree: exp.Expr) -> tuple[str, tuple[str, ...]]:
     partition = tree.find(exp.PartitionedByProperty)
     cluster = tree.find(exp.ClusterProperty)
     by = partition.find(exp.Identifier) if partition is not None else None
@@ -246,7 +244,7 @@ def _layout(tree: exp.Expression) -> tuple[str, tuple[str, ...]]:
     return (by.name if by is not None else ""), clusters
 
 
-def _kind(tree: exp.Expression) -> str:
+def _kind(tree: exp.Expr) -> str:
     kinds = {exp.Insert: "INSERT", exp.Update: "UPDATE", exp.Delete: "DELETE", exp.Create: "CREATE_TABLE"}
     for type_, name in kinds.items():
         if isinstance(tree, type_):

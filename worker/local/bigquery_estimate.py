@@ -43,6 +43,11 @@ def estimate(engine: Engine, sql: str, parameters: Mapping[str, Any]) -> tuple[i
     return total, max(total, BILLED_MIN_PER_TABLE * len(tables)) if tables else 0
 
 
+def tables_read(sql: str) -> list[str]:
+    """List the tables that a statement reads, `dataset.table`."""
+    return sorted({table for table, _, _ in _reads(sql)})
+
+
 @lru_cache(maxsize=PLANNED_MAX)
 def _reads(sql: str) -> list[tuple[str, frozenset[str], exp.Select]]:
     """List each table that the statement reads, with the names used there and the SELECT around it."""
@@ -53,7 +58,7 @@ def _reads(sql: str) -> list[tuple[str, frozenset[str], exp.Select]]:
     return reads
 
 
-def _find_reads(tree: exp.Expression) -> Iterator[tuple[str, frozenset[str], exp.Select]]:
+def _find_reads(tree: exp.Expr) -> Iterator[tuple[str, frozenset[str], exp.Select]]:
     for table in tree.find_all(exp.Table):
         select = table.find_ancestor(exp.Select)
         if select is None or not table.db or "INFORMATION_SCHEMA" in table.sql() or table.db in JOBS_TABLE:
@@ -63,7 +68,7 @@ def _find_reads(tree: exp.Expression) -> Iterator[tuple[str, frozenset[str], exp
         yield f"{table.db}.{table.name}", names, select
 
 
-def _pruning(select: exp.Select, partition: str) -> list[exp.Expression]:
+def _pruning(select: exp.Select, partition: str) -> list[exp.Expr]:
     """Find the conditions on the partition column alone; they decide which partitions are read."""
     where = select.args.get("where")
     if not partition or where is None:
@@ -72,17 +77,18 @@ def _pruning(select: exp.Select, partition: str) -> list[exp.Expression]:
     return [one.copy() for one in conjuncts if is_pruning(one, partition)]
 
 
-def is_pruning(condition: exp.Expression, partition: str) -> bool:
-    """Tell whether a condition compares the partition column with nothing but parameters and literals."""
-    columns = {column.name for column in condition.find_all(exp.Column)}
-    return isinstance(condition, _COMPARISONS) and columns == {partition}
+def is_pruning(condition: exp.Expr, partition: str) -> bool:
+    """Tell whether a condition compares the bare partition column with nothing but parameters and literals."""
+    columns = list(condition.find_all(exp.Column))
+    is_bare = any(isinstance(side, exp.Column) for side in (condition.this, condition.args.get("expression")))
+    return isinstance(condition, _COMPARISONS) and is_bare and [one.name for one in columns] == [partition]
 
 
 def _read_size(
     cursor: duckdb.DuckDBPyConnection,
     table: str,
     names: frozenset[str],
-    pruning: list[exp.Expression],
+    pruning: list[exp.Expr],
     parameters: Mapping[str, Any],
 ) -> int:
     described = cursor.execute(f"DESCRIBE {table}").fetchall()

@@ -39,6 +39,11 @@ class Faults:
         with self._lock:
             self._planned.append(_Planned(fault, re.compile(jobs), times))
 
+    def clear(self) -> None:
+        """Let nothing planned happen any more."""
+        with self._lock:
+            self._planned.clear()
+
     def take(self, job_id: str) -> Fault | None:
         """Give what happens to a new job, None for nothing."""
         with self._lock:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from worker.local.bigquery_engine import JOBS_TABLE, Answer, Engine
-from worker.local.bigquery_estimate import estimate
+from worker.local.bigquery_estimate import estimate, tables_read
 from worker.local.bigquery_faults import Fault, Faults
 from worker.local.bigquery_wire import Json, WireError, aborted, read_parameters, row, schema_of
 
@@ -46,6 +46,7 @@ class Job:
     bytes_processed: int = 0
     bytes_billed: int = 0
     slot_ms: int = 0
+    reads: Sequence[str] = ()
     ended: threading.Event = field(default_factory=threading.Event)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -173,6 +174,7 @@ class Jobs:
         # EXPLAIN binds every name and type, and runs nothing.
         self._engine.explain(query["query"], parameters)
         job.bytes_processed, job.bytes_billed = estimate(self._engine, query["query"], parameters)
+        job.reads = tables_read(query["query"])
         return job
 
     def _run(self, job: Job) -> None:
@@ -207,7 +209,7 @@ class Jobs:
         labels = job.configuration.get("labels", {})
         with self._engine.cursor() as cursor:
             cursor.execute(
-                f"INSERT INTO {JOBS_TABLE} SELECT ?, ?, NULL, ?, 'QUERY', ?, 'DONE', ?, ?, ?, {_LABELS}",  # noqa: S608 -- constants
+                f"INSERT INTO {JOBS_TABLE} SELECT ?, ?, NULL, ?, 'QUERY', ?, 'DONE', ?, ?, ?, {_LABELS}",
                 [
                     *(job.created, job.job_id, USER, job.answer.kind if job.answer else None),
                     *(job.bytes_processed, 0 if job.error else job.bytes_billed, job.slot_ms),
@@ -223,6 +225,10 @@ class Jobs:
             "totalBytesProcessed": str(job.bytes_processed),
             "totalBytesBilled": str(job.bytes_billed),
             "cacheHit": False,
+            "referencedTables": [
+                {"projectId": job.project, "datasetId": dataset, "tableId": table}
+                for dataset, _, table in (name.partition(".") for name in job.reads)
+            ],
         }
         if answer.changed is not None:
             query["numDmlAffectedRows"] = str(answer.changed)

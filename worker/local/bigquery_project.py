@@ -15,24 +15,34 @@ from worker.local.bigquery_wire import Json, WireError, engine_error, field, row
 _HIDDEN = ("information_schema", "main", "pg_catalog", "peer_information_schema")
 
 DUCKDB_TYPES = {
-    **{"STRING": "VARCHAR", "INTEGER": "BIGINT", "INT64": "BIGINT", "FLOAT": "DOUBLE", "FLOAT64": "DOUBLE"},
-    **{"BOOLEAN": "BOOLEAN", "BOOL": "BOOLEAN", "DATE": "DATE", "TIMESTAMP": "TIMESTAMPTZ"},
+    "STRING": "VARCHAR",
+    "INTEGER": "BIGINT",
+    "INT64": "BIGINT",
+    "FLOAT": "DOUBLE",
+    "FLOAT64": "DOUBLE",
+    "BOOLEAN": "BOOLEAN",
+    "BOOL": "BOOLEAN",
+    "DATE": "DATE",
+    "TIMESTAMP": "TIMESTAMPTZ",
 }
 
 
 class Project:
-    """One project."""
+    """One project; `faults` says what goes wrong with its jobs."""
 
-    def __init__(self, name: str, faults: Faults, now: Callable[[], datetime], hold_s: float) -> None:
+    def __init__(self, name: str, now: Callable[[], datetime], hold_s: float) -> None:
         self.name = name
         self.engine = Engine()
-        self.jobs = Jobs(name, self.engine, faults, now, hold_s)
+        self.faults = Faults()
+        self.jobs = Jobs(name, self.engine, self.faults, now, hold_s)
         self._datasets: dict[str, Json] = {}
 
     def datasets(self) -> list[Json]:
         """List the datasets."""
         hidden = ", ".join("?" for _ in _HIDDEN)
-        sql = f"SELECT schema_name FROM duckdb_schemas() WHERE database_name = 'memory' AND schema_name NOT IN ({hidden})"  # noqa: S608 -- only marks
+        sql = (
+            f"SELECT schema_name FROM duckdb_schemas() WHERE database_name = 'memory' AND schema_name NOT IN ({hidden})"  # noqa: S608 -- only marks
+        )
         return [self._dataset_resource(str(name)) for (name,) in self._rows(f"{sql} ORDER BY 1", list(_HIDDEN))]
 
     def dataset(self, name: str) -> Json:
@@ -128,7 +138,9 @@ class Project:
     def rows(self, dataset: str, name: str, *, start: int, rows_max: int) -> Json:
         """Give a page of a table's rows."""
         total = int(self.table(dataset, name)["numRows"])
-        sql = f"SELECT * FROM {_identifier(dataset)}.{_identifier(name)} ORDER BY ALL LIMIT {rows_max:d} OFFSET {start:d}"  # noqa: S608 -- quoted
+        sql = (
+            f"SELECT * FROM {_identifier(dataset)}.{_identifier(name)} ORDER BY ALL LIMIT {rows_max:d} OFFSET {start:d}"  # noqa: S608 -- quoted
+        )
         page = [row(values) for values in self._rows(sql, [])]
         end = start + len(page)
         return {"totalRows": str(total), "rows": page} | ({"pageToken": str(end)} if end < total else {})

@@ -64,7 +64,11 @@ def _add_jobs(app: FastAPI, project_of: Callable[[str], Project]) -> None:
         if configuration["dryRun"]:
             statistics = job["statistics"]["query"]
             return JSONResponse(
-                {"jobComplete": True, "totalBytesProcessed": statistics["totalBytesProcessed"], "schema": {"fields": []}}
+                {
+                    "jobComplete": True,
+                    "totalBytesProcessed": statistics["totalBytesProcessed"],
+                    "schema": {"fields": []},
+                }
             )
         rows_max, timeout_s = body.get("maxResults", PAGE_ROWS_MAX), body.get("timeoutMs", 10_000) / 1000
         job_id = job["jobReference"]["jobId"]
@@ -100,9 +104,9 @@ def _add_datasets(app: FastAPI, project_of: Callable[[str], Project]) -> None:
 
     @app.delete(BASE + "/datasets/{dataset}")
     def delete(
-        project: str, dataset: str, with_tables: Annotated[bool, Query(alias="deleteContents")] = False
+        project: str, dataset: str, contents: Annotated[str, Query(alias="deleteContents")] = "false"
     ) -> JSONResponse:
-        project_of(project).delete_dataset(dataset, with_tables=with_tables)
+        project_of(project).delete_dataset(dataset, with_tables=contents == "true")
         return JSONResponse({})
 
 

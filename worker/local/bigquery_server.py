@@ -8,8 +8,9 @@
 What it does: query jobs (`jobs.insert`, `get`, `query`, `getQueryResults`, `cancel`) with job ids, labels, typed named
 parameters, dry runs, destination tables and `maximumBytesBilled`; scripts of the product's shape (one transaction, and
 `IF @@row_count != n THEN RAISE`); datasets and tables (get, insert, list, delete) with partitioning and clustering as
-metadata; `tabledata.list`; `INFORMATION_SCHEMA.JOBS`. A transaction commits whole, readers see none of it before, and
-of two that change rows of one table one is aborted. Each project is a world of its own, and all of it is in memory.
+metadata; `tabledata.list`; `INFORMATION_SCHEMA.JOBS`; the faults of `bigquery_faults`, on request. A transaction
+commits whole, readers see none of it before, and of two that change rows of one table one is aborted. Each project is a
+world of its own, and all of it is in memory.
 
 What it does not do: loads, exports, copies, streaming, the Storage API, sessions, views, routines, row policies, IAM,
 legacy SQL, other script statements, positional parameters, time travel, caching, slots or reservations.
@@ -33,7 +34,6 @@ import uvicorn
 
 from worker.clock import SystemClock
 from worker.errors import Refused, Unavailable
-from worker.local.bigquery_faults import Faults
 from worker.local.bigquery_project import Project
 from worker.local.bigquery_routes import create_app
 
@@ -48,7 +48,6 @@ class BigQueryServer:
     Args:
         host: A loopback address.
         port: 0 takes a free one.
-        faults: What goes wrong between server and clients; nothing by default.
         now: The clock, UTC.
         hold_s: How long a question for the results of a running job is held open at most.
     """
@@ -58,13 +57,11 @@ class BigQueryServer:
         host: str = "127.0.0.1",
         port: int = 0,
         *,
-        faults: Faults | None = None,
         now: Callable[[], datetime] | None = None,
         hold_s: float = HOLD_S,
     ) -> None:
         if not ipaddress.ip_address(host).is_loopback:
             raise Refused(f"{host} is not a loopback address; this server has no authentication")
-        self.faults = faults or Faults()
         self._now = now or SystemClock().now
         self._hold_s = hold_s
         self._projects: dict[str, Project] = {}
@@ -80,7 +77,7 @@ class BigQueryServer:
         """Give a project; it begins empty when it is first named."""
         with self._lock:
             if name not in self._projects:
-                self._projects[name] = Project(name, self.faults, self._now, self._hold_s)
+                self._projects[name] = Project(name, self._now, self._hold_s)
             return self._projects[name]
 
     def start(self) -> None:

@@ -61,7 +61,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "BOOLEAN": lambda text: text.lower() == "true",
     "STRING": str,
     "DATE": date.fromisoformat,
-    "TIMESTAMP": lambda text: datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC),
+    "TIMESTAMP": lambda text: datetime.fromisoformat(text).astimezone(UTC),
 }
 
 

@@ -2,12 +2,13 @@
 -- Parameters:  none.
 -- Creates:     nba_predictions.ml_feature_store_v2_ledger
 -- Result:      one row per analysis_date. (claimed_generation, claimed_attempt) is the fencing token and only ever
---              rises; generation is the last committed one, rises with each commit, and is 0 before the first.
+--              rises; claimed_by holds it; generation is the last committed one, rises with each commit, and is 0 before the first.
 -- Second run:  changes nothing.
 CREATE TABLE IF NOT EXISTS nba_predictions.ml_feature_store_v2_ledger (
   analysis_date DATE NOT NULL,
   claimed_generation INT64 NOT NULL,
   claimed_attempt INT64 NOT NULL,
+  claimed_by STRING NOT NULL,
   generation INT64 NOT NULL,
   attempt INT64 NOT NULL,
   build_id STRING NOT NULL,
