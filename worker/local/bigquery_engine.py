@@ -208,8 +208,8 @@ def translate(sql: str) -> Translated:
     Raises:
         WireError: It is not BigQuery SQL, or nothing that DuckDB could do.
     """
+    tree = read_sql(sql)
     try:
-        tree = parse(sql)
         for table in tree.find_all(exp.Table):
             _rename(table)
         partition, clusters = _layout(tree)
@@ -222,6 +222,18 @@ def translate(sql: str) -> Translated:
             clusters=clusters,
             sql=render(tree),
         )
+    except Fatal as error:
+        raise WireError("invalidQuery", f"Syntax error: {error}") from error
+
+
+def read_sql(sql: str) -> exp.Expr:
+    """Read one statement.
+
+    Raises:
+        WireError: It is not BigQuery SQL.
+    """
+    try:
+        return parse(sql)
     except Fatal as error:
         raise WireError("invalidQuery", f"Syntax error: {error}") from error
 

@@ -12,8 +12,8 @@ from typing import Any
 import duckdb
 from sqlglot import exp
 
-from worker.adapters.warehouse_duckdb_dialect import parse, render
-from worker.local.bigquery_engine import JOBS_TABLE, Engine, split_script
+from worker.adapters.warehouse_duckdb_dialect import render
+from worker.local.bigquery_engine import JOBS_TABLE, Engine, read_sql, split_script
 from worker.local.bigquery_wire import engine_error
 
 # BigQuery bills each table that a query reads with ten megabytes at least.
@@ -54,7 +54,7 @@ def _reads(sql: str) -> list[tuple[str, frozenset[str], exp.Select]]:
     reads: list[tuple[str, frozenset[str], exp.Select]] = []
     for statement in split_script(sql):
         if not statement.upper().startswith(("BEGIN ", "COMMIT ", "IF ")):
-            reads += _find_reads(parse(statement))
+            reads += _find_reads(read_sql(statement))
     return reads
 
 

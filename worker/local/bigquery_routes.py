@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Body, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
-from worker.local.bigquery_jobs import PAGE_ROWS_MAX
+from worker.local.bigquery_jobs import PAGE_ROWS_MAX, Jobs
 from worker.local.bigquery_project import Project
 from worker.local.bigquery_wire import Json, WireError
 
@@ -57,22 +57,7 @@ def _add_jobs(app: FastAPI, project_of: Callable[[str], Project]) -> None:
 
     @app.post(f"{BASE}/queries")
     def query(project: str, body: Payload) -> JSONResponse:
-        jobs = project_of(project).jobs
-        query = {name: body[name] for name in _QUERY_FIELDS if name in body}
-        configuration: Json = {"query": query, "labels": body.get("labels", {}), "dryRun": body.get("dryRun", False)}
-        job = jobs.insert(configuration, None)
-        if configuration["dryRun"]:
-            statistics = job["statistics"]["query"]
-            return JSONResponse(
-                {
-                    "jobComplete": True,
-                    "totalBytesProcessed": statistics["totalBytesProcessed"],
-                    "schema": {"fields": []},
-                }
-            )
-        rows_max, timeout_s = body.get("maxResults", PAGE_ROWS_MAX), body.get("timeoutMs", 10_000) / 1000
-        job_id = job["jobReference"]["jobId"]
-        return JSONResponse(jobs.results(job_id, rows_max=rows_max, start=0, timeout_s=timeout_s))
+        return JSONResponse(_query(project_of(project).jobs, body))
 
     @app.get(BASE + "/queries/{job_id}")
     def results(
@@ -87,6 +72,22 @@ def _add_jobs(app: FastAPI, project_of: Callable[[str], Project]) -> None:
             job_id, rows_max=rows_max, start=int(token or start), timeout_s=timeout_ms / 1000
         )
         return JSONResponse(found)
+
+
+def _query(jobs: Jobs, body: Json) -> Json:
+    """Answer jobs.query: a job with an id of the server's, and the first page of its rows."""
+    query = {name: body[name] for name in _QUERY_FIELDS if name in body}
+    dry_run = body.get("dryRun", False)
+    job = jobs.insert({"query": query, "labels": body.get("labels", {}), "dryRun": dry_run}, None)
+    if dry_run:
+        processed = job["statistics"]["query"]["totalBytesProcessed"]
+        return {"jobComplete": True, "totalBytesProcessed": processed, "schema": {"fields": []}}
+    return jobs.results(
+        job["jobReference"]["jobId"],
+        rows_max=body.get("maxResults", PAGE_ROWS_MAX),
+        start=0,
+        timeout_s=body.get("timeoutMs", 10_000) / 1000,
+    )
 
 
 def _add_datasets(app: FastAPI, project_of: Callable[[str], Project]) -> None:

@@ -99,7 +99,8 @@ def field(name: str, duckdb_type: str, *, required: bool = False) -> Json:
     """Describe one column; whole numbers of any width are INT64, as a BigQuery sum of them is."""
     repeated = duckdb_type.endswith("[]")
     kind = to_bigquery_type(duckdb_type.removesuffix("[]"))
-    kind = "INT64" if kind == "BIGNUMERIC" else kind
+    # A NULL without a type is an INT64, too.
+    kind = "INT64" if kind in {"BIGNUMERIC", '"NULL"'} else kind
     mode = "REPEATED" if repeated else "REQUIRED" if required else "NULLABLE"
     return {"name": name, "type": LEGACY_TYPES.get(kind, kind), "mode": mode}
 
