@@ -11,7 +11,7 @@ from worker.clock import SystemClock
 from worker.explain import summary
 from worker.observer import Observer
 from worker.parts import Parts, make_engine
-from worker.repair import Repair
+from worker.repair import Repair, Standing
 
 
 def recover(
@@ -26,7 +26,8 @@ def recover(
     """Restore lost dates from the warehouse's ledger, then have the bus deliver its retained completions again.
 
     Nothing is built or published twice: a restored date keeps its generation, and consumers may be told of it once
-    more under the same event_id. Dates that the store still knows are left as they are.
+    more under the same event_id. A date that the store knows, but an older generation of it (the store was restored
+    from an old copy), follows the ledger, too; a damaged record is set aside and begun anew.
 
     Examples:
       mlfs recover --dry-run
@@ -36,19 +37,22 @@ def recover(
     with guest_parts() as parts:
         first = parts.settings.calendar.today(now) - timedelta(days=days)
         committed = parts.warehouse.read_ledger_since(first)
-        lost = [row for row in committed if parts.store.load(row.analysis_date) is None]
+        repair = _repair(parts)
+        standings = {row.analysis_date: repair.standing(row) for row in committed}
+        astray = {day.isoformat(): standing for day, standing in standings.items() if standing is not Standing.AGREES}
         if not as_json:
-            out.print(f"ledger: {len(committed)} dates since {first}; {len(lost)} of them are unknown to the store")
+            out.print(f"ledger: {len(committed)} dates since {first}; the store does not follow it for {len(astray)}")
+            for day, standing in astray.items():
+                out.print(f"  {day}  {standing}")
         if not dry_run and not yes and not confirmed("restore them?"):
             raise typer.Exit(EXIT_REFUSED)
         restored: list[dict[str, Any]] = []
         if not dry_run:
-            repair = _repair(parts)
-            restored = [summary(decision.record) for row in lost if (decision := repair.follow(row)) is not None]
+            restored = [summary(decision.record) for row in committed if (decision := repair.catch_up(row)) is not None]
             if seek_hours:
                 _seek(parts, hours=seek_hours)
     if as_json:
-        show_json({"ledger": len(committed), "lost": [str(row.analysis_date) for row in lost], "restored": restored})
+        show_json({"ledger": len(committed), "astray": astray, "restored": restored})
     elif dry_run:
         out.print("dry run: nothing was changed")
     elif restored:
@@ -65,7 +69,7 @@ def _repair(parts: Parts) -> Repair:
         outbox_filled=lambda: None,
         observer=Observer(),
     )
-    return Repair(engine=engine, store=parts.store, read_ledger=parts.warehouse.read_ledger)
+    return Repair(engine=engine, store=parts.store, clock=SystemClock(), warehouse=parts.warehouse)
 
 
 def _seek(parts: Parts, *, hours: float) -> None:

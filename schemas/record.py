@@ -67,5 +67,5 @@ def _must_be_sound(record: DateRecord) -> None:
 
 
 def _plain(record: DateRecord) -> DateRecord:
-    """Pydantic writes dictionaries, not the read-only views that the core hands out."""
-    return replace(record, completions=dict(record.completions))
+    """Pydantic writes dictionaries, not the read-only views that the core hands out. The store keeps the revision."""
+    return replace(record, completions=dict(record.completions), claimed_runs=dict(record.claimed_runs), revision="")

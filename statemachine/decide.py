@@ -24,6 +24,7 @@ from statemachine.events import (
     ReplayRequested,
     TimerFired,
 )
+from statemachine.evidence import found, free_token, holds_lease, missing_from_result, rerun_waits, upgrade_waits
 from statemachine.model import (
     BuildMode,
     BuildResult,
@@ -85,7 +86,7 @@ def decide(record: DateRecord, event: Event, *, now: datetime, policy: Policy) -
         case LeaseRenewed():
             return _renewed(record, event, now, policy)
         case BuildCommitted():
-            return _committed(record, event.result, now, policy)
+            return _committed(record, event, now, policy)
         case BuildFailed():
             return _build_failed(record, event, now, policy)
         case ReplayRequested():
@@ -208,7 +209,7 @@ def _completion_after_degraded(
     record: DateRecord, after: DateRecord, arrived: Completion, now: datetime, policy: Policy
 ) -> Decision:
     kind, kept = EventKind.COMPLETION_RECEIVED, after.completions
-    if arrived.processor not in _missing_from_result(record):
+    if arrived.processor not in missing_from_result(record):
         return _completion_after_done(record, after, arrived, now, policy)
     if now >= record.upgrade_cutoff_at:
         return _changed(record, kind, Reason.UPGRADE_TOO_LATE, completions=kept)
@@ -224,14 +225,6 @@ def _completion_after_failed(record: DateRecord, after: DateRecord, now: datetim
         return _changed(record, kind, Reason.RECORDED, completions=kept)
     fields = _next_generation(record, Trigger.RESCUE, now)
     return _changed(record, kind, Reason.RESCUE_STARTED, _start(record), completions=kept, **fields)
-
-
-def _missing_from_result(record: DateRecord) -> frozenset[str]:
-    """Processors whose success would make a new build better than the published one."""
-    rows = record.result.dependency_rows if record.result is not None else {}
-    empty = {name for name, count in rows.items() if count == 0}
-    unreported = {name for name in rows if name not in record.relied_on}
-    return frozenset(empty | unreported)
 
 
 # --- timers ----------------------------------------------------------------------------------------------------------
@@ -251,7 +244,7 @@ def _timer(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, p
         case State.RUNNING:
             return _lease_expired(record, probe, now, policy)
         case State.DEGRADED:
-            return _changed(record, kind, Reason.UPGRADE_WINDOW_CLOSED, wake_at=None)
+            return _degraded_is_due(record, probe, now)
         case State.DONE | State.FAILED:
             return _unchanged(record, kind, Reason.NOTHING_DUE)
         case _:
@@ -262,35 +255,41 @@ def _deadline(record: DateRecord, probe: Mapping[str, int] | None, now: datetime
     kind = EventKind.TIMER_FIRED
     if probe is None:
         return _unchanged(record, kind, Reason.NEEDS_PROBE)
-    found = {
-        name: Completion(
-            processor=name,
-            status=CompletionStatus.FOUND,
-            identity=f"probe:{now.isoformat()}",
-            completed_at=now,
-            received_at=now,
-            row_count=probe[name],
-        )
-        for name in policy.missing(record)
-        # A processor that said it failed is believed: rows of a broken run are no completion.
-        if probe.get(name, 0) > 0 and name not in record.completions
-    }
-    kept = MappingProxyType({**record.completions, **found})
+    kept = MappingProxyType({**record.completions, **found(record, policy.missing(record), probe, now)})
     complete = not policy.missing(replace(record, completions=kept))
     trigger, reason = (Trigger.JOIN, Reason.FOUND_ALL) if complete else (Trigger.DEADLINE, Reason.DEADLINE_PASSED)
     return _changed(record, kind, reason, _start(record), completions=kept, **_next_generation(record, trigger, now))
 
 
-def _lease_expired(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, policy: Policy) -> Decision:
-    """The worker died, or cannot reach the store. The ledger fences it if it is still alive."""
-    owner = record.lease.owner if record.lease is not None else "unknown"
-    failure = Failure(because="lease_expired", message=f"worker {owner} stopped renewing its lease", at=now)
+def _degraded_is_due(record: DateRecord, probe: Mapping[str, int] | None, now: datetime) -> Decision:
+    """The upgrade window ends; or, before that, the record was rebuilt and does not know what arrived late."""
     kind = EventKind.TIMER_FIRED
-    if record.attempt < policy.attempts_max:
+    if now >= record.upgrade_cutoff_at:
+        return _changed(record, kind, Reason.UPGRADE_WINDOW_CLOSED, wake_at=None)
+    if probe is None:
+        return _unchanged(record, kind, Reason.NEEDS_PROBE)
+    rows = record.result.dependency_rows if record.result is not None else {}
+    late = found(record, (name for name, count in rows.items() if count == 0), probe, now)
+    if not late:
+        return _changed(record, kind, Reason.STILL_MISSING, wake_at=record.upgrade_cutoff_at)
+    kept = MappingProxyType({**record.completions, **late})
+    fields = _next_generation(record, Trigger.UPGRADE, now)
+    return _changed(record, kind, Reason.UPGRADE_STARTED, _start(record), completions=kept, **fields)
+
+
+def _lease_expired(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, policy: Policy) -> Decision:
+    """The worker died, cannot reach the store, or gave up. The ledger fences it if it is still alive."""
+    owner = record.lease.owner if record.lease is not None else "unknown"
+    silence = Failure(because="lease_expired", message=f"worker {owner} stopped renewing its lease", at=now)
+    failure = record.failure or silence
+    kind = EventKind.TIMER_FIRED
+    if not record.giving_up and record.attempt < policy.attempts_max:
         return _changed(record, kind, Reason.LEASE_EXPIRED, _start(record), lease=None, wake_at=now, failure=failure)
     if probe is None:
-        # The worker may have published before it died. Nobody comes after the last attempt to find that out.
+        # An attempt may have published, or still do so. Nobody comes after the last one to find that out.
         return _unchanged(record, kind, Reason.NEEDS_PROBE)
+    if failure.because == FailureKind.FATAL:
+        return _fail(record, kind, Reason.FATAL_ERROR, FailedBecause.FATAL_ERROR, failure.message, now, policy)
     return _fail(record, kind, Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED, failure.message, now, policy)
 
 
@@ -308,33 +307,33 @@ def _claimed(record: DateRecord, event: BuildClaimed, now: datetime, policy: Pol
         message = f"{record.attempt} attempts were made, {policy.attempts_max} are allowed"
         return _fail(record, kind, Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED, message, now, policy)
     until = now + policy.lease
-    # On a later attempt the ledger's generation can only be this one's own commit: the worker adopts it.
-    free_generation = 0 if record.attempt else event.ledger_generation + 1
+    generation, attempt = free_token(record, event)
     return _changed(
         record,
         kind,
         Reason.CLAIMED,
-        generation=max(record.generation, free_generation),
-        attempt=record.attempt + 1,
-        lease=Lease(owner=event.worker, until_at=until, claimed_at=now),
+        generation=generation,
+        attempt=attempt,
+        lease=Lease(owner=event.worker, claimant=event.claimant, until_at=until, claimed_at=now),
         wake_at=until,
         relied_on=record.counted,
+        claimed_runs=record.reported_runs,
         failure=None,
     )
 
 
 def _renewed(record: DateRecord, event: LeaseRenewed, now: datetime, policy: Policy) -> Decision:
     kind = EventKind.LEASE_RENEWED
-    held = record.lease is not None and record.lease.owner == event.worker
-    if record.lease is None or not held or (record.generation, record.attempt) != (event.generation, event.attempt):
+    holder = record.lease.owner if record.lease is not None else None
+    if record.lease is None or record.giving_up or holder != event.worker or not holds_lease(record, event):
         return _unchanged(record, kind, Reason.STALE)
     until = now + policy.lease
     return _changed(record, kind, Reason.LEASE_RENEWED, lease=replace(record.lease, until_at=until), wake_at=until)
 
 
-def _committed(record: DateRecord, result: BuildResult, now: datetime, policy: Policy) -> Decision:
+def _committed(record: DateRecord, event: BuildCommitted, now: datetime, policy: Policy) -> Decision:
     """Follow the ledger: what it holds is published, whoever reports it and whatever this record believed."""
-    kind = EventKind.BUILD_COMMITTED
+    kind, result = EventKind.BUILD_COMMITTED, event.result
     if result.generation < record.generation:
         unfinished = record.state not in {State.DONE, State.DEGRADED}
         if unfinished and result.generation > record.published_generation:
@@ -348,54 +347,43 @@ def _committed(record: DateRecord, result: BuildResult, now: datetime, policy: P
     if result.generation == record.generation and record.state in {State.DONE, State.DEGRADED}:
         return _unchanged(record, kind, Reason.STALE)
     relied_on = record.relied_on
-    if (result.generation, result.attempt) != (record.generation, record.attempt):
+    foreign = event.found or (result.generation, result.attempt) != (record.generation, record.attempt)
+    if foreign:
         # An earlier attempt's, or from before a loss: the tables that had rows are what that build stood on.
         relied_on = frozenset(name for name, rows in result.dependency_rows.items() if rows > 0)
-    fields: dict[str, Any] = {
+    fields = _published(record, result) | {"relied_on": relied_on}
+    before = replace(record, state=result.state or State.DEGRADED, **fields)
+    outcome = PublishOutcome(record=before, supersedes=record.published_generation or None)
+    if policy.rerun is OnRerun.REBUILD and rerun_waits(record):
+        fields |= _next_generation(before, Trigger.RERUN, now)
+        return _changed(record, kind, Reason.COMMITTED_RERUN_FOLLOWS, outcome, _start(record), **fields)
+    if result.state is State.DONE:
+        return _changed(record, kind, Reason.COMMITTED_DONE, outcome, wake_at=None, **fields)
+    if now >= record.upgrade_cutoff_at:
+        return _changed(record, kind, Reason.COMMITTED_DEGRADED, outcome, wake_at=None, **fields)
+    if upgrade_waits(before):
+        fields |= _next_generation(before, Trigger.UPGRADE, now)
+        return _changed(record, kind, Reason.COMMITTED_UPGRADE_FOLLOWS, outcome, _start(record), **fields)
+    # A record that follows somebody else's commit may have forgotten what arrived since: the tables are looked at.
+    wake_at = now if foreign else record.upgrade_cutoff_at
+    return _changed(record, kind, Reason.COMMITTED_DEGRADED, outcome, wake_at=wake_at, **fields)
+
+
+def _published(record: DateRecord, result: BuildResult) -> dict[str, Any]:
+    """Fields of a date that the ledger holds *result* for."""
+    return {
         "generation": result.generation,
         # A later attempt may report what an earlier one had committed before its worker died.
         "attempt": max(result.attempt, record.attempt if result.generation == record.generation else 0),
         "result": result,
         "lease": None,
         "failure": None,
-        "relied_on": relied_on,
     }
-    before = replace(record, state=result.state or State.DEGRADED, **fields)
-    outcome = PublishOutcome(record=before, supersedes=record.published_generation or None)
-    if policy.rerun is OnRerun.REBUILD and _rerun_waits(record):
-        fields |= _next_generation(before, Trigger.RERUN, now)
-        return _changed(record, kind, Reason.COMMITTED_RERUN_FOLLOWS, outcome, _start(record), **fields)
-    if result.state is State.DONE:
-        return _changed(record, kind, Reason.COMMITTED_DONE, outcome, wake_at=None, **fields)
-    if now < record.upgrade_cutoff_at and _upgrade_waits(before):
-        fields |= _next_generation(before, Trigger.UPGRADE, now)
-        return _changed(record, kind, Reason.COMMITTED_UPGRADE_FOLLOWS, outcome, _start(record), **fields)
-    wake_at = record.upgrade_cutoff_at if now < record.upgrade_cutoff_at else None
-    return _changed(record, kind, Reason.COMMITTED_DEGRADED, outcome, wake_at=wake_at, **fields)
-
-
-def _upgrade_waits(record: DateRecord) -> bool:
-    """Whether a success that the build did not rely on arrived while it ran."""
-    return any(
-        completion.status is CompletionStatus.SUCCESS and name not in record.relied_on
-        for name, completion in record.completions.items()
-    )
-
-
-def _rerun_waits(record: DateRecord) -> bool:
-    """Whether a processor that the build relied on reported a new run while it ran."""
-    return record.lease is not None and any(
-        completion.status is CompletionStatus.SUCCESS
-        and name in record.relied_on
-        and completion.received_at > record.lease.claimed_at
-        for name, completion in record.completions.items()
-    )
 
 
 def _build_failed(record: DateRecord, event: BuildFailed, now: datetime, policy: Policy) -> Decision:
     kind = EventKind.BUILD_FAILED
-    token = (record.generation, record.attempt)
-    if record.state is not State.RUNNING or token != (event.generation, event.attempt):
+    if not holds_lease(record, event):
         return _unchanged(record, kind, Reason.STALE)
     match event.failure:
         case FailureKind.UNAVAILABLE if record.attempt < policy.attempts_max:
@@ -407,10 +395,8 @@ def _build_failed(record: DateRecord, event: BuildFailed, now: datetime, policy:
                 wake_at=now + policy.retry_delay,
                 failure=Failure(because=event.failure, message=event.message, at=now),
             )
-        case FailureKind.UNAVAILABLE:
-            reason, because = Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED
-        case FailureKind.FATAL:
-            reason, because = Reason.FATAL_ERROR, FailedBecause.FATAL_ERROR
+        case FailureKind.UNAVAILABLE | FailureKind.FATAL:
+            return _give_up(record, event, now)
         case FailureKind.GATE_REFUSED:
             reason, because = Reason.GATE_REFUSED, FailedBecause.GATE_REFUSED
         case FailureKind.NO_DATA:
@@ -418,6 +404,12 @@ def _build_failed(record: DateRecord, event: BuildFailed, now: datetime, policy:
         case _:
             assert_never(event.failure)
     return _fail(record, kind, reason, because, event.message, now, policy)
+
+
+def _give_up(record: DateRecord, event: BuildFailed, now: datetime) -> Decision:
+    """Let the sweep end the generation: an attempt whose reply was lost may have published, or may still do so."""
+    failure = Failure(because=event.failure, message=event.message, at=now)
+    return _changed(record, EventKind.BUILD_FAILED, Reason.GIVING_UP, wake_at=now, failure=failure)
 
 
 def _fail(

@@ -49,9 +49,9 @@ class TimerFired:
     """The record's `wake_at` has come: deadline, retry delay, lease expiry or upgrade cutoff.
 
     Attributes:
-        probe: Rows in each processor's table for the date. None when nobody has looked into the warehouse yet. Only a
-            deadline needs the rows; the end of the last attempt needs that the ledger was looked into, and held no
-            commit of it.
+        probe: Rows in each processor's table for the date. None when nobody has looked into the warehouse yet. A
+            deadline, and a date restored as degraded, need the rows. The end of a generation needs that the ledger was
+            closed to it and then held no commit of it.
     """
 
     probe: Mapping[str, int] | None = None
@@ -68,13 +68,15 @@ class BuildClaimed:
 
     Attributes:
         worker: Who.
-        ledger_generation: The generation that the warehouse's ledger holds for the date, 0 for none. Where it is not
-            an earlier attempt's, somebody else published (by hand, or before the store was lost): the claim then takes
-            a generation above it, so that no generation is ever committed twice.
+        claimant: Unique to this claim; lease, ledger and reports bear it.
+        ledger_claim: The newest (generation, attempt) that the warehouse's ledger has seen claimed, (0, 0) for none.
+            Every commit was claimed before. A record that was lost counts from 1 again, and somebody may have built by
+            hand: the claim goes above that, so that no generation is ever committed twice.
     """
 
     worker: str
-    ledger_generation: int = 0
+    claimant: str = ""
+    ledger_claim: tuple[int, int] = (0, 0)
 
     @property
     def kind(self) -> EventKind:
@@ -84,11 +86,12 @@ class BuildClaimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRenewed:
-    """The worker of this (generation, attempt) is alive."""
+    """The worker that holds this claim of (generation, attempt) is alive."""
 
     worker: str
     generation: int
     attempt: int
+    claimant: str = ""
 
     @property
     def kind(self) -> EventKind:
@@ -98,9 +101,16 @@ class LeaseRenewed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildCommitted:
-    """The warehouse's ledger holds a commit of this result: it is published, whoever reports it."""
+    """The warehouse's ledger holds a commit of this result: it is published, whoever reports it.
+
+    Attributes:
+        result: What was committed.
+        found: Whether the reporter found it in the ledger, and did not just commit it itself. What such a build stood
+            on is not known: after a loss of the record, even the very same token may be its former life's.
+    """
 
     result: BuildResult
+    found: bool = False
 
     @property
     def kind(self) -> EventKind:
@@ -110,12 +120,13 @@ class BuildCommitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildFailed:
-    """The attempt ended without a commit."""
+    """The attempt of this claim ended without a commit."""
 
     generation: int
     attempt: int
     failure: FailureKind
     message: str
+    claimant: str = ""
 
     @property
     def kind(self) -> EventKind:

@@ -153,11 +153,20 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right of one worker to build one (generation, attempt) until an instant (UTC)."""
+    """The right of one worker to build one (generation, attempt) until an instant (UTC).
+
+    Attributes:
+        owner: The worker.
+        until_at: When it ends unless it is renewed.
+        claimed_at: When it was given.
+        claimant: Unique to one claim. After the store lost the date, a claim of its former life may bear the same token
+            and the same owner.
+    """
 
     owner: str
     until_at: datetime
     claimed_at: datetime
+    claimant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +216,7 @@ class Failure:
 
 
 EMPTY: Mapping[str, Completion] = MappingProxyType({})
+NO_RUNS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +227,8 @@ class DateRecord:
         analysis_date: The night, in the league's calendar.
         state: Where it stands.
         version: Rises by one with each stored change; 0 means never stored.
+        revision: Names the stored change that this record is, or was decided on; empty for one never stored. Versions
+            begin at 1 again after the store lost a date, revisions never repeat.
         generation: Rises with every new trigger; 0 until the first.
         attempt: Rises with every claim inside a generation; 0 until the first.
         opened_at: When the record was created. UTC.
@@ -227,9 +239,11 @@ class DateRecord:
         trigger: Why the present generation exists.
         mode: Which data its build may use.
         relied_on: Processors whose completion counted when the present generation was last claimed.
+        claimed_runs: Identity of each reported success at that claim, by processor.
         lease: Held while running.
         result: The last published build, of whatever generation.
-        failure: The last thing that went wrong in this generation.
+        failure: The last thing that went wrong in this generation. While running: the error after which this generation
+            is given up, once the ledger has been asked.
         requested_by: Who asked for the present generation, where a person did.
         request_reason: In their words.
     """
@@ -237,6 +251,7 @@ class DateRecord:
     analysis_date: date
     state: State
     version: int = 0
+    revision: str = field(default="", compare=False)
     generation: int = 0
     attempt: int = 0
     opened_at: datetime
@@ -247,6 +262,7 @@ class DateRecord:
     trigger: Trigger | None = None
     mode: BuildMode = BuildMode.NORMAL
     relied_on: frozenset[str] = frozenset()
+    claimed_runs: Mapping[str, str] = field(default_factory=lambda: NO_RUNS)
     lease: Lease | None = None
     result: BuildResult | None = None
     failure: Failure | None = None
@@ -257,6 +273,22 @@ class DateRecord:
     def counted(self) -> frozenset[str]:
         """Processors whose completion counts."""
         return frozenset(name for name, completion in self.completions.items() if completion.counts)
+
+    @property
+    def reported_runs(self) -> Mapping[str, str]:
+        """Identity of each reported success, by processor; rows that only the probe found have none."""
+        return MappingProxyType(
+            {
+                name: completion.identity
+                for name, completion in self.completions.items()
+                if completion.status is CompletionStatus.SUCCESS
+            }
+        )
+
+    @property
+    def giving_up(self) -> bool:
+        """Whether the generation fails unless the ledger holds a commit of it."""
+        return self.state is State.RUNNING and self.failure is not None
 
     @property
     def published_generation(self) -> int:

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     DEADLINE_PASSED = "deadline_passed"
     BUILD_DUE = "build_due"
     LEASE_EXPIRED = "lease_expired"
+    STILL_MISSING = "still_missing"
     UPGRADE_WINDOW_CLOSED = "upgrade_window_closed"
 
     CLAIMED = "claimed"
@@ -40,6 +41,7 @@ class Reason(StrEnum):
     COMMITTED_RERUN_FOLLOWS = "committed_rerun_follows"
     COMMITTED_BY_OLDER_GENERATION = "committed_by_older_generation"
     RETRY_SCHEDULED = "retry_scheduled"
+    GIVING_UP = "giving_up"
     RETRIES_EXHAUSTED = "retries_exhausted"
     FATAL_ERROR = "fatal_error"
     GATE_REFUSED = "gate_refused"

@@ -63,7 +63,7 @@ class Worker:
             outbox_filled=self._outbox_filled,
             observer=observer,
         )
-        self._repair = Repair(engine=self.engine, store=self._store, read_ledger=parts.warehouse.read_ledger)
+        self._repair = Repair(engine=self.engine, store=self._store, clock=clock, warehouse=parts.warehouse)
         self._builder = self._make_builder(parts, name, observer)
         self._sweeper = self._make_sweeper(parts)
         self._subscriber = self._make_subscriber(parts, observer)

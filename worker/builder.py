@@ -7,6 +7,7 @@ caught up with by the next one: the ledger refuses it too, and what was committe
 
 import queue
 import threading
+import uuid
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Self
@@ -69,7 +70,9 @@ class LeaseKeeper:
     def __init__(self, engine: Engine, record: DateRecord, worker: str, lease_s: float) -> None:
         self._engine = engine
         self._day = record.analysis_date
-        self._event = LeaseRenewed(worker=worker, generation=record.generation, attempt=record.attempt)
+        self._event = LeaseRenewed(
+            worker=worker, generation=record.generation, attempt=record.attempt, claimant=_claimant(record)
+        )
         self._pause_s = lease_s / RENEWALS_PER_LEASE
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease-{self._day}", daemon=True)
@@ -137,9 +140,7 @@ class Builder:
         Raises:
             Unavailable: The store does not answer; the lease will expire and the date be claimed again.
         """
-        # Read before the claim, so that a claim never takes a generation that is committed already.
-        known = self._ledger_generation(analysis_date)
-        claim = self._engine.apply(analysis_date, BuildClaimed(worker=self._worker, ledger_generation=known))
+        claim = self._engine.apply(analysis_date, self._bid(analysis_date))
         if claim.reason is not Reason.CLAIMED:
             return None
         started = self._stopwatch()
@@ -150,14 +151,18 @@ class Builder:
                 return None
             return self._report(analysis_date, event)
 
-    def _ledger_generation(self, analysis_date: date) -> int:
-        """Give the committed generation; 0 where the warehouse does not say: the attempt then meets the same fault."""
+    def _bid(self, analysis_date: date) -> BuildClaimed:
+        """Ask for the date, with what the ledger knows of it: a claim takes no token that was ever in use.
+
+        Where the warehouse does not say, the attempt meets the same fault, or the ledger refuses it.
+        """
+        claimant = f"{self._worker}/{uuid.uuid4().hex}"
         try:
-            ledger = self._warehouse.read_ledger(analysis_date)
+            claimed = self._warehouse.claimed_token(analysis_date)
         except (Unavailable, Fatal) as exc:
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
-            return 0
-        return ledger.generation if ledger is not None else 0
+            return BuildClaimed(worker=self._worker, claimant=claimant)
+        return BuildClaimed(worker=self._worker, claimant=claimant, ledger_claim=claimed)
 
     def _attempt(self, record: DateRecord, lease: LeaseKeeper) -> tuple[BuildCommitted | BuildFailed | None, str]:
         """Build, and say what to report: nothing when another worker has taken over."""
@@ -186,7 +191,7 @@ class Builder:
         if committed is None or committed.generation < record.generation:
             return None
         log.info("commit_found_in_ledger", analysis_date=record.analysis_date, build_id=committed.build_id)
-        return BuildCommitted(result=result_from_ledger(committed))
+        return BuildCommitted(result=result_from_ledger(committed), found=True)
 
     def _broken_off(self, record: DateRecord, error: PipelineError) -> tuple[BuildCommitted | BuildFailed, str]:
         """Report a failure, unless the ledger knows better.
@@ -220,7 +225,7 @@ class Builder:
             phase3_lookback_days=self._lookback_days,
             as_of=None,
             started_at=record.lease.claimed_at if record.lease is not None else self._clock.now(),
-            claimant=self._worker,
+            claimant=_claimant(record),
         )
 
     def _report(self, analysis_date: date, event: BuildCommitted | BuildFailed) -> Decision:
@@ -234,7 +239,17 @@ class Builder:
 
 
 def _failed(record: DateRecord, failure: FailureKind, message: str) -> BuildFailed:
-    return BuildFailed(generation=record.generation, attempt=record.attempt, failure=failure, message=message[:2000])
+    return BuildFailed(
+        generation=record.generation,
+        attempt=record.attempt,
+        claimant=_claimant(record),
+        failure=failure,
+        message=message[:2000],
+    )
+
+
+def _claimant(record: DateRecord) -> str:
+    return record.lease.claimant if record.lease is not None else ""
 
 
 def _result_of(outcome: BuildOutcome) -> BuildResult:

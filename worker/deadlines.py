@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 import structlog
 
 from statemachine.events import TimerFired
-from statemachine.model import State
+from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason
 from worker.calendar import Calendar
 from worker.engine import Engine
@@ -105,15 +105,17 @@ class Sweeper:
             return
         if decision.record.state is State.RUNNING:
             self._repair.end_last_attempt(analysis_date)
-            return
-        if now < self._started_at + self._calendar.drain_grace:
-            # Just started: completions that wait in the queue are read first.
-            return
+        elif now >= self._started_at + self._calendar.drain_grace:
+            # Before that the worker has just started: completions that wait in the queue are read first.
+            self._look_into_tables(decision.record, now)
+
+    def _look_into_tables(self, record: DateRecord, now: datetime) -> None:
+        """Fire again with what the tables hold. A deadline waits for them only so long, an upgrade until its cutoff."""
         try:
-            probe = self._probe(analysis_date)
+            probe = self._probe(record.analysis_date)
         except (Unavailable, Fatal) as exc:
-            log.warning("probe_failed", analysis_date=analysis_date, error=str(exc))
-            if now < decision.record.deadline_at + PROBE_PATIENCE:
+            log.warning("probe_failed", analysis_date=record.analysis_date, error=str(exc))
+            if record.state is not State.WAITING or now < record.deadline_at + PROBE_PATIENCE:
                 return
             probe = {}
-        self._engine.apply(analysis_date, TimerFired(probe=probe))
+        self._engine.apply(record.analysis_date, TimerFired(probe=probe))

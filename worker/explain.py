@@ -101,6 +101,11 @@ def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo)
         case State.RUNNING:
             owner = record.lease.owner if record.lease else "unknown"
             until = _when(record.lease.until_at, now, zone) if record.lease else "unknown"
+            if record.giving_up and record.failure is not None:
+                return (
+                    f"Given up after attempt {record.attempt}: {record.failure.message}. Called failed as soon as the "
+                    "warehouse's ledger answers and shows that no attempt has published."
+                )
             return f"{owner} is building. If it dies, its lease ends {until} and another worker starts again."
         case State.DONE:
             return f"Nothing. Phase 5 was told. To build it again: mlfs replay {day} --reason '…'"

@@ -56,6 +56,8 @@ def _timer(before: DateRecord, decision: Decision) -> str:
     )
     if after.failure is not None and after.failure is not before.failure:
         return after.failure.message
+    if before.state is State.DEGRADED and found:
+        return f"the record was rebuilt; rows found since: {', '.join(found)}"
     if before.state is State.WAITING and after.generation:
         text = f"deadline {before.deadline_at:%Y-%m-%d %H:%M}Z passed"
         if found:

@@ -197,7 +197,7 @@ class StateStore(Protocol):
     def quarantine(self, analysis_date: date) -> None:
         """Set the date's record aside so that the date can begin anew; one that is readable stays where it is.
 
-        The date stays in the wake index: if this worker dies before it has begun anew, the next sweep finds it there.
+        The date becomes due at once: if this worker dies before it has begun anew, the next sweep finds it.
         """
 
     def due(self, now: datetime, limit: int) -> Sequence[date]:

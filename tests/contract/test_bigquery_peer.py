@@ -122,7 +122,7 @@ def test_a_script_that_raises_leaves_nothing_behind(site: Site, client: bigquery
     [
         ("SELEC 1", "Syntax error"),
         ("SELECT @missing AS x", "Query parameter 'missing' not found"),
-        ("BEGIN TRANSACTION; CALL something(); COMMIT TRANSACTION;", "something"),
+        ("BEGIN TRANSACTION; CALL something(); COMMIT TRANSACTION;", "does not run: CALL something"),
         ("IF TRUE THEN SELECT 1; END IF; SELECT 2", "does not know the script statement"),
     ],
 )

@@ -146,7 +146,7 @@ def test_the_script_is_sent_again_after_the_server_forgot_it(store: RedisStore, 
     store.commit(Commit(record=FIRST, operation_id="one"))
     client.script_flush()
 
-    assert store.commit(Commit(record=replace(FIRST, version=2), operation_id="two")) is True
+    assert store.commit(Commit(record=replace(FIRST, version=2, revision="one"), operation_id="two")) is True
 
 
 def test_all_keys_of_a_pipeline_lie_in_one_slot_of_a_cluster(store: RedisStore, client: redis.Redis) -> None:
@@ -161,7 +161,9 @@ def test_all_keys_of_a_pipeline_lie_in_one_slot_of_a_cluster(store: RedisStore, 
 def test_history_is_bounded(store: RedisStore) -> None:
     for version in range(1, HISTORY_LENGTH_MAX + 150):
         name = str(version)
-        store.commit(Commit(record=replace(FIRST, version=version), operation_id=name, history=entry(name)))
+        before = str(version - 1) if version > 1 else ""
+        record = replace(FIRST, version=version, revision=before)
+        store.commit(Commit(record=record, operation_id=name, history=entry(name)))
 
     kept = store.history(NIGHT)
     assert HISTORY_LENGTH_MAX <= len(kept) <= HISTORY_LENGTH_MAX + 100
@@ -175,7 +177,7 @@ def test_a_finished_date_expires_and_a_replay_keeps_it(store: RedisStore, client
     store.commit(Commit(record=finished, operation_id="one", history=entry("one"), expires_after_s=100))
     assert all(0 < client.pttl(key) <= 100_000 for key in (record, history))
 
-    store.commit(Commit(record=replace(finished, version=2), operation_id="two"))
+    store.commit(Commit(record=replace(finished, version=2, revision="one"), operation_id="two"))
     assert [-1, -1] == [client.pttl(key) for key in (record, history)]
 
 

@@ -57,11 +57,14 @@ Keep = Callable[..., bool]
 
 @pytest.fixture
 def keep(store: StateStore) -> Keep:
-    """Store a record under an operation id of its own."""
+    """Store a record under an operation id of its own, as decided on what is stored now if the versions allow that."""
     numbers = count()
 
     def commit(record: DateRecord, *messages: OutgoingMessage, history: HistoryEntry | None = None) -> bool:
         operation_id = f"operation-{next(numbers)}"
+        stored = store.load(record.analysis_date)
+        if stored is not None and stored.version == record.version - 1:
+            record = replace(record, revision=stored.revision)
         return store.commit(
             Commit(record=record, operation_id=operation_id, messages=messages, history=history, expires_after_s=None)
         )
@@ -108,7 +111,7 @@ def parked(name: str) -> ParkedMessage:
 def spoil(store: StateStore, night: date, stored: bytes) -> None:
     """Put *stored* where the record of the date lies."""
     if isinstance(store, MemoryStore):
-        store._records[night] = (1, stored)
+        store._records[night] = (1, "operation-0", stored)
     elif isinstance(store, RedisStore):
         store._client.hset(store._key("date", night.isoformat()), "r", stored)
 
@@ -142,6 +145,30 @@ def test_a_commit_on_a_version_that_has_moved_on_stores_nothing(store: StateStor
     assert ["winner"] == [item.message.event_id for item in store.outbox(10)]
     assert ["winner"] == [item.reason for item in store.history(NIGHT)]
     assert winner.wake_at == store.next_wake()
+
+
+def test_a_decision_on_a_lost_record_is_not_stored_on_the_next_life_of_the_date(store: StateStore, keep: Keep) -> None:
+    """Versions begin at 1 again after a loss; a decision that was under way then must not land on what came after."""
+    keep(first())
+    decided_before_the_loss = after(store.load(NIGHT), success(PROCESSORS[0]))
+    spoil(store, NIGHT, b"lost")
+    store.quarantine(NIGHT)
+    keep(first(wake_at=CUTOFF))
+
+    assert (
+        store.commit(Commit(record=decided_before_the_loss, operation_id="late", messages=[message("late")])) is False
+    )
+
+    assert first(wake_at=CUTOFF) == store.load(NIGHT)
+    assert store.outbox_size() == 0
+
+
+def test_the_revision_of_a_record_is_the_operation_that_stored_it(store: StateStore) -> None:
+    store.commit(Commit(record=first(), operation_id="one"))
+    stored = store.load(NIGHT)
+    store.commit(Commit(record=after(stored, success(PROCESSORS[0])), operation_id="two"))
+
+    assert ("one", "two") == (stored.revision, store.load(NIGHT).revision)
 
 
 def test_a_first_commit_of_a_date_that_exists_is_a_conflict(keep: Keep) -> None:
@@ -204,6 +231,16 @@ def test_a_damaged_record_is_set_aside_and_the_date_begins_anew(store: StateStor
     assert keep(first()) is True
     assert (first(), first(OTHER_NIGHT)) == (store.load(NIGHT), store.load(OTHER_NIGHT))
     assert (1, ["before"]) == (store.outbox_size(), [item.reason for item in store.history(NIGHT)])
+
+
+def test_a_finished_date_whose_record_is_set_aside_is_due_at_once(store: StateStore, keep: Keep) -> None:
+    """It was in no wake index; if the worker dies before it has begun the date anew, a sweep has to find it."""
+    keep(replace(done(), version=1))
+    spoil(store, NIGHT, b"damaged")
+
+    store.quarantine(NIGHT)
+
+    assert [NIGHT] == list(store.due(EVENING, 10))
 
 
 def test_of_two_workers_that_set_a_record_aside_the_slower_one_harms_nothing(store: StateStore, keep: Keep) -> None:

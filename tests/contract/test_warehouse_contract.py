@@ -307,6 +307,28 @@ def test_a_claim_can_be_repeated(warehouse: Warehouse) -> None:
     assert snapshot(warehouse) == before
 
 
+def test_of_two_claimants_of_one_token_the_first_has_it(warehouse: Warehouse) -> None:
+    """A state store that lost the date hands out the same token again, while a build of its former life goes on."""
+    warehouse.claim(key(1, 1), CLAIMED_AT, "former-life")
+    warehouse.stage(key(1, 1), staging_select(key(1, 1), "former life"))
+
+    with pytest.raises(Fenced, match="former-life has it, not worker-a"):
+        warehouse.claim(key(1, 1), CLAIMED_AT, "worker-a")
+    with pytest.raises(Fenced, match="former-life has it, not worker-a"):
+        warehouse.publish(publication(key(1, 1)))
+
+    assert everything(warehouse, PUBLISHED_TABLE) == []
+
+
+def test_the_newest_claim_can_be_read(warehouse: Warehouse) -> None:
+    before = warehouse.claimed_token(NIGHT)
+    warehouse.claim(key(2, 3), CLAIMED_AT, "worker-a")
+    claimed = warehouse.claimed_token(NIGHT)
+    published(warehouse, key(2, 3))
+
+    assert ((0, 0), (2, 3), (2, 3)) == (before, claimed, warehouse.claimed_token(NIGHT))
+
+
 def test_a_claim_publishes_nothing(warehouse: Warehouse) -> None:
     warehouse.claim(key(1, 1), CLAIMED_AT, "worker-a")
 

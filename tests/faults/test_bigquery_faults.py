@@ -274,13 +274,23 @@ def test_a_server_that_is_gone_is_unavailable() -> None:
     warehouse.close()
 
 
-def test_a_ledger_of_an_older_release_stops_the_start_with_what_to_run(site: Site) -> None:
+def test_a_ledger_of_an_older_release_gets_the_columns_it_lacks(site: Site) -> None:
+    site.warehouse.claim(attempt(), AT, CLAIMANT)
     with site.project.engine.cursor() as cursor:
         cursor.execute("ALTER TABLE nba_predictions.ml_feature_store_v2_ledger DROP COLUMN claimed_by")
 
-    with pytest.raises(
-        SchemaDrift, match=r"ALTER TABLE nba_predictions\.ml_feature_store_v2_ledger ADD COLUMN claimed_by"
-    ):
+    site.warehouse.ensure_tables()
+
+    assert site.warehouse.columns("nba_predictions.ml_feature_store_v2_ledger")["claimed_by"] == "STRING"
+    site.warehouse.claim(attempt(1, 2), AT, CLAIMANT)
+    assert site.warehouse.claimed_token(NIGHT) == (1, 2)
+
+
+def test_a_table_of_another_kind_stops_the_start(site: Site) -> None:
+    with site.project.engine.cursor() as cursor:
+        cursor.execute("ALTER TABLE nba_predictions.replay_audit ALTER decision TYPE BIGINT")
+
+    with pytest.raises(SchemaDrift, match=r"nba_predictions\.replay_audit\.decision is INT64, not STRING"):
         site.warehouse.ensure_tables()
 
 

@@ -133,6 +133,7 @@ class Night:
             phase3_lookback_days=LOOKBACK_DAYS,
             as_of=None,
             started_at=NOW,
+            claimant="worker-a",
         )
         return run_build(self.warehouse, request, now=lambda: NOW)
 
@@ -360,6 +361,7 @@ def test_as_of_the_evening_sees_what_was_there_then(night: Night) -> None:
         phase3_lookback_days=LOOKBACK_DAYS,
         as_of=datetime(2024, 12, 16, 4, 12, tzinfo=UTC),
         started_at=NOW,
+        claimant="worker-a",
     )
 
     outcome = run_build(night.warehouse, request, now=lambda: NOW, publish=False)

@@ -131,6 +131,7 @@ class World:
             phase3_lookback_days=lookback_days,
             as_of=as_of,
             started_at=NOW,
+            claimant="worker-a",
         )
         said = [] if steps is None else steps
         return run_build(self.warehouse, request, now=lambda: NOW, progress=said.append, policy=policy, publish=publish)

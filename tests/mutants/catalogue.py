@@ -48,9 +48,18 @@ MUTANTS = (
     Mutant(
         name="commit-ignores-version",
         file=COMMIT,
-        old="if version ~= ARGV[1] then",
+        old="if (stored[1] or '0') ~= ARGV[1] or (stored[2] or '') ~= ARGV[11] then",
         new="if false then",
         tests=(f"{STORE_CONTRACT}::test_a_commit_on_a_version_that_has_moved_on_stores_nothing[valkey]",),
+    ),
+    Mutant(
+        name="commit-ignores-revision",
+        file=COMMIT,
+        old=" or (stored[2] or '') ~= ARGV[11] then",
+        new=" then",
+        tests=(
+            f"{STORE_CONTRACT}::test_a_decision_on_a_lost_record_is_not_stored_on_the_next_life_of_the_date[valkey]",
+        ),
     ),
     Mutant(
         name="commit-forgets-operations",
@@ -97,6 +106,27 @@ MUTANTS = (
         tests=(f"{WAREHOUSE_CONTRACT}::test_a_committed_generation_is_final",),
     ),
     Mutant(
+        name="ledger-ignores-claimant",
+        file=WAREHOUSE,
+        old='    if claimed == key.token and row["claimed_by"] != claimant:',
+        new="    if claimed == key.token and not claimant:",
+        tests=(f"{WAREHOUSE_CONTRACT}::test_of_two_claimants_of_one_token_the_first_has_it",),
+    ),
+    Mutant(
+        name="gives-up-without-closing-the-ledger",
+        file="worker/repair.py",
+        old="            self._warehouse.claim(key, self._clock.now(), CLOSING)\n",
+        new="            pass\n",
+        tests=("tests/unit/test_published_unreported.py::test_what_is_called_failed_can_no_longer_be_published",),
+    ),
+    Mutant(
+        name="gives-up-without-asking-the-ledger",
+        file=DECIDE,
+        old="            return _give_up(record, event, now)\n",
+        new="            reason, because = Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED\n",
+        tests=("tests/unit/test_decide_builds.py::test_a_generation_is_given_up_only_after_the_ledger_was_asked",),
+    ),
+    Mutant(
         name="commit-ignores-replicas",
         file=REDIS,
         old="        if reached < self._replicas:",
@@ -138,15 +168,15 @@ MUTANTS = (
     Mutant(
         name="deadline-without-probe",
         file=DECIDE,
-        old="    if probe is None:\n        return _unchanged(record, kind, Reason.NEEDS_PROBE)\n",
-        new="    probe = probe or {}\n",
+        old="    if probe is None:\n        return _unchanged(record, kind, Reason.NEEDS_PROBE)\n    kept =",
+        new="    probe = probe or {}\n    kept =",
         tests=("tests/unit/test_decide.py::test_nothing_falls_back_before_somebody_has_looked_into_the_tables",),
     ),
     Mutant(
         name="lease-renewed-by-any-token",
-        file=DECIDE,
-        old=" or not held or (record.generation, record.attempt) != (event.generation, event.attempt):",
-        new=" or not held:",
+        file="statemachine/evidence.py",
+        old="    return now_building == (event.generation, event.attempt, event.claimant)\n",
+        new="    return bool(now_building)\n",
         tests=("tests/unit/test_decide_builds.py::test_nobody_renews_the_lease_of_another_token",),
     ),
     Mutant(
@@ -159,8 +189,8 @@ MUTANTS = (
     Mutant(
         name="expired-leases-unbounded",
         file=DECIDE,
-        old="    if record.attempt < policy.attempts_max:\n",
-        new="    if record.attempt < 2 * policy.attempts_max:\n",
+        old="    if not record.giving_up and record.attempt < policy.attempts_max:\n",
+        new="    if not record.giving_up and record.attempt < 2 * policy.attempts_max:\n",
         tests=("tests/unit/test_decide_builds.py::test_a_date_whose_workers_all_die_fails_in_the_end",),
     ),
     Mutant(

@@ -56,6 +56,7 @@ class Checker:
     commits: dict[tuple[date, int], Committed] = field(default_factory=dict)
     newest: dict[date, int] = field(default_factory=dict)
     claims: dict[date, tuple[int, int]] = field(default_factory=dict)
+    holders: dict[tuple[date, int, int], str] = field(default_factory=dict)
     sent: set[tuple[date, str, str]] = field(default_factory=set)
     owed: dict[str, date] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
@@ -63,8 +64,6 @@ class Checker:
     changes: dict[date, int] = field(default_factory=dict)
     opened_at: dict[date, datetime] = field(default_factory=dict)
     given_up: set[tuple[date, int]] = field(default_factory=set)
-    outlived: set[tuple[date, int]] = field(default_factory=set)
-    given_up_in_the_dark: set[tuple[date, int]] = field(default_factory=set)
     operations: set[str] = field(default_factory=set)
     replays_asked: dict[date, int] = field(default_factory=dict)
     replays_done: dict[date, int] = field(default_factory=dict)
@@ -89,7 +88,7 @@ class Checker:
         self._monotone(before, after, what)
         self._move(before, after, reason, what)
         self._justified(process, before, after, reason, what)
-        self._told(process, before, commit, reason, what)
+        self._told(before, commit, reason, what)
 
     def _monotone(self, before: DateRecord | None, after: DateRecord, what: str) -> None:
         self.demand(after.version == (before.version if before else 0) + 1, "monotone version", what)
@@ -156,7 +155,7 @@ class Checker:
         unjust = (missing & filled) - failed
         self.demand(not unjust, "fallback only when something was missing", f"{what}: {sorted(unjust)} had rows")
 
-    def _told(self, process: "Process", before: DateRecord | None, commit: "Commit", reason: str, what: str) -> None:
+    def _told(self, before: DateRecord | None, commit: "Commit", reason: str, what: str) -> None:
         """Whether an outcome is stored together with the change that makes it one."""
         after = commit.record
         day = after.analysis_date
@@ -170,8 +169,8 @@ class Checker:
             wanted = f"{day}:{after.result.generation}"
             self.demand(any(one.endswith(wanted) for one in event_ids), "done => published", what)
         if reason in {"retries_exhausted", "fatal_error"}:
-            given_up = self.given_up_in_the_dark if day in process.in_the_dark else self.given_up
-            given_up.add((day, after.generation))
+            self.demand((day, after.generation) not in self.commits, "failed => not published", what)
+            self.given_up.add((day, after.generation))
         if after.state == "failed" and (before is None or before.state != "failed"):
             wanted = f"{day}:{after.generation}"
             self.demand(any(one.endswith(wanted) for one in event_ids), "failed => published", what)
@@ -215,10 +214,12 @@ class Checker:
 
     # --- the warehouse -----------------------------------------------------------------------------------------------
 
-    def ledger_claimed(self, key: "BuildKey") -> None:
+    def ledger_claimed(self, key: "BuildKey", claimant: str) -> None:
         newest = self.claims.get(key.analysis_date, (0, 0))
         self.demand(key.token >= newest, "fenced owners change nothing", f"{key.build_id} claimed after {newest}")
         self.claims[key.analysis_date] = key.token
+        holder = self.holders.setdefault((key.analysis_date, *key.token), claimant)
+        self.demand(holder == claimant, "one owner per token", f"{key.build_id}: {claimant} beside {holder}")
 
     def ledger_committed(self, publication: "Publication", staged: "Staged") -> None:
         key, report = publication.request.key, publication.report
@@ -226,6 +227,8 @@ class Checker:
         self.demand((day, key.generation) not in self.commits, "one commit per generation", name)
         self.demand(key.generation > self.newest.get(day, 0), "monotone ledger generation", name)
         self.demand(key.token >= self.claims.get(day, (0, 0)), "fenced owners change nothing", name)
+        holder = self.holders.get((day, *key.token))
+        self.demand(holder == publication.request.claimant, "one owner per token", f"{name}: {holder} has claimed it")
         self.demand(report.row_count >= ROWS_MIN and report.quality_score >= SCORE_MIN, "gate respected", name)
         # The tables are counted before they are read; rows that come in between count as late.
         counted = {processor for processor, rows in publication.stats.dependency_rows.items() if rows}
@@ -235,8 +238,7 @@ class Checker:
             state == ("done" if full else "degraded"), "fallback only when something was missing", f"{name} {state}"
         )
         self.newest[day] = key.generation
-        if (day, key.generation) in self.given_up:
-            self.outlived.add((day, key.generation))
+        self.demand((day, key.generation) not in self.given_up, "failed => not published", name)
         self.commits[day, key.generation] = Committed(
             attempt=key.attempt,
             state=state,

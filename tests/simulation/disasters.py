@@ -4,9 +4,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from statemachine.events import CancelRequested, ReplayRequested
-from statemachine.model import OnRerun
 from tests.simulation.plan import HOUR, Happening, Intensity
-from worker.errors import CorruptRecord, PipelineError
+from worker.errors import PipelineError
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -48,15 +47,11 @@ class Disasters:
                 self._restore_at = world.now + happening.span
             case "damage":
                 assert happening.night is not None
-                if world.server.damage(happening.night):
-                    world.records_lost.add(happening.night)
-                self._stop_survivors()
+                world.server.damage(happening.night)
                 self._disturb()
             case "expire":
                 assert happening.night is not None
-                if world.server.expire(happening.night):
-                    world.records_lost.add(happening.night)
-                self._stop_survivors()
+                world.server.expire(happening.night)
             case "downtime" | "restart_all":
                 span = happening.span if kind == "downtime" else timedelta(seconds=2)
                 for process in list(world.processes):
@@ -77,9 +72,8 @@ class Disasters:
             case "freeze":
                 process.frozen_until = world.now + happening.span
             case "clock_jump":
-                if world.schedule.rerun is OnRerun.HOLD or "jump_while_rebuilding" in world.explore:
-                    process.clock.skew += 2 * HOUR
-                    world.jumped = True
+                process.clock.skew += 2 * HOUR
+                world.jumped = True
             case _:
                 raise AssertionError(happening.kind)
 
@@ -151,20 +145,9 @@ class Disasters:
     def _lost(self) -> None:
         """The store has lost something: a person is called, and runs `mlfs recover`."""
         world = self._world
-        self._stop_survivors()
         world.want_sweeps()
         self._disturb()
         self._recover_at = world.now + timedelta(seconds=world.rng.uniform(*RECOVER_AFTER_S))
-
-    def _stop_survivors(self) -> None:
-        """See `OPEN_ISSUES`: what outlives the record that it was decided on may do harm to the next one."""
-        world = self._world
-        hanging = {one.process.name for one in world.boundary.suspended}
-        for process in list(world.processes):
-            issue = "builds_outlive_records" if process.builds else "calls_outlive_records"
-            busy = process.builds > 0 or process.name in hanging
-            if busy and issue not in world.explore:
-                self._kill(process, timedelta(seconds=5))
 
     def _disturb(self) -> None:
         world = self._world
@@ -201,10 +184,7 @@ class Disasters:
             operator = world.operator
             first = min(world.schedule.nights) - timedelta(days=1)
             for row in operator.warehouse.read_ledger_since(first):
-                try:
-                    operator.repair.follow(row)
-                except CorruptRecord as exc:
-                    operator.repair.replace_damaged(row.analysis_date, str(exc))
+                operator.repair.catch_up(row)
         except PipelineError as exc:
             world.say(f"operator: {exc}; once more in a minute")
             self._recover_at = world.now + timedelta(minutes=1)

@@ -50,11 +50,8 @@ def _check_night(world: "World", day: date, record: DateRecord) -> None:
         checker.demand(event_id in checker.told, "done => published", f"{what}: {event_id} was never told")
     elif record.failure is not None and record.failure.because != "cancelled":
         # A person's cancel looks at the record alone (ADR 0004); it may cross a commit that nobody reported yet.
-        token = (day, record.generation)
-        dark = token in checker.given_up_in_the_dark and "given_up_in_the_dark" not in world.explore
-        zombie = token in checker.outlived and "published_after_giving_up" not in world.explore
         checker.demand(
-            dark or zombie or record.generation > generation or not generation,
+            record.generation > generation or not generation,
             "the record follows the ledger",
             f"{what}, ledger g{generation}",
         )
@@ -72,16 +69,15 @@ def _check_full(world: "World", day: date, record: DateRecord, what: str) -> Non
         return
     healthy_from = night.complete_by if schedule.calm else max(night.complete_by, schedule.heal_at)
     in_time = healthy_from + SETTLES_IN < record.upgrade_cutoff_at
-    if in_time and not _is_excused(world, day, record):
+    if in_time and not _is_excused(world, record):
         world.checker.demand(record.state == "done", "no acked completion lost", f"{what}: four successes were in time")
     if schedule.calm and schedule.rerun is OnRerun.HOLD and healthy_from + SETTLES_IN < record.deadline_at:
         world.checker.demand(record.generation == 1, "fallback only when something was missing", what)
 
 
-def _is_excused(world: "World", day: date, record: DateRecord) -> bool:
-    """Faults that may cost a night: attempts used up, access denied, a worker two hours ahead; and one open issue."""
+def _is_excused(world: "World", record: DateRecord) -> bool:
+    """Faults that may cost a night: attempts used up, access denied, a worker two hours ahead."""
     if record.state == "failed" and record.failure is not None:
         denied = record.failure.because == "fatal_error" and world.boundary.injected["fatal"] > 0
         return denied or record.failure.because == "retries_exhausted"
-    forgotten = day in world.records_lost and "completions_lost_with_the_record" not in world.explore
-    return world.jumped or forgotten
+    return world.jumped

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 PUBLISHED = {"done", "degraded"}
 ENDED = {"done", "degraded", "failed"}
-BY_A_BUILDER = {"retry_scheduled", "fatal_error", "gate_refused", "no_data"}
+BY_A_BUILDER = {"retry_scheduled", "giving_up", "gate_refused", "no_data"}
 
 _RECORDED = {"recorded", "failure_recorded"}
+_LOOKED = {"still_missing", "upgrade_window_closed"}
 _FOLLOWED = {"committed_upgrade_follows", "committed_rerun_follows"}
 _WOKEN = {"join_complete", "found_all", "deadline_passed", "upstream_failed", "replay_accepted"} | _FOLLOWED
 # Whatever was believed before: what the ledger holds is published.
@@ -23,7 +24,7 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
         **_LEDGER,
     },
     "running": {
-        "running": {"lease_renewed", "committed_by_older_generation"} | _RECORDED,
+        "running": {"lease_renewed", "giving_up", "committed_by_older_generation"} | _RECORDED,
         "ready": {"lease_expired", "retry_scheduled", "rescue_follows", "replay_accepted"} | _FOLLOWED,
         "failed": {"retries_exhausted", "fatal_error", "gate_refused", "no_data", "cancelled"},
         **_LEDGER,
@@ -34,7 +35,8 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
         "degraded": {"committed_degraded"},
     },
     "degraded": {
-        "degraded": {"rerun_held", "upgrade_too_late", "upgrade_window_closed", "committed_degraded"} | _RECORDED,
+        "degraded": {"rerun_held", "upgrade_too_late", "upgrade_window_closed", "still_missing", "committed_degraded"}
+        | _RECORDED,
         "ready": {"replay_accepted", "upgrade_started", "rerun_started"} | _FOLLOWED,
         "done": {"committed_done"},
     },

@@ -77,7 +77,6 @@ class Process:
         self.keepers: list[SteppedLeaseKeeper] = []
         self.probed: dict[date, frozenset[str]] = {}
         self.probe_failed = False
-        self.in_the_dark: set[date] = set()
         self.queue = BuildQueue()
         self.queued: deque[date] = deque()
         self._wire(world.schedule, world.boundary, world.server, world.bus, world.tables, world.rng)
@@ -103,7 +102,7 @@ class Process:
             outbox_filled=self._outbox_filled,
             observer=observer,
         )
-        self.repair = Repair(engine=self.engine, store=self.store, read_ledger=self.warehouse.read_ledger)
+        self.repair = Repair(engine=self.engine, store=self.store, clock=self.clock, warehouse=self.warehouse)
         self.builder = Builder(
             engine=self.engine,
             warehouse=self.warehouse,

@@ -12,7 +12,7 @@ import structlog
 
 from tests.simulation.checker import Violation
 from tests.simulation.drawing import DISASTERS, draw, draw_strike
-from tests.simulation.sabotage import OPEN_ISSUES, SABOTAGE
+from tests.simulation.sabotage import SABOTAGE
 from tests.simulation.store import cheap_codec
 from tests.simulation.world import Report, World
 
@@ -58,19 +58,15 @@ class Variant:
 
     Attributes:
         sabotage: Keys of `SABOTAGE`: what is broken in the product.
-        explore: Keys of `OPEN_ISSUES` to run into.
         strike: A kind of disaster that hits every schedule while an upgrade waits or runs.
     """
 
     sabotage: frozenset[str] = frozenset()
-    explore: frozenset[str] = frozenset()
     strike: str | None = None
 
     def arguments(self) -> str:
         """The command line that gives this variant."""
-        pairs = [("sabotage", one) for one in sorted(self.sabotage)] + [
-            ("explore", one) for one in sorted(self.explore)
-        ]
+        pairs = [("sabotage", one) for one in sorted(self.sabotage)]
         pairs += [("strike", self.strike)] if self.strike is not None else []
         return "".join(f" --{name} {value}" for name, value in pairs)
 
@@ -90,7 +86,7 @@ def play(seed: int, variant: Variant = USUAL, trace: list[str] | None = None) ->
         if seed % REAL_CODEC_EVERY:
             stack.enter_context(cheap_codec())
         tell = None if trace is None else trace.append
-        return World(schedule, sabotage=variant.sabotage, explore=variant.explore, trace=tell).run()
+        return World(schedule, sabotage=variant.sabotage, trace=tell).run()
 
 
 def explain(seed: int, variant: Variant = USUAL) -> str:
@@ -147,7 +143,6 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=parse_seeds, default=range(2000), help="a count, or first..last")
     parser.add_argument("--seed", type=int, help="one seed, told step by step")
     parser.add_argument("--sabotage", action="append", default=[], choices=SABOTAGE, help="break the product")
-    parser.add_argument("--explore", action="append", default=[], choices=OPEN_ISSUES, help="run into an open issue")
     parser.add_argument("--strike", choices=sorted({*DISASTERS}), help="hit every schedule with this, at an upgrade")
     return parser.parse_args()
 
@@ -155,7 +150,7 @@ def read_options() -> argparse.Namespace:
 def main() -> int:
     options = read_options()
     write = sys.stdout.write
-    variant = Variant(sabotage=frozenset(options.sabotage), explore=frozenset(options.explore), strike=options.strike)
+    variant = Variant(sabotage=frozenset(options.sabotage), strike=options.strike)
     if options.seed is not None:
         write(explain(options.seed, variant) + "\n")
         return 0

@@ -97,8 +97,8 @@ class Server:
         if night not in self.memory._records:
             return False
         self.losses += 1
-        version, _ = self.memory._records[night]
-        self.memory._records[night] = (version, b'{"schema": 1, "state": "done"')
+        version, revision, _ = self.memory._records[night]
+        self.memory._records[night] = (version, revision, b'{"schema": 1, "state": "done"')
         return True
 
     def expire(self, night: date) -> bool:
@@ -146,7 +146,7 @@ class SimulatedStore:
         sabotage, memory = self._server.sabotage, self._memory
         day = commit.record.analysis_date
         if "version_check_off" in sabotage and day in memory._records:
-            memory._records[day] = (commit.record.version - 1, memory._records[day][1])
+            memory._records[day] = (commit.record.version - 1, commit.record.revision, memory._records[day][2])
         if "operation_id_off" in sabotage:
             memory._operations.discard(commit.operation_id)
         if "outbox_dropped" in sabotage:

@@ -56,7 +56,7 @@ def warehouse() -> Iterator["DuckDbWarehouse"]:
     opened.close()
 
 
-def publication(key: BuildKey) -> Publication:
+def publication(key: BuildKey, claimant: str) -> Publication:
     stats = BuildStats(
         analysis_date=key.analysis_date,
         row_count=400,
@@ -68,16 +68,22 @@ def publication(key: BuildKey) -> Publication:
         left_out=(),
     )
     request = BuildRequest(
-        key=key, mode=BuildMode.NORMAL, trigger="join", phase3_lookback_days=30, as_of=None, started_at=NOW
+        key=key,
+        mode=BuildMode.NORMAL,
+        trigger="join",
+        phase3_lookback_days=30,
+        as_of=None,
+        started_at=NOW,
+        claimant=claimant,
     )
     return Publication(request=request, stats=stats, report=score(stats, request.mode), committed_at=NOW)
 
 
-def answer(ledger: "DuckDbWarehouse | Tables", act: str, key: BuildKey) -> str:
+def answer(ledger: "DuckDbWarehouse | Tables", act: str, key: BuildKey, claimant: str) -> str:
     try:
         match act:
             case "claim":
-                ledger.claim(key, NOW)
+                ledger.claim(key, NOW, claimant)
             case "stage":
                 ledger.stage(key, NOBODY)
             case "drop" if isinstance(ledger, Tables):
@@ -85,7 +91,7 @@ def answer(ledger: "DuckDbWarehouse | Tables", act: str, key: BuildKey) -> str:
             case "drop":
                 ledger.drop_staged(key)  # type: ignore[union-attr]
             case _:
-                ledger.publish(publication(key))
+                ledger.publish(publication(key, claimant))
     except (Fenced, Fatal) as exc:
         return "fenced" if isinstance(exc, Fenced) else "fatal"
     return "done"
@@ -106,8 +112,10 @@ def test_both_ledgers_give_the_same_answers(warehouse: "DuckDbWarehouse") -> Non
         for _step in range(40):
             act = rng.choice(("claim", "stage", "stage", "publish", "publish", "drop"))
             key = BuildKey(analysis_date=TONIGHT, generation=rng.randrange(1, 4), attempt=rng.randrange(1, 4))
-            answers = answer(warehouse, act, key), answer(tables, act, key)
-            assert answers[0] == answers[1], f"{act} {key.build_id}: the real one says {answers[0]}"
+            claimant = rng.choice(("worker-a", "worker-a", "worker-b"))
+            answers = answer(warehouse, act, key, claimant), answer(tables, act, key, claimant)
+            assert answers[0] == answers[1], f"{act} {key.build_id} by {claimant}: the real one says {answers[0]}"
+            assert warehouse.claimed_token(TONIGHT) == tables.claimed_token(TONIGHT)
             assert token(warehouse.read_ledger(TONIGHT)) == token(tables.read_ledger(TONIGHT))
             seen.add((act, answers[0]))
         for generation in range(1, 4):

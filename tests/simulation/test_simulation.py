@@ -13,7 +13,7 @@ from tests.simulation.checker import Violation
 from tests.simulation.drawing import draw
 from tests.simulation.plan import TONIGHT, Mode
 from tests.simulation.run import Variant, describe, explain, play_all, quiet
-from tests.simulation.sabotage import OPEN_ISSUES, SABOTAGE
+from tests.simulation.sabotage import SABOTAGE
 from tests.simulation.store import cheap_codec
 from tests.simulation.world import World
 
@@ -114,7 +114,3 @@ def test_the_drawn_schedules_are_worth_playing() -> None:
     assert wanted <= {*totals.injected}
     assert State.DONE in totals.states
     assert TONIGHT in draw(0).nights
-
-
-def test_every_open_issue_says_what_it_is() -> None:
-    assert all(text and name.isidentifier() for name, text in OPEN_ISSUES.items())

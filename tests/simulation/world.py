@@ -47,11 +47,9 @@ class World:
         schedule: Schedule,
         sabotage: frozenset[str] = frozenset(),
         trace: Callable[[str], None] | None = None,
-        explore: frozenset[str] = frozenset(),
     ) -> None:
         self.schedule = schedule
         self.sabotage = sabotage
-        self.explore = explore
         self.rng = Random(schedule.seed * 2654435761 % 2**32)  # noqa: S311 - repeatable, not secret
         self.now = schedule.first_start
         self.checker = Checker(schedule)
@@ -68,7 +66,6 @@ class World:
         self.steps = 0
         self.handoff = False
         self.jumped = False
-        self.records_lost: set[date] = set()
         self._trace = trace
         if trace is not None:
             self.boundary.trace = self.say

@@ -10,6 +10,8 @@ from functools import cache
 from itertools import combinations, product
 from types import MappingProxyType
 
+import pytest
+
 from statemachine.decide import Decision, decide
 from statemachine.effects import PublishOutcome, StartBuild
 from statemachine.events import (
@@ -27,6 +29,7 @@ from statemachine.events import (
 )
 from statemachine.invariants import change_violations, violations
 from statemachine.model import (
+    NO_RUNS,
     Completion,
     CompletionStatus,
     DateRecord,
@@ -94,10 +97,23 @@ def unfinished(state: State) -> Iterator[DateRecord]:
             for published, attempt in product(OLDER, (0, 1, 2)):
                 yield replace(base, generation=2, attempt=attempt, result=published, wake_at=DEADLINE)
         case State.RUNNING:
-            # Claimed after its completions came, or before: then each of them is a run that the build has not seen.
-            for published, attempt, claimed_at in product(OLDER, (1, 2), (EVENING, EVENING - MINUTE)):
-                lease = Lease(owner="worker-a", until_at=DEADLINE, claimed_at=claimed_at)
-                yield replace(base, generation=2, attempt=attempt, result=published, lease=lease, wake_at=DEADLINE)
+            # Claimed with these completions, or with older runs of them; given up for one reason or another, or not.
+            lease = Lease(owner="worker-a", until_at=DEADLINE, claimed_at=EVENING)
+            older_runs = MappingProxyType(dict.fromkeys(PROCESSORS, "0"))
+            fatal = Failure(because=FailureKind.FATAL, message="it broke", at=EVENING)
+            away = Failure(because=FailureKind.UNAVAILABLE, message="away", at=EVENING)
+            builds = ((NO_RUNS, None), (older_runs, None), (NO_RUNS, fatal), (NO_RUNS, away))
+            for published, attempt, (runs, failure) in product(OLDER, (1, 2), builds):
+                yield replace(
+                    base,
+                    generation=2,
+                    attempt=attempt,
+                    result=published,
+                    lease=lease,
+                    wake_at=DEADLINE,
+                    claimed_runs=runs,
+                    failure=failure,
+                )
 
 
 def finished(state: State) -> Iterator[DateRecord]:
@@ -107,7 +123,7 @@ def finished(state: State) -> Iterator[DateRecord]:
         case State.DONE:
             yield replace(base, generation=2, attempt=1, result=result(2, 1, State.DONE), wake_at=None)
         case State.DEGRADED:
-            for rows, wake_at in product((EVERY_TABLE_FILLED, HALF_FILLED), (CUTOFF, None)):
+            for rows, wake_at in product((EVERY_TABLE_FILLED, HALF_FILLED), (CUTOFF, DEADLINE, None)):
                 published_now = result(2, 1, State.DEGRADED, rows=rows)
                 yield replace(base, generation=2, attempt=1, result=published_now, wake_at=wake_at)
         case State.FAILED:
@@ -140,8 +156,9 @@ def events() -> tuple[Event, ...]:
     ]
     timers = [TimerFired(probe=probe) for probe in (None, NO_ROWS, HALF_FILLED, EVERY_TABLE_FILLED)]
     commits = [
-        BuildCommitted(result=result(generation, 1, state, rows=HALF_FILLED))
+        BuildCommitted(result=result(generation, 1, state, rows=HALF_FILLED), found=found)
         for generation, state in product((1, 2, 3), (State.DONE, State.DEGRADED))
+        for found in ((False, True) if generation == 2 else (False,))
     ]
     endings = [
         BuildFailed(generation=2, attempt=attempt, failure=failure, message="it broke")
@@ -151,7 +168,7 @@ def events() -> tuple[Event, ...]:
         DateOpened(),
         *reports,
         *timers,
-        *(BuildClaimed(worker="worker-a", ledger_generation=generation) for generation in (0, 4)),
+        *(BuildClaimed(worker="worker-a", ledger_claim=claim) for claim in ((0, 0), (4, 2))),
         *(LeaseRenewed(worker=worker, generation=2, attempt=1) for worker in ("worker-a", "worker-b")),
         *commits,
         *endings,
@@ -196,6 +213,8 @@ def _is_due(after: DateRecord, decision: Decision) -> bool:
     return after.wake_at is not None and decision.reason not in recorded
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_every_event_in_every_state_is_decided_soundly_and_the_table_has_no_dead_entry() -> None:
     """Totality, the table as the only way to move, all invariants of a change; and each entry of the table is used."""
     written = {

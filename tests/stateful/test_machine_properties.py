@@ -161,7 +161,7 @@ class NightOfWorkers(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS))
     def a_worker_claims(self, worker: str) -> None:
-        reason = self.apply(BuildClaimed(worker=worker, ledger_generation=max(self.ledger, default=0)), worker)
+        reason = self.apply(BuildClaimed(worker=worker, ledger_claim=self.claims), worker)
         if reason is Reason.CLAIMED:
             self.builds.append((worker, self.seen[-1]))
 

@@ -108,8 +108,8 @@ def result(
     )
 
 
-def claimed(worker: str = "worker-a", ledger_generation: int = 0) -> BuildClaimed:
-    return BuildClaimed(worker=worker, ledger_generation=ledger_generation)
+def claimed(worker: str = "worker-a", ledger_claim: tuple[int, int] = (0, 0)) -> BuildClaimed:
+    return BuildClaimed(worker=worker, ledger_claim=ledger_claim)
 
 
 def committed(
@@ -181,4 +181,5 @@ def degraded(*missing: str) -> DateRecord:
 
 def failed(kind: FailureKind = FailureKind.GATE_REFUSED, *missing: str) -> DateRecord:
     """A date whose fallback build ended without a commit."""
-    return after(fallback_running(*(missing or (CACHE,))), broke(kind), now=DEADLINE)
+    ended = after(fallback_running(*(missing or (CACHE,))), broke(kind), now=DEADLINE)
+    return after(ended, probed(), now=DEADLINE)

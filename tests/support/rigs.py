@@ -117,7 +117,7 @@ class LedgerWarehouse:
 
     def __init__(self) -> None:
         self.ledger: dict[date, LedgerRow] = {}
-        self.claims: dict[date, tuple[int, int]] = {}
+        self.claims: dict[date, tuple[int, int, str]] = {}
         self.rows: dict[str, int] = dict(EVERY_TABLE_FILLED)
         self.players = 450
         self.published: list[BuildKey] = []
@@ -162,22 +162,27 @@ class LedgerWarehouse:
             counts[f"{block.name}_phase3_cells"] = 0 if from_phase4 else cells
         return counts
 
-    def claim(self, key: BuildKey, at: datetime) -> None:  # noqa: ARG002 - the port's shape
+    def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:  # noqa: ARG002 - the port's shape
         self._may_fail("claim")
-        self._check_fence(key)
-        self.claims[key.analysis_date] = key.token
+        self._check_fence(key, claimant)
+        self.claims[key.analysis_date] = (*key.token, claimant)
 
-    def _check_fence(self, key: BuildKey) -> None:
+    def claimed_token(self, analysis_date: date) -> tuple[int, int]:
+        self._may_fail("claimed_token")
+        return self.claims.get(analysis_date, (0, 0, ""))[:2]
+
+    def _check_fence(self, key: BuildKey, claimant: str) -> None:
         held = self.ledger.get(key.analysis_date)
         if held is not None and held.generation >= key.generation:
             raise Fenced(f"{key.build_id}: {held.build_id} is committed already")
-        if self.claims.get(key.analysis_date, (0, 0)) > key.token:
-            raise Fenced(f"{key.build_id}: a newer attempt has the date")
+        generation, attempt, holder = self.claims.get(key.analysis_date, (0, 0, ""))
+        if (generation, attempt) > key.token or ((generation, attempt) == key.token and holder != claimant):
+            raise Fenced(f"{key.build_id}: {holder} has the date")
 
     def publish(self, publication: Publication) -> None:
         self._may_fail("publish")
         key = publication.request.key
-        self._check_fence(key)
+        self._check_fence(key, publication.request.claimant)
         self.published.append(key)
         self.ledger[key.analysis_date] = ledger_row(publication)
         if self.lose_reply_of_publish:
@@ -219,4 +224,4 @@ def ledger_row(publication: Publication) -> LedgerRow:
 
 def repair_of(rig: Rig, warehouse: LedgerWarehouse | None = None) -> Repair:
     ledger = warehouse or LedgerWarehouse()
-    return Repair(engine=rig.engine, store=rig.store, read_ledger=ledger.read_ledger)
+    return Repair(engine=rig.engine, store=rig.store, clock=rig.clock, warehouse=ledger)

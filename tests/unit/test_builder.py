@@ -11,7 +11,7 @@ from statemachine.model import BuildMode, DateRecord, State
 from statemachine.reasons import Reason
 from tests.conftest import WaitUntil
 from tests.support.nights import CACHE, NIGHT, POLICY, PROCESSORS, REPLAY, claimed, probed, success
-from tests.support.rigs import LedgerWarehouse, Rig
+from tests.support.rigs import LedgerWarehouse, Rig, repair_of
 from worker.adapters.memory_store import MemoryStore
 from worker.builder import Builder, BuildQueue
 from worker.errors import Fatal, SchemaDrift, Unavailable
@@ -81,7 +81,7 @@ def test_a_claim_takes_a_generation_above_the_ledger() -> None:
     before = Site()
     before.builder.run_one(NIGHT)
     site = Site()
-    site.warehouse.ledger = before.warehouse.ledger
+    site.warehouse.ledger, site.warehouse.claims = before.warehouse.ledger, before.warehouse.claims
 
     site.builder.run_one(NIGHT)
 
@@ -91,12 +91,12 @@ def test_a_claim_takes_a_generation_above_the_ledger() -> None:
 @pytest.mark.parametrize(
     ("place", "fault", "state", "reason"),
     [
-        ("read_ledger", Unavailable("no warehouse"), State.DONE, Reason.COMMITTED_DONE),
+        ("claimed_token", Unavailable("no warehouse"), State.DONE, Reason.COMMITTED_DONE),
         ("claim", Unavailable("no warehouse"), State.READY, Reason.RETRY_SCHEDULED),
         ("stage", Unavailable("no warehouse"), State.READY, Reason.RETRY_SCHEDULED),
         ("publish", Unavailable("no warehouse"), State.READY, Reason.RETRY_SCHEDULED),
-        ("columns", SchemaDrift("no such column"), State.FAILED, Reason.FATAL_ERROR),
-        ("query_staged", Fatal("access denied"), State.FAILED, Reason.FATAL_ERROR),
+        ("columns", SchemaDrift("no such column"), State.RUNNING, Reason.GIVING_UP),
+        ("query_staged", Fatal("access denied"), State.RUNNING, Reason.GIVING_UP),
     ],
 )
 def test_a_fault_is_retried_or_fatal_by_its_family(place: str, fault: Exception, state: State, reason: Reason) -> None:
@@ -116,6 +116,10 @@ def test_a_warehouse_that_stays_away_spends_the_attempts_and_fails_the_date() ->
     for _ in range(POLICY.attempts_max):
         site.builder.run_one(NIGHT)
         site.rig.clock.forward(POLICY.retry_delay)
+    assert (True, POLICY.attempts_max) == (site.record().giving_up, site.record().attempt)
+
+    site.warehouse.faults.clear()
+    repair_of(site.rig, site.warehouse).end_last_attempt(NIGHT)
 
     assert (State.FAILED, POLICY.attempts_max) == (site.record().state, site.record().attempt)
 
@@ -188,7 +192,7 @@ def test_a_worker_overtaken_by_a_build_that_still_runs_reports_nothing() -> None
     def overtake() -> None:
         site.rig.engine.apply(NIGHT, replace(REPLAY, take_over=True))
         site.rig.engine.apply(NIGHT, claimed("worker-b"))
-        site.warehouse.claims[NIGHT] = (2, 1)
+        site.warehouse.claims[NIGHT] = (2, 1, "worker-b")
 
     site.warehouse.meanwhile = overtake
 

@@ -59,7 +59,13 @@ def declared(table: str) -> dict[str, str]:
 def a_publication() -> Publication:
     key = BuildKey(analysis_date=date(2024, 12, 15), generation=2, attempt=1)
     request = BuildRequest(
-        key=key, mode=BuildMode.NORMAL, trigger="join", phase3_lookback_days=30, as_of=None, started_at=AN_INSTANT
+        key=key,
+        mode=BuildMode.NORMAL,
+        trigger="join",
+        phase3_lookback_days=30,
+        as_of=None,
+        started_at=AN_INSTANT,
+        claimant="worker-a",
     )
     stats = BuildStats(
         analysis_date=key.analysis_date,

@@ -189,7 +189,7 @@ def test_a_damaged_record_begins_anew_and_stops_no_other_date() -> None:
     watch.rig.store.set_last_opened(NIGHT - timedelta(days=2))
     watch.sweep()
     earlier = NIGHT - timedelta(days=1)
-    store._records[earlier] = (1, b"damaged")
+    store._records[earlier] = (1, "operation", b"damaged")
 
     swept = watch.sweep(DEADLINE)
 
@@ -202,7 +202,7 @@ def test_a_damaged_record_of_a_night_to_be_opened_does_not_hold_up_the_deadlines
     store = MemoryStore()
     watch = Watch(Rig(store=store))
     watch.sweep()
-    store._records[NEXT_NIGHT] = (1, b"damaged")
+    store._records[NEXT_NIGHT] = (1, "operation", b"damaged")
 
     watch.sweep(DEADLINE + timedelta(hours=3))
 
@@ -232,13 +232,13 @@ def test_a_record_that_is_gone_while_its_wake_remains_is_opened_again() -> None:
     store = MemoryStore()
     watch = Watch(Rig(store=store))
     watch.sweep()
-    store._records[NIGHT] = (1, b"damaged")
+    store._records[NIGHT] = (1, "operation", b"damaged")
     store.quarantine(NIGHT)
 
-    watch.sweep(DEADLINE)
+    watch.sweep()
     assert (State.WAITING, DEADLINE) == (watch.record().state, watch.record().wake_at)
 
-    watch.sweep()
+    watch.sweep(DEADLINE)
     assert State.READY is watch.record().state
 
 
@@ -258,7 +258,7 @@ def test_a_lost_record_follows_the_ledger() -> None:
         stopwatch=lambda: 0.0,
     )
     builder.run_one(NIGHT)
-    store._records[NIGHT] = (1, b"damaged")
+    store._records[NIGHT] = (1, "operation", b"damaged")
     store._wake[NIGHT] = EVENING
 
     watch.sweep()

@@ -5,16 +5,19 @@ from dataclasses import replace
 import pytest
 
 from statemachine.effects import PublishOutcome, StartBuild
-from statemachine.events import LeaseRenewed
-from statemachine.model import DateRecord, FailedBecause, FailureKind, OnRerun, State, Trigger
+from statemachine.events import BuildFailed, DateOpened, LeaseRenewed, TimerFired
+from statemachine.model import CompletionStatus, DateRecord, FailedBecause, FailureKind, OnRerun, State, Trigger
 from statemachine.reasons import Reason
 from tests.support.nights import (
     CACHE,
     CUTOFF,
     DEADLINE,
     EVENING,
+    EVERY_TABLE_FILLED,
+    MINUTE,
     NIGHT,
     POLICY,
+    PROCESSORS,
     REPLAY,
     SECOND,
     after,
@@ -70,13 +73,24 @@ def test_only_a_ready_date_can_be_claimed(record: DateRecord) -> None:
 
 def test_a_claim_takes_a_generation_above_what_the_ledger_holds() -> None:
     """After a loss of the store the date starts at generation 1 again, but 7 is published already."""
-    assert after(joined(), claimed(ledger_generation=7)).generation == 8
+    assert after(joined(), claimed(ledger_claim=(7, 2))).generation == 8
 
 
-def test_a_second_attempt_keeps_its_generation_whatever_the_ledger_holds() -> None:
+def test_a_second_attempt_keeps_its_generation_above_the_claim_of_the_first() -> None:
     waits_again = after(running(), probed(), now=LEASE_END)
 
-    assert after(waits_again, claimed(ledger_generation=1), now=LEASE_END).generation == 1
+    second = after(waits_again, claimed(ledger_claim=(1, 1)), now=LEASE_END)
+
+    assert (1, 2) == (second.generation, second.attempt)
+
+
+def test_a_claim_never_takes_a_token_that_was_in_use() -> None:
+    """A build by hand, or one of a former life of this record, may still run under it."""
+    waits_again = after(running(), probed(), now=LEASE_END)
+
+    taken = after(waits_again, claimed(ledger_claim=(1, 1000)), now=LEASE_END)
+
+    assert (2, 1) == (taken.generation, taken.attempt)
 
 
 def test_a_living_worker_keeps_its_lease() -> None:
@@ -139,14 +153,48 @@ def test_the_last_attempt_fails_the_generation() -> None:
     for attempt in range(1, POLICY.attempts_max + 1):
         record = after(record, claimed(), broke(FailureKind.UNAVAILABLE, attempt=attempt), now=now)
         now += POLICY.retry_delay
+    ended = after(record, probed(), now=now)
 
-    assert (State.FAILED, 3, None) == (record.state, record.attempt, record.wake_at)
+    assert (State.FAILED, 3, None) == (ended.state, ended.attempt, ended.wake_at)
+
+
+@pytest.mark.parametrize(
+    ("kind", "because"),
+    [(FailureKind.FATAL, FailedBecause.FATAL_ERROR), (FailureKind.UNAVAILABLE, FailedBecause.RETRIES_EXHAUSTED)],
+)
+def test_a_generation_is_given_up_only_after_the_ledger_was_asked(kind: FailureKind, because: FailedBecause) -> None:
+    """The reply of a publication may have been lost: what was published must never be called failed."""
+    record = after(replace(joined(), attempt=POLICY.attempts_max - 1), claimed())
+    given_up = told(record, broke(kind, attempt=record.attempt, message="no such column"))
+
+    assert (State.RUNNING, Reason.GIVING_UP, ()) == (given_up.record.state, given_up.reason, given_up.effects)
+    assert Reason.NEEDS_PROBE is told(given_up.record, TimerFired()).reason
+    ended = told(given_up.record, probed()).record
+    assert ended.failure is not None
+    assert (State.FAILED, because, "no such column") == (ended.state, ended.failure.because, ended.failure.message)
+    found = told(given_up.record, replace(committed(attempt=1), found=True)).record
+    assert State.DONE is found.state
+
+
+def test_who_has_given_up_does_not_renew_the_lease() -> None:
+    given_up = after(running(), broke(FailureKind.FATAL))
+
+    assert Reason.STALE is told(given_up, LeaseRenewed(worker="worker-a", generation=1, attempt=1)).reason
+
+
+def test_a_report_about_a_former_life_of_the_record_changes_nothing() -> None:
+    """The store lost the date; its next life has the same token, and even the same worker."""
+    record = after(joined(), replace(claimed(), claimant="worker-a/2"))
+    former = {"generation": 1, "attempt": 1, "claimant": "worker-a/1"}
+
+    assert Reason.STALE is told(record, LeaseRenewed(worker="worker-a", **former)).reason
+    failure = BuildFailed(failure=FailureKind.FATAL, message="it broke", **former)
+    assert Reason.STALE is told(record, failure).reason
 
 
 @pytest.mark.parametrize(
     ("kind", "because"),
     [
-        (FailureKind.FATAL, FailedBecause.FATAL_ERROR),
         (FailureKind.GATE_REFUSED, FailedBecause.GATE_REFUSED),
         (FailureKind.NO_DATA, FailedBecause.NO_DATA),
     ],
@@ -312,6 +360,72 @@ def test_a_new_run_during_the_build_is_rebuilt_afterwards_where_the_policy_says_
     )
     assert Trigger.RERUN is decision.record.trigger
     assert State.DONE is told(record, committed(), later).record.state
+
+
+def test_a_run_from_the_future_is_rebuilt_once_and_not_until_the_clock_has_caught_up() -> None:
+    """A worker with a fast clock received it; the next build relies on it, whatever its instant says."""
+    rebuild = replace(POLICY, rerun=OnRerun.REBUILD)
+    fast = EVENING + 120 * MINUTE
+    record = after(running(), success(CACHE, run="2", at=fast), now=fast)
+    again = after(record, committed(), claimed(), policy=rebuild, now=EVENING + SECOND)
+
+    decision = told(again, committed(generation=2), EVENING + SECOND, rebuild)
+
+    assert (State.DONE, Reason.COMMITTED_DONE) == (decision.record.state, decision.reason)
+
+
+def test_an_event_for_rows_that_the_probe_had_found_is_no_new_run() -> None:
+    rebuild = replace(POLICY, rerun=OnRerun.REBUILD)
+    found_all = after(after(unseen(), success(CACHE)), probed(EVERY_TABLE_FILLED), claimed(), now=DEADLINE)
+    record = after(found_all, success(PROCESSORS[0]), now=DEADLINE)
+
+    assert State.DONE is told(record, committed(), DEADLINE, rebuild).record.state
+
+
+# --- a degraded date that was rebuilt --------------------------------------------------------------------------------
+
+
+def restored_as_degraded(*missing: str) -> DateRecord:
+    """The record was lost and follows the ledger: what has arrived since that build is not known."""
+    report = replace(committed(state=State.DEGRADED, rows=without(*missing)), found=True)
+    return after(after(unseen(), DateOpened()), report, now=DEADLINE)
+
+
+def test_a_date_restored_as_degraded_looks_into_the_tables_at_once() -> None:
+    record = restored_as_degraded(CACHE)
+
+    assert (State.DEGRADED, DEADLINE) == (record.state, record.wake_at)
+    assert Reason.NEEDS_PROBE is told(record, TimerFired(), DEADLINE).reason
+
+
+def test_rows_found_after_a_loss_upgrade_the_date() -> None:
+    decision = told(restored_as_degraded(CACHE), probed(EVERY_TABLE_FILLED), DEADLINE)
+
+    assert (State.READY, Reason.UPGRADE_STARTED, 2) == (
+        decision.record.state,
+        decision.reason,
+        decision.record.generation,
+    )
+    assert CompletionStatus.FOUND is decision.record.completions[CACHE].status
+
+
+def test_a_restored_date_that_still_lacks_a_table_waits_for_it_until_the_cutoff() -> None:
+    decision = told(restored_as_degraded(CACHE), probed(without(CACHE)), DEADLINE)
+
+    assert (State.DEGRADED, Reason.STILL_MISSING, CUTOFF) == (
+        decision.record.state,
+        decision.reason,
+        decision.record.wake_at,
+    )
+    assert Reason.UPGRADE_WINDOW_CLOSED is told(decision.record, TimerFired(), CUTOFF).reason
+
+
+def test_rows_found_while_the_record_is_rebuilt_upgrade_it_as_well() -> None:
+    """Another worker's deadline was quicker than the one that reads the ledger."""
+    fresh = after(after(unseen(), DateOpened()), probed(EVERY_TABLE_FILLED), now=DEADLINE)
+    report = replace(committed(state=State.DEGRADED, rows=without(CACHE)), found=True)
+
+    assert Reason.COMMITTED_UPGRADE_FOLLOWS is told(fresh, report, DEADLINE).reason
 
 
 def test_a_date_with_more_attempts_than_a_lowered_bound_fails_instead_of_waiting_for_ever() -> None:

@@ -139,12 +139,12 @@ def test_a_change_that_would_break_a_rule_is_not_stored() -> None:
 
 def test_a_damaged_record_is_not_decided_on() -> None:
     store = MemoryStore()
-    store._records[NIGHT] = (1, b"\x00")
+    store._records[NIGHT] = (1, "operation", b"\x00")
 
     with pytest.raises(CorruptRecord):
         Rig(store=store).engine.apply(NIGHT, success(CACHE))
 
-    assert store._records[NIGHT] == (1, b"\x00")
+    assert store._records[NIGHT] == (1, "operation", b"\x00")
 
 
 def test_an_absent_store_is_told_to_the_caller_and_to_nobody_else() -> None:

@@ -128,7 +128,7 @@ def test_without_the_store_the_dates_are_unavailable(client: Open, path: str) ->
 
 
 def test_a_damaged_record_is_shown_as_such_and_hides_no_other_date(client: Open, night: Rig) -> None:
-    night.store._records[date(2024, 12, 16)] = (1, b"damaged")  # type: ignore[attr-defined]
+    night.store._records[date(2024, 12, 16)] = (1, "operation", b"damaged")  # type: ignore[attr-defined]
 
     pages = client(night)
 

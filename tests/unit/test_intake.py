@@ -168,7 +168,7 @@ def test_a_wrong_clock_cannot_open_dates_without_bound(night: str) -> None:
 
 def test_a_message_about_a_damaged_record_begins_the_date_anew_and_comes_again() -> None:
     desk = Desk()
-    desk.store._records[NIGHT] = (3, b"damaged")
+    desk.store._records[NIGHT] = (3, "operation", b"damaged")
 
     assert [Verdict.RETRY, Verdict.ACK] == [desk.take(body()), desk.take(body())]
 

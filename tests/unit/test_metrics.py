@@ -141,7 +141,7 @@ def test_a_damaged_record_is_counted_and_hides_no_other_date() -> None:
     store = MemoryStore()
     board = Board(store)
     board.engine.apply(NIGHT, success(CACHE))
-    store._records[NIGHT + timedelta(days=1)] = (1, b"damaged")
+    store._records[NIGHT + timedelta(days=1)] = (1, "operation", b"damaged")
 
     shown = board.samples()
 

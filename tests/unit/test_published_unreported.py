@@ -20,10 +20,10 @@ from tests.support.nights import (
     told,
     without,
 )
-from tests.support.rigs import LedgerWarehouse, Rig
+from tests.support.rigs import LedgerWarehouse, Rig, repair_of
 from worker.builder import Builder
 from worker.building import run_build
-from worker.errors import Fatal, PipelineError, Unavailable
+from worker.errors import Fatal, Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildRequest
 from worker.repair import Repair
 
@@ -50,12 +50,12 @@ class Night:
         for number in range(1, attempts + 1):
             decision = self.rig.engine.apply(NIGHT, claimed(f"worker-{number}"))
             if number == 1:
-                self._publish(decision.record.attempt)
+                self.publish(decision.record.attempt)
             self.rig.clock.forward(POLICY.lease)
             if number < attempts:
                 self.rig.engine.apply(NIGHT, TimerFired())
 
-    def _publish(self, attempt: int) -> None:
+    def publish(self, attempt: int) -> None:
         request = BuildRequest(
             key=BuildKey(analysis_date=NIGHT, generation=1, attempt=attempt),
             mode=BuildMode.NORMAL,
@@ -63,12 +63,13 @@ class Night:
             phase3_lookback_days=30,
             as_of=None,
             started_at=self.rig.clock.now(),
+            claimant="worker-a",
         )
         run_build(self.warehouse, request, now=self.rig.clock.now)  # type: ignore[arg-type]
 
     @property
     def repair(self) -> Repair:
-        return Repair(engine=self.rig.engine, store=self.rig.store, read_ledger=self.warehouse.read_ledger)
+        return repair_of(self.rig, self.warehouse)
 
     @property
     def state(self) -> State:
@@ -97,6 +98,29 @@ def test_an_empty_ledger_ends_the_last_attempt_as_failed() -> None:
     night = Night(attempts=POLICY.attempts_max)
     night.warehouse.ledger.clear()
 
+    night.repair.end_last_attempt(NIGHT)
+
+    assert State.FAILED is night.state
+
+
+def test_what_is_called_failed_can_no_longer_be_published() -> None:
+    """A worker that fell silent wakes up after somebody was told that its generation failed."""
+    night = Night(attempts=POLICY.attempts_max)
+    night.warehouse.ledger.clear()
+    night.repair.end_last_attempt(NIGHT)
+
+    with pytest.raises(Fenced):
+        night.publish(attempt=POLICY.attempts_max)
+
+    assert (State.FAILED, {}) == (night.state, night.warehouse.ledger)
+
+
+def test_two_workers_may_end_one_generation() -> None:
+    night = Night(attempts=POLICY.attempts_max)
+    night.warehouse.ledger.clear()
+    night.warehouse.faults["read_ledger"] = [Unavailable("away")]
+
+    night.repair.end_last_attempt(NIGHT)
     night.repair.end_last_attempt(NIGHT)
 
     assert State.FAILED is night.state

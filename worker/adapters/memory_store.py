@@ -3,7 +3,8 @@
 import threading
 from collections import deque
 from collections.abc import Sequence
-from datetime import date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 
 from schemas.record import UnreadableRecord, decode_record, encode_record
 from statemachine.model import DateRecord
@@ -11,6 +12,7 @@ from worker.errors import CorruptRecord
 from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 
 PARKED_LENGTH_MAX = 1000
+LONG_DUE = datetime.fromtimestamp(0, UTC)
 
 
 class MemoryStore:
@@ -18,7 +20,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._records: dict[date, tuple[int, bytes]] = {}
+        self._records: dict[date, tuple[int, str, bytes]] = {}
         self._wake: dict[date, datetime] = {}
         self._outbox: dict[str, OutboxEntry] = {}
         self._history: dict[date, list[HistoryEntry]] = {}
@@ -35,7 +37,7 @@ class MemoryStore:
         if stored is None:
             return None
         try:
-            return decode_record(stored[1])
+            return replace(decode_record(stored[2]), revision=stored[1])
         except UnreadableRecord as exc:
             raise CorruptRecord(analysis_date, str(exc)) from exc
 
@@ -47,11 +49,11 @@ class MemoryStore:
         with self._lock:
             if commit.operation_id in self._operations:
                 return True
-            version, _ = self._records.get(day, (0, b""))
-            if version != record.version - 1:
+            version, revision, _ = self._records.get(day, (0, "", b""))
+            if (version, revision) != (record.version - 1, record.revision):
                 return False
             self._operations.add(commit.operation_id)
-            self._records[day] = (record.version, encoded)
+            self._records[day] = (record.version, commit.operation_id, encoded)
             if record.wake_at is None:
                 self._wake.pop(day, None)
             else:
@@ -71,9 +73,10 @@ class MemoryStore:
         """Move the record out of the way, unless somebody has replaced it already."""
         with self._lock:
             stored = self._records.get(analysis_date)
-            if stored is not None and not _readable(stored[1]):
+            if stored is not None and not _readable(stored[2]):
                 del self._records[analysis_date]
-                self.quarantined.append((analysis_date, stored[1]))
+                self.quarantined.append((analysis_date, stored[2]))
+                self._wake[analysis_date] = LONG_DUE
 
     def due(self, now: datetime, limit: int) -> Sequence[date]:
         """Give overdue dates, the longest overdue first."""

@@ -1,14 +1,15 @@
 """The state store on Redis or Valkey.
 
-One hash per date holds the record and its version. A commit is one Lua script, `lua/commit.lua`: it compares the
-version, then writes record, wake index, outbox and history. All keys of a pipeline share one hash tag, so the script
-also runs on a cluster. Scripts are sent without the client's own retries and carry an operation id: a script whose
-reply was lost is sent again by `commit` and recognised.
+One hash per date holds the record, its version and its revision. A commit is one Lua script, `lua/commit.lua`: it
+compares both, then writes record, wake index, outbox and history. All keys of a pipeline share one hash tag, so the
+script also runs on a cluster. Scripts are sent without the client's own retries and carry an operation id: a script
+whose reply was lost is sent again by `commit` and recognised.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from typing import Any, TypeVar, cast
@@ -88,11 +89,11 @@ class RedisStore:
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""
         key = self._key("date", analysis_date.isoformat())
-        stored = _reading(lambda: cast("bytes | None", self._client.hget(key, "r")))
+        stored, revision = _reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"])))
         if stored is None:
             return None
         try:
-            return decode_record(stored)
+            return replace(decode_record(stored), revision=(revision or b"").decode())
         except UnreadableRecord as exc:
             raise CorruptRecord(analysis_date, str(exc)) from exc
 
@@ -119,6 +120,8 @@ class RedisStore:
             HISTORY_LENGTH_MAX,
             OPERATION_REMEMBERED_MS,
             (commit.expires_after_s or 0) * 1000,
+            record.revision,
+            commit.operation_id,
         ]
         for message in commit.messages:
             attributes = json.dumps(dict(message.attributes))
@@ -175,6 +178,7 @@ class RedisStore:
                 pipe.multi()
                 pipe.copy(record_key, self._key("corrupt", day), replace=True)
                 pipe.delete(record_key)
+                pipe.zadd(self._key("wake"), {day: 0})
                 pipe.execute()
 
     def check_server(self) -> None:

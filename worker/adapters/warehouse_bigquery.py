@@ -73,20 +73,23 @@ class BigQueryWarehouse:
         self._stagings = itertools.count()
 
     def ensure_tables(self) -> None:
-        """Look for each table, run the shipped DDL where it is missing, and compare the columns of the others.
+        """Look for each table: run the shipped DDL where it is missing, add the columns that an older release lacked.
+
+        Where all is in place nothing but table metadata is read, so the worker's account needs no right to create.
 
         Raises:
-            SchemaDrift: A table of ours lacks a column or has it with another type; says what to run.
+            SchemaDrift: A table of ours has a column with another type.
         """
         self._ensure_dataset(self._staging, expires_ms=STAGING_EXPIRES_MS)
         for table in OWN_TABLES:
-            actual = self.columns(table)
-            if actual:
-                _check_columns(table, actual)
-                continue
             dataset, _, name = table.partition(".")
-            self._ensure_dataset(dataset)
-            self._run("ddl", None, Script(load_ddl()[name], ()), f"mlfs-ddl-{name}-{uuid.uuid4().hex}")
+            actual = self.columns(table)
+            if not actual:
+                self._ensure_dataset(dataset)
+                self._run("ddl", None, Script(load_ddl()[name], ()), f"mlfs-ddl-{name}-{uuid.uuid4().hex}")
+                continue
+            for sql in _missing_columns(table, actual):
+                self._run("ddl", None, Script(sql, ()), f"mlfs-ddl-{name}-{uuid.uuid4().hex}")
 
     def columns(self, table: str) -> Mapping[str, str]:
         """Read the table's schema."""
@@ -319,13 +322,13 @@ def _standard_type(column: SchemaField) -> str:
     return f"ARRAY<{kind}>" if column.mode == "REPEATED" else kind
 
 
-def _check_columns(table: str, actual: Mapping[str, str]) -> None:
-    """Compare one of our tables with its DDL; columns that others have added do no harm."""
+def _missing_columns(table: str, actual: Mapping[str, str]) -> Iterator[str]:
+    """Compare one of our tables with its DDL, and write what adds the columns it lacks; others' columns do no harm.
+
+    An added column may be NULL, whatever the DDL says: BigQuery adds no other ones.
+    """
     for name, kind in declared_columns(table).items():
         if name not in actual:
-            raise SchemaDrift(
-                f"{table} has no column {name}; add it: ALTER TABLE {table} ADD COLUMN {name} {kind}, and fill it in "
-                "the rows that are there"
-            )
-        if actual[name] != kind:
+            yield f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {kind}"
+        elif actual[name] != kind:
             raise SchemaDrift(f"{table}.{name} is {actual[name]}, not {kind}; rename that table and start again")

@@ -35,7 +35,7 @@ FENCED = "mlfs: the ledger refuses this attempt"
 Parameter = ScalarQueryParameter | ArrayQueryParameter
 
 DIGEST_CHARS = 10
-_COLUMN = re.compile(r"^  (\w+) ([A-Z0-9]+(?:<[A-Z0-9]+>)?)( NOT NULL)?,?$", re.MULTILINE)
+_COLUMN = re.compile(r"^  (\w+) ([A-Z0-9]+(?:<[A-Z0-9]+>)?)(?: NOT NULL)?,?$", re.MULTILINE)
 
 # Nothing is committed, and nobody has claimed: where every date starts.
 _UNCLAIMED = MappingProxyType({"claimed_generation": 0, "claimed_attempt": 0, "claimed_by": ""})
@@ -59,13 +59,7 @@ class Script:
 @cache
 def declared_columns(table: str) -> Mapping[str, str]:
     """Give the columns of one of the product's own tables, `dataset.table`, as its DDL declares them: {name: type}."""
-    return MappingProxyType({name: kind for name, kind, _ in _COLUMN.findall(_ddl_of(table))})
-
-
-@cache
-def optional_columns(table: str) -> frozenset[str]:
-    """Give the columns of one of the product's own tables that may be NULL."""
-    return frozenset(name for name, _, required in _COLUMN.findall(_ddl_of(table)) if not required)
+    return MappingProxyType(dict(_COLUMN.findall(_ddl_of(table))))
 
 
 def _ddl_of(table: str) -> str:

@@ -76,6 +76,13 @@ def render(tree: exp.Expr) -> str:
         raise Fatal(f"the statement cannot be said to DuckDB: {error}") from error
 
 
+@lru_cache(maxsize=TRANSPILED_MAX)
+def declared_columns(create_table: str) -> tuple[tuple[str, str], ...]:
+    """Give (name, DuckDB type) of each column of a CREATE TABLE in BigQuery's dialect."""
+    tree = sqlglot.parse_one(create_table, read="bigquery")
+    return tuple((column.name, column.args["kind"].sql(dialect="duckdb")) for column in tree.find_all(exp.ColumnDef))
+
+
 def to_bigquery_type(duckdb_type: str) -> str:
     """Name a DuckDB type as BigQuery would; a type it does not have keeps its own name."""
     if duckdb_type.startswith("DECIMAL"):

@@ -257,11 +257,18 @@ def _layout(tree: exp.Expr) -> tuple[str, tuple[str, ...]]:
 
 
 def _kind(tree: exp.Expr) -> str:
-    kinds = {exp.Insert: "INSERT", exp.Update: "UPDATE", exp.Delete: "DELETE", exp.Create: "CREATE_TABLE"}
+    kinds = {
+        exp.Insert: "INSERT",
+        exp.Update: "UPDATE",
+        exp.Delete: "DELETE",
+        exp.Create: "CREATE_TABLE",
+        exp.Alter: "ALTER_TABLE",
+        exp.Query: "SELECT",
+    }
     for type_, name in kinds.items():
         if isinstance(tree, type_):
             return name
-    return "SELECT" if isinstance(tree, exp.Query) else "OTHER"
+    raise WireError("invalidQuery", f"this peer does not run: {tree.sql(dialect='bigquery')}")
 
 
 def _execute(

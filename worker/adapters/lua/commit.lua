@@ -1,6 +1,6 @@
 -- Store one decision about one analysis date: record, wake index, outbox and history together, or nothing.
 --
--- KEYS[1] record   hash    {v = version, r = record as JSON}
+-- KEYS[1] record   hash    {v = version, n = revision: the operation that stored it, r = record as JSON}
 -- KEYS[2] wake     zset    date -> next instant something is due, milliseconds since 1970 UTC
 -- KEYS[3] dates    zset    date -> its ordinal, every date ever opened
 -- KEYS[4] outbox   stream  messages to publish
@@ -8,9 +8,10 @@
 -- KEYS[6] operation string present for a while after this operation was stored
 -- ARGV    1 expected version, 2 new version, 3 record, 4 date, 5 wake (empty: nothing due), 6 ordinal,
 --         7 history entry (empty: none), 8 history length, 9 milliseconds to remember the operation,
---         10 ms until a finished date expires (0: keeps), then 5 per message: event id, topic, data, attributes, key
+--         10 ms until a finished date expires (0: keeps), 11 expected revision, 12 new revision,
+--         then 5 per message: event id, topic, data, attributes, key
 -- Result  "stored"; "repeated" when this very operation was stored before (a client that lost the reply sends it
---         again); "conflict" when the version is another one. A second run changes nothing but how long 6 is kept.
+--         again); "conflict" when version or revision is another one. A second run changes nothing but how long 6 is kept.
 -- Redis does not roll back a script, so everything that can go wrong is looked at before the first write.
 
 if redis.call('EXISTS', KEYS[6]) == 1 then
@@ -26,12 +27,13 @@ for i, kind in ipairs(kinds) do
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. found .. ', not a ' .. kind)
   end
 end
-local version = redis.call('HGET', KEYS[1], 'v') or '0'
-if version ~= ARGV[1] then
+-- Versions begin at 1 again when a date was lost; the revision keeps a decision on its former life off the new one.
+local stored = redis.call('HMGET', KEYS[1], 'v', 'n')
+if (stored[1] or '0') ~= ARGV[1] or (stored[2] or '') ~= ARGV[11] then
   return 'conflict'
 end
 
-redis.call('HSET', KEYS[1], 'v', ARGV[2], 'r', ARGV[3])
+redis.call('HSET', KEYS[1], 'v', ARGV[2], 'n', ARGV[12], 'r', ARGV[3])
 if ARGV[5] == '' then
   redis.call('ZREM', KEYS[2], ARGV[4])
 else
@@ -41,7 +43,7 @@ redis.call('ZADD', KEYS[3], ARGV[6], ARGV[4])
 if ARGV[7] ~= '' then
   redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*', 'e', ARGV[7])
 end
-for i = 11, #ARGV, 5 do
+for i = 13, #ARGV, 5 do
   redis.call('XADD', KEYS[4], '*', 'event_id', ARGV[i], 'topic', ARGV[i + 1], 'data', ARGV[i + 2],
     'attributes', ARGV[i + 3], 'ordering_key', ARGV[i + 4])
 end

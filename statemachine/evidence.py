@@ -1,0 +1,59 @@
+"""What a date's record, and what is known beside it, answer to the questions of a decision. Changes nothing."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from statemachine.events import BuildClaimed, BuildFailed, LeaseRenewed
+from statemachine.model import Completion, CompletionStatus, DateRecord
+
+
+def missing_from_result(record: DateRecord) -> frozenset[str]:
+    """Processors whose success would make a new build better than the published one."""
+    rows = record.result.dependency_rows if record.result is not None else {}
+    empty = {name for name, count in rows.items() if count == 0}
+    unreported = {name for name in rows if name not in record.relied_on}
+    return frozenset(empty | unreported)
+
+
+def found(record: DateRecord, names: Iterable[str], probe: Mapping[str, int], now: datetime) -> dict[str, Completion]:
+    """Completions of those of *names* whose tables hold rows although no event came."""
+    return {
+        name: Completion(
+            processor=name,
+            status=CompletionStatus.FOUND,
+            identity=f"probe:{now.isoformat()}",
+            completed_at=now,
+            received_at=now,
+            row_count=probe[name],
+        )
+        for name in names
+        # A processor that said it failed is believed: rows of a broken run are no completion.
+        if probe.get(name, 0) > 0 and name not in record.completions
+    }
+
+
+def free_token(record: DateRecord, event: BuildClaimed) -> tuple[int, int]:
+    """Give the next (generation, attempt) that nobody holds, whatever this record remembers. ADR 0007."""
+    token = (record.generation, record.attempt + 1)
+    return token if token > event.ledger_claim else (event.ledger_claim[0] + 1, 1)
+
+
+def holds_lease(record: DateRecord, event: LeaseRenewed | BuildFailed) -> bool:
+    """Whether the event is about the claim that builds the date now."""
+    if record.lease is None:
+        return False
+    now_building = (record.generation, record.attempt, record.lease.claimant)
+    return now_building == (event.generation, event.attempt, event.claimant)
+
+
+def upgrade_waits(record: DateRecord) -> bool:
+    """Whether something counts that the build did not rely on: it arrived, or was found, while it ran."""
+    return bool(record.counted - record.relied_on)
+
+
+def rerun_waits(record: DateRecord) -> bool:
+    """Whether a processor that the build relied on reported a new run while it ran."""
+    runs = record.reported_runs
+    return record.lease is not None and any(
+        identity != runs.get(name, identity) for name, identity in record.claimed_runs.items()
+    )
