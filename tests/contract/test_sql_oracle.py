@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.bigquery import attempt, publication
+from worker.adapters.warehouse_bigquery_costs import costs_sql
+from worker.adapters.warehouse_bigquery_sql import claim_script, publish_script
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.features.catalogue import BLOCKS, FEATURES, ROSTER, SCHEDULE, STAGED, UPSTREAM, features_of
 from worker.features.model import BuildKey, Statement
@@ -205,6 +208,18 @@ def test_both_engines_give_the_same_rows(evaluate: Evaluate, seed: int) -> None:
         evaluate(with_tables(with_values(sql["dependency_rows"], counting), tables))
     )
     warehouse.close()
+
+
+SCRIPTS = {
+    "claim": claim_script(attempt(), BUILT_AT, "worker-a/1").sql,
+    "publish": publish_script(publication(attempt()), "`a-project.mlfs_staging.build_20241215_g1_a1`").sql,
+    "costs": costs_sql("us-central1"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_what_only_bigquery_gets_parses(name: str) -> None:
+    assert zetasql_api.Parser.parse_script_static(SCRIPTS[name]) is not None
 
 
 @pytest.mark.parametrize("name", sorted(load_ddl()))

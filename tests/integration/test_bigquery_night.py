@@ -157,7 +157,8 @@ def test_a_dry_run_says_what_each_statement_reads_and_publishes_nothing(site: Si
     assert list(plan) == ["dependency_rows", "features"]
     assert set(plan["features"]["reads"]) == set(UPSTREAM)
     assert 0 < plan["dependency_rows"]["bytes_processed"] < plan["features"]["bytes_processed"]
-    assert plan["features"]["usd"] == round(plan["features"]["bytes_processed"] / 1024**4 * 6.25, 6)
+    # Nine tables, ten megabytes at least for each.
+    assert plan["features"]["usd"] == round(90 / 1024**2 * 6.25, 6)
     assert site.warehouse.read_ledger(NIGHT) is None
 
 
@@ -190,7 +191,6 @@ def test_costs_are_told_by_date_and_step(mlfs: Mlfs) -> None:
     steps = {row["step"]: row for row in answer["steps"] if row["analysis_date"] == NIGHT.isoformat()}
     assert (built, code, answer["note"]) == (0, 0, "")
     assert {"claim", "features", "build_stats", "publish", "ledger", "dependency_rows"} <= set(steps)
-    # Nine tables, ten megabytes at least for each.
     assert steps["features"]["bytes_billed"] == 9 * 10 * 1024 * 1024
     assert steps["features"]["usd"] == round(90 / 1024**2 * 6.25, 6)
     assert not any(day["optimize"] for day in answer["days"])

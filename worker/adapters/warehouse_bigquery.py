@@ -17,9 +17,8 @@ from typing import Any
 from google.api_core import exceptions as api
 from google.cloud.bigquery import Client, Dataset, SchemaField, TableReference
 
-from worker.adapters.warehouse_bigquery_costs import costs_sql, read_costs, usd
+from worker.adapters.warehouse_bigquery_costs import BILLED_MIN_PER_TABLE, costs_sql, read_costs, usd
 from worker.adapters.warehouse_bigquery_errors import translated_errors
-from worker.adapters.warehouse_bigquery_export import write_file
 from worker.adapters.warehouse_bigquery_jobs import Finished, Jobs, JobSpec, Limits
 from worker.adapters.warehouse_bigquery_sql import (
     Script,
@@ -39,6 +38,7 @@ from worker.features.catalogue import (
     OWN_TABLES,
     PUBLISHED_TABLE,
     REPLAY_TABLE,
+    ROSTER,
     STAGED,
 )
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
@@ -48,6 +48,9 @@ from worker.sql_files import load_ddl
 PIPELINE_LABEL = "ml_feature_store_v2"
 # A build takes minutes; whatever a dead worker leaves is gone a day later.
 STAGING_EXPIRES_MS = 24 * 3600 * 1000
+
+# Where BigQuery puts what names no place.
+DEFAULT_LOCATION = "US"
 
 # The API still speaks the old names.
 STANDARD_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
@@ -80,7 +83,8 @@ class BigQueryWarehouse:
         Raises:
             SchemaDrift: A table of ours has a column with another type.
         """
-        self._ensure_dataset(self._staging, expires_ms=STAGING_EXPIRES_MS)
+        # Outside the multi-regions a job is found again only by who knows its location.
+        self.jobs.location = self._ensure_dataset(self._staging, expires_ms=STAGING_EXPIRES_MS)
         for table in OWN_TABLES:
             dataset, _, name = table.partition(".")
             actual = self.columns(table)
@@ -182,18 +186,21 @@ class BigQueryWarehouse:
         return StatementEstimate(
             name=statement.name,
             bytes_processed=processed,
-            usd=usd(processed, self._limits.usd_per_tib),
+            usd=usd(max(processed, BILLED_MIN_PER_TABLE * len(reads)), self._limits.usd_per_tib),
             reads=tuple(reads),
         )
 
     def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
         """Read the project's job history, by our labels."""
         values = {"since": since, "until": until, "pipeline": PIPELINE_LABEL}
-        statement = Statement(name="costs", sql=costs_sql(self._location()), parameters=values)
+        statement = Statement(name="costs", sql=costs_sql(self.jobs.location or DEFAULT_LOCATION), parameters=values)
         return read_costs(self.query(statement), self._limits.usd_per_tib)
 
     def export_features(self, analysis_date: date, path: str) -> int:
         """Page the rows into the file; arrays in CSV come as `[a, b]`."""
+        # DuckDB writes the file; a worker that never exports does without it, and saves 30 MB.
+        from worker.adapters.warehouse_bigquery_export import write_file  # noqa: PLC0415
+
         columns = ", ".join(column.name for column in OUTPUT_COLUMNS)
         sql = f"SELECT {columns} FROM {PUBLISHED_TABLE} WHERE analysis_date = @analysis_date ORDER BY player_id"  # noqa: S608 -- from the catalogue
         with translated_errors(f"writing {path}"):
@@ -276,22 +283,25 @@ class BigQueryWarehouse:
         rows = self.query(Statement(name="ledger", sql=sql, parameters={"analysis_date": analysis_date}))
         return rows[0] if rows else None
 
-    def _location(self) -> str:
-        if self._client.location:
-            return str(self._client.location)
-        with translated_errors(f"looking for the dataset {self._staging}"):
-            return str(self._client.get_dataset(self._staging, retry=self.jobs.call_retry).location)
-
-    def _ensure_dataset(self, name: str, *, expires_ms: int | None = None) -> None:
+    def _ensure_dataset(self, name: str, *, expires_ms: int | None = None) -> str:
+        """Find or make a dataset; give its location."""
         with translated_errors(f"looking for the dataset {name}"):
             try:
-                self._client.get_dataset(name, retry=self.jobs.call_retry)
+                found = self._client.get_dataset(name, retry=self.jobs.call_retry)
             except api.NotFound:
                 dataset = Dataset(f"{self._client.project}.{name}")
                 dataset.default_table_expiration_ms = expires_ms
-                if self._client.location:
-                    dataset.location = self._client.location
-                self._client.create_dataset(dataset, exists_ok=True, retry=self.jobs.call_retry)
+                dataset.location = self._client.location or self._upstream_location()
+                found = self._client.create_dataset(dataset, exists_ok=True, retry=self.jobs.call_retry)
+        return str(found.location)
+
+    def _upstream_location(self) -> str | None:
+        """Give the location of the upstream data: no query joins datasets of two locations."""
+        try:
+            found = self._client.get_dataset(ROSTER.partition(".")[0], retry=self.jobs.call_retry)
+        except api.NotFound:
+            return None
+        return str(found.location)
 
     def _reference(self, table: str) -> TableReference:
         return TableReference.from_string(table, default_project=self._client.project)

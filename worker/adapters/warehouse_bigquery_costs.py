@@ -7,6 +7,8 @@ from typing import Any
 from worker.features.model import StepCost
 
 BYTES_PER_TIB = 1024**4
+# Each table that a query reads is billed with ten megabytes at least.
+BILLED_MIN_PER_TABLE = 10 * 1024**2
 
 # A script's own row sums up its statements, so the statements' rows (they have a parent) would count twice. The view is
 # partitioned by creation_time.

@@ -87,12 +87,13 @@ def _pause(seconds: float) -> None:
 
 
 class Jobs:
-    """Runs jobs in one project; threads may share it."""
+    """Runs jobs in one project; threads may share it. `location` is where, None where BigQuery is to find out."""
 
     def __init__(self, client: Client, limits: Limits, pause: Callable[[float], None] = _pause) -> None:
         self._client = client
         self._limits = limits
         self._pause = pause
+        self.location: str | None = client.location
         self.call_retry: Retry = DEFAULT_RETRY.with_delay(initial=0.1, maximum=4.0).with_timeout(limits.call_s)
 
     def run(self, spec: JobSpec, doing: str) -> Finished:
@@ -118,7 +119,9 @@ class Jobs:
             dry_run=True, use_query_cache=False, query_parameters=list(spec.parameters), labels=dict(spec.labels)
         )
         try:
-            return self._client.query(spec.sql, job_config=config, job_retry=None, retry=self.call_retry)
+            return self._client.query(
+                spec.sql, job_config=config, location=self.location, job_retry=None, retry=self.call_retry
+            )
         except CALL_ERRORS as error:
             raise translated(error, doing) from error
 
@@ -129,6 +132,7 @@ class Jobs:
                 spec.sql,
                 job_config=self._config(spec),
                 job_id=job_id,
+                location=self.location,
                 job_retry=None,
                 retry=self.call_retry,
                 timeout=self._limits.call_s,
@@ -161,7 +165,7 @@ class Jobs:
             maximum=2.0,
             timeout=self._limits.call_s,
         )
-        job = self._client.get_job(job_id, retry=patient, timeout=self._limits.call_s)
+        job = self._client.get_job(job_id, location=self.location, retry=patient, timeout=self._limits.call_s)
         if not isinstance(job, QueryJob):
             raise Fatal(f"the job id {job_id} belongs to a {job.job_type} job, which is not ours")
         return job

@@ -221,7 +221,7 @@ class StatementEstimate:
     Attributes:
         name: Of the statement.
         bytes_processed: What it would read; None where the engine does not say.
-        usd: What that costs on demand; 0 where nothing is billed.
+        usd: What that costs on demand, minimum charges included; 0 where nothing is billed.
         reads: What it reads, one text a table, with the engine's guess of rows where it has one.
     """
 
