@@ -58,6 +58,7 @@ def _processor(record: DateRecord, name: str) -> dict[str, Any]:
         "row_count": completion.row_count if completion else None,
         "error": completion.error if completion else None,
         "run": completion.identity if completion else None,
+        "awaited_since": None if completion else record.opened_at.isoformat(),
         "rows_at_build": rows.get(name),
     }
 
@@ -160,7 +161,8 @@ def distance(span: timedelta) -> str:
 def arrival_text(entry: Mapping[str, Any], zone: ZoneInfo) -> str:
     """Give one processor's line: what it reported, when, how many rows."""
     if entry["status"] == "missing":
-        return "not reported"
+        since = datetime.fromisoformat(entry["awaited_since"]).astimezone(zone)
+        return f"not reported, awaited since {since:%Y-%m-%d %H:%M %Z}"
     at = datetime.fromisoformat(entry["completed_at"]).astimezone(zone)
     rows = "" if entry["row_count"] is None else f", {entry['row_count']} rows"
     found = " (rows found, no event came)" if entry["status"] == CompletionStatus.FOUND else ""

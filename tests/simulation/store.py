@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 # As the Redis adapter: a commit whose reply was lost is sent once more.
 COMMIT_SENDS_MAX = 2
-# What a server keeps, and so what a snapshot holds.
-_KEPT = ("_records", "_wake", "_outbox", "_history", "_operations", "_last_opened", "_entries")
+# What a server keeps, and so what a snapshot holds. Not the counter of outbox entries: Redis names them by instants,
+# and those do not come again after a loss.
+_KEPT = ("_records", "_wake", "_outbox", "_history", "_operations", "_last_opened")
 
 
 class Codec:

@@ -1,0 +1,75 @@
+"""`mlfs explain` answers in one screen: what arrived, what is missing since when, what happens next and why."""
+
+from dataclasses import replace
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from statemachine.events import CancelRequested
+from statemachine.model import DateRecord, FailureKind
+from tests.support.nights import (
+    CACHE,
+    CUTOFF,
+    DEADLINE,
+    EVENING,
+    NIGHT,
+    POLICY,
+    PROCESSORS,
+    after,
+    broke,
+    degraded,
+    done,
+    failed,
+    joined,
+    running,
+    waiting,
+)
+from worker.explain import arrival_text, explanation
+
+ZONE = ZoneInfo("America/New_York")
+
+
+def explained(record: DateRecord, now=EVENING) -> dict[str, object]:
+    return explanation(record, now, POLICY, ZONE)
+
+
+def test_a_waiting_date_says_what_arrived_and_since_when_the_rest_is_missing() -> None:
+    answer = explained(waiting(*PROCESSORS[:3]))
+
+    lines = [arrival_text(entry, ZONE) for entry in answer["processors"]]
+    assert all(line.startswith("success at ") for line in lines[:3])
+    assert lines[3] == "not reported, awaited since 2024-12-15 10:00 EST"
+    assert (answer["headline"], answer["missing"]) == ("waiting: 3 of 4 completions", [CACHE])
+    assert "23:25 EST" in answer["next"]
+    assert CACHE in answer["next"]
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (joined(), "A worker claims it at once"),
+        (running(), "worker-a is building"),
+        (done(), "Phase 5 was told"),
+        (degraded(CACHE), f"Built again by itself when one of these completes before 23:50 EST (in 25 min): {CACHE}"),
+        (failed(), "mlfs replay 2024-12-15"),
+        (after(waiting(), CancelRequested(actor="ana", reason="bad source")), "a cancelled date waits for a person"),
+        (after(running(), broke(FailureKind.UNAVAILABLE)), "Attempt 2 starts"),
+        (
+            after(running(), broke(FailureKind.FATAL, message="no such column")),
+            "Given up after attempt 1: no such column",
+        ),
+    ],
+    ids=["ready", "running", "done", "degraded", "failed", "cancelled", "retry", "giving_up"],
+)
+def test_each_state_says_what_happens_next(record: DateRecord, said: str) -> None:
+    now = DEADLINE if record.state == "degraded" else EVENING
+
+    assert said in explained(record, now)["next"]
+
+
+def test_a_closed_upgrade_window_names_the_command() -> None:
+    answer = explained(replace(degraded(CACHE), wake_at=None), CUTOFF + timedelta(minutes=1))
+
+    assert "upgrade window is closed" in answer["next"]
+    assert f"mlfs replay {NIGHT.isoformat()}" in answer["next"]
