@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from google.api_core import exceptions as api
 
+from statemachine.model import State
 from tests.support.bigquery import (
     AT,
     CLAIMANT,
@@ -25,6 +26,7 @@ from worker.adapters.warehouse_bigquery_errors import Cure, cure_of, translated
 from worker.adapters.warehouse_bigquery_jobs import TRIES_MAX
 from worker.errors import Fatal, Fenced, SchemaDrift, Unavailable
 from worker.features.model import Statement
+from worker.features.records import execution_row
 from worker.local.bigquery_faults import Fault
 from worker.local.bigquery_server import BigQueryServer
 
@@ -92,6 +94,37 @@ def test_conflicts_without_end_are_given_up_with_nothing_changed(site: Site) -> 
 
     assert len(pauses) == TRIES_MAX - 1
     assert (committed(site), site.rows()) == (None, [])
+
+
+def test_a_row_whose_answer_never_came_is_not_written_twice(server: BigQueryServer) -> None:
+    """Nobody knows how that job stands, so no second one is sent; the same row again finds it."""
+    site = open_site(server, hurried(call_s=0.3))
+    row = execution_row(publication(attempt()).request, state=State.FAILED, completed_at=AT, error="the gate refused")
+    plan(site, Fault.SILENCE, "log")
+
+    with pytest.raises(Unavailable):
+        site.warehouse.log_execution(row)
+    site.project.jobs.speak()
+    site.warehouse.log_execution(row)
+
+    counted = Statement(name="n", sql="SELECT COUNT(*) AS n FROM nba_predictions.ml_feature_store_v2_execution_log")
+    assert (list(site.warehouse.query(counted)), len(site.ran("log"))) == ([{"n": 1}], 1)
+    site.warehouse.close()
+
+
+@pytest.mark.parametrize("fault", [Fault.QUOTA, Fault.CONFLICT])
+def test_a_call_that_failed_can_be_repeated_although_its_ids_are_burnt(site: Site, fault: Fault) -> None:
+    key = attempt()
+    site.warehouse.jobs._pause = lambda _seconds: None
+    site.stage(key)
+    plan(site, fault, "publish", times=TRIES_MAX)
+    with pytest.raises(Unavailable):
+        site.warehouse.publish(publication(key))
+    site.project.faults.clear()
+
+    site.warehouse.publish(publication(key))
+
+    assert (committed(site), site.rows()) == (key.build_id, [key.build_id])
 
 
 def test_a_spent_quota_is_left_to_the_builders_patience(site: Site) -> None:

@@ -147,7 +147,7 @@ MUTANTS = (
     Mutant(
         name="bigquery-tries-a-burnt-job-id-again",
         file=BIGQUERY_JOBS,
-        old='f"{spec.job_id}-r{attempt - 1}"',
+        old='f"{spec.job_id}-r{number}"',
         new="spec.job_id",
         tests=(f"{BIGQUERY_FAULTS}::test_a_job_that_failed_in_passing_runs_again_under_another_id",),
     ),

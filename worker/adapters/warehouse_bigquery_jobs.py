@@ -20,12 +20,14 @@ from google.cloud.bigquery import DEFAULT_RETRY, Client, QueryJob, QueryJobConfi
 
 from worker.adapters.warehouse_bigquery_errors import CALL_ERRORS, Cure, cure_of, translated
 from worker.adapters.warehouse_bigquery_sql import Parameter
-from worker.errors import Fatal
+from worker.errors import Fatal, Unavailable
 
 log = structlog.get_logger(__name__)
 
 # Tries under new ids while the reason passes by itself: aborts by other dates' commits, rate limits, backend errors.
 TRIES_MAX = 8
+# Ids per job, those that earlier calls have burnt included.
+IDS_MAX = 5 * TRIES_MAX
 FIRST_PAUSE_S = 0.2
 PAUSE_MAX_S = 5.0
 PAGE_ROWS = 10_000
@@ -103,15 +105,24 @@ class Jobs:
             Unavailable: BigQuery did not answer, or the job failed each time, was stopped or took too long.
             Fatal: The job cannot work.
         """
-        for attempt in range(1, TRIES_MAX + 1):
+        tries = 0
+        for number in range(IDS_MAX):
+            job, attached = None, False
             try:
-                return self._run_once(spec, attempt)
+                job, attached = self._begin(spec, spec.job_id if number == 0 else f"{spec.job_id}-r{number}")
+                return Finished(rows=self._wait(job), attached=attached)
             except CALL_ERRORS as error:
-                if cure_of(error) is not Cure.NOW or attempt == TRIES_MAX:
+                has_failed = job is not None and job.error_result is not None
+                if attached and has_failed:
+                    continue  # an earlier call's job: it did nothing, and this call has not tried yet
+                tries += 1
+                # A job that may still run must not get a second one beside it.
+                may_run = job is not None and not has_failed
+                if may_run or cure_of(error) is not Cure.NOW or tries == TRIES_MAX:
                     raise translated(error, doing) from error
-                log.info("job_tried_again", job_id=spec.job_id, attempt=attempt, error=str(error).splitlines()[0])
-            self._pause(_jittered(attempt))
-        raise AssertionError  # the last try returns or raises
+                log.info("job_tried_again", job_id=spec.job_id, tries=tries, error=str(error).splitlines()[0])
+            self._pause(_jittered(tries))
+        raise Unavailable(f"{doing}: {IDS_MAX} jobs of the name {spec.job_id} have failed")
 
     def estimate(self, spec: JobSpec, doing: str) -> QueryJob:
         """Have BigQuery check a statement and say what it would read; nothing runs and nothing is billed."""
@@ -125,8 +136,8 @@ class Jobs:
         except CALL_ERRORS as error:
             raise translated(error, doing) from error
 
-    def _run_once(self, spec: JobSpec, attempt: int) -> Finished:
-        job_id = spec.job_id if attempt == 1 else f"{spec.job_id}-r{attempt - 1}"
+    def _begin(self, spec: JobSpec, job_id: str) -> tuple[QueryJob, bool]:
+        """Send the job, or find the one that has its id already; the second value says which."""
         try:
             job = self._client.query(
                 spec.sql,
@@ -137,11 +148,9 @@ class Jobs:
                 retry=self.call_retry,
                 timeout=self._limits.call_s,
             )
-            attached = False
         except api.Conflict:
-            job = self._attach(job_id)
-            attached = True
-        return Finished(rows=self._wait(job), attached=attached)
+            return self._attach(job_id), True
+        return job, False
 
     def _config(self, spec: JobSpec) -> QueryJobConfig:
         config = QueryJobConfig(
@@ -160,7 +169,7 @@ class Jobs:
         """Find the job that has our id already; right after a lost reply it may not be visible yet."""
         log.info("job_attached", job_id=job_id)
         patient = Retry(
-            predicate=lambda error: isinstance(error, api.NotFound | api.ServerError | ConnectionError),
+            predicate=lambda error: isinstance(error, api.NotFound) or cure_of(error) is not Cure.NOTHING,
             initial=0.1,
             maximum=2.0,
             timeout=self._limits.call_s,

@@ -104,6 +104,12 @@ class Jobs:
             raise WireError("duplicate", f"Already Exists: Job {self._project}:{LOCATION}.{job_id}")
         return self._resource(job)
 
+    def speak(self) -> None:
+        """End every silence: calls about those jobs are answered again."""
+        for job in self._jobs.values():
+            if job.fault is Fault.SILENCE:
+                job.fault = None
+
     def get(self, job_id: str) -> Json:
         """Give the job as it is now.
 
