@@ -17,7 +17,7 @@ from tests.support.nights import NIGHT, PROCESSORS, success
 from tests.support.rigs import Rig
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.builder import Builder
-from worker.building import estimate_build
+from worker.building import estimate_build, probe
 from worker.errors import Refused
 from worker.features.catalogue import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, UPSTREAM
 from worker.features.model import BuildKey, BuildRequest, Statement
@@ -99,7 +99,7 @@ def test_a_night_on_bigquery_publishes_what_the_embedded_warehouse_publishes(sit
     here.close()
 
 
-def test_every_statement_of_a_night_prunes_by_partition(site: Site) -> None:
+def test_every_statement_of_a_night_prunes_by_partition(site: Site, tmp_path: Path) -> None:
     """What the worker sent, as BigQuery's own job history has it: no table is read or changed whole."""
     sent = []
     jobs = site.project.jobs
@@ -112,6 +112,8 @@ def test_every_statement_of_a_night_prunes_by_partition(site: Site) -> None:
     jobs.insert = note  # type: ignore[method-assign]
     play(site.warehouse)
     site.warehouse.read_ledger_since(NIGHT)
+    site.warehouse.export_features(NIGHT, str(tmp_path / "features.csv"))
+    probe(site.warehouse, NIGHT)
 
     partitions = site.project.engine.partitions
     assert {*OWN_TABLES, *UPSTREAM} <= {table for table, column in partitions.items() if column}

@@ -11,6 +11,7 @@ import itertools
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ from google.cloud.bigquery import Client, Dataset, SchemaField, TableReference
 
 from worker.adapters.warehouse_bigquery_costs import BILLED_MIN_PER_TABLE, costs_sql, read_costs, usd
 from worker.adapters.warehouse_bigquery_errors import translated_errors
-from worker.adapters.warehouse_bigquery_jobs import Finished, Jobs, JobSpec, Limits
+from worker.adapters.warehouse_bigquery_jobs import CALL_TIMEOUT_S, Finished, Jobs, JobSpec, Limits
 from worker.adapters.warehouse_bigquery_sql import (
     Script,
     bind,
@@ -49,6 +50,9 @@ PIPELINE_LABEL = "ml_feature_store_v2"
 # A build takes minutes; whatever a dead worker leaves is gone a day later.
 STAGING_EXPIRES_MS = 24 * 3600 * 1000
 
+# Claims and publications take a few seconds each.
+TURN_S = 10.0
+
 # Where BigQuery puts what names no place.
 DEFAULT_LOCATION = "US"
 
@@ -71,6 +75,7 @@ class BigQueryWarehouse:
         self._staging = staging_dataset
         self._limits = limits or Limits()
         self.jobs = Jobs(client, self._limits)
+        self._patience: dict[str, Any] = {"retry": self.jobs.call_retry, "timeout": CALL_TIMEOUT_S}
         # Transactions on one table never both commit, whatever their dates: taking turns here saves the retries.
         self._turn = threading.Lock()
         self._stagings = itertools.count()
@@ -99,7 +104,7 @@ class BigQueryWarehouse:
         """Read the table's schema."""
         with translated_errors(f"reading the columns of {table}"):
             try:
-                found = self._client.get_table(self._reference(table), retry=self.jobs.call_retry)
+                found = self._client.get_table(self._reference(table), **self._patience)
             except api.NotFound:
                 return {}
         return {column.name: _standard_type(column) for column in found.schema}
@@ -152,9 +157,7 @@ class BigQueryWarehouse:
     def drop_staged(self, key: BuildKey) -> None:
         """Delete the attempt's table."""
         with translated_errors(f"dropping the staging table of {key.build_id}"):
-            self._client.delete_table(
-                self._staging_reference(key), not_found_ok=True, retry=self.jobs.call_retry, timeout=self._limits.call_s
-            )
+            self._client.delete_table(self._staging_reference(key), not_found_ok=True, **self._patience)
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         """Read the date's ledger row."""
@@ -261,7 +264,7 @@ class BigQueryWarehouse:
     ) -> None:
         """Run a script that writes the ledger row; any end but a plain success is settled by reading that row."""
         failure: PipelineError | None = None
-        with self._turn:
+        with self._taking_turns():
             try:
                 if not self._run(step, key, script, job_id).attached:
                     return
@@ -273,6 +276,16 @@ class BigQueryWarehouse:
             if succeeded(row):
                 return
         raise failure or Unavailable(f"{key.build_id}: the job {job_id} succeeded, but the ledger does not show it")
+
+    @contextmanager
+    def _taking_turns(self) -> Iterator[None]:
+        """Wait until this process runs no other guarded script, but not for ever: one that is stuck stops only itself."""
+        taken = self._turn.acquire(timeout=TURN_S)
+        try:
+            yield
+        finally:
+            if taken:
+                self._turn.release()
 
     def _append(self, table: str, row: Mapping[str, Any], stem: str, step: str) -> None:
         script = insert_row(table, row)
@@ -287,18 +300,18 @@ class BigQueryWarehouse:
         """Find or make a dataset; give its location."""
         with translated_errors(f"looking for the dataset {name}"):
             try:
-                found = self._client.get_dataset(name, retry=self.jobs.call_retry)
+                found = self._client.get_dataset(name, **self._patience)
             except api.NotFound:
                 dataset = Dataset(f"{self._client.project}.{name}")
                 dataset.default_table_expiration_ms = expires_ms
                 dataset.location = self._client.location or self._upstream_location()
-                found = self._client.create_dataset(dataset, exists_ok=True, retry=self.jobs.call_retry)
+                found = self._client.create_dataset(dataset, exists_ok=True, **self._patience)
         return str(found.location)
 
     def _upstream_location(self) -> str | None:
         """Give the location of the upstream data: no query joins datasets of two locations."""
         try:
-            found = self._client.get_dataset(ROSTER.partition(".")[0], retry=self.jobs.call_retry)
+            found = self._client.get_dataset(ROSTER.partition(".")[0], **self._patience)
         except api.NotFound:
             return None
         return str(found.location)

@@ -31,6 +31,8 @@ IDS_MAX = 5 * TRIES_MAX
 FIRST_PAUSE_S = 0.2
 PAUSE_MAX_S = 5.0
 PAGE_ROWS = 10_000
+# One HTTP request; the client's own default is to wait for ever.
+CALL_TIMEOUT_S = 30.0
 # BigQuery stops the job itself; what comes on top is for noticing it.
 NOTICE_S = 15.0
 
@@ -42,7 +44,7 @@ class Limits:
     Attributes:
         bytes_billed_max: A statement that would bill more is refused before it runs.
         job_timeout_s: A job that takes longer is stopped.
-        call_s: How long one call (not one job) is repeated while BigQuery does not answer.
+        call_s: How long one call (not one job) is repeated after it failed.
         usd_per_tib: On-demand price.
     """
 
@@ -131,7 +133,12 @@ class Jobs:
         )
         try:
             return self._client.query(
-                spec.sql, job_config=config, location=self.location, job_retry=None, retry=self.call_retry
+                spec.sql,
+                job_config=config,
+                location=self.location,
+                job_retry=None,
+                retry=self.call_retry,
+                timeout=CALL_TIMEOUT_S,
             )
         except CALL_ERRORS as error:
             raise translated(error, doing) from error
@@ -146,7 +153,7 @@ class Jobs:
                 location=self.location,
                 job_retry=None,
                 retry=self.call_retry,
-                timeout=self._limits.call_s,
+                timeout=CALL_TIMEOUT_S,
             )
         except api.Conflict:
             return self._attach(job_id), True
@@ -174,7 +181,7 @@ class Jobs:
             maximum=2.0,
             timeout=self._limits.call_s,
         )
-        job = self._client.get_job(job_id, location=self.location, retry=patient, timeout=self._limits.call_s)
+        job = self._client.get_job(job_id, location=self.location, retry=patient, timeout=CALL_TIMEOUT_S)
         if not isinstance(job, QueryJob):
             raise Fatal(f"the job id {job_id} belongs to a {job.job_type} job, which is not ours")
         return job
@@ -191,7 +198,7 @@ class Jobs:
         except concurrent.futures.TimeoutError as error:
             # Best effort: a job that goes on all the same is refused by the ledger once a newer attempt has claimed.
             with suppress(*CALL_ERRORS):
-                job.cancel(retry=self.call_retry, timeout=self._limits.call_s)
+                job.cancel(retry=self.call_retry, timeout=CALL_TIMEOUT_S)
             raise concurrent.futures.TimeoutError(
                 f"job {job.job_id} did not end within {self._limits.job_timeout_s:g} s and was cancelled"
             ) from error
