@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any
 
-from google.api_core import exceptions as api
-from google.cloud.bigquery import Client, Dataset, SchemaField, TableReference
+from google.cloud.bigquery import Client, TableReference
 
 from worker.adapters.warehouse_bigquery_costs import BILLED_MIN_PER_TABLE, costs_sql, read_costs, usd
 from worker.adapters.warehouse_bigquery_errors import translated_errors
@@ -25,13 +24,13 @@ from worker.adapters.warehouse_bigquery_sql import (
     Script,
     bind,
     claim_script,
-    declared_columns,
     digest,
     insert_row,
     publish_script,
 )
+from worker.adapters.warehouse_bigquery_tables import Tables, missing_columns
 from worker.adapters.warehouse_fence import check_fence
-from worker.errors import PipelineError, SchemaDrift, Unavailable
+from worker.errors import PipelineError, Unavailable
 from worker.features.catalogue import (
     EXECUTION_TABLE,
     LEDGER_TABLE,
@@ -39,7 +38,6 @@ from worker.features.catalogue import (
     OWN_TABLES,
     PUBLISHED_TABLE,
     REPLAY_TABLE,
-    ROSTER,
     STAGED,
 )
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
@@ -55,9 +53,6 @@ TURN_S = 10.0
 
 # Where BigQuery puts what names no place.
 DEFAULT_LOCATION = "US"
-
-# The API still speaks the old names.
-STANDARD_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
 
 
 class BigQueryWarehouse:
@@ -75,7 +70,7 @@ class BigQueryWarehouse:
         self._staging = staging_dataset
         self._limits = limits or Limits()
         self.jobs = Jobs(client, self._limits)
-        self._patience: dict[str, Any] = {"retry": self.jobs.call_retry, "timeout": CALL_TIMEOUT_S}
+        self._tables = Tables(client, self.jobs.call_retry)
         # Transactions on one table never both commit, whatever their dates: taking turns here saves the retries.
         self._turn = threading.Lock()
         self._stagings = itertools.count()
@@ -89,25 +84,20 @@ class BigQueryWarehouse:
             SchemaDrift: A table of ours has a column with another type.
         """
         # Outside the multi-regions a job is found again only by who knows its location.
-        self.jobs.location = self._ensure_dataset(self._staging, expires_ms=STAGING_EXPIRES_MS)
+        self.jobs.location = self._tables.ensure_dataset(self._staging, expires_ms=STAGING_EXPIRES_MS)
         for table in OWN_TABLES:
             dataset, _, name = table.partition(".")
-            actual = self.columns(table)
+            actual = self._tables.columns(table)
             if not actual:
-                self._ensure_dataset(dataset)
+                self._tables.ensure_dataset(dataset)
                 self._run("ddl", None, Script(load_ddl()[name], ()), f"mlfs-ddl-{name}-{uuid.uuid4().hex}")
                 continue
-            for sql in _missing_columns(table, actual):
+            for sql in missing_columns(table, actual):
                 self._run("ddl", None, Script(sql, ()), f"mlfs-ddl-{name}-{uuid.uuid4().hex}")
 
     def columns(self, table: str) -> Mapping[str, str]:
         """Read the table's schema."""
-        with translated_errors(f"reading the columns of {table}"):
-            try:
-                found = self._client.get_table(self._reference(table), **self._patience)
-            except api.NotFound:
-                return {}
-        return {column.name: _standard_type(column) for column in found.schema}
+        return self._tables.columns(table)
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Run it verbatim."""
@@ -157,7 +147,9 @@ class BigQueryWarehouse:
     def drop_staged(self, key: BuildKey) -> None:
         """Delete the attempt's table."""
         with translated_errors(f"dropping the staging table of {key.build_id}"):
-            self._client.delete_table(self._staging_reference(key), not_found_ok=True, **self._patience)
+            self._client.delete_table(
+                self._staging_reference(key), not_found_ok=True, retry=self.jobs.call_retry, timeout=CALL_TIMEOUT_S
+            )
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         """Read the date's ledger row."""
@@ -279,7 +271,7 @@ class BigQueryWarehouse:
 
     @contextmanager
     def _taking_turns(self) -> Iterator[None]:
-        """Wait until this process runs no other guarded script, but not for ever: one that is stuck stops only itself."""
+        """Wait until no other guarded script runs in this process; not for ever: a stuck one stops only itself."""
         taken = self._turn.acquire(timeout=TURN_S)
         try:
             yield
@@ -296,32 +288,9 @@ class BigQueryWarehouse:
         rows = self.query(Statement(name="ledger", sql=sql, parameters={"analysis_date": analysis_date}))
         return rows[0] if rows else None
 
-    def _ensure_dataset(self, name: str, *, expires_ms: int | None = None) -> str:
-        """Find or make a dataset; give its location."""
-        with translated_errors(f"looking for the dataset {name}"):
-            try:
-                found = self._client.get_dataset(name, **self._patience)
-            except api.NotFound:
-                dataset = Dataset(f"{self._client.project}.{name}")
-                dataset.default_table_expiration_ms = expires_ms
-                dataset.location = self._client.location or self._upstream_location()
-                found = self._client.create_dataset(dataset, exists_ok=True, **self._patience)
-        return str(found.location)
-
-    def _upstream_location(self) -> str | None:
-        """Give the location of the upstream data: no query joins datasets of two locations."""
-        try:
-            found = self._client.get_dataset(ROSTER.partition(".")[0], **self._patience)
-        except api.NotFound:
-            return None
-        return str(found.location)
-
-    def _reference(self, table: str) -> TableReference:
-        return TableReference.from_string(table, default_project=self._client.project)
-
     def _staging_reference(self, key: BuildKey) -> TableReference:
         name = f"build_{key.analysis_date:%Y%m%d}_g{key.generation:d}_a{key.attempt:d}"
-        return self._reference(f"{self._staging}.{name}")
+        return self._tables.reference(f"{self._staging}.{name}")
 
     def _staging_table(self, key: BuildKey) -> str:
         """Name the attempt's staging table in SQL; quoted, since a project may have dashes."""
@@ -338,20 +307,3 @@ def _labels(step: str, key: BuildKey | None, day: date | None) -> Mapping[str, s
         day = key.analysis_date
         labels |= {"generation": str(key.generation), "attempt": str(key.attempt)}
     return labels | ({"analysis_date": day.isoformat()} if day is not None else {})
-
-
-def _standard_type(column: SchemaField) -> str:
-    kind = STANDARD_TYPES.get(column.field_type, column.field_type)
-    return f"ARRAY<{kind}>" if column.mode == "REPEATED" else kind
-
-
-def _missing_columns(table: str, actual: Mapping[str, str]) -> Iterator[str]:
-    """Compare one of our tables with its DDL, and write what adds the columns it lacks; others' columns do no harm.
-
-    An added column may be NULL, whatever the DDL says: BigQuery adds no other ones.
-    """
-    for name, kind in declared_columns(table).items():
-        if name not in actual:
-            yield f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {kind}"
-        elif actual[name] != kind:
-            raise SchemaDrift(f"{table}.{name} is {actual[name]}, not {kind}; rename that table and start again")
