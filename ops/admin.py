@@ -6,11 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import EXIT_REFUSED, EXIT_UNAVAILABLE, AnalysisDate, Json, actor, confirmed, exit_code, guest_parts
+from ops.arguments import (
+    EXIT_REFUSED,
+    EXIT_UNAVAILABLE,
+    AnalysisDate,
+    Json,
+    SourceOption,
+    actor,
+    build_mode,
+    confirmed,
+    exit_code,
+    guest_parts,
+    refuse_copy_over_done,
+)
 from ops.output import err, out, show_json
 from statemachine.decide import Decision
 from statemachine.events import CancelRequested, Event, ReplayRequested
-from statemachine.model import TERMINAL_STATES, BuildMode, DateRecord
+from statemachine.model import TERMINAL_STATES, DateRecord
 from worker.clock import SystemClock
 from worker.engine import Engine
 from worker.errors import Refused
@@ -43,7 +55,10 @@ def replay(
     force_phase3_fallback: Annotated[
         bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if it did not exist.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Also when a build is running: it is fenced off.")] = False,
+    source: SourceOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when a build is running (it is fenced off), or over a done date.")
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     wait: Annotated[float, typer.Option(help="Wait this many seconds for the end of the build.", min=0)] = 0.0,
@@ -56,8 +71,9 @@ def replay(
     Examples:
       mlfs replay 2024-12-15 --reason 'daily cache was repaired' --dry-run
       mlfs replay 2024-12-15 --reason 'daily cache was repaired' --yes --wait 60
+      mlfs replay 2024-12-15 --source yesterday --reason 'nothing else is left' --yes
     """
-    mode = BuildMode.FORCED_FALLBACK if force_phase3_fallback else BuildMode.NORMAL
+    mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
     event = ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force)
     _intervene(analysis_date, event, dry_run=dry_run, yes=yes, wait_s=wait, as_json=as_json)
 
@@ -88,6 +104,8 @@ def _intervene(
             observer=Observer(),
         )
         before, planned = engine.preview(day, event)
+        if isinstance(event, ReplayRequested) and not event.take_over:
+            refuse_copy_over_done(day, event.mode, before.state)
         if not planned.changed:
             raise Refused(_refusal(before, planned))
         if not as_json:

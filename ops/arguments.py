@@ -5,13 +5,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from ops.output import err
-from statemachine.model import State
+from statemachine.model import BuildMode, State
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.clock import SystemClock
 from worker.errors import PipelineError, Refused, Unavailable
@@ -24,6 +25,36 @@ EXIT_DEGRADED = 3
 EXIT_UNAVAILABLE = 4
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+class Source(StrEnum):
+    """Where a build may take its rows from, instead of Phase 4 and 3."""
+
+    YESTERDAY = "yesterday"
+
+
+SourceOption = Annotated[
+    Source | None,
+    typer.Option("--source", help="The last resort: publish the rows of the latest night before, marked as such."),
+]
+
+
+def build_mode(source: Source | None, *, force_phase3_fallback: bool) -> BuildMode:
+    """Say which data a build may use by the options of a command."""
+    if source is Source.YESTERDAY:
+        if force_phase3_fallback:
+            raise typer.BadParameter("--source yesterday reads neither phase; leave --force-phase3-fallback out")
+        return BuildMode.YESTERDAY
+    return BuildMode.FORCED_FALLBACK if force_phase3_fallback else BuildMode.NORMAL
+
+
+def refuse_copy_over_done(day: date, mode: BuildMode, state: str | None) -> None:
+    """Refuse to put stale rows in the place of a full night's by accident."""
+    if mode is BuildMode.YESTERDAY and state == State.DONE:
+        raise Refused(
+            f"{day} is done: yesterday's rows would replace better ones; to do it all the same: "
+            f"mlfs replay {day} --source yesterday --force"
+        )
 
 
 def exit_code(state: str | None) -> int:

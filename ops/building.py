@@ -1,23 +1,41 @@
 """Commands about the data: load, build, features."""
 
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, actor, exit_code, guest_parts, read_date
+from ops.arguments import (
+    AnalysisDate,
+    Json,
+    SourceOption,
+    actor,
+    build_mode,
+    exit_code,
+    guest_parts,
+    read_date,
+    refuse_copy_over_done,
+)
 from ops.cost import describe_estimates, estimates_table
 from ops.output import components_table, dates_table, err, out, show_json
 from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
 from worker.clock import SystemClock
-from worker.errors import Refused
-from worker.features.model import BuildKey, BuildOutcome, BuildRequest
+from worker.errors import PipelineError, Refused
+from worker.features.catalogue import OUTPUT_COLUMNS
+from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
+from worker.features.records import replay_row
+from worker.openlineage import RunFacts
+from worker.parts import Parts, open_lineage
 
 LEFT_OUT_SHOWN_MAX = 20
 # Far above what a worker counts to: a build by hand and a worker's attempt at the same generation never share a token.
 MANUAL_ATTEMPT_MIN = 1000
+LINEAGE_FLUSH_S = 5.0
 
 
 def load_folder(
@@ -52,6 +70,8 @@ def build(
     force_phase3_fallback: Annotated[
         bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if it did not exist.")
     ] = False,
+    source: SourceOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the audit of --source yesterday.")] = "built by hand",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate the cost, build and score, publish nothing.")
     ] = False,
@@ -67,27 +87,23 @@ def build(
     Examples:
       mlfs build 2024-12-15
       mlfs build 2024-12-15 --force-phase3-fallback --dry-run --json
+      mlfs build 2024-12-15 --source yesterday --reason 'both phases are empty'
     """
     from worker.building import estimate_build, run_build
 
+    mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
     clock = SystemClock()
     with guest_parts() as parts:
         ledger = parts.warehouse.read_ledger(analysis_date)
-        generation = ledger.generation + 1 if ledger is not None else 1
-        started_at = clock.now()
-        attempt = MANUAL_ATTEMPT_MIN + int(started_at.timestamp()) % 1_000_000
-        request = BuildRequest(
-            key=BuildKey(analysis_date=analysis_date, generation=generation, attempt=attempt),
-            mode=BuildMode.FORCED_FALLBACK if force_phase3_fallback else BuildMode.NORMAL,
-            trigger="manual",
-            phase3_lookback_days=parts.settings.phase3_lookback_days,
-            as_of=None,
-            started_at=started_at,
-            claimant=f"{actor()}/{uuid.uuid4().hex}",
-        )
+        refuse_copy_over_done(analysis_date, mode, ledger.state if ledger is not None else None)
+        request = _manual_request(parts, analysis_date, mode, clock.now())
+        if mode is BuildMode.YESTERDAY and not dry_run:
+            parts.warehouse.log_replay(_audit_row(request, ledger, reason))
         progress = (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
-        estimates = estimate_build(parts.warehouse, request, started_at) if dry_run else []
-        outcome = run_build(parts.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)
+        estimates = estimate_build(parts.warehouse, request, request.started_at) if dry_run else []
+        with _told(parts, request, quiet=dry_run) as ended:
+            outcome = run_build(parts.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)
+            ended(outcome)
     answer = describe(outcome)
     if dry_run:
         answer["plan"] = describe_estimates(estimates)
@@ -98,6 +114,73 @@ def build(
             out.print(estimates_table(answer["plan"]))
         _show(answer, outcome)
     raise typer.Exit(exit_code(answer["state"]))
+
+
+def _manual_request(parts: Parts, analysis_date: date, mode: BuildMode, now: datetime) -> BuildRequest:
+    """Ask for a build in a generation that nobody has claimed, under an attempt that no worker counts to."""
+    claimed_generation, _ = parts.warehouse.claimed_token(analysis_date)
+    attempt = MANUAL_ATTEMPT_MIN + int(now.timestamp()) % 1_000_000
+    return BuildRequest(
+        key=BuildKey(analysis_date=analysis_date, generation=claimed_generation + 1, attempt=attempt),
+        mode=mode,
+        trigger="manual",
+        phase3_lookback_days=parts.settings.phase3_lookback_days,
+        as_of=None,
+        started_at=now,
+        claimant=f"{actor()}/{uuid.uuid4().hex}",
+    )
+
+
+@contextmanager
+def _told(parts: Parts, request: BuildRequest, *, quiet: bool) -> Iterator[Callable[[BuildOutcome], None]]:
+    """Tell OpenLineage of the build, where the settings say so; its end by the function that is given."""
+    from worker.builder import result_from_ledger
+
+    emitter = None if quiet else open_lineage(parts.settings, lambda _result: None)
+    if emitter is None:
+        yield lambda _outcome: None
+        return
+    key, now = request.key, SystemClock().now
+    run = RunFacts(
+        analysis_date=key.analysis_date,
+        generation=key.generation,
+        attempt=key.attempt,
+        mode=request.mode,
+        trigger=request.trigger,
+    )
+
+    def ended(outcome: BuildOutcome) -> None:
+        committed = parts.warehouse.read_ledger(key.analysis_date) if outcome.published else None
+        if committed is not None:
+            emitter.emit([emitter.writer.completed(run, result_from_ledger(committed), now())])
+        else:
+            emitter.emit([emitter.writer.ended(run, outcome.message, now(), kind="FAIL")])
+
+    emitter.emit([emitter.writer.started(run, request.started_at)])
+    try:
+        yield ended
+    except PipelineError as exc:
+        emitter.emit([emitter.writer.ended(run, str(exc), now(), kind="FAIL")])
+        raise
+    except BaseException as exc:
+        emitter.emit([emitter.writer.ended(run, f"broken off: {type(exc).__name__}", now(), kind="ABORT")])
+        raise
+    finally:
+        if not emitter.close(LINEAGE_FLUSH_S):
+            err.print(f"lineage events were not all sent to {parts.settings.describe()['MLFS_OPENLINEAGE']}")
+
+
+def _audit_row(request: BuildRequest, ledger: LedgerRow | None, reason: str) -> dict[str, Any]:
+    return replay_row(
+        request.key.analysis_date,
+        requested_at=request.started_at,
+        requested_by=actor(),
+        reason=reason,
+        mode=request.mode,
+        previous_state=ledger.state if ledger is not None else None,
+        previous_generation=ledger.generation if ledger is not None else 0,
+        decision="built_by_hand",
+    )
 
 
 def describe(outcome: BuildOutcome) -> dict[str, Any]:
@@ -149,15 +232,33 @@ def features(
     out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write; .parquet, .csv or .jsonl.")],
     as_json: Json = False,
 ) -> None:
-    """Write the published features of a date to a file.
+    """Write the published features of a date to a file, every column, by player_id. An old file is replaced.
 
     Examples:
       mlfs features 2024-12-15 --out features.parquet
-      mlfs features 2024-12-15 --out features.csv
+      mlfs features 2024-12-15 --out features.csv --json
     """
     with guest_parts() as parts:
+        ledger = parts.warehouse.read_ledger(analysis_date)
+        if ledger is None:
+            raise Refused(f"nothing is published for {analysis_date}; see how it stands: mlfs explain {analysis_date}")
         rows = parts.warehouse.export_features(analysis_date, str(out_file))
-    if rows == 0:
-        out_file.unlink(missing_ok=True)
-        raise Refused(f"nothing is published for {analysis_date}; see the dates there are: mlfs status")
-    show_json({"file": str(out_file), "rows": rows}) if as_json else out.print(f"{rows} rows in {out_file}")
+    if as_json:
+        written = {"file": str(out_file), "rows": rows, "columns": [column.name for column in OUTPUT_COLUMNS]}
+        show_json({"analysis_date": analysis_date.isoformat(), **written, **_published(ledger)})
+    else:
+        out.print(
+            f"{rows} rows in {out_file}: {ledger.state}, generation {ledger.generation}, "
+            f"quality score {ledger.quality_score:.1f}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _published(ledger: LedgerRow) -> dict[str, Any]:
+    return {
+        "state": ledger.state.value,
+        "generation": ledger.generation,
+        "build_id": ledger.build_id,
+        "quality_score": ledger.quality_score,
+    }

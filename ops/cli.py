@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops import admin, building, cost, demo, reading, recovery, running
+from ops import admin, building, cost, demo, reading, recovery, running, tracing
 from ops.arguments import EXIT_UNAVAILABLE, report_fault
 from worker.errors import PipelineError, Unavailable
 from worker.metrics import package_version
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": reading.status,
     "explain": reading.explain,
     "history": reading.history,
+    "lineage": tracing.lineage,
     "replay": admin.replay,
     "cancel": admin.cancel,
     "recover": recovery.recover,

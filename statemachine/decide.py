@@ -80,7 +80,7 @@ def decide(record: DateRecord, event: Event, *, now: datetime, policy: Policy) -
         case CompletionReceived():
             return _completion(record, event.completion, now, policy)
         case TimerFired():
-            return _timer(record, event.probe, now, policy)
+            return _timer(record, event, now, policy)
         case BuildClaimed():
             return _claimed(record, event, now, policy)
         case LeaseRenewed():
@@ -230,7 +230,7 @@ def _completion_after_failed(record: DateRecord, after: DateRecord, now: datetim
 # --- timers ----------------------------------------------------------------------------------------------------------
 
 
-def _timer(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, policy: Policy) -> Decision:
+def _timer(record: DateRecord, event: TimerFired, now: datetime, policy: Policy) -> Decision:
     kind = EventKind.TIMER_FIRED
     if record.wake_at is None:
         return _unchanged(record, kind, Reason.NOTHING_DUE)
@@ -238,13 +238,13 @@ def _timer(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, p
         return _unchanged(record, kind, Reason.TOO_EARLY)
     match record.state:
         case State.WAITING:
-            return _deadline(record, probe, now, policy)
+            return _deadline(record, event.probe, now, policy)
         case State.READY:
             return _unchanged(record, kind, Reason.BUILD_DUE, _start(record))
         case State.RUNNING:
-            return _lease_expired(record, probe, now, policy)
+            return _lease_expired(record, event.closed_generation, now, policy)
         case State.DEGRADED:
-            return _degraded_is_due(record, probe, now)
+            return _degraded_is_due(record, event.probe, now)
         case State.DONE | State.FAILED:
             return _unchanged(record, kind, Reason.NOTHING_DUE)
         case _:
@@ -277,7 +277,7 @@ def _degraded_is_due(record: DateRecord, probe: Mapping[str, int] | None, now: d
     return _changed(record, kind, Reason.UPGRADE_STARTED, _start(record), completions=kept, **fields)
 
 
-def _lease_expired(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, policy: Policy) -> Decision:
+def _lease_expired(record: DateRecord, closed_generation: int, now: datetime, policy: Policy) -> Decision:
     """The worker died, cannot reach the store, or gave up. The ledger fences it if it is still alive."""
     owner = record.lease.owner if record.lease is not None else "unknown"
     silence = Failure(because="lease_expired", message=f"worker {owner} stopped renewing its lease", at=now)
@@ -285,7 +285,7 @@ def _lease_expired(record: DateRecord, probe: Mapping[str, int] | None, now: dat
     kind = EventKind.TIMER_FIRED
     if not record.giving_up and record.attempt < policy.attempts_max:
         return _changed(record, kind, Reason.LEASE_EXPIRED, _start(record), lease=None, wake_at=now, failure=failure)
-    if probe is None:
+    if closed_generation != record.generation:
         # An attempt may have published, or still do so. Nobody comes after the last one to find that out.
         return _unchanged(record, kind, Reason.NEEDS_PROBE)
     if failure.because == FailureKind.FATAL:

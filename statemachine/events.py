@@ -49,12 +49,14 @@ class TimerFired:
     """The record's `wake_at` has come: deadline, retry delay, lease expiry or upgrade cutoff.
 
     Attributes:
-        probe: Rows in each processor's table for the date. None when nobody has looked into the warehouse yet. A
-            deadline, and a date restored as degraded, need the rows. The end of a generation needs that the ledger was
-            closed to it and then held no commit of it.
+        probe: Rows in each processor's table for the date; None when nobody has looked into the warehouse yet. A
+            deadline, and a date restored as degraded, need them.
+        closed_generation: The generation that the ledger was closed to, after which it held no commit of it; 0 for
+            none. The end of a generation needs it.
     """
 
     probe: Mapping[str, int] | None = None
+    closed_generation: int = 0
 
     @property
     def kind(self) -> EventKind:

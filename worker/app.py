@@ -8,6 +8,7 @@ import time
 import structlog
 
 from worker.adapters.pubsub_pull import PullSubscriber
+from worker.audit import ReplayAudit
 from worker.builder import Builder, BuildQueue
 from worker.building import probe
 from worker.deadlines import Sweeper
@@ -16,7 +17,7 @@ from worker.http import HttpServer, create_app
 from worker.intake import Intake
 from worker.metrics import Metrics
 from worker.observer import LogObserver, Observer, Observers
-from worker.parts import Parts, make_engine
+from worker.parts import Parts, make_engine, open_lineage
 from worker.ports import Clock
 from worker.relay import Relay
 from worker.repair import Repair
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 # A sweep that has not run for this long means the process is stuck, whatever the outside does.
 TICK_SILENCE_MAX_S = 60.0
 RELAY_PAUSE_S = 1.0
+# What is left of the lineage events after this is lost; a shutdown has better things to wait for.
+LINEAGE_FLUSH_S = 2.0
 
 
 def worker_name() -> str:
@@ -50,7 +53,9 @@ class Worker:
         self._store = parts.store
         self.metrics = Metrics(PROCESSORS)
         self.metrics.show_dates(self._store, clock)
-        observer = Observers((self.metrics, LogObserver(), *watchers))
+        self._lineage = open_lineage(settings, self.metrics.lineage_event)
+        told = () if self._lineage is None else (self._lineage,)
+        observer = Observers((self.metrics, LogObserver(), *told, *watchers))
         self._queue = BuildQueue()
         self._supervisor = Supervisor(self.metrics.loop_failed)
         name = worker_name()
@@ -84,6 +89,7 @@ class Worker:
             phase3_lookback_days=self._settings.phase3_lookback_days,
             observer=observer,
             stopwatch=time.perf_counter,
+            audit_replay=ReplayAudit(self._store, parts.warehouse).write,
         )
 
     def _make_sweeper(self, parts: Parts) -> Sweeper:
@@ -162,6 +168,8 @@ class Worker:
         self._subscriber.stop()
         self._queue.stop(self._settings.build_threads)
         unfinished = self._supervisor.stop()
+        if self._lineage is not None and not self._lineage.close(LINEAGE_FLUSH_S):
+            log.warning("lineage_left_over")
         self._http.stop()
         log.info("worker_stopped", unfinished=unfinished)
 

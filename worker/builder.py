@@ -16,7 +16,7 @@ import structlog
 
 from statemachine.decide import Decision
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
-from statemachine.model import BuildResult, DateRecord, FailureKind
+from statemachine.model import BuildResult, DateRecord, FailureKind, Trigger
 from statemachine.reasons import Reason
 from worker.building import run_build
 from worker.engine import Engine
@@ -120,6 +120,7 @@ class Builder:
         phase3_lookback_days: int,
         observer: Observer,
         stopwatch: Callable[[], float],
+        audit_replay: Callable[[DateRecord], None] = lambda _record: None,
         lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper,
         pause: Callable[[float], None] = _pause,
     ) -> None:
@@ -131,6 +132,7 @@ class Builder:
         self._lookback_days = phase3_lookback_days
         self._observer = observer
         self._stopwatch = stopwatch
+        self._audit_replay = audit_replay
         self._lease_keeper = lease_keeper
         self._pause = pause
 
@@ -168,6 +170,8 @@ class Builder:
         """Build, and say what to report: nothing when another worker has taken over."""
         day = record.analysis_date
         try:
+            if record.trigger is Trigger.REPLAY:
+                self._audit_replay(record)
             outcome = run_build(
                 self._warehouse,
                 self._request(record),

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import date, datetime
 
-from statemachine.model import FailureKind, State
-from worker.errors import Fenced, PipelineError, SchemaDrift
+from statemachine.model import BuildMode, FailureKind, State
+from worker.errors import Fatal, Fenced, PipelineError, SchemaDrift
 from worker.features.catalogue import UPSTREAM
 from worker.features.model import (
     BuildKey,
@@ -21,7 +21,15 @@ from worker.features.model import (
     QualityReport,
     StatementEstimate,
 )
-from worker.features.plan import BuildPlan, find_drift, plan_build, plan_probe, read_dependency_rows, read_stats
+from worker.features.plan import (
+    COPY_AGE_DAYS_MAX,
+    BuildPlan,
+    find_drift,
+    plan_build,
+    plan_probe,
+    read_dependency_rows,
+    read_stats,
+)
 from worker.features.quality import DEFAULT_POLICY, QualityPolicy, score
 from worker.features.records import execution_row
 from worker.ports import Warehouse
@@ -130,11 +138,13 @@ def _build(
     publish: bool,
 ) -> BuildOutcome:
     plan = plan_build(request, load_sql(), built_at=now())
-    progress(f"validate {validate_upstream(warehouse, request.key.analysis_date)} tables")
+    if request.mode is not BuildMode.YESTERDAY:
+        # The last resort reads nothing upstream, so that it works where upstream is what is broken.
+        progress(f"validate {validate_upstream(warehouse, request.key.analysis_date)} tables")
     stats = _stage(warehouse, request, plan, progress)
     report = score(stats, request.mode, policy)
     progress(f"score {report.quality_score}")
-    failure, message = _verdict(stats, report)
+    failure, message = _verdict(request, stats, report)
     finished_at = now()
     if publish and failure is None:
         warehouse.publish(Publication(request=request, stats=stats, report=report, committed_at=finished_at))
@@ -157,7 +167,7 @@ def _build(
 
 def _stage(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None]) -> BuildStats:
     key = request.key
-    dependency_rows = read_dependency_rows(warehouse.query(plan.dependency_rows))
+    dependency_rows = _count_dependencies(warehouse, request, plan)
     filled = sum(1 for rows in dependency_rows.values() if rows > 0)
     progress(f"dependencies {filled} of {len(dependency_rows)}")
     warehouse.stage(key, plan.features)
@@ -168,9 +178,24 @@ def _stage(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progres
     return stats
 
 
-def _verdict(stats: BuildStats, report: QualityReport) -> tuple[FailureKind | None, str]:
+def _count_dependencies(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> dict[str, int]:
+    """Count what Phase 4 holds; the last resort goes on without a count where a table cannot be read."""
+    try:
+        return read_dependency_rows(warehouse.query(plan.dependency_rows))
+    except Fatal:
+        if request.mode is not BuildMode.YESTERDAY:
+            raise
+        return read_dependency_rows(())
+
+
+def _verdict(request: BuildRequest, stats: BuildStats, report: QualityReport) -> tuple[FailureKind | None, str]:
     if stats.row_count == 0:
         day = stats.analysis_date.isoformat()
+        if request.mode is BuildMode.YESTERDAY:
+            return FailureKind.NO_DATA, (
+                f"{day} has no night to copy: nothing was built from Phase 4 or 3 and published in the "
+                f"{COPY_AGE_DAYS_MAX} days before it; replay one of them first"
+            )
         if stats.left_out_count == 0:
             return FailureKind.NO_DATA, f"{day} has no active players: nba_raw.nbac_player_list holds no row for it"
         return FailureKind.NO_DATA, f"{day}: none of {stats.left_out_count} active players has data in either phase"

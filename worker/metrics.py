@@ -77,6 +77,7 @@ class Metrics(Observer):
         )
         self._fenced = Counter("mlfs_fence_rejections_total", "Builds refused by the ledger.", registry=registry)
         self._published = Counter("mlfs_publish_total", "Outcomes published.", ["result"], registry=registry)
+        self._lineage = Counter("mlfs_openlineage_events_total", "Run events by fate.", ["result"], registry=registry)
         self._dead_lettered = Counter("mlfs_dead_lettered_total", "Messages parked.", ["reason"], registry=registry)
 
     def _declare_process(self) -> None:
@@ -140,6 +141,10 @@ class Metrics(Observer):
     def relay_failed(self, message: OutgoingMessage, error: str) -> None:  # noqa: ARG002 - the hook's shape
         """Count one publish that was not confirmed."""
         self._published.labels("failed").inc()
+
+    def lineage_event(self, result: str) -> None:
+        """Count one OpenLineage event: `sent`, `failed` or `dropped`."""
+        self._lineage.labels(result).inc()
 
     def loop_failed(self, loop: str, error: Exception) -> None:
         """Count one failed pass of a loop."""

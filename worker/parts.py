@@ -10,18 +10,19 @@ from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from worker.adapters.pubsub_publish import PubSubPublisher
-    from worker.adapters.warehouse_bigquery import BigQueryWarehouse
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+    from worker.openlineage_emitter import LineageEmitter
 
 from worker.adapters.redis_store import RedisStore, connect
 from worker.engine import Engine, Topics
 from worker.errors import Refused
 from worker.local.valkey import EmbeddedValkey
+from worker.metrics import package_version
 from worker.observer import Observer
 from worker.ports import Clock, StateStore, Warehouse
 from worker.settings import PIPELINE, Settings
@@ -42,7 +43,6 @@ class Parts:
         self._stack = ExitStack()
         self._store: RedisStore | None = None
         self._warehouse: Warehouse | None = None
-        self._embedded_warehouse: DuckDbWarehouse | None = None
         self._publisher: PubSubPublisher | None = None
         self._bus_opened = False
         self._bus_address: str | None = None
@@ -68,8 +68,9 @@ class Parts:
     def warehouse(self) -> Warehouse:
         """The warehouse, with its tables in place."""
         if self._warehouse is None:
-            in_cloud = urlsplit(self.settings.warehouse).scheme == "bigquery"
-            self._warehouse = self._open_bigquery() if in_cloud else self.embedded_warehouse
+            self._warehouse = open_warehouse(self.settings)
+            self._stack.callback(self._warehouse.close)
+            self._warehouse.ensure_tables()
         return self._warehouse
 
     @property
@@ -79,40 +80,12 @@ class Parts:
         Raises:
             Refused: The settings name another one.
         """
-        if self._embedded_warehouse is None:
-            from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-
-            parts = urlsplit(self.settings.warehouse)
-            if parts.scheme != "duckdb":
-                raise Refused(
-                    f"{self.settings.warehouse} is filled by its own pipelines; only an embedded warehouse can be "
-                    "loaded: MLFS_WAREHOUSE=duckdb:///path"
-                )
-            self._embedded_warehouse = DuckDbWarehouse(
-                parts.netloc + parts.path,
-                memory_limit=self.settings.duckdb_memory_limit,
-                threads=self.settings.duckdb_threads,
+        if urlsplit(self.settings.warehouse).scheme != "duckdb":
+            raise Refused(
+                f"{self.settings.warehouse} is filled by its own pipelines; only an embedded warehouse can be loaded: "
+                "MLFS_WAREHOUSE=duckdb:///path"
             )
-            self._stack.callback(self._embedded_warehouse.close)
-            self._embedded_warehouse.ensure_tables()
-        return self._embedded_warehouse
-
-    def _open_bigquery(self) -> "BigQueryWarehouse":
-        from worker.adapters.warehouse_bigquery import BigQueryWarehouse
-        from worker.adapters.warehouse_bigquery_connection import connect
-        from worker.adapters.warehouse_bigquery_jobs import Limits
-
-        settings = self.settings
-        limits = Limits(
-            bytes_billed_max=settings.bigquery_max_bytes_billed,
-            job_timeout_s=settings.bigquery_job_timeout_s,
-            usd_per_tib=settings.bigquery_usd_per_tib,
-        )
-        client = connect(settings.warehouse, settings.bigquery_endpoint)
-        warehouse = BigQueryWarehouse(client, staging_dataset=settings.bigquery_staging_dataset, limits=limits)
-        self._stack.callback(warehouse.close)
-        warehouse.ensure_tables()
-        return warehouse
+        return cast("DuckDbWarehouse", self.warehouse)
 
     @property
     def bus_address(self) -> str | None:
@@ -172,6 +145,54 @@ class Parts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def open_warehouse(settings: Settings) -> Warehouse:
+    """Open the warehouse that the settings name, as it is: a reader makes no tables."""
+    parts = urlsplit(settings.warehouse)
+    if parts.scheme == "bigquery":
+        return _open_bigquery(settings)
+    from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+
+    return DuckDbWarehouse(
+        parts.netloc + parts.path,
+        memory_limit=settings.duckdb_memory_limit,
+        threads=settings.duckdb_threads,
+    )
+
+
+def _open_bigquery(settings: Settings) -> Warehouse:
+    from worker.adapters.warehouse_bigquery import BigQueryWarehouse
+    from worker.adapters.warehouse_bigquery_connection import connect
+    from worker.adapters.warehouse_bigquery_jobs import Limits
+
+    limits = Limits(
+        bytes_billed_max=settings.bigquery_max_bytes_billed,
+        job_timeout_s=settings.bigquery_job_timeout_s,
+        usd_per_tib=settings.bigquery_usd_per_tib,
+    )
+    client = connect(settings.warehouse, settings.bigquery_endpoint)
+    return BigQueryWarehouse(client, staging_dataset=settings.bigquery_staging_dataset, limits=limits)
+
+
+def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEmitter | None":
+    """Start telling of builds where the settings say so; *count* is told the fate of each event."""
+    if not settings.openlineage:
+        return None
+    from worker.adapters.openlineage_sink import open_sink
+    from worker.openlineage import EventWriter
+    from worker.openlineage_emitter import LineageEmitter
+
+    warehouse = urlsplit(settings.warehouse)
+    in_bigquery = warehouse.scheme == "bigquery"
+    writer = EventWriter(
+        pipeline=PIPELINE,
+        dataset_namespace="bigquery" if in_bigquery else f"{warehouse.scheme}://{warehouse.path}",
+        dataset_prefix=f"{warehouse.netloc}." if in_bigquery else "",
+        version=package_version(),
+        zone=settings.calendar.zone,
+    )
+    return LineageEmitter(open_sink(settings.openlineage), writer, count)
 
 
 def make_engine(

@@ -98,7 +98,7 @@ class Repair:
                 return
             committed = None
         if committed is None or self.follow(committed) is None:
-            self._engine.apply(analysis_date, TimerFired(probe={}))
+            self._engine.apply(analysis_date, TimerFired(closed_generation=record.generation))
 
     def _close(self, record: DateRecord) -> LedgerRow | None:
         """Claim what nobody builds, so that no attempt can publish; then give what the ledger holds for good."""

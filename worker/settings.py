@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     bigquery_usd_per_tib: float = Field(default=6.25, ge=0, description="On-demand price, for estimates and reports.")
     http_host: str = Field(default="127.0.0.1", description="Address of metrics, health and status pages.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 takes a free one.")
+    openlineage: str = Field(
+        default="", description="Where run events of builds go: `file:///path` or `http(s)://…`; empty: nowhere."
+    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
 
     @field_validator("season", mode="before")
@@ -164,6 +167,16 @@ class Settings(BaseSettings):
     @classmethod
     def _known_store(cls, value: str) -> str:
         return _scheme_of(value, "redis", "rediss", "unix", _EMBEDDED)
+
+    @field_validator("openlineage")
+    @classmethod
+    def _known_sink(cls, value: str) -> str:
+        parts = urlsplit(_scheme_of(value, "file", "http", "https"))
+        if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+            raise ValueError("names no absolute path; write file:///path/to/events.jsonl")
+        if parts.scheme in {"http", "https"} and not parts.hostname:
+            raise ValueError("names no host; write http://host:port")
+        return value
 
     @field_validator("pubsub")
     @classmethod

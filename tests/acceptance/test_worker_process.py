@@ -2,6 +2,7 @@
 
 import json
 
+import duckdb
 import httpx
 import pytest
 
@@ -147,6 +148,9 @@ def test_published_features_can_be_written_to_a_file(loaded, tmp_path):
 
 
 def test_a_replay_by_command_is_built_by_the_running_worker(loaded, start_worker, wait_until):
+    """It leaves its row in the audit, and both builds are told to OpenLineage before the worker is gone."""
+    events = loaded.data_dir / "events.jsonl"
+    loaded.environment["MLFS_OPENLINEAGE"] = events.as_uri()
     worker = start_worker()
     play_the_night(loaded, worker, wait_until)
 
@@ -155,3 +159,12 @@ def test_a_replay_by_command_is_built_by_the_running_worker(loaded, start_worker
     answer = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
     assert (answer["state"], answer["generation"], answer["published_generation"]) == ("done", 2, 2)
+    assert worker.terminate() == 0
+    with duckdb.connect(str(loaded.data_dir / "warehouse.duckdb"), read_only=True) as connection:
+        audited = connection.execute(
+            "SELECT reason, mode, previous_state, previous_generation FROM nba_predictions.replay_audit"
+        ).fetchall()
+    assert audited == [("checked by hand", "normal", "done", 1)]
+    told = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    builds = [(event["eventType"], event["run"]["facets"]["mlfs_build"]["generation"]) for event in told]
+    assert builds == [("START", 1), ("COMPLETE", 1), ("START", 2), ("COMPLETE", 2)]

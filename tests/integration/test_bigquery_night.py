@@ -21,11 +21,14 @@ from worker.building import estimate_build, probe
 from worker.errors import Refused
 from worker.features.catalogue import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, UPSTREAM
 from worker.features.model import BuildKey, BuildRequest, Statement
+from worker.lineage import trace_row
 from worker.local.bigquery_faults import Fault
 from worker.local.bigquery_server import BigQueryServer
 from worker.local.sample_data import write_sample_data
 from worker.local.warehouse_loading import load_parquet_folder
+from worker.phase5 import load_features_for_prediction
 from worker.ports import Warehouse
+from worker.sql_files import load_sql
 
 Mlfs = Callable[..., tuple[int, Any]]
 
@@ -121,12 +124,35 @@ def test_every_statement_of_a_night_prunes_by_partition(site: Site, tmp_path: Pa
     assert [(sql[:80], found) for sql in sent if (found := unpruned(sql, partitions))] == []
 
 
+@pytest.mark.parametrize("name", sorted(load_sql()))
+def test_every_shipped_statement_prunes_by_partition(name: str) -> None:
+    columns = ("analysis_date", "game_date", "snapshot_date")
+    partitions = {table: next(c for c in columns if c in types) for table, types in UPSTREAM.items()}
+    partitions |= dict.fromkeys(OWN_TABLES, "analysis_date")
+
+    assert unpruned(load_sql()[name], partitions) == []
+
+
+def test_lineage_and_phase5_read_bigquery_as_they_read_the_embedded_warehouse(site: Site, data: Path) -> None:
+    here = embedded(data)
+    play(site.warehouse)
+    play(here)
+    player = rows(here, PUBLISHED_TABLE)[0]["player_id"]
+
+    assert trace_row(site.warehouse, NIGHT, player) == trace_row(here, NIGHT, player)
+    assert load_features_for_prediction(NIGHT, warehouse=site.warehouse) == load_features_for_prediction(
+        NIGHT, warehouse=here
+    )
+    here.close()
+
+
 @pytest.mark.parametrize(
     "planted",
     [
         "SELECT quality_score FROM nba_predictions.ml_feature_store_v2",
         "SELECT quality_score FROM nba_predictions.ml_feature_store_v2 WHERE EXTRACT(YEAR FROM analysis_date) = 2024",
         "SELECT quality_score FROM nba_predictions.ml_feature_store_v2 WHERE analysis_date = @d OR player_id = 1",
+        "SELECT a.x FROM b.a JOIN nba_predictions.ml_feature_store_v2 AS f ON f.y = a.y WHERE a.analysis_date = @d",
         "DELETE FROM nba_predictions.ml_feature_store_v2 WHERE player_id = 1",
         "UPDATE nba_predictions.ml_feature_store_v2 SET player_name = 'x' WHERE player_id = 1",
         "INSERT INTO a.b (c) SELECT player_id FROM nba_predictions.ml_feature_store_v2",

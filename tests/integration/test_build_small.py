@@ -9,7 +9,7 @@ import pytest
 from statemachine.model import BuildMode, FailureKind, State
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.building import probe, run_build
-from worker.errors import Fatal, Fenced, SchemaDrift
+from worker.errors import Fenced, SchemaDrift
 from worker.features.catalogue import (
     BLOCKS,
     EXECUTION_TABLE,
@@ -654,11 +654,6 @@ def test_a_column_of_whole_numbers_is_no_drift(world: World) -> None:
     world.execute("ALTER TABLE nba_precompute.player_daily_cache ALTER season_avg_ppg TYPE BIGINT")
 
     assert world.row()["season_avg_ppg"] == 4.0
-
-
-def test_yesterdays_rows_are_not_available_yet(world: World) -> None:
-    with pytest.raises(Fatal, match="not available yet"):
-        world.build(mode=BuildMode.YESTERDAY)
 
 
 def test_the_probe_counts_rows_per_processor(world: World) -> None:

@@ -239,4 +239,18 @@ MUTANTS = (
         new="    if not report.row_count:",
         tests=("tests/unit/test_builder.py::test_a_build_below_the_gate_is_not_published",),
     ),
+    Mutant(
+        name="replay-not-audited",
+        file="worker/builder.py",
+        old="                self._audit_replay(record)",
+        new="                pass",
+        tests=("tests/unit/test_replay_audit.py::test_the_row_is_there_before_the_replay_publishes",),
+    ),
+    Mutant(
+        name="copies-are-copied",
+        file="worker/features/sql/yesterday.sql",
+        old=" AND data_source <> 'yesterday'",
+        new="",
+        tests=("tests/integration/test_yesterday.py::test_a_copy_is_never_copied_again",),
+    ),
 )

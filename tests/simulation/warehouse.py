@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from statemachine.model import BuildMode
 from tests.simulation.boundary import SLOW_S, Boundary
 from tests.simulation.plan import PROCESSORS, Night
 from worker.errors import Fatal, Fenced
@@ -42,6 +43,7 @@ class Tables:
         self.ledger: dict[date, Row] = {}
         self.target: dict[date, tuple[int, int]] = {}
         self.staged: dict[BuildKey, Staged] = {}
+        self.copies: set[date] = set()
         self.executions = 0
 
     def fill(self, night: date, processor: str) -> None:
@@ -52,12 +54,27 @@ class Tables:
 
     def stage(self, key: BuildKey, select: Statement) -> None:
         night = self._nights[key.analysis_date]
+        if select.name == "yesterday":
+            self.staged[key] = self._copied(select.parameters)
+            return
         self.staged[key] = Staged(
             filled=self.filled(night.day),
             forced=not select.parameters["use_phase4"],
             phase3=night.phase3,
             players=night.players,
         )
+
+    def _copied(self, window: Mapping[str, date]) -> Staged:
+        """The rows of the latest night that was built itself, all of them a fallback; nobody where there is none."""
+        built = (
+            day
+            for day, row in self.ledger.items()
+            if window["earliest_date"] <= day <= window["previous_date"]
+            if row["generation"] and day not in self.copies
+        )
+        source = max(built, default=None)
+        players = 0 if source is None else self.ledger[source]["row_count"]
+        return Staged(filled=frozenset(), forced=True, phase3=True, players=players)
 
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
         row = self.ledger.get(key.analysis_date)
@@ -83,6 +100,8 @@ class Tables:
         self._check_fence(row, key, claimant, "publish")
         staged = self._staged(key)
         self.ledger[key.analysis_date] = ledger_row(publication)
+        copied = publication.request.mode is BuildMode.YESTERDAY
+        (self.copies.add if copied else self.copies.discard)(key.analysis_date)
         self.target[key.analysis_date] = key.token
         self._checker.ledger_committed(publication, staged)
 

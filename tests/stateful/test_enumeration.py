@@ -154,7 +154,8 @@ def events() -> tuple[Event, ...]:
         for status in (CompletionStatus.SUCCESS, CompletionStatus.FAILED)
         for run, at in (("0", EVENING - MINUTE), ("1", EVENING), ("2", NEXT_RUN))
     ]
-    timers = [TimerFired(probe=probe) for probe in (None, NO_ROWS, HALF_FILLED, EVERY_TABLE_FILLED)]
+    probes = [TimerFired(probe=probe) for probe in (None, NO_ROWS, HALF_FILLED, EVERY_TABLE_FILLED)]
+    timers = [*probes, TimerFired(closed_generation=2)]
     commits = [
         BuildCommitted(result=result(generation, 1, state, rows=HALF_FILLED), found=found)
         for generation, state in product((1, 2, 3), (State.DONE, State.DEGRADED))

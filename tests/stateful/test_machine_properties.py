@@ -48,6 +48,7 @@ from tests.support.nights import (
 )
 from tests.support.rigs import ModelClock, Rig
 from worker.adapters.memory_store import MemoryStore
+from worker.repair import CLOSING_ATTEMPT
 
 WORKERS = ("worker-a", "worker-b", "worker-c")
 NAMES = st.sampled_from(PROCESSORS)
@@ -147,12 +148,26 @@ class NightOfWorkers(RuleBasedStateMachine):
     def time_passes(self, span: timedelta) -> None:
         self.clock.forward(span)
 
+    def _fire(self, found: set[str]) -> None:
+        """As the sweep does: with the tables where they are asked for, or once the ledger is closed to a generation."""
+        if self.apply(TimerFired()) is not Reason.NEEDS_PROBE:
+            return
+        record = self.store.load(NIGHT)
+        assert record is not None
+        if record.state is not State.RUNNING:
+            self.apply(TimerFired(probe={name: 400 if name in found else 0 for name in PROCESSORS}))
+        elif record.generation in self.ledger:
+            self.apply(BuildCommitted(result=self.ledger[record.generation], found=True))
+        else:
+            self.claims = max(self.claims, (record.generation, CLOSING_ATTEMPT))
+            self.apply(TimerFired(closed_generation=record.generation))
+
     @rule(found=st.sets(NAMES))
     def a_sweep_fires_what_is_due(self, found: set[str]) -> None:
         """After it nothing is overdue but a build that is ready to be claimed."""
         for night in self.store.due(self.clock.now(), 10):
             assert night == NIGHT
-            self.apply(TimerFired(probe={name: 400 if name in found else 0 for name in PROCESSORS}))
+            self._fire(found)
         record = self.store.load(NIGHT)
         if record is not None and record.wake_at is not None and record.wake_at <= self.clock.now():
             assert record.state is State.READY
@@ -172,7 +187,8 @@ class NightOfWorkers(RuleBasedStateMachine):
         reason = self.apply(LeaseRenewed(worker=worker, generation=record.generation, attempt=record.attempt), worker)
         held = self.store.load(NIGHT)
         assert held is not None
-        current = held.state is State.RUNNING and (held.generation, held.attempt) == (record.generation, record.attempt)
+        same = (held.generation, held.attempt) == (record.generation, record.attempt)
+        current = held.state is State.RUNNING and same and not held.giving_up
         assert current == (reason is Reason.LEASE_RENEWED)
 
     @precondition(lambda self: self.builds)

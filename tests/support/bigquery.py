@@ -1,7 +1,6 @@
 """A BigQuery warehouse over the wire peer, and small publications to send through it."""
 
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
@@ -16,7 +15,7 @@ from worker.features.catalogue import BLOCKS, OUTPUT_COLUMNS, PROCESSORS, PUBLIS
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
 from worker.local.bigquery_engine import split_script
-from worker.local.bigquery_estimate import is_pruning
+from worker.local.bigquery_estimate import pruning_conditions
 from worker.local.bigquery_project import Project
 from worker.local.bigquery_server import BigQueryServer
 
@@ -124,11 +123,7 @@ def unpruned(sql: str, partitions: dict[str, str]) -> list[str]:
         tree = parse(statement)
         for table in tree.find_all(exp.Table):
             column = partitions.get(f"{table.db}.{table.name}")
-            if (
-                column
-                and not _is_target_of_insert(table)
-                and not any(is_pruning(c, column) for c in _conditions(table))
-            ):
+            if column and not _is_target_of_insert(table) and not pruning_conditions(table, column):
                 found.append(f"{table.db}.{table.name}")
     return found
 
@@ -136,14 +131,6 @@ def unpruned(sql: str, partitions: dict[str, str]) -> list[str]:
 def _is_target_of_insert(table: exp.Table) -> bool:
     insert = table.find_ancestor(exp.Insert)
     return insert is not None and table.find_ancestor(exp.Select) is None
-
-
-def _conditions(table: exp.Table) -> Sequence[exp.Expr]:
-    around = table.find_ancestor(exp.Select, exp.Update, exp.Delete)
-    where = around.args.get("where") if around is not None else None
-    if where is None:
-        return []
-    return list(where.this.flatten()) if isinstance(where.this, exp.And) else [where.this]
 
 
 def hurried(limits: Limits = LIMITS, **changes: float) -> Limits:

@@ -126,6 +126,11 @@ def probed(rows: Mapping[str, int] = NO_ROWS) -> TimerFired:
     return TimerFired(probe=dict(rows))
 
 
+def closed(generation: int = 1) -> TimerFired:
+    """The ledger was closed to the generation, and held no commit of it."""
+    return TimerFired(closed_generation=generation)
+
+
 REPLAY = ReplayRequested(actor="ana", reason="bad rows upstream")
 
 
@@ -182,4 +187,4 @@ def degraded(*missing: str) -> DateRecord:
 def failed(kind: FailureKind = FailureKind.GATE_REFUSED, *missing: str) -> DateRecord:
     """A date whose fallback build ended without a commit."""
     ended = after(fallback_running(*(missing or (CACHE,))), broke(kind), now=DEADLINE)
-    return after(ended, probed(), now=DEADLINE)
+    return after(ended, closed(), now=DEADLINE)

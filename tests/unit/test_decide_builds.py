@@ -23,6 +23,7 @@ from tests.support.nights import (
     after,
     broke,
     claimed,
+    closed,
     committed,
     degraded,
     done,
@@ -124,7 +125,7 @@ def test_a_date_whose_workers_all_die_fails_in_the_end() -> None:
     for _ in range(POLICY.attempts_max):
         record = after(record, claimed(), now=now)
         now += POLICY.lease
-        decision = told(record, probed(), now)
+        decision = told(record, closed(), now)
         record = decision.record
 
     assert (State.FAILED, Reason.RETRIES_EXHAUSTED) == (record.state, decision.reason)
@@ -153,7 +154,7 @@ def test_the_last_attempt_fails_the_generation() -> None:
     for attempt in range(1, POLICY.attempts_max + 1):
         record = after(record, claimed(), broke(FailureKind.UNAVAILABLE, attempt=attempt), now=now)
         now += POLICY.retry_delay
-    ended = after(record, probed(), now=now)
+    ended = after(record, closed(), now=now)
 
     assert (State.FAILED, 3, None) == (ended.state, ended.attempt, ended.wake_at)
 
@@ -169,11 +170,17 @@ def test_a_generation_is_given_up_only_after_the_ledger_was_asked(kind: FailureK
 
     assert (State.RUNNING, Reason.GIVING_UP, ()) == (given_up.record.state, given_up.reason, given_up.effects)
     assert Reason.NEEDS_PROBE is told(given_up.record, TimerFired()).reason
-    ended = told(given_up.record, probed()).record
+    assert Reason.NEEDS_PROBE is told(given_up.record, closed(7)).reason
+    ended = told(given_up.record, closed()).record
     assert ended.failure is not None
     assert (State.FAILED, because, "no such column") == (ended.state, ended.failure.because, ended.failure.message)
     found = told(given_up.record, replace(committed(attempt=1), found=True)).record
     assert State.DONE is found.state
+
+
+def test_a_closed_ledger_says_nothing_about_the_tables() -> None:
+    """The date was lost while somebody gave up on it: its next life has a deadline of its own."""
+    assert Reason.NEEDS_PROBE is told(waiting(), closed(), DEADLINE).reason
 
 
 def test_who_has_given_up_does_not_renew_the_lease() -> None:

@@ -16,6 +16,7 @@ class CellSource(StrEnum):
     PHASE3 = "phase3"
     MIXED = "mixed"
     MISSING = "missing"
+    YESTERDAY = "yesterday"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from statemachine.model import BuildMode
-from worker.errors import Fatal
 from worker.features.catalogue import BLOCKS, UPSTREAM, features_of
 from worker.features.model import BlockCounts, BuildRequest, BuildStats, LeftOutPlayer, Statement
 
@@ -18,6 +17,12 @@ ACCEPTED_TYPES: Mapping[str, frozenset[str]] = {
     "FLOAT64": frozenset({"FLOAT64", "INT64", "NUMERIC", "BIGNUMERIC"}),
 }
 
+COPY_AGE_DAYS_MAX = 2
+"""The oldest night, in days before the date, whose rows may be published in its place.
+
+Source: data older than two days is worth no point of freshness to the pipeline document.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPlan:
@@ -25,7 +30,8 @@ class BuildPlan:
 
     Attributes:
         dependency_rows: Counts the rows of the four Phase 4 tables.
-        features: Selects every active player with his features; becomes the staging table.
+        features: Selects every active player with his features, or the rows of the night to copy; becomes the staging
+            table.
         stats: Counts the staging table for the score.
         left_out: Lists the players without a row, from the staging table.
     """
@@ -44,17 +50,11 @@ def plan_build(request: BuildRequest, sql: Mapping[str, str], *, built_at: datet
         sql: SQL texts by name, as `worker.sql_files.load_sql` gives them.
         built_at: The `processed_at` of the rows. UTC.
 
-    Raises:
-        Fatal: The mode has no build plan.
     """
-    if request.mode is BuildMode.YESTERDAY:
-        raise Fatal(
-            f"{request.key.analysis_date.isoformat()} cannot be built from yesterday's rows: not available yet; "
-            "replay it with --force-phase3-fallback instead"
-        )
+    copies = request.mode is BuildMode.YESTERDAY
     return BuildPlan(
         dependency_rows=plan_probe(request.key.analysis_date, sql, as_of=request.as_of),
-        features=_plan_features(request, sql, built_at),
+        features=_plan_copy(request, sql, built_at) if copies else _plan_features(request, sql, built_at),
         stats=Statement(name="build_stats", sql=sql["build_stats"]),
         left_out=Statement(name="left_out", sql=sql["left_out"]),
     )
@@ -86,6 +86,23 @@ def _plan_features(request: BuildRequest, sql: Mapping[str, str], built_at: date
             "built_at": built_at,
         },
         null_types={"as_of": "TIMESTAMP"},
+    )
+
+
+def _plan_copy(request: BuildRequest, sql: Mapping[str, str], built_at: datetime) -> Statement:
+    """Plan the last resort: rows of a night before the date, read from the published table alone."""
+    analysis_date = request.key.analysis_date
+    return Statement(
+        name="yesterday",
+        sql=sql["yesterday"],
+        parameters={
+            "analysis_date": analysis_date,
+            "earliest_date": analysis_date - timedelta(days=COPY_AGE_DAYS_MAX),
+            "previous_date": analysis_date - timedelta(days=1),
+            "build_generation": request.key.generation,
+            "build_id": request.key.build_id,
+            "built_at": built_at,
+        },
     )
 
 

@@ -5,10 +5,10 @@ tests insert each of them into both engines.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
-from statemachine.model import State
+from statemachine.model import BuildMode, State
 from worker.features.catalogue import BLOCKS
 from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
 from worker.features.quality import COMPONENTS
@@ -88,6 +88,42 @@ def execution_row(
         "missing_rate": None if report is None else report.missing_rate,
         "severity": None if report is None else report.severity,
         "error": error,
+    }
+
+
+def replay_row(  # noqa: PLR0913 - one column each
+    analysis_date: date,
+    *,
+    requested_at: datetime,
+    requested_by: str,
+    reason: str,
+    mode: BuildMode,
+    previous_state: str | None,
+    previous_generation: int,
+    decision: str,
+) -> Row:
+    """Give the row of `replay_audit`: who wanted a date built again, and why.
+
+    Args:
+        analysis_date: The date.
+        requested_at: When it was asked for. UTC.
+        requested_by: Who asked.
+        reason: In their words.
+        mode: Which data the build may use.
+        previous_state: The state before, None where nobody knows.
+        previous_generation: The generation that consumers read until then, 0 for none.
+        decision: What was decided about it.
+    """
+    return {
+        "analysis_date": analysis_date,
+        "requested_at": requested_at,
+        "requested_by": requested_by,
+        "reason": reason,
+        "mode": mode.value,
+        "idempotency_key": None,
+        "previous_state": previous_state,
+        "previous_generation": previous_generation,
+        "decision": decision,
     }
 
 

@@ -32,9 +32,9 @@ def estimate(engine: Engine, sql: str, parameters: Mapping[str, Any]) -> tuple[i
         WireError: A table that it reads does not exist.
     """
     total, tables = 0, set()
-    for table, names, select in _reads(sql):
+    for table, names, node in _reads(sql):
         tables.add(table)
-        pruning = _pruning(select, engine.partitions.get(table, ""))
+        pruning = pruning_conditions(node, engine.partitions.get(table, ""))
         with engine.cursor() as cursor:
             try:
                 total += _read_size(cursor, table, names, pruning, parameters)
@@ -49,39 +49,57 @@ def tables_read(sql: str) -> list[str]:
 
 
 @lru_cache(maxsize=PLANNED_MAX)
-def _reads(sql: str) -> list[tuple[str, frozenset[str], exp.Select]]:
+def _reads(sql: str) -> list[tuple[str, frozenset[str], exp.Table]]:
     """List each table that the statement reads, with the names used there and the SELECT around it."""
-    reads: list[tuple[str, frozenset[str], exp.Select]] = []
+    reads: list[tuple[str, frozenset[str], exp.Table]] = []
     for statement in split_script(sql):
         if not statement.upper().startswith(("BEGIN ", "COMMIT ", "IF ")):
             reads += _find_reads(read_sql(statement))
     return reads
 
 
-def _find_reads(tree: exp.Expr) -> Iterator[tuple[str, frozenset[str], exp.Select]]:
+def _find_reads(tree: exp.Expr) -> Iterator[tuple[str, frozenset[str], exp.Table]]:
     for table in tree.find_all(exp.Table):
         select = table.find_ancestor(exp.Select)
         if select is None or not table.db or "INFORMATION_SCHEMA" in table.sql() or table.db in JOBS_TABLE:
             continue
         starred = any(isinstance(one, exp.Star) for one in select.expressions)
         names = frozenset("*") if starred else frozenset(column.name for column in select.find_all(exp.Column))
-        yield f"{table.db}.{table.name}", names, select
+        yield f"{table.db}.{table.name}", names, table
 
 
-def _pruning(select: exp.Select, partition: str) -> list[exp.Expr]:
-    """Find the conditions on the partition column alone; they decide which partitions are read."""
-    where = select.args.get("where")
-    if not partition or where is None:
+def pruning_conditions(table: exp.Table, partition: str) -> list[exp.Expr]:
+    """Find the conditions around a table, in WHERE or ON, that decide which of its partitions are read or changed."""
+    around = table.find_ancestor(exp.Select, exp.Update, exp.Delete)
+    if around is None or not partition:
         return []
-    conjuncts = where.this.flatten() if isinstance(where.this, exp.And) else [where.this]
-    return [one.copy() for one in conjuncts if is_pruning(one, partition)]
+    where = around.args.get("where")
+    sources = [
+        where.this if where is not None else None,
+        *(one.args.get("on") for one in around.args.get("joins") or ()),
+    ]
+    conjuncts = (part for one in sources if one is not None for part in _conjuncts(one))
+    return [_unqualified(one) for one in conjuncts if _is_pruning(one, partition, table.alias_or_name)]
 
 
-def is_pruning(condition: exp.Expr, partition: str) -> bool:
-    """Tell whether a condition compares the bare partition column with nothing but parameters and literals."""
+def _conjuncts(condition: exp.Expr) -> Iterator[exp.Expr]:
+    yield from condition.flatten() if isinstance(condition, exp.And) else [condition]
+
+
+def _is_pruning(condition: exp.Expr, partition: str, table: str) -> bool:
+    """Tell whether a condition compares the table's bare partition column with nothing but parameters and literals."""
     columns = list(condition.find_all(exp.Column))
     is_bare = any(isinstance(side, exp.Column) for side in (condition.this, condition.args.get("expression")))
-    return isinstance(condition, _COMPARISONS) and is_bare and [one.name for one in columns] == [partition]
+    if not isinstance(condition, _COMPARISONS) or not is_bare or len(columns) != 1:
+        return False
+    return columns[0].name == partition and columns[0].table in {"", table}
+
+
+def _unqualified(condition: exp.Expr) -> exp.Expr:
+    copied = condition.copy()
+    for column in copied.find_all(exp.Column):
+        column.set("table", None)
+    return copied
 
 
 def _read_size(

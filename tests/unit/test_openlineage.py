@@ -1,0 +1,405 @@
+"""Every build is told to OpenLineage in the shape of its specification, and telling never hinders a build."""
+
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, CancelRequested, TimerFired
+from statemachine.model import BuildMode, FailureKind
+from tests.support.nights import NIGHT, NO_ROWS, PROCESSORS, REPLAY, result, success
+from tests.support.rigs import WORKER, Rig
+from worker.adapters.openlineage_sink import FileSink, HttpSink, open_sink
+from worker.errors import Fatal, PipelineError, Unavailable
+from worker.features.catalogue import FEATURES, OUTPUT_COLUMNS, PUBLISHED_TABLE
+from worker.observer import Decided
+from worker.openlineage import EventWriter, RunFacts
+from worker.openlineage_emitter import QUEUE_MAX, LineageEmitter
+
+AT = datetime(2024, 12, 16, 4, 25, tzinfo=UTC)
+WRITER = EventWriter(
+    pipeline="ml_feature_store_v2",
+    dataset_namespace="bigquery",
+    dataset_prefix="nba.",
+    version="1.2.3",
+    zone=ZoneInfo("America/New_York"),
+)
+
+
+class Facet(BaseModel):
+    """A facet names its producer and its schema; this model admits what the standard facets in use define."""
+
+    model_config = ConfigDict(extra="allow")
+    producer: str = Field(alias="_producer", min_length=1)
+    schema_url: str = Field(alias="_schemaURL", pattern=r"^https://openlineage\.io/spec/.*\.json#/\$defs/\w+$")
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Transformation(Shape):
+    type: Literal["DIRECT", "INDIRECT"]
+    subtype: str
+    description: str
+    masking: bool
+
+
+class InputField(Shape):
+    namespace: str
+    name: str
+    field: str
+    transformations: list[Transformation]
+
+
+class FieldLineage(Shape):
+    inputFields: list[InputField] = Field(min_length=1)  # noqa: N815 - the specification's
+
+
+class Input(Shape):
+    namespace: str
+    name: str
+    inputFacets: dict[str, Facet] = {}  # noqa: N815 - the specification's
+
+
+class Output(Shape):
+    namespace: str
+    name: str
+    facets: dict[str, Facet]
+    outputFacets: dict[str, Facet] = {}  # noqa: N815 - the specification's
+
+
+class Run(Shape):
+    runId: uuid.UUID  # noqa: N815 - the specification's
+    facets: dict[str, Facet]
+
+
+class Job(Shape):
+    namespace: str
+    name: str
+    facets: dict[str, Facet]
+
+
+class RunEvent(Shape):
+    eventType: Literal["START", "COMPLETE", "FAIL", "ABORT"]  # noqa: N815 - the specification's
+    eventTime: AwareDatetime  # noqa: N815 - the specification's
+    producer: str
+    schemaURL: Literal["https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"]  # noqa: N815
+    run: Run
+    job: Job
+    inputs: list[Input] = Field(min_length=1)
+    outputs: list[Output] = Field(min_length=1, max_length=1)
+
+
+def run(mode: BuildMode = BuildMode.NORMAL) -> RunFacts:
+    return RunFacts(analysis_date=NIGHT, generation=1, attempt=1, mode=mode, trigger="join")
+
+
+ALL_EVENTS = [
+    WRITER.started(run(), AT),
+    WRITER.completed(run(), result(), AT),
+    WRITER.ended(run(), "schema drift", AT, kind="FAIL"),
+    WRITER.ended(run(), "cancelled", AT, kind="ABORT"),
+    WRITER.started(run(BuildMode.FORCED_FALLBACK), AT),
+    WRITER.started(run(BuildMode.YESTERDAY), AT),
+]
+
+
+@pytest.mark.parametrize("event", ALL_EVENTS, ids=range(len(ALL_EVENTS)))
+def test_an_event_has_the_shape_of_the_specification(event: dict[str, Any]) -> None:
+    read = RunEvent.model_validate_json(json.dumps(event))
+
+    assert read.job.name == "ml_feature_store_v2"
+    assert read.outputs[0].name == f"nba.{PUBLISHED_TABLE}"
+
+
+@pytest.mark.parametrize("mode", BuildMode)
+def test_each_column_leads_to_tables_that_the_build_reads(mode: BuildMode) -> None:
+    event = WRITER.started(run(mode), AT)
+    lineage = event["outputs"][0]["facets"]["columnLineage"]["fields"]
+    read = {dataset["name"] for dataset in event["inputs"]}
+
+    assert {feature.name for feature in FEATURES} <= lineage.keys() <= {column.name for column in OUTPUT_COLUMNS}
+    for column in lineage.values():
+        assert {field.name for field in FieldLineage.model_validate(column).inputFields} <= read
+    assert any("nba_precompute" in name for name in read) == (mode is BuildMode.NORMAL)
+
+
+def test_the_schema_lists_every_published_column() -> None:
+    fields = WRITER.started(run(), AT)["outputs"][0]["facets"]["schema"]["fields"]
+
+    assert [(field["name"], field["type"]) for field in fields] == [(c.name, c.type) for c in OUTPUT_COLUMNS]
+
+
+def test_a_completed_run_tells_what_it_was_worth() -> None:
+    published = result()
+    event = WRITER.completed(run(), published, AT)
+    output = event["outputs"][0]
+
+    assert output["outputFacets"]["outputStatistics"]["rowCount"] == published.row_count
+    assert output["facets"]["dataQualityMetrics"]["rowCount"] == published.row_count
+    assert output["facets"]["mlfs_quality"]["components"] == published.components
+    assertions = output["facets"]["dataQualityAssertions"]["assertions"]
+    assert [(one["assertion"], one["success"]) for one in assertions] == [
+        ("row_count >= 200", True),
+        ("quality_score >= 75", True),
+    ]
+    counted = {one["name"]: one["inputFacets"]["inputStatistics"] for one in event["inputs"] if "inputFacets" in one}
+    assert [facet["rowCount"] for facet in counted.values()] == [published.dependency_rows[name] for name in PROCESSORS]
+
+
+def test_the_nominal_time_is_the_league_day() -> None:
+    facet = WRITER.started(run(), AT)["run"]["facets"]["nominalTime"]
+
+    assert facet["nominalStartTime"] == "2024-12-15T05:00:00+00:00"
+    assert facet["nominalEndTime"] == "2024-12-16T05:00:00+00:00"
+
+
+# --- which decisions are told ----------------------------------------------------------------------------------------
+
+
+class Told:
+    """A rig whose decisions go to the writer."""
+
+    def __init__(self) -> None:
+        self.rig = Rig()
+        self.events: list[dict[str, Any]] = []
+
+    def apply(self, event: Any) -> None:
+        self.rig.engine.apply(NIGHT, event)
+
+    def kinds(self) -> list[tuple[str, str]]:
+        events = [event for decided in self.rig.notes.decisions for event in WRITER.events_of(decided)]
+        return [(event["eventType"], event["run"]["facets"]["mlfs_build"]["buildId"]) for event in events]
+
+
+CLAIM = BuildClaimed(worker=WORKER)
+FAILED = BuildFailed(generation=1, attempt=1, failure=FailureKind.UNAVAILABLE, message="the warehouse is away")
+
+
+@pytest.fixture
+def told() -> Told:
+    told = Told()
+    for processor in PROCESSORS:
+        told.apply(success(processor))
+    return told
+
+
+def test_a_build_that_publishes(told: Told) -> None:
+    told.apply(CLAIM)
+    told.apply(BuildCommitted(result=result()))
+
+    assert told.kinds() == [("START", "2024-12-15-g1-a1"), ("COMPLETE", "2024-12-15-g1-a1")]
+
+
+def test_a_failed_attempt_and_the_next_are_two_runs(told: Told) -> None:
+    told.apply(CLAIM)
+    told.apply(FAILED)
+    told.rig.clock.forward(told.rig.policy.retry_delay)
+    told.apply(CLAIM)
+
+    assert told.kinds() == [
+        ("START", "2024-12-15-g1-a1"),
+        ("FAIL", "2024-12-15-g1-a1"),
+        ("START", "2024-12-15-g1-a2"),
+    ]
+
+
+@pytest.mark.parametrize("end", ["lease", "cancel", "take-over"])
+def test_an_attempt_that_is_given_up(told: Told, end: str) -> None:
+    told.apply(CLAIM)
+    if end == "lease":
+        told.rig.clock.forward(told.rig.policy.lease + timedelta(seconds=1))
+        told.apply(TimerFired(probe=NO_ROWS))
+    elif end == "cancel":
+        told.apply(CancelRequested(actor="ana", reason="wrong data"))
+    else:
+        told.apply(type(REPLAY)(actor="ana", reason="stuck", take_over=True))
+
+    assert told.kinds() == [("START", "2024-12-15-g1-a1"), ("ABORT", "2024-12-15-g1-a1")]
+
+
+def test_what_changes_nothing_is_not_told(told: Told) -> None:
+    told.apply(CLAIM)
+    told.apply(CLAIM)
+    told.apply(BuildFailed(generation=1, attempt=9, failure=FailureKind.FATAL, message="stale"))
+
+    assert told.kinds() == [("START", "2024-12-15-g1-a1")]
+
+
+# --- the emitter -----------------------------------------------------------------------------------------------------
+
+
+class ScriptedSink:
+    """Keeps what it takes; raises what the script says, and can be held."""
+
+    def __init__(self, *script: PipelineError) -> None:
+        self.script = list(script)
+        self.taken: list[bytes] = []
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.entered = threading.Event()
+
+    def send(self, line: bytes) -> None:
+        self.entered.set()
+        self.go_on.wait(timeout=30)
+        if self.script:
+            raise self.script.pop(0)
+        self.taken.append(line)
+
+
+@pytest.fixture
+def emitting() -> Iterator[Callable[..., tuple[LineageEmitter, list[str]]]]:
+    opened: list[tuple[LineageEmitter, ScriptedSink]] = []
+
+    def start(sink: ScriptedSink) -> tuple[LineageEmitter, list[str]]:
+        counted: list[str] = []
+        emitter = LineageEmitter(sink, WRITER, counted.append)
+        opened.append((emitter, sink))
+        return emitter, counted
+
+    yield start
+    for emitter, sink in opened:
+        sink.go_on.set()
+        emitter.close(10)
+
+
+def test_what_is_queued_is_sent_before_the_end(emitting: Any) -> None:
+    sink = ScriptedSink()
+    emitter, counted = emitting(sink)
+    emitter.emit(ALL_EVENTS)
+
+    assert emitter.close(10) is True
+    assert [json.loads(line) for line in sink.taken] == ALL_EVENTS
+    assert counted == ["sent"] * len(ALL_EVENTS)
+
+
+def test_a_receiver_that_is_away_is_tried_again(emitting: Any) -> None:
+    sink = ScriptedSink(Unavailable("away"), Unavailable("away"))
+    emitter, counted = emitting(sink)
+    emitter.emit(ALL_EVENTS[:1])
+
+    assert emitter.close(10) is True
+    assert (len(sink.taken), counted) == (1, ["sent"])
+
+
+@pytest.mark.parametrize("script", [[Unavailable("away")] * 3, [Fatal("refused")]])
+def test_an_event_that_cannot_be_sent_is_counted_and_the_next_goes_on(emitting: Any, script: list[Any]) -> None:
+    sink = ScriptedSink(*script)
+    emitter, counted = emitting(sink)
+    emitter.emit(ALL_EVENTS[:2])
+
+    assert emitter.close(10) is True
+    assert (len(sink.taken), counted) == (1, ["failed", "sent"])
+
+
+def test_a_receiver_that_hangs_delays_nobody_and_costs_bounded_memory(emitting: Any) -> None:
+    sink = ScriptedSink()
+    sink.go_on.clear()
+    emitter, counted = emitting(sink)
+    emitter.emit(ALL_EVENTS[:1])
+    assert sink.entered.wait(timeout=10)
+    event = {"small": True}
+    emitter.emit(event for _ in range(QUEUE_MAX + 7))
+
+    assert counted == ["dropped"] * 7
+    assert emitter.close(0.05) is False
+
+
+def test_a_fault_in_telling_is_no_fault_of_the_build(emitting: Any) -> None:
+    emitter, counted = emitting(ScriptedSink())
+    rig = Rig()
+    rig.engine.apply(NIGHT, success(PROCESSORS[0]))
+    emitter.writer = WriterThatFails()
+    emitter.decided(rig.notes.decisions[0])
+
+    assert counted == ["failed"]
+
+
+class WriterThatFails:
+    def events_of(self, decided: Decided) -> Iterator[dict[str, Any]]:
+        raise ValueError(decided.actor)
+
+
+# --- the sinks -------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_gets_a_line_per_event(tmp_path: Path) -> None:
+    path = tmp_path / "a b.jsonl"
+    sink = open_sink(path.as_uri())
+    assert isinstance(sink, FileSink)
+    for event in ALL_EVENTS:
+        sink.send(json.dumps(event).encode())
+
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == ALL_EVENTS
+
+
+def test_a_file_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="cannot be written"):
+        FileSink(tmp_path / "gone" / "events.jsonl").send(b"{}")
+
+
+class Receiver(HTTPServer):
+    """Answers with the status that the path ends in, 201 without one; remembers what it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), ReceiverHandler)
+        self.posts: list[tuple[str, str | None, bytes]] = []
+
+
+class ReceiverHandler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        server = self.server
+        assert isinstance(server, Receiver)
+        server.posts.append((self.path, self.headers["Authorization"], body))
+        ending = self.path.rpartition("/")[2]
+        self.send_response(int(ending) if ending.isdigit() else 201)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Tests are silent."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_receiver_gets_the_event_at_the_usual_path(receiver: Receiver) -> None:
+    open_sink(f"http://127.0.0.1:{receiver.server_port}").send(b'{"a": 1}')
+    open_sink(f"http://me:s%20t@127.0.0.1:{receiver.server_port}/own/path").send(b"{}")
+
+    assert receiver.posts == [
+        ("/api/v1/lineage", None, b'{"a": 1}'),
+        ("/own/path", "Basic bWU6cyB0", b"{}"),
+    ]
+
+
+@pytest.mark.parametrize(("status", "error"), [(503, Unavailable), (429, Unavailable), (400, Fatal), (401, Fatal)])
+def test_a_refusal_says_whether_to_try_again(receiver: Receiver, status: int, error: type[PipelineError]) -> None:
+    with pytest.raises(error, match=f"answers {status}"):
+        HttpSink(f"http://me:secret@127.0.0.1:{receiver.server_port}/{status}").send(b"{}")
+
+
+def test_a_receiver_that_is_not_there_is_unavailable_and_no_secret_is_told(receiver: Receiver) -> None:
+    port = receiver.server_port
+    receiver.server_close()
+
+    with pytest.raises(Unavailable, match="does not answer") as caught:
+        HttpSink(f"http://me:secret@127.0.0.1:{port}").send(b"{}")
+    assert "secret" not in str(caught.value)

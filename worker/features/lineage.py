@@ -1,0 +1,309 @@
+"""Where each feature of one published row comes from, and why from there. Pure.
+
+What was published is read off the row itself: its arrays say which features came from Phase 3 and which were missing.
+The upstream rows, as they stand now, are the evidence. Where they no longer support what was published, the feature
+says what has changed, and what a build by the same rule would take now.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from statemachine.model import BuildMode
+from worker.features.catalogue import (
+    BLOCKS,
+    FEATURES,
+    PLAYER_GAMES,
+    PUBLISHED_TABLE,
+    TEAM_DEFENSE,
+    TEAM_OFFENSE,
+    Feature,
+)
+from worker.features.model import CellSource, Statement
+from worker.features.plan import COPY_AGE_DAYS_MAX
+
+Row = Mapping[str, Any]
+
+PHASE3_NAMES: Mapping[str, str] = {
+    PLAYER_GAMES: "player_game",
+    TEAM_OFFENSE: "team_offense_game",
+    TEAM_DEFENSE: "team_defense_game",
+}
+"""How `lineage_sources.sql` calls the Phase 3 tables."""
+
+NO_GAME = "no game tonight: the block does not apply"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildFacts:
+    """How the published build of the date was made.
+
+    Attributes:
+        build_id: Its name.
+        generation: Its generation.
+        state: What it earned, `done` or `degraded`.
+        mode: Which data it might use.
+        trigger: Why it was made.
+        phase3_lookback_days: How far back a Phase 3 row might lie.
+        as_of: Only rows processed up to then were seen; None for no limit. UTC.
+        built_at: The `processed_at` of its rows. UTC.
+    """
+
+    build_id: str
+    generation: int
+    state: str
+    mode: BuildMode
+    trigger: str
+    phase3_lookback_days: int
+    as_of: datetime | None
+    built_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureLineage:
+    """One feature of one row.
+
+    Attributes:
+        name: Its column.
+        value: As published.
+        unit: Unit or meaning.
+        block: The processor's block it comes with.
+        source: `phase4`, `phase3`, `yesterday` or `missing`; None where the block does not apply.
+        source_table: `dataset.table` of the row that gave the value; None without one.
+        source_date: That row's analysis date (Phase 4, yesterday) or game date (Phase 3).
+        source_processed_at: When that row was processed. UTC. None where it is gone.
+        why: Why the value comes from there.
+        changed: What has changed upstream since the build; None where the evidence still agrees.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    block: str
+    source: CellSource | None
+    source_table: str | None
+    source_date: date | None
+    source_processed_at: datetime | None
+    why: str
+    changed: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """One upstream row that might give a cell."""
+
+    source: CellSource
+    table: str
+    day: date
+    processed_at: datetime | None
+    value: float | None
+
+
+def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, sql: Mapping[str, str]) -> Statement:
+    """Plan the search for the upstream rows of one row; *teams* holds the player's team and opponent."""
+    return Statement(
+        name="lineage_sources",
+        sql=sql["lineage_sources"],
+        parameters={
+            "analysis_date": night,
+            "player_id": player_id,
+            "team": teams["team_abbreviation"],
+            "opponent": teams["opponent_abbreviation"],
+            "lookback_start": night - timedelta(days=build.phase3_lookback_days),
+            "previous_date": night - timedelta(days=1),
+            "as_of": build.as_of,
+            "built_at": build.built_at,
+        },
+        null_types={"team": "STRING", "opponent": "STRING", "as_of": "TIMESTAMP"},
+    )
+
+
+class Evidence:
+    """The upstream rows of one row: those that the build could see, and those processed since."""
+
+    def __init__(self, build: BuildFacts, night: date, then: Row, since: Row) -> None:
+        self._build = build
+        self._night = night
+        self._moments = (then, since)
+
+    def explain(self, feature: Feature, published: Row) -> FeatureLineage:
+        """Say where one cell of the published row comes from."""
+        value = published[feature.name]
+        source = _published_source(feature, published)
+        given = self._given(feature, source, value)
+        return FeatureLineage(
+            name=feature.name,
+            value=value,
+            unit=feature.unit,
+            block=feature.block,
+            source=source,
+            source_table=given.table if given is not None else None,
+            source_date=given.day if given is not None else None,
+            source_processed_at=given.processed_at if given is not None else None,
+            why=self._why(feature, source),
+            changed=None if source is None else self._changed(feature, source, value, given),
+        )
+
+    def why_missing(self, feature: Feature) -> str:
+        """Say why neither phase gave the feature."""
+        return self._why(feature, CellSource.MISSING)
+
+    def value_now(self, feature: Feature) -> float | None:
+        """Give what a build by the same rule would take now."""
+        current = self._current(feature)
+        return current.value if current is not None else None
+
+    def _why(self, feature: Feature, source: CellSource | None) -> str:
+        days = self._build.phase3_lookback_days
+        if source is None:
+            return NO_GAME
+        if source is CellSource.PHASE4:
+            return "Phase 4 has a value for the date"
+        no_phase4 = self._no_phase4(feature)
+        if source is CellSource.PHASE3:
+            return f"{no_phase4}, latest Phase 3 row within {days} days"
+        row = self._phase3(feature, since=False)
+        if row is None:
+            return f"{no_phase4}, no Phase 3 row within {days} days"
+        return f"{no_phase4}, value of the latest Phase 3 row ({row.day}) was NULL"
+
+    def _no_phase4(self, feature: Feature) -> str:
+        if self._build.mode is BuildMode.FORCED_FALLBACK:
+            return "Phase 4 was ignored (forced fallback)"
+        row = self._phase4(feature, since=False)
+        if row is None:
+            return "Phase 4 had no row"
+        return "Phase 4 value was NULL" if row.value is None else "Phase 4 had no value at the build"
+
+    def _given(self, feature: Feature, source: CellSource | None, value: float | None) -> _Candidate | None:
+        """Find the row that gave the value: the one that agrees, else the one the build must have seen."""
+        if source not in {CellSource.PHASE4, CellSource.PHASE3}:
+            return None
+        look = self._phase4 if source is CellSource.PHASE4 else self._phase3
+        found = [row for since in (False, True) if (row := look(feature, since=since)) is not None]
+        return next((row for row in found if row.value == value), found[0] if found else None)
+
+    def _changed(
+        self, feature: Feature, source: CellSource, value: float | None, given: _Candidate | None
+    ) -> str | None:
+        current = self._current(feature)
+        now_source = current.source if current is not None else CellSource.MISSING
+        now_value = current.value if current is not None else None
+        if (now_source, now_value) != (source, value):
+            if current is None:
+                return "the source row is gone; a build now would leave it NULL"
+            return (
+                f"a build now would take {current.value!r} from {current.table} "
+                f"({current.day}, processed {_instant(current.processed_at)})"
+            )
+        if given is not None and given.processed_at is not None and given.processed_at > self._build.built_at:
+            return f"the source row was processed after the build, at {_instant(given.processed_at)}; same value"
+        return None
+
+    def _current(self, feature: Feature) -> _Candidate | None:
+        """Apply the cell rule to everything there is now; None where it gives no value."""
+        if self._build.mode is not BuildMode.FORCED_FALLBACK:
+            row = self._phase4(feature, since=True) or self._phase4(feature, since=False)
+            if row is not None and row.value is not None:
+                return row
+        rows = [row for since in (True, False) if (row := self._phase3(feature, since=since)) is not None]
+        latest = max(rows, key=lambda row: row.day, default=None)
+        return latest if latest is not None and latest.value is not None else None
+
+    def _phase4(self, feature: Feature, *, since: bool) -> _Candidate | None:
+        block = next(block for block in BLOCKS if block.name == feature.block)
+        row = self._moments[since]
+        if not row[f"{block.name}_found"]:
+            return None
+        return _Candidate(
+            source=CellSource.PHASE4,
+            table=block.table,
+            day=self._night,
+            processed_at=row[f"{block.name}_processed_at"],
+            value=_float(row[f"phase4_{feature.name}"]),
+        )
+
+    def _phase3(self, feature: Feature, *, since: bool) -> _Candidate | None:
+        name = PHASE3_NAMES[feature.phase3_table]
+        row = self._moments[since]
+        if not row[f"{name}_found"]:
+            return None
+        return _Candidate(
+            source=CellSource.PHASE3,
+            table=feature.phase3_table,
+            day=row[f"{name}_date"],
+            processed_at=row[f"{name}_processed_at"],
+            value=_float(row[f"phase3_{feature.name}"]),
+        )
+
+
+def explain_copy(feature: Feature, published: Row, copied: Row | None) -> FeatureLineage:
+    """Say where one cell of a copied row comes from: the row of the night that was copied, as it stands now."""
+    value = published[feature.name]
+    source = _published_source(feature, published)
+    gave = copied if source is CellSource.YESTERDAY else None
+    night = f"of {copied['analysis_date']}" if copied is not None else f"of up to {COPY_AGE_DAYS_MAX} days before"
+    if source is None:
+        why = "no game in the copied night: the block does not apply"
+    else:
+        why = f"the last resort: {'missing in' if source is CellSource.MISSING else 'copied from'} the row {night}"
+    return FeatureLineage(
+        name=feature.name,
+        value=value,
+        unit=feature.unit,
+        block=feature.block,
+        source=source,
+        source_table=PUBLISHED_TABLE if gave is not None else None,
+        source_date=gave["analysis_date"] if gave is not None else None,
+        source_processed_at=gave["processed_at"] if gave is not None else None,
+        why=why,
+        changed=_changed_copy(feature, published, copied),
+    )
+
+
+def _changed_copy(feature: Feature, published: Row, copied: Row | None) -> str | None:
+    if copied is None:
+        return "the copied row is gone"
+    if copied[feature.name] != published[feature.name]:
+        return f"the row of {copied['analysis_date']} has {copied[feature.name]!r} now"
+    if copied["processed_at"] > published["processed_at"]:
+        built = _instant(copied["processed_at"])
+        return f"the night of {copied['analysis_date']} was built again after the copy, at {built}; same value"
+    return None
+
+
+def explain_row(evidence: Evidence, published: Row) -> tuple[FeatureLineage, ...]:
+    """Say where each cell of a row comes from that was built from the two phases."""
+    return tuple(evidence.explain(feature, published) for feature in FEATURES)
+
+
+def find_changes(published: Row, listed: Row | None) -> tuple[str, ...]:
+    """Say what roster and schedule now tell differently from the row; *listed* is None for a player who is gone."""
+    if listed is None:
+        return ("the player is no longer on the roster of the date",)
+    names = {"team_abbreviation": "team", "opponent_abbreviation": "opponent"}
+    return tuple(
+        f"{text} is now {listed[column] or 'none'}, was {published[column] or 'none'} at the build"
+        for column, text in names.items()
+        if listed[column] != published[column]
+    )
+
+
+def _published_source(feature: Feature, published: Row) -> CellSource | None:
+    if published[f"{feature.block}_source"] is None:
+        return None
+    if feature.name in published["missing_features"]:
+        return CellSource.MISSING
+    if published["data_source"] == CellSource.YESTERDAY:
+        return CellSource.YESTERDAY
+    return CellSource.PHASE3 if feature.name in published["phase3_features"] else CellSource.PHASE4
+
+
+def _float(value: object) -> float | None:
+    """Read a cell as a build does: whole numbers and decimals widen."""
+    return None if value is None else float(str(value))
+
+
+def _instant(at: datetime | None) -> str:
+    return "at an unknown time" if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,171 @@
+"""Traces one published row back to its sources: a handful of statements, whatever the number of features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+from statemachine.model import BuildMode
+from worker.errors import Refused
+from worker.features.catalogue import FEATURES
+from worker.features.lineage import (
+    BuildFacts,
+    Evidence,
+    FeatureLineage,
+    explain_copy,
+    explain_row,
+    find_changes,
+    plan_sources,
+)
+from worker.features.model import Statement
+from worker.features.plan import COPY_AGE_DAYS_MAX
+from worker.ports import Warehouse
+from worker.sql_files import load_sql
+
+Row = Mapping[str, Any]
+PROJECTION = next(feature for feature in FEATURES if feature.name == "points_projection")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowLineage:
+    """Where one player's row of one night comes from.
+
+    Attributes:
+        analysis_date: The night.
+        player_id: The player.
+        player_name: His name.
+        team_abbreviation: His team, as published; None for none.
+        opponent_abbreviation: The opponent, as published; None where his team does not play.
+        build: How the night was built.
+        published: Whether he has a row.
+        left_out_reason: Why he has none; None where he has one.
+        data_source: The row's, None without a row.
+        quality_score: The row's, None without a row.
+        features: Every feature, in catalogue order; empty without a row.
+        changes: What roster and schedule tell differently by now.
+    """
+
+    analysis_date: date
+    player_id: int
+    player_name: str
+    team_abbreviation: str | None
+    opponent_abbreviation: str | None
+    build: BuildFacts
+    published: bool
+    left_out_reason: str | None
+    data_source: str | None
+    quality_score: float | None
+    features: Sequence[FeatureLineage]
+    changes: Sequence[str]
+
+
+def trace_row(warehouse: Warehouse, night: date, player_id: int) -> RowLineage:
+    """Trace one player's row of the published build of a night.
+
+    Raises:
+        Refused: Nothing is published for the night, or the player is not active that night.
+        Unavailable: The warehouse could not serve.
+        SchemaDrift: An upstream table or column is gone.
+    """
+    build = _read_build(warehouse, night)
+    rows = _select(warehouse, "lineage_row", analysis_date=night, player_id=player_id)
+    listed = _first(_select(warehouse, "lineage_player", analysis_date=night, player_id=player_id))
+    if not rows:
+        return _left_out(warehouse, build, night, player_id, listed)
+    [row] = rows
+    build = replace(build, built_at=row["processed_at"])
+    return RowLineage(
+        analysis_date=night,
+        player_id=player_id,
+        player_name=row["player_name"],
+        team_abbreviation=row["team_abbreviation"],
+        opponent_abbreviation=row["opponent_abbreviation"],
+        build=build,
+        published=True,
+        left_out_reason=None,
+        data_source=row["data_source"],
+        quality_score=row["quality_score"],
+        features=_explain(warehouse, build, night, row),
+        changes=() if build.mode is BuildMode.YESTERDAY else find_changes(row, listed),
+    )
+
+
+def _read_build(warehouse: Warehouse, night: date) -> BuildFacts:
+    row = _first(_select(warehouse, "lineage_build", analysis_date=night))
+    if row is None:
+        raise Refused(f"nothing is published for {night}; see how it stands: mlfs explain {night}")
+    return BuildFacts(
+        build_id=row["build_id"],
+        generation=row["generation"],
+        state=row["state"],
+        mode=BuildMode(row["mode"]),
+        trigger=row["trigger"],
+        phase3_lookback_days=row["phase3_lookback_days"],
+        as_of=row["as_of"],
+        built_at=row["completed_at"],
+    )
+
+
+def _explain(warehouse: Warehouse, build: BuildFacts, night: date, row: Row) -> tuple[FeatureLineage, ...]:
+    player_id = row["player_id"]
+    if build.mode is BuildMode.YESTERDAY:
+        copied = _copied_row(warehouse, night, player_id)
+        return tuple(explain_copy(feature, row, copied) for feature in FEATURES)
+    evidence = _evidence(warehouse, build, night, player_id, row)
+    return explain_row(evidence, row)
+
+
+def _evidence(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, teams: Row) -> Evidence:
+    then, since = warehouse.query(plan_sources(build, night, player_id, teams, load_sql()))
+    return Evidence(build, night, then, since)
+
+
+def _copied_row(warehouse: Warehouse, night: date, player_id: int) -> Row | None:
+    window = {
+        "earliest_date": night - timedelta(days=COPY_AGE_DAYS_MAX),
+        "previous_date": night - timedelta(days=1),
+    }
+    return _first(_select(warehouse, "lineage_copied", player_id=player_id, **window))
+
+
+def _left_out(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, listed: Row | None) -> RowLineage:
+    if listed is None:
+        raise Refused(
+            f"{player_id} has no row in {night}, and nba_raw.nbac_player_list does not list him as active that night; "
+            f"see who is published: mlfs features {night} --out players.csv"
+        )
+    return RowLineage(
+        analysis_date=night,
+        player_id=player_id,
+        player_name=listed["player_name"],
+        team_abbreviation=listed["team_abbreviation"],
+        opponent_abbreviation=listed["opponent_abbreviation"],
+        build=build,
+        published=False,
+        left_out_reason=_left_out_reason(warehouse, build, night, player_id, listed),
+        data_source=None,
+        quality_score=None,
+        features=(),
+        changes=(),
+    )
+
+
+def _left_out_reason(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, listed: Row) -> str:
+    if build.mode is BuildMode.YESTERDAY:
+        return "the last resort: the night that was copied has no row of his"
+    evidence = _evidence(warehouse, build, night, player_id, listed)
+    now = evidence.value_now(PROJECTION)
+    if now is not None:
+        return (
+            f"upstream has changed since the build: points_projection is {now!r} now, so a build would publish him; "
+            f"to do so: mlfs replay {night} --reason TEXT"
+        )
+    return f"no points_projection: {evidence.why_missing(PROJECTION)}"
+
+
+def _select(warehouse: Warehouse, name: str, **parameters: object) -> Sequence[Row]:
+    return warehouse.query(Statement(name=name, sql=load_sql()[name], parameters=parameters))
+
+
+def _first(rows: Sequence[Row]) -> Row | None:
+    return rows[0] if rows else None
