@@ -20,6 +20,7 @@ from ops.arguments import (
     read_date,
     refuse_copy_over_done,
 )
+from ops.cost import describe_estimates, estimates_table
 from ops.output import components_table, dates_table, err, out, show_json
 from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
@@ -56,7 +57,7 @@ def load_folder(
     if generate:
         write_sample_data(directory, analysis_date=read_date(generate))
     with guest_parts() as parts:
-        tables = load_parquet_folder(parts.warehouse, directory)
+        tables = load_parquet_folder(parts.embedded_warehouse, directory)
     if as_json:
         show_json({"tables": dict(tables)})
         return
@@ -71,10 +72,15 @@ def build(
     ] = False,
     source: SourceOption = None,
     reason: Annotated[str, typer.Option(help="Why, for the audit of --source yesterday.")] = "built by hand",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build and score, publish nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate the cost, build and score, publish nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Build one date now and publish it if it passes the gate. No state machine: no retries, no outcome message.
+
+    A dry run first asks the warehouse what each statement would read and cost, and shows it with the result. It does
+    build and score, so on BigQuery it is billed what it shows.
 
     Exit codes: 0 done, 3 degraded, 1 failed (nothing was published).
 
@@ -83,7 +89,7 @@ def build(
       mlfs build 2024-12-15 --force-phase3-fallback --dry-run --json
       mlfs build 2024-12-15 --source yesterday --reason 'both phases are empty'
     """
-    from worker.building import run_build
+    from worker.building import estimate_build, run_build
 
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
     clock = SystemClock()
@@ -94,13 +100,18 @@ def build(
         if mode is BuildMode.YESTERDAY and not dry_run:
             parts.warehouse.log_replay(_audit_row(request, ledger, reason))
         progress = (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
+        estimates = estimate_build(parts.warehouse, request, request.started_at) if dry_run else []
         with _told(parts, request, quiet=dry_run) as ended:
             outcome = run_build(parts.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)
             ended(outcome)
     answer = describe(outcome)
+    if dry_run:
+        answer["plan"] = describe_estimates(estimates)
     if as_json:
         show_json(answer)
     else:
+        if dry_run:
+            out.print(estimates_table(answer["plan"]))
         _show(answer, outcome)
     raise typer.Exit(exit_code(answer["state"]))
 

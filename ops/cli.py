@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops import admin, building, demo, doctor, reading, recovery, running, tracing
+from ops import admin, building, cost, demo, doctor, reading, recovery, running, tracing
 from ops.arguments import EXIT_UNAVAILABLE, report_fault
 from worker.errors import PipelineError, Unavailable
 from worker.metrics import package_version
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "load": building.load_folder,
     "build": building.build,
     "features": building.features,
+    "cost": cost.cost,
     "config": reading.config,
     "doctor": doctor.doctor,
 }

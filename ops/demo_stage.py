@@ -86,7 +86,7 @@ class Stage:
         return NightPlayer(
             worker=worker,
             store=parts.store,
-            warehouse=parts.warehouse,
+            warehouse=parts.embedded_warehouse,
             publisher=parts.publisher,
             topic=self._settings.topic,
             clock=clock,
@@ -104,7 +104,7 @@ class Stage:
         resumed = {day for day in self._days if parts.store.load(day) is not None}
         unplayed = [day for day in self._days if day not in resumed]
         if unplayed:
-            prepare_night(parts.warehouse, data_dir, unplayed, self._scenario)
+            prepare_night(parts.embedded_warehouse, data_dir, unplayed, self._scenario)
         return resumed
 
     def _row(self, record: DateRecord, parts: Parts, screen: NightScreen) -> dict[str, Any]:

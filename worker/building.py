@@ -12,7 +12,15 @@ from datetime import date, datetime
 from statemachine.model import BuildMode, FailureKind, State
 from worker.errors import Fatal, Fenced, PipelineError, SchemaDrift
 from worker.features.catalogue import UPSTREAM
-from worker.features.model import BuildKey, BuildOutcome, BuildRequest, BuildStats, Publication, QualityReport
+from worker.features.model import (
+    BuildKey,
+    BuildOutcome,
+    BuildRequest,
+    BuildStats,
+    Publication,
+    QualityReport,
+    StatementEstimate,
+)
 from worker.features.plan import (
     COPY_AGE_DAYS_MAX,
     BuildPlan,
@@ -101,6 +109,20 @@ def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
         Unavailable: The warehouse could not serve.
     """
     return tuple(fault for table in UPSTREAM for fault in find_drift(table, warehouse.columns(table)))
+
+
+def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -> list[StatementEstimate]:
+    """Ask the warehouse what the build's reads of upstream tables would cost, without running them.
+
+    What comes after reads the attempt's own staging table, a few hundred kilobytes on a usual night, and cannot be
+    asked about before that table exists.
+
+    Raises:
+        SchemaDrift: A table or column that the build reads does not exist.
+        Unavailable: The warehouse could not serve.
+    """
+    plan = plan_build(request, load_sql(), built_at=now)
+    return [warehouse.estimate(statement) for statement in (plan.dependency_rows, plan.features)]
 
 
 def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:

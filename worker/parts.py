@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 from worker.adapters.redis_store import RedisStore, connect
 from worker.engine import Engine, Topics
-from worker.errors import Unavailable
+from worker.errors import Refused
 from worker.local.valkey import EmbeddedValkey
 from worker.metrics import package_version
 from worker.observer import Observer
-from worker.ports import Clock, StateStore
+from worker.ports import Clock, StateStore, Warehouse
 from worker.settings import PIPELINE, Settings
 
 
@@ -42,7 +42,7 @@ class Parts:
         self._own = own
         self._stack = ExitStack()
         self._store: RedisStore | None = None
-        self._warehouse: DuckDbWarehouse | None = None
+        self._warehouse: Warehouse | None = None
         self._publisher: PubSubPublisher | None = None
         self._bus_opened = False
         self._bus_address: str | None = None
@@ -65,13 +65,27 @@ class Parts:
         return self._store
 
     @property
-    def warehouse(self) -> "DuckDbWarehouse":
+    def warehouse(self) -> Warehouse:
         """The warehouse, with its tables in place."""
         if self._warehouse is None:
             self._warehouse = open_warehouse(self.settings)
             self._stack.callback(self._warehouse.close)
             self._warehouse.ensure_tables()
         return self._warehouse
+
+    @property
+    def embedded_warehouse(self) -> "DuckDbWarehouse":
+        """The warehouse on this machine, for what only it can do.
+
+        Raises:
+            Refused: The settings name another one.
+        """
+        if urlsplit(self.settings.warehouse).scheme != "duckdb":
+            raise Refused(
+                f"{self.settings.warehouse} is filled by its own pipelines; only an embedded warehouse can be loaded: "
+                "MLFS_WAREHOUSE=duckdb:///path"
+            )
+        return cast("DuckDbWarehouse", self.warehouse)
 
     @property
     def bus_address(self) -> str | None:
@@ -133,18 +147,32 @@ class Parts:
         self.close()
 
 
-def open_warehouse(settings: Settings) -> "DuckDbWarehouse":
+def open_warehouse(settings: Settings) -> Warehouse:
     """Open the warehouse that the settings name, as it is: a reader makes no tables."""
+    parts = urlsplit(settings.warehouse)
+    if parts.scheme == "bigquery":
+        return _open_bigquery(settings)
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 
-    parts = urlsplit(settings.warehouse)
-    if parts.scheme != "duckdb":
-        raise Unavailable(f"warehouse {parts.scheme}:// is not available in this release; use duckdb:///path")
     return DuckDbWarehouse(
         parts.netloc + parts.path,
         memory_limit=settings.duckdb_memory_limit,
         threads=settings.duckdb_threads,
     )
+
+
+def _open_bigquery(settings: Settings) -> Warehouse:
+    from worker.adapters.warehouse_bigquery import BigQueryWarehouse
+    from worker.adapters.warehouse_bigquery_connection import connect
+    from worker.adapters.warehouse_bigquery_jobs import Limits
+
+    limits = Limits(
+        bytes_billed_max=settings.bigquery_max_bytes_billed,
+        job_timeout_s=settings.bigquery_job_timeout_s,
+        usd_per_tib=settings.bigquery_usd_per_tib,
+    )
+    client = connect(settings.warehouse, settings.bigquery_endpoint)
+    return BigQueryWarehouse(client, staging_dataset=settings.bigquery_staging_dataset, limits=limits)
 
 
 def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEmitter | None":

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Any, Protocol
 
 from statemachine.model import DateRecord
-from worker.features.model import BuildKey, LedgerRow, Publication, Statement
+from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 
 
 class Warehouse(Protocol):
@@ -75,6 +75,12 @@ class Warehouse(Protocol):
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
         """Append one row to `replay_audit`; before the replay takes effect."""
+
+    def estimate(self, statement: Statement) -> StatementEstimate:
+        """Check one SELECT and say what it would read and cost, without running it."""
+
+    def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
+        """Give what the pipeline's jobs took that began in [*since*, *until*), UTC; newest day first."""
 
     def export_features(self, analysis_date: date, path: str) -> int:
         """Write the published rows of the date to a .parquet, .csv or .jsonl file; give the number of rows."""

@@ -29,6 +29,7 @@ PROCESSORS = (
 _EMBEDDED = "embedded"
 
 
+_BIGQUERY = re.compile(r"bigquery://[a-z0-9.:-]+(\?location=[A-Za-z0-9-]+)?")
 _PASSWORD_PARAMETER = re.compile(r"([?&]password=)[^&]*")
 
 
@@ -42,7 +43,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     data_dir: Path = Field(default=Path(".mlfs"), description="Where the embedded parts keep their files.")
-    warehouse: str = Field(default="", description="`duckdb:///path` or `bigquery://project`; empty: in data_dir.")
+    warehouse: str = Field(
+        default="", description="`duckdb:///path` or `bigquery://project[?location=US]`; empty: in data_dir."
+    )
     redis_url: str = Field(default="", description="`redis(s)://…` or `embedded:///dir`; empty: embedded in data_dir.")
     redis_replicas: int = Field(
         default=0, ge=0, le=10, description="Replicas that must hold a commit before it counts; 0 on a single server."
@@ -86,6 +89,17 @@ class Settings(BaseSettings):
         default="2GB", pattern=r"^[0-9]+(\.[0-9]+)?(MB|GB)$", description="Memory of the embedded warehouse."
     )
     duckdb_threads: int = Field(default=2, ge=1, le=64, description="Threads of the embedded warehouse.")
+    bigquery_endpoint: str = Field(
+        default="", description="Base address instead of Google's; on this machine it is spoken to without signing in."
+    )
+    bigquery_staging_dataset: str = Field(
+        default="mlfs_staging", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$", description="Attempts build here."
+    )
+    bigquery_max_bytes_billed: int = Field(
+        default=10_000_000_000, ge=104_857_600, description="A statement that would bill more is refused."
+    )
+    bigquery_job_timeout_s: float = Field(default=600.0, ge=1, le=21_600, description="A longer job is stopped.")
+    bigquery_usd_per_tib: float = Field(default=6.25, ge=0, description="On-demand price, for estimates and reports.")
     http_host: str = Field(default="127.0.0.1", description="Address of metrics, health and status pages.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 takes a free one.")
     openlineage: str = Field(
@@ -140,7 +154,14 @@ class Settings(BaseSettings):
     @field_validator("warehouse")
     @classmethod
     def _known_warehouse(cls, value: str) -> str:
+        if urlsplit(value).scheme == "bigquery" and not _BIGQUERY.fullmatch(value):
+            raise ValueError("is not bigquery://project or bigquery://project?location=US")
         return _scheme_of(value, "duckdb", "bigquery")
+
+    @field_validator("bigquery_endpoint")
+    @classmethod
+    def _known_endpoint(cls, value: str) -> str:
+        return _scheme_of(value, "http", "https")
 
     @field_validator("redis_url")
     @classmethod

@@ -17,8 +17,11 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
+from tests.support.bigquery import attempt, publication
 from tests.support.random_tables import TEAMS, declared, instants, random_rows, shuffled
 from tests.support.zetasql_oracle import Answer, Oracle, Table
+from worker.adapters.warehouse_bigquery_costs import costs_sql
+from worker.adapters.warehouse_bigquery_sql import claim_script, publish_script
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb import _staging_table as staging_table
 from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type, to_duckdb
@@ -221,3 +224,15 @@ def test_the_nights_reach_every_branch(night: Night) -> None:
 )
 def test_the_ddl_parses(oracle: Oracle, name: str, ddl: str) -> None:
     assert oracle.parse(ddl) is not None, name
+
+
+SCRIPTS = {
+    "claim": claim_script(attempt(), BUILT_AT, "worker-a/1").sql,
+    "publish": publish_script(publication(attempt()), "`a-project.mlfs_staging.build_20241215_g1_a1`").sql,
+    "costs": costs_sql("us-central1"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_what_only_bigquery_gets_parses(oracle: Oracle, name: str) -> None:
+    assert oracle.parse_script(SCRIPTS[name]) is not None

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +14,9 @@ import duckdb
 import pytest
 
 from statemachine.model import BuildMode, State
+from worker.adapters.warehouse_bigquery import BigQueryWarehouse
+from worker.adapters.warehouse_bigquery_connection import connect
+from worker.adapters.warehouse_bigquery_jobs import Limits
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
 from worker.features.catalogue import (
@@ -30,6 +34,7 @@ from worker.features.catalogue import (
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
 from worker.features.records import execution_row
+from worker.local.bigquery_server import BigQueryServer
 from worker.ports import Warehouse
 
 NIGHT = date(2024, 12, 15)
@@ -48,9 +53,27 @@ LITERALS = {
 }
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(scope="module")
+def bigquery_server() -> Iterator[BigQueryServer]:
+    with BigQueryServer() as server:
+        yield server
+
+
+def open_bigquery(server: BigQueryServer, project: str) -> BigQueryWarehouse:
+    client = connect(f"bigquery://{project}", server.address)
+    return BigQueryWarehouse(client, staging_dataset="mlfs_staging", limits=Limits(call_s=5.0))
+
+
+@pytest.fixture(params=["memory", "file", "bigquery"])
 def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Warehouse]:
-    opened = DuckDbWarehouse(":memory:" if request.param == "memory" else str(tmp_path / "warehouse.duckdb"))
+    opened: Warehouse
+    match request.param:
+        case "memory":
+            opened = DuckDbWarehouse(":memory:")
+        case "file":
+            opened = DuckDbWarehouse(str(tmp_path / "warehouse.duckdb"))
+        case _:
+            opened = open_bigquery(request.getfixturevalue("bigquery_server"), f"test-{uuid.uuid4().hex[:12]}")
     opened.ensure_tables()
     yield opened
     opened.close()

@@ -11,12 +11,16 @@ ROOT = Path(__file__).parents[2]
 COMMIT = "worker/adapters/lua/commit.lua"
 DECIDE = "statemachine/decide.py"
 REDIS = "worker/adapters/redis_store.py"
+FENCE = "worker/adapters/warehouse_fence.py"
+BIGQUERY = "worker/adapters/warehouse_bigquery.py"
+BIGQUERY_JOBS = "worker/adapters/warehouse_bigquery_jobs.py"
+BIGQUERY_SQL = "worker/adapters/warehouse_bigquery_sql.py"
 FEATURES_SQL = "worker/features/sql/features.sql"
-WAREHOUSE = "worker/adapters/warehouse_duckdb.py"
 
 STORE_CONTRACT = "tests/contract/test_state_store_contract.py"
 SAMPLE_NIGHTS = "tests/integration/test_build_sample_nights.py"
 WAREHOUSE_CONTRACT = "tests/contract/test_warehouse_contract.py"
+BIGQUERY_FAULTS = "tests/faults/test_bigquery_faults.py"
 REPLICATION = "tests/contract/test_redis_replication.py"
 
 
@@ -95,24 +99,59 @@ MUTANTS = (
     ),
     Mutant(
         name="ledger-ignores-newer-claims",
-        file=WAREHOUSE,
+        file=FENCE,
         old="    if claimed > key.token:",
         new="    if claimed > key.token and wanted == 'nothing':",
         tests=(f"{WAREHOUSE_CONTRACT}::test_an_older_attempt_is_fenced_from_the_claim_on",),
     ),
     Mutant(
         name="ledger-ignores-generation",
-        file=WAREHOUSE,
+        file=FENCE,
         old='    if row["generation"] >= key.generation:',
         new='    if row["generation"] > key.generation:',
         tests=(f"{WAREHOUSE_CONTRACT}::test_a_committed_generation_is_final",),
     ),
     Mutant(
         name="ledger-ignores-claimant",
-        file=WAREHOUSE,
+        file=FENCE,
         old='    if claimed == key.token and row["claimed_by"] != claimant:',
         new="    if claimed == key.token and not claimant:",
         tests=(f"{WAREHOUSE_CONTRACT}::test_of_two_claimants_of_one_token_the_first_has_it",),
+    ),
+    Mutant(
+        name="bigquery-fence-ignores-claimant",
+        file=BIGQUERY_SQL,
+        old=" AND claimed_attempt = @attempt AND claimed_by = @claimant))",
+        new=" AND claimed_attempt = @attempt))",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_claim_never_takes_another_workers_claim_for_its_own",),
+    ),
+    Mutant(
+        name="bigquery-publishes-past-the-fence",
+        file=BIGQUERY_SQL,
+        old="        _update_ledger(committed),\n        _stop_if_fenced(),\n",
+        new="        _update_ledger(committed),\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_published_attempt_is_not_another_claimants",),
+    ),
+    Mutant(
+        name="bigquery-trusts-a-job-it-attached-to",
+        file=BIGQUERY,
+        old="                if not self._run(step, key, script, job_id).attached:\n",
+        new="                if self._run(step, key, script, job_id):\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_repeated_claim_that_was_overtaken_is_fenced_although_its_job_succeeded",),
+    ),
+    Mutant(
+        name="bigquery-does-not-ask-the-ledger-after-an-error",
+        file=BIGQUERY,
+        old="                failure = error\n",
+        new="                raise error\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_commit_whose_answer_never_came_is_found_in_the_ledger",),
+    ),
+    Mutant(
+        name="bigquery-tries-a-burnt-job-id-again",
+        file=BIGQUERY_JOBS,
+        old='f"{spec.job_id}-r{number}"',
+        new="spec.job_id",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_job_that_failed_in_passing_runs_again_under_another_id",),
     ),
     Mutant(
         name="gives-up-without-closing-the-ledger",

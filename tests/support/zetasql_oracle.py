@@ -114,6 +114,10 @@ class Oracle:
         """Parse one statement, DDL included; raises where BigQuery would call it a syntax error."""
         return Parser.parse_statement_static(sql)
 
+    def parse_script(self, sql: str) -> object:
+        """Parse a script of several statements; raises where BigQuery would call it a syntax error."""
+        return Parser.parse_script_static(sql)
+
 
 def _start_service() -> ZetaSqlLocalService:
     """Start the evaluator on machine code of an earlier run; the package itself compiles anew each time."""

@@ -119,6 +119,11 @@ def test_all_faults_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "value"),
     [
         ("MLFS_DEADLINE", "25:00"),
+        ("MLFS_WAREHOUSE", "bigquery://"),
+        ("MLFS_WAREHOUSE", "bigquery://nba?region=US"),
+        ("MLFS_BIGQUERY_ENDPOINT", "127.0.0.1:9050"),
+        ("MLFS_BIGQUERY_STAGING_DATASET", "a-dataset"),
+        ("MLFS_BIGQUERY_MAX_BYTES_BILLED", "0"),
         ("MLFS_DEADLINE", "23:25Z"),
         ("MLFS_UPGRADE_CUTOFF", "23:50-05:00"),
         ("MLFS_TIMEZONE", "../../etc/passwd"),

@@ -12,12 +12,13 @@ the same `publish` again finds its own token there and does nothing.
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from worker.adapters.warehouse_duckdb_costs import count_attempts, plan_statement
 from worker.adapters.warehouse_duckdb_dialect import (
     declared_columns,
     open_error,
@@ -26,7 +27,8 @@ from worker.adapters.warehouse_duckdb_dialect import (
     to_duckdb,
     translated_errors,
 )
-from worker.errors import Fenced, Refused
+from worker.adapters.warehouse_fence import check_fence
+from worker.errors import Refused
 from worker.features.catalogue import (
     DEPENDENCY_TABLE,
     EXECUTION_TABLE,
@@ -37,7 +39,7 @@ from worker.features.catalogue import (
     REPLAY_TABLE,
     STAGED,
 )
-from worker.features.model import BuildKey, LedgerRow, Publication, Statement
+from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.records import (
     claimed_ledger_row,
     dependency_row,
@@ -133,7 +135,7 @@ class DuckDbWarehouse:
         """Raise the claim of the date's ledger row; make the row where there is none."""
         with self.writing(f"claiming {key.build_id}") as cursor:
             row = _ledger_row(cursor, key.analysis_date)
-            _check_fence(row, key, claimant, "build")
+            check_fence(row, key, claimant, "build")
             if row is None:
                 _insert_row(cursor, LEDGER_TABLE, claimed_ledger_row(key, at, claimant))
                 return
@@ -157,7 +159,7 @@ class DuckDbWarehouse:
             claimant = publication.request.claimant
             if row is not None and (row["generation"], row["attempt"], row["claimed_by"]) == (*key.token, claimant):
                 return
-            _check_fence(row, key, claimant, "publish")
+            check_fence(row, key, claimant, "publish")
             _replace_features(cursor, key)
             _replace_row(cursor, LEDGER_TABLE, ledger_row(publication))
             _replace_row(cursor, QUALITY_TABLE, quality_row(publication))
@@ -198,6 +200,16 @@ class DuckDbWarehouse:
         """Append to the replay audit."""
         with self.writing("logging the replay") as cursor:
             _insert_row(cursor, REPLAY_TABLE, row)
+
+    def estimate(self, statement: Statement) -> StatementEstimate:
+        """Let DuckDB plan it; nothing is billed here."""
+        with self._reading(f"planning {statement.name}") as cursor:
+            return plan_statement(cursor, statement)
+
+    def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
+        """Count the attempts in the execution log; nothing is billed here."""
+        with self._reading("reading the execution log") as cursor:
+            return count_attempts(cursor, since, until)
 
     def export_features(self, analysis_date: date, path: str) -> int:
         """Let DuckDB write the file; arrays in CSV come as `[a, b]`."""
@@ -260,20 +272,6 @@ def _ledger_row(cursor: duckdb.DuckDBPyConnection, analysis_date: date) -> dict[
     cursor.execute(f"SELECT * FROM {LEDGER_TABLE} WHERE analysis_date = ?", [analysis_date])  # noqa: S608 -- from the catalogue
     rows = _rows(cursor)
     return rows[0] if rows else None
-
-
-def _check_fence(row: Mapping[str, Any] | None, key: BuildKey, claimant: str, wanted: str) -> None:
-    """Refuse an attempt that a newer one has replaced, one that is another's, and a generation that is committed."""
-    if row is None:
-        return
-    if row["generation"] >= key.generation:
-        committed_at = row["committed_at"].astimezone(UTC)
-        raise Fenced(f"{key.build_id} may not {wanted}: {row['build_id']} already did, at {committed_at.isoformat()}")
-    claimed = (row["claimed_generation"], row["claimed_attempt"])
-    if claimed > key.token:
-        raise Fenced(f"{key.build_id} may not {wanted}: generation {claimed[0]}, attempt {claimed[1]} has the date now")
-    if claimed == key.token and row["claimed_by"] != claimant:
-        raise Fenced(f"{key.build_id} may not {wanted}: {row['claimed_by']} has it, not {claimant}")
 
 
 def _replace_features(cursor: duckdb.DuckDBPyConnection, key: BuildKey) -> None:

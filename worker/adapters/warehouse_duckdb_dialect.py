@@ -47,13 +47,33 @@ def to_duckdb(sql: str) -> str:
     Raises:
         Fatal: The text is not one BigQuery statement.
     """
+    return render(parse(sql))
+
+
+def parse(sql: str) -> exp.Expr:
+    """Read one statement in BigQuery's dialect.
+
+    Raises:
+        Fatal: The text is not one BigQuery statement.
+    """
     try:
-        tree = sqlglot.parse_one(sql, read="bigquery")
-        for create in tree.find_all(exp.Create):
-            create.set("properties", None)
-        return tree.sql(dialect="duckdb", comments=False)
+        return sqlglot.parse_one(sql, read="bigquery")
     except sqlglot.errors.SqlglotError as error:
         raise Fatal(f"the statement is not BigQuery SQL: {error}") from error
+
+
+def render(tree: exp.Expr) -> str:
+    """Write a statement in DuckDB's dialect; changes *tree*.
+
+    Raises:
+        Fatal: DuckDB has no words for it.
+    """
+    for create in tree.find_all(exp.Create):
+        create.set("properties", None)
+    try:
+        return tree.sql(dialect="duckdb", comments=False)
+    except sqlglot.errors.SqlglotError as error:
+        raise Fatal(f"the statement cannot be said to DuckDB: {error}") from error
 
 
 @lru_cache(maxsize=TRANSPILED_MAX)

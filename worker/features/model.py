@@ -213,3 +213,45 @@ class BuildOutcome:
     failure: FailureKind | None
     message: str
     finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementEstimate:
+    """What a statement would cost, asked without running it.
+
+    Attributes:
+        name: Of the statement.
+        bytes_processed: What it would read; None where the engine does not say.
+        usd: What that costs on demand, minimum charges included; 0 where nothing is billed.
+        reads: What it reads, one text a table, with the engine's guess of rows where it has one.
+    """
+
+    name: str
+    bytes_processed: int | None
+    usd: float
+    reads: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCost:
+    """What the jobs of one step for one date took on one day.
+
+    Attributes:
+        executed_on: The day they ran. UTC.
+        analysis_date: The date they worked for; None for jobs that served no single date.
+        step: `features`, `publish`, …; `build` where only whole attempts are on record.
+        jobs: How many.
+        bytes_processed: Read, in bytes.
+        bytes_billed: Billed, in bytes.
+        slot_ms: Slot time in milliseconds.
+        usd: On-demand price of the billed bytes.
+    """
+
+    executed_on: date
+    analysis_date: date | None
+    step: str
+    jobs: int
+    bytes_processed: int
+    bytes_billed: int
+    slot_ms: int
+    usd: float

@@ -15,4 +15,5 @@ SELECT
 FROM nba_predictions.ml_feature_store_v2_ledger AS ledger
 JOIN nba_predictions.ml_feature_store_v2_execution_log AS executed
   ON executed.analysis_date = ledger.analysis_date AND executed.build_id = ledger.build_id
-WHERE ledger.analysis_date = @analysis_date AND ledger.generation > 0 AND executed.state <> 'failed'
+WHERE ledger.analysis_date = @analysis_date AND executed.analysis_date = @analysis_date
+  AND ledger.generation > 0 AND executed.state <> 'failed'

@@ -1,0 +1,140 @@
+"""What the pipeline costs: `mlfs cost`, and the estimates of `mlfs build --dry-run`."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ops.arguments import Json, guest_parts
+from ops.output import number, out, show_json
+from worker.clock import SystemClock
+from worker.features.model import StatementEstimate, StepCost
+
+GIB = 1024**3
+MS_PER_HOUR = 3_600_000
+USD_DIGITS = 4
+
+# Source: the document's monthly cost analysis; more than either on one day means: optimise the queries.
+SLOT_HOURS_PER_DAY_MAX = 2.0
+GIB_PER_DAY_MAX = 50.0
+
+EMBEDDED_NOTE = "embedded warehouse: nothing is billed; the attempts come from the execution log"
+
+
+def cost(
+    days: Annotated[int, typer.Option(min=1, max=180, help="How far back, in days.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Show what the pipeline's BigQuery jobs read, took and cost, by day and by step.
+
+    A day above 2 slot hours or 50 GiB is marked: its queries want a look. On the embedded warehouse nothing is billed;
+    the attempts are counted instead.
+
+    Examples:
+      mlfs cost
+      mlfs cost --days 7 --json
+    """
+    until = SystemClock().now()
+    with guest_parts() as parts:
+        steps = parts.warehouse.costs(until - timedelta(days=days), until)
+        billed = not parts.settings.warehouse.startswith("duckdb:")
+    answer = {
+        "days": [_day(day, of_day) for day, of_day in _by_day(steps).items()],
+        "steps": [_step(step) for step in steps],
+        "usd": round(sum(step.usd for step in steps), USD_DIGITS),
+        "note": "" if billed else EMBEDDED_NOTE,
+    }
+    if as_json:
+        show_json(answer)
+        return
+    _show(answer, days)
+
+
+def describe_estimates(estimates: Sequence[StatementEstimate]) -> list[dict[str, Any]]:
+    """Give estimates for JSON and for the table."""
+    return [
+        {
+            "statement": estimate.name,
+            "bytes_processed": estimate.bytes_processed,
+            "usd": round(estimate.usd, 6),
+            "reads": list(estimate.reads),
+        }
+        for estimate in estimates
+    ]
+
+
+def estimates_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Show what each statement would read."""
+    table = _table("statement", "bytes", "USD", "reads")
+    for row in rows:
+        size = row["bytes_processed"]
+        table.add_row(
+            row["statement"],
+            "not billed" if size is None else f"{size:,}",
+            f"{row['usd']:.6f}",
+            "\n".join(row["reads"]),
+        )
+    return table
+
+
+def _by_day(steps: Sequence[StepCost]) -> dict[date, list[StepCost]]:
+    days: dict[date, list[StepCost]] = defaultdict(list)
+    for step in steps:
+        days[step.executed_on].append(step)
+    return dict(sorted(days.items(), reverse=True))
+
+
+def _day(day: date, steps: Sequence[StepCost]) -> dict[str, Any]:
+    slot_hours = sum(step.slot_ms for step in steps) / MS_PER_HOUR
+    gib = sum(step.bytes_processed for step in steps) / GIB
+    return {
+        "execution_date": day.isoformat(),
+        "query_count": sum(step.jobs for step in steps),
+        "total_slot_hours": round(slot_hours, 4),
+        "total_gb_processed": round(gib, 4),
+        "usd": round(sum(step.usd for step in steps), USD_DIGITS),
+        "optimize": slot_hours > SLOT_HOURS_PER_DAY_MAX or gib > GIB_PER_DAY_MAX,
+    }
+
+
+def _step(step: StepCost) -> dict[str, Any]:
+    return {
+        "execution_date": step.executed_on.isoformat(),
+        "analysis_date": step.analysis_date.isoformat() if step.analysis_date else None,
+        "step": step.step,
+        "query_count": step.jobs,
+        "bytes_processed": step.bytes_processed,
+        "bytes_billed": step.bytes_billed,
+        "slot_ms": step.slot_ms,
+        "usd": round(step.usd, 6),
+    }
+
+
+def _show(answer: Mapping[str, Any], days: int) -> None:
+    if answer["note"]:
+        out.print(answer["note"])
+    if not answer["days"]:
+        out.print(f"no jobs of this pipeline in the last {days} days")
+        return
+    by_day = _table("day", "queries", "slot hours", "GiB", "USD", "")
+    for row in answer["days"]:
+        numbers = (number(row["total_slot_hours"], ".3f"), number(row["total_gb_processed"], ".3f"))
+        mark = "[red]optimize[/]" if row["optimize"] else ""
+        by_day.add_row(row["execution_date"], str(row["query_count"]), *numbers, f"{row['usd']:.4f}", mark)
+    out.print(by_day)
+    by_step = _table("day", "date", "step", "queries", "bytes billed", "USD")
+    for row in answer["steps"]:
+        facts = (row["analysis_date"] or "-", row["step"], str(row["query_count"]), f"{row['bytes_billed']:,}")
+        by_step.add_row(row["execution_date"], *facts, f"{row['usd']:.6f}")
+    out.print(by_step)
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    words = {"statement", "reads", "day", "date", "step", ""}
+    for name in names:
+        table.add_column(name, justify="left" if name in words else "right")
+    return table
