@@ -116,7 +116,7 @@ class Worker:
             project=settings.pubsub_project,
             subscription=settings.subscription,
             local_address=parts.bus_address,
-            handle=intake.handle,
+            handle_all=intake.handle_all,
             count_exception=self.metrics.callback_failed,
         )
 

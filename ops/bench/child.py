@@ -12,6 +12,9 @@ TASKS = {
     "generate": ("ops.bench.build_tasks", "generate"),
     "bare": ("ops.bench.build_tasks", "bare"),
     "build": ("ops.bench.build_tasks", "build"),
+    "bus": ("ops.bench.bus", "serve"),
+    "noop": ("ops.bench.intake_tasks", "noop"),
+    "intake": ("ops.bench.intake_tasks", "intake"),
 }
 
 

@@ -2,7 +2,8 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
@@ -65,6 +66,18 @@ class MemoryStore:
                 entry_id = str(self._entries)
                 self._outbox[entry_id] = OutboxEntry(entry_id=entry_id, message=message)
         return True
+
+    def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
+        """Read one after the other."""
+        found: dict[date, DateRecord | None] = {}
+        for day in analysis_dates:
+            with suppress(CorruptRecord):
+                found[day] = self.load(day)
+        return found
+
+    def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        """Store one after the other."""
+        return [self.commit(commit) for commit in commits]
 
     def barrier(self) -> None:
         """Memory is as durable as it gets."""

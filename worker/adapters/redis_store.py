@@ -89,16 +89,41 @@ class RedisStore:
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""
         key = self._key("date", analysis_date.isoformat())
-        stored, revision = _reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"])))
-        if stored is None:
-            return None
-        try:
-            return replace(decode_record(stored), revision=(revision or b"").decode())
-        except UnreadableRecord as exc:
-            raise CorruptRecord(analysis_date, str(exc)) from exc
+        return _record(
+            analysis_date, _reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"])))
+        )
+
+    def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
+        """Read the records of several dates in one trip."""
+
+        def read() -> list[list[bytes | None]]:
+            with self._client.pipeline(transaction=False) as pipe:
+                for day in analysis_dates:
+                    pipe.hmget(self._key("date", day.isoformat()), ["r", "n"])
+                return cast("list[list[bytes | None]]", pipe.execute())
+
+        found: dict[date, DateRecord | None] = {}
+        for day, stored in zip(analysis_dates, _reading(read), strict=True):
+            with suppress(CorruptRecord):
+                found[day] = _record(day, stored)
+        return found
 
     def commit(self, commit: Commit) -> bool:
         """Run the commit script; send it once more where the reply was lost."""
+        (answer,) = self._send([self._call(commit)])
+        if isinstance(answer, redis.RedisError):
+            raise Unavailable(f"the state store refused a commit: {type(answer).__name__}: {answer}") from answer
+        return answer != b"conflict"
+
+    def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        """Run the commit scripts in one trip; the server makes one fsync of them, and answers after it."""
+        if not commits:
+            return []
+        answers = self._send([self._call(commit) for commit in commits])
+        return [isinstance(answer, bytes) and answer != b"conflict" for answer in answers]
+
+    def _call(self, commit: Commit) -> list[Any]:
+        """Give the arguments of one run of the script: the number of keys, keys, arguments."""
         record = commit.record
         day = record.analysis_date.isoformat()
         keys = [
@@ -126,12 +151,13 @@ class RedisStore:
         for message in commit.messages:
             attributes = json.dumps(dict(message.attributes))
             arguments += [message.event_id, message.topic, message.data, attributes, message.ordering_key]
-        return self._send(keys, arguments) != b"conflict"
+        return [len(keys), *keys, *arguments]
 
-    def _send(self, keys: list[str], arguments: list[Any]) -> bytes:
+    def _send(self, calls: Sequence[list[Any]]) -> list[Any]:
+        """Run scripts in one trip, again where the reply was lost; each answer is bytes, or the error of that run."""
         for send in range(1, COMMIT_SENDS_MAX + 1):
             try:
-                return self._run_commit(keys, arguments)
+                return self._run(calls)
             except (redis.ConnectionError, redis.TimeoutError) as exc:
                 if send == COMMIT_SENDS_MAX:
                     raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
@@ -139,17 +165,32 @@ class RedisStore:
                 raise Unavailable(f"the state store refused a commit: {type(exc).__name__}: {exc}") from exc
         raise AssertionError("the loop returns or raises")
 
-    def _run_commit(self, keys: list[str], arguments: list[Any]) -> bytes:
-        """Run the script, and on the same connection wait for the replicas: WAIT speaks of that connection's writes."""
-        if not self._replicas:
-            return cast("bytes", self._commit_script(keys=keys, args=arguments))
+    def _run(self, calls: Sequence[list[Any]]) -> list[Any]:
+        answers = self._run_once(calls)
+        if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+            # A server that was restarted or is new; what had run before it knew the script is recognised.
+            self._client.script_load(self._commit_script.script)
+            answers = self._run_once(calls)
+        return answers
+
+    def _run_once(self, calls: Sequence[list[Any]]) -> list[Any]:
+        """Run the scripts, and on the same connection wait for the replicas: WAIT speaks of that connection's writes."""
+        if len(calls) == 1 and not self._replicas:
+            try:
+                return [self._client.execute_command("EVALSHA", self._commit_script.sha, *calls[0])]
+            except redis.ResponseError as exc:
+                return [exc]
         with self._client.pipeline(transaction=False) as pipe:
-            self._commit_script(keys=keys, args=arguments, client=pipe)
-            pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
-            answer, reached = pipe.execute()
-        if answer != b"conflict":
-            self._check_replicas(reached)
-        return cast("bytes", answer)
+            for call in calls:
+                pipe.execute_command("EVALSHA", self._commit_script.sha, *call)
+            if self._replicas:
+                pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
+            answers = pipe.execute(raise_on_error=False)
+        if self._replicas:
+            reached = answers.pop()
+            if any(isinstance(answer, bytes) and answer != b"conflict" for answer in answers):
+                self._check_replicas(reached)
+        return answers
 
     def _check_replicas(self, reached: int) -> None:
         """A write that too few replicas hold may be lost in a failover: it does not count, and is to be repeated."""
@@ -284,6 +325,16 @@ class RedisStore:
     def close(self) -> None:
         """Close the connection pool."""
         self._client.close()
+
+
+def _record(analysis_date: date, fields: Sequence[bytes | None]) -> DateRecord | None:
+    stored, revision = fields
+    if stored is None:
+        return None
+    try:
+        return replace(decode_record(stored), revision=(revision or b"").decode())
+    except UnreadableRecord as exc:
+        raise CorruptRecord(analysis_date, str(exc)) from exc
 
 
 def _millis(instant: datetime) -> int:
