@@ -119,3 +119,18 @@ class Sweeper:
                 return
             probe = {}
         self._engine.apply(record.analysis_date, TimerFired(probe=probe))
+
+
+def seconds_to_next_sweep(wake: datetime | None, swept_at: datetime, now: datetime, tick_s: float) -> float:
+    """Say how long to wait for the next sweep.
+
+    Args:
+        wake: The earliest instant at which something is due, as the store says after the sweep. UTC.
+        swept_at: When the sweep began. What was due then and still is lies in other hands (a build that runs, a claim
+            elsewhere) and can wait for the tick; what has come due since can not. UTC.
+        now: UTC.
+        tick_s: The longest wait.
+    """
+    if wake is None or wake <= swept_at:
+        return tick_s
+    return min(max((wake - now).total_seconds(), 0.0), tick_s)

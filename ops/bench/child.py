@@ -15,6 +15,10 @@ TASKS = {
     "bus": ("ops.bench.bus", "serve"),
     "noop": ("ops.bench.intake_tasks", "noop"),
     "intake": ("ops.bench.intake_tasks", "intake"),
+    "hop": ("ops.bench.nights_tasks", "hop"),
+    "claim": ("ops.bench.nights_tasks", "claim"),
+    "finished": ("ops.bench.nights_tasks", "finished"),
+    "deadline": ("ops.bench.deadline_tasks", "deadline"),
 }
 
 

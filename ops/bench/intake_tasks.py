@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops.bench.bus import PROJECT, SUBSCRIPTION, bus_process, publish_all
+from ops.bench.bus import PROJECT, SUBSCRIPTION, TOPIC, bus_process, publish_all
 from schemas.completion import Delivery
 from worker import logs
 from worker.adapters.pubsub_pull import PullSubscriber
@@ -43,8 +43,17 @@ def completions(events: int, first: date = FIRST_DATE) -> Iterator[bytes]:
 
 
 def settings_in(folder: Path, bus_address: str) -> Settings:
-    """Make the settings of a worker on an embedded Valkey in *folder* and on the server at *bus_address*."""
-    return load(data_dir=folder, redis_url=f"embedded://{folder}/valkey", pubsub=f"emulator://{bus_address}")
+    """Make the settings of a worker with its embedded parts in *folder* and the bus at *bus_address*."""
+    return load(
+        data_dir=folder,
+        warehouse=f"duckdb://{folder}/warehouse.duckdb",
+        redis_url=f"embedded://{folder}/valkey",
+        pubsub=f"emulator://{bus_address}",
+        pubsub_project=PROJECT,
+        topic=TOPIC,
+        subscription=SUBSCRIPTION,
+        http_port=0,
+    )
 
 
 def make_intake(parts: Parts, start_build: Callable[[date], None], observer: Observer) -> Intake:
