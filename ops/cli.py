@@ -43,6 +43,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "build": bench.build,
+    "intake": bench.intake,
+    "latency": bench.latency,
+    "deadline": bench.deadline,
+    "footprint": bench.footprint,
 }
 benchmarks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(benchmarks, name="bench", help="Measure what the design promises, each beside its yardstick.")

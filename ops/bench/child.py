@@ -18,6 +18,7 @@ TASKS = {
     "hop": ("ops.bench.nights_tasks", "hop"),
     "claim": ("ops.bench.nights_tasks", "claim"),
     "finished": ("ops.bench.nights_tasks", "finished"),
+    "idle": ("ops.bench.idle_task", "idle"),
     "deadline": ("ops.bench.deadline_tasks", "deadline"),
 }
 

@@ -74,7 +74,7 @@ def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
             store=parts.store,
             calendar=settings.calendar,
             clock=clock,
-            repair=Repair(engine=engine, store=parts.store, read_ledger=warehouse.read_ledger),
+            repair=Repair(engine=engine, store=parts.store, clock=clock, warehouse=warehouse),
             probe=lambda day: probe(warehouse, day),
             date_failed=lambda _day, _error: None,
         )

@@ -71,7 +71,7 @@ def make_intake(parts: Parts, start_build: Callable[[date], None], observer: Obs
     return Intake(
         engine=engine,
         store=parts.store,
-        repair=Repair(engine=engine, store=parts.store, read_ledger=lambda _day: None),
+        repair=Repair(engine=engine, store=parts.store, clock=clock, warehouse=parts.warehouse),
         dead_letters=parts.publisher,
         dead_letter_topic=settings.dead_letter_topic,
         processors=PROCESSORS,
