@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from ops import admin, building, demo, reading, recovery, running
-from ops.bench import commands as bench
 from ops.arguments import EXIT_UNAVAILABLE, report_fault
+from ops.bench import commands as bench
 from worker.errors import PipelineError, Unavailable
 from worker.metrics import package_version
 from worker.settings import BadSettings

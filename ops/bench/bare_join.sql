@@ -1,3 +1,6 @@
+-- Purpose: the yardstick of `mlfs bench build`: the same 6 identity columns and 22 feature cells, and nothing else.
+-- Inputs:  $analysis_date, $lookback_start DATE; the tables of entities.sql. Dialect: DuckDB.
+-- Result:  nba_predictions.bare_join, one row per player of the roster. A second run replaces it.
 CREATE OR REPLACE TABLE nba_predictions.bare_join AS
 WITH tonight AS (
   SELECT home_team_abbreviation AS team, away_team_abbreviation AS opponent

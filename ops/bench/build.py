@@ -1,4 +1,4 @@
-"""`mlfs bench build`: time, memory and statements of a build, beside the bare join, from a night to a million entities."""
+"""`mlfs bench build`: time, memory and statements of a build beside the bare join, up to a million entities."""
 
 import shutil
 import tempfile

@@ -1,9 +1,9 @@
 """What `mlfs bench build` measures: the build from claim to ledger, and the bare join as its yardstick.
 
-The bare join (`bare_join.sql`) is what a competent engineer writes who wants the same feature cells and nothing else: one
-`CREATE TABLE AS` over the same nine tables into the same file; the roster joined to the four Phase 4 tables of the date
-and to each player's and team's latest Phase 3 row in the window; 6 identity columns and 22 `COALESCE(phase 4, phase 3)`
-cells, computed from the same rows. It leaves out what the product adds: the 14 metadata columns, duplicates in Phase 4
+The bare join (`bare_join.sql`) is what a competent engineer writes who wants the same feature cells and nothing else:
+one `CREATE TABLE AS` over the same nine tables into the same file; the roster joined to the four Phase 4 tables of the
+date and to each player's and team's latest Phase 3 row in the window; 6 identity columns and 22
+`COALESCE(phase 4, phase 3)` cells, computed from the same rows. It leaves out what the product adds: the 14 metadata columns, duplicates in Phase 4
 and of one game in Phase 3, `--as-of`, the count of cells, the score, the gate, staging, the ledger and the replacement
 of the date's rows in a transaction.
 """
@@ -62,6 +62,7 @@ def build(path: str, memory_limit: str, threads: int) -> dict[str, Any]:
             cursor.execute("CALL enable_logging('QueryLog')")
         request = BuildRequest(
             key=BuildKey(analysis_date=NIGHT, generation=1, attempt=1),
+            claimant="bench",
             mode=BuildMode.NORMAL,
             trigger="bench",
             phase3_lookback_days=LOOKBACK_DAYS,
@@ -74,7 +75,7 @@ def build(path: str, memory_limit: str, threads: int) -> dict[str, Any]:
         def note(step: str) -> None:
             nonlocal last
             now = time.perf_counter()
-            steps[step.split()[0]] = now - last
+            steps[step.split(maxsplit=1)[0]] = now - last
             last = now
 
         outcome = run_build(warehouse, request, now=clock.now, progress=note)

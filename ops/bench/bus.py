@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from google.cloud.pubsub_v1.types import BatchSettings
 
@@ -30,15 +30,15 @@ def bus_process(folder: Path) -> Iterator[str]:
     """
     command = [sys.executable, "-m", "ops.bench.child", "bus", json.dumps({"folder": str(folder)})]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - this program
-        assert process.stdin is not None and process.stdout is not None
-        address = process.stdout.readline().strip()
+        started, stop = cast("IO[str]", process.stdout), cast("IO[str]", process.stdin)
+        address = started.readline().strip()
         try:
             if not address:
                 raise Unavailable("the Pub/Sub server of the benchmark did not start")
             ensure_topology(address, PROJECT, topics=(TOPIC,), subscriptions={SUBSCRIPTION: TOPIC})
             yield address
         finally:
-            process.stdin.close()
+            stop.close()
             process.wait(STOP_TIMEOUT_S)
 
 

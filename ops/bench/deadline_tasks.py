@@ -45,7 +45,7 @@ class DeadlineWatch(Observer):
 
 
 def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
-    """Open *open_dates* dates of the far future, then let *deadlines* deadlines pass, 50 ms apart, and sweep as `run`."""
+    """Open *open_dates* dates of the far future, then let *deadlines* deadlines pass, and sweep as `mlfs run` does."""
     home, clock, watch = Path(folder), SystemClock(), DeadlineWatch()
     generate(str(home / "warehouse.duckdb"), 400, "1GB", 2)
     settings = load(

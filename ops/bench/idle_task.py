@@ -28,7 +28,7 @@ def idle(folder: str) -> dict[str, Any]:
     pause = threading.Event()
     with (home / "worker.log").open("wb") as log:
         started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", "ops", "run"], env=environment, stdout=log, stderr=log)  # noqa: S603 - this program
+        process = subprocess.Popen([sys.executable, "-m", "ops", "run"], env=environment, stdout=log, stderr=log)
         try:
             while not _is_ready(f"http://127.0.0.1:{port}/readyz"):
                 if process.poll() is not None or time.perf_counter() - started > READY_TIMEOUT_S:

@@ -1,4 +1,4 @@
-"""What `mlfs bench latency` and `footprint` measure: a whole worker, embedded store and warehouse, many nights of 400."""
+"""What `mlfs bench latency` and `footprint` measure: a whole worker, embedded store and warehouse, nights of 400."""
 
 import threading
 import time

@@ -15,7 +15,7 @@ from google.cloud.pubsub_v1.subscriber.scheduler import Scheduler
 GROUP_MESSAGES_MAX = 256
 
 
-class GroupScheduler(Scheduler):  # type: ignore[misc] # the client is untyped
+class GroupScheduler(Scheduler):
     """Hands messages in groups to *handle*, which must not raise and must settle every one of them."""
 
     def __init__(self, handle: Callable[[Sequence[Any]], None], threads: int) -> None:

@@ -89,9 +89,7 @@ class RedisStore:
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""
         key = self._key("date", analysis_date.isoformat())
-        return _record(
-            analysis_date, _reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"])))
-        )
+        return _record(analysis_date, _reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"]))))
 
     def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
         """Read the records of several dates in one trip."""
@@ -113,7 +111,7 @@ class RedisStore:
         (answer,) = self._send([self._call(commit)])
         if isinstance(answer, redis.RedisError):
             raise Unavailable(f"the state store refused a commit: {type(answer).__name__}: {answer}") from answer
-        return answer != b"conflict"
+        return bool(answer != b"conflict")
 
     def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
         """Run the commit scripts in one trip; the server makes one fsync of them, and answers after it."""
@@ -174,7 +172,7 @@ class RedisStore:
         return answers
 
     def _run_once(self, calls: Sequence[list[Any]]) -> list[Any]:
-        """Run the scripts, and on the same connection wait for the replicas: WAIT speaks of that connection's writes."""
+        """Run the scripts; wait for the replicas on the same connection, WAIT speaks of that one's writes."""
         if len(calls) == 1 and not self._replicas:
             try:
                 return [self._client.execute_command("EVALSHA", self._commit_script.sha, *calls[0])]
