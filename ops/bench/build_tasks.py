@@ -3,9 +3,9 @@
 The bare join (`bare_join.sql`) is what a competent engineer writes who wants the same feature cells and nothing else:
 one `CREATE TABLE AS` over the same nine tables into the same file; the roster joined to the four Phase 4 tables of the
 date and to each player's and team's latest Phase 3 row in the window; 6 identity columns and 22
-`COALESCE(phase 4, phase 3)` cells, computed from the same rows. It leaves out what the product adds: the 14 metadata columns, duplicates in Phase 4
-and of one game in Phase 3, `--as-of`, the count of cells, the score, the gate, staging, the ledger and the replacement
-of the date's rows in a transaction.
+`COALESCE(phase 4, phase 3)` cells, computed from the same rows. It leaves out what the product adds: the 14 metadata
+columns, care for duplicates (in Phase 4, and two versions of one game in Phase 3), `--as-of`, the count of cells, the
+score, the gate, staging, the ledger, and the replacement of the date's rows in a transaction.
 """
 
 import time
