@@ -31,12 +31,15 @@ def _sql(name: str) -> str:
     return resources.files("ops.bench").joinpath(name).read_text(encoding="utf-8")
 
 
-def generate(path: str, entities: int, memory_limit: str, threads: int) -> dict[str, Any]:
-    """Write the upstream tables of one night with *entities* players into a new database file."""
+def generate(path: str, entities: int, memory_limit: str, threads: int, nights: int = 1) -> dict[str, Any]:
+    """Write the upstream tables of *nights* nights up to NIGHT with *entities* players into a new database file."""
     started = time.perf_counter()
     with closing(_connect(path, memory_limit, threads)) as connection:
-        connection.execute(f"SET VARIABLE entities = {entities:d}; SET VARIABLE analysis_date = DATE '{NIGHT}'")
+        connection.execute("SET VARIABLE entities = ?", [entities])
+        connection.execute("SET VARIABLE analysis_date = ?", [NIGHT])
+        connection.execute("SET VARIABLE nights = ?", [nights])
         connection.execute(_sql("entities.sql"))
+        connection.execute(_sql("more_nights.sql"))
         connection.execute("CREATE SCHEMA IF NOT EXISTS nba_predictions")
         connection.execute("CHECKPOINT")
     return {"seconds": time.perf_counter() - started}

@@ -8,7 +8,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import redis
 
 from ops.bench.build_tasks import NIGHT, generate
@@ -23,7 +22,6 @@ from worker.adapters.pubsub_pull import PullSubscriber
 from worker.app import Worker
 from worker.clock import SystemClock
 from worker.errors import Unavailable
-from worker.features.catalogue import BLOCKS, ROSTER, SCHEDULE
 from worker.intake import Verdict
 from worker.observer import Decided, Observer
 from worker.parts import Parts
@@ -31,7 +29,6 @@ from worker.ports import OutgoingMessage
 
 ENTITIES = 400
 ANSWER_TIMEOUT_S = 60.0
-DATED = {ROSTER: "snapshot_date", SCHEDULE: "game_date", **{block.table: "analysis_date" for block in BLOCKS}}
 
 
 class Watch(Observer):
@@ -134,7 +131,7 @@ def finished(folder: str, nights: int) -> dict[str, Any]:
 @contextmanager
 def _worker(folder: Path, nights: int) -> Iterator[tuple[str, Watch, Parts]]:
     """Run a worker on *nights* nights of data; gives the bus's address, what it decides, and its parts."""
-    _make_nights(folder / "warehouse.duckdb", nights)
+    generate(str(folder / "warehouse.duckdb"), ENTITIES, "1GB", 2, nights)
     watch = Watch()
     with bus_process(folder) as address, (folder / "worker.log").open("w", encoding="utf-8") as log:
         logs.configure("INFO", log)
@@ -146,17 +143,6 @@ def _worker(folder: Path, nights: int) -> Iterator[tuple[str, Watch, Parts]]:
                 yield address, watch, parts
             finally:
                 worker.stop()
-
-
-def _make_nights(path: Path, nights: int) -> None:
-    """Generate a night and copy what is dated to the nights before it."""
-    generate(str(path), ENTITIES, "1GB", 2)
-    with closing(duckdb.connect(str(path), config={"autoinstall_known_extensions": False})) as connection:
-        for table, column in DATED.items():
-            connection.execute(
-                f"INSERT INTO {table} SELECT t.* REPLACE (t.{column} - back::INTEGER AS {column}) "  # noqa: S608 -- the catalogue's names
-                f"FROM {table} t, range(1, {nights:d}) AS r(back)"
-            )
 
 
 def _message(body: bytes) -> OutgoingMessage:

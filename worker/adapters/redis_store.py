@@ -9,7 +9,6 @@ whose reply was lost is sent again by `commit` and recognised.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from typing import Any, TypeVar, cast
@@ -19,10 +18,11 @@ from pydantic import TypeAdapter
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
-from schemas.record import UnreadableRecord, decode_record, encode_record
+from schemas.record import encode_record
 from statemachine.model import DateRecord
+from worker.adapters.redis_fields import message_from, millis, parked_from, record_from
 from worker.errors import CorruptRecord, Fatal, Unavailable
-from worker.ports import Commit, HistoryEntry, OutboxEntry, OutgoingMessage, ParkedMessage
+from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 
 # A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
 HISTORY_LENGTH_MAX = 200
@@ -89,7 +89,9 @@ class RedisStore:
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""
         key = self._key("date", analysis_date.isoformat())
-        return _record(analysis_date, _reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"]))))
+        return record_from(
+            analysis_date, _reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"])))
+        )
 
     def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
         """Read the records of several dates in one trip."""
@@ -103,7 +105,7 @@ class RedisStore:
         found: dict[date, DateRecord | None] = {}
         for day, stored in zip(analysis_dates, _reading(read), strict=True):
             with suppress(CorruptRecord):
-                found[day] = _record(day, stored)
+                found[day] = record_from(day, stored)
         return found
 
     def commit(self, commit: Commit) -> bool:
@@ -137,7 +139,7 @@ class RedisStore:
             record.version,
             encode_record(record),
             day,
-            "" if record.wake_at is None else _millis(record.wake_at),
+            "" if record.wake_at is None else millis(record.wake_at),
             record.analysis_date.toordinal(),
             "" if commit.history is None else _HISTORY.dump_json(commit.history),
             HISTORY_LENGTH_MAX,
@@ -242,7 +244,7 @@ class RedisStore:
         members = _reading(
             lambda: cast(
                 "list[bytes]",
-                self._client.zrangebyscore(self._key("wake"), "-inf", _millis(now), start=0, num=limit),
+                self._client.zrangebyscore(self._key("wake"), "-inf", millis(now), start=0, num=limit),
             )
         )
         return [date.fromisoformat(member.decode()) for member in members]
@@ -272,7 +274,7 @@ class RedisStore:
                 "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrange(self._key("outbox"), count=limit)
             )
         )
-        return [OutboxEntry(entry_id=entry_id.decode(), message=_message(fields)) for entry_id, fields in entries]
+        return [OutboxEntry(entry_id=entry_id.decode(), message=message_from(fields)) for entry_id, fields in entries]
 
     def remove_from_outbox(self, entry_id: str) -> None:
         """Delete one entry of the outbox stream."""
@@ -303,7 +305,7 @@ class RedisStore:
                 "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrevrange(self._key("parked"), count=limit)
             )
         )
-        return [_parked(fields) for _entry_id, fields in entries]
+        return [parked_from(fields) for _entry_id, fields in entries]
 
     def last_opened(self) -> date | None:
         """Read how far the calendar has come."""
@@ -323,38 +325,3 @@ class RedisStore:
     def close(self) -> None:
         """Close the connection pool."""
         self._client.close()
-
-
-def _record(analysis_date: date, fields: Sequence[bytes | None]) -> DateRecord | None:
-    stored, revision = fields
-    if stored is None:
-        return None
-    try:
-        return replace(decode_record(stored), revision=(revision or b"").decode())
-    except UnreadableRecord as exc:
-        raise CorruptRecord(analysis_date, str(exc)) from exc
-
-
-def _millis(instant: datetime) -> int:
-    return round(instant.timestamp() * 1000)
-
-
-def _message(fields: Mapping[bytes, bytes]) -> OutgoingMessage:
-    return OutgoingMessage(
-        event_id=fields[b"event_id"].decode(),
-        topic=fields[b"topic"].decode(),
-        data=fields[b"data"],
-        attributes=json.loads(fields[b"attributes"]),
-        ordering_key=fields[b"ordering_key"].decode(),
-    )
-
-
-def _parked(fields: Mapping[bytes, bytes]) -> ParkedMessage:
-    return ParkedMessage(
-        reason=fields[b"reason"].decode(),
-        detail=fields[b"detail"].decode(),
-        message_id=fields[b"message_id"].decode(),
-        received_at=datetime.fromisoformat(fields[b"received_at"].decode()),
-        data=fields[b"data"],
-        attributes=json.loads(fields[b"attributes"]),
-    )

@@ -1,0 +1,54 @@
+"""What the Redis store reads back, as values."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+
+from schemas.record import UnreadableRecord, decode_record
+from statemachine.model import DateRecord
+from worker.errors import CorruptRecord
+from worker.ports import OutgoingMessage, ParkedMessage
+
+
+def record_from(analysis_date: date, fields: Sequence[bytes | None]) -> DateRecord | None:
+    """Read the fields r and n of a date's hash.
+
+    Raises:
+        CorruptRecord: What is stored is not readable.
+    """
+    stored, revision = fields
+    if stored is None:
+        return None
+    try:
+        return replace(decode_record(stored), revision=(revision or b"").decode())
+    except UnreadableRecord as exc:
+        raise CorruptRecord(analysis_date, str(exc)) from exc
+
+
+def millis(instant: datetime) -> int:
+    """Give milliseconds since 1970 UTC."""
+    return round(instant.timestamp() * 1000)
+
+
+def message_from(fields: Mapping[bytes, bytes]) -> OutgoingMessage:
+    """Read an entry of the outbox stream."""
+    return OutgoingMessage(
+        event_id=fields[b"event_id"].decode(),
+        topic=fields[b"topic"].decode(),
+        data=fields[b"data"],
+        attributes=json.loads(fields[b"attributes"]),
+        ordering_key=fields[b"ordering_key"].decode(),
+    )
+
+
+def parked_from(fields: Mapping[bytes, bytes]) -> ParkedMessage:
+    """Read an entry of the stream of refused messages."""
+    return ParkedMessage(
+        reason=fields[b"reason"].decode(),
+        detail=fields[b"detail"].decode(),
+        message_id=fields[b"message_id"].decode(),
+        received_at=datetime.fromisoformat(fields[b"received_at"].decode()),
+        data=fields[b"data"],
+        attributes=json.loads(fields[b"attributes"]),
+    )
