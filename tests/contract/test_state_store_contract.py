@@ -418,3 +418,13 @@ def test_several_records_are_read_at_once_without_the_damaged_one(store: StateSt
 
 def test_nothing_sent_together_stores_nothing(store: StateStore) -> None:
     assert [] == list(store.commit_all([]))
+
+
+def test_a_date_is_never_due_before_its_instant(store: StateStore, keep: Keep) -> None:
+    """One that fires a fraction of a millisecond early finds nothing due, and waits for the next tick."""
+    wake_at = EVENING + timedelta(microseconds=300)
+    keep(first(wake_at=wake_at))
+
+    assert [] == list(store.due(wake_at - timedelta(microseconds=1), 10))
+    assert store.next_wake() >= wake_at
+    assert [NIGHT] == list(store.due(store.next_wake(), 10))

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from schemas.record import UnreadableRecord, decode_record
 from statemachine.model import DateRecord
 from worker.errors import CorruptRecord
 from worker.ports import OutgoingMessage, ParkedMessage
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def record_from(analysis_date: date, fields: Sequence[bytes | None]) -> DateRecord | None:
@@ -26,9 +29,17 @@ def record_from(analysis_date: date, fields: Sequence[bytes | None]) -> DateReco
         raise CorruptRecord(analysis_date, str(exc)) from exc
 
 
-def millis(instant: datetime) -> int:
-    """Give milliseconds since 1970 UTC."""
-    return round(instant.timestamp() * 1000)
+def millis_begun(instant: datetime) -> int:
+    """Give the whole milliseconds since 1970 UTC that have passed at *instant*."""
+    return (instant - _EPOCH) // _MILLISECOND
+
+
+def millis_reached(instant: datetime) -> int:
+    """Give the first whole millisecond since 1970 UTC at or after *instant*.
+
+    A wake kept under an earlier one would fire too soon, find nothing due and wait for the next tick.
+    """
+    return -((_EPOCH - instant) // _MILLISECOND)
 
 
 def message_from(fields: Mapping[bytes, bytes]) -> OutgoingMessage:

@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from schemas.record import encode_record
 from statemachine.model import DateRecord
-from worker.adapters.redis_fields import message_from, millis, parked_from, record_from
+from worker.adapters.redis_fields import message_from, millis_begun, millis_reached, parked_from, record_from
 from worker.errors import CorruptRecord, Fatal, Unavailable
 from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 
@@ -139,7 +139,7 @@ class RedisStore:
             record.version,
             encode_record(record),
             day,
-            "" if record.wake_at is None else millis(record.wake_at),
+            "" if record.wake_at is None else millis_reached(record.wake_at),
             record.analysis_date.toordinal(),
             "" if commit.history is None else _HISTORY.dump_json(commit.history),
             HISTORY_LENGTH_MAX,
@@ -244,7 +244,7 @@ class RedisStore:
         members = _reading(
             lambda: cast(
                 "list[bytes]",
-                self._client.zrangebyscore(self._key("wake"), "-inf", millis(now), start=0, num=limit),
+                self._client.zrangebyscore(self._key("wake"), "-inf", millis_begun(now), start=0, num=limit),
             )
         )
         return [date.fromisoformat(member.decode()) for member in members]
