@@ -179,7 +179,7 @@ class Worker:
         self._last_tick = time.monotonic()
         self.metrics.ticked(now)
         self.metrics.stream(self._subscriber.running)
-        return seconds_to_next_sweep(self._store.next_wake(), swept_at, now, self._settings.tick_s)
+        return seconds_to_next_sweep(self._store.next_wake(after=swept_at), now, self._settings.tick_s)
 
     def _relay(self, relay: Relay) -> float:
         relay.run_once()

@@ -207,8 +207,8 @@ class StateStore(Protocol):
     def due(self, now: datetime, limit: int) -> Sequence[date]:
         """Give the dates whose `wake_at` has come, the longest overdue first."""
 
-    def next_wake(self) -> datetime | None:
-        """Give the earliest `wake_at` of all dates, None when nothing is due ever."""
+    def next_wake(self, after: datetime | None = None) -> datetime | None:
+        """Give the earliest `wake_at` of all dates, of those later than *after* where it is given; None for none."""
 
     def dates(self, limit: int) -> Sequence[date]:
         """Give the latest dates known, newest first."""

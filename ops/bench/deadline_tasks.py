@@ -103,4 +103,4 @@ def _sweep(sweeper: Sweeper, store: StateStore, watch: DeadlineWatch, deadlines:
             raise Unavailable(f"{len(watch.lag_ms)} of {deadlines} deadlines fired")
         swept_at = clock.now()
         sweeper.run_once()
-        pause.wait(seconds_to_next_sweep(store.next_wake(), swept_at, clock.now(), tick_s))
+        pause.wait(seconds_to_next_sweep(store.next_wake(after=swept_at), clock.now(), tick_s))

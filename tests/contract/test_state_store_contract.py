@@ -428,3 +428,10 @@ def test_a_date_is_never_due_before_its_instant(store: StateStore, keep: Keep) -
     assert [] == list(store.due(wake_at - timedelta(microseconds=1), 10))
     assert store.next_wake() >= wake_at
     assert [NIGHT] == list(store.due(store.next_wake(), 10))
+
+
+def test_what_is_overdue_hides_no_later_wake(store: StateStore, keep: Keep) -> None:
+    keep(first(wake_at=EVENING))
+    keep(first(OTHER_NIGHT, wake_at=CUTOFF))
+
+    assert [EVENING, CUTOFF, None] == [store.next_wake(), store.next_wake(after=EVENING), store.next_wake(after=CUTOFF)]

@@ -97,10 +97,10 @@ class MemoryStore:
             overdue = sorted((wake_at, day) for day, wake_at in self._wake.items() if wake_at <= now)
         return [day for _wake_at, day in overdue[:limit]]
 
-    def next_wake(self) -> datetime | None:
+    def next_wake(self, after: datetime | None = None) -> datetime | None:
         """Give the earliest wake."""
         with self._lock:
-            return min(self._wake.values(), default=None)
+            return min((wake for wake in self._wake.values() if after is None or wake > after), default=None)
 
     def dates(self, limit: int) -> Sequence[date]:
         """Give the newest dates."""

@@ -249,10 +249,15 @@ class RedisStore:
         )
         return [date.fromisoformat(member.decode()) for member in members]
 
-    def next_wake(self) -> datetime | None:
-        """Read the head of the wake index."""
+    def next_wake(self, after: datetime | None = None) -> datetime | None:
+        """Read the head of the wake index, or of what comes in it after an instant."""
+        low = "-inf" if after is None else f"({millis_begun(after)}"
+        key = self._key("wake")
         head = _reading(
-            lambda: cast("list[tuple[bytes, float]]", self._client.zrange(self._key("wake"), 0, 0, withscores=True))
+            lambda: cast(
+                "list[tuple[bytes, float]]",
+                self._client.zrangebyscore(key, low, "+inf", start=0, num=1, withscores=True),
+            )
         )
         return datetime.fromtimestamp(head[0][1] / 1000, UTC) if head else None
 
