@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ops import admin, building, cost, demo, doctor, reading, recovery, running, tracing
 from ops.arguments import EXIT_UNAVAILABLE, report_fault
+from ops.bench import commands as bench
 from worker.errors import PipelineError, Unavailable
 from worker.metrics import package_version
 from worker.settings import BadSettings
@@ -43,10 +44,26 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "config": reading.config,
     "doctor": doctor.doctor,
 }
-for name, function in COMMANDS.items():
-    # The form feed of click's help: without it the examples run together into one paragraph.
-    text = (inspect.getdoc(function) or "").replace("Examples:\n", "\b\nExamples:\n")
-    app.command(name, help=text)(function)
+BENCHMARKS: dict[str, Callable[..., None]] = {
+    "build": bench.build,
+    "intake": bench.intake,
+    "latency": bench.latency,
+    "deadline": bench.deadline,
+    "footprint": bench.footprint,
+}
+benchmarks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(benchmarks, name="bench", help="Measure what the design promises, each beside its yardstick.")
+
+
+def _add(group: typer.Typer, commands: dict[str, Callable[..., None]]) -> None:
+    for name, function in commands.items():
+        # The form feed of click's help: without it the examples run together into one paragraph.
+        text = (inspect.getdoc(function) or "").replace("Examples:\n", "\b\nExamples:\n")
+        group.command(name, help=text)(function)
+
+
+_add(app, COMMANDS)
+_add(benchmarks, BENCHMARKS)
 
 
 def _version(wanted: bool) -> None:

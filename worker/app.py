@@ -11,7 +11,7 @@ from worker.adapters.pubsub_pull import PullSubscriber
 from worker.audit import ReplayAudit
 from worker.builder import Builder, BuildQueue
 from worker.building import probe
-from worker.deadlines import Sweeper
+from worker.deadlines import Sweeper, seconds_to_next_sweep
 from worker.errors import Fatal, PipelineError, Unavailable
 from worker.http import HttpServer, create_app
 from worker.intake import Intake
@@ -125,7 +125,7 @@ class Worker:
             project=settings.pubsub_project,
             subscription=settings.subscription,
             local_address=parts.bus_address,
-            handle=intake.handle,
+            handle_all=intake.handle_all,
             count_exception=self.metrics.callback_failed,
         )
 
@@ -185,16 +185,13 @@ class Worker:
         self._relay_loop.wake.set()
 
     def _sweep(self) -> float:
+        swept_at = self._clock.now()
         self._sweeper.run_once()
         now = self._clock.now()
         self._last_tick = time.monotonic()
         self.metrics.ticked(now)
         self.metrics.stream(self._subscriber.running)
-        wake = self._store.next_wake()
-        tick_s = self._settings.tick_s
-        until_s = (wake - now).total_seconds() if wake is not None else tick_s
-        # Something overdue is in other hands (a build that runs, a claim elsewhere): look again at the next tick.
-        return until_s if 0 < until_s < tick_s else tick_s
+        return seconds_to_next_sweep(self._store.next_wake(after=swept_at), now, self._settings.tick_s)
 
     def _relay(self, relay: Relay) -> float:
         relay.run_once()

@@ -119,3 +119,16 @@ class Sweeper:
                 return
             probe = {}
         self._engine.apply(record.analysis_date, TimerFired(probe=probe))
+
+
+def seconds_to_next_sweep(wake: datetime | None, now: datetime, tick_s: float) -> float:
+    """Say how long to wait for the next sweep.
+
+    Args:
+        wake: The earliest instant later than the beginning of the last sweep at which something is due, UTC. What was
+            due before that and still is lies in other hands (a build that runs or waits for its turn, a claim
+            elsewhere): it is looked at again at the tick, and keeps no other date waiting.
+        now: UTC.
+        tick_s: The longest wait.
+    """
+    return tick_s if wake is None else min(max((wake - now).total_seconds(), 0.0), tick_s)

@@ -6,9 +6,9 @@ the commit leaves nothing behind, a crash after it leaves everything: record, wa
 """
 
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 
 from schemas.outcome import outcome_message
 from statemachine.decide import Decision, decide
@@ -98,10 +98,62 @@ class Engine:
                 self._store.barrier()
                 self._announce(decided)
                 return decision
-            if self._commit(decided):
+            if self._store.commit(self._commit_of(decided)):
                 self._announce(decided)
                 return decision
         raise Conflict(f"{analysis_date}: others changed it {COMMIT_TRIES_MAX} times in a row; it will be tried again")
+
+    def apply_all(self, happened: Sequence[tuple[date, Event]]) -> Sequence[Decision | None]:
+        """Decide several events and store what they change in one trip; what happened to one date, in the order given.
+
+        Args:
+            happened: Each event with the date it happened to.
+
+        Returns:
+            For each event the decision as stored; None where it was not stored, because somebody else changed the date,
+            its record is unreadable or the decision would break a rule: `apply` it by itself, which also says why.
+
+        Raises:
+            Unavailable: The store does not answer. Some of it may be stored; applying again is safe.
+        """
+        now = self._clock.now()
+        records = dict(self._store.load_all(list(dict.fromkeys(day for day, _event in happened))))
+        decided = [self._decide_next(records, day, event, now) for day, event in happened]
+        commits = {place: commit for place, (_what, commit) in enumerate(decided) if commit is not None}
+        stored = dict(zip(commits, self._store.commit_all(list(commits.values())), strict=True))
+        if any(what is not None and not what.decision.changed for what, _commit in decided):
+            self._store.barrier()
+        lost: set[date] = set()
+        decisions: list[Decision | None] = []
+        for place, (day, _event) in enumerate(happened):
+            what = decided[place][0]
+            # Whatever was decided on a record that was not stored never happened.
+            if what is None or day in lost or not stored.get(place, True):
+                lost.add(day)
+                decisions.append(None)
+                continue
+            self._announce(what)
+            decisions.append(what.decision)
+        return decisions
+
+    def _decide_next(
+        self, records: dict[date, DateRecord | None], day: date, event: Event, now: datetime
+    ) -> tuple[Decided | None, Commit | None]:
+        """Decide on the date's record in *records* and leave there what the next event of the date is decided on."""
+        if day not in records:
+            return None, None
+        before = records[day] or self._calendar.fresh_record(day, now)
+        decision = decide(before, event, now=now, policy=self._policy)
+        decided = Decided(before=before, decision=decision, event=event, actor=self._worker, at=now, conflicts=0)
+        if not decision.changed:
+            return decided, None
+        try:
+            commit = self._commit_of(decided)
+        except InvariantBroken:
+            del records[day]
+            return None, None
+        records[day] = replace(decision.record, revision=commit.operation_id)
+        return decided, commit
 
     def preview(self, analysis_date: date, event: Event) -> tuple[DateRecord, Decision]:
         """Say what *event* would do to the date now, without storing anything."""
@@ -109,20 +161,18 @@ class Engine:
         before = self._store.load(analysis_date) or self._calendar.fresh_record(analysis_date, now)
         return before, decide(before, event, now=now, policy=self._policy)
 
-    def _commit(self, decided: Decided) -> bool:
+    def _commit_of(self, decided: Decided) -> Commit:
         after = decided.decision.record
         broken = change_violations(decided.before, after, self._policy)
         if broken:
             raise InvariantBroken(f"{after.analysis_date}: {decided.decision.reason} would break {', '.join(broken)}")
         expires = self._keep_finished if after.state in TERMINAL_STATES else None
-        return self._store.commit(
-            Commit(
-                record=after,
-                operation_id=uuid.uuid4().hex,
-                messages=self._messages(decided.decision),
-                history=None if isinstance(decided.event, LeaseRenewed) else _history_entry(decided),
-                expires_after_s=None if expires is None else int(expires.total_seconds()),
-            )
+        return Commit(
+            record=after,
+            operation_id=uuid.uuid4().hex,
+            messages=self._messages(decided.decision),
+            history=None if isinstance(decided.event, LeaseRenewed) else _history_entry(decided),
+            expires_after_s=None if expires is None else int(expires.total_seconds()),
         )
 
     def _messages(self, decision: Decision) -> list[OutgoingMessage]:

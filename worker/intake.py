@@ -1,11 +1,13 @@
-"""One delivery in, one verdict out. Never raises, never builds: parse, one commit, acknowledge.
+"""Deliveries in, verdicts out. Never raises, never builds: parse, one commit, acknowledge.
+
+Deliveries that wait together are stored together: one trip to the store and one fsync there serve all of them.
 
 A message is acknowledged only after what it says is stored, or after it is parked with a reason. Anything else leaves
 it with the bus, which delivers it again; a repeat is recognised and changes nothing.
 """
 
-from collections.abc import Callable
-from datetime import date, timedelta
+from collections.abc import Callable, Generator, Iterator, Sequence
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 import structlog
@@ -57,12 +59,57 @@ class Intake:
         self._observer = observer
         self._stopwatch = stopwatch
 
+    def handle_all(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[int, Verdict]]:
+        """Take several deliveries to their end, those that can be stored together first.
+
+        Yields:
+            The place of a delivery and its verdict, as soon as it is known; every place once.
+        """
+        if len(deliveries) > 1:
+            alone = yield from self._handle_together(deliveries)
+        else:
+            alone = range(len(deliveries))
+        for place in alone:
+            yield place, self.handle(deliveries[place])
+
+    def _handle_together(self, deliveries: Sequence[Delivery]) -> Generator[tuple[int, Verdict], None, Sequence[int]]:
+        """Store what can be stored in one trip; give the places of those that must be taken one by one."""
+        started, now = self._stopwatch(), self._clock.now()
+        expected = self._expectation(now)
+        places, happened, alone = [], [], []
+        for place, delivery in enumerate(deliveries):
+            try:
+                analysis_date, completion = decode(delivery, expected, now)
+            except Refusal:
+                alone.append(place)
+            else:
+                places.append(place)
+                happened.append((analysis_date, CompletionReceived(completion=completion)))
+        try:
+            decisions = self._engine.apply_all(happened)
+        except PipelineError as exc:
+            log.warning("deliveries_postponed", count=len(places), error=str(exc), kind=type(exc).__name__)
+            for place, (_day, event) in zip(places, happened, strict=True):
+                self._observer.received("unavailable", event.completion.processor, self._stopwatch() - started)
+                yield place, Verdict.RETRY
+            return alone
+        for place, (_day, event), decision in zip(places, happened, decisions, strict=True):
+            if decision is None:
+                alone.append(place)
+                continue
+            self._observer.received(decision.reason.value, event.completion.processor, self._stopwatch() - started)
+            yield place, Verdict.ACK
+        return alone
+
+    def _expectation(self, now: datetime) -> Expectation:
+        latest = now.date() + timedelta(days=FUTURE_DAYS_MAX)
+        return Expectation(processors=self._processors, earliest=self._earliest, latest=latest)
+
     def handle(self, delivery: Delivery) -> Verdict:
         """Take one delivery to its end."""
         started = self._stopwatch()
         now = self._clock.now()
-        latest = now.date() + timedelta(days=FUTURE_DAYS_MAX)
-        expected = Expectation(processors=self._processors, earliest=self._earliest, latest=latest)
+        expected = self._expectation(now)
         processor = "other"
         try:
             analysis_date, completion = decode(delivery, expected, now)

@@ -191,6 +191,16 @@ class StateStore(Protocol):
         or it was lost and has begun anew.
         """
 
+    def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
+        """Give several records in one trip, None for a date never seen; an unreadable one is left out of the answer."""
+
+    def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        """Store several decisions in one trip, in their order; each of them whole or not at all, as `commit` does.
+
+        Several may follow one another on one date. False stands for whatever kept one from being stored. An error
+        leaves open which were stored; sending the same commits again stores none twice.
+        """
+
     def barrier(self) -> None:
         """Return when everything stored so far is as durable as a commit; for decisions that stored nothing new."""
 
@@ -203,8 +213,8 @@ class StateStore(Protocol):
     def due(self, now: datetime, limit: int) -> Sequence[date]:
         """Give the dates whose `wake_at` has come, the longest overdue first."""
 
-    def next_wake(self) -> datetime | None:
-        """Give the earliest `wake_at` of all dates, None when nothing is due ever."""
+    def next_wake(self, after: datetime | None = None) -> datetime | None:
+        """Give the earliest `wake_at` of all dates, of those later than *after* where it is given; None for none."""
 
     def dates(self, limit: int) -> Sequence[date]:
         """Give the latest dates known, newest first."""

@@ -221,3 +221,62 @@ def test_an_absent_server_is_unavailable() -> None:
         ):
             with pytest.raises(Unavailable, match="the state store does not serve"):
                 call()
+
+
+class ForgetfulPipeline(redis.client.Pipeline):
+    """A pipeline whose next replies are lost after the server has run it."""
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        replies = super().execute(raise_on_error=raise_on_error)
+        if ForgetfulPipelines.replies_to_lose:
+            ForgetfulPipelines.replies_to_lose -= 1
+            raise redis.TimeoutError("the reply was lost")
+        return replies
+
+
+class ForgetfulPipelines(redis.Redis):
+    replies_to_lose = 0
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> ForgetfulPipeline:
+        return ForgetfulPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+def pair(*names: str) -> list[Commit]:
+    """Two commits on one date, the second decided on the first."""
+    one, two = names
+    second = replace(FIRST, version=2, revision=one)
+    return [
+        Commit(record=FIRST, operation_id=one, messages=[message(one)]),
+        Commit(record=second, operation_id=two, messages=[message(two)]),
+    ]
+
+
+def test_commits_sent_together_whose_reply_is_lost_are_stored_once(url: str) -> None:
+    with ForgetfulPipelines.from_url(url) as client:
+        store = RedisStore(client, next(_pipelines))
+        ForgetfulPipelines.replies_to_lose = 1
+
+        assert [True, True] == list(store.commit_all(pair("one", "two")))
+
+        assert ForgetfulPipelines.replies_to_lose == 0
+        assert ["one", "two"] == [item.message.event_id for item in store.outbox(10)]
+        assert store.load(NIGHT).version == 2
+
+
+def test_scripts_sent_together_are_sent_again_after_the_server_forgot_them(
+    store: RedisStore, client: redis.Redis
+) -> None:
+    client.script_flush()
+
+    assert [True, True] == list(store.commit_all(pair("one", "two")))
+
+    assert store.outbox_size() == 2
+
+
+def test_a_date_that_cannot_be_stored_does_not_keep_others_from_it(store: RedisStore, client: redis.Redis) -> None:
+    client.set(store._key("history", NIGHT.isoformat()), "no stream")
+    other = replace(FIRST, analysis_date=NIGHT.replace(day=16))
+
+    answers = store.commit_all([*pair("one", "two"), Commit(record=other, operation_id="three")])
+
+    assert [False, False, True] == list(answers)

@@ -185,11 +185,18 @@ def night(request: pytest.FixtureRequest, oracle: Oracle) -> Iterator[Night]:
 
 
 def spelled(answer: Answer) -> list[str]:
-    """The rows with the Python type of each cell, so that 1, 1.0, True and Decimal(1) all differ; instants in UTC."""
+    """The rows with the Python type of each cell, so that 1, 1.0, True and Decimal(1) all differ; instants in UTC.
+
+    Not the sign of a zero: the two are equal in SQL, and DuckDB keeps the sign or not as its plan happens to be.
+    """
 
     def cell(value: object) -> str:
-        at = value.astimezone(UTC) if isinstance(value, datetime) else value
-        return f"{type(at).__name__} {at!r}"
+        match value:
+            case datetime():
+                value = value.astimezone(UTC)
+            case float():
+                value = value or 0.0
+        return f"{type(value).__name__} {value!r}"
 
     return [json.dumps({name: cell(value) for name, value in row.items()}) for row in answer.rows]
 

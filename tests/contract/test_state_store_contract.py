@@ -371,3 +371,67 @@ def test_a_published_date_keeps_its_result_through_a_replay(store: StateStore, k
     keep(replace(rebuilt, version=2))
 
     assert replace(rebuilt, version=2) == store.load(NIGHT)
+
+
+def chain(*commits: Commit) -> list[Commit]:
+    """The same commits, each decided on what the one before it stores."""
+    revisions = ["", *(commit.operation_id for commit in commits)]
+    return [
+        replace(commit, record=replace(commit.record, version=place + 1, revision=revisions[place]))
+        for place, commit in enumerate(commits)
+    ]
+
+
+def test_commits_sent_together_may_follow_one_another_on_a_date(store: StateStore) -> None:
+    commits = chain(*(Commit(record=waiting(*PROCESSORS[: n + 1]), operation_id=f"op-{n}") for n in range(3)))
+    other = Commit(record=first(OTHER_NIGHT), operation_id="other", messages=[message("m")], history=entry("other"))
+
+    assert [True] * 4 == list(store.commit_all([*commits, other]))
+
+    assert commits[2].record == store.load(NIGHT)
+    assert ("op-2", "other") == (store.load(NIGHT).revision, store.load(OTHER_NIGHT).revision)
+    assert [["m"], ["other"]] == [
+        [item.message.event_id for item in store.outbox(10)],
+        [item.reason for item in store.history(OTHER_NIGHT)],
+    ]
+
+
+def test_what_was_decided_on_a_commit_that_lost_its_race_is_not_stored_either(store: StateStore, keep: Keep) -> None:
+    """The winner has reached the very version that the second commit expects, but it is another record."""
+    keep(first(wake_at=CUTOFF))
+    commits = chain(*(Commit(record=waiting(*PROCESSORS[: n + 1]), operation_id=f"late-{n}") for n in range(2)))
+
+    assert [False, False] == list(store.commit_all(commits))
+
+    assert first(wake_at=CUTOFF) == store.load(NIGHT)
+
+
+def test_several_records_are_read_at_once_without_the_damaged_one(store: StateStore, keep: Keep) -> None:
+    keep(first())
+    keep(first(OTHER_NIGHT))
+    spoil(store, OTHER_NIGHT, b"damaged")
+    unseen_night = NIGHT + timedelta(days=9)
+
+    assert {NIGHT: first(), unseen_night: None} == store.load_all([NIGHT, OTHER_NIGHT, unseen_night])
+    assert (store.load(NIGHT).revision, {}) == (store.load_all([NIGHT])[NIGHT].revision, store.load_all([]))
+
+
+def test_nothing_sent_together_stores_nothing(store: StateStore) -> None:
+    assert [] == list(store.commit_all([]))
+
+
+def test_a_date_is_never_due_before_its_instant(store: StateStore, keep: Keep) -> None:
+    """One that fires a fraction of a millisecond early finds nothing due, and waits for the next tick."""
+    wake_at = EVENING + timedelta(microseconds=300)
+    keep(first(wake_at=wake_at))
+
+    assert [] == list(store.due(wake_at - timedelta(microseconds=1), 10))
+    assert store.next_wake() >= wake_at
+    assert [NIGHT] == list(store.due(store.next_wake(), 10))
+
+
+def test_what_is_overdue_hides_no_later_wake(store: StateStore, keep: Keep) -> None:
+    keep(first(wake_at=EVENING))
+    keep(first(OTHER_NIGHT, wake_at=CUTOFF))
+
+    assert [EVENING, CUTOFF, None] == [store.next_wake(), store.next_wake(after=EVENING), store.next_wake(after=CUTOFF)]

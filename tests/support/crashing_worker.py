@@ -39,9 +39,14 @@ def commit_of(state: State) -> Applies:
     return lambda commit: commit.record.state is state
 
 
+def commits_of(state: State) -> Applies:
+    """The group of commits, made by the intake, with one that brings the night into *state*."""
+    return lambda commits: any(commit.record.state is state for commit in commits)
+
+
 PLACES = {
-    "before the commit of the fourth report": Place(RedisStore, "commit", False, commit_of(State.READY)),
-    "after the commit of the fourth report": Place(RedisStore, "commit", True, commit_of(State.READY)),
+    "before the commit of the fourth report": Place(RedisStore, "commit_all", False, commits_of(State.READY)),
+    "after the commit of the fourth report": Place(RedisStore, "commit_all", True, commits_of(State.READY)),
     "after the claim": Place(RedisStore, "commit", True, commit_of(State.RUNNING)),
     "before the warehouse publishes": Place(DuckDbWarehouse, "publish", False, every_call),
     "after the warehouse published": Place(DuckDbWarehouse, "publish", True, every_call),

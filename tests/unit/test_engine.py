@@ -1,6 +1,7 @@
 """Load, decide, commit: what the engine stores, announces and refuses."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -214,3 +215,46 @@ def test_dates_do_not_touch_each_other() -> None:
     record = rig.store.load(other)
     assert record is not None
     assert (State.WAITING, {SHOTS}) == (record.state, set(record.completions))
+
+
+def test_events_applied_together_are_decided_one_on_the_other() -> None:
+    rig = Rig()
+    other = date(2024, 12, 16)
+
+    decisions = rig.engine.apply_all(
+        [*((NIGHT, success(name)) for name in PROCESSORS), (other, success(PROCESSORS[0])), (NIGHT, success(CACHE))]
+    )
+
+    assert [d.reason for d in decisions] == [d.decision.reason for d in rig.notes.decisions]
+    assert [4, 1] == [rig.store.load(night).version for night in (NIGHT, other)]
+    assert Reason.DUPLICATE is decisions[-1].reason
+    assert ([NIGHT], 4) == (rig.started, len(rig.store.history(NIGHT)))
+
+
+def test_what_somebody_else_changed_meanwhile_is_left_to_be_applied_by_itself() -> None:
+    store = MemoryStore()
+    mine, theirs, other = Rig(store=store), Rig(store=store, worker="worker-b"), date(2024, 12, 16)
+
+    def interfere(commits: Sequence[Commit]) -> Sequence[bool]:
+        theirs.engine.apply(NIGHT, success(PROCESSORS[3]))
+        return MemoryStore.commit_all(store, commits)
+
+    store.commit_all = interfere  # type: ignore[method-assign]
+    decisions = mine.engine.apply_all(
+        [(NIGHT, success(PROCESSORS[0])), (other, success(PROCESSORS[0])), (NIGHT, success(PROCESSORS[1]))]
+    )
+
+    assert [None, Reason.RECORDED, None] == [d and d.reason for d in decisions]
+    assert {PROCESSORS[3]} == set(store.load(NIGHT).completions)
+    assert [other] == [d.decision.record.analysis_date for d in mine.notes.decisions]
+
+
+def test_a_damaged_date_does_not_keep_others_from_being_stored_with_it() -> None:
+    rig, other = Rig(), date(2024, 12, 16)
+    rig.engine.apply(NIGHT, success(PROCESSORS[0]))
+    version, revision, _stored = rig.store._records[NIGHT]
+    rig.store._records[NIGHT] = (version, revision, b"damaged")
+
+    decisions = rig.engine.apply_all([(NIGHT, success(PROCESSORS[1])), (other, success(PROCESSORS[1]))])
+
+    assert [True, False] == [decision is None for decision in decisions]

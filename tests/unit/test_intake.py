@@ -176,3 +176,43 @@ def test_a_message_about_a_damaged_record_begins_the_date_anew_and_comes_again()
     assert record is not None
     assert {CACHE} == set(record.completions)
     assert [(NIGHT, b"damaged")] == desk.store.quarantined
+
+
+def together(desk: Desk, *bodies: bytes) -> list[Verdict]:
+    """The verdicts of a group, by place; each place exactly once."""
+    deliveries = [
+        Delivery(data=data, attributes={}, message_id=f"message-{place}", published_at=EVENING)
+        for place, data in enumerate(bodies)
+    ]
+    verdicts = list(desk.intake.handle_all(deliveries))
+    assert sorted(place for place, _verdict in verdicts) == list(range(len(bodies)))
+    return [verdict for _place, verdict in sorted(verdicts)]
+
+
+def test_messages_that_wait_together_end_as_they_would_one_by_one() -> None:
+    desk, alone = Desk(), Desk()
+    bodies = [body(PROCESSORS[0]), b"no json", *(body(name) for name in PROCESSORS), body(night="2024-12-16")]
+
+    assert [Verdict.ACK] * 7 == together(desk, *bodies)
+
+    assert [Verdict.ACK] * 7 == [alone.take(data) for data in bodies]
+    for night in (NIGHT, date(2024, 12, 16)):
+        ours, theirs = desk.store.load(night), alone.store.load(night)
+        assert ours is not None
+        assert theirs is not None
+        assert (ours.state, set(ours.completions)) == (theirs.state, set(theirs.completions))
+    assert ([NIGHT], 1) == (desk.rig.started, len(desk.bus.confirmed))
+    assert desk.rig.notes.deliveries[-1] == ("refused", "other")
+
+
+@pytest.mark.parametrize("failing", ["commit", "conflict"])
+def test_of_a_group_what_could_not_be_stored_stays_with_the_bus(failing: str) -> None:
+    desk = Desk(FailingStore(failing))
+
+    assert [Verdict.RETRY, Verdict.ACK, Verdict.RETRY] == together(desk, body(), b"no json", body(night="2024-12-16"))
+
+    assert desk.store.load(NIGHT) is None
+
+
+def test_an_empty_group_has_no_verdicts() -> None:
+    assert together(Desk()) == []

@@ -2,7 +2,8 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
@@ -66,6 +67,18 @@ class MemoryStore:
                 self._outbox[entry_id] = OutboxEntry(entry_id=entry_id, message=message)
         return True
 
+    def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
+        """Read one after the other."""
+        found: dict[date, DateRecord | None] = {}
+        for day in analysis_dates:
+            with suppress(CorruptRecord):
+                found[day] = self.load(day)
+        return found
+
+    def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        """Store one after the other."""
+        return [self.commit(commit) for commit in commits]
+
     def barrier(self) -> None:
         """Memory is as durable as it gets."""
 
@@ -84,10 +97,10 @@ class MemoryStore:
             overdue = sorted((wake_at, day) for day, wake_at in self._wake.items() if wake_at <= now)
         return [day for _wake_at, day in overdue[:limit]]
 
-    def next_wake(self) -> datetime | None:
+    def next_wake(self, after: datetime | None = None) -> datetime | None:
         """Give the earliest wake."""
         with self._lock:
-            return min(self._wake.values(), default=None)
+            return min((wake for wake in self._wake.values() if after is None or wake > after), default=None)
 
     def dates(self, limit: int) -> Sequence[date]:
         """Give the newest dates."""

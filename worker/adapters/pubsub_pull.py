@@ -1,28 +1,27 @@
 """Streaming pull through Google's client.
 
-The callback is short and lets no exception out: the first one that escapes would resolve the stream's future while
-messages keep flowing. Shutdown waits for running callbacks, or their acknowledgements never reach the server.
+The handler lets no exception out: a message that is neither acknowledged nor given back would be held until its lease
+ends. Shutdown waits for the groups in hand, or their acknowledgements never reach the server.
 """
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
-from google.cloud.pubsub_v1.subscriber.scheduler import ThreadScheduler
 from google.cloud.pubsub_v1.types import FlowControl
 
 from schemas.completion import Delivery
 from worker.adapters.pubsub_connection import subscriber_client, translated
+from worker.adapters.pubsub_scheduler import GroupScheduler
 from worker.errors import Fatal, Unavailable
 from worker.intake import Verdict
 
 log = structlog.get_logger(__name__)
 
-# A callback is one round trip to the store; four threads keep it busy, a hundred leased messages keep them fed.
-CALLBACK_THREADS = 4
-MESSAGES_LEASED_MAX = 100
+# While one thread waits for the store another one decodes; a third would only take turns with them.
+GROUP_THREADS = 2
+MESSAGES_LEASED_MAX = 500
 LEASE_EXTENSION_MIN_S = 60
 STOP_TIMEOUT_S = 6.0
 
@@ -36,12 +35,12 @@ class PullSubscriber:
         project: str,
         subscription: str,
         local_address: str | None,
-        handle: Callable[[Delivery], Verdict],
+        handle_all: Callable[[Sequence[Delivery]], Iterable[tuple[int, Verdict]]],
         count_exception: Callable[[], None],
     ) -> None:
         self._client: Any = subscriber_client(local_address)
         self._path: str = self._client.subscription_path(project, subscription)
-        self._handle = handle
+        self._handle_all = handle_all
         self._count_exception = count_exception
         self._future: Any = None
         self._stopping = threading.Event()
@@ -52,11 +51,11 @@ class PullSubscriber:
         """Open the stream; deliveries arrive on the client's threads from now on."""
         self._future = self._client.subscribe(
             self._path,
-            callback=self._callback,
+            callback=_not_called,
             flow_control=FlowControl(
                 max_messages=MESSAGES_LEASED_MAX, min_duration_per_lease_extension=LEASE_EXTENSION_MIN_S
             ),
-            scheduler=ThreadScheduler(ThreadPoolExecutor(CALLBACK_THREADS, thread_name_prefix="intake")),
+            scheduler=GroupScheduler(self._handle_group, GROUP_THREADS),
             await_callbacks_on_shutdown=True,
         )
         self._future.add_done_callback(self._stream_ended)
@@ -77,22 +76,17 @@ class PullSubscriber:
                 log.info("stream_closed", subscription=self._path, error=str(exc))
         self._client.close()
 
-    def _callback(self, message: Any) -> None:  # noqa: ANN401 - the client is untyped
+    def _handle_group(self, messages: Sequence[Any]) -> None:
+        """Settle every message of the group: acknowledge it, or give it back."""
+        left = dict(enumerate(messages))
         try:
-            delivery = Delivery(
-                data=message.data,
-                attributes=dict(message.attributes),
-                message_id=message.message_id,
-                published_at=message.publish_time,
-            )
-            verdict = self._handle(delivery)
+            for place, verdict in self._handle_all([_delivery(message) for message in messages]):
+                message = left.pop(place)
+                message.ack() if verdict is Verdict.ACK else message.nack()
         except BaseException:
             self._count_exception()
-            log.exception("callback_failed", message_id=message.message_id)
-            verdict = Verdict.RETRY
-        if verdict is Verdict.ACK:
-            message.ack()
-        else:
+            log.exception("callback_failed", message_ids=[message.message_id for message in left.values()])
+        for message in left.values():
             message.nack()
 
     def _stream_ended(self, future: Any) -> None:  # noqa: ANN401 - the client is untyped
@@ -101,3 +95,16 @@ class PullSubscriber:
             self.error = translated(error, f"the stream of {self._path} ended")
             log.error("stream_ended", subscription=self._path, error=str(self.error))
         self.ended.set()
+
+
+def _delivery(message: Any) -> Delivery:  # noqa: ANN401 - the client is untyped
+    return Delivery(
+        data=message.data,
+        attributes=dict(message.attributes),
+        message_id=message.message_id,
+        published_at=message.publish_time,
+    )
+
+
+def _not_called(_message: object) -> None:
+    """Satisfy the client, which wants a callback; `GroupScheduler` takes the messages."""

@@ -9,7 +9,6 @@ whose reply was lost is sent again by `commit` and recognised.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from typing import Any, TypeVar, cast
@@ -19,10 +18,11 @@ from pydantic import TypeAdapter
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
-from schemas.record import UnreadableRecord, decode_record, encode_record
+from schemas.record import encode_record
 from statemachine.model import DateRecord
+from worker.adapters.redis_fields import message_from, millis_begun, millis_reached, parked_from, record_from
 from worker.errors import CorruptRecord, Fatal, Unavailable
-from worker.ports import Commit, HistoryEntry, OutboxEntry, OutgoingMessage, ParkedMessage
+from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 
 # A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
 HISTORY_LENGTH_MAX = 200
@@ -89,16 +89,41 @@ class RedisStore:
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""
         key = self._key("date", analysis_date.isoformat())
-        stored, revision = _reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"])))
-        if stored is None:
-            return None
-        try:
-            return replace(decode_record(stored), revision=(revision or b"").decode())
-        except UnreadableRecord as exc:
-            raise CorruptRecord(analysis_date, str(exc)) from exc
+        return record_from(
+            analysis_date, _reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"])))
+        )
+
+    def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
+        """Read the records of several dates in one trip."""
+
+        def read() -> list[list[bytes | None]]:
+            with self._client.pipeline(transaction=False) as pipe:
+                for day in analysis_dates:
+                    pipe.hmget(self._key("date", day.isoformat()), ["r", "n"])
+                return cast("list[list[bytes | None]]", pipe.execute())
+
+        found: dict[date, DateRecord | None] = {}
+        for day, stored in zip(analysis_dates, _reading(read), strict=True):
+            with suppress(CorruptRecord):
+                found[day] = record_from(day, stored)
+        return found
 
     def commit(self, commit: Commit) -> bool:
         """Run the commit script; send it once more where the reply was lost."""
+        (answer,) = self._send([self._call(commit)])
+        if isinstance(answer, redis.RedisError):
+            raise Unavailable(f"the state store refused a commit: {type(answer).__name__}: {answer}") from answer
+        return bool(answer != b"conflict")
+
+    def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        """Run the commit scripts in one trip; the server makes one fsync of them, and answers after it."""
+        if not commits:
+            return []
+        answers = self._send([self._call(commit) for commit in commits])
+        return [isinstance(answer, bytes) and answer != b"conflict" for answer in answers]
+
+    def _call(self, commit: Commit) -> list[Any]:
+        """Give the arguments of one run of the script: the number of keys, keys, arguments."""
         record = commit.record
         day = record.analysis_date.isoformat()
         keys = [
@@ -114,7 +139,7 @@ class RedisStore:
             record.version,
             encode_record(record),
             day,
-            "" if record.wake_at is None else _millis(record.wake_at),
+            "" if record.wake_at is None else millis_reached(record.wake_at),
             record.analysis_date.toordinal(),
             "" if commit.history is None else _HISTORY.dump_json(commit.history),
             HISTORY_LENGTH_MAX,
@@ -126,12 +151,13 @@ class RedisStore:
         for message in commit.messages:
             attributes = json.dumps(dict(message.attributes))
             arguments += [message.event_id, message.topic, message.data, attributes, message.ordering_key]
-        return self._send(keys, arguments) != b"conflict"
+        return [len(keys), *keys, *arguments]
 
-    def _send(self, keys: list[str], arguments: list[Any]) -> bytes:
+    def _send(self, calls: Sequence[list[Any]]) -> list[Any]:
+        """Run scripts in one trip, again where the reply was lost; each answer is bytes, or the error of that run."""
         for send in range(1, COMMIT_SENDS_MAX + 1):
             try:
-                return self._run_commit(keys, arguments)
+                return self._run(calls)
             except (redis.ConnectionError, redis.TimeoutError) as exc:
                 if send == COMMIT_SENDS_MAX:
                     raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
@@ -139,17 +165,32 @@ class RedisStore:
                 raise Unavailable(f"the state store refused a commit: {type(exc).__name__}: {exc}") from exc
         raise AssertionError("the loop returns or raises")
 
-    def _run_commit(self, keys: list[str], arguments: list[Any]) -> bytes:
-        """Run the script, and on the same connection wait for the replicas: WAIT speaks of that connection's writes."""
-        if not self._replicas:
-            return cast("bytes", self._commit_script(keys=keys, args=arguments))
+    def _run(self, calls: Sequence[list[Any]]) -> list[Any]:
+        answers = self._run_once(calls)
+        if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+            # A server that was restarted or is new; what had run before it knew the script is recognised.
+            self._client.script_load(self._commit_script.script)
+            answers = self._run_once(calls)
+        return answers
+
+    def _run_once(self, calls: Sequence[list[Any]]) -> list[Any]:
+        """Run the scripts; wait for the replicas on the same connection, WAIT speaks of that one's writes."""
+        if len(calls) == 1 and not self._replicas:
+            try:
+                return [self._client.execute_command("EVALSHA", self._commit_script.sha, *calls[0])]
+            except redis.ResponseError as exc:
+                return [exc]
         with self._client.pipeline(transaction=False) as pipe:
-            self._commit_script(keys=keys, args=arguments, client=pipe)
-            pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
-            answer, reached = pipe.execute()
-        if answer != b"conflict":
-            self._check_replicas(reached)
-        return cast("bytes", answer)
+            for call in calls:
+                pipe.execute_command("EVALSHA", self._commit_script.sha, *call)
+            if self._replicas:
+                pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
+            answers = pipe.execute(raise_on_error=False)
+        if self._replicas:
+            reached = answers.pop()
+            if any(isinstance(answer, bytes) and answer != b"conflict" for answer in answers):
+                self._check_replicas(reached)
+        return answers
 
     def _check_replicas(self, reached: int) -> None:
         """A write that too few replicas hold may be lost in a failover: it does not count, and is to be repeated."""
@@ -203,15 +244,20 @@ class RedisStore:
         members = _reading(
             lambda: cast(
                 "list[bytes]",
-                self._client.zrangebyscore(self._key("wake"), "-inf", _millis(now), start=0, num=limit),
+                self._client.zrangebyscore(self._key("wake"), "-inf", millis_begun(now), start=0, num=limit),
             )
         )
         return [date.fromisoformat(member.decode()) for member in members]
 
-    def next_wake(self) -> datetime | None:
-        """Read the head of the wake index."""
+    def next_wake(self, after: datetime | None = None) -> datetime | None:
+        """Read the head of the wake index, or of what comes in it after an instant."""
+        low = "-inf" if after is None else f"({millis_begun(after)}"
+        key = self._key("wake")
         head = _reading(
-            lambda: cast("list[tuple[bytes, float]]", self._client.zrange(self._key("wake"), 0, 0, withscores=True))
+            lambda: cast(
+                "list[tuple[bytes, float]]",
+                self._client.zrangebyscore(key, low, "+inf", start=0, num=1, withscores=True),
+            )
         )
         return datetime.fromtimestamp(head[0][1] / 1000, UTC) if head else None
 
@@ -233,7 +279,7 @@ class RedisStore:
                 "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrange(self._key("outbox"), count=limit)
             )
         )
-        return [OutboxEntry(entry_id=entry_id.decode(), message=_message(fields)) for entry_id, fields in entries]
+        return [OutboxEntry(entry_id=entry_id.decode(), message=message_from(fields)) for entry_id, fields in entries]
 
     def remove_from_outbox(self, entry_id: str) -> None:
         """Delete one entry of the outbox stream."""
@@ -264,7 +310,7 @@ class RedisStore:
                 "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrevrange(self._key("parked"), count=limit)
             )
         )
-        return [_parked(fields) for _entry_id, fields in entries]
+        return [parked_from(fields) for _entry_id, fields in entries]
 
     def last_opened(self) -> date | None:
         """Read how far the calendar has come."""
@@ -284,28 +330,3 @@ class RedisStore:
     def close(self) -> None:
         """Close the connection pool."""
         self._client.close()
-
-
-def _millis(instant: datetime) -> int:
-    return round(instant.timestamp() * 1000)
-
-
-def _message(fields: Mapping[bytes, bytes]) -> OutgoingMessage:
-    return OutgoingMessage(
-        event_id=fields[b"event_id"].decode(),
-        topic=fields[b"topic"].decode(),
-        data=fields[b"data"],
-        attributes=json.loads(fields[b"attributes"]),
-        ordering_key=fields[b"ordering_key"].decode(),
-    )
-
-
-def _parked(fields: Mapping[bytes, bytes]) -> ParkedMessage:
-    return ParkedMessage(
-        reason=fields[b"reason"].decode(),
-        detail=fields[b"detail"].decode(),
-        message_id=fields[b"message_id"].decode(),
-        received_at=datetime.fromisoformat(fields[b"received_at"].decode()),
-        data=fields[b"data"],
-        attributes=json.loads(fields[b"attributes"]),
-    )

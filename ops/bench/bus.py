@@ -1,0 +1,63 @@
+"""A local Pub/Sub server in a process of its own, as Google's is: it shares no interpreter with what is measured."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from google.cloud.pubsub_v1.types import BatchSettings
+
+from worker.adapters.pubsub_connection import ensure_topology, publisher_client
+from worker.errors import Unavailable
+from worker.local.pubsub_server import PubSubServer
+
+PROJECT = "bench"
+TOPIC = "completions"
+SUBSCRIPTION = "worker"
+PUBLISH_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+
+
+@contextmanager
+def bus_process(folder: Path) -> Iterator[str]:
+    """Serve from a journal in *folder* for as long as the block runs; gives `host:port`, topic and subscription made.
+
+    Raises:
+        Unavailable: The server did not come up.
+    """
+    command = [sys.executable, "-m", "ops.bench.child", "bus", json.dumps({"folder": str(folder)})]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - this program
+        started, stop = cast("IO[str]", process.stdout), cast("IO[str]", process.stdin)
+        address = started.readline().strip()
+        try:
+            if not address:
+                raise Unavailable("the Pub/Sub server of the benchmark did not start")
+            ensure_topology(address, PROJECT, topics=(TOPIC,), subscriptions={SUBSCRIPTION: TOPIC})
+            yield address
+        finally:
+            stop.close()
+            process.wait(STOP_TIMEOUT_S)
+
+
+def serve(folder: str) -> dict[str, Any]:
+    """Serve until standard input ends; the first line of output is the address."""
+    with PubSubServer(Path(folder) / "journal.sqlite") as server:
+        sys.stdout.write(f"{server.address}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+    return {}
+
+
+def publish_all(address: str, bodies: Iterator[bytes]) -> int:
+    """Publish many messages in large batches and wait until each is confirmed; gives their number."""
+    client: Any = publisher_client(address, batch_settings=BatchSettings(max_messages=500))
+    topic = client.topic_path(PROJECT, TOPIC)
+    futures = [client.publish(topic, body) for body in bodies]
+    for future in futures:
+        future.result(timeout=PUBLISH_TIMEOUT_S)
+    client.stop()
+    client.transport.close()
+    return len(futures)

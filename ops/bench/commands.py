@@ -1,0 +1,186 @@
+"""The commands below `mlfs bench`: options in, tables or JSON out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ops.arguments import Json
+from ops.bench.machine import describe_machine
+from ops.output import err, out, show_json
+
+Runs = Annotated[int, typer.Option(help="How often each is measured; the medians are shown.", min=1, max=50)]
+
+
+def build(
+    entities: Annotated[
+        str, typer.Option(help="Sizes, separated by commas.", metavar="N,N,...")
+    ] = "400,10000,100000,1000000",
+    runs: Runs = 3,
+    memory_limit: Annotated[str, typer.Option(help="DuckDB's memory, for both sides.")] = "2GB",
+    threads: Annotated[int, typer.Option(help="DuckDB's threads, for both sides.", min=1)] = 2,
+    as_json: Json = False,
+) -> None:
+    """Measure a build from claim to ledger beside the bare join of the same tables. A minute or two with a million.
+
+    Examples:
+      mlfs bench build
+      mlfs bench build --entities 400,10000 --runs 5 --json
+    """
+    from ops.bench.build import measure_build
+
+    sizes = _sizes(entities)
+    answer = {"machine": describe_machine(), **measure_build(sizes, runs, memory_limit, threads, _progress)}
+    header = ("entities", "build s", "bare s", "ratio", "build MB", "bare MB", "ratio", "statements")
+    rows = [
+        (
+            f"{size['entities']:,}",
+            _range(size["build"]["seconds"], "{:.3f}"),
+            _range(size["bare"]["seconds"], "{:.3f}"),
+            f"{size['time_ratio']:.2f}",
+            _range(size["build"]["peak_mb"], "{:.0f}"),
+            _range(size["bare"]["peak_mb"], "{:.0f}"),
+            f"{size['memory_ratio']:.2f}",
+            str(size["build"]["statements"]),
+        )
+        for size in answer["sizes"]
+    ]
+    _show(answer, header, rows, as_json=as_json)
+
+
+def intake(
+    events: Annotated[int, typer.Option(help="Completions in the backlog, four a date.", min=400, max=32000)] = 20000,
+    runs: Runs = 3,
+    as_json: Json = False,
+) -> None:
+    """Measure completions per second, stored and acknowledged, beside a callback that does nothing.
+
+    Examples:
+      mlfs bench intake
+      mlfs bench intake --events 4000 --runs 5 --json
+    """
+    from ops.bench.running import measure_intake
+
+    answer = {"machine": describe_machine(), **measure_intake(events // 4 * 4, runs, _progress)}
+    rows = [
+        (label, *(_range(answer[name][field], "{:,.0f}") for field in ("events_per_s", "cpu_us_per_event", "peak_mb")))
+        for name, label in (("noop", "nothing"), ("intake", "intake"))
+    ]
+    _show(answer, ("callback", "events/s", "CPU us/event", "MB"), rows, as_json=as_json)
+
+
+def latency(
+    nights: Annotated[int, typer.Option(help="How many nights of 400.", min=2, max=300)] = 100,
+    as_json: Json = False,
+) -> None:
+    """Measure the time from the fourth completion's publish to the claim of the build, beside one message's hop.
+
+    Examples:
+      mlfs bench latency
+      mlfs bench latency --nights 30 --json
+    """
+    from ops.bench.running import measure_latency
+
+    answer = {"machine": describe_machine(), **measure_latency(nights, _progress)}
+    rows = [("hop to a callback", answer["hop_ms"]), ("fourth completion to claim", answer["claim_ms"])]
+    _show_percentiles(answer, rows, as_json=as_json)
+
+
+def deadline(
+    open_dates: Annotated[int, typer.Option(help="Dates that wait meanwhile.", min=0, max=1_000_000)] = 100_000,
+    deadlines: Annotated[int, typer.Option(help="Deadlines measured, 50 ms apart.", min=2, max=500)] = 100,
+    as_json: Json = False,
+) -> None:
+    """Measure how late deadlines fire while many other dates are open.
+
+    Examples:
+      mlfs bench deadline
+      mlfs bench deadline --open-dates 1000 --json
+    """
+    from ops.bench.running import measure_deadline
+
+    answer = {"machine": describe_machine(), **measure_deadline(open_dates, deadlines, _progress)}
+    rows = [("no other date", answer["alone_lag_ms"]), (f"{open_dates:,} other dates", answer["lag_ms"])]
+    _show_percentiles(answer, rows, as_json=as_json)
+
+
+def footprint(
+    nights: Annotated[int, typer.Option(help="Nights of 400 played for the store's bytes.", min=1, max=300)] = 20,
+    runs: Runs = 3,
+    as_json: Json = False,
+) -> None:
+    """Measure memory and time of a start of `mlfs run`, and what a finished date leaves in the store.
+
+    Examples:
+      mlfs bench footprint
+      mlfs bench footprint --nights 5 --runs 1 --json
+    """
+    from ops.bench.running import measure_footprint
+
+    answer = {"machine": describe_machine(), **measure_footprint(nights, runs, _progress)}
+    rows = [
+        ("seconds to ready", _range(answer["ready_s"], "{:.2f}")),
+        ("MB when idle", _range(answer["idle_mb"], "{:.0f}")),
+        ("bytes per finished date", f"{answer['store']['bytes_per_date']:,.0f}"),
+        ("and for ten minutes", f"{answer['store']['passing_bytes_per_date']:,.0f}"),
+    ]
+    _show(answer, ("what", "measured"), rows, as_json=as_json)
+
+
+def _show_percentiles(
+    answer: Mapping[str, Any], rows: Sequence[tuple[str, Mapping[str, float]]], *, as_json: bool
+) -> None:
+    shown = [(label, *(f"{values[name]:.2f}" for name in ("p50", "p99", "max"))) for label, values in rows]
+    _show(answer, ("ms", "p50", "p99", "max"), shown, as_json=as_json)
+
+
+def _show(answer: Mapping[str, Any], header: Sequence[str], rows: Sequence[Sequence[str]], *, as_json: bool) -> None:
+    """Print one measurement: the machine, the table, the targets; or JSON."""
+    if as_json:
+        show_json(answer)
+        return
+    _show_machine(answer["machine"])
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in header:
+        table.add_column(name, justify="left" if name == header[0] else "right")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+    _show_targets(answer["targets"])
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError as exc:
+        raise typer.BadParameter(f"--entities: {text!r} is no list of numbers; write 400,10000") from exc
+    if min(sizes) < 1:
+        raise typer.BadParameter("--entities: a size is 1 or more")
+    return sizes
+
+
+def _progress(text: str) -> None:
+    err.print(f"[dim]{text}[/]")
+
+
+def _range(values: Mapping[str, Any], form: str) -> str:
+    low, middle, high = (form.format(values[name]) for name in ("low", "median", "high"))
+    return f"{middle} ({low}-{high})"
+
+
+def _show_machine(machine: Mapping[str, Any]) -> None:
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    out.print(
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_mb']:,} MB, load {machine['load_1m']}; "
+        f"Python {machine['python']}, {packages}",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _show_targets(targets: Sequence[Mapping[str, Any]]) -> None:
+    for target in targets:
+        sign = ">=" if target["at_least"] else "<="
+        word = "[green]met[/]   " if target["met"] else "[red]missed[/]"
+        out.print(f"{word} {target['target']}: {target['value']:,.2f} (target {sign} {target['limit']:,})")

@@ -1,0 +1,106 @@
+"""What `mlfs bench deadline` measures: how late a deadline fires while many other dates are open."""
+
+import threading
+import time
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from ops.bench.build_tasks import generate
+from statemachine.events import DateOpened
+from statemachine.model import DateRecord
+from worker import logs
+from worker.building import probe
+from worker.clock import SystemClock
+from worker.deadlines import Sweeper, seconds_to_next_sweep
+from worker.engine import Engine
+from worker.errors import Unavailable
+from worker.observer import Decided, Observer
+from worker.parts import Parts, make_engine
+from worker.ports import StateStore
+from worker.repair import Repair
+from worker.settings import load
+
+GROUP = 500
+BETWEEN_DEADLINES_S = 0.05
+FIRST_FAR_DATE = date(2100, 1, 1)
+FIRST_DUE_DATE = date(2001, 1, 1)
+# What a worker does before and after the deadlines that are measured.
+MARGIN_S = 2.0
+PATIENCE_S = 60.0
+
+
+class DeadlineWatch(Observer):
+    """Notes how many milliseconds after its deadline a date was made ready."""
+
+    def __init__(self) -> None:
+        self.lag_ms: dict[date, float] = {}
+
+    def decided(self, decided: Decided) -> None:
+        """Note a date that stopped waiting."""
+        before: DateRecord = decided.before
+        if decided.decision.record.generation > before.generation:
+            late = SystemClock().now() - before.deadline_at
+            self.lag_ms[before.analysis_date] = late.total_seconds() * 1000
+
+
+def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
+    """Open *open_dates* dates of the far future, then let *deadlines* deadlines pass, and sweep as `mlfs run` does."""
+    home, clock, watch = Path(folder), SystemClock(), DeadlineWatch()
+    generate(str(home / "warehouse.duckdb"), 400, "1GB", 2)
+    settings = load(
+        data_dir=home,
+        redis_url=f"embedded://{home}/valkey",
+        warehouse=f"duckdb://{home}/warehouse.duckdb",
+        # The dates that are due lie in the past: each one's deadline is its opening plus this grace.
+        drain_grace_s=deadlines * BETWEEN_DEADLINES_S + MARGIN_S,
+    )
+    with (home / "worker.log").open("w", encoding="utf-8") as log, Parts(settings, own=True) as parts:
+        logs.configure("WARNING", log)
+        engine = make_engine(
+            settings,
+            store=parts.store,
+            clock=clock,
+            worker="bench",
+            start_build=lambda _day: None,
+            outbox_filled=lambda: None,
+            observer=watch,
+        )
+        opened_in_s = _open_far(engine, open_dates)
+        parts.store.set_last_opened(settings.calendar.today(clock.now()))
+        warehouse = parts.warehouse
+        sweeper = Sweeper(
+            engine=engine,
+            store=parts.store,
+            calendar=settings.calendar,
+            clock=clock,
+            repair=Repair(engine=engine, store=parts.store, clock=clock, warehouse=warehouse),
+            probe=lambda day: probe(warehouse, day),
+            date_failed=lambda _day, _error: None,
+        )
+        pause = threading.Event()
+        for number in range(deadlines):
+            engine.apply(FIRST_DUE_DATE + timedelta(days=number), DateOpened())
+            pause.wait(BETWEEN_DEADLINES_S)
+        _sweep(sweeper, parts.store, watch, deadlines, settings.tick_s)
+    return {"lag_ms": list(watch.lag_ms.values()), "opened_in_s": opened_in_s}
+
+
+def _open_far(engine: Engine, open_dates: int) -> float:
+    started = time.perf_counter()
+    for first in range(0, open_dates, GROUP):
+        days = [FIRST_FAR_DATE + timedelta(days=number) for number in range(first, min(first + GROUP, open_dates))]
+        engine.apply_all([(day, DateOpened()) for day in days])
+    return time.perf_counter() - started
+
+
+def _sweep(sweeper: Sweeper, store: StateStore, watch: DeadlineWatch, deadlines: int, tick_s: float) -> None:
+    """Repeat the sweep as the worker does, until every deadline has fired."""
+    pause, clock = threading.Event(), SystemClock()
+    give_up_at = time.monotonic() + 2 * (deadlines * BETWEEN_DEADLINES_S + MARGIN_S) + PATIENCE_S
+    while len(watch.lag_ms) < deadlines:
+        if time.monotonic() > give_up_at:
+            raise Unavailable(f"{len(watch.lag_ms)} of {deadlines} deadlines fired")
+        swept_at = clock.now()
+        sweeper.run_once()
+        pause.wait(seconds_to_next_sweep(store.next_wake(after=swept_at), clock.now(), tick_s))

@@ -1,0 +1,149 @@
+"""What `mlfs bench latency` and `footprint` measure: a whole worker, embedded store and warehouse, nights of 400."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from ops.bench.build_tasks import NIGHT, generate
+from ops.bench.bus import PROJECT, SUBSCRIPTION, TOPIC, bus_process
+from ops.bench.intake_tasks import completions, settings_in
+from schemas.completion import Delivery
+from statemachine.model import TERMINAL_STATES, State
+from statemachine.reasons import Reason
+from worker import logs
+from worker.adapters.pubsub_publish import PubSubPublisher
+from worker.adapters.pubsub_pull import PullSubscriber
+from worker.app import Worker
+from worker.clock import SystemClock
+from worker.errors import Unavailable
+from worker.intake import Verdict
+from worker.observer import Decided, Observer
+from worker.parts import Parts
+from worker.ports import OutgoingMessage
+
+ENTITIES = 400
+ANSWER_TIMEOUT_S = 60.0
+
+
+class Watch(Observer):
+    """Notes when a date was claimed and when it ended."""
+
+    def __init__(self) -> None:
+        self.claimed_at: dict[date, float] = {}
+        self.ended: dict[date, State] = {}
+        self._changed = threading.Condition()
+
+    def decided(self, decided: Decided) -> None:
+        """Note a claim or an end."""
+        after = decided.decision.record
+        with self._changed:
+            if decided.decision.reason is Reason.CLAIMED:
+                self.claimed_at[after.analysis_date] = time.perf_counter()
+            if after.state in TERMINAL_STATES:
+                self.ended[after.analysis_date] = after.state
+            self._changed.notify_all()
+
+    def wait_for_end(self, day: date) -> None:
+        """Return once the date has ended."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: day in self.ended, ANSWER_TIMEOUT_S):
+                raise Unavailable(f"{day} did not end within {ANSWER_TIMEOUT_S:g} s")
+
+
+def hop(folder: str, nights: int) -> dict[str, Any]:
+    """Measure publish to callback for single messages, *nights* times; gives milliseconds."""
+    arrived = threading.Event()
+    at = 0.0
+
+    def note(deliveries: list[Delivery]) -> Iterator[tuple[int, Verdict]]:
+        nonlocal at
+        at = time.perf_counter()
+        arrived.set()
+        yield from ((place, Verdict.ACK) for place in range(len(deliveries)))
+
+    milliseconds = []
+    with bus_process(Path(folder)) as address, closing(PubSubPublisher(PROJECT, address)) as publisher:
+        subscriber = PullSubscriber(
+            project=PROJECT,
+            subscription=SUBSCRIPTION,
+            local_address=address,
+            handle_all=note,  # type: ignore[arg-type] # a list is a sequence
+            count_exception=lambda: None,
+        )
+        subscriber.start()
+        for body in completions(nights):
+            arrived.clear()
+            started = time.perf_counter()
+            publisher.publish(_message(body))
+            if not arrived.wait(ANSWER_TIMEOUT_S):
+                raise Unavailable(f"a message did not arrive within {ANSWER_TIMEOUT_S:g} s")
+            milliseconds.append((at - started) * 1000)
+        subscriber.stop()
+    return {"ms": milliseconds[1:]}
+
+
+def claim(folder: str, nights: int) -> dict[str, Any]:
+    """Measure the fourth completion's publish to the claim of the build, over *nights* nights, one after the other."""
+    milliseconds = []
+    with _worker(Path(folder), nights) as (address, watch, _parts), closing(PubSubPublisher(PROJECT, address)) as bus:
+        bodies = completions(4 * nights, NIGHT - timedelta(days=nights - 1))
+        for back in reversed(range(nights)):
+            day = NIGHT - timedelta(days=back)
+            for body in (next(bodies), next(bodies), next(bodies)):
+                bus.publish(_message(body))
+            last = next(bodies)
+            started = time.perf_counter()
+            bus.publish(_message(last))
+            watch.wait_for_end(day)
+            milliseconds.append((watch.claimed_at[day] - started) * 1000)
+    return {"ms": milliseconds[1:], "states": sorted({state.value for state in watch.ended.values()})}
+
+
+def finished(folder: str, nights: int) -> dict[str, Any]:
+    """Play *nights* nights to their end and give the bytes that each leaves in the store, and its state."""
+    with _worker(Path(folder), nights) as (address, watch, parts), closing(PubSubPublisher(PROJECT, address)) as bus:
+        url = f"unix://{folder}/valkey/valkey.sock"
+        for body in completions(4 * nights, NIGHT - timedelta(days=nights - 1)):
+            bus.publish(_message(body))
+        for back in range(nights):
+            watch.wait_for_end(NIGHT - timedelta(days=back))
+        pause = threading.Event()
+        for _ in range(200):
+            if not parts.store.outbox_size():
+                break
+            pause.wait(0.05)
+        with closing(redis.Redis.from_url(url)) as client:
+            sizes = {key: int(client.memory_usage(key, samples=0) or 0) for key in client.scan_iter(count=1000)}
+    lasting = sum(size for key, size in sizes.items() if b":op:" not in key)
+    return {
+        "bytes_per_date": lasting / nights,
+        "passing_bytes_per_date": (sum(sizes.values()) - lasting) / nights,
+        "states": sorted({state.value for state in watch.ended.values()}),
+    }
+
+
+@contextmanager
+def _worker(folder: Path, nights: int) -> Iterator[tuple[str, Watch, Parts]]:
+    """Run a worker on *nights* nights of data; gives the bus's address, what it decides, and its parts."""
+    generate(str(folder / "warehouse.duckdb"), ENTITIES, "1GB", 2, nights)
+    watch = Watch()
+    with bus_process(folder) as address, (folder / "worker.log").open("w", encoding="utf-8") as log:
+        logs.configure("INFO", log)
+        settings = settings_in(folder, address)
+        with Parts(settings, own=True) as parts:
+            worker = Worker(parts, SystemClock(), (watch,))
+            worker.start()
+            try:
+                yield address, watch, parts
+            finally:
+                worker.stop()
+
+
+def _message(body: bytes) -> OutgoingMessage:
+    return OutgoingMessage(event_id="", topic=TOPIC, data=body, attributes={})

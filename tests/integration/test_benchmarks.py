@@ -1,0 +1,82 @@
+"""The benchmarks measure what they say; how fast it is, no test asks."""
+
+import json
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from ops.bench import build_tasks
+from ops.bench.build import measure_build
+from ops.bench.measure import in_child, percentiles, spread, verdict
+from worker.features.catalogue import FEATURES, PUBLISHED_TABLE
+
+MEANS = {"memory_limit": "1GB", "threads": 2}
+
+
+def test_a_build_takes_as_many_statements_for_many_entities_as_for_few(tmp_path: Path) -> None:
+    counted = {}
+    for entities in (250, 5000):
+        path = str(tmp_path / f"{entities}.duckdb")
+        build_tasks.generate(path, entities, **MEANS)
+        answer = build_tasks.build(path, **MEANS)
+        assert (answer["rows"], answer["published"]) == (entities, True)
+        counted[entities] = answer["statements"]
+
+    assert counted[250] == counted[5000] > 0
+
+
+def test_the_bare_join_gives_the_cells_that_the_build_publishes(tmp_path: Path) -> None:
+    """A yardstick that computed less would flatter nobody but itself."""
+    path = str(tmp_path / "warehouse.duckdb")
+    build_tasks.generate(path, 500, **MEANS)
+    assert build_tasks.bare(path, **MEANS)["rows"] == 500
+    build_tasks.build(path, **MEANS)
+
+    columns = ", ".join(
+        [
+            *("analysis_date", "player_id", "player_name", "team_abbreviation", "opponent_abbreviation", "has_game"),
+            *(feature.name for feature in FEATURES),
+        ]
+    )
+    with duckdb.connect(path) as connection:
+        bare, built = (
+            connection.execute(f"SELECT {columns} FROM {table} ORDER BY player_id").fetchall()  # noqa: S608 -- our names
+            for table in ("nba_predictions.bare_join", PUBLISHED_TABLE)
+        )
+        sources = connection.execute(f"SELECT data_source, count(*) FROM {PUBLISHED_TABLE} GROUP BY ALL").fetchall()  # noqa: S608 -- our names
+
+    assert bare == built
+    assert dict(sources) == {"phase4": 425, "mixed": 75}
+
+
+def test_build_reports_both_sides_their_ratio_and_the_targets() -> None:
+    answer = measure_build([250], 1, **MEANS, progress=lambda _text: None)
+
+    (size,) = answer["sizes"]
+    assert size["time_ratio"] == size["build"]["seconds"]["median"] / size["bare"]["seconds"]["median"]
+    assert size["memory_ratio"] == size["build"]["peak_mb"]["median"] / size["bare"]["peak_mb"]["median"]
+    assert answer["targets"] == []
+    json.dumps(answer)
+
+
+def test_the_intake_is_measured_on_events_that_are_stored(tmp_path: Path) -> None:
+    answer = in_child("intake", folder=str(tmp_path), events=80)
+
+    assert answer["events_per_s"] > 0
+
+
+def test_every_deadline_is_measured_once(tmp_path: Path) -> None:
+    answer = in_child("deadline", folder=str(tmp_path), open_dates=30, deadlines=4)
+
+    assert len(answer["lag_ms"]) == 4
+
+
+@pytest.mark.parametrize(("value", "at_least", "met"), [(1.0, False, True), (1.1, False, False), (1.1, True, True)])
+def test_a_missed_target_is_reported_as_missed(value: float, at_least: bool, met: bool) -> None:
+    assert verdict("name", value, 1.0, at_least=at_least)["met"] is met
+
+
+def test_spread_and_percentiles() -> None:
+    assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "low": 1.0, "high": 3.0, "runs": [3.0, 1.0, 2.0]}
+    assert percentiles([float(number) for number in range(101)]) == {"p50": 50.0, "p99": 99.0, "max": 100.0}

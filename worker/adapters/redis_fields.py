@@ -1,0 +1,65 @@
+"""What the Redis store reads back, as values."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+from schemas.record import UnreadableRecord, decode_record
+from statemachine.model import DateRecord
+from worker.errors import CorruptRecord
+from worker.ports import OutgoingMessage, ParkedMessage
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def record_from(analysis_date: date, fields: Sequence[bytes | None]) -> DateRecord | None:
+    """Read the fields r and n of a date's hash.
+
+    Raises:
+        CorruptRecord: What is stored is not readable.
+    """
+    stored, revision = fields
+    if stored is None:
+        return None
+    try:
+        return replace(decode_record(stored), revision=(revision or b"").decode())
+    except UnreadableRecord as exc:
+        raise CorruptRecord(analysis_date, str(exc)) from exc
+
+
+def millis_begun(instant: datetime) -> int:
+    """Give the whole milliseconds since 1970 UTC that have passed at *instant*."""
+    return (instant - _EPOCH) // _MILLISECOND
+
+
+def millis_reached(instant: datetime) -> int:
+    """Give the first whole millisecond since 1970 UTC at or after *instant*.
+
+    A wake kept under an earlier one would fire too soon, find nothing due and wait for the next tick.
+    """
+    return -((_EPOCH - instant) // _MILLISECOND)
+
+
+def message_from(fields: Mapping[bytes, bytes]) -> OutgoingMessage:
+    """Read an entry of the outbox stream."""
+    return OutgoingMessage(
+        event_id=fields[b"event_id"].decode(),
+        topic=fields[b"topic"].decode(),
+        data=fields[b"data"],
+        attributes=json.loads(fields[b"attributes"]),
+        ordering_key=fields[b"ordering_key"].decode(),
+    )
+
+
+def parked_from(fields: Mapping[bytes, bytes]) -> ParkedMessage:
+    """Read an entry of the stream of refused messages."""
+    return ParkedMessage(
+        reason=fields[b"reason"].decode(),
+        detail=fields[b"detail"].decode(),
+        message_id=fields[b"message_id"].decode(),
+        received_at=datetime.fromisoformat(fields[b"received_at"].decode()),
+        data=fields[b"data"],
+        attributes=json.loads(fields[b"attributes"]),
+    )
