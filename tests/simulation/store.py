@@ -1,6 +1,6 @@
 """The simulated state store: the product's `MemoryStore` behind a boundary, and how a server loses data."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -134,10 +134,19 @@ class SimulatedStore:
     def load(self, analysis_date: date) -> DateRecord | None:
         return self._call("load", analysis_date)  # type: ignore[no-any-return]
 
+    def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
+        return self._call("load_all", analysis_dates)  # type: ignore[no-any-return]
+
     def commit(self, commit: Commit) -> bool:
+        return self._send("commit", [commit])[0]
+
+    def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        return self._send("commit_all", commits) if commits else []
+
+    def _send(self, name: str, commits: Sequence[Commit]) -> list[bool]:
         for send in range(1, COMMIT_SENDS_MAX + 1):
             try:
-                return self._boundary.call(self._process, "store", "commit", lambda: self._commit(commit))
+                return self._boundary.call(self._process, "store", name, lambda: [*map(self._commit, commits)])
             except Unavailable:
                 if send == COMMIT_SENDS_MAX:
                     raise
@@ -174,8 +183,8 @@ class SimulatedStore:
     def due(self, now: datetime, limit: int) -> Sequence[date]:
         return self._call("due", now, limit)  # type: ignore[no-any-return]
 
-    def next_wake(self) -> datetime | None:
-        return self._call("next_wake")  # type: ignore[no-any-return]
+    def next_wake(self, after: datetime | None = None) -> datetime | None:
+        return self._call("next_wake", after)  # type: ignore[no-any-return]
 
     def dates(self, limit: int) -> Sequence[date]:
         return self._call("dates", limit)  # type: ignore[no-any-return]

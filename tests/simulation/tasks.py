@@ -24,6 +24,7 @@ TICK_MAX = timedelta(seconds=3)
 DELIVERIES_MAX = 2
 
 Action = Callable[[], None]
+About = tuple[date, str, str]
 
 
 class Tasks:
@@ -106,31 +107,39 @@ class Tasks:
         FIBERS.resume_when_loop_returns(one.fiber, killed=one.process.dead)
 
     def _deliver(self, process: Process, messages: list[Message]) -> None:
-        message = self._world.rng.choice(messages)
-        message.holder = process
+        """A free thread takes one message, or a few that wait."""
+        rng = self._world.rng
+        taken = rng.sample(messages, min(len(messages), rng.choice((1, 1, 2, 3))))
+        for message in taken:
+            message.holder = process
         process.deliveries += 1
-        about = self._world.about(message.body)
-        losses = self._world.server.losses
-        self._task(process, f"takes m{message.number} {about}", partial(self._handle, process, message, about, losses))
+        abouts = [self._world.about(message.body) for message in taken]
+        told = ", ".join(f"m{message.number} {about}" for message, about in zip(taken, abouts, strict=True))
+        self._task(process, f"takes {told}", partial(self._handle, process, taken, abouts, self._world.server.losses))
         process.deliveries -= 1
 
-    def _handle(self, process: Process, message: Message, about: tuple[date, str, str] | None, losses: int) -> None:
-        if "acks_early" in self._world.sabotage:
-            self._world.checker.acked(message, about, store_lost=self._world.server.losses != losses)
-        delivery = message.delivery
-        if "status_ignored" in self._world.sabotage:
-            message.body = message.body.replace(b'"failed"', b'"success"')
-            delivery = message.delivery
+    def _handle(self, process: Process, messages: list[Message], abouts: list[About | None], losses: int) -> None:
+        world = self._world
+        if "acks_early" in world.sabotage:
+            for message, about in zip(messages, abouts, strict=True):
+                world.checker.acked(message, about, store_lost=world.server.losses != losses)
+        if "status_ignored" in world.sabotage:
+            for message in messages:
+                message.body = message.body.replace(b'"failed"', b'"success"')
         try:
-            verdict = process.intake.handle(delivery)
+            for place, verdict in process.intake.handle_all([message.delivery for message in messages]):
+                self._settle(process, messages[place], abouts[place], verdict, losses)
         except PipelineError as exc:
             raise Violation("never crashes", f"intake raised {exc!r}") from exc
-        self._world.boundary.alive(process)
+
+    def _settle(self, process: Process, message: Message, about: About | None, verdict: Verdict, losses: int) -> None:
+        world = self._world
+        world.boundary.alive(process)
         if verdict is Verdict.RETRY:
-            self._world.bus.nack(message, self._world.now)
+            world.bus.nack(message, world.now)
             return
-        self._world.checker.acked(message, about, store_lost=self._world.server.losses != losses)
-        self._world.bus.ack(message, self._world.now)
+        world.checker.acked(message, about, store_lost=world.server.losses != losses)
+        world.bus.ack(message, world.now)
 
     def _renew(self, keeper: SteppedLeaseKeeper) -> None:
         keeper.due_at = self._world.now + timedelta(seconds=20)
