@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from statemachine.model import OnRerun, OnUpstreamFailure, Policy
+from worker.access_settings import AccessSettings
 from worker.calendar import Calendar, MonthDay
 
 PREFIX = "MLFS_"
@@ -36,7 +37,7 @@ class BadSettings(ValueError):
     """The operator's fault: one or more settings are wrong. The message lists them all."""
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """Settings of one worker process. Wall clock times are in `timezone`; durations end in their unit."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
@@ -86,8 +87,6 @@ class Settings(BaseSettings):
         default="2GB", pattern=r"^[0-9]+(\.[0-9]+)?(MB|GB)$", description="Memory of the embedded warehouse."
     )
     duckdb_threads: int = Field(default=2, ge=1, le=64, description="Threads of the embedded warehouse.")
-    http_host: str = Field(default="127.0.0.1", description="Address of metrics, health and status pages.")
-    http_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 takes a free one.")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
 
     @field_validator("season", mode="before")
@@ -249,6 +248,8 @@ def _shown(name: str, value: object) -> str:
         return "..".join(f"{month:02}-{day:02}" for month, day in value)
     if isinstance(value, frozenset):
         return ",".join(sorted(str(item) for item in value))
+    if value is None:
+        return ""
     if isinstance(value, time):
         return value.strftime("%H:%M")
     text = _PASSWORD_PARAMETER.sub(r"\1***", str(value))

@@ -1,0 +1,109 @@
+"""The real worker, with its own wiring and HTTP, on stand-ins for the outside."""
+
+import base64
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Self
+
+import httpx
+
+from tests.support.nights import NIGHT, PROCESSORS
+from tests.support.rigs import Bus, LedgerWarehouse, ModelClock
+from worker.adapters.memory_requests import MemoryRequests
+from worker.adapters.memory_store import MemoryStore
+from worker.app import Worker
+from worker.settings import Settings, load
+
+SUBSCRIPTION = "projects/nba-props-platform/subscriptions/ml-feature-store-worker"
+
+
+@dataclass
+class StandIns:
+    """What `worker.parts.Parts` opens, in memory."""
+
+    settings: Settings
+    clock: ModelClock
+    store: Any = field(default_factory=MemoryStore)
+    warehouse: LedgerWarehouse = field(default_factory=LedgerWarehouse)
+    publisher: Bus = field(default_factory=Bus)
+    requests: Any = None
+
+    def __post_init__(self) -> None:
+        self.requests = self.requests or MemoryRequests(self.clock)
+
+
+class Service:
+    """`mlfs serve` without loops: nothing happens but what a request makes happen."""
+
+    def __init__(self, *, store: Any = None, clock: ModelClock | None = None, **settings: Any) -> None:
+        self.clock = clock or ModelClock()
+        chosen = load({}, http_port=0, **settings)
+        self.parts = StandIns(chosen, self.clock, **({} if store is None else {"store": store}))
+        self.worker = Worker(self.parts, self.clock, serves_push=True)  # type: ignore[arg-type]
+        self._stack = ExitStack()
+
+    @property
+    def store(self) -> Any:
+        return self.parts.store
+
+    @property
+    def warehouse(self) -> LedgerWarehouse:
+        return self.parts.warehouse
+
+    @property
+    def bus(self) -> Bus:
+        return self.parts.publisher
+
+    def __enter__(self) -> Self:
+        self.worker.start()
+        self._stack.callback(self.worker.stop)
+        self.client = self._stack.enter_context(
+            httpx.Client(base_url=self.worker.http_address, trust_env=False, timeout=30)
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def push(self, processor: str, night: date = NIGHT, **fields: Any) -> httpx.Response:
+        return self.client.post("/pubsub/push", json=envelope(event(processor, night, **fields)))
+
+    def push_all(self, night: date = NIGHT) -> list[int]:
+        return [self.push(processor, night).status_code for processor in PROCESSORS]
+
+    def tick(self) -> dict[str, Any]:
+        answer = self.client.post("/tick")
+        assert answer.status_code == 200, answer.text
+        told: dict[str, Any] = answer.json()
+        return told
+
+    def state(self, night: date = NIGHT) -> tuple[str, int]:
+        story = self.client.get(f"/dates/{night}").json()
+        return story["state"], story["generation"]
+
+    def told(self) -> list[tuple[str, int]]:
+        """What Phase 5 and the person on call were told, in order."""
+        outcomes = [json.loads(message.data) for message in self.bus.confirmed if message.event_id[:7] != "refused"]
+        return [(outcome["state"], outcome["generation"]) for outcome in outcomes]
+
+
+def event(processor: str, night: date = NIGHT, **fields: Any) -> bytes:
+    """A completion as its processor publishes it."""
+    body = {"processor": processor, "analysis_date": night.isoformat(), "status": "success", "row_count": 400}
+    return json.dumps({**body, "run_id": f"run-{processor}", **fields}).encode()
+
+
+def envelope(data: bytes, *, message_id: str = "1", subscription: str = SUBSCRIPTION, **more: Any) -> Mapping[str, Any]:
+    """A message as Pub/Sub wraps it for a push."""
+    message = {
+        "data": base64.b64encode(data).decode(),
+        "attributes": {},
+        "messageId": message_id,
+        "message_id": message_id,
+        "publishTime": "2024-12-16T04:00:00.123Z",
+        **more,
+    }
+    return {"message": message, "subscription": subscription, "deliveryAttempt": 1}
