@@ -85,7 +85,7 @@ class Worker:
         self._relay_loop = Loop(name="relay", run_once=self._relay)
         self._last_tick = time.monotonic()
         self._listeners = self._make_listeners(serves_push=serves_push)
-        self.http_address = ""
+        self.addresses: list[str] = []
 
     def _make_builds(self) -> Builds:
         if self._has_loops:
@@ -120,13 +120,18 @@ class Worker:
             publishes=not self._has_loops,
         )
 
+    @property
+    def http_address(self) -> str:
+        """Where it serves; empty before `start`."""
+        return self.addresses[0] if self.addresses else ""
+
     def start(self) -> None:
         """Start everything; returns when the worker takes messages.
 
         Raises:
             Unavailable: An HTTP port is taken.
         """
-        self.http_address, *others = self._listeners.start()
+        self.addresses = self._listeners.start()
         if self._has_loops:
             for number in range(self._settings.build_threads):
                 self._supervisor.run_thread(f"build-{number}", self._build)
@@ -134,7 +139,7 @@ class Worker:
             self._supervisor.run_loop(self._sweep_loop)
         if self._subscriber is not None:
             self._subscriber.start()
-        admin = {"admin": others[0]} if others else {}
+        admin = {"admin": self.addresses[1]} if self.addresses[1:] else {}
         log.info("worker_started", http=self.http_address, **admin, **self._settings.describe())
 
     def wait(self, stop: threading.Event) -> Unavailable | Fatal | None:

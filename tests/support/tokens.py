@@ -6,7 +6,7 @@ import hmac
 import json
 import threading
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -14,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
+
+from worker.clock import SystemClock
 
 AUDIENCE = "https://mlfs.example/push"
 PUSHER = "pusher@nba.iam.gserviceaccount.com"
@@ -30,7 +32,7 @@ class Key:
         self.key_id = key_id
         self._private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, key_id)])
-        now = datetime.now(UTC)
+        now = SystemClock().now()
         self.certificate = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -50,7 +52,7 @@ class Key:
 
 def claims(**changes: object) -> dict[str, Any]:
     """What Google says in a push token; a change of None takes the claim away."""
-    now = int(datetime.now(UTC).timestamp())
+    now = int(SystemClock().now().timestamp())
     good = {
         "iss": "https://accounts.google.com",
         "aud": AUDIENCE,
