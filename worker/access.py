@@ -53,7 +53,10 @@ class Door:
 
 def role_in(viewers: Collection[str], operators: Collection[str], admins: Collection[str], email: str) -> Role | None:
     """Give the highest role of an e-mail address; entries are addresses, or `@domain` for all of a domain."""
-    names = {email, "@" + email.rpartition("@")[2]}
+    local, at, domain = email.rpartition("@")
+    if not local or not domain:
+        return None
+    names = {email, at + domain}
     for role, members in ((Role.ADMIN, admins), (Role.OPERATOR, operators), (Role.VIEWER, viewers)):
         if names & set(members):
             return role

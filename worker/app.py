@@ -84,7 +84,7 @@ class Worker:
         self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
         self._relay_loop = Loop(name="relay", run_once=self._relay)
         self._last_tick = time.monotonic()
-        self._listeners = self._make_listeners(serves_push=serves_push)
+        self.listeners = self._make_listeners(serves_push=serves_push)
         self.addresses: list[str] = []
 
     def _make_builds(self) -> Builds:
@@ -131,7 +131,7 @@ class Worker:
         Raises:
             Unavailable: An HTTP port is taken.
         """
-        self.addresses = self._listeners.start()
+        self.addresses = self.listeners.start()
         if self._has_loops:
             for number in range(self._settings.build_threads):
                 self._supervisor.run_thread(f"build-{number}", self._build)
@@ -159,7 +159,7 @@ class Worker:
             self._subscriber.stop()
         self._queue.stop(self._settings.build_threads)
         unfinished = self._supervisor.stop()
-        self._listeners.stop()
+        self.listeners.stop()
         log.info("worker_stopped", unfinished=unfinished)
 
     def sweep_now(self) -> None:

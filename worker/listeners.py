@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import structlog
+from fastapi import FastAPI
 
 from schemas.completion import Delivery
 from worker.access import Door, Doorkeeper
@@ -54,6 +55,7 @@ class Listeners:
             serves_machines: Whether `/pubsub/push` and `/tick` are there.
             publishes: Whether a request that made an outcome publishes it; else a loop does.
         """
+        self.apps: list[FastAPI]
         self._assembly = assembly
         self._settings = settings = assembly.parts.settings
         self._metrics = metrics
@@ -63,11 +65,12 @@ class Listeners:
         machines = self._make_machines() if serves_machines else None
         version = package_version()
         if settings.admin_port is None:
-            app = create_app(probes, version=version, api=api, machines=machines)
-            self._servers = [HttpServer(app, settings.http_host, settings.http_port)]
+            self.apps = [create_app(probes, version=version, api=api, machines=machines)]
+            self._servers = [HttpServer(self.apps[0], settings.http_host, settings.http_port)]
         else:
             front = create_app(probes, version=version, machines=machines)
             back = create_app(probes, version=version, api=api)
+            self.apps = [front, back]
             self._servers = [
                 HttpServer(front, settings.http_host, settings.http_port),
                 HttpServer(back, settings.admin_host, settings.admin_port, setting="MLFS_ADMIN_PORT"),

@@ -14,7 +14,7 @@ from tests.support.services import Service
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    with Service(clock=ModelClock(MORNING)) as running:
+    with Service(clock=ModelClock(MORNING), listens=True) as running:
         yield running
 
 

@@ -2,13 +2,14 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Self
 
 import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tests.support.nights import NIGHT, PROCESSORS
 from tests.support.rigs import Bus, LedgerWarehouse, ModelClock
@@ -35,10 +36,46 @@ class StandIns:
         self.requests = self.requests or MemoryRequests(self.clock)
 
 
-class Service:
-    """`mlfs serve` without loops: nothing happens but what a request makes happen."""
+class InProcess(httpx.BaseTransport):
+    """Hands requests to an application without a socket; a crash of the application is its 500, as over a socket."""
 
-    def __init__(self, *, store: Any = None, clock: ModelClock | None = None, **settings: Any) -> None:
+    def __init__(self, app: Any) -> None:
+        self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        self._portal_context = start_blocking_portal()
+        self._portal: BlockingPortal = self._portal_context.__enter__()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._portal.call(self._answer, request)
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        sent = httpx.Request(request.method, request.url, headers=request.headers, stream=_Pieces(request.stream))
+        answer = await self._transport.handle_async_request(sent)
+        body = await answer.aread()
+        return httpx.Response(answer.status_code, headers=answer.headers, content=body)
+
+    def close(self) -> None:
+        self._portal_context.__exit__(None, None, None)
+
+
+class _Pieces(httpx.AsyncByteStream):
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._stream:
+            yield piece
+
+
+class Service:
+    """`mlfs serve` without loops: nothing happens but what a request makes happen.
+
+    Requests go straight to the application; with *listens* they go through its real listener.
+    """
+
+    def __init__(
+        self, *, store: Any = None, clock: ModelClock | None = None, listens: bool = False, **settings: Any
+    ) -> None:
+        self._listens = listens
         self.clock = clock or ModelClock()
         chosen = load({}, http_port=0, **settings)
         self.parts = StandIns(chosen, self.clock, **({} if store is None else {"store": store}))
@@ -58,11 +95,14 @@ class Service:
         return self.parts.publisher
 
     def __enter__(self) -> Self:
-        self.worker.start()
-        self._stack.callback(self.worker.stop)
-        self.client = self._stack.enter_context(
-            httpx.Client(base_url=self.worker.http_address, trust_env=False, timeout=30)
-        )
+        if self._listens:
+            self.worker.start()
+            self._stack.callback(self.worker.stop)
+            client = httpx.Client(base_url=self.worker.http_address, trust_env=False, timeout=30)
+            self.client: httpx.Client = self._stack.enter_context(client)
+        else:
+            transport = InProcess(self.worker.listeners.apps[0])
+            self.client = self._stack.enter_context(httpx.Client(transport=transport, base_url="http://127.0.0.1"))
         return self
 
     def __exit__(self, *_: object) -> None:

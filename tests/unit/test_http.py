@@ -189,8 +189,8 @@ def test_a_fault_of_ours_is_told_without_its_inside(service: Service) -> None:
 
 
 @pytest.mark.parametrize(("setting", "named"), [({}, "MLFS_HTTP_PORT"), ({"setting": "MLFS_X"}, "MLFS_X")])
-def test_a_taken_port_is_told_with_its_cure(service: Service, setting: dict[str, str], named: str) -> None:
-    port = service.client.base_url.port
+def test_a_taken_port_is_told_with_its_cure(health: Open, setting: dict[str, str], named: str) -> None:
+    port = health().base_url.port
     assert port is not None
 
     with pytest.raises(Unavailable, match=named):
@@ -198,7 +198,7 @@ def test_a_taken_port_is_told_with_its_cure(service: Service, setting: dict[str,
 
 
 def test_machines_and_people_can_be_kept_on_a_listener_each() -> None:
-    with Service(admin_port=0) as service:
+    with Service(admin_port=0, listens=True) as service:
         front, back = service.client, service.worker.addresses[1]
         outside = {path: front.get(path).status_code for path in ("/dates", "/metrics", "/livez", "/readyz")}
         outside["/process"] = front.post("/process", json={"analysis_date": "2024-12-15"}).status_code
