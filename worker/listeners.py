@@ -91,7 +91,7 @@ class Listeners:
         assembly, settings = self._assembly, self._settings
         parts, clock = assembly.parts, assembly.clock
         warehouse = parts.warehouse
-        interventions = Interventions(
+        self.interventions = Interventions(
             store=parts.store,
             auditor=Auditor(engine=assembly.engine, log_replay=warehouse.log_replay, clock=clock),
             repair=assembly.repair,
@@ -106,7 +106,7 @@ class Listeners:
             gate=self._gate(settings.api_door()),
             shelf=Shelf(store=parts.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone),
             desk=Desk(
-                interventions=interventions,
+                interventions=self.interventions,
                 once=Once(parts.requests),
                 calendar=settings.calendar,
                 earliest=settings.earliest_date,

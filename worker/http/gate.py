@@ -41,8 +41,8 @@ class Gate:
                 handle = super().get_route_handler()
 
                 async def admitted(request: Request) -> Response:
-                    request.state.caller = await run_in_threadpool(admit, request)
                     _read_as_json(request)
+                    request.state.caller = await run_in_threadpool(admit, request)
                     return await handle(request)
 
                 return admitted
@@ -89,6 +89,9 @@ def _check_local(request: Request) -> None:
 
 
 def _read_as_json(request: Request) -> None:
-    """Cloud Scheduler calls its body `application/octet-stream` unless told otherwise; here every body is JSON."""
+    """Cloud Scheduler calls its body `application/octet-stream` unless told otherwise; here every body is JSON.
+
+    Must come first: a request reads its headers once.
+    """
     others = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
     request.scope["headers"] = [*others, (b"content-type", b"application/json")]
