@@ -44,6 +44,9 @@ class AccessSettings(BaseSettings):
     admins: Names = Field(default=frozenset(), description="May also take over a running build.")
     trust_loopback: bool = Field(default=True, description="No token needed on a loopback listener without audience.")
     oidc_certs_url: str = Field(default=GOOGLE_CERTIFICATES, description="Where the token issuer's certificates are.")
+    behind_cloud_run_iam: bool = Field(
+        default=False, description="Cloud Run verifies every token and removes its signature; believe it."
+    )
     serve_loops: bool = Field(default=False, description="`mlfs serve` works between requests too, not only on /tick.")
     request_wait_s: float = Field(
         default=50.0, ge=1, le=540, description="A request waits for builds at most this long."

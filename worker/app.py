@@ -113,7 +113,11 @@ class Worker:
         return Listeners(
             self._assembly,
             metrics=self.metrics,
-            verifier=GoogleTokens(Certificates(self._settings.oidc_certs_url), self._clock),
+            verifier=GoogleTokens(
+                Certificates(self._settings.oidc_certs_url),
+                self._clock,
+                behind_cloud_run_iam=self._settings.behind_cloud_run_iam,
+            ),
             builds=self._builds,
             probes=Probes(alive=self._alive, ready=self._ready),
             serves_machines=serves_push,

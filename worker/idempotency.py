@@ -8,12 +8,17 @@ generation.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from worker.errors import Refused
+import structlog
+
+from worker.errors import Refused, Unavailable
 from worker.ports import RequestLog
+
+log = structlog.get_logger(__name__)
 
 KEEP = timedelta(hours=24)
 # Longer than any request may take.
@@ -76,9 +81,14 @@ class Once:
         try:
             answer = act()
         except BaseException:
-            self._log.forget(name)
+            with suppress(Unavailable):
+                self._log.forget(name)
             raise
-        self._log.finish(name, fingerprint, json.dumps(asdict(answer)), KEEP)
+        try:
+            self._log.finish(name, fingerprint, json.dumps(asdict(answer)), KEEP)
+        except Unavailable as exc:
+            # It has happened, so its caller is told; who asks again before PENDING is over is told to wait.
+            log.warning("answer_not_kept", error=str(exc))
         return answer
 
 

@@ -114,7 +114,7 @@ def parts_put_in(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def sql_of_event_fields(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Wherever SQL may be assembled, in adapters too: never from something that an event, a request or a person said."""
+    """Wherever SQL may be assembled, in adapters too: never from something that an event or a person said."""
     for node in ast.walk(tree):
         if not is_assembled(node):
             continue

@@ -1,7 +1,8 @@
 """Coverage-guided fuzzing of the parsers: `make fuzz INPUTS=1000000`. Needs atheris, which make installs.
 
-Every input is read as a message and as a push request. It ends with how many inputs ended how; a finding ends it at
-once, with a stack and a file `crash-…` that holds the input: `make fuzz ARGS=crash-…` reads it again.
+Every input is read as a message, as a push request, and as one field of a message that is otherwise good. It ends with
+how many inputs ended how; a finding ends it at once, with a stack and a file `crash-…` that holds the input:
+`make fuzz ARGS=crash-…` reads it again.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import atheris
 
 with atheris.instrument_imports(include=["json", "base64", "schemas", "statemachine"]):
     from tests.fuzz.judge import judge_message, judge_push
-    from tests.fuzz.seeds import messages, pushes
+    from tests.fuzz.seeds import messages, pushes, with_one_field
 
 # One more than the parser reads, so that its limit is met too.
 INPUT_BYTES_MAX = 64 * 1024 + 1
@@ -34,6 +35,7 @@ def main() -> None:
         seen += 1
         ended["message " + judge_message(data)] += 1
         ended["push " + judge_push(data)] += 1
+        ended["one field " + judge_message(with_one_field(data))] += 1
         if seen == wanted.inputs:
             _report(seen, ended)
 

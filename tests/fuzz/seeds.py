@@ -98,5 +98,21 @@ def pushes() -> Iterator[bytes]:
     yield b'{"subscription": "s"}'
 
 
+def with_one_field(data: bytes) -> bytes:
+    """Give a good message in which one field is what *data* says: a text, a number, or any JSON."""
+    chosen, text = data[:1], data[1:].decode("utf-8", "surrogateescape")
+    number = chosen[0] if chosen else 0
+    name = sorted(GOOD)[number % len(GOOD)]
+    match number // len(GOOD) % 3:
+        case 0:
+            value = json.dumps(text)
+        case 1:
+            value = str(int.from_bytes(data[1:40], signed=True))
+        case _:
+            value = text
+    rest = json.dumps({key: GOOD[key] for key in GOOD if key != name})
+    return f'{{"{name}": {value}, {rest[1:]}'.encode("utf-8", "surrogateescape")
+
+
 def _wrapped(message: dict[str, Any]) -> bytes:
     return json.dumps({"message": message, "subscription": "projects/p/subscriptions/s"}).encode()

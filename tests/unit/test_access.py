@@ -1,7 +1,6 @@
 """Who may call what: a verified address, its role, its door; nobody by accident."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from typing import Any
 
 import httpx

@@ -362,6 +362,23 @@ def test_a_key_is_a_short_visible_text(service: Service, key: str) -> None:
     assert 422 == answer.status_code
 
 
+def test_an_answer_that_cannot_be_kept_is_told_all_the_same(service: Service) -> None:
+    def away(*_: object) -> None:
+        raise Unavailable("no server")
+
+    service.parts.requests.finish = away
+    key = {"Idempotency-Key": "k1"}
+    first = service.client.post(REPLAY, json=REPAIRED, headers=key)
+    again = service.client.post(REPLAY, json=REPAIRED, headers=key)
+
+    assert (202, 409, "urn:mlfs:problem:request-pending") == (
+        first.status_code,
+        again.status_code,
+        again.json()["type"],
+    )
+    assert 1 == len(service.warehouse.audits)
+
+
 def once_and_clock() -> tuple[Once, Service]:
     service = Service()
     return Once(MemoryRequests(service.clock)), service

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Iterator
 
-
 import pytest
 
 from tests.support.tokens import AUDIENCE, PUSHER, Issuer, Key, token
@@ -11,6 +10,7 @@ from worker.adapters.oidc_tokens import (
     CERTIFICATES_KEPT_S,
     FAILURE_PAUSE_S,
     REFETCH_PAUSE_S,
+    SIGNATURE_REMOVED,
     TOKEN_CHARS_MAX,
     Certificates,
     GoogleTokens,
@@ -161,6 +161,58 @@ def test_a_changed_payload_is_refused(tokens: GoogleTokens, key: Key) -> None:
 def test_what_is_no_token_is_refused(tokens: GoogleTokens, text: str) -> None:
     with pytest.raises(Unauthenticated):
         tokens.verify(text, [AUDIENCE])
+
+
+def stripped(key: Key, **changes: object) -> str:
+    """A token as a container sees it behind Cloud Run's own check."""
+    return token(key, **changes).rpartition(".")[0] + SIGNATURE_REMOVED
+
+
+def test_a_token_without_its_signature_is_refused(tokens: GoogleTokens, key: Key) -> None:
+    with pytest.raises(Unauthenticated, match="MLFS_BEHIND_CLOUD_RUN_IAM"):
+        tokens.verify(stripped(key), [AUDIENCE])
+
+
+@pytest.fixture
+def behind_iam(issuer: Issuer) -> GoogleTokens:
+    return GoogleTokens(Certificates(issuer.url), SystemClock(), behind_cloud_run_iam=True)
+
+
+def test_cloud_runs_own_check_is_believed_where_it_is_said_to_stand_in_front(
+    behind_iam: GoogleTokens, key: Key
+) -> None:
+    assert [PUSHER] * 2 == [behind_iam.verify(text, [AUDIENCE]) for text in (stripped(key), token(key))]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": "https://elsewhere"},
+        {"exp": NOW - HOUR},
+        {"exp": "tomorrow"},
+        {"exp": True},
+        {"iss": "https://evil.example"},
+        {"email_verified": False},
+        {"email": None},
+    ],
+    ids=str,
+)
+def test_what_cloud_run_passed_must_still_be_for_us(
+    behind_iam: GoogleTokens, key: Key, changes: dict[str, object]
+) -> None:
+    with pytest.raises(Unauthenticated):
+        behind_iam.verify(stripped(key, **changes), [AUDIENCE])
+
+
+@pytest.mark.parametrize("text", [SIGNATURE_REMOVED, "a.b" + SIGNATURE_REMOVED, "e30.W10" + SIGNATURE_REMOVED])
+def test_no_token_is_none_behind_cloud_run_either(behind_iam: GoogleTokens, text: str) -> None:
+    with pytest.raises(Unauthenticated):
+        behind_iam.verify(text, [AUDIENCE])
+
+
+def test_a_forged_signature_is_refused_behind_cloud_run_too(behind_iam: GoogleTokens) -> None:
+    with pytest.raises(Unauthenticated):
+        behind_iam.verify(token(Key("key-1")), [AUDIENCE])
 
 
 def test_without_an_audience_nothing_is_verified(tokens: GoogleTokens, key: Key) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.completion import RefusalReason
 from tests.fuzz.judge import judge_message, judge_push
-from tests.fuzz.seeds import DATES, GOOD, INSTANTS, NUMBERS, PROCESSORS, messages, pushes
+from tests.fuzz.seeds import DATES, GOOD, INSTANTS, NUMBERS, PROCESSORS, messages, pushes, with_one_field
 
 ENDS = {"accepted", *(reason.value for reason in RefusalReason)}
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -46,6 +46,7 @@ def test_every_kind_of_hostile_push_ends_in_a_class(body: bytes) -> None:
 def test_any_bytes_end_in_a_class(body: bytes) -> None:
     assert judge_message(body) in ENDS
     assert judge_push(body) in ENDS
+    assert judge_message(with_one_field(body)) in ENDS
 
 
 @given(fields=FIELDS, known=st.booleans())

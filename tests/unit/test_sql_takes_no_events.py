@@ -1,4 +1,4 @@
-"""What an event says never becomes SQL: each statement is the same text, whatever was reported; only dates are bound."""
+"""What an event says never becomes SQL: statements are the same text whatever was reported; only dates are bound."""
 
 from datetime import date, datetime
 from typing import Any
