@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NoReturn
 
 from worker.errors import Forbidden, Unauthenticated, Unavailable
 from worker.ports import TokenVerifier
@@ -90,10 +91,7 @@ class Doorkeeper:
         """
         try:
             return self._admitted(door, authorization)
-        except Unauthenticated as exc:
-            self._count_refused(door.name, exc.because)
-            raise
-        except Forbidden as exc:
+        except (Unauthenticated, Forbidden) as exc:
             self._count_refused(door.name, exc.because)
             raise
         except Unavailable:
@@ -121,5 +119,13 @@ class Doorkeeper:
             Forbidden: It is not; says which one is.
         """
         if caller.role < least:
-            self._count_refused(door.name, "role")
-            raise Forbidden("role", f"{caller.name} is {caller.role.label} here; this takes {least.label}")
+            self.refuse(door, "role", f"{caller.name} is {caller.role.label} here; this takes {least.label}")
+
+    def refuse(self, door: Door, because: str, detail: str) -> NoReturn:
+        """Count a caller that is sent away, and send it away.
+
+        Raises:
+            Forbidden: Always.
+        """
+        self._count_refused(door.name, because)
+        raise Forbidden(because, detail)

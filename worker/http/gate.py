@@ -1,7 +1,7 @@
 """Who calls is settled before a byte of the body is read."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Response
@@ -12,7 +12,6 @@ from starlette.concurrency import run_in_threadpool
 
 from worker.access import Caller, Door, Doorkeeper, Role
 from worker.access_settings import is_loopback
-from worker.errors import Forbidden
 
 # What a request that came through a proxy, and so from elsewhere, carries.
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
@@ -69,23 +68,30 @@ class Gate:
     def _admit(self, request: Request) -> Caller:
         caller = self._doorkeeper.admit(self._door, request.headers.get("authorization"))
         if not self._door.audiences:
-            _check_local(request)
+            self._check_local(request)
         return caller
+
+    def refuse(self, because: str, detail: str) -> NoReturn:
+        """Send a caller away that was let in: what it brings is not for this place.
+
+        Raises:
+            Forbidden: Always.
+        """
+        self._doorkeeper.refuse(self._door, because, detail)
+
+    def _check_local(self, request: Request) -> None:
+        """Without a token, a request must come from a program on this machine: no web page, no proxy in between."""
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+        if not is_loopback(host):
+            self.refuse("not_local", f"{host or 'no host'} is not this machine's own name; use 127.0.0.1, or a token")
+        if "origin" in request.headers or any(name in request.headers for name in FORWARDED):
+            self.refuse("not_local", "a request from a web page or through a proxy needs a token")
 
 
 def caller_of(request: Request) -> Caller:
     """Give who calls, as a gate has found out."""
     caller: Caller = request.state.caller
     return caller
-
-
-def _check_local(request: Request) -> None:
-    """Without a token, a request must come from a program on this machine: no browser's page, no proxy in between."""
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    if not is_loopback(host):
-        raise Forbidden("not_local", f"{host or 'no host'} is not this machine's own name; use 127.0.0.1, or a token")
-    if "origin" in request.headers or any(name in request.headers for name in FORWARDED):
-        raise Forbidden("not_local", "a request from a web page or through a proxy needs a token")
 
 
 def _read_as_json(request: Request) -> None:

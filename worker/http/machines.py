@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from schemas.completion import Delivery, Refusal
 from schemas.push import read_push, unread
-from worker.errors import Forbidden, Unavailable
+from worker.errors import Unavailable
 from worker.http.gate import BEARER, Gate
 from worker.http.limits import PUSH_PATH
 from worker.http.models import PUSH_BODY, TickAnswer
@@ -80,7 +80,8 @@ def _take(machines: Machines, body: bytes, headers: Mapping[str, str]) -> Verdic
         # An answer of 4xx would bring it again for days; parked, a person sees it and the subscription goes on.
         return machines.refuse(unread(body[:UNREAD_BYTES_KEPT], now), refusal)
     if pushed.subscription not in {None, machines.subscription}:
-        raise Forbidden("subscription", f"this worker serves {machines.subscription}; another subscription pushed")
+        detail = f"this worker serves {machines.subscription}; another subscription pushed"
+        machines.push_gate.refuse("subscription", detail)
     return machines.handle(pushed.delivery)
 
 
