@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tests.support.nights import CACHE, DEADLINE, EVENING, MORNING, NIGHT, NO_ROWS, PROCESSORS, SECOND
 from tests.support.rigs import ModelClock
 from tests.support.services import Service
+from worker.errors import Unavailable
 
 
 @pytest.fixture
@@ -65,8 +67,6 @@ def test_a_night_without_any_event_meets_its_deadline(service: Service) -> None:
 
 
 def test_a_retry_is_made_by_the_tick_at_which_it_is_due(service: Service) -> None:
-    from worker.errors import Unavailable  # noqa: PLC0415 - beside its use
-
     service.clock.instant = EVENING
     service.warehouse.faults["stage"] = [Unavailable("the warehouse is away")]
     service.push_all()
@@ -111,9 +111,15 @@ def test_another_instance_goes_on_where_the_first_one_ended(service: Service) ->
     assert [("done", 1)] == second.told()
 
 
-def test_without_the_store_a_tick_is_unavailable_and_repeatable(service: Service) -> None:
-    from worker.errors import Unavailable  # noqa: PLC0415 - beside its use
+def test_with_loops_a_push_is_enough(wait_until: Any) -> None:
+    with Service(clock=ModelClock(EVENING), listens=True, serve_loops=True) as service:
+        service.push_all()
 
+        wait_until(lambda: service.told() == [("done", 1)], "the loops build and tell")
+        assert service.client.get("/livez").json()["faults"] == []
+
+
+def test_without_the_store_a_tick_is_unavailable_and_repeatable(service: Service) -> None:
     def away(*_: object) -> None:
         raise Unavailable("no server")
 

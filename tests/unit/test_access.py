@@ -189,6 +189,8 @@ def test_loopback_is_what_only_this_machine_reaches(host: str, answer: bool) -> 
     [
         {"Host": "mlfs.evil.example"},
         {"Host": "169.254.1.1"},
+        {"Host": "[::1"},
+        {"Host": "127.0.0.1@evil.example"},
         {"Origin": "http://127.0.0.1:8080"},
         {"X-Forwarded-For": "203.0.113.9"},
         {"Forwarded": "for=203.0.113.9"},

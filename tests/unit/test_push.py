@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from schemas.completion import Refusal
@@ -136,21 +135,22 @@ def test_another_subscription_is_not_served(service: Service, body: str, headers
 
 
 @pytest.mark.parametrize(
-    ("path", "limit"), [("/pubsub/push", PUSH_BODY_BYTES_MAX), ("/process", BODY_BYTES_MAX), ("/tick", BODY_BYTES_MAX)]
+    ("path", "limit", "declared"),
+    [
+        ("/pubsub/push", PUSH_BODY_BYTES_MAX, True),
+        ("/pubsub/push", PUSH_BODY_BYTES_MAX, False),
+        ("/process", BODY_BYTES_MAX, True),
+        ("/process", BODY_BYTES_MAX, False),
+        ("/tick", BODY_BYTES_MAX, True),
+    ],
 )
-@pytest.mark.parametrize("declared", [True, False])
 def test_a_body_over_the_limit_is_refused(service: Service, path: str, limit: int, declared: bool) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(limit // 65536 + 1):
             yield b" " * 65536
 
     body: Any = b"".join(chunks()) if declared else chunks()
-    if path == "/tick" and not declared:
-        pytest.skip("/tick reads no body, so an endless one is never read")
-    try:
-        answer = service.client.post(path, content=body)
-    except httpx.WriteError:  # the server answered and hung up before everything was sent
-        return
+    answer = service.client.post(path, content=body)
 
     assert 413 == answer.status_code
 

@@ -81,7 +81,7 @@ class Gate:
 
     def _check_local(self, request: Request) -> None:
         """Without a token, a request must come from a program on this machine: no web page, no proxy in between."""
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+        host = _host_name(request.headers.get("host", ""))
         if not is_loopback(host):
             self.refuse("not_local", f"{host or 'no host'} is not this machine's own name; use 127.0.0.1, or a token")
         if "origin" in request.headers or any(name in request.headers for name in FORWARDED):
@@ -92,6 +92,13 @@ def caller_of(request: Request) -> Caller:
     """Give who calls, as a gate has found out."""
     caller: Caller = request.state.caller
     return caller
+
+
+def _host_name(header: str) -> str:
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _read_as_json(request: Request) -> None:
