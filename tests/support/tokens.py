@@ -6,6 +6,7 @@ import hmac
 import json
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -50,8 +51,15 @@ class Key:
         return self._private.sign(signed, padding.PKCS1v15(), hashes.SHA256())
 
 
+@dataclass(frozen=True)
+class In:
+    """An instant relative to the moment at which the token is made."""
+
+    seconds: int
+
+
 def claims(**changes: object) -> dict[str, Any]:
-    """What Google says in a push token; a change of None takes the claim away."""
+    """What Google says in a push token; a change of None takes the claim away, `In(s)` is that long from now."""
     now = int(SystemClock().now().timestamp())
     good = {
         "iss": "https://accounts.google.com",
@@ -63,7 +71,8 @@ def claims(**changes: object) -> dict[str, Any]:
         "sub": "113774264463038321964",
         **changes,
     }
-    return {name: value for name, value in good.items() if value is not None}
+    told = {name: now + value.seconds if isinstance(value, In) else value for name, value in good.items()}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def token(key: Key, *, header: Mapping[str, object] | None = None, secret: bytes | None = None, **changes: Any) -> str:

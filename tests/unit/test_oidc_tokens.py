@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.tokens import AUDIENCE, PUSHER, Issuer, Key, token
+from tests.support.tokens import AUDIENCE, PUSHER, In, Issuer, Key, token
 from worker.adapters.oidc_tokens import (
     CERTIFICATES_KEPT_S,
     FAILURE_PAUSE_S,
@@ -18,7 +18,6 @@ from worker.adapters.oidc_tokens import (
 from worker.clock import SystemClock
 from worker.errors import Unauthenticated, Unavailable
 
-NOW = int(SystemClock().now().timestamp())
 HOUR = 3600
 
 
@@ -62,7 +61,7 @@ def test_a_good_token_gives_its_address_in_lower_case(tokens: GoogleTokens, key:
     assert PUSHER == tokens.verify(token(key, email=PUSHER.upper()), [AUDIENCE])
 
 
-@pytest.mark.parametrize("changes", [{"iss": "accounts.google.com"}, {"exp": NOW - 5}, {"nbf": NOW - 5}])
+@pytest.mark.parametrize("changes", [{"iss": "accounts.google.com"}, {"exp": In(-1)}, {"nbf": In(-5)}])
 def test_what_google_may_send_is_accepted(tokens: GoogleTokens, key: Key, changes: dict[str, object]) -> None:
     assert PUSHER == tokens.verify(token(key, **changes), ["https://elsewhere", AUDIENCE])
 
@@ -70,9 +69,9 @@ def test_what_google_may_send_is_accepted(tokens: GoogleTokens, key: Key, change
 @pytest.mark.parametrize(
     "changes",
     [
-        {"exp": NOW - HOUR},
-        {"iat": NOW + HOUR},
-        {"nbf": NOW + HOUR},
+        {"exp": In(-HOUR)},
+        {"iat": In(HOUR)},
+        {"nbf": In(HOUR)},
         {"nbf": "soon"},
         {"nbf": True},
         {"aud": "https://elsewhere"},
@@ -188,7 +187,7 @@ def test_cloud_runs_own_check_is_believed_where_it_is_said_to_stand_in_front(
     "changes",
     [
         {"aud": "https://elsewhere"},
-        {"exp": NOW - HOUR},
+        {"exp": In(-HOUR)},
         {"exp": "tomorrow"},
         {"exp": True},
         {"iss": "https://evil.example"},
