@@ -15,8 +15,8 @@ WAREHOUSE = "worker/adapters/warehouse_duckdb.py"
 
 STORE_CONTRACT = "tests/contract/test_state_store_contract.py"
 WAREHOUSE_CONTRACT = "tests/contract/test_warehouse_contract.py"
-TOKENS = "worker/adapters/oidc_tokens.py"
-TOKEN_TESTS = "tests/unit/test_oidc_tokens.py"
+OIDC = "worker/adapters/oidc_tokens.py"
+OIDC_TESTS = "tests/unit/test_oidc_tokens.py"
 INTERVENTIONS = "tests/unit/test_interventions.py"
 REPLICATION = "tests/contract/test_redis_replication.py"
 
@@ -199,16 +199,16 @@ MUTANTS = (
     ),
     Mutant(
         name="token-for-any-audience",
-        file=TOKENS,
+        file=OIDC,
         old="                audience=list(audiences),",
         new="                audience=None,",
-        tests=(f"{TOKEN_TESTS}::test_a_wrong_claim_is_refused",),
+        tests=(f"{OIDC_TESTS}::test_a_wrong_claim_is_refused",),
     ),
     Mutant(
         name="token-of-unverified-address",
-        file=TOKENS,
+        file=OIDC,
         old='        if claims.get("email_verified") is not True:',
         new='        if not claims.get("email_verified"):',
-        tests=(f"{TOKEN_TESTS}::test_a_wrong_claim_is_refused",),
+        tests=(f"{OIDC_TESTS}::test_a_wrong_claim_is_refused",),
     ),
 )

@@ -27,6 +27,13 @@ def service() -> Iterator[Service]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def untouched() -> Iterator[Service]:
+    """For requests that must not do anything."""
+    with Service() as running:
+        yield running
+
+
 def process(service: Service, **fields: Any) -> httpx.Response:
     return service.client.post("/process", json={**ASKED, **fields})
 
@@ -215,10 +222,10 @@ def test_what_the_ledger_holds_is_not_built_again_after_the_store_was_lost(servi
     ],
     ids=str,
 )
-def test_a_wrong_body_is_refused_and_opens_nothing(service: Service, body: Any, status: int) -> None:
-    answer = service.client.post("/process", json=body)
+def test_a_wrong_body_is_refused_and_opens_nothing(untouched: Service, body: Any, status: int) -> None:
+    answer = untouched.client.post("/process", json=body)
 
-    assert (status, []) == (answer.status_code, service.store.dates(9))
+    assert (status, []) == (answer.status_code, untouched.store.dates(9))
 
 
 # --- replay and cancel -----------------------------------------------------------------------------------------------
@@ -270,8 +277,8 @@ def test_a_cancel_of_what_has_ended_is_refused(service: Service) -> None:
 
 @pytest.mark.parametrize("body", [{}, {"reason": ""}, {"reason": "  "}, {"reason": "x" * 501}, {**REPAIRED, "x": 1}])
 @pytest.mark.parametrize("path", [REPLAY, CANCEL])
-def test_an_intervention_needs_a_reason_and_nothing_unknown(service: Service, path: str, body: Any) -> None:
-    assert 422 == service.client.post(path, json=body).status_code
+def test_an_intervention_needs_a_reason_and_nothing_unknown(untouched: Service, path: str, body: Any) -> None:
+    assert 422 == untouched.client.post(path, json=body).status_code
 
 
 # --- audit -----------------------------------------------------------------------------------------------------------
@@ -356,8 +363,8 @@ def test_a_request_that_had_no_effect_leaves_its_key_free(service: Service) -> N
 
 
 @pytest.mark.parametrize("key", ["", "a b", "ä", "x" * 201])
-def test_a_key_is_a_short_visible_text(service: Service, key: str) -> None:
-    answer = service.client.post(REPLAY, json=REPAIRED, headers={"Idempotency-Key": key.encode()})
+def test_a_key_is_a_short_visible_text(untouched: Service, key: str) -> None:
+    answer = untouched.client.post(REPLAY, json=REPAIRED, headers={"Idempotency-Key": key.encode()})
 
     assert 422 == answer.status_code
 
