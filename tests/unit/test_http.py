@@ -9,10 +9,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tests.support.nights import CACHE, NIGHT, PROCESSORS, claimed, committed, success
+from tests.support.nights import CACHE, CALENDAR, NIGHT, POLICY, PROCESSORS, claimed, committed, success
 from tests.support.services import Service
 from worker.adapters.memory_store import MemoryStore
 from worker.errors import Unavailable
+from worker.explain import explanation
 from worker.http.application import Probes, create_app
 from worker.http.dates import DATES_LISTED_MAX
 from worker.http.server import HttpServer
@@ -106,6 +107,8 @@ def test_one_date_is_explained_with_its_history(night: Service) -> None:
         entry["reason"] for entry in answer["history"]
     ]
     assert "done: 450 rows, score 99.9, fallback 0.0%, published as generation 1" == answer["headline"]
+    told = explanation(night.store.load(NIGHT), night.clock.now(), POLICY, CALENDAR.zone)
+    assert told == {name: answer[name] for name in told}
     assert answer["history"] == night.client.get("/dates/2024-12-15/history").json()
 
 

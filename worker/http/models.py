@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 REASON_CHARS_MAX = 500
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# Answers say whatever `worker.explain` says: a fact that is new there is not lost here.
+_GROWS = ConfigDict(extra="allow")
 # Neither white space nor a control character, in words that every reader of the description understands alike.
 _SOMETHING_SAID = r"[^\s\x00-\x1f\x7f-\x9f]"
 _EXAMPLE_DAY = "2024-12-15"
@@ -97,6 +99,8 @@ class FailureModel(BaseModel):
 class DateSummary(BaseModel):
     """Where a date stands. Figures are those of the last publication; null where nothing was ever published."""
 
+    model_config = _GROWS
+
     analysis_date: str = Field(examples=[_EXAMPLE_DAY])
     state: str = Field(examples=["done"], description="`waiting ready running degraded done failed`")
     generation: int
@@ -137,6 +141,8 @@ class Intervened(DateSummary):
 
 class ProcessorModel(BaseModel):
     """What one processor reported."""
+
+    model_config = _GROWS
 
     processor: str
     status: str
