@@ -118,7 +118,14 @@ class Interventions:
                 return record
             mode = BuildMode.FORCED_FALLBACK if forced else BuildMode.NORMAL
             event = ReplayRequested(actor=actor, reason="asked to process the date", mode=mode)
-            return self._auditor.apply(day, event, idempotency_key=key).record
+            try:
+                return self._auditor.apply(day, event, idempotency_key=key).record
+            except Refused:
+                # Another process was faster, with a delivery or with the same call: its build is as good as ours.
+                record = self._opened(day)
+                if forced or record.state not in {State.READY, State.RUNNING}:
+                    raise
+                return record
 
     def _opened(self, day: date) -> DateRecord:
         """Give the date's record; one that was never opened, or is damaged, begins with what the ledger knows."""

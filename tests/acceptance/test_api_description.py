@@ -1,6 +1,6 @@
 """The API does what its own description says: generated requests, right and wrong ones, against a listening worker.
 
-`MLFS_API_EXAMPLES` asks for more requests an operation and mode than the few that fit into every run.
+`API_EXAMPLES` asks for more requests an operation and mode than the few that fit into every run.
 """
 
 import os
@@ -21,7 +21,7 @@ from tests.support.tokens import Issuer, Key, token
 
 AUDIENCE = "https://mlfs.example"
 CALLER = "ada@nba.example"
-EXAMPLES = int(os.environ.get("MLFS_API_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("API_EXAMPLES", "20"))
 OPERATIONS = (
     ("GET", "/livez"),
     ("GET", "/readyz"),

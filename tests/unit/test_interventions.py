@@ -179,6 +179,19 @@ def test_callers_at_the_same_moment_start_one_build(service: Service) -> None:
     assert 1 == len(service.warehouse.published)
 
 
+def test_a_build_that_another_process_starts_meanwhile_is_waited_for() -> None:
+    with Service(request_wait_s=1.0) as service:
+
+        def overtaken(_row: Any) -> None:
+            for event in (*(success(name) for name in PROCESSORS), claimed("another worker")):
+                service.worker.engine.apply(NIGHT, event)
+
+        service.worker.listeners.interventions._auditor._log_replay = overtaken
+        answer = process(service)
+
+    assert (202, "running", 1) == facts(answer)
+
+
 def test_no_more_callers_wait_than_leave_room_for_others(service: Service) -> None:
     interventions = service.worker.listeners.interventions
     for _ in range(WAITING_MAX):
