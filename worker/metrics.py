@@ -88,6 +88,9 @@ class Metrics(Observer):
         self._loop_errors = Counter(
             "mlfs_loop_errors_total", "Passes of a loop that failed.", ["loop", "kind"], registry=registry
         )
+        self._auth_failures = Counter(
+            "mlfs_auth_failures_total", "Callers that were not let in.", ["endpoint", "reason"], registry=registry
+        )
         self._stream_up = Gauge("mlfs_stream_up", "Whether the pull stream is open.", registry=registry)
         self._last_message = Gauge(
             "mlfs_last_message_timestamp_seconds", "When a message last came in.", registry=registry
@@ -129,6 +132,10 @@ class Metrics(Observer):
     def callback_failed(self) -> None:
         """Count one callback that let an exception out."""
         self._callback_exceptions.inc()
+
+    def not_admitted(self, endpoint: str, reason: str) -> None:
+        """Count one caller that was not let in."""
+        self._auth_failures.labels(endpoint, reason).inc()
 
     def built(self, mode: str, result: str, seconds: float) -> None:
         """Count one build, however it ended."""
