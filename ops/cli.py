@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops import admin, building, demo, reading, recovery, running
+from ops import admin, building, dead_letters, demo, reading, recovery, running
 from ops.arguments import EXIT_UNAVAILABLE, report_fault
 from worker.errors import PipelineError, Unavailable
 from worker.metrics import package_version
@@ -40,10 +40,23 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "features": building.features,
     "config": reading.config,
 }
-for name, function in COMMANDS.items():
-    # The form feed of click's help: without it the examples run together into one paragraph.
-    text = (inspect.getdoc(function) or "").replace("Examples:\n", "\b\nExamples:\n")
-    app.command(name, help=text)(function)
+DEAD_LETTERS: dict[str, Callable[..., None]] = {
+    "list": dead_letters.list_dead_letters,
+    "redrive": dead_letters.redrive_dead_letters,
+}
+
+
+def _add(group: typer.Typer, commands: dict[str, Callable[..., None]]) -> None:
+    for name, function in commands.items():
+        # The form feed of click's help: without it the examples run together into one paragraph.
+        text = (inspect.getdoc(function) or "").replace("Examples:\n", "\b\nExamples:\n")
+        group.command(name, help=text)(function)
+
+
+dlq = typer.Typer(help="Dead letters: messages that were refused, or never acknowledged.", no_args_is_help=True)
+_add(app, COMMANDS)
+_add(dlq, DEAD_LETTERS)
+app.add_typer(dlq, name="dlq")
 
 
 def _version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ from enum import StrEnum
 import structlog
 
 from schemas.completion import Delivery, Expectation, Refusal, decode
+from schemas.dead_letter import DATA_BYTES_MAX, parked_attributes
 from statemachine.events import CompletionReceived
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.engine import Engine
@@ -93,17 +94,11 @@ class Intake:
 
     def _park(self, delivery: Delivery, refusal: Refusal) -> tuple[str, Verdict]:
         """Publish to the dead letter topic, then keep a copy for people; if either fails, the bus keeps the message."""
-        attributes = {
-            **dict(list(delivery.attributes.items())[:50]),
-            "mlfs_reason": refusal.reason.value,
-            "mlfs_detail": refusal.detail[:500],
-            "mlfs_message_id": delivery.message_id,
-        }
         message = OutgoingMessage(
             event_id=f"refused:{delivery.message_id}",
             topic=self._dead_letter_topic,
-            data=delivery.data,
-            attributes=attributes,
+            data=delivery.data[:DATA_BYTES_MAX],
+            attributes=parked_attributes(delivery, refusal),
         )
         parked = ParkedMessage(
             reason=refusal.reason.value,

@@ -112,8 +112,9 @@ class Parts:
                 settings.subscription: settings.topic,
                 f"{settings.success_topic}-phase5": settings.success_topic,
                 f"{settings.failure_topic}-oncall": settings.failure_topic,
-                f"{settings.dead_letter_topic}-parked": settings.dead_letter_topic,
+                settings.dead_letter_subscription: settings.dead_letter_topic,
             },
+            at_once=frozenset({settings.dead_letter_subscription}),
         )
         return address
 
