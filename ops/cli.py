@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops import admin, building, dead_letters, demo, reading, recovery, running
+from ops import admin, building, contracts, dead_letters, demo, reading, recovery, running
 from ops.arguments import EXIT_UNAVAILABLE, report_fault
 from worker.errors import PipelineError, Unavailable
 from worker.metrics import package_version
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "build": building.build,
     "features": building.features,
     "config": reading.config,
+    "schemas": contracts.schemas,
 }
 DEAD_LETTERS: dict[str, Callable[..., None]] = {
     "list": dead_letters.list_dead_letters,

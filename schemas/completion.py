@@ -13,7 +13,15 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from statemachine.model import Completion, CompletionStatus
 
@@ -109,7 +117,13 @@ def _unicode(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
-Instant = Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(_as_utc)]
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_iso_instant),
+    AfterValidator(_as_utc),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}"}),
+]
+Reported = Annotated[CompletionStatus, WithJsonSchema({"type": "string", "enum": ["success", "failed"]})]
 
 
 class CompletionMessage(BaseModel):
@@ -117,14 +131,21 @@ class CompletionMessage(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
-    processor: str = Field(min_length=1, max_length=100)
-    analysis_date: str = Field(description="The night, YYYY-MM-DD, America/New_York.")
-    status: CompletionStatus = Field(strict=False, description="`success` counts; `failed` is stored and shown.")
-    row_count: int | None = Field(default=None, ge=0, le=10**12)
-    run_id: str | None = Field(default=None, min_length=1, max_length=IDENTITY_CHARS_MAX)
-    completed_at: Instant | None = Field(default=None, strict=False)
+    processor: str = Field(min_length=1, max_length=100, description="Who completed.")
+    analysis_date: str = Field(
+        description="The night, YYYY-MM-DD, America/New_York.",
+        json_schema_extra={"format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
+    )
+    status: Reported = Field(strict=False, description="`success` counts; `failed` is stored and shown.")
+    row_count: int | None = Field(default=None, ge=0, le=10**12, description="Rows written.")
+    run_id: str | None = Field(
+        default=None, min_length=1, max_length=IDENTITY_CHARS_MAX, description="Names the run: a repeat counts once."
+    )
+    completed_at: Instant | None = Field(
+        default=None, strict=False, description="When the run ended, ISO 8601; without a zone it is UTC."
+    )
     timestamp: Instant | None = Field(default=None, strict=False, description="Read when completed_at is absent.")
-    error: Text | None = None
+    error: Text | None = Field(default=None, description="What went wrong; 2,000 characters are kept.")
 
 
 def parse_analysis_date(text: str, earliest: date, latest: date) -> date:

@@ -141,6 +141,7 @@ class Engine:
                 "state": outcome.state.value,
                 "generation": str(outcome.generation),
                 "event_id": outcome.event_id,
+                "schema_version": str(outcome.schema_version),
             },
             ordering_key=day,
         )
