@@ -62,12 +62,13 @@ class Worker:
             start_build=self._queue.put,
             outbox_filled=self._outbox_filled,
             observer=observer,
+            tracing=parts.tracing,
         )
         self._repair = Repair(engine=self.engine, store=self._store, clock=clock, warehouse=parts.warehouse)
         self._builder = self._make_builder(parts, name, observer)
         self._sweeper = self._make_sweeper(parts)
         self._subscriber = self._make_subscriber(parts, observer)
-        relay = Relay(store=self._store, publisher=parts.publisher, observer=observer)
+        relay = Relay(store=self._store, publisher=parts.publisher, observer=observer, tracing=parts.tracing)
         self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
         self._relay_loop = Loop(name="relay", run_once=lambda: self._relay(relay))
         self._last_tick = time.monotonic()
@@ -84,6 +85,7 @@ class Worker:
             phase3_lookback_days=self._settings.phase3_lookback_days,
             observer=observer,
             stopwatch=time.perf_counter,
+            tracing=parts.tracing,
         )
 
     def _make_sweeper(self, parts: Parts) -> Sweeper:
@@ -111,6 +113,7 @@ class Worker:
             clock=self._clock,
             observer=observer,
             stopwatch=time.perf_counter,
+            tracing=parts.tracing,
         )
         return PullSubscriber(
             project=settings.pubsub_project,

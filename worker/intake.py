@@ -5,6 +5,7 @@ it with the bus, which delivers it again; a repeat is recognised and changes not
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from enum import StrEnum
 
@@ -19,6 +20,7 @@ from worker.errors import CorruptRecord, PipelineError, Unavailable
 from worker.observer import Observer
 from worker.ports import Clock, OutgoingMessage, ParkedMessage, Publisher, StateStore
 from worker.repair import Repair
+from worker.tracing import NO_TRACING, Reception, Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +48,7 @@ class Intake:
         clock: Clock,
         observer: Observer,
         stopwatch: Callable[[], float],
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -57,9 +60,14 @@ class Intake:
         self._clock = clock
         self._observer = observer
         self._stopwatch = stopwatch
+        self._tracing = tracing
 
     def handle(self, delivery: Delivery) -> Verdict:
         """Take one delivery to its end."""
+        with self._tracing.receiving(delivery) as reception:
+            return self._handle(delivery, reception)
+
+    def _handle(self, delivery: Delivery, reception: Reception) -> Verdict:
         started = self._stopwatch()
         now = self._clock.now()
         latest = now.date() + timedelta(days=FUTURE_DAYS_MAX)
@@ -68,6 +76,7 @@ class Intake:
         try:
             analysis_date, completion = decode(delivery, expected, now)
             processor = completion.processor
+            completion = replace(completion, traceparent=reception.traceparent)
             decision = self._engine.apply(analysis_date, CompletionReceived(completion=completion))
             outcome, verdict = decision.reason.value, Verdict.ACK
         except Refusal as refusal:
@@ -81,6 +90,7 @@ class Intake:
             log.error("delivery_failed", message_id=delivery.message_id, error=str(exc), kind=type(exc).__name__)
             outcome, verdict = "error", Verdict.RETRY
         self._observer.received(outcome, processor, self._stopwatch() - started)
+        reception.ended(outcome, processor)
         return verdict
 
     def _replace_damaged(self, exc: CorruptRecord) -> str:

@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     duckdb_threads: int = Field(default=2, ge=1, le=64, description="Threads of the embedded warehouse.")
     http_host: str = Field(default="127.0.0.1", description="Address of metrics, health and status pages.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 takes a free one.")
+    tracing: str = Field(
+        default="auto", pattern="^(auto|on|off)$", description="OpenTelemetry spans; `auto`: where OTEL_… says whereto."
+    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
 
     @field_validator("season", mode="before")
