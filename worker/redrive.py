@@ -20,7 +20,7 @@ TAKE_MAX = 500
 LEASE_S = 600
 # What one look may hold in memory.
 HELD_BYTES_MAX = 100_000_000
-# One request: Pub/Sub takes 1,000 messages and 10 MB, and a failed one should not hold up many.
+# One request: Pub/Sub takes 1,000 messages and 10 MB of one ordering key, and a failed one should not hold up many.
 BATCH_MAX = 100
 BATCH_BYTES_MAX = 9_100_000
 
@@ -179,7 +179,8 @@ def _batches(chosen: Sequence[HeldLetter]) -> Iterator[list[HeldLetter]]:
     size = 0
     for held in chosen:
         length = len(held.letter.data)
-        if batch and (len(batch) == BATCH_MAX or size + length > BATCH_BYTES_MAX):
+        full = len(batch) == BATCH_MAX or size + length > BATCH_BYTES_MAX
+        if batch and (full or batch[0].letter.ordering_key != held.letter.ordering_key):
             yield batch
             batch, size = [], 0
         batch.append(held)

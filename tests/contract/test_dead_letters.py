@@ -20,7 +20,7 @@ from worker.adapters.pubsub_publish import PubSubPublisher
 from worker.errors import Fatal, Unavailable
 from worker.intake import Intake, Verdict
 from worker.local.pubsub_server import PubSubServer
-from worker.redrive import looking, redrive
+from worker.redrive import Selection, looking, plan_redrive, redrive
 
 PROJECT = "nba-props-platform"
 TOPIC, DEAD, WORKER = "phase4-processor-success", "phase4-processor-success-dlq", "ml-feature-store-worker"
@@ -157,24 +157,34 @@ def test_a_message_refused_again_comes_back_with_its_count_raised(night: Night) 
         night.redrive_all()
 
 
-def test_what_pubsub_itself_forwarded_is_sent_again(night: Night) -> None:
-    client = plain_publisher_client(night.address)
-    attributes = {
-        "CloudPubSubDeadLetterSourceSubscription": WORKER,
-        "CloudPubSubDeadLetterSourceDeliveryCount": "5",
-        "tenant": "nba",
-    }
-    body = json.dumps({"processor": CACHE, "analysis_date": "2024-12-15", "status": "success"}).encode()
-    request = {"topic": client.topic_path(PROJECT, DEAD), "messages": [{"data": body, "attributes": attributes}]}
-    [copy_id] = client.publish(request=request, timeout=10).message_ids
-    client.transport.close()
-    assert [(UNDELIVERED, 0)] == night.shown()
+def test_what_pubsub_itself_forwarded_is_sent_again_from_beside_what_was_refused(night: Night) -> None:
+    """The subscription's own dead-letter policy gives up after five deliveries without an acknowledgement."""
+    with subscriber_client(night.address) as client:
+        path = client.subscription_path(PROJECT, WORKER)
+        dead_topic = f"projects/{PROJECT}/topics/{DEAD}"
+        policy = {"dead_letter_topic": dead_topic, "max_delivery_attempts": 5}
+        changed = {"name": path, "dead_letter_policy": policy, "retry_policy": None}
+        mask = {"paths": ["dead_letter_policy", "retry_policy"]}
+        client.update_subscription(request={"subscription": changed, "update_mask": mask}, timeout=10)
+        body = json.dumps({"processor": CACHE, "analysis_date": "2024-12-15", "status": "success"}).encode()
+        night.send(body, tenant="nba")
+        for _ in range(5):
+            [item] = client.pull(request={"subscription": path, "max_messages": 1}, timeout=10).received_messages
+            refused = {"subscription": path, "ack_ids": [item.ack_id], "ack_deadline_seconds": 0}
+            client.modify_ack_deadline(request=refused, timeout=10)
+    night.send(b"nope")
+    night.work()
+    with looking(night.dead_letters, 100) as look:
+        plan = plan_redrive(look, Selection(reasons=frozenset({UNDELIVERED})), count_max=10, subscription=WORKER)
+        [forwarded] = [held.letter for held in plan.chosen]
+        redrive(night.dead_letters, plan.chosen)
 
-    night.redrive_all()
     [again] = night.work()
 
-    assert dict(again.attributes) == {"tenant": "nba", "mlfs_redriven": "1", "mlfs_message_id": copy_id}
-    assert [("recorded", CACHE)] == night.rig.notes.deliveries
+    assert "not acknowledged in 5 deliveries to ml-feature-store-worker" == forwarded.detail
+    assert {"tenant": "nba", "mlfs_redriven": "1", "mlfs_message_id": forwarded.message_id} == dict(again.attributes)
+    assert ("recorded", CACHE) == night.rig.notes.deliveries[-1]
+    assert [("not_json", 0)] == night.shown()
 
 
 def test_a_subscription_that_is_not_there_and_a_bus_that_is_away_are_told_apart(night: Night) -> None:

@@ -159,6 +159,22 @@ MUTANTS = (
         tests=("tests/unit/test_relay.py::test_what_is_not_confirmed_stays_and_holds_back_only_its_own_date",),
     ),
     Mutant(
+        name="redrive-removes-unconfirmed",
+        file="worker/redrive.py",
+        old="            queue.send_again(letters)\n",
+        new="            queue.remove(batch)\n            queue.send_again(letters)\n",
+        tests=(
+            "tests/unit/test_redrive.py::test_broken_off_it_says_how_far_it_came_and_loses_nothing[send_again-100-100]",
+        ),
+    ),
+    Mutant(
+        name="redriven-message-is-another",
+        file="schemas/completion.py",
+        old="    return first if known else delivery.message_id",
+        new="    return delivery.message_id",
+        tests=("tests/unit/test_dead_letter.py::test_sent_twice_by_accident_it_is_one_completion",),
+    ),
+    Mutant(
         name="failure-counts-as-success",
         file="statemachine/model.py",
         old="        return self.status is not CompletionStatus.FAILED",

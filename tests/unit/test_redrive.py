@@ -1,6 +1,7 @@
 """Whatever breaks a look or a redrive off, no dead letter is lost, and what was not sent again is given back."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -161,6 +162,16 @@ def test_a_batch_fits_into_one_request() -> None:
         redrive(shelf, look.held)
 
     assert [2, 2, 1] == shelf.batches
+
+
+def test_one_request_holds_one_ordering_key() -> None:
+    """Pub/Sub refuses a request that mixes them."""
+    shelf = Shelf(*(replace(one, ordering_key=key) for one, key in zip(letters(5), "aabbb", strict=True)))
+
+    with looking(shelf, 10) as look:
+        redrive(shelf, look.held)
+
+    assert [2, 3] == shelf.batches
 
 
 @pytest.mark.parametrize(
