@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from worker.adapters.pubsub_dead_letters import DeadLetterSubscription
 
 BODY_CHARS_SHOWN = 2048
-# With more than this the command says how far it is.
-SILENT_MAX = 200
+# So many take about a second on Google's service: then a person wants to know how far it is.
+PROGRESS_EVERY = 500
 
 Wait = Annotated[
     float, typer.Option("--wait", help="Seconds of silence after which nothing more is expected.", min=0.1, max=60)
@@ -189,7 +189,7 @@ def _show_plan(look: Look, plan: Plan, topic: str) -> None:
 
 
 def _progress(count: int, total: int) -> None:
-    if total > SILENT_MAX:
+    if total > PROGRESS_EVERY and (count % PROGRESS_EVERY == 0 or count == total):
         err.print(f"sent again {count} of {total}")
 
 

@@ -240,8 +240,10 @@ def trace_of(attributes: Mapping[str, str]) -> str | None:
 
 def _unknown_fields(body: Mapping[str, Any]) -> str | None:
     unknown = {name: value for name, value in body.items() if name not in CompletionMessage.model_fields}
+    if not unknown:
+        return None
     text = json.dumps(unknown, separators=(",", ":"))
-    return text if unknown and len(text) <= UNKNOWN_CHARS_MAX else None
+    return text if len(text) <= UNKNOWN_CHARS_MAX else None
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

@@ -76,7 +76,8 @@ class Intake:
         try:
             analysis_date, completion = decode(delivery, expected, now)
             processor = completion.processor
-            completion = replace(completion, traceparent=reception.traceparent)
+            if reception.traceparent != completion.traceparent:
+                completion = replace(completion, traceparent=reception.traceparent)
             decision = self._engine.apply(analysis_date, CompletionReceived(completion=completion))
             outcome, verdict = decision.reason.value, Verdict.ACK
         except Refusal as refusal:

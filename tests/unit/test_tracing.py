@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from datetime import date
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,10 +24,11 @@ from worker.adapters.otel import OtelTracing, otlp_tracing
 from worker.builder import Builder
 from worker.engine import Engine, Topics
 from worker.intake import Intake, Verdict
+from worker.parts import Parts
 from worker.ports import Commit
 from worker.relay import Relay
 from worker.repair import Repair
-from worker.settings import BadSettings
+from worker.settings import BadSettings, Settings
 from worker.tracing import NO_TRACING, Tracing, tracing_wanted
 
 
@@ -311,6 +313,15 @@ def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.Mo
 
     with pytest.raises(BadSettings, match=r"ml-feature-store-worker\[otel\]"):
         otlp_tracing("0.1.0")
+
+
+def test_a_worker_that_shall_trace_and_cannot_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+
+    parts = Parts(Settings(data_dir=tmp_path, tracing="on"), own=True)
+
+    with pytest.raises(BadSettings, match="MLFS_TRACING=off"):
+        assert parts.tracing
 
 
 def test_a_protocol_it_does_not_speak_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
