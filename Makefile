@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz lint fmt types imports diagram lock wheel clean clean-all setup
+.PHONY: help run test mutants simulate fuzz lint fmt types imports diagram schemas lock wheel clean clean-all setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,6 +118,9 @@ imports: $(VENV)/.dev ## the import contracts of pyproject.toml
 
 diagram: $(VENV)/.dev ## draw docs/state_machine.md from the transition table
 	@$(BIN)/python -c 'import sys; from statemachine.diagram import render; sys.stdout.write(render())' > docs/state_machine.md
+
+schemas: $(VENV)/.dev ## write schemas/export from the models of the messages
+	@env -i PATH="$$PATH" $(BIN)/mlfs schemas --out schemas/export
 
 ## ---- packaging -------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops import admin, building, cost, demo, doctor, reading, recovery, running, tracing
+from ops import admin, building, contracts, cost, dead_letters, demo, doctor, reading, recovery, running, tracing
 from ops.arguments import EXIT_UNAVAILABLE, report_fault
 from ops.bench import commands as bench
 from worker.errors import PipelineError, Unavailable
@@ -44,6 +44,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cost": cost.cost,
     "config": reading.config,
     "doctor": doctor.doctor,
+    "schemas": contracts.schemas,
 }
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "build": bench.build,
@@ -54,6 +55,10 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
 }
 benchmarks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(benchmarks, name="bench", help="Measure what the design promises, each beside its yardstick.")
+DEAD_LETTERS: dict[str, Callable[..., None]] = {
+    "list": dead_letters.list_dead_letters,
+    "redrive": dead_letters.redrive_dead_letters,
+}
 
 
 def _add(group: typer.Typer, commands: dict[str, Callable[..., None]]) -> None:
@@ -65,6 +70,9 @@ def _add(group: typer.Typer, commands: dict[str, Callable[..., None]]) -> None:
 
 _add(app, COMMANDS)
 _add(benchmarks, BENCHMARKS)
+dlq = typer.Typer(help="Dead letters: messages that were refused, or never acknowledged.", no_args_is_help=True)
+_add(dlq, DEAD_LETTERS)
+app.add_typer(dlq, name="dlq")
 
 
 def _version(wanted: bool) -> None:

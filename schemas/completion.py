@@ -1,8 +1,8 @@
 """The event in: bytes of one Pub/Sub message become a `Completion`, or are refused with a reason.
 
 The wire form is the pipeline document's `{processor, analysis_date, status, row_count}` plus optional `run_id`,
-`completed_at` (or `timestamp`) and `error`. Unknown fields are kept out of the way, wrong ones are refused: types are
-strict, so `"400"` is no row count and `true` is no number.
+`completed_at` (or `timestamp`) and `error`. Unknown fields are kept for people to see and change nothing, wrong ones
+are refused: types are strict, so `"400"` is no row count and `true` is no number.
 """
 
 import json
@@ -13,7 +13,15 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from statemachine.model import Completion, CompletionStatus
 
@@ -21,7 +29,16 @@ from statemachine.model import Completion, CompletionStatus
 MESSAGE_BYTES_MAX = 64 * 1024
 ERROR_CHARS_MAX = 2000
 IDENTITY_CHARS_MAX = 200
+# Fields that a newer sender adds are kept for people, as far as a record has room for them.
+UNKNOWN_CHARS_MAX = 500
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# Attributes of a message that was sent again from the dead-letter topic: how often, and the id it first had.
+REDRIVEN = "mlfs_redriven"
+FIRST_MESSAGE_ID = "mlfs_message_id"
+_COUNT = re.compile(r"[0-9]{1,4}")
+# W3C Trace Context, where the sender's own tracing or Google's client puts it.
+TRACE_ATTRIBUTES = ("traceparent", "googclient_traceparent")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class RefusalReason(StrEnum):
@@ -101,7 +118,13 @@ def _unicode(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
-Instant = Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(as_utc)]
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_iso_instant),
+    AfterValidator(as_utc),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}"}),
+]
+Reported = Annotated[CompletionStatus, WithJsonSchema({"type": "string", "enum": ["success", "failed"]})]
 
 
 class CompletionMessage(BaseModel):
@@ -109,14 +132,21 @@ class CompletionMessage(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
-    processor: str = Field(min_length=1, max_length=100)
-    analysis_date: str = Field(description="The night, YYYY-MM-DD, America/New_York.")
-    status: CompletionStatus = Field(strict=False, description="`success` counts; `failed` is stored and shown.")
-    row_count: int | None = Field(default=None, ge=0, le=10**12)
-    run_id: str | None = Field(default=None, min_length=1, max_length=IDENTITY_CHARS_MAX)
-    completed_at: Instant | None = Field(default=None, strict=False)
+    processor: str = Field(min_length=1, max_length=100, description="Who completed.")
+    analysis_date: str = Field(
+        description="The night, YYYY-MM-DD, America/New_York.",
+        json_schema_extra={"format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
+    )
+    status: Reported = Field(strict=False, description="`success` counts; `failed` is stored and shown.")
+    row_count: int | None = Field(default=None, ge=0, le=10**12, description="Rows written.")
+    run_id: str | None = Field(
+        default=None, min_length=1, max_length=IDENTITY_CHARS_MAX, description="Names the run: a repeat counts once."
+    )
+    completed_at: Instant | None = Field(
+        default=None, strict=False, description="When the run ended, ISO 8601; without a zone it is UTC."
+    )
     timestamp: Instant | None = Field(default=None, strict=False, description="Read when completed_at is absent.")
-    error: Text | None = None
+    error: Text | None = Field(default=None, description="What went wrong; 2,000 characters are kept.")
 
 
 def parse_analysis_date(text: str, earliest: date, latest: date) -> date:
@@ -163,17 +193,19 @@ def decode(delivery: Delivery, expected: Expectation, received_at: datetime) -> 
         claimed = delivery.attributes.get(name)
         if claimed is not None and claimed != body[name]:
             raise Refusal(RefusalReason.ATTRIBUTE_MISMATCH, f"attribute {name} contradicts the body")
-    return analysis_date, _completion(message, delivery, received_at)
+    return analysis_date, _completion(message, body, delivery, received_at)
 
 
-def _completion(message: CompletionMessage, delivery: Delivery, received_at: datetime) -> Completion:
+def _completion(
+    message: CompletionMessage, body: Mapping[str, Any], delivery: Delivery, received_at: datetime
+) -> Completion:
     said_at = message.completed_at or message.timestamp
     if message.run_id is not None:
         identity = f"run:{message.run_id}"
     elif said_at is not None:
         identity = f"at:{said_at.isoformat()}"
     else:
-        identity = f"message:{delivery.message_id}"
+        identity = f"message:{first_message_id(delivery)}"
     return Completion(
         processor=message.processor,
         status=message.status,
@@ -183,7 +215,36 @@ def _completion(message: CompletionMessage, delivery: Delivery, received_at: dat
         row_count=message.row_count,
         error=message.error[:ERROR_CHARS_MAX] if message.error else None,
         message_id=delivery.message_id,
+        traceparent=trace_of(delivery.attributes),
+        unknown_fields=_unknown_fields(body),
     )
+
+
+def redriven_count(attributes: Mapping[str, str]) -> int:
+    """Say how often the message was sent again from the dead-letter topic, 0 for one that never was."""
+    text = attributes.get(REDRIVEN, "")
+    return int(text) if _COUNT.fullmatch(text) else 0
+
+
+def first_message_id(delivery: Delivery) -> str:
+    """Give the id under which the message first came: sent again from the dead-letter topic, it has a new one."""
+    first = delivery.attributes.get(FIRST_MESSAGE_ID, "")
+    known = redriven_count(delivery.attributes) and 0 < len(first) <= IDENTITY_CHARS_MAX
+    return first if known else delivery.message_id
+
+
+def trace_of(attributes: Mapping[str, str]) -> str | None:
+    """Give the sender's W3C traceparent; None where there is none, or none that can be read: it is never refused."""
+    found = (attributes[name] for name in TRACE_ATTRIBUTES if _TRACEPARENT.fullmatch(attributes.get(name, "")))
+    return next(found, None)
+
+
+def _unknown_fields(body: Mapping[str, Any]) -> str | None:
+    unknown = {name: value for name, value in body.items() if name not in CompletionMessage.model_fields}
+    if not unknown:
+        return None
+    text = json.dumps(unknown, separators=(",", ":"))
+    return text if len(text) <= UNKNOWN_CHARS_MAX else None
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

@@ -7,14 +7,19 @@ can be dropped.
 
 from collections.abc import Mapping
 from datetime import date, datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from statemachine.effects import PublishOutcome
 from statemachine.model import DateRecord, State, Trigger
 
 # A rate is told to a hundredth of a percent; the ledger keeps it exact.
 RATE_DIGITS = 4
+# Rises only when a consumer of the version before would misread the message; a new field does not raise it.
+SCHEMA_VERSION = 1
+
+Told = Annotated[State, WithJsonSchema({"type": "string", "enum": ["done", "degraded", "failed"]})]
 
 
 class OutcomeMessage(BaseModel):
@@ -22,23 +27,24 @@ class OutcomeMessage(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, description="Of this form; 1 where it is absent.")
     processor: str = Field(description="The pipeline, `ml_feature_store_v2`.")
-    analysis_date: date
-    state: State = Field(description="`done`, `degraded` or `failed`.")
-    generation: int = Field(ge=0)
+    analysis_date: date = Field(description="The night, America/New_York.")
+    state: Told = Field(description="`done`, `degraded` or `failed`.")
+    generation: int = Field(ge=0, description="Rises with every new trigger; 0 when it was cancelled before one.")
     supersedes: int | None = Field(description="The generation that consumers could read before; null for the first.")
-    event_id: str = Field(description="`pipeline:date:generation`.")
-    row_count: int = Field(ge=0)
-    quality_score: float = Field(ge=0, le=100)
-    component_total: float = Field(ge=0, le=100)
-    components: Mapping[str, float]
-    fallback_rate: float = Field(ge=0, le=1)
-    missing_rate: float = Field(ge=0, le=1)
-    severity: str | None
+    event_id: str = Field(description="`pipeline:date:generation`; a repeat bears the same one.")
+    row_count: int = Field(ge=0, description="Rows published; 0 when it failed.")
+    quality_score: float = Field(ge=0, le=100, description="What the rows are worth; 0 when it failed.")
+    component_total: float = Field(ge=0, le=100, description="Sum of the components.")
+    components: Mapping[str, float] = Field(description="The six parts of the score, in points; empty when it failed.")
+    fallback_rate: float = Field(ge=0, le=1, description="Share of player-blocks not from Phase 4.")
+    missing_rate: float = Field(ge=0, le=1, description="Share of player-blocks from neither phase.")
+    severity: str | None = Field(description="`P0` to `P3`; null where nothing is wrong.")
     trigger: Trigger | None = Field(description="Why the generation was built; null when it was cancelled before.")
     timestamp: datetime = Field(description="When it was committed, or when it failed. UTC.")
-    failed_because: str | None = None
-    message: str | None = None
+    failed_because: str | None = Field(default=None, description="Only with `failed`: the reason.")
+    message: str | None = Field(default=None, description="Only with `failed`: what happened, for people.")
 
 
 def outcome_message(effect: PublishOutcome, pipeline: str) -> OutcomeMessage:

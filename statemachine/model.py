@@ -124,6 +124,8 @@ class Completion:
         row_count: Rows the processor claims to have written, 0 or more; None where it did not say.
         error: The processor's own words about a failure.
         message_id: The bus's id of the message it came in.
+        traceparent: W3C trace context of its reception, else of its sender, so that whoever builds can link to it.
+        unknown_fields: What the report said beyond this, as JSON; None where there was nothing, or too much to keep.
     """
 
     processor: str
@@ -134,6 +136,8 @@ class Completion:
     row_count: int | None = None
     error: str | None = None
     message_id: str | None = None
+    traceparent: str | None = None
+    unknown_fields: str | None = None
 
     @property
     def counts(self) -> bool:

@@ -66,19 +66,10 @@ class Assembly:
             start_build=hooks.start_build,
             outbox_filled=hooks.outbox_filled,
             observer=observer,
+            tracing=parts.tracing,
         )
         self.repair = Repair(engine=self.engine, store=store, clock=clock, warehouse=warehouse)
-        self.builder = Builder(
-            engine=self.engine,
-            warehouse=warehouse,
-            clock=clock,
-            worker=worker,
-            lease_s=settings.lease_s,
-            phase3_lookback_days=settings.phase3_lookback_days,
-            observer=observer,
-            stopwatch=time.perf_counter,
-            audit_replay=ReplayAudit(store, warehouse).write,
-        )
+        self.builder = self._make_builder(worker, observer)
         calendar = settings.calendar
         self.sweeper = Sweeper(
             engine=self.engine,
@@ -89,8 +80,23 @@ class Assembly:
             probe=lambda day: probe(warehouse, day),
             date_failed=hooks.date_failed,
         )
-        self.relay = Relay(store=store, publisher=parts.publisher, observer=observer)
+        self.relay = Relay(store=store, publisher=parts.publisher, observer=observer, tracing=parts.tracing)
         self.intake = self._make_intake(observer)
+
+    def _make_builder(self, worker: str, observer: Observer) -> Builder:
+        settings, warehouse = self.parts.settings, self.parts.warehouse
+        return Builder(
+            engine=self.engine,
+            warehouse=warehouse,
+            clock=self.clock,
+            worker=worker,
+            lease_s=settings.lease_s,
+            phase3_lookback_days=settings.phase3_lookback_days,
+            observer=observer,
+            stopwatch=time.perf_counter,
+            audit_replay=ReplayAudit(self.parts.store, warehouse).write,
+            tracing=self.parts.tracing,
+        )
 
     def _make_intake(self, observer: Observer) -> Intake:
         settings = self.parts.settings
@@ -105,4 +111,5 @@ class Assembly:
             clock=self.clock,
             observer=observer,
             stopwatch=time.perf_counter,
+            tracing=self.parts.tracing,
         )

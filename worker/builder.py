@@ -24,6 +24,7 @@ from worker.errors import Fatal, Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
 from worker.observer import Observer
 from worker.ports import Clock, Warehouse
+from worker.tracing import NO_TRACING, Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +122,7 @@ class Builder:
         observer: Observer,
         stopwatch: Callable[[], float],
         audit_replay: Callable[[DateRecord], None] = lambda _record: None,
+        tracing: Tracing = NO_TRACING,
         lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper,
         pause: Callable[[float], None] = _pause,
     ) -> None:
@@ -133,6 +135,7 @@ class Builder:
         self._observer = observer
         self._stopwatch = stopwatch
         self._audit_replay = audit_replay
+        self._tracing = tracing
         self._lease_keeper = lease_keeper
         self._pause = pause
 
@@ -146,8 +149,12 @@ class Builder:
         if claim.reason is not Reason.CLAIMED:
             return None
         started = self._stopwatch()
-        with self._lease_keeper(self._engine, claim.record, self._worker, self._lease_s) as lease:
+        with (
+            self._tracing.building(claim.record) as trace,
+            self._lease_keeper(self._engine, claim.record, self._worker, self._lease_s) as lease,
+        ):
             event, label = self._attempt(claim.record, lease)
+            trace.ended(label)
             self._observer.built(claim.record.mode, label, self._stopwatch() - started)
             if event is None:
                 return None

@@ -21,6 +21,7 @@ from worker.errors import Conflict, InvariantBroken
 from worker.narration import narrate
 from worker.observer import Decided, Observer
 from worker.ports import Clock, Commit, HistoryEntry, OutgoingMessage, StateStore
+from worker.tracing import NO_TRACING, Tracing
 
 # Four writers at most touch one date at once; eight tries outlast that with room to spare.
 COMMIT_TRIES_MAX = 8
@@ -51,6 +52,7 @@ class Engine:
         start_build: Callable[[date], None],
         outbox_filled: Callable[[], None],
         observer: Observer,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._store = store
         self._policy = policy
@@ -63,6 +65,7 @@ class Engine:
         self._start_build = start_build
         self._outbox_filled = outbox_filled
         self._observer = observer
+        self._tracing = tracing
 
     def apply(self, analysis_date: date, event: Event, *, actor: str | None = None) -> Decision:
         """Decide what *event* does to the date and store it.
@@ -81,6 +84,12 @@ class Engine:
             CorruptRecord: The stored record is unreadable.
             InvariantBroken: The decision would break a rule; nothing was stored. Our fault.
         """
+        with self._tracing.applying(analysis_date, event) as application:
+            decision = self._apply(analysis_date, event, actor or self._worker)
+            application.decided(decision)
+        return decision
+
+    def _apply(self, analysis_date: date, event: Event, actor: str) -> Decision:
         for conflicts in range(COMMIT_TRIES_MAX):
             now = self._clock.now()
             before = self._store.load(analysis_date) or self._calendar.fresh_record(analysis_date, now)
@@ -89,7 +98,7 @@ class Engine:
                 before=before,
                 decision=decision,
                 event=event,
-                actor=actor or self._worker,
+                actor=actor,
                 at=now,
                 conflicts=conflicts,
             )
@@ -191,6 +200,8 @@ class Engine:
                 "state": outcome.state.value,
                 "generation": str(outcome.generation),
                 "event_id": outcome.event_id,
+                "schema_version": str(outcome.schema_version),
+                **self._tracing.attributes(),
             },
             ordering_key=day,
         )

@@ -1,5 +1,6 @@
 """What a person asks about a date: how does it stand, why, and what happens next. Pure."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -58,6 +59,8 @@ def _processor(record: DateRecord, name: str) -> dict[str, Any]:
         "row_count": completion.row_count if completion else None,
         "error": completion.error if completion else None,
         "run": completion.identity if completion else None,
+        "traceparent": completion.traceparent if completion else None,
+        "unknown_fields": json.loads(completion.unknown_fields) if completion and completion.unknown_fields else None,
         "awaited_since": None if completion else record.opened_at.isoformat(),
         "rows_at_build": rows.get(name),
     }

@@ -7,12 +7,14 @@ it with the bus, which delivers it again; a repeat is recognised and changes not
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 import structlog
 
 from schemas.completion import Delivery, Expectation, Refusal, decode
+from schemas.dead_letter import DATA_BYTES_MAX, parked_attributes
 from statemachine.events import CompletionReceived
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.engine import Engine
@@ -20,6 +22,7 @@ from worker.errors import CorruptRecord, PipelineError, Unavailable
 from worker.observer import Observer
 from worker.ports import Clock, OutgoingMessage, ParkedMessage, Publisher, StateStore
 from worker.repair import Repair
+from worker.tracing import NO_TRACING, Reception, Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +50,7 @@ class Intake:
         clock: Clock,
         observer: Observer,
         stopwatch: Callable[[], float],
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -58,6 +62,7 @@ class Intake:
         self._clock = clock
         self._observer = observer
         self._stopwatch = stopwatch
+        self._tracing = tracing
 
     def handle_all(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[int, Verdict]]:
         """Take several deliveries to their end, those that can be stored together first.
@@ -65,7 +70,8 @@ class Intake:
         Yields:
             The place of a delivery and its verdict, as soon as it is known; every place once.
         """
-        if len(deliveries) > 1:
+        # A traced delivery has spans of its own, so it is taken by itself; that costs a trip to the store each.
+        if len(deliveries) > 1 and self._tracing is NO_TRACING:
             alone = yield from self._handle_together(deliveries)
         else:
             alone = range(len(deliveries))
@@ -107,6 +113,10 @@ class Intake:
 
     def handle(self, delivery: Delivery) -> Verdict:
         """Take one delivery to its end."""
+        with self._tracing.receiving(delivery) as reception:
+            return self._handle(delivery, reception)
+
+    def _handle(self, delivery: Delivery, reception: Reception) -> Verdict:
         started = self._stopwatch()
         now = self._clock.now()
         expected = self._expectation(now)
@@ -114,6 +124,8 @@ class Intake:
         try:
             analysis_date, completion = decode(delivery, expected, now)
             processor = completion.processor
+            if reception.traceparent != completion.traceparent:
+                completion = replace(completion, traceparent=reception.traceparent)
             decision = self._engine.apply(analysis_date, CompletionReceived(completion=completion))
             outcome, verdict = decision.reason.value, Verdict.ACK
         except Refusal as refusal:
@@ -127,6 +139,7 @@ class Intake:
             log.error("delivery_failed", message_id=delivery.message_id, error=str(exc), kind=type(exc).__name__)
             outcome, verdict = "error", Verdict.RETRY
         self._observer.received(outcome, processor, self._stopwatch() - started)
+        reception.ended(outcome, processor)
         return verdict
 
     def refuse(self, delivery: Delivery, refusal: Refusal) -> Verdict:
@@ -147,17 +160,11 @@ class Intake:
 
     def _park(self, delivery: Delivery, refusal: Refusal) -> tuple[str, Verdict]:
         """Publish to the dead letter topic, then keep a copy for people; if either fails, the bus keeps the message."""
-        attributes = {
-            **dict(list(delivery.attributes.items())[:50]),
-            "mlfs_reason": refusal.reason.value,
-            "mlfs_detail": refusal.detail[:500],
-            "mlfs_message_id": delivery.message_id,
-        }
         message = OutgoingMessage(
             event_id=f"refused:{delivery.message_id}",
             topic=self._dead_letter_topic,
-            data=delivery.data,
-            attributes=attributes,
+            data=delivery.data[:DATA_BYTES_MAX],
+            attributes=parked_attributes(delivery, refusal),
         )
         parked = ParkedMessage(
             reason=refusal.reason.value,

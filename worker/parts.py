@@ -5,6 +5,7 @@ or starts them for the moment. Each part's client library is imported when the p
 take most of a second, and `mlfs status` needs neither.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date, timedelta
@@ -27,6 +28,7 @@ from worker.metrics import package_version
 from worker.observer import Observer
 from worker.ports import Clock, StateStore, Warehouse
 from worker.settings import PIPELINE, Settings
+from worker.tracing import NO_TRACING, Tracing, tracing_wanted
 
 
 class Parts:
@@ -46,6 +48,7 @@ class Parts:
         self._warehouse: Warehouse | None = None
         self._requests: RedisRequests | None = None
         self._publisher: PubSubPublisher | None = None
+        self._tracing: Tracing | None = None
         self._bus_opened = False
         self._bus_address: str | None = None
 
@@ -133,8 +136,9 @@ class Parts:
                 settings.subscription: settings.topic,
                 f"{settings.success_topic}-phase5": settings.success_topic,
                 f"{settings.failure_topic}-oncall": settings.failure_topic,
-                f"{settings.dead_letter_topic}-parked": settings.dead_letter_topic,
+                settings.dead_letter_subscription: settings.dead_letter_topic,
             },
+            at_once=frozenset({settings.dead_letter_subscription}),
         )
         return address
 
@@ -147,6 +151,23 @@ class Parts:
             self._publisher = PubSubPublisher(self.settings.pubsub_project, self.bus_address)
             self._stack.callback(self._publisher.close)
         return self._publisher
+
+    @property
+    def tracing(self) -> Tracing:
+        """Spans, where they are wanted.
+
+        Raises:
+            BadSettings: They are wanted, and the extra that makes them is not installed.
+        """
+        if self._tracing is None:
+            self._tracing = NO_TRACING
+            if tracing_wanted(self.settings.tracing, os.environ):
+                from worker.adapters.otel import otlp_tracing
+                from worker.metrics import package_version
+
+                self._tracing = otlp_tracing(package_version())
+                self._stack.callback(self._tracing.close)
+        return self._tracing
 
     def close(self) -> None:
         """Close what was opened, in reverse order."""
@@ -209,7 +230,7 @@ def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEm
     return LineageEmitter(open_sink(settings.openlineage), writer, count)
 
 
-def make_engine(
+def make_engine(  # noqa: PLR0913 - one collaborator each
     settings: Settings,
     *,
     store: StateStore,
@@ -218,6 +239,7 @@ def make_engine(
     start_build: Callable[[date], None],
     outbox_filled: Callable[[], None],
     observer: Observer,
+    tracing: Tracing = NO_TRACING,
 ) -> Engine:
     """Make an engine by the settings: for the worker, and for commands that apply one event."""
     keep_days = settings.keep_finished_days
@@ -233,6 +255,7 @@ def make_engine(
         start_build=start_build,
         outbox_filled=outbox_filled,
         observer=observer,
+        tracing=tracing,
     )
 
 

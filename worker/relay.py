@@ -10,6 +10,7 @@ import structlog
 from worker.errors import Unavailable
 from worker.observer import Observer
 from worker.ports import Publisher, StateStore
+from worker.tracing import NO_TRACING, Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -27,10 +28,13 @@ class Relayed:
 class Relay:
     """Moves outcomes from the store to the bus."""
 
-    def __init__(self, *, store: StateStore, publisher: Publisher, observer: Observer) -> None:
+    def __init__(
+        self, *, store: StateStore, publisher: Publisher, observer: Observer, tracing: Tracing = NO_TRACING
+    ) -> None:
         self._store = store
         self._publisher = publisher
         self._observer = observer
+        self._tracing = tracing
 
     def run_once(self) -> Relayed:
         """Publish what is waiting; after a date's message fails, that date's later ones wait for the next pass."""
@@ -42,7 +46,8 @@ class Relay:
             if message.ordering_key in blocked:
                 continue
             try:
-                message_id = self._publisher.publish(message)
+                with self._tracing.publishing(message) as traced:
+                    message_id = self._publisher.publish(traced)
             except Unavailable as exc:
                 blocked.add(message.ordering_key)
                 log.warning("outcome_not_published", event_id=message.event_id, error=str(exc))

@@ -60,6 +60,9 @@ class Settings(AccessSettings):
     success_topic: str = Field(default="ml-feature-store-success", description="Outcomes done and degraded.")
     failure_topic: str = Field(default="ml-feature-store-failure", description="Outcomes failed.")
     dead_letter_topic: str = Field(default="phase4-processor-success-dlq", description="Refused messages.")
+    dead_letter_subscription: str = Field(
+        default="", description="Where `mlfs dlq` reads them; empty: the topic's name and `-parked`."
+    )
 
     timezone: str = Field(default="America/New_York", description="Zone of every wall clock time.")
     deadline: time = Field(default=time(23, 25), description="Waiting ends.")
@@ -103,6 +106,9 @@ class Settings(AccessSettings):
     bigquery_usd_per_tib: float = Field(default=6.25, ge=0, description="On-demand price, for estimates and reports.")
     openlineage: str = Field(
         default="", description="Where run events of builds go: `file:///path` or `http(s)://…`; empty: nowhere."
+    )
+    tracing: str = Field(
+        default="auto", pattern="^(auto|on|off)$", description="OpenTelemetry spans; `auto`: where OTEL_… says whereto."
     )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
 
@@ -196,6 +202,7 @@ class Settings(AccessSettings):
             "warehouse": self.warehouse or f"duckdb://{base}/warehouse.duckdb",
             "redis_url": self.redis_url or f"{_EMBEDDED}://{base}/valkey",
             "pubsub": self.pubsub or _default_bus(base),
+            "dead_letter_subscription": self.dead_letter_subscription or f"{self.dead_letter_topic}-parked",
         }
         for name, value in filled.items():
             object.__setattr__(self, name, value)

@@ -186,8 +186,8 @@ def night(request: pytest.FixtureRequest, oracle: Oracle) -> Iterator[Night]:
 def spelled(answer: Answer) -> list[str]:
     """The rows with the Python type of each cell, so that 1, 1.0, True and Decimal(1) all differ; instants in UTC.
 
-    Not the sign of a zero: the two are equal in SQL, and DuckDB keeps the sign or not as its plan happens to be. Nor the
-    last digits of a number: a sum depends on the order of its rows.
+    Not the sign of a zero: the two are equal in SQL, and DuckDB keeps the sign or not as its plan happens to be. Nor
+    the last digits of a number: a sum depends on the order of its rows.
     """
 
     def cell(value: object) -> str:

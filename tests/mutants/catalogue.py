@@ -197,10 +197,26 @@ MUTANTS = (
     Mutant(
         name="relay-removes-unconfirmed",
         file="worker/relay.py",
-        old="            try:\n                message_id = self._publisher.publish(message)\n",
+        old="            try:\n                with self._tracing.publishing(message) as traced:\n",
         new="            self._store.remove_from_outbox(entry.entry_id)\n"
-        "            try:\n                message_id = self._publisher.publish(message)\n",
+        "            try:\n                with self._tracing.publishing(message) as traced:\n",
         tests=("tests/unit/test_relay.py::test_what_is_not_confirmed_stays_and_holds_back_only_its_own_date",),
+    ),
+    Mutant(
+        name="redrive-removes-unconfirmed",
+        file="worker/redrive.py",
+        old="            queue.send_again(letters)\n",
+        new="            queue.remove(batch)\n            queue.send_again(letters)\n",
+        tests=(
+            "tests/unit/test_redrive.py::test_broken_off_it_says_how_far_it_came_and_loses_nothing[send_again-100-100]",
+        ),
+    ),
+    Mutant(
+        name="redriven-message-is-another",
+        file="schemas/completion.py",
+        old="    return first if known else delivery.message_id",
+        new="    return delivery.message_id",
+        tests=("tests/unit/test_dead_letter.py::test_sent_twice_by_accident_it_is_one_completion",),
     ),
     Mutant(
         name="failure-counts-as-success",

@@ -17,6 +17,7 @@ from worker.adapters.memory_requests import MemoryRequests
 from worker.adapters.memory_store import MemoryStore
 from worker.app import Worker
 from worker.settings import Settings, load
+from worker.tracing import NO_TRACING, Tracing
 
 SUBSCRIPTION = "projects/nba-props-platform/subscriptions/ml-feature-store-worker"
 
@@ -31,6 +32,7 @@ class StandIns:
     warehouse: LedgerWarehouse = field(default_factory=LedgerWarehouse)
     publisher: Bus = field(default_factory=Bus)
     requests: Any = None
+    tracing: Tracing = NO_TRACING
 
     def __post_init__(self) -> None:
         self.requests = self.requests or MemoryRequests(self.clock)

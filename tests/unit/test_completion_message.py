@@ -1,6 +1,7 @@
 """Any bytes in; a completion or a refusal out, and nothing else."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
@@ -57,7 +58,10 @@ def test_a_row_count_may_be_absent_and_zero_is_a_count() -> None:
 
 
 def test_unknown_fields_do_not_disturb() -> None:
-    assert read() == read(GOOD | {"duration_s": 3.5, "host": {"name": "a"}})
+    day, completion = read(GOOD | {"duration_s": 3.5, "host": {"name": "a"}})
+
+    assert read() == (day, replace(completion, unknown_fields=None))
+    assert completion.unknown_fields == '{"duration_s":3.5,"host":{"name":"a"}}'
 
 
 @pytest.mark.parametrize(

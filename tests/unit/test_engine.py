@@ -178,7 +178,10 @@ def test_every_ending_puts_its_outcome_into_the_outbox_with_the_same_commit(
     assert (topic, "2024-12-15") == (message.topic, message.ordering_key)
     assert (state, 1) == (body["state"], body["generation"])
     assert message.event_id == body["event_id"] == "ml_feature_store_v2:2024-12-15:1"
-    assert {"processor", "analysis_date", "state", "generation", "event_id"} == set(message.attributes)
+    assert {"processor", "analysis_date", "state", "generation", "event_id", "schema_version"} == set(
+        message.attributes
+    )
+    assert ("1", 1) == (message.attributes["schema_version"], body["schema_version"])
     assert len(rig.outbox_calls) == 1
 
 

@@ -45,6 +45,15 @@ def test_a_waiting_date_says_what_arrived_and_since_when_the_rest_is_missing() -
     assert CACHE in answer["next"]
 
 
+def test_what_a_sender_said_beyond_the_known_fields_can_be_seen() -> None:
+    record = waiting(CACHE)
+    told = replace(record.completions[CACHE], unknown_fields='{"schema_version":2,"region":"eu"}')
+
+    answer = explained(replace(record, completions={CACHE: told}))
+
+    assert {"schema_version": 2, "region": "eu"} in [entry["unknown_fields"] for entry in answer["processors"]]
+
+
 @pytest.mark.parametrize(
     ("record", "said"),
     [

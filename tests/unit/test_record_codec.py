@@ -86,6 +86,8 @@ def sound_records(draw: st.DrawFn) -> DateRecord:
                 row_count=st.none() | numbers,
                 error=st.none() | texts,
                 message_id=st.none() | texts,
+                traceparent=st.none() | texts,
+                unknown_fields=st.none() | texts,
             )
         )
         for name in draw(st.sets(st.sampled_from(PROCESSORS)))

@@ -11,6 +11,7 @@ from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import pubsub_v1
+from google.pubsub_v1 import PublisherClient as PlainPublisherClient
 from google.pubsub_v1.services.publisher.transports.grpc import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports.grpc import SubscriberGrpcTransport
 
@@ -55,6 +56,15 @@ def publisher_client(local_address: str | None, **options: Any) -> Any:  # noqa:
     return pubsub_v1.PublisherClient(transport=transport, **options)
 
 
+def plain_publisher_client(local_address: str | None) -> Any:  # noqa: ANN401 - the client is untyped
+    """Make a publisher client without batching, order or threads: one call, one answer, attributes of any name."""
+    if local_address is None:
+        return _signed_in(PlainPublisherClient)
+    channel = grpc.insecure_channel(local_address, options=_CHANNEL_OPTIONS)
+    transport = PublisherGrpcTransport(channel=channel, credentials=AnonymousCredentials())
+    return PlainPublisherClient(transport=transport)
+
+
 def translated(error: Exception, what: str) -> Unavailable | Fatal:
     """Sort one of the client's errors into ours."""
     lasting = (
@@ -75,6 +85,7 @@ def ensure_topology(
     topics: tuple[str, ...],
     subscriptions: dict[str, str],
     ack_deadline_s: int = 60,
+    at_once: frozenset[str] = frozenset(),
 ) -> None:
     """Create topics and subscriptions that do not exist yet. For local servers; in the cloud they are deployed.
 
@@ -84,10 +95,12 @@ def ensure_topology(
         topics: Short topic names.
         subscriptions: Short subscription name -> short topic name.
         ack_deadline_s: Seconds until an unacknowledged message is delivered again.
+        at_once: Subscriptions that deliver again without a pause what was given back: people look into them.
 
     Raises:
         Unavailable: The server does not answer.
     """
+    pause = {"minimum_backoff": {"seconds": 1}, "maximum_backoff": {"seconds": 60}}
     publisher = publisher_client(local_address)
     subscriber = subscriber_client(local_address)
     try:
@@ -102,7 +115,7 @@ def ensure_topology(
                     "ack_deadline_seconds": ack_deadline_s,
                     # Recovery turns the subscription back to what was acknowledged before the store was lost.
                     "retain_acked_messages": True,
-                    "retry_policy": {"minimum_backoff": {"seconds": 1}, "maximum_backoff": {"seconds": 60}},
+                    **({} if subscription in at_once else {"retry_policy": pause}),
                 },
             )
     finally:

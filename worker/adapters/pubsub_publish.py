@@ -28,6 +28,7 @@ NOT_CONFIRMED = (
 )
 # Arguments of the client's publish: a message's attribute of such a name would be taken for one.
 TAKEN_NAMES = frozenset({"self", "topic", "data", "ordering_key", "retry", "timeout"})
+RENAMED_PREFIX = "original_"
 
 
 class PubSubPublisher:
@@ -48,7 +49,8 @@ class PubSubPublisher:
         """Publish and wait for the bus's message id."""
         topic = self._client.topic_path(self._project, message.topic)
         attributes = {
-            f"original_{name}" if name in TAKEN_NAMES else name: value for name, value in message.attributes.items()
+            f"{RENAMED_PREFIX}{name}" if name in TAKEN_NAMES else name: value
+            for name, value in message.attributes.items()
         }
         try:
             future = self._client.publish(topic, message.data, ordering_key=message.ordering_key, **attributes)
