@@ -7,7 +7,8 @@ import time
 
 import structlog
 
-from worker.adapters.pubsub_pull import PullSubscriber
+from worker.adapters.pubsub_pull import PullSubscriber, PullTuning
+from worker.adapters.pubsub_watchdog import WatchPolicy
 from worker.audit import ReplayAudit
 from worker.builder import Builder, BuildQueue
 from worker.building import probe
@@ -126,8 +127,20 @@ class Worker:
             subscription=settings.subscription,
             local_address=parts.bus_address,
             handle_all=intake.handle_all,
-            count_exception=self.metrics.callback_failed,
+            store_answers=self._store_answers,
+            notes=self.metrics,
+            tuning=PullTuning(
+                messages_max=settings.messages_leased_max,
+                watch=WatchPolicy(silence_s=settings.stream_silence_s, recycles_max=settings.stream_recycles_max),
+            ),
         )
+
+    def _store_answers(self) -> bool:
+        try:
+            self._store.ping()
+        except Unavailable:
+            return False
+        return True
 
     def _make_http(self) -> HttpServer:
         app = create_app(
@@ -154,6 +167,7 @@ class Worker:
         self._supervisor.run_loop(self._relay_loop)
         self._supervisor.run_loop(self._sweep_loop)
         self._subscriber.start()
+        self._supervisor.run_loop(Loop(name="stream", run_once=self._subscriber.check))
         log.info("worker_started", http=self.http_address, **self._settings.describe())
 
     def wait(self, stop: threading.Event) -> Unavailable | Fatal | None:

@@ -103,8 +103,10 @@ class Parts:
             return None
         if settings.pubsub.startswith("embedded:"):
             from worker.local.bus import EmbeddedBus
+            from worker.local.pubsub_faults import FaultPlan, PlannedFaults
 
-            bus = EmbeddedBus(_directory(settings.pubsub))
+            faults = PlannedFaults(FaultPlan.parse(settings.pubsub_faults)) if settings.pubsub_faults else None
+            bus = EmbeddedBus(_directory(settings.pubsub), faults)
             self._stack.callback(bus.stop)
             bus.start() if self._own else bus.attach()
             address = bus.address

@@ -100,6 +100,13 @@ class Settings(BaseSettings):
     )
     bigquery_job_timeout_s: float = Field(default=600.0, ge=1, le=21_600, description="A longer job is stopped.")
     bigquery_usd_per_tib: float = Field(default=6.25, ge=0, description="On-demand price, for estimates and reports.")
+    messages_leased_max: int = Field(default=500, ge=10, le=1000, description="Messages in hand at a time.")
+    stream_silence_s: float = Field(
+        default=120.0, ge=1, le=3600, description="A stream silent for so long is checked over a second connection."
+    )
+    stream_recycles_max: int = Field(
+        default=3, ge=1, le=100, description="New streams tried in a row before the process ends with exit code 4."
+    )
     http_host: str = Field(default="127.0.0.1", description="Address of metrics, health and status pages.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 takes a free one.")
     openlineage: str = Field(

@@ -187,7 +187,7 @@ MUTANTS = (
     Mutant(
         name="intake-acks-unstored",
         file="worker/intake.py",
-        old='            outcome, verdict = "unavailable", Verdict.RETRY',
+        old='            outcome, verdict = "unavailable", Verdict.HOLD',
         new='            outcome, verdict = "unavailable", Verdict.ACK',
         tests=("tests/unit/test_intake.py::test_what_could_not_be_stored_stays_with_the_bus",),
     ),

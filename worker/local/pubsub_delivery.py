@@ -124,7 +124,7 @@ class Deliverer:
         """Send what the consumer may have, until its listener ends."""
         while not listener.done():
             event.clear()
-            taken = self._take(name, consumer, 0)
+            taken = self._take(name, consumer, 0) if self._faults.on_stream(name, consumer.name) else []
             if not taken:
                 await event.wait()
                 continue

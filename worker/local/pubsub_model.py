@@ -32,11 +32,14 @@ NO_LABELS: Mapping[str, str] = MappingProxyType({})
 class RefusalCode(StrEnum):
     """Why a call is refused; the values are names of gRPC status codes."""
 
+    ABORTED = "ABORTED"
     ALREADY_EXISTS = "ALREADY_EXISTS"
     FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    INTERNAL = "INTERNAL"
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     NOT_FOUND = "NOT_FOUND"
     OUT_OF_RANGE = "OUT_OF_RANGE"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
     UNAVAILABLE = "UNAVAILABLE"
     UNIMPLEMENTED = "UNIMPLEMENTED"
 
