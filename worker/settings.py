@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     pubsub: str = Field(
         default="", description="`google`, `emulator://host:port` or `embedded:///dir`; empty: embedded in data_dir."
     )
+    pubsub_faults: str = Field(
+        default="", description="What goes wrong on the embedded bus, for drills: `duplicate=0.05,stall=0.001`."
+    )
     pubsub_project: str = Field(default="nba-props-platform", description="Project that owns topics and subscriptions.")
     topic: str = Field(default="phase4-processor-success", description="Completions come in here.")
     subscription: str = Field(default="ml-feature-store-worker", description="The worker's subscription to `topic`.")
@@ -207,6 +210,8 @@ class Settings(BaseSettings):
         }
         for name, value in filled.items():
             object.__setattr__(self, name, value)
+        if self.pubsub_faults and not self.pubsub.startswith(_EMBEDDED):
+            raise ValueError(f"{PREFIX}PUBSUB_FAULTS is for the embedded bus; {self.pubsub} has faults of its own")
         return self
 
     @property

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from pathlib import Path
+
 from google.pubsub_v1.types import PullRequest
 
 from worker.adapters.pubsub_connection import ensure_topology, publisher_client, subscriber_client
@@ -72,8 +74,8 @@ class LocalBus:
 
 
 @contextmanager
-def local_bus(faults: Faults | None = None) -> Iterator[LocalBus]:
-    server = PubSubServer(faults=faults)
+def local_bus(faults: Faults | None = None, journal: Path | None = None) -> Iterator[LocalBus]:
+    server = PubSubServer(journal, faults=faults)
     server.start()
     bus = LocalBus(server)
     try:

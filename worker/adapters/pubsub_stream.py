@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 # While one thread waits for the store another one decodes; a third would only take turns with them.
 GROUP_THREADS = 2
+CONNECTION_CLOSE_S = 0.5
 
 
 class Stream:
@@ -76,14 +77,20 @@ class Stream:
     def close(self, timeout_s: float) -> None:
         """Finish the groups in hand, send their acknowledgements, give the rest back, end the connection. Repeatable.
 
-        A stream that does not end within *timeout_s* is left behind; without its connection it can do nothing.
+        A stream that does not end within *timeout_s* is left behind.
         """
         self.begin_close()
         try:
             self._future.result(timeout=timeout_s)
+        except TimeoutError:
+            log.warning("stream_left_behind", subscription=self._path)
         except Exception as exc:  # noqa: BLE001 - any way in which a stream ended is an end
             log.info("stream_closed", subscription=self._path, error=f"{type(exc).__name__}: {exc}")
-        self._client.close()
+        # While the bus is away the client sleeps up to ten seconds between two openings, and gRPC lets go of the
+        # connection only then. Nothing is on it any more, so nobody needs to wait for that.
+        closing = threading.Thread(target=self._client.close, name="stream-close", daemon=True)
+        closing.start()
+        closing.join(CONNECTION_CLOSE_S)
 
     def _has_ended(self, future: Any) -> None:  # noqa: ANN401 - the client is untyped
         error = None if future.cancelled() else future.exception()
