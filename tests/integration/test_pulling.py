@@ -1,4 +1,4 @@
-"""Google's client on the local server: a broken stream is replaced, an absent store costs nothing, a stop loses nothing.
+"""Google's client, local server: a broken stream is replaced, an absent store costs nothing, a stop loses nothing.
 
 Time is a number that the tests move; only the client's own threads are waited for.
 """

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-
 from pathlib import Path
 
 from google.pubsub_v1.types import PullRequest

@@ -53,7 +53,12 @@ class Stream:
         self._future: Any = self._client.subscribe(
             self._path,
             callback=_not_called,
-            flow_control=FlowControl(max_messages=messages_max, min_duration_per_lease_extension=lease_s),
+            flow_control=FlowControl(
+                max_messages=messages_max,
+                # The upper bound is also the lease of what the server sends into a stream that ends before it arrives.
+                min_duration_per_lease_extension=lease_s,
+                max_duration_per_lease_extension=lease_s,
+            ),
             scheduler=GroupScheduler(lambda messages: handle_group(self, messages), GROUP_THREADS),
             await_callbacks_on_shutdown=True,
         )

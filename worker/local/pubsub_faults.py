@@ -1,5 +1,6 @@
 """What may go wrong between the local Pub/Sub server and its clients: nothing, or what a plan says, at random."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Self
 
 from worker.local.pubsub_model import CallRefused, Delivery, RefusalCode
 
+SHARES = ("duplicate", "drop_ack", "reorder", "stall", "close")
 CLOSE_CODES = frozenset({"UNAVAILABLE", "INTERNAL", "ABORTED", "NOT_FOUND", "PERMISSION_DENIED"})
 
 
@@ -60,23 +62,26 @@ class FaultPlan:
         Raises:
             ValueError: It names an unknown fault, or a value out of bounds.
         """
-        known = {field.name: type(field.default) for field in fields(cls)}
-        values: dict[str, float | int | str] = {}
-        for part in filter(None, (part.strip() for part in text.split(","))):
-            name, _, value = part.partition("=")
-            if name not in known:
-                raise ValueError(f"{name!r} is no fault; one of {', '.join(known)}")
-            try:
-                values[name] = known[name](value)
-            except ValueError:
-                raise ValueError(f"{part!r} has no number") from None
-        plan = cls(**values)  # type: ignore[arg-type] # read by the type of each field's default
-        for name in ("duplicate", "drop_ack", "reorder", "stall", "close"):
-            if not 0.0 <= getattr(plan, name) <= 1.0:
-                raise ValueError(f"{name} is a share, 0 to 1")
-        if plan.close_with not in CLOSE_CODES:
+        words = dict(part.strip().partition("=")[::2] for part in text.split(",") if part.strip())
+        if unknown := set(words) - {field.name for field in fields(cls)}:
+            raise ValueError(f"{', '.join(sorted(unknown))}: no such fault; known are {', '.join(SHARES)}")
+        close_with = words.pop("close_with", "UNAVAILABLE")
+        if close_with not in CLOSE_CODES:
             raise ValueError(f"close_with is one of {', '.join(sorted(CLOSE_CODES))}")
-        return plan
+        seed = words.pop("seed", "0")
+        if not seed.isdecimal():
+            raise ValueError(f"seed={seed} is no whole number")
+        return cls(close_with=close_with, seed=int(seed), **{name: _share(name, text) for name, text in words.items()})
+
+
+def _share(name: str, text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"{name}={text} is no share from 0 to 1")
+    return share
 
 
 class PlannedFaults(Faults):

@@ -49,6 +49,7 @@ STOP_GRACE_S = 1.0
 
 # Opening the journal reads the whole backlog; a backlog that takes longer is not one for this server.
 START_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 10.0
 
 NANOSECONDS: Final = 1_000_000_000
 
@@ -92,6 +93,7 @@ class PubSubServer:
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._broker: Broker | None = None
 
     @property
     def address(self) -> str:
@@ -132,6 +134,17 @@ class PubSubServer:
         self._thread = None
         self._raise_failure()
 
+    def undelivered(self, subscription: str) -> int:
+        """Count the messages of a subscription, by its full name, that nobody has acknowledged.
+
+        Raises:
+            CallRefused: There is no such subscription.
+        """
+        if self._loop is None or self._broker is None:
+            raise Refused("the Pub/Sub server is not running")
+        asked = asyncio.run_coroutine_threadsafe(_undelivered(self._broker, subscription), self._loop)
+        return asked.result(ANSWER_TIMEOUT_S)
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -159,7 +172,7 @@ class PubSubServer:
         clock = _Clock()
         journal = NoJournal() if self._journal_path is None else SqliteJournal(self._journal_path)
         try:
-            broker = Broker(journal, clock())
+            self._broker = broker = Broker(journal, clock())
             broker.restore(journal.load())
             service = PubSubService(broker, journal, self._faults, clock)
             server = grpc.aio.server(options=_OPTIONS)
@@ -180,6 +193,10 @@ class PubSubServer:
             self.port = server.add_insecure_port(self.address)
         except RuntimeError as exc:
             raise Refused(f"the Pub/Sub server cannot have {self.address}: {exc}") from exc
+
+
+async def _undelivered(broker: Broker, subscription: str) -> int:
+    return broker.subscription(subscription).backlog.unacknowledged
 
 
 class _Clock:
