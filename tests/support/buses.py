@@ -34,6 +34,18 @@ class Watched(Faults):
         return self.streams.index(stream) >= self.silent
 
 
+def take_waiting(address: str, path: str) -> list[bytes]:
+    """Take and acknowledge what can be delivered now from a subscription, given by its full name."""
+    client = subscriber_client(address)
+    taken: list[bytes] = []
+    request = PullRequest(subscription=path, max_messages=1000, return_immediately=True)
+    while received := client.transport.pull(request, timeout=ANSWER_S).received_messages:
+        taken += [one.message.data for one in received]
+        client.acknowledge(subscription=path, ack_ids=[one.ack_id for one in received])
+    client.close()
+    return taken
+
+
 @dataclass
 class LocalBus:
     """A running server and the other end of the wire."""
@@ -45,7 +57,6 @@ class LocalBus:
         self.address = self.server.address
         ensure_topology(self.address, PROJECT, topics=(TOPIC,), subscriptions={SUBSCRIPTION: TOPIC})
         self._publisher = publisher_client(self.address)
-        self._subscriber = subscriber_client(self.address)
 
     def publish(self, *bodies: bytes) -> None:
         topic = self._publisher.topic_path(PROJECT, TOPIC)
@@ -54,21 +65,11 @@ class LocalBus:
 
     def take_waiting(self) -> list[bytes]:
         """Take and acknowledge what can be delivered now."""
-        path = self._subscriber.subscription_path(PROJECT, SUBSCRIPTION)
-        taken: list[bytes] = []
-        while True:
-            request = PullRequest(subscription=path, max_messages=1000, return_immediately=True)
-            answer = self._subscriber.transport.pull(request, timeout=ANSWER_S)
-            if not answer.received_messages:
-                return taken
-            taken += [one.message.data for one in answer.received_messages]
-            ack_ids = [one.ack_id for one in answer.received_messages]
-            self._subscriber.acknowledge(subscription=path, ack_ids=ack_ids)
+        return take_waiting(self.address, f"projects/{PROJECT}/subscriptions/{SUBSCRIPTION}")
 
     def close(self) -> None:
         self._publisher.stop()
         self._publisher.transport.close()
-        self._subscriber.close()
         self.server.stop()
 
 
