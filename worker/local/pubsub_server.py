@@ -11,12 +11,13 @@ with `PublisherGrpcTransport` from `google.pubsub_v1.services.publisher.transpor
 here by the environment variable `PUBSUB_EMULATOR_HOST`, which the client reads.
 
 What it does: topics and subscriptions (create, get, list, update, delete), publish, pull, streaming pull with flow
-control, acknowledgement and deadlines, retry policies, dead letters, filters, ordering keys, exactly-once ack ids, seek
-to a time, retention. With a journal, topics, subscriptions and what is not acknowledged survive a restart and
+control, push, acknowledgement and deadlines, retry policies, dead letters, filters, ordering keys, exactly-once ack
+ids, seek to a time, retention. With a journal, topics, subscriptions and what is not acknowledged survive a restart and
 `kill -9`; a publish is confirmed only after it is written.
 
-What this does not do, and answers with `UNIMPLEMENTED`: push, BigQuery, Cloud Storage and Bigtable subscriptions;
-snapshots; schemas; retention on topics; message transforms; ingestion; customer-managed keys; detaching; IAM.
+What this does not do, and answers with `UNIMPLEMENTED`: OpenID tokens and unwrapped bodies in push requests; BigQuery,
+Cloud Storage and Bigtable subscriptions; snapshots; schemas; retention on topics; message transforms; ingestion;
+customer-managed keys; detaching; IAM.
 
 What differs from the real service without an error: there is no authentication, so it binds to loopback addresses only;
 labels and expiration policies are stored without effect; delivery attempts start again at one after a restart; a stream
