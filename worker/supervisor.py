@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 # A loop whose pass failed waits this long: soon enough to recover, too long to flood the log.
 PAUSE_AFTER_FAILURE_S = 1.0
 # All loops together. A build that runs does not end for this; its lease brings it back.
-JOIN_TIMEOUT_S = 2.0
+JOIN_TIMEOUT_S = 1.5
 
 
 @dataclass(slots=True)

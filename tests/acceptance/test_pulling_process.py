@@ -1,11 +1,16 @@
 """`mlfs run` on a bus of its own process: it leaves in time without losing a report, and ends when it is deaf."""
 
+import os
+import signal
 import threading
+
+import redis
 
 from tests.chaos.sent import Report, reports
 from tests.support.buses import take_waiting
 from tests.support.programs import Program, RunningWorker
 from worker.adapters.pubsub_connection import publisher_client
+from worker.local.ownership import read_address
 from worker.local.pubsub_faults import FaultPlan, PlannedFaults
 from worker.local.pubsub_server import PubSubServer
 from worker.parts import Parts
@@ -57,6 +62,18 @@ def stored_rows(tmp_path) -> set[tuple[object, str, int | None]]:
     }
 
 
+def pid_of_valkey(tmp_path) -> int:
+    """The server that the worker started; it outlives the worker if that breaks off, until somebody stops it."""
+    with redis.Redis.from_url(valkey_url(tmp_path)) as client:
+        return int(client.info("server")["process_id"])
+
+
+def valkey_url(tmp_path) -> str:
+    address = read_address(tmp_path / "data" / "valkey")
+    assert address is not None
+    return address
+
+
 def waiting(tmp_path) -> set[bytes]:
     """The messages nobody acknowledged, from the journal of a server that has stopped, so that none is leased."""
     with PubSubServer(tmp_path / "journal.sqlite") as server:
@@ -83,6 +100,24 @@ def test_a_worker_under_load_leaves_in_time_and_every_report_is_stored_or_still_
     assert len(acknowledged) > 100
     assert rest, "it left too late to show anything"
     assert {(report.analysis_date, report.processor, report.rows) for report in acknowledged} <= stored
+
+
+def test_a_worker_whose_store_hangs_leaves_in_time_too_and_loses_nothing(tmp_path, wait_until):
+    """Nothing orderly is possible then; the process breaks off, and what it had in hand comes again."""
+    told = [report for report in reports(300) if report.run == 0]
+    with PubSubServer(tmp_path / "journal.sqlite") as server:
+        worker = worker_on(server, tmp_path, wait_until)
+        store = pid_of_valkey(tmp_path)
+        os.kill(store, signal.SIGSTOP)
+        try:
+            publish(server, told)
+            worker.process.terminate()
+            assert worker.process.wait(LEAVE_WITHIN_S) == 4
+        finally:
+            os.kill(store, signal.SIGTERM)
+            os.kill(store, signal.SIGCONT)
+    assert worker.log_lines()[-1]["message"] == "stop_broken_off"
+    assert waiting(tmp_path) == {report.body for report in told}
 
 
 def test_a_worker_that_stays_deaf_ends_with_code_four_and_says_so(tmp_path, wait_until):

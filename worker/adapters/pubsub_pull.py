@@ -32,7 +32,7 @@ HOLD_PAUSES_S = (0.2, 0.5, 1.0, 2.0)
 PAUSE_MAX_S = 60.0
 CHECK_PAUSE_S = 0.5
 RETRY_PAUSE_S = 5.0
-CLOSE_TIMEOUT_S = 4.0
+CLOSE_TIMEOUT_S = 3.0
 
 HandleAll = Callable[[Sequence[Delivery]], Iterable[tuple[int, Verdict]]]
 
