@@ -19,6 +19,8 @@ from worker.local.pubsub_faults import FaultPlan, Faults, PlannedFaults
 from worker.local.pubsub_model import CallRefused, RefusalCode
 from worker.observer import StreamNotes
 
+TIMEOUT_S = 10.0
+
 
 class Notes(StreamNotes):
     def __init__(self) -> None:
@@ -47,6 +49,9 @@ class Desk:
         self.now = 1000.0
         self.store_is_there = True
         self.stored: list[bytes] = []
+        self.held: list[bytes] = []
+        self.in_hand, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
         self.notes = Notes()
         self.subscriber = PullSubscriber(
             project=PROJECT,
@@ -60,9 +65,10 @@ class Desk:
         )
 
     def handle_all(self, deliveries: Sequence[Delivery]) -> Iterable[tuple[int, Verdict]]:
+        self.in_hand.set()
+        assert self.go_on.wait(TIMEOUT_S)
         for place, delivery in enumerate(deliveries):
-            if self.store_is_there:
-                self.stored.append(delivery.data)
+            (self.stored if self.store_is_there else self.held).append(delivery.data)
             yield place, Verdict.ACK if self.store_is_there else Verdict.HOLD
 
     def later(self, seconds: float) -> None:
@@ -167,6 +173,7 @@ def test_a_short_absence_of_the_store_gives_no_message_back(wait_until) -> None:
         desk.store_is_there = False
         bus.publish(*(b"%d" % number for number in range(20)))
         wait_until(lambda: len(faults.sent) == 20, "all are delivered")
+        wait_until(lambda: desk.held, "the store is missed")
         desk.later(29.0)
         assert desk.subscriber.running
 
@@ -213,6 +220,24 @@ def test_a_stop_in_the_middle_neither_loses_nor_repeats_a_stored_message(wait_un
         rest = bus.take_waiting()
     assert rest, "it was stopped too late to show anything"
     assert sorted(desk.stored + rest) == sorted(bodies)
+
+
+def test_a_stop_waits_for_what_is_in_hand_and_its_acknowledgement(wait_until, tmp_path) -> None:
+    with local_bus(journal=tmp_path / "journal.sqlite") as bus, at_work(bus) as desk:
+        desk.go_on.clear()
+        bus.publish(b"in hand")
+        assert desk.in_hand.wait(TIMEOUT_S)
+        stopping = threading.Thread(target=desk.subscriber.stop)
+        stopping.start()
+        wait_until(lambda: not desk.subscriber.running, "it is stopping")
+        # A stop that waits for nobody would be over by then.
+        stopping.join(0.3)
+
+        desk.go_on.set()
+
+        stopping.join()
+    with local_bus(journal=tmp_path / "journal.sqlite") as bus:
+        assert ([b"in hand"], []) == (desk.stored, bus.take_waiting())
 
 
 @pytest.mark.parametrize("text", ["duplicate=2", "flood=0.1", "stall=x", "close_with=OK", "duplicate"])
