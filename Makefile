@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate chaos-bus lint fmt types imports diagram lock wheel clean clean-all setup
+.PHONY: help run test mutants simulate fuzz chaos-bus lint fmt types imports diagram lock wheel clean clean-all setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,14 @@ EVENTS ?= 100000
 
 chaos-bus: $(VENV)/.dev ## reports through a bus on which everything goes wrong: make chaos-bus EVENTS=5000
 	@$(BIN)/python -m tests.chaos.bus --events $(EVENTS) $(ARGS)
+
+INPUTS ?= 1000000
+
+fuzz: $(VENV)/.dev ## feed the parsers hostile bytes until INPUTS are read, or one breaks them: make fuzz INPUTS=10000000
+	@$(BIN)/python -c 'import atheris' 2> /dev/null \
+	  || $(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz \
+	  || { echo "atheris has no wheel for this machine or Python; the suite still fuzzes with Hypothesis" >&2; exit 1; }
+	@$(BIN)/python -m tests.fuzz.run --inputs $(INPUTS) $(ARGS)
 
 lint: $(VENV)/.dev ## style, format, types and import rules; changes nothing
 	@$(BIN)/ruff check --quiet .

@@ -1,6 +1,7 @@
 """Commands by which a person intervenes: replay, cancel. Each shows its plan, then asks, then acts."""
 
 import threading
+import uuid
 from datetime import date
 from typing import Annotated, Any
 
@@ -74,7 +75,8 @@ def replay(
       mlfs replay 2024-12-15 --source yesterday --reason 'nothing else is left' --yes
     """
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
-    event = ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force)
+    request_id = uuid.uuid4().hex
+    event = ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force, request_id=request_id)
     _intervene(analysis_date, event, dry_run=dry_run, yes=yes, wait_s=wait, as_json=as_json)
 
 

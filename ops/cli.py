@@ -29,6 +29,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "run": running.run,
+    "serve": running.serve,
     "status": reading.status,
     "explain": reading.explain,
     "history": reading.history,

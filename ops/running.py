@@ -18,7 +18,7 @@ from worker.clock import SystemClock
 from worker.errors import Fatal, Refused
 from worker.parts import Parts
 from worker.ports import OutgoingMessage
-from worker.settings import PROCESSORS, load
+from worker.settings import PROCESSORS, BadSettings, load
 
 # Kubernetes and Cloud Run may kill after ten seconds; until then something outside may still hold the process up.
 LEAVE_WITHIN_S = 7.0
@@ -40,16 +40,36 @@ def run() -> None:
       mlfs run
       MLFS_REDIS_URL=redis://localhost:6379/0 MLFS_PUBSUB=google mlfs run
     """
+    _run_worker(serves_push=False)
+
+
+def serve() -> None:
+    """Run the push worker until SIGTERM or Ctrl-C: HTTP only, for Cloud Run and its like.
+
+    Pub/Sub pushes completions to /pubsub/push, a scheduler calls /tick every minute and /process when it likes. Between
+    requests nothing happens, unless MLFS_SERVE_LOOPS=true. It does not start where anybody could call it: it needs
+    MLFS_PUSH_AUDIENCE and MLFS_TICK_AUDIENCE with their accounts, or a loopback address.
+
+    Examples:
+      mlfs serve
+      MLFS_SERVE_LOOPS=true mlfs serve
+    """
+    _run_worker(serves_push=True)
+
+
+def _run_worker(*, serves_push: bool) -> None:
     from worker import logs
     from worker.app import Worker
 
     settings = load()
+    if serves_push and (faults := settings.serving_faults()):
+        raise BadSettings("not safe to serve:\n  " + "\n  ".join(faults))
     logs.configure(settings.log_level, sys.stdout)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _leave(stop))
     with Parts(settings, own=True) as parts:
-        worker = Worker(parts, SystemClock())
+        worker = Worker(parts, SystemClock(), serves_push=serves_push)
         try:
             worker.start()
             error = worker.wait(stop)

@@ -35,6 +35,7 @@ class RefusalReason(StrEnum):
     DATE_OUT_OF_RANGE = "date_out_of_range"
     UNKNOWN_PROCESSOR = "unknown_processor"
     ATTRIBUTE_MISMATCH = "attribute_mismatch"
+    BAD_ENVELOPE = "bad_envelope"
 
 
 class Refusal(ValueError):
@@ -78,7 +79,7 @@ class Expectation:
     latest: date
 
 
-def _as_utc(value: datetime) -> datetime:
+def as_utc(value: datetime) -> datetime:
     """Read a time without zone as UTC: `datetime.utcnow().isoformat()` is what Python services send."""
     try:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -100,7 +101,7 @@ def _unicode(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
-Instant = Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(_as_utc)]
+Instant = Annotated[datetime, BeforeValidator(_iso_instant), AfterValidator(as_utc)]
 
 
 class CompletionMessage(BaseModel):

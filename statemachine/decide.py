@@ -123,6 +123,7 @@ def _next_generation(record: DateRecord, trigger: Trigger, now: datetime) -> dic
         "failure": None,
         "requested_by": None,
         "request_reason": None,
+        "request_id": "",
     }
 
 
@@ -445,7 +446,8 @@ def _replay(record: DateRecord, event: ReplayRequested, now: datetime) -> Decisi
     if record.state is State.RUNNING and not event.take_over:
         return _unchanged(record, kind, Reason.REPLAY_REFUSED_RUNNING)
     fields = _next_generation(record, Trigger.REPLAY, now)
-    fields |= {"mode": event.mode, "requested_by": event.actor, "request_reason": event.reason}
+    fields |= {"mode": event.mode, "requested_by": event.actor}
+    fields |= {"request_reason": event.reason, "request_id": event.request_id}
     return _changed(record, kind, Reason.REPLAY_ACCEPTED, _start(record), **fields)
 
 

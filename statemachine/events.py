@@ -145,12 +145,14 @@ class ReplayRequested:
         reason: Why, in their words.
         mode: Which data the new generation may use.
         take_over: Also when a build is running: the running one is fenced off and its generation ends.
+        request_id: Unique to this request, for its row in the audit.
     """
 
     actor: str
     reason: str
     mode: BuildMode = BuildMode.NORMAL
     take_over: bool = False
+    request_id: str = ""
 
     @property
     def kind(self) -> EventKind:

@@ -246,6 +246,7 @@ class DateRecord:
             is given up, once the ledger has been asked.
         requested_by: Who asked for the present generation, where a person did.
         request_reason: In their words.
+        request_id: Which of their requests; empty where it has no name.
     """
 
     analysis_date: date
@@ -268,6 +269,7 @@ class DateRecord:
     failure: Failure | None = None
     requested_by: str | None = None
     request_reason: str | None = None
+    request_id: str = ""
 
     @property
     def counted(self) -> frozenset[str]:

@@ -1,29 +1,30 @@
-"""The composition root of the long-running worker: makes every piece, wires them, starts and stops them in order."""
+"""The composition root of the long-running worker: chooses the adapters, starts and stops everything in order."""
 
 import os
 import socket
 import threading
 import time
+from datetime import date
 
 import structlog
 
+from statemachine.decide import Decision
+from worker.adapters.oidc_tokens import Certificates, GoogleTokens
 from worker.adapters.pubsub_pull import PullSubscriber, PullTuning
 from worker.adapters.pubsub_watchdog import WatchPolicy
-from worker.audit import ReplayAudit
-from worker.builder import Builder, BuildQueue
-from worker.building import probe
-from worker.deadlines import Sweeper, seconds_to_next_sweep
+from worker.assembly import Assembly, Hooks
+from worker.builder import BuildQueue
+from worker.deadlines import seconds_to_next_sweep
 from worker.errors import Fatal, PipelineError, Unavailable
-from worker.http import HttpServer, create_app
-from worker.intake import Intake
+from worker.http.application import Probes
+from worker.listeners import Listeners
 from worker.metrics import Metrics
 from worker.observer import LogObserver, Observer, Observers
-from worker.parts import Parts, make_engine, open_lineage
+from worker.parts import Parts, open_lineage
 from worker.ports import Clock
-from worker.relay import Relay
-from worker.repair import Repair
+from worker.request_builds import BackgroundBuilds, Builds, RequestBuilds
 from worker.schema_watch import SchemaWatch
-from worker.settings import PROCESSORS
+from worker.settings import PROCESSORS, BadSettings
 from worker.supervisor import Loop, Supervisor
 
 log = structlog.get_logger(__name__)
@@ -41,92 +42,80 @@ def worker_name() -> str:
 
 
 class Worker:
-    """One worker process: intake, sweep, builds, relay, HTTP."""
+    """One worker process: deliveries, sweep, builds, relay, HTTP."""
 
-    def __init__(self, parts: Parts, clock: Clock, watchers: tuple[Observer, ...] = ()) -> None:
+    def __init__(
+        self, parts: Parts, clock: Clock, watchers: tuple[Observer, ...] = (), *, serves_push: bool = False
+    ) -> None:
         """Open the parts and wire everything; nothing runs yet.
 
+        Args:
+            parts: Store, warehouse and bus.
+            clock: The shell's clock.
+            watchers: Told of everything, beside metrics and logs.
+            serves_push: Deliveries are pushed over HTTP instead of pulled; then loops run only where
+                `MLFS_SERVE_LOOPS` says so, and `/tick` does their work.
+
         Raises:
+            BadSettings: A push service that anybody could call.
             Unavailable: A part does not answer.
         """
         settings = parts.settings
+        if serves_push and (faults := settings.serving_faults()):
+            raise BadSettings("not safe to serve:\n  " + "\n  ".join(faults))
         self._settings = settings
         self._clock = clock
         self._store = parts.store
+        self._has_loops = settings.serve_loops or not serves_push
         self.metrics = Metrics(PROCESSORS)
         self.metrics.show_dates(self._store, clock)
         self._lineage = open_lineage(settings, self.metrics.lineage_event)
         told = () if self._lineage is None else (self._lineage,)
         observer = Observers((self.metrics, LogObserver(), *told, *watchers))
         self._queue = BuildQueue()
+        self._builds = self._make_builds()
         self._supervisor = Supervisor(self.metrics.loop_failed)
-        name = worker_name()
-        self.engine = make_engine(
-            settings,
-            store=self._store,
+        self._assembly = Assembly(
+            parts,
             clock=clock,
-            worker=name,
-            start_build=self._queue.put,
-            outbox_filled=self._outbox_filled,
+            worker=worker_name(),
             observer=observer,
+            hooks=Hooks(
+                start_build=self._builds.put,
+                outbox_filled=self._outbox_filled,
+                date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
+            ),
+            drains=not serves_push,
         )
-        self._repair = Repair(engine=self.engine, store=self._store, clock=clock, warehouse=parts.warehouse)
-        self._builder = self._make_builder(parts, name, observer)
-        self._sweeper = self._make_sweeper(parts)
-        self._subscriber = self._make_subscriber(parts, observer)
-        relay = Relay(store=self._store, publisher=parts.publisher, observer=observer)
+        self.engine = self._assembly.engine
+        self._subscriber = None if serves_push else self._make_subscriber(parts)
         self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
-        watch = SchemaWatch(parts.warehouse, observer)
-        self._schema_loop = Loop(name="schema", run_once=watch.run_once)
-        self._relay_loop = Loop(name="relay", run_once=lambda: self._relay(relay))
+        self._relay_loop = Loop(name="relay", run_once=self._relay)
+        self._schema_loop = Loop(name="schema", run_once=SchemaWatch(parts.warehouse, observer).run_once)
         self._last_tick = time.monotonic()
-        self._http = self._make_http()
-        self.http_address = ""
+        self.listeners = self._make_listeners(serves_push=serves_push)
+        self.addresses: list[str] = []
 
-    def _make_builder(self, parts: Parts, name: str, observer: Observer) -> Builder:
-        return Builder(
-            engine=self.engine,
-            warehouse=parts.warehouse,
-            clock=self._clock,
-            worker=name,
-            lease_s=self._settings.lease_s,
-            phase3_lookback_days=self._settings.phase3_lookback_days,
-            observer=observer,
-            stopwatch=time.perf_counter,
-            audit_replay=ReplayAudit(self._store, parts.warehouse).write,
+    def _make_builds(self) -> Builds:
+        if self._has_loops:
+            return BackgroundBuilds(self._queue.put)
+        return RequestBuilds(
+            build=self._build_in_request,
+            threads=self._settings.build_threads,
+            stopwatch=time.monotonic,
+            failed=lambda error: self.metrics.loop_failed("build", error),
         )
 
-    def _make_sweeper(self, parts: Parts) -> Sweeper:
-        warehouse = parts.warehouse
-        return Sweeper(
-            engine=self.engine,
-            store=self._store,
-            calendar=self._settings.calendar,
-            clock=self._clock,
-            repair=self._repair,
-            probe=lambda day: probe(warehouse, day),
-            date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
-        )
+    def _build_in_request(self, day: date) -> Decision | None:
+        return self._assembly.builder.run_one(day)
 
-    def _make_subscriber(self, parts: Parts, observer: Observer) -> PullSubscriber:
+    def _make_subscriber(self, parts: Parts) -> PullSubscriber:
         settings = self._settings
-        intake = Intake(
-            engine=self.engine,
-            store=self._store,
-            repair=self._repair,
-            dead_letters=parts.publisher,
-            dead_letter_topic=settings.dead_letter_topic,
-            processors=PROCESSORS,
-            earliest=settings.earliest_date,
-            clock=self._clock,
-            observer=observer,
-            stopwatch=time.perf_counter,
-        )
         return PullSubscriber(
             project=settings.pubsub_project,
             subscription=settings.subscription,
             local_address=parts.bus_address,
-            handle_all=intake.handle_all,
+            handle_all=self._assembly.intake.handle_all,
             store_answers=self._store_answers,
             notes=self.metrics,
             tuning=PullTuning(
@@ -142,38 +131,49 @@ class Worker:
             return False
         return True
 
-    def _make_http(self) -> HttpServer:
-        app = create_app(
-            store=self._store,
-            registry=self.metrics.registry,
-            clock=self._clock,
-            policy=self._settings.policy,
-            zone=self._settings.calendar.zone,
-            alive=self._alive,
-            ready=self._ready,
+    def _make_listeners(self, *, serves_push: bool) -> Listeners:
+        return Listeners(
+            self._assembly,
+            metrics=self.metrics,
+            verifier=GoogleTokens(
+                Certificates(self._settings.oidc_certs_url),
+                self._clock,
+                behind_cloud_run_iam=self._settings.behind_cloud_run_iam,
+            ),
+            builds=self._builds,
+            probes=Probes(alive=self._alive, ready=self._ready),
+            serves_machines=serves_push,
+            publishes=not self._has_loops,
         )
-        return HttpServer(app, self._settings.http_host, self._settings.http_port)
+
+    @property
+    def http_address(self) -> str:
+        """Where it serves; empty before `start`."""
+        return self.addresses[0] if self.addresses else ""
 
     def start(self) -> None:
         """Start everything; returns when the worker takes messages.
 
         Raises:
-            Unavailable: The HTTP port is taken.
+            Unavailable: An HTTP port is taken.
         """
-        self.http_address = self._http.start()
-        for number in range(self._settings.build_threads):
-            self._supervisor.run_thread(f"build-{number}", self._build)
-        self._supervisor.run_loop(self._schema_loop)
-        self._supervisor.run_loop(self._relay_loop)
-        self._supervisor.run_loop(self._sweep_loop)
-        self._subscriber.start()
-        self._supervisor.run_loop(Loop(name="stream", run_once=self._subscriber.check))
-        log.info("worker_started", http=self.http_address, **self._settings.describe())
+        self.addresses = self.listeners.start()
+        if self._has_loops:
+            for number in range(self._settings.build_threads):
+                self._supervisor.run_thread(f"build-{number}", self._build)
+            self._supervisor.run_loop(self._schema_loop)
+            self._supervisor.run_loop(self._relay_loop)
+            self._supervisor.run_loop(self._sweep_loop)
+        if self._subscriber is not None:
+            self._subscriber.start()
+            self._supervisor.run_loop(Loop(name="stream", run_once=self._subscriber.check))
+        admin = {"admin": self.addresses[1]} if self.addresses[1:] else {}
+        log.info("worker_started", http=self.http_address, **admin, **self._settings.describe())
 
     def wait(self, stop: threading.Event) -> Unavailable | Fatal | None:
         """Block until *stop* is set, or the stream has ended for good: then give the reason."""
         while not stop.wait(0.2):
-            if self._subscriber.ended.is_set():
+            if self._subscriber is not None and self._subscriber.ended.is_set():
                 return self._subscriber.error
         return None
 
@@ -183,12 +183,13 @@ class Worker:
         The parts stay open: whoever opened them closes them.
         """
         log.info("worker_stopping")
-        self._subscriber.stop()
+        if self._subscriber is not None:
+            self._subscriber.stop()
         self._queue.stop(self._settings.build_threads)
         unfinished = self._supervisor.stop()
         if self._lineage is not None and not self._lineage.close(LINEAGE_FLUSH_S):
             log.warning("lineage_left_over")
-        self._http.stop()
+        self.listeners.stop()
         log.info("worker_stopped", unfinished=unfinished)
 
     def sweep_now(self) -> None:
@@ -200,21 +201,21 @@ class Worker:
 
     def _sweep(self) -> float:
         swept_at = self._clock.now()
-        self._sweeper.run_once()
+        self._assembly.sweeper.run_once()
         now = self._clock.now()
         self._last_tick = time.monotonic()
         self.metrics.ticked(now)
-        self.metrics.stream(self._subscriber.running)
+        self.metrics.stream(self._subscriber is not None and self._subscriber.running)
         return seconds_to_next_sweep(self._store.next_wake(after=swept_at), now, self._settings.tick_s)
 
-    def _relay(self, relay: Relay) -> float:
-        relay.run_once()
+    def _relay(self) -> float:
+        self._assembly.relay.run_once()
         return RELAY_PAUSE_S
 
     def _build(self) -> None:
         while (day := self._queue.get()) is not None:
             try:
-                self._builder.run_one(day)
+                self._assembly.builder.run_one(day)
             except PipelineError as exc:
                 log.warning("build_not_reported", analysis_date=day, kind=type(exc).__name__, error=str(exc))
                 self.metrics.loop_failed("build", exc)
@@ -227,6 +228,8 @@ class Worker:
                 self._sweep_loop.wake.set()
 
     def _alive(self) -> list[str]:
+        if not self._has_loops:
+            return []
         silence_s = time.monotonic() - self._last_tick
         return [f"no sweep for {silence_s:.0f} s"] if silence_s > TICK_SILENCE_MAX_S else []
 
@@ -234,7 +237,7 @@ class Worker:
         faults = self._alive()
         if self._supervisor.stopping:
             faults.append("stopping")
-        if not self._subscriber.running:
+        if self._subscriber is not None and not self._subscriber.running:
             faults.append("the pull stream is not open")
         try:
             self._store.ping()

@@ -1,20 +1,102 @@
-"""Who asked for a replay, written to the warehouse before the replay takes effect.
+"""What people asked for, written to `replay_audit` before it takes effect.
 
-A replay takes effect when its build publishes. So its first attempt writes the audit row before it builds, and an
-attempt that cannot write it does not build. One place sees every replay, whoever asked for it and however; the command
-that asked may not be able to reach the warehouse at all (a DuckDB file has one owner, the worker).
+Over HTTP a worker is asked, and it has the warehouse at hand: `Auditor` writes the row, then applies the intervention.
+A command may not be able to reach the warehouse at all (a DuckDB file has one owner, the worker). A replay takes effect
+when its build publishes; so before a build for a replay `ReplayAudit` looks for the row, writes it where there is none,
+and an attempt that can do neither does not build. A request has an id, so the two never write it twice.
+
+The row says what was asked and what the state machine answered to the plan; the date's history says what happened. A
+row without its change in the history is an intervention that another change overtook, or a worker that died between
+the two.
 """
 
-from datetime import datetime
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from typing import Any, NamedTuple
 
-from statemachine.events import EventKind
+import structlog
+
+from statemachine.decide import Decision
+from statemachine.events import CancelRequested, EventKind, ReplayRequested
 from statemachine.model import DateRecord
 from statemachine.reasons import Reason
+from worker.engine import Engine
+from worker.errors import Refused
 from worker.features.model import Statement
 from worker.features.records import replay_row
-from worker.ports import StateStore, Warehouse
+from worker.ports import Clock, StateStore, Warehouse
 from worker.sql_files import load_sql
+
+log = structlog.get_logger(__name__)
+
+Intervention = ReplayRequested | CancelRequested
+CANCEL_MODE = "cancel"
+
+
+class Auditor:
+    """Applies interventions, audit first."""
+
+    def __init__(self, *, engine: Engine, log_replay: Callable[[Mapping[str, Any]], None], clock: Clock) -> None:
+        """Wire it.
+
+        Args:
+            engine: Plans and applies.
+            log_replay: `Warehouse.log_replay`.
+            clock: The shell's clock.
+        """
+        self._engine = engine
+        self._log_replay = log_replay
+        self._clock = clock
+
+    def plan(self, analysis_date: date, event: Intervention) -> tuple[DateRecord, Decision]:
+        """Say what the intervention would do, without doing it.
+
+        Raises:
+            Refused: It makes no sense in this state; says what to do instead.
+            Unavailable: The store does not answer.
+        """
+        before, planned = self._engine.preview(analysis_date, event)
+        if not planned.changed:
+            raise Refused(refusal(before, planned.reason))
+        return before, planned
+
+    def apply(self, analysis_date: date, event: Intervention, *, idempotency_key: str | None = None) -> Decision:
+        """Write the audit row, then apply the event.
+
+        Raises:
+            Refused: It makes no sense in this state, or no longer does; the date is as it was.
+            Unavailable: The store or the warehouse does not answer. Without an audit row nothing was changed.
+            Fatal: The warehouse refuses the row; nothing was changed.
+        """
+        before, planned = self.plan(analysis_date, event)
+        row = replay_row(
+            analysis_date,
+            requested_at=self._clock.now(),
+            requested_by=event.actor,
+            reason=event.reason,
+            mode=event.mode.value if isinstance(event, ReplayRequested) else CANCEL_MODE,
+            previous_state=before.state.value if before.version else None,
+            previous_generation=before.published_generation,
+            decision=planned.reason.value,
+            request_id=event.request_id if isinstance(event, ReplayRequested) else None,
+            idempotency_key=idempotency_key,
+        )
+        self._log_replay(row)
+        log.info("audit", audit=True, **{name: str(value) for name, value in row.items() if value is not None})
+        decision = self._engine.apply(analysis_date, event, actor=event.actor)
+        if not decision.changed:
+            raise Refused(refusal(decision.record, decision.reason))
+        return decision
+
+
+def refusal(before: DateRecord, reason: Reason) -> str:
+    """Say why an intervention is refused, and what to do instead."""
+    day = before.analysis_date.isoformat()
+    hints: dict[str, str] = {
+        Reason.REPLAY_REFUSED_RUNNING: "a build is running; wait for it, or take over with force",
+        Reason.CANCEL_REFUSED: f"it is {before.state}, there is nothing to stop; to build it again, replay it",
+    }
+    return f"{day}: {hints.get(reason, reason.value)}"
 
 
 class _Request(NamedTuple):
@@ -23,14 +105,14 @@ class _Request(NamedTuple):
 
 
 class ReplayAudit:
-    """Writes one row of `replay_audit` per replay that was accepted."""
+    """Sees to it that a replay has its row before it is built."""
 
     def __init__(self, store: StateStore, warehouse: Warehouse) -> None:
         self._store = store
         self._warehouse = warehouse
 
     def write(self, record: DateRecord) -> None:
-        """Write the row of the replay that *record* is claimed for; a later attempt finds it and writes none.
+        """Write the row of the replay that *record* is claimed for, unless it is there.
 
         Raises:
             Unavailable: Store or warehouse could not serve; nothing may be built yet.
@@ -38,11 +120,8 @@ class ReplayAudit:
         """
         requested_by = record.requested_by or "unknown"
         request = self._request(record)
-        asked = {
-            "analysis_date": record.analysis_date,
-            "requested_at": request.at,
-            "requested_by": requested_by,
-        }
+        request_id = record.request_id or f"{requested_by}@{request.at.isoformat()}"
+        asked = {"analysis_date": record.analysis_date, "request_id": request_id}
         known = self._warehouse.query(
             Statement(name="replay_audited", sql=load_sql()["replay_audited"], parameters=asked)
         )
@@ -55,10 +134,11 @@ class ReplayAudit:
                 requested_at=request.at,
                 requested_by=requested_by,
                 reason=record.request_reason or "",
-                mode=record.mode,
+                mode=record.mode.value,
                 previous_state=request.previous_state,
                 previous_generation=committed.generation if committed is not None else 0,
-                decision=Reason.REPLAY_ACCEPTED,
+                decision=Reason.REPLAY_ACCEPTED.value,
+                request_id=request_id,
             )
         )
 

@@ -48,3 +48,27 @@ class Conflict(PipelineError):
 
 class Refused(PipelineError):
     """The caller's fault: the request makes no sense in this state. Says what to do instead."""
+
+
+class Unauthenticated(PipelineError):
+    """The caller's fault: nobody is shown, or by a token that proves nothing.
+
+    Attributes:
+        because: The class of fault, a closed set for metrics.
+    """
+
+    def __init__(self, because: str, detail: str) -> None:
+        super().__init__(detail)
+        self.because = because
+
+
+class Forbidden(PipelineError):
+    """The caller's fault: known, and not allowed.
+
+    Attributes:
+        because: The class of fault, a closed set for metrics.
+    """
+
+    def __init__(self, because: str, detail: str) -> None:
+        super().__init__(detail)
+        self.because = because

@@ -131,6 +131,13 @@ class Intake:
         self._observer.received(outcome, processor, self._stopwatch() - started)
         return verdict
 
+    def refuse(self, delivery: Delivery, refusal: Refusal) -> Verdict:
+        """Park what could not even be read as a delivery, such as a push body that is none."""
+        started = self._stopwatch()
+        outcome, verdict = self._park(delivery, refusal)
+        self._observer.received(outcome, "other", self._stopwatch() - started)
+        return verdict
+
     def _replace_damaged(self, exc: CorruptRecord) -> str:
         """Begin the date anew; the bus brings this message again, and then it finds a sound record."""
         try:

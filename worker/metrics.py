@@ -88,6 +88,9 @@ class Metrics(Observer, StreamNotes):
         self._loop_errors = Counter(
             "mlfs_loop_errors_total", "Passes of a loop that failed.", ["loop", "kind"], registry=registry
         )
+        self._auth_failures = Counter(
+            "mlfs_auth_failures_total", "Callers that were not let in.", ["endpoint", "reason"], registry=registry
+        )
         self._declare_stream()
         self._tick = Gauge("mlfs_tick_last_timestamp_seconds", "When the sweep last ran.", registry=registry)
 
@@ -143,6 +146,10 @@ class Metrics(Observer, StreamNotes):
     def callback_failed(self) -> None:
         """Count one callback that let an exception out."""
         self._callback_exceptions.inc()
+
+    def not_admitted(self, endpoint: str, reason: str) -> None:
+        """Count one caller that was not let in."""
+        self._auth_failures.labels(endpoint, reason).inc()
 
     def built(self, mode: str, result: str, seconds: float) -> None:
         """Count one build, however it ended."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
     from worker.openlineage_emitter import LineageEmitter
 
+from worker.adapters.redis_requests import RedisRequests
 from worker.adapters.redis_store import RedisStore, connect
 from worker.engine import Engine, Topics
 from worker.errors import Refused
@@ -43,6 +44,7 @@ class Parts:
         self._stack = ExitStack()
         self._store: RedisStore | None = None
         self._warehouse: Warehouse | None = None
+        self._requests: RedisRequests | None = None
         self._publisher: PubSubPublisher | None = None
         self._bus_opened = False
         self._bus_address: str | None = None
@@ -57,12 +59,24 @@ class Parts:
                 self._stack.callback(valkey.stop)
                 valkey.start() if self._own else valkey.attach()
                 url = valkey.url
-            self._store = RedisStore(connect(url), PIPELINE, replicas=self.settings.redis_replicas)
+            client = connect(url)
+            self._store = RedisStore(client, PIPELINE, replicas=self.settings.redis_replicas)
+            self._requests = RedisRequests(client, PIPELINE)
             self._stack.callback(self._store.close)
             self._store.ping()
             if self._own:
                 self._store.check_server()
         return self._store
+
+    @property
+    def requests(self) -> RedisRequests:
+        """The memory of requests, in the state store."""
+        if self._requests is None:
+            # Opening the store opens its memory too.
+            self.store.ping()
+        if self._requests is None:
+            raise AssertionError("the store was opened without its memory of requests")
+        return self._requests
 
     @property
     def warehouse(self) -> Warehouse:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 
 from statemachine.model import DateRecord
@@ -269,3 +269,41 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Give the present instant, aware, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What is known of a request that came under the same key before.
+
+    Attributes:
+        fingerprint: What it asked for.
+        answer: What it was told; None while it is still being answered.
+    """
+
+    fingerprint: str
+    answer: str | None
+
+
+class RequestLog(Protocol):
+    """Remembers requests by key for a while, so that one sent twice takes effect once. May raise `Unavailable`."""
+
+    def begin(self, key: str, fingerprint: str, keep: timedelta) -> Remembered | None:
+        """Take the key; None when it was free, else what is known of the request that has it."""
+
+    def finish(self, key: str, fingerprint: str, answer: str, keep: timedelta) -> None:
+        """Keep the answer under the key."""
+
+    def forget(self, key: str) -> None:
+        """Free the key: the request had no effect."""
+
+
+class TokenVerifier(Protocol):
+    """Tells whose identity token this is."""
+
+    def verify(self, token: str, audiences: Sequence[str]) -> str:
+        """Give the verified e-mail address, lower case.
+
+        Raises:
+            Unauthenticated: The token proves nothing here.
+            Unavailable: The issuer's certificates cannot be read; the token may be good.
+        """

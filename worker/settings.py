@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from statemachine.model import OnRerun, OnUpstreamFailure, Policy
+from worker.access_settings import AccessSettings
 from worker.calendar import Calendar, MonthDay
 
 PREFIX = "MLFS_"
@@ -37,7 +38,7 @@ class BadSettings(ValueError):
     """The operator's fault: one or more settings are wrong. The message lists them all."""
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """Settings of one worker process. Wall clock times are in `timezone`; durations end in their unit."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
@@ -110,8 +111,6 @@ class Settings(BaseSettings):
     stream_recycles_max: int = Field(
         default=3, ge=1, le=100, description="New streams tried in a row before the process ends with exit code 4."
     )
-    http_host: str = Field(default="127.0.0.1", description="Address of metrics, health and status pages.")
-    http_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 takes a free one.")
     openlineage: str = Field(
         default="", description="Where run events of builds go: `file:///path` or `http(s)://…`; empty: nowhere."
     )
@@ -295,6 +294,8 @@ def _shown(name: str, value: object) -> str:
         return "..".join(f"{month:02}-{day:02}" for month, day in value)
     if isinstance(value, frozenset):
         return ",".join(sorted(str(item) for item in value))
+    if value is None:
+        return ""
     if isinstance(value, time):
         return value.strftime("%H:%M")
     text = _PASSWORD_PARAMETER.sub(r"\1***", str(value))

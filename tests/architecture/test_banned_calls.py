@@ -1,11 +1,18 @@
 """Rules that no import shows: who may read the clock, who may print, how SQL is made, what the core stands on."""
 
 import ast
+import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from schemas.completion import CompletionMessage, Delivery
+from statemachine.events import CancelRequested, ReplayRequested
+from statemachine.model import Completion
+from worker.ports import ParkedMessage
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("statemachine", "schemas", "worker", "ops")
@@ -25,6 +32,18 @@ PRINTERS = ("ops/cli",)
 # configuration and the catalogue, the local stand-ins from their own files. There ruff's S608 asks for a reason.
 SQL_WRITERS = ("worker/adapters/", "worker/local/")
 SQL_CALLS = {"execute", "executemany", "sql", "Statement"}
+
+# What comes from outside: a completion, a delivery, a person's request.
+EVENT_FIELDS = {
+    *CompletionMessage.model_fields,
+    *(
+        field.name
+        for model in (Completion, Delivery, ReplayRequested, CancelRequested, ParkedMessage)
+        for field in dataclasses.fields(model)
+    ),
+    "body",
+}
+SQL_WORD = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|MERGE|FROM|WHERE|CREATE|DROP|ALTER|VALUES)\b")
 
 Check = Callable[[ast.Module], Iterator[tuple[int, str]]]
 
@@ -84,6 +103,31 @@ def assembled_sql(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, f"{called}() of assembled text; SQL is a file, values are bound"
 
 
+def parts_put_in(node: ast.AST) -> Iterator[ast.AST]:
+    """The expressions that an assembled text takes its changing parts from, and the literal parts themselves."""
+    if isinstance(node, ast.JoinedStr):
+        yield from (part.value if isinstance(part, ast.FormattedValue) else part for part in node.values)
+    elif isinstance(node, ast.BinOp):
+        yield from (node.left, node.right)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        yield from (node.func.value, *node.args, *(keyword.value for keyword in node.keywords))
+
+
+def sql_of_event_fields(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Wherever SQL may be assembled, in adapters too: never from something that an event or a person said."""
+    for node in ast.walk(tree):
+        if not is_assembled(node):
+            continue
+        parts = list(parts_put_in(node))
+        literals = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        if not any(SQL_WORD.search(text) for text in literals):
+            continue
+        inner = [one for part in parts for one in ast.walk(part)]
+        names = {one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", None) for one in inner}
+        if said := names & EVENT_FIELDS:
+            yield node.lineno, f"SQL of {', '.join(sorted(map(str, said)))}; bind it as a parameter"
+
+
 def foreign_imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -127,6 +171,12 @@ def test_only_the_command_line_prints() -> None:
     assert not found, "\n".join(found)
 
 
+def test_no_sql_is_made_of_what_an_event_or_a_person_says() -> None:
+    found = findings(sql_of_event_fields, *PACKAGES)
+
+    assert not found, "\n".join(found)
+
+
 def test_sql_is_never_put_together_outside_adapters_and_stand_ins() -> None:
     found = findings(assembled_sql, *PACKAGES, allowed=SQL_WRITERS)
 
@@ -146,6 +196,11 @@ def test_sql_is_never_put_together_outside_adapters_and_stand_ins() -> None:
         (assembled_sql, "connection.execute('select * from ' + table)"),
         (assembled_sql, "connection.execute('select * from %s' % table)"),
         (assembled_sql, "Statement(name='x', sql='select * from {}'.format(table))"),
+        (sql_of_event_fields, "sql = f'SELECT * FROM {processor}'"),
+        (sql_of_event_fields, "sql = f\"DELETE FROM x WHERE d = '{completion.analysis_date}'\""),
+        (sql_of_event_fields, "sql = 'SELECT * FROM x WHERE why = ' + event.reason"),
+        (sql_of_event_fields, "sql = 'INSERT INTO x VALUES (%s)' % message.run_id"),
+        (sql_of_event_fields, "sql = 'UPDATE x SET y = {}'.format(body.error)"),
         (foreign_imports, "import pydantic"),
         (foreign_imports, "from schemas.completion import decode"),
         (foreign_imports, "from . import model"),
@@ -162,6 +217,8 @@ def test_a_planted_violation_is_found(check: Check, source: str) -> None:
         (clock_reads, "clock.now()"),
         (assembled_sql, "connection.execute(sql, [value])"),
         (assembled_sql, "connection.execute('select ' 'one')"),
+        (sql_of_event_fields, "sql = f'SELECT {columns} FROM {TABLE}'"),
+        (sql_of_event_fields, "text = f'{processor} has no rows'"),
         (foreign_imports, "import statemachine.model\nfrom dataclasses import dataclass"),
     ],
 )

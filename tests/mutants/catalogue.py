@@ -22,6 +22,9 @@ SAMPLE_NIGHTS = "tests/integration/test_build_sample_nights.py"
 WAREHOUSE_CONTRACT = "tests/contract/test_warehouse_contract.py"
 BIGQUERY_FAULTS = "tests/faults/test_bigquery_faults.py"
 PULLING = "tests/integration/test_pulling.py"
+OIDC = "worker/adapters/oidc_tokens.py"
+OIDC_TESTS = "tests/unit/test_oidc_tokens.py"
+INTERVENTIONS = "tests/unit/test_interventions.py"
 REPLICATION = "tests/contract/test_redis_replication.py"
 
 
@@ -318,5 +321,43 @@ MUTANTS = (
         old="            await_callbacks_on_shutdown=True,\n",
         new="            await_callbacks_on_shutdown=False,\n",
         tests=(f"{PULLING}::test_a_stop_waits_for_what_is_in_hand_and_its_acknowledgement",),
+    ),
+    Mutant(
+        name="intervention-without-audit",
+        file="worker/audit.py",
+        old="        self._log_replay(row)\n",
+        new="",
+        tests=(
+            f"{INTERVENTIONS}::test_without_an_audit_row_nothing_happens",
+            f"{INTERVENTIONS}::test_the_audit_says_who_why_and_on_what",
+        ),
+    ),
+    Mutant(
+        name="request-repeated-under-its-key",
+        file="worker/idempotency.py",
+        old="        if known is not None:\n",
+        new="        if known is None and self._log is None:\n",
+        tests=(f"{INTERVENTIONS}::test_a_request_sent_again_under_its_key_takes_effect_once",),
+    ),
+    Mutant(
+        name="push-acks-unstored",
+        file="worker/http/machines.py",
+        old="        if verdict is not Verdict.ACK:",
+        new="        if verdict is None:",
+        tests=("tests/unit/test_push.py::test_without_the_store_it_is_to_come_again",),
+    ),
+    Mutant(
+        name="token-for-any-audience",
+        file=OIDC,
+        old="                audience=list(audiences),",
+        new="                audience=None,",
+        tests=(f"{OIDC_TESTS}::test_a_wrong_claim_is_refused",),
+    ),
+    Mutant(
+        name="token-of-unverified-address",
+        file=OIDC,
+        old='        if claims.get("email_verified") is not True:',
+        new='        if not claims.get("email_verified"):',
+        tests=(f"{OIDC_TESTS}::test_a_wrong_claim_is_refused",),
     ),
 )

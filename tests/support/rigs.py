@@ -122,6 +122,8 @@ class LedgerWarehouse:
         self.players = 450
         self.published: list[BuildKey] = []
         self.executions: list[Mapping[str, Any]] = []
+        self.audits: list[Mapping[str, Any]] = []
+        self.statements: list[Statement] = []
         self.faults: dict[str, list[PipelineError]] = {}
         self.lose_reply_of_publish = False
         self.meanwhile: Callable[[], object] = lambda: None
@@ -136,15 +138,18 @@ class LedgerWarehouse:
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         self._may_fail(statement.name)
+        self.statements.append(statement)
         return [{"processor": name, "row_count": count} for name, count in self.rows.items()]
 
     def stage(self, key: BuildKey, select: Statement) -> None:  # noqa: ARG002 - the port's shape
         self._may_fail("stage")
+        self.statements.append(select)
         happens, self.meanwhile = self.meanwhile, lambda: None
         happens()
 
-    def query_staged(self, key: BuildKey, statement: Statement) -> Sequence[Mapping[str, Any]]:  # noqa: ARG002
+    def query_staged(self, key: BuildKey, statement: Statement) -> Sequence[Mapping[str, Any]]:
         self._may_fail("query_staged")
+        self.statements.append(statement)
         return [self._counts(key.analysis_date)]
 
     def _counts(self, night: date) -> Mapping[str, Any]:
@@ -198,6 +203,10 @@ class LedgerWarehouse:
 
     def log_execution(self, row: Mapping[str, Any]) -> None:
         self.executions.append(row)
+
+    def log_replay(self, row: Mapping[str, Any]) -> None:
+        self._may_fail("log_replay")
+        self.audits.append(row)
 
 
 def ledger_row(publication: Publication) -> LedgerRow:

@@ -10,11 +10,13 @@ import pytest
 from fastapi import FastAPI
 
 from tests.support.nights import CACHE, CALENDAR, NIGHT, POLICY, PROCESSORS, claimed, committed, success
-from tests.support.rigs import Rig
+from tests.support.services import Service
 from worker.adapters.memory_store import MemoryStore
 from worker.errors import Unavailable
-from worker.http import DATES_LISTED_MAX, HttpServer, create_app
-from worker.metrics import Metrics
+from worker.explain import explanation
+from worker.http.application import Probes, create_app
+from worker.http.dates import DATES_LISTED_MAX
+from worker.http.server import HttpServer
 
 
 class AbsentStore(MemoryStore):
@@ -24,26 +26,21 @@ class AbsentStore(MemoryStore):
     def load(self, analysis_date: date) -> None:
         raise Unavailable(f"no server for {analysis_date}")
 
+    def ping(self) -> None:
+        raise Unavailable("no server")
+
 
 class Open(Protocol):
-    def __call__(self, rig: Rig, *, alive: Sequence[str] = (), ready: Sequence[str] = ()) -> httpx.Client: ...
+    def __call__(self, *, alive: Sequence[str] = (), ready: Sequence[str] = ()) -> httpx.Client: ...
 
 
 @pytest.fixture
-def client() -> Iterator[Open]:
-    """Serve the pages over a rig on a free port, and give a client of them."""
+def health() -> Iterator[Open]:
+    """Serve the health pages alone, with the faults that are given."""
     with ExitStack() as stack:
 
-        def open_pages(rig: Rig, *, alive: Sequence[str] = (), ready: Sequence[str] = ()) -> httpx.Client:
-            app = create_app(
-                store=rig.store,
-                registry=Metrics(PROCESSORS).registry,
-                clock=rig.clock,
-                policy=POLICY,
-                zone=CALENDAR.zone,
-                alive=lambda: list(alive),
-                ready=lambda: list(ready),
-            )
+        def open_pages(*, alive: Sequence[str] = (), ready: Sequence[str] = ()) -> httpx.Client:
+            app = create_app(Probes(alive=lambda: list(alive), ready=lambda: list(ready)), version="1")
             server = HttpServer(app, "127.0.0.1", 0)
             address = server.start()
             stack.callback(server.stop)
@@ -53,61 +50,76 @@ def client() -> Iterator[Open]:
 
 
 @pytest.fixture
-def night() -> Rig:
+def service() -> Iterator[Service]:
+    with Service() as running:
+        yield running
+
+
+@pytest.fixture
+def night(service: Service) -> Service:
     """A night that was published in full."""
-    rig = Rig()
     for event in (*(success(name) for name in PROCESSORS), claimed(), committed()):
-        rig.engine.apply(NIGHT, event)
-    return rig
+        service.worker.engine.apply(NIGHT, event)
+    return service
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
-def test_a_healthy_worker_says_ok(client: Open, path: str) -> None:
-    answer = client(Rig()).get(path)
+def test_a_healthy_worker_says_ok(service: Service, path: str) -> None:
+    answer = service.client.get(path)
 
     assert (200, {"status": "ok", "faults": []}) == (answer.status_code, answer.json())
 
 
-def test_a_stuck_worker_is_not_alive_and_one_without_a_bus_is_not_ready(client: Open) -> None:
-    stuck = client(Rig(), alive=["no sweep for 61 s"], ready=["the pull stream is not open"])
+def test_a_stuck_worker_is_not_alive_and_one_without_a_bus_is_not_ready(health: Open) -> None:
+    stuck = health(alive=["no sweep for 61 s"], ready=["the pull stream is not open"])
 
     assert (503, ["no sweep for 61 s"]) == (stuck.get("/livez").status_code, stuck.get("/livez").json()["faults"])
     assert stuck.get("/readyz").status_code == 503
 
 
-def test_the_dates_are_listed_newest_first(client: Open, night: Rig) -> None:
-    night.engine.apply(date(2024, 12, 16), success(CACHE))
+def test_without_the_store_a_worker_is_alive_and_not_ready() -> None:
+    with Service(store=AbsentStore()) as service:
+        assert (200, 503) == tuple(service.client.get(path).status_code for path in ("/livez", "/readyz"))
 
-    answer = client(night).get("/dates")
+
+def test_the_dates_are_listed_newest_first(night: Service) -> None:
+    night.worker.engine.apply(date(2024, 12, 16), success(CACHE))
+
+    answer = night.client.get("/dates")
 
     rows = [(row["analysis_date"], row["state"], row["quality_score"]) for row in answer.json()]
     assert [("2024-12-16", "waiting", None), ("2024-12-15", "done", 99.9)] == rows
 
 
-def test_the_list_of_dates_is_bounded(client: Open) -> None:
-    rig = Rig()
+def test_the_list_of_dates_is_bounded(service: Service) -> None:
     for day in range(1, DATES_LISTED_MAX + 1):
-        rig.engine.apply(date(2024, 12, day), success(CACHE))
-    rig.engine.apply(date(2024, 11, 30), success(CACHE))
+        service.worker.engine.apply(date(2024, 12, day), success(CACHE))
+    service.worker.engine.apply(date(2024, 11, 30), success(CACHE))
 
-    assert DATES_LISTED_MAX == len(client(rig).get("/dates").json())
+    assert DATES_LISTED_MAX == len(service.client.get("/dates").json())
 
 
-def test_one_date_is_explained_with_its_history(client: Open, night: Rig) -> None:
-    answer = client(night).get("/dates/2024-12-15").json()
+def test_one_date_is_explained_with_its_history(night: Service) -> None:
+    answer = night.client.get("/dates/2024-12-15").json()
 
     assert ("done", 1, []) == (answer["state"], answer["generation"], answer["missing"])
     assert ["recorded"] * 3 + ["join_complete", "claimed", "committed_done"] == [
         entry["reason"] for entry in answer["history"]
     ]
     assert "done: 450 rows, score 99.9, fallback 0.0%, published as generation 1" == answer["headline"]
+    told = explanation(night.store.load(NIGHT), night.clock.now(), POLICY, CALENDAR.zone)
+    assert told == {name: answer[name] for name in told}
+    assert answer["history"] == night.client.get("/dates/2024-12-15/history").json()
 
 
 @pytest.mark.parametrize(
     ("path", "status"),
     [
         ("/dates/2024-12-14", 404),
+        ("/dates/2024-12-14/history", 404),
         ("/dates/2024-02-30", 422),
+        ("/dates/20241215", 422),
+        ("/dates/2024-W50-7", 422),
         ("/dates/yesterday", 422),
         ("/dates/２０２４-１２-１５", 422),  # noqa: RUF001 - digits that are not ASCII
         ("/dates/2024-12-15%0A", 422),
@@ -115,44 +127,87 @@ def test_one_date_is_explained_with_its_history(client: Open, night: Rig) -> Non
         ("/nothing", 404),
     ],
 )
-def test_what_is_no_known_date_is_the_callers_fault(client: Open, night: Rig, path: str, status: int) -> None:
-    assert status == client(night).get(path).status_code
+def test_what_is_no_known_date_is_the_callers_fault(night: Service, path: str, status: int) -> None:
+    answer = night.client.get(path)
+
+    assert (status, "application/problem+json") == (answer.status_code, answer.headers["content-type"])
 
 
-@pytest.mark.parametrize("path", ["/dates", "/dates/2024-12-15"])
-def test_without_the_store_the_dates_are_unavailable(client: Open, path: str) -> None:
-    answer = client(Rig(store=AbsentStore())).get(path)
+def test_a_problem_names_the_date_and_the_next_step(service: Service) -> None:
+    problem = service.client.get("/dates/2024-12-14").json()
 
-    assert answer.status_code == 503
+    assert {
+        "type": "urn:mlfs:problem:not-found",
+        "title": "Not here",
+        "status": 404,
+        "detail": "2024-12-14 was never opened",
+        "next": "GET /dates lists the dates; the paths are in /openapi.json",
+        "analysis_date": "2024-12-14",
+    } == problem
+
+
+@pytest.mark.parametrize("path", ["/dates", "/dates/2024-12-15", "/dates/2024-12-15/history"])
+def test_without_the_store_the_dates_are_unavailable(path: str) -> None:
+    with Service(store=AbsentStore()) as service:
+        answer = service.client.get(path)
+
+    assert (503, "5") == (answer.status_code, answer.headers["retry-after"])
     assert "no server" in answer.json()["detail"]
 
 
-def test_a_damaged_record_is_shown_as_such_and_hides_no_other_date(client: Open, night: Rig) -> None:
-    night.store._records[date(2024, 12, 16)] = (1, "operation", b"damaged")  # type: ignore[attr-defined]
+def test_a_damaged_record_is_shown_as_such_and_hides_no_other_date(night: Service) -> None:
+    night.store._records[date(2024, 12, 16)] = (1, "operation", b"damaged")
 
-    pages = client(night)
-
-    assert ["corrupt", "done"] == [row["state"] for row in pages.get("/dates").json()]
-    assert pages.get("/dates/2024-12-16").status_code == 500
-    assert pages.get("/dates/2024-12-15").status_code == 200
+    assert ["corrupt", "done"] == [row["state"] for row in night.client.get("/dates").json()]
+    assert night.client.get("/dates/2024-12-16").status_code == 500
+    assert night.client.get("/dates/2024-12-15").status_code == 200
 
 
-def test_the_pages_are_read_only(client: Open, night: Rig) -> None:
-    pages = client(night)
+def test_a_method_that_is_not_there_is_told(night: Service) -> None:
+    answers = [night.client.post("/dates"), night.client.delete("/dates/2024-12-15"), night.client.get("/tick")]
 
-    assert [405, 405] == [pages.post("/dates").status_code, pages.delete("/dates/2024-12-15").status_code]
+    assert [405] * 3 == [answer.status_code for answer in answers]
 
 
-def test_metrics_are_served_in_the_text_format(client: Open) -> None:
-    answer = client(Rig()).get("/metrics")
+def test_the_start_page_leads_to_the_dates(service: Service) -> None:
+    assert "/dates" == service.client.get("/").headers["location"]
+
+
+def test_metrics_are_served_in_the_text_format(service: Service) -> None:
+    answer = service.client.get("/metrics")
 
     assert answer.headers["content-type"].startswith("text/plain")
     assert "mlfs_build_info{" in answer.text
 
 
-def test_a_taken_port_is_told_with_its_cure(client: Open) -> None:
-    port = client(Rig()).base_url.port
+def test_a_fault_of_ours_is_told_without_its_inside(service: Service) -> None:
+    def broken(_limit: int) -> Sequence[date]:
+        raise RuntimeError("password=hunter2")
+
+    service.store.dates = broken
+    answer = service.client.get("/dates")
+
+    assert (500, "urn:mlfs:problem:fault") == (answer.status_code, answer.json()["type"])
+    assert "hunter2" not in answer.text
+
+
+@pytest.mark.parametrize(("setting", "named"), [({}, "MLFS_HTTP_PORT"), ({"setting": "MLFS_X"}, "MLFS_X")])
+def test_a_taken_port_is_told_with_its_cure(health: Open, setting: dict[str, str], named: str) -> None:
+    port = health().base_url.port
     assert port is not None
 
-    with pytest.raises(Unavailable, match="MLFS_HTTP_PORT"):
-        HttpServer(FastAPI(), "127.0.0.1", port).start()
+    with pytest.raises(Unavailable, match=named):
+        HttpServer(FastAPI(), "127.0.0.1", port, **setting).start()
+
+
+def test_machines_and_people_can_be_kept_on_a_listener_each() -> None:
+    with Service(admin_port=0, listens=True) as service:
+        front, back = service.client, service.worker.addresses[1]
+        outside = {path: front.get(path).status_code for path in ("/dates", "/metrics", "/livez", "/readyz")}
+        outside["/process"] = front.post("/process", json={"analysis_date": "2024-12-15"}).status_code
+        tick = front.post("/tick").status_code
+        inside = [httpx.get(f"{back}{path}", trust_env=False).status_code for path in ("/dates", "/metrics", "/livez")]
+        machines = [httpx.post(f"{back}{path}", trust_env=False).status_code for path in ("/pubsub/push", "/tick")]
+
+    assert {"/dates": 404, "/metrics": 404, "/process": 404, "/livez": 200, "/readyz": 200} == outside
+    assert (200, [200] * 3, [404] * 2) == (tick, inside, machines)

@@ -1,6 +1,7 @@
 """A replay leaves its row in the audit before it builds, once, and does not build without it."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from statemachine.model import BuildMode, DateRecord, State
 from tests.support.nights import NIGHT, PROCESSORS, success
 from tests.support.rigs import WORKER, LedgerWarehouse, Rig
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.audit import ReplayAudit
+from worker.audit import Auditor, ReplayAudit
 from worker.builder import Builder
 from worker.errors import PipelineError, Unavailable
 from worker.features.model import Statement
@@ -114,6 +115,18 @@ def test_a_second_attempt_writes_no_second_row(stage: Stage) -> None:
     stage.audit.write(claimed)
 
     assert len(stage.warehouse.audit()) == 1
+
+
+def test_a_replay_that_was_audited_when_it_was_asked_for_gets_no_second_row(stage: Stage) -> None:
+    """Over HTTP the row is written first; the build finds it by the request's id, and needs no other."""
+    auditor = Auditor(engine=stage.rig.engine, log_replay=stage.warehouse.log_replay, clock=stage.rig.clock)
+    auditor.apply(NIGHT, replace(ASKED, request_id="r1"), idempotency_key="k1")
+    stage.rig.clock.forward(stage.rig.policy.lease)
+    stage.builder.run_one(NIGHT)
+
+    [row] = stage.warehouse.audit()
+    assert (row["request_id"], row["idempotency_key"], row["decision"]) == ("r1", "k1", "replay_accepted")
+    assert len(stage.warehouse.published) == 1
 
 
 def test_two_replays_are_two_rows(stage: Stage) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
-from statemachine.model import BuildMode, State
+from statemachine.model import State
 from worker.features.catalogue import BLOCKS
 from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
 from worker.features.quality import COMPONENTS
@@ -97,30 +97,35 @@ def replay_row(  # noqa: PLR0913 - one column each
     requested_at: datetime,
     requested_by: str,
     reason: str,
-    mode: BuildMode,
+    mode: str,
     previous_state: str | None,
     previous_generation: int,
     decision: str,
+    request_id: str | None = None,
+    idempotency_key: str | None = None,
 ) -> Row:
-    """Give the row of `replay_audit`: who wanted a date built again, and why.
+    """Give the row of `replay_audit`: who wanted a date built again, or stopped, and why.
 
     Args:
         analysis_date: The date.
         requested_at: When it was asked for. UTC.
         requested_by: Who asked.
         reason: In their words.
-        mode: Which data the build may use.
+        mode: Which data the build may use; `cancel` where none shall be.
         previous_state: The state before, None where nobody knows.
         previous_generation: The generation that consumers read until then, 0 for none.
         decision: What was decided about it.
+        request_id: Unique to the request, where it has one.
+        idempotency_key: What the caller named the request, where it did.
     """
     return {
         "analysis_date": analysis_date,
         "requested_at": requested_at,
         "requested_by": requested_by,
         "reason": reason,
-        "mode": mode.value,
-        "idempotency_key": None,
+        "mode": mode,
+        "request_id": request_id,
+        "idempotency_key": idempotency_key,
         "previous_state": previous_state,
         "previous_generation": previous_generation,
         "decision": decision,

@@ -9,6 +9,7 @@ CREATE TABLE IF NOT EXISTS nba_predictions.replay_audit (
   requested_by STRING NOT NULL,
   reason STRING NOT NULL,
   mode STRING NOT NULL,
+  request_id STRING,
   idempotency_key STRING,
   previous_state STRING,
   previous_generation INT64,

@@ -1,0 +1,57 @@
+"""What a parser may do with any bytes: give a sound event, or refuse with a class. Anything else is a finding."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+
+from schemas.completion import (
+    ERROR_CHARS_MAX,
+    MESSAGE_BYTES_MAX,
+    Delivery,
+    Expectation,
+    Refusal,
+    decode,
+)
+from schemas.push import read_push
+from statemachine.model import CompletionStatus
+
+NOW = datetime(2024, 12, 16, 4, 0, tzinfo=UTC)
+EXPECTED = Expectation(
+    processors=(
+        "team_defense_zone_analysis",
+        "player_shot_zone_analysis",
+        "player_composite_factors",
+        "player_daily_cache",
+    ),
+    earliest=date(2000, 1, 1),
+    latest=date(2024, 12, 23),
+)
+
+
+def judge_message(data: bytes, attributes: Mapping[str, str] | None = None) -> str:
+    """Decode one message; give `accepted` or the class of the refusal."""
+    delivery = Delivery(data=data, attributes=attributes or {}, message_id="1", published_at=NOW)
+    try:
+        day, completion = decode(delivery, EXPECTED, NOW)
+    except Refusal as refusal:
+        refusal.detail.encode()
+        return refusal.reason.value
+    assert EXPECTED.earliest <= day <= EXPECTED.latest
+    assert completion.processor in EXPECTED.processors
+    assert completion.status in {CompletionStatus.SUCCESS, CompletionStatus.FAILED}
+    assert completion.completed_at.utcoffset() == timedelta(0)
+    assert completion.row_count is None or 0 <= completion.row_count <= 10**12
+    assert len(data) <= MESSAGE_BYTES_MAX
+    texts = (completion.identity, completion.error or "")
+    assert all(len(text.encode()) <= 4 * ERROR_CHARS_MAX for text in texts)
+    return "accepted"
+
+
+def judge_push(body: bytes) -> str:
+    """Read one push request, and decode what it delivers."""
+    try:
+        pushed = read_push(body, {}, NOW)
+    except Refusal as refusal:
+        return refusal.reason.value
+    assert pushed.delivery.published_at.utcoffset() == timedelta(0)
+    assert 0 < len(pushed.delivery.message_id) <= 200
+    return judge_message(pushed.delivery.data, pushed.delivery.attributes)

@@ -1,0 +1,195 @@
+"""Acting on dates: `/process` for schedulers, workflows and people; replay and cancel for people."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+
+from statemachine.decide import Decision
+from statemachine.events import CancelRequested, ReplayRequested
+from statemachine.model import BuildMode, State
+from worker.access import Role
+from worker.calendar import FUTURE_DAYS_MAX, Calendar
+from worker.errors import Refused
+from worker.explain import summary
+from worker.http.gate import BEARER, Gate, caller_of
+from worker.http.models import (
+    CancelRequest,
+    DateSummary,
+    DayInPath,
+    IdempotencyKey,
+    Intervened,
+    ProcessRequest,
+    ReplayRequest,
+)
+from worker.http.problems import problem, responses
+from worker.idempotency import Answer, Once
+from worker.interventions import Interventions, Processed
+from worker.ports import Clock
+
+_LOCATION = {"Location": {"description": "Where to look for the end.", "schema": {"type": "string"}}}
+_FAILED = 409
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What the routes that act work with.
+
+    Attributes:
+        interventions: Does it.
+        once: Lets a repeated request take effect once.
+        calendar: Tells what `today` is.
+        earliest: First date accepted.
+        clock: The shell's clock.
+        wait_s: A request waits for a build at most this long.
+    """
+
+    interventions: Interventions
+    once: Once
+    calendar: Calendar
+    earliest: date
+    clock: Clock
+    wait_s: float
+
+    def day(self, wanted: date | str) -> date:
+        """Read `today` and `yesterday`, and refuse a date outside the accepted range.
+
+        Raises:
+            Refused: Outside the range.
+        """
+        today = self.calendar.today(self.clock.now())
+        named = {"today": today, "yesterday": today - timedelta(days=1)}
+        day = wanted if isinstance(wanted, date) else named[wanted]
+        latest = today + timedelta(days=FUTURE_DAYS_MAX)
+        if not self.earliest <= day <= latest:
+            raise Refused(f"{day} is outside {self.earliest} to {latest}")
+        return day
+
+
+def action_routes(desk: Desk, gate: Gate) -> APIRouter:
+    """Make the routes that act."""
+    router = APIRouter(
+        tags=["actions"],
+        route_class=gate.route_class(),
+        dependencies=[Depends(BEARER), gate.at_least(Role.OPERATOR)],
+        responses=responses(400, 401, 403, 409, 413, 422, 500, 503),
+    )
+    accepted = _accepted(DateSummary, "Still on its way; see Location")
+
+    @router.post("/process", response_model=DateSummary, responses=accepted)
+    def process(body: ProcessRequest, request: Request, idempotency_key: IdempotencyKey = None) -> JSONResponse:
+        """Build a date now and wait for the end; a date that is published already is only reported.
+
+        200 published, 202 still on its way, 409 failed (with the fields of the summary) or refused.
+        """
+        day = request.state.analysis_date = desk.day(body.analysis_date)
+        caller = caller_of(request).name
+        wanted = {"route": "process", "day": day.isoformat(), "forced": body.force_phase3_fallback}
+
+        def act() -> Answer:
+            processed = desk.interventions.process(
+                day,
+                forced=body.force_phase3_fallback,
+                actor=caller,
+                idempotency_key=idempotency_key,
+                wait_s=desk.wait_s,
+            )
+            return _process_answer(processed)
+
+        return _tell(request, desk.once.run(idempotency_key, caller, wanted, act))
+
+    _add_replay(router, desk, gate)
+    _add_cancel(router, desk)
+    return router
+
+
+def _accepted(model: type[DateSummary], text: str) -> dict[int | str, dict[str, Any]]:
+    return {202: {"model": model, "headers": _LOCATION, "description": text}}
+
+
+def _add_replay(router: APIRouter, desk: Desk, gate: Gate) -> None:
+    accepted = _accepted(Intervened, "Accepted; a worker builds it")
+
+    @router.post("/dates/{analysis_date}/replay", response_model=Intervened, responses=accepted)
+    def replay(
+        analysis_date: DayInPath, body: ReplayRequest, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> JSONResponse:
+        """Build a date again, as a new generation. 202 accepted, 200 for a dry run."""
+        if body.force:
+            gate.require(request, Role.ADMIN)
+        day, caller = desk.day(analysis_date), caller_of(request).name
+        event = ReplayRequested(
+            actor=caller,
+            reason=body.reason,
+            mode=BuildMode.FORCED_FALLBACK if body.force_phase3_fallback else BuildMode.NORMAL,
+            take_over=body.force,
+            request_id=uuid.uuid4().hex,
+        )
+        if body.dry_run:
+            planned = desk.interventions.plan(day, event)
+            return _tell(request, _intervention_answer(planned, event, status=200, applied=False))
+
+        def act() -> Answer:
+            decision = desk.interventions.apply(day, event, idempotency_key=idempotency_key)
+            return _intervention_answer(decision, event, status=202, applied=True)
+
+        wanted = {"route": "replay", "day": day.isoformat(), **body.model_dump(mode="json")}
+        return _tell(request, desk.once.run(idempotency_key, caller, wanted, act))
+
+
+def _add_cancel(router: APIRouter, desk: Desk) -> None:
+    @router.post("/dates/{analysis_date}/cancel", response_model=Intervened)
+    def cancel(
+        analysis_date: DayInPath, body: CancelRequest, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> JSONResponse:
+        """Stop a date that is waiting or being built; it stays failed until somebody replays it."""
+        day, caller = desk.day(analysis_date), caller_of(request).name
+        event = CancelRequested(actor=caller, reason=body.reason)
+
+        def act() -> Answer:
+            decision = desk.interventions.apply(day, event, idempotency_key=idempotency_key)
+            return _intervention_answer(decision, event, status=200, applied=True)
+
+        wanted = {"route": "cancel", "day": day.isoformat(), **body.model_dump(mode="json")}
+        return _tell(request, desk.once.run(idempotency_key, caller, wanted, act))
+
+
+def _process_answer(processed: Processed) -> Answer:
+    record = processed.record
+    if not processed.ended:
+        return Answer(status=202, body=summary(record), headers=_location(record.analysis_date))
+    return Answer(status=_FAILED if record.state is State.FAILED else 200, body=summary(record))
+
+
+def _intervention_answer(
+    decision: Decision, event: ReplayRequested | CancelRequested, *, status: int, applied: bool
+) -> Answer:
+    body = {
+        **summary(decision.record),
+        "applied": applied,
+        "event": event.kind.value,
+        "reason": decision.reason.value,
+    }
+    return Answer(status=status, body=body, headers=_location(decision.record.analysis_date) if applied else {})
+
+
+def _location(day: date) -> dict[str, str]:
+    return {"Location": f"/dates/{day.isoformat()}"}
+
+
+def _tell(request: Request, answer: Answer) -> JSONResponse:
+    """Send an answer; a date that failed is a problem to its caller, so that schedulers and workflows notice."""
+    if answer.status == _FAILED:
+        return _failed(request, answer.body)
+    return JSONResponse(dict(answer.body), answer.status, headers=dict(answer.headers))
+
+
+def _failed(request: Request, body: Mapping[str, Any]) -> JSONResponse:
+    day, failure = body["analysis_date"], body["failure"] or {"because": "unknown", "message": ""}
+    detail = f"{day} failed ({failure['because']}): {failure['message']}"
+    step = f"repair what is named, then POST /dates/{day}/replay; GET /dates/{day} tells the whole story"
+    return problem(request, _FAILED, "date-failed", detail, step, more=body)

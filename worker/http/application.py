@@ -1,0 +1,85 @@
+"""Puts the routes together: one application a listener."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import RedirectResponse
+from prometheus_client import CollectorRegistry
+
+from worker.http import problems
+from worker.http.actions import Desk, action_routes
+from worker.http.dates import Shelf, date_routes
+from worker.http.gate import Gate
+from worker.http.health import health_routes, metrics_routes
+from worker.http.limits import BodyLimit
+from worker.http.machines import Machines, machine_routes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """What health pages ask.
+
+    Attributes:
+        alive: Gives what is wrong inside this process; empty when it is alive.
+        ready: Gives what keeps it from working; empty when it is ready.
+    """
+
+    alive: Callable[[], list[str]]
+    ready: Callable[[], list[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """What people and schedulers reach: dates, actions, metrics."""
+
+    gate: Gate
+    shelf: Shelf
+    desk: Desk
+    registry: CollectorRegistry
+
+
+def create_app(probes: Probes, *, version: str, api: Api | None = None, machines: Machines | None = None) -> FastAPI:
+    """Make the application of one listener: health, and the groups of routes that are given."""
+    app = FastAPI(
+        title="mlfs",
+        version=version,
+        description="The ML feature-store worker. Errors are RFC 9457 problem details.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.add_middleware(BodyLimit)
+    home = "/dates" if api is not None else "/livez"
+
+    @app.get("/", include_in_schema=False)
+    def start() -> RedirectResponse:
+        return RedirectResponse(home)
+
+    app.include_router(health_routes(probes.alive, probes.ready))
+    if api is not None:
+        app.include_router(metrics_routes(api.registry))
+        app.include_router(date_routes(api.shelf, api.gate))
+        app.include_router(action_routes(api.desk, api.gate))
+    if machines is not None:
+        app.include_router(machine_routes(machines))
+    _document(app)
+    return app
+
+
+def _document(app: FastAPI) -> None:
+    """Describe problems as they are; FastAPI's own form of a validation error is never sent."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+            schemas["Problem"] = problems.Problem.model_json_schema()
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

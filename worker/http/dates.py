@@ -1,0 +1,92 @@
+"""Looking at dates: the list, one date explained, its history."""
+
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends
+from starlette.exceptions import HTTPException
+
+from statemachine.model import DateRecord, Policy
+from worker.access import Role
+from worker.errors import CorruptRecord
+from worker.explain import explanation, summary
+from worker.http.gate import BEARER, Gate
+from worker.http.models import DamagedDate, DateStory, DateSummary, DayInPath, HistoryItem
+from worker.http.problems import responses
+from worker.ports import Clock, HistoryEntry, StateStore
+
+DATES_LISTED_MAX = 31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """What the pages about dates read.
+
+    Attributes:
+        store: Where the records are.
+        clock: The shell's clock.
+        policy: For the explanation of a date.
+        zone: Zone of the times shown to people.
+    """
+
+    store: StateStore
+    clock: Clock
+    policy: Policy
+    zone: ZoneInfo
+
+
+def date_routes(shelf: Shelf, gate: Gate) -> APIRouter:
+    """Make the routes that read."""
+    router = APIRouter(
+        tags=["dates"],
+        route_class=gate.route_class(),
+        dependencies=[Depends(BEARER), gate.at_least(Role.VIEWER)],
+        responses=responses(401, 403, 500, 503),
+    )
+
+    @router.get("/dates")
+    def dates() -> list[DateSummary | DamagedDate]:
+        """Give the latest dates, newest first."""
+        shown = (_row(shelf.store, day) for day in shelf.store.dates(DATES_LISTED_MAX))
+        return [row for row in shown if row is not None]
+
+    @router.get("/dates/{analysis_date}", responses=responses(404, 422))
+    def one_date(analysis_date: DayInPath) -> DateStory:
+        """Explain one date."""
+        record = _opened(shelf.store, analysis_date)
+        story = explanation(record, shelf.clock.now(), shelf.policy, shelf.zone)
+        return DateStory(**story, history=_history(shelf.store, analysis_date))
+
+    @router.get("/dates/{analysis_date}/history", responses=responses(404, 422))
+    def history(analysis_date: DayInPath) -> list[HistoryItem]:
+        """Give every stored change of a date, oldest first."""
+        _opened(shelf.store, analysis_date)
+        return _history(shelf.store, analysis_date)
+
+    return router
+
+
+def _row(store: StateStore, day: date) -> DateSummary | DamagedDate | None:
+    """Give a date's facts; one unreadable record must not hide the others."""
+    try:
+        record = store.load(day)
+    except CorruptRecord as exc:
+        return DamagedDate(analysis_date=day.isoformat(), state="corrupt", error=str(exc))
+    return DateSummary(**summary(record)) if record is not None else None
+
+
+def _opened(store: StateStore, day: date) -> DateRecord:
+    record = store.load(day)
+    if record is None:
+        raise HTTPException(404, f"{day} was never opened")
+    return record
+
+
+def _history(store: StateStore, day: date) -> list[HistoryItem]:
+    return [HistoryItem(**_item(entry)) for entry in store.history(day)]
+
+
+def _item(entry: HistoryEntry) -> dict[str, Any]:
+    return {**asdict(entry), "at": entry.at.isoformat()}

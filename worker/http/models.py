@@ -1,0 +1,238 @@
+"""What goes over the wire: bodies of requests and answers, for checking and for the OpenAPI document."""
+
+import re
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import Header
+from fastapi import Path as PathParameter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema
+
+REASON_CHARS_MAX = 500
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# Answers say whatever `worker.explain` says: a fact that is new there is not lost here.
+_GROWS = ConfigDict(extra="allow")
+# Neither white space nor a control character, in words that every reader of the description understands alike.
+_SOMETHING_SAID = r"[^\s\x00-\x1f\x7f-\x9f]"
+_EXAMPLE_DAY = "2024-12-15"
+
+
+def _canonical(value: object) -> object:
+    """Accept `YYYY-MM-DD` only: one night has one name."""
+    if isinstance(value, date) or (isinstance(value, str) and _DATE.fullmatch(value)):
+        return value
+    raise ValueError("must be a date like 2024-12-15")
+
+
+def _said(text: str) -> str:
+    return text.strip()
+
+
+Day = Annotated[
+    date,
+    BeforeValidator(_canonical),
+    WithJsonSchema({"type": "string", "format": "date", "examples": [_EXAMPLE_DAY]}),
+]
+DayInPath = Annotated[Day, PathParameter(description="The night, `YYYY-MM-DD`, America/New_York.")]
+RelativeDay = Annotated[str, Field(pattern="^(today|yesterday)$")]
+ReasonText = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=REASON_CHARS_MAX,
+        pattern=_SOMETHING_SAID,
+        description="Why; kept in audit and history.",
+    ),
+    AfterValidator(_said),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]{1,200}$",
+        description="A request sent again under the same key takes effect once and is answered the same, for a day.",
+    ),
+]
+
+
+class ProcessRequest(BaseModel):
+    """Which date to build. Other fields, such as a workflow's `upstream_completions`, are ignored."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"analysis_date": _EXAMPLE_DAY, "force_phase3_fallback": False}]}
+    )
+
+    analysis_date: Day | RelativeDay = Field(
+        description="The night; `today` and `yesterday` are read on the league's wall clock."
+    )
+    force_phase3_fallback: StrictBool = Field(default=False, description="Ignore Phase 4 and always build anew.")
+
+
+class ReplayRequest(BaseModel):
+    """Why and how to build a date again."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "daily cache was repaired"}]})
+
+    reason: ReasonText
+    force_phase3_fallback: StrictBool = Field(default=False, description="Ignore Phase 4.")
+    force: StrictBool = Field(default=False, description="Also when a build is running: it is fenced off. Admins only.")
+    dry_run: StrictBool = Field(default=False, description="Say what would happen, change nothing.")
+
+
+class CancelRequest(BaseModel):
+    """Why to stop a date."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"reason": "upstream is known to be wrong"}]}
+    )
+
+    reason: ReasonText
+
+
+class FailureModel(BaseModel):
+    """Why a date failed, or why its last attempt did."""
+
+    because: str
+    message: str
+
+
+class DateSummary(BaseModel):
+    """Where a date stands. Figures are those of the last publication; null where nothing was ever published."""
+
+    model_config = _GROWS
+
+    analysis_date: str = Field(examples=[_EXAMPLE_DAY])
+    state: str = Field(examples=["done"], description="`waiting ready running degraded done failed`")
+    generation: int
+    row_count: int | None
+    quality_score: float | None
+    components: dict[str, float] | None
+    component_total: float | None
+    fallback_rate: float | None
+    missing_rate: float | None
+    severity: str | None
+    attempt: int
+    trigger: str | None
+    mode: str
+    published_generation: int
+    left_out: int | None
+    deadline_at: str
+    upgrade_cutoff_at: str
+    wake_at: str | None
+    committed_at: str | None
+    failure: FailureModel | None
+
+
+class DamagedDate(BaseModel):
+    """A date whose record cannot be read."""
+
+    analysis_date: str
+    state: str
+    error: str
+
+
+class Intervened(DateSummary):
+    """What an intervention did, or would do."""
+
+    applied: bool
+    event: str
+    reason: str
+
+
+class ProcessorModel(BaseModel):
+    """What one processor reported."""
+
+    model_config = _GROWS
+
+    processor: str
+    status: str
+    completed_at: str | None
+    row_count: int | None
+    error: str | None
+    run: str | None
+    rows_at_build: int | None
+
+
+class HistoryItem(BaseModel):
+    """One stored change."""
+
+    at: str
+    event: str
+    before: str
+    after: str
+    reason: str
+    generation: int
+    attempt: int
+    actor: str
+    detail: str
+
+
+class DateStory(DateSummary):
+    """A date explained: what arrived, what is missing, what happens next, and its history."""
+
+    now: str
+    processors: list[ProcessorModel]
+    missing: list[str]
+    headline: str
+    next: str
+    history: list[HistoryItem]
+
+
+class BuiltModel(BaseModel):
+    """How one build ended."""
+
+    analysis_date: date
+    state: str
+    generation: int
+    reason: str
+
+
+class TickAnswer(BaseModel):
+    """What one tick did."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"opened": 0, "due": 1, "failed": 0, "built": [], "published": 1, "left": 0}]}
+    )
+
+    opened: int = Field(description="Dates that the calendar opened.")
+    due: int = Field(description="Dates at which something was due.")
+    failed: int = Field(description="Dates that the sweep could not handle; they stay due.")
+    built: list[BuiltModel] = Field(description="Builds that ended.")
+    published: int = Field(description="Outcomes that the bus confirmed.")
+    left: int = Field(description="Outcomes that it did not take; the next tick tries again.")
+
+
+class Health(BaseModel):
+    """Whether the process works, and what keeps it from it."""
+
+    status: str = Field(examples=["ok"])
+    faults: list[str]
+
+
+PUSH_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "Pub/Sub's envelope, or the bare message of a subscription without wrapper.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["message", "subscription"],
+                    "properties": {
+                        "message": {"type": "object"},
+                        "subscription": {"type": "string"},
+                        "deliveryAttempt": {"type": "integer"},
+                    },
+                },
+                "example": {
+                    "message": {
+                        "data": "eyJwcm9jZXNzb3IiOiAicGxheWVyX2RhaWx5X2NhY2hlIn0=",
+                        "messageId": "11459",
+                        "publishTime": "2024-12-16T04:15:00Z",
+                    },
+                    "subscription": "projects/nba-props-platform/subscriptions/ml-feature-store-worker",
+                },
+            }
+        },
+    }
+}

@@ -1,0 +1,170 @@
+"""Errors as RFC 9457 problem details: each names the date it is about and the next step."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from worker.errors import Conflict, CorruptRecord, Forbidden, PipelineError, Refused, Unauthenticated, Unavailable
+from worker.idempotency import KeyInUse
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = "5"
+ERRORS_SHOWN_MAX = 10
+
+_TITLES = {
+    400: "The request cannot be read",
+    401: "Nobody is shown",
+    403: "Not allowed",
+    404: "Not here",
+    405: "Not with this method",
+    409: "Not in this state",
+    413: "Too large",
+    422: "Wrong input",
+    500: "A fault of the worker",
+    503: "Something outside does not answer",
+}
+
+
+class Problem(BaseModel):
+    """A problem, RFC 9457. `type` is stable; `detail` is for people. A failed date adds the fields of its summary."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:mlfs:problem:refused",
+                    "title": "Not in this state",
+                    "status": 409,
+                    "detail": "2024-12-15: a build is running; wait for it, or take over with force",
+                    "analysis_date": "2024-12-15",
+                    "next": "GET /dates/2024-12-15 says how it stands and what happens next",
+                }
+            ]
+        },
+    )
+
+    type: str = Field(pattern=r"^urn:mlfs:problem:[a-z-]+$")
+    title: str
+    status: int
+    detail: str
+    next: str = Field(description="What the caller can do now.")
+    analysis_date: str | None = Field(default=None, description="The date concerned, where there is one.")
+
+
+def responses(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Give the OpenAPI entries of the problems that an operation may answer."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {code: {"description": _TITLES[code], "content": content} for code in codes}
+
+
+def problem(
+    request: Request,
+    status: int,
+    kind: str,
+    detail: str,
+    next_step: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> JSONResponse:
+    """Make the answer; the date is the path's, or what the operation noted in `request.state.analysis_date`."""
+    day = getattr(request.state, "analysis_date", None) or request.path_params.get("analysis_date")
+    body = {
+        **(more or {}),
+        "type": f"urn:mlfs:problem:{kind}",
+        "title": _TITLES.get(status, "Refused"),
+        "status": status,
+        "detail": detail,
+        "next": next_step,
+        "analysis_date": None if day is None else str(day)[:40],
+    }
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of *app* be answered as a problem."""
+    for error, answer in _ANSWERS.items():
+        app.add_exception_handler(error, answer)
+
+
+def _unauthenticated(request: Request, exc: Exception) -> JSONResponse:
+    step = "take a Google identity token for this service's audience and send it as bearer token"
+    return problem(request, 401, "unauthenticated", str(exc), step, headers={"WWW-Authenticate": 'Bearer realm="mlfs"'})
+
+
+def _forbidden(request: Request, exc: Exception) -> JSONResponse:
+    step = "ask an operator of the service for the role; roles are its settings MLFS_VIEWERS, _OPERATORS, _ADMINS"
+    return problem(request, 403, "forbidden", str(exc), step)
+
+
+def _refused(request: Request, exc: Exception) -> JSONResponse:
+    if isinstance(exc, KeyInUse) and exc.pending:
+        headers = {"Retry-After": RETRY_AFTER_S}
+        return problem(request, 409, "request-pending", str(exc), "ask again with the same key", headers=headers)
+    if isinstance(exc, KeyInUse):
+        return problem(request, 409, "key-reused", str(exc), "take a new Idempotency-Key")
+    return problem(request, 409, "refused", str(exc), _look(request))
+
+
+def _conflict(request: Request, exc: Exception) -> JSONResponse:
+    return problem(request, 409, "conflict", str(exc), "send the request again", headers={"Retry-After": RETRY_AFTER_S})
+
+
+def _unavailable(request: Request, exc: Exception) -> JSONResponse:
+    step = "send the request again; nothing was lost. GET /readyz names what is down"
+    return problem(request, 503, "unavailable", str(exc), step, headers={"Retry-After": RETRY_AFTER_S})
+
+
+def _corrupt(request: Request, exc: Exception) -> JSONResponse:
+    step = "a worker sets the record aside at its next sweep and begins the date anew; ask again in a minute"
+    return problem(request, 500, "corrupt-record", str(exc), step)
+
+
+def _fault(request: Request, exc: Exception) -> JSONResponse:
+    detail = str(exc) if isinstance(exc, PipelineError) else f"an unexpected {type(exc).__name__}; see the worker's log"
+    return problem(request, 500, "fault", detail, "report it with the time of this request")
+
+
+def _http(request: Request, exc: Exception) -> JSONResponse:
+    if not isinstance(exc, HTTPException):
+        raise exc
+    kinds = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
+    steps = {404: "GET /dates lists the dates; the paths are in /openapi.json", 413: "send less"}
+    kind, step = kinds.get(exc.status_code, "bad-request"), steps.get(exc.status_code, "the paths are in /openapi.json")
+    return problem(request, exc.status_code, kind, str(exc.detail), step, headers=exc.headers)
+
+
+def _invalid(request: Request, exc: Exception) -> JSONResponse:
+    if not isinstance(exc, RequestValidationError):
+        raise exc
+    faults = [
+        {"where": ".".join(str(part) for part in fault["loc"]), "what": fault["msg"].removeprefix("Value error, ")}
+        for fault in exc.errors()[:ERRORS_SHOWN_MAX]
+    ]
+    detail = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults)
+    return problem(request, 422, "invalid", detail, "correct what is named and send it again", more={"errors": faults})
+
+
+def _look(request: Request) -> str:
+    day = getattr(request.state, "analysis_date", None) or request.path_params.get("analysis_date", "DATE")
+    return f"GET /dates/{day} says how it stands and what happens next"
+
+
+_ANSWERS: Mapping[type[Exception], Callable[[Request, Exception], JSONResponse]] = {
+    Unauthenticated: _unauthenticated,
+    Forbidden: _forbidden,
+    Refused: _refused,
+    Conflict: _conflict,
+    Unavailable: _unavailable,
+    CorruptRecord: _corrupt,
+    PipelineError: _fault,
+    HTTPException: _http,
+    RequestValidationError: _invalid,
+    Exception: _fault,
+}
