@@ -82,7 +82,6 @@ def play(folder: Path, events: int, faults: PlannedFaults, timeout_s: float, see
     bodies = _messages(told, seed)
     tally, started = Tally(), list[date]()
     with ExitStack() as stack:
-        logs.configure("ERROR", stack.enter_context((folder / "chaos.log").open("w", encoding="utf-8")))
         server = stack.enter_context(PubSubServer(folder / "journal.sqlite", faults=faults))
         parts = stack.enter_context(Parts(settings_in(folder, server.address), own=True))
         intake = make_intake(parts, started.append, tally)
@@ -150,6 +149,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=1200.0, help="seconds")
     options = parser.parse_args()
+    logs.configure("ERROR", sys.stderr)
     faults = PlannedFaults(replace(EVERYTHING, seed=options.seed))
     with tempfile.TemporaryDirectory() as folder:
         result = play(Path(folder), options.events, faults, options.timeout, options.seed)
