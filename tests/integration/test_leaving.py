@@ -1,4 +1,4 @@
-"""A process that leaves waits for no build: closing the warehouse never takes its writer away, and never hangs on it."""
+"""A process that leaves waits for no build: to close the warehouse takes no writer away, and hangs on none."""
 
 from pathlib import Path
 
