@@ -1,12 +1,14 @@
 """Commands that act: run the worker, emit a completion."""
 
 import json
+import os
 import signal
 import sys
 import threading
 from enum import StrEnum
 from typing import Annotated
 
+import structlog
 import typer
 
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, AnalysisDate, Json, guest_parts
@@ -17,6 +19,9 @@ from worker.errors import Fatal, Refused
 from worker.parts import Parts
 from worker.ports import OutgoingMessage
 from worker.settings import PROCESSORS, BadSettings, load
+
+# Kubernetes and Cloud Run may kill after ten seconds; until then something outside may still hold the process up.
+LEAVE_WITHIN_S = 7.0
 
 
 class Reported(StrEnum):
@@ -62,7 +67,7 @@ def _run_worker(*, serves_push: bool) -> None:
     logs.configure(settings.log_level, sys.stdout)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: _leave(stop))
     with Parts(settings, own=True) as parts:
         worker = Worker(parts, SystemClock(), serves_push=serves_push)
         try:
@@ -72,6 +77,23 @@ def _run_worker(*, serves_push: bool) -> None:
             worker.stop()
     if error is not None:
         raise typer.Exit(EXIT_FAILED if isinstance(error, Fatal) else EXIT_UNAVAILABLE)
+
+
+def _leave(stop: threading.Event) -> None:
+    """Ask the worker to stop, and see to it that the process ends before its supervisor loses patience."""
+    if stop.is_set():
+        return
+    stop.set()
+    timer = threading.Timer(LEAVE_WITHIN_S, _break_off)
+    timer.daemon = True
+    timer.start()
+
+
+def _break_off() -> None:
+    """End the process as a kill would, which every part of it survives; what is in hand comes again."""
+    structlog.get_logger(__name__).error("stop_broken_off", after_s=LEAVE_WITHIN_S)
+    sys.stdout.flush()
+    os._exit(EXIT_UNAVAILABLE)
 
 
 def emit(

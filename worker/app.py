@@ -10,7 +10,8 @@ import structlog
 
 from statemachine.decide import Decision
 from worker.adapters.oidc_tokens import Certificates, GoogleTokens
-from worker.adapters.pubsub_pull import PullSubscriber
+from worker.adapters.pubsub_pull import PullSubscriber, PullTuning
+from worker.adapters.pubsub_watchdog import WatchPolicy
 from worker.assembly import Assembly, Hooks
 from worker.builder import BuildQueue
 from worker.deadlines import seconds_to_next_sweep
@@ -109,13 +110,26 @@ class Worker:
         return self._assembly.builder.run_one(day)
 
     def _make_subscriber(self, parts: Parts) -> PullSubscriber:
+        settings = self._settings
         return PullSubscriber(
-            project=self._settings.pubsub_project,
-            subscription=self._settings.subscription,
+            project=settings.pubsub_project,
+            subscription=settings.subscription,
             local_address=parts.bus_address,
             handle_all=self._assembly.intake.handle_all,
-            count_exception=self.metrics.callback_failed,
+            store_answers=self._store_answers,
+            notes=self.metrics,
+            tuning=PullTuning(
+                messages_max=settings.messages_leased_max,
+                watch=WatchPolicy(silence_s=settings.stream_silence_s, recycles_max=settings.stream_recycles_max),
+            ),
         )
+
+    def _store_answers(self) -> bool:
+        try:
+            self._store.ping()
+        except Unavailable:
+            return False
+        return True
 
     def _make_listeners(self, *, serves_push: bool) -> Listeners:
         return Listeners(
@@ -152,6 +166,7 @@ class Worker:
             self._supervisor.run_loop(self._sweep_loop)
         if self._subscriber is not None:
             self._subscriber.start()
+            self._supervisor.run_loop(Loop(name="stream", run_once=self._subscriber.check))
         admin = {"admin": self.addresses[1]} if self.addresses[1:] else {}
         log.info("worker_started", http=self.http_address, **admin, **self._settings.describe())
 

@@ -32,6 +32,8 @@ class Verdict(StrEnum):
 
     ACK = "ack"
     RETRY = "retry"
+    HOLD = "hold"
+    """Not now: the store is away. Kept in hand where that is possible, else as RETRY."""
 
 
 class Intake:
@@ -97,7 +99,7 @@ class Intake:
             log.warning("deliveries_postponed", count=len(places), error=str(exc), kind=type(exc).__name__)
             for place, (_day, event) in zip(places, happened, strict=True):
                 self._observer.received("unavailable", event.completion.processor, self._stopwatch() - started)
-                yield place, Verdict.RETRY
+                yield place, Verdict.HOLD if isinstance(exc, Unavailable) else Verdict.RETRY
             return alone
         for place, (_day, event), decision in zip(places, happened, decisions, strict=True):
             if decision is None:
@@ -132,7 +134,7 @@ class Intake:
             outcome, verdict = self._park(delivery, refusal)
         except Unavailable as exc:
             log.warning("delivery_postponed", message_id=delivery.message_id, error=str(exc))
-            outcome, verdict = "unavailable", Verdict.RETRY
+            outcome, verdict = "unavailable", Verdict.HOLD
         except CorruptRecord as exc:
             outcome, verdict = self._replace_damaged(exc), Verdict.RETRY
         except PipelineError as exc:

@@ -19,7 +19,7 @@ from statemachine.events import CompletionReceived, LeaseRenewed, TimerFired
 from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason
 from worker.errors import CorruptRecord, PipelineError
-from worker.observer import Decided, Observer
+from worker.observer import Decided, Observer, StreamNotes
 from worker.ports import Clock, OutgoingMessage, StateStore
 
 # Ten dates are what a person looks at and what bounds the number of series.
@@ -41,7 +41,7 @@ def package_version() -> str:
 disable_created_metrics()
 
 
-class Metrics(Observer):
+class Metrics(Observer, StreamNotes):
     """The process's counters and histograms, and the observer that feeds them."""
 
     def __init__(self, processors: Sequence[str]) -> None:
@@ -91,6 +91,11 @@ class Metrics(Observer):
         self._auth_failures = Counter(
             "mlfs_auth_failures_total", "Callers that were not let in.", ["endpoint", "reason"], registry=registry
         )
+        self._declare_stream()
+        self._tick = Gauge("mlfs_tick_last_timestamp_seconds", "When the sweep last ran.", registry=registry)
+
+    def _declare_stream(self) -> None:
+        registry = self.registry
         self._stream_up = Gauge("mlfs_stream_up", "Whether the pull stream is open.", registry=registry)
         self._last_message = Gauge(
             "mlfs_last_message_timestamp_seconds", "When a message last came in.", registry=registry
@@ -98,7 +103,16 @@ class Metrics(Observer):
         self._schema_faults = Gauge(
             "mlfs_upstream_schema_faults", "What upstream tables lack for a build.", registry=registry
         )
-        self._tick = Gauge("mlfs_tick_last_timestamp_seconds", "When the sweep last ran.", registry=registry)
+        self._stream_openings = Counter(
+            "mlfs_stream_openings_total", "Openings of the pull stream, the client's own included.", registry=registry
+        )
+        self._stream_recycles = Counter(
+            "mlfs_stream_recycles_total", "Streams replaced on a new connection.", ["reason"], registry=registry
+        )
+        self._stream_probes = Counter(
+            "mlfs_stream_probes_total", "Questions over the second connection.", ["answer"], registry=registry
+        )
+        self._paused = Gauge("mlfs_pulling_paused", "Whether nothing is pulled for want of a store.", registry=registry)
         self._stream_up.set(0)
 
     def show_dates(self, store: StateStore, clock: Clock) -> None:
@@ -172,6 +186,22 @@ class Metrics(Observer):
     def stream(self, up: bool) -> None:  # noqa: FBT001 - a gauge's value
         """Note whether the stream is open."""
         self._stream_up.set(1 if up else 0)
+
+    def stream_opened(self, times: int) -> None:
+        """Count openings of the stream."""
+        self._stream_openings.inc(times)
+
+    def stream_recycled(self, reason: str) -> None:
+        """Count one stream that was replaced."""
+        self._stream_recycles.labels(reason).inc()
+
+    def stream_probed(self, answer: str) -> None:
+        """Count one question over the second connection."""
+        self._stream_probes.labels(answer).inc()
+
+    def pulling_paused(self, *, paused: bool) -> None:
+        """Note whether nothing is pulled because the store is away."""
+        self._paused.set(1 if paused else 0)
 
 
 class DateCollector(Collector):

@@ -72,6 +72,25 @@ class Observer:
         """Note an outcome whose publish was not confirmed."""
 
 
+class StreamNotes:
+    """Hooks that do nothing, for whoever counts what happens to the stream."""
+
+    def callback_failed(self) -> None:
+        """Note that a delivery's handling raised."""
+
+    def stream_opened(self, times: int) -> None:
+        """Note that the client opened the stream *times* more."""
+
+    def stream_recycled(self, reason: str) -> None:
+        """Note that a stream was replaced by one on a new connection."""
+
+    def stream_probed(self, answer: str) -> None:
+        """Note what the second connection found."""
+
+    def pulling_paused(self, *, paused: bool) -> None:
+        """Note that pulling stopped because the store is away, or goes on."""
+
+
 class Observers(Observer):
     """Hands every note to several watchers."""
 

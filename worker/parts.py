@@ -27,7 +27,7 @@ from worker.local.valkey import EmbeddedValkey
 from worker.metrics import package_version
 from worker.observer import Observer
 from worker.ports import Clock, StateStore, Warehouse
-from worker.settings import PIPELINE, Settings
+from worker.settings import PIPELINE, PREFIX, BadSettings, Settings
 from worker.tracing import NO_TRACING, Tracing, tracing_wanted
 
 
@@ -120,8 +120,13 @@ class Parts:
             return None
         if settings.pubsub.startswith("embedded:"):
             from worker.local.bus import EmbeddedBus
+            from worker.local.pubsub_faults import FaultPlan, PlannedFaults
 
-            bus = EmbeddedBus(_directory(settings.pubsub))
+            try:
+                plan = FaultPlan.parse(settings.pubsub_faults)
+            except ValueError as exc:
+                raise BadSettings(f"wrong settings:\n  {PREFIX}PUBSUB_FAULTS: {exc}") from exc
+            bus = EmbeddedBus(_directory(settings.pubsub), PlannedFaults(plan) if settings.pubsub_faults else None)
             self._stack.callback(bus.stop)
             bus.start() if self._own else bus.attach()
             address = bus.address

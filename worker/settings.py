@@ -54,6 +54,9 @@ class Settings(AccessSettings):
     pubsub: str = Field(
         default="", description="`google`, `emulator://host:port` or `embedded:///dir`; empty: embedded in data_dir."
     )
+    pubsub_faults: str = Field(
+        default="", description="What goes wrong on the embedded bus, for drills: `duplicate=0.05,stall=0.001`."
+    )
     pubsub_project: str = Field(default="nba-props-platform", description="Project that owns topics and subscriptions.")
     topic: str = Field(default="phase4-processor-success", description="Completions come in here.")
     subscription: str = Field(default="ml-feature-store-worker", description="The worker's subscription to `topic`.")
@@ -104,6 +107,13 @@ class Settings(AccessSettings):
     )
     bigquery_job_timeout_s: float = Field(default=600.0, ge=1, le=21_600, description="A longer job is stopped.")
     bigquery_usd_per_tib: float = Field(default=6.25, ge=0, description="On-demand price, for estimates and reports.")
+    messages_leased_max: int = Field(default=500, ge=10, le=1000, description="Messages in hand at a time.")
+    stream_silence_s: float = Field(
+        default=120.0, ge=1, le=3600, description="A stream silent for so long is checked over a second connection."
+    )
+    stream_recycles_max: int = Field(
+        default=3, ge=1, le=100, description="New streams tried in a row before the process ends with exit code 4."
+    )
     openlineage: str = Field(
         default="", description="Where run events of builds go: `file:///path` or `http(s)://…`; empty: nowhere."
     )
@@ -206,6 +216,8 @@ class Settings(AccessSettings):
         }
         for name, value in filled.items():
             object.__setattr__(self, name, value)
+        if self.pubsub_faults and not self.pubsub.startswith(_EMBEDDED):
+            raise ValueError(f"{PREFIX}PUBSUB_FAULTS is for the embedded bus; {self.pubsub} has faults of its own")
         return self
 
     @property

@@ -5,6 +5,7 @@ on: the state store may be away for minutes and nothing here may forget its work
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +17,8 @@ log = structlog.get_logger(__name__)
 
 # A loop whose pass failed waits this long: soon enough to recover, too long to flood the log.
 PAUSE_AFTER_FAILURE_S = 1.0
-JOIN_TIMEOUT_S = 5.0
+# All loops together. A build that runs does not end for this; its lease brings it back.
+JOIN_TIMEOUT_S = 1.5
 
 
 @dataclass(slots=True)
@@ -64,8 +66,9 @@ class Supervisor:
         self._stopping.set()
         for loop in self._loops:
             loop.wake.set()
+        give_up_at = time.monotonic() + JOIN_TIMEOUT_S
         for thread in self._threads:
-            thread.join(JOIN_TIMEOUT_S)
+            thread.join(max(0.0, give_up_at - time.monotonic()))
         return [thread.name for thread in self._threads if thread.is_alive()]
 
     def _repeat(self, loop: Loop) -> None:

@@ -74,7 +74,7 @@ def hop(folder: str, nights: int) -> dict[str, Any]:
             subscription=SUBSCRIPTION,
             local_address=address,
             handle_all=note,  # type: ignore[arg-type] # a list is a sequence
-            count_exception=lambda: None,
+            store_answers=lambda: True,
         )
         subscriber.start()
         for body in completions(nights):

@@ -8,8 +8,11 @@ The emulator is part of the Google Cloud SDK. It is looked for in `PUBSUB_EMULAT
 `bin`), else next to the `gcloud` on the path; where there is none, or no Java, its half of the suite is skipped.
 """
 
+import base64
 import contextlib
+import http.server
 import itertools
+import json
 import os
 import queue
 import shutil
@@ -58,9 +61,14 @@ DIFFERENCES = {
     "subscriptions of a missing topic are not found": {LOCAL: True, EMULATOR: False},
     # The emulator knows no labels of topics.
     "the labels of a topic can be changed": {LOCAL: True, EMULATOR: False},
-    # The local server has no snapshots and no push; it says so.
+    # The local server has no snapshots; it says so.
     "a snapshot can be taken": {LOCAL: False, EMULATOR: True},
-    "a push subscription can be created": {LOCAL: False, EMULATOR: True},
+    # The emulator takes it, and has nowhere to post to.
+    "an endpoint without a host is refused": {LOCAL: True, EMULATOR: False},
+    # The emulator keeps the wish for an OpenID token and sends none; the local server, which cannot sign one, says so.
+    "a push subscription with an OpenID token can be created": {LOCAL: False, EMULATOR: True},
+    # The real service and the local server refuse it; the emulator hands the messages to both.
+    "a pushed subscription can be pulled": {LOCAL: False, EMULATOR: True},
 }
 
 
@@ -161,12 +169,17 @@ def find_emulator() -> Path | str:
     return script if shutil.which("java") else "the Pub/Sub emulator needs Java, which is not on the path"
 
 
+def closed_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextlib.contextmanager
 def emulator(script: Path) -> Iterator[str]:
     """Run the emulator; gives its address once it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = closed_port()
     environment = {**os.environ, "JAVA_OPTS": "-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"}
     process = subprocess.Popen(
         [script, "--host=127.0.0.1", f"--port={port}"],
@@ -339,9 +352,26 @@ def test_known_differences_in_what_is_refused_and_offered(peer):
             ),
             exceptions.MethodNotImplemented,
         ),
-        "a push subscription can be created": not is_refused(
-            lambda: peer.subscribe(topic, push_config={"push_endpoint": "http://127.0.0.1:9/push"}),
+        "an endpoint without a host is refused": is_refused(
+            lambda: peer.subscribe(topic, push_config={"push_endpoint": "http://"}), invalid
+        ),
+        "a push subscription with an OpenID token can be created": not is_refused(
+            lambda: peer.subscribe(
+                topic,
+                push_config={
+                    "push_endpoint": "http://127.0.0.1:9/push",
+                    "oidc_token": {"service_account_email": "pusher@example.iam.gserviceaccount.com"},
+                },
+            ),
             exceptions.MethodNotImplemented,
+        ),
+        "a pushed subscription can be pulled": not is_refused(
+            lambda: peer.subscriber.pull(
+                subscription=peer.subscribe(topic, push_config={"push_endpoint": "http://127.0.0.1:9/push"}),
+                max_messages=1,
+                timeout=1,
+            ),
+            exceptions.FailedPrecondition,
         ),
     }
     assert observed == {difference: peer.expected(difference) for difference in observed}
@@ -540,6 +570,84 @@ def test_the_refusal_of_one_message_replays_its_ordering_key(peer):
     assert peer.is_empty(name)
 
 
+# Push
+
+
+@contextlib.contextmanager
+def endpoint(*statuses: int) -> Iterator[tuple[str, queue.SimpleQueue]]:
+    """A URL that answers with *statuses*, the last of them for ever, and what was posted there."""
+    answers, inbox = list(statuses), queue.SimpleQueue()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            inbox.put((self.path, dict(self.headers), json.loads(body)))
+            self.send_response(answers.pop(0) if len(answers) > 1 else answers[0])
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/pubsub/push?token=1", inbox
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_push_subscription_posts_each_message_until_it_is_accepted(peer):
+    """Refused with 500, accepted with 204; path and query are kept, the envelope is the documented one."""
+    topic = peer.topic()
+    with endpoint(500, 204) as (url, inbox):
+        name = peer.subscribe(topic, push_config={"push_endpoint": url})
+        assert peer.subscriber.get_subscription(subscription=name).push_config.push_endpoint == url
+        (message_id,) = peer.publish(topic, "body", colour="red")
+        (path, headers, first), (_, _, second) = (inbox.get(timeout=WAIT_S) for _ in range(2))
+        assert first == second
+        peer.subscriber.delete_subscription(subscription=name)
+    message = first["message"]
+    assert (path, first["subscription"]) == ("/pubsub/push?token=1", name)
+    assert headers["Content-Type"].startswith("application/json")
+    assert "Authorization" not in headers
+    assert (base64.b64decode(message["data"]), message["attributes"]) == (b"body", {"colour": "red"})
+    assert {message["messageId"], message["message_id"]} == {message_id}
+    assert message["publishTime"] == message["publish_time"]
+    assert datetime.fromisoformat(message["publishTime"]).tzinfo is not None
+
+
+def test_what_an_endpoint_accepted_is_not_posted_again(peer):
+    """Ten messages, ten posts, whatever their order."""
+    topic = peer.topic()
+    with endpoint(200) as (url, inbox):
+        name = peer.subscribe(topic, push_config={"push_endpoint": url})
+        published = peer.publish(topic, *[f"m{number}" for number in range(10)])
+        received = [inbox.get(timeout=WAIT_S)[2]["message"]["messageId"] for _ in published]
+        peer.subscriber.modify_push_config(subscription=name, push_config={})
+    assert sorted(received) == sorted(published)
+    assert inbox.empty()
+    assert peer.is_empty(name)
+
+
+def test_a_subscription_without_its_endpoint_is_pulled_again(peer):
+    """What nobody accepted while it was pushed is still there."""
+    topic = peer.topic()
+    name = peer.subscribe(topic, push_config={"push_endpoint": f"http://127.0.0.1:{closed_port()}/"})
+    peer.publish(topic, "kept")
+    peer.subscriber.modify_push_config(subscription=name, push_config={})
+    assert peer.pull_bodies(name, 1) == ["kept"]
+
+
+@pytest.mark.parametrize("url", ["ftp://example.com/", "push"])
+def test_an_endpoint_that_is_no_url_is_refused(peer, url):
+    """A typing error must not become a subscription that loses everything silently."""
+    with pytest.raises(exceptions.InvalidArgument):
+        peer.subscribe(peer.topic(), push_config={"push_endpoint": url})
+
+
 # Acknowledgements
 
 
@@ -663,6 +771,21 @@ def test_what_was_not_acknowledged_is_delivered_after_a_restart(tmp_path):
         inbox: queue.SimpleQueue = queue.SimpleQueue()
         with peer.stream(name, lambda message: (message.ack(), inbox.put(message.data))):
             assert {inbox.get(timeout=WAIT_S) for _ in range(2)} == {b"leased", b"new"}
+
+
+def test_a_push_subscription_goes_on_after_a_restart(tmp_path):
+    """What its endpoint had not accepted before is posted by the next server."""
+    server = PubSubServer(tmp_path / "journal.sqlite")
+    server.start()
+    with endpoint(503) as (url, inbox), connected(server) as peer:
+        topic = peer.topic()
+        name = peer.subscribe(topic, push_config={"push_endpoint": url})
+        peer.publish(topic, "waits")
+        inbox.get(timeout=WAIT_S)
+        server.stop()
+    with endpoint(200) as (url, inbox), PubSubServer(tmp_path / "journal.sqlite") as server, connected(server) as peer:
+        peer.subscriber.modify_push_config(subscription=name, push_config={"push_endpoint": url})
+        assert base64.b64decode(inbox.get(timeout=WAIT_S)[2]["message"]["data"]) == b"waits"
 
 
 KILLABLE = """

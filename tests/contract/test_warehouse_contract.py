@@ -401,6 +401,7 @@ def test_a_replay_can_be_logged(warehouse: Warehouse) -> None:
         "requested_by": "on-call",
         "reason": "ratings restated",
         "mode": "normal",
+        "request_id": "r1",
         "idempotency_key": None,
         "previous_state": "degraded",
         "previous_generation": 1,

@@ -21,6 +21,7 @@ STORE_CONTRACT = "tests/contract/test_state_store_contract.py"
 SAMPLE_NIGHTS = "tests/integration/test_build_sample_nights.py"
 WAREHOUSE_CONTRACT = "tests/contract/test_warehouse_contract.py"
 BIGQUERY_FAULTS = "tests/faults/test_bigquery_faults.py"
+PULLING = "tests/integration/test_pulling.py"
 OIDC = "worker/adapters/oidc_tokens.py"
 OIDC_TESTS = "tests/unit/test_oidc_tokens.py"
 INTERVENTIONS = "tests/unit/test_interventions.py"
@@ -190,7 +191,7 @@ MUTANTS = (
     Mutant(
         name="intake-acks-unstored",
         file="worker/intake.py",
-        old='            outcome, verdict = "unavailable", Verdict.RETRY',
+        old='            outcome, verdict = "unavailable", Verdict.HOLD',
         new='            outcome, verdict = "unavailable", Verdict.ACK',
         tests=("tests/unit/test_intake.py::test_what_could_not_be_stored_stays_with_the_bus",),
     ),
@@ -301,6 +302,41 @@ MUTANTS = (
         old="        self._supervisor.run_loop(self._schema_loop)\n",
         new="",
         tests=("tests/acceptance/test_worker_process.py::test_a_worker_over_drifted_tables_shows_them_and_stays_up",),
+    ),
+    Mutant(
+        name="gives-back-what-an-absent-store-did-not-take",
+        file="worker/adapters/pubsub_pull.py",
+        old="            elif verdict is Verdict.RETRY:\n",
+        new="            else:\n",
+        tests=(f"{PULLING}::test_a_short_absence_of_the_store_gives_no_message_back",),
+    ),
+    Mutant(
+        name="believes-a-silent-stream",
+        file="worker/adapters/pubsub_watchdog.py",
+        old="is_proof = answer is Answer.MESSAGE or (",
+        new="is_proof = (",
+        tests=(f"{PULLING}::test_a_silent_stream_is_replaced_and_its_message_handled_within_two_minutes",),
+    ),
+    Mutant(
+        name="replaces-a-stream-while-the-bus-is-away",
+        file="worker/adapters/pubsub_watchdog.py",
+        old="            if is_alive or not is_proof:\n",
+        new="            if is_alive:\n",
+        tests=(f"{PULLING}::test_a_bus_that_is_away_is_waited_for",),
+    ),
+    Mutant(
+        name="a-message-found-by-asking-is-only-acknowledged",
+        file="worker/adapters/pubsub_pull.py",
+        old="probe.settle(found, stored=self._is_stored(found.delivery))",
+        new="probe.settle(found, stored=True)",
+        tests=(f"{PULLING}::test_a_process_that_new_streams_do_not_cure_ends_and_says_why",),
+    ),
+    Mutant(
+        name="a-stop-waits-for-no-acknowledgement",
+        file="worker/adapters/pubsub_stream.py",
+        old="            await_callbacks_on_shutdown=True,\n",
+        new="            await_callbacks_on_shutdown=False,\n",
+        tests=(f"{PULLING}::test_a_stop_waits_for_what_is_in_hand_and_its_acknowledgement",),
     ),
     Mutant(
         name="intervention-without-audit",

@@ -135,7 +135,7 @@ class Tasks:
     def _settle(self, process: Process, message: Message, about: About | None, verdict: Verdict, losses: int) -> None:
         world = self._world
         world.boundary.alive(process)
-        if verdict is Verdict.RETRY:
+        if verdict is not Verdict.ACK:
             world.bus.nack(message, world.now)
             return
         world.checker.acked(message, about, store_lost=world.server.losses != losses)

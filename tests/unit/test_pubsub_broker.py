@@ -500,6 +500,7 @@ def test_topics_subscriptions_and_what_is_unacknowledged_survive_a_restart(path)
         retry=RetryPolicy(min_backoff_s=0.5, max_backoff_s=8),
         dead_letter=DeadLetterPolicy(topic=DEAD, attempts_max=7),
         ordered=True,
+        push_endpoint="http://127.0.0.1:9/push?token=1",
         expiration_s=None,
     )
     world.publish("done", "open", key="k", colour="red")

@@ -38,13 +38,31 @@ def _signed_in(client: Any, **options: Any) -> Any:  # noqa: ANN401 - the client
         raise Unavailable(f"Google does not let this process in: {exc}") from exc
 
 
-def subscriber_client(local_address: str | None) -> Any:  # noqa: ANN401 - the client is untyped
-    """Make a subscriber client for Google, or for the server at `host:port`."""
+class CountingSubscriber(pubsub_v1.SubscriberClient):
+    """Google's subscriber client, which also tells how often it opened its stream: it opens it again without a word.
+
+    Attributes:
+        openings: Streams opened so far.
+    """
+
+    openings = 0
+
+    def streaming_pull(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the client is untyped
+        """Open a stream; the client calls this at first and after each passing fault."""
+        self.openings += 1
+        return super().streaming_pull(*arguments, **options)
+
+
+def subscriber_client(local_address: str | None, kind: Any = pubsub_v1.SubscriberClient) -> Any:  # noqa: ANN401 - the client is untyped
+    """Make a subscriber client, of a *kind* that derives from Google's, for Google or for the server at `host:port`."""
     if local_address is None:
-        return _signed_in(pubsub_v1.SubscriberClient)
-    channel = grpc.insecure_channel(local_address, options=_CHANNEL_OPTIONS)
+        return _signed_in(kind)
+    # A channel of its own: gRPC shares connections among channels that look alike, and who leaves a broken stream
+    # behind must not get its connection again.
+    options = (*_CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+    channel = grpc.insecure_channel(local_address, options=options)
     transport = SubscriberGrpcTransport(channel=channel, credentials=AnonymousCredentials())
-    return pubsub_v1.SubscriberClient(transport=transport)
+    return kind(transport=transport)
 
 
 def publisher_client(local_address: str | None, **options: Any) -> Any:  # noqa: ANN401 - the client is untyped

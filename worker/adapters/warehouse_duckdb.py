@@ -54,6 +54,8 @@ MEMORY = ":memory:"
 OWN_DATASET = "nba_predictions"
 DATASETS = ("nba_raw", "nba_analytics", "nba_precompute", OWN_DATASET)
 
+# A build under way may hold the writer for longer; nobody waits for that on the way out.
+CLOSE_WAIT_S = 1.0
 EXPORT_FORMATS = {".parquet": "FORMAT parquet", ".csv": "FORMAT csv, HEADER", ".jsonl": "FORMAT json"}
 
 
@@ -226,9 +228,14 @@ class DuckDbWarehouse:
         return int(written[0]) if written else 0
 
     def close(self) -> None:
-        """Wait for the writer, then close and give the file back."""
-        with self._write_lock:
+        """Wait a moment for the writer, then close and give the file back.
+
+        A writer that is not done by then never commits: the file is given back when the process ends, which is what
+        follows, and nothing of its transaction is in it.
+        """
+        if self._write_lock.acquire(timeout=CLOSE_WAIT_S):
             self._connection.close()
+            self._write_lock.release()
 
     @contextmanager
     def writing(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:

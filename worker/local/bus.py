@@ -6,6 +6,7 @@ from pathlib import Path
 
 from worker.errors import Unavailable
 from worker.local.ownership import DirectoryLock, read_address, write_address
+from worker.local.pubsub_faults import Faults
 from worker.local.pubsub_server import PubSubServer
 
 ATTACH_TIMEOUT_S = 5.0
@@ -16,8 +17,10 @@ _POLL_S = 0.02
 class EmbeddedBus:
     """A Pub/Sub server of this machine; `address` is valid after `start` or `attach`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, faults: Faults | None = None) -> None:
+        """Prepare to serve from *directory*, with *faults* between this server and its clients."""
         self._directory = directory.absolute()
+        self._faults = faults
         self._lock = DirectoryLock(self._directory)
         self._server: PubSubServer | None = None
         self.address = ""
@@ -50,7 +53,7 @@ class EmbeddedBus:
         raise Unavailable(f"process {self._lock.owner()} owns {self._directory}, but its server does not answer")
 
     def _serve(self) -> None:
-        self._server = PubSubServer(self._directory / "journal.sqlite")
+        self._server = PubSubServer(self._directory / "journal.sqlite", faults=self._faults)
         self._server.start()
         self.address = self._server.address
         write_address(self._directory, self.address)

@@ -52,6 +52,11 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def unacknowledged(self) -> int:
+        """Count the messages that are neither acknowledged nor gone."""
+        return sum(entry.phase is not Phase.ACKED for entry in self._entries.values())
+
     def admit(self, message: Message) -> None:
         """Add a newly published *message*; its number is higher than any before."""
         self._add(message, Phase.READY)

@@ -85,10 +85,12 @@ class Broker:
 
     Attributes:
         ready: Names of subscriptions that may have something to deliver. The caller empties it.
+        subscription_changes: Rises whenever a subscription is made, changed or deleted.
     """
 
     def __init__(self, journal: Journal, started_at: float) -> None:
         self.ready: set[str] = set()
+        self.subscription_changes = 0
         self._journal = journal
         self._shelf = Shelf(journal)
         self._numbers = itertools.count(int(started_at * MICROSECONDS))
@@ -163,6 +165,7 @@ class Broker:
         number = next(self._numbers)
         stored = StoredSubscription(number=number, spec=spec, source_topic=spec.topic, since=number)
         self._subscriptions[spec.name] = Subscription(stored, self, self._shelf, self._numbers)
+        self.subscription_changes += 1
         self._journal.put_subscription(stored)
 
     def subscription(self, name: str) -> Subscription:
@@ -190,6 +193,7 @@ class Broker:
             )
         self._check_dead_letter_topic(spec)
         subscription.change(replace(subscription.stored, spec=spec))
+        self.subscription_changes += 1
 
     def delete_subscription(self, name: str) -> None:
         """Delete a subscription and its backlog."""
@@ -198,6 +202,7 @@ class Broker:
         subscription.backlog.clear()
         del self._subscriptions[name]
         self.ready.add(name)
+        self.subscription_changes += 1
         self._journal.drop_subscription(subscription.stored.number)
 
     # Messages

@@ -15,6 +15,7 @@ from worker.local.pubsub_broker import Broker, Subscription
 from worker.local.pubsub_faults import Faults
 from worker.local.pubsub_model import CallRefused, RefusalCode
 from worker.local.pubsub_resources import (
+    repushed_subscription,
     subscription_from_proto,
     subscription_to_proto,
     topic_from_proto,
@@ -132,6 +133,14 @@ class Calls:
         self._broker.update_subscription(spec)
         self.commit()
         return subscription_to_proto(spec)
+
+    def modify_push_config(self, request: Wire, now: float) -> Wire:  # noqa: ARG002
+        """Answer ModifyPushConfig."""
+        self._broker.update_subscription(
+            repushed_subscription(self._broker.subscription(request.subscription).spec, request)
+        )
+        self.commit()
+        return _EMPTY
 
     def delete_subscription(self, request: Wire, now: float) -> Wire:  # noqa: ARG002
         """Answer DeleteSubscription."""

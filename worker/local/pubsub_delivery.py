@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 import grpc.aio
@@ -75,18 +75,19 @@ class Deliverer:
         if request.max_messages <= 0:
             raise CallRefused(RefusalCode.INVALID_ARGUMENT, "No max_messages specified")
         name = request.subscription
+        self._check_is_pulled(name)
         consumer = Consumer(name=self._new_name(), ack_deadline_s=self._broker.subscription(name).spec.ack_deadline_s)
         remaining_s = context.time_remaining()
         wait_s = min(PULL_WAIT_MAX_S, (math.inf if remaining_s is None else remaining_s) - PULL_ANSWER_S)
         deliveries: list[Delivery] = []
-        with self._sleeper(name) as event, contextlib.suppress(TimeoutError):
+        with self.sleeper(name) as event, contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0 if request.return_immediately else max(0, wait_s)):
                 while not deliveries:
                     event.clear()
-                    deliveries = self._take(name, consumer, request.max_messages)
+                    deliveries = self.take(name, consumer, request.max_messages)
                     if not deliveries:
                         await event.wait()
-        sent = self._faults.on_deliver(name, deliveries)
+        sent = self.sent(name, deliveries)
         return types.PullResponse.pb()(received_messages=[delivery_to_proto(delivery) for delivery in sent])
 
     async def streaming_pull(self, context: Context) -> None:
@@ -95,7 +96,7 @@ class Deliverer:
         if first is grpc.aio.EOF:
             return
         name = first.subscription
-        self._broker.subscription(name)
+        self._check_is_pulled(name)
         check_range("stream_ack_deadline_seconds", first.stream_ack_deadline_seconds, ACK_DEADLINE_RANGE_S)
         consumer = Consumer(
             name=first.client_id or self._new_name(),
@@ -103,7 +104,7 @@ class Deliverer:
             messages_max=first.max_outstanding_messages,
             bytes_max=first.max_outstanding_bytes,
         )
-        with self._sleeper(name) as event:
+        with self.sleeper(name) as event:
             listener = asyncio.create_task(self._listen(name, consumer, first, context))
             listener.add_done_callback(lambda _: event.set())
             try:
@@ -124,12 +125,12 @@ class Deliverer:
         """Send what the consumer may have, until its listener ends."""
         while not listener.done():
             event.clear()
-            taken = self._take(name, consumer, 0)
+            taken = self.take(name, consumer, 0) if self._faults.on_stream(name, consumer.name) else []
             if not taken:
                 await event.wait()
                 continue
             spec = self._broker.subscription(name).spec
-            sent = self._faults.on_deliver(name, taken)
+            sent = self.sent(name, taken)
             await context.write(
                 types.StreamingPullResponse.pb()(
                     received_messages=[delivery_to_proto(delivery) for delivery in sent],
@@ -161,7 +162,16 @@ class Deliverer:
         for ack_id, seconds in zip(request.modify_deadline_ack_ids, request.modify_deadline_seconds, strict=True):
             self._calls.modify_deliveries(subscription, [ack_id], seconds, self._pulse.now())
 
-    def _take(self, name: str, consumer: Consumer, limit: int) -> list[Delivery]:
+    def sent(self, name: str, taken: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Give what of the deliveries *taken* really goes out."""
+        return self._faults.on_deliver(name, taken)
+
+    def take(self, name: str, consumer: Consumer, limit: int) -> list[Delivery]:
+        """Lease to *consumer* what it may have now; a *limit* of 0 is the server's own.
+
+        Raises:
+            CallRefused: `UNAVAILABLE`, the server closes; `NOT_FOUND`, there is no such subscription any more.
+        """
         if self._is_closing:
             raise CallRefused(RefusalCode.UNAVAILABLE, "The server is closing.")
         backlog = self._broker.subscription(name).backlog
@@ -170,12 +180,18 @@ class Deliverer:
         self._pulse.settle()
         return taken
 
+    def _check_is_pulled(self, name: str) -> None:
+        if self._broker.subscription(name).spec.push_endpoint:
+            detail = "This method is not supported for this subscription type: its messages are pushed."
+            raise CallRefused(RefusalCode.FAILED_PRECONDITION, detail)
+
     def _new_name(self) -> str:
         self._consumers += 1
         return f"consumer-{self._consumers}"
 
     @contextlib.contextmanager
-    def _sleeper(self, name: str) -> Iterator[asyncio.Event]:
+    def sleeper(self, name: str) -> Iterator[asyncio.Event]:
+        """Give an event that is set whenever the subscription may have something to deliver."""
         event = asyncio.Event()
         events = self._sleepers.setdefault(name, deque())
         events.append(event)

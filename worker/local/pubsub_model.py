@@ -32,11 +32,14 @@ NO_LABELS: Mapping[str, str] = MappingProxyType({})
 class RefusalCode(StrEnum):
     """Why a call is refused; the values are names of gRPC status codes."""
 
+    ABORTED = "ABORTED"
     ALREADY_EXISTS = "ALREADY_EXISTS"
     FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    INTERNAL = "INTERNAL"
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     NOT_FOUND = "NOT_FOUND"
     OUT_OF_RANGE = "OUT_OF_RANGE"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
     UNAVAILABLE = "UNAVAILABLE"
     UNIMPLEMENTED = "UNIMPLEMENTED"
 
@@ -141,6 +144,7 @@ class SubscriptionSpec:
         ordered: Deliver messages of one ordering key in order.
         exactly_once: Refuse stale ack ids instead of ignoring them.
         filter: Expression over the attributes; empty takes everything.
+        push_endpoint: URL to which messages are pushed; empty where they are pulled.
         retry: None means redeliver at once.
         dead_letter: None means retry until the retention ends.
         expiration_s: Stored, never enforced; None means never.
@@ -155,6 +159,7 @@ class SubscriptionSpec:
     ordered: bool = False
     exactly_once: bool = False
     filter: str = ""
+    push_endpoint: str = ""
     retry: RetryPolicy | None = None
     dead_letter: DeadLetterPolicy | None = None
     expiration_s: float | None = EXPIRATION_DEFAULT_S

@@ -6,6 +6,8 @@ code, the one of Google's emulator 0.8.20 is used.
 """
 
 import re
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 from google.pubsub_v1 import types
 
@@ -44,10 +46,12 @@ _SUBSCRIPTION_FIELDS = frozenset(
     {
         "name", "topic", "labels", "ack_deadline_seconds", "retain_acked_messages", "message_retention_duration",
         "enable_message_ordering", "enable_exactly_once_delivery", "filter", "expiration_policy", "retry_policy",
-        "dead_letter_policy", "detached", "state", "topic_message_retention_duration",
+        "dead_letter_policy", "push_config", "detached", "state", "topic_message_retention_duration",
         "analytics_hub_subscription_info",
     }
 )  # fmt: skip
+# An OIDC token would have to be signed by Google; `x-goog-version` is v1 whatever it says.
+_PUSH_FIELDS = frozenset({"push_endpoint", "attributes"})
 _TOPIC_UPDATES = frozenset({"labels"})
 _IMMUTABLE = frozenset({"name", "topic", "filter", "enable_message_ordering"})
 _SUBSCRIPTION_UPDATES = _SUBSCRIPTION_FIELDS - {
@@ -103,6 +107,7 @@ def subscription_from_proto(subscription: Wire) -> SubscriptionSpec:
         ordered=subscription.enable_message_ordering,
         exactly_once=subscription.enable_exactly_once_delivery,
         filter=subscription.filter,
+        push_endpoint=_push_endpoint(subscription.push_config),
         retry=_retry_from_proto(subscription),
         dead_letter=_dead_letter_from_proto(subscription),
         expiration_s=_expiration_s(subscription),
@@ -127,6 +132,8 @@ def subscription_to_proto(spec: SubscriptionSpec) -> Wire:
         expiration_policy={} if spec.expiration_s is None else {"ttl": seconds_to_proto(spec.expiration_s)},
         state=types.Subscription.State.ACTIVE,
     )
+    if spec.push_endpoint:
+        subscription.push_config.push_endpoint = spec.push_endpoint
     if (retry := spec.retry) is not None:
         policy = _RetryPolicy(
             minimum_backoff=seconds_to_proto(retry.min_backoff_s), maximum_backoff=seconds_to_proto(retry.max_backoff_s)
@@ -136,6 +143,21 @@ def subscription_to_proto(spec: SubscriptionSpec) -> Wire:
         subscription.dead_letter_policy.dead_letter_topic = dead_letter.topic
         subscription.dead_letter_policy.max_delivery_attempts = dead_letter.attempts_max
     return subscription
+
+
+def _push_endpoint(config: Wire) -> str:
+    _check_fields(config, _PUSH_FIELDS)
+    endpoint: str = config.push_endpoint
+    if not endpoint:
+        return ""
+    try:
+        parts = urlsplit(endpoint)
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or not endpoint.isascii() or any(character.isspace() for character in endpoint):
+        raise invalid(f"Invalid push endpoint given (endpoint={endpoint}): it is no http or https URL.")
+    return endpoint
 
 
 def _retention_s(subscription: Wire) -> float:
@@ -185,6 +207,11 @@ def updated_topic(old: TopicSpec, request: Wire) -> TopicSpec:
     target = topic_to_proto(old)
     _merge(request.topic, request.update_mask, target, _TOPIC_UPDATES)
     return topic_from_proto(target)
+
+
+def repushed_subscription(old: SubscriptionSpec, request: Wire) -> SubscriptionSpec:
+    """Give *old* with the endpoint that a ModifyPushConfig request names; without one it is pulled from then on."""
+    return replace(old, push_endpoint=_push_endpoint(request.push_config))
 
 
 def updated_subscription(old: SubscriptionSpec, request: Wire) -> SubscriptionSpec:

@@ -11,12 +11,13 @@ with `PublisherGrpcTransport` from `google.pubsub_v1.services.publisher.transpor
 here by the environment variable `PUBSUB_EMULATOR_HOST`, which the client reads.
 
 What it does: topics and subscriptions (create, get, list, update, delete), publish, pull, streaming pull with flow
-control, acknowledgement and deadlines, retry policies, dead letters, filters, ordering keys, exactly-once ack ids, seek
-to a time, retention. With a journal, topics, subscriptions and what is not acknowledged survive a restart and
+control, push, acknowledgement and deadlines, retry policies, dead letters, filters, ordering keys, exactly-once ack
+ids, seek to a time, retention. With a journal, topics, subscriptions and what is not acknowledged survive a restart and
 `kill -9`; a publish is confirmed only after it is written.
 
-What this does not do, and answers with `UNIMPLEMENTED`: push, BigQuery, Cloud Storage and Bigtable subscriptions;
-snapshots; schemas; retention on topics; message transforms; ingestion; customer-managed keys; detaching; IAM.
+What this does not do, and answers with `UNIMPLEMENTED`: OpenID tokens and unwrapped bodies in push requests; BigQuery,
+Cloud Storage and Bigtable subscriptions; snapshots; schemas; retention on topics; message transforms; ingestion;
+customer-managed keys; detaching; IAM.
 
 What differs from the real service without an error: there is no authentication, so it binds to loopback addresses only;
 labels and expiration policies are stored without effect; delivery attempts start again at one after a restart; a stream
@@ -49,6 +50,7 @@ STOP_GRACE_S = 1.0
 
 # Opening the journal reads the whole backlog; a backlog that takes longer is not one for this server.
 START_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 10.0
 
 NANOSECONDS: Final = 1_000_000_000
 
@@ -92,6 +94,7 @@ class PubSubServer:
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._broker: Broker | None = None
 
     @property
     def address(self) -> str:
@@ -132,6 +135,17 @@ class PubSubServer:
         self._thread = None
         self._raise_failure()
 
+    def undelivered(self, subscription: str) -> int:
+        """Count the messages of a subscription, by its full name, that nobody has acknowledged.
+
+        Raises:
+            CallRefused: There is no such subscription.
+        """
+        if self._loop is None or self._broker is None:
+            raise Refused("the Pub/Sub server is not running")
+        asked = asyncio.run_coroutine_threadsafe(_undelivered(self._broker, subscription), self._loop)
+        return asked.result(ANSWER_TIMEOUT_S)
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -159,7 +173,7 @@ class PubSubServer:
         clock = _Clock()
         journal = NoJournal() if self._journal_path is None else SqliteJournal(self._journal_path)
         try:
-            broker = Broker(journal, clock())
+            self._broker = broker = Broker(journal, clock())
             broker.restore(journal.load())
             service = PubSubService(broker, journal, self._faults, clock)
             server = grpc.aio.server(options=_OPTIONS)
@@ -180,6 +194,10 @@ class PubSubServer:
             self.port = server.add_insecure_port(self.address)
         except RuntimeError as exc:
             raise Refused(f"the Pub/Sub server cannot have {self.address}: {exc}") from exc
+
+
+async def _undelivered(broker: Broker, subscription: str) -> int:
+    return broker.subscription(subscription).backlog.unacknowledged
 
 
 class _Clock:

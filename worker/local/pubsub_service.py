@@ -19,6 +19,7 @@ from worker.local.pubsub_calls import Calls, CommittingJournal
 from worker.local.pubsub_delivery import Context, Deliverer
 from worker.local.pubsub_faults import Faults
 from worker.local.pubsub_model import CallRefused
+from worker.local.pubsub_push import Pusher
 from worker.local.pubsub_wire import Wire
 
 # Long enough to gather the acknowledgements of a busy stream into one commit; a crash in between costs that much work
@@ -48,6 +49,7 @@ class PubSubService:
         self._journal = journal
         self._calls = Calls(broker, journal, faults)
         self._deliverer = Deliverer(broker, self._calls, faults, self)
+        self._pusher = Pusher(broker, self._calls, self._deliverer, self)
         self._timer: asyncio.TimerHandle | None = None
         self._commit_timer: asyncio.TimerHandle | None = None
 
@@ -68,6 +70,7 @@ class PubSubService:
             "GetSubscription": self._unary(calls.get_subscription, types.GetSubscriptionRequest),
             "ListSubscriptions": self._unary(calls.list_subscriptions, types.ListSubscriptionsRequest),
             "UpdateSubscription": self._unary(calls.update_subscription, types.UpdateSubscriptionRequest),
+            "ModifyPushConfig": self._unary(calls.modify_push_config, types.ModifyPushConfigRequest),
             "DeleteSubscription": self._unary(calls.delete_subscription, types.DeleteSubscriptionRequest),
             "Acknowledge": self._unary(calls.acknowledge, types.AcknowledgeRequest),
             "ModifyAckDeadline": self._unary(calls.modify_ack_deadline, types.ModifyAckDeadlineRequest),
@@ -84,6 +87,7 @@ class PubSubService:
 
     def drain(self) -> None:
         """End the calls that wait for messages, so that the server can stop."""
+        self._pusher.close()
         self._deliverer.close()
 
     def close(self) -> None:
@@ -99,6 +103,7 @@ class PubSubService:
 
     def settle(self) -> None:
         """Do what the last change of the broker brought about; cheap when it brought nothing."""
+        self._pusher.reconcile()
         ready = self._broker.ready
         while ready:
             self._deliverer.wake(ready.pop())
