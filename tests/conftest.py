@@ -30,6 +30,16 @@ POLL_S = 0.01
 DURABLE = {"appendonly": "yes", "appendfsync": "everysec", "save": ""}
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the reports that tests recorded as their property `report`, from whichever process ran them."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, text in report.user_properties:
+                if name == "report":
+                    terminalreporter.section(report.nodeid.rpartition("::")[2], sep="-")
+                    terminalreporter.line(str(text))
+
+
 class WaitUntil(Protocol):
     def __call__(self, predicate: Callable[[], object], description: str, timeout_s: float = 10.0) -> None: ...
 
