@@ -140,7 +140,7 @@ def _refusal(before: DateRecord, decision: Decision) -> str:
     day = before.analysis_date
     hints = {
         "replay_refused_running": f"a build is running; wait for it (mlfs status {day}) or take over with --force",
-        "cancel_refused": f"it is {before.state}, there is nothing to stop; to build it again: mlfs replay {day}",
+        "cancel_refused": f"it is {before.state}, nothing to stop; to build it: mlfs replay {day} --reason '…'",
     }
     return f"{day}: {hints.get(decision.reason, decision.reason)}"
 

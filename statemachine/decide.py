@@ -24,10 +24,17 @@ from statemachine.events import (
     ReplayRequested,
     TimerFired,
 )
-from statemachine.evidence import found, free_token, holds_lease, missing_from_result, rerun_waits, upgrade_waits
+from statemachine.evidence import (
+    found,
+    free_token,
+    holds_lease,
+    missing_from_result,
+    published_fields,
+    rerun_waits,
+    upgrade_waits,
+)
 from statemachine.model import (
     BuildMode,
-    BuildResult,
     Completion,
     CompletionStatus,
     DateRecord,
@@ -289,6 +296,8 @@ def _lease_expired(record: DateRecord, closed_generation: int, now: datetime, po
     if closed_generation != record.generation:
         # An attempt may have published, or still do so. Nobody comes after the last one to find that out.
         return _unchanged(record, kind, Reason.NEEDS_PROBE)
+    if failure.because == FailedBecause.CANCELLED:
+        return _end_failed(record, kind, Reason.CANCELLED, FailedBecause.CANCELLED, failure.message, now)
     if failure.because == FailureKind.FATAL:
         return _fail(record, kind, Reason.FATAL_ERROR, FailedBecause.FATAL_ERROR, failure.message, now, policy)
     return _fail(record, kind, Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED, failure.message, now, policy)
@@ -306,7 +315,8 @@ def _claimed(record: DateRecord, event: BuildClaimed, now: datetime, policy: Pol
     if record.attempt >= policy.attempts_max:
         # The bound was lowered while the date waited for its next attempt.
         message = f"{record.attempt} attempts were made, {policy.attempts_max} are allowed"
-        return _fail(record, kind, Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED, message, now, policy)
+        failure = Failure(because=FailureKind.UNAVAILABLE, message=message, at=now)
+        return _give_up(record, kind, Reason.GIVING_UP, failure, event.worker)
     until = now + policy.lease
     generation, attempt = free_token(record, event)
     return _changed(
@@ -352,7 +362,7 @@ def _committed(record: DateRecord, event: BuildCommitted, now: datetime, policy:
     if foreign:
         # An earlier attempt's, or from before a loss: the tables that had rows are what that build stood on.
         relied_on = frozenset(name for name, rows in result.dependency_rows.items() if rows > 0)
-    fields = _published(record, result) | {"relied_on": relied_on}
+    fields = published_fields(record, result) | {"relied_on": relied_on}
     before = replace(record, state=result.state or State.DEGRADED, **fields)
     outcome = PublishOutcome(record=before, supersedes=record.published_generation or None)
     if policy.rerun is OnRerun.REBUILD and rerun_waits(record):
@@ -370,21 +380,9 @@ def _committed(record: DateRecord, event: BuildCommitted, now: datetime, policy:
     return _changed(record, kind, Reason.COMMITTED_DEGRADED, outcome, wake_at=wake_at, **fields)
 
 
-def _published(record: DateRecord, result: BuildResult) -> dict[str, Any]:
-    """Fields of a date that the ledger holds *result* for."""
-    return {
-        "generation": result.generation,
-        # A later attempt may report what an earlier one had committed before its worker died.
-        "attempt": max(result.attempt, record.attempt if result.generation == record.generation else 0),
-        "result": result,
-        "lease": None,
-        "failure": None,
-    }
-
-
 def _build_failed(record: DateRecord, event: BuildFailed, now: datetime, policy: Policy) -> Decision:
     kind = EventKind.BUILD_FAILED
-    if not holds_lease(record, event):
+    if record.giving_up or not holds_lease(record, event):
         return _unchanged(record, kind, Reason.STALE)
     match event.failure:
         case FailureKind.UNAVAILABLE if record.attempt < policy.attempts_max:
@@ -397,7 +395,8 @@ def _build_failed(record: DateRecord, event: BuildFailed, now: datetime, policy:
                 failure=Failure(because=event.failure, message=event.message, at=now),
             )
         case FailureKind.UNAVAILABLE | FailureKind.FATAL:
-            return _give_up(record, event, now)
+            failure = Failure(because=event.failure, message=event.message, at=now)
+            return _give_up(record, kind, Reason.GIVING_UP, failure, "nobody")
         case FailureKind.GATE_REFUSED:
             reason, because = Reason.GATE_REFUSED, FailedBecause.GATE_REFUSED
         case FailureKind.NO_DATA:
@@ -407,10 +406,10 @@ def _build_failed(record: DateRecord, event: BuildFailed, now: datetime, policy:
     return _fail(record, kind, reason, because, event.message, now, policy)
 
 
-def _give_up(record: DateRecord, event: BuildFailed, now: datetime) -> Decision:
+def _give_up(record: DateRecord, kind: EventKind, reason: Reason, failure: Failure, owner: str) -> Decision:
     """Let the sweep end the generation: an attempt whose reply was lost may have published, or may still do so."""
-    failure = Failure(because=event.failure, message=event.message, at=now)
-    return _changed(record, EventKind.BUILD_FAILED, Reason.GIVING_UP, wake_at=now, failure=failure)
+    lease = record.lease or Lease(owner=owner, until_at=failure.at, claimed_at=failure.at)
+    return _changed(record, kind, reason, lease=lease, wake_at=failure.at, failure=failure)
 
 
 def _fail(
@@ -456,4 +455,8 @@ def _cancel(record: DateRecord, event: CancelRequested, now: datetime) -> Decisi
     if record.state in {State.DONE, State.DEGRADED, State.FAILED}:
         return _unchanged(record, kind, Reason.CANCEL_REFUSED)
     message = f"by {event.actor}: {event.reason}"
+    if record.attempt:
+        # What it has built may be published, or may still be: the ledger is closed to it first. ADR 0008.
+        failure = Failure(because=FailedBecause.CANCELLED, message=message, at=now)
+        return _give_up(record, kind, Reason.CANCELLING, failure, event.actor)
     return _end_failed(record, kind, Reason.CANCELLED, FailedBecause.CANCELLED, message, now)

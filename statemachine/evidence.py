@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from statemachine.events import BuildClaimed, BuildFailed, LeaseRenewed
-from statemachine.model import Completion, CompletionStatus, DateRecord
+from statemachine.model import BuildResult, Completion, CompletionStatus, DateRecord
 
 
 def missing_from_result(record: DateRecord) -> frozenset[str]:
@@ -57,3 +58,15 @@ def rerun_waits(record: DateRecord) -> bool:
     return record.lease is not None and any(
         identity != runs.get(name, identity) for name, identity in record.claimed_runs.items()
     )
+
+
+def published_fields(record: DateRecord, result: BuildResult) -> dict[str, Any]:
+    """Fields of a date that the ledger holds *result* for."""
+    return {
+        "generation": result.generation,
+        # A later attempt may report what an earlier one had committed before its worker died.
+        "attempt": max(result.attempt, record.attempt if result.generation == record.generation else 0),
+        "result": result,
+        "lease": None,
+        "failure": None,
+    }

@@ -46,7 +46,9 @@ def change_violations(before: DateRecord, after: DateRecord, policy: Policy) -> 
         "generation_never_falls": after.generation >= before.generation,
         "attempt_never_falls_within_a_generation": after.generation != before.generation
         or after.attempt >= before.attempt,
-        "attempts_are_bounded": after.state is not State.RUNNING or after.attempt <= policy.attempts_max,
+        "attempts_are_bounded": after.state is not State.RUNNING
+        or after.giving_up
+        or after.attempt <= policy.attempts_max,
         "successes_are_never_forgotten": before.counted <= after.counted,
         "published_generation_never_falls": after.published_generation >= before.published_generation,
         "deadline_never_moves": (before.deadline_at, before.upgrade_cutoff_at)

@@ -50,5 +50,6 @@ class Reason(StrEnum):
 
     REPLAY_ACCEPTED = "replay_accepted"
     REPLAY_REFUSED_RUNNING = "replay_refused_running"
+    CANCELLING = "cancelling"
     CANCELLED = "cancelled"
     CANCEL_REFUSED = "cancel_refused"

@@ -201,9 +201,12 @@ class Worker:
 
     def _sweep(self) -> float:
         swept_at = self._clock.now()
-        self._assembly.sweeper.run_once()
+        try:
+            self._assembly.sweeper.run_once()
+        finally:
+            # A pass that failed is no stuck thread: a restart would cure nothing.
+            self._last_tick = time.monotonic()
         now = self._clock.now()
-        self._last_tick = time.monotonic()
         self.metrics.ticked(now)
         self.metrics.stream(self._subscriber is not None and self._subscriber.running)
         return seconds_to_next_sweep(self._store.next_wake(after=swept_at), now, self._settings.tick_s)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
+from worker.aside import Aside
 from worker.audit import ReplayAudit
 from worker.builder import Builder
 from worker.building import probe
@@ -79,6 +80,7 @@ class Assembly:
             repair=self.repair,
             probe=lambda day: probe(warehouse, day),
             date_failed=hooks.date_failed,
+            aside=Aside(),
         )
         self.relay = Relay(store=store, publisher=parts.publisher, observer=observer, tracing=parts.tracing)
         self.intake = self._make_intake(observer)
@@ -94,6 +96,7 @@ class Assembly:
             phase3_lookback_days=settings.phase3_lookback_days,
             observer=observer,
             stopwatch=time.perf_counter,
+            follow=self.repair.follow,
             audit_replay=ReplayAudit(self.parts.store, warehouse).write,
             tracing=self.parts.tracing,
         )

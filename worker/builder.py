@@ -34,11 +34,18 @@ RENEWALS_PER_LEASE = 3
 REPORT_PAUSES_S = (0.2, 1.0, 3.0)
 
 
+# Sorts before every date.
+_STOP_FIRST = -(10**9)
+
+
 class BuildQueue:
-    """Dates waiting for a build thread, each at most once. A hint only: the wake index remembers what is due."""
+    """Dates waiting for a build thread, each at most once, the newest first: a backfill does not keep tonight waiting.
+
+    A hint only: the wake index remembers what is due.
+    """
 
     def __init__(self) -> None:
-        self._dates: queue.SimpleQueue[date | None] = queue.SimpleQueue()
+        self._dates: queue.PriorityQueue[tuple[int, date | None]] = queue.PriorityQueue()
         self._known: set[date] = set()
         self._lock = threading.Lock()
 
@@ -48,11 +55,11 @@ class BuildQueue:
             if analysis_date in self._known:
                 return
             self._known.add(analysis_date)
-        self._dates.put(analysis_date)
+        self._dates.put((-analysis_date.toordinal(), analysis_date))
 
     def get(self) -> date | None:
         """Wait for the next date; None means stop."""
-        return self._dates.get()
+        return self._dates.get()[1]
 
     def finished(self, analysis_date: date) -> None:
         """Let the date be added again."""
@@ -62,7 +69,7 @@ class BuildQueue:
     def stop(self, threads: int) -> None:
         """Tell that many waiting threads to stop."""
         for _ in range(threads):
-            self._dates.put(None)
+            self._dates.put((_STOP_FIRST, None))
 
 
 class LeaseKeeper:
@@ -122,6 +129,7 @@ class Builder:
         observer: Observer,
         stopwatch: Callable[[], float],
         audit_replay: Callable[[DateRecord], None] = lambda _record: None,
+        follow: Callable[[LedgerRow], object] = lambda _row: None,
         tracing: Tracing = NO_TRACING,
         lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper,
         pause: Callable[[float], None] = _pause,
@@ -135,6 +143,7 @@ class Builder:
         self._observer = observer
         self._stopwatch = stopwatch
         self._audit_replay = audit_replay
+        self._follow = follow
         self._tracing = tracing
         self._lease_keeper = lease_keeper
         self._pause = pause
@@ -145,6 +154,7 @@ class Builder:
         Raises:
             Unavailable: The store does not answer; the lease will expire and the date be claimed again.
         """
+        self._follow_ledger(analysis_date)
         claim = self._engine.apply(analysis_date, self._bid(analysis_date))
         if claim.reason is not Reason.CLAIMED:
             return None
@@ -159,6 +169,15 @@ class Builder:
             if event is None:
                 return None
             return self._report(analysis_date, event)
+
+    def _follow_ledger(self, analysis_date: date) -> None:
+        """Take over what the ledger holds and the record does not know: a lost report, or a lost record."""
+        try:
+            committed = self._warehouse.read_ledger(analysis_date)
+        except (Unavailable, Fatal):
+            return
+        if committed is not None:
+            self._follow(committed)
 
     def _bid(self, analysis_date: date) -> BuildClaimed:
         """Ask for the date, with what the ledger knows of it: a claim takes no token that was ever in use.

@@ -14,6 +14,7 @@ import structlog
 from statemachine.events import TimerFired
 from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason
+from worker.aside import at_once
 from worker.calendar import Calendar
 from worker.engine import Engine
 from worker.errors import CorruptRecord, Fatal, PipelineError, Unavailable
@@ -40,7 +41,7 @@ class Sweep:
 class Sweeper:
     """Fires what is due."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one collaborator each
         self,
         *,
         engine: Engine,
@@ -50,6 +51,7 @@ class Sweeper:
         repair: Repair,
         probe: Callable[[date], Mapping[str, int]],
         date_failed: Callable[[date, PipelineError], None],
+        aside: Callable[[date, Callable[[], None]], bool] = at_once,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -58,7 +60,9 @@ class Sweeper:
         self._repair = repair
         self._probe = probe
         self._date_failed = date_failed
+        self._aside = aside
         self._started_at = clock.now()
+        self._skip = 0
 
     def run_once(self) -> Sweep:
         """Open what the calendar expects, fire what is due; safe to repeat, the core ignores a second one.
@@ -71,9 +75,11 @@ class Sweeper:
         failed = 0
         expected = self._calendar.to_open(self._store.last_opened(), now)
         for day in expected:
-            failed += self._faults_of(day, lambda: self._repair.restore(day))  # noqa: B023 - called at once
+            failed += self._faults_of(day, lambda: self._restore(day))  # noqa: B023 - called at once
             self._store.set_last_opened(day)
-        due = self._store.due(now, BATCH_MAX)
+        due = self._store.due(now, BATCH_MAX, skip=self._skip)
+        # Dates that wait for a build thread stay due: the next pass looks behind them, or they would hide a deadline.
+        self._skip = self._skip + BATCH_MAX if len(due) == BATCH_MAX else 0
         for day in due:
             failed += self._faults_of(day, lambda: self._fire(day, now))  # noqa: B023 - called at once
         return Sweep(opened=len(expected), due=len(due), failed=failed)
@@ -99,23 +105,38 @@ class Sweeper:
         decision = self._engine.apply(analysis_date, TimerFired())
         if not decision.record.version:
             # The wake index outlived the record: it was set aside by a worker that then died, or it is lost.
-            self._repair.restore(analysis_date)
+            self._restore(analysis_date)
             return
         if decision.reason is not Reason.NEEDS_PROBE:
             return
-        if decision.record.state is State.RUNNING:
-            self._repair.end_last_attempt(analysis_date)
+        record = decision.record
+        if record.state is State.RUNNING:
+            self._aside(analysis_date, lambda: self._repair.end_last_attempt(analysis_date))
         elif now >= self._started_at + self._calendar.drain_grace:
             # Before that the worker has just started: completions that wait in the queue are read first.
-            self._look_into_tables(decision.record, now)
+            looked = self._aside(analysis_date, lambda: self._look_into_tables(record, now))
+            if not looked and self._is_out_of_patience(record, now):
+                self._engine.apply(analysis_date, TimerFired(probe={}))
+
+    def _restore(self, analysis_date: date) -> None:
+        # The date is opened before the ledger is read: it has its deadline, however long that takes.
+        def restore() -> None:
+            self._repair.restore(analysis_date)
+
+        self._aside(analysis_date, restore)
+
+    @staticmethod
+    def _is_out_of_patience(record: DateRecord, now: datetime) -> bool:
+        """Whether a deadline has waited long enough for the warehouse; an upgrade waits until its cutoff."""
+        return record.state is State.WAITING and now >= record.deadline_at + PROBE_PATIENCE
 
     def _look_into_tables(self, record: DateRecord, now: datetime) -> None:
-        """Fire again with what the tables hold. A deadline waits for them only so long, an upgrade until its cutoff."""
+        """Fire again with what the tables hold."""
         try:
             probe = self._probe(record.analysis_date)
         except (Unavailable, Fatal) as exc:
             log.warning("probe_failed", analysis_date=record.analysis_date, error=str(exc))
-            if record.state is not State.WAITING or now < record.deadline_at + PROBE_PATIENCE:
+            if not self._is_out_of_patience(record, now):
                 return
             probe = {}
         self._engine.apply(record.analysis_date, TimerFired(probe=probe))

@@ -106,9 +106,11 @@ def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo)
             owner = record.lease.owner if record.lease else "unknown"
             until = _when(record.lease.until_at, now, zone) if record.lease else "unknown"
             if record.giving_up and record.failure is not None:
+                cancelled = record.failure.because == FailedBecause.CANCELLED
+                how = "Cancelled" if cancelled else f"Given up after attempt {record.attempt}:"
                 return (
-                    f"Given up after attempt {record.attempt}: {record.failure.message}. Called failed as soon as the "
-                    "warehouse's ledger answers and shows that no attempt has published."
+                    f"{how} {record.failure.message}. Called failed as soon as the warehouse's ledger answers and "
+                    "shows that no attempt has published."
                 )
             return f"{owner} is building. If it dies, its lease ends {until} and another worker starts again."
         case State.DONE:

@@ -181,7 +181,7 @@ class Intake:
             self._store.park(parked)
         except Unavailable as exc:
             log.warning("parking_postponed", message_id=delivery.message_id, error=str(exc))
-            return "unavailable", Verdict.RETRY
+            return "unavailable", Verdict.HOLD
         log.warning("message_parked", message_id=delivery.message_id, reason=refusal.reason, detail=refusal.detail)
         self._observer.refused(refusal.reason.value, refusal.detail)
         return "refused", Verdict.ACK

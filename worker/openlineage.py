@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed
-from statemachine.model import BuildMode, BuildResult, DateRecord, State
+from statemachine.model import BuildMode, BuildResult, DateRecord, FailedBecause, State
 from statemachine.reasons import Reason
 from worker.features.catalogue import (
     BLOCKS,
@@ -106,7 +106,7 @@ class EventWriter:
                 yield self.ended(running, f"overtaken by {_build_id(told)}", decided.at, kind="ABORT")
         elif running is not None and isinstance(event, BuildFailed):
             yield self.ended(running, event.message, decided.at, kind="FAIL")
-        elif running is not None and decided.decision.record.state is not State.RUNNING:
+        elif running is not None and decided.decision.record.state is not State.RUNNING and not _is_told(before):
             yield self.ended(running, f"given up: {decided.decision.reason}", decided.at, kind="ABORT")
 
     def started(self, run: RunFacts, at: datetime) -> Event:
@@ -286,3 +286,8 @@ def _tables_read(mode: BuildMode) -> Sequence[str]:
     phase4 = () if mode is BuildMode.FORCED_FALLBACK else tuple(block.table for block in BLOCKS)
     phase3 = tuple(dict.fromkeys(feature.phase3_table for feature in FEATURES))
     return (ROSTER, SCHEDULE, *phase4, *phase3)
+
+
+def _is_told(record: DateRecord) -> bool:
+    """Whether the end of the attempt was told when it failed; what follows ends only the generation."""
+    return record.failure is not None and record.failure.because != FailedBecause.CANCELLED

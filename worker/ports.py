@@ -210,8 +210,8 @@ class StateStore(Protocol):
         The date becomes due at once: if this worker dies before it has begun anew, the next sweep finds it.
         """
 
-    def due(self, now: datetime, limit: int) -> Sequence[date]:
-        """Give the dates whose `wake_at` has come, the longest overdue first."""
+    def due(self, now: datetime, limit: int, skip: int = 0) -> Sequence[date]:
+        """Give the dates whose `wake_at` has come, the longest overdue first, after the first *skip* of them."""
 
     def next_wake(self, after: datetime | None = None) -> datetime | None:
         """Give the earliest `wake_at` of all dates, of those later than *after* where it is given; None for none."""

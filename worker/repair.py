@@ -145,5 +145,5 @@ class Repair:
         record = self._store.load(committed.analysis_date)
         if record is None:
             return Standing.UNKNOWN
-        ahead = committed.generation > max(record.published_generation, record.generation - 1)
+        ahead = committed.generation > record.published_generation
         return Standing.BEHIND if ahead else Standing.AGREES

@@ -167,14 +167,14 @@ MUTANTS = (
     Mutant(
         name="gives-up-without-asking-the-ledger",
         file=DECIDE,
-        old="            return _give_up(record, event, now)\n",
+        old='            return _give_up(record, kind, Reason.GIVING_UP, failure, "nobody")\n',
         new="            reason, because = Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED\n",
         tests=("tests/unit/test_decide_builds.py::test_a_generation_is_given_up_only_after_the_ledger_was_asked",),
     ),
     Mutant(
         name="commit-ignores-replicas",
         file=REDIS,
-        old="        if reached < self._replicas:",
+        old="        if not isinstance(reached, int) or reached < self._replicas:",
         new="        if reached < 0:",
         tests=(f"{REPLICATION}::test_a_commit_is_unavailable_while_the_replica_stands_still[valkey]",),
     ),

@@ -48,8 +48,7 @@ def _check_night(world: "World", day: date, record: DateRecord) -> None:
         checker.demand(record.state == row.state, "the record follows the ledger", f"{what}, ledger {row.state}")
         event_id = f"p:{day}:{generation}"
         checker.demand(event_id in checker.told, "done => published", f"{what}: {event_id} was never told")
-    elif record.failure is not None and record.failure.because != "cancelled":
-        # A person's cancel looks at the record alone (ADR 0004); it may cross a commit that nobody reported yet.
+    else:
         checker.demand(
             record.generation > generation or not generation,
             "the record follows the ledger",

@@ -18,13 +18,13 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
     None: {"waiting": {"opened"} | _RECORDED, "ready": _WOKEN, "failed": {"cancelled"}, **_LEDGER},
     "waiting": {"waiting": {"opened"} | _RECORDED, "ready": _WOKEN, "failed": {"cancelled"}, **_LEDGER},
     "ready": {
-        "ready": {"replay_accepted", "committed_by_older_generation", "rescue_follows"} | _RECORDED | _FOLLOWED,
-        "running": {"claimed"},
-        "failed": {"cancelled", "retries_exhausted"},
+        "ready": {"replay_accepted", "committed_by_older_generation"} | _RECORDED | _FOLLOWED,
+        "running": {"claimed", "giving_up", "cancelling"},
+        "failed": {"cancelled"},
         **_LEDGER,
     },
     "running": {
-        "running": {"lease_renewed", "giving_up", "committed_by_older_generation"} | _RECORDED,
+        "running": {"lease_renewed", "giving_up", "cancelling", "committed_by_older_generation"} | _RECORDED,
         "ready": {"lease_expired", "retry_scheduled", "rescue_follows", "replay_accepted"} | _FOLLOWED,
         "failed": {"retries_exhausted", "fatal_error", "gate_refused", "no_data", "cancelled"},
         **_LEDGER,

@@ -112,6 +112,7 @@ class Process:
             phase3_lookback_days=30,
             observer=observer,
             stopwatch=lambda: 0.0,
+            follow=self.repair.follow,
             lease_keeper=self._keeper,
             pause=lambda seconds: boundary.hang(self, seconds, "between two reports"),
         )

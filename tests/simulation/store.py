@@ -180,8 +180,8 @@ class SimulatedStore:
         if len(self._memory.quarantined) > before:
             self._server.checker.records.pop(analysis_date, None)
 
-    def due(self, now: datetime, limit: int) -> Sequence[date]:
-        return self._call("due", now, limit)  # type: ignore[no-any-return]
+    def due(self, now: datetime, limit: int, skip: int = 0) -> Sequence[date]:
+        return self._call("due", now, limit, skip)  # type: ignore[no-any-return]
 
     def next_wake(self, after: datetime | None = None) -> datetime | None:
         return self._call("next_wake", after)  # type: ignore[no-any-return]

@@ -102,7 +102,8 @@ def unfinished(state: State) -> Iterator[DateRecord]:
             older_runs = MappingProxyType(dict.fromkeys(PROCESSORS, "0"))
             fatal = Failure(because=FailureKind.FATAL, message="it broke", at=EVENING)
             away = Failure(because=FailureKind.UNAVAILABLE, message="away", at=EVENING)
-            builds = ((NO_RUNS, None), (older_runs, None), (NO_RUNS, fatal), (NO_RUNS, away))
+            stopped = Failure(because=FailedBecause.CANCELLED, message="by ana: why", at=EVENING)
+            builds = ((NO_RUNS, None), (older_runs, None), (NO_RUNS, fatal), (NO_RUNS, away), (NO_RUNS, stopped))
             for published, attempt, (runs, failure) in product(OLDER, (1, 2), builds):
                 yield replace(
                     base,

@@ -208,7 +208,9 @@ def test_a_build_that_is_cancelled_stops_before_it_publishes() -> None:
 
     assert site.builder.run_one(NIGHT) is None
 
-    assert (State.FAILED, []) == (site.record().state, site.warehouse.published)
+    assert (State.RUNNING, []) == (site.record().state, site.warehouse.published)
+    repair_of(site.rig, site.warehouse).end_last_attempt(NIGHT)
+    assert State.FAILED is site.record().state
 
 
 def test_a_forced_fallback_is_degraded_though_every_table_is_filled() -> None:
@@ -266,7 +268,7 @@ def test_a_worker_that_notices_the_loss_of_its_lease_stops_at_the_next_step(wait
     assert ([("normal", "fenced")], []) == (site.rig.notes.builds, site.warehouse.published)
 
 
-def test_the_queue_holds_a_date_once_until_it_is_finished() -> None:
+def test_the_queue_holds_a_date_once_until_it_is_finished_and_gives_the_newest_first() -> None:
     queue, other = BuildQueue(), NIGHT + timedelta(days=1)
     for night in (NIGHT, other, NIGHT):
         queue.put(night)
@@ -277,4 +279,5 @@ def test_the_queue_holds_a_date_once_until_it_is_finished() -> None:
     queue.put(NIGHT)
     queue.stop(1)
 
-    assert [NIGHT, other, NIGHT, None] == [*taken, queue.get(), queue.get()]
+    assert [other, NIGHT] == taken
+    assert [None, NIGHT] == [queue.get(), queue.get()], "who is to stop takes no further date"

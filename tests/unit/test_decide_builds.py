@@ -440,4 +440,6 @@ def test_a_date_with_more_attempts_than_a_lowered_bound_fails_instead_of_waiting
 
     decision = told(record, claimed())
 
-    assert (State.FAILED, Reason.RETRIES_EXHAUSTED) == (decision.record.state, decision.reason)
+    assert (State.RUNNING, Reason.GIVING_UP) == (decision.record.state, decision.reason)
+    ended = told(decision.record, closed())
+    assert (State.FAILED, Reason.RETRIES_EXHAUSTED) == (ended.record.state, ended.reason)

@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 
 from statemachine.effects import PublishOutcome, StartBuild
-from statemachine.events import CancelRequested, ReplayRequested
+from statemachine.events import CancelRequested, ReplayRequested, TimerFired
 from statemachine.model import (
     BuildMode,
     DateRecord,
+    FailureKind,
     OnRerun,
     State,
     Trigger,
@@ -28,7 +29,9 @@ from tests.support.nights import (
     SECOND,
     SHOTS,
     after,
+    broke,
     claimed,
+    closed,
     committed,
     degraded,
     done,
@@ -148,14 +151,33 @@ def test_a_replay_of_a_running_date_is_refused_unless_it_takes_over() -> None:
     assert (State.READY, Reason.REPLAY_ACCEPTED, None) == (taken.record.state, taken.reason, taken.record.lease)
 
 
-@pytest.mark.parametrize("record", [waiting(), joined(), running()], ids=lambda record: record.state)
-def test_a_cancel_ends_an_unfinished_date_and_says_so(record: DateRecord) -> None:
+@pytest.mark.parametrize("record", [waiting(), joined()], ids=lambda record: record.state)
+def test_a_cancel_ends_a_date_that_nobody_has_tried_and_says_so(record: DateRecord) -> None:
     decision = told(record, CANCEL)
 
     assert (State.FAILED, Reason.CANCELLED) == (decision.record.state, decision.reason)
     assert decision.record.failure is not None
     assert decision.record.failure.message == "by ana: bad rows upstream"
     assert [PublishOutcome] == [type(effect) for effect in decision.effects]
+
+
+@pytest.mark.parametrize(
+    "record", [running(), after(running(), broke(FailureKind.UNAVAILABLE))], ids=lambda record: record.state
+)
+def test_a_cancel_of_a_date_that_was_tried_closes_the_ledger_first(record: DateRecord) -> None:
+    """What the attempt has built may be published already, or may still be: then the cancel comes too late."""
+    cancelling = told(record, CANCEL)
+
+    assert (State.RUNNING, Reason.CANCELLING, ()) == (cancelling.record.state, cancelling.reason, cancelling.effects)
+    assert Reason.NEEDS_PROBE is told(cancelling.record, TimerFired()).reason
+    late_failure = told(cancelling.record, broke(FailureKind.GATE_REFUSED))
+    assert Reason.STALE is late_failure.reason
+    ended = told(cancelling.record, closed())
+    assert (State.FAILED, Reason.CANCELLED) == (ended.record.state, ended.reason)
+    assert ended.record.failure is not None
+    assert ended.record.failure.message == "by ana: bad rows upstream"
+    assert [PublishOutcome] == [type(effect) for effect in ended.effects]
+    assert State.DONE is told(cancelling.record, replace(committed(), found=True)).record.state
 
 
 @pytest.mark.parametrize("record", [done(), degraded(CACHE), failed()], ids=lambda record: record.state)

@@ -221,6 +221,7 @@ def test_an_attempt_that_is_given_up(told: Told, end: str) -> None:
         told.apply(TimerFired(probe=NO_ROWS))
     elif end == "cancel":
         told.apply(CancelRequested(actor="ana", reason="wrong data"))
+        told.apply(TimerFired(closed_generation=1))
     else:
         told.apply(type(REPLAY)(actor="ana", reason="stuck", take_over=True))
 

@@ -91,11 +91,11 @@ class MemoryStore:
                 self.quarantined.append((analysis_date, stored[2]))
                 self._wake[analysis_date] = LONG_DUE
 
-    def due(self, now: datetime, limit: int) -> Sequence[date]:
+    def due(self, now: datetime, limit: int, skip: int = 0) -> Sequence[date]:
         """Give overdue dates, the longest overdue first."""
         with self._lock:
             overdue = sorted((wake_at, day) for day, wake_at in self._wake.items() if wake_at <= now)
-        return [day for _wake_at, day in overdue[:limit]]
+        return [day for _wake_at, day in overdue[skip : skip + limit]]
 
     def next_wake(self, after: datetime | None = None) -> datetime | None:
         """Give the earliest wake."""

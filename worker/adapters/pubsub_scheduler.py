@@ -20,6 +20,7 @@ class GroupScheduler(Scheduler):
 
     def __init__(self, handle: Callable[[Sequence[Any]], None], threads: int) -> None:
         self._handle = handle
+        self._ended = threading.Event()
         self._requests: queue.Queue[Any] = queue.Queue()
         self._waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._threads = [
@@ -35,10 +36,14 @@ class GroupScheduler(Scheduler):
 
     def schedule(self, callback: Callable[..., None], *args: Any, **_kwargs: Any) -> None:  # noqa: ANN401, ARG002 - the client's shape
         """Let the message, the first of *args*, wait for a free thread; the client's callback is not needed."""
+        if self._ended.is_set():
+            args[0].nack()
+            return
         self._waiting.put(args[0])
 
     def shutdown(self, await_msg_callbacks: bool = False) -> list[Any]:  # noqa: FBT001, FBT002 - the client's shape
         """Take no more; give back the messages that no thread has taken, and wait for the threads if asked to."""
+        self._ended.set()
         dropped = self._take_waiting()
         for _thread in self._threads:
             self._waiting.put(None)

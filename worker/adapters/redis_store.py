@@ -192,9 +192,9 @@ class RedisStore:
                 self._check_replicas(reached)
         return answers
 
-    def _check_replicas(self, reached: int) -> None:
+    def _check_replicas(self, reached: object) -> None:
         """A write that too few replicas hold may be lost in a failover: it does not count, and is to be repeated."""
-        if reached < self._replicas:
+        if not isinstance(reached, int) or reached < self._replicas:
             raise Unavailable(f"stored, but only {reached} of {self._replicas} replicas confirmed it in time")
 
     def barrier(self) -> None:
@@ -239,12 +239,12 @@ class RedisStore:
         if role != "master":
             raise Fatal(f"the state store at this address is a {role}; name the primary in MLFS_REDIS_URL")
 
-    def due(self, now: datetime, limit: int) -> Sequence[date]:
+    def due(self, now: datetime, limit: int, skip: int = 0) -> Sequence[date]:
         """Read the wake index up to *now*."""
         members = _reading(
             lambda: cast(
                 "list[bytes]",
-                self._client.zrangebyscore(self._key("wake"), "-inf", millis_begun(now), start=0, num=limit),
+                self._client.zrangebyscore(self._key("wake"), "-inf", millis_begun(now), start=skip, num=limit),
             )
         )
         return [date.fromisoformat(member.decode()) for member in members]

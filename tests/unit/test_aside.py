@@ -1,0 +1,91 @@
+"""A look that hangs holds up its own date only."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from statemachine.model import State
+from tests.conftest import WaitUntil
+from tests.support.nights import CALENDAR, DEADLINE, NIGHT, PROCESSORS, SECOND, success
+from tests.support.rigs import LedgerWarehouse, Rig, repair_of
+from worker.aside import LOOKS_MAX, Aside
+from worker.deadlines import PROBE_PATIENCE, Sweeper
+from worker.errors import Unavailable
+
+
+def test_what_ends_in_time_has_ended_when_the_caller_goes_on() -> None:
+    done: list[str] = []
+
+    assert Aside(5.0)(NIGHT, lambda: done.append("looked")) is True
+    assert done == ["looked"]
+
+
+def test_an_error_reaches_the_caller() -> None:
+    def fail() -> None:
+        raise Unavailable("away")
+
+    with pytest.raises(Unavailable, match="away"):
+        Aside(5.0)(NIGHT, fail)
+
+
+def test_what_hangs_is_asked_about_again_and_not_started_twice(wait_until: WaitUntil) -> None:
+    aside, gate, started = Aside(0.01), threading.Event(), []
+
+    def hang() -> None:
+        started.append(1)
+        gate.wait(30)
+
+    assert [False, False] == [aside(NIGHT, hang), aside(NIGHT, hang)]
+    gate.set()
+    wait_until(lambda: aside(NIGHT, lambda: started.append(2)), "the look has ended")
+
+    assert started == [1]
+
+
+def test_many_hanging_looks_are_bounded() -> None:
+    aside, gate, started = Aside(0.0), threading.Event(), []
+
+    def hang() -> None:
+        started.append(1)
+        gate.wait(30)
+
+    for offset in range(LOOKS_MAX + 5):
+        aside(NIGHT + timedelta(days=offset), hang)
+    gate.set()
+
+    assert len(started) <= LOOKS_MAX
+
+
+def test_a_hanging_probe_holds_up_neither_its_own_deadline_for_long_nor_any_other() -> None:
+    """The warehouse queues the probe of one date for minutes; the sweep goes on."""
+    rig, gate, other = Rig(), threading.Event(), NIGHT - timedelta(days=1)
+
+    def probe(day: object) -> dict[str, int]:
+        if day == NIGHT:
+            gate.wait(30)
+        return dict.fromkeys(PROCESSORS, 0)
+
+    sweeper = Sweeper(
+        engine=rig.engine,
+        store=rig.store,
+        calendar=CALENDAR,
+        clock=rig.clock,
+        repair=repair_of(rig, LedgerWarehouse()),
+        probe=probe,
+        date_failed=lambda _day, _error: None,
+        aside=Aside(0.05),
+    )
+    for day in (NIGHT, other):
+        rig.engine.apply(day, success(PROCESSORS[0]))
+    rig.store.set_last_opened(NIGHT)
+    rig.clock.instant = DEADLINE + SECOND
+    sweeper.run_once()
+    states = {day: rig.store.load(day).state for day in (NIGHT, other)}
+    assert {NIGHT: State.WAITING, other: State.READY} == states
+
+    rig.clock.instant = DEADLINE + PROBE_PATIENCE
+    sweeper.run_once()
+    gate.set()
+
+    assert State.READY is rig.store.load(NIGHT).state
