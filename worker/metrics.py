@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from schemas.completion import RefusalReason
 from statemachine.events import CompletionReceived, LeaseRenewed, TimerFired
@@ -50,6 +58,7 @@ class Metrics(Observer, StreamNotes):
         self.registry = CollectorRegistry()
         registry = self.registry
         self._processors = frozenset(processors)
+        ProcessCollector(registry=registry)
         build_info = Info("mlfs_build", "Version of the running worker.", registry=registry)
         build_info.info({"version": package_version(), "python": platform.python_version()})
         self._events = Counter(
