@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -72,7 +73,7 @@ def configure(folder: Path, worker: str, webhook: str, alertmanager_port: int) -
     prometheus = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
     prometheus["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "250ms"}
     prometheus["rule_files"] = [str(PROMETHEUS / name) for name in prometheus["rule_files"]]
-    prometheus["scrape_configs"][0]["static_configs"][0]["targets"] = [worker.removeprefix("http://")]
+    prometheus["scrape_configs"][0]["static_configs"][0]["targets"] = [worker]
     prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{alertmanager_port}"]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(prometheus), encoding="utf-8")
     alertmanager = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text(encoding="utf-8"))
@@ -95,13 +96,10 @@ def paged(posted: "Queue[tuple[str, Any]]", names: set[str]) -> dict[str, Any]:
 def test_an_outage_night_reaches_the_pager(program, start_worker, start_server, webhook, tmp_path):
     prometheus = found("prometheus", "prometheus")
     alertmanager = found("prometheus-alertmanager", "prometheus-alertmanager")
-    program.environment |= {"MLFS_SEASON": "01-01..12-31"}
-    night = load(data_dir=program.data_dir).calendar.today(SystemClock().now()).isoformat()
-    assert program.run("load", str(tmp_path / "sample"), "--generate", night).returncode == 0
-    worker = start_worker()
     address, posted = webhook
-    ports = free_port(), free_port()
-    configure(tmp_path, worker.address(), address, ports[1])
+    ports = [free_port() for _ in range(3)]
+    program.environment |= {"MLFS_SEASON": "01-01..12-31", "MLFS_HTTP_PORT": str(ports[2])}
+    configure(tmp_path, f"127.0.0.1:{ports[2]}", address, ports[1])
     start_server(
         alertmanager,
         f"--config.file={tmp_path}/alertmanager.yml",
@@ -116,10 +114,13 @@ def test_an_outage_night_reaches_the_pager(program, start_worker, start_server, 
         f"--web.listen-address=127.0.0.1:{ports[0]}",
     )
 
+    night = load(data_dir=program.data_dir).calendar.today(SystemClock().now()).isoformat()
+    assert program.run("load", str(tmp_path / "sample"), "--generate", night).returncode == 0
+    worker = start_worker()
     built = program.run("replay", night, "--force-phase3-fallback", *REASON, "--wait", "30")
     firing = paged(posted, {"MlfsFallbackComplete", "MlfsSeverityP1"})
 
     assert 3 == built.returncode, built.stderr
-    assert 75.0 == program.json("status", night)["quality_score"]
+    assert 75.0 == httpx.get(f"{worker.address()}/dates/{night}", timeout=10).json()["quality_score"]
     assert {("P1", night)} == {(one["labels"]["severity"], one["labels"]["analysis_date"]) for one in firing.values()}
     assert f"mlfs explain {night}" in firing["MlfsFallbackComplete"]["annotations"]["description"]
