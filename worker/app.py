@@ -68,7 +68,8 @@ class Worker:
         self._store = parts.store
         self._has_loops = settings.serve_loops or not serves_push
         self.metrics = Metrics(PROCESSORS)
-        self.metrics.show_dates(self._store, clock)
+        self.metrics.show_dates(self._store, clock, settings.calendar)
+        self.metrics.expects_stream(not serves_push)
         self._lineage = open_lineage(settings, self.metrics.lineage_event)
         told = () if self._lineage is None else (self._lineage,)
         observer = Observers((self.metrics, LogObserver(), *told, *watchers))

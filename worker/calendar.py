@@ -14,6 +14,8 @@ MonthDay = tuple[int, int]
 
 # A processor in another zone may be a day ahead; further ahead is a wrong clock, not a night.
 FUTURE_DAYS_MAX = 7
+# The next expected date lies within a year, or no season is set.
+DAYS_AHEAD_MAX = 367
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,15 @@ class Calendar:
         span = (today - first).days + 1
         days = (first + timedelta(days=offset) for offset in range(max(span, 0)))
         return [day for day in days if self.expected(day)]
+
+    def next_cutoff(self, now: datetime) -> datetime | None:
+        """Give the first upgrade cutoff of an expected date that is not past; None where a year holds none. UTC."""
+        today = self.today(now)
+        for offset in range(DAYS_AHEAD_MAX):
+            day = today + timedelta(days=offset)
+            if self.expected(day) and (cutoff_at := self.at(day, self.upgrade_cutoff)) >= now:
+                return cutoff_at
+        return None
 
     def at(self, day: date, wall_clock: time) -> datetime:
         """Give the UTC instant of a wall clock time; one that a clock change skips or repeats is its first reading."""

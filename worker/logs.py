@@ -8,14 +8,22 @@ import io
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TextIO, cast
 
 import structlog
 
-_SECRET_KEYS = frozenset({"authorization", "password", "token", "secret"})
+_SECRET_KEY = re.compile(r"authorization|password|secret|cookie|api_?key|private_?key|(^|_)token$", re.IGNORECASE)
+_BEARER = re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]{6,}")
+_PARAMETER = re.compile(r"(?i)([?&](?:password|token|access_token|key|signature|x-goog-signature)=)[^&\s]+")
+# Cloud Logging finds lines by these in its index, whatever the payload looks like.
+_LABELS = "logging.googleapis.com/labels"
+_LABELLED = ("analysis_date", "worker", "build_id")
+# Deeper than any field of ours; what lies below is shown as text.
+_DEPTH_MAX = 4
 # A password may itself hold an @: the last one before a space ends it.
 _URL_PASSWORD = re.compile(r"((?<!\w)\w+://[^:/@\s]*:)\S+@")
 _CUT_URL_PASSWORD = re.compile(r"((?<!\w)\w+://[^:/@\s]*:)\S*$")
@@ -34,6 +42,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
             structlog.processors.format_exc_info,
             _severity,
             redact,
+            _labelled,
             structlog.processors.EventRenamer("message"),
             _head_first,
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
@@ -95,19 +104,53 @@ def _head_first(_logger: object, _method: str, fields: MutableMapping[str, Any])
     return {**head, **fields}
 
 
+def _labelled(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    labels = {name: str(fields[name]) for name in _LABELLED if fields.get(name)}
+    if labels:
+        fields[_LABELS] = labels
+    return fields
+
+
 def redact(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> dict[str, Any]:
     """Mask credentials, cut very long texts, and keep line breaks out of the way of line-based readers."""
-    return {key: "***" if key.lower() in _SECRET_KEYS else _clean(value) for key, value in fields.items()}
+    return {key: _field(key, value, _DEPTH_MAX) for key, value in fields.items()}
 
 
-def _clean(value: Any) -> Any:  # noqa: ANN401 - any field value
-    if not isinstance(value, str):
+def _field(key: str, value: Any, depth: int) -> Any:  # noqa: ANN401 - any field value
+    # Numbers and empty values give nothing away: `tokens: 3` stays readable.
+    if value and isinstance(value, str | bytes) and _is_secret(key):
+        return "***"
+    return _clean(value, depth)
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    """Remembered, since field names are few and lines are many."""
+    return _SECRET_KEY.search(key) is not None
+
+
+def _clean(value: Any, depth: int) -> Any:  # noqa: ANN401 - any field value
+    if isinstance(value, str):
+        return _clean_text(value)
+    if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, Mapping) and depth:
+        return {str(key): _field(str(key), inner, depth - 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset) and depth:
+        return [_clean(inner, depth - 1) for inner in value]
+    return _clean_text(str(value))
+
+
+def _clean_text(value: str) -> str:
     text = value[:TEXT_CHARS_MAX]
     if len(value) > TEXT_CHARS_MAX:
         # The @ that would tell a password from a port may be what was cut off.
         text = _CUT_URL_PASSWORD.sub(r"\1***", text)
-    # Two quick looks spare most values two searches: a line has a dozen of them, an intake thousands of lines a second.
+    # Quick looks spare most values the searches: a line has a dozen of them, an intake thousands of lines a second.
     if "@" in text:
         text = _URL_PASSWORD.sub(r"\1***@", text)
-    return _JWT.sub("***", text) if "eyJ" in text else text
+    if "=" in text:
+        text = _PARAMETER.sub(r"\1***", text)
+    if "eyJ" in text:
+        text = _JWT.sub("***", text)
+    return _BEARER.sub(r"\1 ***", text) if "earer " in text or "asic " in text else text

@@ -1,29 +1,39 @@
-"""Every metric of the product, declared in one place; docs/metrics.md explains each.
+"""What this process counts and times; docs/metrics.md explains each metric, `worker.date_metrics` tells of the dates.
 
 Counters and histograms belong to this process. Gauges about dates are read from the state store at scrape time, so
 every replica shows the same truth: query them with `max by (…)`, never `sum`. Labels are closed sets; dates appear
-only for a bounded window of the latest ones.
+only for a bounded window of the latest ones. Counters that alert rules watch begin at zero, or `increase()` would not
+see the first of a kind.
 """
 
 import platform
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
+from schemas.completion import RefusalReason
 from statemachine.events import CompletionReceived, LeaseRenewed, TimerFired
-from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason
-from worker.errors import CorruptRecord, PipelineError
+from worker.calendar import Calendar
+from worker.date_metrics import DateCollector
+from worker.errors import PipelineError
 from worker.observer import Decided, Observer, StreamNotes
 from worker.ports import Clock, OutgoingMessage, StateStore
 
-# Ten dates are what a person looks at and what bounds the number of series.
-DATES_SHOWN_MAX = 10
+STREAM_SYMPTOMS = ("silent", "reopening", "ended")
+LOOPS = ("sweep", "relay", "schema", "build")
+# Bugs and damage; outages end by themselves and have alerts of their own.
+LOOP_ERRORS_WATCHED = ("CorruptRecord", "InvariantBroken", "unexpected")
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _BUILD = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 1500.0, 1800.0, 3600.0)
 _LAG = (0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 40.0, 120.0, 600.0)
@@ -48,6 +58,7 @@ class Metrics(Observer, StreamNotes):
         self.registry = CollectorRegistry()
         registry = self.registry
         self._processors = frozenset(processors)
+        ProcessCollector(registry=registry)
         build_info = Info("mlfs_build", "Version of the running worker.", registry=registry)
         build_info.info({"version": package_version(), "python": platform.python_version()})
         self._events = Counter(
@@ -68,6 +79,7 @@ class Metrics(Observer, StreamNotes):
         )
         self._declare_work()
         self._declare_process()
+        self._begin_at_zero()
 
     def _declare_work(self) -> None:
         registry = self.registry
@@ -97,6 +109,9 @@ class Metrics(Observer, StreamNotes):
     def _declare_stream(self) -> None:
         registry = self.registry
         self._stream_up = Gauge("mlfs_stream_up", "Whether the pull stream is open.", registry=registry)
+        self._pulls = Gauge(
+            "mlfs_stream_expected", "Whether this worker pulls, 0 where it is pushed to.", registry=registry
+        )
         self._last_message = Gauge(
             "mlfs_last_message_timestamp_seconds", "When a message last came in.", registry=registry
         )
@@ -115,9 +130,25 @@ class Metrics(Observer, StreamNotes):
         self._paused = Gauge("mlfs_pulling_paused", "Whether nothing is pulled for want of a store.", registry=registry)
         self._stream_up.set(0)
 
-    def show_dates(self, store: StateStore, clock: Clock) -> None:
-        """Add the gauges that are read from the store at scrape time."""
-        self.registry.register(DateCollector(store, clock))
+    def _begin_at_zero(self) -> None:
+        """Make the series that alert rules watch, before anything happens to them."""
+        for reason in RefusalReason:
+            self._dead_lettered.labels(reason)
+        for result in ("confirmed", "failed"):
+            self._published.labels(result)
+        for symptom in STREAM_SYMPTOMS:
+            self._stream_recycles.labels(symptom)
+        for loop in LOOPS:
+            for kind in LOOP_ERRORS_WATCHED:
+                self._loop_errors.labels(loop, kind)
+        for processor in (*sorted(self._processors), "other"):
+            self._events.labels(processor, "quarantined")
+        for fault in ("refused", "stranger"):
+            self._auth_failures.labels("push", fault)
+
+    def show_dates(self, store: StateStore, clock: Clock, calendar: Calendar) -> None:
+        """Add the gauges that are read from the store and the calendar at scrape time."""
+        self.registry.register(DateCollector(store, clock, calendar))
 
     def decided(self, decided: Decided) -> None:
         """Count one decision of the engine."""
@@ -187,6 +218,10 @@ class Metrics(Observer, StreamNotes):
         """Note whether the stream is open."""
         self._stream_up.set(1 if up else 0)
 
+    def expects_stream(self, expected: bool) -> None:  # noqa: FBT001 - a gauge's value
+        """Note whether this worker pulls at all."""
+        self._pulls.set(1 if expected else 0)
+
     def stream_opened(self, times: int) -> None:
         """Count openings of the stream."""
         self._stream_openings.inc(times)
@@ -202,99 +237,3 @@ class Metrics(Observer, StreamNotes):
     def pulling_paused(self, *, paused: bool) -> None:
         """Note whether nothing is pulled because the store is away."""
         self._paused.set(1 if paused else 0)
-
-
-class DateCollector(Collector):
-    """Reads the latest dates from the state store at each scrape; shows nothing rather than something old."""
-
-    def __init__(self, store: StateStore, clock: Clock) -> None:
-        self._store = store
-        self._clock = clock
-        self._lock = threading.Lock()
-
-    def describe(self) -> Iterable[Metric]:
-        """Register without a first scrape."""
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        """Read the store."""
-        up = GaugeMetricFamily("mlfs_state_store_up", "Whether the state store answers.")
-        try:
-            with self._lock:
-                families = list(self._families())
-        except PipelineError:
-            up.add_metric([], 0.0)
-            return [up]
-        up.add_metric([], 1.0)
-        return [up, *families]
-
-    def _families(self) -> Iterable[Metric]:
-        records, corrupt = self._load()
-        yield _gauge("mlfs_corrupt_records", "Dates of the window whose record cannot be read.", corrupt)
-        yield from _state_families(records)
-        yield from _quality_families(records)
-        now = self._clock.now()
-        overdue = [r for r in records if r.state is State.WAITING and r.deadline_at <= now]
-        yield _gauge("mlfs_overdue_dates", "Dates of the window still waiting after their deadline.", len(overdue))
-        wake = self._store.next_wake()
-        if wake is not None:
-            yield _gauge("mlfs_next_wake_timestamp_seconds", "When something is due next.", wake.timestamp())
-        yield _gauge("mlfs_outbox_pending", "Outcomes waiting to be published.", self._store.outbox_size())
-
-    def _load(self) -> tuple[list[DateRecord], int]:
-        records: list[DateRecord] = []
-        corrupt = 0
-        for day in self._store.dates(DATES_SHOWN_MAX):
-            try:
-                record = self._store.load(day)
-            except CorruptRecord:
-                corrupt += 1
-                continue
-            if record is not None:
-                records.append(record)
-        return records, corrupt
-
-
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text)
-    family.add_metric([], float(value))
-    return family
-
-
-def _state_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
-    dates = GaugeMetricFamily("mlfs_dates", "Dates of the window by state.", labels=["state"])
-    for state in State:
-        dates.add_metric([state], float(sum(1 for record in records if record.state is state)))
-    yield dates
-    states = GaugeMetricFamily(
-        "mlfs_date_state", "1 for the state in which the date is.", labels=["analysis_date", "state"]
-    )
-    generations = GaugeMetricFamily("mlfs_date_generation", "Its generation.", labels=["analysis_date"])
-    for record in records:
-        day = record.analysis_date.isoformat()
-        for state in State:
-            states.add_metric([day, state], float(record.state is state))
-        generations.add_metric([day], float(record.generation))
-    yield states
-    yield generations
-
-
-def _quality_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
-    """The latest finished date's quality; records come newest first."""
-    finished = next((record for record in records if record.state in {State.DONE, State.DEGRADED}), None)
-    if finished is None or finished.result is None:
-        return
-    result = finished.result
-    yield _gauge("mlfs_quality_score", "Score of the latest published date, 0 to 100.", result.quality_score)
-    yield _gauge("mlfs_fallback_ratio", "Share of its blocks not from Phase 4, 0 to 1.", result.fallback_rate)
-    yield _gauge("mlfs_missing_ratio", "Share of its blocks from neither phase, 0 to 1.", result.missing_rate)
-    yield _gauge("mlfs_rows", "Rows published for it.", result.row_count)
-    yield _gauge("mlfs_latest_commit_timestamp_seconds", "When it was committed.", result.committed_at.timestamp())
-    components = GaugeMetricFamily("mlfs_quality_component", "Its six components, in points.", labels=["component"])
-    for name, points in result.components.items():
-        components.add_metric([name], points)
-    yield components
-    present = GaugeMetricFamily("mlfs_dependency_rows", "Rows in each processor's table.", labels=["processor"])
-    for name, rows in result.dependency_rows.items():
-        present.add_metric([name], float(rows))
-    yield present

@@ -110,10 +110,17 @@ class OutgoingMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEntry:
-    """A message waiting to be published, under the store's own id."""
+    """A message waiting to be published.
+
+    Attributes:
+        entry_id: The store's own id.
+        message: What to publish.
+        queued_at: When the store took it, by the store's clock; None where it keeps no time. UTC.
+    """
 
     entry_id: str
     message: OutgoingMessage
+    queued_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -321,12 +321,14 @@ def test_history_tells_the_story_in_order(store: StateStore, keep: Keep) -> None
 
 
 def test_the_outbox_gives_messages_in_order_until_each_is_removed(store: StateStore, keep: Keep) -> None:
-    keep(replace(degraded(CACHE), version=1), message("one"), message("two"))
-    keep(replace(done(), analysis_date=OTHER_NIGHT, version=1), message("three", "2024-12-16"))
+    keep(replace(degraded(CACHE), version=1), message("one"), message("two"), history=entry("one"))
+    keep(replace(done(), analysis_date=OTHER_NIGHT, version=1), message("three", "2024-12-16"), history=entry("two"))
 
     entries = list(store.outbox(10))
     assert [message("one"), message("two"), message("three", "2024-12-16")] == [item.message for item in entries]
     assert entries[:2] == list(store.outbox(2))
+    queued = [item.queued_at for item in entries if item.queued_at is not None]
+    assert (3, sorted(queued)) == (len(queued), queued)
 
     store.remove_from_outbox(entries[1].entry_id)
     store.remove_from_outbox(entries[1].entry_id)

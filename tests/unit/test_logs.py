@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -57,6 +58,11 @@ def test_lines_below_the_level_are_not_written(stream: io.StringIO) -> None:
         ("password", "hunter2"),
         ("Authorization", "Bearer hunter2"),
         ("token", "hunter2"),
+        ("id_token", "hunter2"),
+        ("Set-Cookie", "session=hunter2"),
+        ("api_key", "hunter2"),
+        ("error", "refused: Authorization: Bearer hunter2hunter2"),
+        ("url", "https://storage.example/x?X-Goog-Signature=hunter2&alt=json"),
         ("url", "redis://worker:hunter2@10.0.0.5:6379/0"),
         ("url", "rediss://:hunter2@10.0.0.5"),
         ("url", "redis://worker:hunt@hunter2@10.0.0.5"),
@@ -69,6 +75,31 @@ def test_no_credential_is_written(stream: io.StringIO, field: str, value: str) -
 
     assert "hunter2" not in stream.getvalue()
     assert "***" in line(stream)[field]
+
+
+def test_no_credential_is_written_from_inside_a_list_or_an_object(stream: io.StringIO) -> None:
+    structlog.get_logger("worker").info(
+        "decision",
+        faults=["no answer from redis://worker:hunter2@10.0.0.5"],
+        request={"headers": {"Authorization": "hunter2"}, "tried": 3},
+        error=ValueError("redis://worker:hunter2@10.0.0.5"),
+    )
+
+    assert "hunter2" not in stream.getvalue()
+    assert line(stream)["request"] == {"headers": {"Authorization": "***"}, "tried": 3}
+
+
+def test_a_line_about_a_date_can_be_found_by_label(stream: io.StringIO) -> None:
+    structlog.get_logger("worker").info("decision", analysis_date=date(2024, 12, 15), worker="worker-a", rows=446)
+
+    labels = {"analysis_date": "2024-12-15", "worker": "worker-a"}
+    assert labels == line(stream)["logging.googleapis.com/labels"]
+
+
+def test_a_number_under_a_telling_name_stays(stream: io.StringIO) -> None:
+    structlog.get_logger("worker").info("decision", secret_count=2, token="")
+
+    assert (2, "") == (line(stream)["secret_count"], line(stream)["token"])
 
 
 def test_an_address_without_a_password_stays_readable(stream: io.StringIO) -> None:

@@ -1,33 +1,44 @@
 """Metrics tell the truth, and the number of series has a bound."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from statemachine.events import LeaseRenewed
-from statemachine.model import State
+from statemachine.model import FailureKind, State
 from tests.support.nights import (
     CACHE,
+    CALENDAR,
+    CUTOFF,
     DEADLINE,
+    EVENING,
     NIGHT,
     NO_ROWS,
     PROCESSORS,
     SECOND,
+    broke,
     claimed,
+    closed,
     committed,
     probed,
     success,
 )
 from tests.support.rigs import WORKER, ModelClock, Rig
 from worker.adapters.memory_store import MemoryStore
+from worker.date_metrics import DATES_SHOWN_MAX
 from worker.engine import Engine
 from worker.errors import Unavailable
-from worker.metrics import DATES_SHOWN_MAX, Metrics
+from worker.metrics import Metrics
 from worker.ports import OutgoingMessage
 
 SERIES_MAX = 1000
+
+
+class AbsentStore(MemoryStore):
+    def dates(self, limit: int) -> Sequence[date]:
+        raise Unavailable(f"no server for {limit}")
 
 
 class Board:
@@ -36,7 +47,7 @@ class Board:
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.metrics = Metrics(PROCESSORS)
         self.rig = Rig(store=store or MemoryStore(), notes=self.metrics)  # type: ignore[arg-type]
-        self.metrics.show_dates(self.rig.store, self.rig.clock)
+        self.metrics.show_dates(self.rig.store, self.rig.clock, CALENDAR)
 
     @property
     def engine(self) -> Engine:
@@ -127,14 +138,12 @@ def test_ten_thousand_dates_do_not_make_more_series_than_a_server_likes() -> Non
 
 
 def test_without_the_store_nothing_old_is_shown() -> None:
-    class AbsentStore(MemoryStore):
-        def dates(self, limit: int) -> Sequence[date]:
-            raise Unavailable(f"no server for {limit}")
-
     shown = Board(AbsentStore()).samples()
 
     assert shown["mlfs_state_store_up",] == 0
-    assert not [key for key in shown if key[0].startswith(("mlfs_date", "mlfs_overdue", "mlfs_outbox"))]
+    assert not [
+        key for key in shown if key[0].startswith(("mlfs_date_state", "mlfs_dates", "mlfs_overdue", "mlfs_outbox"))
+    ]
 
 
 def test_a_damaged_record_is_counted_and_hides_no_other_date() -> None:
@@ -146,6 +155,88 @@ def test_a_damaged_record_is_counted_and_hides_no_other_date() -> None:
     shown = board.samples()
 
     assert (1, 1, 1) == (shown["mlfs_state_store_up",], shown["mlfs_corrupt_records",], shown["mlfs_dates", "waiting"])
+
+
+def test_a_date_is_shown_with_its_instants_and_with_what_consumers_read() -> None:
+    board = Board()
+    board.engine.apply(NIGHT, success(CACHE))
+    waiting = board.samples()
+    for event in (*(success(name) for name in PROCESSORS), claimed(), committed()):
+        board.engine.apply(NIGHT, event)
+
+    day = NIGHT.isoformat()
+    shown = board.samples()
+    assert (DEADLINE.timestamp(), CUTOFF.timestamp()) == (
+        waiting["mlfs_date_deadline_timestamp_seconds", day],
+        waiting["mlfs_date_sla_timestamp_seconds", day],
+    )
+    assert (1, 0) == (waiting["mlfs_date_completions", day], waiting["mlfs_date_published_generation", day])
+    assert ("mlfs_date_quality_score", day) not in waiting
+    assert (4, 1, 99.9, EVENING.timestamp()) == (
+        shown["mlfs_date_completions", day],
+        shown["mlfs_date_published_generation", day],
+        shown["mlfs_date_quality_score", day],
+        shown["mlfs_outbox_oldest_timestamp_seconds",],
+    )
+
+
+def test_an_awaited_night_that_nobody_opened_is_shown_with_its_sla() -> None:
+    shown = Board().samples()
+
+    assert (1, CUTOFF.timestamp()) == (
+        shown["mlfs_date_expected_today",],
+        shown["mlfs_date_sla_timestamp_seconds", NIGHT.isoformat()],
+    )
+
+
+def test_nobody_awaits_a_backfill_or_a_date_outside_the_season() -> None:
+    board = Board()
+    board.rig.store.set_last_opened(NIGHT)
+    for day in (NIGHT - timedelta(days=CALENDAR.catch_up_days + 1), date(2024, 8, 1)):
+        board.engine.apply(day, success(CACHE))
+
+    assert not [key for key in board.samples() if key[0] == "mlfs_date_sla_timestamp_seconds"]
+
+
+def test_the_next_sla_is_known_without_the_store_and_jumps_over_the_summer() -> None:
+    board = Board(AbsentStore())
+    assert board.samples()["mlfs_next_sla_timestamp_seconds",] == CUTOFF.timestamp()
+    board.clock.instant = datetime(2025, 8, 1, 12, 0, tzinfo=UTC)
+
+    shown = board.samples()
+
+    assert (0, CALENDAR.at(date(2025, 10, 15), CALENDAR.upgrade_cutoff).timestamp()) == (
+        shown["mlfs_date_expected_today",],
+        shown["mlfs_next_sla_timestamp_seconds",],
+    )
+
+
+def test_a_date_that_fails_is_shown_giving_up_then_failed_with_its_cause() -> None:
+    board = Board()
+    day = NIGHT.isoformat()
+    for event in (*(success(name) for name in PROCESSORS), claimed()):
+        board.engine.apply(NIGHT, event)
+    assert board.samples()["mlfs_date_claimed_timestamp_seconds", day] == EVENING.timestamp()
+    board.engine.apply(NIGHT, broke(FailureKind.FATAL))
+    assert board.samples()["mlfs_date_giving_up", day] == 1
+
+    board.engine.apply(NIGHT, closed())
+
+    shown = board.samples()
+    assert (1, 0) == (shown["mlfs_date_failed", day, "fatal_error"], shown["mlfs_date_giving_up", day])
+    assert ("mlfs_date_claimed_timestamp_seconds", day) not in shown
+
+
+def test_what_alert_rules_watch_begins_at_zero() -> None:
+    shown = Board().samples()
+
+    assert [0.0] * 5 == [
+        shown["mlfs_dead_lettered_total", "not_json"],
+        shown["mlfs_loop_errors_total", "CorruptRecord", "sweep"],
+        shown["mlfs_events_total", "quarantined", CACHE],
+        shown["mlfs_stream_recycles_total", "silent"],
+        shown["mlfs_publish_total", "failed"],
+    ]
 
 
 def test_what_happens_around_the_dates_is_counted() -> None:

@@ -64,7 +64,8 @@ class MemoryStore:
             for message in commit.messages:
                 self._entries += 1
                 entry_id = str(self._entries)
-                self._outbox[entry_id] = OutboxEntry(entry_id=entry_id, message=message)
+                queued_at = None if commit.history is None else commit.history.at
+                self._outbox[entry_id] = OutboxEntry(entry_id=entry_id, message=message, queued_at=queued_at)
         return True
 
     def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from schemas.record import UnreadableRecord, decode_record
 from statemachine.model import DateRecord
 from worker.errors import CorruptRecord
-from worker.ports import OutgoingMessage, ParkedMessage
+from worker.ports import OutboxEntry, OutgoingMessage, ParkedMessage
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -42,8 +42,15 @@ def millis_reached(instant: datetime) -> int:
     return -((_EPOCH - instant) // _MILLISECOND)
 
 
+def entry_from(entry_id: bytes, fields: Mapping[bytes, bytes]) -> OutboxEntry:
+    """Read an entry of the outbox stream; its id begins with the server's milliseconds since 1970 UTC."""
+    milliseconds = int(entry_id.partition(b"-")[0])
+    queued_at = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return OutboxEntry(entry_id=entry_id.decode(), message=message_from(fields), queued_at=queued_at)
+
+
 def message_from(fields: Mapping[bytes, bytes]) -> OutgoingMessage:
-    """Read an entry of the outbox stream."""
+    """Read the message of such an entry."""
     return OutgoingMessage(
         event_id=fields[b"event_id"].decode(),
         topic=fields[b"topic"].decode(),

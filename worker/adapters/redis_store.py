@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from schemas.record import encode_record
 from statemachine.model import DateRecord
-from worker.adapters.redis_fields import message_from, millis_begun, millis_reached, parked_from, record_from
+from worker.adapters.redis_fields import entry_from, millis_begun, millis_reached, parked_from, record_from
 from worker.errors import CorruptRecord, Fatal, Unavailable
 from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 
@@ -279,7 +279,7 @@ class RedisStore:
                 "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrange(self._key("outbox"), count=limit)
             )
         )
-        return [OutboxEntry(entry_id=entry_id.decode(), message=message_from(fields)) for entry_id, fields in entries]
+        return [entry_from(entry_id, fields) for entry_id, fields in entries]
 
     def remove_from_outbox(self, entry_id: str) -> None:
         """Delete one entry of the outbox stream."""

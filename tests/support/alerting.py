@@ -1,0 +1,88 @@
+"""The alert rules as data, and every sample that a worker emits over a night that succeeds and one that fails."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from statemachine.model import FailureKind
+from tests.support.nights import CALENDAR, NIGHT, PROCESSORS, broke, claimed, closed, committed, success
+from tests.support.rigs import Rig
+from worker.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "ops" / "prometheus"
+_SELECTOR = re.compile(r"\b((?:mlfs|process)_[a-z0-9_]+)(?:\{([^}]*)\})?")
+_MATCHER = re.compile(r'(\w+)(=~|!=|=)"([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Alert:
+    name: str
+    expr: str
+    severity: str
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Selector:
+    """A metric as an expression names it; matchers are (label, operator, value)."""
+
+    metric: str
+    matchers: Sequence[tuple[str, str, str]]
+
+    def matches(self, name: str, labels: Mapping[str, str]) -> bool:
+        return name == self.metric and all(
+            label in labels and _holds(labels[label], operator, value) for label, operator, value in self.matchers
+        )
+
+
+def _holds(actual: str, operator: str, value: str) -> bool:
+    if operator == "=~":
+        return re.fullmatch(value, actual) is not None
+    return (actual == value) is (operator == "=")
+
+
+def _rules(file: str) -> Iterator[Mapping[str, Any]]:
+    for group in yaml.safe_load((PROMETHEUS / file).read_text(encoding="utf-8"))["groups"]:
+        yield from group["rules"]
+
+
+def alerts() -> list[Alert]:
+    return [
+        Alert(rule["alert"], rule["expr"], rule["labels"]["severity"], rule["annotations"])
+        for rule in _rules("alerts.yml")
+    ]
+
+
+def recorded() -> dict[str, str]:
+    """Expressions of the recording rules by name."""
+    return {rule["record"]: rule["expr"] for rule in _rules("rules.yml")}
+
+
+def selectors(expression: str) -> list[Selector]:
+    return [Selector(name, _MATCHER.findall(inside)) for name, inside in _SELECTOR.findall(expression)]
+
+
+def emitted() -> list[tuple[str, Mapping[str, str]]]:
+    """Name and labels of every sample that some scrape of the two nights shows."""
+    metrics = Metrics(PROCESSORS)
+    rig = Rig(notes=metrics)  # type: ignore[arg-type]
+    metrics.show_dates(rig.store, rig.clock, CALENDAR)
+    found: dict[str, tuple[str, Mapping[str, str]]] = {}
+    joined = [success(name) for name in PROCESSORS]
+    for name in PROCESSORS:
+        metrics.received("recorded", name, 0.001)
+    metrics.built("normal", "done", 1.0)
+    good = [*joined, claimed(), committed()]
+    bad = [*joined, claimed(), broke(FailureKind.FATAL), closed()]
+    for night, events in ((NIGHT, good), (NIGHT - timedelta(days=1), bad)):
+        for event in events:
+            rig.engine.apply(night, event)
+            for family in metrics.registry.collect():
+                found |= {f"{one.name}{one.labels}": (one.name, one.labels) for one in family.samples}
+    return list(found.values())

@@ -1,0 +1,210 @@
+"""Gauges about dates, read from the state store and the calendar at scrape time; docs/metrics.md explains each.
+
+Every replica shows the same truth: query them with `max by (…)`, never `sum`. A date is a label only while it is one of
+the latest; a date that leaves this window leaves the answer, since each scrape makes all families anew.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from statemachine.model import PUBLISHED_STATES, DateRecord, State
+from worker.calendar import Calendar
+from worker.errors import PipelineError
+from worker.ports import Clock, StateStore
+
+# Ten dates are what a person looks at and what bounds the number of series.
+DATES_SHOWN_MAX = 10
+
+
+class DateCollector(Collector):
+    """Reads the latest dates from the state store at each scrape; shows nothing rather than something old."""
+
+    def __init__(self, store: StateStore, clock: Clock, calendar: Calendar) -> None:
+        self._store = store
+        self._clock = clock
+        self._calendar = calendar
+        self._lock = threading.Lock()
+
+    def describe(self) -> Iterable[Metric]:
+        """Register without a first scrape."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the store; what the calendar says is shown with or without it."""
+        now = self._clock.now()
+        up = GaugeMetricFamily("mlfs_state_store_up", "Whether the state store answers.")
+        calendar = list(self._calendar_families(now))
+        try:
+            with self._lock:
+                families = list(self._families(now))
+        except PipelineError:
+            up.add_metric([], 0.0)
+            return [up, *calendar]
+        up.add_metric([], 1.0)
+        return [up, *calendar, *families]
+
+    def _calendar_families(self, now: datetime) -> Iterable[Metric]:
+        expected = self._calendar.expected(self._calendar.today(now))
+        yield _gauge("mlfs_date_expected_today", "Whether the calendar expects today's date.", expected)
+        if (cutoff_at := self._calendar.next_cutoff(now)) is not None:
+            text = "The next instant at which an expected date must be published."
+            yield _gauge("mlfs_next_sla_timestamp_seconds", text, cutoff_at.timestamp())
+
+    def _families(self, now: datetime) -> Iterable[Metric]:
+        shown = self._store.dates(DATES_SHOWN_MAX)
+        found = self._store.load_all(shown)
+        records = [record for day in shown if (record := found.get(day)) is not None]
+        damaged = len(shown) - len(found)
+        yield _gauge("mlfs_corrupt_records", "Dates of the window whose record cannot be read.", damaged)
+        yield from _state_families(records)
+        yield from _instant_families(records)
+        yield self._sla_family(records, now)
+        yield from _publication_families(records)
+        yield from _latest_families(records)
+        overdue = [r for r in records if r.state is State.WAITING and r.deadline_at <= now]
+        yield _gauge("mlfs_overdue_dates", "Dates of the window still waiting after their deadline.", len(overdue))
+        wake = self._store.next_wake()
+        if wake is not None:
+            yield _gauge("mlfs_next_wake_timestamp_seconds", "When something is due next.", wake.timestamp())
+        yield from self._outbox_families()
+
+    def _sla_family(self, records: Sequence[DateRecord], now: datetime) -> Metric:
+        """When each awaited night must be published; backfills and dates outside the season are awaited by nobody."""
+        today = self._calendar.today(now)
+        oldest = today - timedelta(days=self._calendar.catch_up_days)
+        awaited: dict[date, datetime] = {
+            day: self._calendar.at(day, self._calendar.upgrade_cutoff)
+            for day in self._calendar.to_open(self._store.last_opened(), now)[-DATES_SHOWN_MAX:]
+        }
+        awaited |= {
+            record.analysis_date: record.upgrade_cutoff_at
+            for record in records
+            if self._calendar.expected(record.analysis_date) and oldest <= record.analysis_date <= today
+        }
+        latest = sorted(awaited.items())[-DATES_SHOWN_MAX:]
+        return _by_date(
+            "mlfs_date_sla_timestamp_seconds",
+            "When an expected date must be published.",
+            {day: at.timestamp() for day, at in latest},
+        )
+
+    def _outbox_families(self) -> Iterable[Metric]:
+        yield _gauge("mlfs_outbox_pending", "Outcomes waiting to be published.", self._store.outbox_size())
+        head = self._store.outbox(1)
+        if head and (queued_at := head[0].queued_at) is not None:
+            text = "Since when the oldest of them waits."
+            yield _gauge("mlfs_outbox_oldest_timestamp_seconds", text, queued_at.timestamp())
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text)
+    family.add_metric([], float(value))
+    return family
+
+
+def _by_date(name: str, text: str, values: Mapping[date, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=["analysis_date"])
+    for day, value in values.items():
+        family.add_metric([day.isoformat()], float(value))
+    return family
+
+
+def _state_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
+    dates = GaugeMetricFamily("mlfs_dates", "Dates of the window by state.", labels=["state"])
+    for state in State:
+        dates.add_metric([state], float(sum(1 for record in records if record.state is state)))
+    yield dates
+    states = GaugeMetricFamily(
+        "mlfs_date_state", "1 for the state in which the date is.", labels=["analysis_date", "state"]
+    )
+    failed = GaugeMetricFamily("mlfs_date_failed", "1 for a date that failed.", labels=["analysis_date", "because"])
+    for record in records:
+        day = record.analysis_date.isoformat()
+        for state in State:
+            states.add_metric([day, state], float(record.state is state))
+        if record.state is State.FAILED:
+            failed.add_metric([day, record.failure.because if record.failure else "unknown"], 1.0)
+    yield states
+    yield failed
+    yield _of_each(records, "mlfs_date_generation", "Its generation.", lambda r: r.generation)
+    yield _of_each(records, "mlfs_date_attempt", "The attempt within it.", lambda r: r.attempt)
+    yield _of_each(records, "mlfs_date_completions", "Processors whose completion counts.", lambda r: len(r.counted))
+    yield _of_each(records, "mlfs_date_giving_up", "Whether its generation is being closed.", lambda r: r.giving_up)
+
+
+def _of_each(
+    records: Sequence[DateRecord], name: str, text: str, read: Callable[[DateRecord], float | None]
+) -> GaugeMetricFamily:
+    """Make one gauge by date; a date for which *read* gives None has no sample."""
+    values = ((record.analysis_date, read(record)) for record in records)
+    return _by_date(name, text, {day: value for day, value in values if value is not None})
+
+
+def _instant_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
+    yield _of_each(
+        records, "mlfs_date_deadline_timestamp_seconds", "When waiting ends.", lambda r: r.deadline_at.timestamp()
+    )
+    yield _of_each(
+        records,
+        "mlfs_date_due_timestamp_seconds",
+        "When something is due for it.",
+        lambda r: None if r.wake_at is None else r.wake_at.timestamp(),
+    )
+    yield _of_each(
+        records,
+        "mlfs_date_claimed_timestamp_seconds",
+        "When the build that runs was claimed.",
+        lambda r: None if r.lease is None else r.lease.claimed_at.timestamp(),
+    )
+
+
+def _publication_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
+    """What consumers can read of each date, whatever happens to the date meanwhile."""
+    yield _of_each(
+        records,
+        "mlfs_date_published_generation",
+        "The generation that consumers read, 0 for none.",
+        lambda r: r.published_generation,
+    )
+    published = {record.analysis_date: record.result for record in records if record.result is not None}
+    yield _by_date(
+        "mlfs_date_quality_score",
+        "Score of its publication, 0 to 100.",
+        {day: result.quality_score for day, result in published.items()},
+    )
+    yield _by_date(
+        "mlfs_date_fallback_ratio",
+        "Share of its blocks not from Phase 4, 0 to 1.",
+        {day: result.fallback_rate for day, result in published.items()},
+    )
+    yield _by_date("mlfs_date_rows", "Rows published.", {day: result.row_count for day, result in published.items()})
+    yield _by_date(
+        "mlfs_date_committed_timestamp_seconds",
+        "When it was committed.",
+        {day: result.committed_at.timestamp() for day, result in published.items()},
+    )
+
+
+def _latest_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
+    """The latest finished date's quality; records come newest first."""
+    finished = next((record for record in records if record.state in PUBLISHED_STATES), None)
+    if finished is None or finished.result is None:
+        return
+    result = finished.result
+    yield _gauge("mlfs_quality_score", "Score of the latest published date, 0 to 100.", result.quality_score)
+    yield _gauge("mlfs_fallback_ratio", "Share of its blocks not from Phase 4, 0 to 1.", result.fallback_rate)
+    yield _gauge("mlfs_missing_ratio", "Share of its blocks from neither phase, 0 to 1.", result.missing_rate)
+    yield _gauge("mlfs_rows", "Rows published for it.", result.row_count)
+    yield _gauge("mlfs_latest_commit_timestamp_seconds", "When it was committed.", result.committed_at.timestamp())
+    components = GaugeMetricFamily("mlfs_quality_component", "Its six components, in points.", labels=["component"])
+    for name, points in result.components.items():
+        components.add_metric([name], points)
+    yield components
+    present = GaugeMetricFamily("mlfs_dependency_rows", "Rows in each processor's table.", labels=["processor"])
+    for name, rows in result.dependency_rows.items():
+        present.add_metric([name], float(rows))
+    yield present
