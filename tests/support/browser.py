@@ -1,4 +1,4 @@
-"""A real Chromium, driven by the W3C WebDriver protocol through Debian's `chromium-driver`; nothing leaves the machine."""
+"""A real Chromium, driven by the W3C WebDriver protocol through `chromedriver`; nothing leaves the machine."""
 
 import shutil
 import subprocess
@@ -52,10 +52,11 @@ class Browser:
 
     def wait(self, script: str) -> Any:
         """Wait until the expression is true, in the browser's own loop."""
-        loop = f"const done = arguments[0]; const look = () => {{ if ({script}) done(true); else setTimeout(look, 50); }}; look();"
-        return self._do("POST", "execute/async", script=loop, args=[])
+        look = f"const look = () => {{ if ({script}) arguments[0](true); else setTimeout(look, 50); }}; look();"
+        return self._do("POST", "execute/async", script=look, args=[])
 
     def _find(self, css: str) -> str:
+        """Find an element, of the next page too: the browser waits for it."""
         found: str = self._do("POST", "element", using="css selector", value=css)[ELEMENT]
         return found
 
@@ -82,7 +83,7 @@ class Browser:
 def browser(profile: Path) -> Iterator[Browser]:
     """Start a browser with a fresh profile."""
     program = subprocess.Popen(
-        ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [shutil.which("chromedriver") or "", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
         assert program.stdout is not None
@@ -93,7 +94,7 @@ def browser(profile: Path) -> Iterator[Browser]:
             wanted = {
                 "goog:chromeOptions": chrome,
                 "goog:loggingPrefs": {"browser": "ALL"},
-                "timeouts": {"script": 20000},
+                "timeouts": {"script": 20000, "implicit": 10000},
             }
             answer = driver.post("/session", json={"capabilities": {"alwaysMatch": wanted}}).json()["value"]
             assert "sessionId" in answer, answer

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from statemachine.model import Completion, DateRecord, Policy
+from statemachine.model import Completion, DateRecord, Policy, State
 from worker.explain import headline, what_next
 from worker.features.quality import COMPONENT_POINTS
 from worker.ports import HistoryEntry
@@ -86,6 +86,7 @@ class Night:
         day: The date.
         state: Its state, or `corrupt` where its record cannot be read.
         sentence: How it stands, without the state.
+        trouble: What went wrong, in the words of what did; None where nothing did.
         next: What happens next and what a person could do.
         severity: P0 to P3, or None.
         record: The record, None where it cannot be read.
@@ -99,6 +100,7 @@ class Night:
     state: str
     sentence: str
     next: str
+    trouble: str | None = None
     severity: str | None = None
     record: DateRecord | None = None
     timeline: Timeline | None = None
@@ -128,7 +130,8 @@ def night_of(
     return Night(
         day=record.analysis_date,
         state=state,
-        sentence=headline(record, policy).removeprefix(state).lstrip(": "),
+        sentence=_sentence(record, policy),
+        trouble=record.failure.message if state == "failed" and record.failure else None,
         next=what_next(record, now, policy, zone),
         severity=severity,
         record=record,
@@ -137,6 +140,14 @@ def night_of(
         history=history[::-1][:HISTORY_SHOWN_MAX],
         changes=len(history),
     )
+
+
+def _sentence(record: DateRecord, policy: Policy) -> str:
+    """Give the headline without the state, which a page shows larger."""
+    told = headline(record, policy).removeprefix(record.state.value)
+    if record.state is State.FAILED:
+        told = told.replace("(", "").replace(")", "").replace("_", " ")
+    return told.lstrip(": ")
 
 
 def damaged_night(day: date, error: str, history: Sequence[HistoryEntry]) -> Night:
@@ -161,7 +172,7 @@ def chip_of(day: date, record: DateRecord | None) -> Chip:
 def timeline(record: DateRecord, now: datetime, policy: Policy) -> Timeline:
     """Lay out the reports of *record* on a line that is as long as they need, within a bound."""
     deadline, cutoff = record.deadline_at, record.upgrade_cutoff_at
-    marked = {"deadline": deadline, "upgrades end": cutoff}
+    marked = {"deadline": deadline, "cutoff": cutoff}
     if record.result is not None:
         marked["published"] = record.result.committed_at
     instants = [completion.completed_at for completion in record.completions.values()]
