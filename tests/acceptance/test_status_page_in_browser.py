@@ -60,8 +60,9 @@ def test_the_page_fits_a_phone(page: Browser, service: Service, scheme: str) -> 
     page.open(f"{service.worker.http_address}/")
     wide = page.run("return document.documentElement.scrollWidth")
     outside = page.run(
-        "return [...document.querySelectorAll('main *')].filter((one) => !one.closest('.unseen') &&"
-        f" one.getBoundingClientRect().right > {PHONE}).map((one) => one.outerHTML)"
+        "return [...document.querySelectorAll('main *')].filter((one) => !one.closest('thead, caption, .unseen') && ("
+        f"one.getBoundingClientRect().right > {PHONE} || one.matches('th, td') && one.scrollWidth > one.clientWidth"
+        ")).map((one) => one.outerHTML)"
     )
     page.command("Emulation.clearDeviceMetricsOverride")
 
