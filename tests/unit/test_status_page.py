@@ -61,7 +61,7 @@ TAB_COLOURS = {
     "failed": "%23c5221f",
 }
 # Elements that have no end.
-VOID = {"meta", "link", "input"}
+VOID = {"meta", "link", "input", "col"}
 INLINE = {"a", "b", "bdi", "code", "span", "time"}
 
 
