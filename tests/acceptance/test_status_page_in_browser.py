@@ -36,6 +36,7 @@ def page(window: Browser, service: Service) -> Browser:
     broken = replace(completion(DEFENSE, CompletionStatus.FAILED, rows=None), error=HOSTILE)
     for event in (success(CACHE), CompletionReceived(completion=broken)):
         service.worker.engine.apply(NIGHT, event)
+    window.log()  # of the test before
     window.open(f"{service.worker.http_address}/")
     return window
 
