@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from worker.explain import arrival_text
+from worker.features.quality import COMPONENT_POINTS
 
 # A pipe has no width; tables are then as wide as they need for a person who reads the file.
 PIPE_COLUMNS = 120
@@ -97,20 +98,12 @@ def dates_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def components_table(row: Mapping[str, Any]) -> Table:
     """Give the six parts of a score with their maxima."""
-    maxima = {
-        "phase4_availability": 40,
-        "phase3_fallback": 20,
-        "data_freshness": 15,
-        "dependency_completeness": 15,
-        "row_completeness": 5,
-        "null_field_rate": 5,
-    }
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
     for name, points in (row["components"] or {}).items():
-        maximum = maxima[name]
+        maximum = COMPONENT_POINTS[name]
         filled = round(20 * points / maximum)
         table.add_row(name, f"{points:.1f} / {maximum}", "[green]" + "█" * filled + "[/][dim]" + "░" * (20 - filled))
     table.add_row("component_total", f"{number(row['component_total'])} / 100", "")

@@ -144,9 +144,13 @@ def _next_for_failed(record: DateRecord, policy: Policy) -> str:
 
 def _when(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
     """Give wall clock and distance: `23:25 EST (in 12 min)`."""
+    return f"{wall_clock(instant, now, zone)} ({distance(instant - now)})"
+
+
+def wall_clock(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
+    """Give an instant on the wall clock of *zone*, with its date where that is not the date of *now*."""
     local = instant.astimezone(zone)
-    clock = f"{local:%H:%M %Z}" if local.date() == now.astimezone(zone).date() else f"{local:%Y-%m-%d %H:%M %Z}"
-    return f"{clock} ({distance(instant - now)})"
+    return f"{local:%H:%M %Z}" if local.date() == now.astimezone(zone).date() else f"{local:%Y-%m-%d %H:%M %Z}"
 
 
 def distance(span: timedelta) -> str:

@@ -104,6 +104,7 @@ class Listeners:
         )
         return Api(
             gate=self._gate(settings.api_door()),
+            page_gate=Gate(self._doorkeeper, settings.api_door(), for_browsers=True),
             shelf=Shelf(store=parts.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone),
             desk=Desk(
                 interventions=self.interventions,

@@ -44,13 +44,14 @@ def test_the_wheel_holds_every_module_and_data_file_of_the_checkout(wheel_names:
     in_checkout = {
         file.relative_to(ROOT).as_posix()
         for package in PACKAGES
-        for ending in ("*.py", "py.typed", "*.sql", "*.lua")
+        for ending in ("*.py", "py.typed", "*.sql", "*.lua", "*.html", "*.css", "*.js")
         for file in (ROOT / package).rglob(ending)
     }
 
     assert sorted(in_checkout - set(wheel_names)) == []
     assert any(name.endswith(".lua") for name in in_checkout)
     assert any(name.endswith(".sql") for name in in_checkout)
+    assert any(name.endswith(".html") for name in in_checkout)
 
 
 def test_the_wheel_holds_no_tests(wheel_names: list[str]) -> None:

@@ -23,6 +23,7 @@ WAREHOUSE_CONTRACT = "tests/contract/test_warehouse_contract.py"
 BIGQUERY_FAULTS = "tests/faults/test_bigquery_faults.py"
 PULLING = "tests/integration/test_pulling.py"
 OIDC = "worker/adapters/oidc_tokens.py"
+PAGE = "tests/unit/test_status_page.py"
 OIDC_TESTS = "tests/unit/test_oidc_tokens.py"
 INTERVENTIONS = "tests/unit/test_interventions.py"
 REPLICATION = "tests/contract/test_redis_replication.py"
@@ -375,5 +376,19 @@ MUTANTS = (
         old='        if claims.get("email_verified") is not True:',
         new='        if not claims.get("email_verified"):',
         tests=(f"{OIDC_TESTS}::test_a_wrong_claim_is_refused",),
+    ),
+    Mutant(
+        name="form-of-any-site",
+        file="worker/http/gate.py",
+        old="        if not own:\n",
+        new="        if own is None:\n",
+        tests=(f"{PAGE}::test_another_site_cannot_send_the_form",),
+    ),
+    Mutant(
+        name="page-without-escaping",
+        file="worker/http/rendering.py",
+        old="            autoescape=True,\n",
+        new="            autoescape=False,\n",
+        tests=(f"{PAGE}::test_texts_from_outside_stay_texts",),
     ),
 )

@@ -169,10 +169,6 @@ def test_a_method_that_is_not_there_is_told(night: Service) -> None:
     assert [405] * 3 == [answer.status_code for answer in answers]
 
 
-def test_the_start_page_leads_to_the_dates(service: Service) -> None:
-    assert "/dates" == service.client.get("/").headers["location"]
-
-
 def test_metrics_are_served_in_the_text_format(service: Service) -> None:
     answer = service.client.get("/metrics")
 

@@ -13,19 +13,25 @@ from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 from itertools import pairwise
+from types import MappingProxyType
 
 from statemachine.model import BuildMode, State
 from worker.features.model import BlockCounts, BuildStats, QualityReport
 
-COMPONENTS = (
-    "phase4_availability",
-    "phase3_fallback",
-    "data_freshness",
-    "dependency_completeness",
-    "row_completeness",
-    "null_field_rate",
+COMPONENT_POINTS: Mapping[str, int] = MappingProxyType(
+    {
+        "phase4_availability": 40,
+        "phase3_fallback": 20,
+        "data_freshness": 15,
+        "dependency_completeness": 15,
+        "row_completeness": 5,
+        "null_field_rate": 5,
+    }
 )
-"""The six components, in the document's order; the quality table holds each as `<name>_score`."""
+"""The six components and the most points each can give, in the document's order."""
+
+COMPONENTS = tuple(COMPONENT_POINTS)
+"""Their names; the quality table holds each as `<name>_score`."""
 
 REQUIRED_FIELD_COUNT = 5
 

@@ -69,6 +69,33 @@ class Desk:
             raise Refused(f"{day} is outside {self.earliest} to {latest}")
         return day
 
+    def replay(self, day: date, caller: str, body: ReplayRequest, idempotency_key: str | None) -> Answer:
+        """Have a date built again, once per key.
+
+        Raises:
+            Refused: It makes no sense in this state, or the key stands for another request.
+            Unavailable: Store or warehouse does not answer.
+        """
+        event = replay_event(caller, body)
+
+        def act() -> Answer:
+            decision = self.interventions.apply(day, event, idempotency_key=idempotency_key)
+            return _intervention_answer(decision, event, status=202, applied=True)
+
+        wanted = {"route": "replay", "day": day.isoformat(), **body.model_dump(mode="json")}
+        return self.once.run(idempotency_key, caller, wanted, act)
+
+
+def replay_event(caller: str, body: ReplayRequest) -> ReplayRequested:
+    """Give the event of a replay, under a new name."""
+    return ReplayRequested(
+        actor=caller,
+        reason=body.reason,
+        mode=BuildMode.FORCED_FALLBACK if body.force_phase3_fallback else BuildMode.NORMAL,
+        take_over=body.force,
+        request_id=uuid.uuid4().hex,
+    )
+
 
 def action_routes(desk: Desk, gate: Gate) -> APIRouter:
     """Make the routes that act."""
@@ -122,23 +149,11 @@ def _add_replay(router: APIRouter, desk: Desk, gate: Gate) -> None:
         if body.force:
             gate.require(request, Role.ADMIN)
         day, caller = desk.day(analysis_date), caller_of(request).name
-        event = ReplayRequested(
-            actor=caller,
-            reason=body.reason,
-            mode=BuildMode.FORCED_FALLBACK if body.force_phase3_fallback else BuildMode.NORMAL,
-            take_over=body.force,
-            request_id=uuid.uuid4().hex,
-        )
         if body.dry_run:
+            event = replay_event(caller, body)
             planned = desk.interventions.plan(day, event)
             return _tell(request, _intervention_answer(planned, event, status=200, applied=False))
-
-        def act() -> Answer:
-            decision = desk.interventions.apply(day, event, idempotency_key=idempotency_key)
-            return _intervention_answer(decision, event, status=202, applied=True)
-
-        wanted = {"route": "replay", "day": day.isoformat(), **body.model_dump(mode="json")}
-        return _tell(request, desk.once.run(idempotency_key, caller, wanted, act))
+        return _tell(request, desk.replay(day, caller, body, idempotency_key))
 
 
 def _add_cancel(router: APIRouter, desk: Desk) -> None:

@@ -16,6 +16,8 @@ from worker.http.gate import Gate
 from worker.http.health import health_routes, metrics_routes
 from worker.http.limits import BodyLimit
 from worker.http.machines import Machines, machine_routes
+from worker.http.pages import Window, page_routes
+from worker.http.rendering import Pages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +35,10 @@ class Probes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """What people and schedulers reach: dates, actions, metrics."""
+    """What people and schedulers reach: dates, actions, metrics, pages."""
 
     gate: Gate
+    page_gate: Gate
     shelf: Shelf
     desk: Desk
     registry: CollectorRegistry
@@ -52,17 +55,15 @@ def create_app(probes: Probes, *, version: str, api: Api | None = None, machines
     )
     problems.install(app)
     app.add_middleware(BodyLimit)
-    home = "/dates" if api is not None else "/livez"
-
-    @app.get("/", include_in_schema=False)
-    def start() -> RedirectResponse:
-        return RedirectResponse(home)
-
     app.include_router(health_routes(probes.alive, probes.ready))
     if api is not None:
         app.include_router(metrics_routes(api.registry))
         app.include_router(date_routes(api.shelf, api.gate))
         app.include_router(action_routes(api.desk, api.gate))
+        window = Window(shelf=api.shelf, desk=api.desk, gate=api.page_gate, pages=Pages())
+        app.include_router(page_routes(window))
+    else:
+        app.add_api_route("/", lambda: RedirectResponse("/livez"), include_in_schema=False)
     if machines is not None:
         app.include_router(machine_routes(machines))
     _document(app)

@@ -27,20 +27,30 @@ BEARER = HTTPBearer(
 class Gate:
     """Stands before one group of routes."""
 
-    def __init__(self, doorkeeper: Doorkeeper, door: Door) -> None:
+    def __init__(self, doorkeeper: Doorkeeper, door: Door, *, for_browsers: bool = False) -> None:
+        """Put it there.
+
+        Args:
+            doorkeeper: Lets callers in.
+            door: Who may come in.
+            for_browsers: The routes are pages: a form comes from one of them or not at all. Without it, requests for
+                which a web page is the reason are refused where no token is asked for.
+        """
         self._doorkeeper = doorkeeper
         self._door = door
+        self._for_browsers = for_browsers
 
     def route_class(self) -> type[APIRoute]:
         """Give the class of the group's routes: each admits the caller, then reads the request."""
-        admit = self._admit
+        admit, for_browsers = self._admit, self._for_browsers
 
         class GatedRoute(APIRoute):
             def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
                 handle = super().get_route_handler()
 
                 async def admitted(request: Request) -> Response:
-                    _read_as_json(request)
+                    if not for_browsers:
+                        _read_as_json(request)
                     request.state.caller = await run_in_threadpool(admit, request)
                     return await handle(request)
 
@@ -69,6 +79,8 @@ class Gate:
         caller = self._doorkeeper.admit(self._door, request.headers.get("authorization"))
         if not self._door.audiences:
             self._check_local(request)
+        if self._for_browsers and request.method not in {"GET", "HEAD"}:
+            self._check_own_form(request)
         return caller
 
     def refuse(self, because: str, detail: str) -> NoReturn:
@@ -84,8 +96,20 @@ class Gate:
         host = _host_name(request.headers.get("host", ""))
         if not is_loopback(host):
             self.refuse("not_local", f"{host or 'no host'} is not this machine's own name; use 127.0.0.1, or a token")
-        if "origin" in request.headers or any(name in request.headers for name in FORWARDED):
+        from_page = "origin" in request.headers and not self._for_browsers
+        if from_page or any(name in request.headers for name in FORWARDED):
             self.refuse("not_local", "a request from a web page or through a proxy needs a token")
+
+    def _check_own_form(self, request: Request) -> None:
+        """Refuse a form that another site had the browser send.
+
+        A page cannot forge either header. Browsers send `Sec-Fetch-Site` to loopback and over TLS, and `Origin` with
+        every form.
+        """
+        site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin", "")
+        own = site == "same-origin" if site is not None else _authority(origin) == request.headers.get("host", "")
+        if not own:
+            self.refuse("cross_site", "a form must come from a page of this worker; programs use the API")
 
 
 def caller_of(request: Request) -> Caller:
@@ -99,6 +123,14 @@ def _host_name(header: str) -> str:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return ""
+
+
+def _authority(origin: str) -> str | None:
+    """Give host and port of an `Origin`; None for one that is missing or opaque."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def _read_as_json(request: Request) -> None:

@@ -14,6 +14,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _GROWS = ConfigDict(extra="allow")
 # Neither white space nor a control character, in words that every reader of the description understands alike.
 _SOMETHING_SAID = r"[^\s\x00-\x1f\x7f-\x9f]"
+_KEY = r"^[!-~]{1,200}$"
 _EXAMPLE_DAY = "2024-12-15"
 
 
@@ -49,7 +50,7 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        pattern=r"^[!-~]{1,200}$",
+        pattern=_KEY,
         description="A request sent again under the same key takes effect once and is answered the same, for a day.",
     ),
 ]
@@ -77,6 +78,22 @@ class ReplayRequest(BaseModel):
     force_phase3_fallback: StrictBool = Field(default=False, description="Ignore Phase 4.")
     force: StrictBool = Field(default=False, description="Also when a build is running: it is fenced off. Admins only.")
     dry_run: StrictBool = Field(default=False, description="Say what would happen, change nothing.")
+
+
+class ReplayForm(BaseModel):
+    """A replay as the status page's form asks for it: shown first, done when it is confirmed."""
+
+    reason: ReasonText
+    force_phase3_fallback: bool
+    force: bool
+    confirmed: bool
+    key: str = Field(pattern=_KEY, description="Made with the form, so that one sent twice takes effect once.")
+
+    def wish(self) -> ReplayRequest:
+        """Give the request that it makes."""
+        return ReplayRequest(
+            reason=self.reason, force_phase3_fallback=self.force_phase3_fallback, force=self.force, dry_run=False
+        )
 
 
 class CancelRequest(BaseModel):

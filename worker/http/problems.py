@@ -89,8 +89,14 @@ def problem(
 
 def install(app: FastAPI) -> None:
     """Let every error of *app* be answered as a problem."""
-    for error, answer in _ANSWERS.items():
-        app.add_exception_handler(error, answer)
+    for error, handler in _ANSWERS.items():
+        app.add_exception_handler(error, handler)
+
+
+def answer(request: Request, exc: Exception) -> JSONResponse:
+    """Give the answer to an error, for a route that tells it in its own way."""
+    kind = next(kind for kind in type(exc).__mro__ if kind in _ANSWERS)
+    return _ANSWERS[kind](request, exc)
 
 
 def _unauthenticated(request: Request, exc: Exception) -> JSONResponse:

@@ -1,0 +1,113 @@
+"""Templates become pages: escaped, self-contained, and under a policy that lets nothing else in."""
+
+import base64
+import hashlib
+import re
+from datetime import datetime
+from importlib import resources
+from zoneinfo import ZoneInfo
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from worker.explain import distance, wall_clock
+
+# What a terminal or a reader's eye would obey: control characters, and those that turn the direction of a text.
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+def _file(name: str) -> str:
+    return resources.files("worker.http").joinpath("templates", name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _seen(value: object) -> object:
+    """Show what would not be seen."""
+    return (
+        value
+        if isinstance(value, Markup) or not isinstance(value, str)
+        else _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", value)
+    )
+
+
+class Moments:
+    """Instants as a page says them."""
+
+    def __init__(self, now: datetime, zone: ZoneInfo) -> None:
+        """Tell times as they are at *now*, UTC, on the wall clock of *zone*."""
+        self.now = now
+        self._zone = zone
+
+    def clock(self, at: datetime) -> str:
+        """Give the wall clock, with its date where that is not today."""
+        return wall_clock(at, self.now, self._zone)
+
+    def hour(self, at: datetime) -> str:
+        """Give hour and minute alone."""
+        return f"{at.astimezone(self._zone):%H:%M}"
+
+    def second(self, at: datetime) -> str:
+        """Give the wall clock to the second, with its date where that is not today."""
+        local = at.astimezone(self._zone)
+        same_day = local.date() == self.now.astimezone(self._zone).date()
+        return f"{local:%H:%M:%S %Z}" if same_day else f"{local:%Y-%m-%d %H:%M:%S %Z}"
+
+    def relative(self, at: datetime) -> str:
+        """Give the distance from now: `in 12 min`, `3 h ago`."""
+        return distance(at - self.now)
+
+
+class Pages:
+    """The templates, and the headers that every page carries."""
+
+    def __init__(self) -> None:
+        self._style, self._script = _file("page.css"), _file("page.js")
+        self._templates = Environment(
+            loader=PackageLoader("worker.http"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=_seen,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.headers = {
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": "; ".join(
+                (
+                    "default-src 'none'",
+                    f"script-src {_hash(self._script)}",
+                    f"style-src {_hash(self._style)}",
+                    "img-src data:",
+                    "connect-src 'self'",
+                    "form-action 'self'",
+                    "base-uri 'none'",
+                    "frame-ancestors 'none'",
+                )
+            ),
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            # Not `no-referrer`: a form would then come from the origin `null`.
+            "Referrer-Policy": "same-origin",
+            "X-Content-Type-Options": "nosniff",
+        }
+
+    def render(self, name: str, moments: Moments, *, status: int = 200, **facts: object) -> HTMLResponse:
+        """Make a page of the template *name*.
+
+        Args:
+            name: A file of `worker/http/templates`.
+            moments: How times are told.
+            status: HTTP status.
+            facts: What the template shows. Texts are escaped.
+        """
+        text = self._templates.get_template(name).render(
+            **facts,
+            moments=moments,
+            style=Markup(self._style),  # noqa: S704 - a file of this package
+            script=Markup(self._script),  # noqa: S704 - a file of this package
+        )
+        return HTMLResponse(text, status, headers=self.headers)
