@@ -38,9 +38,11 @@ class Witness:
         return self._from_warehouse(lambda: list(self._parts.warehouse.query(statement)))
 
     def predictions(self, day: date) -> Row | None:
-        """Read Phase 5's predictions of a date; None where its table is not in this warehouse, or cannot be read."""
+        """Read Phase 5's predictions of a date; empty where its table is not in this warehouse, None when not read."""
         found = self._from_warehouse(lambda: self._parts.warehouse.columns(PREDICTIONS_TABLE))
-        rows = self.ask("report_predictions", analysis_date=day) if found else None
+        if not found:
+            return None if found is None else {}
+        rows = self.ask("report_predictions", analysis_date=day)
         return rows[0] if rows else None
 
     def _from_warehouse(self, read: Callable[[], _T]) -> _T | None:
@@ -110,9 +112,7 @@ class Night:
         return self.published[f"{PROCESSORS[processor]}_rows"] if self.published else None
 
 
-def read_nights(
-    parts: Parts, witness: Witness, last: date, days: int, *, with_history: bool = False
-) -> list[Night]:
+def read_nights(parts: Parts, witness: Witness, last: date, days: int, *, with_history: bool = False) -> list[Night]:
     """Read the *days* dates up to *last*, oldest first, without those that nobody expects and nobody has seen.
 
     Raises:

@@ -161,9 +161,7 @@ def test_the_plan_names_what_is_left_out_and_why() -> None:
     )
     rig.engine.apply(WEEK[4], DateOpened())
 
-    chosen = [
-        one.analysis_date for one in plan(rig, wish(only="missing,degraded,failed")) if one.step is Step.REPLAY
-    ]
+    chosen = [one.analysis_date for one in plan(rig, wish(only="missing,degraded,failed")) if one.step is Step.REPLAY]
     assert chosen == [NIGHT, WEEK[1], WEEK[2], WEEK[3], WEEK[5]]
     done = plan(rig, wish(WEEK[0], WEEK[0], only="failed"))[0]
     assert (done.step, done.why) == (Step.SKIPPED, "not meant by --only: done")
