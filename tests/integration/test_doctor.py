@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli import app
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE
+from ops.cli import app
 from worker.adapters import redis_server
 from worker.adapters.pubsub_connection import ensure_topology
 from worker.adapters.pubsub_look import BusLook
@@ -75,7 +75,8 @@ def test_the_doctor_names_what_upstream_lacks(folder: Path) -> None:
         "nba_precompute.player_daily_cache.season_avg_ppg is STRING, not FLOAT64",
     ]
     assert faults[OWN]["faults"] == [
-        "nba_predictions.ml_feature_store_v2_execution_log has no column error; a worker adds it at its start: mlfs run",
+        "nba_predictions.ml_feature_store_v2_execution_log has no column error; "
+        "a worker adds it at its start: mlfs run",
         "table nba_predictions.replay_audit does not exist; a worker makes it at its start: mlfs run",
     ]
     assert (shown.exit_code, shown.stdout.count("ok "), shown.stdout.count("FAULT")) == (1, 4, 2)
@@ -174,8 +175,9 @@ def test_the_way_of_dead_letters_is_checked_as_google_keeps_it(tmp_path: Path) -
     )
 
 
+@pytest.mark.usefixtures("folder")
 def test_the_four_permission_tests_run_as_the_account_that_builds(
-    folder: Path, sample_folder: Path, monkeypatch: pytest.MonkeyPatch
+    sample_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with BigQueryServer(hold_s=0.05) as server:
         engine = server.project("a-project").engine
