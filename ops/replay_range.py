@@ -212,7 +212,8 @@ class _Progress:
         if planned.step is Step.REFUSED or record is None:
             text = f"{day} refused: {plain(planned.why)}"
         else:
-            text = f"{day} is {state_text(record.state)} (generation {record.generation}) {plain(planned.why)}"
+            why = f": {plain(planned.why)}" if planned.why else ""
+            text = f"{day} is {state_text(record.state)} (generation {record.generation}){why}"
         err.print(f"[{self._done}/{self._total}]".replace("[", r"\["), text, soft_wrap=True)
 
 
