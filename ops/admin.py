@@ -151,7 +151,7 @@ def _intervene(
             return acted[0].record.generation
 
         asked = {"event": event.kind.value, "analysis_date": day.isoformat(), "mode": getattr(event, "mode", "")}
-        generation = ask_once(parts, key=key, caller=event.actor, asked=asked, act=act).generation if key else act()
+        generation = ask_once(parts, key=key, caller=event.actor, asked=asked, act=act).generation
         record = acted[0].record if acted else parts.store.load(day)
         if record is None:
             raise Refused(f"{day} was forgotten since it was asked for; see the dates there are: mlfs status")
