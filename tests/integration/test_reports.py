@@ -276,6 +276,33 @@ def test_what_the_store_has_forgotten_the_warehouse_still_knows(run: Run, valkey
     assert (trend["days"][0]["state"], trend["days"][0]["row_count"], counted["nights"]) == ("done", 449, 1)
 
 
+def test_a_range_without_yes_shows_its_plan_and_changes_nothing(run: Run, valkey_url: str) -> None:
+    asked = ("replay", "--from", FRIDAY, "--to", TUESDAY, "--only", "missing,degraded,failed", "--reason", "refilled")
+    code, answer = run(*asked)
+    with connect(valkey_url) as client:
+        opened = client.exists(f"{{mlfs:{PIPELINE}}}:date:{TUESDAY}")
+
+    assert (code, answer["applied"], answer["counts"]) == (0, False, {"replay": 4, "skipped": 1})
+    assert [row["planned_generation"] for row in answer["dates"]] == [None, 2, 2, 2, 1]
+    assert opened == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (SUNDAY, "--from", FRIDAY, "--to", SUNDAY),
+        ("--from", FRIDAY),
+        (SUNDAY, "--only", "failed"),
+        (),
+    ],
+)
+@pytest.mark.usefixtures("run")
+def test_a_replay_names_one_date_or_one_range(wrong: tuple[object, ...]) -> None:
+    done = CliRunner().invoke(app, ["replay", *map(str, wrong), "--reason", "refilled", "--yes"])
+
+    assert done.exit_code == 2
+
+
 @pytest.mark.parametrize("command", ["daily", "incident", "trend", "reliability", "durations"])
 @pytest.mark.usefixtures("run")
 def test_each_report_fits_a_screen_for_people(command: str) -> None:
