@@ -1,7 +1,6 @@
 """Commands by which a person intervenes: replay, cancel. Each shows its plan, then asks, then acts."""
 
 import threading
-import uuid
 from datetime import date
 from typing import Annotated, Any
 
@@ -18,9 +17,13 @@ from ops.arguments import (
     confirmed,
     exit_code,
     guest_parts,
+    read_date,
     refuse_copy_over_done,
 )
+from ops.backfill import Wish, read_only
+from ops.once import ask_once, request_id_of
 from ops.output import err, out, show_json
+from ops.replay_range import CONCURRENCY_DEFAULT, CONCURRENCY_MAX, How, refuse_both, replay_range
 from statemachine.decide import Decision
 from statemachine.events import CancelRequested, Event, ReplayRequested
 from statemachine.model import TERMINAL_STATES, DateRecord
@@ -29,7 +32,7 @@ from worker.engine import Engine
 from worker.errors import Refused
 from worker.explain import summary
 from worker.observer import Observer
-from worker.parts import make_engine
+from worker.parts import Parts, make_engine
 from worker.ports import StateStore
 
 WAIT_POLL_S = 0.2
@@ -50,34 +53,72 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen,
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
+OptionalDate = Annotated[
+    date | None, typer.Argument(parser=read_date, metavar="[DATE]", help="The night: 2024-12-15, today, yesterday.")
+]
+First = Annotated[date | None, typer.Option("--from", parser=read_date, metavar="DATE", help="First date of a range.")]
+Last = Annotated[date | None, typer.Option("--to", parser=read_date, metavar="DATE", help="Its last date.")]
+Only = Annotated[
+    str, typer.Option(metavar="STATES", help="Of a range only these: missing, degraded, failed, done …; by commas.")
+]
+Concurrency = Annotated[
+    int, typer.Option(min=1, max=CONCURRENCY_MAX, help="Dates of a range on their way at once, at most.")
+]
+Forced = Annotated[bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if it did not exist.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Also when a build is running (it is fenced off), or over a done date.")
+]
+Wait = Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait this long for the end of the build.", min=0)]
+Key = Annotated[
+    str | None,
+    typer.Option("--idempotency-key", metavar="K", help="Run twice under one key within a day, it takes effect once."),
+]
+
+
 def replay(
-    analysis_date: AnalysisDate,
     reason: Reason,
-    force_phase3_fallback: Annotated[
-        bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if it did not exist.")
-    ] = False,
+    analysis_date: OptionalDate = None,
+    first: First = None,
+    last: Last = None,
+    only: Only = "",
+    concurrency: Concurrency = CONCURRENCY_DEFAULT,
+    force_phase3_fallback: Forced = False,
     source: SourceOption = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Also when a build is running (it is fenced off), or over a done date.")
-    ] = False,
+    force: Force = False,
     dry_run: DryRun = False,
     yes: Yes = False,
-    wait: Annotated[float, typer.Option(help="Wait this many seconds for the end of the build.", min=0)] = 0.0,
+    wait: Wait = None,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Build a date again, as a new generation. A running worker claims it at once.
+    """Build a date, or each date of a range, again, as a new generation. A running worker claims it at once.
 
-    Exit codes: 0 accepted (with --wait: done), 1 failed, 2 refused, 3 degraded, 4 nothing finished it in time.
+    A range shows its plan and changes nothing without --yes. With it, tonight's date goes first, and at most
+    --concurrency dates are on their way at once; the command stays until all have ended, or none has ended for --wait
+    seconds (20 minutes unless given).
+
+    Exit codes: 0 accepted (with --wait, and for a range: done), 1 failed, 2 refused, 3 degraded, 4 not finished in
+    time. Of a range the worst.
 
     Examples:
       mlfs replay 2024-12-15 --reason 'daily cache was repaired' --dry-run
       mlfs replay 2024-12-15 --reason 'daily cache was repaired' --yes --wait 60
       mlfs replay 2024-12-15 --source yesterday --reason 'nothing else is left' --yes
+      mlfs replay --from 2024-12-01 --to 2024-12-15 --only missing,failed --reason 'upstream was refilled'
+      mlfs replay --from 2024-12-01 --to 2024-12-15 --reason 'new ratings' --yes --idempotency-key ratings-2
     """
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
-    request_id = uuid.uuid4().hex
+    refuse_both(analysis_date, first, last)
+    if first is not None and last is not None:
+        wish = Wish(first=first, last=last, only=read_only(only), mode=mode, force=force)
+        how = How(key=key, concurrency=concurrency, wait_s=wait, apply=yes and not dry_run, hint=not dry_run)
+        raise typer.Exit(replay_range(wish, reason, how, as_json=as_json))
+    if analysis_date is None or only:
+        raise typer.BadParameter("--only chooses among the dates of a range; give --from and --to")
+    request_id = request_id_of(key, actor(), analysis_date, read_date("today"))
     event = ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force, request_id=request_id)
-    _intervene(analysis_date, event, dry_run=dry_run, yes=yes, wait_s=wait, as_json=as_json)
+    key = None if dry_run else key
+    _intervene(analysis_date, event, dry_run=dry_run, yes=yes, wait_s=wait or 0.0, as_json=as_json, key=key)
 
 
 def cancel(
@@ -93,40 +134,63 @@ def cancel(
 
 
 def _intervene(
-    day: date, event: ReplayRequested | CancelRequested, *, dry_run: bool, yes: bool, wait_s: float, as_json: bool
+    day: date,
+    event: ReplayRequested | CancelRequested,
+    *,
+    dry_run: bool,
+    yes: bool,
+    wait_s: float,
+    as_json: bool,
+    key: str | None = None,
 ) -> None:
     with guest_parts() as parts:
-        engine = make_engine(
-            parts.settings,
-            store=parts.store,
-            clock=SystemClock(),
-            worker=event.actor,
-            start_build=lambda _day: None,
-            outbox_filled=lambda: None,
-            observer=Observer(),
-        )
-        before, planned = engine.preview(day, event)
-        if isinstance(event, ReplayRequested) and not event.take_over:
-            refuse_copy_over_done(day, event.mode, before.state)
-        if not planned.changed:
-            raise Refused(_refusal(before, planned))
-        if not as_json:
-            _show_plan(before, planned, event)
-        if dry_run:
-            _finish(planned, event, applied=False, as_json=as_json)
-            return
-        if not yes and not confirmed("go on?"):
-            raise typer.Exit(EXIT_REFUSED)
-        decision = _apply(engine, day, event, before)
-        ended = _wait(parts.store, decision.record, wait_s) if wait_s else None
-    if wait_s and ended is None:
-        _finish(decision, event, applied=True, as_json=as_json)
-        err.print(
-            f"{day}: no worker finished generation {decision.record.generation} in {wait_s:g} s; see: mlfs status"
-        )
+        acted: list[Decision] = []
+
+        def act() -> int:
+            acted.append(_plan_and_apply(parts, day, event, dry_run=dry_run, yes=yes, as_json=as_json))
+            return acted[0].record.generation
+
+        asked = {"event": event.kind.value, "analysis_date": day.isoformat(), "mode": getattr(event, "mode", "")}
+        generation = ask_once(parts, key=key, caller=event.actor, asked=asked, act=act).generation
+        record = acted[0].record if acted else parts.store.load(day)
+        if record is None:
+            raise Refused(f"{day} was forgotten since it was asked for; see the dates there are: mlfs status")
+        if not acted and not as_json:
+            out.print(f"{day}: asked for already under this key, as generation {generation}")
+        ended = _wait(parts.store, day, generation, wait_s) if wait_s and not dry_run else None
+    reason = acted[0].reason if acted else "asked_before"
+    _finish(ended or record, event, reason, applied=not dry_run, as_json=as_json)
+    if wait_s and not dry_run and ended is None:
+        err.print(f"{day}: no worker finished generation {generation} in {wait_s:g} s; see: mlfs status")
         raise typer.Exit(EXIT_UNAVAILABLE)
-    _finish(decision, event, applied=True, as_json=as_json, ended=ended)
     raise typer.Exit(exit_code(ended.state) if ended is not None else 0)
+
+
+def _plan_and_apply(
+    parts: Parts, day: date, event: ReplayRequested | CancelRequested, *, dry_run: bool, yes: bool, as_json: bool
+) -> Decision:
+    """Show the plan, ask, act; for a dry run only the plan."""
+    engine = make_engine(
+        parts.settings,
+        store=parts.store,
+        clock=SystemClock(),
+        worker=event.actor,
+        start_build=lambda _day: None,
+        outbox_filled=lambda: None,
+        observer=Observer(),
+    )
+    before, planned = engine.preview(day, event)
+    if isinstance(event, ReplayRequested) and not event.take_over:
+        refuse_copy_over_done(day, event.mode, before.state)
+    if not planned.changed:
+        raise Refused(_refusal(before, planned))
+    if not as_json:
+        _show_plan(before, planned, event)
+    if dry_run:
+        return planned
+    if not yes and not confirmed("go on?"):
+        raise typer.Exit(EXIT_REFUSED)
+    return _apply(engine, day, event, before)
 
 
 def _apply(engine: Engine, day: date, event: Event, planned_on: DateRecord) -> Decision:
@@ -154,10 +218,9 @@ def _show_plan(before: DateRecord, planned: Decision, event: ReplayRequested | C
         out.print(f"  consumers read generation {before.published_generation} until the new one is published")
 
 
-def _finish(decision: Decision, event: Event, *, applied: bool, as_json: bool, ended: DateRecord | None = None) -> None:
-    record = ended or decision.record
+def _finish(record: DateRecord, event: Event, reason: str, *, applied: bool, as_json: bool) -> None:
     if as_json:
-        answer: dict[str, Any] = {"applied": applied, "event": event.kind, "reason": decision.reason, **summary(record)}
+        answer: dict[str, Any] = {"applied": applied, "event": event.kind, "reason": reason, **summary(record)}
         show_json(answer)
     elif not applied:
         out.print("dry run: nothing was changed")
@@ -165,12 +228,12 @@ def _finish(decision: Decision, event: Event, *, applied: bool, as_json: bool, e
         out.print(f"{record.analysis_date} is {record.state} (generation {record.generation})")
 
 
-def _wait(store: StateStore, started: DateRecord, wait_s: float) -> DateRecord | None:
+def _wait(store: StateStore, day: date, generation: int, wait_s: float) -> DateRecord | None:
     """Wait for the end of the generation, or of a later one; None when the time is up."""
     pause = threading.Event()
     for _ in range(max(1, round(wait_s / WAIT_POLL_S))):
-        record = store.load(started.analysis_date)
-        if record is not None and record.generation >= started.generation and record.state in TERMINAL_STATES:
+        record = store.load(day)
+        if record is not None and record.generation >= generation and record.state in TERMINAL_STATES:
             return record
         pause.wait(WAIT_POLL_S)
     return None

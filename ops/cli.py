@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ops import admin, building, contracts, cost, dead_letters, demo, doctor, reading, recovery, running, tracing
+from ops import (
+    admin,
+    building,
+    contracts,
+    cost,
+    daily,
+    dead_letters,
+    demo,
+    doctor,
+    incident,
+    reading,
+    recovery,
+    running,
+    tracing,
+    weekly,
+)
 from ops.arguments import EXIT_UNAVAILABLE, report_fault
 from ops.bench import commands as bench
 from worker.errors import PipelineError, Unavailable
@@ -41,6 +56,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "load": building.load_folder,
     "build": building.build,
     "features": building.features,
+    "daily": daily.daily,
+    "trend": weekly.trend,
+    "reliability": weekly.reliability,
+    "durations": weekly.durations,
+    "incident": incident.incident,
     "cost": cost.cost,
     "config": reading.config,
     "doctor": doctor.doctor,

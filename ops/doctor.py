@@ -1,60 +1,214 @@
-"""`mlfs doctor`: looks at everything a night needs before the night does. Changes nothing."""
+"""`mlfs doctor`: looks at everything a night needs before the night does. Changes nothing it does not remove again."""
 
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, Json, guest_parts
 from ops.output import out, show_json
+from worker.adapters.redis_server import CLOCK_SKEW_MAX
+from worker.clock import SystemClock
 from worker.errors import PipelineError, Unavailable
-from worker.parts import Parts
+from worker.features.catalogue import OWN_TABLES
+from worker.parts import Parts, open_warehouse
+from worker.ports import Warehouse
+
+Look = Callable[[], Sequence[str]]
 
 
-def _check_store(parts: Parts) -> Sequence[str]:
-    parts.store.check_server()
-    return ()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One check and how it came out.
+
+    Attributes:
+        check: What was looked at.
+        faults: What is wrong, each naming what to repair.
+        code: The exit code that means.
+        not_run: Why it was not made; empty where it was.
+    """
+
+    check: str
+    faults: Sequence[str] = field(default=())
+    code: int = 0
+    not_run: str = ""
 
 
-def _check_upstream(parts: Parts) -> Sequence[str]:
-    from worker.building import upstream_faults
+class Patient:
+    """What is looked at; each part is opened when it is first asked for."""
 
-    return upstream_faults(parts.warehouse)
+    def __init__(self, parts: Parts, stack: ExitStack) -> None:
+        self._parts = parts
+        self._stack = stack
+        self._warehouse: Warehouse | None = None
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """As it is: a look makes no tables."""
+        if self._warehouse is None:
+            self._warehouse = open_warehouse(self._parts.settings)
+            self._stack.callback(self._warehouse.close)
+        return self._warehouse
+
+    def store(self) -> Sequence[str]:
+        """Role, memory policy, version, persistence, replicas."""
+        return self._parts.store.server_faults()
+
+    def clock(self) -> Sequence[str]:
+        """This machine's clock against the store's."""
+        skew = self._parts.store.clock_skew(SystemClock().now)
+        if abs(skew) <= CLOCK_SKEW_MAX:
+            return ()
+        return (f"the store's clock is {skew.total_seconds():+.1f} s from this machine's; set both by NTP",)
+
+    def upstream(self) -> Sequence[str]:
+        """The tables and columns that a build reads."""
+        from worker.building import upstream_faults
+
+        return upstream_faults(self.warehouse)
+
+    def own_tables(self) -> Sequence[str]:
+        """The tables that a worker writes, against their DDL."""
+        from worker.adapters.warehouse_bigquery_sql import declared_columns
+
+        faults: list[str] = []
+        for table in OWN_TABLES:
+            actual = self.warehouse.columns(table)
+            if not actual:
+                faults.append(f"table {table} does not exist; a worker makes it at its start: mlfs run")
+                continue
+            for name, kind in declared_columns(table).items():
+                if name not in actual:
+                    faults.append(f"{table} has no column {name}; a worker adds it at its start: mlfs run")
+                elif actual[name] != kind:
+                    faults.append(f"{table}.{name} is {actual[name]}, not {kind}; rename that table")
+        return faults
+
+    def bus(self) -> Sequence[str]:
+        """Topics, subscriptions and the way of dead letters."""
+        from worker.adapters.pubsub_look import BusLook
+
+        settings = self._parts.settings
+        look = BusLook(settings.pubsub_project, self._parts.bus_address)
+        self._stack.callback(look.close)
+        topics = (settings.topic, settings.success_topic, settings.failure_topic, settings.dead_letter_topic)
+        subscriptions = {
+            settings.subscription: settings.topic,
+            settings.dead_letter_subscription: settings.dead_letter_topic,
+        }
+        wiring = {settings.subscription: settings.dead_letter_topic}
+        return [*look.missing_topics(topics), *look.subscription_faults(subscriptions, wiring)]
+
+    def bus_permissions(self) -> Sequence[str]:
+        """What this account may do on the bus, as Google says."""
+        from worker.adapters.pubsub_look import BusLook
+
+        settings = self._parts.settings
+        look = BusLook(settings.pubsub_project, None)
+        self._stack.callback(look.close)
+        published = (settings.success_topic, settings.failure_topic, settings.dead_letter_topic)
+        return look.denied(published, (settings.subscription,))
 
 
-CHECKS: Mapping[str, Callable[[Parts], Sequence[str]]] = {
-    "state store keeps what it is told": _check_store,
-    "upstream tables have the columns a build reads": _check_upstream,
-}
-"""What is looked at, in order. A check gives its faults, each naming what to repair, or raises why it cannot look."""
-
-
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    live: Annotated[
+        bool, typer.Option("--live", help="Also test permissions at Google: reads, and writes one scratch table.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Check what a night needs, and name everything that is wrong at once.
 
-    Exit codes: 0 nothing is wrong, 1 something is, 4 something did not answer.
+    With --live also the document's four cross-dataset tests, as the account that builds, and its permissions on the
+    bus; what does not lie at Google is reported as not run.
+
+    Exit codes: 0 nothing is wrong, 1 something is, 2 the settings are, 4 something did not answer.
 
     Examples:
       mlfs doctor
       mlfs doctor --json
+      mlfs doctor --live
     """
-    with guest_parts() as parts:
-        looks = {name: _look(check, parts) for name, check in CHECKS.items()}
+    with guest_parts() as parts, ExitStack() as stack:
+        patient = Patient(parts, stack)
+        looks = [*_looks(parts, patient), *_live(parts, patient, wanted=live)]
     if as_json:
-        show_json([{"check": name, "ok": not faults, "faults": faults} for name, (faults, _) in looks.items()])
+        show_json([_answer(found) for found in looks])
     else:
-        for name, (faults, _) in looks.items():
-            out.print(f"{'FAULT' if faults else 'ok   '}  {name}", markup=False)
-            for fault in faults:
-                out.print(f"       {fault}", markup=False)
-    raise typer.Exit(max(code for _, code in looks.values()))
+        for found in looks:
+            mark = "not run" if found.not_run else "FAULT  " if found.faults else "ok     "
+            out.print(f"{mark}  {found.check}" + (f": {found.not_run}" if found.not_run else ""), markup=False)
+            for fault in found.faults:
+                out.print(f"         {fault}", markup=False, soft_wrap=True)
+    raise typer.Exit(max(found.code for found in looks))
 
 
-def _look(check: Callable[[Parts], Sequence[str]], parts: Parts) -> tuple[list[str], int]:
-    """Give a check's faults and the exit code they mean; one that cannot look must not hide the others."""
+def _looks(parts: Parts, patient: Patient) -> Iterator[Found]:
+    yield Found(check="settings are valid")
+    yield _look("state store keeps what it is told", patient.store)
+    yield _look("clocks of this machine and of the store agree", patient.clock)
+    yield _look("upstream tables have the columns a build reads", patient.upstream)
+    yield _look("tables the worker writes are in place", patient.own_tables)
+    yield _look(f"topics and subscriptions of {parts.settings.pubsub_project} are in place", patient.bus)
+
+
+def _live(parts: Parts, patient: Patient, *, wanted: bool) -> Iterator[Found]:
+    """Make the tests that need Google, or say of each why it was not made."""
+    settings = parts.settings
+    in_bigquery = urlsplit(settings.warehouse).scheme == "bigquery"
+    datasets = "cross-dataset permissions"
+    if not wanted or not in_bigquery:
+        yield Found(check=datasets, not_run="only with --live" if not wanted else "the warehouse is not BigQuery")
+    else:
+        yield from _permission_tests(parts)
+    bus = "permissions on topics and subscriptions"
+    if not wanted or settings.pubsub != "google":
+        yield Found(check=bus, not_run="only with --live" if not wanted else "the bus is not Google's")
+    else:
+        yield _look(bus, patient.bus_permissions)
+
+
+def _permission_tests(parts: Parts) -> Iterator[Found]:
+    from worker.adapters.warehouse_bigquery_connection import connect
+    from worker.adapters.warehouse_bigquery_permissions import PermissionTests
+
+    settings = parts.settings
+    where = f" (at {settings.bigquery_endpoint}, which is not Google)" if settings.bigquery_endpoint else ""
     try:
-        faults = list(check(parts))
-    except Unavailable as exc:
-        return [str(exc)], EXIT_UNAVAILABLE
+        client = connect(settings.warehouse, settings.bigquery_endpoint)
     except PipelineError as exc:
-        return [str(exc)], EXIT_FAILED
-    return faults, EXIT_FAILED if faults else 0
+        yield Found(check="signing in to BigQuery", faults=[str(exc)], code=EXIT_FAILED)
+        return
+    today = settings.calendar.today(SystemClock().now())
+    tests = PermissionTests(client, today, f"mlfs_doctor_{uuid.uuid4().hex[:12]}")
+    for name, test in tests.tests().items():
+        yield _look(name + where, _as_look(test))
+    yield _look("remove what was written" + where, _as_look(tests.remove))
+    client.close()
+
+
+def _as_look(test: Callable[[], None]) -> Look:
+    def look() -> Sequence[str]:
+        test()
+        return ()
+
+    return look
+
+
+def _look(check: str, look: Look) -> Found:
+    """Make one check; one that cannot look must not hide the others."""
+    try:
+        faults = list(look())
+    except Unavailable as exc:
+        return Found(check=check, faults=[str(exc)], code=EXIT_UNAVAILABLE)
+    except PipelineError as exc:
+        return Found(check=check, faults=[str(exc)], code=EXIT_FAILED)
+    return Found(check=check, faults=faults, code=EXIT_FAILED if faults else 0)
+
+
+def _answer(found: Found) -> dict[str, Any]:
+    ok = None if found.not_run else not found.faults
+    return {"check": found.check, "ok": ok, "faults": list(found.faults), "not_run": found.not_run or None}

@@ -177,3 +177,23 @@ def test_a_replay_by_command_is_built_by_the_running_worker(loaded, start_worker
     told = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
     builds = [(event["eventType"], event["run"]["facets"]["mlfs_build"]["generation"]) for event in told]
     assert builds == [("START", 1), ("COMPLETE", 1), ("START", 2), ("COMPLETE", 2)]
+
+
+def test_a_range_is_replayed_by_the_running_worker_and_a_key_counts_once(loaded, start_worker):
+    start_worker()
+    asked = ("replay", "--from", "2024-12-12", "--to", DATE, "--only", "missing", "--reason", "first build", "--json")
+
+    done = loaded.run(*asked, "--yes", "--wait", "30", "--concurrency", "1")
+    again = loaded.run("replay", DATE, "--reason", "once", "--yes", "--wait", "30", "--idempotency-key", "k1", "--json")
+    repeated = loaded.run(
+        "replay", DATE, "--reason", "once", "--yes", "--wait", "30", "--idempotency-key", "k1", "--json"
+    )
+
+    result = json.loads(done.stdout)
+    assert (done.returncode, [row["generation"] for row in result["dates"]]) == (1, [1, 1, 1, 1]), done.stderr
+    states = {row["analysis_date"]: (row["step"], row["state"]) for row in result["dates"]}
+    assert states.pop("2024-12-12") == ("ended", "failed")  # the generated data begins a day later
+    assert set(states.values()) == {("ended", "done")}
+    assert done.stderr.count(" begun") == 4
+    assert [json.loads(one.stdout)["generation"] for one in (again, repeated)] == [2, 2]
+    assert json.loads(repeated.stdout)["reason"] == "asked_before"

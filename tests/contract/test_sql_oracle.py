@@ -25,7 +25,7 @@ from worker.adapters.warehouse_bigquery_sql import claim_script, publish_script
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb import _staging_table as staging_table
 from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type, to_duckdb
-from worker.features.catalogue import OWN_TABLES, STAGED, UPSTREAM
+from worker.features.catalogue import DOWNSTREAM, OWN_TABLES, STAGED, UPSTREAM
 from worker.features.model import BuildKey, Statement
 from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
@@ -66,6 +66,8 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
         "lookback_start": ("DATE", [night - timedelta(days=days) for days in (30, 1, 7, 30)]),
         "previous_date": ("DATE", [night - timedelta(days=1)] * RUNS),
         "earliest_date": ("DATE", [night - timedelta(days=days) for days in (2, 1, 3, 2)]),
+        "first_date": ("DATE", [night - timedelta(days=days) for days in (0, 1, 7, 30)]),
+        "last_date": ("DATE", [night + timedelta(days=days) for days in (0, 1, 0, 1)]),
         "player_id": ("INT64", [1, 2, 3, 4]),
         "team": ("STRING", [TEAMS[0], TEAMS[1], None, TEAMS[2]]),
         "opponent": ("STRING", [TEAMS[1], None, TEAMS[2], TEAMS[0]]),
@@ -100,7 +102,7 @@ class Night:
         self._staged: dict[int, Answer] = {}
         self.tables = {
             table: Table(declared(table)[0], random_rows(random, table, night, rows_max))
-            for table in (*UPSTREAM, *OWN_TABLES)
+            for table in (*UPSTREAM, *OWN_TABLES, *DOWNSTREAM)
         }
         self.warehouse = DuckDbWarehouse(":memory:")
         self.warehouse.ensure_tables()

@@ -1,16 +1,26 @@
-"""`mlfs doctor` names every drifted upstream table and column, before a build meets them."""
+"""`mlfs doctor` names what would cost a night, before the night: store, clock, tables, bus, permissions."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE
 from ops.cli import app
+from worker.adapters import redis_server
+from worker.adapters.pubsub_connection import ensure_topology
+from worker.adapters.pubsub_look import BusLook
+from worker.adapters.redis_store import connect
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.features.catalogue import UPSTREAM
+from worker.local.bigquery_server import BigQueryServer
+from worker.local.pubsub_server import PubSubServer
 
 DUCKDB_TYPES = {"DATE": "DATE", "INT64": "BIGINT", "FLOAT64": "DOUBLE", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ"}
+STORE, _CLOCK, UPSTREAM_TABLES, OWN, _BUS, DATASETS = range(1, 7)
 
 
 def execute(folder: Path, *statements: str) -> None:
@@ -22,25 +32,167 @@ def execute(folder: Path, *statements: str) -> None:
     warehouse.close()
 
 
-def test_the_doctor_names_what_upstream_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
+def fill(folder: Path) -> None:
     tables = {
         table: ", ".join(f"{n} {DUCKDB_TYPES[k]}" for n, k in columns.items()) for table, columns in UPSTREAM.items()
     }
-    execute(tmp_path, *(f"CREATE TABLE {table} ({columns})" for table, columns in tables.items()))
-    healthy = CliRunner().invoke(app, ["doctor", "--json"])
+    execute(folder, *(f"CREATE TABLE {table} ({columns})" for table, columns in tables.items()))
+
+
+def looked(*arguments: str) -> tuple[int, list[Any]]:
+    done = CliRunner().invoke(app, ["doctor", "--json", *arguments])
+    return done.exit_code, json.loads(done.stdout)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MLFS_REDIS_URL", valkey_url)
+    return tmp_path
+
+
+def test_the_doctor_names_what_upstream_lacks(folder: Path) -> None:
+    fill(folder)
+    healthy, all_well = looked("--live")
     execute(
-        tmp_path,
+        folder,
         "DROP TABLE nba_raw.nbac_schedule",
         "ALTER TABLE nba_precompute.player_daily_cache ALTER season_avg_ppg TYPE VARCHAR",
+        "ALTER TABLE nba_predictions.ml_feature_store_v2_execution_log DROP COLUMN error",
+        "DROP TABLE nba_predictions.replay_audit",
     )
-    drifted = CliRunner().invoke(app, ["doctor", "--json"])
+    drifted, faults = looked()
     shown = CliRunner().invoke(app, ["doctor"])
 
-    assert (healthy.exit_code, [check["ok"] for check in json.loads(healthy.stdout)]) == (0, [True, True])
-    assert (drifted.exit_code, [check["ok"] for check in json.loads(drifted.stdout)]) == (1, [True, False])
-    assert json.loads(drifted.stdout)[1]["faults"] == [
+    assert (healthy, [check["ok"] for check in all_well]) == (0, [True] * 6 + [None] * 2)
+    assert [check["not_run"] for check in all_well[DATASETS:]] == [
+        "the warehouse is not BigQuery",
+        "the bus is not Google's",
+    ]
+    assert (drifted, [check["ok"] for check in faults[:DATASETS]]) == (1, [True, True, True, False, False, True])
+    assert faults[UPSTREAM_TABLES]["faults"] == [
         "table nba_raw.nbac_schedule does not exist",
         "nba_precompute.player_daily_cache.season_avg_ppg is STRING, not FLOAT64",
     ]
-    assert (shown.exit_code, shown.stdout.count("ok   "), shown.stdout.count("FAULT")) == (1, 1, 1)
+    assert faults[OWN]["faults"] == [
+        "nba_predictions.ml_feature_store_v2_execution_log has no column error; "
+        "a worker adds it at its start: mlfs run",
+        "table nba_predictions.replay_audit does not exist; a worker makes it at its start: mlfs run",
+    ]
+    assert (shown.exit_code, shown.stdout.count("ok "), shown.stdout.count("FAULT")) == (1, 4, 2)
+    assert shown.stdout.count("not run") == 2
+
+
+def test_a_store_that_may_lose_state_is_named(folder: Path, valkey_url: str) -> None:
+    fill(folder)
+    client = connect(valkey_url)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    client.config_set("appendonly", "no")
+    try:
+        code, answer = looked()
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("appendonly", "yes")
+        client.close()
+
+    assert (code, len(answer[STORE]["faults"])) == (EXIT_FAILED, 2)
+    assert "maxmemory-policy is allkeys-lru" in answer[STORE]["faults"][0]
+    assert "appendonly is off" in answer[STORE]["faults"][1]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"role": "slave"}, "the server is a slave"),
+        ({"redis_version": "6.2.14"}, "version 6.2.14 is too old"),
+        ({"aof_last_write_status": "err"}, "cannot write to its disk"),
+        ({"aof_enabled": 0}, "appendonly is off"),
+        ({"connected_slaves": 0, "replicas_wanted": 1}, "MLFS_REDIS_REPLICAS asks for 1"),
+    ],
+)
+def test_each_fault_of_a_server_is_named(told: dict[str, Any], said: str) -> None:
+    [fault] = redis_server._faults(told, told.get("replicas_wanted", 0))
+
+    assert said in fault
+    assert list(redis_server._faults({"aof_enabled": 0, "connected_slaves": 1}, 1)) == []
+    assert list(redis_server._faults({"redis_version": "7.2.4", "role": "master"}, 0)) == []
+
+
+@pytest.mark.parametrize("ahead_s", [-90, -1, 0, 1, 90])
+def test_a_clock_that_is_off_is_measured_less_the_way_there(valkey_url: str, ahead_s: int) -> None:
+    client = connect(valkey_url)
+    seconds, _microseconds = client.time()
+    base = datetime.fromtimestamp(seconds, UTC) - timedelta(seconds=ahead_s)
+    ticks = iter([base - timedelta(seconds=0.5), base + timedelta(seconds=0.5)])
+    skew = redis_server.clock_skew(client, lambda: next(ticks))
+    client.close()
+
+    off = abs(skew) > redis_server.CLOCK_SKEW_MAX
+    assert (off, skew.total_seconds() > 80, skew.total_seconds() < -80) == (
+        abs(ahead_s) == 90,
+        ahead_s == 90,
+        ahead_s == -90,
+    )
+
+
+def test_a_store_that_is_away_hides_nothing_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(folder)
+    monkeypatch.setenv("MLFS_REDIS_URL", "redis://127.0.0.1:1")
+    code, answer = looked()
+
+    assert (code, [check["ok"] for check in answer[:DATASETS]]) == (
+        EXIT_UNAVAILABLE,
+        [True, False, False, True, True, True],
+    )
+
+
+def test_what_is_missing_on_the_bus_is_named(tmp_path: Path) -> None:
+    with PubSubServer(tmp_path / "journal.sqlite") as server:
+        ensure_topology(server.address, "nba", topics=("arrivals", "other"), subscriptions={"worker": "other"})
+        look = BusLook("nba", server.address)
+        topics = look.missing_topics(["arrivals", "outcomes"])
+        faults = look.subscription_faults({"worker": "arrivals", "parked": "refused"}, {"worker": "refused"})
+        look.close()
+
+    assert topics == ["topic outcomes does not exist"]
+    assert faults == [
+        "subscription worker belongs to projects/nba/topics/other, not to projects/nba/topics/arrivals",
+        "subscription parked does not exist",
+    ]
+
+
+def test_the_way_of_dead_letters_is_checked_as_google_keeps_it(tmp_path: Path) -> None:
+    with PubSubServer(tmp_path / "journal.sqlite") as server:
+        ensure_topology(server.address, "nba", topics=("arrivals", "refused"), subscriptions={"worker": "arrivals"})
+        look = BusLook("nba", server.address)
+        look._local = False  # the rules for Google, on what a local server answers
+        [unwired] = look.subscription_faults({"worker": "arrivals"}, {"worker": "refused"})
+        look.close()
+
+    assert (
+        unwired
+        == "subscription worker forwards what nobody acknowledges to nowhere, not to projects/nba/topics/refused"
+    )
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_four_permission_tests_run_as_the_account_that_builds(
+    sample_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BigQueryServer(hold_s=0.05) as server:
+        engine = server.project("a-project").engine
+        monkeypatch.setenv("MLFS_WAREHOUSE", "bigquery://a-project")
+        monkeypatch.setenv("MLFS_BIGQUERY_ENDPOINT", server.address)
+        bare, denied = looked("--live")
+        engine.load(sample_folder)
+        with engine.cursor() as cursor:
+            cursor.execute("CREATE SCHEMA nba_predictions")
+        _missing_tables, granted = looked("--live")
+        with engine.cursor() as cursor:
+            left = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE table_name LIKE 'mlfs_%'").fetchall()
+
+    tests = slice(DATASETS, DATASETS + 5)
+    assert bare == EXIT_FAILED
+    assert [check["ok"] for check in denied[tests]] == [False] * 4 + [True]
+    assert [(check["ok"], "which is not Google" in check["check"]) for check in granted[tests]] == [(True, True)] * 5
+    assert left == []

@@ -12,7 +12,7 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 
-from worker.features.catalogue import OWN_TABLES, SCHEDULE, UPSTREAM
+from worker.features.catalogue import DOWNSTREAM, OWN_TABLES, SCHEDULE, UPSTREAM
 from worker.sql_files import load_ddl
 
 PLAYERS = range(1, 19)
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 def declared(table: str) -> tuple[Mapping[str, str], frozenset[str]]:
     """The columns of a table with their BigQuery types, and which of them may not be NULL."""
     if table not in OWN_TABLES:
-        return UPSTREAM[table], frozenset(NEVER_NULL)
+        return {**UPSTREAM, **DOWNSTREAM}[table], frozenset(NEVER_NULL)
     tree = sqlglot.parse_one(load_ddl()[table.partition(".")[2]], read="bigquery")
     columns = list(tree.find_all(exp.ColumnDef))
     required = frozenset(column.name for column in columns if column.find(exp.NotNullColumnConstraint))

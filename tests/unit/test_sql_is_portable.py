@@ -15,7 +15,7 @@ import sqlglot
 from sqlglot import exp
 
 import worker.features
-from worker.features.catalogue import OWN_TABLES, STAGED, UPSTREAM
+from worker.features.catalogue import DOWNSTREAM, OWN_TABLES, STAGED, UPSTREAM
 from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
 STRUCTURE = {
@@ -36,7 +36,7 @@ DDL_ALLOWED = {
 }
 
 PACKAGE = Path(worker.features.__file__).parents[1]
-KNOWN_TABLES = {*UPSTREAM, *OWN_TABLES, STAGED}
+KNOWN_TABLES = {*UPSTREAM, *OWN_TABLES, *DOWNSTREAM, STAGED}
 FILES = {**load_sql(), **load_ddl(), **load_upstream_ddl(), **load_optional_ddl()}
 HEADER = ("Purpose", "Parameters", "Result", "Second run")
 

@@ -9,7 +9,7 @@ whose reply was lost is sent again by `commit` and recognised.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from typing import Any, TypeVar, cast
 
@@ -21,6 +21,7 @@ from redis.retry import Retry
 from schemas.record import encode_record
 from statemachine.model import DateRecord
 from worker.adapters.redis_fields import entry_from, millis_begun, millis_reached, parked_from, record_from
+from worker.adapters.redis_server import clock_skew, server_faults
 from worker.errors import CorruptRecord, Fatal, Unavailable
 from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 
@@ -238,6 +239,14 @@ class RedisStore:
         role = _reading(lambda: self._client.info("replication")).get("role", "master")
         if role != "master":
             raise Fatal(f"the state store at this address is a {role}; name the primary in MLFS_REDIS_URL")
+
+    def server_faults(self) -> Sequence[str]:
+        """Name everything that is wrong with the server, for people; `check_server` is what a worker insists on."""
+        return server_faults(self._client, replicas=self._replicas)
+
+    def clock_skew(self, now: Callable[[], datetime]) -> timedelta:
+        """Give how far the server's clock is ahead of the one given."""
+        return clock_skew(self._client, now)
 
     def due(self, now: datetime, limit: int, skip: int = 0) -> Sequence[date]:
         """Read the wake index up to *now*."""

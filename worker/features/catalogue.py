@@ -213,3 +213,9 @@ LEDGER_TABLE = "nba_predictions.ml_feature_store_v2_ledger"
 REPLAY_TABLE = "nba_predictions.replay_audit"
 OWN_TABLES = (PUBLISHED_TABLE, QUALITY_TABLE, DEPENDENCY_TABLE, EXECUTION_TABLE, LEDGER_TABLE, REPLAY_TABLE)
 """The tables that the product writes; their DDL is in `worker/features/ddl`."""
+
+PREDICTIONS_TABLE = "nba_predictions.player_prop_predictions"
+DOWNSTREAM: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {PREDICTIONS_TABLE: MappingProxyType({"prediction_date": "DATE", "confidence_score": "FLOAT64"})}
+)
+"""Phase 5's table, as far as a report reads it, in the form of `UPSTREAM`; no build needs it."""

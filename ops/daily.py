@@ -1,0 +1,268 @@
+"""`mlfs daily`: the pipeline document's daily checklist, five checks with figure, threshold and what to do."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, guest_parts, read_date
+from ops.evidence import PROCESSORS, Row, Witness
+from ops.output import err, number, out, plain, show_json
+from statemachine.model import TERMINAL_STATES, DateRecord, State
+from worker.clock import SystemClock
+from worker.parts import Parts
+
+# Source: the document's daily checklist and its severity levels.
+ROWS_GREEN, ROWS_AMBER = 400, 200
+FALLBACK_GREEN, FALLBACK_AMBER = 0.10, 0.50
+SCORE_GREEN, SCORE_AMBER = 90.0, 75.0
+PREDICTIONS_GREEN, CONFIDENCE_GREEN = 400, 75.0
+OUTBOX_READ_MAX = 1000
+
+# Source: the document's thresholds of each component: points from which it is no warning.
+COMPONENTS_GREEN: Mapping[str, float] = {
+    "phase4_availability": 36.0,
+    "phase3_fallback": 18.0,
+    "data_freshness": 12.0,
+    "dependency_completeness": 15.0,
+    "row_completeness": 4.0,
+    "null_field_rate": 4.5,
+}
+
+
+class Light(StrEnum):
+    """How a check came out."""
+
+    GREEN = "green"
+    AMBER = "amber"
+    RED = "red"
+    UNKNOWN = "unknown"
+
+
+EXIT_OF = ((Light.RED, EXIT_FAILED), (Light.AMBER, EXIT_DEGRADED), (Light.UNKNOWN, EXIT_UNAVAILABLE))
+"""Worst first; 0 where all are green."""
+STYLE = {Light.GREEN: "green", Light.AMBER: "yellow", Light.RED: "red", Light.UNKNOWN: "dim"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One line of the checklist.
+
+    Attributes:
+        name: What is looked at.
+        light: How it came out.
+        figure: What was found.
+        threshold: What is expected.
+        action: What to do; empty where nothing is.
+    """
+
+    name: str
+    light: Light
+    figure: str
+    threshold: str
+    action: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Morning:
+    """All that the checks look at, of one date.
+
+    Attributes:
+        day: The date.
+        now: Instant of the look. UTC.
+        record: As the store has it; None for a date it has not seen.
+        upstream: What the tables hold now, by table; None where they could not be read.
+        predictions: Phase 5's own; empty where its table is not in this warehouse, None where it could not be read.
+        untold: Whether the outcome still waits to be published.
+    """
+
+    day: date
+    now: datetime
+    record: DateRecord | None
+    upstream: Mapping[str, Row] | None
+    predictions: Row | None
+    untold: bool
+
+    @property
+    def due(self) -> bool:
+        """Whether there should be a result by now."""
+        return self.record is None or self.record.state in TERMINAL_STATES or self.now >= self.record.deadline_at
+
+
+def daily(
+    analysis_date: Annotated[str, typer.Argument(metavar="[DATE]", help="The night; yesterday's without.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Go through the daily checklist of one night: was it built, from what, how good, can Phase 5 go on.
+
+    Exit codes: 0 all green, 3 something is amber, 1 something is red, 4 nothing worse than a check that could not be
+    made (on the embedded warehouse beside a running worker: Phase 5's predictions).
+
+    Examples:
+      mlfs daily
+      mlfs daily 2024-12-15 --json
+    """
+    day = read_date(analysis_date or "yesterday")
+    with guest_parts() as parts:
+        witness = Witness(parts)
+        checks = check(_morning(parts, witness, day))
+    code = next((code for light, code in EXIT_OF if any(one.light is light for one in checks)), 0)
+    if as_json:
+        show_json(_answer(day, checks, witness.not_read))
+    else:
+        _show(day, checks)
+        for what in witness.not_read:
+            err.print("not read:", plain(what), soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def _morning(parts: Parts, witness: Witness, day: date) -> Morning:
+    record = parts.store.load(day)
+    prefix = f":{day.isoformat()}:"
+    waiting = [entry.message.event_id for entry in parts.store.outbox(OUTBOX_READ_MAX)]
+    return Morning(
+        day=day,
+        now=SystemClock().now(),
+        record=record,
+        upstream=witness.upstream(day),
+        predictions=witness.predictions(day),
+        untold=any(prefix in event_id for event_id in waiting),
+    )
+
+
+def check(morning: Morning) -> list[Check]:
+    """Make the five checks, in the document's order."""
+    checks: Sequence[Callable[[Morning], Check]] = (_built, _dependencies, _fallback, _quality, _phase5)
+    return [one(morning) for one in checks]
+
+
+def _built(morning: Morning) -> Check:
+    record, day = morning.record, morning.day
+    name, threshold = "built", f"done, {ROWS_GREEN} players"
+    if record is None:
+        action = f"no worker has opened it: mlfs doctor, then mlfs replay {day} --reason '…'"
+        return Check(name=name, light=Light.RED, figure="never opened", threshold=threshold, action=action)
+    rows = record.result.row_count if record.result else 0
+    figure = f"{record.state}, {rows} players"
+    if record.result is not None:
+        figure += f", published {record.result.committed_at:%Y-%m-%d %H:%M}Z"
+    if not morning.due:
+        action = f"not due before {record.deadline_at:%Y-%m-%d %H:%M}Z: mlfs explain {day}"
+        return Check(name=name, light=Light.AMBER, figure=figure, threshold=threshold, action=action)
+    if record.state is State.FAILED or rows < ROWS_AMBER:
+        return Check(name=name, light=Light.RED, figure=figure, threshold=threshold, action=f"P0: mlfs incident {day}")
+    if record.state is not State.DONE or rows < ROWS_GREEN:
+        return Check(name=name, light=Light.AMBER, figure=figure, threshold=threshold, action=f"mlfs explain {day}")
+    return Check(name=name, light=Light.GREEN, figure=figure, threshold=threshold)
+
+
+def _dependencies(morning: Morning) -> Check:
+    held = _rows_held(morning)
+    empty = [name for name in PROCESSORS if not held.get(name)]
+    filled = len(PROCESSORS) - len(empty)
+    where = "at the build" if morning.upstream is None else "now"
+    light = Light.GREEN if not empty else Light.AMBER if filled else Light.RED
+    if morning.upstream is None and not held:
+        light = Light.UNKNOWN
+    shown = ", ".join(f"{name} {held.get(name, 0)}" for name in PROCESSORS)
+    action = "" if light in {Light.GREEN, Light.UNKNOWN} else f"run again: {', '.join(empty)}; then mlfs incident"
+    return Check(
+        name="dependencies",
+        light=light,
+        figure=f"{filled} of {len(PROCESSORS)} tables with rows {where} ({shown})",
+        threshold="4 of 4",
+        action=f"{action} {morning.day}" if action else "",
+    )
+
+
+def _rows_held(morning: Morning) -> Mapping[str, int]:
+    if morning.upstream is not None:
+        return {name: morning.upstream[name]["row_count"] for name in PROCESSORS}
+    result = morning.record.result if morning.record else None
+    return result.dependency_rows if result else {}
+
+
+def _fallback(morning: Morning) -> Check:
+    result = morning.record.result if morning.record else None
+    threshold = f"up to {FALLBACK_GREEN:.0%}"
+    if result is None:
+        return _nothing_published("fallback", morning, threshold)
+    rate = result.fallback_rate
+    light = Light.GREEN if rate <= FALLBACK_GREEN else Light.AMBER if rate <= FALLBACK_AMBER else Light.RED
+    action = "" if light is Light.GREEN else f"which processor fell back: mlfs incident {morning.day}"
+    return Check(name="fallback", light=light, figure=f"{rate:.1%}", threshold=threshold, action=action)
+
+
+def _quality(morning: Morning) -> Check:
+    result = morning.record.result if morning.record else None
+    threshold = f"score {SCORE_GREEN:g}, every component green"
+    if result is None:
+        return _nothing_published("quality", morning, threshold)
+    weak = {name: points for name, points in result.components.items() if points < COMPONENTS_GREEN.get(name, 0.0)}
+    score = result.quality_score
+    light = Light.RED if score < SCORE_AMBER else Light.AMBER if score < SCORE_GREEN or weak else Light.GREEN
+    low = ", ".join(f"{name} {points:g}" for name, points in weak.items())
+    action = {Light.RED: f"P1: mlfs incident {morning.day}", Light.AMBER: f"mlfs incident {morning.day}"}.get(light, "")
+    figure = f"score {score:.1f}" + (f"; low: {low}" if low else "")
+    return Check(name="quality", light=light, figure=figure, threshold=threshold, action=action)
+
+
+def _nothing_published(name: str, morning: Morning, threshold: str) -> Check:
+    light = Light.RED if morning.due else Light.AMBER
+    action = f"mlfs incident {morning.day}" if morning.due else f"mlfs explain {morning.day}"
+    return Check(name=name, light=light, figure="nothing is published", threshold=threshold, action=action)
+
+
+def _phase5(morning: Morning) -> Check:
+    threshold = f"told, {PREDICTIONS_GREEN} predictions, confidence {CONFIDENCE_GREEN:g}"
+    name = "phase 5"
+    record = morning.record
+    if record is None or record.result is None:
+        return _nothing_published(name, morning, threshold)
+    if morning.untold:
+        action = "the bus does not take it: mlfs doctor; the worker's log says relay_failed"
+        return Check(name=name, light=Light.RED, figure="not told yet", threshold=threshold, action=action)
+    if morning.predictions is None:
+        figure = "told; its predictions could not be read"
+        return Check(name=name, light=Light.UNKNOWN, figure=figure, threshold=threshold)
+    if not morning.predictions:
+        figure = "told; its predictions are not in this warehouse"
+        return Check(name=name, light=Light.GREEN, figure=figure, threshold="told")
+    count, confidence = morning.predictions["prediction_count"], morning.predictions["average_confidence"]
+    figure = f"told, {count} predictions, confidence {number(confidence)}"
+    if count >= PREDICTIONS_GREEN and (confidence or 0.0) >= CONFIDENCE_GREEN:
+        return Check(name=name, light=Light.GREEN, figure=figure, threshold=threshold)
+    light = Light.AMBER if count else Light.RED
+    action = "ask Phase 5: it was told of this night" + ("" if count else " and predicted nothing")
+    return Check(name=name, light=light, figure=figure, threshold=threshold, action=action)
+
+
+def _answer(day: date, checks: Sequence[Check], not_read: Sequence[str]) -> dict[str, Any]:
+    return {
+        "analysis_date": day.isoformat(),
+        "checks": [
+            {
+                "check": one.name,
+                "status": one.light.value,
+                "figure": one.figure,
+                "threshold": one.threshold,
+                "action": one.action,
+            }
+            for one in checks
+        ],
+        "not_read": list(not_read),
+    }
+
+
+def _show(day: date, checks: Sequence[Check]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold", title=str(day), title_justify="left")
+    for name in ("", "check", "found", "expected", "do"):
+        table.add_column(name, overflow="fold")
+    for one in checks:
+        light = f"[{STYLE[one.light]}]{one.light}[/]"
+        table.add_row(light, one.name, plain(one.figure), one.threshold, plain(one.action))
+    out.print(table)

@@ -1,0 +1,96 @@
+"""`mlfs incident DATE`: the first ten minutes of the document's incident playbook, from what the worker knows."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, AnalysisDate, Json, guest_parts
+from ops.evidence import Witness, iso
+from ops.output import err, out, plain, show_json, state_text
+from ops.triage import RESPONSE, Diagnosis, Scenario, Scene, diagnose
+from worker.clock import SystemClock
+from worker.errors import Refused
+from worker.explain import summary
+
+SEVERE = frozenset({"P0", "P1"})
+MEANING: Mapping[Scenario, str] = {
+    Scenario.A: "all Phase 4 dependencies failed",
+    Scenario.B: "some Phase 4 dependencies failed",
+    Scenario.C: "all dependencies present, the feature store failed",
+}
+
+
+def incident(analysis_date: AnalysisDate, as_json: Json = False) -> None:
+    """Say how bad a night is, what is seen, which root cause fits, and what to run next. Changes nothing.
+
+    It needs the state store; where the warehouse cannot be read it says so and goes by builds and events.
+
+    Exit codes: 0 nothing is wrong or the night is not over, 1 P0 or P1, 3 P2 or P3.
+
+    Examples:
+      mlfs incident today
+      mlfs incident 2024-12-15 --json
+    """
+    now = SystemClock().now()
+    with guest_parts() as parts:
+        witness = Witness(parts)
+        stored = parts.store.load(analysis_date)
+        calendar = parts.settings.calendar
+        if stored is None and not calendar.expected(analysis_date):
+            raise Refused(f"{analysis_date}: no night is expected, and none was opened; see: mlfs status")
+        # Nobody has opened it: what it would be, had it been opened in time.
+        opened_at = calendar.at(analysis_date, calendar.deadline) if stored is None else now
+        record = stored or calendar.fresh_record(analysis_date, min(now, opened_at))
+        scene = Scene(record=record, now=now, policy=parts.settings.policy, upstream=witness.upstream(analysis_date))
+        found = diagnose(scene)
+    answer = _answer(scene, found, witness, opened=stored is not None)
+    if as_json:
+        show_json(answer)
+    else:
+        _show(analysis_date, answer, witness)
+    if found.severity is None:
+        raise typer.Exit(0)
+    raise typer.Exit(EXIT_FAILED if found.severity in SEVERE else EXIT_DEGRADED)
+
+
+def _answer(scene: Scene, found: Diagnosis, witness: Witness, *, opened: bool) -> dict[str, Any]:
+    symptoms = list(found.symptoms) if opened else ["no worker has ever opened this date", *found.symptoms]
+    return {
+        **summary(scene.record),
+        "severity": found.severity,
+        "respond": RESPONSE[found.severity] if found.severity else None,
+        "opened": opened,
+        "symptoms": symptoms,
+        "scenario": found.scenario.value if found.scenario else None,
+        "why": found.why,
+        "commands": [{"command": command, "purpose": purpose} for command, purpose in found.commands],
+        "upstream": None
+        if scene.upstream is None
+        else {
+            name: {"row_count": row["row_count"], "last_processed": iso(row["last_processed"])}
+            for name, row in scene.upstream.items()
+        },
+        "not_read": witness.not_read,
+    }
+
+
+def _show(day: date, answer: Mapping[str, Any], witness: Witness) -> None:
+    severity = answer["severity"]
+    head = f"[bold red]{severity}[/]: {answer['respond']}" if severity else "[green]no incident[/]"
+    out.print(f"{day}  {state_text(answer['state'])}  {head}")
+    for symptom in answer["symptoms"]:
+        out.print(f"  - {plain(symptom)}", soft_wrap=True)
+    scenario = answer["scenario"]
+    named = f"[bold]scenario {scenario}[/], {MEANING[Scenario(scenario)]}: " if scenario else ""
+    out.print(f"{named}{plain(answer['why'])}", soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("next", overflow="fold")
+    table.add_column("what for", overflow="fold")
+    for step in answer["commands"]:
+        table.add_row(plain(step["command"]), plain(step["purpose"]))
+    out.print(table)
+    for what in witness.not_read:
+        err.print("not read:", plain(what), soft_wrap=True)

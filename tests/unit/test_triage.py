@@ -1,0 +1,134 @@
+"""Which root cause an incident looks like, from a record and the tables alone."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import pytest
+
+from ops.evidence import Night, Row
+from ops.review import reliability_of, slope, spread_of
+from ops.triage import Diagnosis, Scenario, Scene, diagnose
+from statemachine.model import DateRecord, FailureKind, State
+from tests.support.nights import (
+    CACHE,
+    CUTOFF,
+    DEADLINE,
+    EVENING,
+    NIGHT,
+    POLICY,
+    PROCESSORS,
+    after,
+    broke,
+    claimed,
+    committed,
+    failure,
+    joined,
+    past_deadline,
+    probed,
+    success,
+    unseen,
+    waiting,
+    without,
+)
+
+MORNING_AFTER = CUTOFF + timedelta(hours=8)
+
+
+def tables(*empty: str) -> Mapping[str, Row]:
+    held = {**without(*empty), "player_game_summary": 4000, "nbac_player_list": 450}
+    return {name: {"source": name, "row_count": rows, "last_processed": EVENING} for name, rows in held.items()}
+
+
+def look(record: DateRecord, upstream: Mapping[str, Row] | None, now: datetime = MORNING_AFTER) -> Diagnosis:
+    return diagnose(Scene(record=record, now=now, policy=POLICY, upstream=upstream))
+
+
+def commands(found: Diagnosis) -> str:
+    return "\n".join(command for command, _purpose in found.commands)
+
+
+def degraded(*missing: str) -> DateRecord:
+    return after(
+        past_deadline(*missing), claimed(), committed(state=State.DEGRADED, rows=without(*missing)), now=DEADLINE
+    )
+
+
+@pytest.mark.parametrize(
+    ("empty", "scenario"),
+    [(PROCESSORS, Scenario.A), (PROCESSORS[:3], Scenario.B), (PROCESSORS[:1], Scenario.B), ((), Scenario.C)],
+)
+def test_the_root_cause_goes_by_the_tables_that_are_empty(empty: tuple[str, ...], scenario: Scenario) -> None:
+    failed = after(joined(), claimed(), broke(FailureKind.NO_DATA))
+
+    for record in (failed, degraded(*empty)):
+        assert look(record, tables(*empty)).scenario is scenario
+
+
+def test_where_the_tables_cannot_be_read_the_build_and_the_events_tell() -> None:
+    assert look(degraded(CACHE), None).scenario is Scenario.B
+    assert look(after(waiting(*PROCESSORS[:2]), failure(CACHE)), None).scenario is Scenario.B
+    assert look(after(joined(), claimed(), broke(FailureKind.GATE_REFUSED)), None).scenario is Scenario.C
+    assert "could not be read" in look(degraded(CACHE), None).why
+    assert look(unseen(), None).scenario is None
+
+
+def test_a_night_that_is_not_over_is_no_incident() -> None:
+    found = look(waiting(), tables(*PROCESSORS[1:]), now=EVENING)
+
+    assert (found.severity, found.scenario, commands(found)) == (None, None, f"mlfs explain {NIGHT}")
+    assert look(waiting(), tables(), now=DEADLINE).severity == "P0"
+
+
+def test_a_worker_that_does_not_do_what_is_due_is_the_first_thing_to_repair() -> None:
+    late = look(joined(), tables(), now=EVENING + timedelta(minutes=2))
+    soon = look(joined(), tables(), now=EVENING + timedelta(seconds=30))
+
+    assert late.commands[0][0] == "mlfs run"
+    assert "no worker does it" in " ".join(late.symptoms)
+    assert "mlfs run" not in commands(soon)
+
+
+def test_before_the_cutoff_a_late_success_is_waited_for() -> None:
+    before = look(degraded(CACHE), tables(CACHE), now=CUTOFF - timedelta(minutes=5))
+    afterwards = look(degraded(CACHE), tables(CACHE))
+
+    assert f"mlfs explain {NIGHT}" in commands(before)
+    assert f"mlfs explain {NIGHT}" not in commands(afterwards)
+    assert f"mlfs replay {NIGHT} --reason 'repaired {CACHE}' --wait 300" in commands(afterwards)
+
+
+def test_a_fallback_is_offered_only_where_there_is_something_to_fall_back_to() -> None:
+    failed = after(joined(), claimed(), broke(FailureKind.NO_DATA))
+    nothing = {**tables(*PROCESSORS), "player_game_summary": {"row_count": 0}}
+
+    assert "--force-phase3-fallback" in commands(look(failed, tables(*PROCESSORS)))
+    assert "--force-phase3-fallback" not in commands(look(failed, nothing))
+    assert "--source yesterday" in commands(look(failed, nothing))
+    assert "--source yesterday" not in commands(look(degraded(*PROCESSORS), tables(*PROCESSORS)))
+
+
+def test_a_success_with_an_empty_table_and_a_lost_event_are_told_apart() -> None:
+    empty = after(joined(), claimed(), committed(state=State.DEGRADED, rows=without(CACHE)))
+    lost = after(past_deadline_found(), claimed(), committed(), now=DEADLINE)
+    late = after(degraded(CACHE), success(CACHE, at=CUTOFF), now=CUTOFF)
+
+    kinds = [reliability(record)[CACHE] for record in (empty, lost, late, degraded(CACHE))]
+    assert kinds == [["empty"], ["event_lost"], ["late"], ["missing"]]
+    assert f"{CACHE} has rows, its event never came" in look(lost, tables()).symptoms
+    assert f"{CACHE} reported success, and its table is empty" in look(empty, tables(CACHE)).symptoms
+
+
+def past_deadline_found() -> DateRecord:
+    return after(after(unseen(), *(success(name) for name in PROCESSORS[:3])), probed(without()), now=DEADLINE)
+
+
+def reliability(record: DateRecord) -> dict[str, list[str]]:
+    night = Night(analysis_date=NIGHT, expected=True, record=record)
+    rows = reliability_of([night], MORNING_AFTER)["processors"]
+    return {row["processor"]: row["dates"].get(NIGHT.isoformat(), []) for row in rows}
+
+
+def test_figures_of_a_review() -> None:
+    assert (slope([99.0, 98.0, 97.0]), slope([99.0, 98.0]), slope([90.0, 90.0, 90.0, 90.0])) == (-1.0, None, 0.0)
+    assert spread_of([4.0]) == {"times": 1, "p50": 4.0, "p95": 4.0, "max": 4.0}
+    assert spread_of([float(second) for second in range(101)]) == {"times": 101, "p50": 50.0, "p95": 95.0, "max": 100.0}

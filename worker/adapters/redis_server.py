@@ -1,0 +1,81 @@
+"""What a Redis-compatible server tells of itself that could cost a night: for `mlfs doctor`. Changes nothing."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import redis
+
+from worker.errors import Unavailable
+
+VERSION_MIN = (7, 0)
+# Leases, deadlines and retry delays are instants of the workers' clocks; a second more or less harms none of them.
+CLOCK_SKEW_MAX = timedelta(seconds=2)
+
+
+def server_faults(client: redis.Redis, *, replicas: int) -> list[str]:
+    """Name what is wrong with the server: role, memory policy, version, persistence.
+
+    Args:
+        client: Connected.
+        replicas: Replicas that must hold a commit; with one or more, a server need not write to disk itself.
+
+    Raises:
+        Unavailable: It does not answer.
+    """
+    try:
+        told: dict[str, Any] = {
+            key: value
+            for section in ("server", "memory", "replication", "persistence")
+            for key, value in client.info(section).items()
+        }
+    except redis.RedisError as exc:
+        raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
+    return list(_faults(told, replicas))
+
+
+def _faults(told: Mapping[str, Any], replicas: int) -> Iterator[str]:
+    """What a managed service does not tell is no fault."""
+    policy = told.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        yield f"maxmemory-policy is {policy}, so dates could vanish when memory is full; set it to noeviction"
+    role = told.get("role", "master")
+    if role != "master":
+        yield f"the server is a {role}; name the primary in MLFS_REDIS_URL"
+    # Valkey answers redis_version with the version of Redis that it is compatible with.
+    version = str(told.get("redis_version", ""))
+    if version and _version(version) < VERSION_MIN:
+        yield f"version {version} is too old, {VERSION_MIN[0]}.{VERSION_MIN[1]} is needed"
+    if str(told.get("aof_enabled", "1")) == "0" and not replicas:
+        yield (
+            "appendonly is off, so a crash of the server loses what was committed since the last snapshot; set "
+            "appendonly yes, or name replicas in MLFS_REDIS_REPLICAS"
+        )
+    for name in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
+        if told.get(name, "ok") != "ok":
+            yield f"{name} is {told[name]}: the server cannot write to its disk"
+    connected = int(told.get("connected_slaves", replicas))
+    if connected < replicas:
+        yield f"{connected} replicas are connected, MLFS_REDIS_REPLICAS asks for {replicas}: no commit would count"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+
+
+def clock_skew(client: redis.Redis, now: Callable[[], datetime]) -> timedelta:
+    """Give how far the server's clock is ahead of ours, less what the way there can explain.
+
+    Raises:
+        Unavailable: It does not answer.
+    """
+    before = now()
+    try:
+        seconds, microseconds = client.time()
+    except redis.RedisError as exc:
+        raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
+    after = now()
+    theirs = datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds)
+    if before <= theirs <= after:
+        return timedelta(0)
+    return theirs - (after if theirs > after else before)
