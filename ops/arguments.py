@@ -23,6 +23,7 @@ EXIT_FAILED = 1
 EXIT_REFUSED = 2
 EXIT_DEGRADED = 3
 EXIT_UNAVAILABLE = 4
+EXIT_INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -53,7 +54,7 @@ def refuse_copy_over_done(day: date, mode: BuildMode, state: str | None) -> None
     if mode is BuildMode.YESTERDAY and state == State.DONE:
         raise Refused(
             f"{day} is done: yesterday's rows would replace better ones; to do it all the same: "
-            f"mlfs replay {day} --source yesterday --force"
+            f"mlfs replay {day} --source yesterday --force --reason '…'"
         )
 
 

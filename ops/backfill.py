@@ -123,7 +123,7 @@ def _plan(day: date, wish: Wish, engine: Engine, event: ReplayRequested, calenda
     why_not = _why_not(day, wish, seen, calendar, today)
     if why_not:
         return Planned(analysis_date=day, step=Step.SKIPPED, why=why_not, record=seen)
-    if seen and seen.request_id == event.request_id and seen.state in ON_THEIR_WAY:
+    if seen and seen.request_id == event.request_id:
         return Planned(analysis_date=day, step=Step.REPLAY, why="asked for already", record=seen, planned=seen)
     refusal = _refusal(wish, before, decision)
     if refusal:

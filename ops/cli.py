@@ -25,7 +25,7 @@ from ops import (
     tracing,
     weekly,
 )
-from ops.arguments import EXIT_UNAVAILABLE, report_fault
+from ops.arguments import EXIT_INTERRUPTED, EXIT_UNAVAILABLE, report_fault
 from ops.bench import commands as bench
 from worker.errors import PipelineError, Unavailable
 from worker.metrics import package_version
@@ -116,6 +116,13 @@ def main() -> None:
         app()
     except (PipelineError, BadSettings) as exc:
         sys.exit(report_fault(exc))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except RuntimeError as exc:
+        # DuckDB turns Ctrl-C during a query into this.
+        if "interrupted" not in str(exc):
+            raise
+        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # Whoever read the output has gone; nothing is left to say, not even at the interpreter's exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -30,8 +30,8 @@ def lineage(
     For a player who was left out it says why. Instants are UTC.
 
     Examples:
-      mlfs lineage 2024-12-15 203999
-      mlfs lineage 2024-12-15 203999 --json
+      mlfs lineage 2024-12-15 9641314
+      mlfs lineage 2024-12-15 9641314 --json
     """
     with guest_parts() as parts:
         traced = trace_row(parts.warehouse, analysis_date, player_id)

@@ -442,6 +442,8 @@ def _end_failed(
 
 def _replay(record: DateRecord, event: ReplayRequested, now: datetime) -> Decision:
     kind = EventKind.REPLAY_REQUESTED
+    if event.request_id and event.request_id == record.request_id:
+        return _unchanged(record, kind, Reason.DUPLICATE)
     if record.state is State.RUNNING and not event.take_over:
         return _unchanged(record, kind, Reason.REPLAY_REFUSED_RUNNING)
     fields = _next_generation(record, Trigger.REPLAY, now)

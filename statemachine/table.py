@@ -19,7 +19,10 @@ def _stay(state: S, *reasons: R) -> dict[R, S]:
     return dict.fromkeys(reasons, state)
 
 
-_REPLAY: Outcomes = {R.REPLAY_ACCEPTED: S.READY}
+def _replay(state: S) -> Outcomes:
+    """Outcomes of a replay; the same request again stays."""
+    return {R.REPLAY_ACCEPTED: S.READY, R.DUPLICATE: state}
+
 
 # The ledger is the arbiter: a commit it holds is published, so every state accepts one of its own generation or newer.
 _COMMITTED: Outcomes = {
@@ -45,7 +48,7 @@ TRANSITIONS: Mapping[S, Mapping[E, Outcomes]] = {
         E.LEASE_RENEWED: _stay(S.WAITING, R.STALE),
         E.BUILD_COMMITTED: _COMMITTED,
         E.BUILD_FAILED: _stay(S.WAITING, R.STALE),
-        E.REPLAY_REQUESTED: _REPLAY,
+        E.REPLAY_REQUESTED: {R.REPLAY_ACCEPTED: S.READY},
         E.CANCEL_REQUESTED: {R.CANCELLED: S.FAILED},
     },
     S.READY: {
@@ -56,7 +59,7 @@ TRANSITIONS: Mapping[S, Mapping[E, Outcomes]] = {
         E.LEASE_RENEWED: _stay(S.READY, R.STALE),
         E.BUILD_COMMITTED: {**_COMMITTED, **_stay(S.READY, R.COMMITTED_BY_OLDER_GENERATION, R.STALE)},
         E.BUILD_FAILED: _stay(S.READY, R.STALE),
-        E.REPLAY_REQUESTED: _REPLAY,
+        E.REPLAY_REQUESTED: _replay(S.READY),
         E.CANCEL_REQUESTED: {R.CANCELLED: S.FAILED, R.CANCELLING: S.RUNNING},
     },
     S.RUNNING: {
@@ -83,7 +86,7 @@ TRANSITIONS: Mapping[S, Mapping[E, Outcomes]] = {
             R.RESCUE_FOLLOWS: S.READY,
             **_stay(S.FAILED, R.GATE_REFUSED, R.NO_DATA),
         },
-        E.REPLAY_REQUESTED: {R.REPLAY_REFUSED_RUNNING: S.RUNNING, R.REPLAY_ACCEPTED: S.READY},
+        E.REPLAY_REQUESTED: {**_replay(S.RUNNING), R.REPLAY_REFUSED_RUNNING: S.RUNNING},
         E.CANCEL_REQUESTED: {R.CANCELLING: S.RUNNING},
     },
     S.DONE: {
@@ -97,7 +100,7 @@ TRANSITIONS: Mapping[S, Mapping[E, Outcomes]] = {
         E.LEASE_RENEWED: _stay(S.DONE, R.STALE),
         E.BUILD_COMMITTED: {**_COMMITTED, R.STALE: S.DONE},
         E.BUILD_FAILED: _stay(S.DONE, R.STALE),
-        E.REPLAY_REQUESTED: _REPLAY,
+        E.REPLAY_REQUESTED: _replay(S.DONE),
         E.CANCEL_REQUESTED: _stay(S.DONE, R.CANCEL_REFUSED),
     },
     S.DEGRADED: {
@@ -116,7 +119,7 @@ TRANSITIONS: Mapping[S, Mapping[E, Outcomes]] = {
         E.LEASE_RENEWED: _stay(S.DEGRADED, R.STALE),
         E.BUILD_COMMITTED: {**_COMMITTED, R.STALE: S.DEGRADED},
         E.BUILD_FAILED: _stay(S.DEGRADED, R.STALE),
-        E.REPLAY_REQUESTED: _REPLAY,
+        E.REPLAY_REQUESTED: _replay(S.DEGRADED),
         E.CANCEL_REQUESTED: _stay(S.DEGRADED, R.CANCEL_REFUSED),
     },
     S.FAILED: {
@@ -130,7 +133,7 @@ TRANSITIONS: Mapping[S, Mapping[E, Outcomes]] = {
         E.LEASE_RENEWED: _stay(S.FAILED, R.STALE),
         E.BUILD_COMMITTED: {**_COMMITTED, **_stay(S.FAILED, R.COMMITTED_BY_OLDER_GENERATION, R.STALE)},
         E.BUILD_FAILED: _stay(S.FAILED, R.STALE),
-        E.REPLAY_REQUESTED: _REPLAY,
+        E.REPLAY_REQUESTED: _replay(S.FAILED),
         E.CANCEL_REQUESTED: _stay(S.FAILED, R.CANCEL_REFUSED),
     },
 }

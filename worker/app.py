@@ -13,7 +13,7 @@ from worker.adapters.oidc_tokens import Certificates, GoogleTokens
 from worker.adapters.pubsub_pull import PullSubscriber, PullTuning
 from worker.adapters.pubsub_watchdog import WatchPolicy
 from worker.assembly import Assembly, Hooks
-from worker.builder import BuildQueue
+from worker.build_queue import BuildQueue
 from worker.deadlines import seconds_to_next_sweep
 from worker.errors import Fatal, PipelineError, Unavailable
 from worker.http.application import Probes

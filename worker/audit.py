@@ -56,7 +56,7 @@ class Auditor:
             Unavailable: The store does not answer.
         """
         before, planned = self._engine.preview(analysis_date, event)
-        if not planned.changed:
+        if not planned.changed and planned.reason is not Reason.DUPLICATE:
             raise Refused(refusal(before, planned.reason))
         return before, planned
 
@@ -69,6 +69,9 @@ class Auditor:
             Fatal: The warehouse refuses the row; nothing was changed.
         """
         before, planned = self.plan(analysis_date, event)
+        if planned.reason is Reason.DUPLICATE:
+            # The very same request took effect, and its answer was lost: it is audited already.
+            return planned
         row = replay_row(
             analysis_date,
             requested_at=self._clock.now(),

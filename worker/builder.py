@@ -5,7 +5,6 @@ and if it does not notice, the ledger refuses its token. A worker that died afte
 caught up with by the next one: the ledger refuses it too, and what was committed is reported, not repeated.
 """
 
-import queue
 import threading
 import uuid
 from collections.abc import Callable
@@ -28,55 +27,22 @@ from worker.tracing import NO_TRACING, Tracing
 
 log = structlog.get_logger(__name__)
 
+# A build that takes longer hangs: its date is given to another attempt, and it stops at its next step.
+LEASE_HELD_MAX_S = 3600.0
 # A third of the lease: two renewals may fail before it is lost.
 RENEWALS_PER_LEASE = 3
 # A store that is away for a moment must not cost a finished build; the lease outlasts these pauses.
 REPORT_PAUSES_S = (0.2, 1.0, 3.0)
 
 
-# Sorts before every date.
-_STOP_FIRST = -(10**9)
-
-
-class BuildQueue:
-    """Dates waiting for a build thread, each at most once, the newest first: a backfill does not keep tonight waiting.
-
-    A hint only: the wake index remembers what is due.
-    """
-
-    def __init__(self) -> None:
-        self._dates: queue.PriorityQueue[tuple[int, date | None]] = queue.PriorityQueue()
-        self._known: set[date] = set()
-        self._lock = threading.Lock()
-
-    def put(self, analysis_date: date) -> None:
-        """Add a date; one that waits or is being built already is not added twice."""
-        with self._lock:
-            if analysis_date in self._known:
-                return
-            self._known.add(analysis_date)
-        self._dates.put((-analysis_date.toordinal(), analysis_date))
-
-    def get(self) -> date | None:
-        """Wait for the next date; None means stop."""
-        return self._dates.get()[1]
-
-    def finished(self, analysis_date: date) -> None:
-        """Let the date be added again."""
-        with self._lock:
-            self._known.discard(analysis_date)
-
-    def stop(self, threads: int) -> None:
-        """Tell that many waiting threads to stop."""
-        for _ in range(threads):
-            self._dates.put((_STOP_FIRST, None))
-
-
 class LeaseKeeper:
     """Renews one lease on a thread of its own, until the build ends or somebody else has taken over."""
 
-    def __init__(self, engine: Engine, record: DateRecord, worker: str, lease_s: float) -> None:
+    def __init__(
+        self, engine: Engine, record: DateRecord, worker: str, lease_s: float, *, held_max_s: float = LEASE_HELD_MAX_S
+    ) -> None:
         self._engine = engine
+        self._held_max_s = held_max_s
         self._day = record.analysis_date
         self._event = LeaseRenewed(
             worker=worker, generation=record.generation, attempt=record.attempt, claimant=_claimant(record)
@@ -106,8 +72,12 @@ class LeaseKeeper:
             self.lost.set()
 
     def _renew(self) -> None:
-        while not self.lost.is_set() and not self._ended.wait(self._pause_s):
+        for _ in range(max(1, round(self._held_max_s / self._pause_s))):
+            if self.lost.is_set() or self._ended.wait(self._pause_s):
+                return
             self.renew_once()
+        log.error("build_hangs", analysis_date=self._day, after_s=self._held_max_s)
+        self.lost.set()
 
 
 def _pause(seconds: float) -> None:

@@ -229,8 +229,8 @@ class StateStore(Protocol):
     def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
         """Give what happened to the date, oldest first."""
 
-    def outbox(self, limit: int) -> Sequence[OutboxEntry]:
-        """Give the messages waiting to be published, oldest first."""
+    def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
+        """Give the messages waiting to be published, oldest first, from behind the entry *after* where it is named."""
 
     def remove_from_outbox(self, entry_id: str) -> None:
         """Forget a published message; no error when it is gone already."""

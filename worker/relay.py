@@ -3,18 +3,21 @@
 A crash between the confirmation and the removal publishes again under the same event id; consumers drop the repeat.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import structlog
 
 from worker.errors import Unavailable
 from worker.observer import Observer
-from worker.ports import Publisher, StateStore
+from worker.ports import OutboxEntry, Publisher, StateStore
 from worker.tracing import NO_TRACING, Tracing
 
 log = structlog.get_logger(__name__)
 
 BATCH_MAX = 100
+# A topic that refuses so often is left alone until the next pass: each refusal may take a time-out.
+REFUSALS_MAX = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,23 +41,34 @@ class Relay:
 
     def run_once(self) -> Relayed:
         """Publish what is waiting; after a date's message fails, that date's later ones wait for the next pass."""
-        entries = self._store.outbox(BATCH_MAX)
-        published = 0
+        published = left = 0
         blocked: set[str] = set()
-        for entry in entries:
-            message = entry.message
-            if message.ordering_key in blocked:
-                continue
-            try:
-                with self._tracing.publishing(message) as traced:
-                    message_id = self._publisher.publish(traced)
-            except Unavailable as exc:
-                blocked.add(message.ordering_key)
-                log.warning("outcome_not_published", event_id=message.event_id, error=str(exc))
-                self._observer.relay_failed(message, str(exc))
-                continue
-            self._store.remove_from_outbox(entry.entry_id)
-            published += 1
-            log.info("outcome_published", event_id=message.event_id, topic=message.topic, message_id=message_id)
-            self._observer.relayed(message, message_id)
-        return Relayed(published=published, left=len(entries) - published)
+        refusals: Counter[str] = Counter()
+        after = ""
+        while True:
+            entries = self._store.outbox(BATCH_MAX, after)
+            done = sum(self._relay(entry, blocked, refusals) for entry in entries)
+            published += done
+            left += len(entries) - done
+            if done or len(entries) < BATCH_MAX:
+                return Relayed(published=published, left=left)
+            # A whole batch that cannot be published must not hide what stands behind it.
+            after = entries[-1].entry_id
+
+    def _relay(self, entry: OutboxEntry, blocked: set[str], refusals: Counter[str]) -> bool:
+        message = entry.message
+        if message.ordering_key in blocked or refusals[message.topic] >= REFUSALS_MAX:
+            return False
+        try:
+            with self._tracing.publishing(message) as traced:
+                message_id = self._publisher.publish(traced)
+        except Unavailable as exc:
+            blocked.add(message.ordering_key)
+            refusals[message.topic] += 1
+            log.warning("outcome_not_published", event_id=message.event_id, error=str(exc))
+            self._observer.relay_failed(message, str(exc))
+            return False
+        self._store.remove_from_outbox(entry.entry_id)
+        log.info("outcome_published", event_id=message.event_id, topic=message.topic, message_id=message_id)
+        self._observer.relayed(message, message_id)
+        return True

@@ -327,6 +327,7 @@ def test_the_outbox_gives_messages_in_order_until_each_is_removed(store: StateSt
     entries = list(store.outbox(10))
     assert [message("one"), message("two"), message("three", "2024-12-16")] == [item.message for item in entries]
     assert entries[:2] == list(store.outbox(2))
+    assert entries[1:] == list(store.outbox(10, after=entries[0].entry_id))
     queued = [item.queued_at for item in entries if item.queued_at is not None]
     assert (3, sorted(queued)) == (len(queued), queued)
 

@@ -310,4 +310,4 @@ def test_each_report_fits_a_screen_for_people(command: str) -> None:
     shown = CliRunner().invoke(app, arguments)
 
     assert shown.exit_code in {0, 3}
-    assert 4 <= len(shown.stdout.splitlines()) <= 24
+    assert 4 <= len(shown.stdout.splitlines()) <= 32

@@ -199,9 +199,9 @@ MUTANTS = (
     Mutant(
         name="relay-removes-unconfirmed",
         file="worker/relay.py",
-        old="            try:\n                with self._tracing.publishing(message) as traced:\n",
-        new="            self._store.remove_from_outbox(entry.entry_id)\n"
-        "            try:\n                with self._tracing.publishing(message) as traced:\n",
+        old="        try:\n            with self._tracing.publishing(message) as traced:\n",
+        new="        self._store.remove_from_outbox(entry.entry_id)\n"
+        "        try:\n            with self._tracing.publishing(message) as traced:\n",
         tests=("tests/unit/test_relay.py::test_what_is_not_confirmed_stays_and_holds_back_only_its_own_date",),
     ),
     Mutant(

@@ -12,7 +12,8 @@ from tests.simulation.bus import Bus, SimulatedPublisher
 from tests.simulation.plan import PROCESSORS, ZONE, Schedule
 from tests.simulation.store import Server, SimulatedStore
 from tests.simulation.warehouse import SimulatedWarehouse, Tables
-from worker.builder import RENEWALS_PER_LEASE, Builder, BuildQueue, LeaseKeeper
+from worker.build_queue import BuildQueue
+from worker.builder import RENEWALS_PER_LEASE, Builder, LeaseKeeper
 from worker.building import probe
 from worker.calendar import Calendar
 from worker.deadlines import Sweeper

@@ -192,8 +192,8 @@ class SimulatedStore:
     def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
         return self._call("history", analysis_date)  # type: ignore[no-any-return]
 
-    def outbox(self, limit: int) -> Sequence[OutboxEntry]:
-        entries: Sequence[OutboxEntry] = self._call("outbox", limit)
+    def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
+        entries: Sequence[OutboxEntry] = self._call("outbox", limit, after)
         if "forgets_before_publish" in self._server.sabotage:
             for entry in entries:
                 self._memory.remove_from_outbox(entry.entry_id)

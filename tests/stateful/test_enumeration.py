@@ -67,6 +67,7 @@ POLICIES = tuple(
 )
 HALF_FILLED = {name: 0 if name in PROCESSORS[:2] else 400 for name in PROCESSORS}
 NEXT_RUN = EVENING + MINUTE
+ASKED_FOR = "r1"
 
 
 def arrivals() -> Iterator[dict[str, Completion]]:
@@ -88,7 +89,7 @@ OLDER = (None, result(1, 1, State.DEGRADED, rows=HALF_FILLED))
 
 def unfinished(state: State) -> Iterator[DateRecord]:
     """The ways in which a date can be on its way, as far as the rules tell them apart."""
-    base = replace(unseen(), state=state, version=5)
+    base = replace(unseen(), state=state, version=5, request_id="" if state is State.WAITING else ASKED_FOR)
     match state:
         case State.WAITING:
             yield unseen()
@@ -119,7 +120,7 @@ def unfinished(state: State) -> Iterator[DateRecord]:
 
 def finished(state: State) -> Iterator[DateRecord]:
     """The ways in which a generation can have ended."""
-    base = replace(unseen(), state=state, version=5)
+    base = replace(unseen(), state=state, version=5, request_id=ASKED_FOR)
     match state:
         case State.DONE:
             yield replace(base, generation=2, attempt=1, result=result(2, 1, State.DONE), wake_at=None)
@@ -175,6 +176,7 @@ def events() -> tuple[Event, ...]:
         *commits,
         *endings,
         *(ReplayRequested(actor="ana", reason="why", take_over=take_over) for take_over in (False, True)),
+        ReplayRequested(actor="ana", reason="why", request_id=ASKED_FOR),
         CancelRequested(actor="ana", reason="why"),
     )
 

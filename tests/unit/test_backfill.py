@@ -1,6 +1,7 @@
 """A range of dates is replayed a few at a time, tonight first, and each date is followed to its end."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -36,7 +37,7 @@ def replayed(rig: Rig, day: date, state: State = State.DONE) -> None:
 
 
 def plan(rig: Rig, asked: Wish) -> Sequence[Planned]:
-    return plan_range(asked, rig.engine, asking, CALENDAR, NIGHT)
+    return plan_range(asked, rig.engine, lambda day: replace(asking(day), request_id=f"new-{day}"), CALENDAR, NIGHT)
 
 
 def steps(planned: Sequence[Planned]) -> dict[date, Step]:

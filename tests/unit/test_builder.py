@@ -11,9 +11,10 @@ from statemachine.model import BuildMode, DateRecord, State
 from statemachine.reasons import Reason
 from tests.conftest import WaitUntil
 from tests.support.nights import CACHE, NIGHT, POLICY, PROCESSORS, REPLAY, claimed, probed, success
-from tests.support.rigs import LedgerWarehouse, Rig, repair_of
+from tests.support.rigs import WORKER, LedgerWarehouse, Rig, repair_of
 from worker.adapters.memory_store import MemoryStore
-from worker.builder import Builder, BuildQueue
+from worker.build_queue import BuildQueue
+from worker.builder import Builder, LeaseKeeper
 from worker.errors import Fatal, SchemaDrift, Unavailable
 from worker.ports import Commit
 
@@ -239,6 +240,18 @@ def test_a_report_survives_a_store_that_is_away_for_a_moment() -> None:
     site.builder.run_one(NIGHT)
 
     assert State.DONE is site.record().state
+
+
+def test_a_build_that_hangs_does_not_keep_its_date_for_ever(wait_until: WaitUntil) -> None:
+    """After an hour (here: an instant) the lease is renewed no more, so that another attempt can have the date."""
+    site = Site()
+    record = site.rig.engine.apply(NIGHT, claimed(WORKER)).record
+
+    with LeaseKeeper(site.rig.engine, record, WORKER, 0.003, held_max_s=0.003) as keeper:
+        wait_until(keeper.lost.is_set, "the keeper gives up")
+
+    assert State.RUNNING is site.record().state
+    assert 1 <= len([one for one in site.rig.notes.decisions if one.decision.reason is Reason.LEASE_RENEWED]) <= 3
 
 
 def test_the_lease_is_renewed_while_the_build_runs(wait_until: WaitUntil) -> None:

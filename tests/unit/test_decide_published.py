@@ -197,3 +197,15 @@ def test_a_commit_of_a_date_nobody_remembers_is_believed() -> None:
     decision = told(unseen(), committed(generation=4, attempt=2))
 
     assert (State.DONE, 4, 2) == (decision.record.state, decision.record.generation, decision.record.attempt)
+
+
+@pytest.mark.parametrize("record", [joined(), running(), done(), degraded(CACHE), failed()], ids=lambda one: one.state)
+def test_one_request_for_a_replay_makes_one_generation_however_often_it_comes(record: DateRecord) -> None:
+    """Its answer was lost, and it is sent again."""
+    asked = replace(REPLAY, request_id="r1", take_over=True)
+    accepted = told(record, asked)
+
+    again = told(accepted.record, asked)
+
+    assert (Reason.REPLAY_ACCEPTED, Reason.DUPLICATE, False) == (accepted.reason, again.reason, again.changed)
+    assert Reason.REPLAY_ACCEPTED is told(accepted.record, replace(asked, request_id="r2")).reason

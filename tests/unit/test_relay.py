@@ -10,7 +10,7 @@ from tests.support.rigs import Bus, Notes
 from worker.adapters.memory_store import MemoryStore
 from worker.errors import Unavailable
 from worker.ports import Commit, OutgoingMessage
-from worker.relay import BATCH_MAX, Relay, Relayed
+from worker.relay import BATCH_MAX, REFUSALS_MAX, Relay, Relayed
 
 
 class ForgetfulStore(MemoryStore):
@@ -92,3 +92,27 @@ def test_one_pass_takes_a_bounded_batch() -> None:
     assert Relayed(published=BATCH_MAX, left=0) == relay.run_once()
     assert Relayed(published=1, left=0) == relay.run_once()
     assert names == sent(bus)
+
+
+def test_a_topic_that_refuses_holds_back_no_other() -> None:
+    """The failure topic lost its permission, and a hundred dates have failed: the successes behind them are told."""
+    store, bus = MemoryStore(), Bus()
+    refused = [
+        OutgoingMessage(event_id=f"f-{number}", topic="failure", data=b"{}", attributes={}, ordering_key=f"f{number}")
+        for number in range(BATCH_MAX)
+    ]
+    store.commit(Commit(record=replace(done(), version=1), operation_id="o1", messages=refused))
+    store.commit(
+        Commit(
+            record=replace(done(), version=2, revision="o1"),
+            operation_id="o2",
+            messages=[OutgoingMessage(event_id="s", topic="success", data=b"{}", attributes={}, ordering_key="s")],
+        )
+    )
+    tries: list[str] = []
+    bus.refuse = lambda message: message.topic == "failure" and not tries.append(message.event_id)
+
+    passed = Relay(store=store, publisher=bus, observer=Notes()).run_once()
+
+    assert (["s"], Relayed(published=1, left=BATCH_MAX)) == (sent(bus), passed)
+    assert len(tries) == REFUSALS_MAX, "each refusal may take a time-out"

@@ -113,10 +113,10 @@ class MemoryStore:
         with self._lock:
             return list(self._history.get(analysis_date, []))
 
-    def outbox(self, limit: int) -> Sequence[OutboxEntry]:
-        """Give waiting messages."""
+    def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
+        """Give waiting messages; their ids are numbers."""
         with self._lock:
-            return list(self._outbox.values())[:limit]
+            return [entry for name, entry in self._outbox.items() if int(name) > int(after or 0)][:limit]
 
     def remove_from_outbox(self, entry_id: str) -> None:
         """Forget one message."""

@@ -281,11 +281,13 @@ class RedisStore:
         entries = _reading(lambda: cast("list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrange(key)))
         return [_HISTORY.validate_json(fields[b"e"]) for _entry_id, fields in entries]
 
-    def outbox(self, limit: int) -> Sequence[OutboxEntry]:
-        """Read the head of the outbox stream."""
+    def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
+        """Read the outbox stream from its head, or from behind an entry."""
+        first = f"({after}" if after else "-"
         entries = _reading(
             lambda: cast(
-                "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrange(self._key("outbox"), count=limit)
+                "list[tuple[bytes, dict[bytes, bytes]]]",
+                self._client.xrange(self._key("outbox"), min=first, count=limit),
             )
         )
         return [entry_from(entry_id, fields) for entry_id, fields in entries]

@@ -69,6 +69,13 @@ class Desk:
             raise Refused(f"{day} is outside {self.earliest} to {latest}")
         return day
 
+    def _request_id(self, caller: str, day: date, idempotency_key: str | None) -> str:
+        """Name a request; under one key, for a day, it keeps its name, so that a repeat finds its own change."""
+        if idempotency_key is None:
+            return uuid.uuid4().hex
+        name = f"{caller}/{idempotency_key}/{day}/{self.calendar.today(self.clock.now())}"
+        return uuid.uuid5(uuid.NAMESPACE_OID, name).hex
+
     def replay(self, day: date, caller: str, body: ReplayRequest, idempotency_key: str | None) -> Answer:
         """Have a date built again, once per key.
 
@@ -76,7 +83,7 @@ class Desk:
             Refused: It makes no sense in this state, or the key stands for another request.
             Unavailable: Store or warehouse does not answer.
         """
-        event = replay_event(caller, body)
+        event = replay_event(caller, body, self._request_id(caller, day, idempotency_key))
 
         def act() -> Answer:
             decision = self.interventions.apply(day, event, idempotency_key=idempotency_key)
@@ -86,14 +93,14 @@ class Desk:
         return self.once.run(idempotency_key, caller, wanted, act)
 
 
-def replay_event(caller: str, body: ReplayRequest) -> ReplayRequested:
-    """Give the event of a replay, under a new name."""
+def replay_event(caller: str, body: ReplayRequest, request_id: str) -> ReplayRequested:
+    """Give the event of a replay."""
     return ReplayRequested(
         actor=caller,
         reason=body.reason,
         mode=BuildMode.FORCED_FALLBACK if body.force_phase3_fallback else BuildMode.NORMAL,
         take_over=body.force,
-        request_id=uuid.uuid4().hex,
+        request_id=request_id,
     )
 
 
@@ -150,7 +157,7 @@ def _add_replay(router: APIRouter, desk: Desk, gate: Gate) -> None:
             gate.require(request, Role.ADMIN)
         day, caller = desk.day(analysis_date), caller_of(request).name
         if body.dry_run:
-            event = replay_event(caller, body)
+            event = replay_event(caller, body, uuid.uuid4().hex)
             planned = desk.interventions.plan(day, event)
             return _tell(request, _intervention_answer(planned, event, status=200, applied=False))
         return _tell(request, desk.replay(day, caller, body, idempotency_key))

@@ -114,7 +114,7 @@ def page_routes(window: Window) -> APIRouter:
         day, caller, wish = window.desk.day(analysis_date), caller_of(request).name, form.wish()
         facts: dict[str, Any] = {"day": day, "form": form, "caller": caller}
         if not form.confirmed:
-            planned = window.desk.interventions.plan(day, replay_event(caller, wish)).record
+            planned = window.desk.interventions.plan(day, replay_event(caller, wish, request_id="")).record
             return window.pages.render("confirm.html", window.moments(), **facts, planned=planned)
         answer = window.desk.replay(day, caller, wish, form.key)
         return window.pages.render("accepted.html", window.moments(), status=answer.status, **facts, answer=answer.body)
