@@ -118,7 +118,7 @@ def test_a_date_that_others_build_takes_a_place() -> None:
     night = Night(2)
     night.rig.engine.apply(WEEK[0], asking(WEEK[0]))
     night.rig.engine.apply(WEEK[0], claimed())
-    planned = plan(night.rig, wish(last=WEEK[5]))
+    planned = plan_range(wish(last=WEEK[5]), night.rig.engine, asking, CALENDAR, NIGHT)
     night.works = lambda day: day != WEEK[0]
     night.run(planned)
 
