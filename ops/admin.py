@@ -182,6 +182,8 @@ def _plan_and_apply(
     before, planned = engine.preview(day, event)
     if isinstance(event, ReplayRequested) and not event.take_over:
         refuse_copy_over_done(day, event.mode, before.state)
+    if isinstance(event, CancelRequested) and not before.version:
+        raise Refused(f"{day} was never opened; there is nothing to stop. The dates there are: mlfs status")
     if not planned.changed:
         raise Refused(_refusal(before, planned))
     if not as_json:

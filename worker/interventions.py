@@ -18,6 +18,7 @@ from worker.request_builds import Builds
 POLL_S = 0.1
 # Each occupies a thread while it waits; the others are for deliveries, ticks and health.
 WAITING_MAX = 8
+STRIPES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,8 @@ class Interventions:
         self._stopwatch = stopwatch
         self._pause = pause
         self._tell = tell
-        self._deciding = threading.Lock()
+        # Dates that share a stripe wait for each other now and then; the number is bounded, the dates are not.
+        self._deciding = [threading.Lock() for _ in range(STRIPES)]
         self._waiting = threading.BoundedSemaphore(WAITING_MAX)
 
     def plan(self, analysis_date: date, event: Intervention) -> Decision:
@@ -105,30 +107,36 @@ class Interventions:
             raise Unavailable(f"{analysis_date}: {WAITING_MAX} callers wait for builds already; ask again in a moment")
         try:
             until = self._stopwatch() + wait_s
-            processed = self._wait(self._begin(analysis_date, forced, actor, idempotency_key), until)
+            processed = self._wait(self._begin_alone(analysis_date, forced, actor, idempotency_key, wait_s), until)
             self._tell()
             return processed
         finally:
             self._waiting.release()
 
+    def _begin_alone(self, day: date, forced: bool, actor: str, key: str | None, wait_s: float) -> DateRecord:  # noqa: FBT001 - a fact
+        """Begin one after the other, so that two callers at the same moment do not start two generations."""
+        deciding = self._deciding[day.toordinal() % STRIPES]
+        if not deciding.acquire(timeout=wait_s):
+            raise Unavailable(f"{day}: another request for it is not decided yet; ask again in a moment")
+        try:
+            return self._begin(day, forced, actor, key)
+        finally:
+            deciding.release()
+
     def _begin(self, day: date, forced: bool, actor: str, key: str | None) -> DateRecord:  # noqa: FBT001 - a fact
-        # One after the other, so that two callers at the same moment do not start two generations.
-        with self._deciding:
+        record = self._opened(day)
+        if not self._wants_build(record, forced):
+            return record
+        mode = BuildMode.FORCED_FALLBACK if forced else BuildMode.NORMAL
+        event = ReplayRequested(actor=actor, reason="asked to process the date", mode=mode, request_id=uuid.uuid4().hex)
+        try:
+            return self._auditor.apply(day, event, idempotency_key=key).record
+        except Refused:
+            # Another process was faster, with a delivery or with the same call: its build is as good as ours.
             record = self._opened(day)
-            if not self._wants_build(record, forced):
-                return record
-            mode = BuildMode.FORCED_FALLBACK if forced else BuildMode.NORMAL
-            event = ReplayRequested(
-                actor=actor, reason="asked to process the date", mode=mode, request_id=uuid.uuid4().hex
-            )
-            try:
-                return self._auditor.apply(day, event, idempotency_key=key).record
-            except Refused:
-                # Another process was faster, with a delivery or with the same call: its build is as good as ours.
-                record = self._opened(day)
-                if forced or record.state not in {State.READY, State.RUNNING}:
-                    raise
-                return record
+            if forced or record.state not in {State.READY, State.RUNNING}:
+                raise
+            return record
 
     def _opened(self, day: date) -> DateRecord:
         """Give the date's record; one that was never opened, or is damaged, begins with what the ledger knows."""

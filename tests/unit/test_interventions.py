@@ -1,7 +1,7 @@
 """Process, replay, cancel: through the state machine, audited before they take effect, once under one key."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any
 
@@ -10,11 +10,14 @@ import pytest
 
 from statemachine.model import State
 from tests.support.nights import CACHE, DEADLINE, EVENING, NIGHT, NO_ROWS, PROCESSORS, claimed, success
+from tests.support.rigs import LedgerWarehouse, Rig, repair_of
 from tests.support.services import Service
 from worker.adapters.memory_requests import MemoryRequests
+from worker.audit import Auditor
 from worker.errors import Fatal, Unavailable
 from worker.idempotency import KEEP, PENDING, Answer, KeyInUse, Once
-from worker.interventions import WAITING_MAX
+from worker.interventions import WAITING_MAX, Interventions, Processed
+from worker.request_builds import BackgroundBuilds
 
 REPLAY, CANCEL = f"/dates/{NIGHT}/replay", f"/dates/{NIGHT}/cancel"
 ASKED = {"analysis_date": NIGHT.isoformat()}
@@ -123,6 +126,43 @@ def test_a_date_that_fails_is_a_problem_that_still_tells_the_figures(service: Se
     )
     assert ("no_data", True) == (body["failure"]["because"], REPLAY in body["next"])
     assert [("failed", 1)] == service.told()
+
+
+def test_a_date_that_hangs_holds_up_no_other_and_says_so_to_its_own_callers() -> None:
+    """The audit row of one night waits in a warehouse that does not answer."""
+    rig, warehouse, gate, hangs = Rig(), LedgerWarehouse(), threading.Event(), threading.Event()
+    other = NIGHT - timedelta(days=1)
+
+    def log_replay(row: Mapping[str, Any]) -> None:
+        if row["analysis_date"] == other:
+            hangs.set()
+            gate.wait(30)
+
+    desk = Interventions(
+        store=rig.store,
+        auditor=Auditor(engine=rig.engine, log_replay=log_replay, clock=rig.clock),
+        repair=repair_of(rig, warehouse),
+        builds=BackgroundBuilds(lambda _day: None),
+        probe=lambda _day: {},
+        clock=rig.clock,
+        stopwatch=lambda: 0.0,
+        pause=lambda _seconds: None,
+        tell=lambda: None,
+    )
+
+    def ask(day: date) -> Processed:
+        return desk.process(day, forced=False, actor="ana", idempotency_key=None, wait_s=0.0)
+
+    hanging = threading.Thread(target=ask, args=(other,), daemon=True)
+    hanging.start()
+    assert hangs.wait(10)
+    try:
+        assert State.READY is ask(NIGHT).record.state
+        with pytest.raises(Unavailable, match="not decided yet"):
+            ask(other)
+    finally:
+        gate.set()
+        hanging.join(10)
 
 
 def test_a_failed_date_is_tried_again(service: Service) -> None:
