@@ -16,6 +16,7 @@ from ops.arguments import (
     build_mode,
     confirmed,
     exit_code,
+    guest_engine,
     guest_parts,
     read_date,
     refuse_copy_over_done,
@@ -27,12 +28,10 @@ from ops.replay_range import CONCURRENCY_DEFAULT, CONCURRENCY_MAX, How, refuse_b
 from statemachine.decide import Decision
 from statemachine.events import CancelRequested, Event, ReplayRequested
 from statemachine.model import TERMINAL_STATES, DateRecord
-from worker.clock import SystemClock
 from worker.engine import Engine
 from worker.errors import Refused
 from worker.explain import summary
-from worker.observer import Observer
-from worker.parts import Parts, make_engine
+from worker.parts import Parts
 from worker.ports import StateStore
 
 WAIT_POLL_S = 0.2
@@ -170,15 +169,7 @@ def _plan_and_apply(
     parts: Parts, day: date, event: ReplayRequested | CancelRequested, *, dry_run: bool, yes: bool, as_json: bool
 ) -> Decision:
     """Show the plan, ask, act; for a dry run only the plan."""
-    engine = make_engine(
-        parts.settings,
-        store=parts.store,
-        clock=SystemClock(),
-        worker=event.actor,
-        start_build=lambda _day: None,
-        outbox_filled=lambda: None,
-        observer=Observer(),
-    )
+    engine = guest_engine(parts, event.actor)
     before, planned = engine.preview(day, event)
     if isinstance(event, ReplayRequested) and not event.take_over:
         refuse_copy_over_done(day, event.mode, before.state)

@@ -15,8 +15,10 @@ from ops.output import err
 from statemachine.model import BuildMode, State
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.clock import SystemClock
+from worker.engine import Engine
 from worker.errors import PipelineError, Refused, Unavailable
-from worker.parts import Parts
+from worker.observer import Observer
+from worker.parts import Parts, make_engine
 from worker.settings import BadSettings, load
 
 EXIT_FAILED = 1
@@ -109,6 +111,19 @@ def guest_parts() -> Iterator[Parts]:
     """Open the parts that the settings name, as a command that owns none of them."""
     with Parts(load(), own=False) as parts:
         yield parts
+
+
+def guest_engine(parts: Parts, worker: str) -> Engine:
+    """Make an engine for a command: it decides and stores; what follows from that is a worker's to do."""
+    return make_engine(
+        parts.settings,
+        store=parts.store,
+        clock=SystemClock(),
+        worker=worker,
+        start_build=lambda _day: None,
+        outbox_filled=lambda: None,
+        observer=Observer(),
+    )
 
 
 def report_fault(error: Exception) -> int:

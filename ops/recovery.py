@@ -5,12 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import EXIT_REFUSED, Json, actor, confirmed, guest_parts
+from ops.arguments import EXIT_REFUSED, Json, actor, confirmed, guest_engine, guest_parts
 from ops.output import dates_table, out, show_json
 from worker.clock import SystemClock
 from worker.explain import summary
-from worker.observer import Observer
-from worker.parts import Parts, make_engine
+from worker.parts import Parts
 from worker.repair import Repair, Standing
 
 
@@ -60,15 +59,7 @@ def recover(
 
 
 def _repair(parts: Parts) -> Repair:
-    engine = make_engine(
-        parts.settings,
-        store=parts.store,
-        clock=SystemClock(),
-        worker=actor(),
-        start_build=lambda _day: None,
-        outbox_filled=lambda: None,
-        observer=Observer(),
-    )
+    engine = guest_engine(parts, actor())
     return Repair(engine=engine, store=parts.store, clock=SystemClock(), warehouse=parts.warehouse)
 
 

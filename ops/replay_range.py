@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, actor, guest_parts
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, actor, guest_engine, guest_parts
 from ops.backfill import Backfill, Planned, Step, Wish, plan_range
 from ops.once import ask_once, request_id_of
 from ops.output import err, number, out, plain, show_json, state_text
@@ -20,8 +20,7 @@ from worker.clock import SystemClock
 from worker.engine import Engine
 from worker.errors import Conflict, Refused, Unavailable
 from worker.explain import summary
-from worker.observer import Observer
-from worker.parts import Parts, make_engine
+from worker.parts import Parts
 
 POLL_S = 0.2
 # Three attempts five minutes apart, and what they take.
@@ -49,15 +48,7 @@ class Range:
         self._key = key
         self._actor = actor()
         self._ids: dict[date, str] = {}
-        self._engine: Engine = make_engine(
-            parts.settings,
-            store=parts.store,
-            clock=SystemClock(),
-            worker=self._actor,
-            start_build=lambda _day: None,
-            outbox_filled=lambda: None,
-            observer=Observer(),
-        )
+        self._engine: Engine = guest_engine(parts, self._actor)
         self.today = parts.settings.calendar.today(SystemClock().now())
 
     def _event(self, day: date) -> ReplayRequested:
