@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 # A build that takes longer hangs: its date is given to another attempt, and it stops at its next step.
 LEASE_HELD_MAX_S = 3600.0
+NEVER_CLAIMED = (0, 0)
 # A third of the lease: two renewals may fail before it is lost.
 RENEWALS_PER_LEASE = 3
 # A store that is away for a moment must not cost a finished build; the lease outlasts these pauses.
@@ -124,7 +125,6 @@ class Builder:
         Raises:
             Unavailable: The store does not answer; the lease will expire and the date be claimed again.
         """
-        self._follow_ledger(analysis_date)
         claim = self._engine.apply(analysis_date, self._bid(analysis_date))
         if claim.reason is not Reason.CLAIMED:
             return None
@@ -144,7 +144,8 @@ class Builder:
         """Take over what the ledger holds and the record does not know: a lost report, or a lost record."""
         try:
             committed = self._warehouse.read_ledger(analysis_date)
-        except (Unavailable, Fatal):
+        except (Unavailable, Fatal) as exc:
+            log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
             return
         if committed is not None:
             self._follow(committed)
@@ -155,12 +156,16 @@ class Builder:
         Where the warehouse does not say, the attempt meets the same fault, or the ledger refuses it.
         """
         claimant = f"{self._worker}/{uuid.uuid4().hex}"
+        claimed: tuple[int, int] | None
         try:
             claimed = self._warehouse.claimed_token(analysis_date)
         except (Unavailable, Fatal) as exc:
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
-            return BuildClaimed(worker=self._worker, claimant=claimant)
-        return BuildClaimed(worker=self._worker, claimant=claimant, ledger_claim=claimed)
+            claimed = None
+        if claimed != NEVER_CLAIMED:
+            # Every commit was claimed before, so a date that nobody has claimed needs no second look.
+            self._follow_ledger(analysis_date)
+        return BuildClaimed(worker=self._worker, claimant=claimant, ledger_claim=claimed or NEVER_CLAIMED)
 
     def _attempt(self, record: DateRecord, lease: LeaseKeeper) -> tuple[BuildCommitted | BuildFailed | None, str]:
         """Build, and say what to report: nothing when another worker has taken over."""

@@ -280,3 +280,15 @@ def test_a_date_that_cannot_be_stored_does_not_keep_others_from_it(store: RedisS
     answers = store.commit_all([*pair("one", "two"), Commit(record=other, operation_id="three")])
 
     assert [False, False, True] == list(answers)
+
+
+def test_a_server_that_refuses_to_wait_confirms_no_commit(url: str, client: redis.Redis) -> None:
+    """The account may write, but not ask for the replicas: what is stored does not count as replicated."""
+    client.acl_setuser("no-wait", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", "-wait"])
+    try:
+        with connect(url.replace("redis://", "redis://no-wait:secret@")) as restricted:
+            store = RedisStore(restricted, next(_pipelines), replicas=1)
+            with pytest.raises(Unavailable):
+                store.commit(Commit(record=FIRST, operation_id="one"))
+    finally:
+        client.acl_deluser("no-wait")

@@ -270,6 +270,7 @@ def test_dates_come_due_in_the_order_of_their_instants(store: StateStore, keep: 
         keep(first(night, wake_at=wake_at))
 
     assert [nights[1], nights[0], nights[3]] == list(store.due(DEADLINE, 10))
+    assert [nights[0]] == list(store.due(DEADLINE, 1, skip=1))
     assert [nights[1]] == list(store.due(DEADLINE, 1))
     assert list(store.due(DEADLINE - 2 * SECOND, 10)) == []
     assert store.next_wake() == DEADLINE - SECOND

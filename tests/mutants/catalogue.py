@@ -256,6 +256,30 @@ MUTANTS = (
         tests=("tests/unit/test_decide_builds.py::test_a_date_whose_workers_all_die_fails_in_the_end",),
     ),
     Mutant(
+        name="claims-without-following",
+        file="worker/builder.py",
+        old="            self._follow(committed)\n",
+        new="            pass\n",
+        tests=(
+            "tests/unit/test_builder.py::test_a_publication_that_nobody_reported_is_told_before_another_generation_is_built",
+            "tests/unit/test_builder.py::test_a_date_that_the_store_lost_is_taken_over_from_the_ledger_and_not_built_again",
+        ),
+    ),
+    Mutant(
+        name="sweep-looks-at-the-head-only",
+        file="worker/deadlines.py",
+        old="        self._skip = self._skip + BATCH_MAX if len(due) == BATCH_MAX else 0\n",
+        new="        self._skip = 0\n",
+        tests=("tests/unit/test_deadlines.py::test_dates_that_wait_for_a_build_hide_no_deadline",),
+    ),
+    Mutant(
+        name="cancels-without-closing-the-ledger",
+        file=DECIDE,
+        old="    if record.attempt:\n        # What it has built",
+        new="    if record.attempt < 0:\n        # What it has built",
+        tests=("tests/unit/test_decide_published.py::test_a_cancel_of_a_date_that_was_tried_closes_the_ledger_first",),
+    ),
+    Mutant(
         name="gate-ignored",
         file="worker/building.py",
         old="    if not report.gate_passed:",

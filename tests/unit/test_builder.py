@@ -39,6 +39,7 @@ class Site:
             phase3_lookback_days=30,
             observer=self.rig.notes,
             stopwatch=lambda: 0.0,
+            follow=repair_of(self.rig, self.warehouse).follow,
         )
 
     def record(self) -> DateRecord:
@@ -68,6 +69,34 @@ def test_a_missing_table_ends_in_degraded() -> None:
     assert (State.DEGRADED, 1) == (site.record().state, site.record().published_generation)
 
 
+def test_a_publication_that_nobody_reported_is_told_before_another_generation_is_built() -> None:
+    """Its worker died, a person took over, and the gate refuses what comes next: readers see the first one."""
+    site = Site()
+    site.warehouse.faults["read_ledger"] = [Unavailable("away")]
+    site.warehouse.lose_reply_of_publish = True
+    site.builder.run_one(NIGHT)
+    site.rig.engine.apply(NIGHT, replace(REPLAY, take_over=True))
+    site.warehouse.players = 150
+
+    site.builder.run_one(NIGHT)
+
+    assert (State.FAILED, 2, 1) == (site.record().state, site.record().generation, site.record().published_generation)
+    told = [(entry.message.topic, entry.message.attributes["generation"]) for entry in site.rig.store.outbox(9)]
+    assert [("success", "1"), ("failure", "2")] == told
+
+
+def test_a_date_that_the_store_lost_is_taken_over_from_the_ledger_and_not_built_again() -> None:
+    """A late report opens it anew, and its tables are full; but it is published already."""
+    before = Site()
+    before.builder.run_one(NIGHT)
+    site = Site()
+    site.warehouse = before.warehouse
+
+    assert site.worker("worker-b").run_one(NIGHT) is None
+
+    assert (State.DONE, 1, 1) == (site.record().state, site.record().generation, len(site.warehouse.published))
+
+
 def test_a_date_in_other_hands_is_left_alone() -> None:
     site = Site()
     site.rig.engine.apply(NIGHT, claimed("worker-b"))
@@ -77,12 +106,10 @@ def test_a_date_in_other_hands_is_left_alone() -> None:
     assert ([], []) == (site.warehouse.published, site.rig.notes.builds)
 
 
-def test_a_claim_takes_a_generation_above_the_ledger() -> None:
-    """The store was lost and the date begins at generation 1 again, while generation 1 is published already."""
-    before = Site()
-    before.builder.run_one(NIGHT)
+def test_a_claim_takes_a_generation_above_every_one_in_use() -> None:
+    """The store was lost and the date begins at generation 1 again, while a build of its former life still runs."""
     site = Site()
-    site.warehouse.ledger, site.warehouse.claims = before.warehouse.ledger, before.warehouse.claims
+    site.warehouse.claims[NIGHT] = (1, 1, "former-life")
 
     site.builder.run_one(NIGHT)
 

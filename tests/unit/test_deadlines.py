@@ -24,6 +24,7 @@ from tests.support.nights import (
     without,
 )
 from tests.support.rigs import LedgerWarehouse, Rig, repair_of
+from worker import deadlines
 from worker.adapters.memory_store import MemoryStore
 from worker.builder import Builder
 from worker.deadlines import PROBE_PATIENCE, Sweep, Sweeper
@@ -265,6 +266,21 @@ def test_a_lost_record_follows_the_ledger() -> None:
 
     assert (State.DONE, 1) == (watch.record().state, watch.record().published_generation)
     assert len(watch.warehouse.published) == 1
+
+
+def test_dates_that_wait_for_a_build_hide_no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backfill has made more dates ready than one pass looks at, and they are overdue longer than tonight."""
+    monkeypatch.setattr(deadlines, "BATCH_MAX", 3)
+    watch = Watch(Rig())
+    watch.sweep()
+    for offset in range(1, 8):
+        for name in PROCESSORS:
+            watch.rig.engine.apply(NIGHT - timedelta(days=offset), success(name))
+
+    for _ in range(4):
+        watch.sweep(DEADLINE)
+
+    assert State.READY is watch.record().state
 
 
 def test_an_absent_store_ends_the_sweep() -> None:

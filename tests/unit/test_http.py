@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from tests.support.nights import CACHE, CALENDAR, NIGHT, POLICY, PROCESSORS, claimed, committed, success
 from tests.support.services import Service
 from worker.adapters.memory_store import MemoryStore
+from worker.app import TICK_SILENCE_MAX_S
 from worker.errors import Unavailable
 from worker.explain import explanation
 from worker.http.application import Probes, create_app
@@ -75,6 +76,22 @@ def test_a_stuck_worker_is_not_alive_and_one_without_a_bus_is_not_ready(health: 
 
     assert (503, ["no sweep for 61 s"]) == (stuck.get("/livez").status_code, stuck.get("/livez").json()["faults"])
     assert stuck.get("/readyz").status_code == 503
+
+
+def test_a_store_that_is_away_for_long_makes_no_stuck_worker() -> None:
+    """A restart of every replica would cure nothing, and no sweep has hung: each has failed at once."""
+
+    class CalendarlessStore(MemoryStore):
+        def last_opened(self) -> date | None:
+            raise Unavailable("no server")
+
+    with Service(store=CalendarlessStore(), serve_loops=True) as service:
+        service.worker._last_tick -= 10 * TICK_SILENCE_MAX_S
+        assert service.worker._alive()
+        with pytest.raises(Unavailable):
+            service.worker._sweep()
+
+        assert service.worker._alive() == []
 
 
 def test_without_the_store_a_worker_is_alive_and_not_ready() -> None:

@@ -43,3 +43,18 @@ def test_a_shutdown_waits_for_the_group_in_hand_and_gives_back_the_rest() -> Non
 
     assert scheduler.shutdown(await_msg_callbacks=True) == []
     assert ["in hand"] == handled
+
+
+def test_what_comes_after_the_shutdown_is_given_back() -> None:
+    """The client may still hand a message over while it waits for the groups in hand."""
+    given_back: list[str] = []
+
+    class Late:
+        def nack(self) -> None:
+            given_back.append("late")
+
+    scheduler = GroupScheduler(lambda _group: None, threads=1)
+    scheduler.shutdown(await_msg_callbacks=True)
+    scheduler.schedule(lambda _message: None, Late())
+
+    assert ["late"] == given_back
