@@ -1,6 +1,7 @@
 """What every test may ask for: a bounded wait, and real servers that speak the Redis protocol."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -104,10 +105,20 @@ def redis_command(binary: str, directory: Path, port: int) -> list[str]:
     return [leash, "--pdeathsig", "TERM", *command] if leash else command
 
 
+# Below the ports that Linux gives to outgoing connections: one of those could take the port before the server does.
+PORTS = range(20_000, 32_000)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Give a port that nobody listens on, for a server that cannot choose its own."""
+    dice = random.SystemRandom()  # test processes share their seed
+    while True:
+        port = dice.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
 
 

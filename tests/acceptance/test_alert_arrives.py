@@ -97,9 +97,14 @@ def test_an_outage_night_reaches_the_pager(program, start_worker, start_server, 
     prometheus = found("prometheus", "prometheus")
     alertmanager = found("prometheus-alertmanager", "prometheus-alertmanager")
     address, posted = webhook
-    ports = [free_port() for _ in range(3)]
-    program.environment |= {"MLFS_SEASON": "01-01..12-31", "MLFS_HTTP_PORT": str(ports[2])}
-    configure(tmp_path, f"127.0.0.1:{ports[2]}", address, ports[1])
+    ports = [free_port() for _ in range(2)]
+    program.environment |= {"MLFS_SEASON": "01-01..12-31"}
+    night = load(data_dir=program.data_dir).calendar.today(SystemClock().now()).isoformat()
+    assert program.run("load", str(tmp_path / "sample"), "--generate", night).returncode == 0
+    worker = start_worker()
+    served_at = worker.address()
+    assert served_at, worker.log_path.read_text(encoding="utf-8")
+    configure(tmp_path, served_at.removeprefix("http://"), address, ports[1])
     start_server(
         alertmanager,
         f"--config.file={tmp_path}/alertmanager.yml",
@@ -114,13 +119,10 @@ def test_an_outage_night_reaches_the_pager(program, start_worker, start_server, 
         f"--web.listen-address=127.0.0.1:{ports[0]}",
     )
 
-    night = load(data_dir=program.data_dir).calendar.today(SystemClock().now()).isoformat()
-    assert program.run("load", str(tmp_path / "sample"), "--generate", night).returncode == 0
-    worker = start_worker()
     built = program.run("replay", night, "--force-phase3-fallback", *REASON, "--wait", "30")
     firing = paged(posted, {"MlfsFallbackComplete", "MlfsSeverityP1"})
 
     assert 3 == built.returncode, built.stderr
-    assert 75.0 == httpx.get(f"{worker.address()}/dates/{night}", timeout=10).json()["quality_score"]
+    assert 75.0 == httpx.get(f"{served_at}/dates/{night}", timeout=10).json()["quality_score"]
     assert {("P1", night)} == {(one["labels"]["severity"], one["labels"]["analysis_date"]) for one in firing.values()}
     assert f"mlfs explain {night}" in firing["MlfsFallbackComplete"]["annotations"]["description"]

@@ -17,7 +17,6 @@ import os
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -38,6 +37,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
+from tests.conftest import free_port
 from worker.errors import Refused
 from worker.local.pubsub_faults import Faults
 from worker.local.pubsub_server import PubSubServer
@@ -169,17 +169,10 @@ def find_emulator() -> Path | str:
     return script if shutil.which("java") else "the Pub/Sub emulator needs Java, which is not on the path"
 
 
-def closed_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextlib.contextmanager
 def emulator(script: Path) -> Iterator[str]:
     """Run the emulator; gives its address once it answers."""
-    port = closed_port()
+    port = free_port()
     environment = {**os.environ, "JAVA_OPTS": "-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"}
     process = subprocess.Popen(
         [script, "--host=127.0.0.1", f"--port={port}"],
@@ -635,7 +628,7 @@ def test_what_an_endpoint_accepted_is_not_posted_again(peer):
 def test_a_subscription_without_its_endpoint_is_pulled_again(peer):
     """What nobody accepted while it was pushed is still there."""
     topic = peer.topic()
-    name = peer.subscribe(topic, push_config={"push_endpoint": f"http://127.0.0.1:{closed_port()}/"})
+    name = peer.subscribe(topic, push_config={"push_endpoint": f"http://127.0.0.1:{free_port()}/"})
     peer.publish(topic, "kept")
     peer.subscriber.modify_push_config(subscription=name, push_config={})
     assert peer.pull_bodies(name, 1) == ["kept"]
