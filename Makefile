@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus lint fmt types imports diagram schemas lock wheel clean clean-all setup
+.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,16 @@ fuzz: $(VENV)/.dev ## feed the parsers hostile bytes until INPUTS are read, or o
 	  || { echo "atheris has no wheel for this machine or Python; the suite still fuzzes with Hypothesis" >&2; exit 1; }
 	@$(BIN)/python -m tests.fuzz.run --inputs $(INPUTS) $(ARGS)
 
+PEERS := .venv-peers
+
+$(PEERS)/.ready: bench/peers/requirements.txt | $(BIN)/uv
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
+	@$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --requirement bench/peers/requirements.txt
+	@touch $@
+
+peers: $(VENV)/.dev $(PEERS)/.ready ## the same join on other tools and on mlfs, side by side: make peers ARGS="--only celery,mlfs"
+	@MLFS_PYTHON=$(abspath $(BIN)/python) $(PEERS)/bin/python -m bench.peers.run $(ARGS)
+
 lint: $(VENV)/.dev ## style, format, types and import rules; changes nothing
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { echo "not formatted; run: make fmt" >&2; $(BIN)/ruff format --check . >&2; }
@@ -142,4 +152,4 @@ clean: ## remove builds and caches
 	@find statemachine schemas worker ops tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-all: clean ## remove the environment and what demos left too
-	@rm -rf $(VENV) .mlfs/demo-*
+	@rm -rf $(VENV) $(PEERS) .mlfs/demo-*

@@ -1,0 +1,1 @@
+"""Comparisons that need more than the product: not part of the wheel."""

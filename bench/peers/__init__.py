@@ -1,0 +1,1 @@
+"""The same join of four completions on other tools, and on mlfs."""
