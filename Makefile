@@ -130,7 +130,7 @@ imports: $(VENV)/.dev ## the import contracts of pyproject.toml
 
 files: $(VENV)/.dev ## hadolint, shellcheck, yamllint, and the schema of compose files
 	@$(BIN)/hadolint Dockerfile
-	@$(BIN)/shellcheck .ci/run $$(git ls-files '*.sh')
+	@$(BIN)/shellcheck .ci/run $$(find ops tests -name '*.sh')
 	@$(BIN)/yamllint --strict .
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 

@@ -16,6 +16,7 @@ from worker.errors import Unavailable
 HEALTHY_WITHIN_S = 60.0
 # What docker-compose.yml gives the worker to stop.
 STOP_WITHIN_S = 10.0
+WATCH_EVERY_S = 1.0
 _POLL_S = 0.1
 
 
@@ -85,15 +86,29 @@ class Processes:
         """
         began = monotonic()
         while not is_healthy():
-            code = running.process.poll()
-            if code is not None:
-                raise Unavailable(f"{running.name} ended with exit code {code}; its log is {running.log}")
+            self._raise_if_ended(running)
             if monotonic() - began > HEALTHY_WITHIN_S:
                 raise Unavailable(
                     f"{running.name} was not healthy in {HEALTHY_WITHIN_S:.0f} s; its log is {running.log}"
                 )
             self._pause.wait(_POLL_S)
         return monotonic() - began
+
+    def watch(self) -> None:
+        """Wait for as long as everything runs.
+
+        Raises:
+            Unavailable: Something ended.
+        """
+        while True:
+            for running in self._running:
+                self._raise_if_ended(running)
+            self._pause.wait(WATCH_EVERY_S)
+
+    def _raise_if_ended(self, running: Running) -> None:
+        code = running.process.poll()
+        if code is not None:
+            raise Unavailable(f"{running.name} ended with exit code {code}; its log is {running.log}")
 
     def run_job(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Run a program to its end, showing what it says.

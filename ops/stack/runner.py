@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from ops.arguments import EXIT_INTERRUPTED, report_fault
@@ -94,7 +93,7 @@ class Stack:
             self._show(seen)
             if self._options.keep:
                 self._tell("up until Ctrl-C")
-                Event().wait()
+                self._processes.watch()
         finally:
             self._tell("ending")
             codes = self._processes.end_all()

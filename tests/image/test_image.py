@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -19,6 +20,7 @@ from tests.conftest import free_port
 from tests.image.dockerfile import context_files, read_stages
 from tests.image.replay import Built, Replay, inside, why_not
 
+DISTRIBUTION = "ml-feature-store-worker"
 STAGES = read_stages()
 FINAL = STAGES[-1]
 STOP_WITHIN_S = LEAVE_WITHIN_S + 1
@@ -112,7 +114,7 @@ def test_the_worker_runs_as_process_one_without_rights_and_leaves_on_sigterm(
 def test_the_command_line_answers_with_its_version(container: Container) -> None:
     done = container.run("--version")
 
-    assert (0, "mlfs 0.1.0\n") == (done.returncode, done.stdout), done.stderr
+    assert (0, f"mlfs {version(DISTRIBUTION)}\n") == (done.returncode, done.stdout), done.stderr
 
 
 def test_nothing_but_tmp_and_the_volume_can_be_written(container: Container) -> None:
@@ -171,6 +173,10 @@ def test_the_last_stage_runs_nothing_and_starts_without_a_shell() -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", FINAL.of("USER")[0].value)
     assert ["SIGTERM"] == [step.value for step in FINAL.of("STOPSIGNAL")]
     assert 'CMD ["' in FINAL.of("HEALTHCHECK")[0].value
+
+
+def test_the_label_names_the_version_of_the_project() -> None:
+    assert f"VERSION={version(DISTRIBUTION)}" in [step.value for step in FINAL.of("ARG")]
 
 
 def test_every_base_is_pinned_and_every_dependency_has_a_hash() -> None:

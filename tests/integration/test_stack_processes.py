@@ -29,10 +29,6 @@ def processes(tmp_path: Path, said: list[str]) -> Iterator[Processes]:
     started.end_all()
 
 
-def start(processes: Processes, name: str, script: str) -> Path:
-    return processes.start(name, [sys.executable, "-c", script], os.environ).log
-
-
 def group_is_gone(group: int) -> bool:
     try:
         os.killpg(group, 0)
@@ -57,6 +53,14 @@ def test_a_program_that_ends_early_is_named_with_its_log(processes, tmp_path):
     with pytest.raises(Unavailable, match=r"broken ended with exit code 3; its log is .*broken\.log"):
         processes.wait_healthy(running, lambda: False)
     assert "why\n" == (tmp_path / "logs" / "broken.log").read_text(encoding="utf-8")
+
+
+def test_what_ends_while_the_stack_is_kept_is_named(processes):
+    processes.start("stays", [sys.executable, "-c", STAYS], os.environ)
+    processes.start("leaves", [sys.executable, "-c", "raise SystemExit(1)"], os.environ)
+
+    with pytest.raises(Unavailable, match="leaves ended with exit code 1"):
+        processes.watch()
 
 
 def test_a_job_is_shown_while_it_runs_and_must_end_well(processes, said):
