@@ -114,6 +114,10 @@ class RehearsalPlayer:
             self._tell(f"  was {record.state.value} before, generation {record.generation}; not played again")
             return Played(analysis_date=day, scenario=scenario, told=(), state=record.state)
         self._refuse_far_deadline(day, scenario)
+        if scenario is Scenario.OUTAGE:
+            # Nobody else opens a date of the past; a failure counts as little as silence.
+            self._tell(f"  {PROCESSORS[0]} reports that it failed")
+            self._report(day, PROCESSORS[0], {"status": "failed", "error": "rehearsed outage"})
         for moment in SCHEDULES[scenario]:
             self._act(day, moment)
             self._pause.wait(self.pace_s)
@@ -140,24 +144,23 @@ class RehearsalPlayer:
             case Act.COMPLETE:
                 rows = self.folder.write(moment.processor, day)
                 self._tell(f"  {moment.processor} wrote {rows} rows and reports")
-                self._report(day, moment.processor, rows)
+                self._report(day, moment.processor, {"row_count": rows})
             case Act.REPEAT:
                 self._tell(f"  the report of {moment.processor} comes again")
-                self._report(day, moment.processor, None)
+                self._report(day, moment.processor, {})
             case Act.DEADLINE:
                 self._tell("  nothing more comes; the deadline passes")
                 self._wait_for(day, State.DEGRADED)
 
-    def _report(self, day: date, processor: str, rows: int | None) -> None:
+    def _report(self, day: date, processor: str, facts: Mapping[str, str | int]) -> None:
         body: dict[str, str | int] = {
             "processor": processor,
             "analysis_date": day.isoformat(),
             "status": "success",
             "run_id": f"rehearsal-{processor}-{day}",
             "completed_at": self.clock.now().isoformat(),
+            **facts,
         }
-        if rows is not None:
-            body["row_count"] = rows
         topic = self.parts.settings.topic
         message = OutgoingMessage(event_id="", topic=topic, data=json.dumps(body).encode(), attributes={})
         self.parts.publisher.publish(message)

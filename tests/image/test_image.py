@@ -23,6 +23,8 @@ from tests.image.replay import Built, Replay, inside, why_not
 DISTRIBUTION = "ml-feature-store-worker"
 STAGES = read_stages()
 FINAL = STAGES[-1]
+# The set-up of the first test replays everything; pip takes minutes on a busy machine.
+pytestmark = pytest.mark.timeout(600)
 STOP_WITHIN_S = LEAVE_WITHIN_S + 1
 
 
@@ -93,7 +95,6 @@ def status_of(pid: int) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
 def test_the_worker_runs_as_process_one_without_rights_and_leaves_on_sigterm(
     container: Container, worker: "subprocess.Popen[str]", tmp_path: Path, wait_until: Callable[..., None]
 ) -> None:
