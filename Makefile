@@ -24,10 +24,10 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup
+.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## ---- set-up ----------------------------------------------------------------------------------------------------
 
@@ -54,11 +54,12 @@ $(BIN)/uv:
 	  || { $(BIN)/python -m ensurepip > /dev/null && $(BIN)/python -m pip $$install; } \
 	  || { echo "pip is missing or failed; install it (Debian: apt-get install python3-venv) and try again" >&2; exit 1; }
 
-# $(1) is the lock. `uv pip install` rather than `sync`: run and test share one environment, and theirs nest.
+# $(1) is the lock. `uv pip install` rather than `sync`: run and test share one environment, and theirs nest. The lock names
+# everything; without --no-deps pip asks for a hash of google-auth[pyopenssl] too, beside google-auth's, and gives up.
 define INSTALL
 @$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement $(1) \
   || { echo "uv could not install $(1); trying pip" >&2; \
-       $(BIN)/python -m ensurepip > /dev/null && $(BIN)/python -m pip install -q --require-hashes --requirement $(1); } \
+       $(BIN)/python -m ensurepip > /dev/null && $(BIN)/python -m pip install -q --require-hashes --no-deps --requirement $(1); } \
   || { echo "set-up failed, see above; make clean-all removes $(VENV) for a fresh start" >&2; exit 1; }
 @$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
 @touch $@
@@ -116,10 +117,16 @@ $(PEERS)/.ready: bench/peers/requirements.txt | $(BIN)/uv
 peers: $(VENV)/.dev $(PEERS)/.ready ## the same join on other tools and on mlfs, side by side: make peers ARGS="--only celery,mlfs"
 	@MLFS_PYTHON=$(abspath $(BIN)/python) $(PEERS)/bin/python -m bench.peers.run $(ARGS)
 
-lint: $(VENV)/.dev ## style, format, types and import rules; changes nothing
+stack: $(VENV)/.dev ## docker-compose.yml as plain processes, three nights through it; stay up: make stack ARGS=--keep
+	@$(BIN)/python -m ops.stack $(ARGS)
+
+image-replay: $(VENV)/.dev ## every step of the Dockerfile without Docker, then the image's worker; Linux, as root
+	@IMAGE_REPLAY=full $(BIN)/pytest --timeout 600 tests/image $(ARGS)
+
+lint: $(VENV)/.dev ## style, format, types, import rules, Dockerfile, shell and YAML; changes nothing
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { echo "not formatted; run: make fmt" >&2; $(BIN)/ruff format --check . >&2; }
-	@$(MAKE) types imports
+	@$(MAKE) types imports files
 
 fmt: $(VENV)/.dev ## format, and repair what ruff can repair
 	@$(BIN)/ruff check --quiet --fix . || true
@@ -130,6 +137,12 @@ types: $(VENV)/.dev ## mypy, strict
 
 imports: $(VENV)/.dev ## the import contracts of pyproject.toml
 	@$(BIN)/lint-imports --no-logo
+
+files: $(VENV)/.dev ## hadolint, shellcheck, yamllint, and the schema of compose files
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/shellcheck .ci/run $$(find ops tests -name '*.sh')
+	@$(BIN)/yamllint --strict .
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 
 diagram: $(VENV)/.dev ## draw docs/state_machine.md from the transition table
 	@$(BIN)/python -c 'import sys; from statemachine.diagram import render; sys.stdout.write(render())' > docs/state_machine.md

@@ -43,21 +43,26 @@ def load_folder(
     generate: Annotated[
         str, typer.Option(metavar="DATE", help="First write generated data for the nights up to DATE into DIR.")
     ] = "",
+    link: Annotated[
+        bool, typer.Option("--link", help="Read the files where they are, also what is put in their place later.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Load Parquet files into the embedded warehouse, one table a file, replacing what is there.
 
     Examples:
       mlfs load ./data
+      mlfs load ./data --link
       mlfs load ./sample --generate 2024-12-15
     """
     from worker.local.sample_data import write_sample_data
-    from worker.local.warehouse_loading import load_parquet_folder
+    from worker.local.warehouse_loading import link_parquet_folder, load_parquet_folder
 
     if generate:
         write_sample_data(directory, analysis_date=read_date(generate))
     with guest_parts() as parts:
-        tables = load_parquet_folder(parts.embedded_warehouse, directory)
+        bring = link_parquet_folder if link else load_parquet_folder
+        tables = bring(parts.embedded_warehouse, directory)
     if as_json:
         show_json({"tables": dict(tables)})
         return

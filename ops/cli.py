@@ -21,6 +21,7 @@ from ops import (
     incident,
     reading,
     recovery,
+    rehearsal,
     running,
     tracing,
     weekly,
@@ -75,6 +76,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
 }
 benchmarks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(benchmarks, name="bench", help="Measure what the design promises, each beside its yardstick.")
+REHEARSALS: dict[str, Callable[..., None]] = {"prepare": rehearsal.prepare, "play": rehearsal.play}
 DEAD_LETTERS: dict[str, Callable[..., None]] = {
     "list": dead_letters.list_dead_letters,
     "redrive": dead_letters.redrive_dead_letters,
@@ -93,6 +95,9 @@ _add(benchmarks, BENCHMARKS)
 dlq = typer.Typer(help="Dead letters: messages that were refused, or never acknowledged.", no_args_is_help=True)
 _add(dlq, DEAD_LETTERS)
 app.add_typer(dlq, name="dlq")
+rehearsals = typer.Typer(help="Play nights against a worker that runs elsewhere.", no_args_is_help=True)
+_add(rehearsals, REHEARSALS)
+app.add_typer(rehearsals, name="rehearse")
 
 
 def _version(wanted: bool) -> None:

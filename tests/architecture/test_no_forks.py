@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("statemachine", "schemas", "worker", "ops")
 FORKS = {"fork", "forkpty", "ProcessPoolExecutor", "preexec_fn"}
 # They execute another program and share nothing with it. In a worker that is over before the first client exists.
-STARTERS = ("worker/local/valkey.py", "ops/bench/")
+STARTERS = ("worker/local/valkey.py", "ops/bench/", "ops/stack/")
 
 
 def forks(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -48,7 +48,7 @@ def test_nothing_forks() -> None:
     assert [] == [f"{path}:{line}: {name}" for path, tree in modules() for line, name in forks(tree)]
 
 
-def test_only_the_embedded_store_and_the_benchmarks_start_programs() -> None:
+def test_only_the_embedded_store_the_benchmarks_and_the_stack_start_programs() -> None:
     assert [] == [
         f"{path}:{line}" for path, tree in modules() if not path.startswith(STARTERS) for line, _ in starts(tree)
     ]

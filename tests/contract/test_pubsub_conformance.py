@@ -15,7 +15,6 @@ import itertools
 import json
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
+from ops.stack.local import find_emulator
 from tests.conftest import free_port
 from worker.errors import Refused
 from worker.local.pubsub_faults import Faults
@@ -153,20 +153,6 @@ def connect(address: str) -> tuple[pubsub_v1.PublisherClient, pubsub_v1.Subscrib
     return publisher, pubsub_v1.SubscriberClient(
         transport=SubscriberGrpcTransport(channel=channel, credentials=anonymous)
     )
-
-
-def find_emulator() -> Path | str:
-    """Give the emulator's start script, or why there is none."""
-    home = os.environ.get("PUBSUB_EMULATOR_HOME")
-    if home is None:
-        gcloud = shutil.which("gcloud")
-        if gcloud is None:
-            return "no PUBSUB_EMULATOR_HOME and no gcloud on the path"
-        home = Path(gcloud).resolve().parents[1] / "platform" / "pubsub-emulator"
-    script = Path(home) / "bin" / "cloud-pubsub-emulator"
-    if not script.exists():
-        return f"the Cloud SDK here has no Pub/Sub emulator ({script})"
-    return script if shutil.which("java") else "the Pub/Sub emulator needs Java, which is not on the path"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,13 @@ import pytest
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.errors import Refused, SchemaDrift
 from worker.features.model import Statement
-from worker.local.warehouse_loading import delete_slice, load_parquet_folder, load_parquet_slice
+from worker.local.upstream_files import dates_in, write_night, write_without
+from worker.local.warehouse_loading import (
+    delete_slice,
+    link_parquet_folder,
+    load_parquet_folder,
+    load_parquet_slice,
+)
 
 NIGHT = date(2024, 12, 15)
 CACHE = "nba_precompute.player_daily_cache"
@@ -165,3 +171,60 @@ def test_a_folder_without_parquet_is_refused(warehouse: DuckDbWarehouse, tmp_pat
 def test_a_name_that_is_none_is_refused(warehouse: DuckDbWarehouse, table: str) -> None:
     with pytest.raises(Refused):
         delete_slice(warehouse, table, NIGHT)
+
+
+def test_a_linked_folder_is_read_as_it_is_now(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    linked = link_parquet_folder(warehouse, folder)
+    before = rows(warehouse, CACHE)
+    # A reader that looked at size and time alone would miss some of these.
+    seen = []
+    for i in range(20):
+        write(folder / "aside", f"SELECT DATE '2024-12-15' AS analysis_date, {i} AS player_id, 1.5 AS ppg")
+        (folder / "aside").replace(folder / f"{CACHE}.parquet")
+        statement = Statement(name="look", sql="SELECT player_id FROM nba_precompute.player_daily_cache")
+        seen.append(warehouse.query(statement)[0]["player_id"])
+
+    assert [(CACHE, 4), (LIST, 1)] == linked
+    assert (4, list(range(20))) == (before, seen)
+    assert {"analysis_date": "DATE", "player_id": "INT64", "ppg": "NUMERIC"} == warehouse.columns(CACHE)
+
+
+def test_linking_and_loading_replace_each_other(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    load_parquet_folder(warehouse, folder)
+    link_parquet_folder(warehouse, folder)
+    link_parquet_folder(warehouse, folder)
+    load_parquet_folder(warehouse, folder)
+    (folder / f"{CACHE}.parquet").unlink()
+
+    assert (4, 1) == (rows(warehouse, CACHE), rows(warehouse, LIST))
+
+
+def test_a_folder_is_linked_whole_or_not_at_all(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    load_parquet_folder(warehouse, folder)
+    (folder / "nba_raw.zzz.parquet").write_text("no parquet")
+
+    with pytest.raises(SchemaDrift, match=r"zzz\.parquet"):
+        link_parquet_folder(warehouse, folder)
+    (folder / f"{CACHE}.parquet").unlink()
+    assert 4 == rows(warehouse, CACHE)
+
+
+def test_a_night_is_written_into_an_upstream_file_and_nothing_else_changes(folder: Path, tmp_path: Path) -> None:
+    source, target = folder / f"{CACHE}.parquet", tmp_path / f"{CACHE}.parquet"
+    nights = dates_in(source)
+    write_without(target, source, nights[1:])
+    held = dates_in(target)
+
+    written = [write_night(target, source, nights[1]) for _ in range(2)]
+
+    assert nights[:1] == held
+    assert [2, 2] == written
+    assert (
+        duckdb.sql(f"FROM '{quote(source)}' ORDER BY ALL").fetchall()
+        == duckdb.sql(f"FROM '{quote(target)}' ORDER BY ALL").fetchall()
+    )
+    assert [target.name] == [path.name for path in tmp_path.iterdir() if path.is_file()]
+
+
+def quote(path: Path) -> str:
+    return str(path).replace("'", "''")

@@ -28,11 +28,28 @@ def replace_table(cursor: duckdb.DuckDBPyConnection, table: str, path: Path, *, 
     _require_table(table)
     select = _select(cursor, path)
     limit = "" if rows_max is None else f" LIMIT {rows_max:d}"
-    cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {table.partition('.')[0]}")
+    _make_room(cursor, table)
     try:
-        cursor.execute(f"CREATE OR REPLACE TABLE {table} AS {select}{limit}")
+        cursor.execute(f"CREATE TABLE {table} AS {select}{limit}")
     except (duckdb.InvalidInputException, duckdb.IOException) as error:
         raise _unreadable(path, error) from error
+    return _affected(cursor)
+
+
+def link_table(cursor: duckdb.DuckDBPyConnection, table: str, path: Path) -> int:
+    """Put a view over a file in the place of `dataset.table`; give the number of rows it shows now.
+
+    The file is opened anew by each statement, so a file moved into its place is seen by the next one.
+
+    Raises:
+        Refused: *table* is no name.
+        SchemaDrift: The file cannot be read as Parquet.
+    """
+    _require_table(table)
+    select = _select(cursor, path)
+    _make_room(cursor, table)
+    cursor.execute(f"CREATE VIEW {table} AS {select}")
+    cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608 -- the name is checked
     return _affected(cursor)
 
 
@@ -63,6 +80,20 @@ def delete_slice(cursor: duckdb.DuckDBPyConnection, table: str, date_column: str
     _require(date_column)
     cursor.execute(f"DELETE FROM {table} WHERE {date_column} = ?", [day])  # noqa: S608 -- both names are checked
     return _affected(cursor)
+
+
+def _make_room(cursor: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Make the dataset, and take away what bears the table's name: DuckDB replaces no view by a table."""
+    dataset, _, name = table.partition(".")
+    cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {dataset}")
+    for kind in ("table", "view"):
+        found = cursor.execute(
+            f"SELECT 1 FROM duckdb_{kind}s() WHERE database_name = current_database() "  # noqa: S608 -- of the two above
+            f"AND schema_name = ? AND {kind}_name = ?",
+            [dataset, name],
+        ).fetchone()
+        if found is not None:
+            cursor.execute(f"DROP {kind} {table}")
 
 
 def _select(cursor: duckdb.DuckDBPyConnection, path: Path) -> str:

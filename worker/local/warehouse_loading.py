@@ -1,4 +1,4 @@
-"""Filling the embedded warehouse from Parquet: whole folders, and one table for one night.
+"""Filling the embedded warehouse from Parquet: whole folders, copied or linked, and one table for one night.
 
 A file is named after its table, `<dataset>.<table>.parquet`.
 """
@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.adapters.warehouse_duckdb_parquet import NAME, replace_slice, replace_table
+from worker.adapters.warehouse_duckdb_parquet import NAME, link_table, replace_slice, replace_table
 from worker.adapters.warehouse_duckdb_parquet import delete_slice as delete_rows
 from worker.errors import Refused
 from worker.features.catalogue import OWN_TABLES
@@ -35,17 +35,41 @@ def load_parquet_folder(
         SchemaDrift: A file that cannot be read as Parquet. Names the file.
         Unavailable: The disk or the memory is full.
     """
+    with warehouse.writing(f"loading {directory}") as cursor:
+        return [
+            (table, replace_table(cursor, table, path, rows_max=0 if table in structure_only else None))
+            for table, path in _tables_in(directory)
+        ]
+
+
+def link_parquet_folder(warehouse: DuckDbWarehouse, directory: Path) -> list[tuple[str, int]]:
+    """Put one view per file of a folder in the place of its table: all of them or, on any fault, none.
+
+    What the files hold later is read by later statements, so upstream can go on writing while a worker owns the
+    warehouse. A writer moves a whole file into place before it reports; one replaced in the middle of a build may be
+    read old by one statement and new by the next.
+
+    Args:
+        warehouse: Where to link.
+        directory: The folder, as the worker sees it; the files must stay there.
+
+    Returns:
+        (`dataset.table`, rows now) per file, by name.
+
+    Raises:
+        Refused, SchemaDrift, Unavailable: As for `load_parquet_folder`.
+    """
+    with warehouse.writing(f"linking {directory}") as cursor:
+        return [(table, link_table(cursor, table, path.absolute())) for table, path in _tables_in(directory)]
+
+
+def _tables_in(directory: Path) -> list[tuple[str, Path]]:
     if not directory.is_dir():
         raise Refused(f"{directory} is not a folder; name one that holds <dataset>.<table>.parquet files")
     files = sorted(path for path in directory.iterdir() if path.suffix == ENDING)
     if not files:
         raise Refused(f"{directory} holds no .parquet file; name a folder of <dataset>.<table>.parquet files")
-    tables = [(table_of(path), path) for path in files]
-    with warehouse.writing(f"loading {directory}") as cursor:
-        return [
-            (table, replace_table(cursor, table, path, rows_max=0 if table in structure_only else None))
-            for table, path in tables
-        ]
+    return [(table_of(path), path) for path in files]
 
 
 def load_parquet_slice(
