@@ -113,6 +113,8 @@ def emit(
     """
     if processor not in PROCESSORS:
         raise Refused(f"{processor!r} is no processor of this pipeline; one of {', '.join(PROCESSORS)}")
+    if error is not None and status is not Reported.FAILED:
+        raise typer.BadParameter("--error says why a run failed; add --status failed, or leave it out")
     body: dict[str, str | int] = {
         "processor": processor,
         "analysis_date": analysis_date.isoformat(),
