@@ -22,6 +22,7 @@ from ops import (
     reading,
     recovery,
     running,
+    ticking,
     tracing,
     weekly,
 )
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "run": running.run,
     "serve": running.serve,
+    "tick": ticking.tick,
     "status": reading.status,
     "explain": reading.explain,
     "history": reading.history,
