@@ -12,10 +12,11 @@ from ops.arguments import EXIT_FAILED, Json, guest_parts
 from ops.output import out, show_json
 from worker.clock import SystemClock
 from worker.errors import PipelineError
-from worker.parts import Parts
+from worker.parts import Parts, open_lineage
 
 if TYPE_CHECKING:
     from statemachine.decide import Decision
+    from worker.openlineage_emitter import LineageEmitter
     from worker.tick import Ticker
 
 
@@ -38,10 +39,16 @@ def tick(
       mlfs tick --wait 60 --json
     """
     from worker import logs
+    from worker.app import LINEAGE_FLUSH_S
 
     with guest_parts() as parts:
         logs.configure(parts.settings.log_level, sys.stderr)
-        ticked = _ticker(parts).run_once(wait_s)
+        lineage = open_lineage(parts.settings, lambda _fate: None)
+        try:
+            ticked = _ticker(parts, lineage).run_once(wait_s)
+        finally:
+            if lineage is not None:
+                lineage.close(LINEAGE_FLUSH_S)
     if as_json:
         show_json(asdict(ticked))
     else:
@@ -52,12 +59,12 @@ def tick(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _ticker(parts: Parts) -> "Ticker":
+def _ticker(parts: Parts, lineage: "LineageEmitter | None") -> "Ticker":
     import structlog
 
     from worker.app import worker_name
     from worker.assembly import Assembly, Hooks
-    from worker.observer import LogObserver
+    from worker.observer import LogObserver, Observers
     from worker.request_builds import RequestBuilds
     from worker.tick import Ticker
 
@@ -79,7 +86,7 @@ def _ticker(parts: Parts) -> "Ticker":
         parts,
         clock=SystemClock(),
         worker=worker_name(),
-        observer=LogObserver(),
+        observer=Observers((LogObserver(),) if lineage is None else (LogObserver(), lineage)),
         hooks=Hooks(start_build=builds.put, outbox_filled=lambda: None, date_failed=date_failed),
         drains=False,
     )
