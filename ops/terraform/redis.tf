@@ -3,7 +3,7 @@ resource "google_redis_instance" "store" {
   name                    = "mlfs"
   region                  = var.region
   tier                    = "STANDARD_HA" # a replica in another zone
-  memory_size_gb          = 1             # a finished date is under 4 KB
+  memory_size_gb          = 1             # a season is a few megabytes
   redis_version           = "REDIS_7_2"
   authorized_network      = var.network
   reserved_ip_range       = var.redis_range
