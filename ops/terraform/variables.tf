@@ -30,7 +30,7 @@ variable "network" {
 variable "redis_range" {
   description = "Addresses kept for Redis; the network policies of ops/k8s name the same."
   type        = string
-  default     = "10.80.0.0/28"
+  default     = "10.80.0.0/29"
 }
 
 variable "upstream_members" {
