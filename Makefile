@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay
+.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -149,6 +149,9 @@ diagram: $(VENV)/.dev ## draw docs/state_machine.md from the transition table
 
 schemas: $(VENV)/.dev ## write schemas/export from the models of the messages
 	@env -i PATH="$$PATH" $(BIN)/mlfs schemas --out schemas/export
+
+manifests: $(VENV)/.dev ## write what ops/k8s and ops/terraform take over from the alert rules and the DDL
+	@$(BIN)/python -m ops.manifests
 
 ## ---- packaging -------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from ops import (
     recovery,
     rehearsal,
     running,
+    ticking,
     tracing,
     weekly,
 )
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "run": running.run,
     "serve": running.serve,
+    "tick": ticking.tick,
     "status": reading.status,
     "explain": reading.explain,
     "history": reading.history,

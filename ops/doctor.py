@@ -17,6 +17,7 @@ from worker.errors import PipelineError, Unavailable
 from worker.features.catalogue import OWN_TABLES
 from worker.parts import Parts, open_warehouse
 from worker.ports import Warehouse
+from worker.settings import Settings
 
 Look = Callable[[], Sequence[str]]
 
@@ -36,6 +37,16 @@ class Found:
     faults: Sequence[str] = field(default=())
     code: int = 0
     not_run: str = ""
+
+
+def published_topics(settings: Settings) -> tuple[str, ...]:
+    """Name the topics that a worker publishes to, and the one that `mlfs dlq redrive` and `mlfs emit` publish to."""
+    return (settings.success_topic, settings.failure_topic, settings.dead_letter_topic, settings.topic)
+
+
+def consumed_subscriptions(settings: Settings) -> tuple[str, ...]:
+    """Name the subscription that a worker reads, and the one that `mlfs dlq` reads."""
+    return (settings.subscription, settings.dead_letter_subscription)
 
 
 class Patient:
@@ -110,13 +121,12 @@ class Patient:
         settings = self._parts.settings
         look = BusLook(settings.pubsub_project, None)
         self._stack.callback(look.close)
-        published = (settings.success_topic, settings.failure_topic, settings.dead_letter_topic)
-        return look.denied(published, (settings.subscription,))
+        return look.denied(published_topics(settings), consumed_subscriptions(settings))
 
 
 def doctor(
     live: Annotated[
-        bool, typer.Option("--live", help="Also test permissions at Google: reads, and writes one scratch table.")
+        bool, typer.Option("--live", help="Also test permissions at Google; what is written is rolled back or removed.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -183,7 +193,8 @@ def _permission_tests(parts: Parts) -> Iterator[Found]:
         yield Found(check="signing in to BigQuery", faults=[str(exc)], code=EXIT_FAILED)
         return
     today = settings.calendar.today(SystemClock().now())
-    tests = PermissionTests(client, today, f"mlfs_doctor_{uuid.uuid4().hex[:12]}")
+    mark = f"mlfs_doctor_{uuid.uuid4().hex[:12]}"
+    tests = PermissionTests(client, today, mark, settings.bigquery_staging_dataset)
     for name, test in tests.tests().items():
         yield _look(name + where, _as_look(test))
     yield _look("remove what was written" + where, _as_look(tests.remove))
