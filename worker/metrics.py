@@ -27,6 +27,7 @@ from statemachine.reasons import Reason
 from worker.calendar import Calendar
 from worker.date_metrics import DateCollector
 from worker.errors import PipelineError
+from worker.features.model import BuildPhase
 from worker.observer import Decided, Observer, StreamNotes
 from worker.ports import Clock, OutgoingMessage, StateStore
 
@@ -36,6 +37,7 @@ LOOPS = ("sweep", "relay", "schema", "build")
 LOOP_ERRORS_WATCHED = ("CorruptRecord", "InvariantBroken", "unexpected")
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _BUILD = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 1500.0, 1800.0, 3600.0)
+_PHASE = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0, 1500.0)
 _LAG = (0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 40.0, 120.0, 600.0)
 
 
@@ -87,6 +89,9 @@ class Metrics(Observer, StreamNotes):
         self._build_seconds = Histogram(
             "mlfs_build_duration_seconds", "Claim to end.", ["mode", "result"], registry=registry, buckets=_BUILD
         )
+        self._phase_seconds = Histogram(
+            "mlfs_build_phase_seconds", "Where builds spend their time.", ["phase"], registry=registry, buckets=_PHASE
+        )
         self._fenced = Counter("mlfs_fence_rejections_total", "Builds refused by the ledger.", registry=registry)
         self._published = Counter("mlfs_publish_total", "Outcomes published.", ["result"], registry=registry)
         self._lineage = Counter("mlfs_openlineage_events_total", "Run events by fate.", ["result"], registry=registry)
@@ -131,9 +136,11 @@ class Metrics(Observer, StreamNotes):
         self._stream_up.set(0)
 
     def _begin_at_zero(self) -> None:
-        """Make the series that alert rules watch, before anything happens to them."""
+        """Make the series that alert rules and the dashboard watch, before anything happens to them."""
         for reason in RefusalReason:
             self._dead_lettered.labels(reason)
+        for phase in BuildPhase:
+            self._phase_seconds.labels(phase)
         for result in ("confirmed", "failed"):
             self._published.labels(result)
         for symptom in STREAM_SYMPTOMS:
@@ -188,6 +195,10 @@ class Metrics(Observer, StreamNotes):
         self._build_seconds.labels(mode, result).observe(seconds)
         if result == "fenced":
             self._fenced.inc()
+
+    def phase_ended(self, phase: BuildPhase, seconds: float) -> None:
+        """Time one phase of a build."""
+        self._phase_seconds.labels(phase).observe(seconds)
 
     def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the hook's shape
         """Count one confirmed publish."""

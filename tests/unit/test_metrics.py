@@ -30,6 +30,7 @@ from worker.adapters.memory_store import MemoryStore
 from worker.date_metrics import DATES_SHOWN_MAX
 from worker.engine import Engine
 from worker.errors import Unavailable
+from worker.features.model import BuildPhase
 from worker.metrics import Metrics
 from worker.ports import OutgoingMessage
 
@@ -130,6 +131,8 @@ def test_ten_thousand_dates_do_not_make_more_series_than_a_server_likes() -> Non
         board.metrics.received("recorded", name, 0.001)
     for state in State:
         board.metrics.built("normal", state.value, 1.0)
+    for phase in BuildPhase:
+        board.metrics.phase_ended(phase, 1.0)
 
     shown = board.samples()
     assert len(shown) < SERIES_MAX
@@ -230,7 +233,8 @@ def test_a_date_that_fails_is_shown_giving_up_then_failed_with_its_cause() -> No
 def test_what_alert_rules_watch_begins_at_zero() -> None:
     shown = Board().samples()
 
-    assert [0.0] * 5 == [
+    assert [0.0] * 6 == [
+        shown["mlfs_build_phase_seconds_count", "publish"],
         shown["mlfs_dead_lettered_total", "not_json"],
         shown["mlfs_loop_errors_total", "CorruptRecord", "sweep"],
         shown["mlfs_events_total", "quarantined", CACHE],
@@ -244,6 +248,7 @@ def test_what_happens_around_the_dates_is_counted() -> None:
     board.metrics.refused("not_json", "why")
     board.metrics.callback_failed()
     board.metrics.built("normal", "fenced", 1.0)
+    board.metrics.phase_ended(BuildPhase.STAGE, 2.0)
     board.metrics.relayed(message(), "7")
     board.metrics.relay_failed(message(), "why")
     board.metrics.loop_failed("relay", Unavailable("why"))
@@ -251,7 +256,8 @@ def test_what_happens_around_the_dates_is_counted() -> None:
     board.metrics.stream(up=True)
 
     shown = board.samples()
-    assert [1.0] * 8 == [
+    assert [1.0] * 9 == [
+        shown["mlfs_build_phase_seconds_count", "stage"],
         shown["mlfs_dead_lettered_total", "not_json"],
         shown["mlfs_callback_exceptions_total",],
         shown["mlfs_fence_rejections_total",],
