@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus lint fmt types imports diagram schemas lock wheel clean clean-all setup
+.PHONY: help run test mutants simulate fuzz chaos-bus panels transcript lint fmt types imports diagram schemas lock wheel clean clean-all setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,6 +120,14 @@ types: $(VENV)/.dev ## mypy, strict
 
 imports: $(VENV)/.dev ## the import contracts of pyproject.toml
 	@$(BIN)/lint-imports --no-logo
+
+panels: $(VENV)/.dev ## draw docs/img/dashboard-*.png from a played night; needs prometheus and its alertmanager
+	@$(BIN)/python -c 'import matplotlib' 2> /dev/null \
+	  || $(BIN)/uv pip install --quiet --python $(BIN)/python --group pictures
+	@$(BIN)/python -m tests.panels.draw
+
+transcript: $(VENV)/.dev ## write docs/a_degraded_night.md from a played night; needs the same
+	@$(BIN)/python -m tests.transcript.write
 
 diagram: $(VENV)/.dev ## draw docs/state_machine.md from the transition table
 	@$(BIN)/python -c 'import sys; from statemachine.diagram import render; sys.stdout.write(render())' > docs/state_machine.md

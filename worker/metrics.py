@@ -2,8 +2,8 @@
 
 Counters and histograms belong to this process. Gauges about dates are read from the state store at scrape time, so
 every replica shows the same truth: query them with `max by (…)`, never `sum`. Labels are closed sets; dates appear
-only for a bounded window of the latest ones. Counters that alert rules watch begin at zero, or `increase()` would not
-see the first of a kind.
+only for a bounded window of the latest ones. What alert rules watch and what a usual night counts begins at zero, or
+`increase()` and `rate()` would not see the first of a kind: and one a night is all there is.
 """
 
 import platform
@@ -23,7 +23,9 @@ from prometheus_client import (
 
 from schemas.completion import RefusalReason
 from statemachine.events import CompletionReceived, LeaseRenewed, TimerFired
+from statemachine.model import PUBLISHED_STATES, BuildMode, State
 from statemachine.reasons import Reason
+from statemachine.table import TRANSITIONS
 from worker.calendar import Calendar
 from worker.date_metrics import DateCollector
 from worker.errors import PipelineError
@@ -31,6 +33,9 @@ from worker.features.model import BuildPhase
 from worker.observer import Decided, Observer, StreamNotes
 from worker.ports import Clock, OutgoingMessage, StateStore
 
+# What deliveries of a usual night come to; other outcomes begin with their first one.
+USUAL_OUTCOMES = (Reason.RECORDED, Reason.JOIN_COMPLETE, Reason.UPGRADE_STARTED, Reason.DUPLICATE)
+BUILD_RESULTS = ("done", "degraded", "adopted", "fenced", "unavailable", "fatal", "gate_refused", "no_data")
 STREAM_SYMPTOMS = ("silent", "reopening", "ended")
 LOOPS = ("sweep", "relay", "schema", "build")
 # Bugs and damage; outages end by themselves and have alerts of their own.
@@ -47,6 +52,17 @@ def package_version() -> str:
         return version("ml-feature-store-worker")
     except PackageNotFoundError:
         return "unknown"
+
+
+def moves() -> set[tuple[State, State, Reason]]:
+    """Give every (from, to, reason) of the transition table that leads to another state."""
+    return {
+        (before, after, reason)
+        for before, by_event in TRANSITIONS.items()
+        for outcomes in by_event.values()
+        for reason, after in outcomes.items()
+        if after is not before
+    }
 
 
 # A `_created` series beside every counter doubles their number and tells nobody anything.
@@ -137,6 +153,7 @@ class Metrics(Observer, StreamNotes):
 
     def _begin_at_zero(self) -> None:
         """Make the series that alert rules and the dashboard watch, before anything happens to them."""
+        self._begin_nights_at_zero()
         for reason in RefusalReason:
             self._dead_lettered.labels(reason)
         for phase in BuildPhase:
@@ -150,12 +167,29 @@ class Metrics(Observer, StreamNotes):
                 self._loop_errors.labels(loop, kind)
         for processor in (*sorted(self._processors), "other"):
             self._events.labels(processor, "quarantined")
+        self._events.labels("other", "refused")
         for fault in ("refused", "stranger"):
             self._auth_failures.labels("push", fault)
 
+    def _begin_nights_at_zero(self) -> None:
+        """Make what happens on most nights, and every move from state to state that can happen at all."""
+        for outcome in USUAL_OUTCOMES:
+            self._handling.labels(outcome)
+        for processor in sorted(self._processors):
+            self._event_age.labels(processor)
+            for outcome in USUAL_OUTCOMES:
+                self._events.labels(processor, outcome)
+        for before, after, reason in sorted(moves()):
+            self._transitions.labels(before, after, reason)
+        for mode in BuildMode:
+            for result in BUILD_RESULTS:
+                self._builds.labels(mode, result)
+        for state in sorted(PUBLISHED_STATES):
+            self._build_seconds.labels(BuildMode.NORMAL, state)
+
     def show_dates(self, store: StateStore, clock: Clock, calendar: Calendar) -> None:
         """Add the gauges that are read from the store and the calendar at scrape time."""
-        self.registry.register(DateCollector(store, clock, calendar))
+        self.registry.register(DateCollector(store, clock, calendar, sorted(self._processors)))
 
     def decided(self, decided: Decided) -> None:
         """Count one decision of the engine."""

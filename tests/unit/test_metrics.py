@@ -17,6 +17,7 @@ from tests.support.nights import (
     NIGHT,
     NO_ROWS,
     PROCESSORS,
+    REPLAY,
     SECOND,
     broke,
     claimed,
@@ -230,10 +231,16 @@ def test_a_date_that_fails_is_shown_giving_up_then_failed_with_its_cause() -> No
     assert ("mlfs_date_claimed_timestamp_seconds", day) not in shown
 
 
-def test_what_alert_rules_watch_begins_at_zero() -> None:
+def test_what_alert_rules_watch_and_what_a_usual_night_counts_begins_at_zero() -> None:
     shown = Board().samples()
 
-    assert [0.0] * 6 == [
+    assert [0.0] * 12 == [
+        shown["mlfs_builds_total", "normal", "degraded"],
+        shown["mlfs_build_duration_seconds_count", "normal", "done"],
+        shown["mlfs_event_age_seconds_count", CACHE],
+        shown["mlfs_events_total", "recorded", CACHE],
+        shown["mlfs_handler_duration_seconds_count", "recorded"],
+        shown["mlfs_transitions_total", "degraded", "upgrade_started", "ready"],
         shown["mlfs_build_phase_seconds_count", "publish"],
         shown["mlfs_dead_lettered_total", "not_json"],
         shown["mlfs_loop_errors_total", "CorruptRecord", "sweep"],
@@ -241,6 +248,28 @@ def test_what_alert_rules_watch_begins_at_zero() -> None:
         shown["mlfs_stream_recycles_total", "silent"],
         shown["mlfs_publish_total", "failed"],
     ]
+
+
+def test_the_quality_of_the_latest_night_is_shown_while_it_is_built_again() -> None:
+    board = Board()
+    for event in (*(success(name) for name in PROCESSORS), claimed(), committed(), REPLAY):
+        board.engine.apply(NIGHT, event)
+
+    shown = board.samples()
+    assert (1, 99.9) == (shown["mlfs_date_state", "2024-12-15", "ready"], shown["mlfs_quality_score",])
+    assert ("mlfs_quality_component", "phase4_availability") in shown
+
+
+def test_it_is_shown_who_has_reported_the_newest_date_and_only_that() -> None:
+    board = Board()
+    for name in PROCESSORS:
+        board.engine.apply(NIGHT - timedelta(days=1), success(name))
+    board.engine.apply(NIGHT, success(CACHE))
+
+    shown = board.samples()
+    assert {name: float(name == CACHE) for name in PROCESSORS} == {
+        name: shown["mlfs_dependency_reported", name] for name in PROCESSORS
+    }
 
 
 def test_what_happens_around_the_dates_is_counted() -> None:
