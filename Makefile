@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests
+.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests panels transcript
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -143,6 +143,13 @@ files: $(VENV)/.dev ## hadolint, shellcheck, yamllint, and the schema of compose
 	@$(BIN)/shellcheck .ci/run $$(find ops tests -name '*.sh')
 	@$(BIN)/yamllint --strict .
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+panels: $(VENV)/.dev ## draw docs/img/dashboard-*.png from a played night; needs prometheus and its alertmanager
+	@$(BIN)/python -c 'import matplotlib' 2> /dev/null \
+	  || $(BIN)/uv pip install --quiet --python $(BIN)/python --group pictures
+	@$(BIN)/python -m tests.panels.draw
+
+transcript: $(VENV)/.dev ## write docs/a_degraded_night.md from a played night; needs the same
+	@$(BIN)/python -m tests.transcript.write
 
 diagram: $(VENV)/.dev ## draw docs/state_machine.md from the transition table
 	@$(BIN)/python -c 'import sys; from statemachine.diagram import render; sys.stdout.write(render())' > docs/state_machine.md

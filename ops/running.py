@@ -64,7 +64,7 @@ def _run_worker(*, serves_push: bool) -> None:
     settings = load()
     if serves_push and (faults := settings.serving_faults()):
         raise BadSettings("not safe to serve:\n  " + "\n  ".join(faults))
-    logs.configure(settings.log_level, sys.stdout)
+    logs.configure(settings.log_level, sys.stdout, trace_project=settings.trace_project)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _leave(stop))

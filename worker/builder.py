@@ -7,7 +7,8 @@ caught up with by the next one: the ledger refuses it too, and what was committe
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Self
 
@@ -20,7 +21,7 @@ from statemachine.reasons import Reason
 from worker.building import run_build
 from worker.engine import Engine
 from worker.errors import Fatal, Fenced, PipelineError, Unavailable
-from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
+from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, LedgerRow
 from worker.observer import Observer
 from worker.ports import Clock, Warehouse
 from worker.tracing import NO_TRACING, Tracing
@@ -178,6 +179,7 @@ class Builder:
                 self._request(record),
                 now=self._clock.now,
                 progress=lambda text: self._step(day, text, lease),
+                watch=self._timed,
             )
         except Fenced as exc:
             log.warning("build_fenced", analysis_date=day, error=str(exc))
@@ -215,6 +217,15 @@ class Builder:
             return _failed(record, FailureKind.UNAVAILABLE, str(error)), "unavailable"
         message = str(error) if isinstance(error, Fatal) else f"{type(error).__name__}: {error}"
         return _failed(record, FailureKind.FATAL, message), "fatal"
+
+    @contextmanager
+    def _timed(self, phase: BuildPhase) -> Iterator[None]:
+        """Time a phase, one that breaks off too: where a build hangs is what the figure is for."""
+        started = self._stopwatch()
+        try:
+            yield
+        finally:
+            self._observer.phase_ended(phase, self._stopwatch() - started)
 
     def _step(self, analysis_date: date, text: str, lease: LeaseKeeper) -> None:
         # Renewed at each step, so that a build which was cancelled or taken over stops before it publishes.

@@ -6,7 +6,7 @@ it again changes nothing. Retries, leases and fencing beyond the ledger are the 
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import date, datetime
 
 from statemachine.model import BuildMode, FailureKind, State
@@ -15,6 +15,7 @@ from worker.features.catalogue import UPSTREAM
 from worker.features.model import (
     BuildKey,
     BuildOutcome,
+    BuildPhase,
     BuildRequest,
     BuildStats,
     Publication,
@@ -39,8 +40,17 @@ from worker.sql_files import load_sql
 DRIFT_SHOWN_MAX = 6
 
 
+Watch = Callable[[BuildPhase], AbstractContextManager[object]]
+"""Entered when a phase begins, left when it ends, with its error if it had one; what it raises ends the build."""
+
+
 def _silent(_step: str) -> None:
     """Report progress to nobody."""
+
+
+def _unwatched(_phase: BuildPhase) -> AbstractContextManager[object]:
+    """Let a phase pass."""
+    return nullcontext()
 
 
 def run_build(
@@ -49,6 +59,7 @@ def run_build(
     *,
     now: Callable[[], datetime],
     progress: Callable[[str], None] = _silent,
+    watch: Watch = _unwatched,
     policy: QualityPolicy = DEFAULT_POLICY,
     publish: bool = True,
 ) -> BuildOutcome:
@@ -61,6 +72,7 @@ def run_build(
         progress: Called after each step with its name and what it counted: `validate 9 tables`,
             `dependencies 4 of 4`, `stage 476 rows`, `score 99.9`, `publish 476 rows`. An error it raises ends
             the build.
+        watch: Told of each phase that the build really passes. A dry run neither claims nor publishes.
         policy: The gate.
         publish: False for a dry run: everything but the publication, and nothing is written down.
 
@@ -75,12 +87,14 @@ def run_build(
     """
     try:
         if publish:
-            warehouse.claim(request.key, now(), request.claimant)
+            with watch(BuildPhase.CLAIM):
+                warehouse.claim(request.key, now(), request.claimant)
         # Only whoever holds the claim owns the staging table: a refused one must not drop another's.
         try:
-            return _build(warehouse, request, now, progress, policy, publish=publish)
+            return _build(warehouse, request, now, progress, policy, watch=watch, publish=publish)
         finally:
-            _drop_quietly(warehouse, request.key)
+            with watch(BuildPhase.CLEAN_UP):
+                _drop_quietly(warehouse, request.key)
     except Fenced:
         raise
     except PipelineError as error:
@@ -147,25 +161,28 @@ def _build(
     progress: Callable[[str], None],
     policy: QualityPolicy,
     *,
+    watch: Watch,
     publish: bool,
 ) -> BuildOutcome:
     plan = plan_build(request, load_sql(), built_at=now())
-    if request.mode is not BuildMode.YESTERDAY:
-        # The last resort reads nothing upstream, so that it works where upstream is what is broken.
-        progress(f"validate {validate_upstream(warehouse, request.key.analysis_date)} tables")
-    stats = _stage(warehouse, request, plan, progress)
-    report = score(stats, request.mode, policy)
+    dependency_rows = _stage(warehouse, request, plan, progress, watch)
+    with watch(BuildPhase.SCORE):
+        stats = _measure(warehouse, request.key, plan, dependency_rows)
+        report = score(stats, request.mode, policy)
+    progress(f"stage {stats.row_count} rows")
     progress(f"score {report.quality_score}")
-    failure, message = _verdict(request, stats, report)
-    finished_at = now()
+    with watch(BuildPhase.GATE):
+        failure, message = _verdict(request, stats, report)
+        finished_at = now()
+        if publish and failure is not None:
+            row = execution_row(
+                request, state=State.FAILED, completed_at=finished_at, stats=stats, report=report, error=message
+            )
+            warehouse.log_execution(row)
     if publish and failure is None:
-        warehouse.publish(Publication(request=request, stats=stats, report=report, committed_at=finished_at))
+        with watch(BuildPhase.PUBLISH):
+            warehouse.publish(Publication(request=request, stats=stats, report=report, committed_at=finished_at))
         progress(f"publish {stats.row_count} rows")
-    elif publish:
-        row = execution_row(
-            request, state=State.FAILED, completed_at=finished_at, stats=stats, report=report, error=message
-        )
-        warehouse.log_execution(row)
     return BuildOutcome(
         request=request,
         stats=stats,
@@ -177,17 +194,28 @@ def _build(
     )
 
 
-def _stage(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None]) -> BuildStats:
-    key = request.key
-    dependency_rows = _count_dependencies(warehouse, request, plan)
+def _stage(
+    warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None], watch: Watch
+) -> Mapping[str, int]:
+    """Check upstream and make the rows; give the rows of each Phase 4 table by processor."""
+    if request.mode is not BuildMode.YESTERDAY:
+        # The last resort reads nothing upstream, so that it works where upstream is what is broken.
+        with watch(BuildPhase.VALIDATE):
+            tables = validate_upstream(warehouse, request.key.analysis_date)
+        progress(f"validate {tables} tables")
+    with watch(BuildPhase.DEPENDENCIES):
+        dependency_rows = _count_dependencies(warehouse, request, plan)
     filled = sum(1 for rows in dependency_rows.values() if rows > 0)
     progress(f"dependencies {filled} of {len(dependency_rows)}")
-    warehouse.stage(key, plan.features)
+    with watch(BuildPhase.STAGE):
+        warehouse.stage(request.key, plan.features)
+    return dependency_rows
+
+
+def _measure(warehouse: Warehouse, key: BuildKey, plan: BuildPlan, dependency_rows: Mapping[str, int]) -> BuildStats:
     counts = warehouse.query_staged(key, plan.stats)[0]
     left_out = warehouse.query_staged(key, plan.left_out) if counts["left_out_count"] else ()
-    stats = read_stats(key.analysis_date, dependency_rows, counts, left_out)
-    progress(f"stage {stats.row_count} rows")
-    return stats
+    return read_stats(key.analysis_date, dependency_rows, counts, left_out)
 
 
 def _count_dependencies(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> dict[str, int]:

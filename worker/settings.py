@@ -120,6 +120,9 @@ class Settings(AccessSettings):
     tracing: str = Field(
         default="auto", pattern="^(auto|on|off)$", description="OpenTelemetry spans; `auto`: where OTEL_… says whereto."
     )
+    trace_project: str = Field(
+        default="", description="Google Cloud project of the traces that log lines name; empty: pubsub_project."
+    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
 
     @field_validator("season", mode="before")
@@ -212,6 +215,7 @@ class Settings(AccessSettings):
             "warehouse": self.warehouse or f"duckdb://{base}/warehouse.duckdb",
             "redis_url": self.redis_url or f"{_EMBEDDED}://{base}/valkey",
             "pubsub": self.pubsub or _default_bus(base),
+            "trace_project": self.trace_project or self.pubsub_project,
             "dead_letter_subscription": self.dead_letter_subscription or f"{self.dead_letter_topic}-parked",
         }
         for name, value in filled.items():

@@ -415,4 +415,18 @@ MUTANTS = (
         new="            autoescape=False,\n",
         tests=(f"{PAGE}::test_texts_from_outside_stay_texts",),
     ),
+    Mutant(
+        name="first-of-a-kind-unseen",
+        file="worker/metrics.py",
+        old="        self._begin_nights_at_zero()\n",
+        new="",
+        tests=("tests/unit/test_metrics.py::test_what_alert_rules_watch_and_what_a_usual_night_counts_begins_at_zero",),
+    ),
+    Mutant(
+        name="quality-hidden-while-built-again",
+        file="worker/date_metrics.py",
+        old="if record.result is not None), None)",
+        new="if record.result is not None and record.wake_at is None), None)",
+        tests=("tests/unit/test_metrics.py::test_the_quality_of_the_latest_night_is_shown_while_it_is_built_again",),
+    ),
 )

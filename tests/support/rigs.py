@@ -11,7 +11,7 @@ from worker.adapters.memory_store import MemoryStore
 from worker.engine import Engine, Topics
 from worker.errors import Fenced, PipelineError, Unavailable
 from worker.features.catalogue import BLOCKS, UPSTREAM, features_of
-from worker.features.model import BuildKey, LedgerRow, Publication, Statement
+from worker.features.model import BuildKey, BuildPhase, LedgerRow, Publication, Statement
 from worker.observer import Decided, Observer
 from worker.ports import OutgoingMessage, StateStore
 from worker.repair import Repair
@@ -40,6 +40,7 @@ class Notes(Observer):
         self.deliveries: list[tuple[str, str]] = []
         self.refusals: list[str] = []
         self.builds: list[tuple[str, str]] = []
+        self.phases: list[tuple[BuildPhase, float]] = []
         self.published: list[str] = []
         self.not_published: list[str] = []
 
@@ -54,6 +55,9 @@ class Notes(Observer):
 
     def built(self, mode: str, result: str, seconds: float) -> None:  # noqa: ARG002 - the hook's shape
         self.builds.append((mode, result))
+
+    def phase_ended(self, phase: BuildPhase, seconds: float) -> None:
+        self.phases.append((phase, seconds))
 
     def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the hook's shape
         self.published.append(message.event_id)

@@ -9,6 +9,27 @@ from typing import Any
 from statemachine.model import BuildMode, FailureKind, State
 
 
+class BuildPhase(StrEnum):
+    """What a build is at, in this order; where its time goes. A label of metrics, so the set is closed."""
+
+    CLAIM = "claim"
+    """The ledger is told whose the date is."""
+    VALIDATE = "validate"
+    """Upstream tables are compared with the catalogue."""
+    DEPENDENCIES = "dependencies"
+    """Rows of the four Phase 4 tables are counted."""
+    STAGE = "stage"
+    """The rows are made, in a table that nobody reads."""
+    SCORE = "score"
+    """The staged rows are counted and judged."""
+    GATE = "gate"
+    """The verdict; a refusal is written down."""
+    PUBLISH = "publish"
+    """The transaction that consumers see."""
+    CLEAN_UP = "clean_up"
+    """The staging table is dropped."""
+
+
 class CellSource(StrEnum):
     """Where a block of a row, or a whole row, comes from."""
 
