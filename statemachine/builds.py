@@ -7,8 +7,16 @@ from typing import assert_never
 from statemachine.decision import Decision, changed, fail, give_up, next_generation, start, unchanged
 from statemachine.effects import PublishOutcome
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, EventKind, LeaseRenewed
-from statemachine.evidence import free_token, holds_lease, published_fields, rerun_waits, upgrade_waits
+from statemachine.evidence import (
+    free_token,
+    holds_lease,
+    published_fields,
+    rerun_waits,
+    rests_on_retracted,
+    upgrade_waits,
+)
 from statemachine.model import (
+    BuildResult,
     DateRecord,
     FailedBecause,
     Failure,
@@ -66,12 +74,7 @@ def committed(record: DateRecord, event: BuildCommitted, now: datetime, policy: 
     if result.generation < record.generation:
         unfinished = record.state not in {State.DONE, State.DEGRADED}
         if unfinished and result.generation > record.published_generation:
-            # It is what consumers read until the present generation is published, so they are told of it.
-            older = replace(
-                record, state=result.state or State.DEGRADED, generation=result.generation, result=result, lease=None
-            )
-            outcome = PublishOutcome(record=older, supersedes=record.published_generation or None)
-            return changed(record, kind, Reason.COMMITTED_BY_OLDER_GENERATION, outcome, result=result)
+            return _committed_by_older(record, result, now)
         return unchanged(record, kind, Reason.STALE)
     if result.generation == record.generation and record.state in {State.DONE, State.DEGRADED}:
         return unchanged(record, kind, Reason.STALE)
@@ -83,6 +86,9 @@ def committed(record: DateRecord, event: BuildCommitted, now: datetime, policy: 
     fields = published_fields(record, result) | {"relied_on": relied_on}
     before = replace(record, state=result.state or State.DEGRADED, **fields)
     outcome = PublishOutcome(record=before, supersedes=record.published_generation or None)
+    if rests_on_retracted(record, result):
+        fields |= next_generation(before, Trigger.RETRACTION, now)
+        return changed(record, kind, Reason.COMMITTED_REBUILD_FOLLOWS, outcome, start(record), **fields)
     if policy.rerun is OnRerun.REBUILD and rerun_waits(record):
         fields |= next_generation(before, Trigger.RERUN, now)
         return changed(record, kind, Reason.COMMITTED_RERUN_FOLLOWS, outcome, start(record), **fields)
@@ -96,6 +102,20 @@ def committed(record: DateRecord, event: BuildCommitted, now: datetime, policy: 
     # A record that follows somebody else's commit may have forgotten what arrived since: the tables are looked at.
     wake_at = now if foreign else record.upgrade_cutoff_at
     return changed(record, kind, Reason.COMMITTED_DEGRADED, outcome, wake_at=wake_at, **fields)
+
+
+def _committed_by_older(record: DateRecord, result: BuildResult, now: datetime) -> Decision:
+    """Tell consumers of what they read until the present generation is published."""
+    kind = EventKind.BUILD_COMMITTED
+    older = replace(
+        record, state=result.state or State.DEGRADED, generation=result.generation, result=result, lease=None
+    )
+    outcome = PublishOutcome(record=older, supersedes=record.published_generation or None)
+    if record.state is State.WAITING:
+        # It waits again because a run of this build was taken back; now that it is out, waiting would leave it there.
+        fields = next_generation(record, Trigger.RETRACTION, now)
+        return changed(record, kind, Reason.COMMITTED_REBUILD_FOLLOWS, outcome, start(record), result=result, **fields)
+    return changed(record, kind, Reason.COMMITTED_BY_OLDER_GENERATION, outcome, result=result)
 
 
 def build_failed(record: DateRecord, event: BuildFailed, now: datetime, policy: Policy) -> Decision:

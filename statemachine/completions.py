@@ -26,12 +26,9 @@ from statemachine.reasons import Reason
 def completion_received(record: DateRecord, arrived: Completion, now: datetime, policy: Policy) -> Decision:
     """Keep the report if it outranks what is known, and say what follows from it."""
     kind = EventKind.COMPLETION_RECEIVED
-    known = record.completions.get(arrived.processor)
-    if known is not None:
-        if (known.identity, known.status) == (arrived.identity, arrived.status):
-            return unchanged(record, kind, Reason.DUPLICATE)
-        if known.precedence >= arrived.precedence:
-            return unchanged(record, kind, Reason.OUTDATED)
+    no_news = _no_news(record, arrived)
+    if no_news is not None:
+        return unchanged(record, kind, no_news)
     kept = MappingProxyType({**record.completions, arrived.processor: arrived})
     after = replace(record, completions=kept)
     if arrived.status is CompletionStatus.FAILED and record.state is not State.WAITING:
@@ -49,6 +46,18 @@ def completion_received(record: DateRecord, arrived: Completion, now: datetime, 
             return _completion_after_failed(record, after, now, policy)
         case _:
             assert_never(record.state)
+
+
+def _no_news(record: DateRecord, arrived: Completion) -> Reason | None:
+    """Say why the report changes nothing; None where it does."""
+    if record.withdrawn(arrived):
+        return Reason.RUN_RETRACTED
+    known = record.completions.get(arrived.processor)
+    if known is None:
+        return None
+    if (known.identity, known.status) == (arrived.identity, arrived.status):
+        return Reason.DUPLICATE
+    return Reason.OUTDATED if known.precedence >= arrived.precedence else None
 
 
 def _completion_while_waiting(
@@ -71,6 +80,9 @@ def _completion_after_done(
     record: DateRecord, after: DateRecord, arrived: Completion, now: datetime, policy: Policy
 ) -> Decision:
     known = record.completions.get(arrived.processor)
+    if arrived.processor in record.ignored:
+        # What is published rests on a run that was taken back, or does without: this is the one it waits for.
+        return _upgrade(record, after.completions, now)
     if known is None or known.status is CompletionStatus.FOUND:
         # The build had found this table filled; the event only confirms it.
         return changed(record, EventKind.COMPLETION_RECEIVED, Reason.RECORDED, completions=after.completions)
@@ -89,9 +101,14 @@ def _rerun(record: DateRecord, kept: Mapping[str, Completion], now: datetime, po
 def _completion_after_degraded(
     record: DateRecord, after: DateRecord, arrived: Completion, now: datetime, policy: Policy
 ) -> Decision:
-    kind, kept = EventKind.COMPLETION_RECEIVED, after.completions
     if arrived.processor not in missing_from_result(record):
         return _completion_after_done(record, after, arrived, now, policy)
+    return _upgrade(record, after.completions, now)
+
+
+def _upgrade(record: DateRecord, kept: Mapping[str, Completion], now: datetime) -> Decision:
+    """Build again with what was missing, while consumers can still make use of it."""
+    kind = EventKind.COMPLETION_RECEIVED
     if now >= record.upgrade_cutoff_at:
         return changed(record, kind, Reason.UPGRADE_TOO_LATE, completions=kept)
     fields = next_generation(record, Trigger.UPGRADE, now)

@@ -17,13 +17,14 @@ from statemachine.events import (
     BuildFailed,
     CancelRequested,
     CompletionReceived,
+    CompletionRetracted,
     DateOpened,
     Event,
     LeaseRenewed,
     ReplayRequested,
     TimerFired,
 )
-from statemachine.interventions import cancel, replay
+from statemachine.interventions import asked
 from statemachine.model import DateRecord, Policy
 from statemachine.timers import opened, timer_fired
 
@@ -57,9 +58,7 @@ def decide(record: DateRecord, event: Event, *, now: datetime, policy: Policy) -
             return committed(record, event, now, policy)
         case BuildFailed():
             return build_failed(record, event, now, policy)
-        case ReplayRequested():
-            return replay(record, event, now)
-        case CancelRequested():
-            return cancel(record, event, now)
+        case ReplayRequested() | CancelRequested() | CompletionRetracted():
+            return asked(record, event, now, policy)
         case _:
             assert_never(event)
