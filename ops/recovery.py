@@ -1,12 +1,14 @@
 """`mlfs recover`: rebuilds the state store after it was lost, from what cannot be lost with it."""
 
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 import typer
 
 from ops.arguments import EXIT_REFUSED, Json, actor, confirmed, guest_engine, guest_parts
 from ops.output import dates_table, out, show_json
+from statemachine.model import Retraction
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.clock import SystemClock
 from worker.explain import summary
@@ -47,10 +49,7 @@ def recover(
         taken_back = retractions.lost_since(first, last)
         if not as_json:
             out.print(f"ledger: {len(committed)} dates since {first}; the store does not follow it for {len(astray)}")
-            for day, standing in astray.items():
-                out.print(f"  {day}  {standing}")
-            for night, one in taken_back:
-                out.print(f"  {night}  {one.processor} ({one.identity}) was taken back by {one.actor}", markup=False)
+            _show_lost(astray, taken_back)
         if not dry_run and not yes and not confirmed("restore them?"):
             raise typer.Exit(EXIT_REFUSED)
         restored: list[dict[str, Any]] = []
@@ -63,15 +62,23 @@ def recover(
             if seek_hours:
                 _seek(parts, hours=seek_hours)
     if as_json:
-        lost = [
-            {"analysis_date": night.isoformat(), "processor": one.processor, "run": one.identity}
-            for night, one in taken_back
-        ]
+        lost = [_lost(night, one) for night, one in taken_back]
         show_json({"ledger": len(committed), "astray": astray, "retractions": lost, "restored": restored})
     elif dry_run:
         out.print("dry run: nothing was changed")
     elif restored:
         out.print(dates_table(restored))
+
+
+def _show_lost(astray: Mapping[str, Standing], taken_back: Sequence[tuple[date, Retraction]]) -> None:
+    for day, standing in astray.items():
+        out.print(f"  {day}  {standing}")
+    for night, one in taken_back:
+        out.print(f"  {night}  {one.processor} ({one.identity}) was taken back by {one.actor}", markup=False)
+
+
+def _lost(night: date, one: Retraction) -> dict[str, Any]:
+    return {"analysis_date": night.isoformat(), "processor": one.processor, "run": one.identity}
 
 
 def _repair(parts: Parts) -> Repair:

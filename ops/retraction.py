@@ -75,8 +75,7 @@ def retract(
             acted.append(_plan_and_apply(parts, analysis_date, event, dry_run=dry_run, yes=yes, quiet=as_json))
             return acted[0].record.generation
 
-        asked = {"event": "retract", "analysis_date": analysis_date.isoformat(), "processor": processor}
-        asked |= {"run_id": run_id or "", "rebuild": str(rebuild)}
+        asked = {"event": "retract", "date": str(analysis_date), "of": [processor, run_id], "rebuild": rebuild}
         ask_once(parts, key=None if dry_run else key, caller=who, asked=asked, act=act)
         record = acted[0].record if acted else parts.store.load(analysis_date)
     if record is None:

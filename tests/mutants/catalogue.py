@@ -417,4 +417,42 @@ MUTANTS = (
         new="            autoescape=False,\n",
         tests=(f"{PAGE}::test_texts_from_outside_stay_texts",),
     ),
+    Mutant(
+        name="retraction-forgotten-on-redelivery",
+        file="statemachine/completions.py",
+        old="    if record.withdrawn(arrived):\n",
+        new="    if record.withdrawn(arrived) and arrived.row_count is None:\n",
+        tests=("tests/unit/test_retraction.py::test_no_redelivery_brings_it_back",),
+    ),
+    Mutant(
+        name="retraction-of-any-run",
+        file=ASKED,
+        old=" or known.identity != event.identity:",
+        new=":",
+        tests=("tests/unit/test_retraction.py::test_what_does_not_count_cannot_be_taken_back",),
+    ),
+    Mutant(
+        name="retraction-without-its-row",
+        file="worker/retractions.py",
+        old="            if not _is_among(retraction, audited):\n",
+        new="            if not audited and not record.retractions:\n",
+        tests=(
+            "tests/unit/test_retraction_audit.py"
+            "::test_the_row_of_a_retraction_that_only_the_store_has_comes_before_the_build",
+        ),
+    ),
+    Mutant(
+        name="retracted-rows-are-found",
+        file="statemachine/evidence.py",
+        old=" and name not in record.ignored\n",
+        new="\n",
+        tests=("tests/unit/test_retraction.py::test_rows_of_a_retracted_run_are_not_found_at_the_deadline",),
+    ),
+    Mutant(
+        name="retracted-rows-are-read",
+        file="worker/features/model.py",
+        old=" and processor not in self.ignored\n",
+        new="\n",
+        tests=("tests/unit/test_retraction_audit.py::test_a_rebuild_reads_every_table_but_that_one",),
+    ),
 )
