@@ -97,7 +97,7 @@ def _plan_and_apply(
             if not quiet:
                 err.print(ROW_FOLLOWS)
 
-    auditor = Auditor(engine=engine, log_replay=log_replay, clock=SystemClock())
+    auditor = Auditor(engine=engine, log_replay=log_replay, clock=SystemClock(), tell=lambda _row: None)
     before, planned = auditor.plan(day, event)
     if not quiet:
         _show_plan(before, planned, event)

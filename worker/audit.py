@@ -34,17 +34,30 @@ CANCEL_MODE = "cancel"
 RETRACT_MODE = "retract"
 
 
+def _log(row: Mapping[str, Any]) -> None:
+    log.info("audit", audit=True, **{name: str(value) for name, value in row.items() if value is not None})
+
+
 class Auditor:
     """Applies interventions, audit first."""
 
-    def __init__(self, *, engine: Engine, log_replay: Callable[[Mapping[str, Any]], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        log_replay: Callable[[Mapping[str, Any]], None],
+        clock: Clock,
+        tell: Callable[[Mapping[str, Any]], None] = _log,
+    ) -> None:
         """Wire it.
 
         Args:
             engine: Plans and applies.
             log_replay: `Warehouse.log_replay`.
             clock: The shell's clock.
+            tell: Told of each row that was written; the log by default.
         """
+        self._tell = tell
         self._engine = engine
         self._log_replay = log_replay
         self._clock = clock
@@ -87,7 +100,7 @@ class Auditor:
             retraction=taken_back(planned.record, event) if isinstance(event, CompletionRetracted) else None,
         )
         self._log_replay(row)
-        log.info("audit", audit=True, **{name: str(value) for name, value in row.items() if value is not None})
+        self._tell(row)
         decision = self._engine.apply(analysis_date, event, actor=event.actor)
         if not decision.changed and decision.reason is not Reason.DUPLICATE:
             raise Refused(refusal(decision.record, decision.reason))
