@@ -61,6 +61,8 @@ class Trigger(StrEnum):
     """A processor ran again after the build, and the policy is to rebuild."""
     REPLAY = "replay"
     """A person asked for it."""
+    RETRACTION = "retraction"
+    """What was built rested on a run that a person has taken back."""
 
 
 class BuildMode(StrEnum):
@@ -153,6 +155,46 @@ class Completion:
         """
         rank = {CompletionStatus.FAILED: 0, CompletionStatus.FOUND: 1, CompletionStatus.SUCCESS: 2}[self.status]
         return rank, self.completed_at, self.identity, -1 if self.row_count is None else self.row_count
+
+
+# Four processors, four wrong runs each: a night with more is to be cancelled, and a record stays small.
+RETRACTIONS_MAX = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retraction:
+    """A person took back what one run of a processor had announced. ADR 0017.
+
+    Attributes:
+        processor: Whose run it was.
+        identity: Which report it was, as in `Completion.identity`.
+        completed_at: When that run had completed. UTC. Older runs were displaced by it and do not count either.
+        actor: Who took it back.
+        reason: Why, in their words.
+        at: When. UTC.
+        request_id: Unique to the request, for its row in the audit.
+        token: (generation, attempt) of the date at that moment: a build up to it may have read what the run wrote. None
+            where the retraction was read back from the audit, after the store had lost it.
+    """
+
+    processor: str
+    identity: str
+    completed_at: datetime
+    actor: str
+    reason: str
+    at: datetime
+    request_id: str = ""
+    token: tuple[int, int] | None = None
+
+    def withdraws(self, completion: Completion) -> bool:
+        """Whether *completion* does not count because of this: it is the run, or one that the run had displaced.
+
+        Rows that were only found do not say which run wrote them, so they never speak against a retraction.
+        """
+        if completion.processor != self.processor:
+            return False
+        same_run = completion.identity == self.identity or completion.status is CompletionStatus.FOUND
+        return same_run or completion.completed_at < self.completed_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +293,8 @@ class DateRecord:
         requested_by: Who asked for the present generation, where a person did.
         request_reason: In their words.
         request_id: Which of their requests; empty where it has no name.
+        retractions: What people took back, oldest first. It stays for the life of the record, so that no redelivery
+            brings a run back.
     """
 
     analysis_date: date
@@ -274,11 +318,21 @@ class DateRecord:
     requested_by: str | None = None
     request_reason: str | None = None
     request_id: str = ""
+    retractions: tuple[Retraction, ...] = ()
 
     @property
     def counted(self) -> frozenset[str]:
         """Processors whose completion counts."""
         return frozenset(name for name, completion in self.completions.items() if completion.counts)
+
+    @property
+    def ignored(self) -> frozenset[str]:
+        """Processors whose table no build may read: the last that counted was taken back, and no other run followed."""
+        return frozenset(retraction.processor for retraction in self.retractions) - self.counted
+
+    def withdrawn(self, completion: Completion) -> bool:
+        """Whether a person has taken back this run, or a newer one of the processor's that had displaced it."""
+        return any(retraction.withdraws(completion) for retraction in self.retractions)
 
     @property
     def reported_runs(self) -> Mapping[str, str]:

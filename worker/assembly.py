@@ -18,6 +18,7 @@ from worker.parts import Parts, make_engine
 from worker.ports import Clock
 from worker.relay import Relay
 from worker.repair import Repair
+from worker.retractions import RetractionAudit
 from worker.settings import PROCESSORS
 
 
@@ -98,6 +99,7 @@ class Assembly:
             stopwatch=time.perf_counter,
             follow=self.repair.follow,
             audit_replay=ReplayAudit(self.parts.store, warehouse).write,
+            settle_retractions=RetractionAudit(self.engine, warehouse).settle,
             tracing=self.parts.tracing,
         )
 

@@ -101,6 +101,7 @@ class Builder:
         observer: Observer,
         stopwatch: Callable[[], float],
         audit_replay: Callable[[DateRecord], None] = lambda _record: None,
+        settle_retractions: Callable[[DateRecord], DateRecord] = lambda record: record,
         follow: Callable[[LedgerRow], object] = lambda _row: None,
         tracing: Tracing = NO_TRACING,
         lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper,
@@ -115,6 +116,7 @@ class Builder:
         self._observer = observer
         self._stopwatch = stopwatch
         self._audit_replay = audit_replay
+        self._settle_retractions = settle_retractions
         self._follow = follow
         self._tracing = tracing
         self._lease_keeper = lease_keeper
@@ -172,11 +174,12 @@ class Builder:
         """Build, and say what to report: nothing when another worker has taken over."""
         day = record.analysis_date
         try:
+            ignored = self._settle_retractions(record).ignored
             if record.trigger is Trigger.REPLAY:
                 self._audit_replay(record)
             outcome = run_build(
                 self._warehouse,
-                self._request(record),
+                self._request(record, ignored),
                 now=self._clock.now,
                 progress=lambda text: self._step(day, text, lease),
                 watch=self._timed,
@@ -234,7 +237,7 @@ class Builder:
             raise Fenced(f"{analysis_date}: the lease was lost during the build")
         self._observer.step(analysis_date, text)
 
-    def _request(self, record: DateRecord) -> BuildRequest:
+    def _request(self, record: DateRecord, ignored: frozenset[str]) -> BuildRequest:
         return BuildRequest(
             key=BuildKey(analysis_date=record.analysis_date, generation=record.generation, attempt=record.attempt),
             mode=record.mode,
@@ -243,6 +246,7 @@ class Builder:
             as_of=None,
             started_at=record.lease.claimed_at if record.lease is not None else self._clock.now(),
             claimant=_claimant(record),
+            ignored=ignored,
         )
 
     def _report(self, analysis_date: date, event: BuildCommitted | BuildFailed) -> Decision:

@@ -221,7 +221,7 @@ def _measure(warehouse: Warehouse, key: BuildKey, plan: BuildPlan, dependency_ro
 def _count_dependencies(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> dict[str, int]:
     """Count what Phase 4 holds; the last resort goes on without a count where a table cannot be read."""
     try:
-        return read_dependency_rows(warehouse.query(plan.dependency_rows))
+        return read_dependency_rows(warehouse.query(plan.dependency_rows), ignored=request.ignored)
     except Fatal:
         if request.mode is not BuildMode.YESTERDAY:
             raise

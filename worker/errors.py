@@ -14,6 +14,10 @@ class Unavailable(PipelineError):
     """The weather's fault: something outside does not answer. Retry with backoff, bounded."""
 
 
+class OwnedElsewhere(Unavailable):
+    """The embedded warehouse belongs to another process, as a rule the worker, which writes what has to be written."""
+
+
 class Fatal(PipelineError):
     """Nobody outside can cure it by waiting: denied access, an invalid query, a bug. Fail the date at once."""
 

@@ -102,6 +102,7 @@ def _read_build(warehouse: Warehouse, night: date) -> BuildFacts:
         trigger=row["trigger"],
         phase3_lookback_days=row["phase3_lookback_days"],
         as_of=row["as_of"],
+        ignored=frozenset(filter(None, (row["ignored_processors"] or "").split(","))),
         built_at=row["completed_at"],
     )
 

@@ -58,7 +58,7 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
     """Every parameter that a statement may take: its type, and its value in each run.
 
     The runs: as at night; seen from an instant given in New York's time, with the shortest lookback; seen from an
-    instant at which rows were written, with a week's; forced past Phase 4.
+    instant at which rows were written, with a week's; forced past Phase 4. Two of them ignore one or two tables.
     """
     hours_later, on_the_instant = instants(night)[7], instants(night)[10]
     return {
@@ -74,7 +74,10 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
         "quality_score_min": ("FLOAT64", [0.0, 75.0, 87.5, 100.0]),
         "request_id": ("STRING", ["a", "a,b", "it's", "nobody's"]),
         "as_of": ("TIMESTAMP", [None, hours_later.astimezone(NEW_YORK), on_the_instant, None]),
-        "use_phase4": ("BOOL", [True, True, True, False]),
+        "use_composite": ("BOOL", [True, True, False, False]),
+        "use_player_shot": ("BOOL", [True, False, True, False]),
+        "use_daily_cache": ("BOOL", [True, True, True, False]),
+        "use_team_defense": ("BOOL", [True, False, True, False]),
         "build_generation": ("INT64", [1, 2, 3, 4]),
         "build_id": ("STRING", [f"{night}-g{run}-a1" for run in range(1, RUNS + 1)]),
         "built_at": ("TIMESTAMP", [BUILT_AT] * RUNS),

@@ -9,7 +9,7 @@ import pytest
 from statemachine.model import BuildMode
 from tests.support.league import SATURDAY, SUNDAY, League, built_at
 from worker.errors import Refused
-from worker.features.catalogue import BLOCKS, FEATURES, PUBLISHED_TABLE, Feature
+from worker.features.catalogue import BLOCKS, FEATURES, PUBLISHED_TABLE, Block, Feature
 from worker.features.lineage import NO_GAME, FeatureLineage
 from worker.features.model import Statement
 from worker.lineage import RowLineage, trace_row
@@ -267,3 +267,25 @@ def test_the_number_of_statements_does_not_follow_the_number_of_features(mixed: 
     trace_row(counting, SUNDAY, players(mixed, "has_game")[0])  # type: ignore[arg-type] # what a lineage needs of it
 
     assert counting.names == ["lineage_build", "lineage_row", "lineage_player", "lineage_sources"]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_a_table_whose_run_was_taken_back_is_as_if_it_were_empty(league: League, block: Block) -> None:
+    """Rows, score and dependency count are those of a build after the rows were deleted; lineage gives the reason."""
+    outcome = league.build(SUNDAY, ignored=frozenset({block.processor}))
+    ignored = league.published(SUNDAY)
+    player_id = next(player_id for player_id, row in ignored.items() if row["has_game"])
+    traced = trace_row(league.warehouse, SUNDAY, player_id)
+    league.execute(f"DELETE FROM {block.table} WHERE analysis_date = ?", [SUNDAY])  # noqa: S608 - our own names
+    deleted = league.build(SUNDAY, 2)
+
+    assert deleted.report == outcome.report
+    assert "degraded" == outcome.report.earned_state
+    assert (0, deleted.stats) == (outcome.stats.dependency_rows[block.processor], outcome.stats)
+    named = {"build_generation", "build_id"}
+    rows = [
+        [{**row, **dict.fromkeys(named)} for row in built.values()] for built in (ignored, league.published(SUNDAY))
+    ]
+    assert rows[0] == rows[1]
+    assert any("its run was taken back" in one.why for one in traced.features if one.block == block.name)
+    assert [None] * len(traced.features) == [one.changed for one in traced.features]

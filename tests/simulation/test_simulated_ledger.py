@@ -33,8 +33,9 @@ NOBODY = Statement(
     name="nobody",
     sql="SELECT "
     + ", ".join(f"CAST(NULL AS {column.type}) AS {column.name}" for column in OUTPUT_COLUMNS)
-    + ", 'nobody is staged' AS left_out_reason, @use_phase4 AS use_phase4",
-    parameters={"use_phase4": True},
+    + ", 'nobody is staged' AS left_out_reason, "
+    + ", ".join(f"@use_{block.name} AS use_{block.name}" for block in BLOCKS),
+    parameters={f"use_{block.name}": True for block in BLOCKS},
 )
 
 

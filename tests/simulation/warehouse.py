@@ -27,6 +27,7 @@ class Staged:
     """What the tables held when an attempt read them."""
 
     filled: frozenset[str]
+    used: frozenset[str]
     forced: bool
     phase3: bool
     players: int
@@ -45,6 +46,7 @@ class Tables:
         self.staged: dict[BuildKey, Staged] = {}
         self.copies: set[date] = set()
         self.executions = 0
+        self.audit: list[Row] = []
 
     def fill(self, night: date, processor: str) -> None:
         self.rows[night, processor] = 400
@@ -57,9 +59,13 @@ class Tables:
         if select.name == "yesterday":
             self.staged[key] = self._copied(select.parameters)
             return
+        wanted = {block.processor for block in BLOCKS if select.parameters[f"use_{block.name}"]}
+        if "reads_retracted" in self._sabotage and wanted:
+            wanted = set(PROCESSORS)
         self.staged[key] = Staged(
             filled=self.filled(night.day),
-            forced=not select.parameters["use_phase4"],
+            used=self.filled(night.day) & wanted,
+            forced=not wanted,
             phase3=night.phase3,
             players=night.players,
         )
@@ -74,7 +80,15 @@ class Tables:
         )
         source = max(built, default=None)
         players = 0 if source is None else self.ledger[source]["row_count"]
-        return Staged(filled=frozenset(), forced=True, phase3=True, players=players)
+        return Staged(filled=frozenset(), used=frozenset(), forced=True, phase3=True, players=players)
+
+    def log_replay(self, row: Row) -> None:
+        self.audit.append(row)
+        if row["mode"] == "retract":
+            self._checker.audited.add((row["analysis_date"], row["processor"], row["run"]))
+
+    def taken_back(self, first: date, last: date) -> list[Row]:
+        return [row for row in self.audit if row["mode"] == "retract" and first <= row["analysis_date"] <= last]
 
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
         row = self.ledger.get(key.analysis_date)
@@ -134,7 +148,7 @@ class Tables:
     def counts(self, key: BuildKey) -> Row:
         """Answer `build_stats.sql` for whole blocks: a block is from Phase 4, else from Phase 3, else missing."""
         staged = self._staged(key)
-        phase4 = frozenset[str]() if staged.forced else staged.filled
+        phase4 = staged.used
         projected = staged.phase3 or "player_composite_factors" in phase4
         rows = staged.players if projected else 0
         day = key.analysis_date
@@ -174,6 +188,9 @@ class SimulatedWarehouse:
         return UPSTREAM[table]
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
+        if statement.name == "retractions":
+            first, last = statement.parameters["first_date"], statement.parameters["last_date"]
+            return self._call(statement.name, lambda: self._tables.taken_back(first, last))  # type: ignore[no-any-return]
         night = statement.parameters["analysis_date"]
         return self._call(statement.name, lambda: self._probe(night))  # type: ignore[no-any-return]
 
@@ -220,7 +237,7 @@ class SimulatedWarehouse:
         self._tables.executions += 1
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
-        raise NotImplementedError(row)
+        self._call("log_replay", lambda: self._tables.log_replay(dict(row)))
 
     def export_features(self, analysis_date: date, path: str) -> int:
         raise NotImplementedError(analysis_date, path)

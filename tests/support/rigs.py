@@ -128,6 +128,7 @@ class LedgerWarehouse:
         self.executions: list[Mapping[str, Any]] = []
         self.audits: list[Mapping[str, Any]] = []
         self.statements: list[Statement] = []
+        self.ignored: set[str] = set()
         self.faults: dict[str, list[PipelineError]] = {}
         self.lose_reply_of_publish = False
         self.meanwhile: Callable[[], object] = lambda: None
@@ -143,11 +144,14 @@ class LedgerWarehouse:
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         self._may_fail(statement.name)
         self.statements.append(statement)
+        if statement.name == "retractions":
+            return [row for row in self.audits if row["mode"] == "retract"]
         return [{"processor": name, "row_count": count} for name, count in self.rows.items()]
 
     def stage(self, key: BuildKey, select: Statement) -> None:  # noqa: ARG002 - the port's shape
         self._may_fail("stage")
         self.statements.append(select)
+        self.ignored = {block.processor for block in BLOCKS if not select.parameters.get(f"use_{block.name}", True)}
         happens, self.meanwhile = self.meanwhile, lambda: None
         happens()
 
@@ -165,7 +169,7 @@ class LedgerWarehouse:
         }
         for block in BLOCKS:
             cells = self.players * len(features_of(block.name))
-            from_phase4 = self.rows[block.processor] > 0
+            from_phase4 = self.rows[block.processor] > 0 and block.processor not in self.ignored
             counts[f"{block.name}_players"] = self.players
             counts[f"{block.name}_phase4_cells"] = cells if from_phase4 else 0
             counts[f"{block.name}_phase3_cells"] = 0 if from_phase4 else cells

@@ -9,7 +9,7 @@ import duckdb
 import sqlglot
 from sqlglot import exp
 
-from worker.errors import Fatal, PipelineError, SchemaDrift, Unavailable
+from worker.errors import Fatal, OwnedElsewhere, PipelineError, SchemaDrift, Unavailable
 
 # The product has some fifteen statements; what comes on top are the operator's own queries.
 TRANSPILED_MAX = 256
@@ -126,7 +126,7 @@ def open_error(error: duckdb.Error, path: str) -> PipelineError:
     if "lock" in text:
         found = _LOCK_HOLDER.search(text)
         holder = f" ({found.group(0)})" if found else ""
-        return Unavailable(
+        return OwnedElsewhere(
             f"the warehouse file {path} is open in another process{holder}, and DuckDB lets one process own it; stop "
             "that process first (what the dates look like is shown without the file: mlfs status, mlfs explain)"
         )

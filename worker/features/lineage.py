@@ -18,6 +18,7 @@ from worker.features.catalogue import (
     PUBLISHED_TABLE,
     TEAM_DEFENSE,
     TEAM_OFFENSE,
+    Block,
     Feature,
 )
 from worker.features.model import CellSource, Statement
@@ -48,6 +49,7 @@ class BuildFacts:
         phase3_lookback_days: How far back a Phase 3 row might lie.
         as_of: Only rows processed up to then were seen; None for no limit. UTC.
         built_at: The `processed_at` of its rows. UTC.
+        ignored: Processors whose table was not read, because the run that filled it had been taken back.
     """
 
     build_id: str
@@ -58,6 +60,11 @@ class BuildFacts:
     phase3_lookback_days: int
     as_of: datetime | None
     built_at: datetime
+    ignored: frozenset[str] = frozenset()
+
+    def reads(self, block: Block) -> bool:
+        """Whether the build might read the block's Phase 4 table."""
+        return self.mode is not BuildMode.FORCED_FALLBACK and block.processor not in self.ignored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +178,8 @@ class Evidence:
     def _no_phase4(self, feature: Feature) -> str:
         if self._build.mode is BuildMode.FORCED_FALLBACK:
             return "Phase 4 was ignored (forced fallback)"
+        if not self._build.reads(_block_of(feature)):
+            return "Phase 4 was ignored (its run was taken back)"
         row = self._phase4(feature, since=False)
         if row is None:
             return "Phase 4 had no row"
@@ -203,7 +212,7 @@ class Evidence:
 
     def _current(self, feature: Feature) -> _Candidate | None:
         """Apply the cell rule to everything there is now; None where it gives no value."""
-        if self._build.mode is not BuildMode.FORCED_FALLBACK:
+        if self._build.reads(_block_of(feature)):
             row = self._phase4(feature, since=True) or self._phase4(feature, since=False)
             if row is not None and row.value is not None:
                 return row
@@ -212,7 +221,7 @@ class Evidence:
         return latest if latest is not None and latest.value is not None else None
 
     def _phase4(self, feature: Feature, *, since: bool) -> _Candidate | None:
-        block = next(block for block in BLOCKS if block.name == feature.block)
+        block = _block_of(feature)
         row = self._moments[since]
         if not row[f"{block.name}_found"]:
             return None
@@ -288,6 +297,10 @@ def find_changes(published: Row, listed: Row | None) -> tuple[str, ...]:
         for column, text in names.items()
         if listed[column] != published[column]
     )
+
+
+def _block_of(feature: Feature) -> Block:
+    return next(block for block in BLOCKS if block.name == feature.block)
 
 
 def _published_source(feature: Feature, published: Row) -> CellSource | None:

@@ -89,6 +89,7 @@ class BuildRequest:
         as_of: Use only upstream rows with `processed_at` up to this instant (UTC); None for no limit.
         started_at: When the attempt was claimed. UTC.
         claimant: Under which name the ledger is claimed; unique to one attempt of one worker.
+        ignored: Processors whose table is not read and counts as empty: what it holds was taken back (ADR 0017).
     """
 
     key: BuildKey
@@ -98,6 +99,11 @@ class BuildRequest:
     as_of: datetime | None
     started_at: datetime
     claimant: str
+    ignored: frozenset[str] = frozenset()
+
+    def reads(self, processor: str) -> bool:
+        """Whether the build may read the processor's Phase 4 table."""
+        return self.mode is not BuildMode.FORCED_FALLBACK and processor not in self.ignored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ def _plan_features(request: BuildRequest, sql: Mapping[str, str], built_at: date
             "lookback_start": analysis_date - timedelta(days=request.phase3_lookback_days),
             "previous_date": analysis_date - timedelta(days=1),
             "as_of": request.as_of,
-            "use_phase4": request.mode is not BuildMode.FORCED_FALLBACK,
+            **{f"use_{block.name}": request.reads(block.processor) for block in BLOCKS},
             "build_generation": request.key.generation,
             "build_id": request.key.build_id,
             "built_at": built_at,
@@ -127,9 +127,14 @@ def find_drift(table: str, actual: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(faults)
 
 
-def read_dependency_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Read the answer to the dependency count, in the pipeline's order of processors."""
-    counted = {str(row["processor"]): int(row["row_count"]) for row in rows}
+def read_dependency_rows(rows: Sequence[Mapping[str, Any]], *, ignored: frozenset[str] = frozenset()) -> dict[str, int]:
+    """Read the answer to the dependency count, in the pipeline's order of processors.
+
+    Args:
+        rows: The answer.
+        ignored: Processors whose table counts as empty, whatever lies in it.
+    """
+    counted = {str(row["processor"]): int(row["row_count"]) for row in rows if row["processor"] not in ignored}
     return {block.processor: counted.get(block.processor, 0) for block in BLOCKS}
 
 

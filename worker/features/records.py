@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
-from statemachine.model import State
+from statemachine.model import Retraction, State
 from worker.features.catalogue import BLOCKS
 from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
 from worker.features.quality import COMPONENTS
@@ -77,6 +77,7 @@ def execution_row(
         "mode": request.mode.value,
         "phase3_lookback_days": request.phase3_lookback_days,
         "as_of": request.as_of,
+        "ignored_processors": ",".join(sorted(request.ignored)) or None,
         "state": state.value,
         "started_at": request.started_at,
         "completed_at": completed_at,
@@ -103,20 +104,22 @@ def replay_row(  # noqa: PLR0913 - one column each
     decision: str,
     request_id: str | None = None,
     idempotency_key: str | None = None,
+    retraction: Retraction | None = None,
 ) -> Row:
-    """Give the row of `replay_audit`: who wanted a date built again, or stopped, and why.
+    """Give the row of `replay_audit`: who wanted a date built again or stopped, or a run taken back, and why.
 
     Args:
         analysis_date: The date.
         requested_at: When it was asked for. UTC.
         requested_by: Who asked.
         reason: In their words.
-        mode: Which data the build may use; `cancel` where none shall be.
+        mode: Which data the build may use; `cancel` where none shall be; `retract` for a run taken back.
         previous_state: The state before, None where nobody knows.
         previous_generation: The generation that consumers read until then, 0 for none.
         decision: What was decided about it.
         request_id: Unique to the request, where it has one.
         idempotency_key: What the caller named the request, where it did.
+        retraction: The run that is taken back, where one is.
     """
     return {
         "analysis_date": analysis_date,
@@ -129,7 +132,23 @@ def replay_row(  # noqa: PLR0913 - one column each
         "previous_state": previous_state,
         "previous_generation": previous_generation,
         "decision": decision,
+        "processor": None if retraction is None else retraction.processor,
+        "run": None if retraction is None else retraction.identity,
+        "run_completed_at": None if retraction is None else retraction.completed_at,
     }
+
+
+def read_retraction(row: Mapping[str, Any]) -> Retraction:
+    """Read a row of `replay_audit` about a run taken back."""
+    return Retraction(
+        processor=row["processor"],
+        identity=row["run"],
+        completed_at=row["run_completed_at"].astimezone(UTC),
+        actor=row["requested_by"],
+        reason=row["reason"],
+        at=row["requested_at"].astimezone(UTC),
+        request_id=row["request_id"] or "",
+    )
 
 
 def ledger_row(publication: Publication) -> Row:

@@ -106,6 +106,26 @@ class CancelRequest(BaseModel):
     reason: ReasonText
 
 
+class RetractRequest(BaseModel):
+    """Whose success to take back, and why."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"processor": "player_daily_cache", "reason": "it wrote last week's rows"}]},
+    )
+
+    processor: str = Field(min_length=1, max_length=100, description="Who announced success by mistake.")
+    reason: ReasonText
+    run_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=210,
+        description="Which run; refused where another one counts by now. Without it, the one that counts.",
+    )
+    rebuild: StrictBool = Field(default=False, description="Build a date that has ended again at once.")
+    dry_run: StrictBool = Field(default=False, description="Say what would happen, change nothing.")
+
+
 class FailureModel(BaseModel):
     """Why a date failed, or why its last attempt did."""
 
@@ -156,6 +176,15 @@ class Intervened(DateSummary):
     reason: str
 
 
+class RetractionModel(BaseModel):
+    """A run that somebody took back."""
+
+    run: str
+    by: str
+    reason: str
+    at: str
+
+
 class ProcessorModel(BaseModel):
     """What one processor reported."""
 
@@ -168,6 +197,7 @@ class ProcessorModel(BaseModel):
     error: str | None
     run: str | None
     rows_at_build: int | None
+    retractions: list[RetractionModel] = Field(default_factory=list)
 
 
 class HistoryItem(BaseModel):
