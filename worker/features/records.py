@@ -77,7 +77,6 @@ def execution_row(
         "mode": request.mode.value,
         "phase3_lookback_days": request.phase3_lookback_days,
         "as_of": request.as_of,
-        "ignored_processors": ",".join(sorted(request.ignored)) or None,
         "state": state.value,
         "started_at": request.started_at,
         "completed_at": completed_at,
@@ -89,6 +88,7 @@ def execution_row(
         "missing_rate": None if report is None else report.missing_rate,
         "severity": None if report is None else report.severity,
         "error": error,
+        "ignored_processors": ",".join(sorted(request.ignored)) or None,
     }
 
 

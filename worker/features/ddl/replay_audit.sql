@@ -1,5 +1,4 @@
--- Purpose:     who asked for a replay, a cancel or a retraction, when and why; written before it takes effect. Of a
---              retraction (mode 'retract') also which run of which processor.
+-- Purpose:     who asked for a replay, a cancel or a retraction (of which run), when and why; written before the effect.
 -- Parameters:  none.
 -- Creates:     nba_predictions.replay_audit
 -- Result:      appended to, never changed.
