@@ -54,11 +54,13 @@ $(BIN)/uv:
 	  || { $(BIN)/python -m ensurepip > /dev/null && $(BIN)/python -m pip $$install; } \
 	  || { echo "pip is missing or failed; install it (Debian: apt-get install python3-venv) and try again" >&2; exit 1; }
 
-# $(1) is the lock. `uv pip install` rather than `sync`: run and test share one environment, and theirs nest.
+# $(1) is the lock. `uv pip install` rather than `sync`: run and test share one environment, and theirs nest. No
+# dependencies: a lock is complete, and [tool.uv] overrides what one package asks for.
 define INSTALL
-@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement $(1) \
+@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement $(1) \
   || { echo "uv could not install $(1); trying pip" >&2; \
-       $(BIN)/python -m ensurepip > /dev/null && $(BIN)/python -m pip install -q --require-hashes --requirement $(1); } \
+       $(BIN)/python -m ensurepip > /dev/null \
+       && $(BIN)/python -m pip install -q --no-deps --require-hashes --requirement $(1); } \
   || { echo "set-up failed, see above; make clean-all removes $(VENV) for a fresh start" >&2; exit 1; }
 @$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
 @touch $@
