@@ -24,10 +24,10 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus lint fmt types imports diagram schemas lock wheel clean clean-all setup
+.PHONY: help run test mutants simulate fuzz chaos-bus upgrade-test lint fmt types imports diagram schemas lock wheel clean clean-all setup
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## ---- set-up ----------------------------------------------------------------------------------------------------
 
@@ -99,6 +99,12 @@ EVENTS ?= 100000
 
 chaos-bus: $(VENV)/.dev ## reports through a bus on which everything goes wrong: make chaos-bus EVENTS=5000
 	@$(BIN)/python -m tests.chaos.bus --events $(EVENTS) $(ARGS)
+
+NIGHTS ?= 100
+FROM ?= HEAD~1
+
+upgrade-test: $(VENV)/.dev ## nights under this version and an older one at once: make upgrade-test NIGHTS=100 FROM=v0.1.0
+	@$(BIN)/python -m tests.upgrade.run --nights $(NIGHTS) --from $(FROM) $(ARGS)
 
 INPUTS ?= 1000000
 
