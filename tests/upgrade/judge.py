@@ -16,6 +16,7 @@ from tests.simulation.moves import ENDED, MOVES
 from worker.ports import HistoryEntry
 
 PUBLISHED = {"done", "degraded"}
+RESCUES = {"rescue_started", "rescue_follows"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class Evidence:
     Attributes:
         night: The date.
         expected: The state it must have ended in.
-        generations: How many generations were asked for.
+        replays: How many were asked for.
         reported: The processors that reported success.
         record: The stored record.
         history: The stored changes.
@@ -37,7 +38,7 @@ class Evidence:
 
     night: date
     expected: str
-    generations: int
+    replays: int
     reported: frozenset[str]
     record: DateRecord | None
     history: Sequence[HistoryEntry]
@@ -45,6 +46,16 @@ class Evidence:
     ledger: Mapping[str, Any] | None
     visible: Mapping[int, int]
     outcomes: Sequence[Mapping[str, Any]]
+
+    @property
+    def rescues(self) -> int:
+        """How often a failed night began anew because a report came after it had failed."""
+        return sum(entry.reason in RESCUES for entry in self.history)
+
+    @property
+    def generations(self) -> int:
+        """How many there must be: the night's own, and one for each replay and rescue."""
+        return 1 + self.replays + self.rescues
 
 
 def violations(evidence: Evidence) -> list[str]:
@@ -65,7 +76,11 @@ def _record(evidence: Evidence, record: DateRecord) -> Iterator[str]:
     if record.state != evidence.expected:
         yield f"same final result: it is {record.state}, not {evidence.expected}"
     if record.generation != evidence.generations:
-        yield f"everything bounded: generation {record.generation} after {evidence.generations} triggers"
+        told = " ".join(f"{entry.reason}:{entry.generation}.{entry.attempt}" for entry in evidence.history)
+        yield f"one request, one generation: {record.generation} after {evidence.generations} triggers: {told}"
+    # Failing is what three reports of a night without a roster lead to; the fourth may come after that, but only once.
+    if evidence.rescues > (evidence.expected == "failed"):
+        yield f"terminal states stable: {evidence.rescues} rescues of a night that ends {evidence.expected}"
     kept = {name for name, one in record.completions.items() if one.status == "success"}
     if kept != evidence.reported:
         yield f"no acked completion lost: {sorted(evidence.reported ^ kept)}"

@@ -46,6 +46,7 @@ class Result:
     nights: int
     states: dict[str, int]
     replays: int
+    rescues: int
     replacements: dict[str, int]
     killed_while_building: int
     leases_expired: int
@@ -185,7 +186,7 @@ def gather(stage: Stage, played: Sequence[date], replayed: Sequence[date]) -> li
         Evidence(
             night=night,
             expected=expected_state(night),
-            generations=1 + replayed.count(night),
+            replays=replayed.count(night),
             reported=frozenset(reported(night)),
             record=store.load(night),
             history=store.history(night),
@@ -219,6 +220,7 @@ def report(run: Play, evidence: Sequence[Evidence], seconds: float) -> Result:
         nights=len(evidence),
         states=dict(Counter(str(one.record.state) for one in evidence if one.record)),
         replays=len(run.replayed),
+        rescues=sum(one.rescues for one in evidence),
         replacements=dict(run.replacements),
         killed_while_building=run.killed_while_building,
         leases_expired=sum(entry.reason == "lease_expired" for entry in history),
