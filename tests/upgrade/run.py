@@ -32,6 +32,8 @@ BATCH = 5
 # Which side leaves, and whether it is killed. Over two workers: all old, mixed, all new, mixed, all old.
 THERE_AND_BACK = (("old", True), ("old", False), ("new", False), ("new", True))
 BATCH_TIMEOUT_S = 120.0
+# What a killed worker held in its hands comes again after a minute, the lease of a message.
+DRAIN_TIMEOUT_S = 150.0
 # A batch may end before the chosen worker gets anything to build; then it is stopped without.
 CAUGHT_WITHIN_S = 4.0
 EXTRA_REPORTS = 0.3
@@ -131,6 +133,12 @@ class Play:
 
         self.stage.wait(ended, f"{batch} end, generation {generation}", BATCH_TIMEOUT_S)
 
+    def drain(self) -> None:
+        """Wait until every report is acknowledged, and what its acknowledgement started has ended."""
+        path = f"projects/{self.stage.settings.pubsub_project}/subscriptions/{self.stage.settings.subscription}"
+        self.stage.wait(lambda: not self.stage.bus.undelivered(path), "every report is acknowledged", DRAIN_TIMEOUT_S)
+        self.wait_for(nights(self.stage.nights), 1)
+
     def stop(self) -> None:
         for member in self.members:
             if member.running.process.poll() is None:
@@ -166,6 +174,7 @@ def play(
         for turn, first in enumerate(range(0, stage.nights, batch)):
             leaving, killed = plan[turn % len(plan)]
             run.batch(all_nights[first : first + batch], leaving, killed=killed)
+        run.drain()
     finally:
         run.stop()
     evidence = gather(stage, all_nights, run.replayed)

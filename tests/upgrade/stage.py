@@ -85,12 +85,14 @@ def unpack(revision: str, folder: Path) -> Version:
     git = shutil.which("git")
     if git is None:
         raise NoHistory("git is not installed")
-    found = subprocess.run(
-        [git, "-C", str(ROOT), "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"],
-        capture_output=True,
-        text=True,
-        check=False,
+    where = subprocess.run(
+        [git, "-C", str(ROOT), "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False
     )
+    # Files unpacked inside another repository must not get that one's history.
+    if where.returncode != 0 or Path(where.stdout.strip()).resolve() != ROOT.resolve():
+        raise NoHistory("these files are no git repository of their own")
+    wanted = [git, "-C", str(ROOT), "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
+    found = subprocess.run(wanted, capture_output=True, text=True, check=False)
     if found.returncode != 0:
         raise NoHistory(
             f"revision {revision} is not here; a shallow clone has only the last one (git fetch --unshallow)"
