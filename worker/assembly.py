@@ -18,7 +18,6 @@ from worker.parts import Parts, make_engine
 from worker.ports import Clock
 from worker.relay import Relay
 from worker.repair import Repair
-from worker.settings import PROCESSORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +108,7 @@ class Assembly:
             repair=self.repair,
             dead_letters=self.parts.publisher,
             dead_letter_topic=settings.dead_letter_topic,
-            processors=PROCESSORS,
+            processors=settings.definition.processors,
             earliest=settings.earliest_date,
             clock=self.clock,
             observer=observer,

@@ -7,13 +7,19 @@ from typing import Any, Protocol
 
 from statemachine.model import DateRecord
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
+from worker.features.pipeline import Pipeline
 
 
 class Warehouse(Protocol):
     """Where the features are built and published: BigQuery in the cloud, DuckDB on one machine.
 
-    Every method may raise `Unavailable` (worth another attempt) or `Fatal` (not).
+    It is opened for one pipeline, whose tables it writes. Every method may raise `Unavailable` (worth another attempt)
+    or `Fatal` (not).
     """
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Give the pipeline whose tables it writes."""
 
     def ensure_tables(self) -> None:
         """Create the datasets and tables that the product writes, where they do not exist yet. Repeatable."""

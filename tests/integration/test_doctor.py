@@ -15,7 +15,7 @@ from worker.adapters.pubsub_connection import ensure_topology
 from worker.adapters.pubsub_look import BusLook
 from worker.adapters.redis_store import connect
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.features.catalogue import UPSTREAM
+from worker.catalogue import UPSTREAM
 from worker.local.bigquery_server import BigQueryServer
 from worker.local.pubsub_server import PubSubServer
 

@@ -15,7 +15,8 @@ import sqlglot
 from sqlglot import exp
 
 import worker.features
-from worker.features.catalogue import DOWNSTREAM, OWN_TABLES, STAGED, UPSTREAM
+from worker.catalogue import DOWNSTREAM, OWN_TABLES, UPSTREAM
+from worker.features.pipeline import STAGED
 from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
 STRUCTURE = {

@@ -11,7 +11,6 @@ from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb_parquet import NAME, replace_slice, replace_table
 from worker.adapters.warehouse_duckdb_parquet import delete_slice as delete_rows
 from worker.errors import Refused
-from worker.features.catalogue import OWN_TABLES
 
 ENDING = ".parquet"
 
@@ -40,7 +39,7 @@ def load_parquet_folder(
     files = sorted(path for path in directory.iterdir() if path.suffix == ENDING)
     if not files:
         raise Refused(f"{directory} holds no .parquet file; name a folder of <dataset>.<table>.parquet files")
-    tables = [(table_of(path), path) for path in files]
+    tables = [(table_of(path, warehouse.pipeline.tables.all), path) for path in files]
     with warehouse.writing(f"loading {directory}") as cursor:
         return [
             (table, replace_table(cursor, table, path, rows_max=0 if table in structure_only else None))
@@ -69,7 +68,7 @@ def load_parquet_slice(
         SchemaDrift: The file cannot be read as Parquet, or its columns are not the table's.
         Unavailable: The disk or the memory is full.
     """
-    table = table_of(path)
+    table = table_of(path, warehouse.pipeline.tables.all)
     with warehouse.writing(f"loading {path} for {day.isoformat()}") as cursor:
         return table, replace_slice(cursor, table, path, date_column, day)
 
@@ -85,8 +84,8 @@ def delete_slice(warehouse: DuckDbWarehouse, table: str, day: date, *, date_colu
         return delete_rows(cursor, table, date_column, day)
 
 
-def table_of(path: Path) -> str:
-    """Give the table that a Parquet file is named after.
+def table_of(path: Path, own_tables: Collection[str]) -> str:
+    """Give the table that a Parquet file is named after, which is none of *own_tables*.
 
     Raises:
         Refused: The name is not `<dataset>.<table>.parquet`, or is that of a table which the worker itself writes.
@@ -95,6 +94,6 @@ def table_of(path: Path) -> str:
     parts = table.split(".")
     if path.suffix != ENDING or len(parts) != 2 or any(NAME.fullmatch(part) is None for part in parts):  # noqa: PLR2004
         raise Refused(f"{path} is not named <dataset>.<table>.parquet; rename it, or move it out of the folder")
-    if table in OWN_TABLES:
+    if table in own_tables:
         raise Refused(f"{path} would replace {table}, which only the worker writes; move it out of the folder")
     return table
