@@ -155,7 +155,8 @@ def _pipeline(document: PipelineFile, *, sql: Mapping[str, str], ddl: Mapping[st
 
 
 def _quality(document: PipelineFile) -> QualityPolicy:
-    said = document.quality.model_dump(exclude_none=True)
-    if "severities" in said:
-        said["severities"] = tuple(Severity(**level) for level in said["severities"])
+    # Field by field: a dump would write fractions as text.
+    said = {name: value for name, value in document.quality if value is not None}
+    if document.quality.severities is not None:
+        said["severities"] = tuple(Severity(**dict(level)) for level in document.quality.severities)
     return QualityPolicy(**said, required_field_count=sum(feature.required for feature in document.features))

@@ -34,7 +34,7 @@ Day = Annotated[
     BeforeValidator(_canonical),
     WithJsonSchema({"type": "string", "format": "date", "examples": [_EXAMPLE_DAY]}),
 ]
-DayInPath = Annotated[Day, PathParameter(description="The night, `YYYY-MM-DD`, America/New_York.")]
+DayInPath = Annotated[Day, PathParameter(description="The night, `YYYY-MM-DD`, in the zone of the pipeline.")]
 RelativeDay = Annotated[str, Field(pattern="^(today|yesterday)$")]
 ReasonText = Annotated[
     str,
