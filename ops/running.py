@@ -108,8 +108,8 @@ def emit(
     """Publish a completion event, as a processor would.
 
     Examples:
-      mlfs emit 2024-12-15 player_daily_cache --rows 476 --run-id nightly-1
-      mlfs emit today player_shot_zone_analysis --status failed --error 'source table is empty'
+      mlfs emit 2024-12-15 PROCESSOR --rows 476 --run-id nightly-1
+      mlfs emit today PROCESSOR --status failed --error 'source table is empty'
     """
     pipeline = load().definition
     if processor not in pipeline.processors:

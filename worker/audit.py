@@ -1,4 +1,4 @@
-"""What people asked for, written to `replay_audit` before it takes effect.
+"""What people asked for, written to the replay audit before it takes effect.
 
 Over HTTP a worker is asked, and it has the warehouse at hand: `Auditor` writes the row, then applies the intervention.
 A command may not be able to reach the warehouse at all (a DuckDB file has one owner, the worker). A replay takes effect

@@ -3,13 +3,13 @@
 A statement that names what nobody declared would fail at night, at the first build; here it fails at the start.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.optimizer.scope import traverse_scope
+from sqlglot.optimizer.scope import Scope, traverse_scope
 
 from statemachine.model import BuildMode, State
 from worker.features.model import BuildKey, BuildRequest, BuildStats, Publication
@@ -98,21 +98,34 @@ def _source_faults(pipeline: Pipeline, tree: exp.Expr) -> Iterator[str]:
     for table in sorted({name for node in tree.find_all(exp.Table) if (name := _full_name(node))}):
         if table not in known and table not in others:
             yield f"reads {table}, which is neither under reads nor a table of a block or feature"
-    unknown = set()
-    for scope in traverse_scope(tree):
-        tables = {alias: _full_name(node) for alias, node in scope.sources.items() if isinstance(node, exp.Table)}
-        for column in scope.columns:
-            alone = next(iter(tables)) if not column.table and len(scope.sources) == len(tables) == 1 else column.table
-            table = tables.get(alone, "")
-            if table in known and column.name not in known[table] and not _is_alias(scope.expression, column):
-                unknown.add(f"{table}.{column.name}")
+    unknown = {name for scope in traverse_scope(tree) for name in _undeclared(scope, known)}
     if unknown:
         yield f"reads {', '.join(sorted(unknown))}, which the catalogue does not have"
 
 
-def _is_alias(select: exp.Expr, column: exp.Column) -> bool:
-    """Whether an unqualified name may stand for something that the SELECT itself makes, in ORDER BY or QUALIFY."""
-    return not column.table and column.name in _gives(select)
+def _undeclared(scope: Scope, known: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """Find the columns of one SELECT that none of its sources has, as far as its sources are known."""
+    sources = {alias: _columns_of(source, known) for alias, (_, source) in scope.selected_sources.items()}
+    # In ORDER BY or QUALIFY an unqualified name may stand for something that the SELECT itself makes.
+    selects = scope.expression.selects if isinstance(scope.expression, exp.Select) else []
+    made = {one.alias for one in selects if isinstance(one, exp.Alias)}
+    for column in scope.columns:
+        # A subquery's columns are listed here too; unqualified ones are that subquery's own business.
+        alone = len(sources) == 1 and column.parent_select is scope.expression and column.name not in made
+        if not column.table and not alone:
+            continue
+        alias = column.table or next(iter(sources))
+        name, columns = sources.get(alias, ("", None))
+        if columns is not None and column.name not in columns:
+            yield f"{name or alias}.{column.name}"
+
+
+def _columns_of(source: exp.Expr | Scope, known: Mapping[str, Collection[str]]) -> tuple[str, Collection[str] | None]:
+    """Give a source's name and its columns; None where they are not known."""
+    if isinstance(source, exp.Table):
+        return _full_name(source), known.get(_full_name(source))
+    gives = _gives(source.expression) if isinstance(source, Scope) else ["*"]
+    return "", None if "*" in gives else gives
 
 
 def _published(pipeline: Pipeline) -> Mapping[str, str]:

@@ -80,7 +80,7 @@ class Warehouse(Protocol):
         """Append one row to the execution log, as `records.execution_row` makes it; for builds that did not publish."""
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
-        """Append one row to `replay_audit`; before the replay takes effect."""
+        """Append one row to the replay audit; before the replay takes effect."""
 
     def estimate(self, statement: Statement) -> StatementEstimate:
         """Check one SELECT and say what it would read and cost, without running it."""

@@ -104,7 +104,7 @@ def replay_row(  # noqa: PLR0913 - one column each
     request_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> Row:
-    """Give the row of `replay_audit`: who wanted a date built again, or stopped, and why.
+    """Give the row of the replay audit: who wanted a date built again, or stopped, and why.
 
     Args:
         analysis_date: The date.
