@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,46 @@ from ops.cli import app
 from tests.support.grid_day import DAY, DEADLINE, FOLDER, MODELS, ZONES, GridDay
 from worker.catalogue import SHIPPED
 from worker.errors import Refused
+from worker.local.bigquery_server import BigQueryServer
 
 READY, FAILED = "grid-day-ahead-ready", "grid-day-ahead-failed"
 
 
 @pytest.fixture
-def grid(tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[GridDay]:
+def environment(tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {
         "PIPELINE": str(FOLDER),
         "DATA_DIR": str(tmp_path),
         "REDIS_URL": valkey_url,
-        "WAREHOUSE": f"duckdb://{tmp_path}/grid.duckdb",
         "OPENLINEAGE": f"file://{tmp_path}/lineage.jsonl",
         "HTTP_PORT": "0",
     }
     for name, value in settings.items():
         monkeypatch.setenv(f"MLFS_{name}", value)
+
+
+@pytest.fixture
+def grid(environment: None, valkey_url: str) -> Iterator[GridDay]:  # noqa: ARG001 - what it reads its settings from
     with GridDay(valkey_url) as day:
         yield day
+
+
+@pytest.fixture(params=["duckdb", "bigquery"])
+def grid_anywhere(
+    environment: None,  # noqa: ARG001 - what it reads its settings from
+    valkey_url: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[GridDay]:
+    """On the embedded warehouse, and over the wire on the BigQuery peer."""
+    with ExitStack() as stack:
+        peer = None
+        if request.param == "bigquery":
+            server = stack.enter_context(BigQueryServer(hold_s=0.05))
+            monkeypatch.setenv("MLFS_WAREHOUSE", "bigquery://grid-ops")
+            monkeypatch.setenv("MLFS_BIGQUERY_ENDPOINT", server.address)
+            peer = server.project("grid-ops").engine
+        yield stack.enter_context(GridDay(valkey_url, peer))
 
 
 @pytest.fixture
@@ -79,7 +102,8 @@ def test_three_successes_publish_the_day_and_tell_it_on_its_own_topic(grid: Grid
     assert rows == [{"zone_code": zone, "load_mw": 42_000.0, "demand_source": "phase4"} for zone in ZONES]
 
 
-def test_two_of_three_wait_for_the_deadline_of_their_zone_fall_back_and_are_upgraded(grid: GridDay) -> None:
+def test_two_of_three_wait_for_the_deadline_of_their_zone_fall_back_and_are_upgraded(grid_anywhere: GridDay) -> None:
+    grid = grid_anywhere
     grid.put_all(but="price_curves")
     grid.tick()
     for model in MODELS[:2]:

@@ -1,7 +1,8 @@
-"""A day of the small pipeline in `tests/pipelines/grid_day_ahead`, on real parts: Valkey, DuckDB, the bus, HTTP."""
+"""A day of the small pipeline in `tests/pipelines/grid_day_ahead`: real Valkey, warehouse, bus and HTTP."""
 
 import json
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,7 @@ from tests.support.services import InProcess, envelope, event
 from worker.adapters.warehouse_duckdb_dialect import to_duckdb
 from worker.app import Worker
 from worker.features.model import Statement
+from worker.local.bigquery_engine import Engine
 from worker.observer import Observer
 from worker.parts import Parts
 from worker.ports import OutgoingMessage
@@ -40,9 +42,13 @@ class Heard(Observer):
 
 
 class GridDay:
-    """`mlfs serve` for the small pipeline; the settings come from the environment, where its commands read them too."""
+    """`mlfs serve` for the small pipeline; the settings come from the environment, where its commands read them too.
 
-    def __init__(self, redis_url: str) -> None:
+    With a *peer* the warehouse is its BigQuery, and upstream's tables are filled behind it.
+    """
+
+    def __init__(self, redis_url: str, peer: Engine | None = None) -> None:
+        self._peer = peer
         self.clock = ModelClock(MORNING)
         self.heard = Heard()
         self.redis_url = redis_url
@@ -61,21 +67,32 @@ class GridDay:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @contextmanager
+    def _upstream(self) -> Iterator[Any]:
+        """Write where upstream's own jobs would."""
+        if self._peer is None:
+            with self.parts.embedded_warehouse.writing("upstream") as cursor:
+                yield cursor
+        else:
+            with self._peer.cursor() as cursor:
+                yield cursor
+
     def _make_upstream(self) -> None:
-        warehouse = self.parts.embedded_warehouse
-        with warehouse.writing("making the upstream tables") as cursor:
-            for table, columns in warehouse.pipeline.upstream.items():
+        pipeline = self.parts.warehouse.pipeline
+        with self._upstream() as cursor:
+            for dataset in pipeline.datasets:
+                cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {dataset}")
+            for table, columns in pipeline.upstream.items():
                 declared = ", ".join(f"{name} {kind}" for name, kind in columns.items())
                 cursor.execute(to_duckdb(f"CREATE TABLE {table} ({declared})"))
 
     def put(self, table: str, *, zones: tuple[str, ...] = ZONES, day: date = DAY) -> None:
         """Write one row a zone, every value of it filled."""
-        warehouse = self.parts.embedded_warehouse
-        names = list(warehouse.pipeline.upstream[table])
+        names = list(self.parts.warehouse.pipeline.upstream[table])
         at = datetime.combine(day, datetime.min.time(), UTC) + timedelta(hours=3)
         given = {"processed_at": at, **dict.fromkeys(("analysis_date", "valid_on", "observed_on"), day), **VALUES}
         marks = ", ".join("?" for _ in names)
-        with warehouse.writing(f"filling {table}") as cursor:
+        with self._upstream() as cursor:
             for zone in zones:
                 row = {**given, "zone_code": zone, "zone_name": f"Zone {zone.upper()}"}
                 cursor.execute(f"INSERT INTO {table} VALUES ({marks})", [row[name] for name in names])  # noqa: S608 - of the definition
