@@ -36,7 +36,7 @@ from worker.settings import BadSettings
 
 app = typer.Typer(
     name="mlfs",
-    help="The ML feature-store worker: joins four completions a night, builds, scores, publishes.",
+    help="The ML feature-store worker: joins the completions of a night, builds, scores, publishes.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -20,10 +20,10 @@ from statemachine.model import DateRecord
 from worker import logs
 from worker.adapters.pubsub_receive import receive_waiting
 from worker.app import Worker
+from worker.catalogue import PUBLISHED_TABLE
 from worker.clock import OffsetClock
 from worker.errors import Refused
 from worker.explain import summary
-from worker.features.catalogue import PUBLISHED_TABLE
 from worker.local.ownership import DirectoryLock
 from worker.local.sample_data import write_sample_data
 from worker.local.valkey import EmbeddedValkey

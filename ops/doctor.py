@@ -12,9 +12,9 @@ import typer
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, Json, guest_parts
 from ops.output import out, show_json
 from worker.adapters.redis_server import CLOCK_SKEW_MAX
+from worker.catalogue import PIPELINE
 from worker.clock import SystemClock
 from worker.errors import PipelineError, Unavailable
-from worker.features.catalogue import OWN_TABLES
 from worker.parts import Parts, open_warehouse
 from worker.ports import Warehouse
 from worker.settings import Settings
@@ -87,12 +87,13 @@ class Patient:
         from worker.adapters.warehouse_bigquery_sql import declared_columns
 
         faults: list[str] = []
-        for table in OWN_TABLES:
+        pipeline = self.warehouse.pipeline
+        for table in pipeline.tables.all:
             actual = self.warehouse.columns(table)
             if not actual:
                 faults.append(f"table {table} does not exist; a worker makes it at its start: mlfs run")
                 continue
-            for name, kind in declared_columns(table).items():
+            for name, kind in declared_columns(pipeline, table).items():
                 if name not in actual:
                     faults.append(f"{table} has no column {name}; a worker adds it at its start: mlfs run")
                 elif actual[name] != kind:
@@ -172,6 +173,8 @@ def _live(parts: Parts, patient: Patient, *, wanted: bool) -> Iterator[Found]:
     datasets = "cross-dataset permissions"
     if not wanted or not in_bigquery:
         yield Found(check=datasets, not_run="only with --live" if not wanted else "the warehouse is not BigQuery")
+    elif settings.definition.name != PIPELINE:
+        yield Found(check=datasets, not_run=f"the document's tests read tables of {PIPELINE}")
     else:
         yield from _permission_tests(parts)
     bus = "permissions on topics and subscriptions"

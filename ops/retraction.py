@@ -20,7 +20,6 @@ from worker.errors import OwnedElsewhere, Refused
 from worker.explain import retraction_follows, summary
 from worker.parts import Parts
 from worker.retractions import identity_to_take_back
-from worker.settings import PROCESSORS
 
 ROW_FOLLOWS = (
     "the warehouse belongs to the worker that runs: it writes the audit row before it builds the date again; until "
@@ -53,9 +52,9 @@ def retract(
     Exit codes: 0 taken back (now or before), 2 refused, 4 store or warehouse away.
 
     Examples:
-      mlfs retract 2024-12-15 player_daily_cache --reason 'wrote last week' --dry-run
-      mlfs retract 2024-12-15 player_daily_cache --run-id r42 --reason 'wrote last week' --yes
-      mlfs retract 2024-12-15 player_daily_cache --reason 'wrote last week' --rebuild --yes
+      mlfs retract 2024-12-15 PROCESSOR --reason 'wrote last week' --dry-run
+      mlfs retract 2024-12-15 PROCESSOR --run-id r42 --reason 'wrote last week' --yes
+      mlfs retract 2024-12-15 PROCESSOR --reason 'wrote last week' --rebuild --yes
     """
     who = actor()
     request_id = request_id_of(key, who, analysis_date, read_date("today"))
@@ -63,10 +62,10 @@ def retract(
         acted: list[Decision] = []
 
         def act() -> int:
-            record = parts.store.load(analysis_date)
+            record, processors = parts.store.load(analysis_date), parts.settings.definition.processors
             event = CompletionRetracted(
                 processor=processor,
-                identity=identity_to_take_back(analysis_date, record, processor, run_id, PROCESSORS),
+                identity=identity_to_take_back(analysis_date, record, processor, run_id, processors),
                 actor=who,
                 reason=reason,
                 rebuild=rebuild,

@@ -8,9 +8,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.arguments import AnalysisDate, Json, guest_parts
+from ops.arguments import AnalysisDate, Json, guest_parts, shipped_only
 from ops.output import number, out, plain, show_json
-from worker.features.catalogue import FEATURES
+from worker.catalogue import FEATURES
 from worker.features.lineage import FeatureLineage
 from worker.lineage import RowLineage, trace_row
 
@@ -34,6 +34,7 @@ def lineage(
       mlfs lineage 2024-12-15 9641314 --json
     """
     with guest_parts() as parts:
+        shipped_only(parts.settings)
         traced = trace_row(parts.warehouse, analysis_date, player_id)
     show_json(describe(traced)) if as_json else _show(traced)
 

@@ -16,7 +16,7 @@ class State(StrEnum):
     """Where one analysis date stands."""
 
     WAITING = "waiting"
-    """Opened by the calendar or by its first event; fewer than four successes."""
+    """Opened by the calendar or by its first event; not every processor has succeeded."""
     READY = "ready"
     """A build is due at `wake_at`: now, or after a retry delay."""
     RUNNING = "running"
@@ -48,15 +48,15 @@ class Trigger(StrEnum):
     """Why the present generation exists."""
 
     JOIN = "join"
-    """All four processors reported success (or their tables were found filled at the deadline)."""
+    """All processors reported success (or their tables were found filled at the deadline)."""
     DEADLINE = "deadline"
     """The deadline passed with something truly missing."""
     UPSTREAM_FAILED = "upstream_failed"
-    """All four reported, not all with success, and the policy says not to wait for the deadline."""
+    """All reported, not all with success, and the policy says not to wait for the deadline."""
     UPGRADE = "upgrade"
     """A missing success arrived after a degraded build, before the upgrade cutoff."""
     RESCUE = "rescue"
-    """The completion that makes four arrived after a failed generation."""
+    """The completion that was missing arrived after a failed generation."""
     RERUN = "rerun"
     """A processor ran again after the build, and the policy is to rebuild."""
     REPLAY = "replay"
@@ -86,7 +86,7 @@ class FailureKind(StrEnum):
     GATE_REFUSED = "gate_refused"
     """Built and scored, but below the gate."""
     NO_DATA = "no_data"
-    """Neither phase has a row for any active player."""
+    """Neither phase has a row for any active entity."""
 
 
 class FailedBecause(StrEnum):
@@ -227,11 +227,11 @@ class BuildResult:
         quality_score: 0 to 100, one decimal.
         component_total: Sum of the six components, 0 to 100.
         components: The six components by name, in points.
-        fallback_rate: Share of player-blocks not from Phase 4, 0 to 1.
-        missing_rate: Share of player-blocks from neither phase, 0 to 1.
+        fallback_rate: Share of blocks not from Phase 4, 0 to 1.
+        missing_rate: Share of blocks from neither phase, 0 to 1.
         severity: P0 to P3, or None where nothing is wrong.
         dependency_rows: Rows in each processor's table for the date, by processor.
-        left_out: Active players without a points projection in either phase.
+        left_out: Active entities without a row.
         committed_at: When the publishing transaction ran. UTC.
         duration_s: Seconds from the claim to the commit.
     """
@@ -365,7 +365,7 @@ class Policy:
         attempts_max: Builds tried per generation before it fails.
         retry_delay: Wait between two attempts.
         lease: How long a claim holds without renewal.
-        on_upstream_failure: Wait for the deadline, or fall back once all four have reported.
+        on_upstream_failure: Wait for the deadline, or fall back once all have reported.
         rerun: What a new run of a processor does to a date in `done`.
 
     Source: three attempts five minutes apart are the pipeline document's retry policy.

@@ -19,7 +19,6 @@ from worker.ports import Clock
 from worker.relay import Relay
 from worker.repair import Repair
 from worker.retractions import RetractionAudit
-from worker.settings import PROCESSORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +110,7 @@ class Assembly:
             repair=self.repair,
             dead_letters=self.parts.publisher,
             dead_letter_topic=settings.dead_letter_topic,
-            processors=PROCESSORS,
+            processors=settings.definition.processors,
             earliest=settings.earliest_date,
             clock=self.clock,
             observer=observer,

@@ -1,4 +1,4 @@
-"""What people asked for, written to `replay_audit` before it takes effect.
+"""What people asked for, written to the replay audit before it takes effect.
 
 Over HTTP a worker is asked, and it has the warehouse at hand: `Auditor` writes the row, then applies the intervention.
 A command may not be able to reach the warehouse at all (a DuckDB file has one owner, the worker). A replay takes effect
@@ -25,7 +25,6 @@ from worker.errors import Refused
 from worker.features.model import Statement
 from worker.features.records import replay_row
 from worker.ports import Clock, StateStore, Warehouse
-from worker.sql_files import load_sql
 
 log = structlog.get_logger(__name__)
 
@@ -159,7 +158,7 @@ class ReplayAudit:
         request_id = record.request_id or f"{requested_by}@{request.at.isoformat()}"
         asked = {"analysis_date": record.analysis_date, "request_id": request_id}
         known = self._warehouse.query(
-            Statement(name="replay_audited", sql=load_sql()["replay_audited"], parameters=asked)
+            Statement(name="replay_audited", sql=self._warehouse.pipeline.text("replay_audited"), parameters=asked)
         )
         if known[0]["row_count"]:
             return

@@ -11,7 +11,6 @@ from datetime import date, datetime
 
 from statemachine.model import BuildMode, FailureKind, State
 from worker.errors import Fatal, Fenced, PipelineError, SchemaDrift
-from worker.features.catalogue import UPSTREAM
 from worker.features.model import (
     BuildKey,
     BuildOutcome,
@@ -22,6 +21,7 @@ from worker.features.model import (
     QualityReport,
     StatementEstimate,
 )
+from worker.features.pipeline import Pipeline
 from worker.features.plan import (
     COPY_AGE_DAYS_MAX,
     BuildPlan,
@@ -31,10 +31,9 @@ from worker.features.plan import (
     read_dependency_rows,
     read_stats,
 )
-from worker.features.quality import DEFAULT_POLICY, QualityPolicy, score
+from worker.features.quality import QualityPolicy, score
 from worker.features.records import execution_row
 from worker.ports import Warehouse
-from worker.sql_files import load_sql
 
 # A drifted upstream release can touch every column; the first few say enough.
 DRIFT_SHOWN_MAX = 6
@@ -60,7 +59,7 @@ def run_build(
     now: Callable[[], datetime],
     progress: Callable[[str], None] = _silent,
     watch: Watch = _unwatched,
-    policy: QualityPolicy = DEFAULT_POLICY,
+    policy: QualityPolicy | None = None,
     publish: bool = True,
 ) -> BuildOutcome:
     """Build one date, and publish it if it passes the gate.
@@ -73,7 +72,7 @@ def run_build(
             `dependencies 4 of 4`, `stage 476 rows`, `score 99.9`, `publish 476 rows`. An error it raises ends
             the build.
         watch: Told of each phase that the build really passes. A dry run neither claims nor publishes.
-        policy: The gate.
+        policy: Other rules than the pipeline's, for a gate that is tried out.
         publish: False for a dry run: everything but the publication, and nothing is written down.
 
     Returns:
@@ -107,10 +106,11 @@ def probe(warehouse: Warehouse, analysis_date: date) -> Mapping[str, int]:
     """Count the rows that each Phase 4 processor's table holds for the date, by processor.
 
     Raises:
-        SchemaDrift: One of the four tables does not exist.
+        SchemaDrift: One of these tables does not exist.
         Unavailable: The warehouse could not serve.
     """
-    return read_dependency_rows(warehouse.query(plan_probe(analysis_date, load_sql())))
+    pipeline = warehouse.pipeline
+    return read_dependency_rows(warehouse.query(plan_probe(analysis_date, pipeline)), pipeline)
 
 
 def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
@@ -122,7 +122,11 @@ def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
     Raises:
         Unavailable: The warehouse could not serve.
     """
-    return tuple(fault for table in UPSTREAM for fault in find_drift(table, warehouse.columns(table)))
+    return tuple(
+        fault
+        for table, wanted in warehouse.pipeline.upstream.items()
+        for fault in find_drift(table, wanted, warehouse.columns(table))
+    )
 
 
 def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -> list[StatementEstimate]:
@@ -135,7 +139,7 @@ def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -
         SchemaDrift: A table or column that the build reads does not exist.
         Unavailable: The warehouse could not serve.
     """
-    plan = plan_build(request, load_sql(), built_at=now)
+    plan = plan_build(request, warehouse.pipeline, built_at=now)
     return [warehouse.estimate(statement) for statement in (plan.dependency_rows, plan.features)]
 
 
@@ -151,7 +155,7 @@ def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
         more = f"; and {len(faults) - DRIFT_SHOWN_MAX} more" if len(faults) > DRIFT_SHOWN_MAX else ""
         day = analysis_date.isoformat()
         raise SchemaDrift(f"{day} cannot be built: {shown}{more}. Repair upstream, then: mlfs replay {day}")
-    return len(UPSTREAM)
+    return len(warehouse.pipeline.upstream)
 
 
 def _build(
@@ -159,20 +163,20 @@ def _build(
     request: BuildRequest,
     now: Callable[[], datetime],
     progress: Callable[[str], None],
-    policy: QualityPolicy,
+    policy: QualityPolicy | None,
     *,
     watch: Watch,
     publish: bool,
 ) -> BuildOutcome:
-    plan = plan_build(request, load_sql(), built_at=now())
+    plan = plan_build(request, warehouse.pipeline, built_at=now())
     dependency_rows = _stage(warehouse, request, plan, progress, watch)
     with watch(BuildPhase.SCORE):
         stats = _measure(warehouse, request.key, plan, dependency_rows)
-        report = score(stats, request.mode, policy)
+        report = score(stats, request.mode, policy or warehouse.pipeline.quality)
     progress(f"stage {stats.row_count} rows")
     progress(f"score {report.quality_score}")
     with watch(BuildPhase.GATE):
-        failure, message = _verdict(request, stats, report)
+        failure, message = _verdict(request, stats, report, warehouse.pipeline)
         finished_at = now()
         if publish and failure is not None:
             row = execution_row(
@@ -215,30 +219,33 @@ def _stage(
 def _measure(warehouse: Warehouse, key: BuildKey, plan: BuildPlan, dependency_rows: Mapping[str, int]) -> BuildStats:
     counts = warehouse.query_staged(key, plan.stats)[0]
     left_out = warehouse.query_staged(key, plan.left_out) if counts["left_out_count"] else ()
-    return read_stats(key.analysis_date, dependency_rows, counts, left_out)
+    return read_stats(key.analysis_date, dependency_rows, counts, left_out, warehouse.pipeline)
 
 
 def _count_dependencies(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> dict[str, int]:
     """Count what Phase 4 holds; the last resort goes on without a count where a table cannot be read."""
     try:
-        return read_dependency_rows(warehouse.query(plan.dependency_rows), ignored=request.ignored)
+        counted = warehouse.query(plan.dependency_rows)
+        return read_dependency_rows(counted, warehouse.pipeline, ignored=request.ignored)
     except Fatal:
         if request.mode is not BuildMode.YESTERDAY:
             raise
-        return read_dependency_rows(())
+        return read_dependency_rows((), warehouse.pipeline)
 
 
-def _verdict(request: BuildRequest, stats: BuildStats, report: QualityReport) -> tuple[FailureKind | None, str]:
+def _verdict(
+    request: BuildRequest, stats: BuildStats, report: QualityReport, pipeline: Pipeline
+) -> tuple[FailureKind | None, str]:
     if stats.row_count == 0:
-        day = stats.analysis_date.isoformat()
+        day, many = stats.analysis_date.isoformat(), pipeline.entity.plural
         if request.mode is BuildMode.YESTERDAY:
             return FailureKind.NO_DATA, (
                 f"{day} has no night to copy: nothing was built from Phase 4 or 3 and published in the "
                 f"{COPY_AGE_DAYS_MAX} days before it; replay one of them first"
             )
         if stats.left_out_count == 0:
-            return FailureKind.NO_DATA, f"{day} has no active players: nba_raw.nbac_player_list holds no row for it"
-        return FailureKind.NO_DATA, f"{day}: none of {stats.left_out_count} active players has data in either phase"
+            return FailureKind.NO_DATA, f"{day} has no active {many}: {pipeline.entity.roster} holds no row for it"
+        return FailureKind.NO_DATA, f"{day}: none of {stats.left_out_count} active {many} has data in either phase"
     if not report.gate_passed:
         return FailureKind.GATE_REFUSED, report.gate_message
     return None, ""

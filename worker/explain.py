@@ -124,7 +124,7 @@ def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo)
         case State.WAITING:
             missing = ", ".join(policy.missing(record))
             return (
-                f"Waits for {missing}. Builds as soon as all four report success; at the deadline, "
+                f"Waits for {missing}. Builds as soon as all {len(policy.processors)} report success; at the deadline, "
                 f"{_when(record.deadline_at, now, zone)}, it looks into the tables and falls back to Phase 3 for what "
                 f"is really missing{taken_back}. To build now: mlfs replay {day} --reason '…'"
             )

@@ -189,7 +189,7 @@ class LogObserver(Observer):
             components=dict(report.components),
             fallback_rate=report.fallback_rate,
             severity=report.severity,
-            left_out=[player.player_id for player in outcome.stats.left_out[:LEFT_OUT_LOGGED_MAX]],
+            left_out=[entity.key for entity in outcome.stats.left_out[:LEFT_OUT_LOGGED_MAX]],
             refused=outcome.message,
         )
 

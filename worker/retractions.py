@@ -20,7 +20,6 @@ from worker.errors import Conflict, CorruptRecord, Refused, Unavailable
 from worker.features.model import Statement
 from worker.features.records import read_retraction, replay_row
 from worker.ports import Warehouse
-from worker.sql_files import load_sql
 
 
 def identity_to_take_back(
@@ -110,7 +109,7 @@ class RetractionAudit:
         rows = self._warehouse.query(
             Statement(
                 name="retractions",
-                sql=load_sql()["retractions"],
+                sql=self._warehouse.pipeline.text("retractions"),
                 parameters={"first_date": first, "last_date": last},
             )
         )

@@ -25,8 +25,9 @@ from worker.adapters.warehouse_bigquery_sql import claim_script, publish_script
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb import _staging_table as staging_table
 from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type, to_duckdb
-from worker.features.catalogue import DOWNSTREAM, OWN_TABLES, STAGED, UPSTREAM
+from worker.catalogue import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
 from worker.features.model import BuildKey, Statement
+from worker.features.pipeline import STAGED
 from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the first run on a machine compiles the evaluator
@@ -239,8 +240,8 @@ def test_the_ddl_parses(oracle: Oracle, name: str, ddl: str) -> None:
 
 
 SCRIPTS = {
-    "claim": claim_script(attempt(), BUILT_AT, "worker-a/1").sql,
-    "publish": publish_script(publication(attempt()), "`a-project.mlfs_staging.build_20241215_g1_a1`").sql,
+    "claim": claim_script(SHIPPED, attempt(), BUILT_AT, "worker-a/1").sql,
+    "publish": publish_script(SHIPPED, publication(attempt()), "`a-project.mlfs_staging.build_20241215_g1_a1`").sql,
     "costs": costs_sql("us-central1"),
 }
 

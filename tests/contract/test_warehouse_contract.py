@@ -18,8 +18,7 @@ from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_jobs import Limits
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
-from worker.features.catalogue import (
+from worker.catalogue import (
     BLOCKS,
     DEPENDENCY_TABLE,
     EXECUTION_TABLE,
@@ -31,6 +30,7 @@ from worker.features.catalogue import (
     QUALITY_TABLE,
     REPLAY_TABLE,
 )
+from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
 from worker.features.records import execution_row, read_retraction, replay_row

@@ -18,7 +18,7 @@ from worker.adapters.pubsub_look import BusLook
 from worker.adapters.redis_store import connect
 from worker.adapters.warehouse_bigquery_permissions import TABLE_PERMISSIONS
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.features.catalogue import OWN_TABLES, UPSTREAM
+from worker.catalogue import OWN_TABLES, UPSTREAM
 from worker.local.bigquery_server import BigQueryServer
 from worker.local.pubsub_server import PubSubServer
 from worker.parts import open_warehouse

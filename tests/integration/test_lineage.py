@@ -8,10 +8,11 @@ import pytest
 
 from statemachine.model import BuildMode
 from tests.support.league import SATURDAY, SUNDAY, League, built_at
+from worker.catalogue import BLOCKS, FEATURES, PUBLISHED_TABLE
 from worker.errors import Refused
-from worker.features.catalogue import BLOCKS, FEATURES, PUBLISHED_TABLE, Block, Feature
 from worker.features.lineage import NO_GAME, FeatureLineage
 from worker.features.model import Statement
+from worker.features.pipeline import Block, Feature
 from worker.lineage import RowLineage, trace_row
 
 DAILY_CACHE = "nba_precompute.player_daily_cache"
@@ -211,7 +212,7 @@ def test_a_copied_row_leads_to_the_night_it_was_copied_from(league: League) -> N
 
 def left_out(league: League) -> int:
     outcome = league.build(SUNDAY)
-    return outcome.stats.left_out[0].player_id
+    return outcome.stats.left_out[0].key
 
 
 def test_a_player_left_out_is_told_why(league: League) -> None:
@@ -254,6 +255,7 @@ class CountingWarehouse:
 
     def __init__(self, warehouse: Any) -> None:
         self.warehouse = warehouse
+        self.pipeline = warehouse.pipeline
         self.names: list[str] = []
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:

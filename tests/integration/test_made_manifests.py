@@ -2,7 +2,7 @@
 
 from ops.manifests import OPS, made, tables
 from worker.adapters.warehouse_bigquery_sql import declared_columns
-from worker.features.catalogue import OWN_TABLES
+from worker.catalogue import OWN_TABLES
 
 
 def test_every_made_file_is_as_it_would_be_made_now() -> None:

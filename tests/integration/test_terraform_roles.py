@@ -17,7 +17,7 @@ from tests.support.terraform import (
     rows,
     text,
 )
-from worker.features.catalogue import OWN_TABLES, UPSTREAM
+from worker.catalogue import OWN_TABLES, UPSTREAM
 from worker.settings import Settings
 
 OWN = [table.partition(".")[2] for table in OWN_TABLES]

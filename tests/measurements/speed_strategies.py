@@ -19,7 +19,7 @@ from typing import Any
 
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb_dialect import to_duckdb
-from worker.features.catalogue import BLOCKS, FEATURES, PLAYER_GAMES, ROSTER, TEAM_DEFENSE, TEAM_OFFENSE
+from worker.catalogue import BLOCKS, FEATURES, PLAYER_GAMES, ROSTER, TEAM_DEFENSE, TEAM_OFFENSE
 from worker.local.sample_data import write_sample_data
 from worker.local.warehouse_loading import load_parquet_folder
 from worker.sql_files import load_sql

@@ -135,8 +135,8 @@ MUTANTS = (
     Mutant(
         name="bigquery-publishes-past-the-fence",
         file=BIGQUERY_SQL,
-        old="        _update_ledger(committed),\n        _stop_if_fenced(),\n",
-        new="        _update_ledger(committed),\n",
+        old="        _update_ledger(tables.ledger, committed),\n        _stop_if_fenced(),\n",
+        new="        _update_ledger(tables.ledger, committed),\n",
         tests=(f"{BIGQUERY_FAULTS}::test_a_published_attempt_is_not_another_claimants",),
     ),
     Mutant(

@@ -12,8 +12,8 @@ from tests.simulation.checker import Checker
 from tests.simulation.drawing import draw
 from tests.simulation.plan import PROCESSORS, TONIGHT, Night
 from tests.simulation.warehouse import Tables
+from worker.catalogue import BLOCKS, OUTPUT_COLUMNS
 from worker.errors import Fatal, Fenced
-from worker.features.catalogue import BLOCKS, OUTPUT_COLUMNS
 from worker.features.model import (
     BlockCounts,
     BuildKey,

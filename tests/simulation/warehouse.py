@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from statemachine.model import BuildMode
 from tests.simulation.boundary import SLOW_S, Boundary
 from tests.simulation.plan import PROCESSORS, Night
+from worker.catalogue import BLOCKS, SHIPPED, UPSTREAM, features_of
 from worker.errors import Fatal, Fenced
-from worker.features.catalogue import BLOCKS, UPSTREAM, features_of
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
 from worker.features.records import claimed_ledger_row, ledger_row, read_ledger_row
 
@@ -94,7 +94,7 @@ class Tables:
         row = self.ledger.get(key.analysis_date)
         self._check_fence(row, key, claimant, "build")
         if row is None:
-            self.ledger[key.analysis_date] = claimed_ledger_row(key, at, claimant)
+            self.ledger[key.analysis_date] = claimed_ledger_row(key, at, claimant, BLOCKS)
         else:
             row["claimed_generation"], row["claimed_attempt"], row["claimed_by"] = (*key.token, claimant)
         self._checker.ledger_claimed(key, claimant)
@@ -113,7 +113,7 @@ class Tables:
             return
         self._check_fence(row, key, claimant, "publish")
         staged = self._staged(key)
-        self.ledger[key.analysis_date] = ledger_row(publication)
+        self.ledger[key.analysis_date] = ledger_row(publication, BLOCKS)
         copied = publication.request.mode is BuildMode.YESTERDAY
         (self.copies.add if copied else self.copies.discard)(key.analysis_date)
         self.target[key.analysis_date] = key.token
@@ -126,7 +126,7 @@ class Tables:
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         row = self.ledger.get(analysis_date)
-        return read_ledger_row(row) if row is not None and row["generation"] else None
+        return read_ledger_row(row, BLOCKS) if row is not None and row["generation"] else None
 
     def _check_fence(self, row: Row | None, key: BuildKey, claimant: str, wanted: str) -> None:
         if row is None or "fence_off" in self._sabotage:
@@ -170,6 +170,8 @@ class Tables:
 
 class SimulatedWarehouse:
     """The `Warehouse` port as one process sees it."""
+
+    pipeline = SHIPPED
 
     def __init__(self, tables: Tables, boundary: Boundary, process: "Process", rng: Random) -> None:
         self._tables = tables

@@ -8,9 +8,9 @@ from typing import Any
 from statemachine.model import Policy
 from tests.support.nights import CALENDAR, EVENING, EVERY_TABLE_FILLED, POLICY
 from worker.adapters.memory_store import MemoryStore
+from worker.catalogue import BLOCKS, SHIPPED, UPSTREAM, features_of
 from worker.engine import Engine, Topics
 from worker.errors import Fenced, PipelineError, Unavailable
-from worker.features.catalogue import BLOCKS, UPSTREAM, features_of
 from worker.features.model import BuildKey, BuildPhase, LedgerRow, Publication, Statement
 from worker.observer import Decided, Observer
 from worker.ports import OutgoingMessage, StateStore
@@ -118,6 +118,8 @@ class LedgerWarehouse:
     `rows` says how many rows each Phase 4 table holds; where it holds none, Phase 3 has every cell. `faults` are raised
     by the named method or statement, one a call. `meanwhile` runs once, when a build is staged.
     """
+
+    pipeline = SHIPPED
 
     def __init__(self) -> None:
         self.ledger: dict[date, LedgerRow] = {}

@@ -23,8 +23,8 @@ from tests.upgrade.judge import Evidence, violations
 from tests.upgrade.stage import ROOT, Member, NoHistory, Stage, Version, unpack
 from tests.upgrade.warehouse import expected_state, nights
 from worker import logs
+from worker.catalogue import EXECUTION_TABLE, PUBLISHED_TABLE
 from worker.errors import PipelineError
-from worker.features.catalogue import EXECUTION_TABLE, PUBLISHED_TABLE
 from worker.features.model import Statement
 from worker.settings import PROCESSORS
 

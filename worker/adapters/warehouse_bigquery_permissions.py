@@ -11,8 +11,8 @@ from datetime import date, timedelta
 from google.cloud.bigquery import Client, QueryJobConfig, ScalarQueryParameter, TableReference
 
 from worker.adapters.warehouse_bigquery_errors import translated_errors
+from worker.catalogue import OWN_TABLES, REPLAY_TABLE
 from worker.errors import Fatal
-from worker.features.catalogue import OWN_TABLES, REPLAY_TABLE
 
 CALL_S = 60.0
 TABLE_PERMISSIONS = ("bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData")

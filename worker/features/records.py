@@ -1,16 +1,16 @@
 """Rows of the bookkeeping tables: what is known of a build, as the columns that the warehouse keeps. Pure.
 
-The keys of every row are the columns of its table, as the DDL in `worker/features/ddl` declares them; the contract
-tests insert each of them into both engines.
+The keys of every row are the columns of its table, as the pipeline's DDL declares them; the contract tests insert each
+of them into both engines.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
 from statemachine.model import Retraction, State
-from worker.features.catalogue import BLOCKS
 from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
+from worker.features.pipeline import Block
 from worker.features.quality import COMPONENTS
 
 Row = dict[str, Any]
@@ -36,13 +36,13 @@ def quality_row(publication: Publication) -> Row:
     }
 
 
-def dependency_row(publication: Publication) -> Row:
+def dependency_row(publication: Publication, blocks: Sequence[Block]) -> Row:
     """Give the row of `_dependency_tracking`, one per date: which Phase 4 tables had rows, and how many."""
     key, counted = publication.request.key, publication.stats.dependency_rows
     return {
         "analysis_date": key.analysis_date,
-        **{f"{block.name}_available": counted[block.processor] > 0 for block in BLOCKS},
-        **_dependency_columns(counted),
+        **{f"{block.name}_available": counted[block.processor] > 0 for block in blocks},
+        **_dependency_columns(counted, blocks),
         "generation": key.generation,
         "build_id": key.build_id,
         "processed_at": publication.committed_at,
@@ -106,7 +106,7 @@ def replay_row(  # noqa: PLR0913 - one column each
     idempotency_key: str | None = None,
     retraction: Retraction | None = None,
 ) -> Row:
-    """Give the row of `replay_audit`: who wanted a date built again or stopped, or a run taken back, and why.
+    """Give the row of the replay audit: who wanted a date built again or stopped, or a run taken back, and why.
 
     Args:
         analysis_date: The date.
@@ -139,7 +139,7 @@ def replay_row(  # noqa: PLR0913 - one column each
 
 
 def read_retraction(row: Mapping[str, Any]) -> Retraction:
-    """Read a row of `replay_audit` about a run taken back."""
+    """Read a row of the replay audit about a run taken back."""
     return Retraction(
         processor=row["processor"],
         identity=row["run"],
@@ -151,7 +151,7 @@ def read_retraction(row: Mapping[str, Any]) -> Retraction:
     )
 
 
-def ledger_row(publication: Publication) -> Row:
+def ledger_row(publication: Publication, blocks: Sequence[Block]) -> Row:
     """Give the row of `_ledger`, one per date: the fencing token of the last commit, and what it was."""
     request, report = publication.request, publication.report
     return {
@@ -170,14 +170,14 @@ def ledger_row(publication: Publication) -> Row:
         "fallback_rate": report.fallback_rate,
         "missing_rate": report.missing_rate,
         "severity": report.severity,
-        **_dependency_columns(publication.stats.dependency_rows),
+        **_dependency_columns(publication.stats.dependency_rows, blocks),
         "left_out": publication.stats.left_out_count,
         "started_at": request.started_at,
         "committed_at": publication.committed_at,
     }
 
 
-def claimed_ledger_row(key: BuildKey, at: datetime, claimant: str) -> Row:
+def claimed_ledger_row(key: BuildKey, at: datetime, claimant: str, blocks: Sequence[Block]) -> Row:
     """Give the row of `_ledger` of a date that was claimed and never committed: generation 0, nothing counted."""
     return {
         "analysis_date": key.analysis_date,
@@ -195,14 +195,14 @@ def claimed_ledger_row(key: BuildKey, at: datetime, claimant: str) -> Row:
         "fallback_rate": 0.0,
         "missing_rate": 0.0,
         "severity": None,
-        **{f"{block.name}_rows": 0 for block in BLOCKS},
+        **{f"{block.name}_rows": 0 for block in blocks},
         "left_out": 0,
         "started_at": at,
         "committed_at": at,
     }
 
 
-def read_ledger_row(row: Mapping[str, Any]) -> LedgerRow:
+def read_ledger_row(row: Mapping[str, Any], blocks: Sequence[Block]) -> LedgerRow:
     """Read a row of `_ledger` back."""
     return LedgerRow(
         analysis_date=row["analysis_date"],
@@ -217,7 +217,7 @@ def read_ledger_row(row: Mapping[str, Any]) -> LedgerRow:
         fallback_rate=row["fallback_rate"],
         missing_rate=row["missing_rate"],
         severity=row["severity"],
-        dependency_rows={block.processor: row[f"{block.name}_rows"] for block in BLOCKS},
+        dependency_rows={block.processor: row[f"{block.name}_rows"] for block in blocks},
         left_out=row["left_out"],
         started_at=row["started_at"].astimezone(UTC),
         committed_at=row["committed_at"].astimezone(UTC),
@@ -228,5 +228,5 @@ def _component_columns(report: QualityReport) -> Row:
     return {f"{name}_score": report.components[name] for name in COMPONENTS}
 
 
-def _dependency_columns(counted: Mapping[str, int]) -> Row:
-    return {f"{block.name}_rows": counted[block.processor] for block in BLOCKS}
+def _dependency_columns(counted: Mapping[str, int], blocks: Sequence[Block]) -> Row:
+    return {f"{block.name}_rows": counted[block.processor] for block in blocks}

@@ -34,7 +34,7 @@ Day = Annotated[
     BeforeValidator(_canonical),
     WithJsonSchema({"type": "string", "format": "date", "examples": [_EXAMPLE_DAY]}),
 ]
-DayInPath = Annotated[Day, PathParameter(description="The night, `YYYY-MM-DD`, America/New_York.")]
+DayInPath = Annotated[Day, PathParameter(description="The night, `YYYY-MM-DD`, in the zone of the pipeline.")]
 RelativeDay = Annotated[str, Field(pattern="^(today|yesterday)$")]
 ReasonText = Annotated[
     str,
@@ -111,7 +111,7 @@ class RetractRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"processor": "player_daily_cache", "reason": "it wrote last week's rows"}]},
+        json_schema_extra={"examples": [{"processor": "cache_job", "reason": "it wrote last week's rows"}]},
     )
 
     processor: str = Field(min_length=1, max_length=100, description="Who announced success by mistake.")
