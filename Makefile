@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay
+.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests panels transcript upgrade-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,12 +54,13 @@ $(BIN)/uv:
 	  || { $(BIN)/python -m ensurepip > /dev/null && $(BIN)/python -m pip $$install; } \
 	  || { echo "pip is missing or failed; install it (Debian: apt-get install python3-venv) and try again" >&2; exit 1; }
 
-# $(1) is the lock. `uv pip install` rather than `sync`: run and test share one environment, and theirs nest. The lock names
-# everything; without --no-deps pip asks for a hash of google-auth[pyopenssl] too, beside google-auth's, and gives up.
+# $(1) is the lock. `uv pip install` rather than `sync`: run and test share one environment, and theirs nest. No
+# dependencies: a lock is complete, and [tool.uv] overrides what one package asks for.
 define INSTALL
-@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement $(1) \
+@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement $(1) \
   || { echo "uv could not install $(1); trying pip" >&2; \
-       $(BIN)/python -m ensurepip > /dev/null && $(BIN)/python -m pip install -q --require-hashes --no-deps --requirement $(1); } \
+       $(BIN)/python -m ensurepip > /dev/null \
+       && $(BIN)/python -m pip install -q --no-deps --require-hashes --requirement $(1); } \
   || { echo "set-up failed, see above; make clean-all removes $(VENV) for a fresh start" >&2; exit 1; }
 @$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
 @touch $@
@@ -98,6 +99,12 @@ EVENTS ?= 100000
 
 chaos-bus: $(VENV)/.dev ## reports through a bus on which everything goes wrong: make chaos-bus EVENTS=5000
 	@$(BIN)/python -m tests.chaos.bus --events $(EVENTS) $(ARGS)
+
+NIGHTS ?= 100
+FROM ?= HEAD~1
+
+upgrade-test: $(VENV)/.dev ## nights under this version and an older one at once: make upgrade-test NIGHTS=100 FROM=v0.1.0
+	@$(BIN)/python -m tests.upgrade.run --nights $(NIGHTS) --from $(FROM) $(ARGS)
 
 INPUTS ?= 1000000
 
@@ -143,12 +150,22 @@ files: $(VENV)/.dev ## hadolint, shellcheck, yamllint, and the schema of compose
 	@$(BIN)/shellcheck .ci/run $$(find ops tests -name '*.sh')
 	@$(BIN)/yamllint --strict .
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+panels: $(VENV)/.dev ## draw docs/img/dashboard-*.png from a played night; needs prometheus and its alertmanager
+	@$(BIN)/python -c 'import matplotlib' 2> /dev/null \
+	  || $(BIN)/uv pip install --quiet --python $(BIN)/python --group pictures
+	@$(BIN)/python -m tests.panels.draw
+
+transcript: $(VENV)/.dev ## write docs/a_degraded_night.md from a played night; needs the same
+	@$(BIN)/python -m tests.transcript.write
 
 diagram: $(VENV)/.dev ## draw docs/state_machine.md from the transition table
 	@$(BIN)/python -c 'import sys; from statemachine.diagram import render; sys.stdout.write(render())' > docs/state_machine.md
 
 schemas: $(VENV)/.dev ## write schemas/export from the models of the messages
 	@env -i PATH="$$PATH" $(BIN)/mlfs schemas --out schemas/export
+
+manifests: $(VENV)/.dev ## write what ops/k8s and ops/terraform take over from the alert rules and the DDL
+	@$(BIN)/python -m ops.manifests
 
 ## ---- packaging -------------------------------------------------------------------------------------------------
 

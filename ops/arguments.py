@@ -15,13 +15,14 @@ from ops.night import DEMO_NOTE
 from ops.output import err
 from statemachine.model import BuildMode, State
 from worker.calendar import FUTURE_DAYS_MAX
+from worker.catalogue import PIPELINE
 from worker.clock import OffsetClock, SystemClock
 from worker.engine import Engine
 from worker.errors import Conflict, PipelineError, Refused, Unavailable
 from worker.observer import Observer
 from worker.parts import Parts, make_engine, nothing_there
 from worker.ports import Clock
-from worker.settings import BadSettings, load
+from worker.settings import BadSettings, Settings, load
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 2
@@ -154,6 +155,15 @@ def guest_engine(parts: Parts, worker: str) -> Engine:
         outbox_filled=lambda: None,
         observer=Observer(),
     )
+
+
+def shipped_only(settings: Settings) -> None:
+    """Refuse a command that speaks of the shipped pipeline alone, where another one runs (docs/pipelines.md)."""
+    if settings.definition.name != PIPELINE:
+        raise Refused(
+            f"this report speaks of {PIPELINE}, and MLFS_PIPELINE names {settings.definition.name}; how its dates "
+            "stand: mlfs status, mlfs explain DATE"
+        )
 
 
 def report_fault(error: Exception) -> int:

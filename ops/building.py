@@ -27,7 +27,6 @@ from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
 from worker.clock import SystemClock
 from worker.errors import PipelineError, Refused
-from worker.features.catalogue import OUTPUT_COLUMNS
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
 from worker.features.records import replay_row
 from worker.openlineage import RunFacts
@@ -209,23 +208,15 @@ def describe(outcome: BuildOutcome) -> dict[str, Any]:
         "trigger": outcome.request.trigger,
         "dependency_rows": dict(stats.dependency_rows),
         "left_out_count": stats.left_out_count,
-        "left_out": [
-            {
-                "player_id": player.player_id,
-                "player_name": player.player_name,
-                "team_abbreviation": player.team_abbreviation,
-                "reason": player.reason,
-            }
-            for player in stats.left_out
-        ],
+        "left_out": [{**entity.identity, "reason": entity.reason} for entity in stats.left_out],
     }
 
 
 def _show(answer: dict[str, Any], outcome: BuildOutcome) -> None:
     out.print(dates_table([answer]))
     out.print(components_table(answer))
-    for player in answer["left_out"][:LEFT_OUT_SHOWN_MAX]:
-        out.print(f"left out: {player['player_name']} ({player['player_id']}): {player['reason']}", markup=False)
+    for entity in outcome.stats.left_out[:LEFT_OUT_SHOWN_MAX]:
+        out.print(f"left out: {entity.label} ({entity.key}): {entity.reason}", markup=False)
     if answer["left_out_count"] > LEFT_OUT_SHOWN_MAX:
         out.print(f"… and {answer['left_out_count'] - LEFT_OUT_SHOWN_MAX} more; all of them with --json")
     if outcome.failure is not None:
@@ -239,7 +230,7 @@ def features(
     out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write; .parquet, .csv or .jsonl.")],
     as_json: Json = False,
 ) -> None:
-    """Write the published features of a date to a file, every column, by player_id. An old file is replaced.
+    """Write the published features of a date to a file, every column, by the entity's key. An old file is replaced.
 
     Examples:
       mlfs features 2024-12-15 --out features.parquet
@@ -250,8 +241,9 @@ def features(
         if ledger is None:
             raise Refused(f"nothing is published for {analysis_date}; see how it stands: mlfs explain {analysis_date}")
         rows = parts.warehouse.export_features(analysis_date, str(out_file))
+        columns = [column.name for column in parts.warehouse.pipeline.output_columns]
     if as_json:
-        written = {"file": str(out_file), "rows": rows, "columns": [column.name for column in OUTPUT_COLUMNS]}
+        written = {"file": str(out_file), "rows": rows, "columns": columns}
         show_json({"analysis_date": analysis_date.isoformat(), **written, **_published(ledger)})
     else:
         out.print(

@@ -21,7 +21,9 @@ from ops import (
     reading,
     recovery,
     rehearsal,
+    retraction,
     running,
+    ticking,
     tracing,
     weekly,
 )
@@ -34,7 +36,7 @@ from worker.settings import BadSettings
 
 app = typer.Typer(
     name="mlfs",
-    help="The ML feature-store worker: joins four completions a night, builds, scores, publishes.",
+    help="The ML feature-store worker: joins the completions of a night, builds, scores, publishes.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -46,12 +48,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "run": running.run,
     "serve": running.serve,
+    "tick": ticking.tick,
     "status": reading.status,
     "explain": reading.explain,
     "history": reading.history,
     "lineage": tracing.lineage,
     "replay": admin.replay,
     "cancel": admin.cancel,
+    "retract": retraction.retract,
     "recover": recovery.recover,
     "emit": running.emit,
     "load": building.load_folder,

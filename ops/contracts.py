@@ -10,7 +10,7 @@ import typer
 from ops.arguments import Json
 from ops.output import out, show_json
 from schemas.contract import TopicNames, documents
-from worker.settings import PROCESSORS, Settings, load
+from worker.settings import Settings, load
 
 
 def contract(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
@@ -21,7 +21,7 @@ def contract(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
         failure=settings.failure_topic,
         dead_letters=settings.dead_letter_topic,
     )
-    return documents(topics, PROCESSORS)
+    return documents(topics, settings.definition.processors)
 
 
 def as_text(document: Mapping[str, Any]) -> str:

@@ -46,6 +46,7 @@ def demo(
     base = load().data_dir if state_dir is None else state_dir
     folder = base / demo_folder(scenario, data) if state_dir is None else base
     settings = load(
+        pipeline="",  # sample data and schedule are the shipped one's
         data_dir=folder,
         warehouse=f"duckdb://{folder.absolute()}/warehouse.duckdb",
         redis_url=f"embedded://{folder.absolute()}/valkey",

@@ -15,13 +15,14 @@ from rich.text import Text
 from ops.output import STATE_STYLE, components_table, console, number, plain, state_text
 from statemachine.events import BuildClaimed, DateOpened, LeaseRenewed
 from statemachine.model import CompletionStatus, DateRecord
+from worker.catalogue import PROCESSORS
 from worker.clock import OffsetClock
 from worker.explain import in_zone
 from worker.features.model import BuildOutcome
 from worker.narration import narrate
 from worker.observer import Decided, Observer
 from worker.ports import OutgoingMessage
-from worker.settings import PROCESSORS, Settings
+from worker.settings import Settings
 
 LEFT_OUT_SHOWN_MAX = 20
 LEFT_OUT_OF_MANY = 3
@@ -94,7 +95,7 @@ class NightScreen(Observer):
     def scored(self, outcome: BuildOutcome) -> None:
         """Remember who was left out."""
         self._left_out[outcome.request.key.analysis_date] = [
-            {"player_id": player.player_id, "player_name": player.player_name, "reason": player.reason}
+            {"player_id": player.key, "player_name": player.label, "reason": player.reason}
             for player in outcome.stats.left_out
         ]
 

@@ -20,10 +20,10 @@ from statemachine.model import DateRecord
 from worker import logs
 from worker.adapters.pubsub_receive import receive_waiting
 from worker.app import Worker
+from worker.catalogue import PUBLISHED_TABLE
 from worker.clock import OffsetClock
 from worker.errors import Refused
 from worker.explain import summary
-from worker.features.catalogue import PUBLISHED_TABLE
 from worker.local.ownership import DirectoryLock
 from worker.local.sample_data import write_sample_data
 from worker.local.valkey import EmbeddedValkey
@@ -50,7 +50,7 @@ class Stage:
         signal.signal(signal.SIGTERM, _end_on_sigterm)
         with ExitStack() as stack:
             log_file = stack.enter_context((settings.data_dir / "worker.log").open("a", encoding="utf-8"))
-            logs.configure(settings.log_level, log_file)
+            logs.configure(settings.log_level, log_file, trace_project=settings.trace_project)
             parts = stack.enter_context(Parts(settings, own=True))
             data_dir = self._data_dir(stack)
             resumed = self._prepare(parts, data_dir)

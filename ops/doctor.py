@@ -12,12 +12,12 @@ import typer
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, Json, guest_parts
 from ops.output import out, show_json
 from worker.adapters.redis_server import CLOCK_SKEW_MAX
+from worker.catalogue import PIPELINE
 from worker.clock import SystemClock
-from worker.errors import Held, PipelineError, Unavailable
-from worker.features.catalogue import OWN_TABLES
+from worker.errors import OwnedElsewhere, PipelineError, Unavailable
 from worker.parts import Parts, nothing_there, open_warehouse
 from worker.ports import Warehouse
-from worker.settings import load
+from worker.settings import Settings, load
 
 Look = Callable[[], Sequence[str]]
 
@@ -37,6 +37,16 @@ class Found:
     faults: Sequence[str] = field(default=())
     code: int = 0
     not_run: str = ""
+
+
+def published_topics(settings: Settings) -> tuple[str, ...]:
+    """Name the topics that a worker publishes to, and the one that `mlfs dlq redrive` and `mlfs emit` publish to."""
+    return (settings.success_topic, settings.failure_topic, settings.dead_letter_topic, settings.topic)
+
+
+def consumed_subscriptions(settings: Settings) -> tuple[str, ...]:
+    """Name the subscription that a worker reads, and the one that `mlfs dlq` reads."""
+    return (settings.subscription, settings.dead_letter_subscription)
 
 
 class Patient:
@@ -77,12 +87,13 @@ class Patient:
         from worker.adapters.warehouse_bigquery_sql import declared_columns
 
         faults: list[str] = []
-        for table in OWN_TABLES:
+        pipeline = self.warehouse.pipeline
+        for table in pipeline.tables.all:
             actual = self.warehouse.columns(table)
             if not actual:
                 faults.append(f"table {table} does not exist; a worker makes it at its start: mlfs run")
                 continue
-            for name, kind in declared_columns(table).items():
+            for name, kind in declared_columns(pipeline, table).items():
                 if name not in actual:
                     faults.append(f"{table} has no column {name}; a worker adds it at its start: mlfs run")
                 elif actual[name] != kind:
@@ -111,13 +122,12 @@ class Patient:
         settings = self._parts.settings
         look = BusLook(settings.pubsub_project, None)
         self._stack.callback(look.close)
-        published = (settings.success_topic, settings.failure_topic, settings.dead_letter_topic)
-        return look.denied(published, (settings.subscription,))
+        return look.denied(published_topics(settings), consumed_subscriptions(settings))
 
 
 def doctor(
     live: Annotated[
-        bool, typer.Option("--live", help="Also test permissions at Google: reads, and writes one scratch table.")
+        bool, typer.Option("--live", help="Also test permissions at Google; what is written is rolled back or removed.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -159,13 +169,13 @@ def _looks(parts: Parts, patient: Patient) -> Iterator[Found]:
     ):
         try:
             found = _look(check, look)
-        except Held as exc:
+        except OwnedElsewhere as exc:
             found = _held(parts, check, exc, meanwhile)
         yield found
     yield _look(f"topics and subscriptions of {parts.settings.pubsub_project} are in place", patient.bus)
 
 
-def _held(parts: Parts, check: str, held: Held, meanwhile: str) -> Found:
+def _held(parts: Parts, check: str, held: OwnedElsewhere, meanwhile: str) -> Found:
     """Leave out what the running worker has to itself; any other process that has it would keep a worker out."""
     if held.process_id is not None and parts.belongs_to_worker(held.process_id):
         why = f"the running worker (process {held.process_id}) holds the warehouse; {meanwhile}"
@@ -180,6 +190,8 @@ def _live(parts: Parts, patient: Patient, *, wanted: bool) -> Iterator[Found]:
     datasets = "cross-dataset permissions"
     if not wanted or not in_bigquery:
         yield Found(check=datasets, not_run="only with --live" if not wanted else "the warehouse is not BigQuery")
+    elif settings.definition.name != PIPELINE:
+        yield Found(check=datasets, not_run=f"the document's tests read tables of {PIPELINE}")
     else:
         yield from _permission_tests(parts)
     bus = "permissions on topics and subscriptions"
@@ -201,7 +213,8 @@ def _permission_tests(parts: Parts) -> Iterator[Found]:
         yield Found(check="signing in to BigQuery", faults=[str(exc)], code=EXIT_FAILED)
         return
     today = settings.calendar.today(SystemClock().now())
-    tests = PermissionTests(client, today, f"mlfs_doctor_{uuid.uuid4().hex[:12]}")
+    mark = f"mlfs_doctor_{uuid.uuid4().hex[:12]}"
+    tests = PermissionTests(client, today, mark, settings.bigquery_staging_dataset)
     for name, test in tests.tests().items():
         yield _look(name + where, _as_look(test))
     yield _look("remove what was written" + where, _as_look(tests.remove))
@@ -220,7 +233,7 @@ def _look(check: str, look: Look) -> Found:
     """Make one check; one that cannot look must not hide the others."""
     try:
         faults = list(look())
-    except Held:
+    except OwnedElsewhere:
         raise
     except Unavailable as exc:
         return Found(check=check, faults=[str(exc)], code=EXIT_UNAVAILABLE)

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
+from ops.arguments import shipped_only
 from statemachine.model import DateRecord
 from worker.calendar import Calendar
+from worker.catalogue import BLOCKS, PREDICTIONS_TABLE
 from worker.errors import PipelineError, Unavailable
-from worker.features.catalogue import BLOCKS, PREDICTIONS_TABLE
 from worker.features.model import Statement
 from worker.parts import Parts
 from worker.ports import HistoryEntry
-from worker.sql_files import load_sql
 
 Row = Mapping[str, Any]
 _T = TypeVar("_T")
@@ -28,13 +28,14 @@ class Witness:
     """Reads for one report, and remembers what it could not read."""
 
     def __init__(self, parts: Parts) -> None:
+        shipped_only(parts.settings)
         self._parts = parts
         self.not_read: list[str] = []
         self._warehouse_away = False
 
     def ask(self, name: str, **parameters: object) -> list[Row] | None:
         """Run a shipped statement; None where the warehouse cannot serve it, which is then in `not_read`."""
-        statement = Statement(name=name, sql=load_sql()[name], parameters=parameters)
+        statement = Statement(name=name, sql=self._parts.settings.definition.text(name), parameters=parameters)
         return self._from_warehouse(lambda: list(self._parts.warehouse.query(statement)))
 
     def predictions(self, day: date) -> Row | None:

@@ -1,16 +1,20 @@
 """`mlfs recover`: rebuilds the state store after it was lost, from what cannot be lost with it."""
 
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 import typer
 
 from ops.arguments import EXIT_REFUSED, Json, actor, confirmed, guest_engine, guest_parts
 from ops.output import dates_table, out, show_json
+from statemachine.model import Retraction
+from worker.calendar import FUTURE_DAYS_MAX
 from worker.clock import SystemClock
 from worker.explain import summary
 from worker.parts import Parts
 from worker.repair import Repair, Standing
+from worker.retractions import RetractionAudit
 
 
 def recover(
@@ -26,7 +30,8 @@ def recover(
 
     Nothing is built or published twice: a restored date keeps its generation, and consumers may be told of it once
     more under the same event_id. A date that the store knows, but an older generation of it (the store was restored
-    from an old copy), follows the ledger, too; a damaged record is set aside and begun anew.
+    from an old copy), follows the ledger, too; a damaged record is set aside and begun anew. Retractions that the audit
+    holds take effect again, before any completion is delivered again.
 
     Examples:
       mlfs recover --dry-run
@@ -39,23 +44,41 @@ def recover(
         repair = _repair(parts)
         standings = {row.analysis_date: repair.standing(row) for row in committed}
         astray = {day.isoformat(): standing for day, standing in standings.items() if standing is not Standing.AGREES}
+        retractions = RetractionAudit(guest_engine(parts, actor()), parts.warehouse)
+        last = parts.settings.calendar.today(now) + timedelta(days=FUTURE_DAYS_MAX)
+        taken_back = retractions.lost_since(first, last)
         if not as_json:
             out.print(f"ledger: {len(committed)} dates since {first}; the store does not follow it for {len(astray)}")
-            for day, standing in astray.items():
-                out.print(f"  {day}  {standing}")
+            _show_lost(astray, taken_back)
         if not dry_run and not yes and not confirmed("restore them?"):
             raise typer.Exit(EXIT_REFUSED)
         restored: list[dict[str, Any]] = []
         if not dry_run:
+            # First the retractions: a date that follows the ledger looks into the tables next.
+            retractions.restore_since(first, last)
             restored = [summary(decision.record) for row in committed if (decision := repair.catch_up(row)) is not None]
+            # A damaged record has been begun anew only now.
+            retractions.restore_since(first, last)
             if seek_hours:
                 _seek(parts, hours=seek_hours)
     if as_json:
-        show_json({"ledger": len(committed), "astray": astray, "restored": restored})
+        lost = [_lost(night, one) for night, one in taken_back]
+        show_json({"ledger": len(committed), "astray": astray, "retractions": lost, "restored": restored})
     elif dry_run:
         out.print("dry run: nothing was changed")
     elif restored:
         out.print(dates_table(restored))
+
+
+def _show_lost(astray: Mapping[str, Standing], taken_back: Sequence[tuple[date, Retraction]]) -> None:
+    for day, standing in astray.items():
+        out.print(f"  {day}  {standing}")
+    for night, one in taken_back:
+        out.print(f"  {night}  {one.processor} ({one.identity}) was taken back by {one.actor}", markup=False)
+
+
+def _lost(night: date, one: Retraction) -> dict[str, Any]:
+    return {"analysis_date": night.isoformat(), "processor": one.processor, "run": one.identity}
 
 
 def _repair(parts: Parts) -> Repair:

@@ -18,7 +18,7 @@ from worker.clock import SystemClock
 from worker.errors import Fatal, Refused
 from worker.parts import Parts
 from worker.ports import OutgoingMessage
-from worker.settings import PROCESSORS, BadSettings, load
+from worker.settings import BadSettings, load
 
 # Kubernetes and Cloud Run may kill after ten seconds; until then something outside may still hold the process up.
 LEAVE_WITHIN_S = 7.0
@@ -64,7 +64,7 @@ def _run_worker(*, serves_push: bool) -> None:
     settings = load()
     if serves_push and (faults := settings.serving_faults()):
         raise BadSettings("not safe to serve:\n  " + "\n  ".join(faults))
-    logs.configure(settings.log_level, sys.stdout)
+    logs.configure(settings.log_level, sys.stdout, trace_project=settings.trace_project)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _leave(stop))
@@ -98,7 +98,7 @@ def _break_off() -> None:
 
 def emit(
     analysis_date: AnalysisDate,
-    processor: Annotated[str, typer.Argument(help=f"One of {', '.join(PROCESSORS)}.")],
+    processor: Annotated[str, typer.Argument(help="One of the pipeline's; a wrong name lists them.")],
     status: Annotated[Reported, typer.Option(help="What the processor reports.")] = Reported.SUCCESS,
     rows: Annotated[int | None, typer.Option(help="Rows written.", min=0)] = None,
     run_id: Annotated[str | None, typer.Option(help="Names the run, so that a repeat is recognised.")] = None,
@@ -108,11 +108,12 @@ def emit(
     """Publish a completion event, as a processor would.
 
     Examples:
-      mlfs emit 2024-12-15 player_daily_cache --rows 476 --run-id nightly-1
-      mlfs emit today player_shot_zone_analysis --status failed --error 'source table is empty'
+      mlfs emit 2024-12-15 PROCESSOR --rows 476 --run-id nightly-1
+      mlfs emit today PROCESSOR --status failed --error 'source table is empty'
     """
-    if processor not in PROCESSORS:
-        raise Refused(f"{processor!r} is no processor of this pipeline; one of {', '.join(PROCESSORS)}")
+    pipeline = load().definition
+    if processor not in pipeline.processors:
+        raise Refused(f"{processor!r} is no processor of {pipeline.name}; one of {', '.join(pipeline.processors)}")
     if error is not None and status is not Reported.FAILED:
         raise typer.BadParameter("--error says why a run failed; add --status failed, or leave it out")
     body: dict[str, str | int] = {

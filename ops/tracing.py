@@ -9,10 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.arguments import AnalysisDate, Json, reading_parts
+from ops.arguments import AnalysisDate, Json, reading_parts, shipped_only
 from ops.output import number, out, plain, show_json
+from worker.catalogue import FEATURES
 from worker.explain import in_zone
-from worker.features.catalogue import FEATURES
 from worker.features.lineage import FeatureLineage
 from worker.lineage import RowLineage, trace_row
 
@@ -36,6 +36,7 @@ def lineage(
       mlfs lineage 2024-12-15 9641314 --json
     """
     with reading_parts() as parts:
+        shipped_only(parts.settings)
         traced = trace_row(parts.warehouse, analysis_date, player_id)
         zone = parts.settings.calendar.zone
     show_json(describe(traced)) if as_json else _show(traced, zone)

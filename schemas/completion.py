@@ -134,7 +134,7 @@ class CompletionMessage(BaseModel):
 
     processor: str = Field(min_length=1, max_length=100, description="Who completed.")
     analysis_date: str = Field(
-        description="The night, YYYY-MM-DD, America/New_York.",
+        description="The night, YYYY-MM-DD, in the zone of the pipeline.",
         json_schema_extra={"format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
     )
     status: Reported = Field(strict=False, description="`success` counts; `failed` is stored and shown.")

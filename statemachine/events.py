@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -20,6 +21,7 @@ class EventKind(StrEnum):
     BUILD_FAILED = "build_failed"
     REPLAY_REQUESTED = "replay_requested"
     CANCEL_REQUESTED = "cancel_requested"
+    COMPLETION_RETRACTED = "completion_retracted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +175,37 @@ class CancelRequested:
         return EventKind.CANCEL_REQUESTED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRetracted:
+    """A person takes back what a run of a processor announced.
+
+    Attributes:
+        processor: Whose run it was.
+        identity: Which report, as in `Completion.identity`.
+        actor: Who.
+        reason: Why, in their words.
+        rebuild: Have a date that has ended built again at once, without that run's rows.
+        request_id: Unique to this request, for its row in the audit.
+        completed_at: When the run had completed, UTC; only together with `taken_back_at`, else the record knows it.
+        taken_back_at: When it was taken back, UTC, where the audit holds this retraction and the record lost it: then
+            it holds for a run that has not been reported (again) yet, too. None for a new one.
+    """
+
+    processor: str
+    identity: str
+    actor: str
+    reason: str
+    rebuild: bool = False
+    request_id: str = ""
+    completed_at: datetime | None = None
+    taken_back_at: datetime | None = None
+
+    @property
+    def kind(self) -> EventKind:
+        """Name of the event."""
+        return EventKind.COMPLETION_RETRACTED
+
+
 Event: TypeAlias = (
     DateOpened
     | CompletionReceived
@@ -183,4 +216,5 @@ Event: TypeAlias = (
     | BuildFailed
     | ReplayRequested
     | CancelRequested
+    | CompletionRetracted
 )

@@ -1,11 +1,11 @@
 """What a date's record, and what is known beside it, answer to the questions of a decision. Changes nothing."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from statemachine.events import BuildClaimed, BuildFailed, LeaseRenewed
-from statemachine.model import BuildResult, Completion, CompletionStatus, DateRecord
+from statemachine.model import BuildMode, BuildResult, Completion, CompletionStatus, DateRecord
 
 
 def missing_from_result(record: DateRecord) -> frozenset[str]:
@@ -28,8 +28,9 @@ def found(record: DateRecord, names: Iterable[str], probe: Mapping[str, int], no
             row_count=probe[name],
         )
         for name in names
-        # A processor that said it failed is believed: rows of a broken run are no completion.
-        if probe.get(name, 0) > 0 and name not in record.completions
+        # A processor that said it failed is believed: rows of a broken run are no completion. Neither are those of a
+        # run that a person has taken back.
+        if probe.get(name, 0) > 0 and name not in record.completions and name not in record.ignored
     }
 
 
@@ -57,6 +58,18 @@ def rerun_waits(record: DateRecord) -> bool:
     runs = record.reported_runs
     return record.lease is not None and any(
         identity != runs.get(name, identity) for name, identity in record.claimed_runs.items()
+    )
+
+
+def rests_on_retracted(record: DateRecord, result: BuildResult) -> bool:
+    """Whether the build of *result* read rows of a run that was taken back after its claim, or just before."""
+    if record.mode is not BuildMode.NORMAL and result.generation == record.generation:
+        return False
+    token, started_at = (result.generation, result.attempt), result.committed_at - timedelta(seconds=result.duration_s)
+    return any(
+        result.dependency_rows.get(retraction.processor, 0) > 0
+        and (token <= retraction.token if retraction.token is not None else started_at <= retraction.at)
+        for retraction in record.retractions
     )
 
 

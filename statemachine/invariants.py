@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from statemachine.model import PUBLISHED_STATES, DateRecord, Policy, State
+from statemachine.model import PUBLISHED_STATES, RETRACTIONS_MAX, DateRecord, Policy, State
 
 
 def violations(record: DateRecord) -> tuple[str, ...]:
@@ -10,14 +10,18 @@ def violations(record: DateRecord) -> tuple[str, ...]:
     state = record.state
     result = record.result
     reported = (completion.completed_at for completion in record.completions.values())
-    instants = (record.opened_at, record.deadline_at, record.upgrade_cutoff_at, record.wake_at, *reported)
+    taken_back = (at for retraction in record.retractions for at in (retraction.completed_at, retraction.at))
+    instants = (record.opened_at, record.deadline_at, record.upgrade_cutoff_at, record.wake_at, *reported, *taken_back)
     instants_are_utc = all(_is_utc(instant) for instant in instants if instant is not None)
     rules = {
         "lease_exactly_while_running": (record.lease is not None) == (state is State.RUNNING),
         "wake_set_while_something_is_due": record.wake_at is not None
         or state in {State.DEGRADED, State.DONE, State.FAILED},
         "nothing_due_when_done_or_failed": record.wake_at is None or state not in {State.DONE, State.FAILED},
-        "waiting_has_no_generation": state is not State.WAITING or record.generation == 0,
+        "waiting_has_a_generation_only_after_a_retraction": state is not State.WAITING
+        or record.generation == 0
+        or bool(record.retractions),
+        "waiting_has_published_nothing": state is not State.WAITING or result is None,
         "active_states_have_a_generation": state in {State.WAITING, State.FAILED} or record.generation >= 1,
         "running_has_an_attempt": state is not State.RUNNING or record.attempt >= 1,
         "published_states_have_their_result": state not in PUBLISHED_STATES
@@ -30,6 +34,8 @@ def violations(record: DateRecord) -> tuple[str, ...]:
         "completions_under_their_own_name": all(
             name == completion.processor for name, completion in record.completions.items()
         ),
+        "retracted_runs_do_not_count": not any(map(record.withdrawn, record.completions.values())),
+        "retractions_are_bounded": len(record.retractions) <= RETRACTIONS_MAX,
     }
     return tuple(name for name, holds in rules.items() if not holds)
 
@@ -49,7 +55,10 @@ def change_violations(before: DateRecord, after: DateRecord, policy: Policy) -> 
         "attempts_are_bounded": after.state is not State.RUNNING
         or after.giving_up
         or after.attempt <= policy.attempts_max,
-        "successes_are_never_forgotten": before.counted <= after.counted,
+        "a_success_leaves_only_for_its_retraction": all(
+            after.withdrawn(before.completions[name]) for name in before.counted - after.counted
+        ),
+        "retractions_are_never_forgotten": after.retractions[: len(before.retractions)] == before.retractions,
         "published_generation_never_falls": after.published_generation >= before.published_generation,
         "deadline_never_moves": (before.deadline_at, before.upgrade_cutoff_at)
         == (after.deadline_at, after.upgrade_cutoff_at),

@@ -16,7 +16,7 @@ class State(StrEnum):
     """Where one analysis date stands."""
 
     WAITING = "waiting"
-    """Opened by the calendar or by its first event; fewer than four successes."""
+    """Opened by the calendar or by its first event; not every processor has succeeded."""
     READY = "ready"
     """A build is due at `wake_at`: now, or after a retry delay."""
     RUNNING = "running"
@@ -48,19 +48,21 @@ class Trigger(StrEnum):
     """Why the present generation exists."""
 
     JOIN = "join"
-    """All four processors reported success (or their tables were found filled at the deadline)."""
+    """All processors reported success (or their tables were found filled at the deadline)."""
     DEADLINE = "deadline"
     """The deadline passed with something truly missing."""
     UPSTREAM_FAILED = "upstream_failed"
-    """All four reported, not all with success, and the policy says not to wait for the deadline."""
+    """All reported, not all with success, and the policy says not to wait for the deadline."""
     UPGRADE = "upgrade"
     """A missing success arrived after a degraded build, before the upgrade cutoff."""
     RESCUE = "rescue"
-    """The completion that makes four arrived after a failed generation."""
+    """The completion that was missing arrived after a failed generation."""
     RERUN = "rerun"
     """A processor ran again after the build, and the policy is to rebuild."""
     REPLAY = "replay"
     """A person asked for it."""
+    RETRACTION = "retraction"
+    """What was built rested on a run that a person has taken back."""
 
 
 class BuildMode(StrEnum):
@@ -84,7 +86,7 @@ class FailureKind(StrEnum):
     GATE_REFUSED = "gate_refused"
     """Built and scored, but below the gate."""
     NO_DATA = "no_data"
-    """Neither phase has a row for any active player."""
+    """Neither phase has a row for any active entity."""
 
 
 class FailedBecause(StrEnum):
@@ -155,6 +157,46 @@ class Completion:
         return rank, self.completed_at, self.identity, -1 if self.row_count is None else self.row_count
 
 
+# Four processors, four wrong runs each: a night with more is to be cancelled, and a record stays small.
+RETRACTIONS_MAX = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retraction:
+    """A person took back what one run of a processor had announced. ADR 0017.
+
+    Attributes:
+        processor: Whose run it was.
+        identity: Which report it was, as in `Completion.identity`.
+        completed_at: When that run had completed. UTC. Older runs were displaced by it and do not count either.
+        actor: Who took it back.
+        reason: Why, in their words.
+        at: When. UTC.
+        request_id: Unique to the request, for its row in the audit.
+        token: (generation, attempt) of the date at that moment: a build up to it may have read what the run wrote. None
+            where the retraction was read back from the audit, after the store had lost it.
+    """
+
+    processor: str
+    identity: str
+    completed_at: datetime
+    actor: str
+    reason: str
+    at: datetime
+    request_id: str = ""
+    token: tuple[int, int] | None = None
+
+    def withdraws(self, completion: Completion) -> bool:
+        """Whether *completion* does not count because of this: it is the run, or one that the run had displaced.
+
+        Rows that were only found do not say which run wrote them, so they never speak against a retraction.
+        """
+        if completion.processor != self.processor:
+            return False
+        same_run = completion.identity == self.identity or completion.status is CompletionStatus.FOUND
+        return same_run or completion.completed_at < self.completed_at
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """The right of one worker to build one (generation, attempt) until an instant (UTC).
@@ -185,11 +227,11 @@ class BuildResult:
         quality_score: 0 to 100, one decimal.
         component_total: Sum of the six components, 0 to 100.
         components: The six components by name, in points.
-        fallback_rate: Share of player-blocks not from Phase 4, 0 to 1.
-        missing_rate: Share of player-blocks from neither phase, 0 to 1.
+        fallback_rate: Share of blocks not from Phase 4, 0 to 1.
+        missing_rate: Share of blocks from neither phase, 0 to 1.
         severity: P0 to P3, or None where nothing is wrong.
         dependency_rows: Rows in each processor's table for the date, by processor.
-        left_out: Active players without a points projection in either phase.
+        left_out: Active entities without a row.
         committed_at: When the publishing transaction ran. UTC.
         duration_s: Seconds from the claim to the commit.
     """
@@ -251,6 +293,8 @@ class DateRecord:
         requested_by: Who asked for the present generation, where a person did.
         request_reason: In their words.
         request_id: Which of their requests; empty where it has no name.
+        retractions: What people took back, oldest first. It stays for the life of the record, so that no redelivery
+            brings a run back.
     """
 
     analysis_date: date
@@ -274,11 +318,21 @@ class DateRecord:
     requested_by: str | None = None
     request_reason: str | None = None
     request_id: str = ""
+    retractions: tuple[Retraction, ...] = ()
 
     @property
     def counted(self) -> frozenset[str]:
         """Processors whose completion counts."""
         return frozenset(name for name, completion in self.completions.items() if completion.counts)
+
+    @property
+    def ignored(self) -> frozenset[str]:
+        """Processors whose table no build may read: the last that counted was taken back, and no other run followed."""
+        return frozenset(retraction.processor for retraction in self.retractions) - self.counted
+
+    def withdrawn(self, completion: Completion) -> bool:
+        """Whether a person has taken back this run, or a newer one of the processor's that had displaced it."""
+        return any(retraction.withdraws(completion) for retraction in self.retractions)
 
     @property
     def reported_runs(self) -> Mapping[str, str]:
@@ -311,7 +365,7 @@ class Policy:
         attempts_max: Builds tried per generation before it fails.
         retry_delay: Wait between two attempts.
         lease: How long a claim holds without renewal.
-        on_upstream_failure: Wait for the deadline, or fall back once all four have reported.
+        on_upstream_failure: Wait for the deadline, or fall back once all have reported.
         rerun: What a new run of a processor does to a date in `done`.
 
     Source: three attempts five minutes apart are the pipeline document's retry policy.

@@ -24,7 +24,7 @@ from worker.parts import Parts, open_lineage
 from worker.ports import Clock
 from worker.request_builds import BackgroundBuilds, Builds, RequestBuilds
 from worker.schema_watch import SchemaWatch
-from worker.settings import PROCESSORS, BadSettings
+from worker.settings import BadSettings
 from worker.supervisor import Loop, Supervisor
 
 log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ class Worker:
         self._clock = clock
         self._store = parts.store
         self._has_loops = settings.serve_loops or not serves_push
-        self.metrics = Metrics(PROCESSORS)
+        self.metrics = Metrics(settings.definition.processors)
         self.metrics.show_dates(self._store, clock, settings.calendar)
         self.metrics.expects_stream(not serves_push)
         self._lineage = open_lineage(settings, self.metrics.lineage_event)

@@ -18,7 +18,7 @@ from worker.parts import Parts, make_engine
 from worker.ports import Clock
 from worker.relay import Relay
 from worker.repair import Repair
-from worker.settings import PROCESSORS
+from worker.retractions import RetractionAudit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +98,7 @@ class Assembly:
             stopwatch=time.perf_counter,
             follow=self.repair.follow,
             audit_replay=ReplayAudit(self.parts.store, warehouse).write,
+            settle_retractions=RetractionAudit(self.engine, warehouse).settle,
             tracing=self.parts.tracing,
         )
 
@@ -109,7 +110,7 @@ class Assembly:
             repair=self.repair,
             dead_letters=self.parts.publisher,
             dead_letter_topic=settings.dead_letter_topic,
-            processors=PROCESSORS,
+            processors=settings.definition.processors,
             earliest=settings.earliest_date,
             clock=self.clock,
             observer=observer,

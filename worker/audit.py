@@ -1,4 +1,4 @@
-"""What people asked for, written to `replay_audit` before it takes effect.
+"""What people asked for, written to the replay audit before it takes effect.
 
 Over HTTP a worker is asked, and it has the warehouse at hand: `Auditor` writes the row, then applies the intervention.
 A command may not be able to reach the warehouse at all (a DuckDB file has one owner, the worker). A replay takes effect
@@ -17,33 +17,46 @@ from typing import Any, NamedTuple
 import structlog
 
 from statemachine.decide import Decision
-from statemachine.events import CancelRequested, EventKind, ReplayRequested
-from statemachine.model import DateRecord
+from statemachine.events import CancelRequested, CompletionRetracted, EventKind, ReplayRequested
+from statemachine.model import RETRACTIONS_MAX, DateRecord, Retraction
 from statemachine.reasons import Reason
 from worker.engine import Engine
 from worker.errors import Refused
 from worker.features.model import Statement
 from worker.features.records import replay_row
 from worker.ports import Clock, StateStore, Warehouse
-from worker.sql_files import load_sql
 
 log = structlog.get_logger(__name__)
 
-Intervention = ReplayRequested | CancelRequested
+Intervention = ReplayRequested | CancelRequested | CompletionRetracted
 CANCEL_MODE = "cancel"
+RETRACT_MODE = "retract"
+
+
+def _log(row: Mapping[str, Any]) -> None:
+    log.info("audit", audit=True, **{name: str(value) for name, value in row.items() if value is not None})
 
 
 class Auditor:
     """Applies interventions, audit first."""
 
-    def __init__(self, *, engine: Engine, log_replay: Callable[[Mapping[str, Any]], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        log_replay: Callable[[Mapping[str, Any]], None],
+        clock: Clock,
+        tell: Callable[[Mapping[str, Any]], None] = _log,
+    ) -> None:
         """Wire it.
 
         Args:
             engine: Plans and applies.
             log_replay: `Warehouse.log_replay`.
             clock: The shell's clock.
+            tell: Told of each row that was written; the log by default.
         """
+        self._tell = tell
         self._engine = engine
         self._log_replay = log_replay
         self._clock = clock
@@ -77,19 +90,36 @@ class Auditor:
             requested_at=self._clock.now(),
             requested_by=event.actor,
             reason=event.reason,
-            mode=event.mode.value if isinstance(event, ReplayRequested) else CANCEL_MODE,
+            mode=_mode(event),
             previous_state=before.state.value if before.version else None,
             previous_generation=before.published_generation,
             decision=planned.reason.value,
-            request_id=event.request_id if isinstance(event, ReplayRequested) else None,
+            request_id=None if isinstance(event, CancelRequested) else event.request_id,
             idempotency_key=idempotency_key,
+            retraction=taken_back(planned.record, event) if isinstance(event, CompletionRetracted) else None,
         )
         self._log_replay(row)
-        log.info("audit", audit=True, **{name: str(value) for name, value in row.items() if value is not None})
+        self._tell(row)
         decision = self._engine.apply(analysis_date, event, actor=event.actor)
-        if not decision.changed:
+        if not decision.changed and decision.reason is not Reason.DUPLICATE:
             raise Refused(refusal(decision.record, decision.reason))
         return decision
+
+
+def _mode(event: Intervention) -> str:
+    match event:
+        case ReplayRequested():
+            return event.mode.value
+        case CancelRequested():
+            return CANCEL_MODE
+        case CompletionRetracted():
+            return RETRACT_MODE
+
+
+def taken_back(record: DateRecord, event: CompletionRetracted) -> Retraction | None:
+    """Find what the event took back; None where it did not."""
+    about = (event.processor, event.identity)
+    return next((one for one in record.retractions if (one.processor, one.identity) == about), None)
 
 
 def refusal(before: DateRecord, reason: Reason) -> str:
@@ -98,6 +128,8 @@ def refusal(before: DateRecord, reason: Reason) -> str:
     hints: dict[str, str] = {
         Reason.REPLAY_REFUSED_RUNNING: "a build is running; wait for it, or take over with force",
         Reason.CANCEL_REFUSED: f"it is {before.state}, there is nothing to stop; to build it again, replay it",
+        Reason.RETRACTION_REFUSED: "that run is not what counts now, the date was cancelled, or "
+        f"{RETRACTIONS_MAX} runs were taken back already; see: mlfs explain {day}",
     }
     return f"{day}: {hints.get(reason, reason.value)}"
 
@@ -126,7 +158,7 @@ class ReplayAudit:
         request_id = record.request_id or f"{requested_by}@{request.at.isoformat()}"
         asked = {"analysis_date": record.analysis_date, "request_id": request_id}
         known = self._warehouse.query(
-            Statement(name="replay_audited", sql=load_sql()["replay_audited"], parameters=asked)
+            Statement(name="replay_audited", sql=self._warehouse.pipeline.text("replay_audited"), parameters=asked)
         )
         if known[0]["row_count"]:
             return

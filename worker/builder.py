@@ -7,7 +7,8 @@ caught up with by the next one: the ledger refuses it too, and what was committe
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Self
 
@@ -20,7 +21,7 @@ from statemachine.reasons import Reason
 from worker.building import run_build
 from worker.engine import Engine
 from worker.errors import Fatal, Fenced, PipelineError, Unavailable
-from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
+from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, LedgerRow
 from worker.observer import Observer
 from worker.ports import Clock, Warehouse
 from worker.tracing import NO_TRACING, Tracing
@@ -100,6 +101,7 @@ class Builder:
         observer: Observer,
         stopwatch: Callable[[], float],
         audit_replay: Callable[[DateRecord], None] = lambda _record: None,
+        settle_retractions: Callable[[DateRecord], DateRecord] = lambda record: record,
         follow: Callable[[LedgerRow], object] = lambda _row: None,
         tracing: Tracing = NO_TRACING,
         lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper,
@@ -114,6 +116,7 @@ class Builder:
         self._observer = observer
         self._stopwatch = stopwatch
         self._audit_replay = audit_replay
+        self._settle_retractions = settle_retractions
         self._follow = follow
         self._tracing = tracing
         self._lease_keeper = lease_keeper
@@ -171,13 +174,15 @@ class Builder:
         """Build, and say what to report: nothing when another worker has taken over."""
         day = record.analysis_date
         try:
+            ignored = self._settle_retractions(record).ignored
             if record.trigger is Trigger.REPLAY:
                 self._audit_replay(record)
             outcome = run_build(
                 self._warehouse,
-                self._request(record),
+                self._request(record, ignored),
                 now=self._clock.now,
                 progress=lambda text: self._step(day, text, lease),
+                watch=self._timed,
             )
         except Fenced as exc:
             log.warning("build_fenced", analysis_date=day, error=str(exc))
@@ -216,6 +221,15 @@ class Builder:
         message = str(error) if isinstance(error, Fatal) else f"{type(error).__name__}: {error}"
         return _failed(record, FailureKind.FATAL, message), "fatal"
 
+    @contextmanager
+    def _timed(self, phase: BuildPhase) -> Iterator[None]:
+        """Time a phase, one that breaks off too: where a build hangs is what the figure is for."""
+        started = self._stopwatch()
+        try:
+            yield
+        finally:
+            self._observer.phase_ended(phase, self._stopwatch() - started)
+
     def _step(self, analysis_date: date, text: str, lease: LeaseKeeper) -> None:
         # Renewed at each step, so that a build which was cancelled or taken over stops before it publishes.
         lease.renew_once()
@@ -223,7 +237,7 @@ class Builder:
             raise Fenced(f"{analysis_date}: the lease was lost during the build")
         self._observer.step(analysis_date, text)
 
-    def _request(self, record: DateRecord) -> BuildRequest:
+    def _request(self, record: DateRecord, ignored: frozenset[str]) -> BuildRequest:
         return BuildRequest(
             key=BuildKey(analysis_date=record.analysis_date, generation=record.generation, attempt=record.attempt),
             mode=record.mode,
@@ -232,6 +246,7 @@ class Builder:
             as_of=None,
             started_at=record.lease.claimed_at if record.lease is not None else self._clock.now(),
             claimant=_claimant(record),
+            ignored=ignored,
         )
 
     def _report(self, analysis_date: date, event: BuildCommitted | BuildFailed) -> Decision:

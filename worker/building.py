@@ -6,21 +6,22 @@ it again changes nothing. Retries, leases and fencing beyond the ledger are the 
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import date, datetime
 
 from statemachine.model import BuildMode, FailureKind, State
 from worker.errors import Fatal, Fenced, PipelineError, SchemaDrift
-from worker.features.catalogue import UPSTREAM
 from worker.features.model import (
     BuildKey,
     BuildOutcome,
+    BuildPhase,
     BuildRequest,
     BuildStats,
     Publication,
     QualityReport,
     StatementEstimate,
 )
+from worker.features.pipeline import Pipeline
 from worker.features.plan import (
     COPY_AGE_DAYS_MAX,
     BuildPlan,
@@ -30,17 +31,25 @@ from worker.features.plan import (
     read_dependency_rows,
     read_stats,
 )
-from worker.features.quality import DEFAULT_POLICY, QualityPolicy, score
+from worker.features.quality import QualityPolicy, score
 from worker.features.records import execution_row
 from worker.ports import Warehouse
-from worker.sql_files import load_sql
 
 # A drifted upstream release can touch every column; the first few say enough.
 DRIFT_SHOWN_MAX = 6
 
 
+Watch = Callable[[BuildPhase], AbstractContextManager[object]]
+"""Entered when a phase begins, left when it ends, with its error if it had one; what it raises ends the build."""
+
+
 def _silent(_step: str) -> None:
     """Report progress to nobody."""
+
+
+def _unwatched(_phase: BuildPhase) -> AbstractContextManager[object]:
+    """Let a phase pass."""
+    return nullcontext()
 
 
 def run_build(
@@ -49,7 +58,8 @@ def run_build(
     *,
     now: Callable[[], datetime],
     progress: Callable[[str], None] = _silent,
-    policy: QualityPolicy = DEFAULT_POLICY,
+    watch: Watch = _unwatched,
+    policy: QualityPolicy | None = None,
     publish: bool = True,
 ) -> BuildOutcome:
     """Build one date, and publish it if it passes the gate.
@@ -61,7 +71,8 @@ def run_build(
         progress: Called after each step with its name and what it counted: `validate 9 tables`,
             `dependencies 4 of 4`, `stage 476 rows`, `score 99.9`, `publish 476 rows`. An error it raises ends
             the build.
-        policy: The gate.
+        watch: Told of each phase that the build really passes. A dry run neither claims nor publishes.
+        policy: Other rules than the pipeline's, for a gate that is tried out.
         publish: False for a dry run: everything but the publication, and nothing is written down.
 
     Returns:
@@ -75,12 +86,14 @@ def run_build(
     """
     try:
         if publish:
-            warehouse.claim(request.key, now(), request.claimant)
+            with watch(BuildPhase.CLAIM):
+                warehouse.claim(request.key, now(), request.claimant)
         # Only whoever holds the claim owns the staging table: a refused one must not drop another's.
         try:
-            return _build(warehouse, request, now, progress, policy, publish=publish)
+            return _build(warehouse, request, now, progress, policy, watch=watch, publish=publish)
         finally:
-            _drop_quietly(warehouse, request.key)
+            with watch(BuildPhase.CLEAN_UP):
+                _drop_quietly(warehouse, request.key)
     except Fenced:
         raise
     except PipelineError as error:
@@ -93,10 +106,11 @@ def probe(warehouse: Warehouse, analysis_date: date) -> Mapping[str, int]:
     """Count the rows that each Phase 4 processor's table holds for the date, by processor.
 
     Raises:
-        SchemaDrift: One of the four tables does not exist.
+        SchemaDrift: One of these tables does not exist.
         Unavailable: The warehouse could not serve.
     """
-    return read_dependency_rows(warehouse.query(plan_probe(analysis_date, load_sql())))
+    pipeline = warehouse.pipeline
+    return read_dependency_rows(warehouse.query(plan_probe(analysis_date, pipeline)), pipeline)
 
 
 def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
@@ -108,7 +122,11 @@ def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
     Raises:
         Unavailable: The warehouse could not serve.
     """
-    return tuple(fault for table in UPSTREAM for fault in find_drift(table, warehouse.columns(table)))
+    return tuple(
+        fault
+        for table, wanted in warehouse.pipeline.upstream.items()
+        for fault in find_drift(table, wanted, warehouse.columns(table))
+    )
 
 
 def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -> list[StatementEstimate]:
@@ -123,7 +141,7 @@ def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -
     """
     if request.mode is not BuildMode.YESTERDAY:
         validate_upstream(warehouse, request.key.analysis_date)
-    plan = plan_build(request, load_sql(), built_at=now)
+    plan = plan_build(request, warehouse.pipeline, built_at=now)
     return [warehouse.estimate(statement) for statement in (plan.dependency_rows, plan.features)]
 
 
@@ -142,7 +160,7 @@ def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
             f"{day} cannot be built: {shown}{more}. Repair upstream (an embedded warehouse is filled "
             f"by: mlfs load DIR), then: mlfs replay {day} --reason '…'"
         )
-    return len(UPSTREAM)
+    return len(warehouse.pipeline.upstream)
 
 
 def _build(
@@ -150,27 +168,30 @@ def _build(
     request: BuildRequest,
     now: Callable[[], datetime],
     progress: Callable[[str], None],
-    policy: QualityPolicy,
+    policy: QualityPolicy | None,
     *,
+    watch: Watch,
     publish: bool,
 ) -> BuildOutcome:
-    plan = plan_build(request, load_sql(), built_at=now())
-    if request.mode is not BuildMode.YESTERDAY:
-        # The last resort reads nothing upstream, so that it works where upstream is what is broken.
-        progress(f"validate {validate_upstream(warehouse, request.key.analysis_date)} tables")
-    stats = _stage(warehouse, request, plan, progress)
-    report = score(stats, request.mode, policy)
+    plan = plan_build(request, warehouse.pipeline, built_at=now())
+    dependency_rows = _stage(warehouse, request, plan, progress, watch)
+    with watch(BuildPhase.SCORE):
+        stats = _measure(warehouse, request.key, plan, dependency_rows)
+        report = score(stats, request.mode, policy or warehouse.pipeline.quality)
+    progress(f"stage {stats.row_count} rows")
     progress(f"score {report.quality_score}")
-    failure, message = _verdict(request, stats, report)
-    finished_at = now()
+    with watch(BuildPhase.GATE):
+        failure, message = _verdict(request, stats, report, warehouse.pipeline)
+        finished_at = now()
+        if publish and failure is not None:
+            row = execution_row(
+                request, state=State.FAILED, completed_at=finished_at, stats=stats, report=report, error=message
+            )
+            warehouse.log_execution(row)
     if publish and failure is None:
-        warehouse.publish(Publication(request=request, stats=stats, report=report, committed_at=finished_at))
+        with watch(BuildPhase.PUBLISH):
+            warehouse.publish(Publication(request=request, stats=stats, report=report, committed_at=finished_at))
         progress(f"publish {stats.row_count} rows")
-    elif publish:
-        row = execution_row(
-            request, state=State.FAILED, completed_at=finished_at, stats=stats, report=report, error=message
-        )
-        warehouse.log_execution(row)
     return BuildOutcome(
         request=request,
         stats=stats,
@@ -182,40 +203,54 @@ def _build(
     )
 
 
-def _stage(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None]) -> BuildStats:
-    key = request.key
-    dependency_rows = _count_dependencies(warehouse, request, plan)
+def _stage(
+    warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None], watch: Watch
+) -> Mapping[str, int]:
+    """Check upstream and make the rows; give the rows of each Phase 4 table by processor."""
+    if request.mode is not BuildMode.YESTERDAY:
+        # The last resort reads nothing upstream, so that it works where upstream is what is broken.
+        with watch(BuildPhase.VALIDATE):
+            tables = validate_upstream(warehouse, request.key.analysis_date)
+        progress(f"validate {tables} tables")
+    with watch(BuildPhase.DEPENDENCIES):
+        dependency_rows = _count_dependencies(warehouse, request, plan)
     filled = sum(1 for rows in dependency_rows.values() if rows > 0)
     progress(f"dependencies {filled} of {len(dependency_rows)}")
-    warehouse.stage(key, plan.features)
+    with watch(BuildPhase.STAGE):
+        warehouse.stage(request.key, plan.features)
+    return dependency_rows
+
+
+def _measure(warehouse: Warehouse, key: BuildKey, plan: BuildPlan, dependency_rows: Mapping[str, int]) -> BuildStats:
     counts = warehouse.query_staged(key, plan.stats)[0]
     left_out = warehouse.query_staged(key, plan.left_out) if counts["left_out_count"] else ()
-    stats = read_stats(key.analysis_date, dependency_rows, counts, left_out)
-    progress(f"stage {stats.row_count} rows")
-    return stats
+    return read_stats(key.analysis_date, dependency_rows, counts, left_out, warehouse.pipeline)
 
 
 def _count_dependencies(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> dict[str, int]:
     """Count what Phase 4 holds; the last resort goes on without a count where a table cannot be read."""
     try:
-        return read_dependency_rows(warehouse.query(plan.dependency_rows))
+        counted = warehouse.query(plan.dependency_rows)
+        return read_dependency_rows(counted, warehouse.pipeline, ignored=request.ignored)
     except Fatal:
         if request.mode is not BuildMode.YESTERDAY:
             raise
-        return read_dependency_rows(())
+        return read_dependency_rows((), warehouse.pipeline)
 
 
-def _verdict(request: BuildRequest, stats: BuildStats, report: QualityReport) -> tuple[FailureKind | None, str]:
+def _verdict(
+    request: BuildRequest, stats: BuildStats, report: QualityReport, pipeline: Pipeline
+) -> tuple[FailureKind | None, str]:
     if stats.row_count == 0:
-        day = stats.analysis_date.isoformat()
+        day, many = stats.analysis_date.isoformat(), pipeline.entity.plural
         if request.mode is BuildMode.YESTERDAY:
             return FailureKind.NO_DATA, (
                 f"{day} has no night to copy: nothing was built from Phase 4 or 3 and published in the "
                 f"{COPY_AGE_DAYS_MAX} days before it; replay one of them first"
             )
         if stats.left_out_count == 0:
-            return FailureKind.NO_DATA, f"{day} has no active players: nba_raw.nbac_player_list holds no row for it"
-        return FailureKind.NO_DATA, f"{day}: none of {stats.left_out_count} active players has data in either phase"
+            return FailureKind.NO_DATA, f"{day} has no active {many}: {pipeline.entity.roster} holds no row for it"
+        return FailureKind.NO_DATA, f"{day}: none of {stats.left_out_count} active {many} has data in either phase"
     if not report.gate_passed:
         return FailureKind.GATE_REFUSED, report.gate_message
     return None, ""

@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from statemachine.model import PUBLISHED_STATES, DateRecord, State
+from statemachine.model import DateRecord, State
 from worker.calendar import Calendar
 from worker.errors import PipelineError
 from worker.ports import Clock, StateStore
@@ -23,10 +23,11 @@ DATES_SHOWN_MAX = 10
 class DateCollector(Collector):
     """Reads the latest dates from the state store at each scrape; shows nothing rather than something old."""
 
-    def __init__(self, store: StateStore, clock: Clock, calendar: Calendar) -> None:
+    def __init__(self, store: StateStore, clock: Clock, calendar: Calendar, processors: Sequence[str]) -> None:
         self._store = store
         self._clock = clock
         self._calendar = calendar
+        self._processors = tuple(processors)
         self._lock = threading.Lock()
 
     def describe(self) -> Iterable[Metric]:
@@ -65,6 +66,7 @@ class DateCollector(Collector):
         yield self._sla_family(records, now)
         yield from _publication_families(records)
         yield from _latest_families(records)
+        yield from self._report_families(records)
         overdue = [r for r in records if r.state is State.WAITING and r.deadline_at <= now]
         yield _gauge("mlfs_overdue_dates", "Dates of the window still waiting after their deadline.", len(overdue))
         wake = self._store.next_wake()
@@ -91,6 +93,16 @@ class DateCollector(Collector):
             "When an expected date must be published.",
             {day: at.timestamp() for day, at in latest},
         )
+
+    def _report_families(self, records: Sequence[DateRecord]) -> Iterable[Metric]:
+        """Who has reported the newest date, whatever has become of it; records come newest first."""
+        if not records:
+            return
+        text = "Whether its completion counts for the newest date."
+        family = GaugeMetricFamily("mlfs_dependency_reported", text, labels=["processor"])
+        for processor in self._processors:
+            family.add_metric([processor], float(processor in records[0].counted))
+        yield family
 
     def _outbox_families(self) -> Iterable[Metric]:
         yield _gauge("mlfs_outbox_pending", "Outcomes waiting to be published.", self._store.outbox_size())
@@ -190,11 +202,10 @@ def _publication_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
 
 
 def _latest_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
-    """The latest finished date's quality; records come newest first."""
-    finished = next((record for record in records if record.state in PUBLISHED_STATES), None)
-    if finished is None or finished.result is None:
+    """The quality of what consumers read of the latest published date, also while it is built again; newest first."""
+    result = next((record.result for record in records if record.result is not None), None)
+    if result is None:
         return
-    result = finished.result
     yield _gauge("mlfs_quality_score", "Score of the latest published date, 0 to 100.", result.quality_score)
     yield _gauge("mlfs_fallback_ratio", "Share of its blocks not from Phase 4, 0 to 1.", result.fallback_rate)
     yield _gauge("mlfs_missing_ratio", "Share of its blocks from neither phase, 0 to 1.", result.missing_rate)

@@ -11,6 +11,8 @@ from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
 
 _UTC_TEXT = re.compile(r"\b(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2})(:\d{2})?Z(?!\w)")
+# What a page and a command call a processor whose run was taken back, with no other one since.
+RETRACTED = "retracted"
 
 
 def summary(record: DateRecord) -> dict[str, Any]:
@@ -54,10 +56,11 @@ def explanation(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInf
 
 def _processor(record: DateRecord, name: str) -> dict[str, Any]:
     completion = record.completions.get(name)
+    missing = RETRACTED if name in record.ignored else "missing"
     rows: Mapping[str, int] = record.result.dependency_rows if record.result else {}
     return {
         "processor": name,
-        "status": completion.status.value if completion else "missing",
+        "status": completion.status.value if completion else missing,
         "completed_at": completion.completed_at.isoformat() if completion else None,
         "row_count": completion.row_count if completion else None,
         "error": completion.error if completion else None,
@@ -66,7 +69,33 @@ def _processor(record: DateRecord, name: str) -> dict[str, Any]:
         "unknown_fields": json.loads(completion.unknown_fields) if completion and completion.unknown_fields else None,
         "awaited_since": None if completion else record.opened_at.isoformat(),
         "rows_at_build": rows.get(name),
+        "retractions": [
+            {"run": one.identity, "by": one.actor, "reason": one.reason, "at": one.at.isoformat()}
+            for one in record.retractions
+            if one.processor == name
+        ],
     }
+
+
+def retraction_follows(record: DateRecord, processor: str) -> str:
+    """Say what a retraction of *processor* means for the date as it is after it."""
+    without = f"built without the table of {processor}, whatever lies in it"
+    day = record.analysis_date.isoformat()
+    match record.state:
+        case State.WAITING:
+            return f"it waits for another run of {processor}; at the deadline it is {without}"
+        case State.READY:
+            return f"it is {without}, until another run of it succeeds"
+        case State.RUNNING:
+            return f"a build runs that may have read it; once that is published, the date is {without}"
+        case State.DONE | State.DEGRADED:
+            return (
+                f"consumers read generation {record.published_generation} as it is. Before the upgrade cutoff the next "
+                f"run of {processor} has it built again; without that table at once: "
+                f"mlfs replay {day} --reason '…', or --rebuild here"
+            )
+        case State.FAILED:
+            return f"it stays failed; a replay of it is {without}, until another run of it succeeds"
 
 
 def headline(record: DateRecord, policy: Policy) -> str:
@@ -92,13 +121,14 @@ def _worth(result: BuildResult) -> str:
 def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
     """Say what happens next, when, and what a person could do."""
     day = record.analysis_date.isoformat()
+    taken_back = _taken_back(record)
     match record.state:
         case State.WAITING:
             missing = ", ".join(policy.missing(record))
             return (
-                f"Waits for {missing}. Builds as soon as all four report success; at the deadline, "
+                f"Waits for {missing}. Builds as soon as all {len(policy.processors)} report success; at the deadline, "
                 f"{_when(record.deadline_at, now, zone)}, it looks into the tables and falls back to Phase 3 for what "
-                f"is really missing. To build now: mlfs replay {day} --reason '…'"
+                f"is really missing{taken_back}. To build now: mlfs replay {day} --reason '…'"
             )
         case State.READY:
             if record.wake_at is not None and record.wake_at > now:
@@ -116,12 +146,21 @@ def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo)
                     "shows that no attempt has published."
                 )
             return f"{owner} is building. If it dies, its lease ends {until} and another worker starts again."
+        case State.DONE if record.ignored:
+            return _next_for_degraded(record, now, policy, zone)
         case State.DONE:
             return f"Nothing. Phase 5 was told. To build it again: mlfs replay {day} --reason '…'"
         case State.DEGRADED:
             return _next_for_degraded(record, now, policy, zone)
         case State.FAILED:
             return _next_for_failed(record, policy)
+
+
+def _taken_back(record: DateRecord) -> str:
+    """Name the tables that no build reads, and who said so; empty where there are none."""
+    latest = {one.processor: one for one in record.retractions if one.processor in record.ignored}
+    told = (f"{name} ({one.identity}, taken back by {one.actor})" for name, one in sorted(latest.items()))
+    return f"; what lies in the table is not read: {', '.join(told)}" if latest else ""
 
 
 def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
@@ -132,8 +171,9 @@ def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: 
         return f"Nothing by itself: all completions are in. To build it again: {replay}"
     if now < record.upgrade_cutoff_at:
         cutoff = _when(record.upgrade_cutoff_at, now, zone)
-        return f"Built again by itself when one of these completes before {cutoff}: {missing}. By hand: {replay}"
-    return f"The upgrade window is closed. After the repair of {missing}: {replay}"
+        by_itself = f"Built again by itself when one of these completes before {cutoff}: {missing}"
+        return f"{by_itself}{_taken_back(record)}. By hand: {replay}"
+    return f"The upgrade window is closed{_taken_back(record)}. After the repair of {missing}: {replay}"
 
 
 def _next_for_failed(record: DateRecord, policy: Policy) -> str:
@@ -190,6 +230,11 @@ def arrival_text(entry: Mapping[str, Any], zone: ZoneInfo) -> str:
     if entry["status"] == "missing":
         since = datetime.fromisoformat(entry["awaited_since"]).astimezone(zone)
         return f"not reported, awaited since {since:%Y-%m-%d %H:%M %Z}"
+    if entry["status"] == RETRACTED:
+        latest = entry["retractions"][-1]
+        at = datetime.fromisoformat(latest["at"]).astimezone(zone)
+        said = f"{latest['run']} was taken back at {at:%Y-%m-%d %H:%M:%S %Z} by {latest['by']}: {latest['reason']}"
+        return f"{said}; awaits another run"
     at = datetime.fromisoformat(entry["completed_at"]).astimezone(zone)
     rows = "" if entry["row_count"] is None else f", {entry['row_count']} rows"
     found = " (rows found, no event came)" if entry["status"] == CompletionStatus.FOUND else ""

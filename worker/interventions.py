@@ -1,8 +1,11 @@
-"""What callers of the API may do to one date: process it now, replay it, cancel it. Each through the state machine."""
+"""What callers of the API may do to one date: process, replay or cancel it, take back a run.
+
+Each goes through the state machine.
+"""
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -14,6 +17,7 @@ from worker.errors import CorruptRecord, Fatal, Refused, Unavailable
 from worker.ports import Clock, StateStore
 from worker.repair import Repair
 from worker.request_builds import Builds
+from worker.retractions import identity_to_take_back
 
 POLL_S = 0.1
 # Each occupies a thread while it waits; the others are for deliveries, ticks and health.
@@ -49,6 +53,7 @@ class Interventions:
         stopwatch: Callable[[], float],
         pause: Callable[[float], None],
         tell: Callable[[], None],
+        processors: Sequence[str] = (),
     ) -> None:
         self._store = store
         self._auditor = auditor
@@ -59,6 +64,7 @@ class Interventions:
         self._stopwatch = stopwatch
         self._pause = pause
         self._tell = tell
+        self._processors = processors
         # Dates that share a stripe wait for each other now and then; the number is bounded, the dates are not.
         self._deciding = [threading.Lock() for _ in range(STRIPES)]
         self._waiting = threading.BoundedSemaphore(WAITING_MAX)
@@ -73,7 +79,7 @@ class Interventions:
         return self._auditor.plan(analysis_date, event)[1]
 
     def apply(self, analysis_date: date, event: Intervention, *, idempotency_key: str | None) -> Decision:
-        """Replay or cancel a date, audited.
+        """Replay or cancel a date, or take back a run, audited.
 
         Raises:
             Refused: It makes no sense in this state.
@@ -83,6 +89,19 @@ class Interventions:
         decision = self._auditor.apply(analysis_date, event, idempotency_key=idempotency_key)
         self._tell()
         return decision
+
+    def run_to_take_back(self, analysis_date: date, processor: str, run_id: str | None) -> str:
+        """Say which report a retraction is about: `worker.retractions.identity_to_take_back` on the stored record.
+
+        Raises:
+            Refused: There is nothing to take back.
+            Unavailable: The store does not answer.
+        """
+        try:
+            record = self._store.load(analysis_date)
+        except CorruptRecord as exc:
+            record = self._repair.replace_damaged(analysis_date, str(exc)).record
+        return identity_to_take_back(analysis_date, record, processor, run_id, self._processors)
 
     def process(
         self, analysis_date: date, *, forced: bool, actor: str, idempotency_key: str | None, wait_s: float
@@ -166,7 +185,7 @@ class Interventions:
             rows = self._probe(record.analysis_date)
         except Fatal as exc:
             raise Refused(f"{record.analysis_date}: its tables cannot be looked at: {exc}") from exc
-        return any(rows.get(name, 0) > 0 and not count for name, count in held.items())
+        return any(rows.get(name, 0) > 0 and not count for name, count in held.items() if name not in record.ignored)
 
     def _wait(self, started: DateRecord, until: float) -> Processed:
         """Drive the build where that is a request's job, and wait for the end of the generation or of a later one."""

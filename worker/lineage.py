@@ -6,8 +6,8 @@ from datetime import date, timedelta
 from typing import Any
 
 from statemachine.model import BuildMode
+from worker.catalogue import FEATURES
 from worker.errors import Refused
-from worker.features.catalogue import FEATURES
 from worker.features.lineage import (
     BuildFacts,
     Evidence,
@@ -20,7 +20,6 @@ from worker.features.lineage import (
 from worker.features.model import Statement
 from worker.features.plan import COPY_AGE_DAYS_MAX
 from worker.ports import Warehouse
-from worker.sql_files import load_sql
 
 Row = Mapping[str, Any]
 PROJECTION = next(feature for feature in FEATURES if feature.name == "points_projection")
@@ -102,6 +101,7 @@ def _read_build(warehouse: Warehouse, night: date) -> BuildFacts:
         trigger=row["trigger"],
         phase3_lookback_days=row["phase3_lookback_days"],
         as_of=row["as_of"],
+        ignored=frozenset(filter(None, (row["ignored_processors"] or "").split(","))),
         built_at=row["completed_at"],
     )
 
@@ -110,14 +110,15 @@ def _explain(warehouse: Warehouse, build: BuildFacts, night: date, row: Row) -> 
     player_id = row["player_id"]
     if build.mode is BuildMode.YESTERDAY:
         copied = _copied_row(warehouse, night, player_id)
-        return tuple(explain_copy(feature, row, copied) for feature in FEATURES)
+        published = warehouse.pipeline.tables.published
+        return tuple(explain_copy(feature, row, copied, published) for feature in FEATURES)
     evidence = _evidence(warehouse, build, night, player_id, row)
-    return explain_row(evidence, row)
+    return explain_row(evidence, FEATURES, row)
 
 
 def _evidence(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, teams: Row) -> Evidence:
-    then, since = warehouse.query(plan_sources(build, night, player_id, teams, load_sql()))
-    return Evidence(build, night, then, since)
+    then, since = warehouse.query(plan_sources(build, night, player_id, teams, warehouse.pipeline))
+    return Evidence(build, night, then, since, warehouse.pipeline)
 
 
 def _copied_row(warehouse: Warehouse, night: date, player_id: int) -> Row | None:
@@ -164,7 +165,7 @@ def _left_out_reason(warehouse: Warehouse, build: BuildFacts, night: date, playe
 
 
 def _select(warehouse: Warehouse, name: str, **parameters: object) -> Sequence[Row]:
-    return warehouse.query(Statement(name=name, sql=load_sql()[name], parameters=parameters))
+    return warehouse.query(Statement(name=name, sql=warehouse.pipeline.text(name), parameters=parameters))
 
 
 def _first(rows: Sequence[Row]) -> Row | None:

@@ -101,6 +101,7 @@ class Listeners:
             stopwatch=time.monotonic,
             pause=_wait,
             tell=self._publish if publishes else _leave_to_the_loop,
+            processors=settings.policy.processors,
         )
         return Api(
             gate=self._gate(settings.api_door()),

@@ -1,6 +1,7 @@
 """Structured logs: one JSON object a line, with the field names that Cloud Logging reads.
 
-`message` is a constant name for the event, facts are fields; `severity` and `time` are what Cloud Logging expects.
+`message` is a constant name for the event, facts are fields; `severity` and `time` are what Cloud Logging expects. A
+line written within a span names it, so that Cloud Trace shows the line beside the span.
 Credentials and token-shaped strings are removed before a line is written.
 """
 
@@ -15,13 +16,17 @@ from functools import lru_cache
 from typing import Any, TextIO, cast
 
 import structlog
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 _SECRET_KEY = re.compile(r"authorization|password|secret|cookie|api_?key|private_?key|(^|_)token$", re.IGNORECASE)
 _BEARER = re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]{6,}")
 _PARAMETER = re.compile(r"(?i)([?&](?:password|token|access_token|key|signature|x-goog-signature)=)[^&\s]+")
 # Cloud Logging finds lines by these in its index, whatever the payload looks like.
 _LABELS = "logging.googleapis.com/labels"
-_LABELLED = ("analysis_date", "worker", "build_id")
+_LABELLED = ("analysis_date", "generation", "worker", "build_id")
+_TRACE = "logging.googleapis.com/trace"
+_SPAN = "logging.googleapis.com/spanId"
+_SAMPLED = "logging.googleapis.com/trace_sampled"
 # Deeper than any field of ours; what lies below is shown as text.
 _DEPTH_MAX = 4
 # A password may itself hold an @: the last one before a space ends it.
@@ -31,8 +36,14 @@ _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 TEXT_CHARS_MAX = 2048
 
 
-def configure(level: str, stream: TextIO | None = None) -> None:
-    """Send structured logs of the product, and warnings of the libraries, to *stream* (standard output by default)."""
+def configure(level: str, stream: TextIO | None = None, *, trace_project: str = "") -> None:
+    """Send structured logs of the product, and warnings of the libraries.
+
+    Args:
+        level: Least level written.
+        stream: Where to; standard output by default.
+        trace_project: The Google Cloud project in which a span is looked up that a line names. Empty: lines name none.
+    """
     target = _Unbreakable(stream or sys.stdout)
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -43,6 +54,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
             _severity,
             redact,
             _labelled,
+            lambda _logger, _method, fields: {**fields, **_span_fields(trace_project)},
             structlog.processors.EventRenamer("message"),
             _head_first,
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
@@ -54,7 +66,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     logging.basicConfig(stream=target, level=max(number, logging.WARNING), format="%(message)s", force=True)
     handlers = logging.getLogger().handlers
     for handler in handlers:
-        handler.setFormatter(_LibraryFormatter())
+        handler.setFormatter(_LibraryFormatter(trace_project))
     # Google's clients cut their loggers off from the root when the first one is made; so theirs get the handlers too.
     google = logging.getLogger("google")
     google.handlers[:] = handlers
@@ -82,6 +94,10 @@ class _Unbreakable(io.TextIOBase):
 class _LibraryFormatter(logging.Formatter):
     """Write a library's log record in the same form as ours."""
 
+    def __init__(self, trace_project: str) -> None:
+        super().__init__()
+        self._trace_project = trace_project
+
     def format(self, record: logging.LogRecord) -> str:
         """Render one record as a JSON line."""
         fields: dict[str, Any] = {"event": "library", "library": record.name, "text": record.getMessage()}
@@ -90,6 +106,7 @@ class _LibraryFormatter(logging.Formatter):
         fields = redact(None, "", fields)
         at = datetime.fromtimestamp(record.created, UTC).isoformat()
         fields = {"time": at, "severity": record.levelname, "message": fields.pop("event"), **fields}
+        fields |= _span_fields(self._trace_project)
         return str(structlog.processors.JSONRenderer(ensure_ascii=False, default=str)(None, "", fields))
 
 
@@ -109,6 +126,18 @@ def _labelled(_logger: object, _method: str, fields: MutableMapping[str, Any]) -
     if labels:
         fields[_LABELS] = labels
     return fields
+
+
+def _span_fields(project: str) -> dict[str, str | bool]:
+    """Name the span within which this is called, as Cloud Logging reads it; nothing where there is none."""
+    context = get_current_span().get_span_context()
+    if not project or not context.is_valid:
+        return {}
+    return {
+        _TRACE: f"projects/{project}/traces/{format_trace_id(context.trace_id)}",
+        _SPAN: format_span_id(context.span_id),
+        _SAMPLED: context.trace_flags.sampled,
+    }
 
 
 def redact(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Counters and histograms belong to this process. Gauges about dates are read from the state store at scrape time, so
 every replica shows the same truth: query them with `max by (…)`, never `sum`. Labels are closed sets; dates appear
-only for a bounded window of the latest ones. Counters that alert rules watch begin at zero, or `increase()` would not
-see the first of a kind.
+only for a bounded window of the latest ones. What alert rules watch and what a usual night counts begins at zero, or
+`increase()` and `rate()` would not see the first of a kind: and one a night is all there is.
 """
 
 import platform
@@ -23,19 +23,26 @@ from prometheus_client import (
 
 from schemas.completion import RefusalReason
 from statemachine.events import CompletionReceived, LeaseRenewed, TimerFired
+from statemachine.model import PUBLISHED_STATES, BuildMode, State
 from statemachine.reasons import Reason
+from statemachine.table import TRANSITIONS
 from worker.calendar import Calendar
 from worker.date_metrics import DateCollector
 from worker.errors import PipelineError
+from worker.features.model import BuildPhase
 from worker.observer import Decided, Observer, StreamNotes
 from worker.ports import Clock, OutgoingMessage, StateStore
 
+# What deliveries of a usual night come to; other outcomes begin with their first one.
+USUAL_OUTCOMES = (Reason.RECORDED, Reason.JOIN_COMPLETE, Reason.UPGRADE_STARTED, Reason.DUPLICATE)
+BUILD_RESULTS = ("done", "degraded", "adopted", "fenced", "unavailable", "fatal", "gate_refused", "no_data")
 STREAM_SYMPTOMS = ("silent", "reopening", "ended")
 LOOPS = ("sweep", "relay", "schema", "build")
 # Bugs and damage; outages end by themselves and have alerts of their own.
 LOOP_ERRORS_WATCHED = ("CorruptRecord", "InvariantBroken", "unexpected")
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _BUILD = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 1500.0, 1800.0, 3600.0)
+_PHASE = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0, 1500.0)
 _LAG = (0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 40.0, 120.0, 600.0)
 
 
@@ -45,6 +52,17 @@ def package_version() -> str:
         return version("ml-feature-store-worker")
     except PackageNotFoundError:
         return "unknown"
+
+
+def moves() -> set[tuple[State, State, Reason]]:
+    """Give every (from, to, reason) of the transition table that leads to another state."""
+    return {
+        (before, after, reason)
+        for before, by_event in TRANSITIONS.items()
+        for outcomes in by_event.values()
+        for reason, after in outcomes.items()
+        if after is not before
+    }
 
 
 # A `_created` series beside every counter doubles their number and tells nobody anything.
@@ -86,6 +104,9 @@ class Metrics(Observer, StreamNotes):
         self._builds = Counter("mlfs_builds_total", "Builds by how they ended.", ["mode", "result"], registry=registry)
         self._build_seconds = Histogram(
             "mlfs_build_duration_seconds", "Claim to end.", ["mode", "result"], registry=registry, buckets=_BUILD
+        )
+        self._phase_seconds = Histogram(
+            "mlfs_build_phase_seconds", "Where builds spend their time.", ["phase"], registry=registry, buckets=_PHASE
         )
         self._fenced = Counter("mlfs_fence_rejections_total", "Builds refused by the ledger.", registry=registry)
         self._published = Counter("mlfs_publish_total", "Outcomes published.", ["result"], registry=registry)
@@ -131,9 +152,12 @@ class Metrics(Observer, StreamNotes):
         self._stream_up.set(0)
 
     def _begin_at_zero(self) -> None:
-        """Make the series that alert rules watch, before anything happens to them."""
+        """Make the series that alert rules and the dashboard watch, before anything happens to them."""
+        self._begin_nights_at_zero()
         for reason in RefusalReason:
             self._dead_lettered.labels(reason)
+        for phase in BuildPhase:
+            self._phase_seconds.labels(phase)
         for result in ("confirmed", "failed"):
             self._published.labels(result)
         for symptom in STREAM_SYMPTOMS:
@@ -143,12 +167,29 @@ class Metrics(Observer, StreamNotes):
                 self._loop_errors.labels(loop, kind)
         for processor in (*sorted(self._processors), "other"):
             self._events.labels(processor, "quarantined")
+        self._events.labels("other", "refused")
         for fault in ("refused", "stranger"):
             self._auth_failures.labels("push", fault)
 
+    def _begin_nights_at_zero(self) -> None:
+        """Make what happens on most nights, and every move from state to state that can happen at all."""
+        for outcome in USUAL_OUTCOMES:
+            self._handling.labels(outcome)
+        for processor in sorted(self._processors):
+            self._event_age.labels(processor)
+            for outcome in USUAL_OUTCOMES:
+                self._events.labels(processor, outcome)
+        for before, after, reason in sorted(moves()):
+            self._transitions.labels(before, after, reason)
+        for mode in BuildMode:
+            for result in BUILD_RESULTS:
+                self._builds.labels(mode, result)
+        for state in sorted(PUBLISHED_STATES):
+            self._build_seconds.labels(BuildMode.NORMAL, state)
+
     def show_dates(self, store: StateStore, clock: Clock, calendar: Calendar) -> None:
         """Add the gauges that are read from the store and the calendar at scrape time."""
-        self.registry.register(DateCollector(store, clock, calendar))
+        self.registry.register(DateCollector(store, clock, calendar, sorted(self._processors)))
 
     def decided(self, decided: Decided) -> None:
         """Count one decision of the engine."""
@@ -188,6 +229,10 @@ class Metrics(Observer, StreamNotes):
         self._build_seconds.labels(mode, result).observe(seconds)
         if result == "fenced":
             self._fenced.inc()
+
+    def phase_ended(self, phase: BuildPhase, seconds: float) -> None:
+        """Time one phase of a build."""
+        self._phase_seconds.labels(phase).observe(seconds)
 
     def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the hook's shape
         """Count one confirmed publish."""

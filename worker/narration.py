@@ -7,6 +7,7 @@ from statemachine.events import (
     BuildFailed,
     CancelRequested,
     CompletionReceived,
+    CompletionRetracted,
     DateOpened,
     Event,
     LeaseRenewed,
@@ -40,10 +41,29 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
             )
         case BuildFailed(failure=failure, message=message):
             return f"attempt {before.attempt} ended as {failure}: {message}"
+        case ReplayRequested() | CancelRequested() | CompletionRetracted():
+            return _asked(event, decision)
+
+
+def _asked(event: ReplayRequested | CancelRequested | CompletionRetracted, decision: Decision) -> str:
+    match event:
         case ReplayRequested(actor=actor, reason=reason, mode=mode):
             return f"{actor} asked for a replay ({mode}): {reason}"
         case CancelRequested(actor=actor, reason=reason):
             return f"{actor} cancelled: {reason}"
+        case CompletionRetracted():
+            return _retraction(event, decision)
+
+
+def _retraction(event: CompletionRetracted, decision: Decision) -> str:
+    again = ", as the audit has it" if event.taken_back_at is not None else ""
+    said = f"{event.actor} took back {event.processor} ({event.identity}){again}: {event.reason}"
+    follows = {
+        Reason.WAITS_AGAIN: "it waits for another run",
+        Reason.FALLBACK_FOLLOWS: "the deadline is past, it is built without that table",
+        Reason.REBUILD_STARTED: "it is built again without that table",
+    }.get(decision.reason)
+    return f"{said}; {follows}" if follows else said
 
 
 def _timer(before: DateRecord, decision: Decision) -> str:
@@ -58,7 +78,7 @@ def _timer(before: DateRecord, decision: Decision) -> str:
         return after.failure.message
     if before.state is State.DEGRADED and found:
         return f"the record was rebuilt; rows found since: {', '.join(found)}"
-    if before.state is State.WAITING and after.generation:
+    if before.state is State.WAITING and after.generation > before.generation:
         text = f"deadline {before.deadline_at:%Y-%m-%d %H:%M}Z passed"
         if found:
             text += f"; no event, but rows found: {', '.join(found)}"

@@ -9,7 +9,7 @@ import structlog
 from statemachine.decide import Decision
 from statemachine.events import Event, LeaseRenewed
 from statemachine.model import DateRecord
-from worker.features.model import BuildOutcome
+from worker.features.model import BuildOutcome, BuildPhase
 from worker.narration import narrate
 from worker.ports import OutgoingMessage
 
@@ -55,6 +55,9 @@ class Observer:
 
     def built(self, mode: str, result: str, seconds: float) -> None:
         """Note the end of a build."""
+
+    def phase_ended(self, phase: BuildPhase, seconds: float) -> None:
+        """Note how long a phase of a build took, whether it succeeded or not."""
 
     def step(self, analysis_date: date, text: str) -> None:
         """Note a step of a build."""
@@ -116,6 +119,11 @@ class Observers(Observer):
         """Pass it on."""
         for watcher in self._watchers:
             watcher.built(mode, result, seconds)
+
+    def phase_ended(self, phase: BuildPhase, seconds: float) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.phase_ended(phase, seconds)
 
     def step(self, analysis_date: date, text: str) -> None:
         """Pass it on."""
@@ -181,7 +189,7 @@ class LogObserver(Observer):
             components=dict(report.components),
             fallback_rate=report.fallback_rate,
             severity=report.severity,
-            left_out=[player.player_id for player in outcome.stats.left_out[:LEFT_OUT_LOGGED_MAX]],
+            left_out=[entity.key for entity in outcome.stats.left_out[:LEFT_OUT_LOGGED_MAX]],
             refused=outcome.message,
         )
 

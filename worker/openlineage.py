@@ -15,16 +15,7 @@ from zoneinfo import ZoneInfo
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed
 from statemachine.model import BuildMode, BuildResult, DateRecord, FailedBecause, State
 from statemachine.reasons import Reason
-from worker.features.catalogue import (
-    BLOCKS,
-    FEATURES,
-    OUTPUT_COLUMNS,
-    PUBLISHED_TABLE,
-    ROSTER,
-    SCHEDULE,
-    Feature,
-)
-from worker.features.quality import DEFAULT_POLICY
+from worker.features.pipeline import Feature, Pipeline
 from worker.observer import Decided
 
 SPEC = "https://openlineage.io/spec"
@@ -66,12 +57,12 @@ class EventWriter:
     """Writes the events of one pipeline over one warehouse."""
 
     def __init__(
-        self, *, pipeline: str, dataset_namespace: str, dataset_prefix: str, version: str, zone: ZoneInfo
+        self, *, pipeline: Pipeline, dataset_namespace: str, dataset_prefix: str, version: str, zone: ZoneInfo
     ) -> None:
         """Prepare to write events.
 
         Args:
-            pipeline: Name of the job.
+            pipeline: Names the job, its tables and its columns.
             dataset_namespace: Where the tables are, as OpenLineage names it.
             dataset_prefix: What stands before `dataset.table`, empty or with a dot at its end.
             version: The worker's.
@@ -117,7 +108,7 @@ class EventWriter:
         """Tell that an attempt was published, and what it was worth."""
         statistics = {
             block.table: {"rowCount": result.dependency_rows[block.processor]}
-            for block in BLOCKS
+            for block in self._pipeline.blocks
             if block.processor in result.dependency_rows
         }
         event = self._event("COMPLETE", run, at, input_statistics=statistics)
@@ -138,7 +129,7 @@ class EventWriter:
     ) -> Event:
         statistics = input_statistics or {}
         inputs = []
-        for table in _tables_read(run.mode):
+        for table in self._tables_read(run.mode):
             dataset: Event = self._dataset(table)
             if table in statistics:
                 dataset["inputFacets"] = self._facets(inputStatistics=statistics[table])
@@ -150,9 +141,9 @@ class EventWriter:
             "producer": self._producer,
             "schemaURL": EVENT_SCHEMA,
             "run": {"runId": run_id(run), "facets": self._run_facets(run)},
-            "job": {"namespace": JOB_NAMESPACE, "name": self._pipeline, "facets": self._facets(jobType=job_type)},
+            "job": {"namespace": JOB_NAMESPACE, "name": self._pipeline.name, "facets": self._facets(jobType=job_type)},
             "inputs": inputs,
-            "outputs": [self._dataset(PUBLISHED_TABLE) | {"facets": self._output_facets(run.mode)}],
+            "outputs": [self._dataset(self._pipeline.tables.published) | {"facets": self._output_facets(run.mode)}],
         }
 
     def _run_facets(self, run: RunFacts) -> dict[str, Facet]:
@@ -177,28 +168,28 @@ class EventWriter:
     def _output_facets(self, mode: BuildMode) -> dict[str, Facet]:
         fields = [
             {"name": column.name, "type": column.type, "ordinal_position": position}
-            for position, column in enumerate(OUTPUT_COLUMNS, 1)
+            for position, column in enumerate(self._pipeline.output_columns, 1)
         ]
         return self._facets(schema={"fields": fields}, columnLineage={"fields": self._column_lineage(mode)})
 
     def _column_lineage(self, mode: BuildMode) -> dict[str, Facet]:
+        features, published = self._pipeline.features, self._pipeline.tables.published
+        identity = [column for column in self._pipeline.identity if column.table]
         if mode is BuildMode.YESTERDAY:
-            copied = [*(feature.name for feature in FEATURES), "player_id", "player_name", "team_abbreviation"]
-            return {name: {"inputFields": [self._input(PUBLISHED_TABLE, name, "of a night before")]} for name in copied}
-        fields = {feature.name: {"inputFields": self._sources(feature, mode)} for feature in FEATURES}
-        for name in ("player_id", "player_name", "team_abbreviation"):
-            fields[name] = {"inputFields": [self._input(ROSTER, name, "of the date")]}
-        teams = ("home_team_abbreviation", "away_team_abbreviation")
-        fields["opponent_abbreviation"] = {
-            "inputFields": [self._input(SCHEDULE, team, "of the date") for team in teams]
-        }
+            listed = [column.name for column in identity if column.table == self._pipeline.entity.roster]
+            copied = [*(feature.name for feature in features), *listed]
+            return {name: {"inputFields": [self._input(published, name, "of a night before")]} for name in copied}
+        fields = {feature.name: {"inputFields": self._sources(feature, mode)} for feature in features}
+        for column in identity:
+            sources = [self._input(column.table, name, "of the date") for name in column.columns]
+            fields[column.name] = {"inputFields": sources}
         return fields
 
     def _sources(self, feature: Feature, mode: BuildMode) -> list[Facet]:
         phase3 = self._input(feature.phase3_table, feature.phase3_column, "where Phase 4 has none: of the latest game")
         if mode is BuildMode.FORCED_FALLBACK:
             return [phase3]
-        table = next(block.table for block in BLOCKS if block.name == feature.block)
+        table = self._pipeline.block_of(feature).table
         return [self._input(table, feature.name, "of the date"), phase3]
 
     def _input(self, table: str, column: str, description: str) -> Facet:
@@ -206,10 +197,10 @@ class EventWriter:
         return {**self._dataset(table), "field": column, "transformations": [copied]}
 
     def _quality_facets(self, result: BuildResult) -> dict[str, Facet]:
-        policy = DEFAULT_POLICY
+        policy, entity = self._pipeline.quality, self._pipeline.entity
         columns = {
-            "player_id": {"nullCount": 0, "distinctCount": result.row_count},
-            "points_projection": {"nullCount": 0},
+            entity.key: {"nullCount": 0, "distinctCount": result.row_count},
+            entity.must_have: {"nullCount": 0},
         }
         gate = (
             ("row_count", policy.rows_min, result.row_count),
@@ -239,6 +230,16 @@ class EventWriter:
                 "leftOut": result.left_out,
             },
         )
+
+    def _tables_read(self, mode: BuildMode) -> Sequence[str]:
+        """Name the tables that a build reads."""
+        pipeline = self._pipeline
+        if mode is BuildMode.YESTERDAY:
+            return (pipeline.tables.published,)
+        identity = [column.table for column in pipeline.identity if column.table]
+        phase4 = [] if mode is BuildMode.FORCED_FALLBACK else [block.table for block in pipeline.blocks]
+        phase3 = [feature.phase3_table for feature in pipeline.features]
+        return tuple(dict.fromkeys((pipeline.entity.roster, *identity, *phase4, *phase3)))
 
     def _dataset(self, table: str) -> Event:
         return {"namespace": self._namespace, "name": f"{self._prefix}{table}"}
@@ -277,15 +278,6 @@ def _run_of(record: DateRecord) -> RunFacts:
 
 def _trigger(record: DateRecord) -> str:
     return record.trigger.value if record.trigger is not None else "none"
-
-
-def _tables_read(mode: BuildMode) -> Sequence[str]:
-    """Name the tables that a build reads."""
-    if mode is BuildMode.YESTERDAY:
-        return (PUBLISHED_TABLE,)
-    phase4 = () if mode is BuildMode.FORCED_FALLBACK else tuple(block.table for block in BLOCKS)
-    phase3 = tuple(dict.fromkeys(feature.phase3_table for feature in FEATURES))
-    return (ROSTER, SCHEDULE, *phase4, *phase3)
 
 
 def _is_told(record: DateRecord) -> bool:

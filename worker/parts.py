@@ -28,7 +28,7 @@ from worker.local.valkey import EmbeddedValkey
 from worker.metrics import package_version
 from worker.observer import Observer
 from worker.ports import Clock, StateStore, Warehouse
-from worker.settings import PIPELINE, PREFIX, BadSettings, Settings
+from worker.settings import PREFIX, BadSettings, Settings
 from worker.tracing import NO_TRACING, Tracing, tracing_wanted
 
 # DuckDB's name for a database without a file.
@@ -70,8 +70,9 @@ class Parts:
                 valkey.start() if self._own else valkey.attach()
                 url = valkey.url
             client = connect(url)
-            self._store = RedisStore(client, PIPELINE, replicas=self.settings.redis_replicas)
-            self._requests = RedisRequests(client, PIPELINE)
+            name = self.settings.definition.name
+            self._store = RedisStore(client, name, replicas=self.settings.redis_replicas)
+            self._requests = RedisRequests(client, name)
             self._stack.callback(self._store.close)
             self._store.ping()
             if self._own:
@@ -253,6 +254,7 @@ def make_warehouse(settings: Settings) -> Warehouse:
         parts.netloc + parts.path,
         memory_limit=settings.duckdb_memory_limit,
         threads=settings.duckdb_threads,
+        pipeline=settings.definition,
     )
 
 
@@ -267,7 +269,9 @@ def _open_bigquery(settings: Settings) -> Warehouse:
         usd_per_tib=settings.bigquery_usd_per_tib,
     )
     client = connect(settings.warehouse, settings.bigquery_endpoint)
-    return BigQueryWarehouse(client, staging_dataset=settings.bigquery_staging_dataset, limits=limits)
+    return BigQueryWarehouse(
+        client, staging_dataset=settings.bigquery_staging_dataset, limits=limits, pipeline=settings.definition
+    )
 
 
 def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEmitter | None":
@@ -281,7 +285,7 @@ def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEm
     warehouse = urlsplit(settings.warehouse)
     in_bigquery = warehouse.scheme == "bigquery"
     writer = EventWriter(
-        pipeline=PIPELINE,
+        pipeline=settings.definition,
         dataset_namespace="bigquery" if in_bigquery else f"{warehouse.scheme}://{warehouse.path}",
         dataset_prefix=f"{warehouse.netloc}." if in_bigquery else "",
         version=package_version(),
@@ -308,7 +312,7 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
         policy=settings.policy,
         calendar=settings.calendar,
         clock=clock,
-        pipeline=PIPELINE,
+        pipeline=settings.definition.name,
         topics=Topics(success=settings.success_topic, failure=settings.failure_topic),
         worker=worker,
         keep_finished=timedelta(days=keep_days) if keep_days else None,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import structlog
 
+from worker.catalogue import OUTPUT_COLUMNS, PUBLISHED_TABLE
 from worker.errors import PipelineError, Refused, SchemaDrift
-from worker.features.catalogue import OUTPUT_COLUMNS, PUBLISHED_TABLE
 from worker.features.model import Statement
 from worker.sql_files import load_sql
 

@@ -7,13 +7,19 @@ from typing import Any, Protocol
 
 from statemachine.model import DateRecord
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
+from worker.features.pipeline import Pipeline
 
 
 class Warehouse(Protocol):
     """Where the features are built and published: BigQuery in the cloud, DuckDB on one machine.
 
-    Every method may raise `Unavailable` (worth another attempt) or `Fatal` (not).
+    It is opened for one pipeline, whose tables it writes. Every method may raise `Unavailable` (worth another attempt)
+    or `Fatal` (not).
     """
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Give the pipeline whose tables it writes."""
 
     def ensure_tables(self) -> None:
         """Create the datasets and tables that the product writes, where they do not exist yet. Repeatable."""
@@ -74,7 +80,7 @@ class Warehouse(Protocol):
         """Append one row to the execution log, as `records.execution_row` makes it; for builds that did not publish."""
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
-        """Append one row to `replay_audit`; before the replay takes effect."""
+        """Append one row to the replay audit; before the replay takes effect."""
 
     def estimate(self, statement: Statement) -> StatementEstimate:
         """Check one SELECT and say what it would read and cost, without running it."""

@@ -18,15 +18,9 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from statemachine.model import OnRerun, OnUpstreamFailure, Policy
 from worker.access_settings import AccessSettings
 from worker.calendar import Calendar, MonthDay
+from worker.pipeline_settings import PipelineSettings
 
 PREFIX = "MLFS_"
-PIPELINE = "ml_feature_store_v2"
-PROCESSORS = (
-    "team_defense_zone_analysis",
-    "player_shot_zone_analysis",
-    "player_composite_factors",
-    "player_daily_cache",
-)
 _EMBEDDED = "embedded"
 
 
@@ -38,7 +32,7 @@ class BadSettings(ValueError):
     """The operator's fault: one or more settings are wrong. The message lists them all."""
 
 
-class Settings(AccessSettings):
+class Settings(PipelineSettings, AccessSettings):
     """Settings of one worker process. Wall clock times are in `timezone`; durations end in their unit."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
@@ -57,27 +51,27 @@ class Settings(AccessSettings):
     pubsub_faults: str = Field(
         default="", description="What goes wrong on the embedded bus, for drills: `duplicate=0.05,stall=0.001`."
     )
-    pubsub_project: str = Field(default="nba-props-platform", description="Project that owns topics and subscriptions.")
-    topic: str = Field(default="phase4-processor-success", description="Completions come in here.")
-    subscription: str = Field(default="ml-feature-store-worker", description="The worker's subscription to `topic`.")
-    success_topic: str = Field(default="ml-feature-store-success", description="Outcomes done and degraded.")
-    failure_topic: str = Field(default="ml-feature-store-failure", description="Outcomes failed.")
-    dead_letter_topic: str = Field(default="phase4-processor-success-dlq", description="Refused messages.")
+    pubsub_project: str = Field(description="Project that owns topics and subscriptions.")
+    topic: str = Field(description="Completions come in here.")
+    subscription: str = Field(description="The worker's subscription to `topic`.")
+    success_topic: str = Field(description="Outcomes done and degraded.")
+    failure_topic: str = Field(description="Outcomes failed.")
+    dead_letter_topic: str = Field(description="Refused messages.")
     dead_letter_subscription: str = Field(
         default="", description="Where `mlfs dlq` reads them; empty: the topic's name and `-parked`."
     )
 
-    timezone: str = Field(default="America/New_York", description="Zone of every wall clock time.")
-    deadline: time = Field(default=time(23, 25), description="Waiting ends.")
-    upgrade_cutoff: time = Field(default=time(23, 50), description="Later completions no longer upgrade a date.")
+    timezone: str = Field(description="Zone of every wall clock time.")
+    deadline: time = Field(description="Waiting ends.")
+    upgrade_cutoff: time = Field(description="Later completions no longer upgrade a date.")
     season: Annotated[tuple[MonthDay, MonthDay], NoDecode] = Field(
-        default=((10, 15), (6, 30)), description="First and last month-day of expected dates, `10-15..06-30`."
+        description="First and last month-day of expected dates, `10-15..06-30`."
     )
     skip_dates: Annotated[frozenset[date], NoDecode] = Field(
         default=frozenset(), description="Dates of the season that are not expected, comma separated."
     )
     catch_up_days: int = Field(default=7, ge=0, le=60, description="Missed dates opened after a downtime, at most.")
-    earliest_date: date = Field(default=date(2000, 1, 1), description="Completions for earlier dates are refused.")
+    earliest_date: date = Field(description="Completions for earlier dates are refused.")
     drain_grace_s: float = Field(default=20.0, ge=0, le=30, description="Queued messages are read before a deadline.")
 
     attempts_max: int = Field(default=3, ge=1, le=10, description="Builds tried per generation.")
@@ -87,7 +81,7 @@ class Settings(AccessSettings):
         default=OnUpstreamFailure.WAIT, description="`wait` for the deadline, or `fallback_now` once all reported."
     )
     rerun: OnRerun = Field(default=OnRerun.HOLD, description="A processor ran again after done: `hold` or `rebuild`.")
-    phase3_lookback_days: int = Field(default=30, ge=1, le=365, description="Oldest Phase 3 row a fallback may use.")
+    phase3_lookback_days: int = Field(ge=1, le=365, description="Oldest Phase 3 row a fallback may use.")
     keep_finished_days: int = Field(default=400, ge=0, description="Finished dates are forgotten after; 0: never.")
 
     tick_s: float = Field(default=0.5, gt=0, le=30, description="Longest pause between two sweeps.")
@@ -119,6 +113,9 @@ class Settings(AccessSettings):
     )
     tracing: str = Field(
         default="auto", pattern="^(auto|on|off)$", description="OpenTelemetry spans; `auto`: where OTEL_… says whereto."
+    )
+    trace_project: str = Field(
+        default="", description="Google Cloud project of the traces that log lines name; empty: pubsub_project."
     )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
 
@@ -212,6 +209,7 @@ class Settings(AccessSettings):
             "warehouse": self.warehouse or f"duckdb://{base}/warehouse.duckdb",
             "redis_url": self.redis_url or f"{_EMBEDDED}://{base}/valkey",
             "pubsub": self.pubsub or _default_bus(base),
+            "trace_project": self.trace_project or self.pubsub_project,
             "dead_letter_subscription": self.dead_letter_subscription or f"{self.dead_letter_topic}-parked",
         }
         for name, value in filled.items():
@@ -224,7 +222,7 @@ class Settings(AccessSettings):
     def policy(self) -> Policy:
         """The state machine's rules."""
         return Policy(
-            processors=PROCESSORS,
+            processors=self.definition.processors,
             attempts_max=self.attempts_max,
             retry_delay=timedelta(seconds=self.retry_delay_s),
             lease=timedelta(seconds=self.lease_s),

@@ -22,9 +22,9 @@ from statemachine.reasons import Reason
 from worker.adapters.pubsub_publish import PubSubPublisher
 from worker.adapters.redis_store import RedisStore, connect
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.catalogue import PIPELINE, PROCESSORS
 from worker.features.model import Statement
 from worker.ports import OutgoingMessage
-from worker.settings import PIPELINE, PROCESSORS
 
 _COMMITS = """
 SELECT analysis_date, generation, COUNT(*) AS commits

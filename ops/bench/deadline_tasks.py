@@ -49,6 +49,7 @@ def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
     home, clock, watch = Path(folder), SystemClock(), DeadlineWatch()
     generate(str(home / "warehouse.duckdb"), 400, "1GB", 2)
     settings = load(
+        pipeline="",
         data_dir=home,
         redis_url=f"embedded://{home}/valkey",
         warehouse=f"duckdb://{home}/warehouse.duckdb",

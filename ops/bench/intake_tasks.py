@@ -14,6 +14,7 @@ from ops.bench.bus import PROJECT, SUBSCRIPTION, TOPIC, bus_process, publish_all
 from schemas.completion import Delivery
 from worker import logs
 from worker.adapters.pubsub_pull import PullSubscriber
+from worker.catalogue import PROCESSORS
 from worker.clock import SystemClock
 from worker.errors import Unavailable
 from worker.intake import Intake, Verdict
@@ -21,7 +22,7 @@ from worker.metrics import Metrics
 from worker.observer import LogObserver, Observer, Observers
 from worker.parts import Parts, make_engine
 from worker.repair import Repair
-from worker.settings import PROCESSORS, Settings, load
+from worker.settings import Settings, load
 
 FIRST_DATE = date(2001, 1, 1)
 FINISH_TIMEOUT_S = 300.0
@@ -45,6 +46,7 @@ def completions(events: int, first: date = FIRST_DATE) -> Iterator[bytes]:
 def settings_in(folder: Path, bus_address: str) -> Settings:
     """Make the settings of a worker with its embedded parts in *folder* and the bus at *bus_address*."""
     return load(
+        pipeline="",
         data_dir=folder,
         warehouse=f"duckdb://{folder}/warehouse.duckdb",
         redis_url=f"embedded://{folder}/valkey",

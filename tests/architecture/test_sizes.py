@@ -14,9 +14,7 @@ MODULE_LINES_AIM, MODULE_LINES_MAX = 300, 500
 
 # Between aim and limit, with today's size. A number may be lowered, an entry removed; neither ever grows.
 LONG_FUNCTIONS: Mapping[str, int] = {}
-LONG_MODULES: Mapping[str, int] = {
-    "statemachine/decide.py": 431,  # the only place where a date changes; two files would be two places
-}
+LONG_MODULES: Mapping[str, int] = {}
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -13,8 +13,8 @@ from datetime import UTC, date, datetime, timedelta
 
 from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason
+from worker.catalogue import PROCESSORS
 from worker.ports import HistoryEntry, StateStore
-from worker.settings import PROCESSORS
 
 FIRST_DATE = date(2001, 1, 1)
 RUNS = 8

@@ -25,8 +25,9 @@ from worker.adapters.warehouse_bigquery_sql import claim_script, publish_script
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb import _staging_table as staging_table
 from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type, to_duckdb
-from worker.features.catalogue import DOWNSTREAM, OWN_TABLES, STAGED, UPSTREAM
+from worker.catalogue import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
 from worker.features.model import BuildKey, Statement
+from worker.features.pipeline import STAGED
 from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the first run on a machine compiles the evaluator
@@ -58,7 +59,7 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
     """Every parameter that a statement may take: its type, and its value in each run.
 
     The runs: as at night; seen from an instant given in New York's time, with the shortest lookback; seen from an
-    instant at which rows were written, with a week's; forced past Phase 4.
+    instant at which rows were written, with a week's; forced past Phase 4. Two of them ignore one or two tables.
     """
     hours_later, on_the_instant = instants(night)[7], instants(night)[10]
     return {
@@ -74,7 +75,10 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
         "quality_score_min": ("FLOAT64", [0.0, 75.0, 87.5, 100.0]),
         "request_id": ("STRING", ["a", "a,b", "it's", "nobody's"]),
         "as_of": ("TIMESTAMP", [None, hours_later.astimezone(NEW_YORK), on_the_instant, None]),
-        "use_phase4": ("BOOL", [True, True, True, False]),
+        "use_composite": ("BOOL", [True, True, False, False]),
+        "use_player_shot": ("BOOL", [True, False, True, False]),
+        "use_daily_cache": ("BOOL", [True, True, True, False]),
+        "use_team_defense": ("BOOL", [True, False, True, False]),
         "build_generation": ("INT64", [1, 2, 3, 4]),
         "build_id": ("STRING", [f"{night}-g{run}-a1" for run in range(1, RUNS + 1)]),
         "built_at": ("TIMESTAMP", [BUILT_AT] * RUNS),
@@ -236,8 +240,8 @@ def test_the_ddl_parses(oracle: Oracle, name: str, ddl: str) -> None:
 
 
 SCRIPTS = {
-    "claim": claim_script(attempt(), BUILT_AT, "worker-a/1").sql,
-    "publish": publish_script(publication(attempt()), "`a-project.mlfs_staging.build_20241215_g1_a1`").sql,
+    "claim": claim_script(SHIPPED, attempt(), BUILT_AT, "worker-a/1").sql,
+    "publish": publish_script(SHIPPED, publication(attempt()), "`a-project.mlfs_staging.build_20241215_g1_a1`").sql,
     "costs": costs_sql("us-central1"),
 }
 

@@ -13,13 +13,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from statemachine.model import BuildMode, State
+from statemachine.model import BuildMode, Retraction, State
 from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_jobs import Limits
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
-from worker.features.catalogue import (
+from worker.catalogue import (
     BLOCKS,
     DEPENDENCY_TABLE,
     EXECUTION_TABLE,
@@ -31,11 +30,13 @@ from worker.features.catalogue import (
     QUALITY_TABLE,
     REPLAY_TABLE,
 )
+from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
-from worker.features.records import execution_row
+from worker.features.records import execution_row, read_retraction, replay_row
 from worker.local.bigquery_server import BigQueryServer
 from worker.ports import Warehouse
+from worker.sql_files import load_sql
 
 NIGHT = date(2024, 12, 15)
 OTHER_NIGHT = date(2024, 12, 16)
@@ -406,10 +407,44 @@ def test_a_replay_can_be_logged(warehouse: Warehouse) -> None:
         "previous_state": "degraded",
         "previous_generation": 1,
         "decision": "replay",
+        "processor": None,
+        "run": None,
+        "run_completed_at": None,
     }
     warehouse.log_replay(row)
 
     assert everything(warehouse, REPLAY_TABLE) == [row]
+
+
+def test_what_was_taken_back_comes_back_as_it_was_written(warehouse: Warehouse) -> None:
+    retraction = Retraction(
+        processor="player_daily_cache",
+        identity="run:r1",
+        completed_at=CLAIMED_AT - timedelta(minutes=9),
+        actor="on-call",
+        reason="it wrote last week's rows",
+        at=CLAIMED_AT,
+        request_id="r2",
+    )
+    row = replay_row(
+        NIGHT,
+        requested_at=retraction.at,
+        requested_by=retraction.actor,
+        reason=retraction.reason,
+        mode="retract",
+        previous_state="done",
+        previous_generation=1,
+        decision="retracted",
+        request_id=retraction.request_id,
+        retraction=retraction,
+    )
+    warehouse.log_replay(row)
+    warehouse.log_replay({**row, "mode": "normal"})
+    window = {"first_date": NIGHT, "last_date": NIGHT}
+
+    found = warehouse.query(Statement(name="retractions", sql=load_sql()["retractions"], parameters=window))
+
+    assert [retraction] == [read_retraction(one) for one in found]
 
 
 def test_a_missing_table_is_drift(warehouse: Warehouse) -> None:

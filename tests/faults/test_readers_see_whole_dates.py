@@ -14,7 +14,7 @@ from tests.support.nights import NIGHT, PROCESSORS, success
 from tests.support.rigs import Rig
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.builder import Builder
-from worker.features.catalogue import BLOCKS, OUTPUT_COLUMNS
+from worker.catalogue import BLOCKS, OUTPUT_COLUMNS
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
 from worker.local.warehouse_loading import load_parquet_folder

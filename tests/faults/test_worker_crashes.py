@@ -23,7 +23,7 @@ from tests.support.nights import PROCESSORS
 from tests.support.programs import Program, RunningWorker
 from worker.adapters.pubsub_connection import subscriber_client
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.features.catalogue import EXECUTION_TABLE, LEDGER_TABLE, PUBLISHED_TABLE
+from worker.catalogue import EXECUTION_TABLE, LEDGER_TABLE, PUBLISHED_TABLE
 from worker.features.model import Statement
 from worker.local.ownership import read_address
 from worker.local.valkey import EmbeddedValkey

@@ -9,7 +9,7 @@ import pytest
 from ops.bench import build_tasks
 from ops.bench.build import measure_build
 from ops.bench.measure import in_child, percentiles, spread, verdict
-from worker.features.catalogue import FEATURES, PUBLISHED_TABLE
+from worker.catalogue import FEATURES, PUBLISHED_TABLE
 
 MEANS = {"memory_limit": "1GB", "threads": 2}
 

@@ -18,8 +18,8 @@ from tests.support.rigs import Rig
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.builder import Builder
 from worker.building import estimate_build, probe
+from worker.catalogue import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, UPSTREAM
 from worker.errors import Refused
-from worker.features.catalogue import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, UPSTREAM
 from worker.features.model import BuildKey, BuildRequest, Statement
 from worker.lineage import trace_row
 from worker.local.bigquery_faults import Fault

@@ -9,8 +9,7 @@ import pytest
 from statemachine.model import BuildMode, FailureKind, State
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.building import probe, run_build
-from worker.errors import Fenced, SchemaDrift
-from worker.features.catalogue import (
+from worker.catalogue import (
     BLOCKS,
     EXECUTION_TABLE,
     FEATURES,
@@ -23,6 +22,7 @@ from worker.features.catalogue import (
     UPSTREAM,
     features_of,
 )
+from worker.errors import Fenced, SchemaDrift
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, Statement
 from worker.features.quality import QualityPolicy
 
@@ -430,7 +430,7 @@ def test_a_player_without_a_projection_is_left_out_and_reported(world: World) ->
 
     assert set(world.rows()) == {JOKIC}
     [left_out] = outcome.stats.left_out
-    assert (outcome.stats.left_out_count, left_out.player_id, left_out.team_abbreviation) == (1, MURRAY, "DEN")
+    assert (outcome.stats.left_out_count, left_out.key, left_out.identity["team_abbreviation"]) == (1, MURRAY, "DEN")
     assert left_out.reason == "no points_projection in Phase 4 or Phase 3"
     assert outcome.report.missing_rate == 0.5
     assert outcome.report.fallback_rate == 0.5

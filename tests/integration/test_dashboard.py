@@ -1,4 +1,7 @@
-"""The dashboard asks only for what exists, in queries that Prometheus can read. No Grafana has drawn it."""
+"""The dashboard asks only for what exists, in queries that Prometheus can read; no Grafana has drawn it.
+
+That it gets answers on a real night is proven in `tests/acceptance/test_observed_night.py`.
+"""
 
 import json
 import re

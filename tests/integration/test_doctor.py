@@ -12,14 +12,19 @@ from typer.testing import CliRunner
 
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE
 from ops.cli import app
+from ops.doctor import consumed_subscriptions, published_topics
+from tests.support.terraform import role_table, rows
 from worker.adapters import redis_server
 from worker.adapters.pubsub_connection import ensure_topology
 from worker.adapters.pubsub_look import BusLook
 from worker.adapters.redis_store import connect
+from worker.adapters.warehouse_bigquery_permissions import TABLE_PERMISSIONS
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.features.catalogue import UPSTREAM
+from worker.catalogue import OWN_TABLES, UPSTREAM
 from worker.local.bigquery_server import BigQueryServer
 from worker.local.pubsub_server import PubSubServer
+from worker.parts import open_warehouse
+from worker.settings import load
 
 DUCKDB_TYPES = {"DATE": "DATE", "INT64": "BIGINT", "FLOAT64": "DOUBLE", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ"}
 STORE, _CLOCK, UPSTREAM_TABLES, OWN, _BUS, DATASETS = range(1, 7)
@@ -207,23 +212,53 @@ def test_the_way_of_dead_letters_is_checked_as_google_keeps_it(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_four_permission_tests_run_as_the_account_that_builds(
+def test_the_permission_tests_run_as_the_account_that_builds_and_leave_nothing(
     sample_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with BigQueryServer(hold_s=0.05) as server:
-        engine = server.project("a-project").engine
+        project = server.project("a-project")
         monkeypatch.setenv("MLFS_WAREHOUSE", "bigquery://a-project")
         monkeypatch.setenv("MLFS_BIGQUERY_ENDPOINT", server.address)
         bare, denied = looked("--live")
-        engine.load(sample_folder)
-        with engine.cursor() as cursor:
-            cursor.execute("CREATE SCHEMA nba_predictions")
-        _missing_tables, granted = looked("--live")
-        with engine.cursor() as cursor:
+        project.engine.load(sample_folder)
+        open_warehouse(load()).ensure_tables()
+        _code, granted = looked("--live")
+        project.withheld = frozenset({"bigquery.tables.updateData"})
+        _code, withheld = looked("--live")
+        with project.engine.cursor() as cursor:
             left = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE table_name LIKE 'mlfs_%'").fetchall()
+            left += cursor.execute("SELECT * FROM nba_predictions.replay_audit").fetchall()
 
-    tests = slice(DATASETS, DATASETS + 5)
+    tests = slice(DATASETS, DATASETS + 8)
     assert bare == EXIT_FAILED
-    assert [check["ok"] for check in denied[tests]] == [False] * 4 + [True]
-    assert [(check["ok"], "which is not Google" in check["check"]) for check in granted[tests]] == [(True, True)] * 5
+    assert [check["ok"] for check in denied[tests]] == [False] * 7 + [True]
+    assert [(check["ok"], "which is not Google" in check["check"]) for check in granted[tests]] == [(True, True)] * 8
+    [fault] = withheld[DATASETS + 5]["faults"]
+    assert fault.count("bigquery.tables.updateData on nba_predictions.") == len(OWN_TABLES)
     assert left == []
+
+
+def test_the_doctor_asks_for_what_the_role_table_grants_a_worker_and_for_nothing_else() -> None:
+    settings = load({})
+    topics = {
+        "completions": settings.topic,
+        "success": settings.success_topic,
+        "failure": settings.failure_topic,
+        "dead_letter": settings.dead_letter_topic,
+    }
+    subscriptions = {"worker": settings.subscription, "dead_letter": settings.dead_letter_subscription}
+    granted = {(role, kind, name) for principal, role, kind, name in rows() if principal == "worker"}
+
+    def names(role: str, kind: str) -> set[str]:
+        return {name for a_role, a_kind, name in granted if (a_role, a_kind) == (role, kind)}
+
+    assert set(published_topics(settings)) == {topics[name] for name in names("roles/pubsub.publisher", "topic")}
+    assert set(consumed_subscriptions(settings)) == {
+        subscriptions[name] for name in names("roles/pubsub.subscriber", "subscription")
+    }
+    assert names("roles/pubsub.viewer", "topic") == set(topics)
+    assert names("roles/pubsub.viewer", "subscription") == set(subscriptions)
+    assert set(TABLE_PERMISSIONS) == set(role_table()["custom_roles"]["mlfsTableWriter"]["permissions"])
+    assert {f"nba_predictions.{name}" for name in names("custom/mlfsTableWriter", "table")} == set(OWN_TABLES)
+    assert names("roles/bigquery.dataViewer", "dataset") == {table.partition(".")[0] for table in UPSTREAM}
+    assert names("roles/bigquery.dataEditor", "dataset") == {settings.bigquery_staging_dataset}

@@ -8,10 +8,11 @@ import pytest
 
 from statemachine.model import BuildMode
 from tests.support.league import SATURDAY, SUNDAY, League, built_at
+from worker.catalogue import BLOCKS, FEATURES, PUBLISHED_TABLE
 from worker.errors import Refused
-from worker.features.catalogue import BLOCKS, FEATURES, PUBLISHED_TABLE, Feature
 from worker.features.lineage import NO_GAME, FeatureLineage
 from worker.features.model import Statement
+from worker.features.pipeline import Block, Feature
 from worker.lineage import RowLineage, trace_row
 
 DAILY_CACHE = "nba_precompute.player_daily_cache"
@@ -211,7 +212,7 @@ def test_a_copied_row_leads_to_the_night_it_was_copied_from(league: League) -> N
 
 def left_out(league: League) -> int:
     outcome = league.build(SUNDAY)
-    return outcome.stats.left_out[0].player_id
+    return outcome.stats.left_out[0].key
 
 
 def test_a_player_left_out_is_told_why(league: League) -> None:
@@ -254,6 +255,7 @@ class CountingWarehouse:
 
     def __init__(self, warehouse: Any) -> None:
         self.warehouse = warehouse
+        self.pipeline = warehouse.pipeline
         self.names: list[str] = []
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
@@ -267,3 +269,25 @@ def test_the_number_of_statements_does_not_follow_the_number_of_features(mixed: 
     trace_row(counting, SUNDAY, players(mixed, "has_game")[0])  # type: ignore[arg-type] # what a lineage needs of it
 
     assert counting.names == ["lineage_build", "lineage_row", "lineage_player", "lineage_sources"]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_a_table_whose_run_was_taken_back_is_as_if_it_were_empty(league: League, block: Block) -> None:
+    """Rows, score and dependency count are those of a build after the rows were deleted; lineage gives the reason."""
+    outcome = league.build(SUNDAY, ignored=frozenset({block.processor}))
+    ignored = league.published(SUNDAY)
+    player_id = next(player_id for player_id, row in ignored.items() if row["has_game"])
+    traced = trace_row(league.warehouse, SUNDAY, player_id)
+    league.execute(f"DELETE FROM {block.table} WHERE analysis_date = ?", [SUNDAY])  # noqa: S608 - our own names
+    deleted = league.build(SUNDAY, 2)
+
+    assert deleted.report == outcome.report
+    assert "degraded" == outcome.report.earned_state
+    assert (0, deleted.stats) == (outcome.stats.dependency_rows[block.processor], outcome.stats)
+    named = {"build_generation", "build_id"}
+    rows = [
+        [{**row, **dict.fromkeys(named)} for row in built.values()] for built in (ignored, league.published(SUNDAY))
+    ]
+    assert rows[0] == rows[1]
+    assert any("its run was taken back" in one.why for one in traced.features if one.block == block.name)
+    assert [None] * len(traced.features) == [one.changed for one in traced.features]

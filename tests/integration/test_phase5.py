@@ -12,8 +12,8 @@ import pytest
 from statemachine.model import BuildMode
 from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.catalogue import OUTPUT_COLUMNS, PUBLISHED_TABLE
 from worker.errors import Refused
-from worker.features.catalogue import OUTPUT_COLUMNS, PUBLISHED_TABLE
 from worker.phase5 import (
     FeatureStoreNotReady,
     load_features_for_prediction,

@@ -24,8 +24,8 @@ from tests.support.nights import CACHE, NO_ROWS, PROCESSORS, broke, claimed, fai
 from tests.support.rigs import ModelClock, Rig
 from worker.adapters.redis_store import RedisStore, connect
 from worker.builder import result_from_ledger
+from worker.catalogue import PIPELINE
 from worker.errors import Refused, Unavailable
-from worker.settings import PIPELINE
 
 MONDAY, TUESDAY = SUNDAY + timedelta(days=1), SUNDAY + timedelta(days=2)
 Run = Callable[..., tuple[int, Any]]

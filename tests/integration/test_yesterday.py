@@ -12,7 +12,7 @@ from tests.support.nights import PROCESSORS, success
 from tests.support.rigs import WORKER, ModelClock, Rig
 from worker.audit import ReplayAudit
 from worker.builder import Builder
-from worker.features.catalogue import FEATURES
+from worker.catalogue import FEATURES
 
 MONDAY, TUESDAY, WEDNESDAY = (SUNDAY + timedelta(days=days) for days in (1, 2, 3))
 FACTS = ("player_name", "team_abbreviation", "opponent_abbreviation", "has_game", "missing_features")

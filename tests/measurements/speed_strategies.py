@@ -19,7 +19,7 @@ from typing import Any
 
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb_dialect import to_duckdb
-from worker.features.catalogue import BLOCKS, FEATURES, PLAYER_GAMES, ROSTER, TEAM_DEFENSE, TEAM_OFFENSE
+from worker.catalogue import BLOCKS, FEATURES, PLAYER_GAMES, ROSTER, TEAM_DEFENSE, TEAM_OFFENSE
 from worker.local.sample_data import write_sample_data
 from worker.local.warehouse_loading import load_parquet_folder
 from worker.sql_files import load_sql
@@ -36,11 +36,13 @@ PARAMETERS: Mapping[str, Any] = {
     "lookback_start": NIGHT - timedelta(days=30),
     "previous_date": NIGHT - timedelta(days=1),
     "as_of": None,
-    "use_phase4": True,
+    **{f"use_{block.name}": True for block in BLOCKS},
     "build_generation": 1,
     "build_id": "2024-12-15-g1-a1",
     "built_at": datetime(2024, 12, 16, 4, 30, tzinfo=UTC),
 }
+
+FORCED = {f"use_{block.name}": False for block in BLOCKS}
 
 
 class Bench:
@@ -91,7 +93,10 @@ def multiply(bench: Bench, copies: int) -> int:
 def measure_build(bench: Bench) -> None:
     features = to_duckdb(load_sql()["features"])
     bench.time("build", lambda: bench.read(features, PARAMETERS))
-    bench.time("build, forced to Phase 3", lambda: bench.read(features, {**PARAMETERS, "use_phase4": False}))
+    bench.time(
+        "build, forced to Phase 3",
+        lambda: bench.read(features, PARAMETERS | FORCED),
+    )
 
 
 def measure_layout(bench: Bench) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 COMMIT = "worker/adapters/lua/commit.lua"
-DECIDE = "statemachine/decide.py"
+BUILDS = "statemachine/builds.py"
+TIMERS = "statemachine/timers.py"
+ASKED = "statemachine/interventions.py"
 REDIS = "worker/adapters/redis_store.py"
 FENCE = "worker/adapters/warehouse_fence.py"
 BIGQUERY = "worker/adapters/warehouse_bigquery.py"
@@ -133,8 +135,8 @@ MUTANTS = (
     Mutant(
         name="bigquery-publishes-past-the-fence",
         file=BIGQUERY_SQL,
-        old="        _update_ledger(committed),\n        _stop_if_fenced(),\n",
-        new="        _update_ledger(committed),\n",
+        old="        _update_ledger(tables.ledger, committed),\n        _stop_if_fenced(),\n",
+        new="        _update_ledger(tables.ledger, committed),\n",
         tests=(f"{BIGQUERY_FAULTS}::test_a_published_attempt_is_not_another_claimants",),
     ),
     Mutant(
@@ -167,8 +169,8 @@ MUTANTS = (
     ),
     Mutant(
         name="gives-up-without-asking-the-ledger",
-        file=DECIDE,
-        old='            return _give_up(record, kind, Reason.GIVING_UP, failure, "nobody")\n',
+        file=BUILDS,
+        old='            return give_up(record, kind, Reason.GIVING_UP, failure, "nobody")\n',
         new="            reason, because = Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED\n",
         tests=("tests/unit/test_decide_builds.py::test_a_generation_is_given_up_only_after_the_ledger_was_asked",),
     ),
@@ -229,8 +231,8 @@ MUTANTS = (
     ),
     Mutant(
         name="deadline-without-probe",
-        file=DECIDE,
-        old="    if probe is None:\n        return _unchanged(record, kind, Reason.NEEDS_PROBE)\n    kept =",
+        file=TIMERS,
+        old="    if probe is None:\n        return unchanged(record, kind, Reason.NEEDS_PROBE)\n    kept =",
         new="    probe = probe or {}\n    kept =",
         tests=("tests/unit/test_decide.py::test_nothing_falls_back_before_somebody_has_looked_into_the_tables",),
     ),
@@ -243,14 +245,14 @@ MUTANTS = (
     ),
     Mutant(
         name="failed-attempts-unbounded",
-        file=DECIDE,
+        file=BUILDS,
         old="        case FailureKind.UNAVAILABLE if record.attempt < policy.attempts_max:",
         new="        case FailureKind.UNAVAILABLE if record.attempt < 2 * policy.attempts_max:",
         tests=("tests/unit/test_decide_builds.py::test_the_last_attempt_fails_the_generation",),
     ),
     Mutant(
         name="expired-leases-unbounded",
-        file=DECIDE,
+        file=TIMERS,
         old="    if not record.giving_up and record.attempt < policy.attempts_max:\n",
         new="    if not record.giving_up and record.attempt < 2 * policy.attempts_max:\n",
         tests=("tests/unit/test_decide_builds.py::test_a_date_whose_workers_all_die_fails_in_the_end",),
@@ -274,7 +276,7 @@ MUTANTS = (
     ),
     Mutant(
         name="cancels-without-closing-the-ledger",
-        file=DECIDE,
+        file=ASKED,
         old="    if record.attempt:\n        # What it has built",
         new="    if record.attempt < 0:\n        # What it has built",
         tests=("tests/unit/test_decide_published.py::test_a_cancel_of_a_date_that_was_tried_closes_the_ledger_first",),
@@ -414,5 +416,57 @@ MUTANTS = (
         old="            autoescape=True,\n",
         new="            autoescape=False,\n",
         tests=(f"{PAGE}::test_texts_from_outside_stay_texts",),
+    ),
+    Mutant(
+        name="first-of-a-kind-unseen",
+        file="worker/metrics.py",
+        old="        self._begin_nights_at_zero()\n",
+        new="",
+        tests=("tests/unit/test_metrics.py::test_what_alert_rules_watch_and_what_a_usual_night_counts_begins_at_zero",),
+    ),
+    Mutant(
+        name="quality-hidden-while-built-again",
+        file="worker/date_metrics.py",
+        old="if record.result is not None), None)",
+        new="if record.result is not None and record.wake_at is None), None)",
+        tests=("tests/unit/test_metrics.py::test_the_quality_of_the_latest_night_is_shown_while_it_is_built_again",),
+    ),
+    Mutant(
+        name="retraction-forgotten-on-redelivery",
+        file="statemachine/completions.py",
+        old="    if record.withdrawn(arrived):\n",
+        new="    if record.withdrawn(arrived) and arrived.row_count is None:\n",
+        tests=("tests/unit/test_retraction.py::test_no_redelivery_brings_it_back",),
+    ),
+    Mutant(
+        name="retraction-of-any-run",
+        file=ASKED,
+        old=" or known.identity != event.identity:",
+        new=":",
+        tests=("tests/unit/test_retraction.py::test_what_does_not_count_cannot_be_taken_back",),
+    ),
+    Mutant(
+        name="retraction-without-its-row",
+        file="worker/retractions.py",
+        old="            if not _is_among(retraction, audited):\n",
+        new="            if not audited and not record.retractions:\n",
+        tests=(
+            "tests/unit/test_retraction_audit.py"
+            "::test_the_row_of_a_retraction_that_only_the_store_has_comes_before_the_build",
+        ),
+    ),
+    Mutant(
+        name="retracted-rows-are-found",
+        file="statemachine/evidence.py",
+        old=" and name not in record.ignored\n",
+        new="\n",
+        tests=("tests/unit/test_retraction.py::test_rows_of_a_retracted_run_are_not_found_at_the_deadline",),
+    ),
+    Mutant(
+        name="retracted-rows-are-read",
+        file="worker/features/model.py",
+        old=" and processor not in self.ignored\n",
+        new="\n",
+        tests=("tests/unit/test_retraction_audit.py::test_a_rebuild_reads_every_table_but_that_one",),
     ),
 )

@@ -10,8 +10,9 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from statemachine.model import DateRecord, State
-from tests.simulation.moves import BY_A_BUILDER, ENDED, MOVES
+from tests.simulation.moves import BY_A_BUILDER, COMMITTED, ENDED, MOVES, RETRACTING
 from tests.simulation.plan import PROCESSORS, Schedule
+from tests.simulation.retractions import Retractions
 
 if TYPE_CHECKING:
     from tests.simulation.bus import Message
@@ -67,6 +68,8 @@ class Checker:
     operations: set[str] = field(default_factory=set)
     replays_asked: dict[date, int] = field(default_factory=dict)
     replays_done: dict[date, int] = field(default_factory=dict)
+    audited: set[tuple[date, str, str]] = field(default_factory=set)
+    retractions: Retractions = field(default_factory=Retractions)
 
     def demand(self, holds: bool, invariant: str, detail: str) -> None:
         if not holds:
@@ -85,10 +88,29 @@ class Checker:
         if before is None:
             self.opened_at[day] = process.world.now
         self.changes[day] = self.changes.get(day, 0) + 1
+        self._retracted(before, after, reason, what)
         self._monotone(before, after, what)
         self._move(before, after, reason, what)
         self._justified(process, before, after, reason, what)
         self._told(before, commit, reason, what)
+
+    def _retracted(self, before: DateRecord | None, after: DateRecord, reason: str, what: str) -> None:
+        """Whether what a person takes back is audited first, stays, and is asked for."""
+        day, known = after.analysis_date, before.retractions if before else ()
+        self.demand(after.retractions[: len(known)] == known, "no retraction lost", what)
+        for one in after.retractions[len(known) :]:
+            self.demand((day, one.processor, one.identity) in self.audited, "audit before effect", what)
+            self.demand(reason in RETRACTING, "legal move", what)
+            self.retractions.add(day, one, str(before.state) if before else "waiting")
+        for completion in after.completions.values():
+            counts = completion.status in {"success", "found"}
+            back = counts and any(
+                one.processor == completion.processor and one.identity == completion.identity
+                for one in after.retractions
+            )
+            self.demand(not back, "a retracted run does not count", f"{what}: {completion.processor}")
+        if reason == "claimed":
+            self.retractions.claimed(after)
 
     def _monotone(self, before: DateRecord | None, after: DateRecord, what: str) -> None:
         self.demand(after.version == (before.version if before else 0) + 1, "monotone version", what)
@@ -100,7 +122,7 @@ class Checker:
         token, next_token = (before.generation, before.attempt), (after.generation, after.attempt)
         self.demand(next_token >= token, "monotone generation", f"{what}: {token} -> {next_token}")
         for name, completion in before.completions.items():
-            if completion.status == "success":
+            if completion.status == "success" and not self.retractions.excuse(after.analysis_date, completion):
                 kept = after.completions.get(name)
                 self.demand(
                     kept is not None and kept.status == "success", "no acked completion lost", f"{what}: {name}"
@@ -152,7 +174,8 @@ class Checker:
             return
         filled = process.probed.get(after.analysis_date, frozenset())
         failed = {name for name, one in after.completions.items() if one.status == "failed"}
-        unjust = (missing & filled) - failed
+        taken_back = {one.processor for one in after.retractions}
+        unjust = (missing & filled) - failed - taken_back
         self.demand(not unjust, "fallback only when something was missing", f"{what}: {sorted(unjust)} had rows")
 
     def _told(self, before: DateRecord | None, commit: "Commit", reason: str, what: str) -> None:
@@ -164,7 +187,7 @@ class Checker:
             self.demand(about == day.isoformat() == message.ordering_key, "one date never touches another", what)
             self.owed[message.event_id] = day
         event_ids = {message.event_id for message in commit.messages}
-        if reason in {"committed_done", "committed_degraded", "committed_upgrade_follows", "committed_rerun_follows"}:
+        if reason in COMMITTED:
             assert after.result is not None
             wanted = f"{day}:{after.result.generation}"
             self.demand(any(one.endswith(wanted) for one in event_ids), "done => published", what)
@@ -232,6 +255,9 @@ class Checker:
         self.demand(report.row_count >= ROWS_MIN and report.quality_score >= SCORE_MIN, "gate respected", name)
         # The tables are counted before they are read; rows that come in between count as late.
         counted = {processor for processor, rows in publication.stats.dependency_rows.items() if rows}
+        wrong = staged.used & self.retractions.banned.get((day, *key.token), frozenset())
+        self.demand(not wrong, "no build reads what was taken back", f"{name}: {sorted(wrong)}")
+        self.retractions.built(key, staged.used)
         full = staged.filled & counted == set(PROCESSORS) and not staged.forced
         state = str(report.earned_state)
         self.demand(
@@ -279,6 +305,7 @@ class Checker:
         record = self.records.get(day)
         kept = record.completions.get(processor) if record is not None else None
         true = kept is not None and (status == "failed" or kept.status == "success")
+        true = true or self.retractions.excuse_message(day, processor, message)
         self.demand(true, "ack after durable write", f"{name} {about} is acknowledged, the record has {kept}")
 
     # --- time --------------------------------------------------------------------------------------------------------

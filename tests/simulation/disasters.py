@@ -1,11 +1,13 @@
 """What breaks on a large scale, what people do about it, and how everything gets well again."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from statemachine.events import CancelRequested, ReplayRequested
-from tests.simulation.plan import HOUR, Happening, Intensity
+from statemachine.events import CancelRequested, CompletionRetracted, ReplayRequested
+from tests.simulation.plan import HOUR, PROCESSORS, Happening, Intensity
+from worker.audit import Auditor
 from worker.errors import PipelineError
+from worker.retractions import identity_to_take_back
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -163,6 +165,9 @@ class Disasters:
         world = self._world
         day = happening.night
         assert day is not None
+        if happening.kind == "retract":
+            self._retract(day, happening)
+            return
         if happening.kind == "cancel":
             world.schedule.nights[day].complete_by = None
             event: ReplayRequested | CancelRequested = CancelRequested(actor="ana", reason="wrong data")
@@ -176,6 +181,27 @@ class Disasters:
         except PipelineError as exc:
             world.say(f"operator: {exc}")
 
+    def _retract(self, day: date, happening: Happening) -> None:
+        """A person takes back what a processor has announced, through the audit as the API does."""
+        world, operator = self._world, self._world.operator
+        auditor = Auditor(engine=operator.engine, log_replay=operator.warehouse.log_replay, clock=operator.clock)
+        try:
+            record = operator.store.load(day)
+            identity = identity_to_take_back(day, record, happening.processor, None, PROCESSORS)
+            event = CompletionRetracted(
+                processor=happening.processor,
+                identity=identity,
+                actor="ana",
+                reason="wrong rows",
+                rebuild=bool(happening.count % 2),
+                request_id=f"retract-{happening.at}",
+            )
+            world.schedule.nights[day].complete_by = None
+            decision = auditor.apply(day, event)
+            world.boundary.injected[decision.reason.value] += 1
+        except PipelineError as exc:
+            world.say(f"operator: {exc}")
+
     def _recover(self) -> None:
         """`mlfs recover`: restore what the ledger knows and the store does not, then turn the subscription back."""
         world = self._world
@@ -183,8 +209,11 @@ class Disasters:
         try:
             operator = world.operator
             first = min(world.schedule.nights) - timedelta(days=1)
+            last = max(world.schedule.nights)
+            operator.retractions.restore_since(first, last)
             for row in operator.warehouse.read_ledger_since(first):
                 operator.repair.catch_up(row)
+            operator.retractions.restore_since(first, last)
         except PipelineError as exc:
             world.say(f"operator: {exc}; once more in a minute")
             self._recover_at = world.now + timedelta(minutes=1)

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from random import Random
 
 from statemachine.model import BuildMode, OnRerun, OnUpstreamFailure
-from tests.simulation.nights import draw_night, upgraded_night
+from tests.simulation.nights import draw_night, success_of, upgraded_night
 from tests.simulation.plan import (
     MINUTE,
     SECOND,
@@ -48,6 +48,8 @@ def draw(seed: int) -> Schedule:
     if not calm:
         schedule.happenings += _disasters(schedule, rng)
         schedule.happenings += _people(schedule, rng)
+    if rng.random() < RETRACTING:
+        schedule.happenings += _retractions(schedule, rng)
     schedule.happenings.append(Happening(at=at(TONIGHT, 24, 0), kind="midnight"))
     schedule.happenings.sort(key=lambda happening: happening.at)
     return schedule
@@ -121,6 +123,8 @@ def _poison(rng: Random) -> list[Happening]:
     ]
 
 
+# Often enough that each fault also meets a retraction.
+RETRACTING = 0.15
 DISASTERS = (
     "store_away", "warehouse_away", "bus_away", "wipe", "snapshot_restore", "damage", "expire", "crash", "freeze",
     "freeze", "downtime", "restart_all",
@@ -142,6 +146,26 @@ def _disasters(schedule: Schedule, rng: Random) -> Iterator[Happening]:
         span = timedelta(seconds=rng.choice((3, 20, 61, 130, 400, 1800)))
         night = rng.choice(list(schedule.nights))
         yield Happening(at=moment, kind=kind, span=span, night=night, count=rng.randrange(10**6))
+
+
+def _retractions(schedule: Schedule, rng: Random) -> Iterator[Happening]:
+    """A person takes back what a processor announced, minutes or an instant later; half of the time it runs again."""
+    reports = [one for one in schedule.happenings if one.kind == "event" and one.processor]
+    for report in rng.sample(reports, min(len(reports), rng.choice((1, 1, 2)))):
+        assert report.night is not None
+        schedule.calm = False
+        moment = report.at + timedelta(seconds=rng.choice((0, 1, 3, 10, 60, 300, 1500, 4000)))
+        if rng.random() < 0.4:
+            # What it completes cannot be built at once: the date is ready, and waits for its next attempt.
+            yield Happening(at=report.at, kind="warehouse_away", span=20 * SECOND)
+            moment = report.at + timedelta(seconds=rng.choice((30, 60, 200)))
+        yield Happening(
+            at=moment, kind="retract", night=report.night, processor=report.processor, count=rng.randrange(4)
+        )
+        if rng.random() < 0.5:
+            again = moment + timedelta(seconds=rng.choice((1, 20, 200, 1200)))
+            yield Happening(at=again, kind="rows", night=report.night, processor=report.processor)
+            yield success_of(report.night, report.processor, again + SECOND, rng)
 
 
 def _people(schedule: Schedule, rng: Random) -> Iterator[Happening]:

@@ -59,6 +59,9 @@ def _check_night(world: "World", day: date, record: DateRecord) -> None:
         rows = world.tables.target[day]
         assert row is not None
         checker.demand(rows == (row.generation, row.attempt), "readers see one generation", f"{what}: rows of {rows}")
+    if row is not None and record.state in PUBLISHED and not world.server.losses:
+        left = checker.retractions.left(day, row.generation, row.attempt)
+        checker.demand(not left, "what rests on a retracted run is replaced", f"{what}: {sorted(left)}")
     _check_full(world, day, record, what)
 
 

@@ -6,19 +6,28 @@ PUBLISHED = {"done", "degraded"}
 ENDED = {"done", "degraded", "failed"}
 BY_A_BUILDER = {"retry_scheduled", "giving_up", "gate_refused", "no_data"}
 
-_RECORDED = {"recorded", "failure_recorded"}
+_RECORDED = {"recorded", "failure_recorded", "retracted"}
 _LOOKED = {"still_missing", "upgrade_window_closed"}
-_FOLLOWED = {"committed_upgrade_follows", "committed_rerun_follows"}
+_FOLLOWED = {"committed_upgrade_follows", "committed_rerun_follows", "committed_rebuild_follows"}
 _WOKEN = {"join_complete", "found_all", "deadline_passed", "upstream_failed", "replay_accepted"} | _FOLLOWED
 # Whatever was believed before: what the ledger holds is published.
 _LEDGER: Mapping[str, set[str]] = {"done": {"committed_done"}, "degraded": {"committed_degraded"}}
+COMMITTED = {"committed_done", "committed_degraded"} | _FOLLOWED
+RETRACTING = {"retracted", "waits_again", "fallback_follows", "rebuild_started"}
 
 # state before -> states after -> the reasons that may lead there. None: never seen.
 MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
     None: {"waiting": {"opened"} | _RECORDED, "ready": _WOKEN, "failed": {"cancelled"}, **_LEDGER},
-    "waiting": {"waiting": {"opened"} | _RECORDED, "ready": _WOKEN, "failed": {"cancelled"}, **_LEDGER},
+    "waiting": {
+        "waiting": {"opened"} | _RECORDED,
+        "ready": _WOKEN,
+        "running": {"cancelling"},
+        "failed": {"cancelled"},
+        **_LEDGER,
+    },
     "ready": {
-        "ready": {"replay_accepted", "committed_by_older_generation"} | _RECORDED | _FOLLOWED,
+        "ready": {"replay_accepted", "committed_by_older_generation", "fallback_follows"} | _RECORDED | _FOLLOWED,
+        "waiting": {"waits_again"},
         "running": {"claimed", "giving_up", "cancelling"},
         "failed": {"cancelled"},
         **_LEDGER,
@@ -30,19 +39,19 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
         **_LEDGER,
     },
     "done": {
-        "done": {"rerun_held", "committed_done"} | _RECORDED,
-        "ready": {"replay_accepted", "rerun_started"} | _FOLLOWED,
+        "done": {"rerun_held", "committed_done", "upgrade_too_late"} | _RECORDED,
+        "ready": {"replay_accepted", "rerun_started", "upgrade_started", "rebuild_started"} | _FOLLOWED,
         "degraded": {"committed_degraded"},
     },
     "degraded": {
         "degraded": {"rerun_held", "upgrade_too_late", "upgrade_window_closed", "still_missing", "committed_degraded"}
         | _RECORDED,
-        "ready": {"replay_accepted", "upgrade_started", "rerun_started"} | _FOLLOWED,
+        "ready": {"replay_accepted", "upgrade_started", "rerun_started", "rebuild_started"} | _FOLLOWED,
         "done": {"committed_done"},
     },
     "failed": {
         "failed": {"committed_by_older_generation"} | _RECORDED,
-        "ready": {"replay_accepted", "rescue_started"} | _FOLLOWED,
+        "ready": {"replay_accepted", "rescue_started", "rebuild_started"} | _FOLLOWED,
         **_LEDGER,
     },
 }

@@ -80,6 +80,11 @@ def _habit(
             return [rows, said], when
 
 
+def success_of(day: date, processor: str, when: datetime, rng: Random) -> Happening:
+    """A success under a run id of its own."""
+    return _event(day, processor, "success", when, rng)
+
+
 def _event(day: date, processor: str, status: str, when: datetime, rng: Random, *, run: bool = True) -> Happening:
     body: dict[str, object] = {"processor": processor, "analysis_date": day.isoformat(), "status": status}
     if status == "success":

@@ -23,6 +23,7 @@ from worker.intake import Intake
 from worker.observer import Observer
 from worker.relay import Relay
 from worker.repair import Repair
+from worker.retractions import RetractionAudit
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -104,6 +105,7 @@ class Process:
             observer=observer,
         )
         self.repair = Repair(engine=self.engine, store=self.store, clock=self.clock, warehouse=self.warehouse)
+        self.retractions = RetractionAudit(self.engine, self.warehouse)
         self.builder = Builder(
             engine=self.engine,
             warehouse=self.warehouse,
@@ -114,6 +116,7 @@ class Process:
             observer=observer,
             stopwatch=lambda: 0.0,
             follow=self.repair.follow,
+            settle_retractions=self.retractions.settle,
             lease_keeper=self._keeper,
             pause=lambda seconds: boundary.hang(self, seconds, "between two reports"),
         )

@@ -12,5 +12,6 @@ SABOTAGE: Mapping[str, str] = {
     "publishes_nothing": "a publication is confirmed and has no effect",
     "probe_blind": "the deadline's probe sees empty tables",
     "status_ignored": "a failed processor counts as a success",
+    "reads_retracted": "a build reads the table of a run that was taken back",
     "deaf_sweep": "sweeps are lost",
 }

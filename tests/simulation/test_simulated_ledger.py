@@ -12,8 +12,8 @@ from tests.simulation.checker import Checker
 from tests.simulation.drawing import draw
 from tests.simulation.plan import PROCESSORS, TONIGHT, Night
 from tests.simulation.warehouse import Tables
+from worker.catalogue import BLOCKS, OUTPUT_COLUMNS
 from worker.errors import Fatal, Fenced
-from worker.features.catalogue import BLOCKS, OUTPUT_COLUMNS
 from worker.features.model import (
     BlockCounts,
     BuildKey,
@@ -33,8 +33,9 @@ NOBODY = Statement(
     name="nobody",
     sql="SELECT "
     + ", ".join(f"CAST(NULL AS {column.type}) AS {column.name}" for column in OUTPUT_COLUMNS)
-    + ", 'nobody is staged' AS left_out_reason, @use_phase4 AS use_phase4",
-    parameters={"use_phase4": True},
+    + ", 'nobody is staged' AS left_out_reason, "
+    + ", ".join(f"@use_{block.name} AS use_{block.name}" for block in BLOCKS),
+    parameters={f"use_{block.name}": True for block in BLOCKS},
 )
 
 

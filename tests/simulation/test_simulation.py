@@ -110,6 +110,9 @@ def test_the_drawn_schedules_are_worth_playing() -> None:
         "snapshot_restore",
         "damage",
         "freeze",
+        "retracted",
+        "waits_again",
+        "rebuild_started",
     }
     assert wanted <= {*totals.injected}
     assert State.DONE in totals.states

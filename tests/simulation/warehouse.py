@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from statemachine.model import BuildMode
 from tests.simulation.boundary import SLOW_S, Boundary
 from tests.simulation.plan import PROCESSORS, Night
+from worker.catalogue import BLOCKS, SHIPPED, UPSTREAM, features_of
 from worker.errors import Fatal, Fenced
-from worker.features.catalogue import BLOCKS, UPSTREAM, features_of
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
 from worker.features.records import claimed_ledger_row, ledger_row, read_ledger_row
 
@@ -27,6 +27,7 @@ class Staged:
     """What the tables held when an attempt read them."""
 
     filled: frozenset[str]
+    used: frozenset[str]
     forced: bool
     phase3: bool
     players: int
@@ -45,6 +46,7 @@ class Tables:
         self.staged: dict[BuildKey, Staged] = {}
         self.copies: set[date] = set()
         self.executions = 0
+        self.audit: list[Row] = []
 
     def fill(self, night: date, processor: str) -> None:
         self.rows[night, processor] = 400
@@ -57,9 +59,13 @@ class Tables:
         if select.name == "yesterday":
             self.staged[key] = self._copied(select.parameters)
             return
+        wanted = {block.processor for block in BLOCKS if select.parameters[f"use_{block.name}"]}
+        if "reads_retracted" in self._sabotage and wanted:
+            wanted = set(PROCESSORS)
         self.staged[key] = Staged(
             filled=self.filled(night.day),
-            forced=not select.parameters["use_phase4"],
+            used=self.filled(night.day) & wanted,
+            forced=not wanted,
             phase3=night.phase3,
             players=night.players,
         )
@@ -74,13 +80,21 @@ class Tables:
         )
         source = max(built, default=None)
         players = 0 if source is None else self.ledger[source]["row_count"]
-        return Staged(filled=frozenset(), forced=True, phase3=True, players=players)
+        return Staged(filled=frozenset(), used=frozenset(), forced=True, phase3=True, players=players)
+
+    def log_replay(self, row: Row) -> None:
+        self.audit.append(row)
+        if row["mode"] == "retract":
+            self._checker.audited.add((row["analysis_date"], row["processor"], row["run"]))
+
+    def taken_back(self, first: date, last: date) -> list[Row]:
+        return [row for row in self.audit if row["mode"] == "retract" and first <= row["analysis_date"] <= last]
 
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
         row = self.ledger.get(key.analysis_date)
         self._check_fence(row, key, claimant, "build")
         if row is None:
-            self.ledger[key.analysis_date] = claimed_ledger_row(key, at, claimant)
+            self.ledger[key.analysis_date] = claimed_ledger_row(key, at, claimant, BLOCKS)
         else:
             row["claimed_generation"], row["claimed_attempt"], row["claimed_by"] = (*key.token, claimant)
         self._checker.ledger_claimed(key, claimant)
@@ -99,7 +113,7 @@ class Tables:
             return
         self._check_fence(row, key, claimant, "publish")
         staged = self._staged(key)
-        self.ledger[key.analysis_date] = ledger_row(publication)
+        self.ledger[key.analysis_date] = ledger_row(publication, BLOCKS)
         copied = publication.request.mode is BuildMode.YESTERDAY
         (self.copies.add if copied else self.copies.discard)(key.analysis_date)
         self.target[key.analysis_date] = key.token
@@ -112,7 +126,7 @@ class Tables:
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         row = self.ledger.get(analysis_date)
-        return read_ledger_row(row) if row is not None and row["generation"] else None
+        return read_ledger_row(row, BLOCKS) if row is not None and row["generation"] else None
 
     def _check_fence(self, row: Row | None, key: BuildKey, claimant: str, wanted: str) -> None:
         if row is None or "fence_off" in self._sabotage:
@@ -134,7 +148,7 @@ class Tables:
     def counts(self, key: BuildKey) -> Row:
         """Answer `build_stats.sql` for whole blocks: a block is from Phase 4, else from Phase 3, else missing."""
         staged = self._staged(key)
-        phase4 = frozenset[str]() if staged.forced else staged.filled
+        phase4 = staged.used
         projected = staged.phase3 or "player_composite_factors" in phase4
         rows = staged.players if projected else 0
         day = key.analysis_date
@@ -157,6 +171,8 @@ class Tables:
 class SimulatedWarehouse:
     """The `Warehouse` port as one process sees it."""
 
+    pipeline = SHIPPED
+
     def __init__(self, tables: Tables, boundary: Boundary, process: "Process", rng: Random) -> None:
         self._tables = tables
         self._boundary = boundary
@@ -174,6 +190,9 @@ class SimulatedWarehouse:
         return UPSTREAM[table]
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
+        if statement.name == "retractions":
+            first, last = statement.parameters["first_date"], statement.parameters["last_date"]
+            return self._call(statement.name, lambda: self._tables.taken_back(first, last))  # type: ignore[no-any-return]
         night = statement.parameters["analysis_date"]
         return self._call(statement.name, lambda: self._probe(night))  # type: ignore[no-any-return]
 
@@ -220,7 +239,7 @@ class SimulatedWarehouse:
         self._tables.executions += 1
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
-        raise NotImplementedError(row)
+        self._call("log_replay", lambda: self._tables.log_replay(dict(row)))
 
     def export_features(self, analysis_date: date, path: str) -> int:
         raise NotImplementedError(analysis_date, path)

@@ -20,6 +20,7 @@ from statemachine.events import (
     BuildFailed,
     CancelRequested,
     CompletionReceived,
+    CompletionRetracted,
     DateOpened,
     Event,
     EventKind,
@@ -30,6 +31,7 @@ from statemachine.events import (
 from statemachine.invariants import change_violations, violations
 from statemachine.model import (
     NO_RUNS,
+    RETRACTIONS_MAX,
     Completion,
     CompletionStatus,
     DateRecord,
@@ -40,7 +42,9 @@ from statemachine.model import (
     OnRerun,
     OnUpstreamFailure,
     Policy,
+    Retraction,
     State,
+    Trigger,
 )
 from statemachine.reasons import Reason
 from statemachine.table import TRANSITIONS
@@ -68,6 +72,7 @@ POLICIES = tuple(
 HALF_FILLED = {name: 0 if name in PROCESSORS[:2] else 400 for name in PROCESSORS}
 NEXT_RUN = EVENING + MINUTE
 ASKED_FOR = "r1"
+TAKEN_BACK = "r2"
 
 
 def arrivals() -> Iterator[dict[str, Completion]]:
@@ -84,6 +89,32 @@ def arrivals() -> Iterator[dict[str, Completion]]:
                 yield present | {name: completion(name, CompletionStatus.FAILED) for name in absent}
 
 
+def retraction(run: str, at: datetime, token: tuple[int, int] | None) -> Retraction:
+    return Retraction(
+        processor=PROCESSORS[3],
+        identity=f"run:{run}",
+        completed_at=at,
+        actor="ana",
+        reason="why",
+        at=DEADLINE,
+        request_id=TAKEN_BACK,
+        token=token,
+    )
+
+
+def retracted_arrivals() -> Iterator[tuple[dict[str, Completion], tuple[Retraction, ...]]]:
+    """A run was taken back: with nothing since, with its next run since, with others still missing; in this life or the
+    one before, and as often as is allowed."""
+    others = {name: completion(name) for name in PROCESSORS[:3]}
+    again = completion(PROCESSORS[3], run="2", at=NEXT_RUN)
+    many = tuple(retraction(f"x{number}", EVENING, (1, 1)) for number in range(RETRACTIONS_MAX))
+    for token in ((2, 1), None):
+        once = (retraction("1", EVENING, token),)
+        for arrived in (others, others | {PROCESSORS[3]: again}, dict(list(others.items())[:1])):
+            yield arrived, once
+    yield others | {PROCESSORS[3]: again}, many
+
+
 OLDER = (None, result(1, 1, State.DEGRADED, rows=HALF_FILLED))
 
 
@@ -94,9 +125,14 @@ def unfinished(state: State) -> Iterator[DateRecord]:
         case State.WAITING:
             yield unseen()
             yield base
+            for attempt in (0, 1):
+                # After a retraction: the generation was claimed, or was not.
+                yield replace(base, generation=2, attempt=attempt)
         case State.READY:
             for published, attempt in product(OLDER, (0, 1, 2)):
                 yield replace(base, generation=2, attempt=attempt, result=published, wake_at=DEADLINE)
+            for published, trigger in product(OLDER, (Trigger.JOIN, Trigger.UPSTREAM_FAILED)):
+                yield replace(base, generation=2, attempt=1, result=published, wake_at=DEADLINE, trigger=trigger)
         case State.RUNNING:
             # Claimed with these completions, or with older runs of them; given up for one reason or another, or not.
             lease = Lease(owner="worker-a", until_at=DEADLINE, claimed_at=EVENING)
@@ -136,9 +172,10 @@ def finished(state: State) -> Iterator[DateRecord]:
 
 def records() -> Iterator[DateRecord]:
     """Every sound record, by state, arrivals and what its build relied on."""
-    for state, arrived in product(State, arrivals()):
+    known_of_processors = [*((arrived, ()) for arrived in arrivals()), *retracted_arrivals()]
+    for state, (arrived, taken_back) in product(State, known_of_processors):
         for shape in (*unfinished(state), *finished(state)):
-            known = replace(shape, completions=MappingProxyType(arrived))
+            known = replace(shape, completions=MappingProxyType(arrived), retractions=taken_back)
             relied = {frozenset[str](), known.counted, frozenset(PROCESSORS[2:])}
             for relied_on in relied if state not in {State.WAITING, State.READY} else (frozenset[str](),):
                 record = replace(known, relied_on=relied_on)
@@ -178,7 +215,18 @@ def events() -> tuple[Event, ...]:
         *(ReplayRequested(actor="ana", reason="why", take_over=take_over) for take_over in (False, True)),
         ReplayRequested(actor="ana", reason="why", request_id=ASKED_FOR),
         CancelRequested(actor="ana", reason="why"),
+        *retractions(),
     )
+
+
+def retractions() -> Iterator[CompletionRetracted]:
+    """Of what counts, of another run, with a rebuild, sent again, and read back from the audit after a loss."""
+    for processor, run in product((PROCESSORS[0], PROCESSORS[3]), ("1", "2")):
+        yield CompletionRetracted(processor=processor, identity=f"run:{run}", actor="ana", reason="why")
+    cache = CompletionRetracted(processor=PROCESSORS[3], identity="run:1", actor="ana", reason="why", rebuild=True)
+    yield cache
+    yield replace(cache, request_id=TAKEN_BACK)
+    yield replace(cache, identity="run:2", completed_at=NEXT_RUN, taken_back_at=DEADLINE)
 
 
 def cases() -> Iterator[tuple[DateRecord, Event, datetime, Policy]]:
@@ -212,6 +260,7 @@ def _is_due(after: DateRecord, decision: Decision) -> bool:
         Reason.RECORDED,
         Reason.FAILURE_RECORDED,
         Reason.RETRY_SCHEDULED,
+        Reason.RETRACTED,
         Reason.COMMITTED_BY_OLDER_GENERATION,
     }
     return after.wake_at is not None and decision.reason not in recorded

@@ -14,6 +14,7 @@ from statemachine.events import (
     BuildFailed,
     CancelRequested,
     CompletionReceived,
+    CompletionRetracted,
     DateOpened,
     Event,
     LeaseRenewed,
@@ -100,6 +101,26 @@ def test_a_date_is_ready_exactly_when_four_distinct_processors_have_succeeded(ar
     succeeded = {arrived.processor for arrived in arrivals if arrived.status is CompletionStatus.SUCCESS}
 
     assert (succeeded == set(PROCESSORS)) == (end_of(arrivals, POLICY).state is State.READY)
+
+
+@given(arrivals=reports, data=st.data())
+def test_no_redelivery_brings_a_retracted_run_back(arrivals: list[Completion], data: st.DataObject) -> None:
+    """Neither the run nor what it had displaced, however often and in whatever order it all comes again."""
+    record = end_of(arrivals, POLICY)
+    counted = sorted(record.counted)
+    if not counted:
+        return
+    known = record.completions[data.draw(st.sampled_from(counted))]
+    event = CompletionRetracted(processor=known.processor, identity=known.identity, actor="ana", reason="why")
+    taken_back = told(record, event, now=EVENING + MINUTE)
+    assert taken_back.changed
+    again = [one for one in arrivals if one.status is CompletionStatus.SUCCESS]
+    after = taken_back.record
+    for arrived in data.draw(st.permutations(again)):
+        after = told(after, CompletionReceived(completion=arrived)).record
+
+    assert known.processor not in after.counted
+    assert after.ignored == {known.processor}
 
 
 # --- the life of a date ----------------------------------------------------------------------------------------------
@@ -201,6 +222,8 @@ class NightOfWorkers(RuleBasedStateMachine):
         if record.generation in self.ledger or max(self.ledger, default=0) > record.generation or self.claims > token:
             return
         self.claims = token
+        # What a person has taken back is not read: such a build is a fallback.
+        state = State.DEGRADED if record.ignored else state
         rows = {name: 400 if state is State.DONE or name in record.relied_on else 0 for name in PROCESSORS}
         self.ledger[record.generation] = result(*token, state, rows=rows)
         if not dies:
@@ -226,6 +249,25 @@ class NightOfWorkers(RuleBasedStateMachine):
     @rule()
     def a_person_cancels(self) -> None:
         self.apply(CancelRequested(actor="ana", reason="why"))
+
+    @rule(name=NAMES, run=st.integers(0, 3), rebuild=st.booleans(), lost=st.booleans())
+    def a_person_retracts(self, name: str, run: int, rebuild: bool, lost: bool) -> None:
+        """What counts is taken back, or some other run is named; or the audit gives a retraction back."""
+        record = self.store.load(NIGHT)
+        known = record.completions.get(name) if record is not None else None
+        identity = known.identity if known is not None and run else report(name, CompletionStatus.SUCCESS, run).identity
+        said_at = EVENING + run * SECOND
+        self.apply(
+            CompletionRetracted(
+                processor=name,
+                identity=identity,
+                actor="ana",
+                reason="why",
+                rebuild=rebuild,
+                completed_at=said_at if lost else None,
+                taken_back_at=said_at + MINUTE if lost else None,
+            )
+        )
 
     @invariant()
     def the_stored_record_is_sound_and_indexed(self) -> None:
@@ -257,14 +299,14 @@ class NightOfWorkers(RuleBasedStateMachine):
             and after.published_generation > before.published_generation
             and after.generation > after.published_generation
             and after.trigger is not None
-            and after.trigger.value in {"upgrade", "rerun"}
+            and after.trigger.value in {"upgrade", "rerun", "retraction"}
             and after.attempt == 0
         )
         messages = [entry.message for entry in self.store.outbox(1000)]
         older = sum(
             1
             for before, after in zip(self.seen, self.seen[1:], strict=False)
-            if before.published_generation < after.published_generation < before.generation
+            if before.published_generation < after.published_generation < before.generation == after.generation
         )
         assert endings + upgrades + older == len(messages)
         for sent in messages:

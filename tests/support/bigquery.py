@@ -11,7 +11,7 @@ from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_jobs import Limits
 from worker.adapters.warehouse_duckdb_dialect import parse
-from worker.features.catalogue import BLOCKS, OUTPUT_COLUMNS, PROCESSORS, PUBLISHED_TABLE
+from worker.catalogue import BLOCKS, OUTPUT_COLUMNS, PROCESSORS, PUBLISHED_TABLE
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
 from worker.local.bigquery_engine import split_script

@@ -49,7 +49,13 @@ class League:
         return league
 
     def build(
-        self, night: date, generation: int = 1, mode: BuildMode = BuildMode.NORMAL, *, as_of: datetime | None = None
+        self,
+        night: date,
+        generation: int = 1,
+        mode: BuildMode = BuildMode.NORMAL,
+        *,
+        as_of: datetime | None = None,
+        ignored: frozenset[str] = frozenset(),
     ) -> BuildOutcome:
         at = built_at(night)
         request = BuildRequest(
@@ -60,6 +66,7 @@ class League:
             as_of=as_of,
             started_at=at - timedelta(minutes=3),
             claimant="worker-a",
+            ignored=ignored,
         )
         return run_build(self.warehouse, request, now=lambda: at)
 

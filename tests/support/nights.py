@@ -11,6 +11,7 @@ from statemachine.events import (
     BuildCommitted,
     BuildFailed,
     CompletionReceived,
+    CompletionRetracted,
     Event,
     ReplayRequested,
     TimerFired,
@@ -131,6 +132,18 @@ def closed(generation: int = 1) -> TimerFired:
     return TimerFired(closed_generation=generation)
 
 
+def retract(processor: str, *, run: str = "1", rebuild: bool = False, request_id: str = "") -> CompletionRetracted:
+    """A person takes back what a run announced."""
+    return CompletionRetracted(
+        processor=processor,
+        identity=f"run:{run}",
+        actor="ana",
+        reason="it wrote last week's rows",
+        rebuild=rebuild,
+        request_id=request_id,
+    )
+
+
 REPLAY = ReplayRequested(actor="ana", reason="bad rows upstream")
 
 
@@ -152,6 +165,11 @@ def waiting(*processors: str) -> DateRecord:
 def joined() -> DateRecord:
     """A date made ready by its fourth success."""
     return waiting(*PROCESSORS)
+
+
+def retracted(processor: str = DEFENSE) -> DateRecord:
+    """A date that waits for another run of *processor*, whose first one was taken back."""
+    return after(waiting(processor), retract(processor))
 
 
 def running() -> DateRecord:

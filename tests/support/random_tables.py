@@ -12,7 +12,7 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 
-from worker.features.catalogue import DOWNSTREAM, OWN_TABLES, SCHEDULE, UPSTREAM
+from worker.catalogue import DOWNSTREAM, OWN_TABLES, SCHEDULE, UPSTREAM
 from worker.sql_files import load_ddl
 
 PLAYERS = range(1, 19)

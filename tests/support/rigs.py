@@ -8,10 +8,10 @@ from typing import Any
 from statemachine.model import Policy
 from tests.support.nights import CALENDAR, EVENING, EVERY_TABLE_FILLED, POLICY
 from worker.adapters.memory_store import MemoryStore
+from worker.catalogue import BLOCKS, SHIPPED, UPSTREAM, features_of
 from worker.engine import Engine, Topics
 from worker.errors import Fenced, PipelineError, Unavailable
-from worker.features.catalogue import BLOCKS, UPSTREAM, features_of
-from worker.features.model import BuildKey, LedgerRow, Publication, Statement
+from worker.features.model import BuildKey, BuildPhase, LedgerRow, Publication, Statement
 from worker.observer import Decided, Observer
 from worker.ports import OutgoingMessage, StateStore
 from worker.repair import Repair
@@ -40,6 +40,7 @@ class Notes(Observer):
         self.deliveries: list[tuple[str, str]] = []
         self.refusals: list[str] = []
         self.builds: list[tuple[str, str]] = []
+        self.phases: list[tuple[BuildPhase, float]] = []
         self.published: list[str] = []
         self.not_published: list[str] = []
 
@@ -54,6 +55,9 @@ class Notes(Observer):
 
     def built(self, mode: str, result: str, seconds: float) -> None:  # noqa: ARG002 - the hook's shape
         self.builds.append((mode, result))
+
+    def phase_ended(self, phase: BuildPhase, seconds: float) -> None:
+        self.phases.append((phase, seconds))
 
     def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the hook's shape
         self.published.append(message.event_id)
@@ -115,6 +119,8 @@ class LedgerWarehouse:
     by the named method or statement, one a call. `meanwhile` runs once, when a build is staged.
     """
 
+    pipeline = SHIPPED
+
     def __init__(self) -> None:
         self.ledger: dict[date, LedgerRow] = {}
         self.claims: dict[date, tuple[int, int, str]] = {}
@@ -124,6 +130,7 @@ class LedgerWarehouse:
         self.executions: list[Mapping[str, Any]] = []
         self.audits: list[Mapping[str, Any]] = []
         self.statements: list[Statement] = []
+        self.ignored: set[str] = set()
         self.faults: dict[str, list[PipelineError]] = {}
         self.lose_reply_of_publish = False
         self.meanwhile: Callable[[], object] = lambda: None
@@ -139,11 +146,14 @@ class LedgerWarehouse:
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         self._may_fail(statement.name)
         self.statements.append(statement)
+        if statement.name == "retractions":
+            return [row for row in self.audits if row["mode"] == "retract"]
         return [{"processor": name, "row_count": count} for name, count in self.rows.items()]
 
     def stage(self, key: BuildKey, select: Statement) -> None:  # noqa: ARG002 - the port's shape
         self._may_fail("stage")
         self.statements.append(select)
+        self.ignored = {block.processor for block in BLOCKS if not select.parameters.get(f"use_{block.name}", True)}
         happens, self.meanwhile = self.meanwhile, lambda: None
         happens()
 
@@ -161,7 +171,7 @@ class LedgerWarehouse:
         }
         for block in BLOCKS:
             cells = self.players * len(features_of(block.name))
-            from_phase4 = self.rows[block.processor] > 0
+            from_phase4 = self.rows[block.processor] > 0 and block.processor not in self.ignored
             counts[f"{block.name}_players"] = self.players
             counts[f"{block.name}_phase4_cells"] = cells if from_phase4 else 0
             counts[f"{block.name}_phase3_cells"] = 0 if from_phase4 else cells

@@ -33,6 +33,7 @@ class StandIns:
     publisher: Bus = field(default_factory=Bus)
     requests: Any = None
     tracing: Tracing = NO_TRACING
+    bus_address: str | None = "127.0.0.1:1"  # where nothing listens; a worker that pulls connects only at its start
 
     def __post_init__(self) -> None:
         self.requests = self.requests or MemoryRequests(self.clock)

@@ -16,6 +16,7 @@ from worker.adapters.memory_store import MemoryStore
 from worker.build_queue import BuildQueue
 from worker.builder import Builder, LeaseKeeper
 from worker.errors import Fatal, SchemaDrift, Unavailable
+from worker.features.model import BuildPhase
 from worker.ports import Commit
 
 
@@ -23,6 +24,7 @@ class Site:
     """A builder with everything around it, on a date whose four successes are in."""
 
     def __init__(self, store: MemoryStore | None = None, lease_s: float = 60.0) -> None:
+        self.seconds = 0.0
         self.rig = Rig(store=store or MemoryStore())
         self.warehouse = LedgerWarehouse()
         for name in PROCESSORS:
@@ -38,7 +40,7 @@ class Site:
             lease_s=lease_s,
             phase3_lookback_days=30,
             observer=self.rig.notes,
-            stopwatch=lambda: 0.0,
+            stopwatch=lambda: self.seconds,
             follow=repair_of(self.rig, self.warehouse).follow,
         )
 
@@ -58,6 +60,38 @@ def test_a_ready_date_is_built_published_and_reported() -> None:
     assert ["2024-12-15-g1-a1"] == [key.build_id for key in site.warehouse.published]
     assert [("normal", "done")] == site.rig.notes.builds
     assert site.rig.store.outbox_size() == 1
+
+
+def test_every_phase_of_a_build_is_timed_in_its_order() -> None:
+    site = Site()
+
+    def take_a_minute() -> None:
+        site.seconds += 60.0
+
+    site.warehouse.meanwhile = take_a_minute
+    site.builder.run_one(NIGHT)
+
+    assert [(phase, 60.0 if phase is BuildPhase.STAGE else 0.0) for phase in BuildPhase] == site.rig.notes.phases
+
+
+def test_a_phase_that_breaks_off_is_timed_and_those_after_it_are_not() -> None:
+    site = Site()
+    site.warehouse.faults["stage"] = [Unavailable("no warehouse")]
+
+    site.builder.run_one(NIGHT)
+
+    passed = [BuildPhase.CLAIM, BuildPhase.VALIDATE, BuildPhase.DEPENDENCIES, BuildPhase.STAGE, BuildPhase.CLEAN_UP]
+    assert passed == [phase for phase, _ in site.rig.notes.phases]
+
+
+def test_a_build_that_the_gate_refuses_never_enters_the_publication() -> None:
+    site = Site()
+    site.warehouse.players = 150
+
+    site.builder.run_one(NIGHT)
+
+    ended = [phase for phase, _ in site.rig.notes.phases]
+    assert [BuildPhase.SCORE, BuildPhase.GATE, BuildPhase.CLEAN_UP] == ended[-3:]
 
 
 def test_a_missing_table_ends_in_degraded() -> None:

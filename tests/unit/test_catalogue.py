@@ -7,7 +7,7 @@ import sqlglot
 from sqlglot import exp
 
 from statemachine.model import BuildMode, State
-from worker.features.catalogue import (
+from worker.catalogue import (
     BLOCKS,
     DEPENDENCY_TABLE,
     EXECUTION_TABLE,
@@ -205,7 +205,7 @@ def test_every_table_that_is_read_has_its_ddl() -> None:
 def test_a_table_made_by_the_upstream_ddl_does_not_drift(table: str) -> None:
     columns = {c.name: c.kind.sql(dialect="bigquery") for c in upstream_ddl(table).find_all(exp.ColumnDef)}
 
-    assert find_drift(table, columns) == ()
+    assert find_drift(table, UPSTREAM[table], columns) == ()
 
 
 @pytest.mark.parametrize("table", UPSTREAM)
@@ -241,8 +241,8 @@ def test_every_own_table_is_partitioned_by_date_and_clustered(table: str) -> Non
     ("table", "row"),
     [
         (QUALITY_TABLE, quality_row(a_publication())),
-        (DEPENDENCY_TABLE, dependency_row(a_publication())),
-        (LEDGER_TABLE, ledger_row(a_publication())),
+        (DEPENDENCY_TABLE, dependency_row(a_publication(), BLOCKS)),
+        (LEDGER_TABLE, ledger_row(a_publication(), BLOCKS)),
         (
             EXECUTION_TABLE,
             execution_row(a_publication().request, state=State.DONE, completed_at=AN_INSTANT),
@@ -255,7 +255,7 @@ def test_bookkeeping_rows_fill_their_tables(table: str, row: dict[str, object]) 
 
 def test_the_ledger_reads_back_what_was_committed() -> None:
     publication = a_publication()
-    standing = read_ledger_row(ledger_row(publication))
+    standing = read_ledger_row(ledger_row(publication, BLOCKS), BLOCKS)
 
     assert (standing.generation, standing.attempt) == publication.request.key.token
     assert standing.components == publication.report.components
@@ -264,7 +264,7 @@ def test_the_ledger_reads_back_what_was_committed() -> None:
 
 
 def test_the_tables_as_declared_do_not_drift() -> None:
-    assert [find_drift(table, columns) for table, columns in UPSTREAM.items()] == [()] * 9
+    assert [find_drift(table, columns, columns) for table, columns in UPSTREAM.items()] == [()] * 9
 
 
 def test_drift_names_the_table_and_the_column() -> None:
@@ -273,17 +273,17 @@ def test_drift_names_the_table_and_the_column() -> None:
     del columns["usage_rate"]
     columns["pace"] = "STRING"
 
-    assert find_drift(table, columns) == (
+    assert find_drift(table, UPSTREAM[table], columns) == (
         "nba_precompute.player_composite_factors has no column usage_rate (FLOAT64)",
         "nba_precompute.player_composite_factors.pace is STRING, not FLOAT64",
     )
-    assert find_drift(table, {}) == ("table nba_precompute.player_composite_factors does not exist",)
+    assert find_drift(table, UPSTREAM[table], {}) == ("table nba_precompute.player_composite_factors does not exist",)
 
 
 def test_a_whole_number_column_serves_as_a_float() -> None:
     table = "nba_precompute.player_daily_cache"
 
-    assert find_drift(table, {**UPSTREAM[table], "season_avg_ppg": "INT64", "extra": "JSON"}) == ()
-    assert find_drift(table, {**UPSTREAM[table], "player_id": "FLOAT64"}) == (
+    assert find_drift(table, UPSTREAM[table], {**UPSTREAM[table], "season_avg_ppg": "INT64", "extra": "JSON"}) == ()
+    assert find_drift(table, UPSTREAM[table], {**UPSTREAM[table], "player_id": "FLOAT64"}) == (
         f"{table}.player_id is FLOAT64, not INT64",
     )

@@ -20,6 +20,7 @@ from worker.interventions import WAITING_MAX, Interventions, Processed
 from worker.request_builds import BackgroundBuilds
 
 REPLAY, CANCEL = f"/dates/{NIGHT}/replay", f"/dates/{NIGHT}/cancel"
+RETRACT = f"/dates/{NIGHT}/retract"
 ASKED = {"analysis_date": NIGHT.isoformat()}
 REPAIRED = {"reason": "daily cache was repaired"}
 
@@ -392,6 +393,20 @@ def test_a_request_sent_again_under_its_key_takes_effect_once(service: Service, 
 
     assert 1 == len({(answer.status_code, answer.text, answer.headers.get("location")) for answer in answers})
     assert 1 == len(service.warehouse.audits)
+
+
+def test_a_run_is_taken_back_over_http_and_the_page_says_so(service: Service) -> None:
+    service.push_all()
+    wish = {"processor": CACHE, "reason": "it wrote last week's rows", "rebuild": False}
+    answers = [service.client.post(RETRACT, json=wish, headers={"Idempotency-Key": "k1"}) for _ in range(2)]
+
+    assert [(200, "completion_retracted", True)] * 2 == [
+        (answer.status_code, answer.json()["event"], answer.json()["applied"]) for answer in answers
+    ]
+    assert [("retract", CACHE)] == [(row["mode"], row["processor"]) for row in service.warehouse.audits]
+    page = service.client.get("/nights/2024-12-15").text
+    assert "taken back" in page
+    assert 409 == service.client.post(RETRACT, json={**wish, "run_id": "another"}).status_code
 
 
 def test_a_key_stands_for_one_request(service: Service) -> None:

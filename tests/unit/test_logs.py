@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 import structlog
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+from opentelemetry.trace import format_span_id, format_trace_id
 
+from schemas.completion import Delivery
+from tests.support.nights import EVENING
+from worker.adapters.otel import OtelTracing
 from worker.logs import TEXT_CHARS_MAX, configure
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJl"
@@ -30,9 +36,12 @@ def stream() -> Iterator[io.StringIO]:
     root.setLevel(level)
 
 
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in stream.getvalue().splitlines()]
+
+
 def line(stream: io.StringIO) -> dict[str, Any]:
-    [text] = stream.getvalue().splitlines()
-    parsed: dict[str, Any] = json.loads(text)
+    [parsed] = lines(stream)
     return parsed
 
 
@@ -138,3 +147,38 @@ def test_a_librarys_warning_has_the_same_form_and_its_chatter_is_dropped(stream:
     fields = line(stream)
     assert ("WARNING", "library", "google.cloud") == tuple(fields[name] for name in ("severity", "message", "library"))
     assert "hunter2" not in fields["text"]
+
+
+DELIVERY = Delivery(data=b"{}", attributes={}, message_id="m", published_at=EVENING)
+SPAN_FIELDS = {f"logging.googleapis.com/{name}" for name in ("trace", "spanId", "trace_sampled")}
+
+
+@pytest.mark.parametrize(("sampler", "sampled"), [(ALWAYS_ON, True), (ALWAYS_OFF, False)])
+def test_a_line_within_a_span_names_it_as_cloud_trace_knows_it(
+    stream: io.StringIO, sampler: Sampler, sampled: bool
+) -> None:
+    """Real spans: our own line and a library's belong to the innermost one, a line after it to none."""
+    configure("info", stream, trace_project="nba-traces")
+    provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+    with OtelTracing(provider).receiving(DELIVERY), provider.get_tracer("test").start_as_current_span("inner") as span:
+        structlog.get_logger("worker").info("decision", analysis_date="2024-12-15")
+        logging.getLogger("google.cloud").warning("retrying")
+    structlog.get_logger("worker").info("worker_stopped")
+
+    held = span.get_span_context()
+    ours, library, after = lines(stream)
+    expected = {
+        "logging.googleapis.com/trace": f"projects/nba-traces/traces/{format_trace_id(held.trace_id)}",
+        "logging.googleapis.com/spanId": format_span_id(held.span_id),
+        "logging.googleapis.com/trace_sampled": sampled,
+    }
+    assert [expected, expected] == [{name: one[name] for name in SPAN_FIELDS} for one in (ours, library)]
+    assert {"analysis_date": "2024-12-15"} == ours["logging.googleapis.com/labels"]
+    assert SPAN_FIELDS.isdisjoint(after)
+
+
+def test_a_line_names_no_span_of_a_project_that_nobody_told(stream: io.StringIO) -> None:
+    with OtelTracing(TracerProvider(shutdown_on_exit=False)).receiving(DELIVERY):
+        structlog.get_logger("worker").info("decision")
+
+    assert SPAN_FIELDS.isdisjoint(line(stream))

@@ -17,6 +17,7 @@ from tests.support.nights import (
     NIGHT,
     NO_ROWS,
     PROCESSORS,
+    REPLAY,
     SECOND,
     broke,
     claimed,
@@ -30,6 +31,7 @@ from worker.adapters.memory_store import MemoryStore
 from worker.date_metrics import DATES_SHOWN_MAX
 from worker.engine import Engine
 from worker.errors import Unavailable
+from worker.features.model import BuildPhase
 from worker.metrics import Metrics
 from worker.ports import OutgoingMessage
 
@@ -130,6 +132,8 @@ def test_ten_thousand_dates_do_not_make_more_series_than_a_server_likes() -> Non
         board.metrics.received("recorded", name, 0.001)
     for state in State:
         board.metrics.built("normal", state.value, 1.0)
+    for phase in BuildPhase:
+        board.metrics.phase_ended(phase, 1.0)
 
     shown = board.samples()
     assert len(shown) < SERIES_MAX
@@ -227,10 +231,17 @@ def test_a_date_that_fails_is_shown_giving_up_then_failed_with_its_cause() -> No
     assert ("mlfs_date_claimed_timestamp_seconds", day) not in shown
 
 
-def test_what_alert_rules_watch_begins_at_zero() -> None:
+def test_what_alert_rules_watch_and_what_a_usual_night_counts_begins_at_zero() -> None:
     shown = Board().samples()
 
-    assert [0.0] * 5 == [
+    assert [0.0] * 12 == [
+        shown["mlfs_builds_total", "normal", "degraded"],
+        shown["mlfs_build_duration_seconds_count", "normal", "done"],
+        shown["mlfs_event_age_seconds_count", CACHE],
+        shown["mlfs_events_total", "recorded", CACHE],
+        shown["mlfs_handler_duration_seconds_count", "recorded"],
+        shown["mlfs_transitions_total", "degraded", "upgrade_started", "ready"],
+        shown["mlfs_build_phase_seconds_count", "publish"],
         shown["mlfs_dead_lettered_total", "not_json"],
         shown["mlfs_loop_errors_total", "CorruptRecord", "sweep"],
         shown["mlfs_events_total", "quarantined", CACHE],
@@ -239,11 +250,34 @@ def test_what_alert_rules_watch_begins_at_zero() -> None:
     ]
 
 
+def test_the_quality_of_the_latest_night_is_shown_while_it_is_built_again() -> None:
+    board = Board()
+    for event in (*(success(name) for name in PROCESSORS), claimed(), committed(), REPLAY):
+        board.engine.apply(NIGHT, event)
+
+    shown = board.samples()
+    assert (1, 99.9) == (shown["mlfs_date_state", "2024-12-15", "ready"], shown["mlfs_quality_score",])
+    assert ("mlfs_quality_component", "phase4_availability") in shown
+
+
+def test_it_is_shown_who_has_reported_the_newest_date_and_only_that() -> None:
+    board = Board()
+    for name in PROCESSORS:
+        board.engine.apply(NIGHT - timedelta(days=1), success(name))
+    board.engine.apply(NIGHT, success(CACHE))
+
+    shown = board.samples()
+    assert {name: float(name == CACHE) for name in PROCESSORS} == {
+        name: shown["mlfs_dependency_reported", name] for name in PROCESSORS
+    }
+
+
 def test_what_happens_around_the_dates_is_counted() -> None:
     board = Board()
     board.metrics.refused("not_json", "why")
     board.metrics.callback_failed()
     board.metrics.built("normal", "fenced", 1.0)
+    board.metrics.phase_ended(BuildPhase.STAGE, 2.0)
     board.metrics.relayed(message(), "7")
     board.metrics.relay_failed(message(), "why")
     board.metrics.loop_failed("relay", Unavailable("why"))
@@ -251,7 +285,8 @@ def test_what_happens_around_the_dates_is_counted() -> None:
     board.metrics.stream(up=True)
 
     shown = board.samples()
-    assert [1.0] * 8 == [
+    assert [1.0] * 9 == [
+        shown["mlfs_build_phase_seconds_count", "stage"],
         shown["mlfs_dead_lettered_total", "not_json"],
         shown["mlfs_callback_exceptions_total",],
         shown["mlfs_fence_rejections_total",],

@@ -18,15 +18,15 @@ from statemachine.model import BuildMode, FailureKind
 from tests.support.nights import NIGHT, NO_ROWS, PROCESSORS, REPLAY, result, success
 from tests.support.rigs import WORKER, Rig
 from worker.adapters.openlineage_sink import FileSink, HttpSink, open_sink
+from worker.catalogue import FEATURES, OUTPUT_COLUMNS, PUBLISHED_TABLE, SHIPPED
 from worker.errors import Fatal, PipelineError, Unavailable
-from worker.features.catalogue import FEATURES, OUTPUT_COLUMNS, PUBLISHED_TABLE
 from worker.observer import Decided
 from worker.openlineage import EventWriter, RunFacts
 from worker.openlineage_emitter import QUEUE_MAX, LineageEmitter
 
 AT = datetime(2024, 12, 16, 4, 25, tzinfo=UTC)
 WRITER = EventWriter(
-    pipeline="ml_feature_store_v2",
+    pipeline=SHIPPED,
     dataset_namespace="bigquery",
     dataset_prefix="nba.",
     version="1.2.3",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statemachine.model import BuildMode, State
-from worker.features.catalogue import BLOCKS, PROCESSORS, REQUIRED_FIELDS, features_of
+from worker.catalogue import BLOCKS, PROCESSORS, REQUIRED_FIELDS, features_of
 from worker.features.model import BlockCounts, BuildStats
 from worker.features.quality import COMPONENTS, REQUIRED_FIELD_COUNT, QualityPolicy, penalty, score, severity
 

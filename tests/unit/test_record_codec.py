@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.record import SCHEMA, UnreadableRecord, decode_record, encode_record
 from statemachine.model import (
+    RETRACTIONS_MAX,
     BuildMode,
     BuildResult,
     Completion,
@@ -32,6 +33,7 @@ from tests.support.nights import (
     failed,
     failure,
     joined,
+    retracted,
     running,
     unseen,
     waiting,
@@ -116,7 +118,9 @@ def test_every_sound_record_comes_back_as_it_was(record: DateRecord) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [waiting(), joined(), running(), done(), degraded(CACHE), failed()], ids=lambda record: record.state
+    "record",
+    [waiting(), joined(), running(), done(), degraded(CACHE), failed(), retracted()],
+    ids=lambda record: f"{record.state} {len(record.retractions)}",
 )
 def test_every_state_comes_back_as_it_was(record: DateRecord) -> None:
     assert record == decode_record(encode_record(record))
@@ -166,7 +170,10 @@ def test_fields_of_a_newer_release_do_not_disturb() -> None:
 
 def unsound() -> dict[str, DateRecord]:
     return {
-        "waiting_has_no_generation": replace(waiting(), generation=1),
+        "waiting_has_a_generation_only_after_a_retraction": replace(waiting(), generation=1),
+        "waiting_has_published_nothing": replace(waiting(), result=done().result, generation=1),
+        "retracted_runs_do_not_count": replace(waiting(), retractions=retracted().retractions),
+        "retractions_are_bounded": replace(retracted(), retractions=retracted().retractions * (RETRACTIONS_MAX + 1)),
         "lease_exactly_while_running": replace(running(), lease=None),
         "nothing_due_when_done_or_failed": replace(done(), wake_at=MORNING),
         "published_states_have_their_result": replace(done(), result=None),
@@ -189,7 +196,7 @@ def test_a_record_that_contradicts_itself_is_not_stored(rule: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
     [
-        ("generation", 1, "waiting_has_no_generation"),
+        ("generation", 1, "waiting_has_a_generation_only_after_a_retraction"),
         ("deadline_at", "2024-12-16T04:25:00", "instants_are_utc"),
         ("wake_at", "2024-12-16T04:25:00+01:00", "instants_are_utc"),
         ("wake_at", None, "wake_set_while_something_is_due"),

@@ -6,12 +6,11 @@ import pytest
 from prometheus_client import generate_latest
 
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.catalogue import PROCESSORS, SHIPPED, UPSTREAM
 from worker.errors import Unavailable
-from worker.features.catalogue import UPSTREAM
 from worker.metrics import Metrics
 from worker.observer import Observer, Observers
 from worker.schema_watch import SchemaWatch
-from worker.settings import PROCESSORS
 
 DUCKDB_TYPES = {"DATE": "DATE", "INT64": "BIGINT", "FLOAT64": "DOUBLE", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ"}
 
@@ -68,6 +67,8 @@ def test_an_empty_warehouse_lacks_every_table_and_still_answers() -> None:
 
 def test_a_warehouse_that_does_not_answer_changes_nothing(warehouse: DuckDbWarehouse) -> None:
     class Away:
+        pipeline = SHIPPED
+
         def columns(self, table: str) -> dict[str, str]:
             raise Unavailable(f"no answer about {table}")
 

@@ -15,7 +15,10 @@ import sqlglot
 from sqlglot import exp
 
 import worker.features
-from worker.features.catalogue import DOWNSTREAM, OWN_TABLES, STAGED, UPSTREAM
+from tests.support.grid_day import FOLDER
+from worker.catalogue import DOWNSTREAM, OWN_TABLES, UPSTREAM
+from worker.features.pipeline import STAGED
+from worker.pipeline_files import read_pipeline
 from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
 STRUCTURE = {
@@ -37,6 +40,7 @@ DDL_ALLOWED = {
 
 PACKAGE = Path(worker.features.__file__).parents[1]
 KNOWN_TABLES = {*UPSTREAM, *OWN_TABLES, *DOWNSTREAM, STAGED}
+GRID = read_pipeline(FOLDER)
 FILES = {**load_sql(), **load_ddl(), **load_upstream_ddl(), **load_optional_ddl()}
 HEADER = ("Purpose", "Parameters", "Result", "Second run")
 
@@ -86,6 +90,11 @@ def tables_in(text: str) -> set[str]:
 @pytest.mark.parametrize("name", sorted(load_sql()))
 def test_a_statement_uses_only_what_carries_over(name: str) -> None:
     assert list(offences(load_sql()[name])) == []
+
+
+@pytest.mark.parametrize("name", sorted(GRID.sql))
+def test_a_second_pipelines_statement_means_the_same_to_both_engines(name: str) -> None:
+    assert list(offences(GRID.sql[name])) == []
 
 
 @pytest.mark.parametrize(("name", "ddl"), [*load_ddl().items(), *load_upstream_ddl().items()])

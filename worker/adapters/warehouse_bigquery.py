@@ -31,20 +31,11 @@ from worker.adapters.warehouse_bigquery_sql import (
 from worker.adapters.warehouse_bigquery_tables import Tables, missing_columns
 from worker.adapters.warehouse_fence import check_fence
 from worker.errors import PipelineError, Unavailable
-from worker.features.catalogue import (
-    EXECUTION_TABLE,
-    LEDGER_TABLE,
-    OUTPUT_COLUMNS,
-    OWN_TABLES,
-    PUBLISHED_TABLE,
-    REPLAY_TABLE,
-    STAGED,
-)
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
+from worker.features.pipeline import STAGED, Pipeline
 from worker.features.records import read_ledger_row
-from worker.sql_files import load_ddl
+from worker.pipeline_files import shipped_pipeline
 
-PIPELINE_LABEL = "ml_feature_store_v2"
 # A build takes minutes; whatever a dead worker leaves is gone a day later.
 STAGING_EXPIRES_MS = 24 * 3600 * 1000
 
@@ -58,19 +49,24 @@ DEFAULT_LOCATION = "US"
 class BigQueryWarehouse:
     """The `Warehouse` port over one BigQuery project. Threads may share it."""
 
-    def __init__(self, client: Client, *, staging_dataset: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self, client: Client, *, staging_dataset: str, limits: Limits | None = None, pipeline: Pipeline | None = None
+    ) -> None:
         """Use a client; nothing is asked of BigQuery yet.
 
         Args:
             client: Signed in, for the project that holds the datasets; `warehouse_bigquery_connection` makes it.
             staging_dataset: Where attempts build; made on demand, its tables expire after a day.
             limits: What a job may take.
+            pipeline: Whose tables it holds, and what its jobs are labelled with; the shipped one by default.
         """
         self._client = client
+        self.pipeline = pipeline or shipped_pipeline()
+        self._own = self.pipeline.tables
         self._staging = staging_dataset
         self._limits = limits or Limits()
         self.jobs = Jobs(client, self._limits)
-        self._tables = Tables(client, self.jobs.call_retry)
+        self._tables = Tables(client, self.jobs.call_retry, self.pipeline)
         # Transactions on one table never both commit, whatever their dates: taking turns here saves the retries.
         self._turn = threading.Lock()
         self._stagings = itertools.count()
@@ -85,14 +81,14 @@ class BigQueryWarehouse:
         """
         # Outside the multi-regions a job is found again only by who knows its location.
         self.jobs.location = self._tables.ensure_dataset(self._staging, expires_ms=STAGING_EXPIRES_MS)
-        for table in OWN_TABLES:
+        for table in self._own.all:
             dataset, _, name = table.partition(".")
             actual = self._tables.columns(table)
             if not actual:
                 self._tables.ensure_dataset(dataset)
-                self._run("ddl", None, Script(load_ddl()[name], ()), f"mlfs-ddl-{name}-{uuid.uuid4().hex}")
+                self._run("ddl", None, Script(self.pipeline.ddl_of(table), ()), f"mlfs-ddl-{name}-{uuid.uuid4().hex}")
                 continue
-            for sql in missing_columns(table, actual):
+            for sql in missing_columns(self.pipeline, table, actual):
                 self._run("ddl", None, Script(sql, ()), f"mlfs-ddl-{name}-{uuid.uuid4().hex}")
 
     def columns(self, table: str) -> Mapping[str, str]:
@@ -116,7 +112,7 @@ class BigQueryWarehouse:
 
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
         """Run the claim's script; its id names the claimant, so nobody attaches to another worker's claim."""
-        script = claim_script(key, at, claimant)
+        script = claim_script(self.pipeline, key, at, claimant)
         job_id = f"{_stem(key)}-claim-{digest(claimant)}-{digest(script)}"
 
         def holds(row: Mapping[str, Any]) -> bool:
@@ -132,7 +128,7 @@ class BigQueryWarehouse:
     def publish(self, publication: Publication) -> None:
         """Run the publication's script; where its answer is not a plain success, the ledger row answers."""
         key, claimant = publication.request.key, publication.request.claimant
-        script = publish_script(publication, self._staging_table(key))
+        script = publish_script(self.pipeline, publication, self._staging_table(key))
         job_id = f"{_stem(key)}-publish-{digest(script)}"
 
         def is_ours(row: Mapping[str, Any]) -> bool:
@@ -154,27 +150,32 @@ class BigQueryWarehouse:
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         """Read the date's ledger row."""
         row = self._ledger_row(analysis_date)
-        return read_ledger_row(row) if row is not None and row["generation"] else None
+        return read_ledger_row(row, self.pipeline.blocks) if row is not None and row["generation"] else None
 
     def read_ledger_since(self, first: date) -> Sequence[LedgerRow]:
         """Read the committed rows from *first* on."""
-        sql = f"SELECT * FROM {LEDGER_TABLE} WHERE analysis_date >= @first AND generation > 0 ORDER BY analysis_date"  # noqa: S608 -- from the catalogue
-        return [
-            read_ledger_row(row) for row in self.query(Statement(name="ledger", sql=sql, parameters={"first": first}))
-        ]
+        ledger = self._own.ledger
+        sql = f"SELECT * FROM {ledger} WHERE analysis_date >= @first AND generation > 0 ORDER BY analysis_date"  # noqa: S608 -- from the catalogue
+        rows = self.query(Statement(name="ledger", sql=sql, parameters={"first": first}))
+        return [read_ledger_row(row, self.pipeline.blocks) for row in rows]
 
     def log_execution(self, row: Mapping[str, Any]) -> None:
         """Append to the execution log; the same row sent again is the same job."""
-        self._append(EXECUTION_TABLE, row, f"mlfs-{row['build_id']}-log", "log")
+        self._append(self._own.execution, row, f"mlfs-{row['build_id']}-log", "log")
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
         """Append to the replay audit; the same row sent again is the same job."""
-        self._append(REPLAY_TABLE, row, f"mlfs-{row['analysis_date'].isoformat()}-audit", "audit")
+        self._append(self._own.replay, row, f"mlfs-{row['analysis_date'].isoformat()}-audit", "audit")
 
     def estimate(self, statement: Statement) -> StatementEstimate:
         """Ask for a dry run; BigQuery's number is an upper bound where the table is clustered."""
         script = Script(statement.sql, bind(statement.parameters, statement.null_types))
-        spec = JobSpec(job_id="", sql=script.sql, parameters=script.parameters, labels=_labels("estimate", None, None))
+        spec = JobSpec(
+            job_id="",
+            sql=script.sql,
+            parameters=script.parameters,
+            labels=_labels(self.pipeline, "estimate", None, None),
+        )
         job = self.jobs.estimate(spec, f"estimating {statement.name}")
         processed = int(job.total_bytes_processed or 0)
         reads = sorted(f"{table.dataset_id}.{table.table_id}" for table in job.referenced_tables)
@@ -187,7 +188,7 @@ class BigQueryWarehouse:
 
     def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
         """Read the project's job history, by our labels."""
-        values = {"since": since, "until": until, "pipeline": PIPELINE_LABEL}
+        values = {"since": since, "until": until, "pipeline": self.pipeline.name}
         statement = Statement(name="costs", sql=costs_sql(self.jobs.location or DEFAULT_LOCATION), parameters=values)
         return read_costs(self.query(statement), self._limits.usd_per_tib)
 
@@ -196,10 +197,12 @@ class BigQueryWarehouse:
         # DuckDB writes the file; a worker that never exports does without it, and saves 30 MB.
         from worker.adapters.warehouse_bigquery_export import write_file  # noqa: PLC0415
 
-        columns = ", ".join(column.name for column in OUTPUT_COLUMNS)
-        sql = f"SELECT {columns} FROM {PUBLISHED_TABLE} WHERE analysis_date = @analysis_date ORDER BY player_id"  # noqa: S608 -- from the catalogue
+        output = self.pipeline.output_columns
+        columns, order = ", ".join(column.name for column in output), self.pipeline.entity.key
+        sql = f"SELECT {columns} FROM {self._own.published} WHERE analysis_date = @analysis_date ORDER BY {order}"  # noqa: S608 -- from the catalogue
         with translated_errors(f"writing {path}"):
-            return write_file(path, lambda: self._read(None, "export", sql, {"analysis_date": analysis_date}, {}))
+            values = {"analysis_date": analysis_date}
+            return write_file(path, output, lambda: self._read(None, "export", sql, values, {}))
 
     def close(self) -> None:
         """Close the connections."""
@@ -240,7 +243,7 @@ class BigQueryWarehouse:
             job_id=job_id,
             sql=script.sql,
             parameters=script.parameters,
-            labels=_labels(step, key, day),
+            labels=_labels(self.pipeline, step, key, day),
             destination=destination,
         )
         return self.jobs.run(spec, f"running {step}" + (f" of {key.build_id}" if key is not None else ""))
@@ -280,11 +283,11 @@ class BigQueryWarehouse:
                 self._turn.release()
 
     def _append(self, table: str, row: Mapping[str, Any], stem: str, step: str) -> None:
-        script = insert_row(table, row)
+        script = insert_row(self.pipeline, table, row)
         self._run(step, None, script, f"{stem}-{digest(script)}", day=row["analysis_date"])
 
     def _ledger_row(self, analysis_date: date) -> Mapping[str, Any] | None:
-        sql = f"SELECT * FROM {LEDGER_TABLE} WHERE analysis_date = @analysis_date"  # noqa: S608 -- from the catalogue
+        sql = f"SELECT * FROM {self._own.ledger} WHERE analysis_date = @analysis_date"  # noqa: S608 -- from the catalogue
         rows = self.query(Statement(name="ledger", sql=sql, parameters={"analysis_date": analysis_date}))
         return rows[0] if rows else None
 
@@ -301,8 +304,8 @@ def _stem(key: BuildKey) -> str:
     return f"mlfs-{key.build_id}"
 
 
-def _labels(step: str, key: BuildKey | None, day: date | None) -> Mapping[str, str]:
-    labels = {"pipeline": PIPELINE_LABEL, "step": step.lower()}
+def _labels(pipeline: Pipeline, step: str, key: BuildKey | None, day: date | None) -> Mapping[str, str]:
+    labels = {"pipeline": pipeline.name, "step": step.lower()}
     if key is not None:
         day = key.analysis_date
         labels |= {"generation": str(key.generation), "attempt": str(key.attempt)}

@@ -5,7 +5,7 @@ The same writer as the embedded warehouse's, so a file looks the same whatever i
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from worker.adapters.warehouse_duckdb import EXPORT_FORMATS
 from worker.adapters.warehouse_duckdb_dialect import quoted
 from worker.adapters.warehouse_duckdb_dialect import translated_errors as duckdb_errors
 from worker.errors import Refused
-from worker.features.catalogue import OUTPUT_COLUMNS
+from worker.features.pipeline import Column
 
 DUCKDB_TYPES = {
     "DATE": "DATE",
@@ -29,11 +29,12 @@ DUCKDB_TYPES = {
 }
 
 
-def write_file(path: str, read: Callable[[], Iterable[Mapping[str, Any]]]) -> int:
+def write_file(path: str, output: Sequence[Column], read: Callable[[], Iterable[Mapping[str, Any]]]) -> int:
     """Write rows of the published table to a file; give their number.
 
     Args:
         path: Ends in .parquet, .csv or .jsonl.
+        output: The columns, in the order of the file.
         read: Gives the rows, in the order of the file; asked only for a path that can be written.
 
     Raises:
@@ -49,7 +50,7 @@ def write_file(path: str, read: Callable[[], Iterable[Mapping[str, Any]]]) -> in
             lines.writelines(json.dumps(row, default=_as_text, ensure_ascii=False) + "\n" for row in read())
         with duckdb_errors(f"writing {path}"), duckdb.connect(":memory:") as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            columns = ", ".join(f"{c.name}: {quoted(DUCKDB_TYPES[c.type])}" for c in OUTPUT_COLUMNS)
+            columns = ", ".join(f"{c.name}: {quoted(DUCKDB_TYPES[c.type])}" for c in output)
             source = f"read_json({quoted(str(pages))}, format = 'newline_delimited', columns = {{{columns}}})"
             connection.execute(f"COPY (SELECT * FROM {source}) TO {quoted(path)} ({EXPORT_FORMATS[ending]})")  # noqa: S608 -- quoted
             written = connection.fetchone()

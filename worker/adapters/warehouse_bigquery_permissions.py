@@ -1,7 +1,8 @@
 """The pipeline document's four cross-dataset permission tests, run as the account that will build: for `mlfs doctor`.
 
-They read one Phase 4 and one Phase 3 table, write a scratch table beside the feature store's, read that back, and
-remove it. Rows are not asked for: a night without data is no lack of permission.
+They ask for no more than a worker needs. The document writes a scratch table beside the feature store's; who may do so
+may fill other tables there too, so here one row goes into the audit table in a transaction that is rolled back. Reads
+ask for no rows: a night without data is no lack of permission.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,57 +11,96 @@ from datetime import date, timedelta
 from google.cloud.bigquery import Client, QueryJobConfig, ScalarQueryParameter, TableReference
 
 from worker.adapters.warehouse_bigquery_errors import translated_errors
+from worker.catalogue import OWN_TABLES, REPLAY_TABLE
 from worker.errors import Fatal
 
 CALL_S = 60.0
+TABLE_PERMISSIONS = ("bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData")
+"""What a worker needs on each of its own tables, and all that `ops/terraform/roles.yaml` grants there."""
+
 PHASE4 = "SELECT COUNT(*) AS row_count FROM nba_precompute.player_composite_factors WHERE analysis_date = @day"
 PHASE3 = "SELECT COUNT(*) AS row_count FROM nba_analytics.player_game_summary WHERE game_date = @day"
-WRITTEN = "SELECT @day AS analysis_date, 999999 AS player_id, CAST(25.5 AS FLOAT64) AS points_projection"
+ROSTER = "SELECT COUNT(*) AS row_count FROM nba_raw.nbac_player_list WHERE snapshot_date = @day"
+FOUND = f"SELECT COUNT(*) AS row_count FROM {REPLAY_TABLE} WHERE analysis_date = @day AND request_id = @mark"  # noqa: S608 -- from the catalogue
+WRITTEN = f"""BEGIN TRANSACTION;
+INSERT INTO {REPLAY_TABLE} (analysis_date, requested_at, requested_by, reason, mode, request_id, decision)
+VALUES (@day, CAST(@day AS TIMESTAMP), 'mlfs doctor', 'permission test, rolled back', 'normal', @mark, 'none');
+{FOUND};
+ROLLBACK TRANSACTION;"""  # noqa: S608 -- from the catalogue
+STAGED = "SELECT @day AS analysis_date, 999999 AS player_id, CAST(25.5 AS FLOAT64) AS points_projection"
 
 
 class PermissionTests:
-    """One run of the four tests. Each raises `Fatal` or `Unavailable` where it does not pass."""
+    """One run of the tests. Each raises `Fatal` or `Unavailable` where it does not pass."""
 
-    def __init__(self, client: Client, analysis_date: date, scratch: str) -> None:
+    def __init__(self, client: Client, analysis_date: date, mark: str, staging_dataset: str) -> None:
         """Prepare them; nothing is asked yet.
 
         Args:
             client: Signed in as the account to test.
             analysis_date: The date whose rows are counted.
-            scratch: Name of the table to write in `nba_predictions`; replaced if it exists, removed afterwards.
+            mark: Names what is written: letters, digits, underscores.
+            staging_dataset: Where attempts build.
         """
         self._client = client
         self._day = analysis_date
-        self._scratch = TableReference.from_string(f"nba_predictions.{scratch}", default_project=client.project)
+        self._mark = mark
+        self._staging = staging_dataset
+        self._scratch = TableReference.from_string(f"{staging_dataset}.{mark}", default_project=client.project)
+        self._found = 0
 
     def tests(self) -> Mapping[str, Callable[[], None]]:
-        """Give the tests by name, in their order; the last one reads what the one before has written."""
+        """Give the tests by name, in their order: one may look at what the one before has done."""
         return {
             "read nba_precompute (Phase 4)": lambda: self._count(PHASE4, self._day),
             "read nba_analytics (Phase 3)": lambda: self._count(PHASE3, self._day - timedelta(days=1)),
             "write nba_predictions": self._write,
             "read back what was written": self._read_back,
+            "read nba_raw (roster, schedule)": lambda: self._count(ROSTER, self._day),
+            "permissions on each of the worker's tables": self._ask,
+            f"build in {self._staging}": self._stage,
         }
 
     def remove(self) -> None:
-        """Remove the scratch table; no error when it was never written."""
+        """See that the rollback left nothing, and remove the table in staging; no error when nothing was written."""
         with translated_errors(f"removing {self._scratch}"):
             self._client.delete_table(self._scratch, not_found_ok=True, timeout=CALL_S)
+        if self._found and self._run(FOUND, self._marked()):
+            raise Fatal(f"{REPLAY_TABLE} still has the row of {self._mark}, although its transaction was rolled back")
 
     def _count(self, sql: str, day: date) -> None:
         self._run(sql, QueryJobConfig(query_parameters=[ScalarQueryParameter("day", "DATE", day)]))
 
     def _write(self) -> None:
-        day = ScalarQueryParameter("day", "DATE", self._day)
-        config = QueryJobConfig(query_parameters=[day], destination=self._scratch, write_disposition="WRITE_TRUNCATE")
-        self._run(WRITTEN, config)
+        self._found = self._run(WRITTEN, self._marked())
 
     def _read_back(self) -> None:
-        table = f"{self._scratch.dataset_id}.{self._scratch.table_id}"
-        # The name is made here, of a fixed prefix and hexadecimal digits.
-        sql = f"SELECT COUNT(*) AS row_count FROM {table} WHERE player_id = 999999"  # noqa: S608
-        if self._run(sql, QueryJobConfig()) != 1:
-            raise Fatal(f"what was written to {table} is not there")
+        if self._found != 1:
+            raise Fatal(f"what was written to {REPLAY_TABLE} is not there")
+
+    def _ask(self) -> None:
+        lacking = [
+            f"{permission} on {table}"
+            for table in OWN_TABLES
+            for permission in sorted(set(TABLE_PERMISSIONS) - self._granted(table))
+        ]
+        if lacking:
+            raise Fatal(f"not granted: {', '.join(lacking)}")
+
+    def _granted(self, table: str) -> frozenset[str]:
+        reference = TableReference.from_string(table, default_project=self._client.project)
+        with translated_errors(f"asking for permissions on {table}"):
+            answer = self._client.test_iam_permissions(reference, TABLE_PERMISSIONS, timeout=CALL_S)
+        return frozenset(answer.get("permissions", ()))
+
+    def _stage(self) -> None:
+        day = ScalarQueryParameter("day", "DATE", self._day)
+        config = QueryJobConfig(query_parameters=[day], destination=self._scratch, write_disposition="WRITE_TRUNCATE")
+        self._run(STAGED, config)
+
+    def _marked(self) -> QueryJobConfig:
+        day, mark = ScalarQueryParameter("day", "DATE", self._day), ScalarQueryParameter("mark", "STRING", self._mark)
+        return QueryJobConfig(query_parameters=[day, mark])
 
     def _run(self, sql: str, config: QueryJobConfig) -> int:
         with translated_errors("testing a permission"):

@@ -17,17 +17,9 @@ from typing import Any
 from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 
 from worker.errors import Fatal
-from worker.features.catalogue import (
-    DEPENDENCY_TABLE,
-    EXECUTION_TABLE,
-    LEDGER_TABLE,
-    OUTPUT_COLUMNS,
-    PUBLISHED_TABLE,
-    QUALITY_TABLE,
-)
 from worker.features.model import BuildKey, Publication
+from worker.features.pipeline import Pipeline
 from worker.features.records import claimed_ledger_row, dependency_row, execution_row, ledger_row, quality_row
-from worker.sql_files import load_ddl
 
 FENCED = "mlfs: the ledger refuses this attempt"
 """What a script raises when the ledger row says no; the adapter then reads the row to say why."""
@@ -57,13 +49,9 @@ class Script:
 
 
 @cache
-def declared_columns(table: str) -> Mapping[str, str]:
+def declared_columns(pipeline: Pipeline, table: str) -> Mapping[str, str]:
     """Give the columns of one of the product's own tables, `dataset.table`, as its DDL declares them: {name: type}."""
-    return MappingProxyType(dict(_COLUMN.findall(_ddl_of(table))))
-
-
-def _ddl_of(table: str) -> str:
-    return load_ddl()[table.partition(".")[2]]
+    return MappingProxyType(dict(_COLUMN.findall(pipeline.ddl_of(table))))
 
 
 def bind(parameters: Mapping[str, Any], null_types: Mapping[str, str]) -> list[Parameter]:
@@ -103,37 +91,42 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:DIGEST_CHARS]
 
 
-def insert_row(table: str, row: Mapping[str, Any]) -> Script:
+def insert_row(pipeline: Pipeline, table: str, row: Mapping[str, Any]) -> Script:
     """Write one row into one of the product's own tables."""
-    return Script(_insert(table, row, prefix="") + ";", _row_parameters(table, row, prefix=""))
+    return Script(_insert(table, row, prefix="") + ";", _row_parameters(pipeline, table, row, prefix=""))
 
 
-def claim_script(key: BuildKey, at: datetime, claimant: str) -> Script:
+def claim_script(pipeline: Pipeline, key: BuildKey, at: datetime, claimant: str) -> Script:
     """Raise the claim of the date's ledger row, which is made where there is none."""
-    unclaimed = claimed_ledger_row(key, at, claimant) | _UNCLAIMED
+    ledger = pipeline.tables.ledger
+    unclaimed = claimed_ledger_row(key, at, claimant, pipeline.blocks) | _UNCLAIMED
     statements = [
         "BEGIN TRANSACTION",
-        _insert_if_absent(unclaimed),
-        f"UPDATE {LEDGER_TABLE} SET claimed_generation = @generation, claimed_attempt = @attempt,"  # noqa: S608 -- from the catalogue
+        _insert_if_absent(ledger, unclaimed),
+        f"UPDATE {ledger} SET claimed_generation = @generation, claimed_attempt = @attempt,"  # noqa: S608 -- from the catalogue
         f" claimed_by = @claimant WHERE {_MAY_WRITE}",
         _stop_if_fenced(),
         "COMMIT TRANSACTION",
     ]
-    parameters = [*_token(key, claimant), *_row_parameters(LEDGER_TABLE, unclaimed, "new_", skip=("analysis_date",))]
+    parameters = [
+        *_token(key, claimant),
+        *_row_parameters(pipeline, ledger, unclaimed, "new_", skip=("analysis_date",)),
+    ]
     return Script(_joined(statements), parameters)
 
 
-def publish_script(publication: Publication, staged: str) -> Script:
+def publish_script(pipeline: Pipeline, publication: Publication, staged: str) -> Script:
     """Check the ledger, replace everything of the date, commit.
 
     Args:
+        pipeline: Whose tables.
         publication: What is published.
         staged: The attempt's staging table, quoted.
     """
-    request = publication.request
+    request, tables, blocks = publication.request, pipeline.tables, pipeline.blocks
     key = request.key
-    committed = ledger_row(publication)
-    unclaimed = claimed_ledger_row(key, publication.committed_at, request.claimant) | _UNCLAIMED
+    committed = ledger_row(publication, blocks)
+    unclaimed = claimed_ledger_row(key, publication.committed_at, request.claimant, blocks) | _UNCLAIMED
     executed = execution_row(
         request,
         state=publication.report.earned_state,
@@ -141,29 +134,29 @@ def publish_script(publication: Publication, staged: str) -> Script:
         stats=publication.stats,
         report=publication.report,
     )
-    quality, dependency = quality_row(publication), dependency_row(publication)
+    quality, dependency = quality_row(publication), dependency_row(publication, blocks)
     statements = [
         "BEGIN TRANSACTION",
-        _insert_if_absent(unclaimed),
-        _update_ledger(committed),
+        _insert_if_absent(tables.ledger, unclaimed),
+        _update_ledger(tables.ledger, committed),
         _stop_if_fenced(),
-        _delete_date(PUBLISHED_TABLE),
-        _copy_staged(staged),
-        _delete_date(QUALITY_TABLE),
-        _insert(QUALITY_TABLE, quality, "quality_"),
-        _delete_date(DEPENDENCY_TABLE),
-        _insert(DEPENDENCY_TABLE, dependency, "dependency_"),
-        _insert(EXECUTION_TABLE, executed, "execution_"),
+        _delete_date(tables.published),
+        _copy_staged(pipeline, staged),
+        _delete_date(tables.quality),
+        _insert(tables.quality, quality, "quality_"),
+        _delete_date(tables.dependency),
+        _insert(tables.dependency, dependency, "dependency_"),
+        _insert(tables.execution, executed, "execution_"),
         "COMMIT TRANSACTION",
     ]
     only_date = ("analysis_date",)
     parameters = [
         *_token(key, request.claimant),
-        *_row_parameters(LEDGER_TABLE, unclaimed, "new_", skip=only_date),
-        *_row_parameters(LEDGER_TABLE, committed, "ledger_", skip=only_date),
-        *_row_parameters(QUALITY_TABLE, quality, "quality_", skip=only_date),
-        *_row_parameters(DEPENDENCY_TABLE, dependency, "dependency_", skip=only_date),
-        *_row_parameters(EXECUTION_TABLE, executed, "execution_", skip=only_date),
+        *_row_parameters(pipeline, tables.ledger, unclaimed, "new_", skip=only_date),
+        *_row_parameters(pipeline, tables.ledger, committed, "ledger_", skip=only_date),
+        *_row_parameters(pipeline, tables.quality, quality, "quality_", skip=only_date),
+        *_row_parameters(pipeline, tables.dependency, dependency, "dependency_", skip=only_date),
+        *_row_parameters(pipeline, tables.execution, executed, "execution_", skip=only_date),
     ]
     return Script(_joined(statements), parameters)
 
@@ -184,9 +177,11 @@ def _token(key: BuildKey, claimant: str) -> list[Parameter]:
     )
 
 
-def _row_parameters(table: str, row: Mapping[str, Any], prefix: str, skip: Sequence[str] = ()) -> list[Parameter]:
+def _row_parameters(
+    pipeline: Pipeline, table: str, row: Mapping[str, Any], prefix: str, skip: Sequence[str] = ()
+) -> list[Parameter]:
     """Bind a row's values under prefixed names, each as the type of its column."""
-    types = declared_columns(table)
+    types = declared_columns(pipeline, table)
     return [ScalarQueryParameter(prefix + name, types[name], value) for name, value in row.items() if name not in skip]
 
 
@@ -199,16 +194,16 @@ def _insert(table: str, row: Mapping[str, Any], prefix: str) -> str:
     return f"INSERT INTO {table} ({', '.join(row)}) VALUES ({_marks(row, prefix)})"  # noqa: S608 -- keys from records.py
 
 
-def _insert_if_absent(row: Mapping[str, Any]) -> str:
+def _insert_if_absent(ledger: str, row: Mapping[str, Any]) -> str:
     return (
-        f"INSERT INTO {LEDGER_TABLE} ({', '.join(row)}) SELECT {_marks(row, 'new_')} FROM (SELECT 1)"  # noqa: S608 -- keys from records.py
-        f" WHERE NOT EXISTS (SELECT 1 FROM {LEDGER_TABLE} WHERE analysis_date = @analysis_date)"
+        f"INSERT INTO {ledger} ({', '.join(row)}) SELECT {_marks(row, 'new_')} FROM (SELECT 1)"  # noqa: S608 -- keys from records.py
+        f" WHERE NOT EXISTS (SELECT 1 FROM {ledger} WHERE analysis_date = @analysis_date)"
     )
 
 
-def _update_ledger(row: Mapping[str, Any]) -> str:
+def _update_ledger(ledger: str, row: Mapping[str, Any]) -> str:
     changes = ", ".join(f"{name} = @ledger_{name}" for name in row if name != "analysis_date")
-    return f"UPDATE {LEDGER_TABLE} SET {changes} WHERE {_MAY_WRITE}"  # noqa: S608 -- keys from records.py
+    return f"UPDATE {ledger} SET {changes} WHERE {_MAY_WRITE}"  # noqa: S608 -- keys from records.py
 
 
 def _stop_if_fenced() -> str:
@@ -219,6 +214,7 @@ def _delete_date(table: str) -> str:
     return f"DELETE FROM {table} WHERE analysis_date = @analysis_date"  # noqa: S608 -- from the catalogue
 
 
-def _copy_staged(staged: str) -> str:
-    columns = ", ".join(column.name for column in OUTPUT_COLUMNS)
-    return f"INSERT INTO {PUBLISHED_TABLE} ({columns}) SELECT {columns} FROM {staged} WHERE left_out_reason IS NULL"  # noqa: S608 -- from the catalogue
+def _copy_staged(pipeline: Pipeline, staged: str) -> str:
+    columns = ", ".join(column.name for column in pipeline.output_columns)
+    published = pipeline.tables.published
+    return f"INSERT INTO {published} ({columns}) SELECT {columns} FROM {staged} WHERE left_out_reason IS NULL"  # noqa: S608 -- from the catalogue

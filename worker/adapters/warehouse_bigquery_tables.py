@@ -10,7 +10,7 @@ from worker.adapters.warehouse_bigquery_errors import translated_errors
 from worker.adapters.warehouse_bigquery_jobs import CALL_TIMEOUT_S
 from worker.adapters.warehouse_bigquery_sql import declared_columns
 from worker.errors import SchemaDrift
-from worker.features.catalogue import ROSTER
+from worker.features.pipeline import Pipeline
 
 # The API still speaks the old names.
 STANDARD_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
@@ -19,8 +19,9 @@ STANDARD_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RE
 class Tables:
     """The metadata of one project. Every method may raise `Unavailable` or `Fatal`."""
 
-    def __init__(self, client: Client, retry: Retry) -> None:
+    def __init__(self, client: Client, retry: Retry, pipeline: Pipeline) -> None:
         self._client = client
+        self._pipeline = pipeline
         self._retry = retry
 
     def reference(self, table: str) -> TableReference:
@@ -45,7 +46,9 @@ class Tables:
             dataset = Dataset(f"{self._client.project}.{name}")
             dataset.default_table_expiration_ms = expires_ms
             # Beside the upstream data: no query joins datasets of two locations.
-            dataset.location = self._client.location or self._location_of(ROSTER.partition(".")[0])
+            dataset.location = self._client.location or self._location_of(
+                self._pipeline.entity.roster.partition(".")[0]
+            )
             made = self._client.create_dataset(dataset, exists_ok=True, retry=self._retry, timeout=CALL_TIMEOUT_S)
         return str(made.location)
 
@@ -56,7 +59,7 @@ class Tables:
             return None
 
 
-def missing_columns(table: str, actual: Mapping[str, str]) -> Iterator[str]:
+def missing_columns(pipeline: Pipeline, table: str, actual: Mapping[str, str]) -> Iterator[str]:
     """Compare one of our tables with its DDL, and write what adds the columns it lacks; others' columns do no harm.
 
     An added column may be NULL, whatever the DDL says: BigQuery adds no other ones.
@@ -64,7 +67,7 @@ def missing_columns(table: str, actual: Mapping[str, str]) -> Iterator[str]:
     Raises:
         SchemaDrift: A column has another type.
     """
-    for name, kind in declared_columns(table).items():
+    for name, kind in declared_columns(pipeline, table).items():
         if name not in actual:
             yield f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {kind}"
         elif actual[name] != kind:

@@ -29,17 +29,8 @@ from worker.adapters.warehouse_duckdb_dialect import (
 )
 from worker.adapters.warehouse_fence import check_fence
 from worker.errors import Refused
-from worker.features.catalogue import (
-    DEPENDENCY_TABLE,
-    EXECUTION_TABLE,
-    LEDGER_TABLE,
-    OUTPUT_COLUMNS,
-    PUBLISHED_TABLE,
-    QUALITY_TABLE,
-    REPLAY_TABLE,
-    STAGED,
-)
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
+from worker.features.pipeline import STAGED, Column, Pipeline
 from worker.features.records import (
     claimed_ledger_row,
     dependency_row,
@@ -48,11 +39,9 @@ from worker.features.records import (
     quality_row,
     read_ledger_row,
 )
-from worker.sql_files import load_ddl
+from worker.pipeline_files import shipped_pipeline
 
 MEMORY = ":memory:"
-OWN_DATASET = "nba_predictions"
-DATASETS = ("nba_raw", "nba_analytics", "nba_precompute", OWN_DATASET)
 
 # A build under way may hold the writer for longer; nobody waits for that on the way out.
 CLOSE_WAIT_S = 1.0
@@ -62,7 +51,9 @@ EXPORT_FORMATS = {".parquet": "FORMAT parquet", ".csv": "FORMAT csv, HEADER", ".
 class DuckDbWarehouse:
     """The `Warehouse` port over one DuckDB database. Close it to give the file back."""
 
-    def __init__(self, path: str, *, memory_limit: str = "2GB", threads: int = 2) -> None:
+    def __init__(
+        self, path: str, *, memory_limit: str = "2GB", threads: int = 2, pipeline: Pipeline | None = None
+    ) -> None:
         """Open or create the database.
 
         Args:
@@ -70,12 +61,15 @@ class DuckDbWarehouse:
             memory_limit: The most memory DuckDB may use, with a unit; beyond it, a file spills beside itself, and
                 `:memory:` gives up.
             threads: Threads per query, 1 or more.
+            pipeline: Whose tables it holds; the shipped one by default.
 
         Raises:
             Unavailable: Another process has the file open, or it cannot be read now.
             Fatal: The file is no database.
         """
         self._path = path
+        self.pipeline = pipeline or shipped_pipeline()
+        self._tables = self.pipeline.tables
         self._write_lock = threading.Lock()
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
@@ -100,12 +94,13 @@ class DuckDbWarehouse:
     def ensure_tables(self) -> None:
         """Create schemas and tables in one transaction; a table of an older release gets the columns it lacks."""
         with self.writing("creating the tables") as cursor:
-            for dataset in DATASETS:
+            for dataset in self.pipeline.datasets:
                 cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {dataset}")
-            for table, ddl in load_ddl().items():
+            for table in self._tables.all:
+                ddl = self.pipeline.ddl_of(table)
                 cursor.execute(to_duckdb(ddl))
                 for column, kind in declared_columns(ddl):
-                    cursor.execute(f"ALTER TABLE {OWN_DATASET}.{table} ADD COLUMN IF NOT EXISTS {column} {kind}")
+                    cursor.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {kind}")
 
     def columns(self, table: str) -> Mapping[str, str]:
         """Read DuckDB's catalogue, types translated."""
@@ -136,13 +131,13 @@ class DuckDbWarehouse:
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
         """Raise the claim of the date's ledger row; make the row where there is none."""
         with self.writing(f"claiming {key.build_id}") as cursor:
-            row = _ledger_row(cursor, key.analysis_date)
+            row = self._ledger_row(cursor, key.analysis_date)
             check_fence(row, key, claimant, "build")
             if row is None:
-                _insert_row(cursor, LEDGER_TABLE, claimed_ledger_row(key, at, claimant))
+                _insert_row(cursor, self._tables.ledger, claimed_ledger_row(key, at, claimant, self.pipeline.blocks))
                 return
             cursor.execute(
-                f"UPDATE {LEDGER_TABLE} SET claimed_generation = ?, claimed_attempt = ?, claimed_by = ? "  # noqa: S608 -- from the catalogue
+                f"UPDATE {self._tables.ledger} SET claimed_generation = ?, claimed_attempt = ?, claimed_by = ? "  # noqa: S608 -- from the catalogue
                 "WHERE analysis_date = ?",
                 [key.generation, key.attempt, claimant, key.analysis_date],
             )
@@ -150,22 +145,22 @@ class DuckDbWarehouse:
     def claimed_token(self, analysis_date: date) -> tuple[int, int]:
         """Read the claim in the date's ledger row."""
         with self._reading("reading the ledger") as cursor:
-            row = _ledger_row(cursor, analysis_date)
+            row = self._ledger_row(cursor, analysis_date)
         return (row["claimed_generation"], row["claimed_attempt"]) if row is not None else (0, 0)
 
     def publish(self, publication: Publication) -> None:
         """Check the ledger and replace everything of the date in one transaction under the write lock."""
         key = publication.request.key
         with self.writing(f"publishing {key.build_id}") as cursor:
-            row = _ledger_row(cursor, key.analysis_date)
+            row = self._ledger_row(cursor, key.analysis_date)
             claimant = publication.request.claimant
             if row is not None and (row["generation"], row["attempt"], row["claimed_by"]) == (*key.token, claimant):
                 return
             check_fence(row, key, claimant, "publish")
-            _replace_features(cursor, key)
-            _replace_row(cursor, LEDGER_TABLE, ledger_row(publication))
-            _replace_row(cursor, QUALITY_TABLE, quality_row(publication))
-            _replace_row(cursor, DEPENDENCY_TABLE, dependency_row(publication))
+            _replace_features(cursor, key, self._tables.published, self.pipeline.output_columns)
+            _replace_row(cursor, self._tables.ledger, ledger_row(publication, self.pipeline.blocks))
+            _replace_row(cursor, self._tables.quality, quality_row(publication))
+            _replace_row(cursor, self._tables.dependency, dependency_row(publication, self.pipeline.blocks))
             executed = execution_row(
                 publication.request,
                 state=publication.report.earned_state,
@@ -173,7 +168,7 @@ class DuckDbWarehouse:
                 stats=publication.stats,
                 report=publication.report,
             )
-            _insert_row(cursor, EXECUTION_TABLE, executed)
+            _insert_row(cursor, self._tables.execution, executed)
 
     def drop_staged(self, key: BuildKey) -> None:
         """Drop the attempt's table."""
@@ -183,25 +178,25 @@ class DuckDbWarehouse:
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         """Read the date's ledger row."""
         with self._reading("reading the ledger") as cursor:
-            row = _ledger_row(cursor, analysis_date)
-        return read_ledger_row(row) if row is not None and row["generation"] else None
+            row = self._ledger_row(cursor, analysis_date)
+        return read_ledger_row(row, self.pipeline.blocks) if row is not None and row["generation"] else None
 
     def read_ledger_since(self, first: date) -> Sequence[LedgerRow]:
         """Read the committed rows from *first* on."""
-        sql = f"SELECT * FROM {LEDGER_TABLE} WHERE analysis_date >= ? AND generation > 0 ORDER BY analysis_date"  # noqa: S608 -- from the catalogue
+        sql = f"SELECT * FROM {self._tables.ledger} WHERE analysis_date >= ? AND generation > 0 ORDER BY analysis_date"  # noqa: S608 -- from the catalogue
         with self._reading("reading the ledger") as cursor:
             cursor.execute(sql, [first])
-            return [read_ledger_row(row) for row in _rows(cursor)]
+            return [read_ledger_row(row, self.pipeline.blocks) for row in _rows(cursor)]
 
     def log_execution(self, row: Mapping[str, Any]) -> None:
         """Append to the execution log."""
         with self.writing("logging the execution") as cursor:
-            _insert_row(cursor, EXECUTION_TABLE, row)
+            _insert_row(cursor, self._tables.execution, row)
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
         """Append to the replay audit."""
         with self.writing("logging the replay") as cursor:
-            _insert_row(cursor, REPLAY_TABLE, row)
+            _insert_row(cursor, self._tables.replay, row)
 
     def estimate(self, statement: Statement) -> StatementEstimate:
         """Let DuckDB plan it; nothing is billed here."""
@@ -211,15 +206,16 @@ class DuckDbWarehouse:
     def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
         """Count the attempts in the execution log; nothing is billed here."""
         with self._reading("reading the execution log") as cursor:
-            return count_attempts(cursor, since, until)
+            return count_attempts(cursor, self._tables.execution, since, until)
 
     def export_features(self, analysis_date: date, path: str) -> int:
         """Let DuckDB write the file; arrays in CSV come as `[a, b]`."""
         ending = Path(path).suffix
         if ending not in EXPORT_FORMATS:
             raise Refused(f"cannot write {path}: its name must end in one of {', '.join(EXPORT_FORMATS)}")
-        columns = ", ".join(column.name for column in OUTPUT_COLUMNS)
-        select = f"SELECT {columns} FROM {PUBLISHED_TABLE} WHERE analysis_date = $analysis_date ORDER BY player_id"  # noqa: S608 -- from the catalogue
+        columns = ", ".join(column.name for column in self.pipeline.output_columns)
+        order = self.pipeline.entity.key
+        select = f"SELECT {columns} FROM {self._tables.published} WHERE analysis_date = $analysis_date ORDER BY {order}"  # noqa: S608 -- from the catalogue
         with self._reading(f"writing {path}") as cursor:
             cursor.execute(
                 f"COPY ({select}) TO {quoted(path)} ({EXPORT_FORMATS[ending]})", {"analysis_date": analysis_date}
@@ -259,6 +255,11 @@ class DuckDbWarehouse:
         with translated_errors(doing), closing(self._connection.cursor()) as cursor:
             yield cursor
 
+    def _ledger_row(self, cursor: duckdb.DuckDBPyConnection, analysis_date: date) -> dict[str, Any] | None:
+        cursor.execute(f"SELECT * FROM {self._tables.ledger} WHERE analysis_date = ?", [analysis_date])  # noqa: S608 -- from the catalogue
+        rows = _rows(cursor)
+        return rows[0] if rows else None
+
     def _select(self, name: str, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         with self._reading(f"running {name}") as cursor:
             cursor.execute(sql, dict(parameters))
@@ -275,17 +276,13 @@ def _rows(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _ledger_row(cursor: duckdb.DuckDBPyConnection, analysis_date: date) -> dict[str, Any] | None:
-    cursor.execute(f"SELECT * FROM {LEDGER_TABLE} WHERE analysis_date = ?", [analysis_date])  # noqa: S608 -- from the catalogue
-    rows = _rows(cursor)
-    return rows[0] if rows else None
-
-
-def _replace_features(cursor: duckdb.DuckDBPyConnection, key: BuildKey) -> None:
-    columns = ", ".join(column.name for column in OUTPUT_COLUMNS)
-    cursor.execute(f"DELETE FROM {PUBLISHED_TABLE} WHERE analysis_date = ?", [key.analysis_date])  # noqa: S608 -- from the catalogue
+def _replace_features(
+    cursor: duckdb.DuckDBPyConnection, key: BuildKey, published: str, output: Sequence[Column]
+) -> None:
+    columns = ", ".join(column.name for column in output)
+    cursor.execute(f"DELETE FROM {published} WHERE analysis_date = ?", [key.analysis_date])  # noqa: S608 -- from the catalogue
     cursor.execute(
-        f"INSERT INTO {PUBLISHED_TABLE} ({columns}) SELECT {columns} FROM {_staging_table(key)} "  # noqa: S608 -- from the catalogue
+        f"INSERT INTO {published} ({columns}) SELECT {columns} FROM {_staging_table(key)} "  # noqa: S608 -- from the catalogue
         "WHERE left_out_reason IS NULL"
     )
 

@@ -8,7 +8,6 @@ from typing import Any
 import duckdb
 
 from worker.adapters.warehouse_duckdb_dialect import to_duckdb
-from worker.features.catalogue import EXECUTION_TABLE
 from worker.features.model import Statement, StatementEstimate, StepCost
 
 
@@ -30,11 +29,13 @@ def _scans(node: dict[str, Any]) -> Iterator[str]:
         yield from _scans(child)
 
 
-def count_attempts(cursor: duckdb.DuckDBPyConnection, since: datetime, until: datetime) -> Sequence[StepCost]:
-    """Count the attempts that began in [since, until), by day and date."""
+def count_attempts(
+    cursor: duckdb.DuckDBPyConnection, executions: str, since: datetime, until: datetime
+) -> Sequence[StepCost]:
+    """Count the attempts in the execution log that began in [since, until), by day and date."""
     cursor.execute(
         "SELECT CAST(started_at AS DATE) AS executed_on, analysis_date, COUNT(*) "  # noqa: S608 -- from the catalogue
-        f"FROM {EXECUTION_TABLE} WHERE started_at >= ? AND started_at < ? GROUP BY ALL ORDER BY 1 DESC, 2",
+        f"FROM {executions} WHERE started_at >= ? AND started_at < ? GROUP BY ALL ORDER BY 1 DESC, 2",
         [since, until],
     )
     return [

@@ -5,32 +5,17 @@ The upstream rows, as they stand now, are the evidence. Where they no longer sup
 says what has changed, and what a build by the same rule would take now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from statemachine.model import BuildMode
-from worker.features.catalogue import (
-    BLOCKS,
-    FEATURES,
-    PLAYER_GAMES,
-    PUBLISHED_TABLE,
-    TEAM_DEFENSE,
-    TEAM_OFFENSE,
-    Feature,
-)
 from worker.features.model import CellSource, Statement
+from worker.features.pipeline import Block, Feature, Pipeline
 from worker.features.plan import COPY_AGE_DAYS_MAX
 
 Row = Mapping[str, Any]
-
-PHASE3_NAMES: Mapping[str, str] = {
-    PLAYER_GAMES: "player_game",
-    TEAM_OFFENSE: "team_offense_game",
-    TEAM_DEFENSE: "team_defense_game",
-}
-"""How `lineage_sources.sql` calls the Phase 3 tables."""
 
 NO_GAME = "no game tonight: the block does not apply"
 
@@ -48,6 +33,7 @@ class BuildFacts:
         phase3_lookback_days: How far back a Phase 3 row might lie.
         as_of: Only rows processed up to then were seen; None for no limit. UTC.
         built_at: The `processed_at` of its rows. UTC.
+        ignored: Processors whose table was not read, because the run that filled it had been taken back.
     """
 
     build_id: str
@@ -58,6 +44,11 @@ class BuildFacts:
     phase3_lookback_days: int
     as_of: datetime | None
     built_at: datetime
+    ignored: frozenset[str] = frozenset()
+
+    def reads(self, block: Block) -> bool:
+        """Whether the build might read the block's Phase 4 table."""
+        return self.mode is not BuildMode.FORCED_FALLBACK and block.processor not in self.ignored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +91,11 @@ class _Candidate:
     value: float | None
 
 
-def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, sql: Mapping[str, str]) -> Statement:
+def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, pipeline: Pipeline) -> Statement:
     """Plan the search for the upstream rows of one row; *teams* holds the player's team and opponent."""
     return Statement(
         name="lineage_sources",
-        sql=sql["lineage_sources"],
+        sql=pipeline.text("lineage_sources"),
         parameters={
             "analysis_date": night,
             "player_id": player_id,
@@ -122,7 +113,8 @@ def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, sql
 class Evidence:
     """The upstream rows of one row: those that the build could see, and those processed since."""
 
-    def __init__(self, build: BuildFacts, night: date, then: Row, since: Row) -> None:
+    def __init__(self, build: BuildFacts, night: date, then: Row, since: Row, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
         self._build = build
         self._night = night
         self._moments = (then, since)
@@ -171,6 +163,8 @@ class Evidence:
     def _no_phase4(self, feature: Feature) -> str:
         if self._build.mode is BuildMode.FORCED_FALLBACK:
             return "Phase 4 was ignored (forced fallback)"
+        if not self._build.reads(self._pipeline.block_of(feature)):
+            return "Phase 4 was ignored (its run was taken back)"
         row = self._phase4(feature, since=False)
         if row is None:
             return "Phase 4 had no row"
@@ -203,7 +197,7 @@ class Evidence:
 
     def _current(self, feature: Feature) -> _Candidate | None:
         """Apply the cell rule to everything there is now; None where it gives no value."""
-        if self._build.mode is not BuildMode.FORCED_FALLBACK:
+        if self._build.reads(self._pipeline.block_of(feature)):
             row = self._phase4(feature, since=True) or self._phase4(feature, since=False)
             if row is not None and row.value is not None:
                 return row
@@ -212,7 +206,7 @@ class Evidence:
         return latest if latest is not None and latest.value is not None else None
 
     def _phase4(self, feature: Feature, *, since: bool) -> _Candidate | None:
-        block = next(block for block in BLOCKS if block.name == feature.block)
+        block = self._pipeline.block_of(feature)
         row = self._moments[since]
         if not row[f"{block.name}_found"]:
             return None
@@ -225,7 +219,8 @@ class Evidence:
         )
 
     def _phase3(self, feature: Feature, *, since: bool) -> _Candidate | None:
-        name = PHASE3_NAMES[feature.phase3_table]
+        # So `lineage_sources.sql` calls the Phase 3 tables.
+        name = feature.phase3_table.partition(".")[2].removesuffix("_summary")
         row = self._moments[since]
         if not row[f"{name}_found"]:
             return None
@@ -238,8 +233,8 @@ class Evidence:
         )
 
 
-def explain_copy(feature: Feature, published: Row, copied: Row | None) -> FeatureLineage:
-    """Say where one cell of a copied row comes from: the row of the night that was copied, as it stands now."""
+def explain_copy(feature: Feature, published: Row, copied: Row | None, table: str) -> FeatureLineage:
+    """Say where one cell of a copied row comes from: the row of *table* that was copied, as it stands now."""
     value = published[feature.name]
     source = _published_source(feature, published)
     gave = copied if source is CellSource.YESTERDAY else None
@@ -254,7 +249,7 @@ def explain_copy(feature: Feature, published: Row, copied: Row | None) -> Featur
         unit=feature.unit,
         block=feature.block,
         source=source,
-        source_table=PUBLISHED_TABLE if gave is not None else None,
+        source_table=table if gave is not None else None,
         source_date=gave["analysis_date"] if gave is not None else None,
         source_processed_at=gave["processed_at"] if gave is not None else None,
         why=why,
@@ -273,9 +268,9 @@ def _changed_copy(feature: Feature, published: Row, copied: Row | None) -> str |
     return None
 
 
-def explain_row(evidence: Evidence, published: Row) -> tuple[FeatureLineage, ...]:
+def explain_row(evidence: Evidence, features: Sequence[Feature], published: Row) -> tuple[FeatureLineage, ...]:
     """Say where each cell of a row comes from that was built from the two phases."""
-    return tuple(evidence.explain(feature, published) for feature in FEATURES)
+    return tuple(evidence.explain(feature, published) for feature in features)
 
 
 def find_changes(published: Row, listed: Row | None) -> tuple[str, ...]:

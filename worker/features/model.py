@@ -9,6 +9,27 @@ from typing import Any
 from statemachine.model import BuildMode, FailureKind, State
 
 
+class BuildPhase(StrEnum):
+    """What a build is at, in this order; where its time goes. A label of metrics, so the set is closed."""
+
+    CLAIM = "claim"
+    """The ledger is told whose the date is."""
+    VALIDATE = "validate"
+    """Upstream tables are compared with the catalogue."""
+    DEPENDENCIES = "dependencies"
+    """Rows of the four Phase 4 tables are counted."""
+    STAGE = "stage"
+    """The rows are made, in a table that nobody reads."""
+    SCORE = "score"
+    """The staged rows are counted and judged."""
+    GATE = "gate"
+    """The verdict; a refusal is written down."""
+    PUBLISH = "publish"
+    """The transaction that consumers see."""
+    CLEAN_UP = "clean_up"
+    """The staging table is dropped."""
+
+
 class CellSource(StrEnum):
     """Where a block of a row, or a whole row, comes from."""
 
@@ -68,6 +89,7 @@ class BuildRequest:
         as_of: Use only upstream rows with `processed_at` up to this instant (UTC); None for no limit.
         started_at: When the attempt was claimed. UTC.
         claimant: Under which name the ledger is claimed; unique to one attempt of one worker.
+        ignored: Processors whose table is not read and counts as empty: what it holds was taken back (ADR 0017).
     """
 
     key: BuildKey
@@ -77,16 +99,21 @@ class BuildRequest:
     as_of: datetime | None
     started_at: datetime
     claimant: str
+    ignored: frozenset[str] = frozenset()
+
+    def reads(self, processor: str) -> bool:
+        """Whether the build may read the processor's Phase 4 table."""
+        return self.mode is not BuildMode.FORCED_FALLBACK and processor not in self.ignored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCounts:
-    """Cells of one processor's block over all active players it applies to, those left out included.
+    """Cells of one processor's block over all active entities it applies to, those left out included.
 
     Attributes:
-        players: Players the block applies to.
+        players: Entities the block applies to; players, in the shipped pipeline.
         cells_each: Features in the block.
-        phase4_cells: Cells filled from Phase 4, over the players that have a row.
+        phase4_cells: Cells filled from Phase 4, over the entities that have a row.
         phase3_cells: Cells filled from Phase 3, likewise.
     """
 
@@ -97,12 +124,19 @@ class BlockCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOutPlayer:
-    """An active player without a row, and why."""
+class LeftOut:
+    """An active entity without a row, and why.
 
-    player_id: int
-    player_name: str
-    team_abbreviation: str | None
+    Attributes:
+        key: What tells it apart.
+        label: What people know it by.
+        identity: Both, and what else is known of it, by column.
+        reason: Why it has no row.
+    """
+
+    key: int | str
+    label: str
+    identity: Mapping[str, Any]
     reason: str
 
 
@@ -115,10 +149,10 @@ class BuildStats:
         row_count: Rows that may be published.
         dependency_rows: Rows in each processor's table for the date, also when the build was forced past them.
         blocks: Counts per block name.
-        required_nulls: NULLs in the five required fields over all rows.
+        required_nulls: NULLs in the required fields over all rows.
         newest_source_date: The newest source date of any row; None without rows.
-        left_out_count: Active players without a row.
-        left_out: Who they are, by player id; the first thousand at most.
+        left_out_count: Active entities without a row.
+        left_out: Who they are, by key; the first thousand at most.
     """
 
     analysis_date: date
@@ -128,7 +162,7 @@ class BuildStats:
     required_nulls: int
     newest_source_date: date | None
     left_out_count: int
-    left_out: Sequence[LeftOutPlayer]
+    left_out: Sequence[LeftOut]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,10 +172,10 @@ class QualityReport:
     Attributes:
         row_count: Rows that may be published.
         quality_score: 0 to 100, one decimal.
-        components: The six components by name, in points, one decimal each.
+        components: The components by name, in points, one decimal each.
         component_total: Their sum.
-        fallback_rate: Share of player-blocks not from Phase 4 (the ruling's x), 0 to 1.
-        missing_rate: Share of player-blocks from neither phase, 0 to 1.
+        fallback_rate: Share of blocks not from Phase 4 (the ruling's x), 0 to 1.
+        missing_rate: Share of blocks from neither phase, 0 to 1.
         severity: P0 to P3, None where nothing is wrong.
         gate_passed: Whether the build may become visible.
         gate_message: Why not, empty when passed.

@@ -1,6 +1,6 @@
-"""The build plan: a request and the SQL texts in, typed statements out; and the reading of what they return.
+"""The build plan: a request and a pipeline in, typed statements out; and the reading of what they return.
 
-Pure. The texts come from `worker.sql_files`, the answers from a warehouse.
+Pure. The answers come from a warehouse.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from statemachine.model import BuildMode
-from worker.features.catalogue import BLOCKS, UPSTREAM, features_of
-from worker.features.model import BlockCounts, BuildRequest, BuildStats, LeftOutPlayer, Statement
+from worker.features.model import BlockCounts, BuildRequest, BuildStats, LeftOut, Statement
+from worker.features.pipeline import Pipeline
 
 ACCEPTED_TYPES: Mapping[str, frozenset[str]] = {
     # A column of whole numbers or decimals widens to a float without harm; nothing else changes type silently.
@@ -29,11 +29,11 @@ class BuildPlan:
     """The statements of one attempt.
 
     Attributes:
-        dependency_rows: Counts the rows of the four Phase 4 tables.
-        features: Selects every active player with his features, or the rows of the night to copy; becomes the staging
+        dependency_rows: Counts the rows of each processor's Phase 4 table.
+        features: Selects every active entity with its features, or the rows of the night to copy; becomes the staging
             table.
         stats: Counts the staging table for the score.
-        left_out: Lists the players without a row, from the staging table.
+        left_out: Lists the entities without a row, from the staging table.
     """
 
     dependency_rows: Statement
@@ -42,45 +42,47 @@ class BuildPlan:
     left_out: Statement
 
 
-def plan_build(request: BuildRequest, sql: Mapping[str, str], *, built_at: datetime) -> BuildPlan:
+def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime) -> BuildPlan:
     """Plan one attempt.
 
     Args:
         request: What to build.
-        sql: SQL texts by name, as `worker.sql_files.load_sql` gives them.
+        pipeline: Whose statements to use.
         built_at: The `processed_at` of the rows. UTC.
 
+    Raises:
+        Refused: The last resort is asked for, and the pipeline has none.
     """
     copies = request.mode is BuildMode.YESTERDAY
     return BuildPlan(
-        dependency_rows=plan_probe(request.key.analysis_date, sql, as_of=request.as_of),
-        features=_plan_copy(request, sql, built_at) if copies else _plan_features(request, sql, built_at),
-        stats=Statement(name="build_stats", sql=sql["build_stats"]),
-        left_out=Statement(name="left_out", sql=sql["left_out"]),
+        dependency_rows=plan_probe(request.key.analysis_date, pipeline, as_of=request.as_of),
+        features=_plan_copy(request, pipeline, built_at) if copies else _plan_features(request, pipeline, built_at),
+        stats=Statement(name="build_stats", sql=pipeline.text("build_stats")),
+        left_out=Statement(name="left_out", sql=pipeline.text("left_out")),
     )
 
 
-def plan_probe(analysis_date: date, sql: Mapping[str, str], *, as_of: datetime | None = None) -> Statement:
+def plan_probe(analysis_date: date, pipeline: Pipeline, *, as_of: datetime | None = None) -> Statement:
     """Plan the count of Phase 4 rows for a date; *as_of* (UTC) hides rows processed later."""
     return Statement(
         name="dependency_rows",
-        sql=sql["dependency_rows"],
+        sql=pipeline.text("dependency_rows"),
         parameters={"analysis_date": analysis_date, "as_of": as_of},
         null_types={"as_of": "TIMESTAMP"},
     )
 
 
-def _plan_features(request: BuildRequest, sql: Mapping[str, str], built_at: datetime) -> Statement:
+def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime) -> Statement:
     analysis_date = request.key.analysis_date
     return Statement(
         name="features",
-        sql=sql["features"],
+        sql=pipeline.text("features"),
         parameters={
             "analysis_date": analysis_date,
             "lookback_start": analysis_date - timedelta(days=request.phase3_lookback_days),
             "previous_date": analysis_date - timedelta(days=1),
             "as_of": request.as_of,
-            "use_phase4": request.mode is not BuildMode.FORCED_FALLBACK,
+            **{f"use_{block.name}": request.reads(block.processor) for block in pipeline.blocks},
             "build_generation": request.key.generation,
             "build_id": request.key.build_id,
             "built_at": built_at,
@@ -89,12 +91,12 @@ def _plan_features(request: BuildRequest, sql: Mapping[str, str], built_at: date
     )
 
 
-def _plan_copy(request: BuildRequest, sql: Mapping[str, str], built_at: datetime) -> Statement:
+def _plan_copy(request: BuildRequest, pipeline: Pipeline, built_at: datetime) -> Statement:
     """Plan the last resort: rows of a night before the date, read from the published table alone."""
     analysis_date = request.key.analysis_date
     return Statement(
         name="yesterday",
-        sql=sql["yesterday"],
+        sql=pipeline.text("yesterday"),
         parameters={
             "analysis_date": analysis_date,
             "earliest_date": analysis_date - timedelta(days=COPY_AGE_DAYS_MAX),
@@ -106,11 +108,12 @@ def _plan_copy(request: BuildRequest, sql: Mapping[str, str], built_at: datetime
     )
 
 
-def find_drift(table: str, actual: Mapping[str, str]) -> tuple[str, ...]:
+def find_drift(table: str, wanted_columns: Mapping[str, str], actual: Mapping[str, str]) -> tuple[str, ...]:
     """Compare an upstream table with the catalogue.
 
     Args:
-        table: One of `catalogue.UPSTREAM`.
+        table: Its name, `dataset.table`.
+        wanted_columns: The columns that a build reads, in the same form.
         actual: Its columns as {name: BigQuery type}; empty where the table does not exist.
 
     Returns:
@@ -119,7 +122,7 @@ def find_drift(table: str, actual: Mapping[str, str]) -> tuple[str, ...]:
     if not actual:
         return (f"table {table} does not exist",)
     faults = []
-    for column, wanted in UPSTREAM[table].items():
+    for column, wanted in wanted_columns.items():
         if column not in actual:
             faults.append(f"{table} has no column {column} ({wanted})")
         elif actual[column] not in ACCEPTED_TYPES.get(wanted, {wanted}):
@@ -127,10 +130,18 @@ def find_drift(table: str, actual: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(faults)
 
 
-def read_dependency_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Read the answer to the dependency count, in the pipeline's order of processors."""
-    counted = {str(row["processor"]): int(row["row_count"]) for row in rows}
-    return {block.processor: counted.get(block.processor, 0) for block in BLOCKS}
+def read_dependency_rows(
+    rows: Sequence[Mapping[str, Any]], pipeline: Pipeline, *, ignored: frozenset[str] = frozenset()
+) -> dict[str, int]:
+    """Read the answer to the dependency count, in the pipeline's order of processors.
+
+    Args:
+        rows: The answer.
+        pipeline: Whose processors were counted for.
+        ignored: Processors whose table counts as empty, whatever lies in it.
+    """
+    counted = {str(row["processor"]): int(row["row_count"]) for row in rows if row["processor"] not in ignored}
+    return {processor: counted.get(processor, 0) for processor in pipeline.processors}
 
 
 def read_stats(
@@ -138,6 +149,7 @@ def read_stats(
     dependency_rows: Mapping[str, int],
     counts: Mapping[str, Any],
     left_out: Sequence[Mapping[str, Any]],
+    pipeline: Pipeline,
 ) -> BuildStats:
     """Read the answers to the counting statements into the values that are scored."""
     return BuildStats(
@@ -146,21 +158,21 @@ def read_stats(
         dependency_rows=dependency_rows,
         blocks={
             block.name: BlockCounts(
-                players=int(counts[f"{block.name}_players"]),
-                cells_each=len(features_of(block.name)),
+                players=int(counts[f"{block.name}_{pipeline.entity.plural}"]),
+                cells_each=len(pipeline.features_of(block.name)),
                 phase4_cells=int(counts[f"{block.name}_phase4_cells"]),
                 phase3_cells=int(counts[f"{block.name}_phase3_cells"]),
             )
-            for block in BLOCKS
+            for block in pipeline.blocks
         },
         required_nulls=int(counts["required_nulls"]),
         newest_source_date=counts["newest_source_date"],
         left_out_count=int(counts["left_out_count"]),
         left_out=tuple(
-            LeftOutPlayer(
-                player_id=int(row["player_id"]),
-                player_name=str(row["player_name"]),
-                team_abbreviation=row["team_abbreviation"],
+            LeftOut(
+                key=row[pipeline.entity.key],
+                label=str(row[pipeline.entity.label]),
+                identity={name: value for name, value in row.items() if name != "reason"},
                 reason=str(row["reason"]),
             )
             for row in left_out

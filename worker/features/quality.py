@@ -8,8 +8,8 @@ Source: section "Quality Score Monitoring" and "Severity Levels" of the pipeline
 25 points.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 from itertools import pairwise
@@ -28,7 +28,7 @@ COMPONENT_POINTS: Mapping[str, int] = MappingProxyType(
         "null_field_rate": 5,
     }
 )
-"""The six components and the most points each can give, in the document's order."""
+"""The six components, in the document's order, and the most points each can give to the document."""
 
 COMPONENTS = tuple(COMPONENT_POINTS)
 """Their names; the quality table holds each as `<name>_score`."""
@@ -44,27 +44,9 @@ PENALTY_LINE = (
 )
 """(fallback rate, points lost): the corners of the document's table "Quality Score Adjustments"."""
 
-FRESHNESS_POINTS = (15, 12, 8)
-"""Points by age of the newest source in days; older is worth nothing."""
-
-ROW_POINTS = ((400, 5), (300, 4), (200, 3), (100, 1))
-"""(rows at least, points), best first."""
-
-USABLE_ROWS_MIN = 200
-"""Rows without which a fallback is not usable, whatever the gate: Phase 5 reads no smaller night."""
-
-USABLE_NULLS_MAX = Fraction(1, 10)
-"""The most required fields that may be NULL in a usable fallback."""
-
-MISSING_FREE = Fraction(1, 10)
-"""Share of player-blocks that may be missing before it costs a point per per cent."""
-
-DONE_FALLBACK_MAX = Fraction(1, 10)
-"""The most fallback that still counts as a full night."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Severity:
+class Severity:
     """A level that applies below a score or a number of rows, or above a fallback rate."""
 
     name: str
@@ -74,27 +56,47 @@ class _Severity:
 
 
 SEVERITIES = (
-    _Severity(name="P0", score=50, rows=100, fallback=Fraction(1)),
-    _Severity(name="P1", score=75, rows=200, fallback=Fraction(1, 2)),
-    _Severity(name="P2", score=80, rows=0, fallback=Fraction(1, 4)),
-    _Severity(name="P3", score=90, rows=0, fallback=Fraction(1, 10)),
+    Severity(name="P0", score=50, rows=100, fallback=Fraction(1)),
+    Severity(name="P1", score=75, rows=200, fallback=Fraction(1, 2)),
+    Severity(name="P2", score=80, rows=0, fallback=Fraction(1, 4)),
+    Severity(name="P3", score=90, rows=0, fallback=Fraction(1, 10)),
 )
-"""Worst first; the first that applies counts. No fallback rate is above 1, no number of rows below 0."""
+"""No fallback rate is above 1, no number of rows below 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityPolicy:
-    """The gate.
+    """How a build is scored, and the gate; the document's figures, unless a pipeline's definition says otherwise.
 
     Attributes:
-        rows_min: Rows needed.
-        score_min: Score needed, 0 to 100.
+        rows_min: Rows that the gate asks for.
+        score_min: Score that the gate asks for, 0 to 100.
+        points: The most points each component can give, by name.
+        freshness_points: Points by age of the newest source in days; older is worth nothing.
+        row_points: (rows at least, points), best first.
+        required_field_count: Fields of a row whose NULLs count.
+        usable_rows_min: Rows without which a fallback is not usable, whatever the gate: Phase 5 reads no smaller night.
+        usable_nulls_max: The most required fields that may be NULL in a usable fallback, as a share.
+        penalty_line: (fallback rate, points lost), from 0 to 1.
+        missing_free: Share of a date's blocks that may be missing before it costs a point per per cent.
+        done_fallback_max: The most fallback that still counts as a full night, as a share.
+        severities: Worst first; the first that applies counts.
 
     Source: Phase 5 refuses fewer than 200 rows and a score under 75.
     """
 
     rows_min: int = 200
     score_min: float = 75.0
+    points: Mapping[str, int] = field(default_factory=lambda: COMPONENT_POINTS)
+    freshness_points: Sequence[int] = (15, 12, 8)
+    row_points: Sequence[tuple[int, int]] = ((400, 5), (300, 4), (200, 3), (100, 1))
+    required_field_count: int = REQUIRED_FIELD_COUNT
+    usable_rows_min: int = 200
+    usable_nulls_max: Fraction = Fraction(1, 10)
+    penalty_line: Sequence[tuple[Fraction, Fraction]] = PENALTY_LINE
+    missing_free: Fraction = Fraction(1, 10)
+    done_fallback_max: Fraction = Fraction(1, 10)
+    severities: Sequence[Severity] = SEVERITIES
 
 
 DEFAULT_POLICY = QualityPolicy()
@@ -118,16 +120,16 @@ def score(stats: BuildStats, mode: BuildMode, policy: QualityPolicy = DEFAULT_PO
     Args:
         stats: Counts of the staged rows.
         mode: Which data the build was allowed to use; a forced build is never `done`.
-        policy: The gate.
+        policy: The pipeline's rules.
 
     Returns:
         Score and components in points with one decimal, the two rates as shares from 0 to 1, severity, the gate's
         verdict and the state that a publication would earn.
     """
     shares = _shares(stats.blocks)
-    points = _components(stats, shares)
+    points = _components(stats, shares, policy)
     total = sum(points.values(), Fraction(0))
-    quality = max(total, _usable_fallback_floor(shares)) if _is_usable(stats) else total
+    quality = max(total, _usable_fallback_floor(shares, policy)) if _is_usable(stats, policy) else total
     quality_score = _one_decimal(quality)
     gate_message = _gate_message(stats.row_count, quality_score, policy)
     return QualityReport(
@@ -137,24 +139,26 @@ def score(stats: BuildStats, mode: BuildMode, policy: QualityPolicy = DEFAULT_PO
         component_total=float(total),
         fallback_rate=float(shares.fallback),
         missing_rate=float(shares.missing),
-        severity=severity(quality_score, stats.row_count, shares.fallback),
+        severity=severity(quality_score, stats.row_count, shares.fallback, policy.severities),
         gate_passed=not gate_message,
         gate_message=gate_message,
-        earned_state=_earned_state(stats, mode, shares.fallback),
+        earned_state=_earned_state(stats, mode, shares.fallback, policy.done_fallback_max),
     )
 
 
-def penalty(fallback_rate: Fraction) -> Fraction:
-    """Give the points lost to a fallback rate from 0 to 1, read off `PENALTY_LINE`."""
-    for (left, low), (right, high) in pairwise(PENALTY_LINE):
+def penalty(fallback_rate: Fraction, line: Sequence[tuple[Fraction, Fraction]] = PENALTY_LINE) -> Fraction:
+    """Give the points lost to a fallback rate from 0 to 1, read off the line."""
+    for (left, low), (right, high) in pairwise(line):
         if fallback_rate <= right:
             return low + (high - low) * (fallback_rate - left) / (right - left)
-    return PENALTY_LINE[-1][1]
+    return line[-1][1]
 
 
-def severity(quality_score: Fraction, row_count: int, fallback_rate: Fraction) -> str | None:
-    """Give the document's severity level, the worst that applies; None where nothing is wrong."""
-    for level in SEVERITIES:
+def severity(
+    quality_score: Fraction, row_count: int, fallback_rate: Fraction, levels: Sequence[Severity] = SEVERITIES
+) -> str | None:
+    """Give the severity level, the worst that applies; None where nothing is wrong."""
+    for level in levels:
         if quality_score < level.score or row_count < level.rows or fallback_rate > level.fallback:
             return level.name
     return None
@@ -170,47 +174,51 @@ def _shares(blocks: Mapping[str, BlockCounts]) -> _Shares:
     return _Shares(phase4=phase4 / players, missing=1 - (phase4 + phase3) / players)
 
 
-def _components(stats: BuildStats, shares: _Shares) -> dict[str, Fraction]:
+def _components(stats: BuildStats, shares: _Shares, policy: QualityPolicy) -> dict[str, Fraction]:
     """Compute the six components, each rounded as it is shown."""
+    points = policy.points
     filled = sum(1 for rows in stats.dependency_rows.values() if rows > 0)
-    dependency = Fraction(15 * filled, len(stats.dependency_rows))
+    dependency = Fraction(points["dependency_completeness"] * filled, len(stats.dependency_rows))
     if stats.row_count == 0:
         exact = dict.fromkeys(COMPONENTS, Fraction(0)) | {"dependency_completeness": dependency}
     else:
         exact = {
-            "phase4_availability": 40 * shares.phase4,
-            "phase3_fallback": 20 - 20 * shares.fallback,
-            "data_freshness": _freshness(stats.analysis_date, stats.newest_source_date),
+            "phase4_availability": points["phase4_availability"] * shares.phase4,
+            "phase3_fallback": points["phase3_fallback"] * (1 - shares.fallback),
+            "data_freshness": _freshness(stats.analysis_date, stats.newest_source_date, policy.freshness_points),
             "dependency_completeness": dependency,
-            "row_completeness": _row_points(stats.row_count),
-            "null_field_rate": 5 - 5 * _required_null_rate(stats),
+            "row_completeness": _row_points(stats.row_count, policy.row_points),
+            "null_field_rate": points["null_field_rate"] * (1 - _required_null_rate(stats, policy)),
         }
-    return {name: _one_decimal(points) for name, points in exact.items()}
+    return {name: _one_decimal(worth) for name, worth in exact.items()}
 
 
-def _freshness(analysis_date: date, newest: date | None) -> Fraction:
+def _freshness(analysis_date: date, newest: date | None, points: Sequence[int]) -> Fraction:
     if newest is None:
         return Fraction(0)
     age_days = max(0, (analysis_date - newest).days)
-    return Fraction(FRESHNESS_POINTS[age_days] if age_days < len(FRESHNESS_POINTS) else 0)
+    return Fraction(points[age_days] if age_days < len(points) else 0)
 
 
-def _row_points(row_count: int) -> Fraction:
-    return next((Fraction(points) for rows_min, points in ROW_POINTS if row_count >= rows_min), Fraction(0))
+def _row_points(row_count: int, steps: Sequence[tuple[int, int]]) -> Fraction:
+    return next((Fraction(points) for rows_min, points in steps if row_count >= rows_min), Fraction(0))
 
 
-def _required_null_rate(stats: BuildStats) -> Fraction:
-    return Fraction(stats.required_nulls, REQUIRED_FIELD_COUNT * stats.row_count)
+def _required_null_rate(stats: BuildStats, policy: QualityPolicy) -> Fraction:
+    return Fraction(stats.required_nulls, policy.required_field_count * stats.row_count)
 
 
-def _is_usable(stats: BuildStats) -> bool:
+def _is_usable(stats: BuildStats, policy: QualityPolicy) -> bool:
     """Tell a fallback that models can work with from one that only fills the table."""
-    return stats.row_count >= USABLE_ROWS_MIN and _required_null_rate(stats) <= USABLE_NULLS_MAX
+    if stats.row_count < policy.usable_rows_min:
+        return False
+    return _required_null_rate(stats, policy) <= policy.usable_nulls_max
 
 
-def _usable_fallback_floor(shares: _Shares) -> Fraction:
+def _usable_fallback_floor(shares: _Shares, policy: QualityPolicy) -> Fraction:
     """Give what a usable fallback is worth at least: the penalty for its rate, and a point per per cent missing."""
-    return max(Fraction(0), 100 - penalty(shares.fallback) - 100 * max(Fraction(0), shares.missing - MISSING_FREE))
+    missing = max(Fraction(0), shares.missing - policy.missing_free)
+    return max(Fraction(0), 100 - penalty(shares.fallback, policy.penalty_line) - 100 * missing)
 
 
 def _gate_message(row_count: int, quality_score: Fraction, policy: QualityPolicy) -> str:
@@ -222,9 +230,9 @@ def _gate_message(row_count: int, quality_score: Fraction, policy: QualityPolicy
     return "; ".join(faults)
 
 
-def _earned_state(stats: BuildStats, mode: BuildMode, fallback_rate: Fraction) -> State:
+def _earned_state(stats: BuildStats, mode: BuildMode, fallback_rate: Fraction, fallback_max: Fraction) -> State:
     complete = all(rows > 0 for rows in stats.dependency_rows.values())
-    if complete and mode is BuildMode.NORMAL and fallback_rate <= DONE_FALLBACK_MAX:
+    if complete and mode is BuildMode.NORMAL and fallback_rate <= fallback_max:
         return State.DONE
     return State.DEGRADED
 

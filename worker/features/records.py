@@ -1,16 +1,16 @@
 """Rows of the bookkeeping tables: what is known of a build, as the columns that the warehouse keeps. Pure.
 
-The keys of every row are the columns of its table, as the DDL in `worker/features/ddl` declares them; the contract
-tests insert each of them into both engines.
+The keys of every row are the columns of its table, as the pipeline's DDL declares them; the contract tests insert each
+of them into both engines.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from statemachine.model import State
-from worker.features.catalogue import BLOCKS
+from statemachine.model import Retraction, State
 from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
+from worker.features.pipeline import Block
 from worker.features.quality import COMPONENTS
 
 Row = dict[str, Any]
@@ -36,13 +36,13 @@ def quality_row(publication: Publication) -> Row:
     }
 
 
-def dependency_row(publication: Publication) -> Row:
+def dependency_row(publication: Publication, blocks: Sequence[Block]) -> Row:
     """Give the row of `_dependency_tracking`, one per date: which Phase 4 tables had rows, and how many."""
     key, counted = publication.request.key, publication.stats.dependency_rows
     return {
         "analysis_date": key.analysis_date,
-        **{f"{block.name}_available": counted[block.processor] > 0 for block in BLOCKS},
-        **_dependency_columns(counted),
+        **{f"{block.name}_available": counted[block.processor] > 0 for block in blocks},
+        **_dependency_columns(counted, blocks),
         "generation": key.generation,
         "build_id": key.build_id,
         "processed_at": publication.committed_at,
@@ -88,6 +88,7 @@ def execution_row(
         "missing_rate": None if report is None else report.missing_rate,
         "severity": None if report is None else report.severity,
         "error": error,
+        "ignored_processors": ",".join(sorted(request.ignored)) or None,
     }
 
 
@@ -103,20 +104,22 @@ def replay_row(  # noqa: PLR0913 - one column each
     decision: str,
     request_id: str | None = None,
     idempotency_key: str | None = None,
+    retraction: Retraction | None = None,
 ) -> Row:
-    """Give the row of `replay_audit`: who wanted a date built again, or stopped, and why.
+    """Give the row of the replay audit: who wanted a date built again or stopped, or a run taken back, and why.
 
     Args:
         analysis_date: The date.
         requested_at: When it was asked for. UTC.
         requested_by: Who asked.
         reason: In their words.
-        mode: Which data the build may use; `cancel` where none shall be.
+        mode: Which data the build may use; `cancel` where none shall be; `retract` for a run taken back.
         previous_state: The state before, None where nobody knows.
         previous_generation: The generation that consumers read until then, 0 for none.
         decision: What was decided about it.
         request_id: Unique to the request, where it has one.
         idempotency_key: What the caller named the request, where it did.
+        retraction: The run that is taken back, where one is.
     """
     return {
         "analysis_date": analysis_date,
@@ -129,10 +132,26 @@ def replay_row(  # noqa: PLR0913 - one column each
         "previous_state": previous_state,
         "previous_generation": previous_generation,
         "decision": decision,
+        "processor": None if retraction is None else retraction.processor,
+        "run": None if retraction is None else retraction.identity,
+        "run_completed_at": None if retraction is None else retraction.completed_at,
     }
 
 
-def ledger_row(publication: Publication) -> Row:
+def read_retraction(row: Mapping[str, Any]) -> Retraction:
+    """Read a row of the replay audit about a run taken back."""
+    return Retraction(
+        processor=row["processor"],
+        identity=row["run"],
+        completed_at=row["run_completed_at"].astimezone(UTC),
+        actor=row["requested_by"],
+        reason=row["reason"],
+        at=row["requested_at"].astimezone(UTC),
+        request_id=row["request_id"] or "",
+    )
+
+
+def ledger_row(publication: Publication, blocks: Sequence[Block]) -> Row:
     """Give the row of `_ledger`, one per date: the fencing token of the last commit, and what it was."""
     request, report = publication.request, publication.report
     return {
@@ -151,14 +170,14 @@ def ledger_row(publication: Publication) -> Row:
         "fallback_rate": report.fallback_rate,
         "missing_rate": report.missing_rate,
         "severity": report.severity,
-        **_dependency_columns(publication.stats.dependency_rows),
+        **_dependency_columns(publication.stats.dependency_rows, blocks),
         "left_out": publication.stats.left_out_count,
         "started_at": request.started_at,
         "committed_at": publication.committed_at,
     }
 
 
-def claimed_ledger_row(key: BuildKey, at: datetime, claimant: str) -> Row:
+def claimed_ledger_row(key: BuildKey, at: datetime, claimant: str, blocks: Sequence[Block]) -> Row:
     """Give the row of `_ledger` of a date that was claimed and never committed: generation 0, nothing counted."""
     return {
         "analysis_date": key.analysis_date,
@@ -176,14 +195,14 @@ def claimed_ledger_row(key: BuildKey, at: datetime, claimant: str) -> Row:
         "fallback_rate": 0.0,
         "missing_rate": 0.0,
         "severity": None,
-        **{f"{block.name}_rows": 0 for block in BLOCKS},
+        **{f"{block.name}_rows": 0 for block in blocks},
         "left_out": 0,
         "started_at": at,
         "committed_at": at,
     }
 
 
-def read_ledger_row(row: Mapping[str, Any]) -> LedgerRow:
+def read_ledger_row(row: Mapping[str, Any], blocks: Sequence[Block]) -> LedgerRow:
     """Read a row of `_ledger` back."""
     return LedgerRow(
         analysis_date=row["analysis_date"],
@@ -198,7 +217,7 @@ def read_ledger_row(row: Mapping[str, Any]) -> LedgerRow:
         fallback_rate=row["fallback_rate"],
         missing_rate=row["missing_rate"],
         severity=row["severity"],
-        dependency_rows={block.processor: row[f"{block.name}_rows"] for block in BLOCKS},
+        dependency_rows={block.processor: row[f"{block.name}_rows"] for block in blocks},
         left_out=row["left_out"],
         started_at=row["started_at"].astimezone(UTC),
         committed_at=row["committed_at"].astimezone(UTC),
@@ -209,5 +228,5 @@ def _component_columns(report: QualityReport) -> Row:
     return {f"{name}_score": report.components[name] for name in COMPONENTS}
 
 
-def _dependency_columns(counted: Mapping[str, int]) -> Row:
-    return {f"{block.name}_rows": counted[block.processor] for block in BLOCKS}
+def _dependency_columns(counted: Mapping[str, int], blocks: Sequence[Block]) -> Row:
+    return {f"{block.name}_rows": counted[block.processor] for block in blocks}

@@ -13,6 +13,7 @@ from statemachine.decide import Decision
 from statemachine.events import CancelRequested, ReplayRequested
 from statemachine.model import BuildMode, State
 from worker.access import Role
+from worker.audit import Intervention
 from worker.calendar import FUTURE_DAYS_MAX, Calendar
 from worker.errors import Refused
 from worker.explain import summary
@@ -69,7 +70,7 @@ class Desk:
             raise Refused(f"{day} is outside {self.earliest} to {latest}")
         return day
 
-    def _request_id(self, caller: str, day: date, idempotency_key: str | None) -> str:
+    def request_id(self, caller: str, day: date, idempotency_key: str | None) -> str:
         """Name a request; under one key, for a day, it keeps its name, so that a repeat finds its own change."""
         if idempotency_key is None:
             return uuid.uuid4().hex
@@ -83,11 +84,11 @@ class Desk:
             Refused: It makes no sense in this state, or the key stands for another request.
             Unavailable: Store or warehouse does not answer.
         """
-        event = replay_event(caller, body, self._request_id(caller, day, idempotency_key))
+        event = replay_event(caller, body, self.request_id(caller, day, idempotency_key))
 
         def act() -> Answer:
             decision = self.interventions.apply(day, event, idempotency_key=idempotency_key)
-            return _intervention_answer(decision, event, status=202, applied=True)
+            return intervention_answer(decision, event, status=202, applied=True)
 
         wanted = {"route": "replay", "day": day.isoformat(), **body.model_dump(mode="json")}
         return self.once.run(idempotency_key, caller, wanted, act)
@@ -134,7 +135,7 @@ def action_routes(desk: Desk, gate: Gate) -> APIRouter:
             )
             return _process_answer(processed)
 
-        return _tell(request, desk.once.run(idempotency_key, caller, wanted, act))
+        return tell(request, desk.once.run(idempotency_key, caller, wanted, act))
 
     _add_replay(router, desk, gate)
     _add_cancel(router, desk)
@@ -159,8 +160,8 @@ def _add_replay(router: APIRouter, desk: Desk, gate: Gate) -> None:
         if body.dry_run:
             event = replay_event(caller, body, uuid.uuid4().hex)
             planned = desk.interventions.plan(day, event)
-            return _tell(request, _intervention_answer(planned, event, status=200, applied=False))
-        return _tell(request, desk.replay(day, caller, body, idempotency_key))
+            return tell(request, intervention_answer(planned, event, status=200, applied=False))
+        return tell(request, desk.replay(day, caller, body, idempotency_key))
 
 
 def _add_cancel(router: APIRouter, desk: Desk) -> None:
@@ -174,10 +175,10 @@ def _add_cancel(router: APIRouter, desk: Desk) -> None:
 
         def act() -> Answer:
             decision = desk.interventions.apply(day, event, idempotency_key=idempotency_key)
-            return _intervention_answer(decision, event, status=200, applied=True)
+            return intervention_answer(decision, event, status=200, applied=True)
 
         wanted = {"route": "cancel", "day": day.isoformat(), **body.model_dump(mode="json")}
-        return _tell(request, desk.once.run(idempotency_key, caller, wanted, act))
+        return tell(request, desk.once.run(idempotency_key, caller, wanted, act))
 
 
 def _process_answer(processed: Processed) -> Answer:
@@ -187,9 +188,8 @@ def _process_answer(processed: Processed) -> Answer:
     return Answer(status=_FAILED if record.state is State.FAILED else 200, body=summary(record))
 
 
-def _intervention_answer(
-    decision: Decision, event: ReplayRequested | CancelRequested, *, status: int, applied: bool
-) -> Answer:
+def intervention_answer(decision: Decision, event: Intervention, *, status: int, applied: bool) -> Answer:
+    """Give the answer to what a person asked of a date."""
     body = {
         **summary(decision.record),
         "applied": applied,
@@ -203,7 +203,7 @@ def _location(day: date) -> dict[str, str]:
     return {"Location": f"/dates/{day.isoformat()}"}
 
 
-def _tell(request: Request, answer: Answer) -> JSONResponse:
+def tell(request: Request, answer: Answer) -> JSONResponse:
     """Send an answer; a date that failed is a problem to its caller, so that schedulers and workflows notice."""
     if answer.status == _FAILED:
         return _failed(request, answer.body)

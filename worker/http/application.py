@@ -19,6 +19,7 @@ from worker.http.machines import Machines, machine_routes
 from worker.http.named_days import NamedDays
 from worker.http.pages import Window, page_routes
 from worker.http.rendering import Pages
+from worker.http.retracting import add_retract
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,9 @@ def create_app(probes: Probes, *, version: str, api: Api | None = None, machines
     if api is not None:
         app.include_router(metrics_routes(api.registry))
         app.include_router(date_routes(api.shelf, api.gate))
-        app.include_router(action_routes(api.desk, api.gate))
+        acting = action_routes(api.desk, api.gate)
+        add_retract(acting, api.desk)
+        app.include_router(acting)
         window = Window(shelf=api.shelf, desk=api.desk, gate=api.page_gate, pages=Pages())
         app.include_router(page_routes(window))
     else:

@@ -35,7 +35,7 @@ Day = Annotated[
     BeforeValidator(_canonical),
     WithJsonSchema({"type": "string", "format": "date", "examples": [_EXAMPLE_DAY]}),
 ]
-DayInPath = Annotated[Day, PathParameter(description="The night, `YYYY-MM-DD`, America/New_York.")]
+DayInPath = Annotated[Day, PathParameter(description="The night, `YYYY-MM-DD`, in the zone of the pipeline.")]
 RelativeDay = Annotated[str, Field(pattern=RELATIVE_PATTERN)]
 ReasonText = Annotated[
     str,
@@ -107,6 +107,26 @@ class CancelRequest(BaseModel):
     reason: ReasonText
 
 
+class RetractRequest(BaseModel):
+    """Whose success to take back, and why."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"processor": "cache_job", "reason": "it wrote last week's rows"}]},
+    )
+
+    processor: str = Field(min_length=1, max_length=100, description="Who announced success by mistake.")
+    reason: ReasonText
+    run_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=210,
+        description="Which run; refused where another one counts by now. Without it, the one that counts.",
+    )
+    rebuild: StrictBool = Field(default=False, description="Build a date that has ended again at once.")
+    dry_run: StrictBool = Field(default=False, description="Say what would happen, change nothing.")
+
+
 class FailureModel(BaseModel):
     """Why a date failed, or why its last attempt did."""
 
@@ -157,6 +177,15 @@ class Intervened(DateSummary):
     reason: str
 
 
+class RetractionModel(BaseModel):
+    """A run that somebody took back."""
+
+    run: str
+    by: str
+    reason: str
+    at: str
+
+
 class ProcessorModel(BaseModel):
     """What one processor reported."""
 
@@ -169,6 +198,7 @@ class ProcessorModel(BaseModel):
     error: str | None
     run: str | None
     rows_at_build: int | None
+    retractions: list[RetractionModel] = Field(default_factory=list)
 
 
 class HistoryItem(BaseModel):

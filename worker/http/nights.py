@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from statemachine.model import Completion, DateRecord, Policy, State
-from worker.explain import headline, what_next
+from statemachine.model import Completion, DateRecord, Policy, Retraction, State
+from worker.explain import RETRACTED, headline, what_next
 from worker.features.quality import COMPONENT_POINTS
 from worker.ports import HistoryEntry
 
@@ -25,11 +25,12 @@ class Lane:
 
     Attributes:
         processor: Its name.
-        status: `success failed found missing`.
+        status: `success failed found missing retracted`.
         completion: Its report, None while there is none.
         position: Per cent of the time line's width, None without a report.
         outside: Whether the report lies outside the time line, at whose edge it is then drawn.
         rows_at_build: Rows that the published build found in its table.
+        retraction: The last run of it that somebody took back, None where nobody did.
     """
 
     processor: str
@@ -38,6 +39,7 @@ class Lane:
     position: float | None
     outside: bool
     rows_at_build: int | None
+    retraction: Retraction | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,17 +189,19 @@ def timeline(record: DateRecord, now: datetime, policy: Policy) -> Timeline:
     if starts_at <= now <= ends_at:
         marked["now"] = now
     rows: Mapping[str, int] = record.result.dependency_rows if record.result else {}
+    taken_back = {retraction.processor: retraction for retraction in record.retractions}
     lanes = []
     for name in policy.processors:
         completion = record.completions.get(name)
         lanes.append(
             Lane(
                 processor=name,
-                status=completion.status.value if completion else "missing",
+                status=completion.status.value if completion else RETRACTED if name in record.ignored else "missing",
                 completion=completion,
                 position=position(completion.completed_at) if completion else None,
                 outside=completion is not None and not starts_at <= completion.completed_at <= ends_at,
                 rows_at_build=rows.get(name),
+                retraction=taken_back.get(name),
             )
         )
     marks = [Mark(name=name, at=at, position=position(at)) for name, at in marked.items() if starts_at <= at <= ends_at]

@@ -42,6 +42,11 @@ class Moments:
         self.now = now
         self._zone = zone
 
+    @property
+    def place(self) -> str:
+        """Name the place whose wall clock it is: `New York`."""
+        return self._zone.key.rpartition("/")[2].replace("_", " ")
+
     def clock(self, at: datetime) -> str:
         """Give the wall clock, with its date where that is not today."""
         return wall_clock(at, self.now, self._zone)

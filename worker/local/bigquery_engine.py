@@ -166,6 +166,9 @@ class Engine:
             elif word == "COMMIT TRANSACTION":
                 self._commit(cursor, transaction or _Transaction(started=self._commits))
                 transaction = None
+            elif word == "ROLLBACK TRANSACTION":
+                cursor.execute("ROLLBACK")
+                transaction = None
             elif word.startswith("IF "):
                 _check_row_count(statement, answer.changed)
             else:

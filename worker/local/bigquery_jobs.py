@@ -26,7 +26,7 @@ _LABELS = "list_transform(list_zip(?::VARCHAR[], ?::VARCHAR[]), lambda x: {'key'
 FAILURES = {
     Fault.RATE_LIMIT: WireError("rateLimitExceeded", "Exceeded rate limits: too many jobs for this project"),
     Fault.QUOTA: WireError("quotaExceeded", "Quota exceeded: free query bytes scanned"),
-    Fault.CONFLICT: aborted("nba_predictions.planned"),
+    Fault.CONFLICT: aborted("a_dataset.planned"),
 }
 
 

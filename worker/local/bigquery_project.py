@@ -28,13 +28,14 @@ DUCKDB_TYPES = {
 
 
 class Project:
-    """One project; `faults` says what goes wrong with its jobs."""
+    """One project; `faults` says what goes wrong with its jobs, `withheld` which permissions nobody has when asked."""
 
     def __init__(self, name: str, now: Callable[[], datetime], hold_s: float) -> None:
         self.name = name
         self.engine = Engine()
         self.faults = Faults()
         self.jobs = Jobs(name, self.engine, self.faults, now, hold_s)
+        self.withheld: frozenset[str] = frozenset()
         self._datasets: dict[str, Json] = {}
 
     def datasets(self) -> list[Json]:
@@ -111,6 +112,15 @@ class Project:
         if self.engine.clusters.get(full_name):
             found["clustering"] = {"fields": list(self.engine.clusters[full_name])}
         return found
+
+    def permissions(self, dataset: str, name: str, asked: list[str]) -> Json:
+        """Give those of the permissions asked for that the caller has on a table.
+
+        Raises:
+            WireError: There is no such table.
+        """
+        self.table(dataset, name)
+        return {"permissions": [one for one in asked if one not in self.withheld]}
 
     def insert_table(self, dataset: str, body: Json) -> Json:
         """Make an empty table of plain columns.

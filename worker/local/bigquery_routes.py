@@ -127,6 +127,10 @@ def _add_tables(app: FastAPI, project_of: Callable[[str], Project]) -> None:
     def get(project: str, dataset: str, table: str) -> JSONResponse:
         return JSONResponse(project_of(project).table(dataset, table))
 
+    @app.post(path + "/{table}:testIamPermissions")
+    def permissions(project: str, dataset: str, table: str, body: Payload) -> JSONResponse:
+        return JSONResponse(project_of(project).permissions(dataset, table, body["permissions"]))
+
     @app.delete(path + "/{table}")
     def delete(project: str, dataset: str, table: str) -> JSONResponse:
         project_of(project).delete_table(dataset, table)

@@ -11,7 +11,6 @@ from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb_parquet import NAME, link_table, replace_slice, replace_table
 from worker.adapters.warehouse_duckdb_parquet import delete_slice as delete_rows
 from worker.errors import Refused
-from worker.features.catalogue import OWN_TABLES
 
 ENDING = ".parquet"
 
@@ -38,7 +37,7 @@ def load_parquet_folder(
     with warehouse.writing(f"loading {directory}") as cursor:
         return [
             (table, replace_table(cursor, table, path, rows_max=0 if table in structure_only else None))
-            for table, path in _tables_in(directory)
+            for table, path in _tables_in(directory, warehouse.pipeline.tables.all)
         ]
 
 
@@ -59,17 +58,18 @@ def link_parquet_folder(warehouse: DuckDbWarehouse, directory: Path) -> list[tup
     Raises:
         Refused, SchemaDrift, Unavailable: As for `load_parquet_folder`.
     """
+    files = _tables_in(directory, warehouse.pipeline.tables.all)
     with warehouse.writing(f"linking {directory}") as cursor:
-        return [(table, link_table(cursor, table, path.absolute())) for table, path in _tables_in(directory)]
+        return [(table, link_table(cursor, table, path.absolute())) for table, path in files]
 
 
-def _tables_in(directory: Path) -> list[tuple[str, Path]]:
+def _tables_in(directory: Path, own_tables: Collection[str]) -> list[tuple[str, Path]]:
     if not directory.is_dir():
         raise Refused(f"{directory} is not a folder; name one that holds <dataset>.<table>.parquet files")
     files = sorted(path for path in directory.iterdir() if path.suffix == ENDING)
     if not files:
         raise Refused(f"{directory} holds no .parquet file; name a folder of <dataset>.<table>.parquet files")
-    return [(table_of(path), path) for path in files]
+    return [(table_of(path, own_tables), path) for path in files]
 
 
 def load_parquet_slice(
@@ -93,7 +93,7 @@ def load_parquet_slice(
         SchemaDrift: The file cannot be read as Parquet, or its columns are not the table's.
         Unavailable: The disk or the memory is full.
     """
-    table = table_of(path)
+    table = table_of(path, warehouse.pipeline.tables.all)
     with warehouse.writing(f"loading {path} for {day.isoformat()}") as cursor:
         return table, replace_slice(cursor, table, path, date_column, day)
 
@@ -109,8 +109,8 @@ def delete_slice(warehouse: DuckDbWarehouse, table: str, day: date, *, date_colu
         return delete_rows(cursor, table, date_column, day)
 
 
-def table_of(path: Path) -> str:
-    """Give the table that a Parquet file is named after.
+def table_of(path: Path, own_tables: Collection[str]) -> str:
+    """Give the table that a Parquet file is named after, which is none of *own_tables*.
 
     Raises:
         Refused: The name is not `<dataset>.<table>.parquet`, or is that of a table which the worker itself writes.
@@ -119,6 +119,6 @@ def table_of(path: Path) -> str:
     parts = table.split(".")
     if path.suffix != ENDING or len(parts) != 2 or any(NAME.fullmatch(part) is None for part in parts):  # noqa: PLR2004
         raise Refused(f"{path} is not named <dataset>.<table>.parquet; rename it, or move it out of the folder")
-    if table in OWN_TABLES:
+    if table in own_tables:
         raise Refused(f"{path} would replace {table}, which only the worker writes; move it out of the folder")
     return table

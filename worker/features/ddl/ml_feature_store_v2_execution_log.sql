@@ -22,7 +22,8 @@ CREATE TABLE IF NOT EXISTS nba_predictions.ml_feature_store_v2_execution_log (
   fallback_rate FLOAT64,
   missing_rate FLOAT64,
   severity STRING,
-  error STRING
+  error STRING,
+  ignored_processors STRING
 )
 PARTITION BY analysis_date
 CLUSTER BY state

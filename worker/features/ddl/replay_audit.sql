@@ -1,4 +1,4 @@
--- Purpose:     who asked for a replay, when and why; written before the replay takes effect.
+-- Purpose:     who asked for a replay, a cancel or a retraction (of which run), when and why; written before the effect.
 -- Parameters:  none.
 -- Creates:     nba_predictions.replay_audit
 -- Result:      appended to, never changed.
@@ -13,7 +13,10 @@ CREATE TABLE IF NOT EXISTS nba_predictions.replay_audit (
   idempotency_key STRING,
   previous_state STRING,
   previous_generation INT64,
-  decision STRING NOT NULL
+  decision STRING NOT NULL,
+  processor STRING,
+  run STRING,
+  run_completed_at TIMESTAMP
 )
 PARTITION BY analysis_date
 CLUSTER BY requested_by

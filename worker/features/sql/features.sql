@@ -1,8 +1,9 @@
 -- Purpose:     every active player of the date with his features, each cell from Phase 4 where it has a value, else
 --              from the latest Phase 3 row of the lookback window, else NULL; where each came from; the row's score.
 -- Parameters:  @analysis_date DATE; @lookback_start, @previous_date DATE (the Phase 3 window, both ends included);
---              @as_of TIMESTAMP or NULL (Phase 3 and 4 rows processed later are not seen); @use_phase4 BOOL (FALSE: as
---              if Phase 4 did not exist); @build_generation INT64; @build_id STRING; @built_at TIMESTAMP.
+--              @as_of TIMESTAMP or NULL (Phase 3 and 4 rows processed later are not seen); @use_composite,
+--              @use_player_shot, @use_daily_cache, @use_team_defense BOOL (FALSE: as if that Phase 4 table had no row);
+--              @build_generation INT64; @build_id STRING; @built_at TIMESTAMP.
 -- Reads:       nba_raw.nbac_player_list, nba_raw.nbac_schedule, the four Phase 4 tables, three Phase 3 tables.
 -- Result:      one row per active player: the published columns, then left_out_reason (NULL for a row that may be
 --              published) and, per block, whether it applies and how many cells came from each phase.
@@ -36,28 +37,28 @@ composite AS (
     player_id, offensive_rating, usage_rate, true_shooting_pct, points_per_36, defensive_rating,
     defensive_win_shares, steal_rate, block_rate, points_projection, rebounds_projection, assists_projection, pace
   FROM nba_precompute.player_composite_factors
-  WHERE @use_phase4 AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE @use_composite AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
 ),
 player_shot AS (
   SELECT
     player_id, restricted_area_shot_pct, paint_shot_pct, mid_range_shot_pct, three_point_attempt_rate
   FROM nba_precompute.player_shot_zone_analysis
-  WHERE @use_phase4 AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE @use_player_shot AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
 ),
 daily_cache AS (
   SELECT
     player_id, last_5_games_ppg, last_10_games_ppg, season_avg_ppg
   FROM nba_precompute.player_daily_cache
-  WHERE @use_phase4 AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE @use_daily_cache AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
 ),
 team_defense AS (
   SELECT
     team_abbreviation, opponent_def_rating, opponent_rim_protection_rating, opponent_perimeter_def_rating
   FROM nba_precompute.team_defense_zone_analysis
-  WHERE @use_phase4 AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE @use_team_defense AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
   QUALIFY ROW_NUMBER() OVER (PARTITION BY team_abbreviation ORDER BY processed_at DESC) = 1
 ),
 player_phase4 AS (

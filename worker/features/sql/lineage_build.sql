@@ -11,6 +11,7 @@ SELECT
   executed.trigger,
   executed.phase3_lookback_days,
   executed.as_of,
+  executed.ignored_processors,
   executed.completed_at
 FROM nba_predictions.ml_feature_store_v2_ledger AS ledger
 JOIN nba_predictions.ml_feature_store_v2_execution_log AS executed

@@ -1,0 +1,104 @@
+"""What a decision is, and the steps that several of them share. The next state is always read from the table."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from statemachine.effects import Effect, PublishOutcome, StartBuild
+from statemachine.events import EventKind
+from statemachine.model import (
+    BuildMode,
+    DateRecord,
+    FailedBecause,
+    Failure,
+    Lease,
+    Policy,
+    State,
+    Trigger,
+)
+from statemachine.reasons import Reason
+from statemachine.table import TRANSITIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What an event does to a record, without having done it.
+
+    Attributes:
+        record: The next record; the very same object when nothing changes.
+        reason: Why.
+        effects: What to do about it.
+        changed: Whether there is anything to store.
+    """
+
+    record: DateRecord
+    reason: Reason
+    effects: tuple[Effect, ...] = ()
+    changed: bool = True
+
+
+def unchanged(record: DateRecord, kind: EventKind, reason: Reason, *effects: Effect) -> Decision:
+    """Leave the record as it is; the table must agree that this reason does that."""
+    if TRANSITIONS[record.state][kind][reason] is not record.state:
+        raise AssertionError(f"{record.state}/{kind}/{reason} is no outcome that stays")
+    return Decision(record=record, reason=reason, effects=effects, changed=False)
+
+
+def changed(record: DateRecord, kind: EventKind, reason: Reason, *effects: Effect, **fields: Any) -> Decision:  # noqa: ANN401 - checked by replace
+    """Change fields and move to the state that the table gives for the reason."""
+    state = TRANSITIONS[record.state][kind][reason]
+    after = replace(record, state=state, version=record.version + 1, **fields)
+    return Decision(record=after, reason=reason, effects=effects)
+
+
+def next_generation(record: DateRecord, trigger: Trigger, now: datetime) -> dict[str, Any]:
+    """Fields of a date made ready for a new generation."""
+    return {
+        "generation": record.generation + 1,
+        "attempt": 0,
+        "trigger": trigger,
+        "mode": BuildMode.NORMAL,
+        "wake_at": now,
+        "lease": None,
+        "failure": None,
+        "requested_by": None,
+        "request_reason": None,
+        "request_id": "",
+    }
+
+
+def start(record: DateRecord) -> StartBuild:
+    """Have the date claimed and built now."""
+    return StartBuild(analysis_date=record.analysis_date)
+
+
+def give_up(record: DateRecord, kind: EventKind, reason: Reason, failure: Failure, owner: str) -> Decision:
+    """Let the sweep end the generation: an attempt whose reply was lost may have published, or may still do so."""
+    lease = record.lease or Lease(owner=owner, until_at=failure.at, claimed_at=failure.at)
+    return changed(record, kind, reason, lease=lease, wake_at=failure.at, failure=failure)
+
+
+def fail(
+    record: DateRecord,
+    kind: EventKind,
+    reason: Reason,
+    because: FailedBecause,
+    message: str,
+    now: datetime,
+    policy: Policy,
+) -> Decision:
+    """End the generation, unless the completion that makes four came while it ran: then try that one at once."""
+    if record.counted - record.relied_on and not policy.missing(record):
+        fields = next_generation(record, Trigger.RESCUE, now)
+        return changed(record, kind, Reason.RESCUE_FOLLOWS, start(record), **fields)
+    return end_failed(record, kind, reason, because, message, now)
+
+
+def end_failed(
+    record: DateRecord, kind: EventKind, reason: Reason, because: FailedBecause, message: str, now: datetime
+) -> Decision:
+    """Call the generation failed, and tell of it."""
+    failure = Failure(because=because, message=message, at=now)
+    told = replace(record, state=State.FAILED, failure=failure, lease=None)
+    outcome = PublishOutcome(record=told, supersedes=None)
+    return changed(record, kind, reason, outcome, lease=None, wake_at=None, failure=failure)

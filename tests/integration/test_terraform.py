@@ -1,0 +1,215 @@
+"""What Terraform makes is what a worker expects: names, retention, dead letters, tables, Redis, alerts.
+
+No provider can be reached from here, so `validate` and `plan` are left to whoever applies it.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from google.pubsub_v1.types import Subscription
+
+from ops.manifests import tables
+from tests.support.manifests import IMAGE, environment, render, settings_of, workloads
+from tests.support.terraform import FOLDER, blocks, default, local, resource, resources, terraform, text
+from worker.adapters.pubsub_look import _faults_of
+from worker.adapters.warehouse_bigquery import STAGING_EXPIRES_MS
+from worker.settings import Settings
+
+DAY_S = 24 * 3600
+
+
+def setting(name: str) -> Any:
+    return Settings.model_fields[name].default
+
+
+def subscription(name: str) -> Any:
+    return resource("google_pubsub_subscription", name)
+
+
+def seconds(duration: str) -> int:
+    return int(duration.removesuffix("s"))
+
+
+def test_the_files_are_formatted() -> None:
+    done = terraform("fmt", "-check", "-diff")
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_whatever_a_file_refers_to_is_declared_and_every_variable_is_used() -> None:
+    declared = {label for label, _body in blocks("resource")} | {f"data.{label}" for label, _body in blocks("data")}
+    names = re.findall(r"\b((?:data\.)?google_\w+\.\w+)\b", re.sub(r"#.*", "", text()))
+    variables = {name for name, _body in blocks("variable")}
+
+    assert set(names) - declared == set()
+    assert set(re.findall(r"\bvar\.(\w+)", text())) == variables
+    assert all(body["description"] for _name, body in blocks("variable"))
+    for name in set(re.findall(r"\blocal\.(\w+)", text())):
+        assert local(name) is not None
+
+
+def test_topics_and_subscriptions_bear_the_names_that_a_worker_uses_unless_told_otherwise() -> None:
+    assert local("topics") == {
+        "completions": setting("topic"),
+        "success": setting("success_topic"),
+        "failure": setting("failure_topic"),
+        "dead_letter": setting("dead_letter_topic"),
+    }
+    assert subscription("worker")["name"] == setting("subscription")
+    assert subscription("dead_letter")["name"] == f"{setting('dead_letter_topic')}-parked"
+
+
+def test_every_topic_keeps_what_it_was_told_and_somebody_listens_to_each() -> None:
+    topic = resource("google_pubsub_topic", "topic")
+    heard = {
+        re.findall(r'topic\["(\w+)"\]', body["topic"])[0] for body in resources("google_pubsub_subscription").values()
+    }
+
+    assert seconds(topic["message_retention_duration"]) == 31 * DAY_S
+    assert heard == set(local("topics"))
+    # A subscription that nobody reads all summer must be there in autumn.
+    assert all(body["expiration_policy"] == [{"ttl": ""}] for body in resources("google_pubsub_subscription").values())
+
+
+def test_the_workers_subscription_can_be_turned_back_and_gives_up_slowly() -> None:
+    worker = subscription("worker")
+    policy = worker["dead_letter_policy"][0]
+
+    assert (worker["ack_deadline_seconds"], worker["retain_acked_messages"]) == (60, True)
+    assert seconds(worker["message_retention_duration"]) == 7 * DAY_S
+    assert worker["retry_policy"] == [{"minimum_backoff": "10s", "maximum_backoff": "600s"}]
+    assert 5 <= policy["max_delivery_attempts"] <= 100
+    assert (worker["enable_message_ordering"], worker["enable_exactly_once_delivery"]) == (False, False)
+    assert "filter" not in worker
+
+
+def test_the_doctor_has_nothing_to_say_about_what_terraform_makes() -> None:
+    topics = {name: f"projects/p/topics/{topic}" for name, topic in local("topics").items()}
+
+    def made(name: str) -> Subscription:
+        body = subscription(name)
+        policy = body.get("dead_letter_policy", [{}])[0].get("dead_letter_topic", "")
+        return Subscription(
+            topic=topics[re.findall(r'"(\w+)"', body["topic"])[0]],
+            retain_acked_messages=body.get("retain_acked_messages", False),
+            dead_letter_policy={"dead_letter_topic": topics["dead_letter"] if '"dead_letter"' in policy else policy},
+        )
+
+    worker = list(_faults_of("worker", made("worker"), topics["completions"], topics["dead_letter"]))
+    parked = list(_faults_of("parked", made("dead_letter"), topics["dead_letter"], None))
+
+    assert (worker, parked) == ([], [])
+
+
+def test_dead_letters_wait_for_people_without_being_given_up_again() -> None:
+    parked = subscription("dead_letter")
+
+    assert seconds(parked["message_retention_duration"]) == 31 * DAY_S
+    assert parked.keys() & {"retry_policy", "dead_letter_policy"} == set()
+
+
+def test_redis_forgets_nothing_by_itself_and_is_not_alone() -> None:
+    store = resource("google_redis_instance", "store")
+
+    assert store["redis_configs"] == {"maxmemory-policy": "noeviction"}
+    assert (store["tier"], store["auth_enabled"]) == ("STANDARD_HA", True)
+    assert store["transit_encryption_mode"] == "SERVER_AUTHENTICATION"
+    assert store["persistence_config"] == [{"persistence_mode": "RDB", "rdb_snapshot_period": "ONE_HOUR"}]
+    assert float(store["redis_version"].removeprefix("REDIS_").replace("_", ".")) >= 7.0
+    assert store["lifecycle"] == [{"prevent_destroy": True}]
+
+
+def test_the_network_policy_opens_the_range_that_redis_gets() -> None:
+    [policy] = [m for m in render("k8s/overlays/gke") if m["metadata"]["name"] == "egress-redis"]
+
+    assert policy["spec"]["egress"][0]["to"] == [{"ipBlock": {"cidr": default("redis_range")}}]
+
+
+def test_tables_are_made_from_the_ddl_and_kept() -> None:
+    table = resource("google_bigquery_table", "own")
+
+    assert json.loads((FOLDER / "tables.json").read_text("utf-8")) == tables()
+    assert local("tables") == '${jsondecode(file("${path.module}/tables.json"))}'
+    assert table["for_each"] == "${local.tables}"
+    assert (table["schema"], table["clustering"]) == ("${jsonencode(each.value.schema)}", "${each.value.clustering}")
+    assert table["time_partitioning"] == [{"type": "DAY", "field": "${each.value.partition}"}]
+    assert table["deletion_protection"] is True
+
+
+def test_staging_tables_expire_as_those_that_a_worker_makes() -> None:
+    staging = resource("google_bigquery_dataset", "staging")
+
+    assert staging["dataset_id"] == setting("bigquery_staging_dataset")
+    assert staging["default_table_expiration_ms"] == STAGING_EXPIRES_MS
+
+
+def test_google_watches_what_a_dead_worker_cannot() -> None:
+    watched = {name: (one["metric"], one["subscription"]) for name, one in local("backlog").items()}
+    worker, parked = (f"${{google_pubsub_subscription.{name}.name}}" for name in ("worker", "dead_letter"))
+
+    assert watched == {
+        "oldest_unacked": ("oldest_unacked_message_age", worker),
+        "undelivered": ("num_undelivered_messages", worker),
+        "forwarded": ("dead_letter_message_count", worker),
+        "parked": ("num_undelivered_messages", parked),
+    }
+    assert set(resources("google_monitoring_alert_policy")) == {"backlog", "redis_memory"}
+
+
+def test_every_alert_leads_to_a_section_of_the_runbook() -> None:
+    runbook = (FOLDER.parents[1] / "docs/runbook.md").read_text("utf-8")
+    sections = {name.lower() for name in re.findall(r"^### (\w+)$", runbook, re.MULTILINE)}
+
+    assert set(re.findall(r"docs/runbook\.md#(\w+)", text())) <= sections
+
+
+def test_the_scheduler_calls_the_service_as_the_service_expects(monkeypatch: pytest.MonkeyPatch) -> None:
+    [workload] = workloads(render("cloudrun/push"))
+    settings = settings_of(environment(workload, ()), monkeypatch)
+    job = resource("google_cloud_scheduler_job", "tick")
+    [target] = job["http_target"]
+    [push] = subscription("worker")["dynamic"][0]["push_config"]["content"]
+    mail = f"@{default('project')}.iam.gserviceaccount.com"
+
+    assert (job["schedule"], job["time_zone"]) == ("* 22,23,0 * * *", "America/New_York")
+    assert seconds(job["attempt_deadline"]) >= settings.request_wait_s
+    assert (target["http_method"], target["uri"]) == ("POST", "${var.push_endpoint}/tick")
+    assert push["push_endpoint"] == "${push_config.value}/pubsub/push"
+    assert audience(target) == settings.tick_audience
+    assert audience(push) == settings.push_audience
+    assert (f"mlfs-pusher{mail}", f"mlfs-scheduler{mail}") == (
+        settings.push_service_account,
+        settings.tick_service_account,
+    )
+
+
+def audience(body: Mapping[str, Any]) -> str:
+    return str(body["oidc_token"][0]["audience"]).replace("${var.audience}", default("audience"))
+
+
+def test_the_settings_that_terraform_gives_are_settings_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = dict(blocks("output"))["settings"]["value"]
+    known = {f"MLFS_{name.upper()}" for name in Settings.model_fields}
+    warehouse = given["MLFS_WAREHOUSE"]
+    for variable in ("project", "bigquery_location"):
+        warehouse = warehouse.replace(f"${{var.{variable}}}", default(variable))
+    settings = settings_of({"MLFS_WAREHOUSE": warehouse, "MLFS_PUBSUB": given["MLFS_PUBSUB"]}, monkeypatch)
+
+    assert set(given) <= known
+    assert settings.warehouse == "bigquery://nba-props-platform?location=US"
+
+
+def test_images_are_pushed_where_the_manifests_look_for_them() -> None:
+    value = dict(blocks("output"))["image"]["value"]
+    repository = resource("google_artifact_registry_repository", "mlfs")["repository_id"]
+    for part, known in (
+        ("${var.region}", default("region")),
+        ("${var.project}", default("project")),
+        ("${google_artifact_registry_repository.mlfs.repository_id}", repository),
+    ):
+        value = value.replace(part, known)
+
+    assert value == IMAGE["newName"]
