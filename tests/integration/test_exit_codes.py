@@ -13,8 +13,9 @@ from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, report_fa
 from ops.cli import app
 from tests.conftest import free_port
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.catalogue import PIPELINE
 from worker.errors import Conflict, PipelineError
-from worker.settings import PIPELINE, BadSettings
+from worker.settings import BadSettings
 
 NIGHT = "2024-12-15"
 WHY = ("--reason", "because")
