@@ -27,7 +27,7 @@ from ops.output import err, out, show_json
 from ops.replay_range import CONCURRENCY_DEFAULT, CONCURRENCY_MAX, How, refuse_both, replay_range
 from statemachine.decide import Decision
 from statemachine.events import CancelRequested, Event, ReplayRequested
-from statemachine.model import TERMINAL_STATES, DateRecord
+from statemachine.model import TERMINAL_STATES, DateRecord, State
 from worker.engine import Engine
 from worker.errors import Refused
 from worker.explain import summary
@@ -219,6 +219,11 @@ def _finish(record: DateRecord, event: Event, reason: str, *, applied: bool, as_
         out.print("dry run: nothing was changed")
     else:
         out.print(f"{record.analysis_date} is {record.state} (generation {record.generation})")
+        if record.state is State.FAILED and record.failure is not None:
+            failure, day = record.failure, record.analysis_date
+            out.print(f"  because {failure.because}: {failure.message}", markup=False, soft_wrap=True)
+            if isinstance(event, ReplayRequested):
+                out.print(f"  what to do: mlfs incident {day}; once repaired, replay it again", markup=False)
 
 
 def _wait(store: StateStore, day: date, generation: int, wait_s: float) -> DateRecord | None:

@@ -11,15 +11,17 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ops.night import DEMO_NOTE
 from ops.output import err
 from statemachine.model import BuildMode, State
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.catalogue import PIPELINE
-from worker.clock import SystemClock
+from worker.clock import OffsetClock, SystemClock
 from worker.engine import Engine
-from worker.errors import PipelineError, Refused, Unavailable
+from worker.errors import Conflict, PipelineError, Refused, Unavailable
 from worker.observer import Observer
-from worker.parts import Parts, make_engine
+from worker.parts import Parts, make_engine, nothing_there
+from worker.ports import Clock
 from worker.settings import BadSettings, Settings, load
 
 EXIT_FAILED = 1
@@ -114,12 +116,40 @@ def guest_parts() -> Iterator[Parts]:
         yield parts
 
 
+@contextmanager
+def reading_parts() -> Iterator[Parts]:
+    """Open the parts for a command that only reads: where nothing is, it leaves nothing.
+
+    Raises:
+        Refused: An embedded part that is asked for has never been there.
+    """
+    settings = load()
+    if (nothing := nothing_there(settings)) is not None:
+        demos = sorted(note.parent for note in settings.data_dir.glob(f"*/{DEMO_NOTE}"))
+        raise Refused(f"{nothing}; a demo lies in MLFS_DATA_DIR={demos[0]}") if demos else nothing
+    with Parts(settings, own=False, reads=True) as parts:
+        yield parts
+
+
+def guest_clock(parts: Parts) -> Clock:
+    """Give the clock by which a command changes a date: the machine's, but in a demo's folder that of its last night.
+
+    A demo goes on from the last change it finds, and its worker's clock stays in the night: what was asked for at the
+    machine's time would never be due there.
+    """
+    if (parts.settings.data_dir / DEMO_NOTE).exists():
+        entries = [entry.at for day in parts.store.dates(1) for entry in parts.store.history(day)]
+        if entries:
+            return OffsetClock(entries[-1])
+    return SystemClock()
+
+
 def guest_engine(parts: Parts, worker: str) -> Engine:
     """Make an engine for a command: it decides and stores; what follows from that is a worker's to do."""
     return make_engine(
         parts.settings,
         store=parts.store,
-        clock=SystemClock(),
+        clock=guest_clock(parts),
         worker=worker,
         start_build=lambda _day: None,
         outbox_filled=lambda: None,
@@ -139,7 +169,7 @@ def shipped_only(settings: Settings) -> None:
 def report_fault(error: Exception) -> int:
     """Say what went wrong in one line, and give the exit code for it."""
     err.print("[red]mlfs:[/]", escape(str(error)), soft_wrap=True)
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | Conflict):
         return EXIT_UNAVAILABLE
     if isinstance(error, BadSettings | Refused):
         return EXIT_REFUSED

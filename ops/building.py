@@ -18,6 +18,7 @@ from ops.arguments import (
     exit_code,
     guest_parts,
     read_date,
+    reading_parts,
     refuse_copy_over_done,
 )
 from ops.cost import describe_estimates, estimates_table
@@ -97,7 +98,7 @@ def build(
 
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
     clock = SystemClock()
-    with guest_parts() as parts:
+    with reading_parts() as parts:
         ledger = parts.warehouse.read_ledger(analysis_date)
         refuse_copy_over_done(analysis_date, mode, ledger.state if ledger is not None else None)
         request = _manual_request(parts, analysis_date, mode, clock.now())
@@ -235,7 +236,7 @@ def features(
       mlfs features 2024-12-15 --out features.parquet
       mlfs features 2024-12-15 --out features.csv --json
     """
-    with guest_parts() as parts:
+    with reading_parts() as parts:
         ledger = parts.warehouse.read_ledger(analysis_date)
         if ledger is None:
             raise Refused(f"nothing is published for {analysis_date}; see how it stands: mlfs explain {analysis_date}")

@@ -1,7 +1,6 @@
 """The `mlfs` command."""
 
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -28,8 +27,9 @@ from ops import (
     tracing,
     weekly,
 )
-from ops.arguments import EXIT_INTERRUPTED, EXIT_UNAVAILABLE, report_fault
+from ops.arguments import EXIT_INTERRUPTED, report_fault
 from ops.bench import commands as bench
+from ops.output import outlast_readers
 from worker.errors import PipelineError, Unavailable
 from worker.metrics import package_version
 from worker.settings import BadSettings
@@ -121,6 +121,7 @@ def root(
 
 def main() -> None:
     """Run the command line; every expected fault is one line and an exit code, never a stack."""
+    outlast_readers()
     try:
         app()
     except (PipelineError, BadSettings) as exc:
@@ -132,9 +133,5 @@ def main() -> None:
         if "interrupted" not in str(exc):
             raise
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output has gone; nothing is left to say, not even at the interpreter's exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_UNAVAILABLE)
     except OSError as exc:
         sys.exit(report_fault(Unavailable(f"the file system refuses: {exc}")))

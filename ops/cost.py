@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ops.arguments import Json, guest_parts
+from ops.arguments import Json, reading_parts
 from ops.output import number, out, show_json
 from worker.clock import SystemClock
 from worker.features.model import StatementEstimate, StepCost
@@ -38,7 +38,7 @@ def cost(
       mlfs cost --days 7 --json
     """
     until = SystemClock().now()
-    with guest_parts() as parts:
+    with reading_parts() as parts:
         steps = parts.warehouse.costs(until - timedelta(days=days), until)
         billed = not parts.settings.warehouse.startswith("duckdb:")
     answer = {

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
+from rich.console import RenderableType
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, guest_parts, read_date
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, read_date, reading_parts
 from ops.evidence import PROCESSORS, Row, Witness
-from ops.output import err, number, out, plain, show_json
+from ops.output import Fitting, err, number, out, plain, show_json
 from statemachine.model import TERMINAL_STATES, DateRecord, State
 from worker.clock import SystemClock
+from worker.explain import in_zone
 from worker.parts import Parts
 
 # Source: the document's daily checklist and its severity levels.
@@ -22,6 +25,7 @@ FALLBACK_GREEN, FALLBACK_AMBER = 0.10, 0.50
 SCORE_GREEN, SCORE_AMBER = 90.0, 75.0
 PREDICTIONS_GREEN, CONFIDENCE_GREEN = 400, 75.0
 OUTBOX_READ_MAX = 1000
+COLUMNS_WIDE = 100
 
 # Source: the document's thresholds of each component: points from which it is no warning.
 COMPONENTS_GREEN: Mapping[str, float] = {
@@ -107,14 +111,15 @@ def daily(
       mlfs daily 2024-12-15 --json
     """
     day = read_date(analysis_date or "yesterday")
-    with guest_parts() as parts:
+    with reading_parts() as parts:
         witness = Witness(parts)
         checks = check(_morning(parts, witness, day))
+        zone = parts.settings.calendar.zone
     code = next((code for light, code in EXIT_OF if any(one.light is light for one in checks)), 0)
     if as_json:
         show_json(_answer(day, checks, witness.not_read))
     else:
-        _show(day, checks)
+        _show(day, checks, zone)
         for what in witness.not_read:
             err.print("not read:", plain(what), soft_wrap=True)
     raise typer.Exit(code)
@@ -258,11 +263,23 @@ def _answer(day: date, checks: Sequence[Check], not_read: Sequence[str]) -> dict
     }
 
 
-def _show(day: date, checks: Sequence[Check]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=str(day), title_justify="left")
+def _show(day: date, checks: Sequence[Check], zone: ZoneInfo) -> None:
+    out.print(checks_table(day, checks, zone))
+
+
+def checks_table(day: date, checks: Sequence[Check], zone: ZoneInfo) -> RenderableType:
+    """Give the checklist; on a narrow screen what is expected and what to do stand below what was found."""
+    wide, narrow = (
+        Table(box=None, pad_edge=False, header_style="bold", title=str(day), title_justify="left") for _ in range(2)
+    )
     for name in ("", "check", "found", "expected", "do"):
-        table.add_column(name, overflow="fold")
+        wide.add_column(name, overflow="fold", no_wrap=name in {"", "check"})
+    for name in ("", "check", "found, expected, to do"):
+        narrow.add_column(name, overflow="fold", no_wrap=name in {"", "check"})
     for one in checks:
         light = f"[{STYLE[one.light]}]{one.light}[/]"
-        table.add_row(light, one.name, plain(one.figure), one.threshold, plain(one.action))
-    out.print(table)
+        figure, action = (plain(in_zone(text, zone)) for text in (one.figure, one.action))
+        wide.add_row(light, one.name, figure, one.threshold, action)
+        do = f"\ndo: {action}" if action else ""
+        narrow.add_row(light, one.name, f"{figure}\n[dim]expected: {one.threshold}[/]{do}")
+    return Fitting(wide, narrow, COLUMNS_WIDE)

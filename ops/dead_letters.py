@@ -4,13 +4,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.table import Table
 
-from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, Json, confirmed, guest_parts
+from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, Json, confirmed, guest_parts, reading_parts
 from ops.output import err, out, plain, show_json
-from schemas.dead_letter import DeadLetter
+from schemas.completion import RefusalReason
+from schemas.dead_letter import UNDELIVERED, UNKNOWN, DeadLetter
 from worker.clock import SystemClock
 from worker.errors import Refused, Unavailable
 from worker.parts import Parts
@@ -60,7 +62,7 @@ def list_dead_letters(
       mlfs dlq list
       mlfs dlq list --limit 500 --json
     """
-    with guest_parts() as parts:
+    with reading_parts() as parts:
         with _queue(parts, wait) as queue, looking(queue, limit) as look:
             letters = [held.letter for held in look.held]
             more = look.more
@@ -69,7 +71,7 @@ def list_dead_letters(
         waiting = [_facts(letter) for letter in letters]
         show_json({"waiting": waiting, "more": more, "copies": [_copy_facts(one) for one in copies or ()]})
     else:
-        _show_waiting(letters, parts.settings.dead_letter_subscription, more=more)
+        _show_waiting(letters, parts.settings.dead_letter_subscription, parts.settings.calendar.zone, more=more)
         known = {letter.original_message_id for letter in letters}
         gone = [one for one in copies or () if one.message_id not in known]
         if gone:
@@ -86,21 +88,21 @@ def _copies(parts: Parts, limit: int) -> tuple[Sequence[ParkedMessage] | None, s
         return None, str(exc)
 
 
-def _show_waiting(letters: Sequence[DeadLetter], subscription: str, *, more: bool) -> None:
+def _show_waiting(letters: Sequence[DeadLetter], subscription: str, zone: ZoneInfo, *, more: bool) -> None:
     if not letters:
         out.print(f"nothing waits in {subscription}")
         return
-    out.print(_table(letters))
+    out.print(_table(letters, zone))
     if more:
         out.print(f"and perhaps more; these are the first {len(letters)}: --limit")
 
 
-def _table(letters: Sequence[DeadLetter]) -> Table:
+def _table(letters: Sequence[DeadLetter], zone: ZoneInfo) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("published", "message", "reason", "again", "what"):
         table.add_column(name, overflow="fold", no_wrap=name != "what", justify="right" if name == "again" else "left")
     for letter in letters:
-        at = f"{letter.published_at:%Y-%m-%d %H:%M:%S}Z"
+        at = f"{letter.published_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
         table.add_row(at, plain(letter.message_id), plain(letter.reason), str(letter.redriven), plain(letter.detail))
     return table
 
@@ -148,6 +150,7 @@ def redrive_dead_letters(
       mlfs dlq redrive --reason unknown_processor --dry-run
       mlfs dlq redrive --message-id 1234567 --yes --json
     """
+    _check_reasons(reason or ())
     selection = Selection(reasons=frozenset(reason or ()), message_ids=frozenset(message_id or ()))
     # A selection may lie anywhere among what waits.
     look_max = 10_000 if reason or message_id else count_max
@@ -157,7 +160,7 @@ def redrive_dead_letters(
             plan = plan_redrive(look, selection, count_max=count_max, subscription=settings.subscription)
             _check_named(plan, selection)
             if not as_json:
-                _show_plan(look, plan, settings.topic)
+                _show_plan(look, plan, settings.topic, settings.calendar.zone)
             done = None
             if plan.chosen and not dry_run:
                 if not yes and not confirmed(f"send {len(plan.chosen)} again?"):
@@ -168,6 +171,13 @@ def redrive_dead_letters(
     _report(look, plan, done, settings.topic, as_json=as_json)
 
 
+def _check_reasons(reasons: Sequence[str]) -> None:
+    known = [*(reason.value for reason in RefusalReason), UNDELIVERED, UNKNOWN]
+    strange = [reason for reason in reasons if reason not in known]
+    if strange:
+        raise Refused(f"no reason of a dead letter: {', '.join(strange)}; there are {', '.join(known)}")
+
+
 def _check_named(plan: Plan, selection: Selection) -> None:
     meant = [held.letter for held in plan.chosen] + [letter for letter, _ in plan.left]
     found = {name for letter in meant for name in (letter.message_id, letter.original_message_id)}
@@ -176,11 +186,11 @@ def _check_named(plan: Plan, selection: Selection) -> None:
         raise Refused(f"not among the dead letters: {', '.join(missing)}; see: mlfs dlq list")
 
 
-def _show_plan(look: Look, plan: Plan, topic: str) -> None:
+def _show_plan(look: Look, plan: Plan, topic: str, zone: ZoneInfo) -> None:
     out.print(f"{len(look.held)} dead letters looked at{', there may be more' if look.more else ''}")
     if plan.chosen:
         out.print(f"to {topic} again: {len(plan.chosen)}")
-        out.print(_table([held.letter for held in plan.chosen[:20]]))
+        out.print(_table([held.letter for held in plan.chosen[:20]], zone))
         if len(plan.chosen) > 20:  # noqa: PLR2004 - as many as were just shown
             out.print(f"and {len(plan.chosen) - 20} more")
     reasons = [why for _, why in plan.left]

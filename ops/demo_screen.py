@@ -17,6 +17,7 @@ from statemachine.events import BuildClaimed, DateOpened, LeaseRenewed
 from statemachine.model import CompletionStatus, DateRecord
 from worker.catalogue import PROCESSORS
 from worker.clock import OffsetClock
+from worker.explain import in_zone
 from worker.features.model import BuildOutcome
 from worker.narration import narrate
 from worker.observer import Decided, Observer
@@ -79,8 +80,9 @@ class NightScreen(Observer):
             return
         after = decision.record
         if decision.changed:
+            said = narrate(decided.event, decided.before, decision)
             move = f"{state_text(after.state)} [dim]{decision.reason}[/]"
-            self._line(f"  {move}  {plain(narrate(decided.event, decided.before, decision))}", decided.at)
+            self._line(f"  {move}  {plain(in_zone(said, self._zone))}", decided.at)
         elif decision.reason in {"duplicate", "outdated"}:
             self._line(f"  {state_text(after.state)} [dim]{decision.reason}: changes nothing[/]", decided.at)
 

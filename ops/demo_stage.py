@@ -8,12 +8,12 @@ import sys
 import tempfile
 import threading
 from contextlib import ExitStack
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from ops.demo_screen import NightScreen
-from ops.night import Scenario
+from ops.night import DEMO_NOTE, Scenario
 from ops.night_player import DeliveryCounter, NightPlayer, night_start, prepare_night
 from ops.output import err
 from statemachine.model import DateRecord
@@ -54,7 +54,9 @@ class Stage:
             parts = stack.enter_context(Parts(settings, own=True))
             data_dir = self._data_dir(stack)
             resumed = self._prepare(parts, data_dir)
-            clock = OffsetClock(night_start(settings.calendar, self._days[0], _last_change(parts, self._days[0])))
+            over = night_start(settings.calendar, self._days[-1] + timedelta(days=1), None)
+            stopped = _last_change(parts, self._days[0], over)
+            clock = OffsetClock(night_start(settings.calendar, self._days[0], stopped))
             screen = stack.enter_context(NightScreen(settings, clock, quiet=quiet))
             deliveries = DeliveryCounter()
             worker = Worker(parts, clock, (screen, deliveries))
@@ -133,10 +135,14 @@ class Stage:
         return directory
 
 
-def _last_change(parts: Parts, day: date) -> datetime | None:
-    """Give when the date last changed in an earlier run, so that time never runs backwards for it."""
-    entries = parts.store.history(day)
-    return entries[-1].at if entries else None
+def _last_change(parts: Parts, day: date, over: datetime) -> datetime | None:
+    """Give when the date last changed in an earlier run, so that time never runs backwards for it.
+
+    What was changed once the nights were *over*, by a worker of its own on the machine's clock, is none of theirs: a
+    clock that went on from there would open the dates of today.
+    """
+    changes = [entry.at for entry in parts.store.history(day) if entry.at < over]
+    return changes[-1] if changes else None
 
 
 def demo_folder(scenario: Scenario, data: Path | None) -> str:
@@ -160,7 +166,7 @@ def prepare_folder(folder: Path, scenario: Scenario, data: Path | None, *, fresh
         _forget(folder)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {"scenario": scenario.value, "data": "generated" if data is None else str(data.resolve())}
-    note = folder / "demo.json"
+    note = folder / DEMO_NOTE
     if note.exists():
         held = json.loads(note.read_text(encoding="utf-8"))
         if held != wanted:
@@ -188,7 +194,7 @@ def _forget(folder: Path) -> None:
         with DirectoryLock(folder / name) as lock:
             lock.acquire(0)
             shutil.rmtree(folder / name)
-    for name in ("warehouse.duckdb", "warehouse.duckdb.wal", "worker.log", "demo.json"):
+    for name in ("warehouse.duckdb", "warehouse.duckdb.wal", "worker.log", DEMO_NOTE):
         (folder / name).unlink(missing_ok=True)
 
 

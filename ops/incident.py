@@ -3,17 +3,18 @@
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, AnalysisDate, Json, guest_parts
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, AnalysisDate, Json, reading_parts
 from ops.evidence import Witness, iso
 from ops.output import err, out, plain, show_json, state_text
 from ops.triage import RESPONSE, Diagnosis, Scenario, Scene, diagnose
 from worker.clock import SystemClock
 from worker.errors import Refused
-from worker.explain import summary
+from worker.explain import in_zone, summary
 
 SEVERE = frozenset({"P0", "P1"})
 MEANING: Mapping[Scenario, str] = {
@@ -35,7 +36,7 @@ def incident(analysis_date: AnalysisDate, as_json: Json = False) -> None:
       mlfs incident 2024-12-15 --json
     """
     now = SystemClock().now()
-    with guest_parts() as parts:
+    with reading_parts() as parts:
         witness = Witness(parts)
         stored = parts.store.load(analysis_date)
         calendar = parts.settings.calendar
@@ -50,7 +51,7 @@ def incident(analysis_date: AnalysisDate, as_json: Json = False) -> None:
     if as_json:
         show_json(answer)
     else:
-        _show(analysis_date, answer, witness)
+        _show(analysis_date, answer, witness, calendar.zone)
     if found.severity is None:
         raise typer.Exit(0)
     raise typer.Exit(EXIT_FAILED if found.severity in SEVERE else EXIT_DEGRADED)
@@ -77,20 +78,20 @@ def _answer(scene: Scene, found: Diagnosis, witness: Witness, *, opened: bool) -
     }
 
 
-def _show(day: date, answer: Mapping[str, Any], witness: Witness) -> None:
+def _show(day: date, answer: Mapping[str, Any], witness: Witness, zone: ZoneInfo) -> None:
     severity = answer["severity"]
     head = f"[bold red]{severity}[/]: {answer['respond']}" if severity else "[green]no incident[/]"
     out.print(f"{day}  {state_text(answer['state'])}  {head}")
     for symptom in answer["symptoms"]:
-        out.print(f"  - {plain(symptom)}", soft_wrap=True)
+        out.print(f"  - {plain(in_zone(symptom, zone))}", soft_wrap=True)
     scenario = answer["scenario"]
     named = f"[bold]scenario {scenario}[/], {MEANING[Scenario(scenario)]}: " if scenario else ""
-    out.print(f"{named}{plain(answer['why'])}", soft_wrap=True)
+    out.print(f"{named}{plain(in_zone(answer['why'], zone))}", soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("next", overflow="fold")
     table.add_column("what for", overflow="fold")
     for step in answer["commands"]:
-        table.add_row(plain(step["command"]), plain(step["purpose"]))
+        table.add_row(plain(step["command"]), plain(in_zone(step["purpose"], zone)))
     out.print(table)
     for what in witness.not_read:
         err.print("not read:", plain(what), soft_wrap=True)

@@ -1,24 +1,29 @@
 """How commands show things: tables for people, JSON for scripts, colour only on a terminal."""
 
+import io
 import json
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from worker.explain import arrival_text
+from worker.explain import arrival_text, in_zone
 from worker.features.quality import COMPONENT_POINTS
 
 # A pipe has no width; tables are then as wide as they need for a person who reads the file.
 PIPE_COLUMNS = 120
+# Below these a table shows less, so that what it shows stays whole words.
+DATES_COLUMNS = 80
+HISTORY_COLUMNS = 100
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -26,6 +31,46 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
     return Console(stderr=stderr, quiet=quiet, highlight=False, width=width)
+
+
+class _PipeEnd(io.FileIO):
+    """The write end of an output whose reader may go away; what comes after that is dropped."""
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - whatever FileIO takes
+        """Write, or forget."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+            return len(data)
+
+
+def outlast_readers() -> None:
+    """Let the command go on to its end, and to its own exit code, when nobody reads its output any more (`| head`)."""
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            io.BufferedWriter(_PipeEnd(stream.fileno(), "w", closefd=False)),
+            encoding=stream.encoding,
+            errors=stream.errors,
+            line_buffering=line_buffering,
+        )
+        for stream, line_buffering in ((sys.stdout, sys.stdout.isatty()), (sys.stderr, True))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """A table in two forms, of which the wider is shown where there is room for it."""
+
+    wide: RenderableType
+    narrow: RenderableType
+    columns_min: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Choose by the width at hand."""
+        yield self.wide if options.max_width >= self.columns_min else self.narrow
 
 
 out = console()
@@ -67,32 +112,31 @@ def state_text(state: str) -> str:
     return f"[{STATE_STYLE.get(state, 'white')}]{state}[/]"
 
 
-def dates_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Give the overview of several dates."""
+def dates_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Give the overview of several dates; on a narrow screen without fallback and severity."""
+    columns = ("date", "state", "gen", "rows", "score", "fallback", "severity", "why")
+    narrow = ("date", "state", "gen", "rows", "score", "why")
+    return Fitting(_dates(rows, columns), _dates(rows, narrow), DATES_COLUMNS)
+
+
+def _dates(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (
-        ("date", "left"),
-        ("state", "left"),
-        ("gen", "right"),
-        ("rows", "right"),
-        ("score", "right"),
-        ("fallback", "right"),
-        ("severity", "left"),
-        ("why", "left"),
-    ):
-        table.add_column(name, justify="right" if justify == "right" else "left")
+    for name in columns:
+        right = name in {"gen", "rows", "score", "fallback"}
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "why", overflow="fold")
     for row in rows:
         failure = row.get("failure")
-        table.add_row(
-            row["analysis_date"],
-            state_text(row["state"]),
-            str(row["generation"]),
-            number(row["row_count"], "d"),
-            number(row["quality_score"]),
-            number(row["fallback_rate"], ".1%"),
-            row["severity"] or "-",
-            failure["because"] if failure else row["trigger"] or "-",
-        )
+        cells = {
+            "date": row["analysis_date"],
+            "state": state_text(row["state"]),
+            "gen": str(row["generation"]),
+            "rows": number(row["row_count"], "d"),
+            "score": number(row["quality_score"]),
+            "fallback": number(row["fallback_rate"], ".1%"),
+            "severity": row["severity"] or "-",
+            "why": failure["because"] if failure else row["trigger"] or "-",
+        }
+        table.add_row(*(cells[name] for name in columns))
     return table
 
 
@@ -122,28 +166,37 @@ def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
     grid.add_row("deadline", _clock(answer["deadline_at"], zone))
     grid.add_row("upgrades until", _clock(answer["upgrade_cutoff_at"], zone))
     if answer["failure"]:
-        grid.add_row("last failure", plain(f"{answer['failure']['because']}: {answer['failure']['message']}"))
-    grid.add_row("next", plain(answer["next"]))
+        message = in_zone(answer["failure"]["message"], zone)
+        grid.add_row("last failure", plain(f"{answer['failure']['because']}: {message}"))
+    grid.add_row("next", plain(in_zone(answer["next"], zone)))
     title = f"{answer['analysis_date']}  {state_text(answer['state'])}"
     return Panel(grid, title=title, subtitle=plain(answer["headline"]), title_align="left", subtitle_align="left")
 
 
-def history_table(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> Table:
-    """Give what happened to a date, oldest first."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("at", "from", "to", "gen", "reason", "by", "what"):
+def history_table(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> RenderableType:
+    """Give what happened to a date, oldest first; on a narrow screen without what the line above says, and by whom."""
+    wide = _history(entries, zone, ("at", "from", "to", "gen", "reason", "by", "what"))
+    return Fitting(wide, _history(entries, zone, ("at", "to", "gen", "what")), HISTORY_COLUMNS)
+
+
+def _history(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo, columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", title=f"times: {zone.key}", title_justify="left")
+    if "reason" not in columns:
+        table.padding = (0, 1, 0, 0)  # leaves room for the longest reason at 60 columns
+    for name in columns:
         table.add_column(name, overflow="fold", no_wrap=name in {"at", "from", "to", "gen", "reason"})
     for entry in entries:
-        at = entry["at"].astimezone(zone)
-        table.add_row(
-            f"{at:%m-%d %H:%M:%S}",
-            entry["before"] or "-",
-            state_text(entry["after"]),
-            f"{entry['generation']}.{entry['attempt']}",
-            entry["reason"],
-            plain(entry["actor"]),
-            plain(entry["detail"]),
-        )
+        detail = plain(in_zone(entry["detail"], zone))
+        cells = {
+            "at": f"{entry['at'].astimezone(zone):%m-%d %H:%M:%S}",
+            "from": entry["before"] or "-",
+            "to": state_text(entry["after"]),
+            "gen": f"{entry['generation']}.{entry['attempt']}",
+            "reason": entry["reason"],
+            "by": plain(entry["actor"]),
+            "what": detail if "reason" in columns else f"{entry['reason']}: {detail}",
+        }
+        table.add_row(*(cells[name] for name in columns))
     return table
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, exit_code, guest_parts, read_date
+from ops.arguments import AnalysisDate, Json, exit_code, read_date, reading_parts
 from ops.output import dates_table, err, explanation_panel, history_table, out, show_json
 from worker.clock import SystemClock
 from worker.errors import CorruptRecord, Refused
@@ -29,11 +29,13 @@ def status(
       mlfs status
       mlfs status 2024-12-15 --json
     """
-    with guest_parts() as parts:
-        if analysis_date:
-            raise typer.Exit(_status_of_one(parts.store, analysis_date, as_json=as_json))
-        rows = [row for day in parts.store.dates(limit) if (row := _row(parts.store, day))]
+    day = read_date(analysis_date) if analysis_date else None
+    with reading_parts() as parts:
+        if day is not None:
+            raise typer.Exit(_status_of_one(parts.store, day, as_json=as_json))
+        rows = [row for opened in parts.store.dates(limit) if (row := _row(parts.store, opened))]
         refused = list(parts.store.parked(limit))
+        zone = parts.settings.calendar.zone
     if as_json:
         show_json(rows)
         return
@@ -45,7 +47,7 @@ def status(
         out.print(f"\n[yellow]{len(refused)} refused messages[/], the newest first:")
         for parked in refused[:REFUSED_SHOWN_MAX]:
             out.print(
-                f"  {parked.received_at:%Y-%m-%d %H:%M:%S}Z  {parked.reason}: {parked.detail}",
+                f"  {parked.received_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}  {parked.reason}: {parked.detail}",
                 markup=False,
                 soft_wrap=True,
             )
@@ -60,11 +62,11 @@ def _row(store: StateStore, day: date) -> dict[str, Any] | None:
     return summary(record) if record is not None else None
 
 
-def _status_of_one(store: StateStore, text: str, *, as_json: bool) -> int:
-    day = read_date(text)
-    row = _row(store, day)
-    if row is None:
+def _status_of_one(store: StateStore, day: date, *, as_json: bool) -> int:
+    record = store.load(day)
+    if record is None:
         raise Refused(f"{day} was never opened; see the dates there are: mlfs status")
+    row = summary(record)
     show_json(row) if as_json else out.print(dates_table([row]))
     return exit_code(row["state"])
 
@@ -76,7 +78,7 @@ def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:
       mlfs explain today
       mlfs explain 2024-12-15 --json
     """
-    with guest_parts() as parts:
+    with reading_parts() as parts:
         record = parts.store.load(analysis_date)
         settings = parts.settings
     if record is None:
@@ -91,7 +93,7 @@ def history(analysis_date: AnalysisDate, as_json: Json = False) -> None:
     Examples:
       mlfs history 2024-12-15
     """
-    with guest_parts() as parts:
+    with reading_parts() as parts:
         entries = [asdict(entry) for entry in parts.store.history(analysis_date)]
         zone = parts.settings.calendar.zone
     if not entries:

@@ -114,6 +114,8 @@ def emit(
     pipeline = load().definition
     if processor not in pipeline.processors:
         raise Refused(f"{processor!r} is no processor of {pipeline.name}; one of {', '.join(pipeline.processors)}")
+    if error is not None and status is not Reported.FAILED:
+        raise typer.BadParameter("--error says why a run failed; add --status failed, or leave it out")
     body: dict[str, str | int] = {
         "processor": processor,
         "analysis_date": analysis_date.isoformat(),

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.arguments import AnalysisDate, Json, guest_parts, shipped_only
+from ops.arguments import AnalysisDate, Json, reading_parts, shipped_only
 from ops.output import number, out, plain, show_json
 from worker.catalogue import FEATURES
+from worker.explain import in_zone
 from worker.features.lineage import FeatureLineage
 from worker.lineage import RowLineage, trace_row
 
@@ -27,16 +29,17 @@ def lineage(
 ) -> None:
     """Show where each feature of a published row comes from, why, and what has changed upstream since.
 
-    For a player who was left out it says why. Instants are UTC.
+    For a player who was left out it says why. Times are the league's; UTC in JSON.
 
     Examples:
       mlfs lineage 2024-12-15 9641314
       mlfs lineage 2024-12-15 9641314 --json
     """
-    with guest_parts() as parts:
+    with reading_parts() as parts:
         shipped_only(parts.settings)
         traced = trace_row(parts.warehouse, analysis_date, player_id)
-    show_json(describe(traced)) if as_json else _show(traced)
+        zone = parts.settings.calendar.zone
+    show_json(describe(traced)) if as_json else _show(traced, zone)
 
 
 def describe(traced: RowLineage) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def describe(traced: RowLineage) -> dict[str, Any]:
     return {**answer, "changed_features": changed}
 
 
-def _show(traced: RowLineage) -> None:
+def _show(traced: RowLineage, zone: ZoneInfo) -> None:
     build = traced.build
     game = f"against {traced.opponent_abbreviation}" if traced.opponent_abbreviation else "no game"
     out.print(
@@ -57,7 +60,7 @@ def _show(traced: RowLineage) -> None:
     )
     out.print(
         f"build {build.build_id} ({build.mode}, {build.trigger}), {build.state}, "
-        f"built {build.built_at:%Y-%m-%d %H:%M:%S}Z",
+        f"built {build.built_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}",
         markup=False,
         soft_wrap=True,
     )
@@ -67,31 +70,33 @@ def _show(traced: RowLineage) -> None:
     out.print(f"row: {traced.data_source}, quality score {number(traced.quality_score)}", markup=False)
     origins: dict[str, list[FeatureLineage]] = {}
     for feature in traced.features:
-        origins.setdefault(_origin(feature), []).append(feature)
+        origins.setdefault(_origin(feature, zone), []).append(feature)
     for origin, features in origins.items():
         out.print(f"\n{origin}", soft_wrap=True)
-        out.print(_features_table(features))
+        out.print(_features_table(features, zone))
     if traced.changes:
         out.print()
     for change in traced.changes:
-        out.print(f"[yellow]changed since the build:[/] {escape(change)}", soft_wrap=True)
+        out.print(f"[yellow]changed since the build:[/] {escape(in_zone(change, zone))}", soft_wrap=True)
 
 
-def _origin(feature: FeatureLineage) -> str:
+def _origin(feature: FeatureLineage, zone: ZoneInfo) -> str:
     source = f"[bold]{feature.source or 'not applicable'}[/]"
     if feature.source_table is None:
-        return f"{source}: {plain(feature.why)}"
+        return f"{source}: {plain(in_zone(feature.why, zone))}"
     at = feature.source_processed_at
-    processed = f", processed {at:%Y-%m-%d %H:%M:%S}Z" if at is not None else ""
-    return f"{source} {feature.source_table} of {feature.source_date}{processed}: {plain(feature.why)}"
+    processed = f", processed {at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" if at is not None else ""
+    return f"{source} {feature.source_table} of {feature.source_date}{processed}: {plain(in_zone(feature.why, zone))}"
 
 
-def _features_table(features: Sequence[FeatureLineage]) -> Table:
+def _features_table(features: Sequence[FeatureLineage], zone: ZoneInfo) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, min_width=NAME_WIDTH)
     table.add_column(no_wrap=True, justify="right", min_width=VALUE_WIDTH)
     table.add_column(overflow="fold")
     for feature in features:
-        note = f"\n[yellow]changed since the build:[/] {escape(feature.changed)}" if feature.changed else ""
+        note = (
+            f"\n[yellow]changed since the build:[/] {escape(in_zone(feature.changed, zone))}" if feature.changed else ""
+        )
         table.add_row(f"  {feature.name}", number(feature.value, VALUE_FORM), f"[dim]{plain(feature.unit)}[/]{note}")
     return table

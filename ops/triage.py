@@ -164,7 +164,7 @@ def _symptoms_of(scene: Scene, processor: str) -> Iterator[str]:
     elif completion.status is CompletionStatus.FOUND:
         yield f"{processor} has rows, its event never came"
     elif completion.received_at > scene.record.deadline_at:
-        yield f"{processor} reported only at {completion.received_at:%H:%M}Z, after the deadline"
+        yield f"{processor} reported only at {completion.received_at:%Y-%m-%d %H:%M}Z, after the deadline"
     if at_build == 0 and now:
         yield f"{processor} had no rows at the build and has {now} now"
     elif now == 0 and completion is not None and completion.counts:
@@ -222,7 +222,10 @@ def _commands(
                 yield f"# run {name} again for {day}", "with its owner; its log says why it failed"
             if scene.record.state is State.DEGRADED and scene.now < scene.record.upgrade_cutoff_at:
                 cutoff = scene.record.upgrade_cutoff_at
-                yield f"mlfs explain {day}", f"its success before {cutoff:%H:%M}Z builds the date again by itself"
+                yield (
+                    f"mlfs explain {day}",
+                    f"its success before {cutoff:%Y-%m-%d %H:%M}Z builds the date again by itself",
+                )
             yield f"mlfs replay {day} --reason 'repaired {', '.join(absent)}' --wait 300", "after the repair"
         case Scenario.C:
             yield "mlfs doctor", "store, bus, tables, permissions"

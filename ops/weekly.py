@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ops.arguments import Json, guest_parts, read_date
+from ops.arguments import Json, read_date, reading_parts
 from ops.evidence import Night, Witness, read_nights
 from ops.output import err, number, out, plain, show_json, state_text
 from ops.review import TREND_DAYS_MIN, durations_of, reliability_of, slope
@@ -130,7 +130,7 @@ def durations(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fals
       mlfs durations
       mlfs durations --days 30 --json
     """
-    with guest_parts() as parts:
+    with reading_parts() as parts:
         witness = Witness(parts)
         until = last or parts.settings.calendar.today(SystemClock().now())
         nights = read_nights(parts, witness, until, days, with_history=True)
@@ -167,7 +167,7 @@ def _show_durations(answer: Mapping[str, Any], days: int) -> None:
 
 
 def _nights(days: int, last: date | None, *, with_history: bool) -> tuple[Sequence[Night], Witness]:
-    with guest_parts() as parts:
+    with reading_parts() as parts:
         witness = Witness(parts)
         until = last or parts.settings.calendar.today(SystemClock().now())
         return read_nights(parts, witness, until, days, with_history=with_history), witness

@@ -140,6 +140,8 @@ def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -
         Unavailable: The warehouse could not serve.
     """
     plan = plan_build(request, warehouse.pipeline, built_at=now)
+    if request.mode is not BuildMode.YESTERDAY:
+        validate_upstream(warehouse, request.key.analysis_date)
     return [warehouse.estimate(statement) for statement in (plan.dependency_rows, plan.features)]
 
 
@@ -154,7 +156,10 @@ def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
         shown = "; ".join(faults[:DRIFT_SHOWN_MAX])
         more = f"; and {len(faults) - DRIFT_SHOWN_MAX} more" if len(faults) > DRIFT_SHOWN_MAX else ""
         day = analysis_date.isoformat()
-        raise SchemaDrift(f"{day} cannot be built: {shown}{more}. Repair upstream, then: mlfs replay {day}")
+        raise SchemaDrift(
+            f"{day} cannot be built: {shown}{more}. Repair upstream (an embedded warehouse is filled "
+            f"by: mlfs load DIR), then: mlfs replay {day} --reason '…'"
+        )
     return len(warehouse.pipeline.upstream)
 
 

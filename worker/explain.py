@@ -1,8 +1,9 @@
 """What a person asks about a date: how does it stand, why, and what happens next. Pure."""
 
 import json
+import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,6 +12,7 @@ from statemachine.model import BuildResult, CompletionStatus, DateRecord, Failed
 
 # What a page and a command call a processor whose run was taken back, with no other one since.
 RETRACTED = "retracted"
+_UTC_TEXT = re.compile(r"\b(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2})(:\d{2})?Z(?!\w)")
 
 
 def summary(record: DateRecord) -> dict[str, Any]:
@@ -192,6 +194,21 @@ def wall_clock(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
     """Give an instant on the wall clock of *zone*, with its date where that is not the date of *now*."""
     local = instant.astimezone(zone)
     return f"{local:%H:%M %Z}" if local.date() == now.astimezone(zone).date() else f"{local:%Y-%m-%d %H:%M %Z}"
+
+
+def in_zone(text: str, zone: ZoneInfo) -> str:
+    """Give a stored sentence with its instants in UTC (`2024-12-16 04:25Z`) on the wall clock of *zone*."""
+
+    def local(found: re.Match[str]) -> str:
+        day, minute, second = found.groups()
+        try:
+            instant = datetime.fromisoformat(f"{day} {minute}{second or ''}").replace(tzinfo=UTC)
+        except ValueError:  # digits of something else
+            return found.group(0)
+        form = "%Y-%m-%d %H:%M:%S %Z" if second else "%Y-%m-%d %H:%M %Z"
+        return instant.astimezone(zone).strftime(form)
+
+    return _UTC_TEXT.sub(local, text)
 
 
 def distance(span: timedelta) -> str:

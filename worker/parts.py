@@ -23,6 +23,7 @@ from worker.adapters.redis_requests import RedisRequests
 from worker.adapters.redis_store import RedisStore, connect
 from worker.engine import Engine, Topics
 from worker.errors import Refused
+from worker.local.ownership import DirectoryLock
 from worker.local.valkey import EmbeddedValkey
 from worker.metrics import package_version
 from worker.observer import Observer
@@ -30,19 +31,24 @@ from worker.ports import Clock, StateStore, Warehouse
 from worker.settings import PREFIX, BadSettings, Settings
 from worker.tracing import NO_TRACING, Tracing, tracing_wanted
 
+# DuckDB's name for a database without a file.
+MEMORY = ":memory:"
+
 
 class Parts:
     """The store, the warehouse and the bus of one process, opened when first asked for; close it when done."""
 
-    def __init__(self, settings: Settings, *, own: bool) -> None:
+    def __init__(self, settings: Settings, *, own: bool, reads: bool = False) -> None:
         """Prepare to open parts.
 
         Args:
             settings: Which parts.
             own: True for a worker, that runs embedded servers for others; False for a command.
+            reads: True for a command that only reads: an embedded part that is not there is refused, not made.
         """
         self.settings = settings
         self._own = own
+        self._reads = reads
         self._stack = ExitStack()
         self._store: RedisStore | None = None
         self._warehouse: Warehouse | None = None
@@ -58,6 +64,7 @@ class Parts:
         if self._store is None:
             url = self.settings.redis_url
             if url.startswith("embedded:"):
+                self._refuse_absent("state store", _directory(url))
                 valkey = EmbeddedValkey(_directory(url))
                 self._stack.callback(valkey.stop)
                 valkey.start() if self._own else valkey.attach()
@@ -71,6 +78,17 @@ class Parts:
             if self._own:
                 self._store.check_server()
         return self._store
+
+    def belongs_to_worker(self, process_id: int) -> bool:
+        """Whether a process of this machine is a worker of these parts: it owns an embedded one, or is called so."""
+        urls = (self.settings.redis_url, self.settings.pubsub)
+        owners = {DirectoryLock(_directory(url)).owner() for url in urls if url.startswith("embedded:")}
+        try:
+            words = Path(f"/proc/{process_id}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            words = []
+        called = any(word.endswith((b"/mlfs", b"ops")) for word in words) and bool({b"run", b"serve"} & {*words})
+        return str(process_id) in owners or called
 
     @property
     def requests(self) -> RedisRequests:
@@ -86,7 +104,7 @@ class Parts:
     def warehouse(self) -> Warehouse:
         """The warehouse, with its tables in place."""
         if self._warehouse is None:
-            self._warehouse = open_warehouse(self.settings)
+            self._warehouse = open_warehouse(self.settings) if self._reads else make_warehouse(self.settings)
             self._stack.callback(self._warehouse.close)
             self._warehouse.ensure_tables()
         return self._warehouse
@@ -113,6 +131,10 @@ class Parts:
             self._bus_opened = True
         return self._bus_address
 
+    def _refuse_absent(self, part: str, directory: Path) -> None:
+        if self._reads and not directory.is_dir():
+            raise _nothing_there(part, directory)
+
     def _open_bus(self) -> str | None:
         from worker.adapters.pubsub_connection import ensure_topology
 
@@ -127,6 +149,7 @@ class Parts:
                 plan = FaultPlan.parse(settings.pubsub_faults)
             except ValueError as exc:
                 raise BadSettings(f"wrong settings:\n  {PREFIX}PUBSUB_FAULTS: {exc}") from exc
+            self._refuse_absent("bus", _directory(settings.pubsub))
             bus = EmbeddedBus(_directory(settings.pubsub), PlannedFaults(plan) if settings.pubsub_faults else None)
             self._stack.callback(bus.stop)
             bus.start() if self._own else bus.attach()
@@ -188,8 +211,40 @@ class Parts:
         self.close()
 
 
+def nothing_there(settings: Settings) -> Refused | None:
+    """Say that none of the embedded parts has ever been here; None where one has, or where one lies elsewhere."""
+    places = (settings.redis_url, settings.pubsub, settings.warehouse)
+    if not all(urlsplit(place).scheme in {"embedded", "duckdb"} for place in places):
+        return None
+    return None if any(_directory(place).exists() for place in places) else _nothing_there("data", settings.data_dir)
+
+
+def _nothing_there(part: str, place: Path) -> Refused:
+    return Refused(
+        f"nothing is here: no {part} at {place.absolute()}, and a command that reads makes none. MLFS_DATA_DIR names "
+        "the folder of a worker or a demo (see what is set: mlfs config); to begin one: mlfs run, or mlfs demo"
+    )
+
+
 def open_warehouse(settings: Settings) -> Warehouse:
-    """Open the warehouse that the settings name, as it is: a reader makes no tables."""
+    """Open the warehouse that the settings name, as it is: a reader makes no tables, and no file.
+
+    Raises:
+        Refused: There is no such file; names it.
+        Unavailable: It does not answer, or another process has it open.
+    """
+    parts = urlsplit(settings.warehouse)
+    path = parts.netloc + parts.path
+    if parts.scheme == "duckdb" and path != MEMORY and not Path(path).is_file():
+        raise Refused(
+            f"no warehouse file at {Path(path).absolute()}, and a reader makes none. MLFS_WAREHOUSE names it, or "
+            "MLFS_DATA_DIR the folder that holds warehouse.duckdb (see: mlfs config); to fill one: mlfs load DIR"
+        )
+    return make_warehouse(settings)
+
+
+def make_warehouse(settings: Settings) -> Warehouse:
+    """Open the warehouse that the settings name; a file that is not there yet is made."""
     parts = urlsplit(settings.warehouse)
     if parts.scheme == "bigquery":
         return _open_bigquery(settings)

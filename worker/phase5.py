@@ -92,7 +92,7 @@ def validate_ml_feature_store_ready(prediction_date: date | str, *, warehouse: "
         warehouse: An open warehouse, the URL of one, or None for the one that MLFS_WAREHOUSE names.
 
     Raises:
-        Refused: *prediction_date* is no date.
+        Refused: *prediction_date* is no date, or there is no such warehouse file.
         Unavailable: The warehouse does not answer; try again.
     """
     try:
@@ -119,7 +119,7 @@ def read_readiness(prediction_date: date | str, *, warehouse: "Warehouse | str |
 
     Raises:
         FeatureStoreNotReady: The warehouse has no feature table at all.
-        Refused: *prediction_date* is no date.
+        Refused: *prediction_date* is no date, or there is no such warehouse file.
         Unavailable: The warehouse does not answer; try again.
     """
     night = _read_date(prediction_date)
@@ -161,11 +161,12 @@ def load_features_for_prediction(
         warehouse: An open warehouse, the URL of one, or None for the one that MLFS_WAREHOUSE names.
         quality_score_min: Rows worth less are left out, 0 to 100.
         frame: `rows` for a list of dictionaries, or a DataFrame of `pandas` or `polars`; these need the extra of
-            that name, as in `ml-feature-store-worker[pandas]`.
+            that name: in a checkout of the product, `pip install '.[pandas]'`.
 
     Raises:
         FeatureStoreNotReady: There is no such row.
-        Refused: *prediction_date* is no date, or the library of the frame is not installed.
+        Refused: *prediction_date* is no date, there is no such warehouse file, or the library of the frame is not
+            installed.
         Unavailable: The warehouse does not answer; try again.
     """
     as_frame = _frame_maker(frame)
@@ -195,7 +196,7 @@ def _frame_maker(frame: str) -> Any:  # noqa: ANN401 - list, or a constructor of
     try:
         library = import_module(frame)
     except ImportError as exc:
-        raise Refused(f"{frame} is not installed; pip install 'ml-feature-store-worker[{frame}]'") from exc
+        raise Refused(f"{frame} is not installed; in a checkout of the product: pip install '.[{frame}]'") from exc
     return library.DataFrame
 
 

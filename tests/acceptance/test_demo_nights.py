@@ -1,6 +1,11 @@
 """`mlfs demo` on generated data: each kind of night ends as promised."""
 
+import os
+import subprocess
+
 import pytest
+
+from tests.support.programs import COMMAND, Program
 
 COMPONENTS = {
     "phase4_availability",
@@ -10,6 +15,8 @@ COMPONENTS = {
     "row_completeness",
     "null_field_rate",
 }
+
+NOMINAL = "demo-nominal"
 
 
 def test_a_nominal_night_ends_done_with_a_score_near_a_hundred(program):
@@ -70,3 +77,49 @@ def test_several_nights_run_one_after_the_other(program):
 
     assert [row["analysis_date"] for row in rows] == ["2024-12-14", "2024-12-15"]
     assert [row["state"] for row in rows] == ["done", "done"]
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory):
+    """A demo whose reader took one line and went: the program, that line, what was said of it, and the exit code."""
+    program = Program(tmp_path_factory.mktemp("left") / "data", {"MLFS_HTTP_PORT": "0"})
+    with subprocess.Popen(
+        [*COMMAND, "demo"], env=program.environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        first = process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+    return program, first, said, process.returncode
+
+
+def test_a_demo_whose_reader_goes_away_ends_quietly_and_as_it_would_have(left):
+    _program, first, said, code = left
+
+    assert "night of 2024-12-15" in first
+    assert (code, said) == (0, "")
+
+
+def test_a_replayed_demo_goes_on_in_its_own_night_and_opens_no_other_date(left):
+    program = left[0]
+    played = Program(program.data_dir / NOMINAL, program.environment)
+    asked = played.run("replay", "2024-12-15", "--reason", "the cache was repaired", "--yes")
+    again = program.json("demo")
+    history = played.json("history", "2024-12-15")
+    dates = [row["analysis_date"] for row in played.json("status")]
+
+    assert asked.returncode == 0, asked.stderr
+    assert (again["state"], again["generation"]) == ("done", 2)
+    assert {entry["at"][:13] for entry in history} == {"2024-12-16T04"}
+    assert dates == ["2024-12-15"]
+
+
+@pytest.mark.parametrize("command", [("--help",), ("config",), ("explain", "--help")], ids=" ".join)
+def test_a_command_into_a_closed_pipe_ends_quietly(program, command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*COMMAND, *command], env=program.environ(), stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -571,7 +571,7 @@ def test_a_file_open_in_another_process_is_unavailable_and_says_so(tmp_path: Pat
 
     opened.close()
     assert f"the warehouse file {path} is open in another process" in said
-    assert "stop that process" in said
+    assert "Stop that process" in said
 
 
 def test_a_file_that_is_no_database_is_fatal(tmp_path: Path) -> None:

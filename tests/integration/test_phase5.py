@@ -11,6 +11,7 @@ import pytest
 
 from statemachine.model import BuildMode
 from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League
+from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.catalogue import OUTPUT_COLUMNS, PUBLISHED_TABLE
 from worker.errors import Refused
 from worker.phase5 import (
@@ -136,7 +137,7 @@ def test_a_frame_whose_library_is_missing_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, frame, None)
 
-    with pytest.raises(Refused, match=rf"ml-feature-store-worker\[{frame}\]"):
+    with pytest.raises(Refused, match=rf"pip install '\.\[{frame}\]'"):
         load_features_for_prediction(SUNDAY, warehouse=shared.warehouse, frame=frame)  # type: ignore[call-overload]
 
 
@@ -148,10 +149,20 @@ def test_a_warehouse_is_opened_by_its_url_and_given_back(url: str) -> None:
 
 def test_a_warehouse_without_the_table_is_not_ready(tmp_path: Path) -> None:
     empty = f"duckdb://{tmp_path}/empty.duckdb"
+    DuckDbWarehouse(f"{tmp_path}/empty.duckdb").close()
 
     assert validate_ml_feature_store_ready(SUNDAY, warehouse=empty) is False
     with pytest.raises(FeatureStoreNotReady, match="MLFS_WAREHOUSE"):
         load_features_for_prediction(SUNDAY, warehouse=empty)
+
+
+def test_a_wrong_path_is_named_and_no_warehouse_is_made_there(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "warehouse.duckdb"
+
+    for read in (validate_ml_feature_store_ready, load_features_for_prediction):
+        with pytest.raises(Refused, match=rf"no warehouse file at {path}.*MLFS_WAREHOUSE"):
+            read(SUNDAY, warehouse=f"duckdb://{path}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def run(code: str, **environment: str) -> str:

@@ -72,7 +72,7 @@ def test_the_lineage_of_a_row_fits_a_screen(run: Run, tmp_path: Path) -> None:
     assert f"{SATURDAY}  {first['player_name']} ({first['player_id']})" in text
     for feature in FEATURES:
         assert f"  {feature.name} " in text
-    assert text.count("nba_precompute.player_composite_factors of 2024-12-14, processed 2024-12-15 04:15:00Z") == 1
+    assert text.count("nba_precompute.player_composite_factors of 2024-12-14, processed 2024-12-14 23:15:00 EST") == 1
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,9 @@ def test_beside_a_running_worker_the_store_alone_answers(run: Run) -> None:
     for _code, answer in (daily, trend, incident, unseen):
         assert len(answer["not_read"]) == 1
         assert "open in another process" in answer["not_read"][0]
-    with pytest.raises(Unavailable, match=r"durations are read from the execution log.*stop that process first"):
+    with pytest.raises(
+        Unavailable, match=r"durations are read from the execution log.*Stop that process, run this again"
+    ):
         run("durations", "--to", TUESDAY)
 
 

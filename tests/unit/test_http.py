@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from datetime import date
+from datetime import date, timedelta
 from typing import Protocol
 
 import httpx
@@ -137,7 +137,9 @@ def test_one_date_is_explained_with_its_history(night: Service) -> None:
         ("/dates/2024-02-30", 422),
         ("/dates/20241215", 422),
         ("/dates/2024-W50-7", 422),
-        ("/dates/yesterday", 422),
+        ("/dates/yesterday", 404),
+        ("/dates/yesterday/history", 404),
+        ("/dates/tomorrow", 422),
         ("/dates/２０２４-１２-１５", 422),  # noqa: RUF001 - digits that are not ASCII
         ("/dates/2024-12-15%0A", 422),
         ("/dates/..%2Fetc", 404),
@@ -224,3 +226,53 @@ def test_machines_and_people_can_be_kept_on_a_listener_each() -> None:
 
     assert {"/dates": 404, "/metrics": 404, "/process": 404, "/livez": 200, "/readyz": 200} == outside
     assert (200, [200] * 3, [404] * 2) == (tick, inside, machines)
+
+
+@pytest.mark.parametrize("root", ["dates", "nights"])
+def test_today_and_yesterday_are_dates_in_every_path(night: Service, root: str) -> None:
+    today = CALENDAR.today(night.clock.now())
+    named = {"today": today, "yesterday": today - timedelta(days=1)}
+    for name, day in named.items():
+        answers = [night.client.get(f"/{root}/{word}") for word in (name, day.isoformat())]
+
+        assert answers[0].status_code == answers[1].status_code
+        assert str(day) in answers[0].text
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "what"),
+    [
+        ({}, "body.analysis_date", "is missing"),
+        ({"analysis_date": "2024-02-30"}, "body.analysis_date", "must be a day of the calendar, like 2024-12-15"),
+        ({"analysis_date": "tomorrow"}, "body.analysis_date", "must be a date like 2024-12-15, or today or yesterday"),
+        ({"analysis_date": 20241215}, "body.analysis_date", "must be a date like 2024-12-15, or a text"),
+        ({"analysis_date": "today", "force_phase3_fallback": 1}, "body.force_phase3_fallback", "must be true or false"),
+        ([], "body", "must be a JSON object"),
+    ],
+    ids=str,
+)
+def test_wrong_input_is_told_in_plain_words(service: Service, body: object, where: str, what: str) -> None:
+    answer = service.client.post("/process", json=body)
+    [fault] = answer.json()["errors"]
+
+    assert answer.status_code == 422
+    assert (fault["where"], fault["what"].startswith(what)) == (where, True), fault
+    assert answer.json()["detail"] == f"{where}: {fault['what']}"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "told"),
+    [
+        ("/process", "{", "body: must be JSON"),
+        ("/dates/2024-12-15/replay", '{"reason": " "}', "body.reason: must be more than white space"),
+        ("/dates/2024-12-15/replay", '{"reason": ""}', "body.reason: must be 1 characters or more"),
+        ("/dates/2024-12-15/replay", '{"reason": 1}', "body.reason: must be a text"),
+        ("/dates/2024-12-15/replay", '{"reason": "x", "by": 1}', "body.by: is not known here; leave it out"),
+        ("/dates/someday/replay", '{"reason": "x"}', "path.analysis_date: must be a date like 2024-12-15"),
+    ],
+)
+def test_every_kind_of_wrong_input_has_its_words(service: Service, path: str, content: str, told: str) -> None:
+    answer = service.client.post(path, content=content, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == 422
+    assert told in answer.json()["detail"].split("; ") or answer.json()["detail"] == told

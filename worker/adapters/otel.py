@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 SERVICE = "mlfs"
 TRACEPARENT = "traceparent"
 CLOSE_TIMEOUT_S = 2.0
-_INSTALL = "install it with: pip install 'ml-feature-store-worker[otel]', or switch tracing off with MLFS_TRACING=off"
+_INSTALL = "install it with: pip install '.[otel]' in the checkout, or switch tracing off with MLFS_TRACING=off"
 _PROPAGATOR = TraceContextTextMapPropagator()
 _MESSAGING = {"messaging.system": "gcp_pubsub"}
 Attributes = Mapping[str, str | int]

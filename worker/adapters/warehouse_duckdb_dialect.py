@@ -9,7 +9,7 @@ import duckdb
 import sqlglot
 from sqlglot import exp
 
-from worker.errors import Fatal, OwnedElsewhere, PipelineError, SchemaDrift, Unavailable
+from worker.errors import Fatal, Held, PipelineError, SchemaDrift, Unavailable
 
 # The product has some fifteen statements; what comes on top are the operator's own queries.
 TRANSPILED_MAX = 256
@@ -117,7 +117,7 @@ def _translate(error: duckdb.Error, doing: str) -> PipelineError:
     return Fatal(text)
 
 
-_LOCK_HOLDER = re.compile(r"PID \d+")
+_LOCK_HOLDER = re.compile(r"PID (\d+)")
 
 
 def open_error(error: duckdb.Error, path: str) -> PipelineError:
@@ -126,9 +126,11 @@ def open_error(error: duckdb.Error, path: str) -> PipelineError:
     if "lock" in text:
         found = _LOCK_HOLDER.search(text)
         holder = f" ({found.group(0)})" if found else ""
-        return OwnedElsewhere(
-            f"the warehouse file {path} is open in another process{holder}, and DuckDB lets one process own it; stop "
-            "that process first (what the dates look like is shown without the file: mlfs status, mlfs explain)"
+        return Held(
+            f"the warehouse file {path} is open in another process{holder}, and DuckDB lets one process own it; a "
+            "running worker does as long as it runs. Stop that process, run this again, then start it again; how the "
+            "dates stand is shown beside it: mlfs status, mlfs explain, mlfs history",
+            int(found.group(1)) if found else None,
         )
     if isinstance(error, duckdb.ConnectionException):
         return Fatal(f"the warehouse file {path} is already open in this process with other settings: {text}")

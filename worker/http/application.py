@@ -16,6 +16,7 @@ from worker.http.gate import Gate
 from worker.http.health import health_routes, metrics_routes
 from worker.http.limits import BodyLimit
 from worker.http.machines import Machines, machine_routes
+from worker.http.named_days import NamedDays
 from worker.http.pages import Window, page_routes
 from worker.http.rendering import Pages
 from worker.http.retracting import add_retract
@@ -56,6 +57,8 @@ def create_app(probes: Probes, *, version: str, api: Api | None = None, machines
     )
     problems.install(app)
     app.add_middleware(BodyLimit)
+    if api is not None:
+        app.add_middleware(NamedDays, desk=api.desk)
     app.include_router(health_routes(probes.alive, probes.ready))
     if api is not None:
         app.include_router(metrics_routes(api.registry))

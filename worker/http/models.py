@@ -13,8 +13,9 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Answers say whatever `worker.explain` says: a fact that is new there is not lost here.
 _GROWS = ConfigDict(extra="allow")
 # Neither white space nor a control character, in words that every reader of the description understands alike.
-_SOMETHING_SAID = r"[^\s\x00-\x1f\x7f-\x9f]"
-_KEY = r"^[!-~]{1,200}$"
+SAID_PATTERN = r"[^\s\x00-\x1f\x7f-\x9f]"
+KEY_PATTERN = r"^[!-~]{1,200}$"
+RELATIVE_PATTERN = "^(today|yesterday)$"
 _EXAMPLE_DAY = "2024-12-15"
 
 
@@ -35,13 +36,13 @@ Day = Annotated[
     WithJsonSchema({"type": "string", "format": "date", "examples": [_EXAMPLE_DAY]}),
 ]
 DayInPath = Annotated[Day, PathParameter(description="The night, `YYYY-MM-DD`, in the zone of the pipeline.")]
-RelativeDay = Annotated[str, Field(pattern="^(today|yesterday)$")]
+RelativeDay = Annotated[str, Field(pattern=RELATIVE_PATTERN)]
 ReasonText = Annotated[
     str,
     Field(
         min_length=1,
         max_length=REASON_CHARS_MAX,
-        pattern=_SOMETHING_SAID,
+        pattern=SAID_PATTERN,
         description="Why; kept in audit and history.",
     ),
     AfterValidator(_said),
@@ -50,7 +51,7 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        pattern=_KEY,
+        pattern=KEY_PATTERN,
         description="A request sent again under the same key takes effect once and is answered the same, for a day.",
     ),
 ]
@@ -87,7 +88,7 @@ class ReplayForm(BaseModel):
     force_phase3_fallback: bool
     force: bool
     confirmed: bool
-    key: str = Field(pattern=_KEY, description="Made with the form, so that one sent twice takes effect once.")
+    key: str = Field(pattern=KEY_PATTERN, description="Made with the form, so that one sent twice takes effect once.")
 
     def wish(self) -> ReplayRequest:
         """Give the request that it makes."""

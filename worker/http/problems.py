@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from worker.errors import Conflict, CorruptRecord, Forbidden, PipelineError, Refused, Unauthenticated, Unavailable
+from worker.http.faults import in_plain_words
 from worker.idempotency import KeyInUse
 
 MEDIA_TYPE = "application/problem+json"
@@ -149,10 +150,7 @@ def _http(request: Request, exc: Exception) -> JSONResponse:
 def _invalid(request: Request, exc: Exception) -> JSONResponse:
     if not isinstance(exc, RequestValidationError):
         raise exc
-    faults = [
-        {"where": ".".join(str(part) for part in fault["loc"]), "what": fault["msg"].removeprefix("Value error, ")}
-        for fault in exc.errors()[:ERRORS_SHOWN_MAX]
-    ]
+    faults = in_plain_words(exc.errors())[:ERRORS_SHOWN_MAX]
     detail = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults)
     return problem(request, 422, "invalid", detail, "correct what is named and send it again", more={"errors": faults})
 

@@ -1,0 +1,236 @@
+"""The same cause ends every command with the same exit code, the one that docs/cli.md names."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from typer.testing import CliRunner
+
+from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, report_fault
+from ops.cli import app
+from tests.conftest import free_port
+from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.errors import Conflict, PipelineError
+from worker.settings import PIPELINE, BadSettings
+
+NIGHT = "2024-12-15"
+WHY = ("--reason", "because")
+CACHE = "player_daily_cache"
+HOLDER = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+
+READERS = (
+    ("status",),
+    ("status", NIGHT),
+    ("explain", NIGHT),
+    ("history", NIGHT),
+    ("daily", NIGHT),
+    ("incident", NIGHT),
+    ("trend",),
+    ("reliability",),
+    ("durations",),
+    ("cost",),
+    ("lineage", NIGHT, "1"),
+    ("features", NIGHT, "--out", "rows.csv"),
+    ("build", NIGHT),
+    ("build", NIGHT, "--dry-run"),
+    ("doctor",),
+    ("dlq", "list"),
+)
+NO_DATE = (
+    *(tuple("2024-02-30" if word == NIGHT else word for word in command) for command in READERS if NIGHT in command),
+    ("replay", "2024-02-30", *WHY),
+    ("cancel", "2024-02-30", *WHY),
+    ("emit", "2024-02-30", CACHE),
+    ("trend", "--to", "2024-02-30"),
+    ("load", "folder", "--generate", "2024-02-30"),
+    ("replay", "--from", "2024-02-30", "--to", NIGHT, *WHY),
+    ("demo", "--date", "2024-02-30"),
+)
+OF_THE_STORE = (
+    ("status",),
+    ("status", NIGHT),
+    ("explain", NIGHT),
+    ("history", NIGHT),
+    ("replay", NIGHT, *WHY, "--yes"),
+    ("cancel", NIGHT, *WHY, "--yes"),
+    ("daily", NIGHT),
+    ("trend",),
+    ("doctor",),
+)
+OF_THE_WAREHOUSE = (
+    ("load", "FILES"),
+    ("build", NIGHT),
+    ("build", NIGHT, "--dry-run"),
+    ("features", NIGHT, "--out", "rows.csv"),
+    ("lineage", NIGHT, "1"),
+    ("cost",),
+    ("durations",),
+    ("recover", "--dry-run"),
+    ("doctor",),
+)
+REFUSED = (
+    ("emit", NIGHT, "odds"),
+    ("emit", NIGHT, CACHE, "--error", "the table is empty"),
+    ("dlq", "redrive", "--reason", "nonsense"),
+    ("explain", NIGHT),
+    ("history", NIGHT),
+    ("status", NIGHT),
+    ("cancel", NIGHT, *WHY, "--yes"),
+    ("features", NIGHT, "--out", "rows.csv"),
+    ("lineage", NIGHT, "1"),
+    ("load", "no-such-folder"),
+    ("demo", "--data", "no-such-folder"),
+)
+
+Ends = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ends:
+    """Run a command as `main` does, in an empty folder; give its exit code and what it said of a fault."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, arguments)
+        if isinstance(done.exception, PipelineError | BadSettings):
+            code = report_fault(done.exception)
+            return code, capsys.readouterr().err
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.output
+
+    return command
+
+
+@pytest.fixture
+def stored(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator["redis.Redis"]:
+    """A store that has never heard of any date, and a warehouse without upstream tables."""
+    client = redis.Redis.from_url(valkey_url)
+    client.flushall()
+    monkeypatch.setenv("MLFS_REDIS_URL", valkey_url)
+    yield client
+    client.flushall()
+    client.close()
+
+
+def an_empty_warehouse(folder: Path) -> Path:
+    path = folder / ".mlfs" / "warehouse.duckdb"
+    warehouse = DuckDbWarehouse(str(path))
+    warehouse.ensure_tables()
+    warehouse.close()
+    return path
+
+
+@pytest.mark.parametrize("command", READERS, ids=" ".join)
+def test_a_reader_in_a_wrong_folder_names_the_setting_and_leaves_nothing(
+    ends: Ends, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    code, said = ends(*command)
+
+    assert code == EXIT_REFUSED
+    assert "MLFS_DATA_DIR" in said
+    assert str(tmp_path / ".mlfs") in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_beside_a_demo_names_its_folder(ends: Ends, tmp_path: Path) -> None:
+    demo = tmp_path / ".mlfs" / "demo-nominal"
+    demo.mkdir(parents=True)
+    (demo / "demo.json").write_text("{}", "utf-8")
+
+    assert ends("status")[1].endswith("a demo lies in MLFS_DATA_DIR=.mlfs/demo-nominal\n")
+
+
+@pytest.mark.parametrize("command", NO_DATE, ids=" ".join)
+def test_what_is_no_date_is_wrong_usage(ends: Ends, tmp_path: Path, command: tuple[str, ...]) -> None:
+    code, said = ends(*command)
+
+    assert (code, "2024-02-30" in said) == (EXIT_REFUSED, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [*READERS, ("config",), ("demo",), ("run",)], ids=" ".join)
+def test_a_wrong_setting_is_named_by_every_command(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MLFS_DEADLINE", "late")
+    code, said = ends(*command)
+
+    assert (code, "MLFS_DEADLINE" in said) == (EXIT_REFUSED, True)
+
+
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize("command", REFUSED, ids=" ".join)
+def test_what_makes_no_sense_is_refused(ends: Ends, tmp_path: Path, command: tuple[str, ...]) -> None:
+    an_empty_warehouse(tmp_path)
+
+    assert ends(*command)[0] == EXIT_REFUSED
+
+
+@pytest.mark.parametrize("command", OF_THE_STORE, ids=" ".join)
+def test_a_store_that_does_not_answer_is_unavailable(
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    an_empty_warehouse(tmp_path)
+    monkeypatch.setenv("MLFS_REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+
+    assert ends(*command)[0] == EXIT_UNAVAILABLE
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder whose warehouse another process has open."""
+    folder = tmp_path_factory.mktemp("held")
+    path = an_empty_warehouse(folder)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline()
+        yield path
+        holder.kill()
+
+
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize("command", OF_THE_WAREHOUSE, ids=" ".join)
+def test_a_warehouse_that_another_process_holds_is_unavailable_and_says_what_to_do(
+    ends: Ends,
+    held: Path,
+    sample_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("MLFS_WAREHOUSE", f"duckdb://{held}")
+    code, said = ends(*(str(sample_folder) if word == "FILES" else word for word in command))
+
+    assert code == EXIT_UNAVAILABLE
+    told = " ".join(said.split())
+    assert f"the warehouse file {held} is open in another process (PID " in told
+    assert "Stop that process, run this again, then start it again" in told
+
+
+@pytest.mark.parametrize("command", [("status", NIGHT), ("explain", NIGHT)], ids=" ".join)
+def test_a_damaged_record_is_a_failure(ends: Ends, stored: "redis.Redis", command: tuple[str, ...]) -> None:
+    stored.hset(f"{{mlfs:{PIPELINE}}}:date:{NIGHT}", mapping={"r": "no record", "n": 1})
+
+    code, said = ends(*command)
+    assert (code, f"the stored record of {NIGHT} is unreadable" in said) == (EXIT_FAILED, True)
+
+
+def test_a_record_that_others_keep_changing_is_worth_another_try() -> None:
+    assert report_fault(Conflict("2024-12-15: changed too often")) == EXIT_UNAVAILABLE
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=str)
+def test_a_build_on_an_empty_warehouse_names_the_tables_and_the_next_step(
+    ends: Ends, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    an_empty_warehouse(tmp_path)
+    code, said = ends("build", NIGHT, *options)
+
+    assert code == EXIT_FAILED
+    assert f"{NIGHT} cannot be built: table nba_raw.nbac_player_list does not exist" in said
+    assert "mlfs load DIR" in said
+    assert "Catalog Error" not in said

@@ -1,0 +1,138 @@
+"""What people see fits their screen, from 60 columns on, and tells time in one zone."""
+
+from datetime import UTC, date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from rich.console import Console, RenderableType
+
+from ops.admin import _finish
+from ops.daily import Check, Light, checks_table
+from ops.output import dates_table, history_table
+from statemachine.events import ReplayRequested
+from statemachine.model import FailedBecause, State
+from statemachine.reasons import Reason
+from tests.support.nights import failed
+from worker.explain import in_zone
+
+ZONE = ZoneInfo("America/New_York")
+NARROW = range(60, 81, 5)
+
+
+def shown(table: RenderableType, columns: int) -> list[str]:
+    console = Console(width=columns, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().splitlines()
+
+
+def row(state: State, because: str | None) -> dict[str, Any]:
+    return {
+        "analysis_date": "2024-12-15",
+        "state": state.value,
+        "generation": 12,
+        "row_count": 449,
+        "quality_score": 100.0,
+        "fallback_rate": 1.0,
+        "severity": "P0",
+        "failure": {"because": because, "message": "…"} if because else None,
+        "trigger": "upstream_failed",
+    }
+
+
+def entry(reason: str, before: State, after: State) -> dict[str, Any]:
+    return {
+        "at": datetime(2024, 12, 16, 4, 25, 1, tzinfo=UTC),
+        "before": before.value,
+        "after": after.value,
+        "generation": 12,
+        "attempt": 3,
+        "reason": reason,
+        "actor": "somebody@a-machine-with-a-long-name.example.org",
+        "detail": "opened; deadline 2024-12-16 04:25Z; the words of this sentence are many and go on",
+    }
+
+
+@pytest.mark.parametrize("columns", NARROW)
+def test_the_overview_keeps_whole_words_on_a_narrow_screen(columns: int) -> None:
+    rows = [row(state, because) for state in State for because in (None, *FailedBecause)]
+    lines = shown(dates_table(rows), columns)
+
+    assert len(lines) == 1 + len(rows)
+    for line, facts in zip(lines[1:], rows, strict=True):
+        assert line.split()[:2] == ["2024-12-15", facts["state"]]
+        assert line.split()[-1] == (facts["failure"]["because"] if facts["failure"] else "upstream_failed")
+
+
+@pytest.mark.parametrize("columns", NARROW)
+def test_a_history_keeps_times_states_and_reasons_whole_on_a_narrow_screen(columns: int) -> None:
+    entries = [entry(reason.value, State.DEGRADED, State.DEGRADED) for reason in Reason]
+    lines = shown(history_table(entries, ZONE), columns)
+    firsts = [line.split() for line in lines if line.startswith("12-15 23:25:01 degraded 12.3 ")]
+
+    assert [words[4] for words in firsts] == [f"{reason}:" for reason in Reason]
+    assert max(map(len, lines)) <= columns
+
+
+def test_a_wide_screen_shows_every_column() -> None:
+    header = shown(history_table([entry("recorded", State.WAITING, State.WAITING)], ZONE), 120)[1]
+    overview = shown(dates_table([row(State.DONE, None)]), 100)[0]
+
+    assert header.split() == ["at", "from", "to", "gen", "reason", "by", "what"]
+    assert overview.split() == ["date", "state", "gen", "rows", "score", "fallback", "severity", "why"]
+
+
+@pytest.mark.parametrize("columns", NARROW)
+def test_the_checklist_keeps_lights_and_checks_whole_on_a_narrow_screen(columns: int) -> None:
+    check = Check(
+        name="dependencies",
+        light=Light.UNKNOWN,
+        figure="4 of 4 tables with rows now",
+        threshold="4 of 4",
+        action="run it again",
+    )
+    lines = shown(checks_table(date(2024, 12, 15), [check], ZONE), columns)
+
+    assert [line.rstrip() for line in lines[2:]] == [
+        "unknown  dependencies  4 of 4 tables with rows now",
+        "                       expected: 4 of 4",
+        "                       do: run it again",
+    ]
+
+
+def test_a_history_tells_every_time_in_the_zone_that_it_names() -> None:
+    text = "\n".join(shown(history_table([entry("opened", State.WAITING, State.WAITING)], ZONE), 200))
+
+    assert text.startswith("times: America/New_York")
+    assert "12-15 23:25:01" in text
+    assert "deadline 2024-12-15 23:25 EST;" in text
+    assert "04:25" not in text
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [
+        ("passed 2024-12-16 04:25Z", "passed 2024-12-15 23:25 EST"),
+        (
+            "at 2025-07-01 00:00:07Z, twice: 2024-12-16 04:25Z",
+            "at 2025-06-30 20:00:07 EDT, twice: 2024-12-15 23:25 EST",
+        ),
+        ("2024-12-16 04:25 and 2024-13-45 99:99Z", "2024-12-16 04:25 and 2024-13-45 99:99Z"),
+        ("2024-12-16 04:25Zebra", "2024-12-16 04:25Zebra"),
+    ],
+)
+def test_stored_instants_are_told_on_the_wall_clock(stored: str, told: str) -> None:
+    assert in_zone(stored, ZONE) == told
+
+
+def test_a_replay_that_failed_says_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    event = ReplayRequested(actor="somebody", reason="repaired")
+    record = failed()
+    assert record.failure is not None
+    _finish(record, event, "replay_accepted", applied=True, as_json=False)
+    told = capsys.readouterr().out
+
+    assert f"{record.analysis_date} is failed" in told
+    assert f"because {record.failure.because}: {record.failure.message}" in told
+    assert f"what to do: mlfs incident {record.analysis_date}" in told
