@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus lint fmt types imports diagram schemas lock wheel clean clean-all setup
+.PHONY: help run test mutants simulate fuzz chaos chaos-bus soak lint fmt types imports diagram schemas lock wheel clean clean-all setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ SEEDS ?= 2000
 
 simulate: $(VENV)/.dev ## play seeds against simulated faults: make simulate SEEDS=20000, one again: SEEDS=7..7
 	@$(BIN)/python -m tests.simulation.run --seeds $(SEEDS) $(ARGS)
+
+chaos: $(VENV)/.dev ## real processes and a nemesis: make chaos ARGS="--minutes 5 --seed 7"; --store sentinel
+	@$(BIN)/python -m tests.chaos.run $(ARGS)
 
 EVENTS ?= 100000
 
