@@ -29,8 +29,9 @@ import httpx
 import redis
 
 from tests.chaos.check import judge
+from tests.chaos.crashing import PLACES
 from tests.chaos.history import PROJECT, History, Observer, Processors, Receiver, StoreWatch, merge
-from tests.chaos.nemesis import Nemesis, Stage
+from tests.chaos.nemesis import CRASH, Nemesis, Stage
 from tests.chaos.nights import Night, draw_nights, draw_poison, report_body
 from tests.chaos.services import Service, WorkerProcess, environment, pause
 from tests.chaos.stores import SentinelStore, SingleStore
@@ -97,6 +98,7 @@ class Run:
         self._stopping, self._ending = threading.Event(), threading.Event()
         self.nights: list[Night] = []
         self.replayed: dict[str, int] = {}
+        self.reached: Counter[str] = Counter()
 
     # --- begin and end -----------------------------------------------------------------------------------------------
 
@@ -123,6 +125,7 @@ class Run:
             service.start()
             self._stack.callback(service.kill)
         # More nights than can begin are laid out for nothing.
+        self._has_to_begin_all = bool(options.nights_max)
         options.nights_max = options.nights_max or int(options.seconds / options.night_every_s) + 1
         self._plan = draw_nights(options.seed, GRACE_S, options.kinds)
         self._draw_more_nights()
@@ -189,7 +192,8 @@ class Run:
             pause(self._dice.uniform(low, high))
             said = self.nemesis.strike()
             self.options.say(f"{len(self.nights):5d} nights, {self._open():2d} open   {said}")
-        self._wait(lambda: len(self.nights) >= self.options.nights_max or time.monotonic() >= end, 600.0, "nights")
+        if self._has_to_begin_all:
+            self._wait(lambda: len(self.nights) >= self.options.nights_max or time.monotonic() >= end, 600.0, "nights")
         self._stopping.set()
         beginning.join()
         if self.options.replays:
@@ -262,10 +266,14 @@ class Run:
                 code = worker.ended()
                 if code is None or self._ending.is_set():
                     continue
+                reached = bool(worker.armed) and code == -signal.SIGKILL and not worker.killed
                 self.history.note(
                     "worker", name=worker.name, pid=worker.pid, event="ended", code=code, meant=worker.meant,
-                    place=worker.place,
+                    reached=reached,
+                    place=worker.armed,
                 )  # fmt: skip
+                if reached:
+                    self.reached[worker.armed] += 1
                 if worker.place == worker.armed:
                     worker.place = ""
                 pause(RESTART_AFTER_S)
@@ -430,6 +438,7 @@ class Run:
             "nights": dict(Counter(night.kind for night in self.nights)),
             "faults": dict(sorted(self.nemesis.done.items())),
             "not possible here": sorted(self.nemesis.impossible),
+            "crash places reached": dict(sorted(self.reached.items())),
             "lines": self.history.counts,
             "verdict": verdict,
         }
@@ -456,6 +465,7 @@ def table(report: dict[str, Any]) -> str:
     lines += [f"  {name:<45} {count:>6}" for name, count in report["faults"].items()]
     if report["not possible here"]:
         lines.append(f"  not possible here: {', '.join(report['not possible here'])}")
+    lines.append(f"  crash places reached: {len(report['crash places reached'])} of {len(PLACES)}")
     lines.append(f"nights {sum(report['nights'].values())}: {report['nights']}")
     lines.append(f"observed: {report['lines']}")
     for name, found in verdict["invariants"].items():
@@ -472,15 +482,16 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--store", choices=("redis", "valkey", "sentinel"), default="redis")
     parser.add_argument("--act", action="append", default=[], help="only these acts, in this order")
+    parser.add_argument("--places", action="store_true", help="only crashes, at every registered place")
     parser.add_argument("--json", type=Path, help="write the report there")
     parser.add_argument("--keep", type=Path, help="keep history and logs in this folder")
     chosen = parser.parse_args()
+    if chosen.places:
+        chosen.act = [CRASH] * len(PLACES)
     options = Options(
         seed=chosen.seed, seconds=chosen.minutes * 60, workers=chosen.workers, store=chosen.store, acts=chosen.act,
         say=lambda text: print(text, flush=True),  # noqa: T201 - progress
     )  # fmt: skip
-    if chosen.act:
-        options.nights_max = 60
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="mlfs-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     report = Run(folder, options).play()

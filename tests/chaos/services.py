@@ -101,6 +101,7 @@ class WorkerProcess:
         name: Of the replica.
         place: Where its next start is to die, empty for a sound one.
         armed: Where the process that runs is to die.
+        killed: Whether somebody else has killed it.
         meant: Whether its next end is the nemesis's doing.
     """
 
@@ -112,6 +113,7 @@ class WorkerProcess:
     skew_s: int = 0
     process: "subprocess.Popen[bytes] | None" = None
     meant: bool = False
+    killed: bool = False
     armed: str = ""
     starts: int = 0
 
@@ -120,7 +122,7 @@ class WorkerProcess:
         command = [sys.executable, "-m", "ops", "run"]
         if self.place:
             command = [sys.executable, "-m", "tests.chaos.crashing", self.place]
-        self.meant, self.armed = bool(self.place), self.place
+        self.meant, self.armed, self.killed = bool(self.place), self.place, False
         self.starts += 1
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
@@ -145,6 +147,7 @@ class WorkerProcess:
         """Send a signal; False if it is gone."""
         if self.process is None or self.process.poll() is not None:
             return False
+        self.killed = self.killed or number == signal.SIGKILL
         self.process.send_signal(number)
         return True
 
