@@ -33,6 +33,13 @@ KEYS_PER_DATE_MAX = 4
 # Operations, requests and the pipeline's own keys expire by themselves; each date sees so many in ten minutes.
 PASSING_KEYS_PER_DATE = 120
 PROBE_PATIENCE_S = 15.0
+REFUSED = 1
+READ_ONLY = {
+    "store read-only",
+    "failover, master dead",
+    "failover by order",
+    "failover, master cut off with its clients",
+}
 # A store that stands still is not seen either; what is stored is seen within this.
 UNSEEN_S = 8.0
 
@@ -344,7 +351,14 @@ def poison_contained(seen: Evidence, finding: Finding) -> None:
     for line in seen.of_kind("worker"):
         if line["event"] == "ended" and not line["meant"]:
             away = line["code"] in {4, 0} and seen.disturbed(line["t"] - 30, line["t"]) > 0
-            finding.demand(away, f"{line['name']} ended by itself with {line['code']}")
+            finding.demand(away or _was_refused(seen, line), f"{line['name']} ended by itself with {line['code']}")
+
+
+def _was_refused(seen: Evidence, line: Line) -> bool:
+    """A start that meets a read-only replica is refused; the documents say so, and the next start finds the primary."""
+    return line["code"] == REFUSED and any(
+        act["act"] in READ_ONLY and act["begin"] <= line["t"] <= act["end"] + CLOCK_S for act in seen.of_kind("act")
+    )
 
 
 def gate(seen: Evidence, finding: Finding) -> None:

@@ -116,12 +116,12 @@ class Warehouse:
     def stop(self) -> None:
         self._server.stop()
 
-    def _do_prepare(self, nights: Sequence[tuple[str, str]]) -> int:
-        """Lay out Phase 3, rosters and schedules of these (date, kind of roster)."""
+    def _do_prepare(self, nights: Sequence[tuple[str, str]], phase3: bool = True) -> int:
+        """Lay out rosters and schedules of these (date, kind of roster), and Phase 3 where it is wanted."""
         days = [date.fromisoformat(day) for day, _kind in nights]
         first, last = min(days), max(days)
         with self._engine.cursor() as cursor:
-            for table in PHASE3:
+            for table in PHASE3 if phase3 else ():
                 names = COLUMNS[table]
                 for tile in range(-1, (last - first).days // TILE_DAYS + 1):
                     shift = (first - BASE).days + (tile + 1) * TILE_DAYS
