@@ -75,7 +75,8 @@ def crash_at_a_place(stage: Stage) -> str:
     """Restart a worker so that it dies at the next registered place; its next start is a sound one."""
     if not stage.places:
         stage.places = stage.dice.sample(list(PLACES), len(PLACES))
-    worker = stage.worker()
+    sound = [worker for worker in stage.workers if not worker.armed]
+    worker = stage.dice.choice(sound or list(stage.workers))
     place = stage.places.pop()
     worker.place = place
     worker.meant = True

@@ -32,7 +32,7 @@ from tests.chaos.check import judge
 from tests.chaos.crashing import PLACES
 from tests.chaos.history import PROJECT, History, Observer, Processors, Receiver, StoreWatch, merge
 from tests.chaos.nemesis import CRASH, Nemesis, Stage
-from tests.chaos.nights import Night, draw_nights, draw_poison, report_body
+from tests.chaos.nights import KINDS, Night, draw_nights, draw_poison, report_body
 from tests.chaos.services import Service, WorkerProcess, environment, pause
 from tests.chaos.stores import SentinelStore, SingleStore
 from tests.conftest import free_port
@@ -80,6 +80,8 @@ class Options:
     night_every_s: float = 0.5
     replays: bool = True
     settle_s: float = SETTLE_S
+    # A disk of its own for the store, so that it can be full; a test leaves the machine's mounts alone.
+    small_disk: bool = False
     say: Callable[[str], None] = lambda _text: None
 
 
@@ -116,8 +118,10 @@ class Run:
     def _begin(self) -> None:
         options = self.options
         kind = "redis" if options.store == "sentinel" else options.store
-        self.store = (SentinelStore if options.store == "sentinel" else SingleStore)(kind, self.folder)
+        self.store = SentinelStore(kind, self.folder) if kind != options.store else SingleStore(kind, self.folder)
         self._stack.callback(self.store.stop)
+        if options.small_disk:
+            self.store.take_small_disk()
         self.store.start()
         self.bus = Service("tests.chaos.bus_service", self.folder, free_port())
         self.warehouse = Service("tests.chaos.warehouse_service", self.folder, free_port())
@@ -486,12 +490,18 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the report there")
     parser.add_argument("--keep", type=Path, help="keep history and logs in this folder")
     chosen = parser.parse_args()
+    kinds: list[str] = []
     if chosen.places:
         chosen.act = [CRASH] * len(PLACES)
+        # So that every place is passed soon, the rare kinds are as many as the others.
+        kinds = [*KINDS] * len(PLACES)
     options = Options(
-        seed=chosen.seed, seconds=chosen.minutes * 60, workers=chosen.workers, store=chosen.store, acts=chosen.act,
+        seed=chosen.seed, seconds=chosen.minutes * 60, workers=chosen.workers, store=chosen.store,
+        acts=chosen.act, kinds=kinds, small_disk=True,
         say=lambda text: print(text, flush=True),  # noqa: T201 - progress
     )  # fmt: skip
+    # Whatever ends this process, its servers and its mount end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="mlfs-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     report = Run(folder, options).play()

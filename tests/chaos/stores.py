@@ -150,6 +150,10 @@ class SingleStore:
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.server = RedisServer(binary_of(kind), folder / "redis")
+        self.small_disk = False
+
+    def take_small_disk(self) -> None:
+        """Let the server's folder be a small file system, where this machine lets us mount one."""
         self.small_disk = self.server.mount()
 
     def start(self) -> None:
@@ -184,7 +188,9 @@ class SentinelStore:
         self.front = Link(self.servers[0].port)
         self.sentinels = [RedisServer(binary, folder / f"sentinel-{number}") for number in range(3)]
         self.master = 0
-        self.small_disk = False
+
+    def take_small_disk(self) -> None:
+        """Its disks are never full."""
 
     def start(self) -> None:
         for link in (*self.links, self.front):
