@@ -357,7 +357,7 @@ class Run:
     def _recover(self) -> None:
         """After a loss: `mlfs recover`, until it succeeds."""
         for tries in range(10):
-            done = self._command("recover", "--days", "5000", "--seek-hours", "1", "--yes", "--json")
+            done = self._command("recover", "--days", "9000", "--seek-hours", "1", "--yes", "--json")
             self.history.note("operator", command="recover", code=done.returncode, tries=tries, said=done.stderr[-300:])
             if done.returncode == 0:
                 return
