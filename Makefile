@@ -101,7 +101,7 @@ EVENTS ?= 100000
 chaos-bus: $(VENV)/.dev ## reports through a bus on which everything goes wrong: make chaos-bus EVENTS=5000
 	@$(BIN)/python -m tests.chaos.bus --events $(EVENTS) $(ARGS)
 
-soak: $(VENV)/.dev ## 100,000 events and 2,000 nights, and what grows meanwhile: make soak ARGS="--nights 500 --events 25000"
+soak: $(VENV)/.dev ## 100,000 events and 2,000 nights, and what grows meanwhile: make soak ARGS="--nights 1000 --events 50000"
 	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 INPUTS ?= 1000000
