@@ -26,7 +26,7 @@ def test_nights_end_as_worked_out_though_workers_and_store_are_killed_frozen_and
         nights_max=4,
         kinds=("full", "late", "missing", "lost report"),
         acts=STRIKES,
-        gap_s=(0.5, 1.5),
+        gap_s=(0.2, 0.6),
         replays=False,
         settle_s=120.0,
     )
