@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests panels transcript upgrade-test
+.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests panels transcript upgrade-test chaos soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ SEEDS ?= 2000
 simulate: $(VENV)/.dev ## play seeds against simulated faults: make simulate SEEDS=20000, one again: SEEDS=7..7
 	@$(BIN)/python -m tests.simulation.run --seeds $(SEEDS) $(ARGS)
 
+chaos: $(VENV)/.dev ## real processes and a nemesis: make chaos ARGS="--minutes 5 --seed 7"; --store sentinel
+	@$(BIN)/python -m tests.chaos.run $(ARGS)
+
 EVENTS ?= 100000
 
 chaos-bus: $(VENV)/.dev ## reports through a bus on which everything goes wrong: make chaos-bus EVENTS=5000
@@ -105,6 +108,8 @@ FROM ?= HEAD~1
 
 upgrade-test: $(VENV)/.dev ## nights under this version and an older one at once: make upgrade-test NIGHTS=100 FROM=v0.1.0
 	@$(BIN)/python -m tests.upgrade.run --nights $(NIGHTS) --from $(FROM) $(ARGS)
+soak: $(VENV)/.dev ## 100,000 events and 2,000 nights, and what grows meanwhile: make soak ARGS="--nights 1000 --events 50000"
+	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 INPUTS ?= 1000000
 

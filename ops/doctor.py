@@ -14,7 +14,7 @@ from ops.output import out, show_json
 from worker.adapters.redis_server import CLOCK_SKEW_MAX
 from worker.catalogue import PIPELINE
 from worker.clock import SystemClock
-from worker.errors import OwnedElsewhere, PipelineError, Unavailable
+from worker.errors import Held, PipelineError, Unavailable
 from worker.parts import Parts, nothing_there, open_warehouse
 from worker.ports import Warehouse
 from worker.settings import Settings, load
@@ -169,13 +169,13 @@ def _looks(parts: Parts, patient: Patient) -> Iterator[Found]:
     ):
         try:
             found = _look(check, look)
-        except OwnedElsewhere as exc:
+        except Held as exc:
             found = _held(parts, check, exc, meanwhile)
         yield found
     yield _look(f"topics and subscriptions of {parts.settings.pubsub_project} are in place", patient.bus)
 
 
-def _held(parts: Parts, check: str, held: OwnedElsewhere, meanwhile: str) -> Found:
+def _held(parts: Parts, check: str, held: Held, meanwhile: str) -> Found:
     """Leave out what the running worker has to itself; any other process that has it would keep a worker out."""
     if held.process_id is not None and parts.belongs_to_worker(held.process_id):
         why = f"the running worker (process {held.process_id}) holds the warehouse; {meanwhile}"
@@ -233,7 +233,7 @@ def _look(check: str, look: Look) -> Found:
     """Make one check; one that cannot look must not hide the others."""
     try:
         faults = list(look())
-    except OwnedElsewhere:
+    except Held:
         raise
     except Unavailable as exc:
         return Found(check=check, faults=[str(exc)], code=EXIT_UNAVAILABLE)

@@ -16,7 +16,7 @@ from statemachine.model import DateRecord
 from statemachine.reasons import Reason as Outcome
 from worker.audit import Auditor
 from worker.clock import SystemClock
-from worker.errors import OwnedElsewhere, Refused
+from worker.errors import Held, Refused
 from worker.explain import retraction_follows, summary
 from worker.parts import Parts
 from worker.retractions import identity_to_take_back
@@ -92,7 +92,7 @@ def _plan_and_apply(
     def log_replay(row: Mapping[str, Any]) -> None:
         try:
             parts.warehouse.log_replay(row)
-        except OwnedElsewhere:
+        except Held:
             if not quiet:
                 err.print(ROW_FOLLOWS)
 

@@ -139,9 +139,9 @@ def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -
         SchemaDrift: A table or column that the build reads does not exist.
         Unavailable: The warehouse could not serve.
     """
+    plan = plan_build(request, warehouse.pipeline, built_at=now)
     if request.mode is not BuildMode.YESTERDAY:
         validate_upstream(warehouse, request.key.analysis_date)
-    plan = plan_build(request, warehouse.pipeline, built_at=now)
     return [warehouse.estimate(statement) for statement in (plan.dependency_rows, plan.features)]
 
 

@@ -14,8 +14,8 @@ class Unavailable(PipelineError):
     """The weather's fault: something outside does not answer. Retry with backoff, bounded."""
 
 
-class OwnedElsewhere(Unavailable):
-    """The embedded warehouse belongs to another process, as a rule the worker, which writes what has to be written.
+class Held(Unavailable):
+    """Another process of this machine has what only one may have. Until it ends nobody else gets it.
 
     Attributes:
         process_id: That process; None where the system does not say.

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
 
-_UTC_TEXT = re.compile(r"\b(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2})(:\d{2})?Z(?!\w)")
 # What a page and a command call a processor whose run was taken back, with no other one since.
 RETRACTED = "retracted"
+_UTC_TEXT = re.compile(r"\b(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2})(:\d{2})?Z(?!\w)")
 
 
 def summary(record: DateRecord) -> dict[str, Any]:

@@ -32,6 +32,7 @@ OPERATIONS = (
     ("POST", "/process"),
     ("POST", "/dates/{analysis_date}/replay"),
     ("POST", "/dates/{analysis_date}/cancel"),
+    ("POST", "/dates/{analysis_date}/retract"),
     ("POST", "/tick"),
     ("POST", "/pubsub/push"),
 )

@@ -2,7 +2,7 @@
 
 from ops.manifests import OPS, made, tables
 from worker.adapters.warehouse_bigquery_sql import declared_columns
-from worker.catalogue import OWN_TABLES
+from worker.catalogue import OWN_TABLES, SHIPPED
 
 
 def test_every_made_file_is_as_it_would_be_made_now() -> None:
@@ -20,6 +20,6 @@ def test_terraform_gets_every_table_as_the_worker_declares_it() -> None:
             column["name"]: f"ARRAY<{column['type']}>" if column["mode"] == "REPEATED" else column["type"]
             for column in table["schema"]
         }
-        assert types == declared_columns(name)
+        assert types == declared_columns(SHIPPED, name)
         assert table["partition"] == "analysis_date"
         assert set(table["clustering"]) <= set(types)

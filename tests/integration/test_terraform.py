@@ -16,13 +16,14 @@ from tests.support.manifests import IMAGE, environment, render, settings_of, wor
 from tests.support.terraform import FOLDER, blocks, default, local, resource, resources, terraform, text
 from worker.adapters.pubsub_look import _faults_of
 from worker.adapters.warehouse_bigquery import STAGING_EXPIRES_MS
+from worker.catalogue import SHIPPED
 from worker.settings import Settings
 
 DAY_S = 24 * 3600
 
 
 def setting(name: str) -> Any:
-    return Settings.model_fields[name].default
+    return SHIPPED.settings.get(name, Settings.model_fields[name].default)
 
 
 def subscription(name: str) -> Any:

@@ -311,7 +311,7 @@ def test_tracing_is_off_until_somebody_says_where_spans_go(
 def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
 
-    with pytest.raises(BadSettings, match=r"ml-feature-store-worker\[otel\]"):
+    with pytest.raises(BadSettings, match=r"pip install '\.\[otel\]'"):
         otlp_tracing("0.1.0")
 
 

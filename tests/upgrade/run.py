@@ -23,10 +23,9 @@ from tests.upgrade.judge import Evidence, violations
 from tests.upgrade.stage import ROOT, Member, NoHistory, Stage, Version, unpack
 from tests.upgrade.warehouse import expected_state, nights
 from worker import logs
-from worker.catalogue import EXECUTION_TABLE, PUBLISHED_TABLE
+from worker.catalogue import EXECUTION_TABLE, PROCESSORS, PUBLISHED_TABLE
 from worker.errors import PipelineError
 from worker.features.model import Statement
-from worker.settings import PROCESSORS
 
 BATCH = 5
 # Which side leaves, and whether it is killed. Over two workers: all old, mixed, all new, mixed, all old.

@@ -9,7 +9,7 @@ import duckdb
 import sqlglot
 from sqlglot import exp
 
-from worker.errors import Fatal, OwnedElsewhere, PipelineError, SchemaDrift, Unavailable
+from worker.errors import Fatal, Held, PipelineError, SchemaDrift, Unavailable
 
 # The product has some fifteen statements; what comes on top are the operator's own queries.
 TRANSPILED_MAX = 256
@@ -126,7 +126,7 @@ def open_error(error: duckdb.Error, path: str) -> PipelineError:
     if "lock" in text:
         found = _LOCK_HOLDER.search(text)
         holder = f" ({found.group(0)})" if found else ""
-        return OwnedElsewhere(
+        return Held(
             f"the warehouse file {path} is open in another process{holder}, and DuckDB lets one process own it; a "
             "running worker does as long as it runs. Stop that process, run this again, then start it again; how the "
             "dates stand is shown beside it: mlfs status, mlfs explain, mlfs history",

@@ -1,0 +1,171 @@
+"""Processes of a chaos run: the two services that obey orders, worker processes, and what a signal does to them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+LEASH = shutil.which("setpriv")
+
+
+def leashed(command: list[str]) -> list[str]:
+    """A process that dies with this one, even when this one is killed."""
+    return [LEASH, "--pdeathsig", "KILL", *command] if LEASH else command
+
+
+def pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+@dataclass
+class Service:
+    """A process that takes orders on its standard input."""
+
+    module: str
+    folder: Path
+    port: int
+    process: "subprocess.Popen[str]" = field(init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self) -> None:
+        command = leashed([sys.executable, "-m", self.module, str(self.folder), str(self.port)])
+        with (self.folder / f"{self.module.rpartition('.')[2]}.log").open("a") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1
+            )
+        assert self.process.stdout is not None
+        first = self.process.stdout.readline()
+        if not first:
+            raise RuntimeError(f"{self.module} did not start; its log is in {self.folder}")
+
+    def order(self, do: str, **arguments: Any) -> Any:
+        """Have it do something and give its answer.
+
+        Raises:
+            RuntimeError: It said why not, or it is gone.
+        """
+        with self._lock:
+            assert self.process.stdin is not None
+            assert self.process.stdout is not None
+            try:
+                self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+                self.process.stdin.flush()
+                line = self.process.stdout.readline()
+            except (OSError, ValueError) as exc:
+                raise RuntimeError(f"{self.module} is gone: {exc}") from exc
+        if not line:
+            raise RuntimeError(f"{self.module} is gone")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"{self.module}: {do}: {answer['error']}")
+        return answer["ok"]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a lost machine would."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait(timeout=20)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    continue
+
+    def restart(self) -> None:
+        with self._lock:
+            self.kill()
+            self.start()
+
+
+def environment(settings: dict[str, str]) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFS_")}
+    clean.pop("PUBSUB_EMULATOR_HOST", None)
+    return {**clean, "COLUMNS": "200", **settings}
+
+
+@dataclass
+class WorkerProcess:
+    """One replica, restarted whenever it ends, as an orchestrator would.
+
+    Attributes:
+        name: Of the replica.
+        place: Where its next start is to die, empty for a sound one.
+        armed: Where the process that runs is to die.
+        killed: Whether somebody else has killed it.
+        meant: Whether its next end is the nemesis's doing.
+    """
+
+    name: str
+    folder: Path
+    settings: dict[str, str]
+    place: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+    skew_s: int = 0
+    process: "subprocess.Popen[bytes] | None" = None
+    meant: bool = False
+    killed: bool = False
+    armed: str = ""
+    starts: int = 0
+
+    def start(self) -> int:
+        """Start `mlfs run`, or one that dies at `place`; gives the process id."""
+        command = [sys.executable, "-m", "ops", "run"]
+        if self.place:
+            command = [sys.executable, "-m", "tests.chaos.crashing", self.place]
+        self.meant, self.armed, self.killed = bool(self.place), self.place, False
+        self.starts += 1
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                leashed(command), env=environment({**self.settings, **self.extra}), stdout=log, stderr=log
+            )
+        return self.process.pid
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def ended(self) -> int | None:
+        """The exit code, None while it runs."""
+        return self.process.poll() if self.process is not None else None
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Send a signal; False if it is gone."""
+        if self.process is None or self.process.poll() is not None:
+            return False
+        self.killed = self.killed or number == signal.SIGKILL
+        self.process.send_signal(number)
+        return True
+
+    def stop(self) -> int | None:
+        if self.process is None:
+            return None
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait(timeout=10)
+
+    def http(self) -> str:
+        """Where it serves, by the last line of its log that says so; empty if it never started."""
+        address = ""
+        for line in self.log_path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if '"worker_started"' in line:
+                address = json.loads(line)["http"]
+        return address
