@@ -74,6 +74,8 @@ class DuckDbWarehouse:
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
             "threads": threads,
+            # No query counts on it; a build of a million rows takes three quarters of the time without it.
+            "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,  # a warehouse fetches nothing from the network on its own
             "python_enable_replacements": False,  # else a table that is gone might be found among Python's variables
         }
