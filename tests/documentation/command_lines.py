@@ -27,6 +27,7 @@ def mlfs_part(line: str) -> str | None:
 
 def fault(line: str) -> str | None:
     """Say what the real command would not know of a line that begins with `mlfs`; values may be placeholders."""
+    line = re.sub(r"\[([^]]+)\]", r"\1", line.replace("[OPTIONS]", ""))  # of a usage line
     try:
         words = shlex.split(_REDIRECTED.sub("", line))[1:]
     except ValueError as error:

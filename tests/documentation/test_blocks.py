@@ -1,6 +1,7 @@
 """Every code block of the documentation runs, or is checked as the tables below say; none is passed over in silence."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlglot
+from prometheus_client.parser import text_string_to_metric_families
 
 from ops.demo_stage import GENERATED_NIGHTS_MAX
 from tests.documentation.pages import ROOT, Block, Kind, blocks, program
@@ -263,11 +265,25 @@ def test_a_worker_of_ones_own(own_stage: Stage, wait_until: Callable[..., None])
     assert json.loads(processed.text)["state"] == "done"
     assert "done" in status.text
 
+    metrics_are_as_described(stage)
     beside_the_worker(stage, wait_until)
     stage.stop_workers()
     after_a_loss(stage)
     pushed(stage)
     stage.stop_workers()
+
+
+def metrics_are_as_described(stage: Stage) -> None:
+    """Type and labels of every metric of a worker that has published a night, against its row of docs/metrics.md."""
+    page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(mlfs_\w+)` \| (\w+)[^|]*\|([^|]*)\|", page, re.MULTILINE)
+    written = {name: (kind, set(re.findall(r"\w+", labels))) for name, kind, labels in rows}
+    for family in text_string_to_metric_families(ran(stage, "curl localhost:8080/metrics").text):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        if not name.startswith("mlfs_") or not family.samples:
+            continue
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        assert written[name] == (family.type, labels), name
 
 
 def beside_the_worker(stage: Stage, wait_until: Callable[..., None]) -> None:
