@@ -77,7 +77,7 @@ class Stage:
         program, arguments = words[0].removeprefix(".venv/bin/"), words[1:]
         if program == "export":
             name, _, value = arguments[0].partition("=")
-            self.exports[name] = value.replace("$PWD", str(self.folder))
+            self.exports[name] = value.replace("$PWD", str(self.folder)).replace("$PATH", os.environ["PATH"])
             return Ran(0, "")
         if program == "curl":
             return self._curl(arguments)
@@ -85,6 +85,8 @@ class Stage:
         if arguments[0] in {"run", "serve"}:
             self.start(arguments[0], assigned)
             return Ran(0, "")
+        if arguments[0] == "demo":  # it takes the process's signals and logs for itself
+            return Ran(0, "".join(play(self.folder, line)))
         return self._mlfs(arguments, self.environment(assigned))
 
     def _mlfs(self, arguments: list[str], environment: Mapping[str, str]) -> Ran:

@@ -35,6 +35,7 @@ ELSEWHERE: Mapping[str, str] = {
 # Blocks with commands that cannot run here. Names, options, targets and files in them are checked by test_names.py.
 NOT_RUN: Mapping[tuple[str, str], str] = {
     ("README.md", "make run     # set up, then play one night on this machine"): "what it runs is run: see the next",
+    ("docs/tutorial.md", "make run"): "what it runs is run, as for the README",
     ("docs/compose.md", "docker compose exec worker mlfs status"): "no Docker; the mlfs part is parsed",
     ("docs/document_queries.md", "bq query --use_legacy_sql=false --parameter=analysis_date:DATE:2024-12-15 \"$(cat"
      ' query.sql)"'): "needs Google",
@@ -60,6 +61,10 @@ IN_ORDER: Mapping[tuple[str, str], str] = {
     ("README.md", "mlfs status                                    # the latest dates, and refused messages"):
     "test_everyday_commands",
     ("docs/cli.md", "mlfs demo --scenario missing-processor"): "test_the_demo_commands",
+    ("docs/tutorial.md", "export MLFS_DATA_DIR=$PWD/night"): "test_the_worker_of_the_tutorial",
+    ("docs/tutorial.md", "mlfs emit 2024-12-15 player_daily_cache --run-id 1"): "test_the_worker_of_the_tutorial",
+    ("docs/tutorial.md", "mlfs replay 2024-12-15 --reason 'trying it out' --dry-run"):
+    "test_the_worker_of_the_tutorial",
     ("docs/cli.md", "$ mlfs explain 2024-12-15"): "test_a_worker_of_ones_own",
     ("docs/cli.md", "mlfs emit 2024-12-15 player_daily_cache --rows 449 --run-id nightly-1"):
     "test_a_worker_of_ones_own",
@@ -80,6 +85,7 @@ IN_ORDER: Mapping[tuple[str, str], str] = {
 # The folder in which the other sessions and commands run; those not named here run where a processor was missing.
 PLAYED_IN: Mapping[tuple[str, str], str] = {
     ("docs/cli.md", f"$ mlfs status {NIGHT}"): "nominal",
+    ("docs/tutorial.md", f"$ mlfs features {NIGHT} --out features.parquet"): "nominal",
     ("docs/lineage.md", f"$ mlfs lineage {NIGHT} 9641314"): "nominal",
     ("docs/cli.md", f"$ mlfs incident {NIGHT}"): "outage",
 }
@@ -244,6 +250,20 @@ def test_a_replay_beside_a_worker(copied_stage: Stage) -> None:
         "$ mlfs replay 2024-12-15 --reason 'daily cache was repaired' --yes --wait 60",
         r"generation \d",
     )
+    stage.stop_workers()
+
+
+def test_the_worker_of_the_tutorial(own_stage: Stage, wait_until: Callable[..., None]) -> None:
+    stage = own_stage
+    *_, explained = type_all(stage, "docs/tutorial.md", "export MLFS_DATA_DIR=$PWD/night")
+    assert re.search(r"player_daily_cache +not reported", explained.text)
+    type_all(stage, "docs/tutorial.md", "mlfs emit 2024-12-15 player_daily_cache --run-id 1")
+    wait_until(lambda: "done" in stage.type("mlfs status").text, "the night is done", 30.0)
+    _plan, replayed, history = type_all(
+        stage, "docs/tutorial.md", "mlfs replay 2024-12-15 --reason 'trying it out' --dry-run"
+    )
+    assert f"{NIGHT} is done" in replayed.text
+    assert "trying it out" in history.text
     stage.stop_workers()
 
 
