@@ -31,6 +31,7 @@ from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStat
 from worker.features.plan import find_drift
 from worker.features.quality import score
 from worker.features.records import dependency_row, execution_row, ledger_row, quality_row, read_ledger_row
+from worker.settings import PROCESSORS as AWAITED
 from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
 KEYS = {
@@ -166,6 +167,10 @@ def test_the_arrays_can_name_every_feature(array: str) -> None:
 def test_the_build_reads_the_catalogues_tables_and_no_others() -> None:
     assert tables_in(features_query()) == set(UPSTREAM)
     assert {ROSTER, SCHEDULE} < set(UPSTREAM)
+
+
+def test_the_processors_that_are_awaited_are_those_that_a_build_reads() -> None:
+    assert set(AWAITED) == set(PROCESSORS)
 
 
 def test_every_processor_is_counted_in_its_own_table() -> None:
