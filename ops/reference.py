@@ -77,8 +77,10 @@ def refreshed(page: str, known: Mapping[str, Table]) -> str:
     """
     names = {found[2] for found in _PART.finditer(page)}
     if names != known.keys():
+        missing, unknown = sorted(known.keys() - names), sorted(names - known.keys())
         raise ValueError(
-            f"generated parts: not known {sorted(names - known.keys())}, missing {sorted(known.keys() - names)}"
+            f"generated parts: missing {missing}, not known {unknown}; a part is <!-- generated: NAME --> and, on a line "
+            "below, <!-- end -->, where it belongs on the page"
         )
     kept = {name: [_rows(found[3]) for found in _PART.finditer(page) if found[2] == name] for name in names}
     seen: dict[str, int] = dict.fromkeys(names, 0)

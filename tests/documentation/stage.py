@@ -85,8 +85,6 @@ class Stage:
         if arguments[0] in {"run", "serve"}:
             self.start(arguments[0], assigned)
             return Ran(0, "")
-        if arguments[0] == "demo":  # it takes the process's signals and logs for itself
-            return Ran(0, "".join(play(self.folder, line)))
         return self._mlfs(arguments, self.environment(assigned))
 
     def _mlfs(self, arguments: list[str], environment: Mapping[str, str]) -> Ran:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.documentation.command_lines import fault, make_fault, missing_paths, mlfs_part
 from tests.documentation.pages import PAGES, ROOT, Block, Kind, anchors, blocks, code_spans, links, named
+from worker.settings import Settings
 
 _DOTTED = re.compile(r"(?:worker|ops|schemas|statemachine)(?:\.\w+)+")
 _MADE_BY_THE_READER = {
@@ -67,6 +68,29 @@ def test_every_file_named_exists() -> None:
     missing = [f"{page}: {path}" for page, line in lines for path in missing_paths(line)]
 
     assert not [one for one in missing if one.rpartition(" ")[2] not in _MADE_BY_THE_READER], "\n".join(missing)
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)}
+    pages = {page for page in (ROOT / "docs").glob("*.md") if page != index}
+
+    assert not [named(page) for page in sorted(pages - linked)]
+
+
+def test_every_folder_given_to_kustomize_is_one() -> None:
+    lines = [*spans(), *((block.where, line) for block, line in command_blocks())]
+    folders = [folder for _page, line in lines for folder in re.findall(r"kubectl (?:kustomize|apply -k) (\S+)", line)]
+
+    assert len(folders) >= 4
+    assert not [folder for folder in folders if not (ROOT / folder / "kustomization.yaml").exists()]
+
+
+def test_the_subscription_of_the_push_example_is_the_default_one() -> None:
+    [line] = [line for _block, line in command_blocks() if line.startswith("gcloud pubsub subscriptions create")]
+    defaults = Settings.model_construct()
+
+    assert f"create {defaults.subscription} --topic {defaults.topic} " in line
 
 
 def test_every_function_named_by_its_module_exists() -> None:
