@@ -79,8 +79,8 @@ def refreshed(page: str, known: Mapping[str, Table]) -> str:
     if names != known.keys():
         missing, unknown = sorted(known.keys() - names), sorted(names - known.keys())
         raise ValueError(
-            f"generated parts: missing {missing}, not known {unknown}; a part is <!-- generated: NAME --> and, on a line "
-            "below, <!-- end -->, where it belongs on the page"
+            f"generated parts: missing {missing}, not known {unknown}; write <!-- generated: NAME --> and, on a "
+            "line below, <!-- end --> where the part belongs"
         )
     kept = {name: [_rows(found[3]) for found in _PART.finditer(page) if found[2] == name] for name in names}
     seen: dict[str, int] = dict.fromkeys(names, 0)
