@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests panels transcript upgrade-test chaos soak
+.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests panels transcript upgrade-test chaos soak docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -162,6 +162,9 @@ panels: $(VENV)/.dev ## draw docs/img/dashboard-*.png from a played night; needs
 
 transcript: $(VENV)/.dev ## write docs/a_degraded_night.md from a played night; needs the same
 	@$(BIN)/python -m tests.transcript.write
+
+docs: $(VENV)/.dev ## write the generated parts of docs/: options, settings, fields of events, tables
+	@env -i PATH="$$PATH" $(BIN)/python -m ops.reference
 
 diagram: $(VENV)/.dev ## draw docs/state_machine.md from the transition table
 	@$(BIN)/python -c 'import sys; from statemachine.diagram import render; sys.stdout.write(render())' > docs/state_machine.md

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 from zoneinfo import ZoneInfo
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -49,14 +49,20 @@ class _PipeEnd(io.FileIO):
 
 def outlast_readers() -> None:
     """Let the command go on to its end, and to its own exit code, when nobody reads its output any more (`| head`)."""
-    sys.stdout, sys.stderr = (
-        io.TextIOWrapper(
-            io.BufferedWriter(_PipeEnd(stream.fileno(), "w", closefd=False)),
-            encoding=stream.encoding,
-            errors=stream.errors,
-            line_buffering=line_buffering,
-        )
-        for stream, line_buffering in ((sys.stdout, sys.stdout.isatty()), (sys.stderr, True))
+    sys.stdout = _outlasting(sys.stdout, line_buffering=sys.stdout.isatty())
+    sys.stderr = _outlasting(sys.stderr, line_buffering=True)
+
+
+def _outlasting(stream: TextIO, *, line_buffering: bool) -> TextIO:
+    try:
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:
+        return stream  # kept in memory by a program that calls this one; nobody there goes away
+    return io.TextIOWrapper(
+        io.BufferedWriter(_PipeEnd(descriptor, "w", closefd=False)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=line_buffering,
     )
 
 
