@@ -177,6 +177,7 @@ def test_only_what_is_named_goes_in_and_out() -> None:
     assert denied == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert allowed(gke, "egress") == {
         "egress-dns": {53},
+        "egress-node-dns": {53},
         "egress-google-apis": {443},
         "egress-redis": {6378, 6379},
         "egress-metadata": {80, 8080, 987, 988},
