@@ -167,18 +167,20 @@ def _built(morning: Morning) -> Check:
 
 def _dependencies(morning: Morning) -> Check:
     held = _rows_held(morning)
-    empty = [name for name in PROCESSORS if not held.get(name)]
+    taken_back = morning.record.ignored if morning.record else frozenset()
+    empty = [name for name in PROCESSORS if not held.get(name) or name in taken_back]
     filled = len(PROCESSORS) - len(empty)
     where = "at the build" if morning.upstream is None else "now"
     light = Light.GREEN if not empty else Light.AMBER if filled else Light.RED
     if morning.upstream is None and not held:
         light = Light.UNKNOWN
-    shown = ", ".join(f"{name} {held.get(name, 0)}" for name in PROCESSORS)
+    shown = ", ".join(f"{name} {'taken back' if name in taken_back else held.get(name, 0)}" for name in PROCESSORS)
+    figure = f"{filled} of {len(PROCESSORS)} tables with rows {where} ({shown})"
     action = "" if light in {Light.GREEN, Light.UNKNOWN} else f"run again: {', '.join(empty)}; then mlfs incident"
     return Check(
         name="dependencies",
         light=light,
-        figure=f"{filled} of {len(PROCESSORS)} tables with rows {where} ({shown})",
+        figure="no build has counted them, and they could not be read" if light is Light.UNKNOWN else figure,
         threshold="4 of 4",
         action=f"{action} {morning.day}" if action else "",
     )

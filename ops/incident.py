@@ -1,11 +1,12 @@
 """`mlfs incident DATE`: the first ten minutes of the document's incident playbook, from what the worker knows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import typer
+from rich.cells import cell_len
 from rich.table import Table
 
 from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, AnalysisDate, Json, reading_parts
@@ -87,11 +88,22 @@ def _show(day: date, answer: Mapping[str, Any], witness: Witness, zone: ZoneInfo
     scenario = answer["scenario"]
     named = f"[bold]scenario {scenario}[/], {MEANING[Scenario(scenario)]}: " if scenario else ""
     out.print(f"{named}{plain(in_zone(answer['why'], zone))}", soft_wrap=True)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("next", overflow="fold")
-    table.add_column("what for", overflow="fold")
-    for step in answer["commands"]:
-        table.add_row(plain(step["command"]), plain(in_zone(step["purpose"], zone)))
-    out.print(table)
+    show_commands([(step["command"], in_zone(step["purpose"], zone)) for step in answer["commands"]])
     for what in witness.not_read:
         err.print("not read:", plain(what), soft_wrap=True)
+
+
+def show_commands(steps: Sequence[tuple[str, str]]) -> None:
+    """Print what to run. A command stays on one line whatever the width: it is there to be copied."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("next")
+    table.add_column("what for")
+    for command, purpose in steps:
+        table.add_row(plain(command), plain(purpose))
+    if sum(max(map(cell_len, column)) for column in zip(*steps, strict=True)) + 2 <= out.width:
+        out.print(table)
+        return
+    out.print("[bold]next[/]")
+    for command, purpose in steps:
+        out.print(plain(command), soft_wrap=True)
+        out.print(f"    [dim]{plain(purpose)}[/]", soft_wrap=True)

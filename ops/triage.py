@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from ops.evidence import PROCESSORS, Row
+from statemachine.evidence import rests_on_retracted
 from statemachine.model import (
     TERMINAL_STATES,
     BuildMode,
@@ -25,6 +26,8 @@ RESPONSE: Mapping[str, str] = {
     "P3": "next business day; note it for the weekly review",
 }
 """Source: the document's severity levels."""
+# Rows that a person has called wrong are what the document calls unreliable, whatever they scored.
+UNRELIABLE = "P1"
 
 
 class Scenario(StrEnum):
@@ -68,13 +71,23 @@ class Scene:
         return self.record.result.dependency_rows.get(processor, 0) if self.record.result else None
 
     def is_there(self, processor: str) -> bool:
-        """Whether a processor's rows are there: as read now, else as at the build, else as reported."""
+        """Whether a processor's rows are there: as read now, else as at the build, else as reported.
+
+        Those of a run that was taken back are not: no build reads them.
+        """
+        if processor in self.record.ignored:
+            return False
         held = self.held_now(processor)
         if held is None and not self._cannot_speak_for_now():
             held = self.held_at_build(processor)
         if held is None:
             return processor in self.record.counted
         return held > 0
+
+    @property
+    def published_is_retracted(self) -> bool:
+        """Whether consumers read rows of a run that was taken back."""
+        return self.record.result is not None and rests_on_retracted(self.record, self.record.result)
 
     def _cannot_speak_for_now(self) -> bool:
         return self.record.published_generation < self.record.generation
@@ -116,11 +129,17 @@ def diagnose(scene: Scene) -> Diagnosis:
 
 
 def _severity(scene: Scene) -> str | None:
-    """The worst level that applies: no result when one is due is P0; else what the published build earned."""
+    """The worst level that applies: no result when one is due is P0; else what the published build earned.
+
+    Rows of a run that was taken back are P1 at least.
+    """
     record = scene.record
     if record.state is State.FAILED or (scene.over and record.result is None):
         return "P0"
-    return record.result.severity if record.result is not None else None
+    if record.result is None:
+        return None
+    earned = record.result.severity
+    return min(earned or UNRELIABLE, UNRELIABLE) if scene.published_is_retracted else earned
 
 
 def _not_yet(scene: Scene) -> str:
@@ -150,6 +169,8 @@ def _symptoms(scene: Scene, idle: bool) -> Iterator[str]:
     if idle:
         since = record.wake_at
         yield f"something has been due since {since:%Y-%m-%d %H:%M:%S}Z and no worker does it"
+    if scene.published_is_retracted:
+        yield "consumers read rows of a run that was taken back"
     for processor in PROCESSORS:
         yield from _symptoms_of(scene, processor)
 
@@ -157,6 +178,10 @@ def _symptoms(scene: Scene, idle: bool) -> Iterator[str]:
 def _symptoms_of(scene: Scene, processor: str) -> Iterator[str]:
     completion = scene.record.completions.get(processor)
     at_build, now = scene.held_at_build(processor), scene.held_now(processor)
+    if processor in scene.record.ignored:
+        last = [one for one in scene.record.retractions if one.processor == processor][-1]
+        yield f"{processor}: {last.actor} took back {last.identity} at {last.at:%Y-%m-%d %H:%M}Z: {last.reason}"
+        return
     if completion is None:
         yield f"{processor} has not reported"
     elif completion.status is CompletionStatus.FAILED:
@@ -179,10 +204,11 @@ def _scenario(scene: Scene) -> tuple[Scenario | None, str]:
         return None, "nobody has opened it, and the tables could not be read: which cause it is, they would say"
     absent = [name for name in PROCESSORS if not scene.is_there(name)]
     source = "" if scene.upstream is not None else " (by build and events; the tables could not be read)"
+    rows = "rows that count" if record.ignored else "rows"
     if len(absent) == len(PROCESSORS):
-        return Scenario.A, f"none of the four Phase 4 tables has rows{source}: the cause lies in Phase 3 or before"
+        return Scenario.A, f"none of the four Phase 4 tables has {rows}{source}: the cause lies in Phase 3 or before"
     if absent:
-        return Scenario.B, f"{len(absent)} of the four Phase 4 tables without rows{source}: {', '.join(absent)}"
+        return Scenario.B, f"{len(absent)} of the four Phase 4 tables without {rows}{source}: {', '.join(absent)}"
     return Scenario.C, f"all four Phase 4 tables have rows{source}: {_own_fault(scene)}"
 
 
@@ -192,6 +218,8 @@ def _own_fault(scene: Scene) -> str:
         return f"the build itself failed, {record.failure.because}"
     if record.result is None:
         return "it was not built"
+    if scene.published_is_retracted:
+        return "it was built from a run that was taken back"
     if record.mode is not BuildMode.NORMAL:
         return f"it was built as {record.mode}, by {record.requested_by or 'somebody'}"
     empty = [name for name in PROCESSORS if scene.held_at_build(name) == 0]
@@ -206,32 +234,52 @@ def _commands(
     scenario: Scenario | None,
     idle: bool,
 ) -> Iterator[tuple[str, str]]:
-    day = scene.record.analysis_date
-    if idle:
-        yield "mlfs run", "no worker is doing what is due; see also: mlfs doctor"
+    yield from _first_commands(scene, severity, idle)
     if severity is None:
-        yield f"mlfs explain {day}", "what happens next"
         return
-    yield f"mlfs history {day}", "what happened, step by step"
+    day = scene.record.analysis_date
+    if scene.published_is_retracted and scene.record.ignored and scene.record.state in TERMINAL_STATES:
+        yield f"mlfs replay {day} --reason 'without what was taken back' --wait 300", "at once, without those tables"
     match scenario:
         case Scenario.A:
             yield from _when_all_failed(scene)
         case Scenario.B:
-            absent = [name for name in PROCESSORS if not scene.is_there(name)]
-            for name in absent:
-                yield f"# run {name} again for {day}", "with its owner; its log says why it failed"
-            if scene.record.state is State.DEGRADED and scene.now < scene.record.upgrade_cutoff_at:
-                cutoff = scene.record.upgrade_cutoff_at
-                yield (
-                    f"mlfs explain {day}",
-                    f"its success before {cutoff:%Y-%m-%d %H:%M}Z builds the date again by itself",
-                )
-            yield f"mlfs replay {day} --reason 'repaired {', '.join(absent)}' --wait 300", "after the repair"
+            yield from _when_some_failed(scene)
         case Scenario.C:
             yield "mlfs doctor", "store, bus, tables, permissions"
             yield f"mlfs replay {day} --reason 'incident' --wait 300", "build it again"
         case None:
             yield f"mlfs replay {day} --reason '…'", "if it shall be built after all"
+
+
+def _first_commands(scene: Scene, severity: str | None, idle: bool) -> Iterator[tuple[str, str]]:
+    day = scene.record.analysis_date
+    if idle:
+        yield "mlfs run", "no worker is doing what is due; see also: mlfs doctor"
+    if not scene.record.version:
+        # explain and history refuse a date that was never opened.
+        if not idle:
+            yield "mlfs doctor", "why no worker has opened it; it is opened as soon as one runs: mlfs run"
+    elif severity is None:
+        yield f"mlfs explain {day}", "what happens next"
+    else:
+        yield f"mlfs history {day}", "what happened, step by step"
+
+
+def _when_some_failed(scene: Scene) -> Iterator[tuple[str, str]]:
+    day = scene.record.analysis_date
+    absent = [name for name in PROCESSORS if not scene.is_there(name)]
+    for name in absent:
+        taken_back = name in scene.record.ignored
+        cause = "another run counts again" if taken_back else "its log says why it failed"
+        yield f"# run {name} again for {day}", f"with its owner; {cause}"
+    if scene.record.state in {State.DEGRADED, State.DONE} and scene.now < scene.record.upgrade_cutoff_at:
+        cutoff = scene.record.upgrade_cutoff_at
+        yield (
+            f"mlfs explain {day}",
+            f"its success before {cutoff:%Y-%m-%d %H:%M}Z builds the date again by itself",
+        )
+    yield f"mlfs replay {day} --reason 'repaired {', '.join(absent)}' --wait 300", "after the repair"
 
 
 def _when_all_failed(scene: Scene) -> Iterator[tuple[str, str]]:

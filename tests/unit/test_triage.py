@@ -1,11 +1,15 @@
 """Which root cause an incident looks like, from a record and the tables alone."""
 
+import io
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import pytest
+from rich.console import Console
 
+from ops.daily import Check, Light, Morning, check
 from ops.evidence import Night, Row
+from ops.incident import show_commands
 from ops.review import reliability_of, slope, spread_of
 from ops.triage import Diagnosis, Scenario, Scene, diagnose
 from statemachine.model import DateRecord, FailureKind, State
@@ -21,10 +25,12 @@ from tests.support.nights import (
     broke,
     claimed,
     committed,
+    done,
     failure,
     joined,
     past_deadline,
     probed,
+    retract,
     success,
     unseen,
     waiting,
@@ -126,6 +132,73 @@ def reliability(record: DateRecord) -> dict[str, list[str]]:
     night = Night(analysis_date=NIGHT, expected=True, record=record)
     rows = reliability_of([night], MORNING_AFTER)["processors"]
     return {row["processor"]: row["dates"].get(NIGHT.isoformat(), []) for row in rows}
+
+
+def test_rows_of_a_run_that_was_taken_back_are_an_incident_until_they_are_replaced() -> None:
+    taken_back = after(done(), retract(CACHE), now=CUTOFF - timedelta(minutes=9))
+    rebuilt = after(
+        taken_back,
+        retract(CACHE, rebuild=True, request_id="again"),
+        claimed(),
+        committed(2, state=State.DEGRADED, rows=without(CACHE)),
+    )
+    before = look(taken_back, tables(), now=CUTOFF - timedelta(minutes=5))
+
+    assert look(done(), tables()).severity is None
+    assert (before.severity, before.scenario) == ("P1", Scenario.B)
+    assert "consumers read rows of a run that was taken back" in before.symptoms
+    assert not [said for said in before.symptoms if "has not reported" in said]
+    assert "--reason 'without what was taken back'" in commands(before)
+    assert f"mlfs explain {NIGHT}" in commands(before)
+    afterwards = look(rebuilt, tables())
+    assert "consumers read rows of a run that was taken back" not in afterwards.symptoms
+    assert (afterwards.scenario, "without what was" in commands(afterwards)) == (Scenario.B, False)
+
+
+def test_a_published_run_that_was_taken_back_and_repeated_after_the_cutoff_asks_for_a_replay() -> None:
+    held = after(after(done(), retract(CACHE)), success(CACHE, run="2", at=MORNING_AFTER), now=MORNING_AFTER)
+    found = look(held, tables())
+
+    assert (found.severity, found.scenario) == ("P1", Scenario.C)
+    assert "built from a run that was taken back" in found.why
+
+
+def test_of_a_date_that_nobody_opened_it_names_no_command_that_would_refuse() -> None:
+    for found in (look(unseen(), tables(), now=EVENING), look(unseen(), tables())):
+        assert found.commands[0][0] in {"mlfs doctor", "mlfs run"}
+        assert "mlfs history" not in commands(found)
+        assert "mlfs explain" not in commands(found)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_a_command_to_copy_stays_on_one_line(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Console(file=io.StringIO(), width=width, highlight=False)
+    monkeypatch.setattr("ops.incident.out", shown)
+    steps = look(degraded(*PROCESSORS[:2]), tables(*PROCESSORS[:2])).commands
+    show_commands(steps)
+
+    lines = shown.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert all(any(line.startswith(command) for line in lines) for command, _purpose in steps)
+    assert all(purpose in "\n".join(lines) for _command, purpose in steps)
+
+
+def checklist(record: DateRecord, upstream: Mapping[str, Row] | None) -> Mapping[str, Check]:
+    morning = Morning(day=NIGHT, now=MORNING_AFTER, record=record, upstream=upstream, predictions={}, untold=False)
+    return {one.name: one for one in check(morning)}
+
+
+def test_the_daily_checklist_is_not_green_over_a_run_that_was_taken_back() -> None:
+    dependencies = checklist(after(done(), retract(CACHE)), tables())["dependencies"]
+
+    assert dependencies.light is Light.AMBER
+    assert f"{CACHE} taken back" in dependencies.figure
+    assert f"run again: {CACHE}" in dependencies.action
+
+
+def test_the_daily_checklist_counts_no_tables_that_nobody_has_read() -> None:
+    dependencies = checklist(waiting(), None)["dependencies"]
+
+    assert (dependencies.light, "0" in dependencies.figure) == (Light.UNKNOWN, False)
 
 
 def test_figures_of_a_review() -> None:
