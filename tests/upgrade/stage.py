@@ -95,7 +95,7 @@ def unpack(revision: str, folder: Path) -> Version:
     found = subprocess.run(wanted, capture_output=True, text=True, check=False)
     if found.returncode != 0:
         raise NoHistory(
-            f"revision {revision} is not here; a shallow clone has only the last one (git fetch --unshallow)"
+            f"no commit or tag {revision} is here; a shallow clone has only the last one (git fetch --unshallow)"
         )
     commit = found.stdout.strip()
     archive = subprocess.run([git, "-C", str(ROOT), "archive", commit], capture_output=True, check=True)
