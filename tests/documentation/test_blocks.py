@@ -46,6 +46,8 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("ops/cloudrun/README.md", "kubectl kustomize ops/cloudrun/pull > pool.yaml"): "needs Google",
     ("ops/cloudrun/README.md", "kubectl kustomize ops/cloudrun/push > service.yaml"): "needs Google",
     ("ops/k8s/README.md", "kubectl create namespace mlfs"): "needs a cluster",
+    ("ops/k8s/README.md", "kubectl -n mlfs create job mlfs-hand --from=cronjob/mlfs-tick --dry-run=client -o json \\"):
+    "needs a cluster",
     ("ops/terraform/README.md", "printf '%s\\n' 'network = \"projects/P/global/networks/default\"' 'upstream_members ="
      " [\"serviceAccount:…\"]' 'phase5_members = [\"serviceAccount:…\"]' > ops/terraform/terraform.tfvars"):
     "needs Google and Terraform",
