@@ -9,14 +9,15 @@ import os
 import sys
 
 TIMEOUT_S = 3.0
-EVERY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104 - recognised, not listened on
+# What answers on loopback where every address is listened on; `::` is IPv6 alone, as uvicorn opens it.
+LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not listened on
 
 
 def is_ready() -> bool:
     """Ask once."""
     host = os.environ.get("MLFS_HTTP_HOST", "")
     port = int(os.environ.get("MLFS_HTTP_PORT") or "8080")
-    connection = http.client.HTTPConnection("127.0.0.1" if host in EVERY_ADDRESS else host, port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(LOOPBACK.get(host, host), port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == http.client.OK

@@ -12,7 +12,7 @@ from ops.once import ask_once, request_id_of
 from ops.output import err, out, show_json
 from statemachine.decide import Decision
 from statemachine.events import CompletionRetracted
-from statemachine.model import DateRecord
+from statemachine.model import DateRecord, Retraction
 from statemachine.reasons import Reason as Outcome
 from worker.audit import Auditor
 from worker.clock import SystemClock
@@ -107,12 +107,17 @@ def _plan_and_apply(
     return auditor.apply(day, event)
 
 
+def taken_back_before(record: DateRecord, event: CompletionRetracted) -> Retraction:
+    """Give what makes *event* a repetition: its run's own retraction, else what its request, by its key, took back."""
+    about = (event.processor, event.identity)
+    same_run = [one for one in record.retractions if (one.processor, one.identity) == about]
+    return (same_run or [one for one in record.retractions if one.request_id == event.request_id])[0]
+
+
 def _show_plan(before: DateRecord, planned: Decision, event: CompletionRetracted) -> None:
     after = planned.record
     if planned.reason is Outcome.DUPLICATE:
-        known = next(
-            one for one in after.retractions if (one.processor, one.identity) == (event.processor, event.identity)
-        )
+        known = taken_back_before(after, event)
         told = f"{known.identity} of {known.processor} was taken back already, by {known.actor}: {known.reason}"
         out.print(f"{before.analysis_date}: {told}", markup=False)
         return

@@ -6,6 +6,7 @@ from typing import Any
 
 from statemachine.effects import Effect, PublishOutcome, StartBuild
 from statemachine.events import EventKind
+from statemachine.evidence import lost_what_it_stood_on
 from statemachine.model import (
     BuildMode,
     DateRecord,
@@ -87,7 +88,14 @@ def fail(
     now: datetime,
     policy: Policy,
 ) -> Decision:
-    """End the generation, unless the completion that makes four came while it ran: then try that one at once."""
+    """End the generation, unless what it was built on changed while it ran: then try again at once.
+
+    Either a run that it relied on was taken back, and what went wrong may be that run's doing, or the completion that
+    makes four came.
+    """
+    if lost_what_it_stood_on(record):
+        fields = next_generation(record, Trigger.RETRACTION, now)
+        return changed(record, kind, Reason.RESCUE_FOLLOWS, start(record), **fields)
     if record.counted - record.relied_on and not policy.missing(record):
         fields = next_generation(record, Trigger.RESCUE, now)
         return changed(record, kind, Reason.RESCUE_FOLLOWS, start(record), **fields)

@@ -73,6 +73,14 @@ def rests_on_retracted(record: DateRecord, result: BuildResult) -> bool:
     )
 
 
+def lost_what_it_stood_on(record: DateRecord) -> bool:
+    """Whether a run that the present attempt relied on was taken back after its claim."""
+    return record.mode is BuildMode.NORMAL and any(
+        retraction.processor in record.relied_on and retraction.token == (record.generation, record.attempt)
+        for retraction in record.retractions
+    )
+
+
 def published_fields(record: DateRecord, result: BuildResult) -> dict[str, Any]:
     """Fields of a date that the ledger holds *result* for."""
     return {

@@ -87,7 +87,7 @@ def retraction_follows(record: DateRecord, processor: str) -> str:
         case State.READY:
             return f"it is {without}, until another run of it succeeds"
         case State.RUNNING:
-            return f"a build runs that may have read it; once that is published, the date is {without}"
+            return f"a build runs that may have read it; once it has ended, the date is {without}"
         case State.DONE | State.DEGRADED:
             return (
                 f"consumers read generation {record.published_generation} as it is. Before the upgrade cutoff the next "

@@ -94,7 +94,10 @@ def _read(folder: Traversable, where: str) -> Pipeline:
         raise BadPipeline(where, [f"it is not TOML: {exc}"]) from exc
     except ValidationError as exc:
         raise BadPipeline(where, [_said(fault) for fault in exc.errors()]) from exc
-    pipeline = _pipeline(document, sql=_texts(folder, "sql"), ddl=_texts(folder, "ddl"))
+    unreadable: list[str] = []
+    pipeline = _pipeline(document, sql=_texts(folder, "sql", unreadable), ddl=_texts(folder, "ddl", unreadable))
+    if unreadable:
+        raise BadPipeline(where, unreadable)
     if faults := [*find_faults(pipeline), *_setting_faults(pipeline), *_missing_files(pipeline)]:
         raise BadPipeline(where, faults)
     return pipeline
@@ -120,10 +123,16 @@ def _missing_files(pipeline: Pipeline) -> list[str]:
     ]
 
 
-def _texts(folder: Traversable, name: str) -> Mapping[str, str]:
+def _texts(folder: Traversable, name: str, unreadable: list[str]) -> Mapping[str, str]:
     inner = folder.joinpath(name)
     files = sorted(inner.iterdir(), key=lambda file: file.name) if inner.is_dir() else []
-    texts = {file.name.removesuffix(".sql"): file.read_text("utf-8") for file in files if file.name.endswith(".sql")}
+    texts = {}
+    for file in files:
+        if file.name.endswith(".sql"):
+            try:
+                texts[file.name.removesuffix(".sql")] = file.read_text("utf-8")
+            except (OSError, UnicodeDecodeError) as exc:
+                unreadable.append(f"{name}/{file.name} cannot be read: {exc}")
     return MappingProxyType(texts)
 
 

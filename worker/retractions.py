@@ -12,11 +12,11 @@ from datetime import date
 from typing import Any
 
 from statemachine.events import CompletionRetracted
-from statemachine.model import DateRecord, FailedBecause, Retraction
+from statemachine.model import RETRACTIONS_MAX, DateRecord, FailedBecause, Retraction
 from statemachine.reasons import Reason
 from worker.audit import RETRACT_MODE
 from worker.engine import Engine
-from worker.errors import Conflict, CorruptRecord, Refused, Unavailable
+from worker.errors import Conflict, CorruptRecord, Fatal, Refused, Unavailable
 from worker.features.model import Statement
 from worker.features.records import read_retraction, replay_row
 from worker.ports import Warehouse
@@ -152,9 +152,16 @@ class RetractionAudit:
             if _is_among(retraction, record.retractions):
                 continue
             try:
-                record = self._engine.apply(record.analysis_date, restored(retraction)).record
+                decision = self._engine.apply(record.analysis_date, restored(retraction))
             except Conflict as exc:
                 raise Unavailable(str(exc)) from exc
+            if decision.reason is Reason.RETRACTION_REFUSED:
+                # More were audited over several lives of the record than one can hold.
+                raise Fatal(
+                    f"{record.analysis_date}: {retraction.identity} of {retraction.processor} was taken back, and the "
+                    f"record holds {RETRACTIONS_MAX} retractions already, so its table would be read"
+                )
+            record = decision.record
         return record
 
 

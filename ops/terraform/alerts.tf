@@ -72,6 +72,8 @@ resource "google_monitoring_alert_policy" "backlog" {
     mime_type = "text/markdown"
     content   = each.value.what_to_do
   }
+
+  depends_on = [google_project_service.api]
 }
 
 resource "google_monitoring_alert_policy" "redis_memory" {
@@ -100,4 +102,6 @@ resource "google_monitoring_alert_policy" "redis_memory" {
     mime_type = "text/markdown"
     content   = "It evicts nothing: once full it refuses every commit. Lower MLFS_KEEP_FINISHED_DAYS, or give it more memory."
   }
+
+  depends_on = [google_project_service.api]
 }

@@ -9,6 +9,8 @@ resource "google_bigquery_dataset" "predictions" {
   lifecycle {
     prevent_destroy = true
   }
+
+  depends_on = [google_project_service.api]
 }
 
 resource "google_bigquery_dataset" "staging" {
@@ -17,6 +19,8 @@ resource "google_bigquery_dataset" "staging" {
   description                 = "Attempts build here; nothing outlives a day."
   default_table_expiration_ms = 86400000
   delete_contents_on_destroy  = true
+
+  depends_on = [google_project_service.api]
 }
 
 resource "google_bigquery_table" "own" {

@@ -5,6 +5,8 @@ resource "google_project_iam_custom_role" "custom" {
   role_id     = each.key
   title       = each.value.title
   permissions = each.value.permissions
+
+  depends_on = [google_project_service.api]
 }
 
 resource "google_project_iam_member" "grant" {

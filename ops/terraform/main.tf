@@ -68,6 +68,8 @@ resource "google_service_account" "account" {
 
   account_id   = "mlfs-${each.key}"
   display_name = each.value
+
+  depends_on = [google_project_service.api]
 }
 
 resource "google_artifact_registry_repository" "mlfs" {
@@ -79,4 +81,6 @@ resource "google_artifact_registry_repository" "mlfs" {
   docker_config {
     immutable_tags = true
   }
+
+  depends_on = [google_project_service.api]
 }

@@ -136,4 +136,6 @@ resource "google_cloud_scheduler_job" "tick" {
       audience              = "${var.audience}/tick"
     }
   }
+
+  depends_on = [google_project_service.api]
 }

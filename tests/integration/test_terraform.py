@@ -52,6 +52,17 @@ def test_whatever_a_file_refers_to_is_declared_and_every_variable_is_used() -> N
         assert local(name) is not None
 
 
+def test_what_needs_an_api_waits_until_it_is_switched_on() -> None:
+    """In a new project the first apply would make both at the same time, and be refused."""
+    first = ("google_service_account", "google_project_iam_custom_role", "google_artifact_registry_repository")
+    others = ("google_bigquery_dataset", "google_pubsub_topic", "google_redis_instance", "google_secret_manager_secret")
+    later = ("google_cloud_scheduler_job", "google_monitoring_alert_policy")
+
+    for kind in (*first, *others, *later):
+        for name, body in resources(kind).items():
+            assert "google_project_service.api" in str(body.get("depends_on")), f"{kind}.{name}"
+
+
 def test_topics_and_subscriptions_bear_the_names_that_a_worker_uses_unless_told_otherwise() -> None:
     assert local("topics") == {
         "completions": setting("topic"),

@@ -156,6 +156,20 @@ def test_all_faults_are_told_together_and_by_the_setting(folder: Path, monkeypat
     assert "DEADLINE" not in said
 
 
+def test_a_column_declared_with_two_types_is_named(folder: Path) -> None:
+    """The later one would win, and the first build of the night would call sound upstream tables drifted."""
+    change(folder, TOML, 'observed_on = "DATE"', 'observed_on = "DATE"\nload_mw = "STRING"')
+
+    assert ("grid_history.observations.load_mw is STRING in one place and FLOAT64 in another",) == faults_of(folder)
+
+
+def test_a_statement_that_is_no_text_is_named(folder: Path) -> None:
+    (folder / "sql" / "retractions.sql").write_bytes(b"SELECT '\xff'")
+
+    [fault] = faults_of(folder)
+    assert fault.startswith("sql/retractions.sql cannot be read: ")
+
+
 def test_a_folder_without_a_definition_is_refused(tmp_path: Path) -> None:
     assert faults_of(tmp_path) == ("it cannot be read: No such file or directory",)
 

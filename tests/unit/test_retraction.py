@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from ops.retraction import taken_back_before
 from statemachine.effects import StartBuild
+from statemachine.events import CompletionReceived
 from statemachine.model import RETRACTIONS_MAX, DateRecord, FailureKind, OnRerun, State, Trigger
 from statemachine.reasons import Reason
 from tests.support.nights import (
@@ -177,6 +179,21 @@ def test_a_build_that_did_not_read_the_table_stands() -> None:
     assert Reason.COMMITTED_DEGRADED is told(taken_back, committed(state=State.DEGRADED, rows=without(CACHE))).reason
 
 
+@pytest.mark.parametrize("next_run", [(), (success(CACHE, run="2", at=NEXT),)], ids=["none yet", "the next run came"])
+@pytest.mark.parametrize("kind", [FailureKind.GATE_REFUSED, FailureKind.NO_DATA])
+def test_a_build_that_fails_on_a_run_taken_back_meanwhile_is_built_again(
+    kind: FailureKind, next_run: tuple[CompletionReceived, ...]
+) -> None:
+    """Nobody else would: the success that makes four has been told already, and no deadline waits for a failed date."""
+    decision = told(after(running(), retract(CACHE), *next_run, now=NEXT), broke(kind), NEXT)
+
+    record = decision.record
+    assert (State.READY, Reason.RESCUE_FOLLOWS, Trigger.RETRACTION) == (record.state, decision.reason, record.trigger)
+    assert (2, [StartBuild]) == (record.generation, [type(effect) for effect in decision.effects])
+    again = told(after(record, claimed(), now=NEXT), broke(kind, generation=2), NEXT)
+    assert (State.FAILED, 2) == (again.record.state, again.record.generation)
+
+
 def test_an_attempt_that_publishes_after_the_date_went_back_to_waiting_is_replaced() -> None:
     waits = after(running(), broke(FailureKind.UNAVAILABLE), retract(CACHE))
 
@@ -231,3 +248,13 @@ def test_a_retraction_read_back_from_the_audit_holds_for_a_run_that_is_yet_to_co
     record = after(waiting(FACTORS), lost, success(CACHE), now=NEXT)
 
     assert ({FACTORS}, {CACHE}) == (record.counted, record.ignored)
+
+
+def test_a_key_that_was_used_for_another_run_is_told_which_one() -> None:
+    other = retract(FACTORS, request_id="ana/1")
+    taken_back = told(waiting(CACHE, FACTORS), retract(CACHE, request_id="ana/1"))
+
+    decision = told(taken_back.record, other)
+
+    assert Reason.DUPLICATE is decision.reason
+    assert CACHE == taken_back_before(decision.record, other).processor

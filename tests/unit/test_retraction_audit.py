@@ -2,13 +2,26 @@
 
 import pytest
 
-from statemachine.model import DateRecord, State
+from statemachine.model import RETRACTIONS_MAX, DateRecord, State
 from statemachine.reasons import Reason
-from tests.support.nights import CACHE, CALENDAR, NIGHT, PROCESSORS, done, retract, retracted, success, waiting
+from tests.support.nights import (
+    CACHE,
+    CALENDAR,
+    DEFENSE,
+    EVENING,
+    MINUTE,
+    NIGHT,
+    PROCESSORS,
+    done,
+    retract,
+    retracted,
+    success,
+    waiting,
+)
 from tests.support.rigs import WORKER, LedgerWarehouse, Rig
 from worker.audit import Auditor
 from worker.builder import Builder
-from worker.errors import Refused, Unavailable
+from worker.errors import Fatal, Refused, Unavailable
 from worker.explain import explanation
 from worker.retractions import RetractionAudit, identity_to_take_back
 
@@ -97,6 +110,20 @@ def test_a_store_that_lost_a_retraction_is_told_of_it_before_it_builds() -> None
 
     assert ({CACHE}, {CACHE}) == (stage.warehouse.ignored, stage.record().ignored)
     assert (State.DEGRADED, [ROW]) == (stage.record().state, stage.audited())
+
+
+def test_nothing_is_built_where_a_lost_retraction_no_longer_fits_into_the_record() -> None:
+    before = Stage()
+    before.auditor.apply(NIGHT, retract(CACHE))
+    stage = Stage(before.warehouse)
+    for number in range(RETRACTIONS_MAX):
+        run = str(number + 2)
+        stage.rig.engine.apply(NIGHT, success(DEFENSE, run=run, at=EVENING + (number + 1) * MINUTE))
+        stage.rig.engine.apply(NIGHT, retract(DEFENSE, run=run))
+    assert RETRACTIONS_MAX == len(stage.record().retractions)
+
+    with pytest.raises(Fatal, match="retractions already"):
+        stage.audit.settle(stage.record())
 
 
 def test_recovery_brings_retractions_back_before_the_runs_come_again() -> None:

@@ -18,6 +18,7 @@ def find_faults(pipeline: Pipeline) -> list[str]:
         *_feature_faults(pipeline),
         *_entity_faults(pipeline),
         *_table_faults(pipeline),
+        *_type_faults(pipeline),
         *_quality_faults(pipeline.quality),
     ]
 
@@ -77,6 +78,29 @@ def _table_faults(pipeline: Pipeline) -> Iterator[str]:
     for table in pipeline.tables.all:
         if table in read:
             yield f"the table {table} is read and written; a build would read itself"
+
+
+def _type_faults(pipeline: Pipeline) -> Iterator[str]:
+    """Find upstream columns that are declared twice with different types; a build would expect either, unnoticed."""
+    known: dict[tuple[str, str], str] = {}
+    for table, column, kind in _declared(pipeline):
+        if (first := known.setdefault((table, column), kind)) != kind:
+            yield f"{table}.{column} is {first} in one place and {kind} in another"
+
+
+def _declared(pipeline: Pipeline) -> Iterator[tuple[str, str, str]]:
+    yield from ((table, name, kind) for table, columns in pipeline.reads.items() for name, kind in columns.items())
+    tables = {block.name: block.table for block in pipeline.blocks}
+    key_types = {column.name: column.type for column in pipeline.identity}
+    for block in pipeline.blocks:
+        yield block.table, "analysis_date", "DATE"
+        yield block.table, "processed_at", "TIMESTAMP"
+        if block.key in key_types:
+            yield block.table, block.key, key_types[block.key]
+    for feature in pipeline.features:
+        if feature.block in tables:
+            yield tables[feature.block], feature.name, feature.type
+        yield feature.phase3_table, feature.phase3_column, feature.type
 
 
 def _quality_faults(quality: QualityPolicy) -> Iterator[str]:
