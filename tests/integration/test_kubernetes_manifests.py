@@ -181,7 +181,6 @@ def test_only_what_is_named_goes_in_and_out() -> None:
         "egress-google-apis": {443},
         "egress-redis": {6378, 6379},
         "egress-metadata": {80, 8080, 987, 988},
-        "egress-node-dns": {53},
     }
     assert allowed(gke, "ingress") == {"ingress-monitoring": {9090}}
     assert all(rule.get("to") for m in gke if m["kind"] == "NetworkPolicy" for rule in m["spec"].get("egress", []))

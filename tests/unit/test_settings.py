@@ -203,3 +203,9 @@ def test_settings_cannot_be_changed_after_the_start() -> None:
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     assert {f"MLFS_{name.upper()}" for name in Settings.model_fields} == set(load().describe())
+
+
+@pytest.mark.parametrize("topic", ["success_topic", "failure_topic", "dead_letter_topic"])
+def test_a_worker_cannot_be_sent_its_own_words(topic: str) -> None:
+    with pytest.raises(BadSettings, match="MLFS_TOPIC is also a topic that the worker publishes to"):
+        load(topic="completions", **{topic: "completions"})
