@@ -215,7 +215,7 @@ class Settings(PipelineSettings, AccessSettings):
         for name, value in filled.items():
             object.__setattr__(self, name, value)
         if self.topic in {self.success_topic, self.failure_topic, self.dead_letter_topic}:
-            raise ValueError(f"{PREFIX}TOPIC is also a topic that the worker publishes to: it would be sent its own words")
+            raise ValueError(f"{PREFIX}TOPIC is also a topic that the worker publishes to: it would hear its own words")
         if self.pubsub_faults and not self.pubsub.startswith(_EMBEDDED):
             raise ValueError(f"{PREFIX}PUBSUB_FAULTS is for the embedded bus; {self.pubsub} has faults of its own")
         return self
