@@ -141,6 +141,7 @@ _CHANGING = (
     (r"\b\d\d-\d\d (?=\d\d:\d\d)", ""),
     (r"\b\d\d:\d\d(:\d\d)?Z?", "TIME"),
     (r"TIME ([+-]\d\d|UTC|GMT)\b", "TIME"),
+    (r"\bEtc/GMT([+-]\d+)?", "ZONE"),  # the play's, where it is evening
     (r"\b(in|for|since) \d+ (s|min|h)\b", r"\1 A-WHILE"),
     (r"\bpublished \d+ to", "published ID to"),
     (r"[─│╭╮╰╯]", " "),
