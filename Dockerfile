@@ -14,10 +14,7 @@ RUN python -m venv --without-pip /opt/mlfs
 COPY requirements.lock /src/
 # Wheels only, each checked against its hash; the build backend is locked among them. pip compiles what it installs.
 # Without --no-deps pip asks for a hash of google-auth[pyopenssl] too, beside google-auth's; `check` sees that none lacks.
-# The cache is a mount and stays out of the layer.
-# hadolint ignore=DL3042
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/mlfs/bin/python install --require-hashes --no-deps --only-binary :all: \
+RUN pip --python /opt/mlfs/bin/python install --no-cache-dir --require-hashes --no-deps --only-binary :all: \
         --requirement /src/requirements.lock \
  && pip --python /opt/mlfs/bin/python check
 COPY . /src
