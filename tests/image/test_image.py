@@ -59,7 +59,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Built:
     if (reason := why_not()) is not None:
         pytest.skip(reason)
     quick = os.environ.get("IMAGE_REPLAY") != "full"
-    replay = Replay(tmp_path_factory.mktemp("image"), tmp_path_factory.mktemp("cache"), quick=quick)
+    replay = Replay(tmp_path_factory.mktemp("image"), quick=quick)
     return [replay.replay(stage) for stage in STAGES][-1]
 
 
