@@ -19,6 +19,7 @@ from worker.adapters.pubsub_connection import publisher_client, subscriber_clien
 from worker.clock import SystemClock
 
 TAG = "{mlfs:ml_feature_store_v2}"
+CHANGE = ("at", "event", "before", "after", "reason", "generation", "attempt", "actor", "detail")
 PROJECT = "nba-props-platform"
 TOPIC = "phase4-processor-success"
 OUTCOMES = ("ml-feature-store-success-phase5", "ml-feature-store-failure-oncall")
@@ -87,7 +88,7 @@ class StoreWatch:
         self._lock = threading.RLock()
         self.life = 0
         self._versions: dict[str, Version] = {}
-        self._entries: dict[str, str] = {}
+        self._entries: dict[str, bytes] = {}
         self.states: dict[str, str] = {}
 
     @contextmanager
@@ -118,10 +119,10 @@ class StoreWatch:
 
     def _note_date(self, client: redis.Redis, day: str) -> Version:
         version, revision, record = client.hmget(f"{TAG}:date:{day}", ["v", "n", "r"])
-        last = self._entries.get(day, "")
-        for entry_id, fields in client.xrange(f"{TAG}:history:{day}", min=f"({last}" if last else "-"):
-            self._entries[day] = entry_id.decode()
-            self._history.note("entry", date=day, life=self.life, id=entry_id.decode(), **_entry(fields[b"e"]))
+        changes = client.lrange(f"{TAG}:changes:{day}", 0, -1)
+        for change in changes[self._seen(day, changes) :]:
+            self._entries[day] = change
+            self._history.note("entry", date=day, life=self.life, **_entry(change))
         if record is None:
             self.states.pop(day, None)
             return version, revision
@@ -131,6 +132,11 @@ class StoreWatch:
             self._history.note("record", date=day, life=self.life, version=int(version or 0), record=read)
         return version, revision
 
+    def _seen(self, day: str, changes: list[bytes]) -> int:
+        """How many of the changes were noted before: the list loses its oldest, so the last one noted is looked for."""
+        last = self._entries.get(day)
+        return changes.index(last) + 1 if last in changes else 0
+
     def dump(self) -> None:
         """The store as it is at the end."""
         with self._lock:
@@ -138,13 +144,12 @@ class StoreWatch:
             self.look()
             for day in [member.decode() for member in client.zrange(f"{TAG}:dates", 0, -1)]:
                 version, record = client.hmget(f"{TAG}:date:{day}", ["v", "r"])
-                entries = client.xrange(f"{TAG}:history:{day}")
                 self._history.note(
                     "final_record",
                     date=day,
                     version=int(version or 0),
                     record=_json(record or b"null"),
-                    history=[_entry(fields[b"e"]) for _entry_id, fields in entries],
+                    history=[_entry(change) for change in client.lrange(f"{TAG}:changes:{day}", 0, -1)],
                 )
             keys = client.dbsize()
             self._history.note("final_store", keys=keys, outbox=client.xlen(f"{TAG}:outbox"), dates=len(self.states))
@@ -158,7 +163,7 @@ def _json(text: bytes) -> Any:
 
 
 def _entry(text: bytes) -> dict[str, Any]:
-    entry: dict[str, Any] = json.loads(text)
+    entry = dict(zip(CHANGE, json.loads(text), strict=True))
     return {("was" if name == "before" else "now" if name == "after" else name): v for name, v in entry.items()}
 
 

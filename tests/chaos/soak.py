@@ -195,7 +195,7 @@ class Soak:
         client = self.store.client()
         # One walk counts all kinds: keys expire while it lasts, so a total counted apart would not fit.
         kinds = Counter(key.decode().removeprefix(f"{TAG}:").split(":")[0] for key in client.scan_iter(count=5000))
-        of_dates = kinds["date"] + kinds["history"]
+        of_dates = kinds["date"] + kinds["changes"]
         return {
             "of_dates": of_dates,
             "passing": kinds["op"],
@@ -208,7 +208,7 @@ class Soak:
         client = self.store.client()
         chosen = self.days[:: max(1, len(self.days) // 200)]
         sizes = [
-            sum(client.memory_usage(f"{TAG}:{kind}:{day.isoformat()}") or 0 for kind in ("date", "history"))
+            sum(client.memory_usage(f"{TAG}:{kind}:{day.isoformat()}") or 0 for kind in ("date", "changes"))
             for day in chosen
         ]
         return round(statistics.mean(sizes), 1)

@@ -130,7 +130,7 @@ def test_a_second_lost_reply_is_an_outage_and_still_stored_once(url: str) -> Non
         assert store.outbox_size() == 1
 
 
-@pytest.mark.parametrize("spoiled", ["wake", "dates", "outbox", "history:2024-12-15", "date:2024-12-15"])
+@pytest.mark.parametrize("spoiled", ["wake", "dates", "outbox", "changes:2024-12-15", "date:2024-12-15"])
 def test_a_key_of_another_kind_leaves_nothing_half_written(
     store: RedisStore, client: redis.Redis, spoiled: str
 ) -> None:
@@ -166,12 +166,12 @@ def test_history_is_bounded(store: RedisStore) -> None:
         store.commit(Commit(record=record, operation_id=name, history=entry(name)))
 
     kept = store.history(NIGHT)
-    assert HISTORY_LENGTH_MAX <= len(kept) <= HISTORY_LENGTH_MAX + 100
+    assert len(kept) == HISTORY_LENGTH_MAX
     assert kept[-1].actor == str(HISTORY_LENGTH_MAX + 149)
 
 
 def test_a_finished_date_expires_and_a_replay_keeps_it(store: RedisStore, client: redis.Redis) -> None:
-    record, history = store._key("date", "2024-12-15"), store._key("history", "2024-12-15")
+    record, history = store._key("date", "2024-12-15"), store._key("changes", "2024-12-15")
     finished = replace(done(), version=1)
 
     store.commit(Commit(record=finished, operation_id="one", history=entry("one"), expires_after_s=100))
@@ -274,7 +274,7 @@ def test_scripts_sent_together_are_sent_again_after_the_server_forgot_them(
 
 
 def test_a_date_that_cannot_be_stored_does_not_keep_others_from_it(store: RedisStore, client: redis.Redis) -> None:
-    client.set(store._key("history", NIGHT.isoformat()), "no stream")
+    client.set(store._key("changes", NIGHT.isoformat()), "no list")
     other = replace(FIRST, analysis_date=NIGHT.replace(day=16))
 
     answers = store.commit_all([*pair("one", "two"), Commit(record=other, operation_id="three")])

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields as fields_of
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from schemas.record import UnreadableRecord, decode_record
 from statemachine.model import DateRecord
 from worker.errors import CorruptRecord
-from worker.ports import OutboxEntry, OutgoingMessage, ParkedMessage
+from worker.ports import HistoryEntry, OutboxEntry, OutgoingMessage, ParkedMessage
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_CHANGE = tuple(one.name for one in fields_of(HistoryEntry))
 
 
 def record_from(analysis_date: date, fields: Sequence[bytes | None]) -> DateRecord | None:
@@ -40,6 +42,21 @@ def millis_reached(instant: datetime) -> int:
     A wake kept under an earlier one would fire too soon, find nothing due and wait for the next tick.
     """
     return -((_EPOCH - instant) // _MILLISECOND)
+
+
+def change_bytes(entry: HistoryEntry) -> bytes:
+    """Give the stored form of a change: its values as a JSON array, in the order of `HistoryEntry`.
+
+    A name before each value would make it half as long again, and a date keeps seven of them for weeks.
+    """
+    values = [getattr(entry, name) for name in _CHANGE]
+    return json.dumps([entry.at.isoformat(), *values[1:]], ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def change_from(stored: bytes) -> HistoryEntry:
+    """Read the stored form of a change; a value that a newer release has added at the end is passed over."""
+    known = dict(zip(_CHANGE, json.loads(stored), strict=False))
+    return HistoryEntry(**{**known, "at": datetime.fromisoformat(known["at"])})
 
 
 def entry_from(entry_id: bytes, fields: Mapping[bytes, bytes]) -> OutboxEntry:

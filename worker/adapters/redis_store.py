@@ -14,13 +14,20 @@ from importlib.resources import files
 from typing import Any, TypeVar, cast
 
 import redis
-from pydantic import TypeAdapter
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 from schemas.record import encode_record
 from statemachine.model import DateRecord
-from worker.adapters.redis_fields import entry_from, millis_begun, millis_reached, parked_from, record_from
+from worker.adapters.redis_fields import (
+    change_bytes,
+    change_from,
+    entry_from,
+    millis_begun,
+    millis_reached,
+    parked_from,
+    record_from,
+)
 from worker.adapters.redis_server import clock_skew, server_faults
 from worker.errors import CorruptRecord, Fatal, Unavailable
 from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
@@ -35,7 +42,6 @@ COMMIT_SENDS_MAX = 2
 # Replicas on one network answer within a millisecond or two; one that needs longer is as good as away.
 REPLICATION_TIMEOUT_MS = 500
 
-_HISTORY = TypeAdapter(HistoryEntry)
 _T = TypeVar("_T")
 
 
@@ -132,7 +138,7 @@ class RedisStore:
             self._key("wake"),
             self._key("dates"),
             self._key("outbox"),
-            self._key("history", day),
+            self._key("changes", day),
             self._key("op", commit.operation_id),
         ]
         arguments: list[Any] = [
@@ -142,7 +148,7 @@ class RedisStore:
             day,
             "" if record.wake_at is None else millis_reached(record.wake_at),
             record.analysis_date.toordinal(),
-            "" if commit.history is None else _HISTORY.dump_json(commit.history),
+            "" if commit.history is None else change_bytes(commit.history),
             HISTORY_LENGTH_MAX,
             OPERATION_REMEMBERED_MS,
             (commit.expires_after_s or 0) * 1000,
@@ -276,10 +282,9 @@ class RedisStore:
         return [date.fromisoformat(member.decode()) for member in members]
 
     def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
-        """Read the date's history stream."""
-        key = self._key("history", analysis_date.isoformat())
-        entries = _reading(lambda: cast("list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrange(key)))
-        return [_HISTORY.validate_json(fields[b"e"]) for _entry_id, fields in entries]
+        """Read the list of the date's changes."""
+        key = self._key("changes", analysis_date.isoformat())
+        return [change_from(one) for one in _reading(lambda: cast("list[bytes]", self._client.lrange(key, 0, -1)))]
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
         """Read the outbox stream from its head, or from behind an entry."""

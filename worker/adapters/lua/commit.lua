@@ -4,7 +4,7 @@
 -- KEYS[2] wake     zset    date -> next instant something is due, milliseconds since 1970 UTC
 -- KEYS[3] dates    zset    date -> its ordinal, every date ever opened
 -- KEYS[4] outbox   stream  messages to publish
--- KEYS[5] history  stream  one entry per change of this date
+-- KEYS[5] changes  list    one entry per change of this date, oldest first
 -- KEYS[6] operation string present for a while after this operation was stored
 -- ARGV    1 expected version, 2 new version, 3 record, 4 date, 5 wake (empty: nothing due), 6 ordinal,
 --         7 history entry (empty: none), 8 history length, 9 milliseconds to remember the operation,
@@ -20,7 +20,7 @@ if redis.call('EXISTS', KEYS[6]) == 1 then
   redis.call('PEXPIRE', KEYS[6], ARGV[9])
   return 'repeated'
 end
-local kinds = {'hash', 'zset', 'zset', 'stream', 'stream'}
+local kinds = {'hash', 'zset', 'zset', 'stream', 'list'}
 for i, kind in ipairs(kinds) do
   local found = redis.call('TYPE', KEYS[i])['ok']
   if found ~= 'none' and found ~= kind then
@@ -41,17 +41,18 @@ else
 end
 redis.call('ZADD', KEYS[3], ARGV[6], ARGV[4])
 if ARGV[7] ~= '' then
-  redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*', 'e', ARGV[7])
+  redis.call('RPUSH', KEYS[5], ARGV[7])
+  redis.call('LTRIM', KEYS[5], -ARGV[8], -1)
 end
 for i = 13, #ARGV, 5 do
   redis.call('XADD', KEYS[4], '*', 'event_id', ARGV[i], 'topic', ARGV[i + 1], 'data', ARGV[i + 2],
     'attributes', ARGV[i + 3], 'ordering_key', ARGV[i + 4])
 end
-for i = 1, 5, 4 do
+for _, key in ipairs({KEYS[1], KEYS[5]}) do
   if ARGV[10] ~= '0' then
-    redis.call('PEXPIRE', KEYS[i], ARGV[10])
+    redis.call('PEXPIRE', key, ARGV[10])
   else
-    redis.call('PERSIST', KEYS[i])
+    redis.call('PERSIST', key)
   end
 end
 redis.call('SET', KEYS[6], ARGV[2], 'PX', ARGV[9])
