@@ -146,9 +146,11 @@ class DuckDbWarehouse:
 
     def claimed_token(self, analysis_date: date) -> tuple[int, int]:
         """Read the claim in the date's ledger row."""
+        # Two columns of forty: the fourth completion waits for this answer.
+        sql = f"SELECT claimed_generation, claimed_attempt FROM {self._tables.ledger} WHERE analysis_date = ?"  # noqa: S608 -- from the catalogue
         with self._reading("reading the ledger") as cursor:
-            row = self._ledger_row(cursor, analysis_date)
-        return (row["claimed_generation"], row["claimed_attempt"]) if row is not None else (0, 0)
+            row = cursor.execute(sql, [analysis_date]).fetchone()
+        return (row[0], row[1]) if row is not None else (0, 0)
 
     def publish(self, publication: Publication) -> None:
         """Check the ledger and replace everything of the date in one transaction under the write lock."""
