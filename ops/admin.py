@@ -12,12 +12,12 @@ from ops.arguments import (
     AnalysisDate,
     Json,
     SourceOption,
+    acting_parts,
     actor,
     build_mode,
     confirmed,
     exit_code,
     guest_engine,
-    guest_parts,
     read_date,
     refuse_copy_over_done,
 )
@@ -142,7 +142,7 @@ def _intervene(
     as_json: bool,
     key: str | None = None,
 ) -> None:
-    with guest_parts() as parts:
+    with acting_parts(dry_run=dry_run) as parts:
         acted: list[Decision] = []
 
         def act() -> int:

@@ -111,8 +111,21 @@ def confirmed(question: str) -> bool:
 
 @contextmanager
 def guest_parts() -> Iterator[Parts]:
-    """Open the parts that the settings name, as a command that owns none of them."""
+    """Open the parts that the settings name, as a command that owns none of them; what is not there yet is made."""
     with Parts(load(), own=False) as parts:
+        yield parts
+
+
+@contextmanager
+def acting_parts(*, dry_run: bool) -> Iterator[Parts]:
+    """Open the parts for a command that changes dates. Where nothing is, it begins nothing; its dry run is a look.
+
+    Raises:
+        Refused: No embedded part has ever been there; for a dry run, the one that is asked for.
+    """
+    settings = load()
+    refuse_empty_folder(settings)
+    with Parts(settings, own=False, reads=dry_run) as parts:
         yield parts
 
 
@@ -123,12 +136,15 @@ def reading_parts() -> Iterator[Parts]:
     Raises:
         Refused: An embedded part that is asked for has never been there.
     """
-    settings = load()
+    with acting_parts(dry_run=True) as parts:
+        yield parts
+
+
+def refuse_empty_folder(settings: Settings) -> None:
+    """Refuse a command where none of the embedded parts has ever been; names a demo that lies nearby."""
     if (nothing := nothing_there(settings)) is not None:
         demos = sorted(note.parent for note in settings.data_dir.glob(f"*/{DEMO_NOTE}"))
         raise Refused(f"{nothing}; a demo lies in MLFS_DATA_DIR={demos[0]}") if demos else nothing
-    with Parts(settings, own=False, reads=True) as parts:
-        yield parts
 
 
 def guest_clock(parts: Parts) -> Clock:

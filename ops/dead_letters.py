@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.table import Table
 
-from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, Json, confirmed, guest_parts, reading_parts
+from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, Json, confirmed, reading_parts
 from ops.output import err, out, plain, show_json
 from schemas.completion import RefusalReason
 from schemas.dead_letter import UNDELIVERED, UNKNOWN, DeadLetter
@@ -154,7 +154,7 @@ def redrive_dead_letters(
     selection = Selection(reasons=frozenset(reason or ()), message_ids=frozenset(message_id or ()))
     # A selection may lie anywhere among what waits.
     look_max = 10_000 if reason or message_id else count_max
-    with guest_parts() as parts, _queue(parts, wait) as queue:
+    with reading_parts() as parts, _queue(parts, wait) as queue:
         settings, looked_at = parts.settings, SystemClock().now()
         with looking(queue, look_max) as look:
             plan = plan_redrive(look, selection, count_max=count_max, subscription=settings.subscription)

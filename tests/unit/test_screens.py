@@ -54,6 +54,15 @@ def entry(reason: str, before: State, after: State) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_overview_marks_a_date_whose_rows_were_taken_back(columns: int) -> None:
+    marked = row(State.DONE, None) | {"published_is_retracted": True}
+
+    [_, line] = shown(dates_table([marked]), columns)
+    assert line.endswith("retracted")
+    assert "retracted" not in shown(dates_table([row(State.DONE, None)]), columns)[1]
+
+
 @pytest.mark.parametrize("columns", NARROW)
 def test_the_overview_keeps_whole_words_on_a_narrow_screen(columns: int) -> None:
     rows = [row(state, because) for state in State for because in (None, *FailedBecause)]
