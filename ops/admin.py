@@ -53,7 +53,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 OptionalDate = Annotated[
-    date | None, typer.Argument(parser=read_date, metavar="[DATE]", help="The night: 2024-12-15, today, yesterday.")
+    date | None, typer.Argument(parser=read_date, metavar="DATE", help="The night: 2024-12-15, today, yesterday.")
 ]
 First = Annotated[date | None, typer.Option("--from", parser=read_date, metavar="DATE", help="First date of a range.")]
 Last = Annotated[date | None, typer.Option("--to", parser=read_date, metavar="DATE", help="Its last date.")]

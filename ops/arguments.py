@@ -148,7 +148,7 @@ def refuse_empty_folder(settings: Settings) -> None:
 
 
 def guest_clock(parts: Parts) -> Clock:
-    """Give the clock by which a command changes a date: the machine's, but in a demo's folder that of its last night.
+    """Give the clock by which a command sees and changes dates: the machine's, in a demo's folder its last night's.
 
     A demo goes on from the last change it finds, and its worker's clock stays in the night: what was asked for at the
     machine's time would never be due there.

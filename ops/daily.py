@@ -11,11 +11,10 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, read_date, reading_parts
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, guest_clock, read_date, reading_parts
 from ops.evidence import PROCESSORS, Row, Witness
 from ops.output import Fitting, err, number, out, plain, show_json
 from statemachine.model import TERMINAL_STATES, DateRecord, State
-from worker.clock import SystemClock
 from worker.explain import in_zone
 from worker.parts import Parts
 
@@ -98,7 +97,7 @@ class Morning:
 
 
 def daily(
-    analysis_date: Annotated[str, typer.Argument(metavar="[DATE]", help="The night; yesterday's without.")] = "",
+    analysis_date: Annotated[str, typer.Argument(metavar="DATE", help="The night; yesterday's without.")] = "",
     as_json: Json = False,
 ) -> None:
     """Go through the daily checklist of one night: was it built, from what, how good, can Phase 5 go on.
@@ -131,7 +130,7 @@ def _morning(parts: Parts, witness: Witness, day: date) -> Morning:
     waiting = [entry.message.event_id for entry in parts.store.outbox(OUTBOX_READ_MAX)]
     return Morning(
         day=day,
-        now=SystemClock().now(),
+        now=guest_clock(parts).now(),
         record=record,
         upstream=witness.upstream(day),
         predictions=witness.predictions(day),

@@ -147,9 +147,10 @@ def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
     if answer["failure"]:
         message = in_zone(answer["failure"]["message"], zone)
         grid.add_row("last failure", plain(f"{answer['failure']['because']}: {message}"))
+    grid.add_row("stands", plain(answer["headline"]))
     grid.add_row("next", plain(in_zone(answer["next"], zone)))
     title = f"{answer['analysis_date']}  {state_text(answer['state'])}"
-    return Panel(grid, title=title, subtitle=plain(answer["headline"]), title_align="left", subtitle_align="left")
+    return Panel(grid, title=title, title_align="left")
 
 
 def history_table(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> RenderableType:

@@ -31,8 +31,8 @@ class _Outlet(io.FileIO):
 class StandardStreams:
     """The process's own input, output and error, put in place of Python's for the life of a command.
 
-    A command goes on to its end, and to its own exit code, when nobody reads its output any more; what it was told to do
-    is done. Output that was closed before it began, or could not be written, is a fault that the exit code tells.
+    A command goes on to its end, and to its own exit code, when nobody reads its output any more: what it was told
+    to do is done. Output that was closed before it began, or could not be written, is a fault that the exit code tells.
     """
 
     def __init__(self) -> None:
