@@ -238,6 +238,8 @@ def features(
       mlfs features 2024-12-15 --out features.parquet
       mlfs features 2024-12-15 --out features.csv --json
     """
+    if not out_file.absolute().parent.is_dir():
+        raise Refused(f"{out_file} for {analysis_date}: there is no folder {out_file.absolute().parent}; make it first")
     with reading_parts() as parts:
         ledger = parts.warehouse.read_ledger(analysis_date)
         if ledger is None:

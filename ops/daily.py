@@ -14,6 +14,7 @@ from rich.table import Table
 from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, guest_clock, read_date, reading_parts
 from ops.evidence import PROCESSORS, Row, Witness
 from ops.output import Fitting, err, number, out, plain, show_json
+from statemachine.evidence import publication_is_retracted
 from statemachine.model import TERMINAL_STATES, DateRecord, State
 from worker.explain import in_zone
 from worker.parts import Parts
@@ -159,6 +160,9 @@ def _built(morning: Morning) -> Check:
         return Check(name=name, light=Light.AMBER, figure=figure, threshold=threshold, action=action)
     if record.state is State.FAILED or rows < ROWS_AMBER:
         return Check(name=name, light=Light.RED, figure=figure, threshold=threshold, action=f"P0: mlfs incident {day}")
+    if publication_is_retracted(record):
+        figure += ", from a run that was taken back"
+        return Check(name=name, light=Light.RED, figure=figure, threshold=threshold, action=f"P1: mlfs incident {day}")
     if record.state is not State.DONE or rows < ROWS_GREEN:
         return Check(name=name, light=Light.AMBER, figure=figure, threshold=threshold, action=f"mlfs explain {day}")
     return Check(name=name, light=Light.GREEN, figure=figure, threshold=threshold)

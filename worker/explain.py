@@ -163,7 +163,7 @@ def _taken_back(record: DateRecord) -> str:
     """Name the tables that no build reads, and who said so; empty where there are none."""
     latest = {one.processor: one for one in record.retractions if one.processor in record.ignored}
     told = (f"{name} ({one.identity}, taken back by {one.actor})" for name, one in sorted(latest.items()))
-    return f"; what lies in the table is not read: {', '.join(told)}" if latest else ""
+    return f"; no build reads what lies in the table: {', '.join(told)}" if latest else ""
 
 
 def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:

@@ -98,6 +98,7 @@ REFUSED = (
     ("cancel", NIGHT, *WHY, "--yes"),
     ("retract", NIGHT, CACHE, *WHY, "--yes"),
     ("features", NIGHT, "--out", "rows.csv"),
+    ("features", NIGHT, "--out", "no-such-folder/rows.csv"),
     ("lineage", NIGHT, "1"),
     ("load", "no-such-folder"),
     ("demo", "--data", "no-such-folder"),

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from ops.daily import Light, Morning, check
 from statemachine.events import CancelRequested
 from statemachine.model import DateRecord, FailureKind, State
 from tests.support.nights import (
@@ -59,6 +60,18 @@ def test_a_published_date_says_that_its_rows_were_taken_back_until_they_are_repl
 
     assert [answer["published_is_retracted"] for answer in told] == [False, True, False]
     assert str(told[1]["headline"]).endswith("published as generation 1 from a run that was taken back")
+
+
+def test_the_morning_is_red_while_rows_are_published_that_were_taken_back() -> None:
+    built = [
+        check(
+            Morning(day=NIGHT, now=CUTOFF, record=record, upstream=None, predictions=None, untold=False),
+        )[0]
+        for record in (done(), after(done(), retract(CACHE)))
+    ]
+
+    assert [one.light for one in built] == [Light.GREEN, Light.RED]
+    assert f"mlfs incident {NIGHT}" in built[1].action
 
 
 def test_what_a_sender_said_beyond_the_known_fields_can_be_seen() -> None:
