@@ -12,12 +12,12 @@ from ops.arguments import (
     AnalysisDate,
     Json,
     SourceOption,
+    acting_parts,
     actor,
     build_mode,
     confirmed,
     exit_code,
     guest_engine,
-    guest_parts,
     read_date,
     refuse_copy_over_done,
 )
@@ -53,7 +53,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 OptionalDate = Annotated[
-    date | None, typer.Argument(parser=read_date, metavar="[DATE]", help="The night: 2024-12-15, today, yesterday.")
+    date | None, typer.Argument(parser=read_date, metavar="DATE", help="The night: 2024-12-15, today, yesterday.")
 ]
 First = Annotated[date | None, typer.Option("--from", parser=read_date, metavar="DATE", help="First date of a range.")]
 Last = Annotated[date | None, typer.Option("--to", parser=read_date, metavar="DATE", help="Its last date.")]
@@ -142,7 +142,7 @@ def _intervene(
     as_json: bool,
     key: str | None = None,
 ) -> None:
-    with guest_parts() as parts:
+    with acting_parts(dry_run=dry_run) as parts:
         acted: list[Decision] = []
 
         def act() -> int:

@@ -111,8 +111,21 @@ def confirmed(question: str) -> bool:
 
 @contextmanager
 def guest_parts() -> Iterator[Parts]:
-    """Open the parts that the settings name, as a command that owns none of them."""
+    """Open the parts that the settings name, as a command that owns none of them; what is not there yet is made."""
     with Parts(load(), own=False) as parts:
+        yield parts
+
+
+@contextmanager
+def acting_parts(*, dry_run: bool) -> Iterator[Parts]:
+    """Open the parts for a command that changes dates. Where nothing is, it begins nothing; its dry run is a look.
+
+    Raises:
+        Refused: No embedded part has ever been there; for a dry run, the one that is asked for.
+    """
+    settings = load()
+    refuse_empty_folder(settings)
+    with Parts(settings, own=False, reads=dry_run) as parts:
         yield parts
 
 
@@ -123,16 +136,19 @@ def reading_parts() -> Iterator[Parts]:
     Raises:
         Refused: An embedded part that is asked for has never been there.
     """
-    settings = load()
-    if (nothing := nothing_there(settings)) is not None:
-        demos = sorted(note.parent for note in settings.data_dir.glob(f"*/{DEMO_NOTE}"))
-        raise Refused(f"{nothing}; a demo lies in MLFS_DATA_DIR={demos[0]}") if demos else nothing
-    with Parts(settings, own=False, reads=True) as parts:
+    with acting_parts(dry_run=True) as parts:
         yield parts
 
 
+def refuse_empty_folder(settings: Settings) -> None:
+    """Refuse a command where none of the embedded parts has ever been; names a demo that lies nearby."""
+    if (nothing := nothing_there(settings)) is not None:
+        demos = sorted(note.parent for note in settings.data_dir.glob(f"*/{DEMO_NOTE}"))
+        raise Refused(f"{nothing}; a demo lies in MLFS_DATA_DIR={demos[0]}") if demos else nothing
+
+
 def guest_clock(parts: Parts) -> Clock:
-    """Give the clock by which a command changes a date: the machine's, but in a demo's folder that of its last night.
+    """Give the clock by which a command sees and changes dates: the machine's, in a demo's folder its last night's.
 
     A demo goes on from the last change it finds, and its worker's clock stays in the night: what was asked for at the
     machine's time would never be due there.

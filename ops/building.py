@@ -31,6 +31,7 @@ from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRo
 from worker.features.records import replay_row
 from worker.openlineage import RunFacts
 from worker.parts import Parts, open_lineage
+from worker.settings import load
 
 LEFT_OUT_SHOWN_MAX = 20
 # Far above what a worker counts to: a build by hand and a worker's attempt at the same generation never share a token.
@@ -56,10 +57,11 @@ def load_folder(
       mlfs load ./sample --generate 2024-12-15
     """
     from worker.local.sample_data import write_sample_data
-    from worker.local.warehouse_loading import link_parquet_folder, load_parquet_folder
+    from worker.local.warehouse_loading import link_parquet_folder, load_parquet_folder, tables_in
 
     if generate:
         write_sample_data(directory, analysis_date=read_date(generate))
+    tables_in(directory, load().definition.tables.all)  # refused before a warehouse is made
     with guest_parts() as parts:
         bring = link_parquet_folder if link else load_parquet_folder
         tables = bring(parts.embedded_warehouse, directory)
@@ -236,6 +238,8 @@ def features(
       mlfs features 2024-12-15 --out features.parquet
       mlfs features 2024-12-15 --out features.csv --json
     """
+    if not out_file.absolute().parent.is_dir():
+        raise Refused(f"{out_file} for {analysis_date}: there is no folder {out_file.absolute().parent}; make it first")
     with reading_parts() as parts:
         ledger = parts.warehouse.read_ledger(analysis_date)
         if ledger is None:

@@ -29,8 +29,8 @@ from ops import (
 )
 from ops.arguments import EXIT_INTERRUPTED, report_fault
 from ops.bench import commands as bench
-from ops.output import outlast_readers
-from worker.errors import PipelineError, Unavailable
+from ops.streams import StandardStreams
+from worker.errors import PipelineError, Refused, Unavailable
 from worker.metrics import package_version
 from worker.settings import BadSettings
 
@@ -121,17 +121,30 @@ def root(
 
 def main() -> None:
     """Run the command line; every expected fault is one line and an exit code, never a stack."""
-    outlast_readers()
+    streams = StandardStreams()
+    if streams.output_was_closed:
+        sys.exit(report_fault(Refused("standard output is closed (>&-); to throw the output away: > /dev/null")))
+    code = _run()
+    if (fault := streams.lost_output()) is not None:
+        code = report_fault(Unavailable(f"the output is not complete: {fault.strerror}; what was to be done is done"))
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command that the arguments name; give its exit code."""
     try:
         app()
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except (PipelineError, BadSettings) as exc:
-        sys.exit(report_fault(exc))
+        return report_fault(exc)
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
     except RuntimeError as exc:
         # DuckDB turns Ctrl-C during a query into this.
         if "interrupted" not in str(exc):
             raise
-        sys.exit(EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
     except OSError as exc:
-        sys.exit(report_fault(Unavailable(f"the file system refuses: {exc}")))
+        return report_fault(Unavailable(f"the file system refuses: {exc}"))
+    return 0

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ops.arguments import Json, reading_parts
+from ops.arguments import Json, guest_clock, reading_parts
 from ops.output import number, out, show_json
-from worker.clock import SystemClock
 from worker.features.model import StatementEstimate, StepCost
 
 GIB = 1024**3
@@ -37,8 +36,8 @@ def cost(
       mlfs cost
       mlfs cost --days 7 --json
     """
-    until = SystemClock().now()
     with reading_parts() as parts:
+        until = guest_clock(parts).now()
         steps = parts.warehouse.costs(until - timedelta(days=days), until)
         billed = not parts.settings.warehouse.startswith("duckdb:")
     answer = {
@@ -136,5 +135,6 @@ def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     words = {"statement", "reads", "day", "date", "step", ""}
     for name in names:
-        table.add_column(name, justify="left" if name in words else "right")
+        # Names of tables are wider than a narrow screen: whole, on two lines if need be.
+        table.add_column(name, justify="left" if name in words else "right", overflow="fold")
     return table

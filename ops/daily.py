@@ -11,11 +11,11 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, read_date, reading_parts
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, guest_clock, read_date, reading_parts
 from ops.evidence import PROCESSORS, Row, Witness
 from ops.output import Fitting, err, number, out, plain, show_json
+from statemachine.evidence import publication_is_retracted
 from statemachine.model import TERMINAL_STATES, DateRecord, State
-from worker.clock import SystemClock
 from worker.explain import in_zone
 from worker.parts import Parts
 
@@ -98,7 +98,7 @@ class Morning:
 
 
 def daily(
-    analysis_date: Annotated[str, typer.Argument(metavar="[DATE]", help="The night; yesterday's without.")] = "",
+    analysis_date: Annotated[str, typer.Argument(metavar="DATE", help="The night; yesterday's without.")] = "",
     as_json: Json = False,
 ) -> None:
     """Go through the daily checklist of one night: was it built, from what, how good, can Phase 5 go on.
@@ -131,7 +131,7 @@ def _morning(parts: Parts, witness: Witness, day: date) -> Morning:
     waiting = [entry.message.event_id for entry in parts.store.outbox(OUTBOX_READ_MAX)]
     return Morning(
         day=day,
-        now=SystemClock().now(),
+        now=guest_clock(parts).now(),
         record=record,
         upstream=witness.upstream(day),
         predictions=witness.predictions(day),
@@ -160,6 +160,9 @@ def _built(morning: Morning) -> Check:
         return Check(name=name, light=Light.AMBER, figure=figure, threshold=threshold, action=action)
     if record.state is State.FAILED or rows < ROWS_AMBER:
         return Check(name=name, light=Light.RED, figure=figure, threshold=threshold, action=f"P0: mlfs incident {day}")
+    if publication_is_retracted(record):
+        figure += ", from a run that was taken back"
+        return Check(name=name, light=Light.RED, figure=figure, threshold=threshold, action=f"P1: mlfs incident {day}")
     if record.state is not State.DONE or rows < ROWS_GREEN:
         return Check(name=name, light=Light.AMBER, figure=figure, threshold=threshold, action=f"mlfs explain {day}")
     return Check(name=name, light=Light.GREEN, figure=figure, threshold=threshold)

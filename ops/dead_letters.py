@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
+from rich.console import RenderableType
 from rich.table import Table
 
-from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, Json, confirmed, guest_parts, reading_parts
-from ops.output import err, out, plain, show_json
+from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, Json, confirmed, reading_parts
+from ops.output import Fitting, err, out, plain, show_json
 from schemas.completion import RefusalReason
 from schemas.dead_letter import UNDELIVERED, UNKNOWN, DeadLetter
 from worker.clock import SystemClock
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from worker.adapters.pubsub_dead_letters import DeadLetterSubscription
 
 BODY_CHARS_SHOWN = 2048
+LETTERS_COLUMNS = 110
+# Google's ids have 17 digits.
+ID_COLUMNS = 20
 # So many take about a second on Google's service: then a person wants to know how far it is.
 PROGRESS_EVERY = 500
 
@@ -92,19 +96,25 @@ def _show_waiting(letters: Sequence[DeadLetter], subscription: str, zone: ZoneIn
     if not letters:
         out.print(f"nothing waits in {subscription}")
         return
-    out.print(_table(letters, zone))
+    out.print(letters_table(letters, zone))
     if more:
         out.print(f"and perhaps more; these are the first {len(letters)}: --limit")
 
 
-def _table(letters: Sequence[DeadLetter], zone: ZoneInfo) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def letters_table(letters: Sequence[DeadLetter], zone: ZoneInfo) -> RenderableType:
+    """Show messages; on a narrow screen all about one below each other, beside its id."""
+    wide, narrow = (Table(box=None, pad_edge=False, header_style="bold") for _ in range(2))
     for name in ("published", "message", "reason", "again", "what"):
-        table.add_column(name, overflow="fold", no_wrap=name != "what", justify="right" if name == "again" else "left")
+        wide.add_column(name, overflow="fold", no_wrap=name != "what", justify="right" if name == "again" else "left")
+    narrow.add_column("message", overflow="fold", max_width=ID_COLUMNS)
+    narrow.add_column("what", overflow="fold")
     for letter in letters:
         at = f"{letter.published_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
-        table.add_row(at, plain(letter.message_id), plain(letter.reason), str(letter.redriven), plain(letter.detail))
-    return table
+        name, reason, detail = plain(letter.message_id), plain(letter.reason), plain(letter.detail)
+        wide.add_row(at, name, reason, str(letter.redriven), detail)
+        again = f", sent again {letter.redriven} times" if letter.redriven else ""
+        narrow.add_row(name, f"{reason}: {detail}\n[dim]published {at}{again}[/]")
+    return Fitting(wide, narrow, LETTERS_COLUMNS)
 
 
 def _facts(letter: DeadLetter) -> dict[str, Any]:
@@ -154,7 +164,7 @@ def redrive_dead_letters(
     selection = Selection(reasons=frozenset(reason or ()), message_ids=frozenset(message_id or ()))
     # A selection may lie anywhere among what waits.
     look_max = 10_000 if reason or message_id else count_max
-    with guest_parts() as parts, _queue(parts, wait) as queue:
+    with reading_parts() as parts, _queue(parts, wait) as queue:
         settings, looked_at = parts.settings, SystemClock().now()
         with looking(queue, look_max) as look:
             plan = plan_redrive(look, selection, count_max=count_max, subscription=settings.subscription)
@@ -190,7 +200,7 @@ def _show_plan(look: Look, plan: Plan, topic: str, zone: ZoneInfo) -> None:
     out.print(f"{len(look.held)} dead letters looked at{', there may be more' if look.more else ''}")
     if plan.chosen:
         out.print(f"to {topic} again: {len(plan.chosen)}")
-        out.print(_table([held.letter for held in plan.chosen[:20]], zone))
+        out.print(letters_table([held.letter for held in plan.chosen[:20]], zone))
         if len(plan.chosen) > 20:  # noqa: PLR2004 - as many as were just shown
             out.print(f"and {len(plan.chosen) - 20} more")
     reasons = [why for _, why in plan.left]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ops.arguments import EXIT_FAILED, Json, exit_code
-from ops.night import Scenario
+from ops.arguments import EXIT_FAILED, Json, exit_code, read_date
+from ops.night import DEMO_NOTE, Scenario
 from ops.output import show_json
 from worker.settings import load
 
@@ -43,7 +43,7 @@ def demo(
 
     last = _read_night(night)
     days = [last - timedelta(days=back) for back in reversed(range(nights))]
-    base = load().data_dir if state_dir is None else state_dir
+    base = _beside_demos(load().data_dir) if state_dir is None else state_dir
     folder = base / demo_folder(scenario, data) if state_dir is None else base
     settings = load(
         pipeline="",  # sample data and schedule are the shipped one's
@@ -63,13 +63,20 @@ def demo(
     raise typer.Exit(max((exit_code(row["state"]) for row in rows), key=_severity))
 
 
+def _beside_demos(data_dir: Path) -> Path:
+    """Give the folder in which demos lie side by side, also where MLFS_DATA_DIR names one of them."""
+    return data_dir.parent if (data_dir / DEMO_NOTE).exists() else data_dir
+
+
 def _severity(code: int) -> int:
     """Failed is worse than degraded, whatever the numbers say."""
     return 100 if code == EXIT_FAILED else code
 
 
 def _read_night(text: str) -> date:
+    if text in {"today", "yesterday"}:
+        return read_date(text)
     try:
         return date.fromisoformat(text)
     except ValueError as exc:
-        raise typer.BadParameter(f"--date: {text!r} is no date; write 2024-12-15") from exc
+        raise typer.BadParameter(f"--date: {text!r} is no date; write 2024-12-15, today or yesterday") from exc

@@ -9,11 +9,10 @@ import typer
 from rich.cells import cell_len
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, AnalysisDate, Json, reading_parts
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, AnalysisDate, Json, guest_clock, reading_parts
 from ops.evidence import Witness, iso
 from ops.output import err, out, plain, show_json, state_text
 from ops.triage import RESPONSE, Diagnosis, Scenario, Scene, diagnose
-from worker.clock import SystemClock
 from worker.errors import Refused
 from worker.explain import in_zone, summary
 
@@ -36,8 +35,8 @@ def incident(analysis_date: AnalysisDate, as_json: Json = False) -> None:
       mlfs incident today
       mlfs incident 2024-12-15 --json
     """
-    now = SystemClock().now()
     with reading_parts() as parts:
+        now = guest_clock(parts).now()
         witness = Witness(parts)
         stored = parts.store.load(analysis_date)
         calendar = parts.settings.calendar

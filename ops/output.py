@@ -1,6 +1,5 @@
 """How commands show things: tables for people, JSON for scripts, colour only on a terminal."""
 
-import io
 import json
 import os
 import re
@@ -8,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -29,41 +28,9 @@ HISTORY_COLUMNS = 100
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Make a console: as wide as the terminal, or as `COLUMNS` says, or wide enough for a file."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
+    on_terminal = stream is not None and stream.isatty()  # None: the caller closed it; ops/streams.py
+    width = None if on_terminal or "COLUMNS" in os.environ else PIPE_COLUMNS
     return Console(stderr=stderr, quiet=quiet, highlight=False, width=width)
-
-
-class _PipeEnd(io.FileIO):
-    """The write end of an output whose reader may go away; what comes after that is dropped."""
-
-    def write(self, data: Any) -> int:  # noqa: ANN401 - whatever FileIO takes
-        """Write, or forget."""
-        try:
-            return super().write(data)
-        except BrokenPipeError:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self.fileno())
-            os.close(null)
-            return len(data)
-
-
-def outlast_readers() -> None:
-    """Let the command go on to its end, and to its own exit code, when nobody reads its output any more (`| head`)."""
-    sys.stdout = _outlasting(sys.stdout, line_buffering=sys.stdout.isatty())
-    sys.stderr = _outlasting(sys.stderr, line_buffering=True)
-
-
-def _outlasting(stream: TextIO, *, line_buffering: bool) -> TextIO:
-    try:
-        descriptor = stream.fileno()
-    except io.UnsupportedOperation:
-        return stream  # kept in memory by a program that calls this one; nobody there goes away
-    return io.TextIOWrapper(
-        io.BufferedWriter(_PipeEnd(descriptor, "w", closefd=False)),
-        encoding=stream.encoding,
-        errors=stream.errors,
-        line_buffering=line_buffering,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +98,6 @@ def _dates(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
         right = name in {"gen", "rows", "score", "fallback"}
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "why", overflow="fold")
     for row in rows:
-        failure = row.get("failure")
         cells = {
             "date": row["analysis_date"],
             "state": state_text(row["state"]),
@@ -140,10 +106,17 @@ def _dates(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
             "score": number(row["quality_score"]),
             "fallback": number(row["fallback_rate"], ".1%"),
             "severity": row["severity"] or "-",
-            "why": failure["because"] if failure else row["trigger"] or "-",
+            "why": _why(row),
         }
         table.add_row(*(cells[name] for name in columns))
     return table
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    told = [row["failure"]["because"]] if row.get("failure") else []
+    if row.get("published_is_retracted"):
+        told.append("[red]retracted[/]")
+    return " ".join(told) or row["trigger"] or "-"
 
 
 def components_table(row: Mapping[str, Any]) -> Table:
@@ -174,9 +147,10 @@ def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
     if answer["failure"]:
         message = in_zone(answer["failure"]["message"], zone)
         grid.add_row("last failure", plain(f"{answer['failure']['because']}: {message}"))
+    grid.add_row("stands", plain(answer["headline"]))
     grid.add_row("next", plain(in_zone(answer["next"], zone)))
     title = f"{answer['analysis_date']}  {state_text(answer['state'])}"
-    return Panel(grid, title=title, subtitle=plain(answer["headline"]), title_align="left", subtitle_align="left")
+    return Panel(grid, title=title, title_align="left")
 
 
 def history_table(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> RenderableType:

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, exit_code, read_date, reading_parts
+from ops.arguments import AnalysisDate, Json, exit_code, guest_clock, read_date, reading_parts
 from ops.output import dates_table, err, explanation_panel, history_table, out, show_json
-from worker.clock import SystemClock
 from worker.errors import CorruptRecord, Refused
 from worker.explain import explanation, summary
 from worker.ports import StateStore
@@ -19,7 +18,7 @@ REFUSED_SHOWN_MAX = 10
 
 
 def status(
-    analysis_date: Annotated[str, typer.Argument(metavar="[DATE]", help="One night; all recent ones without.")] = "",
+    analysis_date: Annotated[str, typer.Argument(metavar="DATE", help="One night; all recent ones without.")] = "",
     limit: Annotated[int, typer.Option(help="How many dates.", min=1, max=1000)] = DATES_DEFAULT,
     as_json: Json = False,
 ) -> None:
@@ -80,10 +79,10 @@ def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:
     """
     with reading_parts() as parts:
         record = parts.store.load(analysis_date)
-        settings = parts.settings
+        settings, now = parts.settings, guest_clock(parts).now()
     if record is None:
         raise Refused(f"{analysis_date} was never opened; see the dates there are: mlfs status")
-    answer = explanation(record, SystemClock().now(), settings.policy, settings.calendar.zone)
+    answer = explanation(record, now, settings.policy, settings.calendar.zone)
     show_json(answer) if as_json else out.print(explanation_panel(answer, settings.calendar.zone))
 
 

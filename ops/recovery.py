@@ -1,20 +1,23 @@
 """`mlfs recover`: rebuilds the state store after it was lost, from what cannot be lost with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import EXIT_REFUSED, Json, actor, confirmed, guest_engine, guest_parts
+from ops.arguments import EXIT_REFUSED, Json, actor, confirmed, guest_engine, refuse_empty_folder
 from ops.output import dates_table, out, show_json
 from statemachine.model import Retraction
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.clock import SystemClock
 from worker.explain import summary
-from worker.parts import Parts
+from worker.parts import Parts, store_is_lost
 from worker.repair import Repair, Standing
 from worker.retractions import RetractionAudit
+from worker.settings import load
 
 
 def recover(
@@ -38,7 +41,7 @@ def recover(
       mlfs recover --days 7 --yes
     """
     now = SystemClock().now()
-    with guest_parts() as parts:
+    with _opened(dry_run=dry_run) as parts:
         first = parts.settings.calendar.today(now) - timedelta(days=days)
         committed = parts.warehouse.read_ledger_since(first)
         repair = _repair(parts)
@@ -68,6 +71,22 @@ def recover(
         out.print("dry run: nothing was changed")
     elif restored:
         out.print(dates_table(restored))
+
+
+@contextmanager
+def _opened(*, dry_run: bool) -> Iterator[Parts]:
+    """Open the parts. A dry run after an embedded store was lost compares with an empty one and puts none in its place.
+
+    Raises:
+        Refused: No embedded part has ever been here.
+    """
+    settings = load()
+    refuse_empty_folder(settings)
+    with ExitStack() as stack:
+        if dry_run and store_is_lost(settings):
+            folder = stack.enter_context(TemporaryDirectory(prefix="mlfs-recover-"))
+            settings = load(redis_url=f"embedded://{folder}")
+        yield stack.enter_context(Parts(settings, own=False, reads=dry_run))
 
 
 def _show_lost(astray: Mapping[str, Standing], taken_back: Sequence[tuple[date, Retraction]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, actor, guest_engine, guest_parts
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, acting_parts, actor, guest_engine
 from ops.backfill import Backfill, Planned, Step, Wish, plan_range
 from ops.once import ask_once, request_id_of
 from ops.output import err, number, out, plain, show_json, state_text
@@ -136,7 +136,7 @@ class How:
 
 def replay_range(wish: Wish, reason: str, how: How, *, as_json: bool) -> int:
     """Show the plan of a range; where it is wanted replay it and follow it to its end. Give the exit code."""
-    with guest_parts() as parts:
+    with acting_parts(dry_run=not how.apply) as parts:
         asked = Range(parts, wish, reason=reason, key=how.key)
         plan = asked.plan()
         if not as_json:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.admin import DryRun, Key, Reason, Yes
-from ops.arguments import EXIT_REFUSED, AnalysisDate, Json, actor, confirmed, guest_engine, guest_parts, read_date
+from ops.arguments import EXIT_REFUSED, AnalysisDate, Json, acting_parts, actor, confirmed, guest_engine, read_date
 from ops.once import ask_once, request_id_of
 from ops.output import err, out, show_json
 from statemachine.decide import Decision
@@ -58,7 +58,7 @@ def retract(
     """
     who = actor()
     request_id = request_id_of(key, who, analysis_date, read_date("today"))
-    with guest_parts() as parts:
+    with acting_parts(dry_run=dry_run) as parts:
         acted: list[Decision] = []
 
         def act() -> int:

@@ -11,7 +11,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, AnalysisDate, Json, guest_parts
+from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, AnalysisDate, Json, guest_clock, guest_parts
 from ops.output import out, show_json
 from schemas.completion import CompletionMessage
 from worker.clock import SystemClock
@@ -124,12 +124,12 @@ def emit(
     optional = {
         "row_count": rows,
         "run_id": run_id,
-        "completed_at": SystemClock().now().isoformat(),
         "error": error,
     }
     body |= {name: value for name, value in optional.items() if value is not None}
-    CompletionMessage.model_validate(body)
     with guest_parts() as parts:
+        body["completed_at"] = guest_clock(parts).now().isoformat()
+        CompletionMessage.model_validate(body)
         message_id = parts.publisher.publish(
             OutgoingMessage(event_id="", topic=parts.settings.topic, data=json.dumps(body).encode(), attributes={})
         )

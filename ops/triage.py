@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from ops.evidence import PROCESSORS, Row
-from statemachine.evidence import rests_on_retracted
+from statemachine.evidence import publication_is_retracted
 from statemachine.model import (
     TERMINAL_STATES,
     BuildMode,
@@ -87,7 +87,7 @@ class Scene:
     @property
     def published_is_retracted(self) -> bool:
         """Whether consumers read rows of a run that was taken back."""
-        return self.record.result is not None and rests_on_retracted(self.record, self.record.result)
+        return publication_is_retracted(self.record)
 
     def _cannot_speak_for_now(self) -> bool:
         return self.record.published_generation < self.record.generation

@@ -5,18 +5,22 @@ from datetime import date, timedelta
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 from rich.table import Table
 
-from ops.arguments import Json, read_date, reading_parts
+from ops.arguments import Json, guest_clock, read_date, reading_parts
 from ops.evidence import Night, Witness, read_nights
-from ops.output import err, number, out, plain, show_json, state_text
+from ops.output import Fitting, err, number, out, plain, show_json, state_text
 from ops.review import TREND_DAYS_MIN, durations_of, reliability_of, slope
 from statemachine.model import State
-from worker.clock import SystemClock
 from worker.errors import Unavailable
 
 DAYS_DEFAULT, DAYS_MAX = 14, 366
 BAR_COLUMNS = 20
+# Below these a table shows less, so that what it shows stays whole.
+TREND_COLUMNS = 74
+RELIABILITY_COLUMNS = 116
+TROUBLES = ("failed", "late", "missing", "event lost", "empty")
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 # Source: the document's weekly review: investigate days below 80; optimize above 25 minutes.
 SCORE_LOW = 80.0
@@ -74,20 +78,7 @@ def _is_low(row: Mapping[str, Any]) -> bool:
 
 
 def _show_trend(answer: Mapping[str, Any]) -> None:
-    table = _table("date", "state", "rows", "score", "", "fallback")
-    for row in answer["days"]:
-        score = row["quality_score"]
-        filled = 0 if score is None else round(BAR_COLUMNS * score / 100)
-        colour = "red" if score is None or score < SCORE_LOW else "green"
-        table.add_row(
-            row["analysis_date"],
-            state_text(row["state"]) if row["state"] else "[red]never opened[/]",
-            number(row["row_count"], "d"),
-            number(score),
-            f"[{colour}]{'█' * filled}[/][dim]{'░' * (BAR_COLUMNS - filled)}[/]",
-            number(row["fallback_rate"], ".1%"),
-        )
-    out.print(table)
+    out.print(trend_screen(answer["days"]))
     change = answer["score_change_per_night"]
     if change is None:
         out.print(f"no trend from fewer than {TREND_DAYS_MIN} scores")
@@ -95,6 +86,29 @@ def _show_trend(answer: Mapping[str, Any]) -> None:
         out.print(f"score {change:+.2f} points a night, fallback {answer['fallback_change_per_night']:+.2%} a night")
     if answer["below_80"]:
         out.print(f"below {SCORE_LOW:g}, look into them with mlfs incident: {', '.join(answer['below_80'])}")
+
+
+def trend_screen(days: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Show nights one below the other; on a narrow screen without the bars."""
+    return Fitting(_trend_table(days, bar=True), _trend_table(days, bar=False), TREND_COLUMNS)
+
+
+def _trend_table(days: Sequence[Mapping[str, Any]], *, bar: bool) -> Table:
+    table = _table("date", "state", "rows", "score", *([""] if bar else []), "fallback")
+    for row in days:
+        score = row["quality_score"]
+        filled = 0 if score is None else round(BAR_COLUMNS * score / 100)
+        colour = "red" if score is None or score < SCORE_LOW else "green"
+        drawn = f"[{colour}]{'█' * filled}[/][dim]{'░' * (BAR_COLUMNS - filled)}[/]"
+        table.add_row(
+            row["analysis_date"],
+            state_text(row["state"]) if row["state"] else "[red]never opened[/]",
+            number(row["row_count"], "d"),
+            f"[{colour}]{number(score)}[/]",
+            *([drawn] if bar else []),
+            number(row["fallback_rate"], ".1%"),
+        )
+    return table
 
 
 def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
@@ -105,20 +119,37 @@ def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fa
       mlfs reliability --days 60 --json
     """
     nights, witness = _nights(days, last, with_history=True)
-    answer = {**reliability_of(nights, SystemClock().now()), "not_read": witness.not_read}
+    answer = {**reliability_of(nights, witness.now), "not_read": witness.not_read}
     if as_json:
         show_json(answer)
         return
     out.print(f"{answer['nights']} nights that are over")
-    table = _table("processor", "failed", "late", "missing", "event lost", "empty", "troubled", *WEEKDAYS)
-    for row in answer["processors"]:
-        counts = [str(row[name]) for name in ("failed", "late", "missing", "event_lost", "empty", "troubled")]
-        by_weekday = [str(row["by_weekday"].get(name, 0) or "·") for name in WEEKDAYS]
-        table.add_row(row["processor"], *counts, *by_weekday)
-    out.print(table)
+    out.print(reliability_table(answer["processors"]))
     if answer["worst"]:
         out.print(f"most trouble: {answer['worst']}; its nights: mlfs reliability --json")
     _show_not_read(witness)
+
+
+def reliability_table(processors: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Show what each processor did; on a narrow screen only what there is to say of it, in words."""
+    wide = _table("processor", *TROUBLES, "troubled", *WEEKDAYS)
+    narrow = Table(box=None, pad_edge=False, header_style="bold")
+    narrow.add_column("processor", no_wrap=True)
+    narrow.add_column("troubled", no_wrap=True, justify="right")
+    narrow.add_column("how often, on which days")
+    for row in processors:
+        counts = {name: row[name.replace(" ", "_")] for name in TROUBLES}
+        by_weekday = [row["by_weekday"].get(name, 0) for name in WEEKDAYS]
+        wide.add_row(
+            row["processor"],
+            *(str(count) for count in counts.values()),
+            str(row["troubled"]),
+            *(str(count or "·") for count in by_weekday),
+        )
+        told = [f"{name} {count}" for name, count in counts.items() if count]
+        told += [f"{name} {count}" for name, count in zip(WEEKDAYS, by_weekday, strict=True) if count]
+        narrow.add_row(row["processor"], str(row["troubled"]), ", ".join(told) or "-")
+    return Fitting(wide, narrow, RELIABILITY_COLUMNS)
 
 
 def durations(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
@@ -132,7 +163,7 @@ def durations(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fals
     """
     with reading_parts() as parts:
         witness = Witness(parts)
-        until = last or parts.settings.calendar.today(SystemClock().now())
+        until = last or parts.settings.calendar.today(guest_clock(parts).now())
         nights = read_nights(parts, witness, until, days, with_history=True)
         first = until - timedelta(days=days - 1)
         attempts = witness.ask("report_attempts", first_date=first, last_date=until)
@@ -169,7 +200,7 @@ def _show_durations(answer: Mapping[str, Any], days: int) -> None:
 def _nights(days: int, last: date | None, *, with_history: bool) -> tuple[Sequence[Night], Witness]:
     with reading_parts() as parts:
         witness = Witness(parts)
-        until = last or parts.settings.calendar.today(SystemClock().now())
+        until = last or parts.settings.calendar.today(guest_clock(parts).now())
         return read_nights(parts, witness, until, days, with_history=with_history), witness
 
 

@@ -73,6 +73,11 @@ def rests_on_retracted(record: DateRecord, result: BuildResult) -> bool:
     )
 
 
+def publication_is_retracted(record: DateRecord) -> bool:
+    """Whether consumers read rows of a run that a person has taken back."""
+    return record.result is not None and rests_on_retracted(record, record.result)
+
+
 def lost_what_it_stood_on(record: DateRecord) -> bool:
     """Whether a run that the present attempt relied on was taken back after its claim."""
     return record.mode is BuildMode.NORMAL and any(

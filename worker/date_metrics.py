@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from statemachine.evidence import publication_is_retracted
 from statemachine.model import DateRecord, State
 from worker.calendar import Calendar
 from worker.errors import PipelineError
@@ -181,6 +182,12 @@ def _publication_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
         "mlfs_date_published_generation",
         "The generation that consumers read, 0 for none.",
         lambda r: r.published_generation,
+    )
+    yield _of_each(
+        records,
+        "mlfs_date_published_retracted",
+        "Whether consumers read rows of a run that was taken back.",
+        publication_is_retracted,
     )
     published = {record.analysis_date: record.result for record in records if record.result is not None}
     yield _by_date(

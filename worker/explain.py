@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from schemas.outcome import RATE_DIGITS
+from statemachine.evidence import publication_is_retracted
 from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
 
 # What a page and a command call a processor whose run was taken back, with no other one since.
@@ -33,6 +34,7 @@ def summary(record: DateRecord) -> dict[str, Any]:
         "trigger": record.trigger.value if record.trigger else None,
         "mode": record.mode.value,
         "published_generation": record.published_generation,
+        "published_is_retracted": publication_is_retracted(record),
         "left_out": result.left_out if result else None,
         "deadline_at": record.deadline_at.isoformat(),
         "upgrade_cutoff_at": record.upgrade_cutoff_at.isoformat(),
@@ -105,7 +107,8 @@ def headline(record: DateRecord, policy: Policy) -> str:
         counted = len(policy.processors) - len(policy.missing(record))
         return f"waiting: {counted} of {len(policy.processors)} completions"
     if record.state in {State.DONE, State.DEGRADED} and result is not None:
-        return f"{record.state}: {_worth(result)}, published as generation {result.generation}"
+        wrong = " from a run that was taken back" if publication_is_retracted(record) else ""
+        return f"{record.state}: {_worth(result)}, published as generation {result.generation}{wrong}"
     if record.state is State.FAILED:
         because = record.failure.because if record.failure else "unknown"
         still = f"; consumers still read generation {result.generation}" if result is not None else ""
@@ -160,7 +163,7 @@ def _taken_back(record: DateRecord) -> str:
     """Name the tables that no build reads, and who said so; empty where there are none."""
     latest = {one.processor: one for one in record.retractions if one.processor in record.ignored}
     told = (f"{name} ({one.identity}, taken back by {one.actor})" for name, one in sorted(latest.items()))
-    return f"; what lies in the table is not read: {', '.join(told)}" if latest else ""
+    return f"; no build reads what lies in the table: {', '.join(told)}" if latest else ""
 
 
 def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:

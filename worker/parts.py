@@ -219,9 +219,14 @@ def nothing_there(settings: Settings) -> Refused | None:
     return None if any(_directory(place).exists() for place in places) else _nothing_there("data", settings.data_dir)
 
 
+def store_is_lost(settings: Settings) -> bool:
+    """Whether the state store is an embedded one, and its folder is gone."""
+    return settings.redis_url.startswith("embedded:") and not _directory(settings.redis_url).is_dir()
+
+
 def _nothing_there(part: str, place: Path) -> Refused:
     return Refused(
-        f"nothing is here: no {part} at {place.absolute()}, and a command that reads makes none. MLFS_DATA_DIR names "
+        f"nothing is here: no {part} at {place.absolute()}, and this command makes none. MLFS_DATA_DIR names "
         "the folder of a worker or a demo (see what is set: mlfs config); to begin one: mlfs run, or mlfs demo"
     )
 

@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any
 
 from statemachine.events import CompletionRetracted
-from statemachine.model import RETRACTIONS_MAX, DateRecord, FailedBecause, Retraction
+from statemachine.model import RETRACTIONS_MAX, TERMINAL_STATES, DateRecord, FailedBecause, Retraction
 from statemachine.reasons import Reason
 from worker.audit import RETRACT_MODE
 from worker.engine import Engine
@@ -58,10 +58,12 @@ def identity_to_take_back(
         return before[-1]
     if known is None or not known.counts:
         has = "has not reported" if known is None else "reported a failure, which does not count"
-        raise Refused(
-            f"{day}: {processor} {has}; there is nothing to take back. To keep the date from being built: "
-            f"mlfs cancel {day} --reason '…'"
+        instead = (
+            f"To build the date again: mlfs replay {day} --reason '…'"
+            if record.state in TERMINAL_STATES
+            else f"To keep the date from being built: mlfs cancel {day} --reason '…'"
         )
+        raise Refused(f"{day}: {processor} {has}; there is nothing to take back. {instead}")
     if run_id is not None and known.identity not in wanted:
         raise Refused(
             f"{day}: {run_id} is not the run of {processor} that counts, {known.identity} is; see mlfs explain {day}, "

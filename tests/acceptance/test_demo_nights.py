@@ -103,14 +103,18 @@ def test_a_replayed_demo_goes_on_in_its_own_night_and_opens_no_other_date(left):
     program = left[0]
     played = Program(program.data_dir / NOMINAL, program.environment)
     asked = played.run("replay", "2024-12-15", "--reason", "the cache was repaired", "--yes")
-    again = program.json("demo")
+    again = played.json("demo")  # from inside the demo's folder: it lies beside the others all the same
+    emitted = played.json("emit", "2024-12-15", "player_daily_cache", "--run-id", "2")
+    explained = played.json("explain", "2024-12-15")
     history = played.json("history", "2024-12-15")
     dates = [row["analysis_date"] for row in played.json("status")]
 
     assert asked.returncode == 0, asked.stderr
     assert (again["state"], again["generation"]) == ("done", 2)
     assert {entry["at"][:13] for entry in history} == {"2024-12-16T04"}
+    assert {emitted["completed_at"][:13], explained["now"][:13]} == {"2024-12-16T04"}
     assert dates == ["2024-12-15"]
+    assert not list(played.data_dir.glob("demo-*"))
 
 
 @pytest.mark.parametrize("command", [("--help",), ("config",)], ids=" ".join)

@@ -40,6 +40,20 @@ READERS = (
     ("doctor",),
     ("dlq", "list"),
 )
+ACTORS = (
+    ("replay", NIGHT, *WHY, "--dry-run"),
+    ("replay", NIGHT, *WHY, "--yes"),
+    ("replay", "--from", NIGHT, "--to", NIGHT, *WHY),
+    ("replay", "--from", NIGHT, "--to", NIGHT, *WHY, "--yes"),
+    ("cancel", NIGHT, *WHY, "--dry-run"),
+    ("cancel", NIGHT, *WHY, "--yes"),
+    ("retract", NIGHT, CACHE, *WHY, "--dry-run"),
+    ("retract", NIGHT, CACHE, *WHY, "--yes"),
+    ("recover", "--dry-run"),
+    ("recover", "--yes"),
+    ("dlq", "redrive", "--dry-run"),
+    ("dlq", "redrive", "--yes"),
+)
 NO_DATE = (
     *(tuple("2024-02-30" if word == NIGHT else word for word in command) for command in READERS if NIGHT in command),
     ("replay", "2024-02-30", *WHY),
@@ -84,6 +98,7 @@ REFUSED = (
     ("cancel", NIGHT, *WHY, "--yes"),
     ("retract", NIGHT, CACHE, *WHY, "--yes"),
     ("features", NIGHT, "--out", "rows.csv"),
+    ("features", NIGHT, "--out", "no-such-folder/rows.csv"),
     ("lineage", NIGHT, "1"),
     ("load", "no-such-folder"),
     ("demo", "--data", "no-such-folder"),
@@ -127,8 +142,8 @@ def an_empty_warehouse(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", READERS, ids=" ".join)
-def test_a_reader_in_a_wrong_folder_names_the_setting_and_leaves_nothing(
+@pytest.mark.parametrize("command", [*READERS, *ACTORS], ids=" ".join)
+def test_a_command_in_a_wrong_folder_names_the_setting_and_leaves_nothing(
     ends: Ends, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     code, said = ends(*command)
@@ -136,6 +151,23 @@ def test_a_reader_in_a_wrong_folder_names_the_setting_and_leaves_nothing(
     assert code == EXIT_REFUSED
     assert "MLFS_DATA_DIR" in said
     assert str(tmp_path / ".mlfs") in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_makes_no_part_that_is_not_there(ends: Ends, tmp_path: Path) -> None:
+    an_empty_warehouse(tmp_path)
+    there = sorted((tmp_path / ".mlfs").iterdir())
+
+    for command in ACTORS:
+        if "--dry-run" in command and command[0] != "recover":
+            assert ends(*command)[0] == EXIT_REFUSED
+    # The store is what it would restore: without one it compares with an empty one, elsewhere.
+    assert ends("recover", "--dry-run")[0] == 0
+    assert sorted((tmp_path / ".mlfs").iterdir()) == there
+
+
+def test_what_cannot_be_loaded_makes_no_warehouse(ends: Ends, tmp_path: Path) -> None:
+    assert ends("load", "no-such-folder")[0] == EXIT_REFUSED
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,8 +6,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from ops.daily import Light, Morning, check
 from statemachine.events import CancelRequested
-from statemachine.model import DateRecord, FailureKind
+from statemachine.model import DateRecord, FailureKind, State
 from tests.support.nights import (
     CACHE,
     CUTOFF,
@@ -18,12 +19,16 @@ from tests.support.nights import (
     PROCESSORS,
     after,
     broke,
+    claimed,
+    committed,
     degraded,
     done,
     failed,
     joined,
+    retract,
     running,
     waiting,
+    without,
 )
 from worker.explain import arrival_text, explanation
 
@@ -43,6 +48,30 @@ def test_a_waiting_date_says_what_arrived_and_since_when_the_rest_is_missing() -
     assert (answer["headline"], answer["missing"]) == ("waiting: 3 of 4 completions", [CACHE])
     assert "23:25 EST" in answer["next"]
     assert CACHE in answer["next"]
+
+
+def test_a_published_date_says_that_its_rows_were_taken_back_until_they_are_replaced() -> None:
+    wrong = after(done(), retract(CACHE))
+    right = after(
+        wrong, retract(CACHE, rebuild=True), claimed(), committed(2, state=State.DEGRADED, rows=without(CACHE))
+    )
+
+    told = [explained(record) for record in (done(), wrong, right)]
+
+    assert [answer["published_is_retracted"] for answer in told] == [False, True, False]
+    assert str(told[1]["headline"]).endswith("published as generation 1 from a run that was taken back")
+
+
+def test_the_morning_is_red_while_rows_are_published_that_were_taken_back() -> None:
+    built = [
+        check(
+            Morning(day=NIGHT, now=CUTOFF, record=record, upstream=None, predictions=None, untold=False),
+        )[0]
+        for record in (done(), after(done(), retract(CACHE)))
+    ]
+
+    assert [one.light for one in built] == [Light.GREEN, Light.RED]
+    assert f"mlfs incident {NIGHT}" in built[1].action
 
 
 def test_what_a_sender_said_beyond_the_known_fields_can_be_seen() -> None:

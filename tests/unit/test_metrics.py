@@ -24,7 +24,9 @@ from tests.support.nights import (
     closed,
     committed,
     probed,
+    retract,
     success,
+    without,
 )
 from tests.support.rigs import WORKER, ModelClock, Rig
 from worker.adapters.memory_store import MemoryStore
@@ -182,6 +184,24 @@ def test_a_date_is_shown_with_its_instants_and_with_what_consumers_read() -> Non
         shown["mlfs_date_quality_score", day],
         shown["mlfs_outbox_oldest_timestamp_seconds",],
     )
+
+
+def test_a_night_whose_readers_have_rows_that_were_taken_back_is_shown_until_it_is_built_again() -> None:
+    board = Board()
+    seen = []
+    for event in (
+        *(success(name) for name in PROCESSORS),
+        claimed(),
+        committed(),
+        retract(CACHE),
+        retract(CACHE, rebuild=True),
+        claimed(),
+        committed(2, state=State.DEGRADED, rows=without(CACHE)),
+    ):
+        board.engine.apply(NIGHT, event)
+        seen.append(board.samples()["mlfs_date_published_retracted", NIGHT.isoformat()])
+
+    assert [0.0] * 6 + [1.0, 1.0, 1.0, 0.0] == seen
 
 
 def test_an_awaited_night_that_nobody_opened_is_shown_with_its_sla() -> None:

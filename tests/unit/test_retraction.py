@@ -17,6 +17,7 @@ from tests.support.nights import (
     EVERY_TABLE_FILLED,
     FACTORS,
     MINUTE,
+    NIGHT,
     POLICY,
     PROCESSORS,
     REPLAY,
@@ -39,6 +40,8 @@ from tests.support.nights import (
     without,
 )
 from tests.unit.test_decide_published import CANCEL
+from worker.errors import Refused
+from worker.retractions import identity_to_take_back
 
 NEXT = EVENING + MINUTE
 TAKEN_BACK = after(waiting(CACHE), retract(CACHE))
@@ -248,6 +251,16 @@ def test_a_retraction_read_back_from_the_audit_holds_for_a_run_that_is_yet_to_co
     record = after(waiting(FACTORS), lost, success(CACHE), now=NEXT)
 
     assert ({FACTORS}, {CACHE}) == (record.counted, record.ignored)
+
+
+@pytest.mark.parametrize(("record", "instead"), [(degraded(), "mlfs replay 2024-"), (waiting(), "mlfs cancel 2024-")])
+def test_what_was_never_reported_cannot_be_taken_back_and_the_next_step_makes_sense(
+    record: DateRecord, instead: str
+) -> None:
+    stored = replace(record, version=1, completions={})
+
+    with pytest.raises(Refused, match=instead):
+        identity_to_take_back(NIGHT, stored, CACHE, None, PROCESSORS)
 
 
 def test_a_key_that_was_used_for_another_run_is_told_which_one() -> None:

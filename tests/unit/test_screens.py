@@ -9,12 +9,15 @@ from rich.console import Console, RenderableType
 
 from ops.admin import _finish
 from ops.daily import Check, Light, checks_table
-from ops.output import dates_table, history_table
+from ops.dead_letters import letters_table
+from ops.output import dates_table, explanation_panel, history_table
+from ops.weekly import WEEKDAYS, reliability_table, trend_screen
+from schemas.dead_letter import DETAIL, REASON, DeadLetter
 from statemachine.events import ReplayRequested
-from statemachine.model import FailedBecause, State
+from statemachine.model import DateRecord, FailedBecause, State
 from statemachine.reasons import Reason
-from tests.support.nights import failed
-from worker.explain import in_zone
+from tests.support.nights import CACHE, DEADLINE, POLICY, PROCESSORS, degraded, done, failed
+from worker.explain import explanation, in_zone
 
 ZONE = ZoneInfo("America/New_York")
 NARROW = range(60, 81, 5)
@@ -52,6 +55,53 @@ def entry(reason: str, before: State, after: State) -> dict[str, Any]:
         "actor": "somebody@a-machine-with-a-long-name.example.org",
         "detail": "opened; deadline 2024-12-16 04:25Z; the words of this sentence are many and go on",
     }
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_overview_marks_a_date_whose_rows_were_taken_back(columns: int) -> None:
+    marked = row(State.DONE, None) | {"published_is_retracted": True}
+
+    [_, line] = shown(dates_table([marked]), columns)
+    assert line.endswith("retracted")
+    assert "retracted" not in shown(dates_table([row(State.DONE, None)]), columns)[1]
+
+
+@pytest.mark.parametrize("columns", [*NARROW, 120])
+def test_the_weekly_review_keeps_whole_words_on_a_narrow_screen(columns: int) -> None:
+    nights = [row(state, None) for state in State] + [row(State.FAILED, None) | {"state": None, "quality_score": None}]
+    troubled = [
+        dict.fromkeys(("failed", "late", "missing", "event_lost", "empty", "troubled"), 10)
+        | {"processor": name, "by_weekday": dict.fromkeys(WEEKDAYS, 10)}
+        for name in PROCESSORS
+    ]
+    told = "\n".join(shown(trend_screen(nights), columns) + shown(reliability_table(troubled), columns))
+
+    assert "…" not in told
+    for word in ("never opened", "degraded", "100.0%", *PROCESSORS, *WEEKDAYS):
+        assert word in told
+
+
+@pytest.mark.parametrize("columns", [*NARROW, 120])
+def test_a_dead_letter_can_be_named_from_a_narrow_screen(columns: int) -> None:
+    letter = DeadLetter(
+        message_id="12345678901234567",
+        data=b"{}",
+        attributes={REASON: "unknown_processor", DETAIL: "'player_daily_cash' is none of the four"},
+        published_at=datetime(2024, 12, 16, 4, 25, 1, tzinfo=UTC),
+    )
+    told = "\n".join(shown(letters_table([letter], ZONE), columns))
+
+    for word in (letter.message_id, letter.reason, "2024-12-15 23:25:01 EST"):
+        assert word in told
+
+
+@pytest.mark.parametrize("columns", NARROW)
+@pytest.mark.parametrize("record", [done(), degraded(CACHE), failed()], ids=lambda record: record.state.value)
+def test_how_a_date_stands_is_told_whole_on_a_narrow_screen(record: DateRecord, columns: int) -> None:
+    answer = explanation(record, DEADLINE, POLICY, ZONE)
+    words = " ".join(" ".join(shown(explanation_panel(answer, ZONE), columns)).replace("│", " ").split())
+
+    assert f"stands {answer['headline']}" in words
 
 
 @pytest.mark.parametrize("columns", NARROW)

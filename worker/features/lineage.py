@@ -301,4 +301,4 @@ def _float(value: object) -> float | None:
 
 
 def _instant(at: datetime | None) -> str:
-    return "at an unknown time" if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    return "at an unknown time" if at is None else f"{at:%Y-%m-%d %H:%M:%SZ}"

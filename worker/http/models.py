@@ -153,6 +153,7 @@ class DateSummary(BaseModel):
     trigger: str | None
     mode: str
     published_generation: int
+    published_is_retracted: bool
     left_out: int | None
     deadline_at: str
     upgrade_cutoff_at: str

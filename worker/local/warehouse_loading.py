@@ -37,7 +37,7 @@ def load_parquet_folder(
     with warehouse.writing(f"loading {directory}") as cursor:
         return [
             (table, replace_table(cursor, table, path, rows_max=0 if table in structure_only else None))
-            for table, path in _tables_in(directory, warehouse.pipeline.tables.all)
+            for table, path in tables_in(directory, warehouse.pipeline.tables.all)
         ]
 
 
@@ -58,12 +58,17 @@ def link_parquet_folder(warehouse: DuckDbWarehouse, directory: Path) -> list[tup
     Raises:
         Refused, SchemaDrift, Unavailable: As for `load_parquet_folder`.
     """
-    files = _tables_in(directory, warehouse.pipeline.tables.all)
+    files = tables_in(directory, warehouse.pipeline.tables.all)
     with warehouse.writing(f"linking {directory}") as cursor:
         return [(table, link_table(cursor, table, path.absolute())) for table, path in files]
 
 
-def _tables_in(directory: Path, own_tables: Collection[str]) -> list[tuple[str, Path]]:
+def tables_in(directory: Path, own_tables: Collection[str]) -> list[tuple[str, Path]]:
+    """Give (`dataset.table`, its file) for each file of a folder, by name; *own_tables* are the worker's.
+
+    Raises:
+        Refused: As for `load_parquet_folder`.
+    """
     if not directory.is_dir():
         raise Refused(f"{directory} is not a folder; name one that holds <dataset>.<table>.parquet files")
     files = sorted(path for path in directory.iterdir() if path.suffix == ENDING)
