@@ -2,9 +2,12 @@
 
 import threading
 import time
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+
+import redis
 
 from ops.bench.build_tasks import generate
 from statemachine.events import DateOpened
@@ -67,7 +70,9 @@ def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
             outbox_filled=lambda: None,
             observer=watch,
         )
+        empty = _store_bytes(home)
         opened_in_s = _open_far(engine, open_dates)
+        store_bytes = _store_bytes(home) - empty
         parts.store.set_last_opened(settings.calendar.today(clock.now()))
         warehouse = parts.warehouse
         sweeper = Sweeper(
@@ -84,7 +89,13 @@ def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
             engine.apply(FIRST_DUE_DATE + timedelta(days=number), DateOpened())
             pause.wait(BETWEEN_DEADLINES_S)
         _sweep(sweeper, parts.store, watch, deadlines, settings.tick_s)
-    return {"lag_ms": list(watch.lag_ms.values()), "opened_in_s": opened_in_s}
+    return {"lag_ms": list(watch.lag_ms.values()), "opened_in_s": opened_in_s, "store_bytes": store_bytes}
+
+
+def _store_bytes(home: Path) -> int:
+    """Give what the store's data takes in memory, the keys of operations included, which last ten minutes."""
+    with closing(redis.Redis.from_url(f"unix://{home}/valkey/valkey.sock")) as client:
+        return int(client.info("memory")["used_memory_dataset"])
 
 
 def _open_far(engine: Engine, open_dates: int) -> float:
