@@ -13,7 +13,9 @@ from ops.bench.sampling import divided
 BUILDS_PER_RUN = 3
 
 
-def measure_profile(events: int, sample_hz: int, runs: int, progress: Callable[[str], None]) -> dict[str, Any]:
+def measure_profile(
+    events: int, sample_hz: int, runs: int, progress: Callable[[str], None], builds_per_run: int = BUILDS_PER_RUN
+) -> dict[str, Any]:
     """Drain the backlog without and with the profiler, in turns, then build nights of 400.
 
     Returns:
@@ -27,8 +29,8 @@ def measure_profile(events: int, sample_hz: int, runs: int, progress: Callable[[
         plain.append(in_folder("intake", events=events))
         progress(f"{events:,} events, {sample_hz} samples a second: run {run} of {runs}")
         sampled.append(in_folder("intake", events=events, sample_hz=sample_hz))
-    progress(f"{BUILDS_PER_RUN * runs} builds of 400")
-    builds = [in_folder("phases") for _ in range(BUILDS_PER_RUN * runs)]
+    progress(f"{builds_per_run * runs} builds of 400")
+    builds = [in_folder("phases") for _ in range(builds_per_run * runs)]
     phases = list(builds[0]["phases_ms"])
     return {
         "events": events,
