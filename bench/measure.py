@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.report.results import MEASURED
+from bench.report.tables import BUSY_MAX, LOAD_MAX
 from ops.bench.machine import busy_share, load_1m
 
-LOAD_MAX = 1.0
-BUSY_MAX = 0.1
 WATCHED_S = 2.0
 PARTS: Mapping[str, Sequence[str]] = {
     "build": ("build",),
