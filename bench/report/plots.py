@@ -194,14 +194,16 @@ def peers(result: Mapping[str, Any]) -> Figure:
         if "log" in unit:
             axes.set_yscale("log")
             low, high = axes.get_ylim()
-            # Bars on a log scale have no foot: begin at half of the lowest, and leave room for the legend.
-            axes.set_ylim(low, max(high * 4, low * 20))
+            # Bars on a log scale have no foot: begin well below the lowest, and leave room for the legend.
+            axes.set_ylim(low / 2, max(high * 4, low * 20))
             _plain(axes.yaxis)
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_ylabel(unit)
         axes.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
         axes.grid(visible=False, axis="x")
         axes.margins(y=0.35)
+        if unit == "dates":
+            axes.set_ylim(0, max(axes.get_ylim()[1], 1))
         axes.legend(frameon=False, fontsize=7.5, loc="upper left", borderaxespad=0)
     figure.tight_layout(w_pad=1.2)
     return figure
