@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests panels transcript upgrade-test chaos soak docs
+.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests panels plots measure transcript upgrade-test chaos soak docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -126,8 +126,8 @@ $(PEERS)/.ready: bench/peers/requirements.txt | $(BIN)/uv
 	@$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --requirement bench/peers/requirements.txt
 	@touch $@
 
-peers: $(VENV)/.dev $(PEERS)/.ready ## the same join on other tools and on mlfs, side by side: make peers ARGS="--only celery,mlfs"
-	@MLFS_PYTHON=$(abspath $(BIN)/python) $(PEERS)/bin/python -m bench.peers.run $(ARGS)
+peers: $(VENV)/.dev $(PEERS)/.ready ## the same join on other tools and on mlfs, side by side: make peers ARGS="--json docs/measured/peers.json"
+	@PEERS_PYTHON=$(abspath $(BIN)/python) $(PEERS)/bin/python -m bench.peers.run $(ARGS)
 
 stack: $(VENV)/.dev ## docker-compose.yml as plain processes, three nights through it; stay up: make stack ARGS=--keep
 	@$(BIN)/python -m ops.stack $(ARGS)
@@ -160,11 +160,21 @@ panels: $(VENV)/.dev ## draw docs/img/dashboard-*.png from a played night; needs
 	  || $(BIN)/uv pip install --quiet --python $(BIN)/python --group pictures
 	@$(BIN)/python -m tests.panels.draw
 
+plots: $(VENV)/.dev ## draw docs/img/performance-*.png and write the measured tables, both from docs/measured
+	@$(BIN)/python -c 'import matplotlib' 2> /dev/null \
+	  || $(BIN)/uv pip install --quiet --python $(BIN)/python --group pictures
+	@$(BIN)/python -m bench.report
+
+measure: $(VENV)/.dev ## every benchmark at full size on a quiet machine, 15 min; parts: make measure ARGS="--only build,intake"
+	@$(BIN)/python -m bench.measure $(ARGS)
+	@$(MAKE) plots
+
 transcript: $(VENV)/.dev ## write docs/a_degraded_night.md from a played night; needs the same
 	@$(BIN)/python -m tests.transcript.write
 
 docs: $(VENV)/.dev ## write the generated parts of docs/: options, settings, fields of events, tables
 	@env -i PATH="$$PATH" $(BIN)/python -m ops.reference
+	@$(BIN)/python -m bench.report --tables
 
 diagram: $(VENV)/.dev ## draw docs/state_machine.md from the transition table
 	@$(BIN)/python -c 'import sys; from statemachine.diagram import render; sys.stdout.write(render())' > docs/state_machine.md

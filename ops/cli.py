@@ -77,6 +77,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "latency": bench.latency,
     "deadline": bench.deadline,
     "footprint": bench.footprint,
+    "profile": bench.profile,
 }
 benchmarks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(benchmarks, name="bench", help="Measure what the design promises, each beside its yardstick.")

@@ -1,6 +1,6 @@
 """Plays the scenarios on each peer and on mlfs, one after the other on this machine, and prints one table.
 
-Run by `make peers`, in an environment of its own; `MLFS_PYTHON` names the interpreter that has mlfs.
+Run by `make peers`, in an environment of its own; `PEERS_PYTHON` names the interpreter that has mlfs.
 """
 
 import argparse
@@ -8,7 +8,6 @@ import importlib
 import json
 import multiprocessing
 import os
-import platform
 import shutil
 import signal
 import socket
@@ -19,12 +18,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from bench.peers import scenario, sink
+from bench.report.peers_table import peers_table
 
 PEERS = ("celery", "docket", "dbos")
 NOBODY = 65534
@@ -130,24 +131,32 @@ def _killed(peer: Any, read: Reader, count: int) -> dict[str, Any]:
 
 
 def play_mlfs(sizes: argparse.Namespace) -> dict[str, Any]:
-    """Ask mlfs' own benchmark for the same figures, and play the kills on `mlfs run`."""
-    python = os.environ["MLFS_PYTHON"]
-    bench = [python, "-m", "ops", "bench"]
+    """Ask mlfs' own benchmarks for the same figures, and play the kills on `mlfs run`."""
+    python = os.environ["PEERS_PYTHON"]
 
     def measured(*arguments: str) -> dict[str, Any]:
         say(f"mlfs: {' '.join(arguments)}")
-        done = subprocess.run([*bench, *arguments, "--json"], check=True, capture_output=True, text=True)
-        return json.loads(done.stdout)
+        command = [python, "-m", "ops", "bench", *arguments, "--json"]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
-    intake = measured("intake", "--events", str(4 * max(sizes.dates, 100)), "--runs", "3")
-    waits = measured("latency", "--nights", str(sizes.nights))
-    deadlines = measured("deadline")
+    events = str(4 * max(sizes.dates, 100))
+    teams = measured("intake", "--workers", "1,2", "--events", events, "--runs", "3")["teams"]
+    one, two = ({"events_per_s": team["intake"]["events_per_s"]["median"]} for team in teams)
+    waits = measured("latency", "--nights", str(max(sizes.nights, 2)))["claim_ms"]
+    lags = measured("deadline", "--open-dates", "1", "--deadlines", str(max(sizes.nights, 2)))["alone_lag_ms"]
     say("mlfs: kill")
     with redis_server() as url:
         os.environ["PEERS_REDIS"] = url
         command = [python, "-m", "bench.peers.mlfs_join", str(sizes.killed)]
         killed = subprocess.run(command, check=True, capture_output=True, text=True)
-    return {"intake": intake, "latency": waits, "deadline": deadlines, "kill": json.loads(killed.stdout)}
+    return {"one": one, "two": two, "latency": waits, "deadline": lags, "kill": json.loads(killed.stdout)}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Describe the machine as mlfs' own benchmarks do."""
+    code = "import json; from ops.bench.machine import describe_machine; print(json.dumps(describe_machine()))"
+    done = subprocess.run([os.environ["PEERS_PYTHON"], "-c", code], check=True, capture_output=True, text=True)
+    return {**json.loads(done.stdout), "peers": {name: version(name) for name in ("celery", "dbos", "pydocket")}}
 
 
 def say(text: str) -> None:
@@ -168,13 +177,18 @@ def main() -> None:
         if shutil.which(needed) is None:
             parser.error(f"{needed} is not installed")
     started = time.time()
-    answers: dict[str, Any] = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}
-    for name in sizes.only.split(","):
-        answers[name] = play_mlfs(sizes) if name == "mlfs" else play(name, sizes)
-    answers["seconds"] = round(time.time() - started)
+    machine = describe_machine()
+    tools = {name: play_mlfs(sizes) if name == "mlfs" else play(name, sizes) for name in sizes.only.split(",")}
+    figures = {
+        "machine": machine,
+        "sizes": {name: getattr(sizes, name) for name in ("dates", "nights", "killed")},
+        "tools": tools,
+        "seconds": round(time.time() - started),
+    }
     if sizes.json:
-        sizes.json.write_text(json.dumps(answers, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(answers, indent=2))
+        sizes.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        say(f"written: {sizes.json}")
+    print(peers_table(figures))
 
 
 if __name__ == "__main__":

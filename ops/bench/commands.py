@@ -10,6 +10,16 @@ from ops.arguments import Json
 from ops.bench.machine import describe_machine
 from ops.output import err, out, show_json
 
+WORKERS_HEADER = (
+    "workers",
+    "events/s",
+    "against one",
+    "nothing, events/s",
+    "ratio",
+    "CPU us/event",
+    "store's CPU us/event",
+)
+
 Runs = Annotated[int, typer.Option(help="How often each is measured; the medians are shown.", min=1, max=50)]
 
 
@@ -30,7 +40,7 @@ def build(
     """
     from ops.bench.build import measure_build
 
-    sizes = _sizes(entities)
+    sizes = _sizes("--entities", entities)
     answer = {"machine": describe_machine(), **measure_build(sizes, runs, memory_limit, threads, _progress)}
     header = ("entities", "build s", "bare s", "ratio", "build MB", "bare MB", "ratio", "statements")
     rows = [
@@ -51,6 +61,9 @@ def build(
 
 def intake(
     events: Annotated[int, typer.Option(help="Completions in the backlog, four a date.", min=400, max=32000)] = 20000,
+    workers: Annotated[
+        str, typer.Option(help="Numbers of worker processes, separated by commas.", metavar="N,N,...")
+    ] = "1",
     runs: Runs = 3,
     as_json: Json = False,
 ) -> None:
@@ -58,10 +71,16 @@ def intake(
 
     Examples:
       mlfs bench intake
+      mlfs bench intake --workers 1,2,4
       mlfs bench intake --events 4000 --runs 5 --json
     """
     from ops.bench.running import measure_intake
+    from ops.bench.workers import measure_workers
 
+    if (teams := _sizes("--workers", workers)) != [1]:
+        teamwork = {"machine": describe_machine(), **measure_workers(events // 4 * 4, teams, runs, _progress)}
+        _show(teamwork, WORKERS_HEADER, [_workers_row(team) for team in teamwork["teams"]], as_json=as_json)
+        return
     answer = {"machine": describe_machine(), **measure_intake(events // 4 * 4, runs, _progress)}
     rows = [
         (label, *(_range(answer[name][field], "{:,.0f}") for field in ("events_per_s", "cpu_us_per_event", "peak_mb")))
@@ -88,7 +107,9 @@ def latency(
 
 
 def deadline(
-    open_dates: Annotated[int, typer.Option(help="Dates that wait meanwhile.", min=0, max=1_000_000)] = 100_000,
+    open_dates: Annotated[
+        str, typer.Option(help="Dates that wait meanwhile, one number or several.", metavar="N,N,...")
+    ] = "100000",
     deadlines: Annotated[int, typer.Option(help="Deadlines measured, 50 ms apart.", min=2, max=500)] = 100,
     as_json: Json = False,
 ) -> None:
@@ -96,13 +117,55 @@ def deadline(
 
     Examples:
       mlfs bench deadline
-      mlfs bench deadline --open-dates 1000 --json
+      mlfs bench deadline --open-dates 1000,10000 --json
     """
-    from ops.bench.running import measure_deadline
+    from ops.bench.running import OPEN_DATES_MAX, measure_deadline
 
-    answer = {"machine": describe_machine(), **measure_deadline(open_dates, deadlines, _progress)}
-    rows = [("no other date", answer["alone_lag_ms"]), (f"{open_dates:,} other dates", answer["lag_ms"])]
-    _show_percentiles(answer, rows, as_json=as_json)
+    sizes = _sizes("--open-dates", open_dates, OPEN_DATES_MAX)
+    answer = {"machine": describe_machine(), **measure_deadline(sizes, deadlines, _progress)}
+    rows = [("none", *_percentiles(answer["alone_lag_ms"]), "", "")]
+    rows += [
+        (
+            f"{size['open_dates']:,}",
+            *_percentiles(size["lag_ms"]),
+            f"{size['opened_in_s']:.1f}",
+            f"{size['store_bytes_per_date']:,.0f}",
+        )
+        for size in answer["sizes"]
+    ]
+    _show(
+        answer, ("dates open", "p50 ms", "p99 ms", "max ms", "opened in s", "store bytes a date"), rows, as_json=as_json
+    )
+
+
+def profile(
+    events: Annotated[int, typer.Option(help="Completions in the backlog, four a date.", min=400, max=32000)] = 20000,
+    sample_hz: Annotated[int, typer.Option(help="Stacks sampled a second.", min=10, max=1000)] = 200,
+    runs: Runs = 3,
+    as_json: Json = False,
+) -> None:
+    """Measure what one completion costs by part of its way, and a build of 400 by phase. Needs py-spy.
+
+    Examples:
+      mlfs bench profile
+      mlfs bench profile --events 8000 --runs 1 --json
+    """
+    from ops.bench.profiling import measure_profile
+
+    answer = {"machine": describe_machine(), **measure_profile(events // 4 * 4, sample_hz, runs, _progress)}
+    if as_json:
+        show_json(answer)
+        return
+    parts = [(name, f"{one['us']:.1f}", f"{one['share']:.1%}") for name, one in answer["parts"].items()]
+    phases = [(name, _range(one, "{:.1f}")) for name, one in answer["build_phases_ms"].items()]
+    runs_shown = [
+        (label, *(_range(answer[name][field], "{:,.0f}") for field in ("events_per_s", "cpu_us_per_event")))
+        for name, label in (("plain", "without the profiler"), ("sampled", "with it"))
+    ]
+    _show_machine(answer["machine"])
+    out.print(_table(("intake", "events/s", "CPU us/event"), runs_shown), "")
+    out.print(_table(("part of an event", "CPU us", "share"), parts), "")
+    out.print(_table(("phase of a build of 400", "ms"), phases))
 
 
 def footprint(
@@ -128,11 +191,26 @@ def footprint(
     _show(answer, ("what", "measured"), rows, as_json=as_json)
 
 
+def _workers_row(team: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        str(team["workers"]),
+        _range(team["intake"]["events_per_s"], "{:,.0f}"),
+        f"{team['against_one']:.2f}" if team["against_one"] is not None else "",
+        _range(team["noop"]["events_per_s"], "{:,.0f}"),
+        f"{team['ratio']:.2f}",
+        _range(team["intake"]["cpu_us_per_event"], "{:,.0f}"),
+        _range(team["intake"]["store_cpu_us_per_event"], "{:,.0f}"),
+    )
+
+
+def _percentiles(values: Mapping[str, float]) -> tuple[str, str, str]:
+    return f"{values['p50']:.2f}", f"{values['p99']:.2f}", f"{values['max']:.2f}"
+
+
 def _show_percentiles(
     answer: Mapping[str, Any], rows: Sequence[tuple[str, Mapping[str, float]]], *, as_json: bool
 ) -> None:
-    shown = [(label, *(f"{values[name]:.2f}" for name in ("p50", "p99", "max"))) for label, values in rows]
-    _show(answer, ("ms", "p50", "p99", "max"), shown, as_json=as_json)
+    _show(answer, ("ms", "p50", "p99", "max"), [(label, *_percentiles(one)) for label, one in rows], as_json=as_json)
 
 
 def _show(answer: Mapping[str, Any], header: Sequence[str], rows: Sequence[Sequence[str]], *, as_json: bool) -> None:
@@ -141,22 +219,26 @@ def _show(answer: Mapping[str, Any], header: Sequence[str], rows: Sequence[Seque
         show_json(answer)
         return
     _show_machine(answer["machine"])
+    out.print(_table(header, rows))
+    _show_targets(answer["targets"])
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in header:
         table.add_column(name, justify="left" if name == header[0] else "right")
     for row in rows:
         table.add_row(*row)
-    out.print(table)
-    _show_targets(answer["targets"])
+    return table
 
 
-def _sizes(text: str) -> list[int]:
+def _sizes(option: str, text: str, largest: int | None = None) -> list[int]:
     try:
         sizes = [int(part) for part in text.split(",")]
     except ValueError as exc:
-        raise typer.BadParameter(f"--entities: {text!r} is no list of numbers; write 400,10000") from exc
-    if min(sizes) < 1:
-        raise typer.BadParameter("--entities: a size is 1 or more")
+        raise typer.BadParameter(f"{option}: {text!r} is no list of numbers; write 400,10000") from exc
+    if min(sizes) < 1 or max(sizes) > (largest or max(sizes)):
+        raise typer.BadParameter(f"{option}: a size is 1 or more" + (f", {largest:,} at most" if largest else ""))
     return sizes
 
 

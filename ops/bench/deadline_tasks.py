@@ -2,9 +2,12 @@
 
 import threading
 import time
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+
+import redis
 
 from ops.bench.build_tasks import generate
 from statemachine.events import DateOpened
@@ -67,7 +70,9 @@ def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
             outbox_filled=lambda: None,
             observer=watch,
         )
+        empty = _store_bytes(home)
         opened_in_s = _open_far(engine, open_dates)
+        store_bytes = _store_bytes(home) - empty
         parts.store.set_last_opened(settings.calendar.today(clock.now()))
         warehouse = parts.warehouse
         sweeper = Sweeper(
@@ -79,12 +84,15 @@ def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
             probe=lambda day: probe(warehouse, day),
             date_failed=lambda _day, _error: None,
         )
-        pause = threading.Event()
-        for number in range(deadlines):
-            engine.apply(FIRST_DUE_DATE + timedelta(days=number), DateOpened())
-            pause.wait(BETWEEN_DEADLINES_S)
+        _open_due(engine, deadlines)
         _sweep(sweeper, parts.store, watch, deadlines, settings.tick_s)
-    return {"lag_ms": list(watch.lag_ms.values()), "opened_in_s": opened_in_s}
+    return {"lag_ms": list(watch.lag_ms.values()), "opened_in_s": opened_in_s, "store_bytes": store_bytes}
+
+
+def _store_bytes(home: Path) -> int:
+    """Give what the store's data takes in memory, the keys of operations included, which last ten minutes."""
+    with closing(redis.Redis.from_url(f"unix://{home}/valkey/valkey.sock")) as client:
+        return int(client.info("memory")["used_memory_dataset"])
 
 
 def _open_far(engine: Engine, open_dates: int) -> float:
@@ -93,6 +101,14 @@ def _open_far(engine: Engine, open_dates: int) -> float:
         days = [FIRST_FAR_DATE + timedelta(days=number) for number in range(first, min(first + GROUP, open_dates))]
         engine.apply_all([(day, DateOpened()) for day in days])
     return time.perf_counter() - started
+
+
+def _open_due(engine: Engine, deadlines: int) -> None:
+    """Open dates of the past one after the other, so that their deadlines come as far apart."""
+    pause = threading.Event()
+    for number in range(deadlines):
+        engine.apply(FIRST_DUE_DATE + timedelta(days=number), DateOpened())
+        pause.wait(BETWEEN_DEADLINES_S)
 
 
 def _sweep(sweeper: Sweeper, store: StateStore, watch: DeadlineWatch, deadlines: int, tick_s: float) -> None:

@@ -5,12 +5,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from ops.bench.bus import PROJECT, SUBSCRIPTION, TOPIC, bus_process, publish_all
+from ops.bench.sampling import Sampling
 from schemas.completion import Delivery
 from worker import logs
 from worker.adapters.pubsub_pull import PullSubscriber
@@ -43,13 +44,13 @@ def completions(events: int, first: date = FIRST_DATE) -> Iterator[bytes]:
         yield json.dumps(body).encode()
 
 
-def settings_in(folder: Path, bus_address: str) -> Settings:
-    """Make the settings of a worker with its embedded parts in *folder* and the bus at *bus_address*."""
+def settings_in(folder: Path, bus_address: str, redis_url: str = "") -> Settings:
+    """Make the settings of a worker whose embedded parts lie in *folder*, but for a store that is given."""
     return load(
         pipeline="",
         data_dir=folder,
         warehouse=f"duckdb://{folder}/warehouse.duckdb",
-        redis_url=f"embedded://{folder}/valkey",
+        redis_url=redis_url or f"embedded://{folder}/valkey",
         pubsub=f"emulator://{bus_address}",
         pubsub_project=PROJECT,
         topic=TOPIC,
@@ -89,55 +90,83 @@ def worker_observer() -> Observer:
     return Observers((Metrics(PROCESSORS), LogObserver()))
 
 
+def acknowledge_all(deliveries: Sequence[Delivery]) -> Iterator[tuple[int, Verdict]]:
+    """Acknowledge at once: the yardstick."""
+    return ((place, Verdict.ACK) for place in range(len(deliveries)))
+
+
+class Tally:
+    """Counts what a callback acknowledged, and when: `first` is the first delivery's instant, `last` the last one's."""
+
+    def __init__(self, handle_all: HandleAll, awaited: int | None = None) -> None:
+        """Count for *handle_all*; `finished` is set at *awaited* acknowledgements."""
+        self.acknowledged: list[str] = []
+        self.first, self.last = 0.0, 0.0
+        self.finished = threading.Event()
+        self._handle_all = handle_all
+        self._awaited = awaited
+
+    def handle_all(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[int, Verdict]]:
+        """Pass the deliveries on; the subscriber comes back for the next one when it has acknowledged the last."""
+        self.first = self.first or time.perf_counter()
+        for place, verdict in self._handle_all(deliveries):
+            yield place, verdict
+            if verdict is Verdict.ACK:
+                # One operation of the interpreter: two threads count here.
+                self.acknowledged.append(deliveries[place].message_id)
+                self.last = time.perf_counter()
+                if len(self.acknowledged) == self._awaited:
+                    self.finished.set()
+
+
+def subscribe(address: str, tally: Tally) -> PullSubscriber:
+    """Make the worker's subscriber with a counted callback behind it."""
+    return PullSubscriber(
+        project=PROJECT,
+        subscription=SUBSCRIPTION,
+        local_address=address,
+        handle_all=tally.handle_all,
+        store_answers=lambda: True,
+    )
+
+
 def noop(folder: str, events: int) -> dict[str, Any]:
     """Drain *events* messages with a callback that acknowledges at once."""
     with bus_process(Path(folder)) as address:
-        return _drain(address, events, lambda deliveries: ((place, Verdict.ACK) for place in range(len(deliveries))))
+        return _drain(address, events, acknowledge_all)
 
 
-def intake(folder: str, events: int) -> dict[str, Any]:
-    """Drain *events* completions into an embedded Valkey; an event counts once it is stored and acknowledged."""
+def intake(folder: str, events: int, sample_hz: int = 0) -> dict[str, Any]:
+    """Drain *events* completions into an embedded Valkey; an event counts once it is stored and acknowledged.
+
+    With *sample_hz* the stacks of this process are sampled meanwhile; see `ops.bench.sampling`.
+    """
     started: list[date] = []
     with ExitStack() as stack:
         address = stack.enter_context(bus_process(Path(folder)))
         log = stack.enter_context((Path(folder) / "worker.log").open("w", encoding="utf-8"))
         logs.configure("INFO", log)
         parts = stack.enter_context(Parts(settings_in(Path(folder), address), own=True))
-        answer = _drain(address, events, make_intake(parts, started.append, worker_observer()).handle_all)
+        handle_all = make_intake(parts, started.append, worker_observer()).handle_all
+        answer = _drain(address, events, handle_all, Sampling(Path(folder), sample_hz))
         if len(set(started)) != events // 4:
             raise Unavailable(f"{len(set(started))} dates became ready, not {events // 4}: nothing was measured")
     return answer
 
 
-def _drain(address: str, events: int, handle_all: HandleAll) -> dict[str, Any]:
-    """Publish everything, then open the stream; the time runs from the first callback to the last."""
+def _drain(address: str, events: int, handle_all: HandleAll, sampling: Sampling | None = None) -> dict[str, Any]:
+    """Publish everything, then open the stream; the time runs from the first callback to the last acknowledgement."""
     publish_all(address, completions(events))
-    seen, first = 0, 0.0
-    lock, finished = threading.Lock(), threading.Event()
-
-    def counted(deliveries: Sequence[Delivery]) -> Iterator[tuple[int, Verdict]]:
-        nonlocal seen, first
-        first = first or time.perf_counter()
-        for place, verdict in handle_all(deliveries):
-            yield place, verdict
-            with lock:
-                seen += verdict is Verdict.ACK
-                if seen == events:
-                    finished.set()
-
-    subscriber = PullSubscriber(
-        project=PROJECT,
-        subscription=SUBSCRIPTION,
-        local_address=address,
-        handle_all=counted,
-        store_answers=lambda: True,
-    )
-    cpu = time.process_time()
-    subscriber.start()
-    if not finished.wait(FINISH_TIMEOUT_S):
-        raise Unavailable(f"{seen} of {events} events in {FINISH_TIMEOUT_S:g} s")
-    seconds = time.perf_counter() - first
-    cpu_seconds = time.process_time() - cpu
+    tally = Tally(handle_all, awaited=events)
+    subscriber = subscribe(address, tally)
+    with sampling or nullcontext():
+        cpu = time.process_time()
+        subscriber.start()
+        if not tally.finished.wait(FINISH_TIMEOUT_S):
+            raise Unavailable(f"{len(tally.acknowledged)} of {events} events in {FINISH_TIMEOUT_S:g} s")
+        cpu_seconds = time.process_time() - cpu
     subscriber.stop()
-    sys.stderr.write(f"{events / seconds:.0f} events/s\n")
-    return {"events_per_s": events / seconds, "cpu_us_per_event": cpu_seconds / events * 1e6}
+    rate = events / (tally.last - tally.first)
+    sys.stderr.write(f"{rate:.0f} events/s\n")
+    answer: dict[str, Any] = {"events_per_s": rate, "cpu_us_per_event": cpu_seconds / events * 1e6}
+    return answer if sampling is None else {**answer, **sampling.found}

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,30 @@ def describe_machine() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-        "load_1m": round(os.getloadavg()[0], 2),
+        "load_1m": load_1m(),
         "packages": {name: version(name) for name in PACKAGES},
     }
+
+
+def load_1m() -> float:
+    """Give the load average over one minute."""
+    return round(os.getloadavg()[0], 2)
+
+
+def busy_share(seconds: float) -> float:
+    """Watch for so long, and give the share of all processors that was in use, 0 to 1. Linux."""
+    before = _ticks()
+    threading.Event().wait(seconds)
+    busy, whole = (after - earlier for after, earlier in zip(_ticks(), before, strict=True))
+    return busy / max(whole, 1)
+
+
+def _ticks() -> tuple[int, int]:
+    """Give ticks in use and all ticks, of all processors since the start of the machine."""
+    first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+    # user, nice, system, idle, waiting for the disk, interrupts, soft interrupts, stolen by other machines
+    ticks = [int(word) for word in first.split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
 def _cpu() -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from statistics import median, quantiles
 from typing import Any
@@ -28,6 +29,12 @@ def in_child(task: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - w
         raise Unavailable(f"the benchmark {task} failed:\n{done.stderr[-2000:]}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
+
+
+def in_folder(task: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON carries
+    """Run a task in a child process, with a folder of its own that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="mlfs-bench-") as folder:
+        return in_child(task, folder=folder, **arguments)
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """`mlfs bench intake`, `latency`, `deadline` and `footprint`: a running worker against its yardsticks."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
-from ops.bench.measure import in_child, percentiles, spread, verdict
+from ops.bench.measure import in_folder, percentiles, spread, verdict
 
 INTAKE_RATIO_MIN = 0.8
 INTAKE_PER_S_MIN = 5000
@@ -16,13 +15,9 @@ IDLE_MB_MAX = 120.0
 READY_S_MAX = 2.0
 BYTES_PER_DATE_MAX = 4096
 
+OPEN_DATES_MAX = 1_000_000
+
 Progress = Callable[[str], None]
-
-
-def _task(name: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON carries
-    """Run a task in a child process, with a folder of its own that is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="mlfs-bench-") as folder:
-        return in_child(name, folder=folder, **arguments)
 
 
 def measure_intake(events: int, runs: int, progress: Progress) -> dict[str, Any]:
@@ -30,8 +25,8 @@ def measure_intake(events: int, runs: int, progress: Progress) -> dict[str, Any]
     noop, intake = [], []
     for run in range(1, runs + 1):
         progress(f"{events:,} events: run {run} of {runs}")
-        noop.append(_task("noop", events=events))
-        intake.append(_task("intake", events=events))
+        noop.append(in_folder("noop", events=events))
+        intake.append(in_folder("intake", events=events))
     summary = {
         name: {field: spread([run[field] for run in done]) for field in ("events_per_s", "cpu_us_per_event", "peak_mb")}
         for name, done in (("noop", noop), ("intake", intake))
@@ -48,9 +43,9 @@ def measure_intake(events: int, runs: int, progress: Progress) -> dict[str, Any]
 def measure_latency(nights: int, progress: Progress) -> dict[str, Any]:
     """Time a message to a callback, and a fourth completion to the claim of its build, each *nights* times."""
     progress(f"{nights} messages to a callback that does nothing")
-    hop = percentiles(_task("hop", nights=nights)["ms"])
+    hop = percentiles(in_folder("hop", nights=nights)["ms"])
     progress(f"{nights} nights of 400, each to its end")
-    claim = percentiles(_task("claim", nights=nights)["ms"])
+    claim = percentiles(in_folder("claim", nights=nights)["ms"])
     targets = [
         verdict("p50 ms beyond the hop", claim["p50"] - hop["p50"], HOP_EXTRA_P50_MS_MAX),
         verdict("p99 ms beyond the hop", claim["p99"] - hop["p99"], HOP_EXTRA_P99_MS_MAX),
@@ -58,20 +53,29 @@ def measure_latency(nights: int, progress: Progress) -> dict[str, Any]:
     return {"nights": nights, "hop_ms": hop, "claim_ms": claim, "targets": targets}
 
 
-def measure_deadline(open_dates: int, deadlines: int, progress: Progress) -> dict[str, Any]:
-    """Let deadlines pass with no other date open, then with many."""
+def measure_deadline(sizes: Sequence[int], deadlines: int, progress: Progress) -> dict[str, Any]:
+    """Let deadlines pass with no other date open, then beside each of *sizes* open dates; a store of its own each."""
     progress(f"{deadlines} deadlines, no other date open")
-    alone = _task("deadline", open_dates=0, deadlines=deadlines)
-    progress(f"opening {open_dates:,} dates, then {deadlines} deadlines")
-    many = _task("deadline", open_dates=open_dates, deadlines=deadlines)
-    lag = percentiles(many["lag_ms"])
+    alone = in_folder("deadline", open_dates=0, deadlines=deadlines)
+    measured = []
+    for open_dates in sizes:
+        progress(f"opening {open_dates:,} dates, then {deadlines} deadlines")
+        many = in_folder("deadline", open_dates=open_dates, deadlines=deadlines)
+        measured.append(
+            {
+                "open_dates": open_dates,
+                "lag_ms": percentiles(many["lag_ms"]),
+                "opened_in_s": many["opened_in_s"],
+                "opened_per_s": open_dates / many["opened_in_s"],
+                "store_bytes_per_date": many["store_bytes"] / open_dates,
+            }
+        )
+    worst = max(size["lag_ms"]["p99"] for size in measured)
     return {
-        "open_dates": open_dates,
         "deadlines": deadlines,
         "alone_lag_ms": percentiles(alone["lag_ms"]),
-        "lag_ms": lag,
-        "opened_per_s": open_dates / many["opened_in_s"],
-        "targets": [verdict("p99 ms of lag", lag["p99"], DEADLINE_P99_MS_MAX)],
+        "sizes": measured,
+        "targets": [verdict("p99 ms of lag", worst, DEADLINE_P99_MS_MAX)],
     }
 
 
@@ -80,9 +84,9 @@ def measure_footprint(nights: int, runs: int, progress: Progress) -> dict[str, A
     idle: list[dict[str, Any]] = []
     for run in range(1, runs + 1):
         progress(f"start {run} of {runs}")
-        idle.append(_task("idle"))
+        idle.append(in_folder("idle"))
     progress(f"{nights} nights of 400")
-    stored = _task("finished", nights=nights)
+    stored = in_folder("finished", nights=nights)
     ready, memory = _of(idle, "ready_s"), _of(idle, "idle_mb")
     targets = [
         verdict("MB when idle", median(memory), IDLE_MB_MAX),

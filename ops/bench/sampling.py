@@ -1,0 +1,148 @@
+"""Where a process spends its processor time: stacks sampled from outside by py-spy, and the kernel's own account.
+
+py-spy is a process of its own that stops this one for a moment, reads the stack of every thread and lets it go on; it
+needs no hook in the interpreter, so Python and C are slowed alike. Two things its samples cannot tell: whether a thread
+was running or only about to wait, and what the stops themselves cost, which even a waiting thread pays. So they only
+divide the time of each kind of thread; how much that is, the kernel says, of a run without the profiler. Threads
+without a Python stack, gRPC's own, are known to the kernel alone.
+"""
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ops.bench.hot_path import REST, part_of
+from worker.errors import Unavailable
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 60.0
+# Linux, <sys/prctl.h>: lets a process that is not our parent look at us, where the kernel is asked to care.
+_PR_SET_PTRACER, _PTRACER_ANY = 0x59616D61, -1
+_UNNAMED_SHOWN_MAX = 15
+
+NATIVE = "native"
+_PYTHONS_NAME = re.compile(r"Thread-\d+ \((.+)\)")
+_NUMBER = re.compile(r"[-_]?\d+$")
+
+Samples = Mapping[str, Counter[str]]
+
+
+class Sampling:
+    """Samples this process for as long as the block runs; `found` is filled at its end. At 0 Hz it only reads clocks.
+
+    Attributes:
+        found: `thread_cpu_s`, processor seconds by kind of thread; and where it sampled `thread_samples`, samples by
+            kind of thread and part of the hot path, and `unnamed`, the commonest frames that belong to no part.
+    """
+
+    def __init__(self, folder: Path, hz: int) -> None:
+        self.found: dict[str, Any] = {}
+        self._stacks = folder / "stacks.txt"
+        self._hz = hz
+        self._before: Mapping[int, float] = {}
+        self._spy: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        if self._hz:
+            self._spy = _start(self._stacks, self._hz)
+        self._before = thread_seconds()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _where: TracebackType | None) -> None:
+        kinds = {thread.native_id: kind_of(thread.name) for thread in threading.enumerate()}
+        spent: dict[str, float] = {}
+        for thread, seconds in thread_seconds().items():
+            name = kinds.get(thread, NATIVE)
+            spent[name] = spent.get(name, 0.0) + seconds - self._before.get(thread, 0.0)
+        self.found["thread_cpu_s"] = spent
+        if self._spy is None:
+            return
+        _stop(self._spy)
+        if kind is None:
+            samples, unnamed = read_samples(self._stacks.read_text(encoding="utf-8").splitlines())
+            self.found["thread_samples"] = samples
+            self.found["unnamed"] = dict(unnamed.most_common(_UNNAMED_SHOWN_MAX))
+
+
+def thread_seconds() -> dict[int, float]:
+    """Give the processor seconds of each thread of this process so far, by its native id. Linux."""
+    tasks = Path("/proc/self/task")
+    return {int(one.name): int((one / "schedstat").read_text().split()[0]) / 1e9 for one in tasks.iterdir()}
+
+
+def kind_of(name: str) -> str:
+    """Give what threads of one purpose share: their name without the number."""
+    given = _PYTHONS_NAME.fullmatch(name)
+    return _NUMBER.sub("", given[1] if given else name)
+
+
+def read_samples(lines: Iterable[str]) -> tuple[Samples, Counter[str]]:
+    """Read py-spy's raw format, `thread (ID): NAME;outermost;...;innermost COUNT`.
+
+    Returns:
+        For each kind of thread its samples by part, and how often which innermost frame belonged to no part.
+    """
+    samples: dict[str, Counter[str]] = {}
+    unnamed: Counter[str] = Counter()
+    for line in lines:
+        stack, _, count = line.rpartition(" ")
+        thread, *frames = stack.split(";")
+        part = part_of(frames)
+        samples.setdefault(kind_of(thread.partition(": ")[2]), Counter())[part or REST] += int(count)
+        if part is None:
+            unnamed[frames[-1] if frames else ""] += int(count)
+    return samples, unnamed
+
+
+def divided(spent: Mapping[str, float], samples: Samples) -> dict[str, float]:
+    """Divide the seconds of each kind of thread as its samples lie; one that was never met counts as rest.
+
+    The sum of the parts is the sum of the seconds.
+    """
+    parts: dict[str, float] = {}
+    for kind, seconds in spent.items():
+        met = Counter({NATIVE: 1}) if kind == NATIVE else samples.get(kind) or Counter({REST: 1})
+        for part, count in met.items():
+            parts[part] = parts.get(part, 0.0) + seconds * count / met.total()
+    return parts
+
+
+def _start(stacks: Path, hz: int) -> "subprocess.Popen[str]":
+    program = shutil.which("py-spy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if program is None:
+        raise Unavailable("py-spy is not installed: pip install 'ml-feature-store-worker[profile]'")
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _PTRACER_ANY, 0, 0, 0)
+    command = [program, "record", "--pid", str(os.getpid()), "--rate", str(hz)]
+    command += ["--threads", "--nolineno", "--format", "raw", "--output", str(stacks)]
+    spy = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603 - looked up above
+    said: list[str] = []
+    begun = threading.Event()
+
+    def listen() -> None:
+        for line in spy.stdout or ():
+            said.append(line)
+            begun.set()
+
+    # It goes on talking, and a full pipe would stop it.
+    threading.Thread(target=listen, name="py-spy", daemon=True).start()
+    if not begun.wait(START_TIMEOUT_S) or "Sampling" not in said[0]:
+        spy.kill()
+        raise Unavailable(f"py-spy cannot trace this process, which needs the right to: {''.join(said)[-300:]}")
+    return spy
+
+
+def _stop(spy: "subprocess.Popen[str]") -> None:
+    spy.send_signal(signal.SIGINT)
+    if spy.wait(STOP_TIMEOUT_S) != 0:
+        raise Unavailable(f"py-spy ended with {spy.returncode}")

@@ -1,0 +1,220 @@
+"""What `mlfs bench intake --workers` measures: one backlog, drained by several processes on one store and one bus."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import IO, Any, cast
+
+import redis
+
+from ops.bench.bus import PROJECT, SUBSCRIPTION, bus_process, publish_all
+from ops.bench.intake_tasks import (
+    FINISH_TIMEOUT_S,
+    FIRST_DATE,
+    HandleAll,
+    Tally,
+    acknowledge_all,
+    completions,
+    make_intake,
+    settings_in,
+    subscribe,
+    worker_observer,
+)
+from statemachine.model import State
+from worker import logs
+from worker.adapters.pubsub_receive import receive_waiting
+from worker.adapters.redis_store import RedisStore
+from worker.errors import Unavailable
+from worker.local.valkey import EmbeddedValkey
+from worker.parts import Parts
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+# How often a worker tells what it has acknowledged: seldom enough to cost nothing.
+TELL_EVERY_S = 0.05
+DATES_READ_AT_ONCE = 1000
+
+
+def workers(folder: str, events: int, processes: int, callback: str) -> dict[str, Any]:
+    """Drain *events* completions with *processes* processes whose callback is `intake` or `noop`.
+
+    The backlog is published and the processes are up before the first of them opens its stream. It counts only when
+    every message was acknowledged, nothing waits any more, and, for `intake`, every date is stored with its four
+    completions and became ready in exactly one process.
+
+    Raises:
+        Unavailable: It was not drained in time, or not everything is stored; nothing was measured.
+    """
+    home = Path(folder)
+    with ExitStack() as stack:
+        address = stack.enter_context(bus_process(home))
+        url = stack.enter_context(_valkey(home))
+        publish_all(address, completions(events))
+        team = [stack.enter_context(_Worker(home / str(n), address, url, callback)) for n in range(processes)]
+        for one in team:
+            one.wait_until_up()
+        before = _store_seconds(url)
+        for one in team:
+            one.begin()
+        _wait_for(team, events)
+        answers = [one.end() for one in team]
+        store_s = _store_seconds(url) - before
+        if left := receive_waiting(PROJECT, SUBSCRIPTION, address):
+            raise Unavailable(f"{len(left)} messages still waited; nothing was measured")
+        if callback == "intake":
+            _check_stored(home, address, url, events, [day for one in answers for day in one["started"]])
+    seconds = max(one["last"] for one in answers) - min(one["first"] for one in answers if one["first"])
+    return {
+        "events_per_s": events / seconds,
+        "cpu_us_per_event": sum(one["cpu_seconds"] for one in answers) / events * 1e6,
+        "store_cpu_us_per_event": store_s / events * 1e6,
+        "team_mb": sum(one["peak_mb"] for one in answers),
+        "shares": sorted(one["acknowledged"] / events for one in answers),
+    }
+
+
+def worker(folder: str, address: str, redis_url: str, callback: str) -> dict[str, Any]:
+    """Be one of the processes: say `up`, start at a line on standard input, tell what is acknowledged, end with it."""
+    home = Path(folder)
+    home.mkdir()
+    started: list[date] = []
+    with ExitStack() as stack:
+        handle_all: HandleAll = acknowledge_all
+        if callback == "intake":
+            logs.configure("INFO", stack.enter_context((home / "worker.log").open("w", encoding="utf-8")))
+            parts = stack.enter_context(Parts(settings_in(home, address, redis_url), own=False))
+            handle_all = make_intake(parts, started.append, worker_observer()).handle_all
+        tally = Tally(handle_all)
+        subscriber = subscribe(address, tally)
+        _say("up")
+        sys.stdin.readline()
+        ended = threading.Event()
+        threading.Thread(target=_set_at_end_of_input, args=[ended], daemon=True).start()
+        cpu = time.process_time()
+        subscriber.start()
+        told = 0
+        while not ended.wait(TELL_EVERY_S):
+            if len(tally.acknowledged) > told:
+                news = tally.acknowledged[told:]
+                told += len(news)
+                _say(" ".join(news))
+        subscriber.stop()
+        cpu_seconds = time.process_time() - cpu
+    return {
+        # The monotonic clock of the machine: one worker's instants can be compared with another's.
+        "first": tally.first,
+        "last": tally.last,
+        "cpu_seconds": cpu_seconds,
+        "acknowledged": len(tally.acknowledged),
+        "started": [day.isoformat() for day in started],
+    }
+
+
+def _set_at_end_of_input(ended: threading.Event) -> None:
+    sys.stdin.read()
+    ended.set()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _valkey(home: Path) -> Iterator[str]:
+    server = EmbeddedValkey(home / "valkey")
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+class _Worker:
+    """A worker process; a context that kills it if it is still there."""
+
+    def __init__(self, folder: Path, address: str, redis_url: str, callback: str) -> None:
+        arguments = {"folder": str(folder), "address": address, "redis_url": redis_url, "callback": callback}
+        command = [sys.executable, "-m", "ops.bench.child", "worker", json.dumps(arguments)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this program
+        self._input, self._output = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
+        self._up = threading.Event()
+        self._last = ""
+        self.acknowledged: set[str] = set()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> "_Worker":
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+        self._output.close()
+
+    def _listen(self) -> None:
+        for line in self._output:
+            self._last = line
+            if not line.startswith(("up", "{")):
+                self.acknowledged.update(line.split())
+            self._up.set()
+        self._up.set()
+
+    def wait_until_up(self) -> None:
+        if not self._up.wait(START_TIMEOUT_S) or not self._last.startswith("up"):
+            raise Unavailable("a worker of the benchmark did not start")
+
+    def begin(self) -> None:
+        self._input.write("begin\n")
+        self._input.flush()
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> dict[str, Any]:
+        self._input.close()
+        if self._process.wait(STOP_TIMEOUT_S) != 0:
+            raise Unavailable(f"a worker of the benchmark ended with {self._process.returncode}")
+        self._listener.join()
+        answer: dict[str, Any] = json.loads(self._last)
+        return answer
+
+
+def _wait_for(team: Sequence[_Worker], events: int) -> None:
+    """Return once every message was acknowledged by somebody; one that came twice counts once."""
+    pause, give_up_at = threading.Event(), time.monotonic() + FINISH_TIMEOUT_S
+    while (seen := len(set().union(*(one.acknowledged.copy() for one in team)))) < events:
+        if time.monotonic() > give_up_at or not all(one.running for one in team):
+            raise Unavailable(f"{seen} of {events} events were acknowledged; nothing was measured")
+        pause.wait(TELL_EVERY_S)
+
+
+def _check_stored(home: Path, address: str, url: str, events: int, started: Sequence[str]) -> None:
+    dates = [FIRST_DATE + timedelta(days=number) for number in range(events // 4)]
+    if sorted(started) != [day.isoformat() for day in dates]:
+        raise Unavailable(f"{len(started)} builds of {len(set(started))} dates began, not one of each of {len(dates)}")
+    with Parts(settings_in(home, address, url), own=False) as parts:
+        places = range(0, len(dates), DATES_READ_AT_ONCE)
+        whole = sum(_whole(parts.store, dates[place : place + DATES_READ_AT_ONCE]) for place in places)
+    if whole != len(dates):
+        raise Unavailable(f"{whole} of {len(dates)} dates are stored with four completions; nothing was measured")
+
+
+def _whole(store: RedisStore, dates: Sequence[date]) -> int:
+    records = store.load_all(dates).values()
+    return sum(one is not None and one.state is State.READY and len(one.completions) == 4 for one in records)  # noqa: PLR2004 - the join
+
+
+def _store_seconds(url: str) -> float:
+    """Give the processor seconds of the store's server so far."""
+    with redis.Redis.from_url(url) as client:
+        used = client.info("cpu")
+    return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
