@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import date, datetime
 
 from statemachine.model import BuildMode, FailureKind, State
-from worker.errors import Fatal, Fenced, PipelineError, SchemaDrift
+from worker.errors import Fatal, Fenced, PipelineError, SchemaDrift, SourceGone
 from worker.features.model import (
     BuildKey,
     BuildOutcome,
@@ -232,7 +232,7 @@ def _count_dependencies(warehouse: Warehouse, request: BuildRequest, plan: Build
     try:
         counted = warehouse.query(plan.dependency_rows)
         return read_dependency_rows(counted, warehouse.pipeline, ignored=request.ignored)
-    except Fatal:
+    except (Fatal, SourceGone):
         if request.mode is not BuildMode.YESTERDAY:
             raise
         return read_dependency_rows((), warehouse.pipeline)
