@@ -14,7 +14,7 @@ from google.pubsub_v1.types import Subscription
 from ops.manifests import tables
 from tests.support.manifests import IMAGE, environment, render, settings_of, workloads
 from tests.support.terraform import FOLDER, blocks, default, local, resource, resources, terraform, text
-from worker.adapters.pubsub_look import _faults_of
+from worker.adapters.pubsub_look import subscription_faults
 from worker.adapters.warehouse_bigquery import STAGING_EXPIRES_MS
 from worker.catalogue import SHIPPED
 from worker.settings import Settings
@@ -136,8 +136,8 @@ def test_the_doctor_has_nothing_to_say_about_what_terraform_makes() -> None:
             dead_letter_policy={"dead_letter_topic": topics["dead_letter"] if '"dead_letter"' in policy else policy},
         )
 
-    worker = list(_faults_of("worker", made("worker"), topics["completions"], topics["dead_letter"]))
-    parked = list(_faults_of("parked", made("dead_letter"), topics["dead_letter"], None))
+    worker = list(subscription_faults("worker", made("worker"), topics["completions"], topics["dead_letter"]))
+    parked = list(subscription_faults("parked", made("dead_letter"), topics["dead_letter"], None))
 
     assert (worker, parked) == ([], [])
 
