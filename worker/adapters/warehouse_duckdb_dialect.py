@@ -58,9 +58,13 @@ def parse(sql: str) -> exp.Expr:
         Fatal: The text is not one BigQuery statement.
     """
     try:
-        return sqlglot.parse_one(sql, read="bigquery")
+        # A comment behind the last semicolon is read as a statement of its own.
+        trees = [one for one in sqlglot.parse(sql, read="bigquery") if one and not isinstance(one, exp.Semicolon)]
     except sqlglot.errors.SqlglotError as error:
         raise Fatal(f"the statement is not BigQuery SQL: {error}") from error
+    if len(trees) != 1:
+        raise Fatal(f"the text is {len(trees)} statements, not one: {sql[:80]!r}")
+    return trees[0]
 
 
 def render(tree: exp.Expr) -> str:
