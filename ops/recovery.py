@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import EXIT_REFUSED, Json, actor, confirmed, guest_engine, refuse_empty_folder
-from ops.output import dates_table, out, show_json
+from ops.arguments import EXIT_FAILED, EXIT_REFUSED, Json, actor, confirmed, guest_engine, refuse_empty_folder
+from ops.output import dates_table, err, out, show_json
 from statemachine.model import Retraction
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.clock import SystemClock
 from worker.explain import summary
+from worker.features.model import LedgerRow
 from worker.parts import Parts, store_is_lost
 from worker.repair import Repair, Standing
-from worker.retractions import RetractionAudit
+from worker.retractions import RetractionAudit, Unrestored
 from worker.settings import load
 
 
@@ -55,22 +56,33 @@ def recover(
             _show_lost(astray, taken_back)
         if not dry_run and not yes and not confirmed("restore them?"):
             raise typer.Exit(EXIT_REFUSED)
-        restored: list[dict[str, Any]] = []
-        if not dry_run:
-            # First the retractions: a date that follows the ledger looks into the tables next.
-            retractions.restore_since(first, last)
-            restored = [summary(decision.record) for row in committed if (decision := repair.catch_up(row)) is not None]
-            # A damaged record has been begun anew only now.
-            retractions.restore_since(first, last)
-            if seek_hours:
-                _seek(parts, hours=seek_hours)
+        restored, left = ([], []) if dry_run else _restored(repair, retractions, committed, first, last)
+        if seek_hours and not dry_run:
+            _seek(parts, hours=seek_hours)
     if as_json:
         lost = [_lost(night, one) for night, one in taken_back]
-        show_json({"ledger": len(committed), "astray": astray, "retractions": lost, "restored": restored})
+        known = {"ledger": len(committed), "astray": astray, "retractions": lost, "restored": restored}
+        not_restored = [_lost(one.analysis_date, one.retraction) | {"because": one.because} for one in left]
+        show_json(known | {"not_restored": not_restored})
     elif dry_run:
         out.print("dry run: nothing was changed")
     elif restored:
         out.print(dates_table(restored))
+    for one in left:
+        err.print(f"not taken back again: {one.because}", markup=False)
+    if left:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _restored(
+    repair: Repair, retractions: RetractionAudit, committed: Sequence[LedgerRow], first: date, last: date
+) -> tuple[list[dict[str, Any]], list[Unrestored]]:
+    """Bring back what can be; give the dates that changed, and the retractions that could not take effect."""
+    # First the retractions: a date that follows the ledger looks into the tables next.
+    retractions.restore_since(first, last)
+    restored = [summary(decision.record) for row in committed if (decision := repair.catch_up(row)) is not None]
+    # A damaged record has been begun anew only now.
+    return restored, retractions.restore_since(first, last)
 
 
 @contextmanager

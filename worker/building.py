@@ -6,11 +6,13 @@ it again changes nothing. Retries, leases and fencing beyond the ledger are the 
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date, datetime
 
+import structlog
+
 from statemachine.model import BuildMode, FailureKind, State
-from worker.errors import Fatal, Fenced, PipelineError, SchemaDrift
+from worker.errors import Fatal, Fenced, PipelineError, SchemaDrift, SourceGone
 from worker.features.model import (
     BuildKey,
     BuildOutcome,
@@ -34,6 +36,8 @@ from worker.features.plan import (
 from worker.features.quality import QualityPolicy, score
 from worker.features.records import execution_row
 from worker.ports import Warehouse
+
+log = structlog.get_logger(__name__)
 
 # A drifted upstream release can touch every column; the first few say enough.
 DRIFT_SHOWN_MAX = 6
@@ -232,7 +236,7 @@ def _count_dependencies(warehouse: Warehouse, request: BuildRequest, plan: Build
     try:
         counted = warehouse.query(plan.dependency_rows)
         return read_dependency_rows(counted, warehouse.pipeline, ignored=request.ignored)
-    except Fatal:
+    except (Fatal, SourceGone):
         if request.mode is not BuildMode.YESTERDAY:
             raise
         return read_dependency_rows((), warehouse.pipeline)
@@ -258,11 +262,16 @@ def _verdict(
 
 def _drop_quietly(warehouse: Warehouse, key: BuildKey) -> None:
     """Drop the staging table; one that stays behind hurts nobody, so an error here must not hide the outcome."""
-    with suppress(PipelineError):
+    try:
         warehouse.drop_staged(key)
+    except PipelineError as exc:
+        log.warning("staging_not_dropped", build_id=key.build_id, error=str(exc))
 
 
 def _log_quietly(warehouse: Warehouse, request: BuildRequest, error: str, at: datetime) -> None:
     """Append the failed attempt to the execution log; the error itself matters more than the log of it."""
-    with suppress(PipelineError):
+    try:
         warehouse.log_execution(execution_row(request, state=State.FAILED, completed_at=at, error=error))
+    except PipelineError as exc:
+        # Reports that count attempts will lack this one.
+        log.warning("execution_not_logged", build_id=request.key.build_id, after=error, error=str(exc))

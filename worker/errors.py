@@ -26,6 +26,10 @@ class Held(Unavailable):
         self.process_id = process_id
 
 
+class SourceGone(Unavailable):
+    """The upstream's fault, and it may pass: the file behind a linked table is not there. Only its readers suffer."""
+
+
 class Fatal(PipelineError):
     """Nobody outside can cure it by waiting: denied access, an invalid query, a bug. Fail the date at once."""
 

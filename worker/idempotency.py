@@ -81,6 +81,7 @@ class Once:
         try:
             answer = act()
         except BaseException:
+            # What stays behind is forgotten after PENDING; until then a repeat is told to wait.
             with suppress(Unavailable):
                 self._log.forget(name)
             raise

@@ -29,6 +29,9 @@ PARAMETERS: Mapping[str, frozenset[str]] = {
 }
 """What each statement of a build is given; `features` also a switch per block. Those of reports have their own."""
 
+_WRITING = (exp.DDL, exp.DML, exp.Drop, exp.Alter, exp.TruncateTable, exp.Command, exp.Into, exp.Lock)
+"""What makes a SELECT more than that, wherever it stands inside: `WITH a AS (DELETE ...)`, `SELECT ... INTO`."""
+
 _AN_INSTANT = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -36,22 +39,36 @@ def find_sql_faults(pipeline: Pipeline) -> list[str]:
     """Give one sentence fragment per fault, each naming its file; empty where every statement fits."""
     faults = []
     for name, text in pipeline.sql.items():
-        try:
-            tree = sqlglot.parse_one(text, read="bigquery")
-        except sqlglot.errors.SqlglotError as exc:
-            faults.append(f"sql/{name}.sql is not one BigQuery statement: {_first_line(exc)}")
-            continue
-        if name in PARAMETERS:
+        tree, wrong = _one_statement(text)
+        if tree is None:
+            faults.append(f"sql/{name}.sql {wrong}")
+        elif not _only_reads(tree):
+            # Not to be read further: what it gives or takes says nothing about a statement that must not run.
+            faults.append(f"sql/{name}.sql is not a SELECT that only reads; nothing but the product writes")
+        elif name in PARAMETERS:
             faults += [f"sql/{name}.sql {fault}" for fault in _statement_faults(pipeline, name, tree)]
     for table in pipeline.tables.all:
         name = table.partition(".")[2]
-        try:
-            tree = sqlglot.parse_one(pipeline.ddl[name], read="bigquery")
-        except sqlglot.errors.SqlglotError as exc:
-            faults.append(f"ddl/{name}.sql is not one BigQuery statement: {_first_line(exc)}")
-            continue
-        faults += [f"ddl/{name}.sql {fault}" for fault in _ddl_faults(pipeline, table, tree)]
+        tree, wrong = _one_statement(pipeline.ddl[name])
+        found = [wrong] if tree is None else _ddl_faults(pipeline, table, tree)
+        faults += [f"ddl/{name}.sql {fault}" for fault in found]
     return faults
+
+
+def _one_statement(text: str) -> tuple[exp.Expr | None, str]:
+    """Read a file; give its statement, or None and what is wrong."""
+    try:
+        # A comment behind the last semicolon is read as a statement of its own.
+        trees = [one for one in sqlglot.parse(text, read="bigquery") if one and not isinstance(one, exp.Semicolon)]
+    except sqlglot.errors.SqlglotError as exc:
+        return None, f"is not one BigQuery statement: {_first_line(exc)}"
+    if len(trees) != 1:
+        return None, f"is not one BigQuery statement but {len(trees)}"
+    return trees[0], ""
+
+
+def _only_reads(tree: exp.Expr) -> bool:
+    return isinstance(tree, exp.Query) and tree.find(*_WRITING) is None
 
 
 def given_columns(pipeline: Pipeline) -> Mapping[str, tuple[str, ...]]:

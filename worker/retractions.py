@@ -7,9 +7,11 @@ that was taken back is read after its row was written, whatever was lost in betw
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
+
+import structlog
 
 from statemachine.events import CompletionRetracted
 from statemachine.model import RETRACTIONS_MAX, TERMINAL_STATES, DateRecord, FailedBecause, Retraction
@@ -20,6 +22,8 @@ from worker.errors import Conflict, CorruptRecord, Fatal, Refused, Unavailable
 from worker.features.model import Statement
 from worker.features.records import read_retraction, replay_row
 from worker.ports import Warehouse
+
+log = structlog.get_logger(__name__)
 
 
 def identity_to_take_back(
@@ -85,6 +89,21 @@ def restored(retraction: Retraction) -> CompletionRetracted:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrestored:
+    """A retraction of the audit that its date's record could not take.
+
+    Attributes:
+        analysis_date: Whose record.
+        retraction: As the audit holds it.
+        because: Why, with the date.
+    """
+
+    analysis_date: date
+    retraction: Retraction
+    because: str
+
+
 class RetractionAudit:
     """Makes a date's record and the audit agree on what was taken back."""
 
@@ -120,19 +139,31 @@ class RetractionAudit:
             found.setdefault(row["analysis_date"], []).append(read_retraction(row))
         return found
 
-    def restore_since(self, first: date, last: date) -> list[DateRecord]:
-        """Apply what the audit holds for the dates and their records do not know; give the records that changed.
+    def restore_since(self, first: date, last: date) -> list[Unrestored]:
+        """Apply what the audit holds for the dates and their records do not know; give what could not take effect.
 
-        A damaged record is left for `Repair`; once it was begun anew, do this again.
+        A damaged record is among that; once `Repair` has begun it anew, do this again. Whatever stays is logged, and no
+        build of its date reads past it: `settle` stops each of them.
+
+        Raises:
+            Unavailable: Store or warehouse could not serve; repeating is safe.
+            Conflict: Somebody else keeps changing a record; repeating is safe.
         """
-        changed = []
+        left = []
         for day, audited in self.read(first, last).items():
             for retraction in audited:
-                with suppress(CorruptRecord):
-                    decision = self._engine.apply(day, restored(retraction))
-                    if decision.changed:
-                        changed.append(decision.record)
-        return list({record.analysis_date: record for record in changed}.values())
+                try:
+                    self._apply(day, retraction)
+                except (CorruptRecord, Fatal) as exc:
+                    left.append(Unrestored(analysis_date=day, retraction=retraction, because=str(exc)))
+                    log.error(
+                        "retraction_not_restored",
+                        analysis_date=day.isoformat(),
+                        processor=retraction.processor,
+                        run=retraction.identity,
+                        error=str(exc),
+                    )
+        return left
 
     def lost_since(self, first: date, last: date) -> list[tuple[date, Retraction]]:
         """Say which retractions the audit holds and the records do not know; changes nothing."""
@@ -154,17 +185,21 @@ class RetractionAudit:
             if _is_among(retraction, record.retractions):
                 continue
             try:
-                decision = self._engine.apply(record.analysis_date, restored(retraction))
+                record = self._apply(record.analysis_date, retraction)
             except Conflict as exc:
                 raise Unavailable(str(exc)) from exc
-            if decision.reason is Reason.RETRACTION_REFUSED:
-                # More were audited over several lives of the record than one can hold.
-                raise Fatal(
-                    f"{record.analysis_date}: {retraction.identity} of {retraction.processor} was taken back, and the "
-                    f"record holds {RETRACTIONS_MAX} retractions already, so its table would be read"
-                )
-            record = decision.record
         return record
+
+    def _apply(self, day: date, retraction: Retraction) -> DateRecord:
+        """Let an audited retraction take effect again; a repeat changes nothing."""
+        decision = self._engine.apply(day, restored(retraction))
+        if decision.reason is Reason.RETRACTION_REFUSED:
+            # More were audited over several lives of the record than one can hold.
+            raise Fatal(
+                f"{day}: {retraction.identity} of {retraction.processor} was taken back, and the record holds "
+                f"{RETRACTIONS_MAX} retractions already; nothing is built for the date, since that table would be read"
+            )
+        return decision.record
 
 
 def row_of(record: DateRecord, retraction: Retraction) -> dict[str, Any]:

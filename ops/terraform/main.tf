@@ -44,12 +44,16 @@ locals {
 
 data "google_project" "this" {
   project_id = var.project
+
+  # Without the resource manager's API the project cannot be read, nor a right on it be granted.
+  depends_on = [google_project_service.api]
 }
 
 resource "google_project_service" "api" {
   for_each = toset([
     "artifactregistry.googleapis.com",
     "bigquery.googleapis.com",
+    "cloudresourcemanager.googleapis.com",
     "cloudscheduler.googleapis.com",
     "iam.googleapis.com",
     "monitoring.googleapis.com",

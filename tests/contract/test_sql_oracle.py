@@ -22,8 +22,7 @@ from tests.support.random_tables import TEAMS, declared, instants, random_rows, 
 from tests.support.zetasql_oracle import Answer, Oracle, Table
 from worker.adapters.warehouse_bigquery_costs import costs_sql
 from worker.adapters.warehouse_bigquery_sql import claim_script, publish_script
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.adapters.warehouse_duckdb import _staging_table as staging_table
+from worker.adapters.warehouse_duckdb import DuckDbWarehouse, staging_table
 from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type, to_duckdb
 from worker.catalogue import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
 from worker.features.model import BuildKey, Statement

@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from statemachine.model import BuildMode, Retraction, State
+from tests.support.grid_day import FOLDER
 from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_jobs import Limits
@@ -35,6 +36,7 @@ from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStat
 from worker.features.quality import score
 from worker.features.records import execution_row, read_retraction, replay_row
 from worker.local.bigquery_server import BigQueryServer
+from worker.pipeline_files import read_pipeline, shipped_pipeline
 from worker.ports import Warehouse
 from worker.sql_files import load_sql
 
@@ -214,6 +216,26 @@ def test_attempts_stage_apart(warehouse: Warehouse) -> None:
 
     assert warehouse.query_staged(key(1, 1), statement)[0]["player_name"] == "2024-12-15-g1-a1"
     assert warehouse.query_staged(key(11, 2), statement)[0]["player_name"] == "2024-12-15-g11-a2"
+
+
+def test_pipelines_of_one_project_stage_apart(bigquery_server: BigQueryServer) -> None:
+    """They count the same dates, generations and attempts, and may share the staging dataset."""
+    project = f"test-{uuid.uuid4().hex[:12]}"
+    client = connect(f"bigquery://{project}", bigquery_server.address)
+    first, second = (
+        BigQueryWarehouse(client, staging_dataset="mlfs_staging", pipeline=pipeline)
+        for pipeline in (shipped_pipeline(), read_pipeline(FOLDER))
+    )
+    one_row = [Statement(name="features", sql=f"SELECT '{whose}' AS whose") for whose in ("first", "second")]
+    whose = Statement(name="whose", sql="SELECT whose FROM mlfs_staging.this_build")
+    for warehouse, select in zip((first, second), one_row, strict=True):
+        warehouse.ensure_tables()
+        warehouse.stage(key(), select)
+
+    assert [{"whose": "first"}] == list(first.query_staged(key(), whose))
+    first.drop_staged(key())
+    assert [{"whose": "second"}] == list(second.query_staged(key(), whose))
+    client.close()
 
 
 def test_dropping_what_is_gone_is_no_error(warehouse: Warehouse) -> None:

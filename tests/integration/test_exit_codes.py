@@ -1,5 +1,6 @@
 """The same cause ends every command with the same exit code, the one that docs/cli.md names."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,9 +13,11 @@ from typer.testing import CliRunner
 from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, report_fault
 from ops.cli import app
 from tests.conftest import free_port
+from tests.support.nights import retracted
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.catalogue import PIPELINE
 from worker.errors import Conflict, PipelineError
+from worker.retractions import row_of
 from worker.settings import BadSettings
 
 NIGHT = "2024-12-15"
@@ -270,3 +273,22 @@ def test_a_build_on_an_empty_warehouse_names_the_tables_and_the_next_step(
     assert f"{NIGHT} cannot be built: table nba_raw.nbac_player_list does not exist" in said
     assert "mlfs load DIR" in said
     assert "Catalog Error" not in said
+
+
+def test_recovery_fails_where_a_retraction_could_not_take_effect(
+    ends: Ends, stored: "redis.Redis", tmp_path: Path
+) -> None:
+    """Its date is not in the ledger, so nothing has begun the damaged record anew."""
+    record = retracted(CACHE)
+    warehouse = DuckDbWarehouse(str(an_empty_warehouse(tmp_path)))
+    warehouse.log_replay(row_of(record, record.retractions[0]))
+    warehouse.close()
+    stored.hset(f"{{mlfs:{PIPELINE}}}:date:{NIGHT}", mapping={"v": 1, "r": b"damaged", "n": "operation"})
+    recover = ("recover", "--days", "10000", "--seek-hours", "0", "--yes")
+
+    failed, said = ends(*recover)
+    stored.flushall()
+    again = ends(*recover, "--json")
+
+    assert (EXIT_FAILED, 1) == (failed, said.count(f"not taken back again: the stored record of {NIGHT} is unreadable"))
+    assert (0, []) == (again[0], json.loads(again[1])["not_restored"])

@@ -14,7 +14,7 @@ from google.pubsub_v1.types import Subscription
 from ops.manifests import tables
 from tests.support.manifests import IMAGE, environment, render, settings_of, workloads
 from tests.support.terraform import FOLDER, blocks, default, local, resource, resources, terraform, text
-from worker.adapters.pubsub_look import _faults_of
+from worker.adapters.pubsub_look import subscription_faults
 from worker.adapters.warehouse_bigquery import STAGING_EXPIRES_MS
 from worker.catalogue import SHIPPED
 from worker.settings import Settings
@@ -61,6 +61,32 @@ def test_what_needs_an_api_waits_until_it_is_switched_on() -> None:
     for kind in (*first, *others, *later):
         for name, body in resources(kind).items():
             assert "google_project_service.api" in str(body.get("depends_on")), f"{kind}.{name}"
+    assert "google_project_service.api" in str(dict(blocks("data"))["google_project.this"].get("depends_on"))
+
+
+def test_the_api_that_a_resource_or_a_lookup_goes_through_is_switched_on() -> None:
+    """By the prefix of a type; an API that is off refuses the first apply."""
+    through = {
+        "google_artifact_registry_": "artifactregistry",
+        "google_bigquery_": "bigquery",
+        "google_cloud_run_": "run",
+        "google_cloud_scheduler_": "cloudscheduler",
+        "google_monitoring_": "monitoring",
+        "google_project_iam_custom_role": "iam",
+        "google_project_iam_member": "cloudresourcemanager",
+        "google_project.": "cloudresourcemanager",
+        "google_pubsub_": "pubsub",
+        "google_redis_": "redis",
+        "google_secret_manager_": "secretmanager",
+        "google_service_account": "iam",
+    }
+    switched_on = set(re.findall(r"(\w+)\.googleapis\.com", str(resource("google_project_service", "api")["for_each"])))
+    made = [label for kind in ("resource", "data") for label, _body in blocks(kind)]
+    needed = {label: [api for prefix, api in through.items() if label.startswith(prefix)] for label in made}
+    needed.pop("google_project_service.api")
+
+    assert [] == [label for label, apis in needed.items() if not apis]
+    assert switched_on == {api for apis in needed.values() for api in apis}
 
 
 def test_topics_and_subscriptions_bear_the_names_that_a_worker_uses_unless_told_otherwise() -> None:
@@ -110,8 +136,8 @@ def test_the_doctor_has_nothing_to_say_about_what_terraform_makes() -> None:
             dead_letter_policy={"dead_letter_topic": topics["dead_letter"] if '"dead_letter"' in policy else policy},
         )
 
-    worker = list(_faults_of("worker", made("worker"), topics["completions"], topics["dead_letter"]))
-    parked = list(_faults_of("parked", made("dead_letter"), topics["dead_letter"], None))
+    worker = list(subscription_faults("worker", made("worker"), topics["completions"], topics["dead_letter"]))
+    parked = list(subscription_faults("parked", made("dead_letter"), topics["dead_letter"], None))
 
     assert (worker, parked) == ([], [])
 

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.errors import Refused, SchemaDrift
+from worker.errors import Refused, SchemaDrift, SourceGone
 from worker.features.model import Statement
 from worker.local.upstream_files import dates_in, write_night, write_without
 from worker.local.warehouse_loading import (
@@ -207,6 +207,35 @@ def test_a_folder_is_linked_whole_or_not_at_all(warehouse: DuckDbWarehouse, fold
         link_parquet_folder(warehouse, folder)
     (folder / f"{CACHE}.parquet").unlink()
     assert 4 == rows(warehouse, CACHE)
+
+
+def test_a_linked_file_that_is_gone_is_named_with_its_table_and_the_next_step(
+    warehouse: DuckDbWarehouse, folder: Path
+) -> None:
+    link_parquet_folder(warehouse, folder)
+    file = folder / f"{CACHE}.parquet"
+    aside = file.rename(folder / "aside")
+
+    with pytest.raises(SourceGone) as gone:
+        rows(warehouse, CACHE)
+
+    assert str(gone.value) == (
+        f"running count: the file {file}, to which the table {CACHE} is linked, is gone; put it back, or link the "
+        "folder where it lies now: mlfs load DIR --link"
+    )
+    assert 1 == rows(warehouse, LIST)
+    aside.rename(file)
+    assert 4 == rows(warehouse, CACHE)
+
+
+def test_a_linked_file_without_a_column_is_told_in_one_line(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    link_parquet_folder(warehouse, folder)
+    write(folder / f"{CACHE}.parquet", "SELECT DATE '2024-12-15' AS analysis_date, 1 AS player_id, 2 AS points")
+
+    with pytest.raises(SchemaDrift, match='"ppg" not found') as drifted:
+        rows(warehouse, CACHE)
+
+    assert 1 == len(str(drifted.value).splitlines())
 
 
 def test_a_night_is_written_into_an_upstream_file_and_nothing_else_changes(folder: Path, tmp_path: Path) -> None:

@@ -1,18 +1,22 @@
 """The last resort: yesterday's rows stand in for a night, marked as what they are, and never for long."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
 from statemachine.events import ReplayRequested
 from statemachine.model import BuildMode, FailureKind, State
-from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at
+from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at, sample_folder
 from tests.support.nights import PROCESSORS, success
 from tests.support.rigs import WORKER, ModelClock, Rig
 from worker.audit import ReplayAudit
 from worker.builder import Builder
 from worker.catalogue import FEATURES
+from worker.errors import SourceGone
+from worker.local.warehouse_loading import link_parquet_folder
 
 MONDAY, TUESDAY, WEDNESDAY = (SUNDAY + timedelta(days=days) for days in (1, 2, 3))
 FACTS = ("player_name", "team_abbreviation", "opponent_abbreviation", "has_game", "missing_features")
@@ -110,6 +114,26 @@ def test_it_works_where_upstream_is_what_is_broken(league: League) -> None:
 
     assert outcome.published
     assert set(outcome.stats.dependency_rows.values()) == {0}
+
+
+def test_a_linked_file_that_is_gone_stops_only_what_reads_it(league: League, tmp_path: Path) -> None:
+    """Saturday stays as published, a build of Sunday may be tried again, and the last resort does without the file."""
+    shutil.copytree(sample_folder(), tmp_path, dirs_exist_ok=True)
+    link_parquet_folder(league.warehouse, tmp_path)
+    league.build(SATURDAY)
+    file = tmp_path / "nba_precompute.player_daily_cache.parquet"
+    aside = file.rename(tmp_path / "aside")
+
+    with pytest.raises(SourceGone, match=r"nba_precompute\.player_daily_cache is linked, is gone") as gone:
+        league.build(SUNDAY)
+    copied = league.build(SUNDAY, generation=2, mode=BuildMode.YESTERDAY)
+    aside.rename(file)
+    built = league.build(SUNDAY, generation=3)
+
+    assert 1 == len(str(gone.value).splitlines())
+    assert {"phase4"} == {row["data_source"] for row in league.published(SATURDAY).values()}
+    assert (True, {0}) == (copied.published, set(copied.stats.dependency_rows.values()))
+    assert (True, State.DONE) == (built.published, built.report.earned_state)
 
 
 def test_the_night_may_be_built_properly_afterwards(league: League) -> None:

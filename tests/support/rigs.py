@@ -208,10 +208,11 @@ class LedgerWarehouse:
         self._may_fail("read_ledger")
         return self.ledger.get(analysis_date)
 
-    def drop_staged(self, key: BuildKey) -> None:
-        """There is no staging table."""
+    def drop_staged(self, key: BuildKey) -> None:  # noqa: ARG002 - there is no staging table
+        self._may_fail("drop_staged")
 
     def log_execution(self, row: Mapping[str, Any]) -> None:
+        self._may_fail("log_execution")
         self.executions.append(row)
 
     def log_replay(self, row: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from statemachine.events import CancelRequested, LeaseRenewed
 from statemachine.model import BuildMode, DateRecord, State
@@ -82,6 +83,25 @@ def test_a_phase_that_breaks_off_is_timed_and_those_after_it_are_not() -> None:
 
     passed = [BuildPhase.CLAIM, BuildPhase.VALIDATE, BuildPhase.DEPENDENCIES, BuildPhase.STAGE, BuildPhase.CLEAN_UP]
     assert passed == [phase for phase, _ in site.rig.notes.phases]
+
+
+def test_what_fails_after_the_outcome_is_logged_and_hides_nothing() -> None:
+    """A staging table stays behind, an attempt is not in the execution log: the date ends as it would without."""
+    broken, built = Site(), Site()
+    broken.warehouse.faults |= {"stage": [Unavailable("no slots")], "log_execution": [Unavailable("no log")]}
+    built.warehouse.faults["drop_staged"] = [Unavailable("no drop")]
+
+    with capture_logs() as logs:
+        broken.builder.run_one(NIGHT)
+        built.builder.run_one(NIGHT)
+
+    assert (State.READY, State.DONE) == (broken.record().state, built.record().state)
+    failure = broken.record().failure
+    assert failure is not None
+    assert "no slots" in failure.message
+    told = {line["event"]: (line["build_id"], line["error"]) for line in logs if line["log_level"] == "warning"}
+    attempt = "2024-12-15-g1-a1"
+    assert {"execution_not_logged": (attempt, "no log"), "staging_not_dropped": (attempt, "no drop")} == told
 
 
 def test_a_build_that_the_gate_refuses_never_enters_the_publication() -> None:

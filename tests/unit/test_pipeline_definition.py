@@ -131,12 +131,104 @@ def test_a_sound_definition_is_read_as_it_is_written(folder: Path) -> None:
         ("ddl/day_ahead.sql", "load_mw FLOAT64", "load_mw INT64", "declares load_mw as INT64, not FLOAT64"),
         ("ddl/day_ahead_ledger.sql", "  price_rows INT64 NOT NULL,\n", "", "lacks price_rows, which a build writes"),
         ("ddl/day_ahead_ledger.sql", "grid_out.day_ahead_ledger (", "grid_out.x (", "does not create grid_out.day_ah"),
+        (TOML, "[10, 6]", "[6, 10]", "quality.freshness_points rise with age"),
+        (TOML, "[[4, 10], [3, 5]]", "[[4, 5], [3, 10]]", "quality.row_points rise with fewer rows"),
     ],
 )
 def test_what_does_not_fit_is_named(folder: Path, file: str, old: str, new: str, fault: str) -> None:
     change(folder, file, old, new)
 
     assert any(fault in told for told in faults_of(folder)), faults_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("rule", "faults"),
+    [
+        ("penalty_line = [[0, 0], [0.5, 20], [1, 10]]", ["quality.penalty_line falls; more fallback never costs less"]),
+        (
+            "severities = [{name = 'P1', score = 75}, {name = 'P0', score = 50}]",
+            ["quality.severities are P1, P0; each is there once, the worst, P0, first"],
+        ),
+        (
+            "severities = [{name = 'P0', score = 50}, {name = 'P0', score = 75}]",
+            ["quality.severities are P0, P0; each is there once, the worst, P0, first"],
+        ),
+        (
+            "severities = [{name = 'P0', score = 75, rows = 3, fallback = 0.2},"
+            " {name = 'P2', score = 50, rows = 2, fallback = 0.3}]",
+            [
+                f"quality.severities: P2 asks for worse {key} than P0; a milder level begins earlier"
+                for key in ("score", "rows", "fallback")
+            ],
+        ),
+        (
+            "severities = [{name = 'P0', score = 50}, {name = 'P3', score = 0}]",
+            ["quality.severities: P3 has no threshold"],
+        ),
+    ],
+)
+def test_rules_in_an_order_that_contradicts_them_are_refused(folder: Path, rule: str, faults: list[str]) -> None:
+    change(folder, TOML, "[quality]\n", f"[quality]\n{rule}\n")
+
+    assert faults == list(faults_of(folder))
+
+
+def test_a_severity_need_not_look_at_everything(folder: Path) -> None:
+    levels = "[{name = 'P0', score = 0, rows = 2}, {name = 'P1', score = 60, fallback = 0.5}]"
+    change(folder, TOML, "[quality]\n", f"[quality]\nseverities = {levels}\n")
+
+    assert ["P0", "P1"] == [level.name for level in read_pipeline(folder).quality.severities]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DROP TABLE grid_out.day_ahead",
+        "DELETE FROM grid_out.day_ahead WHERE TRUE",
+        "TRUNCATE TABLE grid_out.day_ahead",
+        "MERGE a.b USING a.c ON FALSE WHEN NOT MATCHED THEN INSERT ROW",
+        "CREATE TABLE a.b AS SELECT 1 AS c",
+        "EXPORT DATA OPTIONS (uri = 'gs://bucket/*', format = 'CSV') AS SELECT 1 AS c",
+        "EXECUTE IMMEDIATE 'DROP TABLE a.b'",
+        "CALL a.b()",
+        "WITH gone AS (DELETE FROM a.b) SELECT 1 AS c",
+        "SELECT c INTO a.d FROM a.b",
+        "ASSERT TRUE",
+    ],
+)
+@pytest.mark.parametrize("name", ["features", "yesterday", "a_report_of_ones_own"])
+def test_a_statement_that_is_not_a_select_is_refused_whatever_its_file(folder: Path, name: str, text: str) -> None:
+    (folder / "sql" / f"{name}.sql").write_text(text, "utf-8")
+
+    assert faults_of(folder) == (f"sql/{name}.sql is not a SELECT that only reads; nothing but the product writes",)
+
+
+@pytest.mark.parametrize("file", ["sql/features.sql", "sql/a_report_of_ones_own.sql", "ddl/day_ahead_ledger.sql"])
+@pytest.mark.parametrize(
+    ("behind", "count"), [("; DROP TABLE grid_out.day_ahead", 2), ("; SELECT 1 AS one; SELECT 2 AS two", 3)]
+)
+def test_a_second_statement_in_a_file_is_refused(folder: Path, file: str, behind: str, count: int) -> None:
+    path = folder / file
+    text = path.read_text("utf-8") if path.exists() else "SELECT 1 AS one"
+    path.write_text(text.rstrip().rstrip(";") + behind, "utf-8")
+
+    assert faults_of(folder) == (f"{file} is not one BigQuery statement but {count}",)
+
+
+@pytest.mark.parametrize("text", ["", "-- Nothing yet.\n"])
+def test_a_file_without_a_statement_is_refused(folder: Path, text: str) -> None:
+    (folder / "sql" / "yesterday.sql").write_text(text, "utf-8")
+
+    assert faults_of(folder) == ("sql/yesterday.sql is not one BigQuery statement but 0",)
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT 1 AS one;\n-- the end\n", "(SELECT 1 AS one) UNION ALL SELECT 2", "FROM a.b |> SELECT c"]
+)
+def test_a_report_of_ones_own_may_be_any_select(folder: Path, text: str) -> None:
+    (folder / "sql" / "a_report_of_ones_own.sql").write_text(text, "utf-8")
+
+    assert read_pipeline(folder).sql["a_report_of_ones_own"] == text
 
 
 def test_all_faults_are_told_together_and_by_the_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A retraction is in the audit before a build does without the table, and the audit brings it back after a loss."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from statemachine.model import RETRACTIONS_MAX, DateRecord, State
 from statemachine.reasons import Reason
@@ -112,7 +113,8 @@ def test_a_store_that_lost_a_retraction_is_told_of_it_before_it_builds() -> None
     assert (State.DEGRADED, [ROW]) == (stage.record().state, stage.audited())
 
 
-def test_nothing_is_built_where_a_lost_retraction_no_longer_fits_into_the_record() -> None:
+def stage_whose_record_is_full() -> Stage:
+    """The audit holds one retraction more than the record, which can take no other."""
     before = Stage()
     before.auditor.apply(NIGHT, retract(CACHE))
     stage = Stage(before.warehouse)
@@ -121,6 +123,11 @@ def test_nothing_is_built_where_a_lost_retraction_no_longer_fits_into_the_record
         stage.rig.engine.apply(NIGHT, success(DEFENSE, run=run, at=EVENING + (number + 1) * MINUTE))
         stage.rig.engine.apply(NIGHT, retract(DEFENSE, run=run))
     assert RETRACTIONS_MAX == len(stage.record().retractions)
+    return stage
+
+
+def test_nothing_is_built_where_a_lost_retraction_no_longer_fits_into_the_record() -> None:
+    stage = stage_whose_record_is_full()
 
     with pytest.raises(Fatal, match="retractions already"):
         stage.audit.settle(stage.record())
@@ -133,10 +140,36 @@ def test_recovery_brings_retractions_back_before_the_runs_come_again() -> None:
     audit = RetractionAudit(rig.engine, before.warehouse)  # type: ignore[arg-type] # what it needs of it
 
     assert [(NIGHT, CACHE)] == [(day, one.processor) for day, one in audit.lost_since(NIGHT, NIGHT)]
-    audit.restore_since(NIGHT, NIGHT)
+    assert [] == audit.restore_since(NIGHT, NIGHT)
 
     assert [] == audit.lost_since(NIGHT, NIGHT)
     assert Reason.RUN_RETRACTED is rig.engine.apply(NIGHT, success(CACHE)).reason
+
+
+def test_recovery_says_what_no_longer_fits_and_leaves_the_record_as_it_is() -> None:
+    stage = stage_whose_record_is_full()
+    before = stage.record()
+
+    with capture_logs() as logs:
+        [left] = stage.audit.restore_since(NIGHT, NIGHT)
+
+    assert (NIGHT, CACHE, "run:1") == (left.analysis_date, left.retraction.processor, left.retraction.identity)
+    assert f"{NIGHT}: run:1 of {CACHE} was taken back, and the record holds 16 retractions already" in left.because
+    assert [("retraction_not_restored", "error", left.because)] == [
+        (line["event"], line["log_level"], line["error"]) for line in logs
+    ]
+    assert before == stage.record()
+
+
+def test_recovery_names_a_retraction_whose_record_is_damaged() -> None:
+    before = Stage()
+    before.auditor.apply(NIGHT, retract(CACHE))
+    stage = Stage(before.warehouse)
+    stage.rig.store._records[NIGHT] = (1, "operation", b"damaged")
+
+    [left] = stage.audit.restore_since(NIGHT, NIGHT)
+
+    assert (CACHE, True) == (left.retraction.processor, "unreadable" in left.because)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ from sqlglot import exp
 
 import worker.features
 from tests.support.grid_day import FOLDER
+from worker.adapters.warehouse_duckdb_dialect import to_duckdb
 from worker.catalogue import DOWNSTREAM, OWN_TABLES, UPSTREAM
+from worker.errors import Fatal
 from worker.features.pipeline import STAGED
 from worker.pipeline_files import read_pipeline
 from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
@@ -213,3 +215,11 @@ def test_a_header_names_the_parameters(name: str) -> None:
 
     header = " ".join(line for line in text.splitlines() if line.startswith("--"))
     assert set(re.findall(r"@(\w+)", header)) == used
+
+
+@pytest.mark.parametrize("text", ["SELECT 1 AS c; DROP TABLE a.b", "SELECT 1 AS c; SELECT 2 AS c", "", "-- nothing"])
+def test_the_embedded_warehouse_is_never_told_more_or_less_than_one_statement(text: str) -> None:
+    with pytest.raises(Fatal, match="statements, not one"):
+        to_duckdb(text)
+
+    assert "SELECT 1 AS c" == to_duckdb("SELECT 1 AS c;\n-- the end\n")

@@ -55,7 +55,7 @@ class BusLook:
                 faults.append(f"subscription {name} does not exist")
             else:
                 wanted = None if self._local or name not in dead_letters else self._topic(dead_letters[name])
-                faults += _faults_of(name, found, self._topic(topic), wanted)
+                faults += subscription_faults(name, found, self._topic(topic), wanted)
         return faults
 
     def denied(self, publish: Sequence[str], consume: Sequence[str]) -> list[str]:
@@ -75,7 +75,8 @@ class BusLook:
         return f"projects/{self._project}/subscriptions/{name}"
 
 
-def _faults_of(name: str, found: Any, topic: str, dead_letters: str | None) -> Iterator[str]:  # noqa: ANN401 - the client is untyped
+def subscription_faults(name: str, found: Any, topic: str, dead_letters: str | None) -> Iterator[str]:  # noqa: ANN401 - the client is untyped
+    """Say what a subscription is that a worker's must not be; *dead_letters* None: it needs no dead-letter policy."""
     if found.topic != topic:
         yield f"subscription {name} belongs to {found.topic}, not to {topic}"
     if dead_letters is None:

@@ -292,7 +292,8 @@ class BigQueryWarehouse:
         return rows[0] if rows else None
 
     def _staging_reference(self, key: BuildKey) -> TableReference:
-        name = f"build_{key.analysis_date:%Y%m%d}_g{key.generation:d}_a{key.attempt:d}"
+        # With the pipeline's name: two pipelines count the same dates, generations and attempts.
+        name = f"{self.pipeline.name}_{key.analysis_date:%Y%m%d}_g{key.generation:d}_a{key.attempt:d}"
         return self._tables.reference(f"{self._staging}.{name}")
 
     def _staging_table(self, key: BuildKey) -> str:

@@ -121,13 +121,13 @@ class DuckDbWarehouse:
 
     def stage(self, key: BuildKey, select: Statement) -> None:
         """Create or replace the attempt's table in the in-memory database."""
-        sql = f"CREATE OR REPLACE TABLE {_staging_table(key)} AS {to_duckdb(select.sql)}"
+        sql = f"CREATE OR REPLACE TABLE {staging_table(key)} AS {to_duckdb(select.sql)}"
         with self._reading(f"staging {key.build_id}") as cursor:
             cursor.execute(sql, dict(select.parameters))
 
     def query_staged(self, key: BuildKey, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Transpile, put the attempt's table in the placeholder's place, run."""
-        sql = to_duckdb(statement.sql).replace(STAGED, _staging_table(key))
+        sql = to_duckdb(statement.sql).replace(STAGED, staging_table(key))
         return self._select(f"{statement.name} of {key.build_id}", sql, statement.parameters)
 
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
@@ -177,7 +177,7 @@ class DuckDbWarehouse:
     def drop_staged(self, key: BuildKey) -> None:
         """Drop the attempt's table."""
         with self._reading(f"dropping the staging table of {key.build_id}") as cursor:
-            cursor.execute(f"DROP TABLE IF EXISTS {_staging_table(key)}")
+            cursor.execute(f"DROP TABLE IF EXISTS {staging_table(key)}")
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         """Read the date's ledger row."""
@@ -270,7 +270,7 @@ class DuckDbWarehouse:
             return _rows(cursor)
 
 
-def _staging_table(key: BuildKey) -> str:
+def staging_table(key: BuildKey) -> str:
     """Name the attempt's staging table; made of a date and two numbers, so it needs no quoting."""
     return f"mlfs_staging.main.build_{key.analysis_date:%Y%m%d}_g{key.generation:d}_a{key.attempt:d}"
 
@@ -286,7 +286,7 @@ def _replace_features(
     columns = ", ".join(column.name for column in output)
     cursor.execute(f"DELETE FROM {published} WHERE analysis_date = ?", [key.analysis_date])  # noqa: S608 -- from the catalogue
     cursor.execute(
-        f"INSERT INTO {published} ({columns}) SELECT {columns} FROM {_staging_table(key)} "  # noqa: S608 -- from the catalogue
+        f"INSERT INTO {published} ({columns}) SELECT {columns} FROM {staging_table(key)} "  # noqa: S608 -- from the catalogue
         "WHERE left_out_reason IS NULL"
     )
 

@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 
 import duckdb
 import sqlglot
 from sqlglot import exp
 
-from worker.errors import Fatal, Held, PipelineError, SchemaDrift, Unavailable
+from worker.errors import Fatal, Held, PipelineError, SchemaDrift, SourceGone, Unavailable
 
 # The product has some fifteen statements; what comes on top are the operator's own queries.
 TRANSPILED_MAX = 256
@@ -57,9 +58,13 @@ def parse(sql: str) -> exp.Expr:
         Fatal: The text is not one BigQuery statement.
     """
     try:
-        return sqlglot.parse_one(sql, read="bigquery")
+        # A comment behind the last semicolon is read as a statement of its own.
+        trees = [one for one in sqlglot.parse(sql, read="bigquery") if one and not isinstance(one, exp.Semicolon)]
     except sqlglot.errors.SqlglotError as error:
         raise Fatal(f"the statement is not BigQuery SQL: {error}") from error
+    if len(trees) != 1:
+        raise Fatal(f"the text is {len(trees)} statements, not one: {sql[:80]!r}")
+    return trees[0]
 
 
 def render(tree: exp.Expr) -> str:
@@ -104,8 +109,18 @@ def translated_errors(doing: str) -> Iterator[None]:
         raise _translate(error, doing) from error
 
 
+_EXCERPT = "\n\nLINE "
+_FILE_GONE = re.compile(
+    r'No files found that match the pattern "(?P<bound>.+)"|Cannot open file "(?P<read>.+)": No such file'
+)
+
+
 def _translate(error: duckdb.Error, doing: str) -> PipelineError:
-    text = f"{doing}: {str(error).strip()}"
+    if gone := _FILE_GONE.search(str(error)):
+        return SourceGone(f"{doing}: {_where_to_put(Path(gone['bound'] or gone['read']))}")
+    # The excerpt is of the transpiled text, which is in no file; the cause keeps it.
+    said = str(error).partition(_EXCERPT)[0].strip()
+    text = f"{doing}: {' '.join(said.split())}"
     if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
         return SchemaDrift(text)
     if isinstance(error, duckdb.FatalException):
@@ -115,6 +130,14 @@ def _translate(error: duckdb.Error, doing: str) -> PipelineError:
     if isinstance(error, passing):
         return Unavailable(text)
     return Fatal(text)
+
+
+def _where_to_put(path: Path) -> str:
+    """Say which table a file that is gone stood for; a linked one is named after it."""
+    return (
+        f"the file {path}, to which the table {path.stem} is linked, is gone; put it back, or link the folder where "
+        "it lies now: mlfs load DIR --link"
+    )
 
 
 _LOCK_HOLDER = re.compile(r"PID (\d+)")

@@ -1,11 +1,12 @@
 """What has to fit together in a pipeline's definition, apart from its SQL. Pure; gives every fault at once."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from itertools import pairwise
 
 from worker.features.pipeline import Pipeline
-from worker.features.quality import COMPONENTS, QualityPolicy
+from worker.features.quality import COMPONENTS, QualityPolicy, Severity
 
 POINTS_IN_ALL = 100
 
@@ -112,10 +113,41 @@ def _quality_faults(quality: QualityPolicy) -> Iterator[str]:
         yield f"quality.points sum to {total}, not {POINTS_IN_ALL}"
     if max(quality.freshness_points) != points["data_freshness"]:
         yield f"quality.freshness_points give {max(quality.freshness_points)} at most, not {points['data_freshness']}"
+    if _rises(quality.freshness_points):
+        yield "quality.freshness_points rise with age; older data is never worth more"
     if (best := max(worth for _rows, worth in quality.row_points)) != points["row_completeness"]:
         yield f"quality.row_points give {best} at most, not {points['row_completeness']}"
     if any(low >= high for (high, _), (low, _) in pairwise(quality.row_points)):
         yield "quality.row_points are not ordered from most rows to fewest"
+    elif _rises([worth for _rows, worth in quality.row_points]):
+        yield "quality.row_points rise with fewer rows"
     rates = [rate for rate, _lost in quality.penalty_line]
     if rates[0] != 0 or rates[-1] != 1 or any(left >= right for left, right in pairwise(rates)):
         yield "quality.penalty_line does not rise from rate 0 to rate 1"
+    elif _rises([-lost for _rate, lost in quality.penalty_line]):
+        yield "quality.penalty_line falls; more fallback never costs less"
+    yield from _severity_faults(quality.severities)
+
+
+def _rises(values: Sequence[int | Fraction]) -> bool:
+    return any(later > earlier for earlier, later in pairwise(values))
+
+
+def _severity_faults(levels: Sequence[Severity]) -> Iterator[str]:
+    """Find what the rule that the first level counts makes unreachable, or makes a milder night look worse."""
+    names = [level.name for level in levels]
+    if any(later <= earlier for earlier, later in pairwise(names)):
+        yield f"quality.severities are {', '.join(names)}; each is there once, the worst, P0, first"
+        return
+    # A score or number of rows of 0, a fallback of 1 are no thresholds: nothing is below the one or above the other.
+    thresholds: dict[str, list[tuple[str, int | Fraction]]] = {
+        "score": [(level.name, level.score) for level in levels if level.score > 0],
+        "rows": [(level.name, level.rows) for level in levels if level.rows > 0],
+        "fallback": [(level.name, -level.fallback) for level in levels if level.fallback < 1],
+    }
+    applicable = {name for given in thresholds.values() for name, _threshold in given}
+    yield from (f"quality.severities: {name} has no threshold" for name in names if name not in applicable)
+    for key, given in thresholds.items():
+        for (worse, strict), (milder, loose) in pairwise(given):
+            if loose < strict:
+                yield f"quality.severities: {milder} asks for worse {key} than {worse}; a milder level begins earlier"

@@ -31,7 +31,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import grpc.aio
 
@@ -51,8 +51,6 @@ STOP_GRACE_S = 1.0
 # Opening the journal reads the whole backlog; a backlog that takes longer is not one for this server.
 START_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 10.0
-
-NANOSECONDS: Final = 1_000_000_000
 
 _OPTIONS = (
     # Without this a second server could share the port, and each would get some of the calls.
