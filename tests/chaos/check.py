@@ -141,20 +141,12 @@ def deadline_fires(seen: Evidence, finding: Finding) -> None:
         due = deadlines.get((line["date"], line["life"]))
         if line["reason"] not in {"deadline_passed", "found_all"} or due is None:
             continue
-        at = instant(line["at"]) - seen.skew_of(line["actor"])
-        early = abs(seen.skew_of(line["actor"])) + CLOCK_S
-        if seen.losses_of_one().get(line["date"]) or _skews_at(seen, at):
-            continue  # begun anew, or opened by a wrong clock, with a deadline of its own
-        finding.demand(at >= due - early, f"{line['date']}: fired {due - at:.1f} s before its deadline")
+        at = instant(line["at"])
+        if seen.losses_of_one().get(line["date"]):
+            continue  # begun anew, with a deadline of its own
+        finding.demand(at >= due - CLOCK_S, f"{line['date']}: fired {due - at:.1f} s before its deadline")
         late = at - due - (seen.disturbed(due, at) if at > due else 0.0)
         finding.demand(late <= DEADLINE_BOUND_S, f"{line['date']}: fired {late:.1f} quiet seconds after its deadline")
-
-
-def _skews_at(seen: Evidence, at: float) -> bool:
-    return any(
-        act["act"] == "worker with a wrong clock" and act["begin"] - 100 <= at <= act["end"] + 100
-        for act in seen.of_kind("act")
-    )
 
 
 def fallback_justified(seen: Evidence, finding: Finding) -> None:
@@ -163,7 +155,7 @@ def fallback_justified(seen: Evidence, finding: Finding) -> None:
     for line in seen.of_kind("entry"):
         if line["reason"] != "deadline_passed":
             continue
-        at = instant(line["at"]) - seen.skew_of(line["actor"])
+        at = instant(line["at"])
         filled = {name for name, when in wrote.get(line["date"], {}).items() if when < at - CLOCK_S}
         blind = seen.disturbed(at - PROBE_PATIENCE_S, at) > 0
         finding.demand(
@@ -174,9 +166,8 @@ def fallback_justified(seen: Evidence, finding: Finding) -> None:
             continue
         began = instant(row["started_at"])
         filled = {n for n, when in wrote.get(row["analysis_date"], {}).items() if when < began - CLOCK_S}
-        skewed = _skews_at(seen, began)
         finding.demand(
-            filled != PROCESSORS or skewed, f"{row['build_id']}: degraded though all tables were filled before it began"
+            filled != PROCESSORS, f"{row['build_id']}: degraded though all tables were filled before it began"
         )
 
 
@@ -312,7 +303,7 @@ def durable_before_ack(seen: Evidence, finding: Finding) -> None:
         words = str(line["detail"]).split()
         if line["event"] == "completion_received" and "reported success" in line["detail"]:
             rows = words[words.index("success,") + 1] if "success," in words else ""
-            at = instant(line["at"]) - seen.skew_of(line["actor"])
+            at = instant(line["at"])
             place = (line["date"], f"{words[0]} {rows}", line["life"])
             stored[place] = min(at, stored.get(place, at))
     for line in seen.of_kind("acked"):

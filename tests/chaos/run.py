@@ -28,12 +28,15 @@ from typing import Any
 import httpx
 import redis
 
+from tests.chaos.acts_on_workers import CRASH
 from tests.chaos.check import judge
 from tests.chaos.crashing import PLACES
 from tests.chaos.history import PROJECT, History, Observer, Processors, Receiver, StoreWatch, merge
-from tests.chaos.nemesis import CRASH, Nemesis, Stage
+from tests.chaos.links import Link
+from tests.chaos.nemesis import Nemesis
 from tests.chaos.nights import KINDS, Night, draw_nights, draw_poison, report_body
 from tests.chaos.services import Service, WorkerProcess, environment, pause
+from tests.chaos.stage import Stage
 from tests.chaos.stores import SentinelStore, SingleStore
 from tests.conftest import free_port
 
@@ -134,14 +137,19 @@ class Run:
         self._plan = draw_nights(options.seed, GRACE_S, options.kinds)
         self._draw_more_nights()
         bus_address = f"127.0.0.1:{self.bus.port}"
+        # Workers and the operator reach each server through a link; this process sees the servers themselves.
+        self.links = {"store": self.store.front, "bus": Link(self.bus.port), "warehouse": Link(self.warehouse.port)}
+        for name in ("bus", "warehouse"):
+            self.links[name].start()
+            self._stack.callback(self.links[name].stop)
         settings = {
             **SETTINGS,
             "MLFS_DATA_DIR": str(self.folder / "data"),
             "MLFS_REDIS_URL": self.store.url,
             "MLFS_REDIS_REPLICAS": str(self.store.replicas),
-            "MLFS_PUBSUB": f"emulator://{bus_address}",
+            "MLFS_PUBSUB": f"emulator://127.0.0.1:{self.links['bus'].port}",
             "MLFS_WAREHOUSE": "bigquery://chaos?location=US",
-            "MLFS_BIGQUERY_ENDPOINT": f"http://127.0.0.1:{self.warehouse.port}",
+            "MLFS_BIGQUERY_ENDPOINT": f"http://127.0.0.1:{self.links['warehouse'].port}",
         }
         self.settings = settings
         self.history.note(
@@ -175,6 +183,7 @@ class Run:
                 store=self.store,
                 bus=self.bus,
                 warehouse=self.warehouse,
+                links=self.links,
                 watch=self.watch,
                 history=self.history,
                 lease_s=LEASE_S,
