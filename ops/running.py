@@ -69,8 +69,7 @@ def _run_worker(*, serves_push: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _leave(stop))
     with Parts(settings, own=True) as parts:
-        clock = store_clock(parts)
-        worker = Worker(parts, clock, serves_push=serves_push, keep_time=clock.follow)
+        worker = Worker(parts, store_clock(parts), serves_push=serves_push)
         try:
             worker.start()
             error = worker.wait(stop)

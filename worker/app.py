@@ -4,7 +4,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
 from datetime import date
 
 import structlog
@@ -46,13 +45,7 @@ class Worker:
     """One worker process: deliveries, sweep, builds, relay, HTTP."""
 
     def __init__(
-        self,
-        parts: Parts,
-        clock: Clock,
-        watchers: tuple[Observer, ...] = (),
-        *,
-        serves_push: bool = False,
-        keep_time: Callable[[], None] = lambda: None,
+        self, parts: Parts, clock: Clock, watchers: tuple[Observer, ...] = (), *, serves_push: bool = False
     ) -> None:
         """Open the parts and wire everything; nothing runs yet.
 
@@ -62,7 +55,6 @@ class Worker:
             watchers: Told of everything, beside metrics and logs.
             serves_push: Deliveries are pushed over HTTP instead of pulled; then loops run only where
                 `MLFS_SERVE_LOOPS` says so, and `/tick` does their work.
-            keep_time: Sets the clock right before each sweep; may raise `Unavailable`.
 
         Raises:
             BadSettings: A push service that anybody could call.
@@ -93,7 +85,6 @@ class Worker:
                 start_build=self._builds.put,
                 outbox_filled=self._outbox_filled,
                 date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
-                keep_time=keep_time,
             ),
             drains=not serves_push,
         )

@@ -29,13 +29,11 @@ class Hooks:
         start_build: A date is ready.
         outbox_filled: An outcome waits to be published.
         date_failed: The sweep could not handle one date.
-        keep_time: A sweep begins: set the clock right, where it is one that can be wrong.
     """
 
     start_build: Callable[[date], None]
     outbox_filled: Callable[[], None]
     date_failed: Callable[[date, PipelineError], None]
-    keep_time: Callable[[], None] = lambda: None
 
 
 class Assembly:
@@ -82,7 +80,6 @@ class Assembly:
             repair=self.repair,
             probe=lambda day: probe(warehouse, day),
             date_failed=hooks.date_failed,
-            keep_time=hooks.keep_time,
             aside=Aside(),
         )
         self.relay = Relay(store=store, publisher=parts.publisher, observer=observer, tracing=parts.tracing)

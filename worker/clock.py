@@ -15,6 +15,9 @@ class SystemClock:
         """Give the present instant."""
         return datetime.now(UTC)
 
+    def follow(self) -> None:
+        """Nothing: it follows nobody."""
+
 
 class SharedClock:
     """The state store's time, so that all replicas measure leases and deadlines by one clock.
@@ -70,6 +73,9 @@ class OffsetClock:
         """Give the present instant of the played night."""
         with self._lock:
             return datetime.now(UTC) + self._offset
+
+    def follow(self) -> None:
+        """Nothing: it follows nobody."""
 
     def jump_to(self, instant: datetime) -> None:
         """Move forward to *instant*; an instant already passed changes nothing."""

@@ -51,7 +51,6 @@ class Sweeper:
         repair: Repair,
         probe: Callable[[date], Mapping[str, int]],
         date_failed: Callable[[date, PipelineError], None],
-        keep_time: Callable[[], None] = lambda: None,
         aside: Callable[[date, Callable[[], None]], bool] = at_once,
     ) -> None:
         self._engine = engine
@@ -61,7 +60,6 @@ class Sweeper:
         self._repair = repair
         self._probe = probe
         self._date_failed = date_failed
-        self._keep_time = keep_time
         self._aside = aside
         self._started_at = clock.now()
         self._skip = 0
@@ -73,7 +71,7 @@ class Sweeper:
             Unavailable: The store does not answer at all. A fault of a single date is reported and does not stop the
                 others.
         """
-        self._keep_time()
+        self._clock.follow()
         now = self._clock.now()
         failed = 0
         expected = self._calendar.to_open(self._store.last_opened(), now)

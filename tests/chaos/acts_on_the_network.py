@@ -15,7 +15,7 @@ def _in(weather: Callable[[Stage], Weather], peer: str) -> Act:
         link = stage.links[peer]
         link.weather = weather(stage)
         pause(LASTS_S)
-        told = str(link.weather)
+        told = link.weather.told()
         link.mend()
         return told
 

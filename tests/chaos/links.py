@@ -8,7 +8,7 @@ import random
 import socket
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from tests.conftest import free_port
 
@@ -40,6 +40,12 @@ class Weather:
         """How many seconds the next piece is on its way."""
         again = dice.choice(RETRANSMISSION_S) if dice.random() < self.loss else 0.0
         return self.latency_s + dice.uniform(0.0, self.jitter_s) + again
+
+    def told(self) -> str:
+        """What is not as it should be."""
+        return ", ".join(
+            f"{one.name} {getattr(self, one.name)}" for one in fields(self) if getattr(self, one.name) != one.default
+        )
 
 
 FAIR = Weather()

@@ -8,8 +8,6 @@ import argparse
 import heapq
 import itertools
 import json
-import os
-import platform
 import random
 import shutil
 import signal
@@ -35,6 +33,7 @@ from tests.chaos.history import PROJECT, History, Observer, Processors, Receiver
 from tests.chaos.links import Link
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.nights import KINDS, Night, draw_nights, draw_poison, report_body
+from tests.chaos.report import load, machine_of, table
 from tests.chaos.services import Service, WorkerProcess, environment, pause
 from tests.chaos.stage import Stage
 from tests.chaos.stores import SentinelStore, SingleStore
@@ -120,6 +119,7 @@ class Run:
 
     def _begin(self) -> None:
         options = self.options
+        self.machine = machine_of(options.store)
         kind = "redis" if options.store == "sentinel" else options.store
         self.store = SentinelStore(kind, self.folder) if kind != options.store else SingleStore(kind, self.folder)
         self._stack.callback(self.store.stop)
@@ -440,12 +440,12 @@ class Run:
         return True
 
     def _report(self, seconds: float) -> dict[str, Any]:
-        verdict = judge(self.history.path)
         return {
             "seed": self.options.seed,
             "store": self.options.store,
             "workers": self.options.workers,
-            "machine": f"{platform.system()} {platform.machine()}, {_processors()} processors",
+            **self.machine,
+            "load_at_end": load(),
             "seconds": round(seconds, 1),
             "settled": self.settled,
             "nights": dict(Counter(night.kind for night in self.nights)),
@@ -453,7 +453,7 @@ class Run:
             "not possible here": sorted(self.nemesis.impossible),
             "crash places reached": dict(sorted(self.reached.items())),
             "lines": self.history.counts,
-            "verdict": verdict,
+            "verdict": judge(self.history.path),
         }
 
 
@@ -465,27 +465,6 @@ def vars_of(action: Any) -> dict[str, Any]:
 def _used_up(record: dict[str, Any]) -> bool:
     failure = record.get("failure") or {}
     return record["state"] == "failed" and failure.get("because") in {"retries_exhausted", "fatal_error"}
-
-
-def _processors() -> int:
-    return os.cpu_count() or 0
-
-
-def table(report: dict[str, Any]) -> str:
-    """The report for people."""
-    verdict = report["verdict"]
-    lines = [f"chaos, seed {report['seed']}, {report['store']}, {report['workers']} workers, {report['seconds']:g} s"]
-    lines += [f"  {name:<45} {count:>6}" for name, count in report["faults"].items()]
-    if report["not possible here"]:
-        lines.append(f"  not possible here: {', '.join(report['not possible here'])}")
-    lines.append(f"  crash places reached: {len(report['crash places reached'])} of {len(PLACES)}")
-    lines.append(f"nights {sum(report['nights'].values())}: {report['nights']}")
-    lines.append(f"observed: {report['lines']}")
-    for name, found in verdict["invariants"].items():
-        lines.append(f"  {name:<60} {found['checked']:>7} checked  {len(found['violations'])} violations")
-        lines += [f"      {what}" for what in found["violations"][:5]]
-    lines.append(f"violations {verdict['violations']}")
-    return "\n".join(lines)
 
 
 def main() -> int:

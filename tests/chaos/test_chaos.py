@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.nemesis import ACTS
-from tests.chaos.run import Options, Run, table
+from tests.chaos.report import table
+from tests.chaos.run import Options, Run
 
 STRIKES = ("worker killed", "store killed", "worker frozen beyond its lease", "store emptied")
 

@@ -7,8 +7,8 @@ import pytest
 from statemachine.events import TimerFired
 from statemachine.model import State
 from statemachine.reasons import Reason
-from tests.support.nights import CALENDAR, MINUTE, NIGHT, POLICY, PROCESSORS, SECOND, claimed, success
-from tests.support.rigs import LedgerWarehouse, Rig, repair_of
+from tests.support.nights import CALENDAR, EVENING, MINUTE, NIGHT, POLICY, PROCESSORS, SECOND, claimed, success
+from tests.support.rigs import LedgerWarehouse, ModelClock, Rig, repair_of
 from worker.adapters.memory_store import MemoryStore
 from worker.clock import Now, SharedClock
 from worker.deadlines import Sweeper
@@ -76,15 +76,17 @@ def test_a_worker_that_died_with_its_machine_an_hour_ahead_is_replaced_when_its_
     assert (decision.reason, decision.record.state) == (Reason.LEASE_EXPIRED, State.READY)
 
 
+class Slipping(ModelClock):
+    """Wrong until it is set right."""
+
+    def follow(self) -> None:
+        self.instant = EVENING
+
+
 def test_a_sweep_sets_the_clock_right_before_it_asks_what_is_due() -> None:
-    rig = Rig()
+    rig = Rig(clock=Slipping())
     rig.engine.apply(NIGHT, success(PROCESSORS[0]))
-    deadline = rig.store.load(NIGHT).deadline_at  # type: ignore[union-attr]
-    rig.clock.instant = deadline + 60 * MINUTE
-
-    def keep_time() -> None:
-        rig.clock.instant = deadline - MINUTE
-
+    rig.clock.forward(60 * MINUTE)
     sweeper = Sweeper(
         engine=rig.engine,
         store=rig.store,
@@ -93,8 +95,9 @@ def test_a_sweep_sets_the_clock_right_before_it_asks_what_is_due() -> None:
         repair=repair_of(rig, LedgerWarehouse()),
         probe=lambda _night: {},
         date_failed=lambda _night, _error: None,
-        keep_time=keep_time,
     )
 
     assert sweeper.run_once().due == 0
-    assert rig.store.load(NIGHT).state is State.WAITING  # type: ignore[union-attr]
+    kept = rig.store.load(NIGHT)
+    assert kept is not None
+    assert kept.state is State.WAITING
