@@ -109,11 +109,11 @@ class RedisServer:
     def fill_disk(self) -> Path:
         """Take every free block of the small disk."""
         ballast = self.folder / "ballast"
-        with ballast.open("wb") as file:
+        # Without a buffer: what is left in one would be written, and refused, once more at its closing.
+        with ballast.open("wb", buffering=0) as file:
             try:
                 for _ in range(DISK_MB * 17):
                     file.write(b"\0" * 65536)
-                    file.flush()
             except OSError:
                 return ballast
         return ballast
