@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests panels plots measure transcript upgrade-test chaos soak docs
+.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests panels plots measure transcript upgrade-test chaos chaos-report soak docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ simulate: $(VENV)/.dev ## play seeds against simulated faults: make simulate SEE
 
 chaos: $(VENV)/.dev ## real processes and a nemesis: make chaos ARGS="--minutes 5 --seed 7"; --store sentinel
 	@$(BIN)/python -m tests.chaos.run $(ARGS)
+
+chaos-report: $(VENV)/.dev ## play the runs of docs/reliability.md (35 min; a fifth: ARGS="--share 0.2 --no-soak"), write their table
+	@$(BIN)/python -m tests.chaos.record $(ARGS)
 
 EVENTS ?= 100000
 

@@ -16,7 +16,7 @@ from ops.output import err
 from statemachine.model import BuildMode, State
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.catalogue import PIPELINE
-from worker.clock import OffsetClock, SystemClock
+from worker.clock import OffsetClock, SharedClock, SystemClock
 from worker.engine import Engine
 from worker.errors import Conflict, PipelineError, Refused, Unavailable
 from worker.observer import Observer
@@ -148,7 +148,7 @@ def refuse_empty_folder(settings: Settings) -> None:
 
 
 def guest_clock(parts: Parts) -> Clock:
-    """Give the clock by which a command sees and changes dates: the machine's, in a demo's folder its last night's.
+    """Give the clock by which a command sees and changes dates: the store's, in a demo's folder its last night's.
 
     A demo goes on from the last change it finds, and its worker's clock stays in the night: what was asked for at the
     machine's time would never be due there.
@@ -157,7 +157,18 @@ def guest_clock(parts: Parts) -> Clock:
         entries = [entry.at for day in parts.store.dates(1) for entry in parts.store.history(day)]
         if entries:
             return OffsetClock(entries[-1])
-    return SystemClock()
+    return store_clock(parts)
+
+
+def store_clock(parts: Parts) -> SharedClock:
+    """Give the state store's time.
+
+    Raises:
+        Unavailable: The store does not answer.
+    """
+    clock = SharedClock(parts.store.clock_skew)
+    clock.follow()
+    return clock
 
 
 def guest_engine(parts: Parts, worker: str) -> Engine:

@@ -11,7 +11,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, AnalysisDate, Json, guest_clock, guest_parts
+from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, AnalysisDate, Json, guest_clock, guest_parts, store_clock
 from ops.output import out, show_json
 from schemas.completion import CompletionMessage
 from worker.clock import SystemClock
@@ -69,7 +69,7 @@ def _run_worker(*, serves_push: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _leave(stop))
     with Parts(settings, own=True) as parts:
-        worker = Worker(parts, SystemClock(), serves_push=serves_push)
+        worker = Worker(parts, store_clock(parts), serves_push=serves_push)
         try:
             worker.start()
             error = worker.wait(stop)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.arguments import EXIT_FAILED, Json, guest_parts
+from ops.arguments import EXIT_FAILED, Json, guest_parts, store_clock
 from ops.output import out, show_json
-from worker.clock import SystemClock
 from worker.errors import PipelineError
 from worker.parts import Parts, open_lineage
 
@@ -84,7 +83,7 @@ def _ticker(parts: Parts, lineage: "LineageEmitter | None") -> "Ticker":
     )
     assembly = Assembly(
         parts,
-        clock=SystemClock(),
+        clock=store_clock(parts),
         worker=worker_name(),
         observer=Observers((LogObserver(),) if lineage is None else (LogObserver(), lineage)),
         hooks=Hooks(start_build=builds.put, outbox_filled=lambda: None, date_failed=date_failed),

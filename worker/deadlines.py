@@ -71,6 +71,7 @@ class Sweeper:
             Unavailable: The store does not answer at all. A fault of a single date is reported and does not stop the
                 others.
         """
+        self._clock.follow()
         now = self._clock.now()
         failed = 0
         expected = self._calendar.to_open(self._store.last_opened(), now)

@@ -283,6 +283,13 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """Give the present instant, aware, UTC."""
 
+    def follow(self) -> None:
+        """Set it right, where it can be wrong; every sweep begins so.
+
+        Raises:
+            Unavailable: Whose time it follows does not answer.
+        """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:

@@ -44,7 +44,6 @@ class Evidence:
     lines: Mapping[str, list[Line]]
     settings: Line = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
-    skews: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> "Evidence":
@@ -58,7 +57,6 @@ class Evidence:
     def of(cls, lines: Mapping[str, list[Line]]) -> "Evidence":
         found = cls(lines=lines, settings=lines["settings"][0])
         found.jobs = sorted(_jobs(lines.get("job", [])), key=lambda job: job.at)
-        found.skews = {str(one["pid"]): float(one.get("skew_s", 0)) for one in found.of_kind("worker")}
         return found
 
     def of_kind(self, kind: str) -> list[Line]:
@@ -123,10 +121,6 @@ class Evidence:
                 total += end - max(begin, reached)
                 reached = end
         return total
-
-    def skew_of(self, actor: str) -> float:
-        """By how many seconds the clock of the process that did something was wrong."""
-        return self.skews.get(actor.rpartition("-")[2], 0.0)
 
     def wrote(self) -> dict[str, dict[str, float]]:
         """When each processor filled its table, by date."""

@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,12 @@ POLL_S = 0.3
 Version = tuple[bytes | None, bytes | None]
 
 
+def utc_now() -> datetime:
+    return SystemClock().now()
+
+
 def now() -> float:
-    return SystemClock().now().timestamp()
+    return utc_now().timestamp()
 
 
 class History:

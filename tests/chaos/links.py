@@ -1,18 +1,62 @@
-"""A TCP link of ours between two processes on this machine, which can be cut as a network would be."""
+"""A TCP link of ours between two processes on this machine, on which happens what happens on a network.
 
+TCP hides what a network loses: a lost packet is sent again after a time-out, and what follows waits behind it. So a
+loss is played as a stall, and a way that is cut as bytes that never arrive while the connection stays open.
+"""
+
+import random
 import socket
 import threading
 from contextlib import suppress
+from dataclasses import dataclass, fields
 
 from tests.conftest import free_port
 
 CHUNK = 65536
+# What Linux waits at least before it sends again; each further loss of the same doubles it.
+RETRANSMISSION_S = (0.2, 0.8)
+HELD_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weather:
+    """How a link passes on.
+
+    Attributes:
+        latency_s: Each way.
+        jitter_s: At most so much more, drawn anew for each piece.
+        loss: Share of the pieces that are lost and sent again.
+        there: Whether anything reaches the server.
+        back: Whether anything reaches the client.
+    """
+
+    latency_s: float = 0.0
+    jitter_s: float = 0.0
+    loss: float = 0.0
+    there: bool = True
+    back: bool = True
+
+    def delay(self, dice: random.Random) -> float:
+        """How many seconds the next piece is on its way."""
+        again = dice.choice(RETRANSMISSION_S) if dice.random() < self.loss else 0.0
+        return self.latency_s + dice.uniform(0.0, self.jitter_s) + again
+
+    def told(self) -> str:
+        """What is not as it should be."""
+        return ", ".join(
+            f"{one.name} {getattr(self, one.name)}" for one in fields(self) if getattr(self, one.name) != one.default
+        )
+
+
+FAIR = Weather()
 
 
 class Link:
-    """Listens on a port and passes on to another; `cut` drops and refuses, `mend` passes on again."""
+    """Listens on a port and passes on to another; `cut` drops and refuses, `mend` passes on again, in fair weather."""
 
     def __init__(self, target: int) -> None:
+        self.weather = FAIR
+        self._dice = random.Random(target)  # noqa: S311 - weather, not a secret
         self.port = free_port()
         self._target = target
         self._cut = threading.Event()
@@ -32,6 +76,7 @@ class Link:
         self._drop()
 
     def mend(self) -> None:
+        self.weather = FAIR
         self._cut.clear()
 
     def lead_to(self, target: int) -> None:
@@ -72,12 +117,16 @@ class Link:
             far.settimeout(None)
             with self._lock:
                 self._open |= {near, far}
-            for one, other in ((near, far), (far, near)):
-                threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+            for one, other, way in ((near, far, "there"), (far, near, "back")):
+                threading.Thread(target=self._pass_on, args=(one, other, way), daemon=True).start()
 
-    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+    def _pass_on(self, one: socket.socket, other: socket.socket, way: str) -> None:
         with suppress(OSError):
             while data := one.recv(CHUNK):
+                if self.weather is not FAIR:
+                    self._stopping.wait(self.weather.delay(self._dice))
+                    while not getattr(self.weather, way) and not self._stopping.is_set():
+                        self._stopping.wait(HELD_POLL_S)
                 other.sendall(data)
         for end in (one, other):
             with suppress(OSError):

@@ -8,8 +8,6 @@ import argparse
 import heapq
 import itertools
 import json
-import os
-import platform
 import random
 import shutil
 import signal
@@ -28,12 +26,16 @@ from typing import Any
 import httpx
 import redis
 
+from tests.chaos.acts_on_workers import CRASH
 from tests.chaos.check import judge
 from tests.chaos.crashing import PLACES
 from tests.chaos.history import PROJECT, History, Observer, Processors, Receiver, StoreWatch, merge
-from tests.chaos.nemesis import CRASH, Nemesis, Stage
+from tests.chaos.links import Link
+from tests.chaos.nemesis import Nemesis
 from tests.chaos.nights import KINDS, Night, draw_nights, draw_poison, report_body
+from tests.chaos.report import load, machine_of, table
 from tests.chaos.services import Service, WorkerProcess, environment, pause
+from tests.chaos.stage import Stage
 from tests.chaos.stores import SentinelStore, SingleStore
 from tests.conftest import free_port
 
@@ -117,6 +119,7 @@ class Run:
 
     def _begin(self) -> None:
         options = self.options
+        self.machine = machine_of(options.store)
         kind = "redis" if options.store == "sentinel" else options.store
         self.store = SentinelStore(kind, self.folder) if kind != options.store else SingleStore(kind, self.folder)
         self._stack.callback(self.store.stop)
@@ -134,14 +137,19 @@ class Run:
         self._plan = draw_nights(options.seed, GRACE_S, options.kinds)
         self._draw_more_nights()
         bus_address = f"127.0.0.1:{self.bus.port}"
+        # Workers and the operator reach each server through a link; this process sees the servers themselves.
+        self.links = {"store": self.store.front, "bus": Link(self.bus.port), "warehouse": Link(self.warehouse.port)}
+        for name in ("bus", "warehouse"):
+            self.links[name].start()
+            self._stack.callback(self.links[name].stop)
         settings = {
             **SETTINGS,
             "MLFS_DATA_DIR": str(self.folder / "data"),
             "MLFS_REDIS_URL": self.store.url,
             "MLFS_REDIS_REPLICAS": str(self.store.replicas),
-            "MLFS_PUBSUB": f"emulator://{bus_address}",
+            "MLFS_PUBSUB": f"emulator://127.0.0.1:{self.links['bus'].port}",
             "MLFS_WAREHOUSE": "bigquery://chaos?location=US",
-            "MLFS_BIGQUERY_ENDPOINT": f"http://127.0.0.1:{self.warehouse.port}",
+            "MLFS_BIGQUERY_ENDPOINT": f"http://127.0.0.1:{self.links['warehouse'].port}",
         }
         self.settings = settings
         self.history.note(
@@ -175,6 +183,7 @@ class Run:
                 store=self.store,
                 bus=self.bus,
                 warehouse=self.warehouse,
+                links=self.links,
                 watch=self.watch,
                 history=self.history,
                 lease_s=LEASE_S,
@@ -431,12 +440,12 @@ class Run:
         return True
 
     def _report(self, seconds: float) -> dict[str, Any]:
-        verdict = judge(self.history.path)
         return {
             "seed": self.options.seed,
             "store": self.options.store,
             "workers": self.options.workers,
-            "machine": f"{platform.system()} {platform.machine()}, {_processors()} processors",
+            **self.machine,
+            "load_at_end": load(),
             "seconds": round(seconds, 1),
             "settled": self.settled,
             "nights": dict(Counter(night.kind for night in self.nights)),
@@ -444,7 +453,7 @@ class Run:
             "not possible here": sorted(self.nemesis.impossible),
             "crash places reached": dict(sorted(self.reached.items())),
             "lines": self.history.counts,
-            "verdict": verdict,
+            "verdict": judge(self.history.path),
         }
 
 
@@ -456,27 +465,6 @@ def vars_of(action: Any) -> dict[str, Any]:
 def _used_up(record: dict[str, Any]) -> bool:
     failure = record.get("failure") or {}
     return record["state"] == "failed" and failure.get("because") in {"retries_exhausted", "fatal_error"}
-
-
-def _processors() -> int:
-    return os.cpu_count() or 0
-
-
-def table(report: dict[str, Any]) -> str:
-    """The report for people."""
-    verdict = report["verdict"]
-    lines = [f"chaos, seed {report['seed']}, {report['store']}, {report['workers']} workers, {report['seconds']:g} s"]
-    lines += [f"  {name:<45} {count:>6}" for name, count in report["faults"].items()]
-    if report["not possible here"]:
-        lines.append(f"  not possible here: {', '.join(report['not possible here'])}")
-    lines.append(f"  crash places reached: {len(report['crash places reached'])} of {len(PLACES)}")
-    lines.append(f"nights {sum(report['nights'].values())}: {report['nights']}")
-    lines.append(f"observed: {report['lines']}")
-    for name, found in verdict["invariants"].items():
-        lines.append(f"  {name:<60} {found['checked']:>7} checked  {len(found['violations'])} violations")
-        lines += [f"      {what}" for what in found["violations"][:5]]
-    lines.append(f"violations {verdict['violations']}")
-    return "\n".join(lines)
 
 
 def main() -> int:

@@ -100,6 +100,7 @@ class WorkerProcess:
     Attributes:
         name: Of the replica.
         place: Where its next start is to die, empty for a sound one.
+        clock_file: Says how far its wall clock is ahead, for a process whose clock can step; None for one that cannot.
         armed: Where the process that runs is to die.
         killed: Whether somebody else has killed it.
         meant: Whether its next end is the nemesis's doing.
@@ -111,6 +112,7 @@ class WorkerProcess:
     place: str = ""
     extra: dict[str, str] = field(default_factory=dict)
     skew_s: int = 0
+    clock_file: Path | None = None
     process: "subprocess.Popen[bytes] | None" = None
     meant: bool = False
     killed: bool = False
@@ -122,6 +124,8 @@ class WorkerProcess:
         command = [sys.executable, "-m", "ops", "run"]
         if self.place:
             command = [sys.executable, "-m", "tests.chaos.crashing", self.place]
+        elif self.clock_file is not None:
+            command = [sys.executable, "-m", "tests.chaos.stepping"]
         self.meant, self.armed, self.killed = bool(self.place), self.place, False
         self.starts += 1
         with self.log_path.open("ab") as log:
@@ -164,8 +168,13 @@ class WorkerProcess:
 
     def http(self) -> str:
         """Where it serves, by the last line of its log that says so; empty if it never started."""
-        address = ""
-        for line in self.log_path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if '"worker_started"' in line:
-                address = json.loads(line)["http"]
-        return address
+        lines = self._lines_of_starts()
+        return str(json.loads(lines[-1])["http"]) if lines else ""
+
+    def times_served(self) -> int:
+        """How often it has begun to serve."""
+        return len(self._lines_of_starts())
+
+    def _lines_of_starts(self) -> list[str]:
+        text = self.log_path.read_text(encoding="utf-8", errors="replace")
+        return [line for line in text.splitlines() if '"worker_started"' in line]

@@ -25,6 +25,7 @@ import httpx
 
 from tests.chaos.history import TAG, History, Observer, Processors, Receiver
 from tests.chaos.nights import FIRST_NIGHT, Action, report_body
+from tests.chaos.report import load, machine_of
 from tests.chaos.run import SETTINGS, SUBSCRIPTION
 from tests.chaos.services import Service, WorkerProcess, pause
 from tests.chaos.stores import SingleStore
@@ -83,6 +84,7 @@ class Soak:
         return self._report(seconds, left, commits, per_date)
 
     def _begin(self, stack: ExitStack) -> None:
+        self.machine = machine_of("valkey")
         self.store = SingleStore("valkey", self.folder)
         stack.callback(self.store.stop)
         self.store.start()
@@ -98,7 +100,7 @@ class Soak:
         settings = {
             **SETTINGS,
             "MLFS_DATA_DIR": str(self.folder / "data"),
-            "MLFS_REDIS_URL": self.store.url,
+            "MLFS_REDIS_URL": f"redis://127.0.0.1:{self.store.server.port}",
             "MLFS_PUBSUB": f"emulator://{address}",
             "MLFS_WAREHOUSE": "bigquery://chaos?location=US",
             "MLFS_BIGQUERY_ENDPOINT": f"http://127.0.0.1:{self.warehouse.port}",
@@ -234,6 +236,8 @@ class Soak:
         if (commits["commits"], commits["dates"], left, last["outbox"]) != (self.nights, self.nights, 0, 0):
             faults.append(f"{commits}, {left} messages left, {last['outbox']:g} outcomes left")
         return {
+            **self.machine,
+            "load_at_end": load(),
             "nights": self.nights,
             "events": self.history.counts.get("published", 0),
             "seconds": round(seconds, 1),

@@ -109,11 +109,11 @@ class RedisServer:
     def fill_disk(self) -> Path:
         """Take every free block of the small disk."""
         ballast = self.folder / "ballast"
-        with ballast.open("wb") as file:
+        # Without a buffer: what is left in one would be written, and refused, once more at its closing.
+        with ballast.open("wb", buffering=0) as file:
             try:
                 for _ in range(DISK_MB * 17):
                     file.write(b"\0" * 65536)
-                    file.flush()
             except OSError:
                 return ballast
         return ballast
@@ -144,12 +144,13 @@ class RedisServer:
 
 
 class SingleStore:
-    """One server."""
+    """One server. Workers reach it through a link of ours, this process reaches it directly."""
 
     replicas = 0
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.server = RedisServer(binary_of(kind), folder / "redis")
+        self.front = Link(self.server.port)
         self.small_disk = False
 
     def take_small_disk(self) -> None:
@@ -157,16 +158,18 @@ class SingleStore:
         self.small_disk = self.server.mount()
 
     def start(self) -> None:
+        self.front.start()
         self.server.start()
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.server.port}"
+        return f"redis://127.0.0.1:{self.front.port}"
 
     def client(self) -> redis.Redis:
         return self.server.client()
 
     def stop(self) -> None:
+        self.front.stop()
         self.server.kill()
         self.server.unmount()
 

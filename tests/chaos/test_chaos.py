@@ -1,7 +1,7 @@
 """A short run with real processes; `make chaos` plays long ones.
 
 Two workers, four nights of different kinds, and in a fixed order: a worker killed, a worker frozen beyond its lease,
-the store killed, the store emptied.
+the store killed, its link cut one way, the store emptied.
 """
 
 from pathlib import Path
@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.nemesis import ACTS
-from tests.chaos.run import Options, Run, table
+from tests.chaos.report import table
+from tests.chaos.run import Options, Run
 
-STRIKES = ("worker killed", "store killed", "worker frozen beyond its lease", "store emptied")
+STRIKES = (
+    "worker killed",
+    "store killed",
+    "link to the store cut one way",
+    "worker frozen beyond its lease",
+    "store emptied",
+)
 
 
 # The receivers of the test ask without waiting, which Google's client calls deprecated; a wait would hold all three up.

@@ -42,6 +42,9 @@ class WorkerClock:
     def now(self) -> datetime:
         return self._world.now + self.skew
 
+    def follow(self) -> None:
+        """Nothing: here a clock stays wrong, which a worker's does not, and no result may depend on it."""
+
 
 class SteppedLeaseKeeper(LeaseKeeper):
     """Renews when the scheduler says so."""

@@ -28,6 +28,9 @@ class ModelClock:
     def now(self) -> datetime:
         return self.instant
 
+    def follow(self) -> None:
+        """Nothing: it follows nobody."""
+
     def forward(self, span: timedelta) -> None:
         self.instant += span
 

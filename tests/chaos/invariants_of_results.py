@@ -1,0 +1,200 @@
+"""Invariants of what is published and told: commits, fences, figures, outcomes, the audit."""
+
+from collections import Counter, defaultdict
+
+from tests.chaos.evidence import Evidence, Line, instant
+from tests.chaos.finding import CLOCK_S, Finding
+from tests.simulation.moves import BY_A_BUILDER, ENDED, PUBLISHED
+
+PIPELINE = "ml_feature_store_v2"
+
+
+def single_commit(seen: Evidence, finding: Finding) -> None:
+    for (day, generation), jobs in seen.commits().items():
+        finding.demand(len(jobs) == 1, f"{day} g{generation}: published by {[job.name for job in jobs]}")
+    logged = Counter(
+        (row["analysis_date"], row["generation"]) for row in seen.rows("execution") if row["state"] in PUBLISHED
+    )
+    for (day, generation), times in logged.items():
+        finding.demand(times == 1, f"{day} g{generation}: {times} successful executions")
+    in_ledger = Counter(row["analysis_date"] for row in seen.rows("ledger"))
+    for day, times in in_ledger.items():
+        finding.demand(times == 1, f"{day}: {times} ledger rows")
+
+
+def told(seen: Evidence, finding: Finding) -> None:
+    """What is published, or failed, was told; what left the outbox, too."""
+    heard = {line["outcome"]["event_id"] for line in seen.of_kind("outcome")}
+    for day, line in seen.final_records().items():
+        record = line["record"]
+        if record["state"] in ENDED and record.get("generation"):
+            event_id = f"{PIPELINE}:{day}:{record['generation']}"
+            finding.demand(event_id in heard, f"{event_id}: {record['state']}, and nobody was told")
+    for (day, generation), jobs in seen.commits().items():
+        later = [
+            job.at for (other, g), found in seen.commits().items() if other == day and g > generation for job in found
+        ]
+        if not seen.lost_between(day, jobs[0].at, min(later, default=float("inf"))):
+            event_id = f"{PIPELINE}:{day}:{generation}"
+            finding.demand(event_id in heard, f"{event_id}: committed, and nobody was told")
+    for line in seen.of_kind("final_store"):
+        finding.demand(line["outbox"] == 0, f"{line['outbox']} outcomes are left in the outbox")
+
+
+def committed_before_told(seen: Evidence, finding: Finding) -> None:
+    commits = seen.commits()
+    executed = {
+        (row["analysis_date"], row["generation"]): row for row in seen.rows("execution") if row["state"] in PUBLISHED
+    }
+    for line in seen.of_kind("outcome"):
+        outcome = line["outcome"]
+        place = (outcome["analysis_date"], outcome["generation"])
+        if outcome["state"] == "failed":
+            finding.demand(place not in commits, f"{outcome['event_id']}: told as failed, and committed")
+            continue
+        jobs = commits.get(place, [])
+        finding.demand(jobs, f"{outcome['event_id']}: told as {outcome['state']}, and never committed")
+        finding.demand(not jobs or jobs[0].at <= line["t"] + CLOCK_S, f"{outcome['event_id']}: told before its commit")
+        row = executed.get(place)
+        same = row is not None and (row["state"], row["row_count"], row["quality_score"]) == (
+            outcome["state"],
+            outcome["row_count"],
+            outcome["quality_score"],
+        )
+        finding.demand(same, f"{outcome['event_id']}: told {outcome['quality_score']}, the warehouse has {row}")
+
+
+def monotone(seen: Evidence, finding: Finding) -> None:
+    before: dict[tuple[str, int], Line] = {}
+    for line in seen.of_kind("record"):
+        place = (line["date"], line["life"])
+        earlier = before.get(place)
+        before[place] = line
+        if earlier is None or seen.losses_of_one().get(line["date"]):
+            continue
+        finding.demand(
+            line["version"] > earlier["version"], f"{line['date']}: version {earlier['version']} -> {line['version']}"
+        )
+        tokens = [(one["record"].get("generation", 0), one["record"].get("attempt", 0)) for one in (earlier, line)]
+        finding.demand(tokens[1] >= tokens[0], f"{line['date']}: {tokens[0]} -> {tokens[1]}")
+    newest: dict[tuple[str, str], tuple[int, int]] = {}
+    for job in seen.jobs:
+        if job.worked:
+            last = newest.get((job.day, job.step), (0, 0))
+            finding.demand(job.token >= last, f"{job.name}: after {last}")
+            newest[job.day, job.step] = job.token
+    for row in seen.rows("ledger"):
+        claimed = newest.get((row["analysis_date"], "claim"), (0, 0))
+        held = (row["claimed_generation"], row["claimed_attempt"])
+        finding.demand(held == claimed, f"{row['analysis_date']}: the ledger is claimed by {held}, last was {claimed}")
+
+
+def fenced(seen: Evidence, finding: Finding) -> None:
+    """No publication under an older token than the newest claim; no builder ends what another one has claimed."""
+    claims: dict[str, tuple[int, int]] = {}
+    for job in seen.jobs:
+        if job.worked and job.step == "claim":
+            claims[job.day] = max(claims.get(job.day, (0, 0)), job.token)
+        elif job.worked:
+            finding.demand(
+                job.token == claims.get(job.day), f"{job.name}: published under the claim {claims.get(job.day)}"
+            )
+    for (day, _life), entries in seen.lives().items():
+        owner = None
+        for entry in entries:
+            if entry["reason"] == "claimed":
+                owner = entry["actor"]
+            elif entry["reason"] in BY_A_BUILDER and entry["was"] == "running" and owner is not None:
+                finding.demand(
+                    entry["actor"] == owner, f"{day}: {entry['reason']} by {entry['actor']}, claimed by {owner}"
+                )
+
+
+def confluence(seen: Evidence, finding: Finding) -> None:
+    """Each night ends as its tables say, whatever came in which order how often."""
+    finals, rows = seen.final_records(), {row["date"]: row for row in seen.rows("rows")}
+    for expected in seen.rows("expected"):
+        day = expected["date"]
+        record = finals.get(day, {}).get("record", {})
+        finding.demand(
+            record.get("state") == expected["state"], f"{day}: {record.get('state')}, not {expected['state']}"
+        )
+        published = rows.get(day, {"count": 0, "digest": ""})
+        finding.demand(
+            published["count"] == expected["count"], f"{day}: {published['count']} rows, not {expected['count']}"
+        )
+        if expected["count"]:
+            finding.demand(published["digest"] == expected["digest"], f"{day}: other rows than worked out")
+            score = (record.get("result") or {}).get("quality_score")
+            finding.demand(score == expected["score"], f"{day}: score {score}, not {expected['score']}")
+
+
+def isolated(seen: Evidence, finding: Finding) -> None:
+    """A reader sees rows of one build of the date itself, and all of them."""
+    sizes = {row["build_id"]: row["row_count"] for row in seen.rows("execution") if row["state"] in PUBLISHED}
+    for look in seen.of_kind("look"):
+        builds = Counter(day for day, _build, _count in look["rows"])
+        ledger = {day: build for day, build, _count in look["ledger"]}
+        for day, build, count in look["rows"]:
+            finding.demand(builds[day] == 1, f"{day}: a reader saw rows of {builds[day]} builds")
+            finding.demand(build.startswith(f"{day}-"), f"{day}: holds rows of {build}")
+            finding.demand(ledger.get(day) == build, f"{day}: rows of {build}, the ledger says {ledger.get(day)}")
+            finding.demand(count == sizes.get(build), f"{day}: a reader saw {count} of {sizes.get(build)} rows")
+    ledger_rows = {row["analysis_date"]: row for row in seen.rows("ledger") if row["generation"]}
+    for row in seen.rows("rows"):
+        finding.demand(
+            row["builds"] == [ledger_rows.get(row["date"], {}).get("build_id")], f"{row['date']}: {row['builds']}"
+        )
+
+
+def gate(seen: Evidence, finding: Finding) -> None:
+    rows_min, score_min = seen.settings["rows_min"], seen.settings["score_min"]
+    for line in seen.of_kind("outcome"):
+        outcome = line["outcome"]
+        if outcome["state"] in PUBLISHED:
+            passes = outcome["row_count"] >= rows_min and outcome["quality_score"] >= score_min
+            finding.demand(passes, f"{outcome['event_id']}: {outcome['row_count']} rows, {outcome['quality_score']}")
+    for row in [*seen.rows("ledger"), *[r for r in seen.rows("execution") if r["state"] in PUBLISHED]]:
+        if row["generation"]:
+            passes = row["row_count"] >= rows_min and row["quality_score"] >= score_min
+            finding.demand(passes, f"{row['build_id']}: {row['row_count']} rows, {row['quality_score']}")
+
+
+def audited(seen: Evidence, finding: Finding) -> None:
+    """Who asked stands in the audit before the build that obeys; one request is one generation."""
+    audits = seen.rows("audit")
+    asked: dict[str, set[str]] = defaultdict(set)
+    for line in seen.of_kind("operator"):
+        if line["command"] == "replay":
+            asked[line["date"]].add(line["key"])
+    replayed = [row for row in seen.rows("execution") if row["trigger"] == "replay"]
+    for row in replayed:
+        begun = instant(row["completed_at"])
+        found = [
+            a for a in audits if a["analysis_date"] == row["analysis_date"] and instant(a["requested_at"]) <= begun
+        ]
+        finding.demand(found, f"{row['build_id']}: replayed without a row in the audit before it")
+    for day, keys in asked.items():
+        generations = {
+            row["generation"] for row in replayed if row["analysis_date"] == day and row["state"] in PUBLISHED
+        }
+        if not seen.losses(day, since=min(line["t"] for line in seen.of_kind("operator"))):
+            finding.demand(
+                len(generations) <= len(keys), f"{day}: {len(keys)} requests, generations {sorted(generations)}"
+            )
+    for row in replayed:
+        finding.demand(row["analysis_date"] in asked, f"{row['build_id']}: nobody asked for it")
+
+
+def amnesia(seen: Evidence, finding: Finding) -> None:
+    """Nights whose record was lost on the way end as worked out, and without a second commit."""
+    finals = seen.final_records()
+    commits = seen.commits()
+    expected = {row["date"]: row["state"] for row in seen.rows("expected")}
+    for day in seen.days:
+        begun = min((line["t"] for line in seen.of_kind("night") if line["date"] == day), default=0.0)
+        if any(at >= begun for at in seen.losses(day)):
+            state = finals.get(day, {}).get("record", {}).get("state")
+            finding.demand(state == expected.get(day), f"{day}: {state} after a loss, not {expected.get(day)}")
+            again = [g for (other, g), jobs in commits.items() if other == day and len(jobs) > 1]
+            finding.demand(not again, f"{day}: generations {again} were committed again after a loss")
