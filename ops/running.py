@@ -14,7 +14,6 @@ import typer
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, AnalysisDate, Json, guest_clock, guest_parts, store_clock
 from ops.output import out, show_json
 from schemas.completion import CompletionMessage
-from worker.clock import SystemClock
 from worker.errors import Fatal, Refused
 from worker.parts import Parts
 from worker.ports import OutgoingMessage
