@@ -151,13 +151,17 @@ def guest_clock(parts: Parts) -> Clock:
     """Give the clock by which a command sees and changes dates: the store's, in a demo's folder its last night's.
 
     A demo goes on from the last change it finds, and its worker's clock stays in the night: what was asked for at the
-    machine's time would never be due there.
+    machine's time would never be due there. Where no store answers, nothing can be changed, and a report that does
+    without the store goes by this machine's time.
     """
     if (parts.settings.data_dir / DEMO_NOTE).exists():
         entries = [entry.at for day in parts.store.dates(1) for entry in parts.store.history(day)]
         if entries:
             return OffsetClock(entries[-1])
-    return store_clock(parts)
+    try:
+        return store_clock(parts)
+    except (Unavailable, Refused):
+        return SystemClock()
 
 
 def store_clock(parts: Parts) -> SharedClock:
