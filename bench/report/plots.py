@@ -60,7 +60,7 @@ def _plain(axis: Any) -> None:  # noqa: ANN401 - matplotlib's own class
     """Write whole figures instead of powers; on a log scale also at 2 and 5."""
     if axis.get_scale() == "log":
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -81,7 +81,7 @@ def growth(result: Mapping[str, Any]) -> Figure:
         )
     for size in sizes:
         above = (size["entities"], size["build"]["seconds"]["median"])
-        axes.annotate(f"{size['time_ratio']:.2g} times", above, xytext=(0, 7), textcoords="offset points", ha="center")
+        axes.annotate(f"{size['time_ratio']:.2g} times", above, xytext=(-6, 11), textcoords="offset points", ha="center")
     axes.set(xscale="log", yscale="log")
     axes.margins(x=0.09, y=0.2)
     _plain(axes.xaxis)
