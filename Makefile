@@ -98,7 +98,7 @@ simulate: $(VENV)/.dev ## play seeds against simulated faults: make simulate SEE
 chaos: $(VENV)/.dev ## real processes and a nemesis: make chaos ARGS="--minutes 5 --seed 7"; --store sentinel
 	@$(BIN)/python -m tests.chaos.run $(ARGS)
 
-chaos-report: $(VENV)/.dev ## play the runs of docs/reliability.md (35 min; a fifth: ARGS="--share 0.2 --no-soak"), write their table
+chaos-report: $(VENV)/.dev ## play the runs of docs/reliability.md (40 min; a fifth of it: ARGS="--share 0.2 --no-soak"), write their table
 	@$(BIN)/python -m tests.chaos.record $(ARGS)
 
 EVENTS ?= 100000

@@ -1,6 +1,8 @@
 """The BigQuery peer, asked by Google's client for what the product does not ask of it every night."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from google.api_core import exceptions as api
@@ -54,6 +56,24 @@ def test_labels_come_back_and_must_be_lower_case(client: bigquery.Client) -> Non
     assert client.get_job("labelled").labels == {"step": "features"}
     with pytest.raises(api.BadRequest, match="unsupported characters"):
         client.query("SELECT 1 AS one", job_config=bigquery.QueryJobConfig(labels={"step": "Features"}), job_retry=None)
+
+
+def test_one_of_those_who_make_a_dataset_at_once_makes_it(client: bigquery.Client) -> None:
+    """Workers that start together on a new project meet here, the peer as BigQuery."""
+    started = threading.Barrier(4)
+
+    def make(name: str) -> str:
+        started.wait()
+        try:
+            client.create_dataset(name, retry=None)
+        except api.Conflict:
+            return "exists"
+        return "made"
+
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(30):
+            answers = sorted(threads.map(make, [f"race_{number}"] * 4))
+            assert answers == ["exists", "exists", "exists", "made"]
 
 
 def test_datasets_and_tables_can_be_made_listed_read_and_removed(client: bigquery.Client) -> None:

@@ -1,5 +1,6 @@
 """One project of the BigQuery peer: its datasets and tables as resources, and its jobs."""
 
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -37,6 +38,8 @@ class Project:
         self.jobs = Jobs(name, self.engine, self.faults, now, hold_s)
         self.withheld: frozenset[str] = frozenset()
         self._datasets: dict[str, Json] = {}
+        # Who comes second finds what the first has made; DuckDB would call it a conflict of two transactions.
+        self._making = threading.Lock()
 
     def datasets(self) -> list[Json]:
         """List the datasets."""
@@ -64,10 +67,11 @@ class Project:
             WireError: It exists.
         """
         name = body["datasetReference"]["datasetId"]
-        if any(found["datasetReference"]["datasetId"] == name for found in self.datasets()):
-            raise WireError("duplicate", f"Already Exists: Dataset {self.name}:{name}")
-        self._execute(f"CREATE SCHEMA {_identifier(name)}")
-        self._datasets[name] = body
+        with self._making:
+            if any(found["datasetReference"]["datasetId"] == name for found in self.datasets()):
+                raise WireError("duplicate", f"Already Exists: Dataset {self.name}:{name}")
+            self._execute(f"CREATE SCHEMA {_identifier(name)}")
+            self._datasets[name] = body
         return self._dataset_resource(name)
 
     def delete_dataset(self, name: str, *, with_tables: bool) -> None:
@@ -130,7 +134,8 @@ class Project:
         """
         name = body["tableReference"]["tableId"]
         columns = ", ".join(_column(one) for one in body["schema"]["fields"])
-        self._execute(f"CREATE TABLE {_identifier(dataset)}.{_identifier(name)} ({columns})")
+        with self._making:
+            self._execute(f"CREATE TABLE {_identifier(dataset)}.{_identifier(name)} ({columns})")
         full_name = f"{dataset}.{name}"
         self.engine.partitions[full_name] = body.get("timePartitioning", {}).get("field", "")
         self.engine.clusters[full_name] = tuple(body.get("clustering", {}).get("fields", ()))
