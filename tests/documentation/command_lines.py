@@ -13,7 +13,7 @@ from tests.documentation.pages import ROOT
 
 ROOT_COMMAND = typer.main.get_command(app)
 MAKE_TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-_REDIRECTED = re.compile(r"\s*(?:\d?>>? ?\S+|&|\| .*)$")
+_REDIRECTED = re.compile(r"(?:\s*(?:\d?>>? ?\S+|&|\| .*))+$")
 _MLFS = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:(?:docker|kubectl) .*(?:exec \S+|--) )?(?:\.venv/bin/)?(mlfs(?:\s.*)?)$")
 # What stands for a value that the reader fills in: DATE, PLAYER_ID, N, '…'.
 _PLACEHOLDER = re.compile(r"…|[A-Z][A-Z_0-9]*|…?.*…")
