@@ -197,7 +197,7 @@ def _check_named(plan: Plan, selection: Selection) -> None:
 
 
 def _show_plan(look: Look, plan: Plan, topic: str, zone: ZoneInfo) -> None:
-    out.print(f"{len(look.held)} dead letters looked at{', there may be more' if look.more else ''}")
+    out.print(f"dead letters looked at: {len(look.held)}{', there may be more' if look.more else ''}")
     if plan.chosen:
         out.print(f"to {topic} again: {len(plan.chosen)}")
         out.print(letters_table([held.letter for held in plan.chosen[:20]], zone))

@@ -43,7 +43,7 @@ def status(
     else:
         out.print(dates_table(rows))
     if refused:
-        out.print(f"\n[yellow]{len(refused)} refused messages[/], the newest first:")
+        out.print(f"\n[yellow]refused messages: {len(refused)}[/], the newest first:")
         for parked in refused[:REFUSED_SHOWN_MAX]:
             out.print(
                 f"  {parked.received_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}  {parked.reason}: {parked.detail}",
