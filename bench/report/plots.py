@@ -81,7 +81,9 @@ def growth(result: Mapping[str, Any]) -> Figure:
         )
     for size in sizes:
         above = (size["entities"], size["build"]["seconds"]["median"])
-        axes.annotate(f"{size['time_ratio']:.2g} times", above, xytext=(-6, 11), textcoords="offset points", ha="center")
+        axes.annotate(
+            f"{size['time_ratio']:.2g} times", above, xytext=(-6, 11), textcoords="offset points", ha="center"
+        )
     axes.set(xscale="log", yscale="log")
     axes.margins(x=0.09, y=0.2)
     _plain(axes.xaxis)
