@@ -148,20 +148,31 @@ def refuse_empty_folder(settings: Settings) -> None:
 
 
 def guest_clock(parts: Parts) -> Clock:
-    """Give the clock by which a command sees and changes dates: the store's, in a demo's folder its last night's.
+    """Give the clock by which a command shows dates: that of changes, or this machine's where no store answers.
+
+    A report that does without the store is not held up by it.
+    """
+    try:
+        return clock_of_changes(parts)
+    except (Unavailable, Refused):
+        return SystemClock()
+
+
+def clock_of_changes(parts: Parts) -> Clock:
+    """Give the clock by which a command changes dates: the store's, in a demo's folder its last night's.
 
     A demo goes on from the last change it finds, and its worker's clock stays in the night: what was asked for at the
-    machine's time would never be due there. Where no store answers, nothing can be changed, and a report that does
-    without the store goes by this machine's time.
+    machine's time would never be due there.
+
+    Raises:
+        Unavailable: The store does not answer.
+        Refused: It is an embedded one, and not there.
     """
     if (parts.settings.data_dir / DEMO_NOTE).exists():
         entries = [entry.at for day in parts.store.dates(1) for entry in parts.store.history(day)]
         if entries:
             return OffsetClock(entries[-1])
-    try:
-        return store_clock(parts)
-    except (Unavailable, Refused):
-        return SystemClock()
+    return store_clock(parts)
 
 
 def store_clock(parts: Parts) -> SharedClock:
@@ -180,7 +191,7 @@ def guest_engine(parts: Parts, worker: str) -> Engine:
     return make_engine(
         parts.settings,
         store=parts.store,
-        clock=guest_clock(parts),
+        clock=clock_of_changes(parts),
         worker=worker,
         start_build=lambda _day: None,
         outbox_filled=lambda: None,

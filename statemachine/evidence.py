@@ -1,6 +1,7 @@
 """What a date's record, and what is known beside it, answer to the questions of a decision. Changes nothing."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -63,7 +64,8 @@ def rerun_waits(record: DateRecord) -> bool:
 
 def rests_on_retracted(record: DateRecord, result: BuildResult) -> bool:
     """Whether the build of *result* read rows of a run that was taken back after its claim, or just before."""
-    if record.mode is not BuildMode.NORMAL and result.generation == record.generation:
+    # A build that a person asked for in another mode reads no processor's table, also once a later one has begun.
+    if _mode_of(record, result) is not BuildMode.NORMAL:
         return False
     token, started_at = (result.generation, result.attempt), result.committed_at - timedelta(seconds=result.duration_s)
     return any(
@@ -71,6 +73,10 @@ def rests_on_retracted(record: DateRecord, result: BuildResult) -> bool:
         and (token <= retraction.token if retraction.token is not None else started_at <= retraction.at)
         for retraction in record.retractions
     )
+
+
+def _mode_of(record: DateRecord, result: BuildResult) -> BuildMode:
+    return record.mode if result.generation == record.generation else result.mode
 
 
 def publication_is_retracted(record: DateRecord) -> bool:
@@ -92,7 +98,7 @@ def published_fields(record: DateRecord, result: BuildResult) -> dict[str, Any]:
         "generation": result.generation,
         # A later attempt may report what an earlier one had committed before its worker died.
         "attempt": max(result.attempt, record.attempt if result.generation == record.generation else 0),
-        "result": result,
+        "result": replace(result, mode=_mode_of(record, result)),
         "lease": None,
         "failure": None,
     }

@@ -234,6 +234,7 @@ class BuildResult:
         left_out: Active entities without a row.
         committed_at: When the publishing transaction ran. UTC.
         duration_s: Seconds from the claim to the commit.
+        mode: Which data the build used, where the record that was told of it knew; the ledger does not say.
     """
 
     generation: int
@@ -250,6 +251,7 @@ class BuildResult:
     left_out: int
     committed_at: datetime
     duration_s: float
+    mode: BuildMode = BuildMode.NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

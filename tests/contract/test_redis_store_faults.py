@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -22,13 +23,13 @@ FIRST: DateRecord = after(unseen(), success(CACHE))
 
 
 class ForgetfulClient(redis.Redis):
-    """A client that loses the replies of the next scripts after the server has run them."""
+    """A client that loses the replies of the next scripts, or looks at the clock, after the server has run them."""
 
     replies_to_lose = 0
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         reply = super().execute_command(*args, **options)
-        if args[0] == "EVALSHA" and self.replies_to_lose:
+        if args[0] in {"EVALSHA", "TIME"} and self.replies_to_lose:
             self.replies_to_lose -= 1
             raise redis.TimeoutError("the reply was lost")
         return reply
@@ -292,3 +293,12 @@ def test_a_server_that_refuses_to_wait_confirms_no_commit(url: str, client: redi
                 store.commit(Commit(record=FIRST, operation_id="one"))
     finally:
         client.acl_deluser("no-wait")
+
+
+def test_a_look_at_the_clock_is_taken_again_where_its_reply_was_lost(url: str) -> None:
+    client = ForgetfulClient.from_url(url)
+    client.replies_to_lose = 1
+    skew = RedisStore(client, next(_pipelines)).clock_skew(lambda: FIRST.opened_at)
+    client.close()
+
+    assert (client.replies_to_lose, skew > timedelta(0)) == (0, True)

@@ -1,18 +1,21 @@
 """Who may call what: a verified address, its role, its door; nobody by accident."""
 
 from collections.abc import Iterator, Mapping
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.nights import CACHE, NIGHT
+from tests.support.rigs import ModelClock
 from tests.support.services import Service, envelope, event
-from tests.support.tokens import AUDIENCE, PUSHER, Issuer, Key, token
+from tests.support.tokens import AUDIENCE, PUSHER, In, Issuer, Key, token
 from worker.access import Role, role_in
 from worker.access_settings import is_loopback
+from worker.adapters.oidc_tokens import SIGNATURE_REMOVED
 from worker.app import Worker
+from worker.clock import SystemClock
 from worker.settings import BadSettings, load
 
 API = "https://mlfs.example"
@@ -119,6 +122,21 @@ def test_only_the_scheduler_ticks(service: Service, key: Key) -> None:
     ]
 
     assert [200, 403, 401] == answers
+
+
+@pytest.mark.parametrize("wrong_by", [timedelta(days=365), timedelta(days=-365)])
+def test_a_store_whose_clock_is_wrong_does_not_shut_out_the_tick_that_sets_it_right(
+    key: Key, issuer: Issuer, wrong_by: timedelta
+) -> None:
+    clock = ModelClock(SystemClock().now() + wrong_by)
+    with Service(clock=clock, oidc_certs_url=issuer.url, behind_cloud_run_iam=True, **GUARDED) as service:
+        whole = token(key, aud=TICK, email=SCHEDULER, nbf=In(-60))
+        answers = [
+            service.client.post("/tick", headers={"Authorization": f"Bearer {text}"}).status_code
+            for text in (whole, whole.rpartition(".")[0] + SIGNATURE_REMOVED)
+        ]
+
+    assert [200, 200] == answers
 
 
 @pytest.mark.parametrize(

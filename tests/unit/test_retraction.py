@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 
 from ops.retraction import taken_back_before
+from schemas.record import decode_record, encode_record
 from statemachine.effects import StartBuild
 from statemachine.events import CompletionReceived
-from statemachine.model import RETRACTIONS_MAX, DateRecord, FailureKind, OnRerun, State, Trigger
+from statemachine.evidence import publication_is_retracted
+from statemachine.model import RETRACTIONS_MAX, BuildMode, DateRecord, FailureKind, OnRerun, State, Trigger
 from statemachine.reasons import Reason
 from tests.support.nights import (
     CACHE,
@@ -24,6 +26,7 @@ from tests.support.nights import (
     after,
     broke,
     claimed,
+    closed,
     committed,
     completion,
     degraded,
@@ -271,3 +274,15 @@ def test_a_key_that_was_used_for_another_run_is_told_which_one() -> None:
 
     assert Reason.DUPLICATE is decision.reason
     assert CACHE == taken_back_before(decision.record, other).processor
+
+
+@pytest.mark.parametrize("mode", [BuildMode.FORCED_FALLBACK, BuildMode.YESTERDAY])
+def test_what_read_no_processors_table_is_not_retracted_while_a_later_build_runs_and_fails(mode: BuildMode) -> None:
+    copied = after(done(), replace(REPLAY, mode=mode), claimed(), committed(2, state=State.DEGRADED), retract(CACHE))
+    asked = after(copied, replace(REPLAY, request_id="in normal mode"))
+    ended = after(asked, claimed(), broke(FailureKind.FATAL, generation=3), closed(3))
+
+    assert (State.FAILED, 2) == (ended.state, ended.published_generation)
+    assert [False] * 3 == [
+        publication_is_retracted(decode_record(encode_record(one))) for one in (copied, asked, ended)
+    ]

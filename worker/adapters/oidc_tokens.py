@@ -119,7 +119,7 @@ class GoogleTokens:
 
         Args:
             certificates: Of the issuer.
-            clock: The shell's clock.
+            clock: This machine's.
             behind_cloud_run_iam: Cloud Run has verified every token that reaches this process, and has removed its
                 signature; such a token is then believed. Wrong where anybody may invoke the service.
         """

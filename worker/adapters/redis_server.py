@@ -67,13 +67,10 @@ def clock_skew(client: redis.Redis, now: Callable[[], datetime]) -> timedelta:
     """Give how far the server's clock is ahead of ours, less what the way there can explain.
 
     Raises:
-        Unavailable: It does not answer.
+        redis.RedisError: It does not answer.
     """
     before = now()
-    try:
-        seconds, microseconds = client.time()
-    except redis.RedisError as exc:
-        raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
+    seconds, microseconds = client.time()
     after = now()
     theirs = datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds)
     if before <= theirs <= after:

@@ -252,7 +252,7 @@ class RedisStore:
 
     def clock_skew(self, now: Callable[[], datetime]) -> timedelta:
         """Give how far the server's clock is ahead of the one given."""
-        return clock_skew(self._client, now)
+        return _reading(lambda: clock_skew(self._client, now))
 
     def due(self, now: datetime, limit: int, skip: int = 0) -> Sequence[date]:
         """Read the wake index up to *now*."""

@@ -1,0 +1,43 @@
+"""By whose time commands change and show dates."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from ops.arguments import guest_clock, guest_engine, guest_parts, reading_parts
+from ops.night import DEMO_NOTE
+from worker.clock import SystemClock
+from worker.errors import Unavailable
+
+
+@pytest.fixture
+def url_without_time(valkey_url: str) -> Iterator[str]:
+    """The address of a store that serves everything but its clock."""
+    with redis.Redis.from_url(valkey_url) as client:
+        client.execute_command("ACL", "SETUSER", "timeless", "on", ">secret", "~*", "&*", "+@all", "-time")
+        yield valkey_url.replace("://", "://timeless:secret@")
+        client.execute_command("ACL", "DELUSER", "timeless")
+
+
+def test_a_date_is_changed_by_the_stores_time_or_not_at_all(
+    url_without_time: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MLFS_REDIS_URL", url_without_time)
+    with guest_parts() as parts:
+        with pytest.raises(Unavailable, match="time"):
+            guest_engine(parts, "ana")
+        assert isinstance(guest_clock(parts), SystemClock), "a report goes on"
+
+
+def test_a_report_of_a_demo_whose_store_is_lost_goes_by_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
+    (tmp_path / DEMO_NOTE).write_text("{}", encoding="utf-8")
+    (tmp_path / "warehouse.duckdb").touch()
+    before = SystemClock().now()
+    with reading_parts() as parts:
+        assert guest_clock(parts).now() >= before
