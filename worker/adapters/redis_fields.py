@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields as fields_of
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from schemas.record import UnreadableRecord, decode_record
 from statemachine.model import DateRecord
@@ -53,10 +54,24 @@ def change_bytes(entry: HistoryEntry) -> bytes:
     return json.dumps([entry.at.isoformat(), *values[1:]], ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def change_from(stored: bytes) -> HistoryEntry:
-    """Read the stored form of a change; a value that a newer release has added at the end is passed over."""
-    known = dict(zip(_CHANGE, json.loads(stored), strict=False))
-    return HistoryEntry(**{**known, "at": datetime.fromisoformat(known["at"])})
+def changes_from(
+    listed: Sequence[bytes], streamed: Sequence[tuple[bytes, Mapping[bytes, bytes]]]
+) -> Sequence[HistoryEntry]:
+    """Read the changes of a date, oldest first.
+
+    Args:
+        listed: As `change_bytes` made them; a value that a newer release has added at the end is passed over.
+        streamed: As a worker from before ADR 0020 stores them: entries of a stream, each a JSON object with names.
+    """
+    changes = [_change(dict(zip(_CHANGE, json.loads(one), strict=False))) for one in listed]
+    if streamed:
+        changes += [_change(json.loads(fields[b"e"])) for _entry_id, fields in streamed]
+        changes.sort(key=lambda one: one.at)
+    return changes
+
+
+def _change(stored: dict[str, Any]) -> HistoryEntry:
+    return HistoryEntry(**{**stored, "at": datetime.fromisoformat(stored["at"])})
 
 
 def entry_from(entry_id: bytes, fields: Mapping[bytes, bytes]) -> OutboxEntry:
@@ -75,6 +90,18 @@ def message_from(fields: Mapping[bytes, bytes]) -> OutgoingMessage:
         attributes=json.loads(fields[b"attributes"]),
         ordering_key=fields[b"ordering_key"].decode(),
     )
+
+
+def parked_fields(parked: ParkedMessage) -> dict[Any, Any]:
+    """Give the stored form of a refused message: an entry of a stream."""
+    return {
+        "reason": parked.reason,
+        "detail": parked.detail,
+        "message_id": parked.message_id,
+        "received_at": parked.received_at.isoformat(),
+        "data": parked.data,
+        "attributes": json.dumps(dict(parked.attributes)),
+    }
 
 
 def parked_from(fields: Mapping[bytes, bytes]) -> ParkedMessage:

@@ -21,10 +21,11 @@ from schemas.record import encode_record
 from statemachine.model import DateRecord
 from worker.adapters.redis_fields import (
     change_bytes,
-    change_from,
+    changes_from,
     entry_from,
     millis_begun,
     millis_reached,
+    parked_fields,
     parked_from,
     record_from,
 )
@@ -282,9 +283,16 @@ class RedisStore:
         return [date.fromisoformat(member.decode()) for member in members]
 
     def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
-        """Read the list of the date's changes."""
-        key = self._key("changes", analysis_date.isoformat())
-        return [change_from(one) for one in _reading(lambda: cast("list[bytes]", self._client.lrange(key, 0, -1)))]
+        """Read the list of the date's changes, and the stream in which a worker from before ADR 0020 notes its own."""
+        day = analysis_date.isoformat()
+
+        def read() -> list[Any]:
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.lrange(self._key("changes", day), 0, -1)
+                pipe.xrange(self._key("history", day))
+                return pipe.execute()
+
+        return changes_from(*_reading(read))
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
         """Read the outbox stream from its head, or from behind an entry."""
@@ -308,16 +316,8 @@ class RedisStore:
 
     def park(self, parked: ParkedMessage) -> None:
         """Append to the stream of refused messages."""
-        fields = {
-            "reason": parked.reason,
-            "detail": parked.detail,
-            "message_id": parked.message_id,
-            "received_at": parked.received_at.isoformat(),
-            "data": parked.data,
-            "attributes": json.dumps(dict(parked.attributes)),
-        }
         with _translated():
-            self._client.xadd(self._key("parked"), cast("Any", fields), maxlen=PARKED_LENGTH_MAX, approximate=True)
+            self._client.xadd(self._key("parked"), parked_fields(parked), maxlen=PARKED_LENGTH_MAX, approximate=True)
 
     def parked(self, limit: int) -> Sequence[ParkedMessage]:
         """Read the stream of refused messages backwards."""
