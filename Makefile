@@ -168,7 +168,7 @@ plots: $(VENV)/.dev ## draw docs/img/performance-*.png and write the measured ta
 	  || $(BIN)/uv pip install --quiet --python $(BIN)/python --group pictures
 	@$(BIN)/python -m bench.report
 
-measure: $(VENV)/.dev ## every benchmark at full size on a quiet machine, 15 min; parts: make measure ARGS="--only build,intake"
+measure: $(VENV)/.dev ## every benchmark at full size on a quiet machine, 10 min; parts: make measure ARGS="--only build,intake"
 	@$(BIN)/python -m bench.measure $(ARGS)
 	@$(MAKE) plots
 

@@ -1,4 +1,4 @@
-"""`make measure`: every benchmark at full size, one after the other, into `docs/measured/*.json`. About 15 minutes.
+"""`make measure`: every benchmark at full size, one after the other, into `docs/measured/*.json`. About 10 minutes.
 
 The machine must be quiet. Load above 1 at the start is refused; between the parts the load is the last part's own, so
 there what others burn is read directly, for two seconds in which nothing of ours runs.

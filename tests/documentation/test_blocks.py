@@ -53,8 +53,8 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     "needs Google and Terraform",
     ("ops/workflows/README.md", "export PROJECT=my-project REGION=us-central1 MLFS_URL=https://mlfs-xyz.run.app"):
     "needs Google",
-    ("docs/performance.md", "make measure                              # a quarter of an hour; refused while the load"
-     " is above 1"): "takes a quarter of an hour; each benchmark runs small in tests/integration",
+    ("docs/performance.md", "make measure                              # ten minutes; refused while the load"
+     " is above 1"): "takes ten minutes; each benchmark runs small in tests/integration",
     ("docs/reliability.md", 'make chaos ARGS="--minutes 5 --seed 7"                     # one Redis (Debian\'s'
      " redis-server)"):
     "takes minutes; a short run is in tests/chaos",
