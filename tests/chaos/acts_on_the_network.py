@@ -11,8 +11,10 @@ LASTS_S = 4.0
 
 
 def _in(weather: Callable[[Stage], Weather], peer: str) -> Act:
-    def act(stage: Stage) -> str:
-        link = stage.links[peer]
+    def act(stage: Stage) -> str | None:
+        link = stage.links.get(peer)
+        if link is None:
+            return None
         link.weather = weather(stage)
         pause(LASTS_S)
         told = link.weather.told()
@@ -36,10 +38,13 @@ def _one_way(stage: Stage) -> Weather:
 
 
 def _cut(peer: str) -> Act:
-    def act(stage: Stage) -> str:
-        stage.links[peer].cut()
+    def act(stage: Stage) -> str | None:
+        link = stage.links.get(peer)
+        if link is None:
+            return None
+        link.cut()
         pause(LASTS_S)
-        stage.links[peer].mend()
+        link.mend()
         return "dropped and refused"
 
     return act

@@ -2,7 +2,7 @@
 
 import resource
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import redis
@@ -10,7 +10,7 @@ import redis
 from tests.chaos.history import TAG
 from tests.chaos.services import pause
 from tests.chaos.stage import Act, Stage
-from tests.chaos.stores import SentinelStore
+from tests.chaos.stores import EmbeddedStore, SentinelStore
 
 
 def kill_redis(stage: Stage) -> str | None:
@@ -20,6 +20,15 @@ def kill_redis(stage: Stage) -> str | None:
     pause(stage.dice.uniform(0.0, 3.0))
     stage.single.server.start()
     return "restarted"
+
+
+def kill_embedded(stage: Stage) -> str | None:
+    """The worker's own child dies; the worker starts it again, and everything that was confirmed is there."""
+    if not isinstance(stage.store, EmbeddedStore):
+        return None
+    stage.store.server.kill()
+    pause(stage.dice.uniform(0.5, 5.0))
+    return "killed"
 
 
 def freeze_redis(stage: Stage) -> str:
@@ -136,6 +145,29 @@ def corrupt_a_record(stage: Stage) -> str | None:
     return day
 
 
+def damage_an_index(stage: Stage) -> str | None:
+    """Write into an index of the store a member or an entry that no worker can read, or replace its key."""
+    with stage.watch._lock:
+        client = stage.store.client()
+        days = sorted(stage.watch.states)
+        damages: dict[str, Callable[[], object]] = {
+            "wake: a member that is no date": lambda: client.zadd(f"{TAG}:wake", {"junk": 1}),
+            "dates: a member that is no date": lambda: client.zadd(f"{TAG}:dates", {"junk": 999999}),
+            "outbox: an entry without its fields": lambda: client.xadd(f"{TAG}:outbox", {"zzz": "1"}),
+            "parked: an entry without its fields": lambda: client.xadd(f"{TAG}:parked", {"zzz": "1"}),
+            "parked: a key of another kind": lambda: client.set(f"{TAG}:parked", "x"),
+            "calendar: a key of another kind": lambda: client.set(f"{TAG}:calendar", "x"),
+        }
+        if days:
+            damages["changes: an element that is no change"] = lambda: client.rpush(
+                f"{TAG}:changes:{stage.dice.choice(days[-6:])}", "junk"
+            )
+        what = stage.dice.choice(sorted(damages))
+        damages[what]()
+    pause(3.0)
+    return what
+
+
 # --- sentinels -------------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +219,7 @@ def cut_the_master_off(stage: Stage) -> str | None:
 
 STORE_ACTS: Mapping[str, Act] = {
     "store killed": kill_redis,
+    "embedded store killed": kill_embedded,
     "store frozen": freeze_redis,
     "store emptied": flush_redis,
     "store's log truncated": truncate_log,
@@ -196,6 +229,7 @@ STORE_ACTS: Mapping[str, Act] = {
     "store's disk full": fill_disk,
     "store forgets scripts": forget_scripts,
     "record corrupted": corrupt_a_record,
+    "index damaged": damage_an_index,
     "failover, master dead": fail_over_by_death,
     "failover by order": fail_over_by_order,
     "failover, master cut off with its clients": cut_the_master_off,

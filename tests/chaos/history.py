@@ -127,7 +127,8 @@ class StoreWatch:
         changes = client.lrange(f"{TAG}:changes:{day}", 0, -1)
         for change in changes[self._seen(day, changes) :]:
             self._entries[day] = change
-            self._history.note("entry", date=day, life=self.life, **_entry(change))
+            if (entry := _entry(change)) is not None:
+                self._history.note("entry", date=day, life=self.life, **entry)
         if record is None:
             self.states.pop(day, None)
             return version, revision
@@ -154,7 +155,9 @@ class StoreWatch:
                     date=day,
                     version=int(version or 0),
                     record=_json(record or b"null"),
-                    history=[_entry(change) for change in client.lrange(f"{TAG}:changes:{day}", 0, -1)],
+                    history=[
+                        entry for change in client.lrange(f"{TAG}:changes:{day}", 0, -1) if (entry := _entry(change))
+                    ],
                 )
             keys = client.dbsize()
             self._history.note("final_store", keys=keys, outbox=client.xlen(f"{TAG}:outbox"), dates=len(self.states))
@@ -167,8 +170,12 @@ def _json(text: bytes) -> Any:
         return None
 
 
-def _entry(text: bytes) -> dict[str, Any]:
-    entry = dict(zip(CHANGE, json.loads(text), strict=True))
+def _entry(text: bytes) -> dict[str, Any] | None:
+    """A change by name; None for an element that the nemesis has written there."""
+    read = _json(text)
+    if not isinstance(read, list):
+        return None
+    entry = dict(zip(CHANGE, read, strict=True))
     return {("was" if name == "before" else "now" if name == "after" else name): v for name, v in entry.items()}
 
 

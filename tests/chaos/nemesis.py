@@ -7,6 +7,7 @@ run cannot do it; the report says so.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from tests.chaos.acts_on_readers import READER_ACTS
 from tests.chaos.acts_on_services import SERVICE_ACTS
 from tests.chaos.acts_on_the_network import NETWORK_ACTS
 from tests.chaos.acts_on_the_store import STORE_ACTS
@@ -16,7 +17,7 @@ from tests.chaos.stage import Act, Stage
 
 CRASHES_MORE = 5
 
-ACTS: Mapping[str, Act] = {**WORKER_ACTS, **STORE_ACTS, **SERVICE_ACTS, **NETWORK_ACTS}
+ACTS: Mapping[str, Act] = {**WORKER_ACTS, **STORE_ACTS, **SERVICE_ACTS, **NETWORK_ACTS, **READER_ACTS}
 
 
 class Nemesis:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.chaos.acts_on_readers import READER_ACTS
 from tests.chaos.acts_on_services import SERVICE_ACTS
 from tests.chaos.acts_on_the_network import NETWORK_ACTS
 from tests.chaos.acts_on_the_store import STORE_ACTS
@@ -19,6 +20,7 @@ FAMILIES = {
     "store": STORE_ACTS,
     "bus and warehouse": SERVICE_ACTS,
     "links between them": NETWORK_ACTS,
+    "readers of logs and pages": READER_ACTS,
 }
 
 
@@ -29,7 +31,7 @@ def load() -> float:
 
 def machine_of(store: str) -> dict[str, Any]:
     """Where and when a run begins."""
-    binary = binary_of("valkey" if store == "valkey" else "redis")
+    binary = binary_of("valkey" if store in {"valkey", "embedded"} else "redis")
     told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout.split()
     return {
         "began": utc_now().isoformat(timespec="seconds"),

@@ -36,7 +36,7 @@ from tests.chaos.nights import KINDS, Night, draw_nights, draw_poison, report_bo
 from tests.chaos.report import load, machine_of, table
 from tests.chaos.services import Service, WorkerProcess, environment, pause
 from tests.chaos.stage import Stage
-from tests.chaos.stores import SentinelStore, SingleStore
+from tests.chaos.stores import EmbeddedStore, SentinelStore, SingleStore
 from tests.conftest import free_port
 
 ENDED = {"done", "degraded", "failed"}
@@ -120,8 +120,7 @@ class Run:
     def _begin(self) -> None:
         options = self.options
         self.machine = machine_of(options.store)
-        kind = "redis" if options.store == "sentinel" else options.store
-        self.store = SentinelStore(kind, self.folder) if kind != options.store else SingleStore(kind, self.folder)
+        self.store = _store(options.store, self.folder)
         self._stack.callback(self.store.stop)
         if options.small_disk:
             self.store.take_small_disk()
@@ -137,21 +136,7 @@ class Run:
         self._plan = draw_nights(options.seed, GRACE_S, options.kinds)
         self._draw_more_nights()
         bus_address = f"127.0.0.1:{self.bus.port}"
-        # Workers and the operator reach each server through a link; this process sees the servers themselves.
-        self.links = {"store": self.store.front, "bus": Link(self.bus.port), "warehouse": Link(self.warehouse.port)}
-        for name in ("bus", "warehouse"):
-            self.links[name].start()
-            self._stack.callback(self.links[name].stop)
-        settings = {
-            **SETTINGS,
-            "MLFS_DATA_DIR": str(self.folder / "data"),
-            "MLFS_REDIS_URL": self.store.url,
-            "MLFS_REDIS_REPLICAS": str(self.store.replicas),
-            "MLFS_PUBSUB": f"emulator://127.0.0.1:{self.links['bus'].port}",
-            "MLFS_WAREHOUSE": "bigquery://chaos?location=US",
-            "MLFS_BIGQUERY_ENDPOINT": f"http://127.0.0.1:{self.links['warehouse'].port}",
-        }
-        self.settings = settings
+        self.settings = settings = self._connect()
         self.history.note(
             "settings", seed=options.seed, store=options.store, workers=options.workers, lease_s=LEASE_S,
             grace_s=GRACE_S, attempts_max=ATTEMPTS_MAX, rows_min=200, score_min=75.0,
@@ -192,6 +177,26 @@ class Run:
             ),
             self.options.acts,
         )
+
+    def _connect(self) -> dict[str, str]:
+        """Lay the links between the workers and the servers, and return the settings of a worker."""
+        # Workers and the operator reach each server through a link; this process sees the servers themselves.
+        self.links = {"bus": Link(self.bus.port), "warehouse": Link(self.warehouse.port)}
+        for name in ("bus", "warehouse"):
+            self.links[name].start()
+            self._stack.callback(self.links[name].stop)
+        settings = {
+            **SETTINGS,
+            "MLFS_DATA_DIR": str(self.folder / "data"),
+            "MLFS_PUBSUB": f"emulator://127.0.0.1:{self.links['bus'].port}",
+            "MLFS_WAREHOUSE": "bigquery://chaos?location=US",
+            "MLFS_BIGQUERY_ENDPOINT": f"http://127.0.0.1:{self.links['warehouse'].port}",
+        }
+        if not isinstance(self.store, EmbeddedStore):
+            self.links["store"] = self.store.front
+            settings["MLFS_REDIS_URL"] = self.store.url
+            settings["MLFS_REDIS_REPLICAS"] = str(self.store.replicas)
+        return settings
 
     def _strike_until(self, end: float) -> None:
         """Nights begin and the nemesis strikes until the time is up."""
@@ -462,6 +467,16 @@ def vars_of(action: Any) -> dict[str, Any]:
             "status": action.status, "run": action.run, "times": action.times}  # fmt: skip
 
 
+def _store(name: str, folder: Path) -> SingleStore | SentinelStore | EmbeddedStore:
+    match name:
+        case "sentinel":
+            return SentinelStore("redis", folder)
+        case "embedded":
+            return EmbeddedStore(folder)
+        case _:
+            return SingleStore(name, folder)
+
+
 def _used_up(record: dict[str, Any]) -> bool:
     failure = record.get("failure") or {}
     return record["state"] == "failed" and failure.get("because") in {"retries_exhausted", "fatal_error"}
@@ -472,12 +487,15 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--store", choices=("redis", "valkey", "sentinel"), default="redis")
+    parser.add_argument("--store", choices=("redis", "valkey", "sentinel", "embedded"), default="redis")
     parser.add_argument("--act", action="append", default=[], help="only these acts, in this order")
     parser.add_argument("--places", action="store_true", help="only crashes, at every registered place")
     parser.add_argument("--json", type=Path, help="write the report there")
     parser.add_argument("--keep", type=Path, help="keep history and logs in this folder")
     chosen = parser.parse_args()
+    if chosen.store == "embedded" and chosen.workers != 1:
+        # A folder has one owner.
+        chosen.workers = 1
     kinds: list[str] = []
     if chosen.places:
         chosen.act = [CRASH] * len(PLACES)

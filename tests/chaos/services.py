@@ -1,5 +1,6 @@
 """Processes of a chaos run: the two services that obey orders, worker processes, and what a signal does to them."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -7,9 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 LEASH = shutil.which("setpriv")
 
@@ -93,6 +96,39 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
     return {**clean, "COLUMNS": "200", **settings}
 
 
+class LogReader:
+    """Copies what a process prints from a pipe into a file, and can stop reading: then the pipe fills up.
+
+    The pipe holds 4 KiB, the least that Linux gives, so that a stalled reader is felt within a few lines.
+    """
+
+    PIPE_BYTES = 4096
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reading = threading.Event()
+        self._reading.set()
+
+    def follow(self, pipe: "IO[bytes]") -> None:
+        """Read *pipe* on a thread until its last writer has closed it."""
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, self.PIPE_BYTES)
+        threading.Thread(target=self._copy, args=(pipe,), name="log reader", daemon=True).start()
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Read nothing meanwhile."""
+        self._reading.clear()
+        try:
+            yield
+        finally:
+            self._reading.set()
+
+    def _copy(self, pipe: "IO[bytes]") -> None:
+        with pipe, self._path.open("ab", buffering=0) as file:
+            while self._reading.wait() and (chunk := os.read(pipe.fileno(), self.PIPE_BYTES)):
+                file.write(chunk)
+
+
 @dataclass
 class WorkerProcess:
     """One replica, restarted whenever it ends, as an orchestrator would.
@@ -119,6 +155,9 @@ class WorkerProcess:
     armed: str = ""
     starts: int = 0
 
+    def __post_init__(self) -> None:
+        self.log = LogReader(self.log_path)
+
     def start(self) -> int:
         """Start `mlfs run`, or one that dies at `place`; gives the process id."""
         command = [sys.executable, "-m", "ops", "run"]
@@ -128,10 +167,14 @@ class WorkerProcess:
             command = [sys.executable, "-m", "tests.chaos.stepping"]
         self.meant, self.armed, self.killed = bool(self.place), self.place, False
         self.starts += 1
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                leashed(command), env=environment({**self.settings, **self.extra}), stdout=log, stderr=log
-            )
+        self.process = subprocess.Popen(
+            leashed(command),
+            env=environment({**self.settings, **self.extra}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert self.process.stdout is not None
+        self.log.follow(self.process.stdout)
         return self.process.pid
 
     @property
@@ -176,5 +219,7 @@ class WorkerProcess:
         return len(self._lines_of_starts())
 
     def _lines_of_starts(self) -> list[str]:
+        if not self.log_path.exists():
+            return []
         text = self.log_path.read_text(encoding="utf-8", errors="replace")
         return [line for line in text.splitlines() if '"worker_started"' in line]

