@@ -16,6 +16,9 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.support.bigquery_peer.faults import Fault
+from tests.support.bigquery_peer.jobs import Job, Jobs
+from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.recomputed import (
     CELLS,
     COLUMNS,
@@ -30,9 +33,6 @@ from tests.support.recomputed import (
     work_out_night,
 )
 from worker.clock import SystemClock
-from worker.local.bigquery_faults import Fault
-from worker.local.bigquery_jobs import Job, Jobs
-from worker.local.bigquery_server import BigQueryServer
 from worker.local.sample_data import write_sample_data
 
 PROJECT = "chaos"

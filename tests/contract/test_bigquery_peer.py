@@ -9,9 +9,9 @@ from google.api_core import exceptions as api
 from google.cloud import bigquery
 
 from tests.support.bigquery import Site, attempt, open_site
+from tests.support.bigquery_peer.faults import Fault
+from tests.support.bigquery_peer.server import BigQueryServer
 from worker.errors import Refused
-from worker.local.bigquery_faults import Fault
-from worker.local.bigquery_server import BigQueryServer
 
 
 @pytest.fixture(scope="module")

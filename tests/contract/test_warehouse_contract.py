@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from statemachine.model import BuildMode, Retraction, State
+from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.grid_day import FOLDER
 from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
@@ -35,7 +36,6 @@ from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
 from worker.features.records import execution_row, read_retraction, replay_row
-from worker.local.bigquery_server import BigQueryServer
 from worker.pipeline_files import read_pipeline, shipped_pipeline
 from worker.ports import Warehouse
 from worker.sql_files import load_sql

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from ops.cli import app
 from statemachine.model import BuildMode, State
 from tests.support.bigquery import LIMITS, Site, open_warehouse, unpruned
+from tests.support.bigquery_peer.faults import Fault
+from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.nights import NIGHT, PROCESSORS, success
 from tests.support.rigs import Rig
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
@@ -22,8 +24,6 @@ from worker.catalogue import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, UPSTREA
 from worker.errors import Refused
 from worker.features.model import BuildKey, BuildRequest, Statement
 from worker.lineage import trace_row
-from worker.local.bigquery_faults import Fault
-from worker.local.bigquery_server import BigQueryServer
 from worker.local.sample_data import write_sample_data
 from worker.local.warehouse_loading import load_parquet_folder
 from worker.phase5 import load_features_for_prediction

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE
 from ops.cli import app
 from ops.doctor import consumed_subscriptions, published_topics
+from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.terraform import role_table, rows
 from worker.adapters import redis_server
 from worker.adapters.pubsub_connection import ensure_topology
@@ -21,7 +22,6 @@ from worker.adapters.redis_store import connect
 from worker.adapters.warehouse_bigquery_permissions import TABLE_PERMISSIONS
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.catalogue import OWN_TABLES, UPSTREAM
-from worker.local.bigquery_server import BigQueryServer
 from worker.local.pubsub_server import PubSubServer
 from worker.parts import open_warehouse
 from worker.settings import load

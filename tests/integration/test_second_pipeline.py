@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from ops.cli import app
+from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.grid_day import DAY, DEADLINE, FOLDER, MODELS, ZONES, GridDay
 from worker.catalogue import SHIPPED
 from worker.errors import Refused
-from worker.local.bigquery_server import BigQueryServer
 
 READY, FAILED = "grid-day-ahead-ready", "grid-day-ahead-failed"
 

@@ -7,6 +7,10 @@ from datetime import UTC, date, datetime
 from sqlglot import exp
 
 from statemachine.model import BuildMode
+from tests.support.bigquery_peer.engine import split_script
+from tests.support.bigquery_peer.estimate import pruning_conditions
+from tests.support.bigquery_peer.project import Project
+from tests.support.bigquery_peer.server import BigQueryServer
 from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_jobs import Limits
@@ -14,10 +18,6 @@ from worker.adapters.warehouse_duckdb_dialect import parse
 from worker.catalogue import BLOCKS, OUTPUT_COLUMNS, PROCESSORS, PUBLISHED_TABLE
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
-from worker.local.bigquery_engine import split_script
-from worker.local.bigquery_estimate import pruning_conditions
-from worker.local.bigquery_project import Project
-from worker.local.bigquery_server import BigQueryServer
 
 NIGHT = date(2024, 12, 15)
 AT = datetime(2024, 12, 16, 4, 20, tzinfo=UTC)

@@ -10,12 +10,12 @@ from typing import Any, Self
 import httpx
 import redis
 
+from tests.support.bigquery_peer.engine import Engine
 from tests.support.rigs import ModelClock
 from tests.support.services import InProcess, envelope, event
 from worker.adapters.warehouse_duckdb_dialect import to_duckdb
 from worker.app import Worker
 from worker.features.model import Statement
-from worker.local.bigquery_engine import Engine
 from worker.observer import Observer
 from worker.parts import Parts
 from worker.ports import OutgoingMessage

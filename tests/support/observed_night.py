@@ -28,9 +28,9 @@ import yaml
 
 from tests.conftest import free_port
 from tests.support.alerting import PROMETHEUS
+from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.programs import Program, RunningWorker
 from worker.clock import SystemClock
-from worker.local.bigquery_server import BigQueryServer
 from worker.local.sample_data import write_sample_data
 from worker.parts import Parts
 from worker.ports import OutgoingMessage

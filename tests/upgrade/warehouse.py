@@ -10,8 +10,8 @@ import tempfile
 from datetime import date, timedelta
 from pathlib import Path
 
-from worker.local.bigquery_engine import Engine
-from worker.local.bigquery_server import BigQueryServer
+from tests.support.bigquery_peer.engine import Engine
+from tests.support.bigquery_peer.server import BigQueryServer
 from worker.local.sample_data import NIGHTS, write_sample_data
 
 PROJECT = "upgrade"

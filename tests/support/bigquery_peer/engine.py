@@ -1,7 +1,10 @@
 """One project of the BigQuery peer: DuckDB behind BigQuery's dialect, scripts and transactions.
 
-A transaction reads one snapshot and commits whole. Two that change rows of the same table never both commit: the one
-that comes second is aborted, whatever rows it changed, as BigQuery does by table.
+A transaction reads one snapshot and commits whole. Two transactions that change rows of the same table never both
+commit: the second is aborted at the statement that changes the table, whatever rows it changes, as BigQuery does by
+table. A single statement is a transaction of its own, and changes only the partition that its `WHERE` names.
+
+`pace` makes each statement last as long as the same kind of statement was recorded to last against Google's service.
 """
 
 import re
@@ -16,10 +19,10 @@ from typing import Any
 import duckdb
 from sqlglot import exp
 
+from tests.support.bigquery_peer.wire import WireError, aborted, engine_error
 from worker.adapters.warehouse_duckdb_dialect import parse, render
 from worker.adapters.warehouse_duckdb_parquet import replace_table
 from worker.errors import Fatal
-from worker.local.bigquery_wire import WireError, aborted, engine_error
 
 JOBS_TABLE = "peer_information_schema.jobs"
 _JOBS_VIEW = re.compile(r"INFORMATION_SCHEMA\.JOBS(_BY_PROJECT|_BY_USER)?$", re.IGNORECASE)
@@ -34,6 +37,8 @@ _JOBS_DDL = """
 _RAISE = re.compile(r"IF\s+@@row_count\s*!=\s*(\d+)\s+THEN\s+RAISE\s+USING\s+MESSAGE\s*=\s*'([^']*)'$", re.IGNORECASE)
 _PARTITION_NAMES = ("analysis_date", "game_date", "snapshot_date")
 TRANSLATED_MAX = 512
+# Seconds that one statement of a kind was recorded to last on Google's service, whatever the (small) number of rows.
+RECORDED_S = {"INSERT": 2.1, "UPDATE": 2.5, "DELETE": 2.7, "SELECT": 0.85}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """A statement in DuckDB's dialect, and what the engine must know of it."""
+    """A statement in DuckDB's dialect, and what the engine must know of it.
+
+    Attributes:
+        changed_partition: Parameter whose value is the only partition that a DML statement changes; empty for all.
+    """
 
     kind: str
     sql: str
@@ -56,12 +65,21 @@ class Translated:
     target: str
     partition: str
     clusters: tuple[str, ...]
+    changed_partition: str = ""
 
 
-@dataclass(slots=True)
+_Part = tuple[str, str]
+"""A table and one of its partitions; an empty one stands for all."""
+
+
+@dataclass(slots=True, eq=False)
 class _Transaction:
+    """A transaction, what the transaction has changed, and how many had committed before its start."""
+
     started: int
-    changed: set[str] = field(default_factory=set)
+    alone: bool = False
+    """Whether the transaction is a single statement."""
+    changed: set[_Part] = field(default_factory=set)
 
 
 class Engine:
@@ -79,7 +97,13 @@ class Engine:
         self.clusters: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
         self._commits = 0
-        self._changed_at: dict[str, int] = {}
+        self._changed_at: dict[_Part, int] = {}
+        self._changing: dict[_Part, _Transaction] = {}
+        self._pace = 0.0
+
+    def pace(self, factor: float) -> None:
+        """Let each statement last *factor* times its recorded seconds; 0, as at the start, adds nothing."""
+        self._pace = factor
 
     def close(self) -> None:
         """Forget everything."""
@@ -145,8 +169,10 @@ class Engine:
     ) -> Answer:
         translated = translate(sql)
         if destination is not None:
-            return _execute(cursor, translated, parameters, f"CREATE OR REPLACE TABLE {destination} AS ")
-        answer = _execute(cursor, translated, parameters)
+            return self._execute(cursor, translated, parameters, f"CREATE OR REPLACE TABLE {destination} AS ")
+        with self._transaction(alone=True) as transaction:
+            answer = self._change(cursor, translated, parameters, transaction)
+            self._keep(transaction)
         if translated.kind == "CREATE_TABLE":
             self.partitions[translated.target] = translated.partition
             self.clusters[translated.target] = translated.clusters
@@ -156,36 +182,83 @@ class Engine:
         self, cursor: duckdb.DuckDBPyConnection, statements: Sequence[str], parameters: Mapping[str, Any]
     ) -> Answer:
         """Run the statements in turn. Leaving by an error closes the cursor, which rolls back."""
-        transaction: _Transaction | None = None
         answer = Answer("SCRIPT")
-        for statement in statements:
-            word = " ".join(statement.upper().split()[:2])
-            if word == "BEGIN TRANSACTION":
-                transaction = _Transaction(started=self._commits)
-                cursor.execute("BEGIN TRANSACTION")
-            elif word == "COMMIT TRANSACTION":
-                self._commit(cursor, transaction or _Transaction(started=self._commits))
-                transaction = None
-            elif word == "ROLLBACK TRANSACTION":
-                cursor.execute("ROLLBACK")
-                transaction = None
-            elif word.startswith("IF "):
-                _check_row_count(statement, answer.changed)
-            else:
-                translated = translate(statement)
-                answer = _execute(cursor, translated, parameters)
-                if transaction is not None and translated.kind in {"UPDATE", "DELETE"} and answer.changed:
-                    transaction.changed.add(translated.target)
+        with self._transaction() as transaction:
+            for statement in statements:
+                word = " ".join(statement.upper().split()[:2])
+                if word == "BEGIN TRANSACTION":
+                    transaction.started = self._commits
+                    cursor.execute("BEGIN TRANSACTION")
+                elif word == "COMMIT TRANSACTION":
+                    cursor.execute("COMMIT")
+                    self._keep(transaction)
+                elif word == "ROLLBACK TRANSACTION":
+                    cursor.execute("ROLLBACK")
+                elif word.startswith("IF "):
+                    _check_row_count(statement, answer.changed)
+                else:
+                    answer = self._change(cursor, translate(statement), parameters, transaction)
         return Answer("SCRIPT", answer.schema, answer.rows)
 
-    def _commit(self, cursor: duckdb.DuckDBPyConnection, transaction: _Transaction) -> None:
+    @contextmanager
+    def _transaction(self, *, alone: bool = False) -> Iterator[_Transaction]:
+        """Open a transaction, which gives up its tables at the end, committed or not."""
+        transaction = _Transaction(started=self._commits, alone=alone)
+        try:
+            yield transaction
+        finally:
+            with self._lock:
+                self._changing = {table: who for table, who in self._changing.items() if who is not transaction}
+
+    def _keep(self, transaction: _Transaction) -> None:
+        """Note that the changes of *transaction* are committed."""
         with self._lock:
-            late = [table for table in transaction.changed if self._changed_at.get(table, 0) > transaction.started]
-            if late:
-                raise aborted(late[0])
-            cursor.execute("COMMIT")
             self._commits += 1
             self._changed_at.update(dict.fromkeys(transaction.changed, self._commits))
+
+    def _change(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        translated: Translated,
+        parameters: Mapping[str, Any],
+        transaction: _Transaction,
+    ) -> Answer:
+        """Run a statement of *transaction*.
+
+        Raises:
+            WireError: Another transaction is changing the statement's table, or has changed it since the start.
+        """
+        if translated.kind not in {"UPDATE", "DELETE"}:
+            return self._execute(cursor, translated, parameters)
+        named = translated.changed_partition if transaction.alone else ""
+        part = (translated.target, str(parameters.get(named, "")))
+        with self._lock:
+            held = [other for other, who in self._changing.items() if who is not transaction]
+            late = [other for other, commit in self._changed_at.items() if commit > transaction.started]
+            if any(_overlap(part, other) for other in (*held, *late)):
+                raise aborted(translated.target)
+            self._changing[part] = transaction
+        answer = self._execute(cursor, translated, parameters)
+        if answer.changed:
+            transaction.changed.add(part)
+        return answer
+
+    def _execute(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        translated: Translated,
+        parameters: Mapping[str, Any],
+        prefix: str = "",
+    ) -> Answer:
+        if self._pace:
+            threading.Event().wait(self._pace * RECORDED_S.get(translated.kind, 0.0))
+        return _execute(cursor, translated, parameters, prefix)
+
+
+def _overlap(part: _Part, other: _Part) -> bool:
+    """Return whether two changes may touch the same row."""
+    same_table = part[0] == other[0]
+    return same_table and (part[1] == other[1] or not part[1] or not other[1])
 
 
 def split_script(sql: str) -> list[str]:
@@ -223,6 +296,7 @@ def translate(sql: str) -> Translated:
             target=f"{target.db}.{target.name}" if target is not None else "",
             partition=partition,
             clusters=clusters,
+            changed_partition=_changed_partition(tree),
             sql=render(tree),
         )
     except Fatal as error:
@@ -257,6 +331,16 @@ def _layout(tree: exp.Expr) -> tuple[str, tuple[str, ...]]:
     by = partition.find(exp.Identifier) if partition is not None else None
     clusters = tuple(one.name for one in cluster.find_all(exp.Identifier)) if cluster is not None else ()
     return (by.name if by is not None else ""), clusters
+
+
+def _changed_partition(tree: exp.Expr) -> str:
+    """Return the parameter that a WHERE compares the partition column with; empty where there is none."""
+    where = tree.args.get("where")
+    for equal in where.find_all(exp.EQ) if where is not None and where.find(exp.Or) is None else ():
+        column, value = equal.left, equal.right
+        if isinstance(column, exp.Column) and column.name in _PARTITION_NAMES and isinstance(value, exp.Parameter):
+            return value.name
+    return ""
 
 
 def _kind(tree: exp.Expr) -> str:

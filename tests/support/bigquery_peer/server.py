@@ -8,7 +8,7 @@
 What it does: query jobs (`jobs.insert`, `get`, `query`, `getQueryResults`, `cancel`) with job ids, labels, typed named
 parameters, dry runs, destination tables and `maximumBytesBilled`; scripts of the product's shape (one transaction, and
 `IF @@row_count != n THEN RAISE`); datasets and tables (get, insert, list, delete) with partitioning and clustering as
-metadata; `tabledata.list`; `INFORMATION_SCHEMA.JOBS`; the faults of `bigquery_faults`, on request. A transaction
+metadata; `tabledata.list`; `INFORMATION_SCHEMA.JOBS`; the faults of `faults`, on request. A transaction
 commits whole, readers see none of it before, and of two that change rows of one table one is aborted. Each project is a
 world of its own, and all of it is in memory.
 
@@ -16,10 +16,9 @@ What it does not do: loads, exports, copies, streaming, the Storage API, session
 legacy SQL, other script statements, positional parameters, time travel, caching, slots or reservations.
 
 What differs from the real service without an error: SQL means what DuckDB makes of it through sqlglot, so only what
-`tests/unit/test_sql_is_portable.py` allows means the same; bytes are counted from the rows (see `bigquery_estimate`)
-and only for SELECTs; slot time is elapsed time; partitions prune nothing but the estimate; a loser of a conflict is
-found at its commit and not at its statement; tables never expire; there is no authentication, so it binds to loopback
-addresses only.
+`tests/unit/test_sql_is_portable.py` allows means the same; bytes are counted from the rows (see `estimate`)
+and only for SELECTs; slot time is elapsed time; partitions prune nothing but the estimate; tables never expire; nobody
+signs in, so it binds to loopback addresses only.
 """
 
 import ipaddress
@@ -32,10 +31,10 @@ from typing import Self
 
 import uvicorn
 
+from tests.support.bigquery_peer.project import Project
+from tests.support.bigquery_peer.routes import create_app
 from worker.clock import SystemClock
 from worker.errors import Refused, Unavailable
-from worker.local.bigquery_project import Project
-from worker.local.bigquery_routes import create_app
 
 START_TIMEOUT_S = 10.0
 # The real service holds a question for results ten seconds.

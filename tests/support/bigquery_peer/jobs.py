@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from worker.local.bigquery_engine import JOBS_TABLE, Answer, Engine
-from worker.local.bigquery_estimate import estimate, tables_read
-from worker.local.bigquery_faults import Fault, Faults
-from worker.local.bigquery_wire import Json, WireError, aborted, read_parameters, row, schema_of
+from tests.support.bigquery_peer.engine import JOBS_TABLE, Answer, Engine
+from tests.support.bigquery_peer.estimate import estimate, tables_read
+from tests.support.bigquery_peer.faults import Fault, Faults
+from tests.support.bigquery_peer.wire import Json, WireError, aborted, read_parameters, row, schema_of
 
 PAGE_ROWS_MAX = 50_000
 SLOW_LOOKS = 3

@@ -12,9 +12,9 @@ from typing import Any
 import duckdb
 from sqlglot import exp
 
+from tests.support.bigquery_peer.engine import JOBS_TABLE, Engine, read_sql, split_script
+from tests.support.bigquery_peer.wire import engine_error
 from worker.adapters.warehouse_duckdb_dialect import render
-from worker.local.bigquery_engine import JOBS_TABLE, Engine, read_sql, split_script
-from worker.local.bigquery_wire import engine_error
 
 # BigQuery bills each table that a query reads with ten megabytes at least.
 BILLED_MIN_PER_TABLE = 10 * 1024 * 1024

@@ -7,10 +7,10 @@ from typing import Any
 
 import duckdb
 
-from worker.local.bigquery_engine import Engine
-from worker.local.bigquery_faults import Faults
-from worker.local.bigquery_jobs import Jobs
-from worker.local.bigquery_wire import Json, WireError, engine_error, field, row
+from tests.support.bigquery_peer.engine import Engine
+from tests.support.bigquery_peer.faults import Faults
+from tests.support.bigquery_peer.jobs import Jobs
+from tests.support.bigquery_peer.wire import Json, WireError, engine_error, field, row
 
 # DuckDB's own schemas, and the peer's.
 _HIDDEN = ("information_schema", "main", "pg_catalog", "peer_information_schema")

@@ -80,7 +80,7 @@ def _name(parameter: Json) -> str:
     return str(parameter["name"])
 
 
-def _value(kind: Json, value: Json) -> Any:  # noqa: ANN401 -- any SQL value
+def _value(kind: Json, value: Json) -> Any:
     if kind["type"] == "ARRAY":
         return [_value(kind["arrayType"], item) for item in value.get("arrayValues", ())]
     reader = _READERS.get(kind["type"])

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import Body, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
-from worker.local.bigquery_jobs import PAGE_ROWS_MAX, Jobs
-from worker.local.bigquery_project import Project
-from worker.local.bigquery_wire import Json, WireError
+from tests.support.bigquery_peer.jobs import PAGE_ROWS_MAX, Jobs
+from tests.support.bigquery_peer.project import Project
+from tests.support.bigquery_peer.wire import Json, WireError
 
 BASE = "/bigquery/v2/projects/{project}"
 
