@@ -17,6 +17,7 @@ from ops.arguments import (
     build_mode,
     exit_code,
     guest_parts,
+    league_day,
     read_date,
     reading_parts,
     refuse_copy_over_done,
@@ -60,7 +61,7 @@ def load_folder(
     from worker.local.warehouse_loading import link_parquet_folder, load_parquet_folder, tables_in
 
     if generate:
-        write_sample_data(directory, analysis_date=read_date(generate))
+        write_sample_data(directory, analysis_date=_last_generated(generate))
     tables_in(directory, load().definition.tables.all)  # refused before a warehouse is made
     with guest_parts() as parts:
         bring = link_parquet_folder if link else load_parquet_folder
@@ -70,6 +71,15 @@ def load_folder(
         return
     for table, rows in tables:
         out.print(f"{table:<45} {rows:>9,} rows")
+
+
+def _last_generated(text: str) -> date:
+    """Return the last date to generate. For `today` and `tonight` the league's day, so that both readings have rows.
+
+    The generated nights end with this date: before noon tonight's is the one before it.
+    """
+    day = read_date(text)
+    return max(day, league_day()) if text in {"today", "tonight"} else day
 
 
 def build(

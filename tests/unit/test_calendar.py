@@ -54,7 +54,7 @@ def test_a_wall_clock_time_that_is_repeated_or_skipped_has_its_first_reading(
     ],
 )
 def test_tonight_is_the_leagues_night_and_not_the_utc_one(instant: str, today: date) -> None:
-    assert today == CALENDAR.today(utc(instant))
+    assert today == CALENDAR.league_day(utc(instant))
 
 
 @pytest.mark.parametrize(

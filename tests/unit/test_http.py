@@ -159,7 +159,7 @@ def test_a_problem_names_the_date_and_the_next_step(service: Service) -> None:
         "type": "urn:mlfs:problem:not-found",
         "title": "Not here",
         "status": 404,
-        "detail": "2024-12-14 was never opened",
+        "detail": "Saturday 2024-12-14 was never opened",
         "next": "GET /dates lists the dates; the paths are in /openapi.json",
         "analysis_date": "2024-12-14",
     } == problem
@@ -229,9 +229,9 @@ def test_machines_and_people_can_be_kept_on_a_listener_each() -> None:
 
 
 @pytest.mark.parametrize("root", ["dates", "nights"])
-def test_today_and_yesterday_are_dates_in_every_path(night: Service, root: str) -> None:
-    today = CALENDAR.today(night.clock.now())
-    named = {"today": today, "yesterday": today - timedelta(days=1)}
+def test_today_tonight_and_yesterday_are_dates_in_every_path(night: Service, root: str) -> None:
+    today = CALENDAR.tonight(night.clock.now())
+    named = {"today": today, "tonight": today, "yesterday": today - timedelta(days=1)}
     for name, day in named.items():
         answers = [night.client.get(f"/{root}/{word}") for word in (name, day.isoformat())]
 
@@ -244,7 +244,7 @@ def test_today_and_yesterday_are_dates_in_every_path(night: Service, root: str) 
     [
         ({}, "body.analysis_date", "is missing"),
         ({"analysis_date": "2024-02-30"}, "body.analysis_date", "must be a day of the calendar, like 2024-12-15"),
-        ({"analysis_date": "tomorrow"}, "body.analysis_date", "must be a date like 2024-12-15, or today or yesterday"),
+        ({"analysis_date": "tomorrow"}, "body.analysis_date", "must be a date like 2024-12-15, or today, tonight or yesterday"),
         ({"analysis_date": 20241215}, "body.analysis_date", "must be a date like 2024-12-15, or a text"),
         ({"analysis_date": "today", "force_phase3_fallback": 1}, "body.force_phase3_fallback", "must be true or false"),
         ([], "body", "must be a JSON object"),

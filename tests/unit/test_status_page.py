@@ -39,7 +39,7 @@ from tests.support.services import Service
 from tests.support.tokens import Issuer, Key, token
 from worker.adapters.memory_store import MemoryStore
 from worker.errors import Unavailable
-from worker.http.nights import timeline, tonight
+from worker.http.nights import night_to_show, timeline
 from worker.ports import Commit
 
 AUDIENCE = "https://mlfs.example"
@@ -206,8 +206,8 @@ def test_the_strip_shows_the_latest_dates_and_leads_to_them(night: Service) -> N
 def test_tonight_is_the_evening_before_until_noon(now: datetime, night_shown: date) -> None:
     known = [date(2024, 12, day) for day in (17, 16, 15)]
 
-    assert night_shown == tonight(now, CALENDAR.zone, known)
-    assert tonight(now, CALENDAR.zone, []) is None
+    assert night_shown == night_to_show(CALENDAR.tonight(now), known)
+    assert night_to_show(CALENDAR.tonight(now), []) is None
 
 
 @pytest.mark.parametrize("hours", [-24 * 365 * 50, -7, -2, 0, 3, 24 * 365])
