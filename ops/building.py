@@ -17,10 +17,11 @@ from ops.arguments import (
     build_mode,
     exit_code,
     guest_parts,
-    league_day,
+    now_of_words,
     read_date,
     reading_parts,
     refuse_copy_over_done,
+    tell_day,
 )
 from ops.cost import describe_estimates, estimates_table
 from ops.output import components_table, dates_table, err, out, show_json
@@ -74,12 +75,16 @@ def load_folder(
 
 
 def _last_generated(text: str) -> date:
-    """Return the last date to generate. For `today` and `tonight` the league's day, so that both readings have rows.
+    """Return the last date to generate: for `today` and `tonight` the league's day.
 
-    The generated nights end with this date: before noon tonight's is the one before it.
+    Generated Phase 4 rows cover three dates, so before noon tonight and the date that has begun both have rows.
     """
-    day = read_date(text)
-    return max(day, league_day()) if text in {"today", "tonight"} else day
+    if text not in {"today", "tonight"}:
+        return read_date(text)
+    settings = load()
+    now = now_of_words(settings)
+    tell_day(text, settings.calendar.tonight(now))
+    return settings.calendar.league_day(now)
 
 
 def build(

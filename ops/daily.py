@@ -256,6 +256,7 @@ def _phase5(morning: Morning) -> Check:
 def _answer(day: date, checks: Sequence[Check], not_read: Sequence[str]) -> dict[str, Any]:
     return {
         "analysis_date": day.isoformat(),
+        "weekday": f"{day:%A}",
         "checks": [
             {
                 "check": one.name,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from typing import Protocol
 
 import httpx
@@ -18,6 +18,8 @@ from worker.explain import explanation
 from worker.http.application import Probes, create_app
 from worker.http.dates import DATES_LISTED_MAX
 from worker.http.server import HttpServer
+
+DAY = timedelta(days=1)
 
 
 class AbsentStore(MemoryStore):
@@ -237,6 +239,58 @@ def test_today_tonight_and_yesterday_are_dates_in_every_path(night: Service, roo
 
         assert answers[0].status_code == answers[1].status_code
         assert str(day) in answers[0].text
+
+
+@pytest.mark.parametrize("moment", ["00:00", "05:59", "06:00", "11:59", "12:00", "23:59"])
+def test_a_word_names_the_same_date_and_weekday_in_every_route(night: Service, moment: str) -> None:
+    night.clock.instant = CALENDAR.at(NIGHT + DAY, time.fromisoformat(moment))
+    tonight = CALENDAR.tonight(night.clock.instant)
+    named = {"today": tonight, "tonight": tonight, "yesterday": tonight - DAY}
+
+    for word, day in named.items():
+        answer = night.client.post("/process", json={"analysis_date": word}).json()
+        read = night.client.get(f"/dates/{word}").json()
+        assert [(str(day), f"{day:%A}")] * 2 == [(it["analysis_date"], it["weekday"]) for it in (answer, read)]
+        page = night.client.get(f"/nights/{word}").text
+        title = "Tonight" if day == tonight else "Night"
+        assert f'{title}, <time datetime="{day}">{day:%A} {day}</time>' in page
+
+
+@pytest.mark.parametrize("word", ["today", "tonight"])
+@pytest.mark.parametrize("moment", ["00:00", "05:59"])
+def test_soon_after_midnight_a_request_that_changes_tonight_is_asked_for_the_date(
+    night: Service, moment: str, word: str
+) -> None:
+    night.clock.instant = CALENDAR.at(NIGHT + DAY, time.fromisoformat(moment))
+    before = night.store.load(NIGHT)
+    body = {"reason": "because"}
+    form, own = {"reason": "because", "key": "k", "confirmed": "on"}, {"Origin": "http://127.0.0.1"}
+
+    answers = [
+        night.client.post(f"/dates/{word}/replay", json=body),
+        night.client.post(f"/dates/{word}/replay", json={**body, "dry_run": True}),
+        night.client.post(f"/dates/{word}/cancel", json=body),
+        night.client.post(f"/dates/{word}/retract", json={**body, "processor": CACHE}),
+        night.client.post(f"/nights/{word}/replay", data=form, headers=own),
+    ]
+
+    both = f"{NIGHT} or {NIGHT + DAY}"
+    assert [422] * 5 == [answer.status_code for answer in answers]
+    assert ["urn:mlfs:problem:two-dates"] * 4 == [answer.json()["type"] for answer in answers[:4]]
+    assert all(both in answer.json()["next"] for answer in answers[:4])
+    assert [True] * 5 == ["Sunday 2024-12-15" in answer.text and "Monday 2024-12-16" in answer.text for answer in answers]
+    assert (before, []) == (night.store.load(NIGHT), night.warehouse.audits)
+
+
+@pytest.mark.parametrize(("moment", "day"), [("06:00", NIGHT), ("11:59", NIGHT), ("12:00", NIGHT + DAY)])
+def test_from_six_on_a_request_that_changes_today_takes_the_date_that_readers_name(
+    night: Service, moment: str, day: date
+) -> None:
+    night.clock.instant = CALENDAR.at(NIGHT + DAY, time.fromisoformat(moment))
+
+    answer = night.client.post("/dates/today/replay", json={"reason": "because"})
+
+    assert (202, str(day), f"{day:%A}") == (answer.status_code, answer.json()["analysis_date"], answer.json()["weekday"])
 
 
 @pytest.mark.parametrize(
