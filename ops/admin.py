@@ -54,9 +54,12 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 OptionalDate = Annotated[
-    date | None, typer.Argument(parser=read_date_to_change, metavar="DATE", help="The night: 2024-12-15; by day also today.")
+    date | None,
+    typer.Argument(parser=read_date_to_change, metavar="DATE", help="The night: 2024-12-15; by day also today."),
 ]
-First = Annotated[date | None, typer.Option("--from", parser=read_date_to_change, metavar="DATE", help="First date of a range.")]
+First = Annotated[
+    date | None, typer.Option("--from", parser=read_date_to_change, metavar="DATE", help="First date of a range.")
+]
 Last = Annotated[date | None, typer.Option("--to", parser=read_date_to_change, metavar="DATE", help="Its last date.")]
 Only = Annotated[
     str, typer.Option(metavar="STATES", help="Of a range only these: missing, degraded, failed, done …; by commas.")

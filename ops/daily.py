@@ -278,7 +278,8 @@ def _show(day: date, checks: Sequence[Check], zone: ZoneInfo) -> None:
 def checks_table(day: date, checks: Sequence[Check], zone: ZoneInfo) -> RenderableType:
     """Give the checklist; on a narrow screen what is expected and what to do stand below what was found."""
     wide, narrow = (
-        Table(box=None, pad_edge=False, header_style="bold", title=with_weekday(day), title_justify="left") for _ in range(2)
+        Table(box=None, pad_edge=False, header_style="bold", title=with_weekday(day), title_justify="left")
+        for _ in range(2)
     )
     for name in ("", "check", "found", "expected", "do"):
         wide.add_column(name, overflow="fold", no_wrap=name in {"", "check"})

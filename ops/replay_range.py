@@ -10,7 +10,16 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, acting_parts, actor, guest_clock, guest_engine
+from ops.arguments import (
+    EXIT_DEGRADED,
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    EXIT_UNAVAILABLE,
+    acting_parts,
+    actor,
+    guest_clock,
+    guest_engine,
+)
 from ops.backfill import Backfill, Planned, Step, Wish, plan_range
 from ops.once import ask_once, request_id_of
 from ops.output import err, number, out, plain, show_json, state_text

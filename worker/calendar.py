@@ -61,7 +61,7 @@ class Calendar:
         return local.date() - timedelta(days=1) if local.time() < NIGHT_ENDS else local.date()
 
     def last_night(self, now: datetime) -> date:
-        """Return the analysis date of the last evening: in the morning the same as `tonight`, after noon yesterday's."""
+        """Return the analysis date of the last evening: before noon `tonight`, after noon `yesterday`."""
         return self.league_day(now) - timedelta(days=1)
 
     def named_day(self, word: str, now: datetime) -> date:

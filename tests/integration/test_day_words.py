@@ -29,8 +29,8 @@ READERS = ("status", "explain", "history", "incident", "daily")
 CHANGES = (
     ("replay", "{word}", *WHY),
     ("replay", "{word}", *WHY, "--dry-run"),
-    ("replay", "--from", "{word}", "--to", "2024-12-16", *WHY),
-    ("replay", "--from", "2024-12-15", "--to", "{word}", *WHY),
+    ("replay", "--from", "{word}", "--to", "2024-12-16", *WHY, "--wait", "0"),
+    ("replay", "--from", "2024-12-15", "--to", "{word}", *WHY, "--wait", "0"),
     ("cancel", "{word}", *WHY),
     ("retract", "{word}", CACHE, *WHY),
 )

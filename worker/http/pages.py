@@ -124,9 +124,7 @@ def page_routes(window: Window) -> APIRouter:
     return router
 
 
-def _night_page(
-    window: Window, request: Request, night: Night, strip: list[Chip], moments: Moments
-) -> HTMLResponse:
+def _night_page(window: Window, request: Request, night: Night, strip: list[Chip], moments: Moments) -> HTMLResponse:
     return window.pages.render(
         "night.html",
         moments,
