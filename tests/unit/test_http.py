@@ -304,7 +304,7 @@ def test_from_six_on_a_request_that_changes_today_takes_the_date_that_readers_na
         (
             {"analysis_date": "tomorrow"},
             "body.analysis_date",
-            "must be a date like 2024-12-15, or today, tonight or yest",
+            "must be a date like 2024-12-15, or today, tonight or yesterday",
         ),
         ({"analysis_date": 20241215}, "body.analysis_date", "must be a date like 2024-12-15, or a text"),
         ({"analysis_date": "today", "force_phase3_fallback": 1}, "body.force_phase3_fallback", "must be true or false"),
