@@ -116,7 +116,7 @@ def _why(row: Mapping[str, Any]) -> str:
     told = [row["failure"]["because"]] if row.get("failure") else []
     if row.get("published_is_retracted"):
         told.append("[red]retracted[/]")
-    return " ".join(told) or row["trigger"] or "-"
+    return " ".join(told) or row.get("waits") or row["trigger"] or "-"
 
 
 def components_table(row: Mapping[str, Any]) -> Table:

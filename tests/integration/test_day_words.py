@@ -131,6 +131,15 @@ def test_sample_data_of_today_has_rows_for_tonight_and_for_the_date_that_has_beg
     assert [str(NIGHT), str(NIGHT + DAY)] == [json.loads(done.stdout)["analysis_date"] for done in built]
 
 
+def test_the_overview_shows_what_a_waiting_date_has_and_until_when_it_waits(at: At) -> None:
+    at("10:00")
+
+    overview, one = mlfs("status").stdout, mlfs("status", str(NIGHT + DAY)).stdout
+
+    assert overview.count("1 of 4, deadline") == 3
+    assert "1 of 4, deadline 23:25 EST" in one
+
+
 def test_a_command_outside_a_demo_reads_words_by_the_machines_clock_and_opens_no_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
