@@ -9,7 +9,7 @@ import typer
 from ops.arguments import (
     EXIT_REFUSED,
     EXIT_UNAVAILABLE,
-    AnalysisDate,
+    DateToChange,
     Json,
     SourceOption,
     acting_parts,
@@ -18,7 +18,8 @@ from ops.arguments import (
     confirmed,
     exit_code,
     guest_engine,
-    read_date,
+    league_day,
+    read_date_to_change,
     refuse_copy_over_done,
 )
 from ops.backfill import Wish, read_only
@@ -53,10 +54,13 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 OptionalDate = Annotated[
-    date | None, typer.Argument(parser=read_date, metavar="DATE", help="The night: 2024-12-15, today, yesterday.")
+    date | None,
+    typer.Argument(parser=read_date_to_change, metavar="DATE", help="The night: 2024-12-15; by day also today."),
 ]
-First = Annotated[date | None, typer.Option("--from", parser=read_date, metavar="DATE", help="First date of a range.")]
-Last = Annotated[date | None, typer.Option("--to", parser=read_date, metavar="DATE", help="Its last date.")]
+First = Annotated[
+    date | None, typer.Option("--from", parser=read_date_to_change, metavar="DATE", help="First date of a range.")
+]
+Last = Annotated[date | None, typer.Option("--to", parser=read_date_to_change, metavar="DATE", help="Its last date.")]
 Only = Annotated[
     str, typer.Option(metavar="STATES", help="Of a range only these: missing, degraded, failed, done …; by commas.")
 ]
@@ -114,14 +118,14 @@ def replay(
         raise typer.Exit(replay_range(wish, reason, how, as_json=as_json))
     if analysis_date is None or only:
         raise typer.BadParameter("--only chooses among the dates of a range; give --from and --to")
-    request_id = request_id_of(key, actor(), analysis_date, read_date("today"))
+    request_id = request_id_of(key, actor(), analysis_date, league_day())
     event = ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force, request_id=request_id)
     key = None if dry_run else key
     _intervene(analysis_date, event, dry_run=dry_run, yes=yes, wait_s=wait or 0.0, as_json=as_json, key=key)
 
 
 def cancel(
-    analysis_date: AnalysisDate, reason: Reason, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False
+    analysis_date: DateToChange, reason: Reason, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False
 ) -> None:
     """Stop a date that is waiting or being built; it stays failed until somebody replays it.
 

@@ -4,7 +4,7 @@ import getpass
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from rich.markup import escape
 from ops.night import DEMO_NOTE
 from ops.output import err
 from statemachine.model import BuildMode, State
-from worker.calendar import FUTURE_DAYS_MAX
+from worker.calendar import DAY_WORDS, FUTURE_DAYS_MAX, with_weekday
 from worker.catalogue import PIPELINE
 from worker.clock import OffsetClock, SharedClock, SystemClock
 from worker.engine import Engine
@@ -71,27 +71,67 @@ def exit_code(state: str | None) -> int:
 
 
 def read_date(text: str) -> date:
-    """Read an analysis date: `YYYY-MM-DD`, `today` or `yesterday` on the league's wall clock."""
+    """Read an analysis date, `YYYY-MM-DD` or one of `DAY_WORDS`; print the date and weekday that a word names."""
     settings = load()
-    today = settings.calendar.today(SystemClock().now())
-    if text == "today":
-        return today
-    if text == "yesterday":
-        return date.fromordinal(today.toordinal() - 1)
+    if text in DAY_WORDS:
+        return tell_day(text, settings.calendar.named_day(text, now_of_words(settings)))
+    return _written_date(text, settings)
+
+
+def read_date_to_change(text: str) -> date:
+    """Read the analysis date of a command that changes the date.
+
+    Raises:
+        TwoDates: Soon after midnight `today` and `tonight` may mean either of two dates.
+    """
+    settings = load()
+    if text in DAY_WORDS:
+        return tell_day(text, settings.calendar.day_to_change(text, now_of_words(settings)))
+    return _written_date(text, settings)
+
+
+def tell_day(word: str, day: date) -> date:
+    """Print the date that *word* names, beside the answer, which may be JSON; return the date."""
+    err.print(f"{word} is {with_weekday(day)}")
+    return day
+
+
+def now_of_words(settings: Settings) -> datetime:
+    """Return the instant at which a command reads `today`: by the clock that the command shows dates by.
+
+    An embedded store runs by this machine's clock and is not opened, unless its folder is a demo's.
+    """
+    embedded = settings.redis_url.startswith("embedded:")
+    if embedded and not (settings.data_dir / DEMO_NOTE).exists():
+        return SystemClock().now()
+    with Parts(settings, own=False, reads=True) as parts:
+        return guest_clock(parts).now()
+
+
+def league_day() -> date:
+    """Return the date on the league's wall clock, by this machine's time."""
+    return load().calendar.league_day(SystemClock().now())
+
+
+def _written_date(text: str, settings: Settings) -> date:
     try:
         parsed = date.fromisoformat(text)
     except ValueError as exc:
-        raise typer.BadParameter(f"{text!r} is no date; write 2024-12-15, today or yesterday") from exc
+        raise typer.BadParameter(f"{text!r} is no date; write 2024-12-15, {', '.join(DAY_WORDS)}") from exc
     if parsed.isoformat() != text:
         raise typer.BadParameter(f"{text!r} is no date; write {parsed.isoformat()}")
-    first, last = settings.earliest_date, today + timedelta(days=FUTURE_DAYS_MAX)
+    first = settings.earliest_date
+    last = settings.calendar.league_day(SystemClock().now()) + timedelta(days=FUTURE_DAYS_MAX)
     if not first <= parsed <= last:
         raise typer.BadParameter(f"{text} is outside {first} to {last}")
     return parsed
 
 
 AnalysisDate = Annotated[
-    date, typer.Argument(parser=read_date, metavar="DATE", help="The night: 2024-12-15, today or yesterday.")
+    date, typer.Argument(parser=read_date, metavar="DATE", help="The night: 2024-12-15, today, tonight, yesterday.")
+]
+DateToChange = Annotated[
+    date, typer.Argument(parser=read_date_to_change, metavar="DATE", help="The night: 2024-12-15; by day also today.")
 ]
 
 

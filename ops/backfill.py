@@ -97,7 +97,7 @@ def read_only(text: str) -> frozenset[str]:
 
 
 def plan_range(
-    wish: Wish, engine: Engine, event: Callable[[date], ReplayRequested], calendar: Calendar, today: date
+    wish: Wish, engine: Engine, event: Callable[[date], ReplayRequested], calendar: Calendar, tonight: date
 ) -> list[Planned]:
     """Say for each date what would happen to it, tonight's first, then oldest first. Changes nothing.
 
@@ -110,17 +110,17 @@ def plan_range(
         raise Refused(f"--from {wish.first} is after --to {wish.last}; turn them around")
     if len(days) > DAYS_MAX:
         raise Refused(f"{wish.first} to {wish.last} are {len(days)} dates, {DAYS_MAX} at most; take a part of them")
-    days.sort(key=lambda day: (day != today, day))
-    return [_plan(day, wish, engine, event(day), calendar, today) for day in days]
+    days.sort(key=lambda day: (day != tonight, day))
+    return [_plan(day, wish, engine, event(day), calendar, tonight) for day in days]
 
 
-def _plan(day: date, wish: Wish, engine: Engine, event: ReplayRequested, calendar: Calendar, today: date) -> Planned:
+def _plan(day: date, wish: Wish, engine: Engine, event: ReplayRequested, calendar: Calendar, tonight: date) -> Planned:
     try:
         before, decision = engine.preview(day, event)
     except CorruptRecord as exc:
         return Planned(analysis_date=day, step=Step.REFUSED, why=f"{exc}; repair it: mlfs recover", record=None)
     seen = before if before.version else None
-    why_not = _why_not(day, wish, seen, calendar, today)
+    why_not = _why_not(day, wish, seen, calendar, tonight)
     if why_not:
         return Planned(analysis_date=day, step=Step.SKIPPED, why=why_not, record=seen)
     if seen and seen.request_id == event.request_id:
@@ -128,12 +128,12 @@ def _plan(day: date, wish: Wish, engine: Engine, event: ReplayRequested, calenda
     refusal = _refusal(wish, before, decision)
     if refusal:
         return Planned(analysis_date=day, step=Step.REFUSED, why=refusal, record=seen)
-    why = "tonight goes first" if day == today else "" if seen else "nobody has seen it"
+    why = "tonight goes first" if day == tonight else "" if seen else "nobody has seen it"
     return Planned(analysis_date=day, step=Step.REPLAY, why=why, record=seen, planned=decision.record)
 
 
-def _why_not(day: date, wish: Wish, seen: DateRecord | None, calendar: Calendar, today: date) -> str:
-    if day > today:
+def _why_not(day: date, wish: Wish, seen: DateRecord | None, calendar: Calendar, tonight: date) -> str:
+    if day > tonight:
         return "lies ahead"
     if seen is None and not calendar.expected(day):
         return "no night is expected"
@@ -158,7 +158,7 @@ class Backfill:
         *,
         store: StateStore,
         clock: Clock,
-        today: date,
+        tonight: date,
         begin: Callable[[date], int],
         concurrency: int,
         tell: Callable[[Planned], None],
@@ -168,14 +168,14 @@ class Backfill:
         Args:
             store: Where the dates are followed.
             clock: The shell's clock.
-            today: Tonight's date.
+            tonight: Tonight's date.
             begin: Asks for the replay of a date; gives the generation it asked for. Safe to repeat.
             concurrency: Dates of the range that may be on their way at once, 1 or more.
             tell: Told of each date that is begun or has ended.
         """
         self._store = store
         self._clock = clock
-        self._today = today
+        self._tonight = tonight
         self._begin = begin
         self._concurrency = concurrency
         self._tell = tell
@@ -218,7 +218,7 @@ class Backfill:
 
     def _advance(self) -> None:
         """Note what has ended, then fill the places that are free."""
-        records = self._store.load_all(sorted({self._today, *self._underway, *self._others}))
+        records = self._store.load_all(sorted({self._tonight, *self._underway, *self._others}))
         self._others = {day for day in self._others if _on_its_way(records.get(day))}
         for day, generation in list(self._underway.items()):
             record = records.get(day)
@@ -239,7 +239,7 @@ class Backfill:
             self._queue.pop(0)
 
     def _may_begin(self, records: Mapping[date, DateRecord | None]) -> bool:
-        if self._today in self._underway or is_being_built(records.get(self._today), self._clock.now()):
+        if self._tonight in self._underway or is_being_built(records.get(self._tonight), self._clock.now()):
             return False
         return len(self._underway) + len(self._others - self._underway.keys()) < self._concurrency
 

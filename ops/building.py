@@ -17,9 +17,11 @@ from ops.arguments import (
     build_mode,
     exit_code,
     guest_parts,
+    now_of_words,
     read_date,
     reading_parts,
     refuse_copy_over_done,
+    tell_day,
 )
 from ops.cost import describe_estimates, estimates_table
 from ops.output import components_table, dates_table, err, out, show_json
@@ -60,7 +62,7 @@ def load_folder(
     from worker.local.warehouse_loading import link_parquet_folder, load_parquet_folder, tables_in
 
     if generate:
-        write_sample_data(directory, analysis_date=read_date(generate))
+        write_sample_data(directory, analysis_date=_last_generated(generate))
     tables_in(directory, load().definition.tables.all)  # refused before a warehouse is made
     with guest_parts() as parts:
         bring = link_parquet_folder if link else load_parquet_folder
@@ -70,6 +72,19 @@ def load_folder(
         return
     for table, rows in tables:
         out.print(f"{table:<45} {rows:>9,} rows")
+
+
+def _last_generated(text: str) -> date:
+    """Return the last date to generate: for `today` and `tonight` the league's day.
+
+    Generated Phase 4 rows cover three dates, so before noon tonight and the date that has begun both have rows.
+    """
+    if text not in {"today", "tonight"}:
+        return read_date(text)
+    settings = load()
+    now = now_of_words(settings)
+    tell_day(text, settings.calendar.tonight(now))
+    return settings.calendar.league_day(now)
 
 
 def build(

@@ -16,6 +16,7 @@ from ops.evidence import PROCESSORS, Row, Witness
 from ops.output import Fitting, err, number, out, plain, show_json
 from statemachine.evidence import publication_is_retracted
 from statemachine.model import TERMINAL_STATES, DateRecord, State
+from worker.calendar import with_weekday
 from worker.explain import in_zone
 from worker.parts import Parts
 
@@ -98,7 +99,7 @@ class Morning:
 
 
 def daily(
-    analysis_date: Annotated[str, typer.Argument(metavar="DATE", help="The night; yesterday's without.")] = "",
+    analysis_date: Annotated[str, typer.Argument(metavar="DATE", help="The night; last night's without.")] = "",
     as_json: Json = False,
 ) -> None:
     """Go through the daily checklist of one night: was it built, from what, how good, can Phase 5 go on.
@@ -110,8 +111,9 @@ def daily(
       mlfs daily
       mlfs daily 2024-12-15 --json
     """
-    day = read_date(analysis_date or "yesterday")
+    given = read_date(analysis_date) if analysis_date else None
     with reading_parts() as parts:
+        day = given or parts.settings.calendar.last_night(guest_clock(parts).now())
         witness = Witness(parts)
         checks = check(_morning(parts, witness, day))
         zone = parts.settings.calendar.zone
@@ -254,6 +256,7 @@ def _phase5(morning: Morning) -> Check:
 def _answer(day: date, checks: Sequence[Check], not_read: Sequence[str]) -> dict[str, Any]:
     return {
         "analysis_date": day.isoformat(),
+        "weekday": f"{day:%A}",
         "checks": [
             {
                 "check": one.name,
@@ -275,7 +278,8 @@ def _show(day: date, checks: Sequence[Check], zone: ZoneInfo) -> None:
 def checks_table(day: date, checks: Sequence[Check], zone: ZoneInfo) -> RenderableType:
     """Give the checklist; on a narrow screen what is expected and what to do stand below what was found."""
     wide, narrow = (
-        Table(box=None, pad_edge=False, header_style="bold", title=str(day), title_justify="left") for _ in range(2)
+        Table(box=None, pad_edge=False, header_style="bold", title=with_weekday(day), title_justify="left")
+        for _ in range(2)
     )
     for name in ("", "check", "found", "expected", "do"):
         wide.add_column(name, overflow="fold", no_wrap=name in {"", "check"})

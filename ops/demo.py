@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from ops.arguments import EXIT_FAILED, Json, exit_code, read_date
+from ops.arguments import EXIT_FAILED, Json, exit_code, tell_day
 from ops.night import DEMO_NOTE, Scenario
 from ops.output import show_json
+from worker.calendar import DAY_WORDS
+from worker.clock import SystemClock
 from worker.settings import load
 
 DEFAULT_DATE = date(2024, 12, 15)
@@ -74,9 +76,9 @@ def _severity(code: int) -> int:
 
 
 def _read_night(text: str) -> date:
-    if text in {"today", "yesterday"}:
-        return read_date(text)
+    if text in DAY_WORDS:
+        return tell_day(text, load().calendar.named_day(text, SystemClock().now()))
     try:
         return date.fromisoformat(text)
     except ValueError as exc:
-        raise typer.BadParameter(f"--date: {text!r} is no date; write 2024-12-15, today or yesterday") from exc
+        raise typer.BadParameter(f"--date: {text!r} is no date; write 2024-12-15, {', '.join(DAY_WORDS)}") from exc

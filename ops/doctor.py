@@ -212,9 +212,9 @@ def _permission_tests(parts: Parts) -> Iterator[Found]:
     except PipelineError as exc:
         yield Found(check="signing in to BigQuery", faults=[str(exc)], code=EXIT_FAILED)
         return
-    today = settings.calendar.today(SystemClock().now())
+    day = settings.calendar.league_day(SystemClock().now())
     mark = f"mlfs_doctor_{uuid.uuid4().hex[:12]}"
-    tests = PermissionTests(client, today, mark, settings.bigquery_staging_dataset)
+    tests = PermissionTests(client, day, mark, settings.bigquery_staging_dataset)
     for name, test in tests.tests().items():
         yield _look(name + where, _as_look(test))
     yield _look("remove what was written" + where, _as_look(tests.remove))

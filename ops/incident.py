@@ -13,6 +13,7 @@ from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, AnalysisDate, Json, guest_
 from ops.evidence import Witness, iso
 from ops.output import err, out, plain, show_json, state_text
 from ops.triage import RESPONSE, Diagnosis, Scenario, Scene, diagnose
+from worker.calendar import with_weekday
 from worker.errors import Refused
 from worker.explain import in_zone, summary
 
@@ -81,7 +82,7 @@ def _answer(scene: Scene, found: Diagnosis, witness: Witness, *, opened: bool) -
 def _show(day: date, answer: Mapping[str, Any], witness: Witness, zone: ZoneInfo) -> None:
     severity = answer["severity"]
     head = f"[bold red]{severity}[/]: {answer['respond']}" if severity else "[green]no incident[/]"
-    out.print(f"{day}  {state_text(answer['state'])}  {head}")
+    out.print(f"{with_weekday(day)}  {state_text(answer['state'])}  {head}")
     for symptom in answer["symptoms"]:
         out.print(f"  - {plain(in_zone(symptom, zone))}", soft_wrap=True)
     scenario = answer["scenario"]

@@ -116,7 +116,7 @@ def _why(row: Mapping[str, Any]) -> str:
     told = [row["failure"]["because"]] if row.get("failure") else []
     if row.get("published_is_retracted"):
         told.append("[red]retracted[/]")
-    return " ".join(told) or row["trigger"] or "-"
+    return " ".join(told) or row.get("waits") or row["trigger"] or "-"
 
 
 def components_table(row: Mapping[str, Any]) -> Table:
@@ -149,7 +149,7 @@ def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
         grid.add_row("last failure", plain(f"{answer['failure']['because']}: {message}"))
     grid.add_row("stands", plain(answer["headline"]))
     grid.add_row("next", plain(in_zone(answer["next"], zone)))
-    title = f"{answer['analysis_date']}  {state_text(answer['state'])}"
+    title = f"{answer['weekday']} {answer['analysis_date']}  {state_text(answer['state'])}"
     return Panel(grid, title=title, title_align="left")
 
 

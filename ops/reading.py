@@ -8,8 +8,10 @@ import typer
 
 from ops.arguments import AnalysisDate, Json, exit_code, guest_clock, read_date, reading_parts
 from ops.output import dates_table, err, explanation_panel, history_table, out, show_json
+from statemachine.model import DateRecord, State
 from worker.errors import CorruptRecord, Refused
-from worker.explain import explanation, summary
+from worker.explain import explanation, summary, wall_clock
+from worker.parts import Parts
 from worker.ports import StateStore
 from worker.settings import load
 
@@ -31,10 +33,11 @@ def status(
     day = read_date(analysis_date) if analysis_date else None
     with reading_parts() as parts:
         if day is not None:
-            raise typer.Exit(_status_of_one(parts.store, day, as_json=as_json))
-        rows = [row for opened in parts.store.dates(limit) if (row := _row(parts.store, opened))]
+            raise typer.Exit(_status_of_one(parts, day, as_json=as_json))
+        records = [record for opened in parts.store.dates(limit) if (record := _readable(parts.store, opened))]
         refused = list(parts.store.parked(limit))
         zone = parts.settings.calendar.zone
+        rows = [summary(record) if as_json else _row(parts, record) for record in records]
     if as_json:
         show_json(rows)
         return
@@ -52,22 +55,31 @@ def status(
             )
 
 
-def _row(store: StateStore, day: date) -> dict[str, Any] | None:
+def _readable(store: StateStore, day: date) -> DateRecord | None:
+    """Return the record of a date; one that is damaged is reported and hides no other."""
     try:
-        record = store.load(day)
+        return store.load(day)
     except CorruptRecord as exc:
         err.print(f"[red]{exc}[/]")
         return None
-    return summary(record) if record is not None else None
 
 
-def _status_of_one(store: StateStore, day: date, *, as_json: bool) -> int:
-    record = store.load(day)
+def _row(parts: Parts, record: DateRecord) -> dict[str, Any]:
+    """Return the line of a date in the table; a waiting date has its completions and its deadline in the line."""
+    row = summary(record)
+    if record.state is not State.WAITING:
+        return row
+    policy, zone = parts.settings.policy, parts.settings.calendar.zone
+    reported = f"{len(policy.processors) - len(policy.missing(record))} of {len(policy.processors)}"
+    return {**row, "waits": f"{reported}, deadline {wall_clock(record.deadline_at, guest_clock(parts).now(), zone)}"}
+
+
+def _status_of_one(parts: Parts, day: date, *, as_json: bool) -> int:
+    record = parts.store.load(day)
     if record is None:
         raise Refused(f"{day} was never opened; see the dates there are: mlfs status")
-    row = summary(record)
-    show_json(row) if as_json else out.print(dates_table([row]))
-    return exit_code(row["state"])
+    show_json(summary(record)) if as_json else out.print(dates_table([_row(parts, record)]))
+    return exit_code(record.state)
 
 
 def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:

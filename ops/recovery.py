@@ -43,13 +43,13 @@ def recover(
     """
     now = SystemClock().now()
     with _opened(dry_run=dry_run) as parts:
-        first = parts.settings.calendar.today(now) - timedelta(days=days)
+        first = parts.settings.calendar.league_day(now) - timedelta(days=days)
         committed = parts.warehouse.read_ledger_since(first)
         repair = _repair(parts)
         standings = {row.analysis_date: repair.standing(row) for row in committed}
         astray = {day.isoformat(): standing for day, standing in standings.items() if standing is not Standing.AGREES}
         retractions = RetractionAudit(guest_engine(parts, actor()), parts.warehouse)
-        last = parts.settings.calendar.today(now) + timedelta(days=FUTURE_DAYS_MAX)
+        last = parts.settings.calendar.league_day(now) + timedelta(days=FUTURE_DAYS_MAX)
         taken_back = retractions.lost_since(first, last)
         if not as_json:
             out.print(f"ledger: {len(committed)} dates since {first}; the store does not follow it for {len(astray)}")

@@ -10,7 +10,16 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, acting_parts, actor, guest_engine
+from ops.arguments import (
+    EXIT_DEGRADED,
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    EXIT_UNAVAILABLE,
+    acting_parts,
+    actor,
+    guest_clock,
+    guest_engine,
+)
 from ops.backfill import Backfill, Planned, Step, Wish, plan_range
 from ops.once import ask_once, request_id_of
 from ops.output import err, number, out, plain, show_json, state_text
@@ -48,12 +57,14 @@ class Range:
         self._actor = actor()
         self._ids: dict[date, str] = {}
         self._engine: Engine = guest_engine(parts, self._actor)
-        self.today = parts.settings.calendar.today(SystemClock().now())
+        now, calendar = guest_clock(parts).now(), parts.settings.calendar
+        self._key_day = calendar.league_day(now)
+        self.tonight = calendar.tonight(now)
 
     def _event(self, day: date) -> ReplayRequested:
         # The same id each time it is asked for: a commit whose reply was lost is recognised by it.
         if day not in self._ids:
-            self._ids[day] = request_id_of(self._key, self._actor, day, self.today)
+            self._ids[day] = request_id_of(self._key, self._actor, day, self._key_day)
         return ReplayRequested(
             actor=self._actor,
             reason=self._reason,
@@ -64,7 +75,7 @@ class Range:
 
     def plan(self) -> list[Planned]:
         """Say for each date what would happen to it."""
-        return plan_range(self._wish, self._engine, self._event, self._parts.settings.calendar, self.today)
+        return plan_range(self._wish, self._engine, self._event, self._parts.settings.calendar, self.tonight)
 
     def run(
         self, plan: Sequence[Planned], *, concurrency: int, patience_s: float, tell: Callable[[Planned], None]
@@ -73,7 +84,7 @@ class Range:
         backfill = Backfill(
             store=self._parts.store,
             clock=SystemClock(),
-            today=self.today,
+            tonight=self.tonight,
             begin=self._begin,
             concurrency=concurrency,
             tell=tell,

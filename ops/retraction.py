@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.admin import DryRun, Key, Reason, Yes
-from ops.arguments import EXIT_REFUSED, AnalysisDate, Json, acting_parts, actor, confirmed, guest_engine, read_date
+from ops.arguments import EXIT_REFUSED, DateToChange, Json, acting_parts, actor, confirmed, guest_engine, league_day
 from ops.once import ask_once, request_id_of
 from ops.output import err, out, show_json
 from statemachine.decide import Decision
@@ -28,7 +28,7 @@ ROW_FOLLOWS = (
 
 
 def retract(
-    analysis_date: AnalysisDate,
+    analysis_date: DateToChange,
     processor: Annotated[str, typer.Argument(metavar="PROCESSOR", help="Who announced success by mistake.")],
     reason: Reason,
     run_id: Annotated[
@@ -57,7 +57,7 @@ def retract(
       mlfs retract 2024-12-15 PROCESSOR --reason 'wrote last week' --rebuild --yes
     """
     who = actor()
-    request_id = request_id_of(key, who, analysis_date, read_date("today"))
+    request_id = request_id_of(key, who, analysis_date, league_day())
     with acting_parts(dry_run=dry_run) as parts:
         acted: list[Decision] = []
 

@@ -163,7 +163,7 @@ def durations(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fals
     """
     with reading_parts() as parts:
         witness = Witness(parts)
-        until = last or parts.settings.calendar.today(guest_clock(parts).now())
+        until = last or parts.settings.calendar.tonight(guest_clock(parts).now())
         nights = read_nights(parts, witness, until, days, with_history=True)
         first = until - timedelta(days=days - 1)
         attempts = witness.ask("report_attempts", first_date=first, last_date=until)
@@ -200,7 +200,7 @@ def _show_durations(answer: Mapping[str, Any], days: int) -> None:
 def _nights(days: int, last: date | None, *, with_history: bool) -> tuple[Sequence[Night], Witness]:
     with reading_parts() as parts:
         witness = Witness(parts)
-        until = last or parts.settings.calendar.today(guest_clock(parts).now())
+        until = last or parts.settings.calendar.tonight(guest_clock(parts).now())
         return read_nights(parts, witness, until, days, with_history=with_history), witness
 
 

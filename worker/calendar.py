@@ -1,7 +1,9 @@
-"""Which dates are expected, and when each one's deadline and upgrade cutoff fall.
+"""Which dates are expected, when each one's deadline and upgrade cutoff fall, and which date a word like `today` names.
 
 Wall clock times belong to the league's zone and become UTC instants when a date opens, so a night on which the clocks
-change has the same wall clock deadline as every other. Pure: no clock, no storage.
+change has the same wall clock deadline as every other. Two readings of "now" are kept apart: dates open by the league's
+day, which changes at midnight; people and schedulers name dates by the night, which changes at noon. Pure: no clock, no
+storage.
 """
 
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from statemachine.model import DateRecord, State
+from worker.errors import TwoDates
 
 MonthDay = tuple[int, int]
 
@@ -16,6 +19,12 @@ MonthDay = tuple[int, int]
 FUTURE_DAYS_MAX = 7
 # The next expected date lies within a year, or no season is set.
 DAYS_AHEAD_MAX = 367
+# The words that commands, routes and pages accept in the place of an analysis date.
+DAY_WORDS = ("today", "tonight", "yesterday")
+# A night belongs to the evening on which it began, until this time of the next day.
+NIGHT_ENDS = time(12)
+# Until this time `today` may be said of the night that ends or of the date that has begun: a change asks for the date.
+CHANGES_ASK_UNTIL = time(6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +51,33 @@ class Calendar:
     drain_grace: timedelta
     catch_up_days: int
 
-    def today(self, now: datetime) -> date:
-        """Give the date on the league's wall clock."""
+    def league_day(self, now: datetime) -> date:
+        """Return the date on the league's wall clock, by which dates open. What people call today is `tonight`."""
         return now.astimezone(self.zone).date()
+
+    def tonight(self, now: datetime) -> date:
+        """Return the analysis date of the present night: until noon in the league's zone, the date before."""
+        local = now.astimezone(self.zone)
+        return local.date() - timedelta(days=1) if local.time() < NIGHT_ENDS else local.date()
+
+    def last_night(self, now: datetime) -> date:
+        """Return the analysis date of the last evening: before noon `tonight`, after noon `yesterday`."""
+        return self.league_day(now) - timedelta(days=1)
+
+    def named_day(self, word: str, now: datetime) -> date:
+        """Return the analysis date that *word*, one of `DAY_WORDS`, names at *now*."""
+        return self.tonight(now) - timedelta(days=1 if word == "yesterday" else 0)
+
+    def day_to_change(self, word: str, now: datetime) -> date:
+        """Return the analysis date that *word* names in a request to replay, cancel or retract.
+
+        Raises:
+            TwoDates: Between midnight and 06:00 `today` and `tonight` may mean either of two dates.
+        """
+        local = now.astimezone(self.zone)
+        if word != "yesterday" and local.time() < CHANGES_ASK_UNTIL:
+            raise TwoDates(word, self.tonight(now), local.date(), f"{local:%H:%M %Z}")
+        return self.named_day(word, now)
 
     def expected(self, day: date) -> bool:
         """Whether completions are awaited for *day* even if nobody sends one."""
@@ -57,7 +90,7 @@ class Calendar:
 
     def to_open(self, last_opened: date | None, now: datetime) -> list[date]:
         """Give the expected dates not opened yet, oldest first; the first start opens today only."""
-        today = self.today(now)
+        today = self.league_day(now)
         first = today
         if last_opened is not None:
             first = max(last_opened + timedelta(days=1), today - timedelta(days=self.catch_up_days))
@@ -67,7 +100,7 @@ class Calendar:
 
     def next_cutoff(self, now: datetime) -> datetime | None:
         """Give the first upgrade cutoff of an expected date that is not past; None where a year holds none. UTC."""
-        today = self.today(now)
+        today = self.league_day(now)
         for offset in range(DAYS_AHEAD_MAX):
             day = today + timedelta(days=offset)
             if self.expected(day) and (cutoff_at := self.at(day, self.upgrade_cutoff)) >= now:
@@ -98,3 +131,8 @@ class Calendar:
             upgrade_cutoff_at=cutoff_at,
             wake_at=deadline_at,
         )
+
+
+def with_weekday(day: date) -> str:
+    """Return a date as an answer names the date: `Sunday 2024-12-15`."""
+    return f"{day:%A} {day.isoformat()}"

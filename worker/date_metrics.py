@@ -50,8 +50,8 @@ class DateCollector(Collector):
         return [up, *calendar, *families]
 
     def _calendar_families(self, now: datetime) -> Iterable[Metric]:
-        expected = self._calendar.expected(self._calendar.today(now))
-        yield _gauge("mlfs_date_expected_today", "Whether the calendar expects today's date.", expected)
+        expected = self._calendar.expected(self._calendar.tonight(now))
+        yield _gauge("mlfs_date_expected_today", "Whether the calendar expects tonight's date.", expected)
         if (cutoff_at := self._calendar.next_cutoff(now)) is not None:
             text = "The next instant at which an expected date must be published."
             yield _gauge("mlfs_next_sla_timestamp_seconds", text, cutoff_at.timestamp())
@@ -77,7 +77,7 @@ class DateCollector(Collector):
 
     def _sla_family(self, records: Sequence[DateRecord], now: datetime) -> Metric:
         """When each awaited night must be published; backfills and dates outside the season are awaited by nobody."""
-        today = self._calendar.today(now)
+        today = self._calendar.league_day(now)
         oldest = today - timedelta(days=self._calendar.catch_up_days)
         awaited: dict[date, datetime] = {
             day: self._calendar.at(day, self._calendar.upgrade_cutoff)

@@ -66,6 +66,21 @@ class Refused(PipelineError):
     """The caller's fault: the request makes no sense in this state. Says what to do instead."""
 
 
+class TwoDates(Refused):
+    """The caller's fault: a word may mean either of two analysis dates, and the request would change one of them.
+
+    Attributes:
+        dates: The two dates.
+    """
+
+    def __init__(self, word: str, ending: date, begun: date, wall_clock: str) -> None:
+        super().__init__(
+            f"at {wall_clock} {word!r} may mean {ending:%A} {ending}, whose night is ending, or {begun:%A} {begun}, "
+            f"which has begun; write the date in place of {word!r}: {ending} or {begun}"
+        )
+        self.dates = (ending, begun)
+
+
 class Unauthenticated(PipelineError):
     """The caller's fault: nobody is shown, or by a token that proves nothing.
 

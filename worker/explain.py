@@ -21,6 +21,7 @@ def summary(record: DateRecord) -> dict[str, Any]:
     result = record.result
     return {
         "analysis_date": record.analysis_date.isoformat(),
+        "weekday": f"{record.analysis_date:%A}",
         "state": record.state.value,
         "generation": record.generation,
         "row_count": result.row_count if result else None,

@@ -73,7 +73,7 @@ def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
         empty = _store_bytes(home)
         opened_in_s = _open_far(engine, open_dates)
         store_bytes = _store_bytes(home) - empty
-        parts.store.set_last_opened(settings.calendar.today(clock.now()))
+        parts.store.set_last_opened(settings.calendar.league_day(clock.now()))
         warehouse = parts.warehouse
         sweeper = Sweeper(
             engine=engine,

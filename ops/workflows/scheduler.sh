@@ -5,7 +5,7 @@
 #   scheduler.sh workflow   strategy 2: deploy build_features.yaml, start it at 23:00
 #   scheduler.sh tick       for `mlfs serve` without loops: /tick each minute from 22:00 to 00:59
 #
-# No date is written anywhere: /process is asked for "today" on the league's wall clock, the workflow computes its own.
+# No date is written anywhere: /process is asked for "today", the workflow computes its own: until noon the date before.
 # Every time is of TIME_ZONE, also across a change of daylight saving time.
 #
 # Needs gcloud, signed in, and: PROJECT, REGION, MLFS_URL (base address, no slash at the end), and
@@ -43,7 +43,7 @@ job() {
     --http-method POST "$@"
 }
 
-# Retries end at 23:40 at the earliest: before midnight, so that "today" stays the same night.
+# Retries end at 23:40 at the earliest. "today" stays the same night until noon.
 process() {
   need PROJECT REGION MLFS_URL SCHEDULER_ACCOUNT
   job phase4-ml-feature-store-time-based \

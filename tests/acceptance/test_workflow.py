@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tests.conftest import WaitUntil
-from tests.support.nights import CACHE, DEFENSE, EVENING, FACTORS, NIGHT, NO_ROWS, PROCESSORS, SHOTS
+from tests.support.nights import CACHE, CALENDAR, DEFENSE, EVENING, FACTORS, NIGHT, NO_ROWS, PROCESSORS, SHOTS
 from tests.support.programs import COMMAND, Program
 from tests.support.rigs import ModelClock
 from tests.support.services import Service, envelope, event
@@ -181,18 +181,18 @@ def test_what_is_no_date_starts_nothing(given: object, why: str, neighbours: Nei
     assert ([why], []) == ([told["text"] for told in neighbours.told], neighbours.started)
 
 
-def test_without_a_date_it_is_today_on_the_leagues_wall_clock(neighbours: Neighbours, tmp_path: Path) -> None:
+def test_without_a_date_it_is_tonight_on_the_leagues_wall_clock(neighbours: Neighbours, tmp_path: Path) -> None:
     zone = ZoneInfo("America/New_York")
 
-    def today() -> str:
-        return f"{datetime.now(UTC).astimezone(zone):%Y-%m-%d}"  # noqa: TID251 - the emulator's clock is the machine's
+    def tonight() -> str:
+        return str(CALENDAR.tonight(datetime.now(UTC)))  # noqa: TID251 - the emulator's clock is the machine's
 
-    before = today()
+    before = tonight()
     evening = datetime.fromisoformat(f"{before}T23:10:00").replace(tzinfo=zone).astimezone(UTC)
     with Service(clock=ModelClock(evening), listens=True) as service:
         result = execute(tmp_path, address(service), neighbours, {}).result
 
-    assert result["analysis_date"] in {before, today()}
+    assert result["analysis_date"] in {before, tonight()}
     assert {result["analysis_date"]} == {day for _, day in neighbours.started}
     assert ("done", 1) == (result["state"], result["generation"])
 

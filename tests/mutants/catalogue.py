@@ -469,4 +469,61 @@ MUTANTS = (
         new="\n",
         tests=("tests/unit/test_retraction_audit.py::test_a_rebuild_reads_every_table_but_that_one",),
     ),
+    Mutant(
+        name="tonight-begins-at-midnight",
+        file="worker/calendar.py",
+        old="return local.date() - timedelta(days=1) if local.time() < NIGHT_ENDS else local.date()",
+        new="return local.date()",
+        tests=("tests/unit/test_calendar.py::test_until_noon_today_and_tonight_are_the_date_before",),
+    ),
+    Mutant(
+        name="sweep-opens-by-the-night",
+        file="worker/calendar.py",
+        old="        today = self.league_day(now)\n        first = today\n",
+        new="        today = self.tonight(now)\n        first = today\n",
+        tests=("tests/unit/test_calendar.py::test_what_the_sweep_opens_goes_by_the_leagues_day",),
+    ),
+    Mutant(
+        name="change-of-today-does-not-ask",
+        file="worker/calendar.py",
+        old='if word != "yesterday" and local.time() < CHANGES_ASK_UNTIL:',
+        new='if word == "tomorrow":',
+        tests=("tests/unit/test_calendar.py::test_a_change_of_today_between_midnight_and_six_asks_which_of_two_dates",),
+    ),
+    Mutant(
+        name="request-that-changes-today-does-not-ask",
+        file="worker/http/actions.py",
+        old="day if word is None else self.calendar.day_to_change(word, self.clock.now())",
+        new="day",
+        tests=(
+            "tests/unit/test_http.py::test_soon_after_midnight_a_request_that_changes_tonight_is_asked_for_the_date",
+        ),
+    ),
+    Mutant(
+        name="command-that-changes-today-does-not-ask",
+        file="ops/arguments.py",
+        old="settings.calendar.day_to_change(text, now_of_words(settings))",
+        new="settings.calendar.named_day(text, now_of_words(settings))",
+        tests=(
+            "tests/integration/test_day_words.py"
+            "::test_soon_after_midnight_a_change_asks_for_the_date_and_changes_nothing",
+        ),
+    ),
+    Mutant(
+        name="words-by-the-machines-clock",
+        file="ops/arguments.py",
+        old="        return guest_clock(parts).now()\n\n\ndef league_day",
+        new="        return SystemClock().now()\n\n\ndef league_day",
+        tests=(
+            "tests/integration/test_day_words.py"
+            "::test_a_date_of_a_demo_is_read_by_its_own_clock_whatever_the_machine_says",
+        ),
+    ),
+    Mutant(
+        name="stored-texts-in-utc-on-the-page",
+        file="worker/http/rendering.py",
+        old="return in_zone(text, self._zone)",
+        new="return text",
+        tests=("tests/unit/test_status_page.py::test_stored_texts_have_their_instants_on_the_wall_clock_of_the_page",),
+    ),
 )

@@ -137,6 +137,7 @@ def _without_cut(value: Any) -> Any:
 
 _CHANGING = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", "INSTANT"),
+    (r"\b[A-Z][a-z]+day (?=\d{4}-\d\d-\d\d)", ""),
     (r"\d{4}-\d\d-\d\d", "DATE"),
     (r"\b\d\d-\d\d (?=\d\d:\d\d)", ""),
     (r"\b\d\d:\d\d(:\d\d)?Z?", "TIME"),

@@ -56,7 +56,7 @@ class Night:
         self.backfill = Backfill(
             store=self.rig.store,
             clock=self.rig.clock,
-            today=NIGHT,
+            tonight=NIGHT,
             begin=self.begin,
             concurrency=concurrency,
             tell=lambda _planned: None,

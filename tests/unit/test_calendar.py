@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from statemachine.model import State
 from tests.support.nights import CALENDAR, CUTOFF, DEADLINE, EVENING, MORNING, NIGHT, SECOND
+from worker.calendar import DAY_WORDS
+from worker.errors import TwoDates
 
 DAY = timedelta(days=1)
 
@@ -53,8 +55,44 @@ def test_a_wall_clock_time_that_is_repeated_or_skipped_has_its_first_reading(
         ("2025-07-01T03:59:59", date(2025, 6, 30)),
     ],
 )
-def test_tonight_is_the_leagues_night_and_not_the_utc_one(instant: str, today: date) -> None:
-    assert today == CALENDAR.today(utc(instant))
+def test_the_leagues_day_is_not_the_utc_one(instant: str, today: date) -> None:
+    assert today == CALENDAR.league_day(utc(instant))
+
+
+CLOCKS_FALL_BACK, CLOCKS_SPRING_FORWARD = date(2024, 11, 3), date(2025, 3, 9)
+MOMENTS = ("00:00:00", "05:59:59", "06:00:00", "11:59:59", "12:00:00", "23:59:59")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("day", [NIGHT, CLOCKS_FALL_BACK, CLOCKS_SPRING_FORWARD], ids=str)
+def test_until_noon_today_and_tonight_are_the_date_before(day: date, moment: str) -> None:
+    now = CALENDAR.at(day, time.fromisoformat(moment))
+    tonight = day if moment >= "12:00:00" else day - DAY
+
+    named = {word: CALENDAR.named_day(word, now) for word in DAY_WORDS}
+
+    assert {"today": tonight, "tonight": tonight, "yesterday": tonight - DAY} == named
+    assert (day, day - DAY) == (CALENDAR.league_day(now), CALENDAR.last_night(now))
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("day", [NIGHT, CLOCKS_FALL_BACK, CLOCKS_SPRING_FORWARD], ids=str)
+def test_a_change_of_today_between_midnight_and_six_asks_which_of_two_dates(day: date, moment: str) -> None:
+    now = CALENDAR.at(day, time.fromisoformat(moment))
+
+    for word in ("today", "tonight"):
+        if moment < "06:00:00":
+            with pytest.raises(TwoDates, match=f"{day - DAY:%A} {day - DAY}.*{day:%A} {day}.*write the date") as asked:
+                CALENDAR.day_to_change(word, now)
+            assert (day - DAY, day) == asked.value.dates
+        else:
+            assert CALENDAR.named_day(word, now) == CALENDAR.day_to_change(word, now)
+    assert CALENDAR.named_day("yesterday", now) == CALENDAR.day_to_change("yesterday", now)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_what_the_sweep_opens_goes_by_the_leagues_day(moment: str) -> None:
+    assert [NIGHT] == CALENDAR.to_open(None, CALENDAR.at(NIGHT, time.fromisoformat(moment)))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from typing import Protocol
 
 import httpx
@@ -18,6 +18,8 @@ from worker.explain import explanation
 from worker.http.application import Probes, create_app
 from worker.http.dates import DATES_LISTED_MAX
 from worker.http.server import HttpServer
+
+DAY = timedelta(days=1)
 
 
 class AbsentStore(MemoryStore):
@@ -159,7 +161,7 @@ def test_a_problem_names_the_date_and_the_next_step(service: Service) -> None:
         "type": "urn:mlfs:problem:not-found",
         "title": "Not here",
         "status": 404,
-        "detail": "2024-12-14 was never opened",
+        "detail": "Saturday 2024-12-14 was never opened",
         "next": "GET /dates lists the dates; the paths are in /openapi.json",
         "analysis_date": "2024-12-14",
     } == problem
@@ -229,9 +231,9 @@ def test_machines_and_people_can_be_kept_on_a_listener_each() -> None:
 
 
 @pytest.mark.parametrize("root", ["dates", "nights"])
-def test_today_and_yesterday_are_dates_in_every_path(night: Service, root: str) -> None:
-    today = CALENDAR.today(night.clock.now())
-    named = {"today": today, "yesterday": today - timedelta(days=1)}
+def test_today_tonight_and_yesterday_are_dates_in_every_path(night: Service, root: str) -> None:
+    today = CALENDAR.tonight(night.clock.now())
+    named = {"today": today, "tonight": today, "yesterday": today - timedelta(days=1)}
     for name, day in named.items():
         answers = [night.client.get(f"/{root}/{word}") for word in (name, day.isoformat())]
 
@@ -239,12 +241,71 @@ def test_today_and_yesterday_are_dates_in_every_path(night: Service, root: str) 
         assert str(day) in answers[0].text
 
 
+@pytest.mark.parametrize("moment", ["00:00", "05:59", "06:00", "11:59", "12:00", "23:59"])
+def test_a_word_names_the_same_date_and_weekday_in_every_route(night: Service, moment: str) -> None:
+    night.clock.instant = CALENDAR.at(NIGHT + DAY, time.fromisoformat(moment))
+    tonight = CALENDAR.tonight(night.clock.instant)
+    named = {"today": tonight, "tonight": tonight, "yesterday": tonight - DAY}
+
+    for word, day in named.items():
+        answer = night.client.post("/process", json={"analysis_date": word}).json()
+        read = night.client.get(f"/dates/{word}").json()
+        assert [(str(day), f"{day:%A}")] * 2 == [(it["analysis_date"], it["weekday"]) for it in (answer, read)]
+        page = night.client.get(f"/nights/{word}").text
+        title = "Tonight" if day == tonight else "Night"
+        assert f'{title}, <time datetime="{day}">{day:%A} {day}</time>' in page
+
+
+@pytest.mark.parametrize("word", ["today", "tonight"])
+@pytest.mark.parametrize("moment", ["00:00", "05:59"])
+def test_soon_after_midnight_a_request_that_changes_tonight_is_asked_for_the_date(
+    night: Service, moment: str, word: str
+) -> None:
+    night.clock.instant = CALENDAR.at(NIGHT + DAY, time.fromisoformat(moment))
+    before = night.store.load(NIGHT)
+    body = {"reason": "because"}
+    form, own = {"reason": "because", "key": "k", "confirmed": "on"}, {"Origin": "http://127.0.0.1"}
+
+    answers = [
+        night.client.post(f"/dates/{word}/replay", json=body),
+        night.client.post(f"/dates/{word}/replay", json={**body, "dry_run": True}),
+        night.client.post(f"/dates/{word}/cancel", json=body),
+        night.client.post(f"/dates/{word}/retract", json={**body, "processor": CACHE}),
+        night.client.post(f"/nights/{word}/replay", data=form, headers=own),
+    ]
+
+    both = f"{NIGHT} or {NIGHT + DAY}"
+    assert [422] * 5 == [answer.status_code for answer in answers]
+    assert ["urn:mlfs:problem:two-dates"] * 4 == [answer.json()["type"] for answer in answers[:4]]
+    assert all(both in answer.json()["next"] for answer in answers[:4])
+    assert [True] * 5 == [
+        "Sunday 2024-12-15" in answer.text and "Monday 2024-12-16" in answer.text for answer in answers
+    ]
+    assert (before, []) == (night.store.load(NIGHT), night.warehouse.audits)
+
+
+@pytest.mark.parametrize(("moment", "day"), [("06:00", NIGHT), ("11:59", NIGHT), ("12:00", NIGHT + DAY)])
+def test_from_six_on_a_request_that_changes_today_takes_the_date_that_readers_name(
+    night: Service, moment: str, day: date
+) -> None:
+    night.clock.instant = CALENDAR.at(NIGHT + DAY, time.fromisoformat(moment))
+
+    answer = night.client.post("/dates/today/replay", json={"reason": "because"})
+
+    assert 202 == answer.status_code
+    assert (str(day), f"{day:%A}") == (answer.json()["analysis_date"], answer.json()["weekday"])
+
+
 @pytest.mark.parametrize(
     ("body", "where", "what"),
     [
         ({}, "body.analysis_date", "is missing"),
         ({"analysis_date": "2024-02-30"}, "body.analysis_date", "must be a day of the calendar, like 2024-12-15"),
-        ({"analysis_date": "tomorrow"}, "body.analysis_date", "must be a date like 2024-12-15, or today or yesterday"),
+        (
+            {"analysis_date": "tomorrow"},
+            "body.analysis_date",
+            "must be a date like 2024-12-15, or today, tonight or yesterday",
+        ),
         ({"analysis_date": 20241215}, "body.analysis_date", "must be a date like 2024-12-15, or a text"),
         ({"analysis_date": "today", "force_phase3_fallback": 1}, "body.force_phase3_fallback", "must be true or false"),
         ([], "body", "must be a JSON object"),

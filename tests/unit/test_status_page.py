@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from statemachine.events import BuildFailed, CompletionReceived, ReplayRequested
-from statemachine.model import CompletionStatus, FailureKind
+from statemachine.model import CompletionStatus, Failure, FailureKind
 from tests.support.nights import (
     CACHE,
     CALENDAR,
@@ -39,8 +39,8 @@ from tests.support.services import Service
 from tests.support.tokens import Issuer, Key, token
 from worker.adapters.memory_store import MemoryStore
 from worker.errors import Unavailable
-from worker.http.nights import timeline, tonight
-from worker.ports import Commit
+from worker.http.nights import night_to_show, timeline
+from worker.ports import Commit, HistoryEntry
 
 AUDIENCE = "https://mlfs.example"
 PAGE, FORM = f"/nights/{NIGHT}", f"/nights/{NIGHT}/replay"
@@ -206,8 +206,42 @@ def test_the_strip_shows_the_latest_dates_and_leads_to_them(night: Service) -> N
 def test_tonight_is_the_evening_before_until_noon(now: datetime, night_shown: date) -> None:
     known = [date(2024, 12, day) for day in (17, 16, 15)]
 
-    assert night_shown == tonight(now, CALENDAR.zone, known)
-    assert tonight(now, CALENDAR.zone, []) is None
+    assert night_shown == night_to_show(CALENDAR.tonight(now), known)
+    assert night_to_show(CALENDAR.tonight(now), []) is None
+
+
+def test_only_tonight_is_called_tonight_on_the_first_page(service: Service) -> None:
+    titles = []
+    service.store.commit(Commit(record=replace(RECORDS["waiting"], version=1), operation_id="1"))
+    for days in (-1, 0, 1):
+        service.clock.instant = EVENING + timedelta(days=days)
+        titles.append(Read(service.client.get("/").text).text.partition(", Sunday 2024-12-15")[0].split()[-1])
+
+    assert ["Night", "Tonight", "Night"] == titles
+
+
+def test_stored_texts_have_their_instants_on_the_wall_clock_of_the_page(service: Service) -> None:
+    message = "nothing since 2024-12-16 04:25Z"
+    record = replace(RECORDS["failed"], version=1, failure=Failure(because="no_data", message=message, at=DEADLINE))
+    entry = HistoryEntry(
+        at=EVENING,
+        event="opened",
+        before="",
+        after="waiting",
+        reason="opened",
+        generation=0,
+        attempt=0,
+        actor="sweep",
+        detail="opened; deadline 2024-12-16 04:25Z",
+    )
+    service.store.commit(Commit(record=record, operation_id="1", history=entry))
+    service.clock.instant = DEADLINE + timedelta(minutes=15)
+
+    text = Read(service.client.get(PAGE).text).text
+
+    assert "opened; deadline 2024-12-15 23:25 EST" in text
+    assert text.count("nothing since 2024-12-15 23:25 EST") == 2
+    assert "04:25Z" not in text
 
 
 @pytest.mark.parametrize("hours", [-24 * 365 * 50, -7, -2, 0, 3, 24 * 365])

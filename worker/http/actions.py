@@ -43,7 +43,7 @@ class Desk:
     Attributes:
         interventions: Does it.
         once: Lets a repeated request take effect once.
-        calendar: Tells what `today` is.
+        calendar: Reads `today`, `tonight` and `yesterday`.
         earliest: First date accepted.
         clock: The shell's clock.
         wait_s: A request waits for a build at most this long.
@@ -57,24 +57,33 @@ class Desk:
     wait_s: float
 
     def day(self, wanted: date | str) -> date:
-        """Read `today` and `yesterday`, and refuse a date outside the accepted range.
+        """Read a date or one of `DAY_WORDS`, and refuse a date outside the accepted range.
 
         Raises:
             Refused: Outside the range.
         """
-        today = self.calendar.today(self.clock.now())
-        named = {"today": today, "yesterday": today - timedelta(days=1)}
-        day = wanted if isinstance(wanted, date) else named[wanted]
-        latest = today + timedelta(days=FUTURE_DAYS_MAX)
+        now = self.clock.now()
+        day = wanted if isinstance(wanted, date) else self.calendar.named_day(wanted, now)
+        latest = self.calendar.league_day(now) + timedelta(days=FUTURE_DAYS_MAX)
         if not self.earliest <= day <= latest:
             raise Refused(f"{day} is outside {self.earliest} to {latest}")
         return day
+
+    def day_to_change(self, request: Request, day: date) -> date:
+        """Read the date of a request that replays, cancels or retracts.
+
+        Raises:
+            TwoDates: The path said `today` or `tonight`, soon after midnight.
+            Refused: Outside the range.
+        """
+        word: str | None = getattr(request.state, "day_word", None)
+        return self.day(day if word is None else self.calendar.day_to_change(word, self.clock.now()))
 
     def request_id(self, caller: str, day: date, idempotency_key: str | None) -> str:
         """Name a request; under one key, for a day, it keeps its name, so that a repeat finds its own change."""
         if idempotency_key is None:
             return uuid.uuid4().hex
-        name = f"{caller}/{idempotency_key}/{day}/{self.calendar.today(self.clock.now())}"
+        name = f"{caller}/{idempotency_key}/{day}/{self.calendar.league_day(self.clock.now())}"
         return uuid.uuid5(uuid.NAMESPACE_OID, name).hex
 
     def replay(self, day: date, caller: str, body: ReplayRequest, idempotency_key: str | None) -> Answer:
@@ -156,7 +165,7 @@ def _add_replay(router: APIRouter, desk: Desk, gate: Gate) -> None:
         """Build a date again, as a new generation. 202 accepted, 200 for a dry run."""
         if body.force:
             gate.require(request, Role.ADMIN)
-        day, caller = desk.day(analysis_date), caller_of(request).name
+        day, caller = desk.day_to_change(request, analysis_date), caller_of(request).name
         if body.dry_run:
             event = replay_event(caller, body, uuid.uuid4().hex)
             planned = desk.interventions.plan(day, event)
@@ -170,7 +179,7 @@ def _add_cancel(router: APIRouter, desk: Desk) -> None:
         analysis_date: DayInPath, body: CancelRequest, request: Request, idempotency_key: IdempotencyKey = None
     ) -> JSONResponse:
         """Stop a date that is waiting or being built; it stays failed until somebody replays it."""
-        day, caller = desk.day(analysis_date), caller_of(request).name
+        day, caller = desk.day_to_change(request, analysis_date), caller_of(request).name
         event = CancelRequested(actor=caller, reason=body.reason)
 
         def act() -> Answer:

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from statemachine.model import DateRecord, Policy
 from worker.access import Role
+from worker.calendar import with_weekday
 from worker.errors import CorruptRecord
 from worker.explain import explanation, summary
 from worker.http.gate import BEARER, Gate
@@ -80,7 +81,7 @@ def _row(store: StateStore, day: date) -> DateSummary | DamagedDate | None:
 def _opened(store: StateStore, day: date) -> DateRecord:
     record = store.load(day)
     if record is None:
-        raise HTTPException(404, f"{day} was never opened")
+        raise HTTPException(404, f"{with_weekday(day)} was never opened")
     return record
 
 

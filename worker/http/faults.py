@@ -7,7 +7,7 @@ from worker.http.models import KEY_PATTERN, RELATIVE_PATTERN, SAID_PATTERN
 
 _DATE = "must be a date like 2024-12-15"
 _PATTERNS: Mapping[str, str] = {
-    RELATIVE_PATTERN: "must be today or yesterday",
+    RELATIVE_PATTERN: "must be today, tonight or yesterday",
     SAID_PATTERN: "must be more than white space",
     KEY_PATTERN: "must be 1 to 200 visible ASCII characters without a space",
 }

@@ -8,6 +8,8 @@ from fastapi import Header
 from fastapi import Path as PathParameter
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema
 
+from worker.calendar import DAY_WORDS
+
 REASON_CHARS_MAX = 500
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Answers say whatever `worker.explain` says: a fact that is new there is not lost here.
@@ -15,7 +17,7 @@ _GROWS = ConfigDict(extra="allow")
 # Neither white space nor a control character, in words that every reader of the description understands alike.
 SAID_PATTERN = r"[^\s\x00-\x1f\x7f-\x9f]"
 KEY_PATTERN = r"^[!-~]{1,200}$"
-RELATIVE_PATTERN = "^(today|yesterday)$"
+RELATIVE_PATTERN = f"^({'|'.join(DAY_WORDS)})$"
 _EXAMPLE_DAY = "2024-12-15"
 
 
@@ -65,7 +67,7 @@ class ProcessRequest(BaseModel):
     )
 
     analysis_date: Day | RelativeDay = Field(
-        description="The night; `today` and `yesterday` are read on the league's wall clock."
+        description="The night; `today` and `tonight` are, until noon on the league's wall clock, the date before."
     )
     force_phase3_fallback: StrictBool = Field(default=False, description="Ignore Phase 4 and always build anew.")
 
@@ -140,6 +142,7 @@ class DateSummary(BaseModel):
     model_config = _GROWS
 
     analysis_date: str = Field(examples=[_EXAMPLE_DAY])
+    weekday: str = Field(examples=["Sunday"])
     state: str = Field(examples=["done"], description="`waiting ready running degraded done failed`")
     generation: int
     row_count: int | None

@@ -12,8 +12,6 @@ from worker.ports import HistoryEntry
 
 CORRUPT = "corrupt"
 HISTORY_SHOWN_MAX = 200
-# A night belongs to the evening on which it began, until this long after midnight.
-_NIGHT_ENDS = timedelta(hours=12)
 # The time line shows this much around deadline and cutoff, and more where a report lies outside, up to a bound.
 _BEFORE, _AFTER = timedelta(minutes=75), timedelta(minutes=15)
 _FURTHEST = timedelta(hours=6)
@@ -111,16 +109,14 @@ class Night:
     changes: int = 0
 
 
-def tonight(now: datetime, zone: ZoneInfo, known: Sequence[date]) -> date | None:
-    """Choose the date that people mean by tonight: until noon, the one of the evening before.
+def night_to_show(tonight: date, known: Sequence[date]) -> date | None:
+    """Choose the date of the first page: tonight's, else the latest before, else the newest; None without any.
 
     Args:
-        now: UTC.
-        zone: The league's.
+        tonight: By the calendar.
         known: Dates with a record, newest first.
     """
-    evening = (now.astimezone(zone) - _NIGHT_ENDS).date()
-    return next((day for day in known if day <= evening), known[0] if known else None)
+    return next((day for day in known if day <= tonight), known[0] if known else None)
 
 
 def night_of(

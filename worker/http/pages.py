@@ -17,13 +17,14 @@ from starlette.exceptions import HTTPException
 
 from statemachine.model import DateRecord
 from worker.access import Role
+from worker.calendar import with_weekday
 from worker.errors import CorruptRecord, PipelineError
 from worker.http import problems
 from worker.http.actions import Desk, replay_event
 from worker.http.dates import Shelf
 from worker.http.gate import Gate, caller_of
 from worker.http.models import REASON_CHARS_MAX, DayInPath, ReplayForm
-from worker.http.nights import Chip, Night, chip_of, damaged_night, night_of, tonight
+from worker.http.nights import Chip, Night, chip_of, damaged_night, night_of, night_to_show
 from worker.http.rendering import Moments, Pages
 
 DATES_IN_STRIP = 14
@@ -70,7 +71,7 @@ class Window:
         except CorruptRecord as exc:
             return damaged_night(day, str(exc), history)
         if record is None:
-            raise HTTPException(404, f"{day} was never opened")
+            raise HTTPException(404, f"{with_weekday(day)} was never opened")
         return night_of(record, history, moments.now, self.shelf.policy, self.shelf.zone)
 
     def problem(self, request: Request, exc: Exception) -> Response:
@@ -96,22 +97,23 @@ def page_routes(window: Window) -> APIRouter:
     @router.get("/")
     def start(request: Request) -> Response:
         moments, strip = window.moments(), window.strip()
-        day = tonight(moments.now, window.shelf.zone, [chip.day for chip in reversed(strip)])
+        known = [chip.day for chip in reversed(strip)]
+        day = night_to_show(window.desk.calendar.tonight(moments.now), known)
         if day is None:
             return window.pages.render("empty.html", moments)
-        return _night_page(window, request, window.night(day, moments), strip, moments, title="Tonight")
+        return _night_page(window, request, window.night(day, moments), strip, moments)
 
     @router.get("/nights/{analysis_date}")
     def one_night(request: Request, analysis_date: DayInPath) -> Response:
         moments = window.moments()
         night = window.night(analysis_date, moments)
-        return _night_page(window, request, night, window.strip(), moments, title="Night")
+        return _night_page(window, request, night, window.strip(), moments)
 
     @router.post("/nights/{analysis_date}/replay", dependencies=[window.gate.at_least(Role.OPERATOR)])
     def replay(request: Request, analysis_date: DayInPath, form: Annotated[ReplayForm, Depends(_form)]) -> Response:
         if form.force:
             window.gate.require(request, Role.ADMIN)
-        day, caller, wish = window.desk.day(analysis_date), caller_of(request).name, form.wish()
+        day, caller, wish = window.desk.day_to_change(request, analysis_date), caller_of(request).name, form.wish()
         facts: dict[str, Any] = {"day": day, "form": form, "caller": caller}
         if not form.confirmed:
             planned = window.desk.interventions.plan(day, replay_event(caller, wish, request_id="")).record
@@ -122,15 +124,13 @@ def page_routes(window: Window) -> APIRouter:
     return router
 
 
-def _night_page(
-    window: Window, request: Request, night: Night, strip: list[Chip], moments: Moments, *, title: str
-) -> HTMLResponse:
+def _night_page(window: Window, request: Request, night: Night, strip: list[Chip], moments: Moments) -> HTMLResponse:
     return window.pages.render(
         "night.html",
         moments,
         night=night,
         strip=strip,
-        title=title,
+        title="Tonight" if night.day == window.desk.calendar.tonight(moments.now) else "Night",
         role=caller_of(request).role,
         roles=Role,
         key=uuid.uuid4().hex,

@@ -9,7 +9,16 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from worker.errors import Conflict, CorruptRecord, Forbidden, PipelineError, Refused, Unauthenticated, Unavailable
+from worker.errors import (
+    Conflict,
+    CorruptRecord,
+    Forbidden,
+    PipelineError,
+    Refused,
+    TwoDates,
+    Unauthenticated,
+    Unavailable,
+)
 from worker.http.faults import in_plain_words
 from worker.idempotency import KeyInUse
 
@@ -119,6 +128,11 @@ def _refused(request: Request, exc: Exception) -> JSONResponse:
     return problem(request, 409, "refused", str(exc), _look(request))
 
 
+def _two_dates(request: Request, exc: Exception) -> JSONResponse:
+    dates = " or ".join(str(day) for day in exc.dates) if isinstance(exc, TwoDates) else "the date"
+    return problem(request, 422, "two-dates", str(exc), f"send the request again with {dates} in the path")
+
+
 def _conflict(request: Request, exc: Exception) -> JSONResponse:
     return problem(request, 409, "conflict", str(exc), "send the request again", headers={"Retry-After": RETRY_AFTER_S})
 
@@ -163,6 +177,7 @@ def _look(request: Request) -> str:
 _ANSWERS: Mapping[type[Exception], Callable[[Request, Exception], JSONResponse]] = {
     Unauthenticated: _unauthenticated,
     Forbidden: _forbidden,
+    TwoDates: _two_dates,
     Refused: _refused,
     Conflict: _conflict,
     Unavailable: _unavailable,

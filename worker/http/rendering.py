@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from worker.explain import distance, wall_clock
+from worker.explain import distance, in_zone, wall_clock
 
 # What a terminal or a reader's eye would obey: control characters, and those that turn the direction of a text.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -60,6 +60,10 @@ class Moments:
         local = at.astimezone(self._zone)
         same_day = local.date() == self.now.astimezone(self._zone).date()
         return f"{local:%H:%M:%S %Z}" if same_day else f"{local:%Y-%m-%d %H:%M:%S %Z}"
+
+    def told(self, text: str) -> str:
+        """Return a stored text with the instants of the text on the wall clock of the page."""
+        return in_zone(text, self._zone)
 
     def relative(self, at: datetime) -> str:
         """Give the distance from now: `in 12 min`, `3 h ago`."""

@@ -20,7 +20,7 @@ def add_retract(router: APIRouter, desk: Desk) -> None:
         analysis_date: DayInPath, body: RetractRequest, request: Request, idempotency_key: IdempotencyKey = None
     ) -> JSONResponse:
         """Take back a processor's success: the run no longer counts, and no build reads the table it filled."""
-        day, caller = desk.day(analysis_date), caller_of(request).name
+        day, caller = desk.day_to_change(request, analysis_date), caller_of(request).name
 
         def event(request_id: str) -> CompletionRetracted:
             return CompletionRetracted(
