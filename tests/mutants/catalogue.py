@@ -28,6 +28,7 @@ OIDC = "worker/adapters/oidc_tokens.py"
 PAGE = "tests/unit/test_status_page.py"
 OIDC_TESTS = "tests/unit/test_oidc_tokens.py"
 INTERVENTIONS = "tests/unit/test_interventions.py"
+CONNECTIONS = "tests/unit/test_connections.py"
 REPLICATION = "tests/contract/test_redis_replication.py"
 
 
@@ -468,5 +469,43 @@ MUTANTS = (
         old=" and processor not in self.ignored\n",
         new="\n",
         tests=("tests/unit/test_retraction_audit.py::test_a_rebuild_reads_every_table_but_that_one",),
+    ),
+    Mutant(
+        name="connections-without-a-limit",
+        file="worker/http/connections.py",
+        old="        if len(self.connections) <= self.bounds.connections_max:\n",
+        new="        if len(self.connections) <= 1_000_000:\n",
+        tests=(
+            f"{CONNECTIONS}::test_idle_connections_make_room_for_others_oldest_first",
+            f"{CONNECTIONS}::test_with_every_connection_at_work_health_is_answered_and_the_rest_refused",
+        ),
+    ),
+    Mutant(
+        name="half-a-head-for-ever",
+        file="worker/http/connections.py",
+        old="        if self.cycle is not before:\n",
+        new="        if data:\n",
+        tests=(f"{CONNECTIONS}::test_a_head_that_dribbles_gets_no_more_time",),
+    ),
+    Mutant(
+        name="body-for-ever",
+        file="worker/http/limits.py",
+        old="            async with asyncio.timeout_at(self._due):\n",
+        new="            async with asyncio.timeout_at(None):\n",
+        tests=(f"{CONNECTIONS}::test_a_body_that_does_not_come_is_answered_and_the_connection_closed",),
+    ),
+    Mutant(
+        name="bus-without-a-limit",
+        file="worker/local/pubsub_server.py",
+        old="options=_OPTIONS + bounds,",
+        new="options=_OPTIONS,",
+        tests=(f"{CONNECTIONS}::test_the_local_bus_takes_a_bounded_number_of_connections",),
+    ),
+    Mutant(
+        name="redirect-to-the-host-that-was-named",
+        file="worker/http/application.py",
+        old="        redirect_slashes=False,\n",
+        new="",
+        tests=("tests/unit/test_http.py::test_a_path_that_is_not_quite_ours_sends_nobody_elsewhere",),
     ),
 )

@@ -276,3 +276,31 @@ def test_every_kind_of_wrong_input_has_its_words(service: Service, path: str, co
 
     assert answer.status_code == 422
     assert told in answer.json()["detail"].split("; ") or answer.json()["detail"] == told
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "path", ["/dates/2024-12-15/", "/dates/", "/livez/", "/process/", "/dates/2024-12-15/replay/", "/dates%2F2024-12-15"]
+)
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1"])
+def test_a_path_that_is_not_quite_ours_sends_nobody_elsewhere(
+    night: Service, method: str, path: str, host: str
+) -> None:
+    answer = night.client.request(method, path, headers={"Host": host})
+
+    assert (404, None) == (answer.status_code, answer.headers.get("location"))
+
+
+def test_head_is_get_without_the_body(night: Service) -> None:
+    paths = [
+        path.replace("{analysis_date}", NIGHT.isoformat())
+        for path, operations in night.client.get("/openapi.json").json()["paths"].items()
+        if "get" in operations
+    ]
+    assert len(paths) > 5
+
+    for path in [*paths, "/openapi.json", "/nothing", "/dates/nonsense"]:
+        get, head = night.client.get(path), night.client.head(path)
+        assert (path, get.status_code, b"") == (path, head.status_code, head.content)
+        assert get.headers["content-type"] == head.headers["content-type"]
+    assert night.client.head("/process").status_code == 405

@@ -23,6 +23,7 @@ _TITLES = {
     403: "Not allowed",
     404: "Not here",
     405: "Not with this method",
+    408: "Too slow",
     409: "Not in this state",
     413: "Too large",
     422: "Wrong input",
@@ -88,6 +89,17 @@ def problem(
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
+def bad_head(status: int, detail: str) -> bytes:
+    """Return the body of the answer to bytes that never became a request; no route has seen them."""
+    return Problem(
+        type="urn:mlfs:problem:bad-request",
+        title=_TITLES[status],
+        status=status,
+        detail=detail,
+        next="send a whole HTTP/1.1 request; the paths are in /openapi.json",
+    ).model_dump_json().encode()
+
+
 def install(app: FastAPI) -> None:
     """Let every error of *app* be answered as a problem."""
     for error, handler in _ANSWERS.items():
@@ -141,8 +153,8 @@ def _fault(request: Request, exc: Exception) -> JSONResponse:
 def _http(request: Request, exc: Exception) -> JSONResponse:
     if not isinstance(exc, HTTPException):
         raise exc
-    kinds = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
-    steps = {404: "GET /dates lists the dates; the paths are in /openapi.json", 413: "send less"}
+    kinds = {404: "not-found", 405: "method-not-allowed", 408: "too-slow", 413: "too-large"}
+    steps = {404: "GET /dates lists the dates; the paths are in /openapi.json", 413: "send less", 408: "send it again"}
     kind, step = kinds.get(exc.status_code, "bad-request"), steps.get(exc.status_code, "the paths are in /openapi.json")
     return problem(request, exc.status_code, kind, str(exc.detail), step, headers=exc.headers)
 
