@@ -21,7 +21,8 @@ from tests.support.bigquery import (
     staging_select,
 )
 from worker.adapters.warehouse_bigquery import BigQueryWarehouse
-from worker.adapters.warehouse_bigquery_connection import connect, is_local
+from worker.adapters.direct import is_local
+from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_errors import Cure, cure_of, translated
 from worker.adapters.warehouse_bigquery_jobs import TRIES_MAX
 from worker.errors import Fatal, Fenced, SchemaDrift, Unavailable

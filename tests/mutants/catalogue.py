@@ -508,4 +508,18 @@ MUTANTS = (
         new="",
         tests=("tests/unit/test_http.py::test_a_path_that_is_not_quite_ours_sends_nobody_elsewhere",),
     ),
+    Mutant(
+        name="bus-through-the-proxy",
+        file="worker/adapters/pubsub_connection.py",
+        old="    NO_PROXY,\n",
+        new="",
+        tests=("tests/integration/test_proxy_environment.py::test_every_kind_of_pubsub_client_reaches_a_local_server",),
+    ),
+    Mutant(
+        name="loopback-through-the-proxy",
+        file="worker/adapters/direct.py",
+        old="    session.trust_env = not is_local(url)\n",
+        new="",
+        tests=("tests/integration/test_proxy_environment.py::test_http_clients_reach_this_machine",),
+    ),
 )

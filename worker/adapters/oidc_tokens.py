@@ -18,7 +18,9 @@ import structlog
 from google.auth import exceptions, jwt
 from google.auth.transport import requests
 from google.oauth2 import id_token
+from requests import Session
 
+from worker.adapters.direct import session_to
 from worker.errors import Unauthenticated, Unavailable
 from worker.ports import Clock
 
@@ -61,7 +63,7 @@ class Certificates:
     def __init__(self, url: str, stopwatch: Callable[[], float] = monotonic) -> None:
         self._url = url
         self._stopwatch = stopwatch
-        self._fetch = requests.Request()
+        self._fetch = requests.Request(session_to(url, Session()))
         self._lock = threading.Lock()
         self._held: _Held | None = None
         self._failed_at: float | None = None
