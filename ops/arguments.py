@@ -19,6 +19,7 @@ from worker.catalogue import PIPELINE
 from worker.clock import OffsetClock, SharedClock, SystemClock
 from worker.engine import Engine
 from worker.errors import Conflict, PipelineError, Refused, Unavailable
+from worker.masking import masked
 from worker.observer import Observer
 from worker.parts import Parts, make_engine, nothing_there
 from worker.ports import Clock
@@ -210,7 +211,7 @@ def shipped_only(settings: Settings) -> None:
 
 def report_fault(error: Exception) -> int:
     """Say what went wrong in one line, and give the exit code for it."""
-    err.print("[red]mlfs:[/]", escape(str(error)), soft_wrap=True)
+    err.print("[red]mlfs:[/]", escape(masked(str(error))), soft_wrap=True)
     if isinstance(error, Unavailable | Conflict):
         return EXIT_UNAVAILABLE
     if isinstance(error, BadSettings | Refused):

@@ -23,6 +23,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from schemas.fault_words import words_of
 from statemachine.model import Completion, CompletionStatus
 
 # The document's events are about 150 bytes; 64 KiB leaves room for any error text and bounds the parser's work.
@@ -113,7 +114,10 @@ def _iso_instant(value: object) -> object:
 
 def _unicode(value: str) -> str:
     """Refuse half a character (a lone surrogate), which JSON can spell and nothing can store."""
-    value.encode()
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be UTF-8") from None
     return value
 
 
@@ -181,11 +185,11 @@ def decode(delivery: Delivery, expected: Expectation, received_at: datetime) -> 
     try:
         message = CompletionMessage.model_validate(body)
     except ValidationError as exc:
-        fault = exc.errors(include_url=False, include_input=False, include_context=False)[0]
+        fault = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise Refusal(RefusalReason.BAD_FIELD, f"{where}: {fault['msg']}") from exc
+        raise Refusal(RefusalReason.BAD_FIELD, f"{where}: {words_of(fault)}") from exc
     if message.status is CompletionStatus.FOUND:
-        raise Refusal(RefusalReason.BAD_FIELD, "status: Input should be 'success' or 'failed'")
+        raise Refusal(RefusalReason.BAD_FIELD, "status: must be 'success' or 'failed'")
     analysis_date = parse_analysis_date(message.analysis_date, expected.earliest, expected.latest)
     if message.processor not in expected.processors:
         raise Refusal(RefusalReason.UNKNOWN_PROCESSOR, f"processor {message.processor[:100]!r} is not awaited")

@@ -20,8 +20,8 @@ from tests.support.bigquery import (
     publication,
     staging_select,
 )
-from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.direct import is_local
+from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_errors import Cure, cure_of, translated
 from worker.adapters.warehouse_bigquery_jobs import TRIES_MAX

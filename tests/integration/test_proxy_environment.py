@@ -13,7 +13,12 @@ from google.auth.exceptions import TransportError
 from worker.adapters.direct import opener_to, session_to
 from worker.adapters.oidc_tokens import Certificates
 from worker.adapters.openlineage_sink import HttpSink
-from worker.adapters.pubsub_connection import ensure_topology, plain_publisher_client, publisher_client, subscriber_client
+from worker.adapters.pubsub_connection import (
+    ensure_topology,
+    plain_publisher_client,
+    publisher_client,
+    subscriber_client,
+)
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.errors import Unavailable
 from worker.local.pubsub_server import PubSubServer

@@ -1,7 +1,7 @@
 """Which nights are expected, and when their deadlines fall in UTC, on every kind of night."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from statemachine.model import State
 from tests.support.nights import CALENDAR, CUTOFF, DEADLINE, EVENING, MORNING, NIGHT, SECOND
+from worker.calendar import WallClock
 
 DAY = timedelta(days=1)
 
@@ -34,15 +35,15 @@ def test_the_deadline_is_at_the_same_wall_clock_time_also_when_the_clocks_change
 @pytest.mark.parametrize(
     ("night", "wall_clock", "instant"),
     [
-        (date(2024, 11, 3), time(1, 30), "2024-11-03T05:30:00"),
-        (date(2025, 3, 9), time(2, 30), "2025-03-09T07:30:00"),
+        (date(2024, 11, 3), "01:30", "2024-11-03T05:30:00"),
+        (date(2025, 3, 9), "02:30", "2025-03-09T07:30:00"),
     ],
     ids=["repeated", "skipped"],
 )
 def test_a_wall_clock_time_that_is_repeated_or_skipped_has_its_first_reading(
-    night: date, wall_clock: time, instant: str
+    night: date, wall_clock: str, instant: str
 ) -> None:
-    assert utc(instant) == CALENDAR.at(night, wall_clock)
+    assert utc(instant) == CALENDAR.at(night, WallClock.read(wall_clock))
 
 
 @pytest.mark.parametrize(
@@ -149,3 +150,21 @@ def test_every_night_has_a_deadline_ahead_and_a_cutoff_behind_it(night: date, no
 
     assert now <= record.deadline_at <= record.upgrade_cutoff_at
     assert timedelta(0) == record.deadline_at.utcoffset()
+
+
+def test_a_cutoff_after_midnight_is_still_to_come_on_the_next_day() -> None:
+    calendar = replace(CALENDAR, deadline=WallClock.read("00:30+1d"), upgrade_cutoff=WallClock.read("01:00+1d"))
+
+    assert calendar.next_cutoff(utc("2024-12-16T05:45:00")) == utc("2024-12-16T06:00:00")
+    assert calendar.next_cutoff(utc("2024-12-16T06:00:01")) == utc("2024-12-17T06:00:00")
+
+
+@pytest.mark.parametrize("text", ["23:25", "12:00", "00:30+1d", "11:40+0d", "23:25:30", "23:59+7d"])
+def test_a_wall_clock_time_is_written_as_it_is_read(text: str) -> None:
+    assert str(WallClock.read(text)) == text
+
+
+def test_wall_clock_times_are_ordered_by_day_and_time() -> None:
+    texts = ["11:40+0d", "23:25", "23:50", "00:30+1d", "23:00+1d"]
+
+    assert sorted(map(WallClock.read, reversed(texts))) == [WallClock.read(text) for text in texts]

@@ -1,4 +1,4 @@
-"""Clients that send half a request, nothing, nonsense, or too many at once: others are answered, the log stays small."""
+"""Clients that send half a request, nothing, nonsense, or too many at once: others are answered."""
 
 import asyncio
 import json

@@ -280,7 +280,8 @@ def test_every_kind_of_wrong_input_has_its_words(service: Service, path: str, co
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
-    "path", ["/dates/2024-12-15/", "/dates/", "/livez/", "/process/", "/dates/2024-12-15/replay/", "/dates%2F2024-12-15"]
+    "path",
+    ["/dates/2024-12-15/", "/dates/", "/livez/", "/process/", "/dates/2024-12-15/replay/", "/dates%2F2024-12-15"],
 )
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1"])
 def test_a_path_that_is_not_quite_ours_sends_nobody_elsewhere(

@@ -145,8 +145,7 @@ class BoundedConnection(H11Protocol):
         self.logger = _connection_logger
         self.since = self.loop.time()
         self._open = cast("Connections", self.server_state)
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._read_timer: asyncio.TimerHandle | None = None
+        self._head_timer = self._read_timer = _ended_timer(self.loop)
 
     @property
     def waits_for_client(self) -> bool:
@@ -158,7 +157,7 @@ class BoundedConnection(H11Protocol):
         self.connections.discard(self)
         self.transport.abort()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn declares it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Register the connection, and close another if there are too many."""
         super().connection_made(transport)
         self._await_head()
@@ -166,8 +165,8 @@ class BoundedConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection and its timers."""
-        self._head_timer = _cancelled(self._head_timer)
-        self._read_timer = _cancelled(self._read_timer)
+        self._head_timer.cancel()
+        self._read_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -175,7 +174,7 @@ class BoundedConnection(H11Protocol):
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
-            self._head_timer = _cancelled(self._head_timer)
+            self._head_timer.cancel()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, unless it is there already."""
@@ -191,10 +190,10 @@ class BoundedConnection(H11Protocol):
 
     def resume_writing(self) -> None:
         """Go on writing."""
-        self._read_timer = _cancelled(self._read_timer)
+        self._read_timer.cancel()
         super().resume_writing()
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words; a problem document has ours
         """Refuse what is no HTTP request, or a body that breaks off within its coding."""
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.drop()
@@ -203,7 +202,7 @@ class BoundedConnection(H11Protocol):
 
     def _await_head(self) -> None:
         self.since = self.loop.time()
-        _cancelled(self._head_timer)
+        self._head_timer.cancel()
         self._head_timer = self.loop.call_later(self._open.bounds.client_timeout_s, self._head_overdue)
 
     def _head_overdue(self) -> None:
@@ -229,9 +228,10 @@ class BoundedConnection(H11Protocol):
         self.transport.close()
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+def _ended_timer(loop: asyncio.AbstractEventLoop) -> asyncio.TimerHandle:
+    timer = loop.call_later(0, lambda: None)
+    timer.cancel()
+    return timer
 
 
 class BoundedServer(uvicorn.Server):

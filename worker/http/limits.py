@@ -1,7 +1,7 @@
 """How much of a request body is read, and for how long.
 
-A body over the limit is refused before it is read, or as soon as the limit is reached. A body that does not come in time
-is refused too, so that its request, its thread and its connection are free again.
+A body over the limit is refused before it is read, or as soon as the limit is reached. A body that does not come in
+time is refused too, so that its request, its thread and its connection are free again.
 """
 
 import asyncio

@@ -9,14 +9,21 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from schemas.fault_words import in_plain_words
 from worker.errors import Conflict, CorruptRecord, Forbidden, PipelineError, Refused, Unauthenticated, Unavailable
-from worker.http.faults import in_plain_words
+from worker.http.models import KEY_PATTERN, RELATIVE_PATTERN, SAID_PATTERN
 from worker.idempotency import KeyInUse
+from worker.masking import masked
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "5"
 ERRORS_SHOWN_MAX = 10
 
+_PATTERNS: Mapping[str, str] = {
+    RELATIVE_PATTERN: "must be today or yesterday",
+    SAID_PATTERN: "must be more than white space",
+    KEY_PATTERN: "must be 1 to 200 visible ASCII characters without a space",
+}
 _TITLES = {
     400: "The request cannot be read",
     401: "Nobody is shown",
@@ -82,7 +89,7 @@ def problem(
         "type": f"urn:mlfs:problem:{kind}",
         "title": _TITLES.get(status, "Refused"),
         "status": status,
-        "detail": detail,
+        "detail": masked(detail),
         "next": next_step,
         "analysis_date": None if day is None else str(day)[:40],
     }
@@ -91,13 +98,17 @@ def problem(
 
 def bad_head(status: int, detail: str) -> bytes:
     """Return the body of the answer to bytes that never became a request; no route has seen them."""
-    return Problem(
-        type="urn:mlfs:problem:bad-request",
-        title=_TITLES[status],
-        status=status,
-        detail=detail,
-        next="send a whole HTTP/1.1 request; the paths are in /openapi.json",
-    ).model_dump_json().encode()
+    return (
+        Problem(
+            type="urn:mlfs:problem:bad-request",
+            title=_TITLES[status],
+            status=status,
+            detail=detail,
+            next="send a whole HTTP/1.1 request; the paths are in /openapi.json",
+        )
+        .model_dump_json()
+        .encode()
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -162,7 +173,7 @@ def _http(request: Request, exc: Exception) -> JSONResponse:
 def _invalid(request: Request, exc: Exception) -> JSONResponse:
     if not isinstance(exc, RequestValidationError):
         raise exc
-    faults = in_plain_words(exc.errors())[:ERRORS_SHOWN_MAX]
+    faults = in_plain_words(exc.errors(), _PATTERNS)[:ERRORS_SHOWN_MAX]
     detail = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults)
     return problem(request, 422, "invalid", detail, "correct what is named and send it again", more={"errors": faults})
 

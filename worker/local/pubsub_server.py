@@ -62,7 +62,7 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),
-    # A connection that never becomes HTTP/2 ends after 5 s (gRPC's default: two minutes), one without calls after 5 min.
+    # Ends a connection that never becomes HTTP/2 after 5 s (default: two minutes), one without calls after 5 minutes.
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_idle_ms", 300_000),
     # A client that was stopped, or whose machine is gone, is noticed after a minute and a half (default: two hours).
