@@ -33,16 +33,16 @@ from worker.errors import Refused
 from worker.explain import summary
 from worker.parts import Parts
 from worker.ports import StateStore
+from worker.reason_text import read_reason
 
 WAIT_POLL_S = 0.2
 
-REASON_CHARS_MAX = 500
-
 
 def _read_reason(text: str) -> str:
-    if not text.strip() or len(text) > REASON_CHARS_MAX:
-        raise typer.BadParameter(f"write a reason of 1 to {REASON_CHARS_MAX} characters")
-    return text.strip()
+    try:
+        return read_reason(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"the reason {exc}") from exc
 
 
 Reason = Annotated[

@@ -11,9 +11,10 @@ from starlette.exceptions import HTTPException
 
 from schemas.fault_words import in_plain_words
 from worker.errors import Conflict, CorruptRecord, Forbidden, PipelineError, Refused, Unauthenticated, Unavailable
-from worker.http.models import KEY_PATTERN, RELATIVE_PATTERN, SAID_PATTERN
+from worker.http.models import KEY_PATTERN, RELATIVE_PATTERN
 from worker.idempotency import KeyInUse
 from worker.masking import masked
+from worker.reason_text import SEEN_PATTERN
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "5"
@@ -21,7 +22,7 @@ ERRORS_SHOWN_MAX = 10
 
 _PATTERNS: Mapping[str, str] = {
     RELATIVE_PATTERN: "must be today or yesterday",
-    SAID_PATTERN: "must be more than white space",
+    SEEN_PATTERN: "must be more than white space",
     KEY_PATTERN: "must be 1 to 200 visible ASCII characters without a space",
 }
 _TITLES = {
