@@ -12,6 +12,7 @@ import typer
 from ops.arguments import (
     AnalysisDate,
     Json,
+    ReasonOption,
     SourceOption,
     actor,
     build_mode,
@@ -78,7 +79,7 @@ def build(
         bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if it did not exist.")
     ] = False,
     source: SourceOption = None,
-    reason: Annotated[str, typer.Option(help="Why, for the audit of --source yesterday.")] = "built by hand",
+    reason: Annotated[str, ReasonOption] = "built by hand",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate the cost, build and score, publish nothing.")
     ] = False,

@@ -30,6 +30,7 @@ from statemachine.model import Completion, CompletionStatus
 MESSAGE_BYTES_MAX = 64 * 1024
 ERROR_CHARS_MAX = 2000
 IDENTITY_CHARS_MAX = 200
+ROWS_MAX = 10**12
 # Fields that a newer sender adds are kept for people, as far as a record has room for them.
 UNKNOWN_CHARS_MAX = 500
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -142,7 +143,7 @@ class CompletionMessage(BaseModel):
         json_schema_extra={"format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
     )
     status: Reported = Field(strict=False, description="`success` counts; `failed` is stored and shown.")
-    row_count: int | None = Field(default=None, ge=0, le=10**12, description="Rows written.")
+    row_count: int | None = Field(default=None, ge=0, le=ROWS_MAX, description="Rows written.")
     run_id: str | None = Field(
         default=None, min_length=1, max_length=IDENTITY_CHARS_MAX, description="Names the run: a repeat counts once."
     )

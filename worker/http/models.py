@@ -8,12 +8,12 @@ from fastapi import Header
 from fastapi import Path as PathParameter
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema
 
+from worker.idempotency import KEY_PATTERN
 from worker.reason_text import REASON_CHARS_MAX, SEEN_PATTERN, read_reason
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Answers say whatever `worker.explain` says: a fact that is new there is not lost here.
 _GROWS = ConfigDict(extra="allow")
-KEY_PATTERN = r"^[!-~]{1,200}$"
 RELATIVE_PATTERN = "^(today|yesterday)$"
 _EXAMPLE_DAY = "2024-12-15"
 

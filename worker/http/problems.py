@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 
 from schemas.fault_words import in_plain_words
 from worker.errors import Conflict, CorruptRecord, Forbidden, PipelineError, Refused, Unauthenticated, Unavailable
-from worker.http.models import KEY_PATTERN, RELATIVE_PATTERN
-from worker.idempotency import KeyInUse
+from worker.http.models import RELATIVE_PATTERN
+from worker.idempotency import KEY_PATTERN, KeyInUse
 from worker.masking import masked
 from worker.reason_text import SEEN_PATTERN
 
