@@ -58,7 +58,7 @@ def load_folder(
       mlfs load ./sample --generate 2024-12-15
     """
     from worker.local.sample_data import write_sample_data
-    from worker.local.warehouse_loading import link_parquet_folder, load_parquet_folder, tables_in
+    from worker.local.warehouse_loading import ENDING, is_hidden, link_parquet_folder, load_parquet_folder, tables_in
 
     if generate:
         write_sample_data(directory, analysis_date=read_date(generate))
@@ -66,6 +66,9 @@ def load_folder(
     with guest_parts() as parts:
         bring = link_parquet_folder if link else load_parquet_folder
         tables = bring(parts.embedded_warehouse, directory)
+    hidden = sorted(path.name for path in directory.iterdir() if path.suffix == ENDING and is_hidden(path))
+    if hidden:
+        err.print(f"hidden files are left out: {', '.join(hidden)}", markup=False)
     if as_json:
         show_json({"tables": dict(tables)})
         return
