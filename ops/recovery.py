@@ -20,13 +20,15 @@ from worker.repair import Repair, Standing
 from worker.retractions import RetractionAudit, Unrestored
 from worker.settings import load
 
+SeekHours = Annotated[
+    float,
+    typer.Option(help="How far back to turn the subscription; 0 leaves it alone.", min=0, max=744, callback=finite),
+]
+
 
 def recover(
     days: Annotated[int, typer.Option(help="How many days back to look into the ledger.", min=1, max=10_000)] = 3,
-    seek_hours: Annotated[
-        float,
-        typer.Option(help="How far back to turn the subscription; 0 leaves it alone.", min=0, max=744, callback=finite),
-    ] = 24.0,
+    seek_hours: SeekHours = 24.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be restored, change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,

@@ -5,6 +5,7 @@ takes, a name that Pub/Sub refuses, a path of which a part is read as a query.
 """
 
 import re
+from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
@@ -145,6 +146,18 @@ def scheme_of(url: str) -> str:
 def local_path(url: str) -> str:
     """Return the path of a `duckdb://` or `embedded://` address: all that follows, also behind `?` and `#`."""
     return url.partition("://")[2]
+
+
+def unreadable_names(names: Mapping[str, str], prefix: str) -> list[str]:
+    """Return a fault for each setting whose bytes are no UTF-8: no client and no page could take the text."""
+    faults = []
+    for name in sorted(names):
+        try:
+            f"{name}{names[name]}".encode()
+        except UnicodeEncodeError:
+            if name.startswith(prefix):
+                faults.append(f"{ascii(name)[1:-1]}: is not UTF-8")
+    return faults
 
 
 def _one_of(value: str, *schemes: str) -> None:

@@ -279,7 +279,7 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
     faults = [
         f"{name}: no such setting" for name in sorted(names) if name.startswith(PREFIX) and name.upper() not in known
     ]
-    faults += _unreadable(names)
+    faults += checks.unreadable_names(names, PREFIX)
     emulator = os.environ.get(_EMULATOR)
     if emulator and not (overrides.get("pubsub") or os.environ.get(f"{PREFIX}PUBSUB")):
         # Google's own variable for its emulator counts where the setting says nothing.
@@ -301,18 +301,6 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
 def _told(fault: Mapping[str, Any]) -> str:
     location = fault["loc"]
     return f"{PREFIX}{str(location[0]).upper()}: {words_of(fault)}" if location else words_of(fault)
-
-
-def _unreadable(names: Mapping[str, str]) -> list[str]:
-    """Return a fault for each setting whose bytes are no UTF-8: no client and no page could take the text."""
-    faults = []
-    for name in sorted(names):
-        try:
-            f"{name}{names[name]}".encode()
-        except UnicodeEncodeError:
-            if name.startswith(PREFIX):
-                faults.append(f"{ascii(name)[1:-1]}: is not UTF-8")
-    return faults
 
 
 def _shown(name: str, value: object) -> str:
