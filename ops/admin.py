@@ -1,5 +1,6 @@
 """Commands by which a person intervenes: replay, cancel. Each shows its plan, then asks, then acts."""
 
+import re
 import threading
 from datetime import date
 from typing import Annotated, Any
@@ -11,12 +12,14 @@ from ops.arguments import (
     EXIT_UNAVAILABLE,
     DateToChange,
     Json,
+    ReasonOption,
     SourceOption,
     acting_parts,
     actor,
     build_mode,
     confirmed,
     exit_code,
+    finite,
     guest_engine,
     league_day,
     read_date_to_change,
@@ -32,23 +35,22 @@ from statemachine.model import TERMINAL_STATES, DateRecord, State
 from worker.engine import Engine
 from worker.errors import Refused
 from worker.explain import summary
+from worker.idempotency import KEY_PATTERN
 from worker.parts import Parts
 from worker.ports import StateStore
 
 WAIT_POLL_S = 0.2
-
-REASON_CHARS_MAX = 500
-
-
-def _read_reason(text: str) -> str:
-    if not text.strip() or len(text) > REASON_CHARS_MAX:
-        raise typer.BadParameter(f"write a reason of 1 to {REASON_CHARS_MAX} characters")
-    return text.strip()
+# Longer than a night with all its attempts.
+WAIT_S_MAX = 86_400
 
 
-Reason = Annotated[
-    str, typer.Option("--reason", parser=_read_reason, metavar="TEXT", help="Why; kept in the date's history.")
-]
+def _read_key(text: str) -> str:
+    if not re.match(KEY_PATTERN, text):
+        raise typer.BadParameter("must be 1 to 200 visible ASCII characters without a space")
+    return text
+
+
+Reason = Annotated[str, ReasonOption]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -71,10 +73,20 @@ Forced = Annotated[bool, typer.Option("--force-phase3-fallback", help="Ignore Ph
 Force = Annotated[
     bool, typer.Option("--force", help="Also when a build is running (it is fenced off), or over a done date.")
 ]
-Wait = Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait this long for the end of the build.", min=0)]
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", help="Wait this long for the end of the build.", min=0, max=WAIT_S_MAX, callback=finite
+    ),
+]
 Key = Annotated[
     str | None,
-    typer.Option("--idempotency-key", metavar="K", help="Run twice under one key within a day, it takes effect once."),
+    typer.Option(
+        "--idempotency-key",
+        parser=_read_key,
+        metavar="K",
+        help="Run twice under one key within a day, it takes effect once.",
+    ),
 ]
 
 

@@ -1,6 +1,7 @@
 """What several commands share: reading a date, opening the parts, and what a fault means for the exit code."""
 
 import getpass
+import math
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,11 @@ from worker.catalogue import PIPELINE
 from worker.clock import OffsetClock, SharedClock, SystemClock
 from worker.engine import Engine
 from worker.errors import Conflict, PipelineError, Refused, Unavailable
+from worker.masking import masked
 from worker.observer import Observer
 from worker.parts import Parts, make_engine, nothing_there
 from worker.ports import Clock
+from worker.reason_text import read_reason
 from worker.settings import BadSettings, Settings, load
 
 EXIT_FAILED = 1
@@ -43,6 +46,23 @@ SourceOption = Annotated[
     Source | None,
     typer.Option("--source", help="The last resort: publish the rows of the latest night before, marked as such."),
 ]
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number of an option; NaN and infinity lie within no range, though no comparison says so."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter("must be a number, neither infinite nor NaN")
+    return value
+
+
+def _read_reason(text: str) -> str:
+    try:
+        return read_reason(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"the reason {exc}") from exc
+
+
+ReasonOption = typer.Option("--reason", parser=_read_reason, metavar="TEXT", help="Why; kept in the date's history.")
 
 
 def build_mode(source: Source | None, *, force_phase3_fallback: bool) -> BuildMode:
@@ -250,7 +270,7 @@ def shipped_only(settings: Settings) -> None:
 
 def report_fault(error: Exception) -> int:
     """Say what went wrong in one line, and give the exit code for it."""
-    err.print("[red]mlfs:[/]", escape(str(error)), soft_wrap=True)
+    err.print("[red]mlfs:[/]", escape(masked(str(error))), soft_wrap=True)
     if isinstance(error, Unavailable | Conflict):
         return EXIT_UNAVAILABLE
     if isinstance(error, BadSettings | Refused):

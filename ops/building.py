@@ -12,6 +12,7 @@ import typer
 from ops.arguments import (
     AnalysisDate,
     Json,
+    ReasonOption,
     SourceOption,
     actor,
     build_mode,
@@ -59,7 +60,7 @@ def load_folder(
       mlfs load ./sample --generate 2024-12-15
     """
     from worker.local.sample_data import write_sample_data
-    from worker.local.warehouse_loading import link_parquet_folder, load_parquet_folder, tables_in
+    from worker.local.warehouse_loading import ENDING, is_hidden, link_parquet_folder, load_parquet_folder, tables_in
 
     if generate:
         write_sample_data(directory, analysis_date=_last_generated(generate))
@@ -67,6 +68,9 @@ def load_folder(
     with guest_parts() as parts:
         bring = link_parquet_folder if link else load_parquet_folder
         tables = bring(parts.embedded_warehouse, directory)
+    hidden = sorted(path.name for path in directory.iterdir() if path.suffix == ENDING and is_hidden(path))
+    if hidden:
+        err.print(f"hidden files are left out: {', '.join(hidden)}", markup=False)
     if as_json:
         show_json({"tables": dict(tables)})
         return
@@ -93,7 +97,7 @@ def build(
         bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if it did not exist.")
     ] = False,
     source: SourceOption = None,
-    reason: Annotated[str, typer.Option(help="Why, for the audit of --source yesterday.")] = "built by hand",
+    reason: Annotated[str, ReasonOption] = "built by hand",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate the cost, build and score, publish nothing.")
     ] = False,

@@ -3,9 +3,10 @@
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from ops import (
@@ -27,12 +28,16 @@ from ops import (
     tracing,
     weekly,
 )
-from ops.arguments import EXIT_INTERRUPTED, report_fault
+from ops.arguments import EXIT_INTERRUPTED, EXIT_REFUSED, report_fault
 from ops.bench import commands as bench
 from ops.streams import StandardStreams
+from schemas.fault_words import words_of
 from worker.errors import PipelineError, Refused, Unavailable
 from worker.metrics import package_version
 from worker.settings import BadSettings
+
+# Of click, or of the copy of click that newer Typers bring along.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="mlfs",
@@ -125,18 +130,32 @@ def main() -> None:
     streams = StandardStreams()
     if streams.output_was_closed:
         sys.exit(report_fault(Refused("standard output is closed (>&-); to throw the output away: > /dev/null")))
+    if any(not _is_unicode(argument) for argument in sys.argv[1:]):
+        sys.exit(report_fault(Refused("an argument is not UTF-8; nothing was done")))
     code = _run()
     if (fault := streams.lost_output()) is not None:
         code = report_fault(Unavailable(f"the output is not complete: {fault.strerror}; what was to be done is done"))
     sys.exit(code)
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _run() -> int:
     """Run the command that the arguments name; give its exit code."""
     try:
-        app()
+        return int(app(standalone_mode=False) or 0)
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except USAGE_ERROR as exc:
+        return _report_usage(exc)
+    except typer.Abort:
+        return report_fault(Refused("broken off"))
     except (PipelineError, BadSettings) as exc:
         return report_fault(exc)
     except KeyboardInterrupt:
@@ -148,4 +167,16 @@ def _run() -> int:
         return EXIT_INTERRUPTED
     except OSError as exc:
         return report_fault(Unavailable(f"the file system refuses: {exc}"))
-    return 0
+
+
+def _report_usage(error: Any) -> int:  # noqa: ANN401 - of Typer's own click, or of click itself
+    """Write what is wrong with the arguments in one line, in our words; the list of a group's commands as it is."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return EXIT_REFUSED
+    cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        error.message = words_of(cause.errors()[0])
+    command = error.ctx.command_path.split()[1:] if error.ctx is not None else []
+    where = f" ({' '.join(['mlfs', *command])} --help)"
+    return report_fault(Refused(f"{error.format_message()}{where}"))

@@ -10,7 +10,7 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, Json, confirmed, reading_parts
+from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, Json, confirmed, finite, reading_parts
 from ops.output import Fitting, err, out, plain, show_json
 from schemas.completion import RefusalReason
 from schemas.dead_letter import UNDELIVERED, UNKNOWN, DeadLetter
@@ -31,7 +31,10 @@ ID_COLUMNS = 20
 PROGRESS_EVERY = 500
 
 Wait = Annotated[
-    float, typer.Option("--wait", help="Seconds of silence after which nothing more is expected.", min=0.1, max=60)
+    float,
+    typer.Option(
+        "--wait", help="Seconds of silence after which nothing more is expected.", min=0.1, max=60, callback=finite
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ from statemachine.events import DateOpened
 from statemachine.model import DateRecord, State
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.app import Worker
-from worker.calendar import Calendar
+from worker.calendar import Calendar, WallClock
 from worker.clock import OffsetClock
 from worker.errors import Unavailable
 from worker.local.warehouse_loading import delete_slice, load_parquet_folder, load_parquet_slice
@@ -95,7 +95,7 @@ class NightPlayer:
         """
         self._open()
         for moment in SCHEDULES[self._scenario]:
-            self._clock.jump_to(self._calendar.at(self._day, moment.at))
+            self._clock.jump_to(self._calendar.at(self._day, WallClock(0, moment.at)))
             self._act(moment)
             self._settle()
             self._pause.wait(self._pace_s)
@@ -133,7 +133,7 @@ class NightPlayer:
             "analysis_date": self._day.isoformat(),
             "status": "success",
             "run_id": f"{processor}-{self._day}",
-            "completed_at": self._calendar.at(self._day, moment.at).isoformat(),
+            "completed_at": self._calendar.at(self._day, WallClock(0, moment.at)).isoformat(),
         }
         if rows is not None:
             body["row_count"] = rows
@@ -190,6 +190,7 @@ def prepare_night(
 
 def night_start(calendar: Calendar, analysis_date: date, last_change_at: datetime | None) -> datetime:
     """Give the instant at which to start the clock: early on the evening, or where an interrupted night stopped."""
-    evening = calendar.at(analysis_date, min(moment.at for moment in SCHEDULES[Scenario.NOMINAL]))
+    first = min(moment.at for moment in SCHEDULES[Scenario.NOMINAL])
+    evening = calendar.at(analysis_date, WallClock(0, first))
     start = evening - timedelta(minutes=5)
     return max(start, last_change_at) if last_change_at is not None else start

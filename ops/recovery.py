@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import EXIT_FAILED, EXIT_REFUSED, Json, actor, confirmed, guest_engine, refuse_empty_folder
+from ops.arguments import EXIT_FAILED, EXIT_REFUSED, Json, actor, confirmed, finite, guest_engine, refuse_empty_folder
 from ops.output import dates_table, err, out, show_json
 from statemachine.model import Retraction
 from worker.calendar import FUTURE_DAYS_MAX
@@ -20,12 +20,15 @@ from worker.repair import Repair, Standing
 from worker.retractions import RetractionAudit, Unrestored
 from worker.settings import load
 
+SeekHours = Annotated[
+    float,
+    typer.Option(help="How far back to turn the subscription; 0 leaves it alone.", min=0, max=744, callback=finite),
+]
+
 
 def recover(
     days: Annotated[int, typer.Option(help="How many days back to look into the ledger.", min=1, max=10_000)] = 3,
-    seek_hours: Annotated[
-        float, typer.Option(help="How far back to turn the subscription; 0 leaves it alone.", min=0, max=744)
-    ] = 24.0,
+    seek_hours: SeekHours = 24.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be restored, change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ops.arguments import EXIT_FAILED, Json, guest_parts, read_date
+from ops.arguments import EXIT_FAILED, Json, finite, guest_parts, read_date
 from ops.night import Scenario
 from ops.output import out, show_json
 from worker.clock import SystemClock
@@ -60,7 +60,7 @@ def play(
     scenario: Annotated[
         list[Scenario] | None, typer.Option(help="What kind of night; again for each, the last one for the last date.")
     ] = None,
-    pace: Annotated[float, typer.Option(help="Seconds between two acts.", min=0, max=600)] = 1.0,
+    pace: Annotated[float, typer.Option(help="Seconds between two acts.", min=0, max=600, callback=finite)] = 1.0,
     as_json: Json = False,
 ) -> None:
     """Play the prepared nights: write each processor's rows, report them on the bus, and listen as Phase 5 does.

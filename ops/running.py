@@ -5,15 +5,18 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
 import structlog
 import typer
+from pydantic import ValidationError
 
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, AnalysisDate, Json, guest_clock, guest_parts, store_clock
 from ops.output import out, show_json
-from schemas.completion import CompletionMessage
+from schemas.completion import MESSAGE_BYTES_MAX, ROWS_MAX, CompletionMessage
+from schemas.fault_words import in_plain_words
 from worker.errors import Fatal, Refused
 from worker.parts import Parts
 from worker.ports import OutgoingMessage
@@ -21,6 +24,9 @@ from worker.settings import BadSettings, load
 
 # Kubernetes and Cloud Run may kill after ten seconds; until then something outside may still hold the process up.
 LEAVE_WITHIN_S = 7.0
+
+
+_OPTIONS: Mapping[str, str] = {"row_count": "--rows", "run_id": "--run-id", "error": "--error"}
 
 
 class Reported(StrEnum):
@@ -99,7 +105,7 @@ def emit(
     analysis_date: AnalysisDate,
     processor: Annotated[str, typer.Argument(help="One of the pipeline's; a wrong name lists them.")],
     status: Annotated[Reported, typer.Option(help="What the processor reports.")] = Reported.SUCCESS,
-    rows: Annotated[int | None, typer.Option(help="Rows written.", min=0)] = None,
+    rows: Annotated[int | None, typer.Option(help="Rows written.", min=0, max=ROWS_MAX)] = None,
     run_id: Annotated[str | None, typer.Option(help="Names the run, so that a repeat is recognised.")] = None,
     error: Annotated[str | None, typer.Option(help="What went wrong, with --status failed.")] = None,
     as_json: Json = False,
@@ -126,13 +132,31 @@ def emit(
         "error": error,
     }
     body |= {name: value for name, value in optional.items() if value is not None}
+    _encoded(body)
     with guest_parts() as parts:
         body["completed_at"] = guest_clock(parts).now().isoformat()
-        CompletionMessage.model_validate(body)
         message_id = parts.publisher.publish(
-            OutgoingMessage(event_id="", topic=parts.settings.topic, data=json.dumps(body).encode(), attributes={})
+            OutgoingMessage(event_id="", topic=parts.settings.topic, data=_encoded(body), attributes={})
         )
     answer = {"message_id": message_id, "topic": parts.settings.topic, **body}
     show_json(answer) if as_json else out.print(
         f"published {message_id} to {parts.settings.topic}: {json.dumps(body)}", markup=False, soft_wrap=True
     )
+
+
+def _encoded(body: Mapping[str, str | int]) -> bytes:
+    """Return an event as the worker will take it.
+
+    Raises:
+        typer.BadParameter: A value is out of the bounds of the event.
+    """
+    try:
+        CompletionMessage.model_validate(body)
+    except ValidationError as exc:
+        faults = in_plain_words(exc.errors())
+        told = [f"{_OPTIONS.get(fault['where'], fault['where'])} {fault['what']}" for fault in faults]
+        raise typer.BadParameter("; ".join(told)) from None
+    data = json.dumps(body).encode()
+    if len(data) > MESSAGE_BYTES_MAX:
+        raise typer.BadParameter(f"--error is too long: an event has at most {MESSAGE_BYTES_MAX} bytes")
+    return data

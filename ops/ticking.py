@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.arguments import EXIT_FAILED, Json, guest_parts, store_clock
+from ops.arguments import EXIT_FAILED, Json, finite, guest_parts, store_clock
 from ops.output import out, show_json
 from worker.errors import PipelineError
 from worker.parts import Parts, open_lineage
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 def tick(
     wait_s: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", help="Start no build after so long, and end.", min=1, max=3600)
+        float,
+        typer.Option(
+            "--wait", metavar="SECONDS", help="Start no build after so long, and end.", min=1, max=3600, callback=finite
+        ),
     ] = 540.0,
     as_json: Json = False,
 ) -> None:

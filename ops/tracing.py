@@ -24,7 +24,9 @@ VALUE_WIDTH = 9
 
 def lineage(
     analysis_date: AnalysisDate,
-    player_id: Annotated[int, typer.Argument(metavar="PLAYER_ID", help="The player, by his number.")],
+    player_id: Annotated[
+        int, typer.Argument(metavar="PLAYER_ID", min=0, max=2**63 - 1, help="The player, by his number.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Show where each feature of a published row comes from, why, and what has changed upstream since.

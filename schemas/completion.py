@@ -23,12 +23,14 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from schemas.fault_words import words_of
 from statemachine.model import Completion, CompletionStatus
 
 # The document's events are about 150 bytes; 64 KiB leaves room for any error text and bounds the parser's work.
 MESSAGE_BYTES_MAX = 64 * 1024
 ERROR_CHARS_MAX = 2000
 IDENTITY_CHARS_MAX = 200
+ROWS_MAX = 10**12
 # Fields that a newer sender adds are kept for people, as far as a record has room for them.
 UNKNOWN_CHARS_MAX = 500
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -113,7 +115,10 @@ def _iso_instant(value: object) -> object:
 
 def _unicode(value: str) -> str:
     """Refuse half a character (a lone surrogate), which JSON can spell and nothing can store."""
-    value.encode()
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be UTF-8") from None
     return value
 
 
@@ -138,7 +143,7 @@ class CompletionMessage(BaseModel):
         json_schema_extra={"format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
     )
     status: Reported = Field(strict=False, description="`success` counts; `failed` is stored and shown.")
-    row_count: int | None = Field(default=None, ge=0, le=10**12, description="Rows written.")
+    row_count: int | None = Field(default=None, ge=0, le=ROWS_MAX, description="Rows written.")
     run_id: str | None = Field(
         default=None, min_length=1, max_length=IDENTITY_CHARS_MAX, description="Names the run: a repeat counts once."
     )
@@ -181,11 +186,11 @@ def decode(delivery: Delivery, expected: Expectation, received_at: datetime) -> 
     try:
         message = CompletionMessage.model_validate(body)
     except ValidationError as exc:
-        fault = exc.errors(include_url=False, include_input=False, include_context=False)[0]
+        fault = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise Refusal(RefusalReason.BAD_FIELD, f"{where}: {fault['msg']}") from exc
+        raise Refusal(RefusalReason.BAD_FIELD, f"{where}: {words_of(fault)}") from exc
     if message.status is CompletionStatus.FOUND:
-        raise Refusal(RefusalReason.BAD_FIELD, "status: Input should be 'success' or 'failed'")
+        raise Refusal(RefusalReason.BAD_FIELD, "status: must be 'success' or 'failed'")
     analysis_date = parse_analysis_date(message.analysis_date, expected.earliest, expected.latest)
     if message.processor not in expected.processors:
         raise Refusal(RefusalReason.UNKNOWN_PROCESSOR, f"processor {message.processor[:100]!r} is not awaited")

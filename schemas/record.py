@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from schemas.fault_words import in_plain_words
 from statemachine.invariants import violations
 from statemachine.model import DateRecord
 
@@ -54,7 +55,10 @@ def decode_record(stored: bytes) -> DateRecord:
         for number in range(schema, SCHEMA):
             body = _UPGRADES[number](body)
         record = _ADAPTER.validate_python(body, strict=False)
-    except (ValidationError, KeyError) as exc:
+    except ValidationError as exc:
+        faults = [f"{fault['where']} {fault['what']}" for fault in in_plain_words(exc.errors())]
+        raise UnreadableRecord(f"schema {schema}: {'; '.join(faults)}") from exc
+    except KeyError as exc:
         raise UnreadableRecord(f"schema {schema}: {exc}") from exc
     _must_be_sound(record)
     return record

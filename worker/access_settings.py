@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
+from worker import setting_checks as checks
 from worker.access import Door, Role, role_in
 
 Names = Annotated[frozenset[str], NoDecode]
@@ -74,10 +75,12 @@ class AccessSettings(BaseSettings):
             raise ValueError(f"{value!r} is no e-mail address")
         return value.lower()
 
+    _hosts = field_validator("http_host", "admin_host")(checks.listener_host)
+
     @field_validator("oidc_certs_url")
     @classmethod
     def _certificates_url(cls, value: str) -> str:
-        parts = urlsplit(value)
+        parts = urlsplit(checks.http_url(value))
         if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
             raise ValueError("must begin with https://; plain http is for loopback only")
         return value

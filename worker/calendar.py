@@ -6,14 +6,20 @@ day, which changes at midnight; people and schedulers name dates by the night, w
 storage.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Self
 from zoneinfo import ZoneInfo
 
 from statemachine.model import DateRecord, State
 from worker.errors import TwoDates
 
 MonthDay = tuple[int, int]
+NOON = time(12)
+_TIME = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
+# A week, so that the date is over before its slot in the season comes again.
+_DAYS = re.compile(r"[0-7]d")
 
 # A processor in another zone may be a day ahead; further ahead is a wrong clock, not a night.
 FUTURE_DAYS_MAX = 7
@@ -27,14 +33,45 @@ NIGHT_ENDS = time(12)
 CHANGES_ASK_UNTIL = time(6)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class WallClock:
+    """A wall clock time by the day on which it lies, counted from the analysis date.
+
+    Attributes:
+        days: 0 on the analysis date, 1 on the day after.
+        at: The time of that day, without a zone.
+    """
+
+    days: int
+    at: time
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read `23:25`, or `00:30+1d` for half past midnight of the day after.
+
+        Raises:
+            ValueError: The text is neither.
+        """
+        clock, plus, days = text.partition("+")
+        if not _TIME.fullmatch(clock) or (plus and not _DAYS.fullmatch(days)):
+            raise ValueError("must be a wall clock time like 23:25, or 00:30+1d on the day after the analysis date")
+        return cls(int(days[:-1]) if plus else 0, time.fromisoformat(clock))
+
+    def __str__(self) -> str:
+        """Return the text that `read` takes."""
+        clock = self.at.isoformat("seconds" if self.at.second else "minutes")
+        # A time before noon is not read without its day.
+        return f"{clock}+{self.days}d" if self.days or self.at < NOON else clock
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calendar:
     """The rhythm of one pipeline.
 
     Attributes:
         zone: Zone of the wall clock times.
-        deadline: Wall clock time on the analysis date at which waiting ends.
-        upgrade_cutoff: Wall clock time on the analysis date after which a degraded date is no longer upgraded.
+        deadline: Wall clock time at which waiting ends, and its day from the analysis date.
+        upgrade_cutoff: Wall clock time after which a degraded date is no longer upgraded, and its day.
         season_start: First (month, day) on which dates are expected.
         season_end: Last (month, day); may lie in the next year.
         skip_dates: Dates inside the season that are not expected.
@@ -43,8 +80,8 @@ class Calendar:
     """
 
     zone: ZoneInfo
-    deadline: time
-    upgrade_cutoff: time
+    deadline: WallClock
+    upgrade_cutoff: WallClock
     season_start: MonthDay
     season_end: MonthDay
     skip_dates: frozenset[date]
@@ -100,16 +137,21 @@ class Calendar:
 
     def next_cutoff(self, now: datetime) -> datetime | None:
         """Give the first upgrade cutoff of an expected date that is not past; None where a year holds none. UTC."""
-        today = self.league_day(now)
+        # The cutoff of an earlier date may still be to come.
+        first = self.league_day(now) - timedelta(days=self.upgrade_cutoff.days)
         for offset in range(DAYS_AHEAD_MAX):
-            day = today + timedelta(days=offset)
+            day = first + timedelta(days=offset)
             if self.expected(day) and (cutoff_at := self.at(day, self.upgrade_cutoff)) >= now:
                 return cutoff_at
         return None
 
-    def at(self, day: date, wall_clock: time) -> datetime:
-        """Give the UTC instant of a wall clock time; one that a clock change skips or repeats is its first reading."""
-        return datetime.combine(day, wall_clock, self.zone).astimezone(UTC)
+    def at(self, day: date, wall_clock: WallClock) -> datetime:
+        """Return the UTC instant of a wall clock time of an analysis date.
+
+        A time that a clock change skips or repeats is its first reading.
+        """
+        on = day + timedelta(days=wall_clock.days)
+        return datetime.combine(on, wall_clock.at, self.zone).astimezone(UTC)
 
     def fresh_record(self, day: date, now: datetime) -> DateRecord:
         """Give the unsaved record of a date nobody has seen.

@@ -18,6 +18,8 @@ import structlog
 from worker.errors import Refused, Unavailable
 from worker.ports import RequestLog
 
+KEY_PATTERN = r"^[!-~]{1,200}$"
+
 log = structlog.get_logger(__name__)
 
 KEEP = timedelta(hours=24)

@@ -18,9 +18,12 @@ from typing import Any, TextIO, cast
 import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
-_SECRET_KEY = re.compile(r"authorization|password|secret|cookie|api_?key|private_?key|(^|_)token$", re.IGNORECASE)
-_BEARER = re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]{6,}")
-_PARAMETER = re.compile(r"(?i)([?&](?:password|token|access_token|key|signature|x-goog-signature)=)[^&\s]+")
+from worker.masking import masked_cut
+
+_SECRET_KEY = re.compile(
+    r"authorization|passw(or)?d|pwd|secret|cookie|credential|signature|api[_.-]?key|private[_.-]?key|(^|[_.-])(token|sig|auth)$",
+    re.IGNORECASE,
+)
 # Cloud Logging finds lines by these in its index, whatever the payload looks like.
 _LABELS = "logging.googleapis.com/labels"
 _LABELLED = ("analysis_date", "generation", "worker", "build_id")
@@ -29,10 +32,6 @@ _SPAN = "logging.googleapis.com/spanId"
 _SAMPLED = "logging.googleapis.com/trace_sampled"
 # Deeper than any field of ours; what lies below is shown as text.
 _DEPTH_MAX = 4
-# A password may itself hold an @: the last one before a space ends it.
-_URL_PASSWORD = re.compile(r"((?<!\w)\w+://[^:/@\s]*:)\S+@")
-_CUT_URL_PASSWORD = re.compile(r"((?<!\w)\w+://[^:/@\s]*:)\S*$")
-_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 TEXT_CHARS_MAX = 2048
 
 
@@ -160,26 +159,11 @@ def _is_secret(key: str) -> bool:
 
 def _clean(value: Any, depth: int) -> Any:  # noqa: ANN401 - any field value
     if isinstance(value, str):
-        return _clean_text(value)
+        return masked_cut(value, TEXT_CHARS_MAX)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping) and depth:
         return {str(key): _field(str(key), inner, depth - 1) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset) and depth:
         return [_clean(inner, depth - 1) for inner in value]
-    return _clean_text(str(value))
-
-
-def _clean_text(value: str) -> str:
-    text = value[:TEXT_CHARS_MAX]
-    if len(value) > TEXT_CHARS_MAX:
-        # The @ that would tell a password from a port may be what was cut off.
-        text = _CUT_URL_PASSWORD.sub(r"\1***", text)
-    # Quick looks spare most values the searches: a line has a dozen of them, an intake thousands of lines a second.
-    if "@" in text:
-        text = _URL_PASSWORD.sub(r"\1***@", text)
-    if "=" in text:
-        text = _PARAMETER.sub(r"\1***", text)
-    if "eyJ" in text:
-        text = _JWT.sub("***", text)
-    return _BEARER.sub(r"\1 ***", text) if "earer " in text or "asic " in text else text
+    return masked_cut(str(value), TEXT_CHARS_MAX)

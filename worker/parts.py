@@ -28,6 +28,7 @@ from worker.local.valkey import EmbeddedValkey
 from worker.metrics import package_version
 from worker.observer import Observer
 from worker.ports import Clock, StateStore, Warehouse
+from worker.setting_checks import DUCKDB, EMBEDDED, local_path, scheme_of
 from worker.settings import PREFIX, BadSettings, Settings
 from worker.tracing import NO_TRACING, Tracing, tracing_wanted
 
@@ -116,7 +117,7 @@ class Parts:
         Raises:
             Refused: The settings name another one.
         """
-        if urlsplit(self.settings.warehouse).scheme != "duckdb":
+        if scheme_of(self.settings.warehouse) != DUCKDB:
             raise Refused(
                 f"{self.settings.warehouse} is filled by its own pipelines; only an embedded warehouse can be loaded: "
                 "MLFS_WAREHOUSE=duckdb:///path"
@@ -155,7 +156,7 @@ class Parts:
             bus.start() if self._own else bus.attach()
             address = bus.address
         else:
-            address = urlsplit(settings.pubsub).netloc
+            address = local_path(settings.pubsub)
         # Locally nobody deploys topics, and a topic without a subscription forgets what it is told.
         ensure_topology(
             address,
@@ -214,7 +215,7 @@ class Parts:
 def nothing_there(settings: Settings) -> Refused | None:
     """Say that none of the embedded parts has ever been here; None where one has, or where one lies elsewhere."""
     places = (settings.redis_url, settings.pubsub, settings.warehouse)
-    if not all(urlsplit(place).scheme in {"embedded", "duckdb"} for place in places):
+    if not all(scheme_of(place) in {EMBEDDED, DUCKDB} for place in places):
         return None
     return None if any(_directory(place).exists() for place in places) else _nothing_there("data", settings.data_dir)
 
@@ -238,9 +239,8 @@ def open_warehouse(settings: Settings) -> Warehouse:
         Refused: There is no such file; names it.
         Unavailable: It does not answer, or another process has it open.
     """
-    parts = urlsplit(settings.warehouse)
-    path = parts.netloc + parts.path
-    if parts.scheme == "duckdb" and path != MEMORY and not Path(path).is_file():
+    path = local_path(settings.warehouse)
+    if scheme_of(settings.warehouse) == DUCKDB and path != MEMORY and not Path(path).is_file():
         raise Refused(
             f"no warehouse file at {Path(path).absolute()}, and a reader makes none. MLFS_WAREHOUSE names it, or "
             "MLFS_DATA_DIR the folder that holds warehouse.duckdb (see: mlfs config); to fill one: mlfs load DIR"
@@ -250,13 +250,12 @@ def open_warehouse(settings: Settings) -> Warehouse:
 
 def make_warehouse(settings: Settings) -> Warehouse:
     """Open the warehouse that the settings name; a file that is not there yet is made."""
-    parts = urlsplit(settings.warehouse)
-    if parts.scheme == "bigquery":
+    if scheme_of(settings.warehouse) == "bigquery":
         return _open_bigquery(settings)
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 
     return DuckDbWarehouse(
-        parts.netloc + parts.path,
+        local_path(settings.warehouse),
         memory_limit=settings.duckdb_memory_limit,
         threads=settings.duckdb_threads,
         pipeline=settings.definition,
@@ -287,12 +286,11 @@ def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEm
     from worker.openlineage import EventWriter
     from worker.openlineage_emitter import LineageEmitter
 
-    warehouse = urlsplit(settings.warehouse)
-    in_bigquery = warehouse.scheme == "bigquery"
+    in_bigquery = scheme_of(settings.warehouse) == "bigquery"
     writer = EventWriter(
         pipeline=settings.definition,
-        dataset_namespace="bigquery" if in_bigquery else f"{warehouse.scheme}://{warehouse.path}",
-        dataset_prefix=f"{warehouse.netloc}." if in_bigquery else "",
+        dataset_namespace="bigquery" if in_bigquery else settings.warehouse,
+        dataset_prefix=f"{urlsplit(settings.warehouse).netloc}." if in_bigquery else "",
         version=package_version(),
         zone=settings.calendar.zone,
     )
@@ -330,5 +328,4 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
 
 def _directory(url: str) -> Path:
     """Read the directory out of `embedded:///dir`."""
-    parts = urlsplit(url)
-    return Path(parts.netloc + parts.path)
+    return Path(local_path(url))

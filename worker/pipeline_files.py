@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.fault_words import words_of
 from schemas.pipeline import PipelineFile
 from worker.features.pipeline import Block, Entity, Feature, IdentityColumn, Pipeline, Tables
 from worker.features.pipeline_checks import find_faults
@@ -104,7 +105,7 @@ def _read(folder: Traversable, where: str) -> Pipeline:
 
 
 def _said(fault: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+    return f"{'.'.join(str(part) for part in fault['loc'])}: {words_of(fault)}"
 
 
 def _setting_faults(pipeline: Pipeline) -> list[str]:

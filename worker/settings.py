@@ -4,28 +4,25 @@ All faults are reported together and stop the start. Secrets never appear in `de
 """
 
 import os
-import re
 from collections.abc import Mapping
-from datetime import date, time, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from schemas.fault_words import words_of
 from statemachine.model import OnRerun, OnUpstreamFailure, Policy
+from worker import setting_checks as checks
 from worker.access_settings import AccessSettings
-from worker.calendar import Calendar, MonthDay
+from worker.calendar import NOON, Calendar, MonthDay, WallClock
+from worker.masking import masked
 from worker.pipeline_settings import PipelineSettings
 
 PREFIX = "MLFS_"
-_EMBEDDED = "embedded"
-
-
-_BIGQUERY = re.compile(r"bigquery://[a-z0-9.:-]+(\?location=[A-Za-z0-9-]+)?")
-_PASSWORD_PARAMETER = re.compile(r"([?&]password=)[^&]*")
+_EMULATOR = "PUBSUB_EMULATOR_HOST"
 
 
 class BadSettings(ValueError):
@@ -35,7 +32,9 @@ class BadSettings(ValueError):
 class Settings(PipelineSettings, AccessSettings):
     """Settings of one worker process. Wall clock times are in `timezone`; durations end in their unit."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, allow_inf_nan=False
+    )
 
     data_dir: Path = Field(default=Path(".mlfs"), description="Where the embedded parts keep their files.")
     warehouse: str = Field(
@@ -62,8 +61,12 @@ class Settings(PipelineSettings, AccessSettings):
     )
 
     timezone: str = Field(description="Zone of every wall clock time.")
-    deadline: time = Field(description="Waiting ends.")
-    upgrade_cutoff: time = Field(description="Later completions no longer upgrade a date.")
+    deadline: Annotated[WallClock, NoDecode] = Field(
+        description="Waiting ends; `23:25` on the analysis date, `00:30+1d` on the day after it."
+    )
+    upgrade_cutoff: Annotated[WallClock, NoDecode] = Field(
+        description="Later completions no longer upgrade a date; written like `deadline`."
+    )
     season: Annotated[tuple[MonthDay, MonthDay], NoDecode] = Field(
         description="First and last month-day of expected dates, `10-15..06-30`."
     )
@@ -82,13 +85,13 @@ class Settings(PipelineSettings, AccessSettings):
     )
     rerun: OnRerun = Field(default=OnRerun.HOLD, description="A processor ran again after done: `hold` or `rebuild`.")
     phase3_lookback_days: int = Field(ge=1, le=365, description="Oldest Phase 3 row a fallback may use.")
-    keep_finished_days: int = Field(default=400, ge=0, description="Finished dates are forgotten after; 0: never.")
-
-    tick_s: float = Field(default=0.5, gt=0, le=30, description="Longest pause between two sweeps.")
-    build_threads: int = Field(default=1, ge=1, le=16, description="Dates built at the same time.")
-    duckdb_memory_limit: str = Field(
-        default="2GB", pattern=r"^[0-9]+(\.[0-9]+)?(MB|GB)$", description="Memory of the embedded warehouse."
+    keep_finished_days: int = Field(
+        default=400, ge=0, le=36_500, description="Finished dates are forgotten after; 0: never."
     )
+
+    tick_s: float = Field(default=0.5, ge=0.01, le=30, description="Longest pause between two sweeps.")
+    build_threads: int = Field(default=1, ge=1, le=16, description="Dates built at the same time.")
+    duckdb_memory_limit: str = Field(default="2GB", description="Memory of the embedded warehouse.")
     duckdb_threads: int = Field(default=2, ge=1, le=64, description="Threads of the embedded warehouse.")
     bigquery_endpoint: str = Field(
         default="", description="Base address instead of Google's; on this machine it is spoken to without signing in."
@@ -97,10 +100,12 @@ class Settings(PipelineSettings, AccessSettings):
         default="mlfs_staging", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$", description="Attempts build here."
     )
     bigquery_max_bytes_billed: int = Field(
-        default=10_000_000_000, ge=104_857_600, description="A statement that would bill more is refused."
+        default=10_000_000_000, ge=104_857_600, le=10**18, description="A statement that would bill more is refused."
     )
     bigquery_job_timeout_s: float = Field(default=600.0, ge=1, le=21_600, description="A longer job is stopped.")
-    bigquery_usd_per_tib: float = Field(default=6.25, ge=0, description="On-demand price, for estimates and reports.")
+    bigquery_usd_per_tib: float = Field(
+        default=6.25, ge=0, le=10_000, description="On-demand price, for estimates and reports."
+    )
     messages_leased_max: int = Field(default=500, ge=10, le=1000, description="Messages in hand at a time.")
     stream_silence_s: float = Field(
         default=120.0, ge=1, le=3600, description="A stream silent for so long is checked over a second connection."
@@ -148,57 +153,54 @@ class Settings(PipelineSettings, AccessSettings):
             raise ValueError(f"{value!r} is no IANA time zone, such as America/New_York") from exc
         return value
 
-    @field_validator("deadline", "upgrade_cutoff")
+    @field_validator("deadline", "upgrade_cutoff", mode="before")
     @classmethod
-    def _wall_clock(cls, value: time) -> time:
-        if value.tzinfo is not None:
-            raise ValueError("is a wall clock time of MLFS_TIMEZONE, such as 23:25; it names no zone itself")
-        return value
+    def _wall_clock(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, str):
+            return value
+        read = WallClock.read(value)
+        if info.field_name == "deadline" and "+" not in value and read.at < NOON:
+            raise ValueError(
+                f"{value} lies before noon: write {value}+1d for the day after the analysis date, {value}+0d for the "
+                "morning of the analysis date itself"
+            )
+        return read
 
     @field_validator("upgrade_cutoff")
     @classmethod
-    def _after_deadline(cls, value: time, info: ValidationInfo) -> time:
+    def _after_deadline(cls, value: WallClock, info: ValidationInfo) -> WallClock:
         deadline = info.data.get("deadline")
         if deadline is not None and value < deadline:
-            raise ValueError(f"{value:%H:%M} lies before deadline {deadline:%H:%M}")
+            advice = "" if value.days else f"; for the day after the analysis date write {value.at:%H:%M}+1d"
+            raise ValueError(f"{value} lies before deadline {deadline}{advice}")
         return value
 
-    @field_validator("warehouse")
-    @classmethod
-    def _known_warehouse(cls, value: str) -> str:
-        if urlsplit(value).scheme == "bigquery" and not _BIGQUERY.fullmatch(value):
-            raise ValueError("is not bigquery://project or bigquery://project?location=US")
-        return _scheme_of(value, "duckdb", "bigquery")
+    _warehouse = field_validator("warehouse")(checks.warehouse_url)
+    _store = field_validator("redis_url")(checks.store_url)
+    _bus = field_validator("pubsub")(checks.bus_url)
+    _endpoint = field_validator("bigquery_endpoint")(checks.http_url)
+    _sink = field_validator("openlineage")(checks.sink_url)
+    _memory = field_validator("duckdb_memory_limit")(checks.memory_limit)
+    _names = field_validator("topic", "subscription", "success_topic", "failure_topic", "dead_letter_topic")(
+        checks.resource_name
+    )
+    _project = field_validator("pubsub_project")(checks.project_id)
 
-    @field_validator("bigquery_endpoint")
+    @field_validator("dead_letter_subscription")
     @classmethod
-    def _known_endpoint(cls, value: str) -> str:
-        return _scheme_of(value, "http", "https")
+    def _parked(cls, value: str) -> str:
+        return checks.resource_name(value) if value else value
 
-    @field_validator("redis_url")
+    @field_validator("trace_project")
     @classmethod
-    def _known_store(cls, value: str) -> str:
-        return _scheme_of(value, "redis", "rediss", "unix", _EMBEDDED)
+    def _traced(cls, value: str) -> str:
+        return checks.project_id(value) if value else value
 
-    @field_validator("openlineage")
+    @field_validator("data_dir")
     @classmethod
-    def _known_sink(cls, value: str) -> str:
-        parts = urlsplit(_scheme_of(value, "file", "http", "https"))
-        if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
-            raise ValueError("names no absolute path; write file:///path/to/events.jsonl")
-        if parts.scheme in {"http", "https"} and not parts.hostname:
-            raise ValueError("names no host; write http://host:port")
-        return value
-
-    @field_validator("pubsub")
-    @classmethod
-    def _known_bus(cls, value: str) -> str:
-        if value == "google":
-            return value
-        if value and urlsplit(value).scheme not in {"emulator", _EMBEDDED}:
-            raise ValueError("is google, or begins with emulator:// or embedded://")
-        if value.startswith("emulator:") and not urlsplit(value).netloc.partition(":")[2]:
-            raise ValueError("names no port; write emulator://host:port")
+    def _folder(cls, value: Path) -> Path:
+        if value.exists() and not value.is_dir():
+            raise ValueError(f"{value} is a file; name a folder")
         return value
 
     @model_validator(mode="after")
@@ -206,18 +208,29 @@ class Settings(PipelineSettings, AccessSettings):
         """Empty addresses mean the embedded parts below `data_dir`."""
         base = self.data_dir.absolute()
         filled = {
-            "warehouse": self.warehouse or f"duckdb://{base}/warehouse.duckdb",
-            "redis_url": self.redis_url or f"{_EMBEDDED}://{base}/valkey",
-            "pubsub": self.pubsub or _default_bus(base),
+            "warehouse": self.warehouse or f"{checks.DUCKDB}://{base}/warehouse.duckdb",
+            "redis_url": self.redis_url or f"{checks.EMBEDDED}://{base}/valkey",
+            "pubsub": self.pubsub or f"{checks.EMBEDDED}://{base}/pubsub",
             "trace_project": self.trace_project or self.pubsub_project,
             "dead_letter_subscription": self.dead_letter_subscription or f"{self.dead_letter_topic}-parked",
         }
         for name, value in filled.items():
             object.__setattr__(self, name, value)
+        faults = []
+        if "?" in str(base) and self.warehouse.startswith(f"{checks.DUCKDB}://{base}/"):
+            faults.append(
+                f"{PREFIX}DATA_DIR: {base} has a ? in its name, which DuckDB cannot take; choose another folder"
+            )
         if self.topic in {self.success_topic, self.failure_topic, self.dead_letter_topic}:
-            raise ValueError(f"{PREFIX}TOPIC is also a topic that the worker publishes to: it would hear its own words")
-        if self.pubsub_faults and not self.pubsub.startswith(_EMBEDDED):
-            raise ValueError(f"{PREFIX}PUBSUB_FAULTS is for the embedded bus; {self.pubsub} has faults of its own")
+            faults.append(f"{PREFIX}TOPIC is also a topic that the worker publishes to: it would hear its own words")
+        if self.pubsub_faults and not self.pubsub.startswith(checks.EMBEDDED):
+            faults.append(f"{PREFIX}PUBSUB_FAULTS is for the embedded bus; {self.pubsub} has faults of its own")
+        try:
+            checks.resource_name(self.dead_letter_subscription)
+        except ValueError as exc:
+            faults.append(f"{PREFIX}DEAD_LETTER_SUBSCRIPTION: {self.dead_letter_subscription} {exc}")
+        if faults:
+            raise ValueError("\n  ".join(faults))
         return self
 
     @property
@@ -266,34 +279,28 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
     faults = [
         f"{name}: no such setting" for name in sorted(names) if name.startswith(PREFIX) and name.upper() not in known
     ]
+    faults += checks.unreadable_names(names, PREFIX)
+    emulator = os.environ.get(_EMULATOR)
+    if emulator and not (overrides.get("pubsub") or os.environ.get(f"{PREFIX}PUBSUB")):
+        # Google's own variable for its emulator counts where the setting says nothing.
+        overrides = {**overrides, "pubsub": f"emulator://{emulator}"}
+        try:
+            checks.host_and_port(emulator)
+        except ValueError as exc:
+            faults.append(f"{_EMULATOR}: {exc}")
+            del overrides["pubsub"]
     try:
         settings = Settings(**overrides)
     except ValidationError as exc:
-        faults += [f"{PREFIX}{_where(fault['loc'])}: {_what(fault['msg'])}" for fault in exc.errors()]
+        faults += [_told(fault) for fault in exc.errors()]
     if faults:
         raise BadSettings("wrong settings:\n  " + "\n  ".join(faults))
     return settings
 
 
-def _where(location: tuple[int | str, ...]) -> str:
-    return str(location[0]).upper() if location else ""
-
-
-def _what(message: str) -> str:
-    return message.removeprefix("Value error, ")
-
-
-def _scheme_of(value: str, *schemes: str) -> str:
-    scheme = urlsplit(value).scheme
-    if value and scheme not in schemes:
-        raise ValueError(f"must begin with one of {', '.join(f'{name}://' for name in schemes)}")
-    return value
-
-
-def _default_bus(base: Path) -> str:
-    """Google's own variable for its emulator is honoured where nothing else is said."""
-    emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
-    return f"emulator://{emulator}" if emulator else f"{_EMBEDDED}://{base}/pubsub"
+def _told(fault: Mapping[str, Any]) -> str:
+    location = fault["loc"]
+    return f"{PREFIX}{str(location[0]).upper()}: {words_of(fault)}" if location else words_of(fault)
 
 
 def _shown(name: str, value: object) -> str:
@@ -303,8 +310,4 @@ def _shown(name: str, value: object) -> str:
         return ",".join(sorted(str(item) for item in value))
     if value is None:
         return ""
-    if isinstance(value, time):
-        return value.strftime("%H:%M")
-    text = _PASSWORD_PARAMETER.sub(r"\1***", str(value))
-    parts = urlsplit(text)
-    return text.replace(f":{parts.password}@", ":***@") if parts.password else text
+    return masked(str(value))

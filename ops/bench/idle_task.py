@@ -7,10 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
+from worker.adapters.direct import opener_to
 from worker.errors import Unavailable
 
 READY_TIMEOUT_S = 30.0
@@ -46,7 +46,7 @@ def idle(folder: str) -> dict[str, Any]:
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1.0) as answer:  # noqa: S310 - our own address
+        with opener_to(url).open(url, timeout=1.0) as answer:
             return bool(answer.status == 200)  # noqa: PLR2004 - the status says it all
     except OSError:
         return False

@@ -1,10 +1,12 @@
 """What every warehouse promises, whatever stands behind it. A new engine joins by adding itself to `warehouse`."""
 
+import os
 import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,6 +22,7 @@ from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_jobs import Limits
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.adapters.warehouse_duckdb_dialect import open_error
 from worker.catalogue import (
     BLOCKS,
     DEPENDENCY_TABLE,
@@ -604,10 +607,60 @@ def test_a_file_that_is_no_database_is_fatal(tmp_path: Path) -> None:
         DuckDbWarehouse(str(path))
 
 
-def test_a_query_beyond_the_memory_limit_is_unavailable() -> None:
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 3)
+
+
+def _overwrite_blocks(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(12_288)
+        file.write(b"\x55" * (path.stat().st_size - 12_288))
+
+
+def _overwrite_header(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(12)
+        file.write((30).to_bytes(8, "little"))
+
+
+def _break_log(path: Path) -> None:
+    log = path.with_name(f"{path.name}.wal")
+    with closing(duckdb.connect(str(path))) as connection:
+        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+        connection.execute("CREATE TABLE later AS SELECT range AS x FROM range(50000)")
+    held = bytearray(log.read_bytes())
+    held[len(held) // 2 : len(held) // 2 + 100] = b"\x55" * 100
+    log.write_bytes(held)
+
+
+@pytest.mark.parametrize("damage", [_cut, _overwrite_blocks, _overwrite_header, _break_log])
+def test_a_damaged_file_is_a_lasting_fault_that_names_the_file_and_the_cure(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with closing(DuckDbWarehouse(str(path))) as warehouse:
+        warehouse.ensure_tables()
+    damage(path)
+
+    with pytest.raises(Fatal, match=rf"{path}.*(damaged|version).*mlfs load DIR, then mlfs recover"):
+        DuckDbWarehouse(str(path)).ensure_tables()
+
+
+def test_a_file_of_another_version_of_duckdb_is_a_lasting_fault() -> None:
+    said = duckdb.IOException(
+        "IO Error: Trying to read a database file with version number 30, but we can only read versions 64 to 67."
+    )
+
+    told = open_error(said, "/data/warehouse.duckdb")
+    assert isinstance(told, Fatal)
+    assert "another version of DuckDB" in str(told)
+
+
+def test_a_memory_limit_that_is_too_small_names_the_setting() -> None:
     small = DuckDbWarehouse(":memory:", memory_limit="20MB")
     sql = "SELECT COUNT(DISTINCT x) AS n FROM UNNEST(GENERATE_ARRAY(1, 2000000)) AS x"
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="raise MLFS_DUCKDB_MEMORY_LIMIT") as caught:
         small.query(Statement(name="large", sql=sql))
     small.close()
+    assert "\n" not in str(caught.value)

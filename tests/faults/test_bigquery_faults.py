@@ -24,8 +24,9 @@ from tests.support.bigquery import (
 from tests.support.bigquery_peer.faults import Fault
 from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.bigquery_peer.wire import WireError
+from worker.adapters.direct import is_local
 from worker.adapters.warehouse_bigquery import BigQueryWarehouse
-from worker.adapters.warehouse_bigquery_connection import connect, is_local
+from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_errors import Cure, cure_of, translated
 from worker.adapters.warehouse_bigquery_jobs import TRIES_MAX
 from worker.errors import Fatal, Fenced, SchemaDrift, Unavailable

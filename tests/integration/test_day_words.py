@@ -17,6 +17,7 @@ from ops.night import DEMO_NOTE
 from tests.support.nights import CACHE, CALENDAR, NIGHT, PROCESSORS, success
 from tests.support.rigs import ModelClock, Rig
 from worker.adapters.redis_store import RedisStore, connect
+from worker.calendar import WallClock
 from worker.catalogue import PIPELINE
 from worker.clock import SystemClock
 from worker.errors import TwoDates
@@ -54,7 +55,7 @@ def at(tmp_path: Path, valkey_url: str, store: RedisStore, monkeypatch: pytest.M
     monkeypatch.setenv("MLFS_REDIS_URL", valkey_url)
 
     def set_to(moment: str) -> None:
-        rig = Rig(store=store, clock=ModelClock(CALENDAR.at(NIGHT + DAY, time.fromisoformat(moment))))
+        rig = Rig(store=store, clock=ModelClock(CALENDAR.at(NIGHT + DAY, WallClock(0, time.fromisoformat(moment)))))
         for day in (NIGHT - DAY, NIGHT, NIGHT + DAY):
             rig.engine.apply(day, success(PROCESSORS[0]))
 

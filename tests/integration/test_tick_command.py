@@ -17,7 +17,7 @@ def overdue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A pipeline whose deadline is midnight at the beginning of the date: tonight's is past. Gives tonight."""
     settings = {
         "MLFS_DATA_DIR": str(tmp_path),
-        "MLFS_DEADLINE": "00:00",
+        "MLFS_DEADLINE": "00:00+0d",
         "MLFS_SEASON": "01-01..12-31",
         "MLFS_CATCH_UP_DAYS": "0",
         "MLFS_DRAIN_GRACE_S": "0",

@@ -1,5 +1,6 @@
 """Parquet folders and single nights into the embedded warehouse, and what is refused on the way."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -135,6 +136,30 @@ def test_the_workers_own_tables_are_not_loaded(warehouse: DuckDbWarehouse, folde
 
     with pytest.raises(Refused, match="only the worker writes"):
         load_parquet_folder(warehouse, folder)
+
+
+def test_the_workers_own_tables_are_known_in_any_spelling(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    shutil.copy(next(folder.glob("*.parquet")), folder / "NBA_Predictions.ML_Feature_Store_V2.parquet")
+
+    with pytest.raises(Refused, match="which only the worker writes"):
+        load_parquet_folder(warehouse, folder)
+
+
+def test_two_spellings_of_one_table_are_refused(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    file = next(folder.glob("*.parquet"))
+    shutil.copy(file, folder / f"{file.name.removesuffix('.parquet').upper()}.parquet")
+
+    with pytest.raises(Refused, match="compared without case"):
+        load_parquet_folder(warehouse, folder)
+
+
+def test_hidden_files_are_left_out(warehouse: DuckDbWarehouse, folder: Path) -> None:
+    before = load_parquet_folder(warehouse, folder)
+    for name in ("._x.parquet", ".DS_Store", ".nba_raw.nbac_schedule.parquet"):
+        (folder / name).write_bytes(b"x")
+
+    assert load_parquet_folder(warehouse, folder) == before
+    assert link_parquet_folder(warehouse, folder) == before
 
 
 def test_an_unreadable_file_is_named_and_nothing_is_loaded(warehouse: DuckDbWarehouse, folder: Path) -> None:

@@ -28,6 +28,7 @@ OIDC = "worker/adapters/oidc_tokens.py"
 PAGE = "tests/unit/test_status_page.py"
 OIDC_TESTS = "tests/unit/test_oidc_tokens.py"
 INTERVENTIONS = "tests/unit/test_interventions.py"
+CONNECTIONS = "tests/unit/test_connections.py"
 REPLICATION = "tests/contract/test_redis_replication.py"
 
 
@@ -525,5 +526,129 @@ MUTANTS = (
         old="return in_zone(text, self._zone)",
         new="return text",
         tests=("tests/unit/test_status_page.py::test_stored_texts_have_their_instants_on_the_wall_clock_of_the_page",),
+    ),
+    Mutant(
+        name="connections-without-a-limit",
+        file="worker/http/connections.py",
+        old="        if len(self.connections) <= self.bounds.connections_max:\n",
+        new="        if len(self.connections) <= 1_000_000:\n",
+        tests=(
+            f"{CONNECTIONS}::test_idle_connections_make_room_for_others_oldest_first",
+            f"{CONNECTIONS}::test_with_every_connection_at_work_health_is_answered_and_the_rest_refused",
+        ),
+    ),
+    Mutant(
+        name="half-a-head-for-ever",
+        file="worker/http/connections.py",
+        old="        if self.cycle is not before:\n",
+        new="        if data:\n",
+        tests=(f"{CONNECTIONS}::test_a_head_that_dribbles_gets_no_more_time",),
+    ),
+    Mutant(
+        name="body-for-ever",
+        file="worker/http/limits.py",
+        old="            async with asyncio.timeout_at(self._due):\n",
+        new="            async with asyncio.timeout_at(None):\n",
+        tests=(f"{CONNECTIONS}::test_a_body_that_does_not_come_is_answered_and_the_connection_closed",),
+    ),
+    Mutant(
+        name="bus-without-a-limit",
+        file="worker/local/pubsub_server.py",
+        old="options=_OPTIONS + bounds,",
+        new="options=_OPTIONS,",
+        tests=(f"{CONNECTIONS}::test_the_local_bus_takes_a_bounded_number_of_connections",),
+    ),
+    Mutant(
+        name="redirect-to-the-host-that-was-named",
+        file="worker/http/application.py",
+        old="        redirect_slashes=False,\n",
+        new="",
+        tests=("tests/unit/test_http.py::test_a_path_that_is_not_quite_ours_sends_nobody_elsewhere",),
+    ),
+    Mutant(
+        name="bus-through-the-proxy",
+        file="worker/adapters/pubsub_connection.py",
+        old="    NO_PROXY,\n",
+        new="",
+        tests=("tests/integration/test_proxy_environment.py::test_every_kind_of_pubsub_client_reaches_a_local_server",),
+    ),
+    Mutant(
+        name="loopback-through-the-proxy",
+        file="worker/adapters/direct.py",
+        old="    session.trust_env = not is_local(url)\n",
+        new="",
+        tests=("tests/integration/test_proxy_environment.py::test_http_clients_reach_this_machine",),
+    ),
+    Mutant(
+        name="deadline-in-the-morning-by-mistake",
+        file="worker/settings.py",
+        old=' and "+" not in value and read.at < NOON:',
+        new=" and not value:",
+        tests=("tests/unit/test_settings.py::test_a_deadline_after_midnight_names_its_day",),
+    ),
+    Mutant(
+        name="deadline-on-the-night-itself",
+        file="worker/calendar.py",
+        old="        on = day + timedelta(days=wall_clock.days)\n",
+        new="        on = day\n",
+        tests=("tests/unit/test_settings.py::test_a_deadline_after_midnight_names_its_day",),
+    ),
+    Mutant(
+        name="any-name-for-pubsub",
+        file="worker/setting_checks.py",
+        old="    if not _RESOURCE.fullmatch(value):\n",
+        new="    if not value:\n",
+        tests=("tests/unit/test_settings.py::test_a_wrong_value_is_named",),
+    ),
+    Mutant(
+        name="secrets-of-a-query-shown",
+        file="worker/masking.py",
+        old='    if "=" in text:\n',
+        new='    if "=" in text and "password" in text:\n',
+        tests=("tests/unit/test_settings.py::test_a_secret_in_a_query_is_masked_wherever_settings_are_shown",),
+    ),
+    Mutant(
+        name="unseen-reason",
+        file="worker/reason_text.py",
+        old=" or not re.search(SEEN_PATTERN, text):",
+        new=" or not text.strip():",
+        tests=("tests/unit/test_reason_text.py::test_no_character_that_shows_nothing_is_a_reason",),
+    ),
+    Mutant(
+        name="token-that-never-ends",
+        file="worker/adapters/oidc_tokens.py",
+        old=" and 0 <= value <= SECONDS_MAX\n",
+        new="\n",
+        tests=("tests/unit/test_oidc_tokens.py::test_a_wrong_claim_is_refused",),
+    ),
+    Mutant(
+        name="audiences-told-to-strangers",
+        file="worker/adapters/oidc_tokens.py",
+        old='    if "audience" in text:\n',
+        new="    if not text:\n",
+        tests=("tests/unit/test_oidc_tokens.py::test_a_stranger_does_not_learn_which_audiences_are_accepted",),
+    ),
+    Mutant(
+        name="pydantic-speaks",
+        file="ops/cli.py",
+        old="    if isinstance(cause, ValidationError):\n",
+        new="    if cause is error:\n",
+        tests=("tests/integration/test_bounds_of_commands.py::test_a_value_out_of_bounds_is_one_line",),
+    ),
+    Mutant(
+        name="damaged-file-tried-for-ever",
+        file="worker/adapters/warehouse_duckdb_dialect.py",
+        old="    if (lasting := _lasting(text, path)) is not None:\n        return lasting\n",
+        new="",
+        tests=(
+            "tests/contract/test_warehouse_contract.py::test_a_damaged_file_is_a_lasting_fault_that_names_the_file_and_the_cure",
+        ),
+    ),
+    Mutant(
+        name="own-tables-by-spelling",
+        file="worker/local/warehouse_loading.py",
+        old="    if table.casefold() in {own.casefold() for own in own_tables}:\n",
+        new="    if table in own_tables:\n",
+        tests=("tests/integration/test_warehouse_loading.py::test_the_workers_own_tables_are_known_in_any_spelling",),
     ),
 )

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Self
 
@@ -15,7 +15,7 @@ from tests.simulation.warehouse import SimulatedWarehouse, Tables
 from worker.build_queue import BuildQueue
 from worker.builder import RENEWALS_PER_LEASE, Builder, LeaseKeeper
 from worker.building import probe
-from worker.calendar import Calendar
+from worker.calendar import Calendar, WallClock
 from worker.deadlines import Sweeper
 from worker.engine import Engine, Topics
 from worker.errors import PipelineError
@@ -190,8 +190,8 @@ class Process:
 def make_calendar(schedule: Schedule) -> Calendar:
     return Calendar(
         zone=ZONE,
-        deadline=time(23, 25),
-        upgrade_cutoff=time(23, 50),
+        deadline=WallClock.read("23:25"),
+        upgrade_cutoff=WallClock.read("23:50"),
         season_start=(10, 15),
         season_end=(6, 30),
         skip_dates=frozenset(),

@@ -1,7 +1,7 @@
 """One night as values: its instants, its reports, and the events that a worker would send. No clock anywhere."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import reduce
 from zoneinfo import ZoneInfo
 
@@ -25,7 +25,7 @@ from statemachine.model import (
     Policy,
     State,
 )
-from worker.calendar import Calendar
+from worker.calendar import Calendar, WallClock
 
 NIGHT = date(2024, 12, 15)
 MORNING = datetime(2024, 12, 15, 15, 0, tzinfo=UTC)
@@ -47,8 +47,8 @@ NO_ROWS = dict.fromkeys(PROCESSORS, 0)
 
 CALENDAR = Calendar(
     zone=ZoneInfo("America/New_York"),
-    deadline=time(23, 25),
-    upgrade_cutoff=time(23, 50),
+    deadline=WallClock.read("23:25"),
+    upgrade_cutoff=WallClock.read("23:50"),
     season_start=(10, 15),
     season_end=(6, 30),
     skip_dates=frozenset(),

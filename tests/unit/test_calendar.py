@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from statemachine.model import State
 from tests.support.nights import CALENDAR, CUTOFF, DEADLINE, EVENING, MORNING, NIGHT, SECOND
-from worker.calendar import DAY_WORDS
+from worker.calendar import DAY_WORDS, WallClock
 from worker.errors import TwoDates
 
 DAY = timedelta(days=1)
@@ -36,15 +36,15 @@ def test_the_deadline_is_at_the_same_wall_clock_time_also_when_the_clocks_change
 @pytest.mark.parametrize(
     ("night", "wall_clock", "instant"),
     [
-        (date(2024, 11, 3), time(1, 30), "2024-11-03T05:30:00"),
-        (date(2025, 3, 9), time(2, 30), "2025-03-09T07:30:00"),
+        (date(2024, 11, 3), "01:30", "2024-11-03T05:30:00"),
+        (date(2025, 3, 9), "02:30", "2025-03-09T07:30:00"),
     ],
     ids=["repeated", "skipped"],
 )
 def test_a_wall_clock_time_that_is_repeated_or_skipped_has_its_first_reading(
-    night: date, wall_clock: time, instant: str
+    night: date, wall_clock: str, instant: str
 ) -> None:
-    assert utc(instant) == CALENDAR.at(night, wall_clock)
+    assert utc(instant) == CALENDAR.at(night, WallClock.read(wall_clock))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ MOMENTS = ("00:00:00", "05:59:59", "06:00:00", "11:59:59", "12:00:00", "23:59:59
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("day", [NIGHT, CLOCKS_FALL_BACK, CLOCKS_SPRING_FORWARD], ids=str)
 def test_until_noon_today_and_tonight_are_the_date_before(day: date, moment: str) -> None:
-    now = CALENDAR.at(day, time.fromisoformat(moment))
+    now = CALENDAR.at(day, WallClock(0, time.fromisoformat(moment)))
     tonight = day if moment >= "12:00:00" else day - DAY
 
     named = {word: CALENDAR.named_day(word, now) for word in DAY_WORDS}
@@ -78,7 +78,7 @@ def test_until_noon_today_and_tonight_are_the_date_before(day: date, moment: str
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("day", [NIGHT, CLOCKS_FALL_BACK, CLOCKS_SPRING_FORWARD], ids=str)
 def test_a_change_of_today_between_midnight_and_six_asks_which_of_two_dates(day: date, moment: str) -> None:
-    now = CALENDAR.at(day, time.fromisoformat(moment))
+    now = CALENDAR.at(day, WallClock(0, time.fromisoformat(moment)))
 
     for word in ("today", "tonight"):
         if moment < "06:00:00":
@@ -92,7 +92,7 @@ def test_a_change_of_today_between_midnight_and_six_asks_which_of_two_dates(day:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_what_the_sweep_opens_goes_by_the_leagues_day(moment: str) -> None:
-    assert [NIGHT] == CALENDAR.to_open(None, CALENDAR.at(NIGHT, time.fromisoformat(moment)))
+    assert [NIGHT] == CALENDAR.to_open(None, CALENDAR.at(NIGHT, WallClock(0, time.fromisoformat(moment))))
 
 
 @pytest.mark.parametrize(
@@ -187,3 +187,21 @@ def test_every_night_has_a_deadline_ahead_and_a_cutoff_behind_it(night: date, no
 
     assert now <= record.deadline_at <= record.upgrade_cutoff_at
     assert timedelta(0) == record.deadline_at.utcoffset()
+
+
+def test_a_cutoff_after_midnight_is_still_to_come_on_the_next_day() -> None:
+    calendar = replace(CALENDAR, deadline=WallClock.read("00:30+1d"), upgrade_cutoff=WallClock.read("01:00+1d"))
+
+    assert calendar.next_cutoff(utc("2024-12-16T05:45:00")) == utc("2024-12-16T06:00:00")
+    assert calendar.next_cutoff(utc("2024-12-16T06:00:01")) == utc("2024-12-17T06:00:00")
+
+
+@pytest.mark.parametrize("text", ["23:25", "12:00", "00:30+1d", "11:40+0d", "23:25:30", "23:59+7d"])
+def test_a_wall_clock_time_is_written_as_it_is_read(text: str) -> None:
+    assert str(WallClock.read(text)) == text
+
+
+def test_wall_clock_times_are_ordered_by_day_and_time() -> None:
+    texts = ["11:40+0d", "23:25", "23:50", "00:30+1d", "23:00+1d"]
+
+    assert sorted(map(WallClock.read, reversed(texts))) == [WallClock.read(text) for text in texts]

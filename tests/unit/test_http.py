@@ -13,6 +13,7 @@ from tests.support.nights import CACHE, CALENDAR, NIGHT, POLICY, PROCESSORS, cla
 from tests.support.services import Service
 from worker.adapters.memory_store import MemoryStore
 from worker.app import TICK_SILENCE_MAX_S
+from worker.calendar import WallClock
 from worker.errors import Unavailable
 from worker.explain import explanation
 from worker.http.application import Probes, create_app
@@ -243,7 +244,7 @@ def test_today_tonight_and_yesterday_are_dates_in_every_path(night: Service, roo
 
 @pytest.mark.parametrize("moment", ["00:00", "05:59", "06:00", "11:59", "12:00", "23:59"])
 def test_a_word_names_the_same_date_and_weekday_in_every_route(night: Service, moment: str) -> None:
-    night.clock.instant = CALENDAR.at(NIGHT + DAY, time.fromisoformat(moment))
+    night.clock.instant = CALENDAR.at(NIGHT + DAY, WallClock(0, time.fromisoformat(moment)))
     tonight = CALENDAR.tonight(night.clock.instant)
     named = {"today": tonight, "tonight": tonight, "yesterday": tonight - DAY}
 
@@ -261,7 +262,7 @@ def test_a_word_names_the_same_date_and_weekday_in_every_route(night: Service, m
 def test_soon_after_midnight_a_request_that_changes_tonight_is_asked_for_the_date(
     night: Service, moment: str, word: str
 ) -> None:
-    night.clock.instant = CALENDAR.at(NIGHT + DAY, time.fromisoformat(moment))
+    night.clock.instant = CALENDAR.at(NIGHT + DAY, WallClock(0, time.fromisoformat(moment)))
     before = night.store.load(NIGHT)
     body = {"reason": "because"}
     form, own = {"reason": "because", "key": "k", "confirmed": "on"}, {"Origin": "http://127.0.0.1"}
@@ -288,7 +289,7 @@ def test_soon_after_midnight_a_request_that_changes_tonight_is_asked_for_the_dat
 def test_from_six_on_a_request_that_changes_today_takes_the_date_that_readers_name(
     night: Service, moment: str, day: date
 ) -> None:
-    night.clock.instant = CALENDAR.at(NIGHT + DAY, time.fromisoformat(moment))
+    night.clock.instant = CALENDAR.at(NIGHT + DAY, WallClock(0, time.fromisoformat(moment)))
 
     answer = night.client.post("/dates/today/replay", json={"reason": "because"})
 
@@ -337,3 +338,32 @@ def test_every_kind_of_wrong_input_has_its_words(service: Service, path: str, co
 
     assert answer.status_code == 422
     assert told in answer.json()["detail"].split("; ") or answer.json()["detail"] == told
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "path",
+    ["/dates/2024-12-15/", "/dates/", "/livez/", "/process/", "/dates/2024-12-15/replay/", "/dates%2F2024-12-15"],
+)
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1"])
+def test_a_path_that_is_not_quite_ours_sends_nobody_elsewhere(
+    night: Service, method: str, path: str, host: str
+) -> None:
+    answer = night.client.request(method, path, headers={"Host": host})
+
+    assert (404, None) == (answer.status_code, answer.headers.get("location"))
+
+
+def test_head_is_get_without_the_body(night: Service) -> None:
+    paths = [
+        path.replace("{analysis_date}", NIGHT.isoformat())
+        for path, operations in night.client.get("/openapi.json").json()["paths"].items()
+        if "get" in operations
+    ]
+    assert len(paths) > 5
+
+    for path in [*paths, "/openapi.json", "/nothing", "/dates/nonsense"]:
+        get, head = night.client.get(path), night.client.head(path)
+        assert (path, get.status_code, b"") == (path, head.status_code, head.content)
+        assert get.headers["content-type"] == head.headers["content-type"]
+    assert night.client.head("/process").status_code == 405

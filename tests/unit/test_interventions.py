@@ -1,5 +1,6 @@
 """Process, replay, cancel: through the state machine, audited before they take effect, once under one key."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
@@ -329,10 +330,16 @@ def test_a_cancel_of_what_has_ended_is_refused(service: Service) -> None:
     assert "nothing to stop" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("body", [{}, {"reason": ""}, {"reason": "  "}, {"reason": "x" * 501}, {**REPAIRED, "x": 1}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *({}, {"reason": ""}, {"reason": "  "}, {"reason": "x" * 501}, {**REPAIRED, "x": 1}),
+        *({"reason": text} for text in ("\u200b", "\u202e", "\u2060\ufeff", " \u00ad\n", "\x00", "\u3164", "\ud800x")),
+    ],
+)
 @pytest.mark.parametrize("path", [REPLAY, CANCEL])
 def test_an_intervention_needs_a_reason_and_nothing_unknown(untouched: Service, path: str, body: Any) -> None:
-    assert 422 == untouched.client.post(path, json=body).status_code
+    assert 422 == untouched.client.post(path, content=json.dumps(body)).status_code
 
 
 # --- audit -----------------------------------------------------------------------------------------------------------

@@ -98,10 +98,15 @@ def test_a_sound_definition_is_read_as_it_is_written(folder: Path) -> None:
         (TOML, "null_field_rate = 6", "nulls = 6", "quality.points names"),
         (TOML, "[10, 6]", "[12, 6]", "quality.freshness_points give 12 at most, not 10"),
         (TOML, "[[4, 10], [3, 5]]", "[[3, 5], [4, 10]]", "not ordered from most rows to fewest"),
-        (TOML, 'deadline = "11:40"\n', "", "settings.deadline is missing"),
-        (TOML, 'deadline = "11:40"', 'tick_s = 1\ndeadline = "11:40"', "settings.tick_s is none that a pipeline"),
-        (TOML, "rows_min = 3\n", "rows_minimum = 3\n", "quality.rows_minimum: Extra inputs are not permitted"),
-        (TOML, '"grid_out.day_ahead"', '"day_ahead; DROP TABLE x"', "tables.published: String should match pattern"),
+        (TOML, 'deadline = "11:40+0d"\n', "", "settings.deadline is missing"),
+        (TOML, 'deadline = "11:40+0d"', 'tick_s = 1\ndeadline = "11:40+0d"', "settings.tick_s is none that a pipeline"),
+        (TOML, "rows_min = 3\n", "rows_minimum = 3\n", "quality.rows_minimum: is not known here; leave it out"),
+        (
+            TOML,
+            '"grid_out.day_ahead"',
+            '"day_ahead; DROP TABLE x"',
+            "tables.published: has characters that are not",
+        ),
         (TOML, "[entity]", "[entity", "it is not TOML"),
         ("sql/features.sql", "zones.zone_name,", "zones.region,", "reads zones.region, which"),
         (
@@ -268,11 +273,11 @@ def test_a_folder_without_a_definition_is_refused(tmp_path: Path) -> None:
 
 def test_the_environment_wins_over_the_defaults_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFS_PIPELINE", str(FOLDER))
-    monkeypatch.setenv("MLFS_DEADLINE", "10:15")
+    monkeypatch.setenv("MLFS_DEADLINE", "10:15+0d")
 
     settings = load()
 
-    assert ("10:15", "grid-models-done") == (f"{settings.deadline:%H:%M}", settings.topic)
+    assert ("10:15+0d", "grid-models-done") == (str(settings.deadline), settings.topic)
     assert settings.policy.processors == ("weather_ensemble", "demand_curves", "price_curves")
 
 

@@ -18,7 +18,9 @@ import structlog
 from google.auth import exceptions, jwt
 from google.auth.transport import requests
 from google.oauth2 import id_token
+from requests import Session
 
+from worker.adapters.direct import session_to
 from worker.errors import Unauthenticated, Unavailable
 from worker.ports import Clock
 
@@ -28,6 +30,8 @@ ISSUERS = frozenset({"accounts.google.com", "https://accounts.google.com"})
 # Google's tokens are about 1 KiB long.
 TOKEN_CHARS_MAX = 8 * 1024
 CLOCK_SKEW_S = 10
+# The end of the year 9999.
+SECONDS_MAX = 253_402_300_799
 # What Cloud Run puts in the place of a signature that it has checked.
 SIGNATURE_REMOVED = ".SIGNATURE_REMOVED_BY_GOOGLE"
 FETCH_TIMEOUT_S = 3.0
@@ -61,7 +65,7 @@ class Certificates:
     def __init__(self, url: str, stopwatch: Callable[[], float] = monotonic) -> None:
         self._url = url
         self._stopwatch = stopwatch
-        self._fetch = requests.Request()
+        self._fetch = requests.Request(session_to(url, Session()))
         self._lock = threading.Lock()
         self._held: _Held | None = None
         self._failed_at: float | None = None
@@ -145,7 +149,7 @@ class GoogleTokens:
             )
         except Exception as exc:
             # Whatever a forged token makes the parser stumble over: it is not let in.
-            raise Unauthenticated("refused", f"the token is refused: {_short(exc)}") from exc
+            raise Unauthenticated("refused", f"the token is refused: {_short(exc, audiences)}") from exc
         return self._email(claims)
 
     def _verified_before(self, token: str, audiences: Sequence[str]) -> Mapping[str, Any]:
@@ -159,7 +163,7 @@ class GoogleTokens:
         except Exception as exc:
             raise Unauthenticated("malformed", "the token is no JSON web token") from exc
         expires = claims.get("exp")
-        if claims.get("aud") not in audiences or not _is_number(expires):
+        if claims.get("aud") not in audiences or not _is_instant(expires):
             raise Unauthenticated("refused", "the token is for another audience, or never ends")
         if expires + CLOCK_SKEW_S < self._clock.now().timestamp():
             raise Unauthenticated("refused", "the token has expired")
@@ -168,6 +172,8 @@ class GoogleTokens:
     def _email(self, claims: Mapping[str, Any]) -> str:
         if claims.get("iss") not in ISSUERS:
             raise Unauthenticated("issuer", "the token is not of Google's issuer")
+        if not all(_is_instant(claims[name]) for name in ("iat", "exp") if name in claims):
+            raise Unauthenticated("refused", "the token is refused: iat and exp must be numbers of seconds")
         not_before = claims.get("nbf")
         if not_before is not None and not self._begun(not_before):
             raise Unauthenticated("refused", "the token is not valid yet")
@@ -180,11 +186,12 @@ class GoogleTokens:
 
     def _begun(self, not_before: object) -> bool:
         latest = (self._clock.now() + timedelta(seconds=CLOCK_SKEW_S)).timestamp()
-        return _is_number(not_before) and not_before <= latest
+        return _is_instant(not_before) and not_before <= latest
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_instant(value: object) -> TypeGuard[float]:
+    """Return whether a claim is a number of seconds since 1970; NaN and infinity are neither before nor after now."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= SECONDS_MAX
 
 
 def _key_id(token: str) -> str:
@@ -198,7 +205,12 @@ def _key_id(token: str) -> str:
     return key_id
 
 
-def _short(error: Exception) -> str:
-    """Say why in the library's words, without the token."""
+def _short(error: Exception, audiences: Sequence[str]) -> str:
+    """Return why the library refuses, without the token, and without the audiences: a stranger must not learn them."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return text[:100] if isinstance(error, exceptions.InvalidValue) else "it cannot be verified"
+    if not isinstance(error, exceptions.InvalidValue):
+        return "it cannot be verified"
+    if "audience" in text:
+        log.warning("token_for_another_audience", error=text, accepted=sorted(audiences))
+        return "it is for another audience"
+    return text[:100]

@@ -7,6 +7,7 @@ from base64 import b64encode
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from worker.adapters.direct import opener_to
 from worker.errors import Fatal, Unavailable
 
 HTTP_TIMEOUT_S = 5.0
@@ -49,6 +50,7 @@ class HttpSink:
         host = parts.netloc.rpartition("@")[2]
         path = parts.path if parts.path.strip("/") else DEFAULT_PATH
         self._url = urlunsplit(parts._replace(netloc=host, path=path))
+        self._opener = opener_to(self._url)
         self._headers = {"Content-Type": "application/json"}
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -65,7 +67,7 @@ class HttpSink:
             self._url, data=line, headers=self._headers, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S):  # noqa: S310 -- likewise
+            with self._opener.open(request, timeout=HTTP_TIMEOUT_S):
                 return
         except urllib.error.HTTPError as exc:
             with exc:

@@ -33,6 +33,7 @@ from schemas.completion import Delivery, trace_of
 from statemachine.decide import Decision
 from statemachine.events import BuildClaimed, Event, LeaseRenewed
 from statemachine.model import DateRecord
+from worker.adapters.direct import is_local, session_to
 from worker.ports import OutgoingMessage
 from worker.settings import BadSettings
 from worker.tracing import Application, BuildTrace, Reception, Tracing
@@ -66,6 +67,7 @@ def otlp_tracing(version: str) -> "OtelTracing":
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415 - the extra
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - the extra
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - the extra
+        from requests import Session  # noqa: PLC0415 - the extra brings it
     except ImportError as exc:
         raise BadSettings(f"tracing is asked for, but {exc.name} is not there; {_INSTALL}") from exc
     ours = Resource(
@@ -76,8 +78,17 @@ def otlp_tracing(version: str) -> "OtelTracing":
         }
     )
     provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    receiver = _receiver()
+    # For another machine the exporter makes its session, as OpenTelemetry's variables say.
+    session = session_to(receiver, Session()) if is_local(receiver) else None
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(session=session)))
     return OtelTracing(provider)
+
+
+def _receiver() -> str:
+    """Return the address that OpenTelemetry's variables name, or its default."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return next((os.environ[name] for name in names if os.environ.get(name)), "http://localhost:4318")
 
 
 class OtelTracing(Tracing):

@@ -15,18 +15,20 @@ from google.pubsub_v1 import PublisherClient as PlainPublisherClient
 from google.pubsub_v1.services.publisher.transports.grpc import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports.grpc import SubscriberGrpcTransport
 
+from worker.adapters.direct import NO_PROXY
 from worker.errors import Fatal, Unavailable
 
 # One call may take this long, and be tried again for this long in all.
 CALL_TIMEOUT_S = 10.0
 # Google's default retry re-sends for ten minutes; a command or a start wants to know sooner.
 CALL_RETRY = Retry(timeout=CALL_TIMEOUT_S)
-_CHANNEL_OPTIONS = (
+_LOCAL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.keepalive_time_ms", 30_000),
     # A local server that restarts is back in a moment; gRPC's own pause grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    NO_PROXY,
 )
 
 
@@ -59,7 +61,7 @@ def subscriber_client(local_address: str | None, kind: Any = pubsub_v1.Subscribe
         return _signed_in(kind)
     # A channel of its own: gRPC shares connections among channels that look alike, and who leaves a broken stream
     # behind must not get its connection again.
-    options = (*_CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+    options = (*_LOCAL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
     channel = grpc.insecure_channel(local_address, options=options)
     transport = SubscriberGrpcTransport(channel=channel, credentials=AnonymousCredentials())
     return kind(transport=transport)
@@ -69,7 +71,7 @@ def publisher_client(local_address: str | None, **options: Any) -> Any:  # noqa:
     """Make a publisher client for Google, or for the server at `host:port`."""
     if local_address is None:
         return _signed_in(pubsub_v1.PublisherClient, **options)
-    channel = grpc.insecure_channel(local_address, options=_CHANNEL_OPTIONS)
+    channel = grpc.insecure_channel(local_address, options=_LOCAL_OPTIONS)
     transport = PublisherGrpcTransport(channel=channel, credentials=AnonymousCredentials())
     return pubsub_v1.PublisherClient(transport=transport, **options)
 
@@ -78,7 +80,7 @@ def plain_publisher_client(local_address: str | None) -> Any:  # noqa: ANN401 - 
     """Make a publisher client without batching, order or threads: one call, one answer, attributes of any name."""
     if local_address is None:
         return _signed_in(PlainPublisherClient)
-    channel = grpc.insecure_channel(local_address, options=_CHANNEL_OPTIONS)
+    channel = grpc.insecure_channel(local_address, options=_LOCAL_OPTIONS)
     transport = PublisherGrpcTransport(channel=channel, credentials=AnonymousCredentials())
     return PlainPublisherClient(transport=transport)
 

@@ -1,11 +1,12 @@
 """Makes the client: to Google, or to a peer on this machine."""
 
-import ipaddress
 from urllib.parse import parse_qs, urlsplit
 
 from google.auth.credentials import AnonymousCredentials
+from google.auth.transport.requests import AuthorizedSession
 from google.cloud.bigquery import Client
 
+from worker.adapters.direct import is_local, session_to
 from worker.adapters.warehouse_bigquery_errors import translated_errors
 
 
@@ -23,15 +24,11 @@ def connect(url: str, endpoint: str = "") -> Client:
     parts = urlsplit(url)
     location = parse_qs(parts.query).get("location", [None])[0]
     options = {"api_endpoint": endpoint} if endpoint else None
-    credentials = AnonymousCredentials() if is_local(endpoint) else None
+    credentials = session = None
+    if is_local(endpoint):
+        credentials = AnonymousCredentials()
+        session = session_to(endpoint, AuthorizedSession(credentials))
     with translated_errors(f"signing in to {url}"):
-        return Client(project=parts.netloc, location=location, credentials=credentials, client_options=options)
-
-
-def is_local(endpoint: str) -> bool:
-    """Tell whether an address stays on this machine."""
-    host = urlsplit(endpoint).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return Client(
+            project=parts.netloc, location=location, credentials=credentials, client_options=options, _http=session
+        )

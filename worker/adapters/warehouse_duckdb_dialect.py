@@ -115,7 +115,46 @@ _FILE_GONE = re.compile(
 )
 
 
+# A retry meets the same bytes again. A Parquet file that is too short is not meant: its writer may still be at work.
+_DAMAGED = re.compile(
+    r"Corrupt (?:database|WAL) file|does not match stored checksum|replaying WAL|not a valid DuckDB database"
+    r"|Could not read enough bytes(?!.*\.parquet)"
+)
+_OTHER_VERSION = re.compile(r"version number|newer version of DuckDB|older version of DuckDB")
+_MEMORY = re.compile(r"Out of Memory|could not allocate block|failed to pin block")
+_CURE = "move the file away and keep it, then fill a new one: mlfs load DIR, then mlfs recover (docs/deploy.md)"
+
+
+def _lasting(text: str, path: str) -> Fatal | None:
+    """Return the error of a database file that no retry makes readable; None for every other fault."""
+    said = " ".join(text.split())
+    if _OTHER_VERSION.search(text):
+        return Fatal(
+            f"the warehouse file {path} is of another version of DuckDB: {said}; open it with that version (EXPORT "
+            f"DATABASE), or {_CURE}"
+        )
+    if not _DAMAGED.search(text):
+        return None
+    if "WAL" in text:
+        return Fatal(
+            f"the log {path}.wal beside the warehouse file is damaged: {said}; move the log away, which loses the "
+            f"changes since the last checkpoint, or {_CURE}"
+        )
+    if "not a valid" in text:
+        return Fatal(f"the warehouse file {path} is not a DuckDB database; name another one, or {_CURE}")
+    return Fatal(f"the warehouse file {path} is damaged: {said}; {_CURE}")
+
+
+def _short_of_memory(text: str, doing: str) -> Unavailable:
+    said = " ".join(text.partition("Possible solutions")[0].split())
+    return Unavailable(f"{doing}: {said}; raise MLFS_DUCKDB_MEMORY_LIMIT, or lower MLFS_DUCKDB_THREADS")
+
+
 def _translate(error: duckdb.Error, doing: str) -> PipelineError:
+    if _MEMORY.search(str(error)):
+        return _short_of_memory(str(error), doing)
+    if (lasting := _lasting(str(error), "of MLFS_WAREHOUSE")) is not None:
+        return lasting
     if gone := _FILE_GONE.search(str(error)):
         return SourceGone(f"{doing}: {_where_to_put(Path(gone['bound'] or gone['read']))}")
     # The excerpt is of the transpiled text, which is in no file; the cause keeps it.
@@ -146,7 +185,11 @@ _LOCK_HOLDER = re.compile(r"PID (\d+)")
 def open_error(error: duckdb.Error, path: str) -> PipelineError:
     """Say why a database file could not be opened, and what to do."""
     text = str(error).strip()
-    if "lock" in text:
+    if (lasting := _lasting(text, path)) is not None:
+        return lasting
+    if _MEMORY.search(text):
+        return _short_of_memory(text, f"opening the warehouse file {path}")
+    if " lock " in text:
         found = _LOCK_HOLDER.search(text)
         holder = f" ({found.group(0)})" if found else ""
         return Held(
@@ -157,6 +200,8 @@ def open_error(error: duckdb.Error, path: str) -> PipelineError:
         )
     if isinstance(error, duckdb.ConnectionException):
         return Fatal(f"the warehouse file {path} is already open in this process with other settings: {text}")
-    if "not a valid DuckDB database" in text:
-        return Fatal(f"the warehouse file {path} is not a DuckDB database; move it away or name another one")
+    if "Is a directory" in text:
+        return Fatal(
+            f"the warehouse file {path} is a folder; name a file in it: MLFS_WAREHOUSE=duckdb:///path/file.duckdb"
+        )
     return Unavailable(f"the warehouse file {path} cannot be opened: {text}")

@@ -20,6 +20,7 @@ from worker.http.named_days import NamedDays
 from worker.http.pages import Window, page_routes
 from worker.http.rendering import Pages
 from worker.http.retracting import add_retract
+from worker.http.targets import RequestTarget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +55,14 @@ def create_app(probes: Probes, *, version: str, api: Api | None = None, machines
         description="The ML feature-store worker. Errors are RFC 9457 problem details.",
         docs_url=None,
         redoc_url=None,
+        # Starlette would send the client to the host that the client itself named.
+        redirect_slashes=False,
     )
     problems.install(app)
     app.add_middleware(BodyLimit)
     if api is not None:
         app.add_middleware(NamedDays, desk=api.desk)
+    app.add_middleware(RequestTarget)
     app.include_router(health_routes(probes.alive, probes.ready))
     if api is not None:
         app.include_router(metrics_routes(api.registry))

@@ -1,4 +1,10 @@
-"""How much of a request is read: a body over the limit is refused before it is, or as soon as it gets there."""
+"""How much of a request body is read, and for how long.
+
+A body over the limit is refused before it is read, or as soon as the limit is reached. A body that does not come in
+time is refused too, so that its request, its thread and its connection are free again.
+"""
+
+import asyncio
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -11,13 +17,16 @@ BODY_BYTES_MAX = 64 * 1024
 # Pub/Sub delivers 10 MB at most, in base64, with attributes; a message too large for us must get in to be parked.
 PUSH_BODY_BYTES_MAX = 16 * 1024 * 1024
 PUSH_PATH = "/pubsub/push"
+# For the whole body: the largest push at 1 MB a second.
+BODY_TIMEOUT_S = 15.0
 
 
 class BodyLimit:
     """ASGI middleware: looks at `Content-Length`, and counts where there is none."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, timeout_s: float = BODY_TIMEOUT_S) -> None:
         self._app = app
+        self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, with a bounded body."""
@@ -31,14 +40,38 @@ class BodyLimit:
             answer = problem(request, 413, "too-large", f"at most {limit} bytes are read here", "send less")
             await answer(scope, receive, send)
             return
-        read = 0
+        body = _Body(receive, limit, self._timeout_s)
+        await self._app(scope, body.receive, send)
 
-        async def counted() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > limit:
-                raise HTTPException(413, f"at most {limit} bytes are read here")
-            return message
 
-        await self._app(scope, counted, send)
+class _Body:
+    """Body of one request, as it comes in."""
+
+    def __init__(self, receive: Receive, limit: int, timeout_s: float) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._read = 0
+        self._due = asyncio.get_running_loop().time() + timeout_s
+        self._complete = False
+
+    async def receive(self) -> Message:
+        """Return the next part of the body, or the disconnection after the whole body.
+
+        Raises:
+            HTTPException: The body is too long, too slow, or ended too early.
+        """
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._due):
+                message = await self._receive()
+        except TimeoutError:
+            # Without the rest of the body the connection is of no use for another request.
+            raise HTTPException(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400, "the body ended too early")
+        self._read += len(message.get("body", b""))
+        if self._read > self._limit:
+            raise HTTPException(413, f"at most {self._limit} bytes are read here")
+        self._complete = not message.get("more_body", False)
+        return message

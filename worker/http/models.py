@@ -9,14 +9,12 @@ from fastapi import Path as PathParameter
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema
 
 from worker.calendar import DAY_WORDS
+from worker.idempotency import KEY_PATTERN
+from worker.reason_text import REASON_CHARS_MAX, SEEN_PATTERN, read_reason
 
-REASON_CHARS_MAX = 500
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Answers say whatever `worker.explain` says: a fact that is new there is not lost here.
 _GROWS = ConfigDict(extra="allow")
-# Neither white space nor a control character, in words that every reader of the description understands alike.
-SAID_PATTERN = r"[^\s\x00-\x1f\x7f-\x9f]"
-KEY_PATTERN = r"^[!-~]{1,200}$"
 RELATIVE_PATTERN = f"^({'|'.join(DAY_WORDS)})$"
 _EXAMPLE_DAY = "2024-12-15"
 
@@ -26,10 +24,6 @@ def _canonical(value: object) -> object:
     if isinstance(value, date) or (isinstance(value, str) and _DATE.fullmatch(value)):
         return value
     raise ValueError("must be a date like 2024-12-15")
-
-
-def _said(text: str) -> str:
-    return text.strip()
 
 
 Day = Annotated[
@@ -44,10 +38,10 @@ ReasonText = Annotated[
     Field(
         min_length=1,
         max_length=REASON_CHARS_MAX,
-        pattern=SAID_PATTERN,
+        pattern=SEEN_PATTERN,
         description="Why; kept in audit and history.",
     ),
-    AfterValidator(_said),
+    AfterValidator(read_reason),
 ]
 IdempotencyKey = Annotated[
     str | None,

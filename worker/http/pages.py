@@ -23,9 +23,10 @@ from worker.http import problems
 from worker.http.actions import Desk, replay_event
 from worker.http.dates import Shelf
 from worker.http.gate import Gate, caller_of
-from worker.http.models import REASON_CHARS_MAX, DayInPath, ReplayForm
+from worker.http.models import DayInPath, ReplayForm
 from worker.http.nights import Chip, Night, chip_of, damaged_night, night_of, night_to_show
 from worker.http.rendering import Moments, Pages
+from worker.reason_text import REASON_CHARS_MAX
 
 DATES_IN_STRIP = 14
 _FIELDS_MAX = 10

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from schemas.fault_words import in_plain_words
 from worker.errors import (
     Conflict,
     CorruptRecord,
@@ -19,19 +20,27 @@ from worker.errors import (
     Unauthenticated,
     Unavailable,
 )
-from worker.http.faults import in_plain_words
-from worker.idempotency import KeyInUse
+from worker.http.models import RELATIVE_PATTERN
+from worker.idempotency import KEY_PATTERN, KeyInUse
+from worker.masking import masked
+from worker.reason_text import SEEN_PATTERN
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "5"
 ERRORS_SHOWN_MAX = 10
 
+_PATTERNS: Mapping[str, str] = {
+    RELATIVE_PATTERN: "must be today, tonight or yesterday",
+    SEEN_PATTERN: "must be more than white space",
+    KEY_PATTERN: "must be 1 to 200 visible ASCII characters without a space",
+}
 _TITLES = {
     400: "The request cannot be read",
     401: "Nobody is shown",
     403: "Not allowed",
     404: "Not here",
     405: "Not with this method",
+    408: "Too slow",
     409: "Not in this state",
     413: "Too large",
     422: "Wrong input",
@@ -90,11 +99,26 @@ def problem(
         "type": f"urn:mlfs:problem:{kind}",
         "title": _TITLES.get(status, "Refused"),
         "status": status,
-        "detail": detail,
+        "detail": masked(detail),
         "next": next_step,
         "analysis_date": None if day is None else str(day)[:40],
     }
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def bad_head(status: int, detail: str) -> bytes:
+    """Return the body of the answer to bytes that never became a request; no route has seen them."""
+    return (
+        Problem(
+            type="urn:mlfs:problem:bad-request",
+            title=_TITLES[status],
+            status=status,
+            detail=detail,
+            next="send a whole HTTP/1.1 request; the paths are in /openapi.json",
+        )
+        .model_dump_json()
+        .encode()
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -155,8 +179,8 @@ def _fault(request: Request, exc: Exception) -> JSONResponse:
 def _http(request: Request, exc: Exception) -> JSONResponse:
     if not isinstance(exc, HTTPException):
         raise exc
-    kinds = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
-    steps = {404: "GET /dates lists the dates; the paths are in /openapi.json", 413: "send less"}
+    kinds = {404: "not-found", 405: "method-not-allowed", 408: "too-slow", 413: "too-large"}
+    steps = {404: "GET /dates lists the dates; the paths are in /openapi.json", 413: "send less", 408: "send it again"}
     kind, step = kinds.get(exc.status_code, "bad-request"), steps.get(exc.status_code, "the paths are in /openapi.json")
     return problem(request, exc.status_code, kind, str(exc.detail), step, headers=exc.headers)
 
@@ -164,7 +188,7 @@ def _http(request: Request, exc: Exception) -> JSONResponse:
 def _invalid(request: Request, exc: Exception) -> JSONResponse:
     if not isinstance(exc, RequestValidationError):
         raise exc
-    faults = in_plain_words(exc.errors())[:ERRORS_SHOWN_MAX]
+    faults = in_plain_words(exc.errors(), _PATTERNS)[:ERRORS_SHOWN_MAX]
     detail = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults)
     return problem(request, 422, "invalid", detail, "correct what is named and send it again", more={"errors": faults})
 

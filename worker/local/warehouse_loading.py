@@ -22,7 +22,7 @@ def load_parquet_folder(
 
     Args:
         warehouse: Where to load.
-        directory: The folder; files with another ending than `.parquet` are left alone.
+        directory: The folder; hidden files and files with another ending than `.parquet` are left alone.
         structure_only: Tables (`dataset.table`) that get their columns but no rows, for a night still to come.
 
     Returns:
@@ -71,10 +71,20 @@ def tables_in(directory: Path, own_tables: Collection[str]) -> list[tuple[str, P
     """
     if not directory.is_dir():
         raise Refused(f"{directory} is not a folder; name one that holds <dataset>.<table>.parquet files")
-    files = sorted(path for path in directory.iterdir() if path.suffix == ENDING)
+    files = sorted(path for path in directory.iterdir() if path.suffix == ENDING and not is_hidden(path))
     if not files:
         raise Refused(f"{directory} holds no .parquet file; name a folder of <dataset>.<table>.parquet files")
-    return [(table_of(path, own_tables), path) for path in files]
+    tables = [(table_of(path, own_tables), path) for path in files]
+    first: dict[str, Path] = {}
+    for table, path in tables:
+        if (other := first.setdefault(table.casefold(), path)) is not path:
+            raise Refused(f"{other} and {path.name} are one table: names of tables are compared without case; keep one")
+    return tables
+
+
+def is_hidden(path: Path) -> bool:
+    """Return whether a file is left alone for its name: macOS and editors keep notes of theirs beside each file."""
+    return path.name.startswith(".")
 
 
 def load_parquet_slice(
@@ -124,6 +134,7 @@ def table_of(path: Path, own_tables: Collection[str]) -> str:
     parts = table.split(".")
     if path.suffix != ENDING or len(parts) != 2 or any(NAME.fullmatch(part) is None for part in parts):  # noqa: PLR2004
         raise Refused(f"{path} is not named <dataset>.<table>.parquet; rename it, or move it out of the folder")
-    if table in own_tables:
+    # DuckDB compares names without case.
+    if table.casefold() in {own.casefold() for own in own_tables}:
         raise Refused(f"{path} would replace {table}, which only the worker writes; move it out of the folder")
     return table

@@ -1,0 +1,188 @@
+"""Whether the value of a setting can be used for what the setting is for. Pure; each fault is a `ValueError` in words.
+
+The checks stop a start that would fail later, or work on something else than was meant: an address that no client
+takes, a name that Pub/Sub refuses, a path of which a part is read as a query.
+"""
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
+
+EMBEDDED = "embedded"
+DUCKDB = "duckdb"
+
+# Pub/Sub's own rule for topics and subscriptions.
+_RESOURCE = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+# A project id, with the domain before it where the organisation has one of its own. Local servers take short ids too.
+_PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z]([a-z0-9-]{0,28}[a-z0-9])?")
+_HOST = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
+)
+_BIGQUERY = re.compile(r"bigquery://[a-z0-9.:-]+(\?location=[A-Za-z0-9-]+)?")
+_MEMORY = re.compile(r"(?P<number>[0-9]{1,6}(\.[0-9]{1,3})?)(?P<unit>MB|GB)")
+MEMORY_MB_MIN = 64
+MEMORY_MB_MAX = 16 * 1024 * 1024
+
+
+def resource_name(value: str) -> str:
+    """Return a name of a topic or subscription as Pub/Sub takes it."""
+    if not _RESOURCE.fullmatch(value):
+        raise ValueError(
+            "is no name for Pub/Sub: 3 to 255 of letters, digits and - . _ ~ + %, beginning with a letter and not with "
+            "goog"
+        )
+    return value
+
+
+def project_id(value: str) -> str:
+    """Return the id of a Google Cloud project."""
+    if not _PROJECT.fullmatch(value):
+        raise ValueError(
+            "is no project id: up to 30 lower case letters, digits and hyphens, beginning with a letter and not ending "
+            "with a hyphen"
+        )
+    return value
+
+
+def listener_host(value: str) -> str:
+    """Return an address to listen on: a name or an IP address, without a scheme and without a port."""
+    if not _is_host(value):
+        raise ValueError("is no host to listen on; write an address such as 127.0.0.1, ::1 or 0.0.0.0, or a name")
+    return value
+
+
+def host_and_port(value: str) -> str:
+    """Return `host:port` as an emulator has it."""
+    parts = _split(f"emulator://{value}")
+    if "://" in value or parts.netloc != value or "@" in value or not _is_host(parts.hostname or ""):
+        raise ValueError("is not host:port, such as localhost:8085 or [::1]:8085")
+    if not parts.port:
+        raise ValueError("names no port; write host:port, such as localhost:8085")
+    return value
+
+
+def memory_limit(value: str) -> str:
+    """Return a size that DuckDB can work with."""
+    size = _MEMORY.fullmatch(value)
+    if size is None:
+        raise ValueError("is no size in MB or GB, such as 2GB")
+    megabytes = float(size["number"]) * (1024 if size["unit"] == "GB" else 1)
+    if not MEMORY_MB_MIN <= megabytes <= MEMORY_MB_MAX:
+        raise ValueError(f"must lie between {MEMORY_MB_MIN}MB and {MEMORY_MB_MAX // 1024}GB")
+    return value
+
+
+def warehouse_url(value: str) -> str:
+    """Return `duckdb:///path` or `bigquery://project[?location=US]`; empty stays empty."""
+    if value and scheme_of(value) == "bigquery" and not _BIGQUERY.fullmatch(value):
+        raise ValueError("is not bigquery://project or bigquery://project?location=US")
+    _one_of(value, DUCKDB, "bigquery")
+    if scheme_of(value) == DUCKDB:
+        _path(value, "duckdb:///path/warehouse.duckdb")
+        if "?" in local_path(value):
+            raise ValueError("has a ? in the path, which DuckDB cannot take; choose another folder")
+    return value
+
+
+def store_url(value: str) -> str:
+    """Return an address of Redis or of the embedded Valkey; empty stays empty."""
+    _one_of(value, "redis", "rediss", "unix", EMBEDDED)
+    if not value:
+        return value
+    if scheme_of(value) in {EMBEDDED, "unix"}:
+        _path(value.partition("?")[0] if value.startswith("unix:") else value, f"{scheme_of(value)}:///path")
+        return value
+    parts = _split(value)
+    if not _is_host(parts.hostname or ""):
+        raise ValueError("names no host; write redis://host:6379/0")
+    if parts.path.strip("/") and not re.fullmatch(r"/[0-9]{1,5}", parts.path):
+        raise ValueError("names no database; write redis://host:6379/0")
+    return value
+
+
+def bus_url(value: str) -> str:
+    """Return `google`, `emulator://host:port` or `embedded:///dir`; empty stays empty."""
+    if value in {"", "google"}:
+        return value
+    if scheme_of(value) == "emulator":
+        try:
+            host_and_port(value.removeprefix("emulator://"))
+        except ValueError as exc:
+            raise ValueError("names no port; write emulator://localhost:8085 or emulator://[::1]:8085") from exc
+    elif scheme_of(value) == EMBEDDED:
+        _path(value, "embedded:///dir")
+    else:
+        raise ValueError("is google, or begins with emulator:// or embedded://")
+    return value
+
+
+def http_url(value: str) -> str:
+    """Return `http(s)://host[:port][/path]`; empty stays empty."""
+    _one_of(value, "http", "https")
+    if value and not _is_host(_split(value).hostname or ""):
+        raise ValueError("names no host; write http://host:port")
+    return value
+
+
+def sink_url(value: str) -> str:
+    """Return `file:///path` or an HTTP address; empty stays empty."""
+    if scheme_of(value) != "file":
+        _one_of(value, "file", "http", "https")
+        return http_url(value)
+    parts = _split(value)
+    if parts.netloc or not parts.path.startswith("/") or parts.path.endswith("/"):
+        raise ValueError("names no absolute path; write file:///path/to/events.jsonl")
+    if parts.query or parts.fragment or value.endswith(("?", "#")):
+        raise ValueError("has a ? or # that would end the path; write %3F or %23")
+    return value
+
+
+def scheme_of(url: str) -> str:
+    """Return what stands before `://`; empty where nothing does."""
+    return url.partition("://")[0] if "://" in url else ""
+
+
+def local_path(url: str) -> str:
+    """Return the path of a `duckdb://` or `embedded://` address: all that follows, also behind `?` and `#`."""
+    return url.partition("://")[2]
+
+
+def unreadable_names(names: Mapping[str, str], prefix: str) -> list[str]:
+    """Return a fault for each setting whose bytes are no UTF-8: no client and no page could take the text."""
+    faults = []
+    for name in sorted(names):
+        try:
+            f"{name}{names[name]}".encode()
+        except UnicodeEncodeError:
+            if name.startswith(prefix):
+                faults.append(f"{ascii(name)[1:-1]}: is not UTF-8")
+    return faults
+
+
+def _one_of(value: str, *schemes: str) -> None:
+    if value and scheme_of(value) not in schemes:
+        raise ValueError(f"must begin with one of {', '.join(f'{name}://' for name in schemes)}")
+
+
+def _path(url: str, example: str) -> None:
+    if not local_path(url).strip("/"):
+        raise ValueError(f"names no path; write {example}")
+
+
+def _split(url: str) -> SplitResult:
+    """Split an address whose host and port can be read."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as exc:
+        raise ValueError("has a host or a port that cannot be read; write scheme://host:port") from exc
+    return parts
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return _HOST.fullmatch(text) is not None and re.fullmatch(r"[0-9.]+", text) is None
+    return True
