@@ -33,6 +33,8 @@ from worker.tracing import NO_TRACING, Tracing, tracing_wanted
 
 # DuckDB's name for a database without a file.
 MEMORY = ":memory:"
+# A confirmed publish takes milliseconds. A dead letter that is not confirmed by then goes back to the bus.
+PARKING_PATIENCE_S = 2.0
 
 
 class Parts:
@@ -54,6 +56,7 @@ class Parts:
         self._warehouse: Warehouse | None = None
         self._requests: RedisRequests | None = None
         self._publisher: PubSubPublisher | None = None
+        self._dead_letter_publisher: PubSubPublisher | None = None
         self._tracing: Tracing | None = None
         self._bus_opened = False
         self._bus_address: str | None = None
@@ -180,6 +183,17 @@ class Parts:
             self._publisher = PubSubPublisher(self.settings.pubsub_project, self.bus_address)
             self._stack.callback(self._publisher.close)
         return self._publisher
+
+    @property
+    def dead_letter_publisher(self) -> "PubSubPublisher":
+        """The way to the dead-letter topic: gives up soon, because an intake thread waits for the confirmation."""
+        if self._dead_letter_publisher is None:
+            from worker.adapters.pubsub_publish import PubSubPublisher
+
+            project, address = self.settings.pubsub_project, self.bus_address
+            self._dead_letter_publisher = PubSubPublisher(project, address, patience_s=PARKING_PATIENCE_S)
+            self._stack.callback(self._dead_letter_publisher.close)
+        return self._dead_letter_publisher
 
     @property
     def tracing(self) -> Tracing:

@@ -136,7 +136,7 @@ def test_what_is_no_json_object_is_refused(body: bytes, reason: RefusalReason) -
 def test_a_missing_field_is_named(missing: str) -> None:
     caught = refusal({name: value for name, value in GOOD.items() if name != missing})
 
-    assert (RefusalReason.BAD_FIELD, f"{missing}: Field required") == (caught.reason, caught.detail)
+    assert (RefusalReason.BAD_FIELD, f"{missing}: is missing") == (caught.reason, caught.detail)
 
 
 @pytest.mark.parametrize(

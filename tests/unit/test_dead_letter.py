@@ -52,6 +52,7 @@ def test_sent_again_it_has_its_own_attributes_its_first_id_and_a_count() -> None
         "tenant": "nba",
         "traceparent": "00-1",
         "mlfs_message_id": "first",
+        "mlfs_published_at": EVENING.isoformat(),
         "mlfs_redriven": "1",
     }
 
@@ -100,7 +101,12 @@ def test_what_pubsub_forwarded_is_shown_and_loses_pubsubs_attributes() -> None:
         letter.source_subscription,
         letter.detail,
     )
-    assert letter.attributes_to_resend() == {"tenant": "nba", "mlfs_message_id": "copy", "mlfs_redriven": "1"}
+    assert letter.attributes_to_resend() == {
+        "tenant": "nba",
+        "mlfs_message_id": "copy",
+        "mlfs_published_at": "2024-12-16T04:00:00.000+00:00",
+        "mlfs_redriven": "1",
+    }
 
 
 def test_what_somebody_else_put_there_is_named_so() -> None:
