@@ -272,7 +272,7 @@ def first_message_id(delivery: Delivery) -> str:
 
 
 def first_published_at(delivery: Delivery) -> datetime:
-    """Return when the message was first published: sent again from the dead-letter topic, the copy is published later."""
+    """Return when the message first came: sent again from the dead-letter topic, the copy is published later."""
     first = delivery.attributes.get(FIRST_PUBLISHED_AT, "") if redriven_count(delivery.attributes) else ""
     try:
         return min(as_utc(datetime.fromisoformat(first)), delivery.published_at)

@@ -33,8 +33,8 @@ UNDELIVERED = "undelivered"
 # Somebody else put it there.
 UNKNOWN = "unknown"
 
-# Pub/Sub allows 100 attributes, names of 256 bytes, values of 1,024 bytes, and 10,000,000 bytes a message; ours must fit
-# in, too. Names that begin with `goog` are Google's own: a publisher must not use them.
+# Pub/Sub allows 100 attributes, names of 256 bytes, values of 1,024 bytes, and 10,000,000 bytes a message; ours must
+# fit in, too. Names that begin with `goog` are Google's own: a publisher must not use them.
 ATTRIBUTES_KEPT_MAX = 90
 NAME_BYTES_MAX = 256
 VALUE_BYTES_MAX = 1024
