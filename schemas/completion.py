@@ -152,7 +152,9 @@ class CompletionMessage(BaseModel):
         default=None, min_length=1, max_length=IDENTITY_CHARS_MAX, description="Names the run: a repeat counts once."
     )
     completed_at: Instant | None = Field(
-        default=None, strict=False, description="When the run ended, ISO 8601; without a zone it is UTC."
+        default=None,
+        strict=False,
+        description="When the run ended, ISO 8601; without a zone it is UTC; at most a day ahead.",
     )
     timestamp: Instant | None = Field(default=None, strict=False, description="Read when completed_at is absent.")
     error: Text | None = Field(default=None, description="What went wrong; 2,000 characters are kept.")
@@ -160,7 +162,7 @@ class CompletionMessage(BaseModel):
 
 _INSTANT_RULE = "must be an ISO 8601 time such as 2024-12-16T04:15:00Z, between the years 1 and 9999 in UTC, or null"
 # What each field accepts, for the person who repairs the sender.
-_RULES = {
+FIELD_RULES = {
     "processor": f"must be a text of 1 to {PROCESSOR_CHARS_MAX} characters",
     "analysis_date": "must be a text YYYY-MM-DD",
     "status": "must be 'success' or 'failed'",
@@ -219,7 +221,7 @@ def decode(delivery: Delivery, expected: Expectation, received_at: datetime) -> 
 
 
 def _bad_field(name: str, *, missing: bool = False) -> Refusal:
-    return Refusal(RefusalReason.BAD_FIELD, f"{name}: {'is missing' if missing else _RULES[name]}")
+    return Refusal(RefusalReason.BAD_FIELD, f"{name}: {'is missing' if missing else FIELD_RULES[name]}")
 
 
 def _completion(

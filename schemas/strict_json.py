@@ -25,7 +25,7 @@ def parse(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
         ValueError: The bytes are no strict JSON; the message names the fault.
     """
     if nests_too_deep(data):
-        raise ValueError(f"nested more than {DEPTH_MAX} levels deep, or a bracket is not closed")
+        raise ValueError(f"lists and objects are nested more than {DEPTH_MAX} levels deep, or are not closed")
     return json.loads(data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique_keys)
 
 

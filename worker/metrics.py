@@ -170,7 +170,8 @@ class Metrics(Observer, StreamNotes):
                 self._loop_errors.labels(loop, kind)
         for processor in (*sorted(self._processors), "other"):
             self._events.labels(processor, "quarantined")
-        self._events.labels("other", "refused")
+        for outcome in ("refused", "raised", "not_parked"):
+            self._events.labels("other", outcome)
         for fault in ("refused", "stranger"):
             self._auth_failures.labels("push", fault)
 

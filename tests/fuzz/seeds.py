@@ -113,6 +113,17 @@ def nested(shape: str, depth: int) -> bytes:
     return json.dumps(GOOD).encode()[:-1] + b', "deep": ' + inner + b"}"
 
 
+def sized(size: int) -> Iterator[bytes]:
+    """Yield bodies of about *size* bytes: a long text, a flat list, many keys, digits, and bytes that are no text."""
+    head = json.dumps(GOOD).encode()[:-1]
+    yield head + b', "more": "' + b"x" * size + b'"}'
+    yield head + b', "more": [' + b"[]," * (size // 3) + b"1]}"
+    yield head + b", " + b", ".join(b'"k%d": 1' % number for number in range(size // 10)) + b', "last": 1}'
+    yield head + b', "more": ' + b"9" * size + b"}"
+    yield b'"\\' * (size // 3)
+    yield b"\x00" * size
+
+
 def with_one_field(data: bytes) -> bytes:
     """Give a good message in which one field is what *data* says: a text, a number, or any JSON."""
     chosen, text = data[:1], data[1:].decode("utf-8", "surrogateescape")

@@ -1,16 +1,19 @@
 """A bad message is charged with its own faults: each other message of its group is stored at once."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from schemas.completion import Delivery
 from schemas.strict_json import DEPTH_MAX
 from statemachine.model import DateRecord, State
-from tests.fuzz.seeds import SHAPES, nested
+from tests.fuzz.judge import judge_deliveries, judge_message
+from tests.fuzz.seeds import SHAPES, nested, sized
 from tests.support.nights import CACHE, EVENING, NIGHT, PROCESSORS, done, success, told, waiting
 from tests.support.rigs import Bus, Rig, repair_of
 from worker.adapters.memory_store import MemoryStore
@@ -22,6 +25,13 @@ from worker.ports import Commit, OutgoingMessage, ParkedMessage
 
 OTHER = NIGHT + timedelta(days=1)
 FAULTS = [RecursionError, ValueError, OverflowError, KeyError, MemoryError, UnicodeError, AssertionError]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Keep stacks off the console: to draw one takes seconds."""
+    with capture_logs():
+        yield
 
 
 class Hostile(dict[str, str]):
@@ -302,22 +312,46 @@ def test_a_parking_that_raises_brings_the_message_back() -> None:
     assert [[Verdict.RETRY]] * 5 == [desk.take(delivery(b"bad", "bad")) for _ in range(5)]
 
 
-# --- every depth -----------------------------------------------------------------------------------------------------
+# --- every depth and size --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_messages_of_every_depth_are_stored_or_parked_in_groups_and_alone(shape: str) -> None:
-    together, alone = Desk(), Desk()
     depths = [*range(1, 200), *range(200, 2000, 29), *range(960, 1010)]
-    group = [delivery(nested(shape, depth), f"{shape}-{depth}") for depth in depths]
 
-    assert [Verdict.ACK] * (len(group) + 4) == together.take(*group, *good_four())
-    assert [Verdict.ACK] * len(group) == [alone.intake.handle(one) for one in group]
+    reasons = judge_deliveries([nested(shape, depth) for depth in depths])
 
-    assert together.reasons() == alone.reasons()
-    assert {"not_json"} == set(together.reasons())
-    assert len(together.reasons()) == sum(depth > DEPTH_MAX for depth in depths)
-    assert [State.READY] == together.states()
+    assert {"not_json"} == set(reasons)
+    assert len(reasons) == sum(depth > DEPTH_MAX for depth in depths)
+
+
+@given(depth=st.integers(1, 2000), shape=st.sampled_from(sorted(SHAPES)), place=st.integers(0, 4))
+@settings(max_examples=40, deadline=None)
+def test_a_nested_message_leaves_its_group_as_it_is(depth: int, shape: str, place: int) -> None:
+    desk = Desk()
+    group = good_four()
+    group.insert(place, delivery(nested(shape, depth), "nested"))
+
+    assert [Verdict.ACK] * 5 == desk.take(*group)
+    assert (["not_json"] if depth > DEPTH_MAX else [], [State.READY]) == (desk.reasons(), desk.states())
+
+
+@pytest.mark.parametrize("size", [1_000, 60_000, 70_000, 10_000_000])
+def test_messages_of_every_size_are_stored_or_parked_in_groups_and_alone(size: int) -> None:
+    assert {"too_large"} >= set(judge_deliveries([*sized(size)])) - {"not_json"}
+
+
+def test_the_depth_that_is_read_does_not_depend_on_the_place_on_the_stack() -> None:
+    def further_down(levels: int, body: bytes) -> str:
+        return further_down(levels - 1, body) if levels else judge_message(body)
+
+    bodies = {depth: nested("lists", depth) for depth in (DEPTH_MAX, DEPTH_MAX + 1, 985)}
+
+    assert {depth: {judge_message(body), further_down(500, body)} for depth, body in bodies.items()} == {
+        DEPTH_MAX: {"accepted"},
+        DEPTH_MAX + 1: {"not_json"},
+        985: {"not_json"},
+    }
 
 
 # --- a run that comes too late ---------------------------------------------------------------------------------------
