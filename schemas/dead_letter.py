@@ -149,10 +149,12 @@ def parked_attributes(delivery: Delivery, refusal: Refusal) -> dict[str, str]:
 
 def without_senders(attributes: Mapping[str, str]) -> dict[str, str]:
     """Return the parked copy's attributes without the sender's own, for a bus that refuses one of them."""
-    theirs = [name for name in attributes if name not in OURS]
     ours = {name: value for name, value in attributes.items() if name in OURS}
-    left_out = [ours[LEFT_OUT]] if LEFT_OUT in ours else []
-    return {**ours, LEFT_OUT: _cut(", ".join([*left_out, *(repr(name[:NAME_CHARS_SHOWN]) for name in theirs)]))}
+    theirs = [repr(name[:NAME_CHARS_SHOWN]) for name in attributes if name not in OURS]
+    if theirs:
+        known = [ours[LEFT_OUT]] if LEFT_OUT in ours else []
+        ours[LEFT_OUT] = _cut(", ".join([*known, *theirs]))
+    return ours
 
 
 def _fits(name: str, value: str) -> bool:

@@ -1,8 +1,8 @@
 """Parking: a message that can never become a completion goes to the dead-letter topic, and a copy into the state store.
 
 A parked message is acknowledged. A message that cannot be parked goes back to the bus, alone: no other message waits
-for the dead-letter topic. After a publish that failed, the topic is left alone for `PAUSE_S`; meanwhile each message that
-should be parked goes back at once. After a crash between the publish and the copy, the message comes again and is
+for the dead-letter topic. After a publish that failed, the topic is left alone for `PAUSE_S`; meanwhile each bad message
+goes back at once. After a crash between the publish and the copy, the message comes again and is
 published to the dead-letter topic a second time.
 """
 
@@ -104,7 +104,10 @@ class Parking:
         try:
             self._bus.publish(message)
         except PublishRefused:
-            self._bus.publish(replace(message, attributes=without_senders(message.attributes)))
+            ours = without_senders(message.attributes)
+            if ours == message.attributes:
+                raise
+            self._bus.publish(replace(message, attributes=ours))
 
     def _keep_copy(self, delivery: Delivery, refusal: Refusal, message: OutgoingMessage) -> None:
         copy = ParkedMessage(

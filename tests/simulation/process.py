@@ -143,7 +143,7 @@ class Process:
             earliest=date(2000, 1, 1),
             clock=self.clock,
             observer=observer,
-            stopwatch=lambda: 0.0,
+            stopwatch=lambda: self.world.now.timestamp(),
         )
 
     def _outbox_filled(self) -> None:

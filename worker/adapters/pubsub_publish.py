@@ -1,7 +1,7 @@
 """The `Publisher` port through Google's client: one message, one call, one confirmed publish.
 
 The client without batches is used on purpose. The batching client keeps a failed batch for a topic and raises
-AssertionError on every later publish, so that a topic which was missing once would be refused for the life of the process.
+AssertionError on every later publish, so that a topic which was missing once is lost to the process.
 """
 
 from typing import Any
