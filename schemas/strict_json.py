@@ -1,8 +1,8 @@
 """Strict JSON: UTF-8, no NaN, no key twice in one object, a bounded depth.
 
-A text nested deeper than `DEPTH_MAX` is refused before the parser reads the text. The parser is recursive: without this
-bound, the caller's place on the stack would decide whether the parser refuses a text, or returns a value that no encoder
-can write again.
+A text nested deeper than `DEPTH_MAX` is refused before the parser reads the text. The parser is recursive: without
+this bound, the caller's place on the stack would decide whether the parser refuses a text, or returns a value that no
+encoder can write again.
 """
 
 import json

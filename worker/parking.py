@@ -1,9 +1,9 @@
 """Parking: a message that can never become a completion goes to the dead-letter topic, and a copy into the state store.
 
 A parked message is acknowledged. A message that cannot be parked goes back to the bus, alone: no other message waits
-for the dead-letter topic. After a publish that failed, the topic is left alone for `PAUSE_S`; meanwhile each bad message
-goes back at once. After a crash between the publish and the copy, the message comes again and is
-published to the dead-letter topic a second time.
+for the dead-letter topic. After a failed publish, the topic is left alone for `PAUSE_S`; meanwhile each bad message
+goes back at once. After a crash between the publish and the copy, the message comes again and is published to the
+dead-letter topic a second time.
 """
 
 import threading
