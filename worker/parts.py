@@ -56,7 +56,6 @@ class Parts:
         self._warehouse: Warehouse | None = None
         self._requests: RedisRequests | None = None
         self._publisher: PubSubPublisher | None = None
-        self._dead_letter_publisher: PubSubPublisher | None = None
         self._tracing: Tracing | None = None
         self._bus_opened = False
         self._bus_address: str | None = None
@@ -177,23 +176,19 @@ class Parts:
     @property
     def publisher(self) -> "PubSubPublisher":
         """The way to the bus."""
-        if self._publisher is None:
-            from worker.adapters.pubsub_publish import PubSubPublisher
-
-            self._publisher = PubSubPublisher(self.settings.pubsub_project, self.bus_address)
-            self._stack.callback(self._publisher.close)
+        self._publisher = self._publisher or self._open_publisher()
         return self._publisher
 
-    @property
     def dead_letter_publisher(self) -> "PubSubPublisher":
-        """The way to the dead-letter topic: gives up soon, because an intake thread waits for the confirmation."""
-        if self._dead_letter_publisher is None:
-            from worker.adapters.pubsub_publish import PubSubPublisher
+        """Open a way to the dead-letter topic that gives up soon, because an intake thread waits for it."""
+        return self._open_publisher(PARKING_PATIENCE_S)
 
-            project, address = self.settings.pubsub_project, self.bus_address
-            self._dead_letter_publisher = PubSubPublisher(project, address, patience_s=PARKING_PATIENCE_S)
-            self._stack.callback(self._dead_letter_publisher.close)
-        return self._dead_letter_publisher
+    def _open_publisher(self, patience_s: float | None = None) -> "PubSubPublisher":
+        from worker.adapters.pubsub_publish import PubSubPublisher
+
+        publisher = PubSubPublisher(self.settings.pubsub_project, self.bus_address, patience_s=patience_s)
+        self._stack.callback(publisher.close)
+        return publisher
 
     @property
     def tracing(self) -> Tracing:

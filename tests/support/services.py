@@ -38,7 +38,6 @@ class StandIns:
     def __post_init__(self) -> None:
         self.requests = self.requests or MemoryRequests(self.clock)
 
-    @property
     def dead_letter_publisher(self) -> Bus:
         return self.publisher
 
