@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, AnalysisDate, Json, guest_clock, guest_parts, store_clock
 from ops.output import out, show_json
-from schemas.completion import MESSAGE_BYTES_MAX, ROWS_MAX, CompletionMessage
+from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessage
 from schemas.fault_words import in_plain_words
 from worker.errors import Fatal, Refused
 from worker.parts import Parts
@@ -105,7 +105,7 @@ def emit(
     analysis_date: AnalysisDate,
     processor: Annotated[str, typer.Argument(help="One of the pipeline's; a wrong name lists them.")],
     status: Annotated[Reported, typer.Option(help="What the processor reports.")] = Reported.SUCCESS,
-    rows: Annotated[int | None, typer.Option(help="Rows written.", min=0, max=ROWS_MAX)] = None,
+    rows: Annotated[int | None, typer.Option(help="Rows written.", min=0, max=ROW_COUNT_MAX)] = None,
     run_id: Annotated[str | None, typer.Option(help="Names the run, so that a repeat is recognised.")] = None,
     error: Annotated[str | None, typer.Option(help="What went wrong, with --status failed.")] = None,
     as_json: Json = False,

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -23,21 +23,27 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from schemas.fault_words import words_of
+from schemas import strict_json
 from statemachine.model import Completion, CompletionStatus
 
 # The document's events are about 150 bytes; 64 KiB leaves room for any error text and bounds the parser's work.
 MESSAGE_BYTES_MAX = 64 * 1024
 ERROR_CHARS_MAX = 2000
 IDENTITY_CHARS_MAX = 200
-ROWS_MAX = 10**12
 # Fields that a newer sender adds are kept for people, as far as a record has room for them.
 UNKNOWN_CHARS_MAX = 500
+PROCESSOR_CHARS_MAX = 100
+ROW_COUNT_MAX = 10**12
+# A time zone left out of a time shifts the time by 14 hours at most; a time further ahead comes from a wrong clock.
+AHEAD_MAX = timedelta(days=1)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# Attributes of a message that was sent again from the dead-letter topic: how often, and the id it first had.
+# Attributes of a message that was sent again from the dead-letter topic: how often, the id and the publish time of the
+# message that first came.
 REDRIVEN = "mlfs_redriven"
 FIRST_MESSAGE_ID = "mlfs_message_id"
+FIRST_PUBLISHED_AT = "mlfs_published_at"
 _COUNT = re.compile(r"[0-9]{1,4}")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 # W3C Trace Context, where the sender's own tracing or Google's client puts it.
 TRACE_ATTRIBUTES = ("traceparent", "googclient_traceparent")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -55,6 +61,7 @@ class RefusalReason(StrEnum):
     UNKNOWN_PROCESSOR = "unknown_processor"
     ATTRIBUTE_MISMATCH = "attribute_mismatch"
     BAD_ENVELOPE = "bad_envelope"
+    UNREADABLE = "unreadable"
 
 
 class Refusal(ValueError):
@@ -137,21 +144,37 @@ class CompletionMessage(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
-    processor: str = Field(min_length=1, max_length=100, description="Who completed.")
+    processor: str = Field(min_length=1, max_length=PROCESSOR_CHARS_MAX, description="Who completed.")
     analysis_date: str = Field(
         description="The night, YYYY-MM-DD, in the zone of the pipeline.",
         json_schema_extra={"format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"},
     )
     status: Reported = Field(strict=False, description="`success` counts; `failed` is stored and shown.")
-    row_count: int | None = Field(default=None, ge=0, le=ROWS_MAX, description="Rows written.")
+    row_count: int | None = Field(default=None, ge=0, le=ROW_COUNT_MAX, description="Rows written.")
     run_id: str | None = Field(
         default=None, min_length=1, max_length=IDENTITY_CHARS_MAX, description="Names the run: a repeat counts once."
     )
     completed_at: Instant | None = Field(
-        default=None, strict=False, description="When the run ended, ISO 8601; without a zone it is UTC."
+        default=None,
+        strict=False,
+        description="When the run ended, ISO 8601; without a zone it is UTC; at most a day ahead.",
     )
     timestamp: Instant | None = Field(default=None, strict=False, description="Read when completed_at is absent.")
     error: Text | None = Field(default=None, description="What went wrong; 2,000 characters are kept.")
+
+
+_INSTANT_RULE = "must be an ISO 8601 time such as 2024-12-16T04:15:00Z, between the years 1 and 9999 in UTC, or null"
+# What each field accepts, for the person who repairs the sender.
+FIELD_RULES = {
+    "processor": f"must be a text of 1 to {PROCESSOR_CHARS_MAX} characters",
+    "analysis_date": "must be a text YYYY-MM-DD",
+    "status": "must be 'success' or 'failed'",
+    "row_count": f"must be a whole number from 0 to {ROW_COUNT_MAX}, without quotation marks, or null",
+    "run_id": f"must be a text of 1 to {IDENTITY_CHARS_MAX} characters, or null",
+    "completed_at": _INSTANT_RULE,
+    "timestamp": _INSTANT_RULE,
+    "error": "must be a text in valid Unicode, or null",
+}
 
 
 def parse_analysis_date(text: str, earliest: date, latest: date) -> date:
@@ -182,15 +205,14 @@ def decode(delivery: Delivery, expected: Expectation, received_at: datetime) -> 
     Raises:
         Refusal: The message can never be an event, with the class of fault.
     """
-    body = _json_object(delivery.data)
+    body = _json_object(delivery)
     try:
         message = CompletionMessage.model_validate(body)
     except ValidationError as exc:
-        fault = exc.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise Refusal(RefusalReason.BAD_FIELD, f"{where}: {words_of(fault)}") from exc
+        fault = exc.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise _bad_field(str(fault["loc"][0]), missing=fault["type"] == "missing") from exc
     if message.status is CompletionStatus.FOUND:
-        raise Refusal(RefusalReason.BAD_FIELD, "status: must be 'success' or 'failed'")
+        raise _bad_field("status")
     analysis_date = parse_analysis_date(message.analysis_date, expected.earliest, expected.latest)
     if message.processor not in expected.processors:
         raise Refusal(RefusalReason.UNKNOWN_PROCESSOR, f"processor {message.processor[:100]!r} is not awaited")
@@ -201,10 +223,15 @@ def decode(delivery: Delivery, expected: Expectation, received_at: datetime) -> 
     return analysis_date, _completion(message, body, delivery, received_at)
 
 
+def _bad_field(name: str, *, missing: bool = False) -> Refusal:
+    return Refusal(RefusalReason.BAD_FIELD, f"{name}: {'is missing' if missing else FIELD_RULES[name]}")
+
+
 def _completion(
     message: CompletionMessage, body: Mapping[str, Any], delivery: Delivery, received_at: datetime
 ) -> Completion:
-    said_at = message.completed_at or message.timestamp
+    said_at = _said_at(message, received_at)
+    published_at = first_published_at(delivery)
     if message.run_id is not None:
         identity = f"run:{message.run_id}"
     elif said_at is not None:
@@ -215,7 +242,8 @@ def _completion(
         processor=message.processor,
         status=message.status,
         identity=identity,
-        completed_at=said_at or delivery.published_at,
+        # A run has ended when its message is published. A sender's clock that is ahead would outrank later runs.
+        completed_at=published_at if said_at is None else min(said_at, published_at),
         received_at=received_at,
         row_count=message.row_count,
         error=message.error[:ERROR_CHARS_MAX] if message.error else None,
@@ -223,6 +251,16 @@ def _completion(
         traceparent=trace_of(delivery.attributes),
         unknown_fields=_unknown_fields(body),
     )
+
+
+def _said_at(message: CompletionMessage, received_at: datetime) -> datetime | None:
+    """Return the time at which the run ended by the sender's clock; None where the sender names no time."""
+    name = "timestamp" if message.completed_at is None else "completed_at"
+    said_at = message.completed_at or message.timestamp
+    if said_at is not None and said_at - received_at > AHEAD_MAX:
+        ahead = f"{said_at.isoformat()} is more than a day ahead of the state store's clock"
+        raise Refusal(RefusalReason.BAD_FIELD, f"{name}: {ahead} ({received_at.isoformat()}); set the sender's clock")
+    return said_at
 
 
 def redriven_count(attributes: Mapping[str, str]) -> int:
@@ -238,6 +276,15 @@ def first_message_id(delivery: Delivery) -> str:
     return first if known else delivery.message_id
 
 
+def first_published_at(delivery: Delivery) -> datetime:
+    """Return when the message first came: sent again from the dead-letter topic, the copy is published later."""
+    first = delivery.attributes.get(FIRST_PUBLISHED_AT, "") if redriven_count(delivery.attributes) else ""
+    try:
+        return min(as_utc(datetime.fromisoformat(first)), delivery.published_at)
+    except ValueError:
+        return delivery.published_at
+
+
 def trace_of(attributes: Mapping[str, str]) -> str | None:
     """Give the sender's W3C traceparent; None where there is none, or none that can be read: it is never refused."""
     found = (attributes[name] for name in TRACE_ATTRIBUTES if _TRACEPARENT.fullmatch(attributes.get(name, "")))
@@ -248,30 +295,31 @@ def _unknown_fields(body: Mapping[str, Any]) -> str | None:
     unknown = {name: value for name, value in body.items() if name not in CompletionMessage.model_fields}
     if not unknown:
         return None
-    text = json.dumps(unknown, separators=(",", ":"))
+    try:
+        text = json.dumps(unknown, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        # 1e999 is JSON, and infinite as a number.
+        return None
     return text if len(text) <= UNKNOWN_CHARS_MAX else None
 
 
-def _json_object(data: bytes) -> dict[str, Any]:
-    """Parse strictly: UTF-8, no NaN, no repeated keys, an object at the top."""
+def _json_object(delivery: Delivery) -> dict[str, Any]:
+    """Return the body: strict JSON, an object at the top."""
+    data = delivery.data
     if len(data) > MESSAGE_BYTES_MAX:
         raise Refusal(RefusalReason.TOO_LARGE, f"{len(data)} bytes, at most {MESSAGE_BYTES_MAX} are read")
     try:
-        body = json.loads(data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique_keys)
-    except (ValueError, RecursionError) as exc:
-        raise Refusal(RefusalReason.NOT_JSON, str(exc)[:200]) from exc
+        body = strict_json.parse(data)
+    except ValueError as exc:
+        detail = _binary(data) or str(exc)[:200]
+        raise Refusal(RefusalReason.NOT_JSON, detail) from exc
     if not isinstance(body, dict):
         raise Refusal(RefusalReason.NOT_AN_OBJECT, f"the body is a JSON {type(body).__name__}, not an object")
     return body
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse `{"status": "failed", "status": "success"}`: which one counts would be the parser's whim."""
-    body = dict(pairs)
-    if len(body) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return body
+def _binary(data: bytes) -> str | None:
+    """Return a description of binary data, None for text. JSON text holds no control character but white space."""
+    if not _CONTROL.search(data):
+        return None
+    return f"binary data (it begins with the bytes {data[:4].hex()}), for example Avro, not JSON text; publish JSON"

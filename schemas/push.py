@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from schemas.completion import Delivery, Refusal, RefusalReason, as_utc
+from schemas.strict_json import nests_too_deep
 
 HEADER_PREFIX = "x-goog-pubsub-"
 IDENTITY_CHARS_MAX = 200
@@ -60,9 +61,11 @@ def unread(body: bytes, received_at: datetime) -> Delivery:
 
 def _envelope(body: bytes) -> dict[str, Any] | None:
     """Give the envelope; None for anything else, which is then read as a bare message."""
+    if nests_too_deep(body):
+        return None
     try:
         parsed = json.loads(body)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return parsed if isinstance(parsed, dict) and "message" in parsed and "subscription" in parsed else None
 

@@ -71,6 +71,7 @@ class Worker:
         self.metrics = Metrics(settings.definition.processors)
         self.metrics.show_dates(self._store, clock, settings.calendar)
         self.metrics.expects_stream(not serves_push)
+        self.metrics.dead_letter_topic(settings.dead_letter_topic, None)
         self._lineage = open_lineage(settings, self.metrics.lineage_event)
         told = () if self._lineage is None else (self._lineage,)
         observer = Observers((self.metrics, LogObserver(), *told, *watchers))

@@ -108,7 +108,7 @@ class Assembly:
             engine=self.engine,
             store=self.parts.store,
             repair=self.repair,
-            dead_letters=self.parts.publisher,
+            dead_letters=self.parts.dead_letter_publisher(),
             dead_letter_topic=settings.dead_letter_topic,
             processors=settings.definition.processors,
             earliest=settings.earliest_date,

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
+import structlog
+
 from schemas.outcome import outcome_message
 from statemachine.decide import Decision, decide
 from statemachine.effects import PublishOutcome, StartBuild
@@ -22,6 +24,8 @@ from worker.narration import narrate
 from worker.observer import Decided, Observer
 from worker.ports import Clock, Commit, HistoryEntry, OutgoingMessage, StateStore
 from worker.tracing import NO_TRACING, Tracing
+
+log = structlog.get_logger(__name__)
 
 # Four writers at most touch one date at once; eight tries outlast that with room to spare.
 COMMIT_TRIES_MAX = 8
@@ -151,14 +155,14 @@ class Engine:
         """Decide on the date's record in *records* and leave there what the next event of the date is decided on."""
         if day not in records:
             return None, None
-        before = records[day] or self._calendar.fresh_record(day, now)
-        decision = decide(before, event, now=now, policy=self._policy)
-        decided = Decided(before=before, decision=decision, event=event, actor=self._worker, at=now, conflicts=0)
-        if not decision.changed:
-            return decided, None
         try:
+            before = records[day] or self._calendar.fresh_record(day, now)
+            decision = decide(before, event, now=now, policy=self._policy)
+            decided = Decided(before=before, decision=decision, event=event, actor=self._worker, at=now, conflicts=0)
+            if not decision.changed:
+                return decided, None
             commit = self._commit_of(decided)
-        except InvariantBroken:
+        except Exception:  # noqa: BLE001 - `apply` raises the same exception for this event alone
             del records[day]
             return None, None
         records[day] = replace(decision.record, revision=commit.operation_id)
@@ -207,7 +211,11 @@ class Engine:
         )
 
     def _announce(self, decided: Decided) -> None:
-        self._observer.decided(decided)
+        try:
+            self._observer.decided(decided)
+        except Exception:
+            # The decision is stored, so its effects follow and its message is acknowledged.
+            log.exception("decision_not_observed", analysis_date=decided.decision.record.analysis_date.isoformat())
         for effect in decided.decision.effects:
             if isinstance(effect, StartBuild):
                 self._start_build(effect.analysis_date)

@@ -30,6 +30,13 @@ class SourceGone(Unavailable):
     """The upstream's fault, and it may pass: the file behind a linked table is not there. Only its readers suffer."""
 
 
+class PublishRefused(Unavailable):
+    """The bus answers and refuses a publish: no such topic, no right, or a message beyond a limit.
+
+    Repeated like any outage, since the topic may be created and the right be granted meanwhile.
+    """
+
+
 class Fatal(PipelineError):
     """Nobody outside can cure it by waiting: denied access, an invalid query, a bug. Fail the date at once."""
 

@@ -13,14 +13,14 @@ from enum import StrEnum
 
 import structlog
 
-from schemas.completion import Delivery, Expectation, Refusal, decode
-from schemas.dead_letter import DATA_BYTES_MAX, parked_attributes
+from schemas.completion import Delivery, Expectation, Refusal, RefusalReason, decode
 from statemachine.events import CompletionReceived
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.engine import Engine
 from worker.errors import CorruptRecord, PipelineError, Unavailable
 from worker.observer import Observer
-from worker.ports import Clock, OutgoingMessage, ParkedMessage, Publisher, StateStore
+from worker.parking import RAISES_MAX, NotParked, Parking, Raises
+from worker.ports import Clock, Publisher, StateStore
 from worker.repair import Repair
 from worker.tracing import NO_TRACING, Reception, Tracing
 
@@ -55,10 +55,16 @@ class Intake:
         tracing: Tracing = NO_TRACING,
     ) -> None:
         self._engine = engine
-        self._store = store
         self._repair = repair
-        self._dead_letters = dead_letters
-        self._dead_letter_topic = dead_letter_topic
+        self._parking = Parking(
+            store=store,
+            bus=dead_letters,
+            topic=dead_letter_topic,
+            clock=clock,
+            observer=observer,
+            stopwatch=stopwatch,
+        )
+        self._raises = Raises()
         self._processors = processors
         self._earliest = earliest
         self._clock = clock
@@ -88,19 +94,23 @@ class Intake:
         for place, delivery in enumerate(deliveries):
             try:
                 analysis_date, completion = decode(delivery, expected, now)
-            except Refusal:
+            except Exception:  # noqa: BLE001 - handled alone, the message raises again and is charged with that
                 alone.append(place)
             else:
                 places.append(place)
                 happened.append((analysis_date, CompletionReceived(completion=completion)))
         try:
             decisions = self._engine.apply_all(happened)
-        except PipelineError as exc:
+        except Unavailable as exc:
             log.warning("deliveries_postponed", count=len(places), error=str(exc), kind=type(exc).__name__)
             for place, (_day, event) in zip(places, happened, strict=True):
                 self._observer.received("unavailable", event.completion.processor, self._stopwatch() - started)
-                yield place, Verdict.HOLD if isinstance(exc, Unavailable) else Verdict.RETRY
+                yield place, Verdict.HOLD
             return alone
+        except Exception as exc:  # noqa: BLE001 - handled alone, the message that raises is charged with that
+            # One message or one date is the cause. Handled alone, each message meets only its own fault.
+            log.warning("deliveries_parted", count=len(places), error=str(exc), kind=type(exc).__name__)
+            return range(len(deliveries))
         for place, (_day, event), decision in zip(places, happened, decisions, strict=True):
             if decision is None:
                 alone.append(place)
@@ -114,9 +124,32 @@ class Intake:
         return Expectation(processors=self._processors, earliest=self._earliest, latest=latest)
 
     def handle(self, delivery: Delivery) -> Verdict:
-        """Take one delivery to its end."""
-        with self._tracing.receiving(delivery) as reception:
-            return self._handle(delivery, reception)
+        """Store or park one delivery, whatever exception it raises."""
+        try:
+            with self._tracing.receiving(delivery) as reception:
+                verdict = self._handle(delivery, reception)
+        except Exception as exc:  # noqa: BLE001 - charged to the message, and logged there
+            return self.charge(delivery, exc)
+        if verdict is Verdict.ACK:
+            self._raises.forget(delivery.message_id)
+        return verdict
+
+    def charge(self, delivery: Delivery, error: Exception) -> Verdict:
+        """Count an unexpected exception against its delivery: RETRY twice, then park the delivery as unreadable."""
+        times = self._raises.count(delivery.message_id)
+        kind = type(error).__name__
+        log.error("message_raised", message_id=delivery.message_id, kind=kind, times=times, exc_info=error)
+        if times < RAISES_MAX:
+            self._observer.received("raised", "other", 0.0)
+            return Verdict.RETRY
+        detail = f"{kind} was raised each of {times} times; the log line message_raised of the worker has the stack"
+        # Where the attributes are the cause, the copy does without them.
+        for parked in (delivery, replace(delivery, attributes={})):
+            try:
+                return self.refuse(parked, Refusal(RefusalReason.UNREADABLE, detail))
+            except Exception:
+                log.exception("parking_raised", message_id=delivery.message_id)
+        return Verdict.RETRY
 
     def _handle(self, delivery: Delivery, reception: Reception) -> Verdict:
         started = self._stopwatch()
@@ -145,7 +178,7 @@ class Intake:
         return verdict
 
     def refuse(self, delivery: Delivery, refusal: Refusal) -> Verdict:
-        """Park what could not even be read as a delivery, such as a push body that is none."""
+        """Park a delivery that was refused elsewhere, such as a push body that is no push."""
         started = self._stopwatch()
         outcome, verdict = self._park(delivery, refusal)
         self._observer.received(outcome, "other", self._stopwatch() - started)
@@ -161,27 +194,14 @@ class Intake:
         return "quarantined"
 
     def _park(self, delivery: Delivery, refusal: Refusal) -> tuple[str, Verdict]:
-        """Publish to the dead letter topic, then keep a copy for people; if either fails, the bus keeps the message."""
-        message = OutgoingMessage(
-            event_id=f"refused:{delivery.message_id}",
-            topic=self._dead_letter_topic,
-            data=delivery.data[:DATA_BYTES_MAX],
-            attributes=parked_attributes(delivery, refusal),
-        )
-        parked = ParkedMessage(
-            reason=refusal.reason.value,
-            detail=refusal.detail,
-            message_id=delivery.message_id,
-            received_at=self._clock.now(),
-            data=delivery.data[:2048],
-            attributes=delivery.attributes,
-        )
+        """Park the delivery; only while the state store is away is the delivery held."""
         try:
-            self._dead_letters.publish(message)
-            self._store.park(parked)
+            self._parking.park(delivery, refusal)
+        except NotParked as exc:
+            log.warning("parking_postponed", message_id=delivery.message_id, error=str(exc))
+            return "not_parked", Verdict.RETRY
         except Unavailable as exc:
             log.warning("parking_postponed", message_id=delivery.message_id, error=str(exc))
             return "unavailable", Verdict.HOLD
-        log.warning("message_parked", message_id=delivery.message_id, reason=refusal.reason, detail=refusal.detail)
-        self._observer.refused(refusal.reason.value, refusal.detail)
+        self._raises.forget(delivery.message_id)
         return "refused", Verdict.ACK

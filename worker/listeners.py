@@ -2,12 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable
 
 import structlog
 from fastapi import FastAPI
 
-from schemas.completion import Delivery
 from worker.access import Door, Doorkeeper
 from worker.assembly import Assembly
 from worker.audit import Auditor
@@ -20,7 +18,6 @@ from worker.http.gate import Gate
 from worker.http.machines import Machines
 from worker.http.server import HttpServer
 from worker.idempotency import Once
-from worker.intake import Verdict
 from worker.interventions import Interventions
 from worker.metrics import Metrics, package_version
 from worker.ports import TokenVerifier
@@ -124,27 +121,15 @@ class Listeners:
             push_gate=self._gate(settings.push_door()),
             tick_gate=self._gate(settings.tick_door()),
             subscription=f"projects/{settings.pubsub_project}/subscriptions/{settings.subscription}",
-            handle=self._counted(intake.handle),
+            handle=intake.handle,
             refuse=intake.refuse,
+            charge=intake.charge,
             tick=lambda: self._ticker.run_once(settings.request_wait_s),
             clock=self._assembly.clock,
         )
 
     def _gate(self, door: Door) -> Gate:
         return Gate(self._doorkeeper, door)
-
-    def _counted(self, handle: Callable[[Delivery], Verdict]) -> Callable[[Delivery], Verdict]:
-        """A bug must not look like a delivery that was taken."""
-
-        def handled(delivery: Delivery) -> Verdict:
-            try:
-                return handle(delivery)
-            except Exception:
-                self._metrics.callback_failed()
-                log.exception("callback_failed", message_id=delivery.message_id)
-                return Verdict.RETRY
-
-        return handled
 
     def _publish(self) -> None:
         """Tell outcomes at once; what the bus does not take now, the next tick tells."""

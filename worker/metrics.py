@@ -111,6 +111,9 @@ class Metrics(Observer, StreamNotes):
         self._fenced = Counter("mlfs_fence_rejections_total", "Builds refused by the ledger.", registry=registry)
         self._published = Counter("mlfs_publish_total", "Outcomes published.", ["result"], registry=registry)
         self._lineage = Counter("mlfs_openlineage_events_total", "Run events by fate.", ["result"], registry=registry)
+        self._dead_letters_refused = Gauge(
+            "mlfs_dead_letter_topic_refuses", "Whether the topic took no dead letter.", ["topic"], registry=registry
+        )
         self._dead_lettered = Counter("mlfs_dead_lettered_total", "Messages parked.", ["reason"], registry=registry)
 
     def _declare_process(self) -> None:
@@ -167,7 +170,8 @@ class Metrics(Observer, StreamNotes):
                 self._loop_errors.labels(loop, kind)
         for processor in (*sorted(self._processors), "other"):
             self._events.labels(processor, "quarantined")
-        self._events.labels("other", "refused")
+        for outcome in ("refused", "raised", "not_parked"):
+            self._events.labels("other", outcome)
         for fault in ("refused", "stranger"):
             self._auth_failures.labels("push", fault)
 
@@ -214,6 +218,10 @@ class Metrics(Observer, StreamNotes):
     def refused(self, reason: str, detail: str) -> None:  # noqa: ARG002 - the hook's shape
         """Count one parked message."""
         self._dead_lettered.labels(reason).inc()
+
+    def dead_letter_topic(self, topic: str, fault: str | None) -> None:
+        """Note whether the dead-letter topic takes messages."""
+        self._dead_letters_refused.labels(topic).set(0 if fault is None else 1)
 
     def callback_failed(self) -> None:
         """Count one callback that let an exception out."""

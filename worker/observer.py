@@ -9,6 +9,7 @@ import structlog
 from statemachine.decide import Decision
 from statemachine.events import Event, LeaseRenewed
 from statemachine.model import DateRecord
+from statemachine.reasons import Reason
 from worker.features.model import BuildOutcome, BuildPhase
 from worker.narration import narrate
 from worker.ports import OutgoingMessage
@@ -52,6 +53,9 @@ class Observer:
 
     def refused(self, reason: str, detail: str) -> None:
         """Note a parked message."""
+
+    def dead_letter_topic(self, topic: str, fault: str | None) -> None:
+        """Note whether the dead-letter topic takes messages; *fault* is None where the topic does."""
 
     def built(self, mode: str, result: str, seconds: float) -> None:
         """Note the end of a build."""
@@ -115,6 +119,11 @@ class Observers(Observer):
         for watcher in self._watchers:
             watcher.refused(reason, detail)
 
+    def dead_letter_topic(self, topic: str, fault: str | None) -> None:
+        """Forward the state of the dead-letter topic to every observer."""
+        for watcher in self._watchers:
+            watcher.dead_letter_topic(topic, fault)
+
     def built(self, mode: str, result: str, seconds: float) -> None:
         """Pass it on."""
         for watcher in self._watchers:
@@ -155,10 +164,11 @@ class LogObserver(Observer):
     """One canonical log line per decision."""
 
     def decided(self, decided: Decided) -> None:
-        """Log a stored change at info, everything else at debug."""
+        """Log at info a stored change and a run that came too late for what is published, everything else at debug."""
         decision, before = decided.decision, decided.before
         after = decision.record
         loud = decision.changed and not isinstance(decided.event, LeaseRenewed)
+        loud = loud or (decision.reason is Reason.OUTDATED and before.result is not None)
         (log.info if loud else log.debug)(
             "decision",
             analysis_date=after.analysis_date.isoformat(),

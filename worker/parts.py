@@ -34,6 +34,8 @@ from worker.tracing import NO_TRACING, Tracing, tracing_wanted
 
 # DuckDB's name for a database without a file.
 MEMORY = ":memory:"
+# A confirmed publish takes milliseconds. A dead letter that is not confirmed by then goes back to the bus.
+PARKING_PATIENCE_S = 2.0
 
 
 class Parts:
@@ -175,12 +177,19 @@ class Parts:
     @property
     def publisher(self) -> "PubSubPublisher":
         """The way to the bus."""
-        if self._publisher is None:
-            from worker.adapters.pubsub_publish import PubSubPublisher
-
-            self._publisher = PubSubPublisher(self.settings.pubsub_project, self.bus_address)
-            self._stack.callback(self._publisher.close)
+        self._publisher = self._publisher or self._open_publisher()
         return self._publisher
+
+    def dead_letter_publisher(self) -> "PubSubPublisher":
+        """Open a way to the dead-letter topic that gives up soon, because an intake thread waits for it."""
+        return self._open_publisher(PARKING_PATIENCE_S)
+
+    def _open_publisher(self, patience_s: float | None = None) -> "PubSubPublisher":
+        from worker.adapters.pubsub_publish import PubSubPublisher
+
+        publisher = PubSubPublisher(self.settings.pubsub_project, self.bus_address, patience_s=patience_s)
+        self._stack.callback(publisher.close)
+        return publisher
 
     @property
     def tracing(self) -> Tracing:

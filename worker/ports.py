@@ -271,6 +271,7 @@ class Publisher(Protocol):
 
         Raises:
             Unavailable: Not confirmed in time; it may or may not have been published.
+            PublishRefused: The bus refused the message: no such topic, no right, or a limit.
         """
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from schemas.completion import Delivery
 from schemas.dead_letter import UNDELIVERED
-from tests.support.nights import CACHE, PROCESSORS
+from tests.support.nights import CACHE, EVENING, PROCESSORS
 from tests.support.programs import Program
 from tests.support.rigs import Rig, repair_of
 from worker.adapters.pubsub_connection import ensure_topology, plain_publisher_client, subscriber_client
@@ -20,6 +21,7 @@ from worker.adapters.pubsub_publish import PubSubPublisher
 from worker.errors import Fatal, Unavailable
 from worker.intake import Intake, Verdict
 from worker.local.pubsub_server import PubSubServer
+from worker.parking import PAUSE_S
 from worker.redrive import Selection, looking, plan_redrive, redrive
 
 PROJECT = "nba-props-platform"
@@ -37,6 +39,7 @@ class Night:
         self.publisher = PubSubPublisher(PROJECT, self.address)
         self.rig = Rig()
         self.processors = PROCESSORS
+        self.seconds = 0.0
         self.dead_letters = DeadLetterSubscription(
             project=PROJECT,
             subscription=f"{DEAD}-parked",
@@ -52,9 +55,8 @@ class Night:
         client.transport.close()
         return str(answer.message_ids[0])
 
-    def work(self) -> list[Delivery]:
-        """Hand the intake what waits, as the worker does, and give what it was."""
-        intake = Intake(
+    def intake(self) -> Intake:
+        return Intake(
             engine=self.rig.engine,
             store=self.rig.store,
             repair=repair_of(self.rig),
@@ -64,8 +66,12 @@ class Night:
             earliest=date(2000, 1, 1),
             clock=self.rig.clock,
             observer=self.rig.notes,
-            stopwatch=lambda: 0.0,
+            stopwatch=lambda: self.seconds,
         )
+
+    def work(self) -> list[Delivery]:
+        """Hand the intake what waits, as the worker does, and give what it was."""
+        intake = self.intake()
         with subscriber_client(self.address) as client:
             path = client.subscription_path(PROJECT, WORKER)
             answer = client.pull(request={"subscription": path, "max_messages": 50}, timeout=10)
@@ -111,6 +117,21 @@ def night(tmp_path: Path) -> Iterator[Night]:
         night.close()
 
 
+def received(data: bytes) -> Delivery:
+    return Delivery(data=data, attributes={"tenant": "nba"}, message_id=data.decode()[:20], published_at=EVENING)
+
+
+@contextmanager
+def admin(address: str) -> Iterator[Any]:
+    client = plain_publisher_client(address)
+    yield client
+    client.transport.close()
+
+
+def completed() -> bytes:
+    return json.dumps({"processor": CACHE, "analysis_date": "2024-12-15", "status": "success"}).encode()
+
+
 def odds() -> bytes:
     return json.dumps({"processor": "odds", "analysis_date": "2024-12-15", "status": "success"}).encode()
 
@@ -122,18 +143,35 @@ def test_looking_twice_shows_the_same_and_removes_nothing(night: Night) -> None:
     assert [("not_json", 0)] == night.shown() == night.shown()
 
 
+def test_a_dead_letter_topic_that_was_missing_gets_what_came_meanwhile(night: Night) -> None:
+    """Google's own client and the local server: each refusal gives the bad message back, and only that one."""
+    with admin(night.address) as client:
+        client.delete_topic(topic=client.topic_path(PROJECT, DEAD))
+        bad, good = received(b"nope"), received(completed())
+        intake = night.intake()
+
+        assert [Verdict.RETRY, Verdict.ACK] * 3 == [intake.handle(one) for one in (bad, good) * 3]
+        night.seconds += PAUSE_S
+        assert [(1, Verdict.ACK), (0, Verdict.RETRY)] == list(intake.handle_all([bad, good]))
+
+        client.create_topic(name=client.topic_path(PROJECT, DEAD))
+        night.seconds += PAUSE_S
+        assert intake.handle(bad) is Verdict.ACK
+
+
 def test_a_message_sent_again_is_the_one_it_was(night: Night) -> None:
-    """Also where the publishing client takes an attribute's name for an argument of its own."""
-    message_id = night.send(odds(), topic="x", tenant="nba")
-    night.work()
+    night.send(odds(), topic="x", tenant="nba")
+    [first] = night.work()
 
     assert night.redrive_all() == 1
 
     [again] = night.work()
-    assert (odds(), {"topic": "x", "tenant": "nba", "mlfs_redriven": "1", "mlfs_message_id": message_id}) == (
-        again.data,
-        dict(again.attributes),
-    )
+    ours = {
+        "mlfs_redriven": "1",
+        "mlfs_message_id": first.message_id,
+        "mlfs_published_at": first.published_at.isoformat(),
+    }
+    assert (odds(), {"topic": "x", "tenant": "nba", **ours}) == (again.data, dict(again.attributes))
 
 
 def test_a_message_whose_cause_was_repaired_counts_and_is_gone(night: Night) -> None:
@@ -182,7 +220,13 @@ def test_what_pubsub_itself_forwarded_is_sent_again_from_beside_what_was_refused
     [again] = night.work()
 
     assert "not acknowledged in 5 deliveries to ml-feature-store-worker" == forwarded.detail
-    assert {"tenant": "nba", "mlfs_redriven": "1", "mlfs_message_id": forwarded.message_id} == dict(again.attributes)
+    first_published_at = forwarded.attributes["CloudPubSubDeadLetterSourceTopicPublishTime"]
+    assert dict(again.attributes) == {
+        "tenant": "nba",
+        "mlfs_redriven": "1",
+        "mlfs_message_id": forwarded.message_id,
+        "mlfs_published_at": first_published_at,
+    }
     assert ("recorded", CACHE) == night.rig.notes.deliveries[-1]
     assert [("not_json", 0)] == night.shown()
 

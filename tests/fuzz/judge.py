@@ -1,6 +1,6 @@
 """What a parser may do with any bytes: give a sound event, or refuse with a class. Anything else is a finding."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from schemas.completion import (
@@ -13,6 +13,8 @@ from schemas.completion import (
 )
 from schemas.push import read_push
 from statemachine.model import CompletionStatus
+from tests.support.rigs import Bus, ModelClock, Rig, repair_of
+from worker.intake import Intake, Verdict
 
 NOW = datetime(2024, 12, 16, 4, 0, tzinfo=UTC)
 EXPECTED = Expectation(
@@ -55,3 +57,36 @@ def judge_push(body: bytes) -> str:
     assert pushed.delivery.published_at.utcoffset() == timedelta(0)
     assert 0 < len(pushed.delivery.message_id) <= 200
     return judge_message(pushed.delivery.data, pushed.delivery.attributes)
+
+
+def judge_deliveries(bodies: Sequence[bytes]) -> list[str]:
+    """Deliver all *bodies* as one group, and each alone; return the reasons of those that were parked, in order.
+
+    Every message must end stored or parked, no exception may leave the intake, and a group must end as its messages do.
+    """
+    deliveries = [
+        Delivery(data=body, attributes={}, message_id=str(number), published_at=NOW)
+        for number, body in enumerate(bodies)
+    ]
+    parked = []
+    for together in (True, False):
+        rig, bus = Rig(clock=ModelClock(NOW)), Bus()
+        intake = Intake(
+            engine=rig.engine,
+            store=rig.store,
+            repair=repair_of(rig),
+            dead_letters=bus,
+            dead_letter_topic="dlq",
+            processors=EXPECTED.processors,
+            earliest=EXPECTED.earliest,
+            clock=rig.clock,
+            observer=rig.notes,
+            stopwatch=lambda: 0.0,
+        )
+        groups = [deliveries] if together else [[delivery] for delivery in deliveries]
+        verdicts = [verdict for group in groups for _place, verdict in intake.handle_all(group)]
+        assert [Verdict.ACK] * len(bodies) == verdicts
+        parked.append([letter.attributes["mlfs_reason"] for letter in bus.confirmed])
+    assert parked[0] == parked[1]
+    assert "unreadable" not in parked[0]
+    return parked[0]

@@ -1,6 +1,7 @@
 """Coverage-guided fuzzing of the parsers: `make fuzz INPUTS=1000000`. Needs atheris, which make installs.
 
-Every input is read as a message, as a push request, and as one field of a message that is otherwise good. It ends with
+First every depth of nesting up to 2,000 and sizes up to 10 MB are delivered, in groups and alone. Then every
+input is read as a message, as a push request, and as one field of a message that is otherwise good. It ends with
 how many inputs ended how; a finding ends it at once, with a stack and a file `crash-…` that holds the input:
 `make fuzz ARGS=crash-…` reads it again.
 """
@@ -14,11 +15,13 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["json", "base64", "schemas", "statemachine"]):
-    from tests.fuzz.judge import judge_message, judge_push
-    from tests.fuzz.seeds import messages, pushes, with_one_field
+    from tests.fuzz.judge import judge_deliveries, judge_message, judge_push
+    from tests.fuzz.seeds import SHAPES, messages, nested, pushes, sized, with_one_field
 
 # One more than the parser reads, so that its limit is met too.
 INPUT_BYTES_MAX = 64 * 1024 + 1
+DEPTH_SWEPT_MAX = 2000
+SIZES_SWEPT = (1_000, 60_000, 64 * 1024, 70_000, 1_000_000, 10_000_000)
 
 
 def main() -> None:
@@ -27,6 +30,8 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("files", nargs="*", help="inputs to read again instead")
     wanted = parser.parse_args()
+    if not wanted.files:
+        _sweep()
     ended: Counter[str] = Counter()
     seen = 0
 
@@ -51,6 +56,22 @@ def main() -> None:
             (Path(corpus) / f"{number:03}").write_bytes(seed[:INPUT_BYTES_MAX])
         atheris.Setup([sys.argv[0], *options, *(wanted.files or [corpus])], one_input)
         atheris.Fuzz()
+
+
+def _sweep() -> None:
+    """Deliver messages of every depth and of many sizes."""
+    parked = 0
+    for shape in SHAPES:
+        bodies = [nested(shape, depth) for depth in range(1, DEPTH_SWEPT_MAX + 1)]
+        parked += len(judge_deliveries(bodies))
+    for size in SIZES_SWEPT:
+        bodies = [*sized(size)]
+        parked += len(judge_deliveries(bodies))
+        for body in bodies:
+            judge_push(body)
+    sys.stdout.write(
+        f"{len(SHAPES) * DEPTH_SWEPT_MAX} depths and {len(SIZES_SWEPT)} sizes, {parked} parked, no finding\n"
+    )
 
 
 def _report(seen: int, ended: Counter[str]) -> None:

@@ -64,6 +64,14 @@ RAW = (
 )
 
 
+# How a body is nested: what opens one level, and what closes it.
+SHAPES = {
+    "lists": (b"[", b"]"),
+    "objects": (b'{"x":', b"}"),
+    "texts with brackets": (b'["[{", ', b"]"),
+}
+
+
 def messages() -> Iterator[bytes]:
     """Give one body of every kind."""
     yield json.dumps(GOOD).encode()
@@ -96,6 +104,24 @@ def pushes() -> Iterator[bytes]:
     yield _wrapped({"data": None})
     yield b'{"message": null, "subscription": null}'
     yield b'{"subscription": "s"}'
+
+
+def nested(shape: str, depth: int) -> bytes:
+    """Return a good message with one field more, by which the body is nested *depth* levels deep."""
+    opened, closed = SHAPES[shape]
+    inner = opened * (depth - 1) + b"1" + closed * (depth - 1)
+    return json.dumps(GOOD).encode()[:-1] + b', "deep": ' + inner + b"}"
+
+
+def sized(size: int) -> Iterator[bytes]:
+    """Yield bodies of about *size* bytes: a long text, a flat list, many keys, digits, and bytes that are no text."""
+    head = json.dumps(GOOD).encode()[:-1]
+    yield head + b', "more": "' + b"x" * size + b'"}'
+    yield head + b', "more": [' + b"[]," * (size // 3) + b"1]}"
+    yield head + b", " + b", ".join(b'"k%d": 1' % number for number in range(size // 10)) + b', "last": 1}'
+    yield head + b', "more": ' + b"9" * size + b"}"
+    yield b'"\\' * (size // 3)
+    yield b"\x00" * size
 
 
 def with_one_field(data: bytes) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 
 from ops import cli
 from ops.arguments import EXIT_REFUSED
-from schemas.completion import ROWS_MAX, CompletionMessage
+from schemas.completion import ROW_COUNT_MAX, CompletionMessage
 
 EMIT = ["emit", "2024-12-15", "player_daily_cache"]
 BECAUSE = ["--reason", "because"]
@@ -35,7 +35,7 @@ class Said:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([*EMIT, "--rows", str(ROWS_MAX + 1)], "--rows"),
+        ([*EMIT, "--rows", str(ROW_COUNT_MAX + 1)], "--rows"),
         ([*EMIT, "--rows", "-1"], "--rows"),
         ([*EMIT, "--rows", "many"], "--rows"),
         ([*EMIT, "--rows", "1.5"], "--rows"),
@@ -75,6 +75,6 @@ def test_a_value_out_of_bounds_is_one_line(said: Said, tmp_path: Path, arguments
 
 
 def test_the_bounds_of_the_command_are_those_of_the_event() -> None:
-    message = {"processor": "p", "analysis_date": "2024-12-15", "status": "success", "row_count": ROWS_MAX}
+    message = {"processor": "p", "analysis_date": "2024-12-15", "status": "success", "row_count": ROW_COUNT_MAX}
 
-    assert CompletionMessage.model_validate(message).row_count == ROWS_MAX
+    assert CompletionMessage.model_validate(message).row_count == ROW_COUNT_MAX

@@ -651,4 +651,119 @@ MUTANTS = (
         new="    if table in own_tables:\n",
         tests=("tests/integration/test_warehouse_loading.py::test_the_workers_own_tables_are_known_in_any_spelling",),
     ),
+    Mutant(
+        name="exception-while-reading-charged-to-the-group",
+        file="worker/intake.py",
+        old="except Exception:  # noqa: BLE001 - handled alone, the message raises again and is charged with that",
+        new="except Refusal:",
+        tests=(
+            "tests/unit/test_one_bad_message.py::test_an_exception_while_a_message_is_read_leaves_its_group_untouched",
+        ),
+    ),
+    Mutant(
+        name="exception-while-storing-charged-to-the-group",
+        file="worker/intake.py",
+        old="except Exception as exc:  # noqa: BLE001 - handled alone, the message that raises is charged with that",
+        new="except Conflict as exc:",
+        tests=("tests/unit/test_one_bad_message.py::test_a_date_that_the_store_refuses_holds_no_other_date",),
+    ),
+    Mutant(
+        name="unreadable-message-comes-for-ever",
+        file="worker/intake.py",
+        old="        if times < RAISES_MAX:\n",
+        new="        if times:\n",
+        tests=(
+            "tests/unit/test_one_bad_message.py::test_an_exception_while_a_message_is_stored_is_charged_to_it_alone",
+        ),
+    ),
+    Mutant(
+        name="refusing-dead-letter-topic-holds",
+        file="worker/intake.py",
+        old='            return "not_parked", Verdict.RETRY\n',
+        new='            return "not_parked", Verdict.HOLD\n',
+        tests=(
+            "tests/unit/test_one_bad_message.py::test_a_topic_that_refuses_gives_back_bad_messages_alone_and_is_left_alone_for_a_while",
+        ),
+    ),
+    Mutant(
+        name="refusing-dead-letter-topic-is-asked-for-each-message",
+        file="worker/parking.py",
+        old="            self._closed_until = self._stopwatch() + PAUSE_S\n            next_step",
+        new="            next_step",
+        tests=(
+            "tests/unit/test_one_bad_message.py::test_a_topic_that_refuses_gives_back_bad_messages_alone_and_is_left_alone_for_a_while",
+        ),
+    ),
+    Mutant(
+        name="slow-dead-letter-topic-holds-both-threads",
+        file="worker/parking.py",
+        old="self._turn.acquire(timeout=TURN_MAX_S)",
+        new="self._turn.acquire(timeout=30)",
+        tests=("tests/unit/test_one_bad_message.py::test_a_topic_that_does_not_answer_holds_one_thread_at_most",),
+    ),
+    Mutant(
+        name="letter-refused-for-an-attribute-comes-for-ever",
+        file="worker/parking.py",
+        old="            if ours == message.attributes:\n                raise\n",
+        new="            raise\n",
+        tests=(
+            "tests/unit/test_one_bad_message.py::test_a_letter_that_the_bus_refuses_is_parked_without_the_senders_attributes",
+        ),
+    ),
+    Mutant(
+        name="attribute-beyond-the-bus-limit-kept",
+        file="schemas/dead_letter.py",
+        old=" and len(value.encode()) <= VALUE_BYTES_MAX\n",
+        new="\n",
+        tests=(
+            "tests/unit/test_dead_letter.py::test_an_attribute_that_pubsub_refuses_is_left_out_of_the_copy_and_named",
+        ),
+    ),
+    Mutant(
+        name="depth-left-to-the-stack",
+        file="schemas/strict_json.py",
+        old="    return bool(brackets)\n",
+        new="    return False\n",
+        tests=(
+            "tests/unit/test_one_bad_message.py::test_messages_of_every_depth_are_stored_or_parked_in_groups_and_alone",
+            "tests/unit/test_one_bad_message.py::test_the_depth_that_is_read_does_not_depend_on_the_place_on_the_stack",
+        ),
+    ),
+    Mutant(
+        name="sender-clock-believed",
+        file="schemas/completion.py",
+        old="min(said_at, published_at)",
+        new="said_at",
+        tests=(
+            "tests/unit/test_completion_message.py::test_a_run_counts_as_ended_when_its_message_was_published_at_the_latest",
+        ),
+    ),
+    Mutant(
+        name="time-far-ahead-accepted",
+        file="schemas/completion.py",
+        old=" and said_at - received_at > AHEAD_MAX:",
+        new=" and said_at - received_at > 9 * AHEAD_MAX:",
+        tests=("tests/unit/test_completion_message.py::test_a_time_more_than_a_day_ahead_is_refused_and_named",),
+    ),
+    Mutant(
+        name="redriven-run-becomes-newer",
+        file="schemas/dead_letter.py",
+        old="            FIRST_PUBLISHED_AT: self.first_published_at,\n",
+        new="",
+        tests=("tests/unit/test_dead_letter.py::test_sent_again_it_has_its_own_attributes_its_first_id_and_a_count",),
+    ),
+    Mutant(
+        name="dropped-run-told-at-debug",
+        file="worker/observer.py",
+        old="before.result is not None)",
+        new="False)",
+        tests=("tests/unit/test_one_bad_message.py::test_a_run_that_is_dropped_after_a_publication_is_told_at_info",),
+    ),
+    Mutant(
+        name="observer-undoes-a-commit",
+        file="worker/engine.py",
+        old="        except Exception:\n            # The decision is stored",
+        new="        except Conflict:\n            # The decision is stored",
+        tests=("tests/unit/test_one_bad_message.py::test_an_observer_that_raises_undoes_nothing",),
+    ),
 )

@@ -143,7 +143,7 @@ class Process:
             earliest=date(2000, 1, 1),
             clock=self.clock,
             observer=observer,
-            stopwatch=lambda: 0.0,
+            stopwatch=lambda: self.world.now.timestamp(),  # noqa: PLW0108 - the world's instant moves
         )
 
     def _outbox_filled(self) -> None:

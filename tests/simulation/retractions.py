@@ -40,7 +40,8 @@ class Retractions:
         said = json.loads(message.body)
         runs = self.taken_back.get((day, processor), {})
         identity = f"run:{said['run_id']}" if "run_id" in said else f"message:m{message.number}"
-        at = datetime.fromisoformat(said["completed_at"]) if "completed_at" in said else message.published_at
+        said_at = datetime.fromisoformat(said["completed_at"]) if "completed_at" in said else message.published_at
+        at = min(said_at, message.published_at)
         return identity in runs or any(at < other for other in runs.values())
 
     def claimed(self, record: DateRecord) -> None:

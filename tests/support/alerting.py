@@ -78,6 +78,7 @@ def emitted() -> list[tuple[str, Mapping[str, str]]]:
     for name in PROCESSORS:
         metrics.received("recorded", name, 0.001)
     metrics.built("normal", "done", 1.0)
+    metrics.dead_letter_topic("phase4-processor-success-dlq", None)
     good = [*joined, claimed(), committed()]
     bad = [*joined, claimed(), broke(FailureKind.FATAL), closed()]
     for night, events in ((NIGHT, good), (NIGHT - timedelta(days=1), bad)):

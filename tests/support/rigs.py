@@ -42,6 +42,7 @@ class Notes(Observer):
         self.decisions: list[Decided] = []
         self.deliveries: list[tuple[str, str]] = []
         self.refusals: list[str] = []
+        self.dead_letter_topics: list[tuple[str, bool]] = []
         self.builds: list[tuple[str, str]] = []
         self.phases: list[tuple[BuildPhase, float]] = []
         self.published: list[str] = []
@@ -55,6 +56,9 @@ class Notes(Observer):
 
     def refused(self, reason: str, detail: str) -> None:  # noqa: ARG002 - the hook's shape
         self.refusals.append(reason)
+
+    def dead_letter_topic(self, topic: str, fault: str | None) -> None:
+        self.dead_letter_topics.append((topic, fault is not None))
 
     def built(self, mode: str, result: str, seconds: float) -> None:  # noqa: ARG002 - the hook's shape
         self.builds.append((mode, result))

@@ -38,6 +38,9 @@ class StandIns:
     def __post_init__(self) -> None:
         self.requests = self.requests or MemoryRequests(self.clock)
 
+    def dead_letter_publisher(self) -> Bus:
+        return self.publisher
+
 
 class InProcess(httpx.BaseTransport):
     """Hands requests to an application without a socket; a crash of the application is its 500, as over a socket."""

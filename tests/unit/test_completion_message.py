@@ -9,7 +9,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas.completion import ERROR_CHARS_MAX, MESSAGE_BYTES_MAX, Delivery, Expectation, Refusal, RefusalReason, decode
+from schemas.completion import (
+    ERROR_CHARS_MAX,
+    FIELD_RULES,
+    MESSAGE_BYTES_MAX,
+    CompletionMessage,
+    Delivery,
+    Expectation,
+    Refusal,
+    RefusalReason,
+    decode,
+)
 from statemachine.model import Completion, CompletionStatus
 from tests.support.nights import CACHE, EVENING, NIGHT, PROCESSORS, SECOND
 
@@ -86,6 +96,36 @@ def test_a_time_without_a_zone_is_utc_and_every_other_is_turned_into_it(text: st
 
     assert datetime(2024, 12, 16, 3, tzinfo=UTC) == completed_at
     assert completed_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)])
+@pytest.mark.parametrize("field", ["completed_at", "timestamp"])
+def test_a_run_counts_as_ended_when_its_message_was_published_at_the_latest(field: str, ahead: timedelta) -> None:
+    said = (EVENING + ahead).isoformat()
+
+    completion = read(GOOD | {field: said})[1]
+
+    assert (PUBLISHED_AT, f"at:{said}") == (completion.completed_at, completion.identity), "the identity is as sent"
+
+
+@pytest.mark.parametrize("field", ["completed_at", "timestamp"])
+def test_a_time_more_than_a_day_ahead_is_refused_and_named(field: str) -> None:
+    for said in (EVENING + timedelta(days=1, seconds=1), datetime(9999, 12, 31, tzinfo=UTC)):
+        caught = refusal(GOOD | {field: said.isoformat()})
+
+        assert caught.reason is RefusalReason.BAD_FIELD
+        assert caught.detail.startswith(f"{field}: {said.isoformat()} is more than a day ahead")
+
+
+def test_a_run_sent_again_from_the_dead_letters_counts_as_ended_when_it_was_first_published() -> None:
+    first = PUBLISHED_AT - timedelta(hours=3)
+    again = {"mlfs_redriven": "1", "mlfs_message_id": "first", "mlfs_published_at": first.isoformat()}
+    ahead = GOOD | {"run_id": "r", "completed_at": EVENING.isoformat()}
+
+    assert [first, first] == [read(body, **again)[1].completed_at for body in (GOOD, ahead)]
+    for broken in ("", "soon", "2999-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00"):
+        assert read(GOOD, **{**again, "mlfs_published_at": broken})[1].completed_at == PUBLISHED_AT
+    assert read(GOOD, mlfs_published_at=first.isoformat())[1].completed_at == PUBLISHED_AT, "never sent again"
 
 
 def test_a_long_error_is_cut_and_an_empty_one_is_none() -> None:
@@ -175,7 +215,52 @@ def test_a_wrong_field_is_refused_and_named(field: str, value: object) -> None:
     caught = refusal(data)
 
     assert caught.reason is RefusalReason.BAD_FIELD
-    assert caught.detail.startswith(f"{field}: ")
+    assert caught.detail.startswith(f"{field}: must be ")
+    assert "Input should" not in caught.detail
+    assert "Value error" not in caught.detail
+
+
+@pytest.mark.parametrize("status", ["SUCCESS", "found", "", None])
+def test_a_wrong_status_is_told_what_is_accepted_and_nothing_else(status: object) -> None:
+    assert refusal(GOOD | {"status": status}).detail == "status: must be 'success' or 'failed'"
+
+
+def test_every_field_of_a_completion_has_its_rule_in_words() -> None:
+    assert set(CompletionMessage.model_fields) == set(FIELD_RULES)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Obj\x01\x04\x16avro.schema",
+        b"\xc3\x01" + bytes(8) + b"4team_defense_zone_analysis",
+        b"4player_composite_factors__\x142024-12-15\x0esuccess",
+        b"\x00\x00\x00\x00\x07{}",
+    ],
+    ids=["object container", "single object", "bare record", "registry"],
+)
+def test_an_avro_message_is_called_by_its_name(body: bytes) -> None:
+    caught = refusal(body)
+
+    assert caught.reason is RefusalReason.NOT_JSON
+    assert "Avro" in caught.detail
+    assert body[:4].hex() in caught.detail
+
+
+@pytest.mark.parametrize("body", [b"completed!", b'{"status": "success"\n', "café".encode("latin-1")])
+def test_a_text_that_is_no_json_is_not_called_avro(body: bytes) -> None:
+    assert "Avro" not in refusal(body).detail
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e999", '{"a": [1e999]}'])
+def test_an_unknown_field_that_no_json_can_hold_is_not_kept(value: str) -> None:
+    body = json.dumps(GOOD)[:-1] + f', "more": {value}}}'
+
+    assert read(body.encode())[1].unknown_fields is None
+
+
+def test_an_unknown_field_with_half_a_character_is_kept_as_it_was_spelt() -> None:
+    assert read(GOOD | {"more": "\ud800"})[1].unknown_fields == '{"more":"\\ud800"}'
 
 
 @pytest.mark.parametrize("field", ["processor", "run_id", "error"])

@@ -13,6 +13,7 @@ from schemas.dead_letter import (
     UNKNOWN,
     DeadLetter,
     parked_attributes,
+    without_senders,
 )
 from tests.support.nights import CACHE, EVENING, PROCESSORS
 
@@ -52,6 +53,7 @@ def test_sent_again_it_has_its_own_attributes_its_first_id_and_a_count() -> None
         "tenant": "nba",
         "traceparent": "00-1",
         "mlfs_message_id": "first",
+        "mlfs_published_at": EVENING.isoformat(),
         "mlfs_redriven": "1",
     }
 
@@ -100,7 +102,12 @@ def test_what_pubsub_forwarded_is_shown_and_loses_pubsubs_attributes() -> None:
         letter.source_subscription,
         letter.detail,
     )
-    assert letter.attributes_to_resend() == {"tenant": "nba", "mlfs_message_id": "copy", "mlfs_redriven": "1"}
+    assert letter.attributes_to_resend() == {
+        "tenant": "nba",
+        "mlfs_message_id": "copy",
+        "mlfs_published_at": "2024-12-16T04:00:00.000+00:00",
+        "mlfs_redriven": "1",
+    }
 
 
 def test_what_somebody_else_put_there_is_named_so() -> None:
@@ -117,6 +124,48 @@ def test_a_copy_always_fits_into_what_pubsub_takes() -> None:
     assert len(attributes) > ATTRIBUTES_KEPT_MAX
     assert max(len(value.encode()) for value in attributes.values()) <= DETAIL_BYTES_MAX
     assert ("2", True) == (attributes["mlfs_redriven"], copy(attributes, refused.data[:DATA_BYTES_MAX]).truncated)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("big", "x" * 1_000_000),
+        ("big", "x" * 1025),
+        ("wide", "球" * 342),
+        ("n" * 257, "x"),
+        ("球" * 86, "x"),
+        ("", "x"),
+        ("goog", "x"),
+        ("googclient_schemaencoding", "BINARY"),
+    ],
+    ids=["1 MB", "1,025 bytes", "wide", "long name", "wide name", "no name", "reserved", "google's client"],
+)
+def test_an_attribute_that_pubsub_refuses_is_left_out_of_the_copy_and_named(name: str, value: str) -> None:
+    refused = delivery(**{name: value, "tenant": "nba", "edge": "x" * 1024, "e" * 256: "x"})
+
+    letter = parked(refused)
+
+    assert {"tenant", "edge", "e" * 256} <= set(letter.attributes)
+    assert name not in letter.attributes
+    assert letter.attributes["mlfs_left_out"] == repr(name[:40])
+    assert letter.detail == f"no such day; attributes left out of this copy: {name[:40]!r}"
+    assert name not in letter.attributes_to_resend()
+    assert "mlfs_left_out" not in letter.attributes_to_resend()
+
+
+def test_the_trace_of_googles_client_is_kept_under_the_name_that_a_publisher_may_use() -> None:
+    letter = parked(delivery(googclient_traceparent=TRACE))
+
+    assert (TRACE, "'googclient_traceparent'") == (letter.attributes["traceparent"], letter.attributes["mlfs_left_out"])
+
+
+def test_without_the_senders_attributes_the_copy_still_says_why_and_what_it_was() -> None:
+    full = parked_attributes(delivery(tenant="nba", goog="x"), BAD)
+
+    bare = without_senders(full)
+
+    assert set(bare) == {"mlfs_reason", "mlfs_detail", "mlfs_message_id", "mlfs_published_at", "mlfs_left_out"}
+    assert bare["mlfs_left_out"] == "'goog', 'tenant'"
 
 
 def test_the_sender_s_trace_and_unknown_fields_are_kept() -> None:

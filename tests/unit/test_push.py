@@ -9,9 +9,11 @@ import pytest
 
 from schemas.completion import Refusal
 from schemas.push import ATTRIBUTES_MAX, read_push
+from schemas.strict_json import DEPTH_MAX
 from tests.support.nights import CACHE, EVENING, NIGHT, PROCESSORS
 from tests.support.services import SUBSCRIPTION, Service, envelope, event
 from worker.errors import Unavailable
+from worker.http import machines
 from worker.http.limits import BODY_BYTES_MAX, PUSH_BODY_BYTES_MAX
 
 METADATA = {
@@ -110,14 +112,54 @@ def test_what_cannot_be_parked_is_to_come_again(service: Service) -> None:
     assert [503, 503] == [answer.status_code for answer in answers]
 
 
-def test_a_bug_of_ours_is_to_come_again_and_counted(service: Service) -> None:
+def test_a_message_that_raises_comes_twice_again_and_is_then_parked(service: Service) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("a bug")
 
     service.store.load = broken
 
-    assert 503 == service.push(CACHE).status_code
-    assert 1 == metric(service, "mlfs_callback_exceptions_total")
+    assert [503, 503, 204] == [service.push(CACHE).status_code for _ in range(3)]
+    assert ["unreadable"] == [parked.reason for parked in service.store.parked(9)]
+    assert 2 == metric(service, "mlfs_events_total", processor="other", outcome="raised")
+
+
+def test_a_push_that_cannot_even_be_read_comes_twice_again_and_is_then_parked(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RecursionError("a bug")
+
+    monkeypatch.setattr(machines, "read_push", broken)
+    bodies = ("first", "second", "first", "first", "second")
+
+    answers = [service.client.post("/pubsub/push", content=body).status_code for body in bodies]
+
+    assert [503, 503, 503, 204, 503] == answers
+    assert [(b"first", "unreadable")] == [(parked.data, parked.reason) for parked in service.store.parked(9)]
+
+
+@pytest.mark.parametrize("depth", [5, DEPTH_MAX + 1, 990, 100_000])
+def test_the_depth_of_an_envelope_does_not_decide_by_the_stack(service: Service, depth: int) -> None:
+    body = json.dumps(envelope(event(CACHE)))[:-1] + ', "more": ' + "[" * depth + "]" * depth + "}"
+
+    answer = service.client.post("/pubsub/push", content=body)
+
+    reasons = [parked.reason for parked in service.store.parked(9)]
+    assert (204, [] if depth < DEPTH_MAX else ["not_json"] if depth < 1000 else ["too_large"]) == (
+        answer.status_code,
+        reasons,
+    )
+
+
+def test_a_dead_letter_topic_that_refuses_brings_back_the_bad_push_alone(service: Service) -> None:
+    service.bus.refuse = lambda _message: True
+    labels = {"topic": "phase4-processor-success-dlq"}
+    before = metric(service, "mlfs_dead_letter_topic_refuses", **labels)
+
+    answers = [service.client.post("/pubsub/push", content="bad").status_code, service.push(CACHE).status_code]
+
+    assert [503, 204] == answers
+    assert (0.0, 1.0) == (before, metric(service, "mlfs_dead_letter_topic_refuses", **labels))
 
 
 @pytest.mark.parametrize(

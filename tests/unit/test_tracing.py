@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 
 from schemas.completion import Delivery
 from statemachine.model import DateRecord, State
-from tests.support.nights import CALENDAR, EVENING, NIGHT, POLICY, PROCESSORS, probed
+from tests.support.nights import CALENDAR, EVENING, NIGHT, POLICY, PROCESSORS, probed, success
 from tests.support.rigs import Bus, LedgerWarehouse, ModelClock, Notes
 from worker.adapters.memory_store import MemoryStore
 from worker.adapters.otel import OtelTracing, otlp_tracing
@@ -285,7 +285,7 @@ def test_the_work_s_own_faults_pass_through_as_they_are() -> None:
     worker = Worker(Full(), LedgerWarehouse(), Collector().tracing)
 
     with pytest.raises(ZeroDivisionError):
-        deliver(worker)
+        worker.engine.apply(NIGHT, success(PROCESSORS[0]))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from google.api_core import exceptions as google_errors
 
-from schemas.dead_letter import REASON, DeadLetter
+from schemas.dead_letter import DeadLetter
 from worker.adapters.pubsub_connection import (
     CALL_RETRY,
     CALL_TIMEOUT_S,
@@ -15,7 +15,6 @@ from worker.adapters.pubsub_connection import (
     subscriber_client,
     translated,
 )
-from worker.adapters.pubsub_publish import RENAMED_PREFIX, TAKEN_NAMES
 from worker.redrive import LEASE_S, HeldLetter
 
 # A request may hold 512 KiB of ids.
@@ -144,15 +143,10 @@ def _parts(handles: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _letter(message: Any) -> DeadLetter:  # noqa: ANN401 - the client is untyped
-    attributes = dict(message.attributes)
-    if REASON in attributes:
-        # Our publisher had to rename what its client takes for arguments; now they get their names back.
-        renamed = {f"{RENAMED_PREFIX}{name}": name for name in TAKEN_NAMES}
-        attributes = {renamed.get(name, name): value for name, value in attributes.items()}
     return DeadLetter(
         message_id=message.message_id,
         published_at=message.publish_time,
         data=message.data,
-        attributes=attributes,
+        attributes=dict(message.attributes),
         ordering_key=message.ordering_key,
     )

@@ -1,68 +1,57 @@
-"""The `Publisher` port through Google's client: one message, one confirmed publish."""
+"""The `Publisher` port through Google's client: one message, one call, one confirmed publish.
 
-import concurrent.futures
-from contextlib import suppress
+The client without batches is used on purpose. The batching client keeps a failed batch for a topic and raises
+AssertionError on every later publish, so that a topic which was missing once is lost to the process.
+"""
+
 from typing import Any
 
+import grpc
 from google.api_core import exceptions as google_errors
 from google.api_core.retry import Retry
-from google.cloud.pubsub_v1.publisher import exceptions as publisher_errors
-from google.cloud.pubsub_v1.types import BatchSettings, PublisherOptions
 
-from worker.adapters.pubsub_connection import publisher_client, translated
-from worker.errors import Unavailable
+from worker.adapters.pubsub_connection import plain_publisher_client, translated
+from worker.errors import Fatal, PublishRefused, Unavailable
 from worker.ports import OutgoingMessage
 
-# The client's own default keeps a publish pending for up to ten minutes; the outbox retries better than that.
+# Google's default keeps a publish pending for up to ten minutes; the outbox retries better than that.
 PUBLISH_RETRY_S = 20.0
-CONFIRM_TIMEOUT_S = 25.0
-# A key stays paused when a publish fails only after we stopped waiting for it: the next one is then told so.
-NOT_CONFIRMED = (
-    google_errors.GoogleAPIError,
-    concurrent.futures.TimeoutError,
-    concurrent.futures.CancelledError,
-    publisher_errors.PublishToPausedOrderingKeyException,
-    publisher_errors.FlowControlLimitError,
-    publisher_errors.MessageTooLargeError,
-    RuntimeError,
-)
-# Arguments of the client's publish: a message's attribute of such a name would be taken for one.
-TAKEN_NAMES = frozenset({"self", "topic", "data", "ordering_key", "retry", "timeout"})
-RENAMED_PREFIX = "original_"
+ATTEMPT_TIMEOUT_S = 10.0
+_FAULTS = (google_errors.GoogleAPIError, grpc.RpcError)
 
 
 class PubSubPublisher:
     """Publishes with confirmation. Thread-safe."""
 
-    def __init__(self, project: str, local_address: str | None) -> None:
+    def __init__(self, project: str, local_address: str | None, *, patience_s: float | None = None) -> None:
+        """Connect.
+
+        Args:
+            project: Project of the topics.
+            local_address: Where a local server listens; None for Google's.
+            patience_s: A publish is tried again for so long; None for the relay's patience.
+        """
         self._project = project
-        self._client: Any = publisher_client(
-            local_address,
-            # A batch of one: four messages a night gain nothing by waiting for company.
-            batch_settings=BatchSettings(max_messages=1),
-            publisher_options=PublisherOptions(
-                enable_message_ordering=True, retry=Retry(timeout=PUBLISH_RETRY_S), timeout=10.0
-            ),
-        )
+        patience_s = PUBLISH_RETRY_S if patience_s is None else patience_s
+        self._retry = Retry(timeout=patience_s)
+        self._attempt_timeout_s = min(ATTEMPT_TIMEOUT_S, patience_s)
+        self._client: Any = plain_publisher_client(local_address)
 
     def publish(self, message: OutgoingMessage) -> str:
         """Publish and wait for the bus's message id."""
-        topic = self._client.topic_path(self._project, message.topic)
-        attributes = {
-            f"{RENAMED_PREFIX}{name}" if name in TAKEN_NAMES else name: value
-            for name, value in message.attributes.items()
+        content = {
+            "data": message.data,
+            "attributes": dict(message.attributes),
+            "ordering_key": message.ordering_key,
         }
+        request = {"topic": self._client.topic_path(self._project, message.topic), "messages": [content]}
         try:
-            future = self._client.publish(topic, message.data, ordering_key=message.ordering_key, **attributes)
-            return str(future.result(timeout=CONFIRM_TIMEOUT_S))
-        except NOT_CONFIRMED as exc:
-            if message.ordering_key:
-                # After a failure the client refuses a key until told otherwise; while it still tries, there is none.
-                with suppress(RuntimeError):
-                    self._client.resume_publish(topic, message.ordering_key)
-            raise Unavailable(str(translated(exc, f"{message.event_id} not published to {message.topic}"))) from exc
+            answer = self._client.publish(request=request, retry=self._retry, timeout=self._attempt_timeout_s)
+        except _FAULTS as exc:
+            cause = translated(exc, f"{message.event_id} not published to {message.topic}")
+            raise (PublishRefused if isinstance(cause, Fatal) else Unavailable)(str(cause)) from exc
+        return str(answer.message_ids[0])
 
     def close(self) -> None:
-        """Send what is pending and close the connection."""
-        self._client.stop()
+        """Close the connection."""
         self._client.transport.close()

@@ -31,6 +31,7 @@ class Machines:
         subscription: Full name of the subscription that may push.
         handle: Takes a delivery to its end.
         refuse: Parks what is no delivery.
+        charge: Counts an unexpected exception against its delivery.
         tick: Does what is due.
         clock: The shell's clock.
     """
@@ -40,6 +41,7 @@ class Machines:
     subscription: str
     handle: Callable[[Delivery], Verdict]
     refuse: Callable[[Delivery, Refusal], Verdict]
+    charge: Callable[[Delivery, Exception], Verdict]
     tick: Callable[[], Ticked]
     clock: Clock
 
@@ -79,6 +81,8 @@ def _take(machines: Machines, body: bytes, headers: Mapping[str, str]) -> Verdic
     except Refusal as refusal:
         # An answer of 4xx would bring it again for days; parked, a person sees it and the subscription goes on.
         return machines.refuse(unread(body[:UNREAD_BYTES_KEPT], now), refusal)
+    except Exception as exc:  # noqa: BLE001 - charged to this body, and logged there
+        return machines.charge(unread(body[:UNREAD_BYTES_KEPT], now), exc)
     if pushed.subscription not in {None, machines.subscription}:
         detail = f"this worker serves {machines.subscription}; another subscription pushed"
         machines.push_gate.refuse("subscription", detail)
