@@ -34,8 +34,9 @@ def recover(
 
     Nothing is built or published twice: a restored date keeps its generation, and consumers may be told of it once
     more under the same event_id. A date that the store knows, but an older generation of it (the store was restored
-    from an old copy), follows the ledger, too; a damaged record is set aside and begun anew. Retractions that the audit
-    holds take effect again, before any completion is delivered again.
+    from an old copy), follows the ledger, too; a damaged record is set aside and begun anew. What cannot be read in the
+    keys that all dates share is set aside, and the indexes of dates are made anew from the records. Retractions that
+    the audit holds take effect again, before any completion is delivered again.
 
     Examples:
       mlfs recover --dry-run
@@ -43,6 +44,7 @@ def recover(
     """
     now = SystemClock().now()
     with _opened(dry_run=dry_run) as parts:
+        damage = parts.store.faults()
         first = parts.settings.calendar.today(now) - timedelta(days=days)
         committed = parts.warehouse.read_ledger_since(first)
         repair = _repair(parts)
@@ -54,14 +56,23 @@ def recover(
         if not as_json:
             out.print(f"ledger: {len(committed)} dates since {first}; the store does not follow it for {len(astray)}")
             _show_lost(astray, taken_back)
+            _show_damage(damage)
         if not dry_run and not yes and not confirmed("restore them?"):
             raise typer.Exit(EXIT_REFUSED)
+        if not dry_run:
+            parts.store.mend()
         restored, left = ([], []) if dry_run else _restored(repair, retractions, committed, first, last)
         if seek_hours and not dry_run:
             _seek(parts, hours=seek_hours)
     if as_json:
         lost = [_lost(night, one) for night, one in taken_back]
-        known = {"ledger": len(committed), "astray": astray, "retractions": lost, "restored": restored}
+        known = {
+            "ledger": len(committed),
+            "astray": astray,
+            "retractions": lost,
+            "restored": restored,
+            "damage": damage,
+        }
         not_restored = [_lost(one.analysis_date, one.retraction) | {"because": one.because} for one in left]
         show_json(known | {"not_restored": not_restored})
     elif dry_run:
@@ -106,6 +117,11 @@ def _show_lost(astray: Mapping[str, Standing], taken_back: Sequence[tuple[date, 
         out.print(f"  {day}  {standing}")
     for night, one in taken_back:
         out.print(f"  {night}  {one.processor} ({one.identity}) was taken back by {one.actor}", markup=False)
+
+
+def _show_damage(damage: Sequence[str]) -> None:
+    for fault in damage:
+        out.print(f"  {fault}", markup=False, soft_wrap=True)
 
 
 def _lost(night: date, one: Retraction) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from datetime import date
+from functools import partial
 
 import structlog
 
@@ -13,6 +14,7 @@ from worker.adapters.oidc_tokens import Certificates, GoogleTokens
 from worker.adapters.pubsub_pull import PullSubscriber, PullTuning
 from worker.adapters.pubsub_watchdog import WatchPolicy
 from worker.assembly import Assembly, Hooks
+from worker.bounded import Bounded
 from worker.build_queue import BuildQueue
 from worker.clock import SystemClock
 from worker.deadlines import seconds_to_next_sweep
@@ -26,7 +28,7 @@ from worker.ports import Clock
 from worker.request_builds import BackgroundBuilds, Builds, RequestBuilds
 from worker.schema_watch import SchemaWatch
 from worker.settings import BadSettings
-from worker.supervisor import Loop, Supervisor
+from worker.supervisor import Loop, Passes, Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +78,9 @@ class Worker:
         observer = Observers((self.metrics, LogObserver(), *told, *watchers))
         self._queue = BuildQueue()
         self._builds = self._make_builds()
-        self._supervisor = Supervisor(self.metrics.loop_failed)
+        self._passes = Passes()
+        self._store_check = Bounded(parts.store.check_writable, "the state store")
+        self._supervisor = Supervisor(self.metrics.loop_failed, self._passes)
         self._assembly = Assembly(
             parts,
             clock=clock,
@@ -86,6 +90,7 @@ class Worker:
                 start_build=self._builds.put,
                 outbox_filled=self._outbox_filled,
                 date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
+                lease_passed=partial(self._passes.note, "lease"),
             ),
             drains=not serves_push,
         )
@@ -128,8 +133,8 @@ class Worker:
 
     def _store_answers(self) -> bool:
         try:
-            self._store.ping()
-        except Unavailable:
+            self._store.check_writable()
+        except PipelineError:
             return False
         return True
 
@@ -146,6 +151,7 @@ class Worker:
             ),
             builds=self._builds,
             probes=Probes(alive=self._alive, ready=self._ready),
+            tick_passed=partial(self._passes.note, "tick"),
             serves_machines=serves_push,
             publishes=not self._has_loops,
         )
@@ -206,13 +212,14 @@ class Worker:
     def _sweep(self) -> float:
         swept_at = self._clock.now()
         try:
-            self._assembly.sweeper.run_once()
+            swept = self._assembly.sweeper.run_once()
         finally:
             # A pass that failed is no stuck thread: a restart would cure nothing.
             self._last_tick = time.monotonic()
         now = self._clock.now()
         self.metrics.ticked(now)
         self.metrics.stream(self._subscriber is not None and self._subscriber.running)
+        swept.check()
         return seconds_to_next_sweep(self._store.next_wake(after=swept_at), now, self._settings.tick_s)
 
     def _relay(self) -> float:
@@ -246,8 +253,9 @@ class Worker:
             faults.append("stopping")
         if self._subscriber is not None and not self._subscriber.running:
             faults.append("the pull stream is not open")
+        faults += self._passes.faults()
         try:
-            self._store.ping()
-        except Unavailable as exc:
+            self._store_check()
+        except PipelineError as exc:
             faults.append(str(exc))
         return faults

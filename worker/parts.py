@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    from redis import Redis
+
     from worker.adapters.pubsub_publish import PubSubPublisher
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
     from worker.openlineage_emitter import LineageEmitter
 
+from worker.adapters.redis_client import connect, key_tag
+from worker.adapters.redis_damage import Damage, SettingAside, log_damage
 from worker.adapters.redis_requests import RedisRequests
-from worker.adapters.redis_store import RedisStore, connect
+from worker.adapters.redis_store import RedisStore
 from worker.engine import Engine, Topics
 from worker.errors import Refused
 from worker.local.ownership import DirectoryLock
@@ -71,13 +75,20 @@ class Parts:
                 url = valkey.url
             client = connect(url)
             name = self.settings.definition.name
-            self._store = RedisStore(client, name, replicas=self.settings.redis_replicas)
-            self._requests = RedisRequests(client, name)
+            damage = self._damage_of(client, key_tag(name))
+            self._store = RedisStore(client, name, replicas=self.settings.redis_replicas, damage=damage)
+            self._requests = RedisRequests(client, name, damage)
             self._stack.callback(self._store.close)
             self._store.ping()
             if self._own:
                 self._store.check_server()
         return self._store
+
+    def _damage_of(self, client: "Redis", tag: str) -> Damage:
+        """A command that only reads passes over what is damaged; a worker and a command that acts set it aside."""
+        if self._reads:
+            return Damage()
+        return SettingAside(client, tag, log_damage) if self._own else SettingAside(client, tag)
 
     def belongs_to_worker(self, process_id: int) -> bool:
         """Whether a process of this machine is a worker of these parts: it owns an embedded one, or is called so."""

@@ -27,7 +27,7 @@ class AbsentStore(MemoryStore):
     def load(self, analysis_date: date) -> None:
         raise Unavailable(f"no server for {analysis_date}")
 
-    def ping(self) -> None:
+    def check_writable(self) -> None:
         raise Unavailable("no server")
 
 

@@ -148,8 +148,12 @@ class MemoryStore:
         with self._lock:
             self._last_opened = max(analysis_date, self._last_opened or analysis_date)
 
-    def ping(self) -> None:
-        """Answer."""
+    def check_writable(self) -> None:
+        """Memory can be written to."""
+
+    def damage_counts(self) -> Mapping[str, int]:
+        """Memory keeps values, so nothing in it is unreadable but a record."""
+        return {}
 
     def close(self) -> None:
         """Keep everything: another worker of the same simulation may still read it."""
