@@ -86,12 +86,7 @@ class Worker:
             clock=clock,
             worker=worker_name(),
             observer=observer,
-            hooks=Hooks(
-                start_build=self._builds.put,
-                outbox_filled=self._outbox_filled,
-                date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
-                lease_passed=partial(self._passes.note, "lease"),
-            ),
+            hooks=self._hooks(),
             drains=not serves_push,
         )
         self.engine = self._assembly.engine
@@ -102,6 +97,14 @@ class Worker:
         self._last_tick = time.monotonic()
         self.listeners = self._make_listeners(serves_push=serves_push)
         self.addresses: list[str] = []
+
+    def _hooks(self) -> Hooks:
+        return Hooks(
+            start_build=self._builds.put,
+            outbox_filled=self._outbox_filled,
+            date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
+            lease_passed=partial(self._passes.note, "lease"),
+        )
 
     def _make_builds(self) -> Builds:
         if self._has_loops:

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from redis import Redis
-
     from worker.adapters.pubsub_publish import PubSubPublisher
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
     from worker.openlineage_emitter import LineageEmitter
 
 from worker.adapters.redis_client import connect, key_tag
-from worker.adapters.redis_damage import Damage, SettingAside, log_damage
+from worker.adapters.redis_damage import Damage, SettingAside, keep_quiet, log_damage
 from worker.adapters.redis_requests import RedisRequests
 from worker.adapters.redis_store import RedisStore
 from worker.engine import Engine, Topics
@@ -75,7 +73,9 @@ class Parts:
                 url = valkey.url
             client = connect(url)
             name = self.settings.definition.name
-            damage = self._damage_of(client, key_tag(name))
+            # A command that only reads passes over what is damaged; a worker and a command that acts set it aside.
+            tell = log_damage if self._own else keep_quiet
+            damage = Damage() if self._reads else SettingAside(client, key_tag(name), tell)
             self._store = RedisStore(client, name, replicas=self.settings.redis_replicas, damage=damage)
             self._requests = RedisRequests(client, name, damage)
             self._stack.callback(self._store.close)
@@ -83,12 +83,6 @@ class Parts:
             if self._own:
                 self._store.check_server()
         return self._store
-
-    def _damage_of(self, client: "Redis", tag: str) -> Damage:
-        """A command that only reads passes over what is damaged; a worker and a command that acts set it aside."""
-        if self._reads:
-            return Damage()
-        return SettingAside(client, tag, log_damage) if self._own else SettingAside(client, tag)
 
     def belongs_to_worker(self, process_id: int) -> bool:
         """Whether a process of this machine is a worker of these parts: it owns an embedded one, or is called so."""

@@ -187,6 +187,10 @@ class ParkedMessage:
     attributes: Mapping[str, str]
 
 
+# The keys of the store in which something unreadable can lie, by the first part of their names.
+DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "history", "parked", "calendar", "request")
+
+
 class StateStore(Protocol):
     """Where the records live: Redis, or memory in tests. Every method may raise `Unavailable`."""
 
@@ -263,7 +267,7 @@ class StateStore(Protocol):
         """Return when a commit is possible; a store that answers and cannot be written to is `Unavailable`."""
 
     def damage_counts(self) -> Mapping[str, int]:
-        """Return how much unreadable data this process has found, by kind of key; a fixed set of kinds."""
+        """Return how much unreadable data this process has found, for each of `DAMAGE_KINDS`."""
 
     def close(self) -> None:
         """Release connections."""

@@ -58,8 +58,8 @@ def set_aside(store: RedisStore) -> list[dict[bytes, bytes]]:
 
 # Each: what is put into the store, how often that counts, and under which kind.
 MEMBERS: dict[str, Callable[[RedisStore], object]] = {
-    "wake": lambda s: s._client.zadd(s._key("wake"), {b"junk": 1, b"20241215": 2, b"\xff": 3}),
-    "dates": lambda s: s._client.zadd(s._key("dates"), {b"junk": 999_999, b"2024-W50-7": 999_998, b"": 999_997}),
+    "wake": lambda s: s._client.zadd(s._key("wake"), {b"junk": 1, b"20241215": 2, b"9999-12-31": 3}),
+    "dates": lambda s: s._client.zadd(s._key("dates"), {b"junk": 999_999, b"2024-W50-7": 999_998, b"\xff": 999_997}),
     "outbox": lambda s: [s._client.xadd(s._key("outbox"), fields) for fields in BAD_OUTCOMES],
     "parked": lambda s: [s._client.xadd(s._key("parked"), {"zzz": 1}) for _ in range(3)],
 }

@@ -221,7 +221,7 @@ class SimulatedStore:
         self._call("check_writable")
 
     def damage_counts(self) -> Mapping[str, int]:
-        return {}
+        return self._memory.damage_counts()
 
     def close(self) -> None:
         """Keep everything."""

@@ -14,10 +14,10 @@ from typing import Any
 import redis
 import structlog
 
+from worker.ports import DAMAGE_KINDS
+
 log = structlog.get_logger(__name__)
 
-# The keys of a pipeline by the first part of their names: the label of the metric is one of these.
-KINDS = ("wake", "dates", "outbox", "changes", "history", "parked", "calendar", "request")
 # Lua's `commit.lua` and the readers expect these types.
 TYPES: Mapping[str, str] = {
     "wake": "zset",
@@ -48,14 +48,14 @@ def log_damage(key: str, member: str, why: str) -> None:
     log.error("store_damaged", key=key, member=member, error=why)
 
 
-def _keep_quiet(key: str, member: str, why: str) -> None:
+def keep_quiet(key: str, member: str, why: str) -> None:
     """A command prints its answer; `mlfs doctor` names the damage."""
 
 
 class Damage:
     """Notes what cannot be read and changes nothing: for commands that only read. Thread-safe."""
 
-    def __init__(self, tell: Callable[[str, str, str], None] = _keep_quiet) -> None:
+    def __init__(self, tell: Callable[[str, str, str], None] = keep_quiet) -> None:
         """Begin without findings; *tell* hears of each finding once: key, member, cause."""
         self._tell = tell
         self._lock = threading.Lock()
@@ -66,7 +66,7 @@ class Damage:
     def counts(self) -> Mapping[str, int]:
         """Return how many damaged members and keys this process has found, by kind of key."""
         with self._lock:
-            return {kind: self._counts[kind] for kind in KINDS}
+            return {kind: self._counts[kind] for kind in DAMAGE_KINDS}
 
     def faults(self) -> Sequence[str]:
         """Return each damaged member and key in words, in the order in which they were found."""
@@ -124,7 +124,7 @@ class Damage:
 class SettingAside(Damage):
     """Also moves what cannot be read out of the way. What the server refuses to move is passed over until next time."""
 
-    def __init__(self, client: redis.Redis, tag: str, tell: Callable[[str, str, str], None] = _keep_quiet) -> None:
+    def __init__(self, client: redis.Redis, tag: str, tell: Callable[[str, str, str], None] = keep_quiet) -> None:
         super().__init__(tell)
         self._client = client
         self._tag = tag

@@ -27,6 +27,8 @@ from worker.ports import HistoryEntry, OutboxEntry, ParkedMessage
 PARKED_LENGTH_MAX = 1000
 # Heads of the wake index read to find one that can be read; a sweep moves the others out of the way.
 HEADS_MAX = 10
+# Years of analysis dates; beyond them no deadline can be reckoned.
+YEARS = (1900, 2999)
 # Entries of a stream that an examination reads: an outbox that is longer has another cause.
 EXAMINED_MAX = 10_000
 # Members read beyond those asked for, so that a few unreadable ones among the newest dates hide none.
@@ -225,6 +227,8 @@ def _date(member: bytes) -> date:
     day = date.fromisoformat(member.decode("ascii"))
     if day.isoformat().encode() != member:
         raise ValueError(f"an analysis date is written {day}")
+    if not YEARS[0] <= day.year <= YEARS[1]:
+        raise ValueError(f"no league plays in {day.year}")
     return day
 
 

@@ -77,11 +77,10 @@ def missing_rights(client: redis.Redis, tag: str, *, replicas: int) -> Sequence[
         for call in trials(f"{tag}:rights:{uuid.uuid4().hex}", replicas=replicas):
             try:
                 one.execute_command(*call)
-            except redis.exceptions.NoPermissionError as exc:
-                denied.append(_right(call, str(exc), tag))
-            except redis.ResponseError:
-                # Allowed, and refused for another reason: a full or read-only server, no such key, no such script.
-                continue
+            except redis.ResponseError as exc:
+                # Any other refusal has another reason: a full or read-only server, no such key, no such script.
+                if isinstance(exc, redis.exceptions.NoPermissionError) or "NOPERM" in str(exc):
+                    denied.append(_right(call, str(exc), tag))
     return [right for right in dict.fromkeys(denied) if right]
 
 
