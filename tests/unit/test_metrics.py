@@ -63,7 +63,7 @@ class HangingStore(MemoryStore):
 
     def check_writable(self) -> None:
         self.calls += 1
-        self.thawed.wait(30)
+        self.thawed.wait(3)
 
 
 class DamagedStore(MemoryStore):
