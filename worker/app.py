@@ -11,6 +11,7 @@ import structlog
 
 from statemachine.decide import Decision
 from worker.adapters.oidc_tokens import Certificates, GoogleTokens
+from worker.adapters.pubsub_look import SubscriptionWatch
 from worker.adapters.pubsub_pull import PullSubscriber, PullTuning
 from worker.adapters.pubsub_watchdog import WatchPolicy
 from worker.assembly import Assembly, Hooks
@@ -91,6 +92,9 @@ class Worker:
         )
         self.engine = self._assembly.engine
         self._subscriber = None if serves_push else self._make_subscriber(parts)
+        self._subscription = SubscriptionWatch(
+            settings.pubsub_project, parts.bus_address, subscription=settings.subscription, topic=settings.topic
+        )
         self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
         self._relay_loop = Loop(name="relay", run_once=self._relay)
         self._schema_loop = Loop(name="schema", run_once=SchemaWatch(parts.warehouse, observer).run_once)
@@ -180,6 +184,7 @@ class Worker:
         if self._subscriber is not None:
             self._subscriber.start()
             self._supervisor.run_loop(Loop(name="stream", run_once=self._subscriber.check))
+            self._supervisor.run_loop(Loop(name="subscription", run_once=self._subscription.run_once))
         admin = {"admin": self.addresses[1]} if self.addresses[1:] else {}
         log.info("worker_started", http=self.http_address, **admin, **self._settings.describe())
 
@@ -256,7 +261,7 @@ class Worker:
             faults.append("stopping")
         if self._subscriber is not None and not self._subscriber.running:
             faults.append("the pull stream is not open")
-        faults += self._passes.faults()
+        faults += [*self._subscription.faults, *self._passes.faults()]
         try:
             self._store_check()
         except PipelineError as exc:

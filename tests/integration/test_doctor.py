@@ -16,8 +16,8 @@ from ops.cli import app
 from ops.doctor import consumed_subscriptions, published_topics
 from tests.support.terraform import role_table, rows
 from worker.adapters import redis_server
-from worker.adapters.pubsub_connection import ensure_topology
-from worker.adapters.pubsub_look import BusLook
+from worker.adapters.pubsub_connection import ensure_topology, plain_publisher_client
+from worker.adapters.pubsub_look import BusLook, SubscriptionWatch
 from worker.adapters.redis_client import connect
 from worker.adapters.warehouse_bigquery_permissions import TABLE_PERMISSIONS
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
@@ -254,6 +254,21 @@ def test_what_is_missing_on_the_bus_is_named(tmp_path: Path) -> None:
         "subscription worker belongs to projects/nba/topics/other, not to projects/nba/topics/arrivals",
         "subscription parked does not exist",
     ]
+
+
+def test_a_subscription_that_lost_its_topic_is_told_while_the_worker_runs(tmp_path: Path) -> None:
+    with PubSubServer(tmp_path / "journal.sqlite") as server:
+        ensure_topology(server.address, "nba", topics=("arrivals",), subscriptions={"worker": "arrivals"})
+        watch = SubscriptionWatch("nba", server.address, subscription="worker", topic="arrivals")
+        watch.run_once()
+        healthy = list(watch.faults)
+        topics = plain_publisher_client(server.address)
+        topics.delete_topic(topic="projects/nba/topics/arrivals")
+        topics.transport.close()
+        watch.run_once()
+
+    assert healthy == []
+    assert ["subscription worker belongs to _deleted-topic_, not to projects/nba/topics/arrivals"] == list(watch.faults)
 
 
 def test_the_way_of_dead_letters_is_checked_as_google_keeps_it(tmp_path: Path) -> None:

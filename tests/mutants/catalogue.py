@@ -500,8 +500,8 @@ MUTANTS = (
     Mutant(
         name="unreadable-date-stops-its-reader",
         file="worker/adapters/redis_indexes.py",
-        old='            except ValueError as exc:\n                self._damage.member(name, member, str(exc)',
-        new='            except KeyError as exc:\n                self._damage.member(name, member, str(exc)',
+        old="            except ValueError as exc:\n                self._damage.member(name, member, str(exc)",
+        new="            except KeyError as exc:\n                self._damage.member(name, member, str(exc)",
         tests=(f"{DAMAGE}::test_an_unreadable_member_is_passed_over_counted_and_set_aside[valkey_url-wake]",),
     ),
     Mutant(
@@ -528,7 +528,7 @@ MUTANTS = (
     Mutant(
         name="ready-whatever-the-loops-do",
         file="worker/app.py",
-        old="        faults += self._passes.faults()\n",
+        old="        faults += [*self._subscription.faults, *self._passes.faults()]\n",
         new="",
         tests=(
             "tests/unit/test_http.py::test_three_failed_passes_in_a_row_make_a_worker_not_ready_until_one_succeeds",
