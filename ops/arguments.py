@@ -19,7 +19,7 @@ from worker.calendar import DAY_WORDS, FUTURE_DAYS_MAX, with_weekday
 from worker.catalogue import PIPELINE
 from worker.clock import OffsetClock, SharedClock, SystemClock
 from worker.engine import Engine
-from worker.errors import Conflict, PipelineError, Refused, Unavailable
+from worker.errors import Conflict, Denied, PipelineError, Refused, Unavailable
 from worker.masking import masked
 from worker.observer import Observer
 from worker.parts import Parts, make_engine, nothing_there
@@ -271,6 +271,8 @@ def shipped_only(settings: Settings) -> None:
 def report_fault(error: Exception) -> int:
     """Say what went wrong in one line, and give the exit code for it."""
     err.print("[red]mlfs:[/]", escape(masked(str(error))), soft_wrap=True)
+    if isinstance(error, Denied):
+        return EXIT_FAILED
     if isinstance(error, Unavailable | Conflict):
         return EXIT_UNAVAILABLE
     if isinstance(error, BadSettings | Refused):

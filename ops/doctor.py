@@ -14,7 +14,7 @@ from ops.output import out, show_json
 from worker.adapters.redis_server import CLOCK_SKEW_MAX
 from worker.catalogue import PIPELINE
 from worker.clock import SystemClock
-from worker.errors import Held, PipelineError, Unavailable
+from worker.errors import Denied, Held, PipelineError, Unavailable
 from worker.parts import Parts, nothing_there, open_warehouse
 from worker.ports import Warehouse
 from worker.settings import Settings, load
@@ -68,6 +68,14 @@ class Patient:
     def store(self) -> Sequence[str]:
         """Role, memory policy, version, persistence, replicas."""
         return self._parts.store.server_faults()
+
+    def rights(self) -> Sequence[str]:
+        """Commands and keys that a worker needs and this account is denied."""
+        return self._parts.store.missing_rights()
+
+    def stored(self) -> Sequence[str]:
+        """What the state store holds and nobody can read, or contradicts the records."""
+        return [f"{fault}; set aside, and mended: mlfs recover" for fault in self._parts.store.faults()]
 
     def clock(self) -> Sequence[str]:
         """This machine's clock against the store's."""
@@ -161,7 +169,9 @@ def doctor(
 
 def _looks(parts: Parts, patient: Patient) -> Iterator[Found]:
     yield Found(check="settings are valid")
-    yield _look("state store keeps what it is told", patient.store)
+    yield _look("state store lets this account do what a worker does", patient.rights)
+    yield _inspected(patient)
+    yield _look("everything in the state store can be read", patient.stored)
     yield _look("clocks of this machine and of the store agree", patient.clock)
     for check, look, meanwhile in (
         ("upstream tables have the columns a build reads", patient.upstream, "it looks itself every five minutes"),
@@ -173,6 +183,18 @@ def _looks(parts: Parts, patient: Patient) -> Iterator[Found]:
             found = _held(parts, check, exc, meanwhile)
         yield found
     yield _look(f"topics and subscriptions of {parts.settings.pubsub_project} are in place", patient.bus)
+
+
+def _inspected(patient: Patient) -> Found:
+    """Look at the server itself; an account that may not ask it is no fault."""
+    check = "state store keeps what it is told"
+    try:
+        faults = patient.store()
+    except Denied as exc:
+        return Found(check=check, not_run=str(exc))
+    except Unavailable as exc:
+        return Found(check=check, faults=[str(exc)], code=EXIT_UNAVAILABLE)
+    return Found(check=check, faults=faults, code=EXIT_FAILED if faults else 0)
 
 
 def _held(parts: Parts, check: str, held: Held, meanwhile: str) -> Found:
@@ -235,6 +257,8 @@ def _look(check: str, look: Look) -> Found:
         faults = list(look())
     except Held:
         raise
+    except Denied as exc:
+        return Found(check=check, faults=[str(exc)], code=EXIT_FAILED)
     except Unavailable as exc:
         return Found(check=check, faults=[str(exc)], code=EXIT_UNAVAILABLE)
     except PipelineError as exc:

@@ -37,8 +37,9 @@ def recover(
 
     Nothing is built or published twice: a restored date keeps its generation, and consumers may be told of it once
     more under the same event_id. A date that the store knows, but an older generation of it (the store was restored
-    from an old copy), follows the ledger, too; a damaged record is set aside and begun anew. Retractions that the audit
-    holds take effect again, before any completion is delivered again.
+    from an old copy), follows the ledger, too; a damaged record is set aside and begun anew. What cannot be read in the
+    keys that all dates share is set aside, and the indexes of dates are made anew from the records. Retractions that
+    the audit holds take effect again, before any completion is delivered again.
 
     Examples:
       mlfs recover --dry-run
@@ -46,27 +47,26 @@ def recover(
     """
     now = SystemClock().now()
     with _opened(dry_run=dry_run) as parts:
+        damage = parts.store.faults()
         first = parts.settings.calendar.league_day(now) - timedelta(days=days)
         committed = parts.warehouse.read_ledger_since(first)
-        repair = _repair(parts)
-        standings = {row.analysis_date: repair.standing(row) for row in committed}
-        astray = {day.isoformat(): standing for day, standing in standings.items() if standing is not Standing.AGREES}
+        astray = _astray(_repair(parts), committed)
         retractions = RetractionAudit(guest_engine(parts, actor()), parts.warehouse)
         last = parts.settings.calendar.league_day(now) + timedelta(days=FUTURE_DAYS_MAX)
         taken_back = retractions.lost_since(first, last)
         if not as_json:
             out.print(f"ledger: {len(committed)} dates since {first}; the store does not follow it for {len(astray)}")
-            _show_lost(astray, taken_back)
+            _show_lost(astray, taken_back, damage)
         if not dry_run and not yes and not confirmed("restore them?"):
             raise typer.Exit(EXIT_REFUSED)
-        restored, left = ([], []) if dry_run else _restored(repair, retractions, committed, first, last)
+        restored, left = ([], []) if dry_run else _restored(parts, retractions, committed, first, last)
         if seek_hours and not dry_run:
             _seek(parts, hours=seek_hours)
     if as_json:
         lost = [_lost(night, one) for night, one in taken_back]
         known = {"ledger": len(committed), "astray": astray, "retractions": lost, "restored": restored}
         not_restored = [_lost(one.analysis_date, one.retraction) | {"because": one.because} for one in left]
-        show_json(known | {"not_restored": not_restored})
+        show_json(known | {"damage": damage, "not_restored": not_restored})
     elif dry_run:
         out.print("dry run: nothing was changed")
     elif restored:
@@ -78,10 +78,12 @@ def recover(
 
 
 def _restored(
-    repair: Repair, retractions: RetractionAudit, committed: Sequence[LedgerRow], first: date, last: date
+    parts: Parts, retractions: RetractionAudit, committed: Sequence[LedgerRow], first: date, last: date
 ) -> tuple[list[dict[str, Any]], list[Unrestored]]:
     """Bring back what can be; give the dates that changed, and the retractions that could not take effect."""
-    # First the retractions: a date that follows the ledger looks into the tables next.
+    parts.store.mend()
+    repair = _repair(parts)
+    # The retractions come first: a date that follows the ledger looks into the tables next.
     retractions.restore_since(first, last)
     restored = [summary(decision.record) for row in committed if (decision := repair.catch_up(row)) is not None]
     # A damaged record has been begun anew only now.
@@ -104,11 +106,20 @@ def _opened(*, dry_run: bool) -> Iterator[Parts]:
         yield stack.enter_context(Parts(settings, own=False, reads=dry_run))
 
 
-def _show_lost(astray: Mapping[str, Standing], taken_back: Sequence[tuple[date, Retraction]]) -> None:
+def _astray(repair: Repair, committed: Sequence[LedgerRow]) -> dict[str, Standing]:
+    standings = {row.analysis_date: repair.standing(row) for row in committed}
+    return {day.isoformat(): standing for day, standing in standings.items() if standing is not Standing.AGREES}
+
+
+def _show_lost(
+    astray: Mapping[str, Standing], taken_back: Sequence[tuple[date, Retraction]], damage: Sequence[str]
+) -> None:
     for day, standing in astray.items():
         out.print(f"  {day}  {standing}")
     for night, one in taken_back:
         out.print(f"  {night}  {one.processor} ({one.identity}) was taken back by {one.actor}", markup=False)
+    for fault in damage:
+        out.print(f"  {fault}", markup=False, soft_wrap=True)
 
 
 def _lost(night: date, one: Retraction) -> dict[str, Any]:

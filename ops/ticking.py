@@ -10,7 +10,6 @@ import typer
 
 from ops.arguments import EXIT_FAILED, Json, finite, guest_parts, store_clock
 from ops.output import out, show_json
-from worker.errors import PipelineError
 from worker.parts import Parts, open_lineage
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _ticker(parts: Parts, lineage: "LineageEmitter | None") -> "Ticker":
     def build(day: date) -> "Decision | None":
         return assembly.builder.run_one(day)
 
-    def date_failed(day: date, error: PipelineError) -> None:
+    def date_failed(day: date, error: Exception) -> None:
         log.warning("date_not_handled", analysis_date=day, kind=type(error).__name__, error=str(error))
 
     builds = RequestBuilds(

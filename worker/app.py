@@ -5,14 +5,17 @@ import socket
 import threading
 import time
 from datetime import date
+from functools import partial
 
 import structlog
 
 from statemachine.decide import Decision
 from worker.adapters.oidc_tokens import Certificates, GoogleTokens
+from worker.adapters.pubsub_look import SubscriptionWatch
 from worker.adapters.pubsub_pull import PullSubscriber, PullTuning
 from worker.adapters.pubsub_watchdog import WatchPolicy
 from worker.assembly import Assembly, Hooks
+from worker.bounded import Bounded
 from worker.build_queue import BuildQueue
 from worker.clock import SystemClock
 from worker.deadlines import seconds_to_next_sweep
@@ -26,7 +29,7 @@ from worker.ports import Clock
 from worker.request_builds import BackgroundBuilds, Builds, RequestBuilds
 from worker.schema_watch import SchemaWatch
 from worker.settings import BadSettings
-from worker.supervisor import Loop, Supervisor
+from worker.supervisor import Loop, Passes, Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -77,27 +80,36 @@ class Worker:
         observer = Observers((self.metrics, LogObserver(), *told, *watchers))
         self._queue = BuildQueue()
         self._builds = self._make_builds()
-        self._supervisor = Supervisor(self.metrics.loop_failed)
+        self._passes = Passes()
+        self._store_check = Bounded(parts.store.check_writable, "the state store")
+        self._supervisor = Supervisor(self.metrics.loop_failed, self._passes)
         self._assembly = Assembly(
             parts,
             clock=clock,
             worker=worker_name(),
             observer=observer,
-            hooks=Hooks(
-                start_build=self._builds.put,
-                outbox_filled=self._outbox_filled,
-                date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
-            ),
+            hooks=self._hooks(),
             drains=not serves_push,
         )
         self.engine = self._assembly.engine
         self._subscriber = None if serves_push else self._make_subscriber(parts)
+        self._subscription = SubscriptionWatch(
+            settings.pubsub_project, parts.bus_address, subscription=settings.subscription, topic=settings.topic
+        )
         self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
         self._relay_loop = Loop(name="relay", run_once=self._relay)
         self._schema_loop = Loop(name="schema", run_once=SchemaWatch(parts.warehouse, observer).run_once)
         self._last_tick = time.monotonic()
         self.listeners = self._make_listeners(serves_push=serves_push)
         self.addresses: list[str] = []
+
+    def _hooks(self) -> Hooks:
+        return Hooks(
+            start_build=self._builds.put,
+            outbox_filled=self._outbox_filled,
+            date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
+            lease_passed=partial(self._passes.note, "lease"),
+        )
 
     def _make_builds(self) -> Builds:
         if self._has_loops:
@@ -129,8 +141,8 @@ class Worker:
 
     def _store_answers(self) -> bool:
         try:
-            self._store.ping()
-        except Unavailable:
+            self._store.check_writable()
+        except PipelineError:
             return False
         return True
 
@@ -147,6 +159,7 @@ class Worker:
             ),
             builds=self._builds,
             probes=Probes(alive=self._alive, ready=self._ready),
+            tick_passed=partial(self._passes.note, "tick"),
             serves_machines=serves_push,
             publishes=not self._has_loops,
         )
@@ -172,6 +185,7 @@ class Worker:
         if self._subscriber is not None:
             self._subscriber.start()
             self._supervisor.run_loop(Loop(name="stream", run_once=self._subscriber.check))
+            self._supervisor.run_loop(Loop(name="subscription", run_once=self._subscription.run_once))
         admin = {"admin": self.addresses[1]} if self.addresses[1:] else {}
         log.info("worker_started", http=self.http_address, **admin, **self._settings.describe())
 
@@ -207,13 +221,14 @@ class Worker:
     def _sweep(self) -> float:
         swept_at = self._clock.now()
         try:
-            self._assembly.sweeper.run_once()
+            swept = self._assembly.sweeper.run_once()
         finally:
             # A pass that failed is no stuck thread: a restart would cure nothing.
             self._last_tick = time.monotonic()
         now = self._clock.now()
         self.metrics.ticked(now)
         self.metrics.stream(self._subscriber is not None and self._subscriber.running)
+        swept.check()
         return seconds_to_next_sweep(self._store.next_wake(after=swept_at), now, self._settings.tick_s)
 
     def _relay(self) -> float:
@@ -247,8 +262,9 @@ class Worker:
             faults.append("stopping")
         if self._subscriber is not None and not self._subscriber.running:
             faults.append("the pull stream is not open")
+        faults += [*self._subscription.faults, *self._passes.faults()]
         try:
-            self._store.ping()
-        except Unavailable as exc:
+            self._store_check()
+        except PipelineError as exc:
             faults.append(str(exc))
         return faults

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 
 from worker.aside import Aside
 from worker.audit import ReplayAudit
-from worker.builder import Builder
+from worker.builder import Builder, LeaseKeeper
 from worker.building import probe
 from worker.deadlines import Sweeper
 from worker.engine import Engine
@@ -29,11 +30,13 @@ class Hooks:
         start_build: A date is ready.
         outbox_filled: An outcome waits to be published.
         date_failed: The sweep could not handle one date.
+        lease_passed: A renewal of a build's lease was stored, or failed with this error.
     """
 
     start_build: Callable[[date], None]
     outbox_filled: Callable[[], None]
-    date_failed: Callable[[date, PipelineError], None]
+    date_failed: Callable[[date, Exception], None]
+    lease_passed: Callable[[PipelineError | None], None] = lambda _error: None
 
 
 class Assembly:
@@ -70,7 +73,7 @@ class Assembly:
             tracing=parts.tracing,
         )
         self.repair = Repair(engine=self.engine, store=store, clock=clock, warehouse=warehouse)
-        self.builder = self._make_builder(worker, observer)
+        self.builder = self._make_builder(worker, observer, hooks)
         calendar = settings.calendar
         self.sweeper = Sweeper(
             engine=self.engine,
@@ -85,7 +88,7 @@ class Assembly:
         self.relay = Relay(store=store, publisher=parts.publisher, observer=observer, tracing=parts.tracing)
         self.intake = self._make_intake(observer)
 
-    def _make_builder(self, worker: str, observer: Observer) -> Builder:
+    def _make_builder(self, worker: str, observer: Observer, hooks: Hooks) -> Builder:
         settings, warehouse = self.parts.settings, self.parts.warehouse
         return Builder(
             engine=self.engine,
@@ -100,6 +103,7 @@ class Assembly:
             audit_replay=ReplayAudit(self.parts.store, warehouse).write,
             settle_retractions=RetractionAudit(self.engine, warehouse).settle,
             tracing=self.parts.tracing,
+            lease_keeper=partial(LeaseKeeper, passed=hooks.lease_passed),
         )
 
     def _make_intake(self, observer: Observer) -> Intake:

@@ -41,10 +41,18 @@ class LeaseKeeper:
     """Renews one lease on a thread of its own, until the build ends or somebody else has taken over."""
 
     def __init__(
-        self, engine: Engine, record: DateRecord, worker: str, lease_s: float, *, held_max_s: float = LEASE_HELD_MAX_S
+        self,
+        engine: Engine,
+        record: DateRecord,
+        worker: str,
+        lease_s: float,
+        *,
+        held_max_s: float = LEASE_HELD_MAX_S,
+        passed: Callable[[PipelineError | None], None] = lambda _error: None,
     ) -> None:
         self._engine = engine
         self._held_max_s = held_max_s
+        self._passed = passed
         self._day = record.analysis_date
         self._event = LeaseRenewed(
             worker=worker, generation=record.generation, attempt=record.attempt, claimant=_claimant(record)
@@ -68,7 +76,9 @@ class LeaseKeeper:
             decision = self._engine.apply(self._day, self._event)
         except PipelineError as exc:
             log.warning("lease_not_renewed", analysis_date=self._day, error=str(exc))
+            self._passed(exc)
             return
+        self._passed(None)
         if decision.reason is Reason.STALE:
             log.warning("lease_lost", analysis_date=self._day)
             self.lost.set()

@@ -4,18 +4,21 @@ Every replica shows the same truth: query them with `max by (…)`, never `sum`.
 the latest; a date that leaves this window leaves the answer, since each scrape makes all families anew.
 """
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+import structlog
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from statemachine.evidence import publication_is_retracted
 from statemachine.model import DateRecord, State
+from worker.bounded import Bounded
 from worker.calendar import Calendar
 from worker.errors import PipelineError
 from worker.ports import Clock, StateStore
+
+log = structlog.get_logger(__name__)
 
 # Ten dates are what a person looks at and what bounds the number of series.
 DATES_SHOWN_MAX = 10
@@ -29,7 +32,7 @@ class DateCollector(Collector):
         self._clock = clock
         self._calendar = calendar
         self._processors = tuple(processors)
-        self._lock = threading.Lock()
+        self._scrape = Bounded(self._read, "the state store")
 
     def describe(self) -> Iterable[Metric]:
         """Register without a first scrape."""
@@ -37,17 +40,37 @@ class DateCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Read the store; what the calendar says is shown with or without it."""
-        now = self._clock.now()
-        up = GaugeMetricFamily("mlfs_state_store_up", "Whether the state store answers.")
-        calendar = list(self._calendar_families(now))
+        known = [*self._calendar_families(self._clock.now()), self._damage_family()]
         try:
-            with self._lock:
-                families = list(self._families(now))
+            return [*known, *self._scrape()]
         except PipelineError:
-            up.add_metric([], 0.0)
-            return [up, *calendar]
-        up.add_metric([], 1.0)
-        return [up, *calendar, *families]
+            return [*known, _up(value=False)]
+
+    def _read(self) -> list[Metric]:
+        """Read everything that a scrape shows of the store; what cannot be shown hides nothing else."""
+        families: list[Metric] = [_up(value=self._is_writable())]
+        for read in (self._record_families, self._wake_families, self._outbox_families):
+            try:
+                families += list(read())
+            except PipelineError:
+                raise
+            except Exception:
+                log.exception("scrape_incomplete")
+        return families
+
+    def _is_writable(self) -> bool:
+        try:
+            self._store.check_writable()
+        except PipelineError:
+            return False
+        return True
+
+    def _damage_family(self) -> Metric:
+        text = "Members and keys of the state store that this process could not read."
+        family = CounterMetricFamily("mlfs_store_damage", text, labels=["key"])
+        for kind, found in self._store.damage_counts().items():
+            family.add_metric([kind], float(found))
+        return family
 
     def _calendar_families(self, now: datetime) -> Iterable[Metric]:
         expected = self._calendar.expected(self._calendar.tonight(now))
@@ -56,7 +79,8 @@ class DateCollector(Collector):
             text = "The next instant at which an expected date must be published."
             yield _gauge("mlfs_next_sla_timestamp_seconds", text, cutoff_at.timestamp())
 
-    def _families(self, now: datetime) -> Iterable[Metric]:
+    def _record_families(self) -> Iterable[Metric]:
+        now = self._clock.now()
         shown = self._store.dates(DATES_SHOWN_MAX)
         found = self._store.load_all(shown)
         records = [record for day in shown if (record := found.get(day)) is not None]
@@ -70,10 +94,11 @@ class DateCollector(Collector):
         yield from self._report_families(records)
         overdue = [r for r in records if r.state is State.WAITING and r.deadline_at <= now]
         yield _gauge("mlfs_overdue_dates", "Dates of the window still waiting after their deadline.", len(overdue))
+
+    def _wake_families(self) -> Iterable[Metric]:
         wake = self._store.next_wake()
         if wake is not None:
             yield _gauge("mlfs_next_wake_timestamp_seconds", "When something is due next.", wake.timestamp())
-        yield from self._outbox_families()
 
     def _sla_family(self, records: Sequence[DateRecord], now: datetime) -> Metric:
         """When each awaited night must be published; backfills and dates outside the season are awaited by nobody."""
@@ -111,6 +136,10 @@ class DateCollector(Collector):
         if head and (queued_at := head[0].queued_at) is not None:
             text = "Since when the oldest of them waits."
             yield _gauge("mlfs_outbox_oldest_timestamp_seconds", text, queued_at.timestamp())
+
+
+def _up(*, value: bool) -> GaugeMetricFamily:
+    return _gauge("mlfs_state_store_up", "Whether a commit to the state store is possible.", value)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -17,7 +17,7 @@ from statemachine.reasons import Reason
 from worker.aside import at_once
 from worker.calendar import Calendar
 from worker.engine import Engine
-from worker.errors import CorruptRecord, Fatal, PipelineError, Unavailable
+from worker.errors import CorruptRecord, Fatal, PipelineError, SweepFailed, Unavailable
 from worker.ports import Clock, StateStore
 from worker.repair import Repair
 
@@ -37,6 +37,16 @@ class Sweep:
     due: int
     failed: int
 
+    def check(self) -> None:
+        """Refuse a pass that handled no date at all; a single date that fails is this date's own fault.
+
+        Raises:
+            SweepFailed: Several dates were due or expected, and every one of them failed.
+        """
+        handled = self.opened + self.due
+        if handled > 1 and self.failed >= handled:
+            raise SweepFailed(f"each of {handled} analysis dates failed; the log names the faults: date_failed")
+
 
 class Sweeper:
     """Fires what is due."""
@@ -50,7 +60,7 @@ class Sweeper:
         clock: Clock,
         repair: Repair,
         probe: Callable[[date], Mapping[str, int]],
-        date_failed: Callable[[date, PipelineError], None],
+        date_failed: Callable[[date, Exception], None],
         aside: Callable[[date, Callable[[], None]], bool] = at_once,
     ) -> None:
         self._engine = engine
@@ -98,6 +108,10 @@ class Sweeper:
             raise
         except PipelineError as exc:
             log.error("date_failed", analysis_date=analysis_date, kind=type(exc).__name__, error=str(exc))
+            self._date_failed(analysis_date, exc)
+            return 1
+        except Exception as exc:
+            log.exception("date_failed_unexpectedly", analysis_date=analysis_date)
             self._date_failed(analysis_date, exc)
             return 1
         return 0

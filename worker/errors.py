@@ -26,6 +26,13 @@ class Held(Unavailable):
         self.process_id = process_id
 
 
+class Denied(Unavailable):
+    """The operator's fault: a part answers and refuses this account, by its password or a missing right.
+
+    Repeated like any outage, since the account may be corrected meanwhile; a process that starts ends with code 1.
+    """
+
+
 class SourceGone(Unavailable):
     """The upstream's fault, and it may pass: the file behind a linked table is not there. Only its readers suffer."""
 
@@ -63,6 +70,22 @@ class CorruptRecord(PipelineError):
     def __init__(self, analysis_date: date, detail: str) -> None:
         super().__init__(f"the stored record of {analysis_date} is unreadable: {detail}")
         self.analysis_date = analysis_date
+
+
+class CommitRefused(PipelineError):
+    """The state store refused the commit of one analysis date, and would store the commit of another one.
+
+    Attributes:
+        analysis_date: The date of the commit.
+    """
+
+    def __init__(self, analysis_date: date, detail: str) -> None:
+        super().__init__(f"the state store refused a commit of {analysis_date}: {detail}; mlfs doctor names the key")
+        self.analysis_date = analysis_date
+
+
+class SweepFailed(PipelineError):
+    """No analysis date of a sweep could be handled, although each failed by a fault of its own: the cause is shared."""
 
 
 class Conflict(PipelineError):

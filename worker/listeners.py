@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 from fastapi import FastAPI
@@ -22,7 +23,7 @@ from worker.interventions import Interventions
 from worker.metrics import Metrics, package_version
 from worker.ports import TokenVerifier
 from worker.request_builds import Builds
-from worker.tick import Ticker
+from worker.tick import Ticked, Ticker
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 class Listeners:
     """Everything that listens."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one collaborator each
         self,
         assembly: Assembly,
         *,
@@ -38,6 +39,7 @@ class Listeners:
         verifier: TokenVerifier,
         builds: Builds,
         probes: Probes,
+        tick_passed: Callable[[Exception | None], None],
         serves_machines: bool,
         publishes: bool,
     ) -> None:
@@ -49,6 +51,7 @@ class Listeners:
             verifier: Reads tokens.
             builds: Where dates that are ready go.
             probes: What health pages ask.
+            tick_passed: Notes how a tick ended; None where it did its work.
             serves_machines: Whether `/pubsub/push` and `/tick` are there.
             publishes: Whether a request that made an outcome publishes it; else a loop does.
         """
@@ -56,6 +59,7 @@ class Listeners:
         self._assembly = assembly
         self._settings = settings = assembly.parts.settings
         self._metrics = metrics
+        self._tick_passed = tick_passed
         self._doorkeeper = Doorkeeper(verifier, metrics.not_admitted)
         self._ticker = self._make_ticker(builds)
         api = self._make_api(builds, publishes=publishes)
@@ -124,9 +128,18 @@ class Listeners:
             handle=intake.handle,
             refuse=intake.refuse,
             charge=intake.charge,
-            tick=lambda: self._ticker.run_once(settings.request_wait_s),
+            tick=self._tick,
             clock=self._assembly.clock,
         )
+
+    def _tick(self) -> Ticked:
+        try:
+            ticked = self._ticker.run_once(self._settings.request_wait_s)
+        except Exception as exc:
+            self._tick_passed(exc)
+            raise
+        self._tick_passed(None)
+        return ticked
 
     def _gate(self, door: Door) -> Gate:
         return Gate(self._doorkeeper, door)

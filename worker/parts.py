@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
     from worker.openlineage_emitter import LineageEmitter
 
+from worker.adapters.redis_client import connect, key_tag
+from worker.adapters.redis_damage import Damage, SettingAside, keep_quiet, log_damage
 from worker.adapters.redis_requests import RedisRequests
-from worker.adapters.redis_store import RedisStore, connect
+from worker.adapters.redis_store import RedisStore
 from worker.engine import Engine, Topics
 from worker.errors import Refused
 from worker.local.ownership import DirectoryLock
@@ -74,8 +76,11 @@ class Parts:
                 url = valkey.url
             client = connect(url)
             name = self.settings.definition.name
-            self._store = RedisStore(client, name, replicas=self.settings.redis_replicas)
-            self._requests = RedisRequests(client, name)
+            # A command that only reads passes over what is damaged; a worker and a command that acts set it aside.
+            tell = log_damage if self._own else keep_quiet
+            damage = Damage() if self._reads else SettingAside(client, key_tag(name), tell)
+            self._store = RedisStore(client, name, replicas=self.settings.redis_replicas, damage=damage)
+            self._requests = RedisRequests(client, name, damage)
             self._stack.callback(self._store.close)
             self._store.ping()
             if self._own:

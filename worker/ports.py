@@ -187,6 +187,10 @@ class ParkedMessage:
     attributes: Mapping[str, str]
 
 
+# The keys of the store in which something unreadable can lie, by the first part of their names.
+DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "history", "parked", "calendar", "request")
+
+
 class StateStore(Protocol):
     """Where the records live: Redis, or memory in tests. Every method may raise `Unavailable`."""
 
@@ -202,6 +206,9 @@ class StateStore(Protocol):
 
         False when version and revision are no longer those the record was decided on: somebody else changed the date,
         or it was lost and has begun anew.
+
+        Raises:
+            CommitRefused: The store refuses this commit and would take another date's.
         """
 
     def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
@@ -256,8 +263,11 @@ class StateStore(Protocol):
     def set_last_opened(self, analysis_date: date) -> None:
         """Remember it; a lower date than the stored one changes nothing."""
 
-    def ping(self) -> None:
-        """Return when the store answers."""
+    def check_writable(self) -> None:
+        """Return when a commit is possible; a store that answers and cannot be written to is `Unavailable`."""
+
+    def damage_counts(self) -> Mapping[str, int]:
+        """Return how much unreadable data this process has found, for each of `DAMAGE_KINDS`."""
 
     def close(self) -> None:
         """Release connections."""

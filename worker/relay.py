@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from worker.errors import Unavailable
 from worker.observer import Observer
 from worker.ports import OutboxEntry, Publisher, StateStore
 from worker.tracing import NO_TRACING, Tracing
@@ -62,10 +61,11 @@ class Relay:
         try:
             with self._tracing.publishing(message) as traced:
                 message_id = self._publisher.publish(traced)
-        except Unavailable as exc:
+        except Exception as exc:  # noqa: BLE001 - logged, and tried again at the next pass
+            # Whatever an outcome does to the publisher, the outcomes of other dates are still told.
             blocked.add(message.ordering_key)
             refusals[message.topic] += 1
-            log.warning("outcome_not_published", event_id=message.event_id, error=str(exc))
+            log.warning("outcome_not_published", event_id=message.event_id, kind=type(exc).__name__, error=str(exc))
             self._observer.relay_failed(message, str(exc))
             return False
         self._store.remove_from_outbox(entry.entry_id)

@@ -15,10 +15,38 @@ from worker.errors import PipelineError
 
 log = structlog.get_logger(__name__)
 
+# One failed pass is a blip; three in a row are an outage that a probe should see.
+FAILURES_MAX = 3
+
 # A loop whose pass failed waits this long: soon enough to recover, too long to flood the log.
 PAUSE_AFTER_FAILURE_S = 1.0
 # All loops together. A build that runs does not end for this; its lease brings it back.
 JOIN_TIMEOUT_S = 1.5
+
+
+class Passes:
+    """How often the passes of each loop have failed in a row; any thread may note one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures: dict[str, tuple[int, str]] = {}
+
+    def note(self, loop: str, error: Exception | None) -> None:
+        """Note a pass: one that did its work ends the row of failures."""
+        with self._lock:
+            times, _last = self._failures.pop(loop, (0, ""))
+            if error is not None:
+                self._failures[loop] = (times + 1, f"{type(error).__name__}: {error}")
+
+    def faults(self) -> list[str]:
+        """Name the loops whose last passes all failed, with the latest error."""
+        with self._lock:
+            failing = sorted(self._failures.items())
+        return [
+            f"{loop} failed {times} times in a row, last with {error}"
+            for loop, (times, error) in failing
+            if times >= FAILURES_MAX
+        ]
 
 
 @dataclass(slots=True)
@@ -39,8 +67,9 @@ class Loop:
 class Supervisor:
     """Threads with one stop button."""
 
-    def __init__(self, loop_failed: Callable[[str, Exception], None]) -> None:
+    def __init__(self, loop_failed: Callable[[str, Exception], None], passes: Passes) -> None:
         self._loop_failed = loop_failed
+        self._passes = passes
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._loops: list[Loop] = []
@@ -79,11 +108,18 @@ class Supervisor:
 
     def _pass(self, loop: Loop) -> float:
         try:
-            return loop.run_once()
+            pause_s = loop.run_once()
         except PipelineError as exc:
             log.warning("loop_pass_failed", loop=loop.name, kind=type(exc).__name__, error=str(exc))
-            self._loop_failed(loop.name, exc)
+            self._note_failure(loop, exc)
         except Exception as exc:
             log.exception("loop_pass_failed_unexpectedly", loop=loop.name)
-            self._loop_failed(loop.name, exc)
+            self._note_failure(loop, exc)
+        else:
+            self._passes.note(loop.name, None)
+            return pause_s
         return PAUSE_AFTER_FAILURE_S
+
+    def _note_failure(self, loop: Loop, error: Exception) -> None:
+        self._passes.note(loop.name, error)
+        self._loop_failed(loop.name, error)

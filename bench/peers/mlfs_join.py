@@ -20,7 +20,8 @@ from ops.bench.bus import PROJECT, SUBSCRIPTION, TOPIC, bus_process
 from ops.bench.nights_tasks import ENTITIES
 from statemachine.reasons import Reason
 from worker.adapters.pubsub_publish import PubSubPublisher
-from worker.adapters.redis_store import RedisStore, connect
+from worker.adapters.redis_client import connect
+from worker.adapters.redis_store import RedisStore
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.catalogue import PIPELINE, PROCESSORS
 from worker.features.model import Statement

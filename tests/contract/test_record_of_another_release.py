@@ -16,7 +16,8 @@ import redis
 from schemas.record import SCHEMA
 from tests.support.nights import CACHE, NIGHT, PROCESSORS, SHOTS, success
 from tests.support.rigs import Rig
-from worker.adapters.redis_store import RedisStore, connect
+from worker.adapters.redis_client import connect
+from worker.adapters.redis_store import RedisStore
 from worker.errors import CorruptRecord
 
 _pipelines = (f"releases-{number}" for number in count())

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from statemachine.reasons import Reason
 from tests.conftest import WaitUntil, answers, free_port, redis_command
 from tests.support.nights import CACHE, NIGHT, SHOTS, after, success, unseen
 from tests.support.rigs import Rig
-from worker.adapters.redis_store import RedisStore, connect
+from worker.adapters.redis_client import connect
+from worker.adapters.redis_store import RedisStore
 from worker.errors import Fatal, Unavailable
 from worker.ports import Commit, HistoryEntry, OutgoingMessage
 
@@ -241,3 +243,71 @@ def test_a_replica_is_refused_and_its_primary_accepted(pair: Pair) -> None:
 
     with pytest.raises(Fatal, match="is a slave; name the primary in MLFS_REDIS_URL"):
         pair.copy().check_server()
+
+
+class Named(redis.Connection):
+    """A connection to a name: looked up when the connection is made, as in the DNS, and kept while it lasts."""
+
+    leads_to = 0
+
+    def _connect(self) -> socket.socket:
+        self.port = Named.leads_to
+        return super()._connect()
+
+
+@pytest.fixture
+def moved(
+    start_server: StartServer, attach_replica: Callable[[Server], Server], wait_until: WaitUntil
+) -> Iterator[tuple[RedisStore, redis.Redis]]:
+    """A store whose pooled connections lead to a server that was demoted since; its name leads to the promoted one."""
+    old = start_server()
+    new = attach_replica(old)
+    Named.leads_to = old.port
+    pool = redis.ConnectionPool(connection_class=Named, host="127.0.0.1", socket_timeout=2.0)
+    with redis.Redis(connection_pool=pool) as client:
+        store = RedisStore(client, next(_pipelines))
+        for connection in [pool.get_connection() for _ in range(4)]:
+            pool.release(connection)
+        store.check_writable()
+        Named.leads_to = new.port
+        new.client().execute_command("REPLICAOF", "NO", "ONE")
+        demoted = old.client()
+        demoted.execute_command("REPLICAOF", "127.0.0.1", new.port)
+        wait_until(lambda: demoted.info("replication")["role"] == "slave", "the old server is a replica")
+        yield store, new.client()
+    pool.disconnect()
+
+
+def test_a_failover_that_moves_the_address_is_followed_by_the_commit_that_notices(
+    moved: tuple[RedisStore, redis.Redis],
+) -> None:
+    store, promoted = moved
+
+    assert store.commit(COMMIT) is True
+
+    assert promoted.hget(store._key("date", NIGHT.isoformat()), "v") == b"1"
+
+
+def test_commits_sent_together_follow_a_failover(moved: tuple[RedisStore, redis.Redis]) -> None:
+    store, promoted = moved
+
+    assert [True] == list(store.commit_all([COMMIT]))
+
+    assert promoted.xlen(store._key("outbox")) == 1
+
+
+def test_a_look_whether_a_commit_is_possible_follows_a_failover(moved: tuple[RedisStore, redis.Redis]) -> None:
+    store, promoted = moved
+
+    store.check_writable()
+
+    assert promoted.get(store._key("barrier")) == b"1"
+
+
+def test_a_server_that_answers_and_takes_no_write_is_not_ready(pair: Pair) -> None:
+    copy = pair.copy()
+    copy.ping()
+
+    for call in (copy.check_writable, lambda: copy.commit(COMMIT), lambda: copy.commit_all([COMMIT])):
+        with pytest.raises(Unavailable, match="ReadOnlyError"):
+            call()

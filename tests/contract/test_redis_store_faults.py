@@ -14,8 +14,10 @@ import redis
 from statemachine.model import DateRecord
 from tests.conftest import free_port
 from tests.support.nights import CACHE, NIGHT, after, done, success, unseen
-from worker.adapters.redis_store import HISTORY_LENGTH_MAX, RedisStore, connect
-from worker.errors import Fatal, Unavailable
+from worker.adapters.redis_client import connect
+from worker.adapters.redis_damage import Damage
+from worker.adapters.redis_store import HISTORY_LENGTH_MAX, RedisStore
+from worker.errors import CommitRefused, Fatal, Unavailable
 from worker.ports import Commit, HistoryEntry, OutgoingMessage
 
 WRITERS, COMMITS_EACH = 4, 50
@@ -133,12 +135,11 @@ def test_a_second_lost_reply_is_an_outage_and_still_stored_once(url: str) -> Non
 
 
 @pytest.mark.parametrize("spoiled", ["wake", "dates", "outbox", "changes:2024-12-15", "date:2024-12-15"])
-def test_a_key_of_another_kind_leaves_nothing_half_written(
-    store: RedisStore, client: redis.Redis, spoiled: str
-) -> None:
+def test_a_key_of_another_kind_leaves_nothing_half_written(client: redis.Redis, spoiled: str) -> None:
+    store = RedisStore(client, next(_pipelines), damage=Damage())
     client.set(store._key(spoiled), "somebody else's")
 
-    with pytest.raises(Unavailable, match="WRONGTYPE"):
+    with pytest.raises(CommitRefused, match=f"2024-12-15: .*{spoiled} is a string"):
         store.commit(Commit(record=FIRST, operation_id="one", messages=[message("m")], history=entry("one")))
 
     assert [store._key(spoiled).encode()] == client.keys(f"{store._tag}:*")
@@ -238,6 +239,7 @@ def test_an_absent_server_is_unavailable() -> None:
             lambda: store.load(NIGHT),
             lambda: store.commit(Commit(record=FIRST, operation_id="1")),
             store.ping,
+            store.check_writable,
         ):
             with pytest.raises(Unavailable, match="the state store does not serve"):
                 call()
@@ -294,7 +296,7 @@ def test_scripts_sent_together_are_sent_again_after_the_server_forgot_them(
 
 
 def test_a_date_that_cannot_be_stored_does_not_keep_others_from_it(store: RedisStore, client: redis.Redis) -> None:
-    client.set(store._key("changes", NIGHT.isoformat()), "no list")
+    client.set(store._key("date", NIGHT.isoformat()), "no hash")
     other = replace(FIRST, analysis_date=NIGHT.replace(day=16))
 
     answers = store.commit_all([*pair("one", "two"), Commit(record=other, operation_id="three")])

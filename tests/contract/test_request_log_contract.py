@@ -11,8 +11,8 @@ import redis
 
 from tests.support.rigs import ModelClock
 from worker.adapters.memory_requests import MemoryRequests
+from worker.adapters.redis_client import connect
 from worker.adapters.redis_requests import RedisRequests
-from worker.adapters.redis_store import connect
 from worker.errors import Unavailable
 from worker.ports import Remembered, RequestLog
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from ops.doctor import consumed_subscriptions, published_topics
 from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.terraform import role_table, rows
 from worker.adapters import redis_server
-from worker.adapters.pubsub_connection import ensure_topology
-from worker.adapters.pubsub_look import BusLook
-from worker.adapters.redis_store import connect
+from worker.adapters.pubsub_connection import ensure_topology, plain_publisher_client
+from worker.adapters.pubsub_look import BusLook, SubscriptionWatch
+from worker.adapters.redis_client import connect
 from worker.adapters.warehouse_bigquery_permissions import TABLE_PERMISSIONS
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.catalogue import OWN_TABLES, UPSTREAM
@@ -27,7 +28,7 @@ from worker.parts import open_warehouse
 from worker.settings import load
 
 DUCKDB_TYPES = {"DATE": "DATE", "INT64": "BIGINT", "FLOAT64": "DOUBLE", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ"}
-STORE, _CLOCK, UPSTREAM_TABLES, OWN, _BUS, DATASETS = range(1, 7)
+RIGHTS, STORE, STORED, _CLOCK, UPSTREAM_TABLES, OWN, _BUS, DATASETS = range(1, 9)
 
 
 def execute(folder: Path, *statements: str) -> None:
@@ -71,12 +72,12 @@ def test_the_doctor_names_what_upstream_lacks(folder: Path) -> None:
     drifted, faults = looked()
     shown = CliRunner().invoke(app, ["doctor"])
 
-    assert (healthy, [check["ok"] for check in all_well]) == (0, [True] * 6 + [None] * 2)
+    assert (healthy, [check["ok"] for check in all_well]) == (0, [True] * 8 + [None] * 2)
     assert [check["not_run"] for check in all_well[DATASETS:]] == [
         "the warehouse is not BigQuery",
         "the bus is not Google's",
     ]
-    assert (drifted, [check["ok"] for check in faults[:DATASETS]]) == (1, [True, True, True, False, False, True])
+    assert (drifted, [check["ok"] for check in faults[:DATASETS]]) == (1, [True] * 5 + [False, False, True])
     assert faults[UPSTREAM_TABLES]["faults"] == [
         "table nba_raw.nbac_schedule does not exist",
         "nba_precompute.player_daily_cache.season_avg_ppg is STRING, not FLOAT64",
@@ -86,7 +87,7 @@ def test_the_doctor_names_what_upstream_lacks(folder: Path) -> None:
         "a worker adds it at its start: mlfs run",
         "table nba_predictions.replay_audit does not exist; a worker makes it at its start: mlfs run",
     ]
-    assert (shown.exit_code, shown.stdout.count("ok "), shown.stdout.count("FAULT")) == (1, 4, 2)
+    assert (shown.exit_code, shown.stdout.count("ok "), shown.stdout.count("FAULT")) == (1, 6, 2)
     assert shown.stdout.count("not run") == 2
 
 
@@ -114,7 +115,7 @@ def test_what_a_running_worker_has_to_itself_is_left_out_and_no_fault(folder: Pa
         holder = worker.pid
         worker.communicate()
 
-    assert (code, [check["ok"] for check in answer[:DATASETS]]) == (0, [True, True, True, None, None, True])
+    assert (code, [check["ok"] for check in answer[:DATASETS]]) == (0, [True] * 5 + [None, None, True])
     for place in (UPSTREAM_TABLES, OWN):
         assert answer[place]["not_run"].startswith(f"the running worker (process {holder}) holds the warehouse; ")
 
@@ -134,6 +135,64 @@ def test_a_store_that_may_lose_state_is_named(folder: Path, valkey_url: str) -> 
     assert (code, len(answer[STORE]["faults"])) == (EXIT_FAILED, 2)
     assert "maxmemory-policy is allkeys-lru" in answer[STORE]["faults"][0]
     assert "appendonly is off" in answer[STORE]["faults"][1]
+
+
+def test_what_cannot_be_read_in_the_store_is_named_and_left_where_it_is(folder: Path, valkey_url: str) -> None:
+    fill(folder)
+    key = "{mlfs:ml_feature_store_v2}:wake"
+    with connect(valkey_url) as client:
+        client.zadd(key, {"junk": 1})
+        code, answer = looked()
+        left = client.zrange(key, 0, -1)
+        client.zrem(key, "junk")
+
+    assert (code, left, len(answer[STORED]["faults"])) == (EXIT_FAILED, [b"junk"], 1)
+    assert "wake holds b'junk'" in answer[STORED]["faults"][0]
+    assert "mlfs recover" in answer[STORED]["faults"][0]
+
+
+@pytest.fixture
+def account(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Sign in as an account with the rights that are given."""
+    with connect(valkey_url) as client:
+
+        def sign_in(*rights: str, word: str = "secret") -> None:
+            client.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">secret", *rights)
+            monkeypatch.setenv("MLFS_REDIS_URL", valkey_url.replace("redis://", f"redis://limited:{word}@"))
+
+        yield sign_in
+        client.acl_deluser("limited")
+
+
+def test_a_right_that_is_missing_is_named(folder: Path, account: Callable[..., None]) -> None:
+    fill(folder)
+    account("+@all", "-xadd", "-script|load", "~*")
+
+    code, answer = looked()
+
+    assert code == EXIT_FAILED
+    assert [fault.rpartition(" ")[2] for fault in answer[RIGHTS]["faults"]] == ["+xadd", "+script|load"]
+
+
+def test_an_account_that_may_not_ask_the_server_is_no_fault(folder: Path, account: Callable[..., None]) -> None:
+    fill(folder)
+    account("+@all", "-@dangerous", "~{mlfs:*")
+
+    code, answer = looked()
+
+    assert (code, answer[RIGHTS]["ok"], answer[STORE]["ok"], answer[STORED]["ok"]) == (0, True, None, True)
+    assert "info" in answer[STORE]["not_run"]
+
+
+def test_a_wrong_password_is_a_fault_and_no_outage(folder: Path, account: Callable[..., None]) -> None:
+    fill(folder)
+    account("+@all", "~*", word="wrong")
+
+    code, answer = looked()
+
+    assert code == EXIT_FAILED
+    for check in (RIGHTS, STORED):
+        assert "correct user and password in MLFS_REDIS_URL" in answer[check]["faults"][0]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +237,7 @@ def test_a_store_that_is_away_hides_nothing_else(folder: Path, monkeypatch: pyte
 
     assert (code, [check["ok"] for check in answer[:DATASETS]]) == (
         EXIT_UNAVAILABLE,
-        [True, False, False, True, True, True],
+        [True] + [False] * 4 + [True] * 3,
     )
 
 
@@ -195,6 +254,21 @@ def test_what_is_missing_on_the_bus_is_named(tmp_path: Path) -> None:
         "subscription worker belongs to projects/nba/topics/other, not to projects/nba/topics/arrivals",
         "subscription parked does not exist",
     ]
+
+
+def test_a_subscription_that_lost_its_topic_is_told_while_the_worker_runs(tmp_path: Path) -> None:
+    with PubSubServer(tmp_path / "journal.sqlite") as server:
+        ensure_topology(server.address, "nba", topics=("arrivals",), subscriptions={"worker": "arrivals"})
+        watch = SubscriptionWatch("nba", server.address, subscription="worker", topic="arrivals")
+        watch.run_once()
+        healthy = list(watch.faults)
+        topics = plain_publisher_client(server.address)
+        topics.delete_topic(topic="projects/nba/topics/arrivals")
+        topics.transport.close()
+        watch.run_once()
+
+    assert healthy == []
+    assert ["subscription worker belongs to _deleted-topic_, not to projects/nba/topics/arrivals"] == list(watch.faults)
 
 
 def test_the_way_of_dead_letters_is_checked_as_google_keeps_it(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from statemachine.model import FailureKind
 from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at
 from tests.support.nights import CACHE, NO_ROWS, PROCESSORS, broke, claimed, failure, probed, success, without
 from tests.support.rigs import ModelClock, Rig
-from worker.adapters.redis_store import RedisStore, connect
+from worker.adapters.redis_client import connect
+from worker.adapters.redis_store import RedisStore
 from worker.builder import result_from_ledger
 from worker.catalogue import PIPELINE
 from worker.errors import Refused, Unavailable

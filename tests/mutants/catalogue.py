@@ -30,6 +30,7 @@ OIDC_TESTS = "tests/unit/test_oidc_tokens.py"
 INTERVENTIONS = "tests/unit/test_interventions.py"
 CONNECTIONS = "tests/unit/test_connections.py"
 REPLICATION = "tests/contract/test_redis_replication.py"
+DAMAGE = "tests/contract/test_redis_store_damage.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -765,5 +766,97 @@ MUTANTS = (
         old="        except Exception:\n            # The decision is stored",
         new="        except Conflict:\n            # The decision is stored",
         tests=("tests/unit/test_one_bad_message.py::test_an_observer_that_raises_undoes_nothing",),
+    ),
+    Mutant(
+        name="refused-connections-are-kept",
+        file="worker/adapters/redis_client.py",
+        old="    client.connection_pool.disconnect(inuse_connections=False)\n",
+        new="",
+        tests=(
+            f"{REPLICATION}::test_a_failover_that_moves_the_address_is_followed_by_the_commit_that_notices[valkey]",
+            f"{REPLICATION}::test_commits_sent_together_follow_a_failover[valkey]",
+        ),
+    ),
+    Mutant(
+        name="ready-means-ping",
+        file=REDIS,
+        old='                pipe.set(self._key("barrier"), 1)\n',
+        new="                pipe.ping()\n",
+        tests=(f"{REPLICATION}::test_a_server_that_answers_and_takes_no_write_is_not_ready[valkey]",),
+    ),
+    Mutant(
+        name="unreadable-entry-stops-its-reader",
+        file="worker/adapters/redis_indexes.py",
+        old="            except UNREADABLE as exc:\n",
+        new="            except KeyboardInterrupt as exc:\n",
+        tests=(
+            f"{DAMAGE}::test_an_unreadable_member_is_passed_over_counted_and_set_aside[valkey_url-outbox]",
+            f"{DAMAGE}::test_an_unreadable_change_hides_no_other_one",
+        ),
+    ),
+    Mutant(
+        name="unreadable-date-stops-its-reader",
+        file="worker/adapters/redis_indexes.py",
+        old="            except ValueError as exc:\n                self._damage.member(name, member, str(exc)",
+        new="            except KeyError as exc:\n                self._damage.member(name, member, str(exc)",
+        tests=(f"{DAMAGE}::test_an_unreadable_member_is_passed_over_counted_and_set_aside[valkey_url-wake]",),
+    ),
+    Mutant(
+        name="index-set-aside-is-not-made-anew",
+        file="worker/adapters/redis_damage.py",
+        old='                if name in {"wake", "dates"}:\n',
+        new='                if name == "":\n',
+        tests=(f"{DAMAGE}::test_an_index_that_was_set_aside_is_made_anew_from_the_records[valkey_url-wake]",),
+    ),
+    Mutant(
+        name="key-of-a-wrong-type-stays-in-the-way",
+        file=REDIS,
+        old="        if not refused:\n",
+        new="        if answers:\n",
+        tests=(f"{DAMAGE}::test_a_commit_sets_a_key_of_another_kind_aside_and_is_stored_whole[valkey_url-wake]",),
+    ),
+    Mutant(
+        name="version-beside-the-record-is-not-read",
+        file="worker/adapters/redis_fields.py",
+        old="    if version != str(record.version).encode() or",
+        new="    if",
+        tests=(f"{DAMAGE}::test_a_record_beside_another_version_is_damaged[valkey_url-v]",),
+    ),
+    Mutant(
+        name="ready-whatever-the-loops-do",
+        file="worker/app.py",
+        old="        faults += [*self._subscription.faults, *self._passes.faults()]\n",
+        new="",
+        tests=(
+            "tests/unit/test_http.py::test_three_failed_passes_in_a_row_make_a_worker_not_ready_until_one_succeeds",
+        ),
+    ),
+    Mutant(
+        name="a-bug-about-one-date-stops-the-sweep",
+        file="worker/deadlines.py",
+        old='        except Exception as exc:\n            log.exception("date_failed_unexpectedly"',
+        new='        except KeyError as exc:\n            log.exception("date_failed_unexpectedly"',
+        tests=("tests/unit/test_deadlines.py::test_a_date_whose_handling_fails_in_any_way_does_not_stop_the_rest",),
+    ),
+    Mutant(
+        name="an-outcome-that-breaks-the-publisher-stops-the-relay",
+        file="worker/relay.py",
+        old="        except Exception as exc:  # noqa: BLE001",
+        new="        except OSError as exc:  # noqa: BLE001",
+        tests=("tests/unit/test_relay.py::test_an_outcome_that_the_publisher_cannot_take_holds_back_no_other_date",),
+    ),
+    Mutant(
+        name="scrape-waits-for-a-store-that-hangs",
+        file="worker/date_metrics.py",
+        old="            return [*known, *self._scrape()]\n",
+        new="            return [*known, *self._read()]\n",
+        tests=("tests/unit/test_metrics.py::test_a_store_that_hangs_is_not_up_and_is_asked_once",),
+    ),
+    Mutant(
+        name="missing-right-goes-unnoticed-at-the-start",
+        file=REDIS,
+        old="        if missing := self.missing_rights():\n",
+        new="        if missing := []:\n",
+        tests=("tests/contract/test_redis_rights.py::test_each_command_that_is_missing_is_named[valkey_url]",),
     ),
 )

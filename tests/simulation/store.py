@@ -217,8 +217,11 @@ class SimulatedStore:
     def set_last_opened(self, analysis_date: date) -> None:
         self._call("set_last_opened", analysis_date)
 
-    def ping(self) -> None:
-        self._call("ping")
+    def check_writable(self) -> None:
+        self._call("check_writable")
+
+    def damage_counts(self) -> Mapping[str, int]:
+        return self._memory.damage_counts()
 
     def close(self) -> None:
         """Keep everything."""

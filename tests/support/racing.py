@@ -13,7 +13,8 @@ from statemachine.events import BuildClaimed, ReplayRequested
 from statemachine.reasons import Reason
 from tests.support.nights import CACHE, CALENDAR, success, without
 from tests.support.rigs import ModelClock, Rig, repair_of
-from worker.adapters.redis_store import RedisStore, connect
+from worker.adapters.redis_client import connect
+from worker.adapters.redis_store import RedisStore
 from worker.deadlines import Sweep, Sweeper
 from worker.errors import PipelineError
 from worker.observer import Decided, Observer

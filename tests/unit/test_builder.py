@@ -335,6 +335,30 @@ def test_a_build_that_hangs_does_not_keep_its_date_for_ever(wait_until: WaitUnti
     assert 1 <= len([one for one in site.rig.notes.decisions if one.decision.reason is Reason.LEASE_RENEWED]) <= 3
 
 
+def test_each_renewal_of_a_lease_is_told_with_its_error() -> None:
+    class BlinkingStore(MemoryStore):
+        away = False
+
+        def commit(self, commit: Commit) -> bool:
+            if self.away:
+                raise Unavailable("no server")
+            return super().commit(commit)
+
+    store = BlinkingStore()
+    site = Site(store=store)
+    record = site.rig.engine.apply(NIGHT, claimed(WORKER)).record
+    told: list[str | None] = []
+    keeper = LeaseKeeper(
+        site.rig.engine, record, WORKER, 60.0, passed=lambda error: told.append(None if error is None else str(error))
+    )
+    for away in (False, True, False):
+        store.away = away
+        site.rig.clock.forward(timedelta(seconds=1))
+        keeper.renew_once()
+
+    assert [None, "no server", None] == told
+
+
 def test_the_lease_is_renewed_while_the_build_runs(wait_until: WaitUntil) -> None:
     site = Site(lease_s=0.03)
 

@@ -28,7 +28,7 @@ from worker import deadlines
 from worker.adapters.memory_store import MemoryStore
 from worker.builder import Builder
 from worker.deadlines import PROBE_PATIENCE, Sweep, Sweeper
-from worker.errors import Fatal, PipelineError, Unavailable
+from worker.errors import CommitRefused, Fatal, PipelineError, SweepFailed, Unavailable
 from worker.ports import Commit
 
 GRACE = CALENDAR.drain_grace
@@ -226,6 +226,48 @@ def test_a_date_that_others_keep_changing_does_not_stop_the_rest() -> None:
 
     watch.sweep(DEADLINE)
     assert State.READY is watch.record().state
+
+
+class RefusingStore(MemoryStore):
+    """Refuses the commits of some dates, with any error."""
+
+    def __init__(self, error: Exception, *nights: date) -> None:
+        super().__init__()
+        self.error = error
+        self.nights = nights
+
+    def commit(self, commit: Commit) -> bool:
+        if commit.record.analysis_date in self.nights:
+            raise self.error
+        return super().commit(commit)
+
+
+EARLIER = NIGHT - timedelta(days=1)
+
+
+@pytest.mark.parametrize("error", [CommitRefused(EARLIER, "WRONGTYPE"), ValueError("a bug"), OverflowError("year")])
+def test_a_date_whose_handling_fails_in_any_way_does_not_stop_the_rest(error: Exception) -> None:
+    watch = Watch(Rig(store=RefusingStore(error, EARLIER)))
+    watch.rig.store.set_last_opened(NIGHT - timedelta(days=2))
+
+    swept = watch.sweep()
+    swept.check()
+
+    assert (Sweep(opened=2, due=0, failed=1), [EARLIER]) == (swept, watch.failed)
+    watch.sweep(DEADLINE)
+    assert State.READY is watch.record().state
+
+
+def test_a_sweep_in_which_every_date_fails_is_a_failed_pass_and_a_single_date_is_not() -> None:
+    everywhere = Watch(Rig(store=RefusingStore(CommitRefused(NIGHT, "OOM"), NIGHT, EARLIER)))
+    everywhere.rig.store.set_last_opened(NIGHT - timedelta(days=2))
+    alone = Watch(Rig(store=RefusingStore(CommitRefused(NIGHT, "WRONGTYPE"), NIGHT)))
+
+    with pytest.raises(SweepFailed, match="each of 2 analysis dates failed"):
+        everywhere.sweep().check()
+    alone.sweep().check()
+
+    assert [NIGHT] == alone.failed
 
 
 def test_a_record_that_is_gone_while_its_wake_remains_is_opened_again() -> None:

@@ -30,7 +30,7 @@ class AbsentStore(MemoryStore):
     def load(self, analysis_date: date) -> None:
         raise Unavailable(f"no server for {analysis_date}")
 
-    def ping(self) -> None:
+    def check_writable(self) -> None:
         raise Unavailable("no server")
 
 
@@ -95,6 +95,38 @@ def test_a_store_that_is_away_for_long_makes_no_stuck_worker() -> None:
             service.worker._sweep()
 
         assert service.worker._alive() == []
+
+
+def test_three_failed_passes_in_a_row_make_a_worker_not_ready_until_one_succeeds(service: Service) -> None:
+    passes = service.worker._passes
+    answers = []
+    for error in (*[Unavailable("no server")] * 3, None):
+        passes.note("relay", error)
+        answers.append(service.client.get("/readyz"))
+
+    assert [200, 200, 503, 200] == [answer.status_code for answer in answers]
+    assert answers[2].json()["faults"] == ["relay failed 3 times in a row, last with Unavailable: no server"]
+
+
+def test_ticks_that_fail_make_a_push_service_not_ready() -> None:
+    class CalendarlessStore(MemoryStore):
+        away = True
+
+        def last_opened(self) -> date | None:
+            if self.away:
+                raise Unavailable("no server")
+            return super().last_opened()
+
+    store = CalendarlessStore()
+    with Service(store=store) as service:
+        ticks = [service.client.post("/tick").status_code for _ in range(3)]
+        not_ready = service.client.get("/readyz")
+        store.away = False
+        service.client.post("/tick")
+        ready = service.client.get("/readyz")
+
+    assert ([503] * 3, 503, 200) == (ticks, not_ready.status_code, ready.status_code)
+    assert not_ready.json()["faults"] == ["tick failed 3 times in a row, last with Unavailable: no server"]
 
 
 def test_without_the_store_a_worker_is_alive_and_not_ready() -> None:

@@ -1,8 +1,10 @@
 """Metrics tell the truth, and the number of series has a bound."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -30,6 +32,7 @@ from tests.support.nights import (
 )
 from tests.support.rigs import WORKER, ModelClock, Rig
 from worker.adapters.memory_store import MemoryStore
+from worker.bounded import Bounded
 from worker.date_metrics import DATES_SHOWN_MAX
 from worker.engine import Engine
 from worker.errors import Unavailable
@@ -43,6 +46,34 @@ SERIES_MAX = 1000
 class AbsentStore(MemoryStore):
     def dates(self, limit: int) -> Sequence[date]:
         raise Unavailable(f"no server for {limit}")
+
+
+class ReadOnlyStore(MemoryStore):
+    def check_writable(self) -> None:
+        raise Unavailable("READONLY")
+
+
+class HangingStore(MemoryStore):
+    """A server that stands still: nothing comes back before the test ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thawed = threading.Event()
+        self.calls = 0
+
+    def check_writable(self) -> None:
+        self.calls += 1
+        self.thawed.wait(3)
+
+
+class DamagedStore(MemoryStore):
+    """Counts damage, and an outbox that no scrape can show."""
+
+    def damage_counts(self) -> Mapping[str, int]:
+        return {"wake": 2, "outbox": 0}
+
+    def outbox_size(self) -> int:
+        raise ValueError("a bug")
 
 
 class Board:
@@ -327,3 +358,34 @@ def test_signs_of_life_are_timestamps() -> None:
     shown = board.samples()
     assert DEADLINE.timestamp() == shown["mlfs_tick_last_timestamp_seconds",]
     assert shown["mlfs_last_message_timestamp_seconds",] > DEADLINE.timestamp()
+
+
+def test_a_store_that_answers_and_takes_no_commit_is_not_up_and_still_shown() -> None:
+    board = Board(ReadOnlyStore())
+
+    assert (0.0, 0.0) == (board.samples()[("mlfs_state_store_up",)], board.samples()[("mlfs_outbox_pending",)])
+
+
+def test_a_store_that_hangs_is_not_up_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Bounded.__init__.__kwdefaults__, "patience_s", 0.05)
+    store = HangingStore()
+    board = Board(store)
+
+    samples = [board.samples() for _ in range(3)]
+    store.thawed.set()
+
+    assert [0.0] * 3 == [shown[("mlfs_state_store_up",)] for shown in samples]
+    assert ("mlfs_date_expected_today",) in samples[0]
+    assert store.calls == 1
+
+
+def test_damage_is_counted_and_what_cannot_be_shown_hides_nothing_else() -> None:
+    samples = Board(DamagedStore()).samples()
+
+    assert (2.0, 0.0, 1.0) == (
+        samples[("mlfs_store_damage_total", "wake")],
+        samples[("mlfs_store_damage_total", "outbox")],
+        samples[("mlfs_state_store_up",)],
+    )
+    assert ("mlfs_corrupt_records",) in samples
+    assert ("mlfs_outbox_pending",) not in samples

@@ -8,7 +8,7 @@ import pytest
 from tests.support.nights import NIGHT, done
 from tests.support.rigs import Bus, Notes
 from worker.adapters.memory_store import MemoryStore
-from worker.errors import Unavailable
+from worker.errors import Fatal, Unavailable
 from worker.ports import Commit, OutgoingMessage
 from worker.relay import BATCH_MAX, REFUSALS_MAX, Relay, Relayed
 
@@ -116,3 +116,18 @@ def test_a_topic_that_refuses_holds_back_no_other() -> None:
 
     assert (["s"], Relayed(published=1, left=BATCH_MAX)) == (sent(bus), passed)
     assert len(tries) == REFUSALS_MAX, "each refusal may take a time-out"
+
+
+@pytest.mark.parametrize("error", [Fatal("no right"), ValueError("a bug")])
+def test_an_outcome_that_the_publisher_cannot_take_holds_back_no_other_date(error: Exception) -> None:
+    store, bus, notes = filled(MemoryStore(), "a-1", "b-1"), Bus(), Notes()
+
+    def refuse(message: OutgoingMessage) -> bool:
+        if message.event_id == "a-1":
+            raise error
+        return False
+
+    bus.refuse = refuse
+
+    assert Relayed(published=1, left=1) == Relay(store=store, publisher=bus, observer=notes).run_once()
+    assert (["b-1"], ["a-1"], ["a-1"]) == (sent(bus), waiting(store), notes.not_published)

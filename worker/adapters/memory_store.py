@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from schemas.record import UnreadableRecord, decode_record, encode_record
 from statemachine.model import DateRecord
 from worker.errors import CorruptRecord
-from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
+from worker.ports import DAMAGE_KINDS, Commit, HistoryEntry, OutboxEntry, ParkedMessage
 
 PARKED_LENGTH_MAX = 1000
 LONG_DUE = datetime.fromtimestamp(0, UTC)
@@ -148,8 +148,12 @@ class MemoryStore:
         with self._lock:
             self._last_opened = max(analysis_date, self._last_opened or analysis_date)
 
-    def ping(self) -> None:
-        """Answer."""
+    def check_writable(self) -> None:
+        """Memory can be written to."""
+
+    def damage_counts(self) -> Mapping[str, int]:
+        """Memory keeps values, so nothing in it is unreadable but a record."""
+        return dict.fromkeys(DAMAGE_KINDS, 0)
 
     def close(self) -> None:
         """Keep everything: another worker of the same simulation may still read it."""

@@ -1,14 +1,23 @@
-"""What of the bus's topics and subscriptions is missing or set so that a night would suffer: for `mlfs doctor`."""
+"""What of the bus's topics and subscriptions is missing or set so that a night would suffer.
+
+`mlfs doctor` looks at everything once; a worker that pulls looks at its subscription every minute, for `/readyz`.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
+import structlog
 from google.api_core import exceptions as google_errors
 
 from worker.adapters.pubsub_connection import CALL_TIMEOUT_S, plain_publisher_client, subscriber_client, translated
+from worker.errors import Fatal, Unavailable
 
+log = structlog.get_logger(__name__)
+
+# A subscription is moved by hand, a few times in its life.
+WATCH_PAUSE_S = 60.0
 PUBLISH, CONSUME = "pubsub.topics.publish", "pubsub.subscriptions.consume"
 
 
@@ -73,6 +82,28 @@ class BusLook:
 
     def _subscription(self, name: str) -> str:
         return f"projects/{self._project}/subscriptions/{name}"
+
+
+class SubscriptionWatch:
+    """Looks now and then whether the subscription belongs to its topic: an orphan is open, and silent for ever."""
+
+    def __init__(self, project: str, local_address: str | None, *, subscription: str, topic: str) -> None:
+        """Know nothing yet; short names of subscription and topic."""
+        self._address = (project, local_address)
+        self._wanted = {subscription: topic}
+        self.faults: Sequence[str] = ()
+
+    def run_once(self) -> float:
+        """Look once; return the seconds until the next look. Where the bus does not answer nothing changes."""
+        try:
+            look = BusLook(*self._address)
+            try:
+                self.faults = look.subscription_faults(self._wanted, {})
+            finally:
+                look.close()
+        except (Unavailable, Fatal) as exc:
+            log.info("subscription_not_looked_at", error=str(exc))
+        return WATCH_PAUSE_S
 
 
 def subscription_faults(name: str, found: Any, topic: str, dead_letters: str | None) -> Iterator[str]:  # noqa: ANN401 - the client is untyped

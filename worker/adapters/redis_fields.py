@@ -14,22 +14,31 @@ from worker.ports import HistoryEntry, OutboxEntry, OutgoingMessage, ParkedMessa
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+# What reading stored bytes raises where they are no such thing.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError)
+# What is read of a date's hash: the record, its revision, its version.
+FIELDS = ("r", "n", "v")
 _CHANGE = tuple(one.name for one in fields_of(HistoryEntry))
 
 
 def record_from(analysis_date: date, fields: Sequence[bytes | None]) -> DateRecord | None:
-    """Read the fields r and n of a date's hash.
+    """Read the `FIELDS` of a date's hash.
 
     Raises:
         CorruptRecord: What is stored is not readable.
     """
-    stored, revision = fields
+    stored, revision, version = fields
     if stored is None:
         return None
     try:
-        return replace(decode_record(stored), revision=(revision or b"").decode())
-    except UnreadableRecord as exc:
+        record = replace(decode_record(stored), revision=(revision or b"").decode())
+    except (UnreadableRecord, UnicodeDecodeError) as exc:
         raise CorruptRecord(analysis_date, str(exc)) from exc
+    if version != str(record.version).encode() or record.analysis_date != analysis_date:
+        # A commit compares the version beside the record: each would be a conflict, for ever.
+        found = f"version {record.version} of {record.analysis_date}"
+        raise CorruptRecord(analysis_date, f"{found} lies under another name, or beside version {version!r}")
+    return record
 
 
 def millis_begun(instant: datetime) -> int:
@@ -54,42 +63,64 @@ def change_bytes(entry: HistoryEntry) -> bytes:
     return json.dumps([entry.at.isoformat(), *values[1:]], ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def changes_from(
-    listed: Sequence[bytes], streamed: Sequence[tuple[bytes, Mapping[bytes, bytes]]]
-) -> Sequence[HistoryEntry]:
-    """Read the changes of a date, oldest first.
+def change_from(stored: bytes) -> HistoryEntry:
+    """Read a change as `change_bytes` made it; values that a newer release added at the end are left out.
 
-    Args:
-        listed: As `change_bytes` made them; a value that a newer release has added at the end is passed over.
-        streamed: As a worker from before ADR 0020 stores them: entries of a stream, each a JSON object with names.
+    Raises:
+        UNREADABLE: It is something else.
     """
-    changes = [_change(dict(zip(_CHANGE, json.loads(one), strict=False))) for one in listed]
-    if streamed:
-        changes += [_change(json.loads(fields[b"e"])) for _entry_id, fields in streamed]
-        changes.sort(key=lambda one: one.at)
-    return changes
+    return _change(dict(zip(_CHANGE, json.loads(stored), strict=False)))
+
+
+def noted_change_from(entry: tuple[bytes, Mapping[bytes, bytes]]) -> HistoryEntry:
+    """Read a change as a worker from before ADR 0020 stores it: an entry of a stream, a JSON object with names.
+
+    Raises:
+        UNREADABLE: It is something else.
+    """
+    return _change(json.loads(entry[1][b"e"]))
 
 
 def _change(stored: dict[str, Any]) -> HistoryEntry:
-    return HistoryEntry(**{**stored, "at": datetime.fromisoformat(stored["at"])})
+    change = HistoryEntry(**{**stored, "at": _instant(stored["at"])})
+    numbers = (change.generation, change.attempt)
+    words = (change.event, change.before, change.after, change.reason, change.actor, change.detail)
+    if not all(isinstance(number, int) for number in numbers) or not all(isinstance(word, str) for word in words):
+        raise TypeError("a value of a change has another type")
+    return change
 
 
-def entry_from(entry_id: bytes, fields: Mapping[bytes, bytes]) -> OutboxEntry:
-    """Read an entry of the outbox stream; its id begins with the server's milliseconds since 1970 UTC."""
+def _instant(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError(f"{text} has no zone")
+    return instant
+
+
+def entry_from(entry: tuple[bytes, Mapping[bytes, bytes]]) -> OutboxEntry:
+    """Read an entry of the outbox stream; its id begins with the server's milliseconds since 1970 UTC.
+
+    Raises:
+        UNREADABLE: It is something else.
+    """
+    entry_id, fields = entry
     milliseconds = int(entry_id.partition(b"-")[0])
     queued_at = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return OutboxEntry(entry_id=entry_id.decode(), message=message_from(fields), queued_at=queued_at)
-
-
-def message_from(fields: Mapping[bytes, bytes]) -> OutgoingMessage:
-    """Read the message of such an entry."""
-    return OutgoingMessage(
+    message = OutgoingMessage(
         event_id=fields[b"event_id"].decode(),
         topic=fields[b"topic"].decode(),
         data=fields[b"data"],
-        attributes=json.loads(fields[b"attributes"]),
+        attributes=_attributes(fields[b"attributes"]),
         ordering_key=fields[b"ordering_key"].decode(),
     )
+    return OutboxEntry(entry_id=entry_id.decode(), message=message, queued_at=queued_at)
+
+
+def _attributes(stored: bytes) -> Mapping[str, str]:
+    attributes: Mapping[str, str] = json.loads(stored)
+    if not all(isinstance(name, str) and isinstance(value, str) for name, value in attributes.items()):
+        raise TypeError("an attribute is no text")
+    return attributes
 
 
 def parked_fields(parked: ParkedMessage) -> dict[Any, Any]:
@@ -104,13 +135,18 @@ def parked_fields(parked: ParkedMessage) -> dict[Any, Any]:
     }
 
 
-def parked_from(fields: Mapping[bytes, bytes]) -> ParkedMessage:
-    """Read an entry of the stream of refused messages."""
+def parked_from(entry: tuple[bytes, Mapping[bytes, bytes]]) -> ParkedMessage:
+    """Read an entry of the stream of refused messages.
+
+    Raises:
+        UNREADABLE: It is something else.
+    """
+    fields = entry[1]
     return ParkedMessage(
         reason=fields[b"reason"].decode(),
         detail=fields[b"detail"].decode(),
         message_id=fields[b"message_id"].decode(),
-        received_at=datetime.fromisoformat(fields[b"received_at"].decode()),
+        received_at=_instant(fields[b"received_at"].decode()),
         data=fields[b"data"],
-        attributes=json.loads(fields[b"attributes"]),
+        attributes=_attributes(fields[b"attributes"]),
     )

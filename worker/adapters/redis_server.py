@@ -5,8 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
+import structlog
 
-from worker.errors import Unavailable
+from worker.adapters.redis_client import repeating
+from worker.errors import Denied, Fatal
+
+log = structlog.get_logger(__name__)
 
 VERSION_MIN = (7, 0)
 # Leases, deadlines and retry delays are instants of the workers' clocks; a second more or less harms none of them.
@@ -23,15 +27,38 @@ def server_faults(client: redis.Redis, *, replicas: int) -> list[str]:
     Raises:
         Unavailable: It does not answer.
     """
-    try:
-        told: dict[str, Any] = {
-            key: value
-            for section in ("server", "memory", "replication", "persistence")
-            for key, value in client.info(section).items()
-        }
-    except redis.RedisError as exc:
-        raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
+    told: dict[str, Any] = {
+        key: value
+        for section in ("server", "memory", "replication", "persistence")
+        for key, value in _info(client, section).items()
+    }
     return list(_faults(told, replicas))
+
+
+def check_server(client: redis.Redis) -> None:
+    """Refuse a server that may throw state away; say so where the account may not ask.
+
+    Raises:
+        Fatal: The server evicts keys when its memory is full, or is a read-only replica.
+        Unavailable: The server does not serve.
+    """
+    try:
+        policy = _info(client, "memory").get("maxmemory_policy", "noeviction")
+        role = _info(client, "replication").get("role", "master")
+    except Denied as exc:
+        log.warning("store_not_checked", unchecked="memory policy, role", error=str(exc))
+        return
+    if policy != "noeviction":
+        raise Fatal(
+            f"the state store evicts keys when its memory is full (maxmemory-policy {policy}), so dates could "
+            "vanish without an error; set maxmemory-policy to noeviction"
+        )
+    if role != "master":
+        raise Fatal(f"the state store at this address is a {role}; name the primary in MLFS_REDIS_URL")
+
+
+def _info(client: redis.Redis, section: str) -> Mapping[str, Any]:
+    return repeating(client, lambda: client.info(section))
 
 
 def _faults(told: Mapping[str, Any], replicas: int) -> Iterator[str]:

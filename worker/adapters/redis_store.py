@@ -7,35 +7,35 @@ whose reply was lost is sent again by `commit` and recognised.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, datetime, timedelta
 from importlib.resources import files
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.retry import Retry
 
 from schemas.record import encode_record
 from statemachine.model import DateRecord
-from worker.adapters.redis_fields import (
-    change_bytes,
-    changes_from,
-    entry_from,
-    millis_begun,
-    millis_reached,
-    parked_fields,
-    parked_from,
-    record_from,
+from worker.adapters.redis_client import (
+    is_wrong_type,
+    key_tag,
+    outage,
+    repeating,
+    speaks_of_the_server,
+    translated,
 )
-from worker.adapters.redis_server import clock_skew, server_faults
-from worker.errors import CorruptRecord, Fatal, Unavailable
-from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
+from worker.adapters.redis_damage import TYPES, Damage, SettingAside, log_damage
+from worker.adapters.redis_fields import FIELDS, change_bytes, millis_reached, record_from
+from worker.adapters.redis_indexes import RedisIndexes
+from worker.adapters.redis_rebuild import misplaced, rebuild
+from worker.adapters.redis_rights import missing_rights
+from worker.adapters.redis_server import check_server, clock_skew, server_faults
+from worker.errors import CommitRefused, CorruptRecord, Fatal, Unavailable
+from worker.ports import Commit
 
 # A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
 HISTORY_LENGTH_MAX = 200
-PARKED_LENGTH_MAX = 1000
 # A client gives up on a lost reply within seconds; ten minutes outlast any re-sending.
 OPERATION_REMEMBERED_MS = 10 * 60 * 1000
 # One lost reply is cured by sending the script once more; a second loss is an outage, and the caller's to retry.
@@ -43,92 +43,82 @@ COMMIT_SENDS_MAX = 2
 # Replicas on one network answer within a millisecond or two; one that needs longer is as good as away.
 REPLICATION_TIMEOUT_MS = 500
 
-_T = TypeVar("_T")
 
-
-def connect(url: str) -> redis.Redis:
-    """Make a client with bounded waits: two seconds a call, no re-sending of what may have run."""
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=2.0,
-        socket_connect_timeout=2.0,
-        health_check_interval=15,
-        client_name="mlfs",
-        retry=Retry(NoBackoff(), 0),
-    )
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the client's errors into our families."""
-    try:
-        yield
-    except redis.RedisError as exc:
-        raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
-
-
-def _reading(call: Callable[[], _T]) -> _T:
-    """Run a read with a few quick retries: reading twice is harmless."""
-    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
-    with _translated():
-        return retry.call_with_retry(call, lambda _error: None)
-
-
-class RedisStore:
+class RedisStore(RedisIndexes):
     """The `StateStore` port on a Redis-compatible server of version 7.0 or newer."""
 
-    def __init__(self, client: redis.Redis, pipeline: str, *, replicas: int = 0) -> None:
+    def __init__(self, client: redis.Redis, pipeline: str, *, replicas: int = 0, damage: Damage | None = None) -> None:
         """Use a connected client.
 
         Args:
-            client: Made by `connect`.
+            client: Made by `redis_client.connect`.
             pipeline: Name in the hash tag of every key.
             replicas: Replicas that must hold a commit before it counts; 0 on a single server.
+            damage: What becomes of what cannot be read; by default it is set aside.
         """
-        self._client = client
+        super().__init__(client, pipeline, damage or SettingAside(client, key_tag(pipeline), log_damage))
         self._replicas = replicas
-        self._tag = f"{{mlfs:{pipeline}}}"
         source = files("worker.adapters").joinpath("lua/commit.lua").read_text(encoding="utf-8")
         self._commit_script = client.register_script(source)
-
-    def _key(self, *parts: str) -> str:
-        return ":".join((self._tag, *parts))
 
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""
         key = self._key("date", analysis_date.isoformat())
-        return record_from(
-            analysis_date, _reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"])))
-        )
+        try:
+            stored = repeating(self._client, lambda: cast("list[bytes | None]", self._client.hmget(key, FIELDS)))
+        except redis.ResponseError as exc:
+            raise CorruptRecord(analysis_date, str(exc)) from exc
+        return record_from(analysis_date, stored)
 
     def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
         """Read the records of several dates in one trip."""
 
-        def read() -> list[list[bytes | None]]:
+        def read() -> list[Any]:
             with self._client.pipeline(transaction=False) as pipe:
                 for day in analysis_dates:
-                    pipe.hmget(self._key("date", day.isoformat()), ["r", "n"])
-                return cast("list[list[bytes | None]]", pipe.execute())
+                    pipe.hmget(self._key("date", day.isoformat()), FIELDS)
+                return pipe.execute(raise_on_error=False)
 
         found: dict[date, DateRecord | None] = {}
-        for day, stored in zip(analysis_dates, _reading(read), strict=True):
+        for day, stored in zip(analysis_dates, repeating(self._client, read), strict=True):
+            if is_wrong_type(stored):
+                continue
+            if isinstance(stored, redis.RedisError):
+                raise outage(self._client, stored)
             with suppress(CorruptRecord):
                 found[day] = record_from(day, stored)
         return found
 
     def commit(self, commit: Commit) -> bool:
         """Run the commit script; send it once more where the reply was lost."""
-        (answer,) = self._send([self._call(commit)])
+        (answer,) = self._store([commit])
         if isinstance(answer, redis.RedisError):
-            raise Unavailable(f"the state store refused a commit: {type(answer).__name__}: {answer}") from answer
+            raise CommitRefused(commit.record.analysis_date, str(answer)) from answer
         return bool(answer != b"conflict")
 
     def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
         """Run the commit scripts in one trip; the server makes one fsync of them, and answers after it."""
         if not commits:
             return []
-        answers = self._send([self._call(commit) for commit in commits])
-        return [isinstance(answer, bytes) and answer != b"conflict" for answer in answers]
+        return [isinstance(answer, bytes) and answer != b"conflict" for answer in self._store(commits)]
+
+    def _store(self, commits: Sequence[Commit]) -> list[Any]:
+        """Run the scripts, and once more where a key of a wrong type was in the way and is set aside now."""
+        calls = [self._call(commit) for commit in commits]
+        answers = self._send(calls)
+        refused = [commit for commit, answer in zip(commits, answers, strict=True) if is_wrong_type(answer)]
+        if not refused:
+            return answers
+        for name in dict.fromkeys(name for commit in refused for name in _names(commit)):
+            if self._has_wrong_type(name):
+                self._damage.key(name)
+        # What was stored the first time is recognised by its operation id.
+        return self._send(calls)
+
+    def _has_wrong_type(self, name: str) -> bool:
+        with translated(self._client):
+            found = self._client.execute_command("TYPE", self._key(name))
+        return found not in {b"none", TYPES[name.partition(":")[0]].encode()}
 
     def _call(self, commit: Commit) -> list[Any]:
         """Give the arguments of one run of the script: the number of keys, keys, arguments."""
@@ -162,15 +152,23 @@ class RedisStore:
         return [len(keys), *keys, *arguments]
 
     def _send(self, calls: Sequence[list[Any]]) -> list[Any]:
-        """Run scripts in one trip, again where the reply was lost; each answer is bytes, or the error of that run."""
+        """Run scripts in one trip, again where the reply was lost or the server refused to serve at all.
+
+        Returns:
+            For each script bytes, or the error that concerns this script alone.
+        """
         for send in range(1, COMMIT_SENDS_MAX + 1):
             try:
-                return self._run(calls)
-            except (redis.ConnectionError, redis.TimeoutError) as exc:
-                if send == COMMIT_SENDS_MAX:
-                    raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
+                answers = self._run(calls)
+                lasting = next((answer for answer in answers if speaks_of_the_server(answer)), None)
+                if lasting is None:
+                    return answers
+                raise lasting
             except redis.RedisError as exc:
-                raise Unavailable(f"the state store refused a commit: {type(exc).__name__}: {exc}") from exc
+                # A new connection follows the address to a new primary; the operation id recognises what was stored.
+                fault = outage(self._client, exc)
+                if send == COMMIT_SENDS_MAX:
+                    raise fault from exc
         raise AssertionError("the loop returns or raises")
 
     def _run(self, calls: Sequence[list[Any]]) -> list[Any]:
@@ -207,19 +205,28 @@ class RedisStore:
 
     def barrier(self) -> None:
         """Write a mark and wait for the replicas, which then hold everything before it."""
-        if not self._replicas:
-            return
-        with _translated(), self._client.pipeline(transaction=False) as pipe:
-            pipe.set(self._key("barrier"), 1)
-            pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
-            _set, reached = pipe.execute()
-        self._check_replicas(reached)
+        if self._replicas:
+            self.check_writable()
+
+    def check_writable(self) -> None:
+        """Write a mark, as durable as a commit: a server that answers may still refuse to be written to."""
+
+        def write() -> list[Any]:
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.set(self._key("barrier"), 1)
+                if self._replicas:
+                    pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
+                return pipe.execute()
+
+        _set, *reached = repeating(self._client, write)
+        if reached:
+            self._check_replicas(reached[0])
 
     def quarantine(self, analysis_date: date) -> None:
         """Rename the record's key, unless another worker has begun the date anew since it was found unreadable."""
         day = analysis_date.isoformat()
         record_key = self._key("date", day)
-        with _translated(), self._client.pipeline(transaction=True) as pipe, suppress(redis.WatchError):
+        with translated(self._client), self._client.pipeline(transaction=True) as pipe, suppress(redis.WatchError):
             pipe.watch(record_key)
             try:
                 self.load(analysis_date)
@@ -231,21 +238,20 @@ class RedisStore:
                 pipe.execute()
 
     def check_server(self) -> None:
-        """Refuse a server that may throw state away.
+        """Refuse a server or an account with which a worker would lose state.
 
         Raises:
-            Fatal: The server evicts keys when its memory is full, or is a read-only replica. The operator's to repair.
+            Fatal: The server evicts keys when its memory is full, or is a read-only replica; or the account lacks a
+                right. The operator's to repair.
+            Unavailable: The server does not serve, or does not let the account in.
         """
-        memory = _reading(lambda: self._client.info("memory"))
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            raise Fatal(
-                f"the state store evicts keys when its memory is full (maxmemory-policy {policy}), so dates could "
-                "vanish without an error; set maxmemory-policy to noeviction"
-            )
-        role = _reading(lambda: self._client.info("replication")).get("role", "master")
-        if role != "master":
-            raise Fatal(f"the state store at this address is a {role}; name the primary in MLFS_REDIS_URL")
+        if missing := self.missing_rights():
+            raise Fatal(f"{'; '.join(missing)}. The rights that a worker needs are in docs/deploy.md")
+        check_server(self._client)
+
+    def missing_rights(self) -> Sequence[str]:
+        """Name the commands and keys that a worker needs and this account is denied."""
+        return missing_rights(self._client, self._tag, replicas=self._replicas)
 
     def server_faults(self) -> Sequence[str]:
         """Name everything that is wrong with the server, for people; `check_server` is what a worker insists on."""
@@ -253,96 +259,29 @@ class RedisStore:
 
     def clock_skew(self, now: Callable[[], datetime]) -> timedelta:
         """Give how far the server's clock is ahead of the one given."""
-        return _reading(lambda: clock_skew(self._client, now))
+        return repeating(self._client, lambda: clock_skew(self._client, now))
 
-    def due(self, now: datetime, limit: int, skip: int = 0) -> Sequence[date]:
-        """Read the wake index up to *now*."""
-        members = _reading(
-            lambda: cast(
-                "list[bytes]",
-                self._client.zrangebyscore(self._key("wake"), "-inf", millis_begun(now), start=skip, num=limit),
-            )
-        )
-        return [date.fromisoformat(member.decode()) for member in members]
+    def faults(self) -> Sequence[str]:
+        """Name everything in the store that cannot be read or contradicts the records; change nothing."""
+        noted = Damage()
+        RedisIndexes(self._client, self._pipeline, noted).read_everything()
+        return [*noted.faults(), *misplaced(self._client, self._tag)]
 
-    def next_wake(self, after: datetime | None = None) -> datetime | None:
-        """Read the head of the wake index, or of what comes in it after an instant."""
-        low = "-inf" if after is None else f"({millis_begun(after)}"
-        key = self._key("wake")
-        head = _reading(
-            lambda: cast(
-                "list[tuple[bytes, float]]",
-                self._client.zrangebyscore(key, low, "+inf", start=0, num=1, withscores=True),
-            )
-        )
-        return datetime.fromtimestamp(head[0][1] / 1000, UTC) if head else None
-
-    def dates(self, limit: int) -> Sequence[date]:
-        """Read the newest dates."""
-        members = _reading(lambda: cast("list[bytes]", self._client.zrevrange(self._key("dates"), 0, limit - 1)))
-        return [date.fromisoformat(member.decode()) for member in members]
-
-    def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
-        """Read the list of the date's changes, and the stream in which a worker from before ADR 0020 notes its own."""
-        day = analysis_date.isoformat()
-
-        def read() -> list[Any]:
-            with self._client.pipeline(transaction=False) as pipe:
-                pipe.lrange(self._key("changes", day), 0, -1)
-                pipe.xrange(self._key("history", day))
-                return pipe.execute()
-
-        return changes_from(*_reading(read))
-
-    def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
-        """Read the outbox stream from its head, or from behind an entry."""
-        first = f"({after}" if after else "-"
-        entries = _reading(
-            lambda: cast(
-                "list[tuple[bytes, dict[bytes, bytes]]]",
-                self._client.xrange(self._key("outbox"), min=first, count=limit),
-            )
-        )
-        return [entry_from(entry_id, fields) for entry_id, fields in entries]
-
-    def remove_from_outbox(self, entry_id: str) -> None:
-        """Delete one entry of the outbox stream."""
-        with _translated():
-            self._client.xdel(self._key("outbox"), entry_id)
-
-    def outbox_size(self) -> int:
-        """Read the length of the outbox stream."""
-        return _reading(lambda: self._client.xlen(self._key("outbox")))
-
-    def park(self, parked: ParkedMessage) -> None:
-        """Append to the stream of refused messages."""
-        with _translated():
-            self._client.xadd(self._key("parked"), parked_fields(parked), maxlen=PARKED_LENGTH_MAX, approximate=True)
-
-    def parked(self, limit: int) -> Sequence[ParkedMessage]:
-        """Read the stream of refused messages backwards."""
-        entries = _reading(
-            lambda: cast(
-                "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrevrange(self._key("parked"), count=limit)
-            )
-        )
-        return [parked_from(fields) for _entry_id, fields in entries]
-
-    def last_opened(self) -> date | None:
-        """Read how far the calendar has come."""
-        ordinal = _reading(lambda: self._client.zscore(self._key("calendar"), "last_opened"))
-        return None if ordinal is None else date.fromordinal(int(ordinal))
-
-    def set_last_opened(self, analysis_date: date) -> None:
-        """Raise the calendar's mark; a sorted set's GT makes the lower of two racing writers lose."""
-        with _translated():
-            self._client.zadd(self._key("calendar"), {"last_opened": analysis_date.toordinal()}, gt=True)
+    def mend(self) -> None:
+        """Set aside everything that cannot be read, and make the indexes agree with the records."""
+        self.read_everything()
+        rebuild(self._client, self._tag)
 
     def ping(self) -> None:
-        """Ask the server for a sign of life."""
-        with _translated():
+        """Ask the server for a sign of life, as a command does that only reads; see `check_writable`."""
+        with translated(self._client):
             self._client.ping()
 
     def close(self) -> None:
         """Close the connection pool."""
         self._client.close()
+
+
+def _names(commit: Commit) -> tuple[str, ...]:
+    """Return the keys that a commit writes beside its record, without the pipeline's tag."""
+    return ("wake", "dates", "outbox", f"changes:{commit.record.analysis_date.isoformat()}")

@@ -33,6 +33,11 @@ if (stored[1] or '0') ~= ARGV[1] or (stored[2] or '') ~= ARGV[11] then
   return 'conflict'
 end
 
+-- First the only write that can still fail: a stream that has used up its ids takes no entry.
+for i = 13, #ARGV, 5 do
+  redis.call('XADD', KEYS[4], '*', 'event_id', ARGV[i], 'topic', ARGV[i + 1], 'data', ARGV[i + 2],
+    'attributes', ARGV[i + 3], 'ordering_key', ARGV[i + 4])
+end
 redis.call('HSET', KEYS[1], 'v', ARGV[2], 'n', ARGV[12], 'r', ARGV[3])
 if ARGV[5] == '' then
   redis.call('ZREM', KEYS[2], ARGV[4])
@@ -43,10 +48,6 @@ redis.call('ZADD', KEYS[3], ARGV[6], ARGV[4])
 if ARGV[7] ~= '' then
   redis.call('RPUSH', KEYS[5], ARGV[7])
   redis.call('LTRIM', KEYS[5], -ARGV[8], -1)
-end
-for i = 13, #ARGV, 5 do
-  redis.call('XADD', KEYS[4], '*', 'event_id', ARGV[i], 'topic', ARGV[i + 1], 'data', ARGV[i + 2],
-    'attributes', ARGV[i + 3], 'ordering_key', ARGV[i + 4])
 end
 for _, key in ipairs({KEYS[1], KEYS[5]}) do
   if ARGV[10] ~= '0' then
