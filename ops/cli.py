@@ -18,6 +18,7 @@ from ops import (
     demo,
     doctor,
     incident,
+    leaving,
     reading,
     recovery,
     rehearsal,
@@ -27,7 +28,7 @@ from ops import (
     tracing,
     weekly,
 )
-from ops.arguments import EXIT_INTERRUPTED, report_fault
+from ops.arguments import report_fault
 from ops.bench import commands as bench
 from ops.streams import StandardStreams
 from worker.errors import PipelineError, Refused, Unavailable
@@ -140,12 +141,12 @@ def _run() -> int:
     except (PipelineError, BadSettings) as exc:
         return report_fault(exc)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return leaving.exit_code()
     except RuntimeError as exc:
-        # DuckDB turns Ctrl-C during a query into this.
+        # DuckDB turns a signal during a query into this.
         if "interrupted" not in str(exc):
             raise
-        return EXIT_INTERRUPTED
+        return leaving.exit_code()
     except OSError as exc:
         return report_fault(Unavailable(f"the file system refuses: {exc}"))
     return 0

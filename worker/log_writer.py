@@ -64,9 +64,8 @@ class LogWriter:
             self._queue.put(line)
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until the lines that were put before are written; return False if the reader does not take them in time."""
-        written = threading.Event()
-        return self._wait_for(written, timeout_s)
+        """Wait until the lines put before are written; return False if the reader does not take them in time."""
+        return self._wait_for(threading.Event(), timeout_s)
 
     def close(self, timeout_s: float) -> None:
         """Write what was put before, as `flush` does, and end the thread; a stalled thread ends with the process."""

@@ -133,6 +133,11 @@ class PubSubServer:
         self._thread = None
         self._raise_failure()
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What has ended the server by itself; None while it serves, and after `stop`."""
+        return self._failure
+
     def undelivered(self, subscription: str) -> int:
         """Count the messages of a subscription, by its full name, that nobody has acknowledged.
 
