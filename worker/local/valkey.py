@@ -156,8 +156,8 @@ class EmbeddedValkey:
                 recent.popleft()
             if len(recent) == RESTARTS_MAX:
                 self.failure = Unavailable(
-                    f"the embedded Valkey server ended {RESTARTS_MAX + 1} times within {RESTARTS_WITHIN_S:g} s; look for "
-                    f"a full disk or missing memory in {self._directory / 'valkey.log'}, then start the worker again"
+                    f"the embedded Valkey server ended {RESTARTS_MAX + 1} times within {RESTARTS_WITHIN_S:g} s; look "
+                    f"for a full disk or missing memory in {self._directory / 'valkey.log'}, then start it again"
                 )
                 log.error("state_store_given_up", error=str(self.failure))
                 return
