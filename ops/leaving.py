@@ -73,8 +73,8 @@ def _break_off() -> None:
     from worker import logs
     from worker.local.valkey import kill_servers
 
-    kill_servers()
     if structlog.is_configured():
         structlog.get_logger(__name__).error("stop_broken_off", after_s=LEAVE_WITHIN_S)
         logs.flush(LAST_LINE_S)
+    kill_servers()
     os._exit(EXIT_UNAVAILABLE)

@@ -115,7 +115,7 @@ class EmbeddedValkey:
         if self._process_id is not None:
             self._send(signal.SIGTERM)
             if not self._ends_within(STOP_TIMEOUT_S):
-                self.kill()
+                self._send(signal.SIGKILL)
                 self._ends_within(STOP_TIMEOUT_S)
             self._process = self._process_id = None
         _OWNED.discard(self)
@@ -123,7 +123,8 @@ class EmbeddedValkey:
         self._stopping.clear()
 
     def kill(self) -> None:
-        """Kill the server if this process owns it."""
+        """Kill the server if this process owns it, for good."""
+        self._stopping.set()
         self._send(signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:
@@ -224,7 +225,7 @@ class EmbeddedValkey:
                 return
             if self._process.poll() is not None or self._stopping.wait(_POLL_S):
                 break
-        self.kill()
+        self._send(signal.SIGKILL)
         raise Unavailable(f"the embedded Valkey server did not start; its log is {log_path}")
 
     def _socket_path(self) -> Path:
