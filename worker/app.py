@@ -67,8 +67,7 @@ class Worker:
             raise BadSettings("not safe to serve:\n  " + "\n  ".join(faults))
         self._settings = settings
         self._clock = clock
-        self._parts = parts
-        self._store = parts.store
+        self._parts, self._store = parts, parts.store
         self._has_loops = settings.serve_loops or not serves_push
         self.metrics = Metrics(settings.definition.processors)
         self.metrics.show_dates(self._store, clock, settings.calendar)
