@@ -509,8 +509,7 @@ MUTANTS = (
         old="if _waits_are_bounded.is_set() and (",
         new="if _waits_are_bounded is None and (",
         tests=(
-            "tests/acceptance/test_stalled_readers.py"
-            "::test_a_demo_whose_screen_nobody_reads_ends_on_sigterm_with_its_store",
+            "tests/unit/test_streams.py::test_a_write_that_waits_for_its_reader_is_given_up_once_the_process_leaves",
         ),
     ),
     Mutant(
