@@ -19,6 +19,7 @@ from ops import (
     demo,
     doctor,
     incident,
+    leaving,
     reading,
     recovery,
     rehearsal,
@@ -28,7 +29,7 @@ from ops import (
     tracing,
     weekly,
 )
-from ops.arguments import EXIT_INTERRUPTED, EXIT_REFUSED, report_fault
+from ops.arguments import EXIT_REFUSED, report_fault
 from ops.bench import commands as bench
 from ops.streams import StandardStreams
 from schemas.fault_words import words_of
@@ -159,12 +160,12 @@ def _run() -> int:
     except (PipelineError, BadSettings) as exc:
         return report_fault(exc)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return leaving.exit_code()
     except RuntimeError as exc:
-        # DuckDB turns Ctrl-C during a query into this.
+        # DuckDB turns a signal during a query into this.
         if "interrupted" not in str(exc):
             raise
-        return EXIT_INTERRUPTED
+        return leaving.exit_code()
     except OSError as exc:
         return report_fault(Unavailable(f"the file system refuses: {exc}"))
 

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import shutil
-import signal
-import sys
 import tempfile
 import threading
 from contextlib import ExitStack
@@ -12,6 +10,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ops import leaving
 from ops.demo_screen import NightScreen
 from ops.night import DEMO_NOTE, Scenario
 from ops.night_player import DeliveryCounter, NightPlayer, night_start, prepare_night
@@ -47,7 +46,6 @@ class Stage:
     def run(self, *, quiet: bool, serve: bool) -> list[dict[str, Any]]:
         """Play all nights, one after the other; give what scripts read of each."""
         settings = self._settings
-        signal.signal(signal.SIGTERM, _end_on_sigterm)
         with ExitStack() as stack:
             log_file = stack.enter_context((settings.data_dir / "worker.log").open("a", encoding="utf-8"))
             logs.configure(settings.log_level, log_file, trace_project=settings.trace_project)
@@ -198,15 +196,10 @@ def _forget(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _end_on_sigterm(*_: object) -> None:
-    """End like Ctrl-C: everything that was opened is closed, the embedded server stopped."""
-    sys.exit(128 + signal.SIGTERM)
-
-
 def _serve(worker: Worker) -> None:
     """Keep the worker up until Ctrl-C or SIGTERM."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    leaving.on_signal(stop.set)
     err.print(f"serving {worker.http_address} (/dates, /metrics, /readyz); stop with Ctrl-C")
-    worker.wait(stop)
+    if (error := worker.wait(stop)) is not None:
+        raise error

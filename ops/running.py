@@ -1,18 +1,16 @@
 """Commands that act: run the worker, emit a completion."""
 
 import json
-import os
-import signal
 import sys
 import threading
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
-import structlog
 import typer
 from pydantic import ValidationError
 
+from ops import leaving, streams
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, AnalysisDate, Json, guest_clock, guest_parts, store_clock
 from ops.output import out, show_json
 from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessage
@@ -21,10 +19,6 @@ from worker.errors import Fatal, Refused
 from worker.parts import Parts
 from worker.ports import OutgoingMessage
 from worker.settings import BadSettings, load
-
-# Kubernetes and Cloud Run may kill after ten seconds; until then something outside may still hold the process up.
-LEAVE_WITHIN_S = 7.0
-
 
 _OPTIONS: Mapping[str, str] = {"row_count": "--rows", "run_id": "--run-id", "error": "--error"}
 
@@ -70,35 +64,22 @@ def _run_worker(*, serves_push: bool) -> None:
     if serves_push and (faults := settings.serving_faults()):
         raise BadSettings("not safe to serve:\n  " + "\n  ".join(faults))
     logs.configure(settings.log_level, sys.stdout, trace_project=settings.trace_project)
+    # Standard error of a worker may be the same stalled pipe as its log.
+    streams.bound_waits()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _leave(stop))
+    leaving.on_signal(stop.set)
     with Parts(settings, own=True) as parts:
         worker = Worker(parts, store_clock(parts), serves_push=serves_push)
         try:
+            if stop.is_set():
+                raise typer.Exit(leaving.exit_code())
             worker.start()
             error = worker.wait(stop)
         finally:
+            leaving.begin()
             worker.stop()
     if error is not None:
         raise typer.Exit(EXIT_FAILED if isinstance(error, Fatal) else EXIT_UNAVAILABLE)
-
-
-def _leave(stop: threading.Event) -> None:
-    """Ask the worker to stop, and see to it that the process ends before its supervisor loses patience."""
-    if stop.is_set():
-        return
-    stop.set()
-    timer = threading.Timer(LEAVE_WITHIN_S, _break_off)
-    timer.daemon = True
-    timer.start()
-
-
-def _break_off() -> None:
-    """End the process as a kill would, which every part of it survives; what is in hand comes again."""
-    structlog.get_logger(__name__).error("stop_broken_off", after_s=LEAVE_WITHIN_S)
-    sys.stdout.flush()
-    os._exit(EXIT_UNAVAILABLE)
 
 
 def emit(

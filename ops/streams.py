@@ -1,31 +1,67 @@
-"""Standard output and error as a command finds them: read by nobody any more, on a full disk, or closed."""
+"""Standard output and error as a command finds them: read by nobody any more, stalled, on a full disk, or closed.
+
+A command waits for the reader of its output (`mlfs status | less`). A process that leaves does not, nor does a worker,
+whose output is its log: `bound_waits`.
+"""
 
 import io
 import os
+import select
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+# A write that waits looks so often whether the process is leaving.
+_LOOK_MS = 100
+# Once waits are bounded, a write gives up after so many looks without a reader.
+_LOOKS_MAX = 5
+
+_waits_are_bounded = threading.Event()
+
+
+def bound_waits() -> None:
+    """Drop from now on what the reader of standard output or error does not take within half a second."""
+    _waits_are_bounded.set()
+
 
 class _Outlet(io.FileIO):
-    """The end of an output that may go away. What cannot be written is dropped, and the last fault remembered."""
+    """The end of an output that may go away or stall. What cannot be written is dropped, the last fault remembered."""
 
     fault: OSError | None = None
+    _is_stalled = False
 
     def write(self, data: Any) -> int:  # noqa: ANN401 - whatever FileIO takes
-        """Write, or drop it."""
+        """Write everything, or drop the rest."""
+        left = memoryview(data).cast("B")
+        length = len(left)
         try:
-            return super().write(data)
+            # A pipe that may be written to takes this many bytes without blocking.
+            while left and self._may_write():
+                left = left[super().write(left[: select.PIPE_BUF]) :]
         except BrokenPipeError:
             # A reader that left (`| head`) had enough: no fault.
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())
             os.close(null)
         except OSError as exc:
-            # A full disk may have room again for the next line, such as a worker's log.
+            # A full disk may have room again for the next line.
             self.fault = exc
-        return len(data)
+        return length
+
+    def _may_write(self) -> bool:
+        """Wait for the reader; return False where the wait is bounded and over."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLOUT)
+        looks = 0
+        while not poll.poll(0 if self._is_stalled else _LOOK_MS):
+            looks += 1
+            if _waits_are_bounded.is_set() and (self._is_stalled or looks >= _LOOKS_MAX):
+                self._is_stalled = True
+                return False
+        self._is_stalled = False
+        return True
 
 
 class StandardStreams:

@@ -22,6 +22,7 @@ from worker.deadlines import seconds_to_next_sweep
 from worker.errors import Fatal, PipelineError, Unavailable
 from worker.http.application import Probes
 from worker.listeners import Listeners
+from worker.logs import lines_dropped
 from worker.metrics import Metrics
 from worker.observer import LogObserver, Observer, Observers
 from worker.parts import Parts, open_lineage
@@ -69,12 +70,13 @@ class Worker:
             raise BadSettings("not safe to serve:\n  " + "\n  ".join(faults))
         self._settings = settings
         self._clock = clock
-        self._store = parts.store
+        self._parts, self._store = parts, parts.store
         self._has_loops = settings.serve_loops or not serves_push
         self.metrics = Metrics(settings.definition.processors)
         self.metrics.show_dates(self._store, clock, settings.calendar)
         self.metrics.expects_stream(not serves_push)
         self.metrics.dead_letter_topic(settings.dead_letter_topic, None)
+        self.metrics.show_process(lines_dropped=lines_dropped, store_restarts=parts.store_restarts)
         self._lineage = open_lineage(settings, self.metrics.lineage_event)
         told = () if self._lineage is None else (self._lineage,)
         observer = Observers((self.metrics, LogObserver(), *told, *watchers))
@@ -190,8 +192,10 @@ class Worker:
         log.info("worker_started", http=self.http_address, **admin, **self._settings.describe())
 
     def wait(self, stop: threading.Event) -> Unavailable | Fatal | None:
-        """Block until *stop* is set, or the stream has ended for good: then give the reason."""
+        """Block until *stop* is set; return the reason if the stream or an embedded server has ended for good."""
         while not stop.wait(0.2):
+            if (failure := self._parts.failure()) is not None:
+                return failure
             if self._subscriber is not None and self._subscriber.ended.is_set():
                 return self._subscriber.error
         return None
@@ -251,6 +255,8 @@ class Worker:
                 self._sweep_loop.wake.set()
 
     def _alive(self) -> list[str]:
+        if (failure := self._parts.failure()) is not None:
+            return [str(failure)]
         if not self._has_loops:
             return []
         silence_s = time.monotonic() - self._last_tick

@@ -3,21 +3,23 @@
 `message` is a constant name for the event, facts are fields; `severity` and `time` are what Cloud Logging expects. A
 line written within a span names it, so that Cloud Trace shows the line beside the span.
 Credentials and token-shaped strings are removed before a line is written.
+
+A caller renders a line and puts the line into the queue of `worker.log_writer`; no caller ever waits for the reader.
 """
 
-import io
+import atexit
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
+from worker.log_writer import LogWriter
 from worker.masking import masked_cut
 
 _SECRET_KEY = re.compile(
@@ -33,6 +35,10 @@ _SAMPLED = "logging.googleapis.com/trace_sampled"
 # Deeper than any field of ours; what lies below is shown as text.
 _DEPTH_MAX = 4
 TEXT_CHARS_MAX = 2048
+# A process that ends waits so long for the reader of its last lines.
+LAST_LINES_S = 1.0
+
+_writer: LogWriter | None = None
 
 
 def configure(level: str, stream: TextIO | None = None, *, trace_project: str = "") -> None:
@@ -43,7 +49,7 @@ def configure(level: str, stream: TextIO | None = None, *, trace_project: str = 
         stream: Where to; standard output by default.
         trace_project: The Google Cloud project in which a span is looked up that a line names. Empty: lines name none.
     """
-    target = _Unbreakable(stream or sys.stdout)
+    writer = _replace_writer(stream or sys.stdout)
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
@@ -59,35 +65,66 @@ def configure(level: str, stream: TextIO | None = None, *, trace_project: str = 
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", target)),
+        logger_factory=lambda *_: _QueueLogger(writer),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(stream=target, level=max(number, logging.WARNING), format="%(message)s", force=True)
-    handlers = logging.getLogger().handlers
-    for handler in handlers:
-        handler.setFormatter(_LibraryFormatter(trace_project))
+    handlers: list[logging.Handler] = [_QueueHandler(writer)]
+    handlers[0].setFormatter(_LibraryFormatter(trace_project))
+    logging.basicConfig(handlers=handlers, level=max(number, logging.WARNING), force=True)
     # Google's clients cut their loggers off from the root when the first one is made; so theirs get the handlers too.
     google = logging.getLogger("google")
     google.handlers[:] = handlers
     google.propagate = False
 
 
-class _Unbreakable(io.TextIOBase):
-    """A stream whose reader may go away: a worker must not stop because nobody reads its log."""
+def flush(timeout_s: float = LAST_LINES_S) -> None:
+    """Wait until the reader has taken the lines logged so far, up to *timeout_s* seconds."""
+    if _writer is not None:
+        _writer.flush(timeout_s)
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
 
-    def write(self, text: str) -> int:
-        """Write, or drop what cannot be written."""
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
+def lines_dropped() -> int:
+    """Return how many lines of this process were dropped because the reader did not take them."""
+    return _writer.dropped if _writer is not None else 0
 
-    def flush(self) -> None:
-        """Flush, as far as anybody listens."""
-        with suppress(OSError):
-            self._stream.flush()
+
+def _replace_writer(stream: TextIO) -> LogWriter:
+    global _writer  # noqa: PLW0603 - a process has one log, as structlog and logging have one configuration
+    if _writer is None:
+        atexit.register(flush)
+    else:
+        _writer.close(LAST_LINES_S)
+    _writer = LogWriter(stream, _missing_line)
+    return _writer
+
+
+def _missing_line(lines: int) -> str:
+    fields: dict[str, Any] = {"severity": "WARNING", "message": "log_lines_dropped", "lines": lines}
+    stamped = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")(None, "", fields)
+    return str(structlog.processors.JSONRenderer()(None, "", _head_first(None, "", stamped)))
+
+
+class _QueueLogger:
+    """The logger that structlog calls with a rendered line, by the name of the level."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self.debug = self.info = self.warning = self.warn = writer.put
+        self.error = self.critical = self.fatal = self.exception = self.msg = self.log = writer.put
+
+
+class _QueueHandler(logging.Handler):
+    """The handler that puts the log records of libraries into the same queue."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a log record."""
+        try:
+            self._writer.put(self.format(record))
+        except Exception:  # noqa: BLE001 - a library's faulty arguments must not reach its caller
+            self.handleError(record)
 
 
 class _LibraryFormatter(logging.Formatter):

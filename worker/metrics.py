@@ -7,7 +7,7 @@ only for a bounded window of the latest ones. What alert rules watch and what a 
 """
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
@@ -20,6 +20,8 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from schemas.completion import RefusalReason
 from statemachine.events import CompletionReceived, LeaseRenewed, TimerFired
@@ -67,6 +69,21 @@ def moves() -> set[tuple[State, State, Reason]]:
 
 # A `_created` series beside every counter doubles their number and tells nobody anything.
 disable_created_metrics()
+
+
+class _CounterReader(Collector):
+    """Reads counters of this process that are kept below this module."""
+
+    def __init__(self, lines_dropped: Callable[[], int], store_restarts: Callable[[], int]) -> None:
+        self._lines_dropped = lines_dropped
+        self._store_restarts = store_restarts
+
+    def collect(self) -> Iterable[Metric]:
+        """Return one sample for each counter."""
+        dropped = "Log lines dropped because their reader did not take them."
+        yield CounterMetricFamily("mlfs_log_lines_dropped", dropped, self._lines_dropped())
+        restarts = "Restarts of the embedded state store after it died."
+        yield CounterMetricFamily("mlfs_state_store_restarts", restarts, self._store_restarts())
 
 
 class Metrics(Observer, StreamNotes):
@@ -194,6 +211,10 @@ class Metrics(Observer, StreamNotes):
     def show_dates(self, store: StateStore, clock: Clock, calendar: Calendar) -> None:
         """Add the gauges that are read from the store and the calendar at scrape time."""
         self.registry.register(DateCollector(store, clock, calendar, sorted(self._processors)))
+
+    def show_process(self, *, lines_dropped: Callable[[], int], store_restarts: Callable[[], int]) -> None:
+        """Add the counters that are kept where the events happen, and read at scrape time."""
+        self.registry.register(_CounterReader(lines_dropped, store_restarts))
 
     def decided(self, decided: Decided) -> None:
         """Count one decision of the engine."""

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from worker.adapters.pubsub_publish import PubSubPublisher
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+    from worker.local.bus import EmbeddedBus
     from worker.openlineage_emitter import LineageEmitter
 
 from worker.adapters.redis_client import connect, key_tag
@@ -24,7 +24,7 @@ from worker.adapters.redis_damage import Damage, SettingAside, keep_quiet, log_d
 from worker.adapters.redis_requests import RedisRequests
 from worker.adapters.redis_store import RedisStore
 from worker.engine import Engine, Topics
-from worker.errors import Refused
+from worker.errors import Refused, Unavailable
 from worker.local.ownership import DirectoryLock
 from worker.local.valkey import EmbeddedValkey
 from worker.metrics import package_version
@@ -60,6 +60,8 @@ class Parts:
         self._requests: RedisRequests | None = None
         self._publisher: PubSubPublisher | None = None
         self._tracing: Tracing | None = None
+        self._valkey: EmbeddedValkey | None = None
+        self._bus: EmbeddedBus | None = None
         self._bus_opened = False
         self._bus_address: str | None = None
 
@@ -70,10 +72,10 @@ class Parts:
             url = self.settings.redis_url
             if url.startswith("embedded:"):
                 self._refuse_absent("state store", _directory(url))
-                valkey = EmbeddedValkey(_directory(url))
-                self._stack.callback(valkey.stop)
-                valkey.start() if self._own else valkey.attach()
-                url = valkey.url
+                self._valkey = EmbeddedValkey(_directory(url))
+                self._stack.callback(self._valkey.stop)
+                self._valkey.start() if self._own else self._valkey.attach()
+                url = self._valkey.url
             client = connect(url)
             name = self.settings.definition.name
             # A command that only reads passes over what is damaged; a worker and a command that acts set it aside.
@@ -158,10 +160,12 @@ class Parts:
             except ValueError as exc:
                 raise BadSettings(f"wrong settings:\n  {PREFIX}PUBSUB_FAULTS: {exc}") from exc
             self._refuse_absent("bus", _directory(settings.pubsub))
-            bus = EmbeddedBus(_directory(settings.pubsub), PlannedFaults(plan) if settings.pubsub_faults else None)
-            self._stack.callback(bus.stop)
-            bus.start() if self._own else bus.attach()
-            address = bus.address
+            self._bus = EmbeddedBus(
+                _directory(settings.pubsub), PlannedFaults(plan) if settings.pubsub_faults else None
+            )
+            self._stack.callback(self._bus.stop)
+            self._bus.start() if self._own else self._bus.attach()
+            address = self._bus.address
         else:
             address = local_path(settings.pubsub)
         # Locally nobody deploys topics, and a topic without a subscription forgets what it is told.
@@ -207,11 +211,19 @@ class Parts:
             self._tracing = NO_TRACING
             if tracing_wanted(self.settings.tracing, os.environ):
                 from worker.adapters.otel import otlp_tracing
-                from worker.metrics import package_version
 
                 self._tracing = otlp_tracing(package_version())
                 self._stack.callback(self._tracing.close)
         return self._tracing
+
+    def failure(self) -> Unavailable | None:
+        """Return why an embedded server of this process is gone for good; None while all of them serve."""
+        servers = (self._valkey, self._bus)
+        return next((server.failure for server in servers if server is not None and server.failure is not None), None)
+
+    def store_restarts(self) -> int:
+        """Return how often the embedded state store of this process died and was started again."""
+        return self._valkey.restarts if self._valkey is not None else 0
 
     def close(self) -> None:
         """Close what was opened, in reverse order."""
@@ -220,9 +232,7 @@ class Parts:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

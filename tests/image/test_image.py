@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from ops.running import LEAVE_WITHIN_S
+from ops.leaving import LEAVE_WITHIN_S
 from tests.conftest import free_port
 from tests.image.dockerfile import context_files, read_stages
 from tests.image.replay import Built, Replay, inside, why_not

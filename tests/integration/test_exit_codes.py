@@ -1,6 +1,7 @@
 """The same cause ends every command with the same exit code, the one that docs/cli.md names."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -167,6 +168,19 @@ def test_a_dry_run_makes_no_part_that_is_not_there(ends: Ends, tmp_path: Path) -
     # The store is what it would restore: without one it compares with an empty one, elsewhere.
     assert ends("recover", "--dry-run")[0] == 0
     assert sorted((tmp_path / ".mlfs").iterdir()) == there
+
+
+def test_a_damaged_journal_of_the_local_bus_is_one_line_and_a_lasting_fault(ends: Ends, tmp_path: Path) -> None:
+    """Exit code 1, not 4: a supervisor that starts the worker again cures nothing."""
+    journal = tmp_path / ".mlfs" / "pubsub" / "journal.sqlite"
+    journal.parent.mkdir(parents=True)
+    journal.write_bytes(os.urandom(8_000))
+
+    code, said = ends("emit", NIGHT, CACHE)
+
+    assert code == EXIT_FAILED
+    assert said.count("\n") == 1
+    assert f"mv {journal}" in said
 
 
 def test_what_cannot_be_loaded_makes_no_warehouse(ends: Ends, tmp_path: Path) -> None:

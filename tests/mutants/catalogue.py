@@ -31,6 +31,12 @@ INTERVENTIONS = "tests/unit/test_interventions.py"
 CONNECTIONS = "tests/unit/test_connections.py"
 REPLICATION = "tests/contract/test_redis_replication.py"
 DAMAGE = "tests/contract/test_redis_store_damage.py"
+LOG_WRITER = "worker/log_writer.py"
+LOG_WRITER_TESTS = "tests/unit/test_log_writer.py"
+VALKEY = "worker/local/valkey.py"
+EMBEDDED = "tests/integration/test_embedded_servers.py"
+JOURNAL = "worker/local/pubsub_journal.py"
+JOURNAL_TESTS = "tests/contract/test_pubsub_journal.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -858,5 +864,120 @@ MUTANTS = (
         old="        if missing := self.missing_rights():\n",
         new="        if missing := []:\n",
         tests=("tests/contract/test_redis_rights.py::test_each_command_that_is_missing_is_named[valkey_url]",),
+    ),
+    Mutant(
+        name="log-without-a-bound",
+        file=LOG_WRITER,
+        old="if self._queue.qsize() >= LINES_MAX:",
+        new="if False:",
+        tests=(f"{LOG_WRITER_TESTS}::test_a_reader_that_stalls_costs_lines_and_no_wait_and_is_told_how_many",),
+    ),
+    Mutant(
+        name="log-hides-missing-lines",
+        file=LOG_WRITER,
+        old="if missing and self._write(",
+        new="if missing < 0 and self._write(",
+        tests=(f"{LOG_WRITER_TESTS}::test_a_reader_that_stalls_costs_lines_and_no_wait_and_is_told_how_many",),
+    ),
+    Mutant(
+        name="log-drops-on-a-full-disk",
+        file=LOG_WRITER,
+        old="            except OSError:\n                self._pause.wait(RETRY_S)\n",
+        new="            except OSError:\n                return False\n",
+        tests=(f"{LOG_WRITER_TESTS}::test_lines_wait_for_a_full_disk_that_gets_room_again",),
+    ),
+    Mutant(
+        name="log-writes-to-a-borrowed-descriptor",
+        file=LOG_WRITER,
+        old="os.dup(stream.fileno())",
+        new="stream.fileno()",
+        tests=(f"{LOG_WRITER_TESTS}::test_the_descriptor_is_its_own_and_given_back",),
+    ),
+    Mutant(
+        name="output-waits-for-its-reader-to-the-end",
+        file="ops/streams.py",
+        old="if _waits_are_bounded.is_set() and (",
+        new="if _waits_are_bounded is None and (",
+        tests=(
+            "tests/unit/test_streams.py::test_a_write_that_waits_for_its_reader_is_given_up_once_the_process_leaves",
+        ),
+    ),
+    Mutant(
+        name="valkey-unwatched",
+        file=VALKEY,
+        old="            if self._is_running():\n                continue\n",
+        new="            if self._is_running() or not recent:\n                continue\n",
+        tests=(f"{EMBEDDED}::test_a_server_that_dies_is_started_again_with_its_data",),
+    ),
+    Mutant(
+        name="valkey-adopted-unwatched",
+        file=VALKEY,
+        old="return _listens(self.url)",
+        new="return True",
+        tests=(f"{EMBEDDED}::test_an_adopted_server_is_watched_and_stopped_like_an_own_one",),
+    ),
+    Mutant(
+        name="valkey-restarted-for-ever",
+        file=VALKEY,
+        old="if len(recent) == RESTARTS_MAX:",
+        new="if len(recent) > RESTARTS_MAX:",
+        tests=(f"{EMBEDDED}::test_a_server_that_keeps_dying_is_given_up",),
+    ),
+    Mutant(
+        name="valkey-outlives-a-broken-off-end",
+        file="ops/leaving.py",
+        old="    kill_servers()\n",
+        new="",
+        tests=(
+            "tests/acceptance/test_pulling_process.py"
+            "::test_a_worker_whose_store_hangs_leaves_in_time_too_and_loses_nothing",
+        ),
+    ),
+    Mutant(
+        name="worker-stays-without-its-server",
+        file="worker/app.py",
+        old="                return failure\n",
+        new="                break\n",
+        tests=(f"{EMBEDDED}::test_a_worker_whose_server_is_lost_is_not_alive_and_ends",),
+    ),
+    Mutant(
+        name="bus-dies-unnoticed",
+        file="worker/local/pubsub_server.py",
+        old="        return self._failure\n",
+        new="        return None\n",
+        tests=(f"{EMBEDDED}::test_a_bus_whose_server_ends_by_itself_says_so_and_still_stops",),
+    ),
+    Mutant(
+        name="journal-empty-is-new",
+        file=JOURNAL,
+        old="    if found == 0:\n",
+        new="    if found < 0:\n",
+        tests=(f"{JOURNAL_TESTS}::test_a_damaged_journal_is_refused_with_its_cure_and_the_cure_works",),
+    ),
+    Mutant(
+        name="journal-taken-away-unnoticed",
+        file=JOURNAL,
+        old="if _identity(self._path) != self._file:",
+        new="if _identity(self._path) is self:",
+        tests=(f"{JOURNAL_TESTS}::test_a_journal_that_was_taken_away_is_written_anew_with_what_it_held",),
+    ),
+    Mutant(
+        name="signal-unheard-during-imports",
+        file="ops/__main__.py",
+        old="signal.signal(number, _end_at_once)",
+        new="signal.getsignal(number)",
+        tests=(
+            "tests/acceptance/test_early_signals.py"
+            "::test_a_signal_during_the_imports_ends_the_process_at_once_and_silently",
+        ),
+    ),
+    Mutant(
+        name="signal-before-the-start-forgotten",
+        file="ops/running.py",
+        old="            if stop.is_set():\n",
+        new="            if stop is None:\n",
+        tests=(
+            "tests/acceptance/test_early_signals.py::test_a_signal_before_the_worker_takes_messages_ends_it_in_order",
+        ),
     ),
 )

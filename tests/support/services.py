@@ -16,6 +16,7 @@ from tests.support.rigs import Bus, LedgerWarehouse, ModelClock
 from worker.adapters.memory_requests import MemoryRequests
 from worker.adapters.memory_store import MemoryStore
 from worker.app import Worker
+from worker.errors import Unavailable
 from worker.settings import Settings, load
 from worker.tracing import NO_TRACING, Tracing
 
@@ -34,6 +35,13 @@ class StandIns:
     requests: Any = None
     tracing: Tracing = NO_TRACING
     bus_address: str | None = "127.0.0.1:1"  # where nothing listens; a worker that pulls connects only at its start
+    lost: Unavailable | None = None
+
+    def failure(self) -> Unavailable | None:
+        return self.lost
+
+    def store_restarts(self) -> int:
+        return 0
 
     def __post_init__(self) -> None:
         self.requests = self.requests or MemoryRequests(self.clock)

@@ -16,9 +16,17 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from schemas.completion import Delivery
 from tests.support.nights import EVENING
 from worker.adapters.otel import OtelTracing
-from worker.logs import TEXT_CHARS_MAX, configure
+from worker.logs import TEXT_CHARS_MAX, configure, flush
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJl"
+
+
+class Lines(io.StringIO):
+    """A stream in memory, whose lines come from the thread that writes."""
+
+    def getvalue(self) -> str:
+        flush()
+        return super().getvalue()
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def stream() -> Iterator[io.StringIO]:
     handlers, level = root.handlers[:], root.level
     for handler in handlers:
         root.removeHandler(handler)
-    target = io.StringIO()
+    target = Lines()
     configure("info", target)
     yield target
     structlog.reset_defaults()

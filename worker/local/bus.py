@@ -4,10 +4,14 @@ import socket
 import threading
 from pathlib import Path
 
+import structlog
+
 from worker.errors import Unavailable
 from worker.local.ownership import DirectoryLock, read_address, write_address
 from worker.local.pubsub_faults import Faults
 from worker.local.pubsub_server import PubSubServer
+
+log = structlog.get_logger(__name__)
 
 ATTACH_TIMEOUT_S = 5.0
 OWN_TIMEOUT_S = 5.0
@@ -58,10 +62,20 @@ class EmbeddedBus:
         self.address = self._server.address
         write_address(self._directory, self.address)
 
+    @property
+    def failure(self) -> Unavailable | None:
+        """Why the server of this process has ended by itself; None while it serves."""
+        ended = self._server.failure if self._server is not None else None
+        return None if ended is None else Unavailable(f"the local Pub/Sub server has ended: {ended!r}; start it again")
+
     def stop(self) -> None:
         """Stop serving if this process does; repeatable."""
         if self._server is not None:
-            self._server.stop()
+            try:
+                self._server.stop()
+            except Exception as exc:  # noqa: BLE001 - the process ends, and has more to close
+                # Acknowledgements of the last moments may be lost: their messages come again.
+                log.error("bus_stopped_with_fault", kind=type(exc).__name__, error=str(exc))
             self._server = None
         self._lock.release()
 

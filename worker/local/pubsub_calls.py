@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+import structlog
 from google.pubsub_v1 import types
 
 from worker.local.pubsub_broker import Broker, Subscription
@@ -26,6 +27,7 @@ from worker.local.pubsub_resources import (
 from worker.local.pubsub_wire import MODIFY_RANGE_S, Wire, check_range, drafts_from_proto, seconds_from_proto
 
 PAGE_SIZE_MAX = 1000
+_log = structlog.get_logger(__name__)
 
 # An empty message is empty on the wire whatever its type, and this one comes with the client.
 _EMPTY = types.SeekResponse.pb()()
@@ -43,7 +45,7 @@ class CommittingJournal(Protocol):
         """Write what the broker reported.
 
         Raises:
-            sqlite3.Error: Nothing was written; the next commit tries again.
+            sqlite3.Error, OSError: Nothing was written; the next commit tries again.
         """
 
 
@@ -60,9 +62,13 @@ class Calls:
         """Write the journal, or raise `UNAVAILABLE`, on which clients try again."""
         try:
             self._journal.commit()
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:
+            if not self._is_behind:
+                _log.error("pubsub_journal_behind", error=str(exc))
             self._is_behind = True
             raise CallRefused(RefusalCode.UNAVAILABLE, f"The journal cannot be written: {exc}") from exc
+        if self._is_behind:
+            _log.warning("pubsub_journal_caught_up")
         self._is_behind = False
 
     # Publisher

@@ -7,6 +7,9 @@ Guarantees: what was committed before the process died is there afterwards. The 
 `synchronous=NORMAL` survives the death of the process, including `kill -9`; a power cut may take the last commits, but
 never damages the file. A commit that fails (disk full) keeps its changes and writes them with the next one.
 
+A file that cannot be read is refused with its cure, before a client is served. A file that somebody replaced or removed
+while the server runs is written anew, whole, with the next commit.
+
 A crash before a commit loses the messages of publish calls that were not yet confirmed, and forgets acknowledgements
 of the last moments, so that their messages come again.
 
@@ -16,13 +19,17 @@ interpreter lock once per row it steps through, and with busy threads around eve
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+import structlog
+from google.protobuf.message import DecodeError
 from google.pubsub_v1 import types
 
-from worker.errors import Refused
-from worker.local.pubsub_model import Batch, Message, StoredSubscription, TopicSpec
+from worker.errors import Fatal, Refused, Unavailable
+from worker.local.pubsub_model import Batch, CallRefused, Message, StoredSubscription, TopicSpec
 from worker.local.pubsub_resources import (
     subscription_from_proto,
     subscription_to_proto,
@@ -49,6 +56,7 @@ INSERT OR IGNORE INTO acked (batch, message, subscription)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)
 """
 
+_log = structlog.get_logger(__name__)
 _Statement = tuple[str, tuple[object, ...]]
 _Acked = tuple[int, int, int]
 
@@ -98,24 +106,22 @@ class SqliteJournal:
 
     Raises:
         Refused: The file belongs to another running server, or was written by a newer one.
+        Fatal: The file is damaged, or may not be opened.
+        Unavailable: The disk is full, or fails.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One thread writes at a time; it need not be the one that opened the file.
-        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._path = path
+        self._replaced: list[sqlite3.Connection] = []
         self._statements: list[_Statement] = []
         self._batches: dict[int, Batch] = {}
         self._dropped: list[int] = []
         self._acked: dict[int, set[_Acked]] = {}
-        try:
-            self._prepare(path)
-        except sqlite3.OperationalError as exc:
-            self._connection.close()
-            raise Refused(f"journal {path} cannot be opened ({exc}); stop the server that uses it") from exc
-        except Refused:
-            self._connection.close()
-            raise
+        with _translated(path):
+            if not path.exists():
+                _create(path)
+            self._connection, self._file = _open(path)
 
     @property
     def is_dirty(self) -> bool:
@@ -166,8 +172,12 @@ class SqliteJournal:
         """Read everything back.
 
         Raises:
-            sqlite3.DatabaseError: The file is damaged.
+            Fatal: The file is damaged.
         """
+        with _translated(self._path):
+            return self._read()
+
+    def _read(self) -> Stored:
         read = self._connection.execute
         return Stored(
             topics=[topic_from_proto(types.Topic.pb().FromString(spec)) for (spec,) in read("SELECT spec FROM topic")],
@@ -193,6 +203,8 @@ class SqliteJournal:
         """
         if not self.is_dirty:
             return
+        if _identity(self._path) != self._file:
+            self._write_anew()
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
@@ -215,18 +227,90 @@ class SqliteJournal:
 
     def close(self) -> None:
         """Release the file; changes not committed are lost."""
-        self._connection.close()
+        for connection in (self._connection, *self._replaced):
+            connection.close()
 
-    def _prepare(self, path: Path) -> None:
-        execute = self._connection.execute
+    def _write_anew(self) -> None:
+        """Copy everything out of the file that is still open but no longer there, and go on in the copy."""
+        _log.warning("pubsub_journal_replaced", path=str(self._path))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = _fresh(self._path)
+        with closing(sqlite3.connect(fresh)) as copy:
+            self._connection.backup(copy)
+        _put_in_place(fresh, self._path)
+        # An old connection that is closed removes the write-ahead log of its file by name, and that is the new one's.
+        self._replaced.append(self._connection)
+        self._connection, self._file = _open(self._path)
+
+
+def _create(path: Path) -> None:
+    """Make an empty journal in one step: a file without tables is then always a damaged one."""
+    fresh = _fresh(path)
+    with closing(sqlite3.connect(fresh)) as connection:
+        connection.executescript(f"{_TABLES} PRAGMA user_version = {FORMAT};")
+    _put_in_place(fresh, path)
+
+
+def _fresh(path: Path) -> Path:
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    return fresh
+
+
+def _put_in_place(fresh: Path, path: Path) -> None:
+    """Rename a new file, without the write-ahead log that an older file of this name may have left."""
+    path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
+    fresh.replace(path)
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
+    # One thread writes at a time; it need not be the one that opened the file.
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        execute = connection.execute
         execute("PRAGMA locking_mode = EXCLUSIVE")
+        _check_format(path, execute("PRAGMA user_version").fetchone()[0])
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = NORMAL")
-        (found,) = execute("PRAGMA user_version").fetchone()
-        if found > FORMAT:
-            raise Refused(f"journal {path} has format {found}, this server reads {FORMAT}; use the newer server")
-        self._connection.executescript(_TABLES)
-        execute(f"PRAGMA user_version = {FORMAT}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection, _identity(path)
+
+
+def _check_format(path: Path, found: int) -> None:
+    if found > FORMAT:
+        raise Refused(f"journal {path} has format {found}, this server reads {FORMAT}; use the newer server")
+    if found == 0:
+        raise sqlite3.DatabaseError("the file holds no tables")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one that has come into its place; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn the faults of a journal at its opening into our families, each with its cure."""
+    try:
+        yield
+    except sqlite3.OperationalError as exc:
+        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise Refused(f"journal {path} cannot be opened ({exc}); stop the server that uses it") from exc
+        if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+            raise Unavailable(f"journal {path} cannot be opened ({exc}); make room on its disk") from exc
+        raise Fatal(f"journal {path} cannot be opened ({exc}); let this user read and write it and its folder") from exc
+    except (sqlite3.DatabaseError, DecodeError, CallRefused, ValueError, TypeError) as exc:
+        raise Fatal(
+            f"journal {path} is damaged ({exc}); move it aside (mv {path} {path}.damaged) and start again: only local "
+            "messages that were not acknowledged are lost with it"
+        ) from exc
 
 
 def _body(batch: Batch) -> bytes:

@@ -100,7 +100,7 @@ class PubSubServer:
         self._faults = faults or Faults()
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._broker: Broker | None = None
@@ -144,6 +144,11 @@ class PubSubServer:
         self._thread = None
         self._raise_failure()
 
+    @property
+    def failure(self) -> Exception | None:
+        """What has ended the server by itself; None while it serves, and after `stop`."""
+        return self._failure
+
     def undelivered(self, subscription: str) -> int:
         """Count the messages of a subscription, by its full name, that nobody has acknowledged.
 
@@ -172,8 +177,10 @@ class PubSubServer:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as failure:  # noqa: BLE001 - handed to the thread that called start
+        except Exception as failure:  # noqa: BLE001 - handed to the thread that called start
             self._failure = failure
+        except BaseException as failure:  # noqa: BLE001 - a cancelled server must not cancel who stops it
+            self._failure = RuntimeError(repr(failure))
         finally:
             self._started.set()
 
@@ -190,11 +197,13 @@ class PubSubServer:
             server.add_generic_rpc_handlers(service.handlers())
             self._bind(server)
             await server.start()
-            service.settle()
-            self._started.set()
-            await self._stop.wait()
-            service.drain()
-            await server.stop(STOP_GRACE_S)
+            try:
+                service.settle()
+                self._started.set()
+                await self._stop.wait()
+                service.drain()
+            finally:
+                await server.stop(STOP_GRACE_S)
             service.close()
         finally:
             journal.close()

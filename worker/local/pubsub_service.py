@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 import grpc.aio
-import structlog
 from google.pubsub_v1 import types
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
@@ -30,7 +29,6 @@ LAZY_COMMIT_S = 0.02
 COMMIT_RETRY_S = 1.0
 
 _Call = Callable[[Wire, float], Wire]
-_log = structlog.get_logger(__name__)
 
 
 class PubSubService:
@@ -94,7 +92,7 @@ class PubSubService:
         """Stop the timers and write what the journal has left; no call may be in progress.
 
         Raises:
-            sqlite3.Error: The journal could not be written; acknowledgements of the last moments are lost.
+            sqlite3.Error, OSError: The journal could not be written; acknowledgements of the last moments are lost.
         """
         for timer in (self._timer, self._commit_timer):
             if timer is not None:
@@ -132,8 +130,7 @@ class PubSubService:
         self._commit_timer = None
         try:
             self._calls.commit()
-        except CallRefused as exc:
-            _log.warning("pubsub_journal_behind", error=exc.detail)
+        except CallRefused:
             self._commit_timer = asyncio.get_running_loop().call_later(COMMIT_RETRY_S, self._commit_late)
 
     def _unary(self, call: _Call, request_type: Wire) -> grpc.RpcMethodHandler:

