@@ -7,8 +7,9 @@ from datetime import date, datetime
 import structlog
 
 from statemachine.decide import Decision
-from statemachine.events import Event, LeaseRenewed
+from statemachine.events import Event
 from statemachine.model import DateRecord
+from statemachine.reasons import Reason
 from worker.features.model import BuildOutcome, BuildPhase
 from worker.narration import narrate
 from worker.ports import OutgoingMessage
@@ -39,6 +40,11 @@ class Decided:
     actor: str
     at: datetime
     conflicts: int
+
+    @property
+    def routine(self) -> bool:
+        """Whether this comes again and again and says nothing new: a renewed lease, a look that found nothing."""
+        return self.decision.reason in {Reason.LEASE_RENEWED, Reason.STILL_MISSING}
 
 
 class Observer:
@@ -158,7 +164,7 @@ class LogObserver(Observer):
         """Log a stored change at info, everything else at debug."""
         decision, before = decided.decision, decided.before
         after = decision.record
-        loud = decision.changed and not isinstance(decided.event, LeaseRenewed)
+        loud = decision.changed and not decided.routine
         (log.info if loud else log.debug)(
             "decision",
             analysis_date=after.analysis_date.isoformat(),

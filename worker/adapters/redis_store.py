@@ -36,6 +36,8 @@ from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 # A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
 HISTORY_LENGTH_MAX = 200
 PARKED_LENGTH_MAX = 1000
+# The calendar's mark is a date's ordinal; a damaged one counts as the last date there is, which is ahead of any clock.
+LATEST_ORDINAL = date.max.toordinal()
 # A client gives up on a lost reply within seconds; ten minutes outlast any re-sending.
 OPERATION_REMEMBERED_MS = 10 * 60 * 1000
 # One lost reply is cured by sending the script once more; a second loss is an outage, and the caller's to retry.
@@ -67,6 +69,10 @@ def _translated() -> Iterator[None]:
         raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
 
 
+def _script(name: str) -> str:
+    return files("worker.adapters").joinpath(f"lua/{name}.lua").read_text(encoding="utf-8")
+
+
 def _reading(call: Callable[[], _T]) -> _T:
     """Run a read with a few quick retries: reading twice is harmless."""
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
@@ -88,8 +94,8 @@ class RedisStore:
         self._client = client
         self._replicas = replicas
         self._tag = f"{{mlfs:{pipeline}}}"
-        source = files("worker.adapters").joinpath("lua/commit.lua").read_text(encoding="utf-8")
-        self._commit_script = client.register_script(source)
+        self._commit_script = client.register_script(_script("commit"))
+        self._lower_script = client.register_script(_script("lower_last_opened"))
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._tag, *parts))
@@ -331,12 +337,18 @@ class RedisStore:
     def last_opened(self) -> date | None:
         """Read how far the calendar has come."""
         ordinal = _reading(lambda: self._client.zscore(self._key("calendar"), "last_opened"))
-        return None if ordinal is None else date.fromordinal(int(ordinal))
+        return None if ordinal is None else date.fromordinal(int(min(max(ordinal, 1), LATEST_ORDINAL)))
 
     def set_last_opened(self, analysis_date: date) -> None:
         """Raise the calendar's mark; a sorted set's GT makes the lower of two racing writers lose."""
         with _translated():
             self._client.zadd(self._key("calendar"), {"last_opened": analysis_date.toordinal()}, gt=True)
+
+    def lower_last_opened(self, *, ceiling: date, to: date) -> bool:
+        """Lower the calendar's mark in one script, so that one of several workers does it."""
+        with _translated():
+            arguments = [ceiling.toordinal(), to.toordinal()]
+            return bool(self._lower_script(keys=[self._key("calendar")], args=arguments))
 
     def ping(self) -> None:
         """Ask the server for a sign of life."""
