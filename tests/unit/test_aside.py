@@ -138,7 +138,7 @@ def test_looks_into_degraded_dates_that_hang_hold_up_no_deadline_and_the_cutoff_
         repair=repair_of(rig, LedgerWarehouse()),
         probe=probe,
         date_failed=lambda _day, _error: None,
-        aside=Aside(5.0),
+        aside=Aside(),
         aside_for_upgrades=Aside(0.0),
     )
     rig.clock.instant = DEADLINE + SECOND
