@@ -56,9 +56,7 @@ def _deadline(record: DateRecord, probe: Mapping[str, int] | None, now: datetime
     return changed(record, kind, reason, start(record), completions=kept, **next_generation(record, trigger, now))
 
 
-def _degraded_is_due(
-    record: DateRecord, probe: Mapping[str, int] | None, now: datetime, policy: Policy
-) -> Decision:
+def _degraded_is_due(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, policy: Policy) -> Decision:
     """Look for rows that the published build did not have; close the upgrade window at its end."""
     kind = EventKind.TIMER_FIRED
     awaited = awaited_tables(record)

@@ -70,7 +70,7 @@ class DateCollector(Collector):
         yield from self._report_families(records)
         awaiting = [r for r in records if r.state in {State.WAITING, State.FAILED} and r.wake_at is not None]
         overdue = [r for r in awaiting if r.deadline_at <= now]
-        yield _gauge("mlfs_overdue_dates", "Dates of the window whose deadline is past and not dealt with.", len(overdue))
+        yield _gauge("mlfs_overdue_dates", "Dates of the window whose deadline passed, not dealt with.", len(overdue))
         wake = self._store.next_wake()
         if wake is not None:
             yield _gauge("mlfs_next_wake_timestamp_seconds", "When something is due next.", wake.timestamp())

@@ -1,8 +1,8 @@
 """The sweep: one loop serves everything that waits.
 
 It opens expected dates and asks the wake index what is due: a deadline, a retry, an expired lease, the next look into
-the tables of a degraded date, the end of the upgrade window. Every replica sweeps; the commit's version check makes one of them win. Nothing sleeps on a deadline in
-memory, so a restart forgets nothing.
+the tables of a degraded date, the end of the upgrade window. Every replica sweeps; the commit's version check makes one
+of them win. Nothing sleeps on a deadline in memory, so a restart forgets nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -103,7 +103,7 @@ class Sweeper:
         return Sweep(opened=len(expected), due=len(due), failed=failed)
 
     def _last_opened(self, now: datetime) -> date | None:
-        """Return the calendar's mark; lower one that is ahead of the store's clock, so that the nights are opened again."""
+        """Return the calendar's mark; lower a mark ahead of the store's clock, so that its nights are opened again."""
         mark, latest = self._store.last_opened(), self._calendar.latest_opened(now)
         if mark is None or mark <= latest:
             return mark

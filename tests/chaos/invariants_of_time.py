@@ -68,7 +68,7 @@ def _answers(later: list[Line]) -> Iterator[float]:
 
 
 def _late_rows_are_found(seen: Evidence, finding: Finding) -> None:
-    """A date that ends degraded had no rows in time for a look before its cutoff in the tables that its build missed."""
+    """The tables that the build of a degraded date missed got no rows in time for a look before its cutoff."""
     wrote = seen.wrote()
     for day, line in seen.final_records().items():
         record = line["record"]

@@ -43,15 +43,8 @@ class Disasters:
                 port = kind.removesuffix("_away")
                 world.boundary.away.add(port)
                 self._ends.append((world.now + happening.span, port))
-            case "child_dies":
-                # The server is started again on its own folder and has every commit that it confirmed.
-                world.boundary.deaths["store"] += 1
-                world.boundary.away.add("store")
-                self._ends.append((world.now + happening.span, "store"))
             case "log_stalls":
                 world.reader.stall(world.now + happening.span)
-            case "junk_member":
-                world.server.junk.add(INDEXES[happening.count % len(INDEXES)])
             case "wipe":
                 world.server.wipe()
                 self._lost()
@@ -62,15 +55,29 @@ class Disasters:
                 assert happening.night is not None
                 world.server.damage(happening.night)
                 self._disturb()
-            case "expire":
-                assert happening.night is not None
-                world.server.expire(happening.night)
+            case "expire" | "child_dies" | "junk_member":
+                self._strike_store(happening)
             case "downtime" | "restart_all":
                 span = happening.span if kind == "downtime" else timedelta(seconds=2)
                 for process in list(world.processes):
                     self._kill(process, span)
             case _:
                 self._strike_one(happening)
+
+    def _strike_store(self, happening: Happening) -> None:
+        """Hit the store's server in one place, or end its process."""
+        world = self._world
+        match happening.kind:
+            case "expire":
+                assert happening.night is not None
+                world.server.expire(happening.night)
+            case "junk_member":
+                world.server.junk.add(INDEXES[happening.count % len(INDEXES)])
+            case _:
+                # The server is started again on its own folder and has every commit that it confirmed.
+                world.boundary.deaths["store"] += 1
+                world.boundary.away.add("store")
+                self._ends.append((world.now + happening.span, "store"))
 
     def _strike_one(self, happening: Happening) -> None:
         world = self._world

@@ -56,7 +56,7 @@ class Due:
             self.degraded[day] = max(after.deadline_at, now)
 
     def late(self, healthy_from: datetime, now: datetime) -> list[date]:
-        """The dates whose deadline should have fired or whose build should have begun, if a worker was healthy so long."""
+        """The dates whose deadline should have fired or whose build should have begun: a worker was healthy so long."""
         owed = (*self.deadlines.items(), *self.builds.items())
         return [day for day, since in owed if now > max(since, healthy_from) + DEADLINE_BOUND]
 

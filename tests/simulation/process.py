@@ -196,7 +196,8 @@ def make_calendar(schedule: Schedule) -> Calendar:
         season_end=(6, 30),
         skip_dates=frozenset(),
         drain_grace=schedule.drain_grace,
-        catch_up_days=7,
+        # A corrected mark opens the nights of the look-back, which no schedule knows: one of them is enough.
+        catch_up_days=1,
     )
 
 

@@ -146,7 +146,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=parse_seeds, default=range(2000), help="a count, or first..last")
     parser.add_argument("--seed", type=int, help="one seed, told step by step")
     parser.add_argument("--sabotage", action="append", default=[], choices=SABOTAGE, help="break the product")
-    parser.add_argument("--strike", choices=sorted({*DISASTERS, *PENDING}), help="hit every schedule with this, at an upgrade")
+    parser.add_argument(
+        "--strike", choices=sorted({*DISASTERS, *PENDING}), help="hit every schedule with this, at an upgrade"
+    )
     return parser.parse_args()
 
 

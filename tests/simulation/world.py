@@ -24,6 +24,7 @@ from tests.simulation.warehouse import Tables
 # Far above what a schedule needs; a run that gets here goes round in circles.
 STEPS_MAX = 6000
 AFTER_HEAL = timedelta(hours=3)
+CRASH_BY_DAY = 0.003
 
 
 @dataclass(slots=True)
@@ -178,6 +179,8 @@ class World:
                 self.bus.send(happening.body, self.now)
             case "midnight":
                 self.want_sweeps()
+                # A day of the worst crashes would let no worker live through its grace, and teach nothing new.
+                self.boundary.intensity.crash = min(self.boundary.intensity.crash, CRASH_BY_DAY)
             case "replay" | "take_over" | "cancel" | "retract" | "recover" | "early_replay":
                 self.disasters.intervene(happening)
             case _ if not self.healed:

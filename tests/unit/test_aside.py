@@ -122,7 +122,7 @@ def test_looks_into_degraded_dates_that_hang_hold_up_no_deadline_and_the_cutoff_
 
     def probe(day: object) -> dict[str, int]:
         if day != NIGHT:
-            gate.wait(30)
+            gate.wait(120)
         return dict.fromkeys(PROCESSORS, 400)
 
     rig.engine.apply(NIGHT, success(PROCESSORS[0]))

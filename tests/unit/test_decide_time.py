@@ -141,7 +141,9 @@ def test_an_attempt_after_the_deadline_stands_for_the_deadlines_build() -> None:
     assert (State.FAILED, None) == (ended.state, ended.wake_at)
 
 
-@pytest.mark.parametrize("record", [waiting(CACHE), joined(), after(running(), CANCEL)], ids=lambda record: record.state)
+@pytest.mark.parametrize(
+    "record", [waiting(CACHE), joined(), after(running(), CANCEL)], ids=lambda record: record.state
+)
 def test_a_cancelled_date_has_no_deadline(record: DateRecord) -> None:
     cancelled = after(record, closed() if record.state is State.RUNNING else CANCEL)
 
