@@ -155,7 +155,7 @@ class NightPlayer:
         now = self._clock.now()
         overdue = record.wake_at is not None and record.wake_at <= now
         busy = record.state is State.RUNNING or (record.state is State.READY and overdue)
-        waiting_past_deadline = record.state is State.WAITING and overdue
+        waiting_past_deadline = record.state in {State.WAITING, State.FAILED} and overdue
         heard = self._deliveries.count >= self._expected
         return heard and not busy and not waiting_past_deadline and self._store.outbox_size() == 0
 

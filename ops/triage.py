@@ -149,7 +149,7 @@ def _not_yet(scene: Scene) -> str:
 def _idle_worker(scene: Scene) -> bool:
     record = scene.record
     due = record.wake_at is not None and scene.now - record.wake_at > CLAIM_PATIENCE
-    return due and record.state in {State.WAITING, State.READY, State.RUNNING}
+    return due and record.state in {State.WAITING, State.READY, State.RUNNING, State.FAILED}
 
 
 def _symptoms(scene: Scene, idle: bool) -> Iterator[str]:

@@ -10,6 +10,7 @@ from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, Event
 from statemachine.evidence import (
     free_token,
     holds_lease,
+    next_look,
     published_fields,
     rerun_waits,
     rests_on_retracted,
@@ -100,7 +101,7 @@ def committed(record: DateRecord, event: BuildCommitted, now: datetime, policy: 
         fields |= next_generation(before, Trigger.UPGRADE, now)
         return changed(record, kind, Reason.COMMITTED_UPGRADE_FOLLOWS, outcome, start(record), **fields)
     # A record that follows somebody else's commit may have forgotten what arrived since: the tables are looked at.
-    wake_at = now if foreign else record.upgrade_cutoff_at
+    wake_at = now if foreign else next_look(before, now, policy)
     return changed(record, kind, Reason.COMMITTED_DEGRADED, outcome, wake_at=wake_at, **fields)
 
 
@@ -115,7 +116,9 @@ def _committed_by_older(record: DateRecord, result: BuildResult, now: datetime) 
         # It waits again because a run of this build was taken back; now that it is out, waiting would leave it there.
         fields = next_generation(record, Trigger.RETRACTION, now)
         return changed(record, kind, Reason.COMMITTED_REBUILD_FOLLOWS, outcome, start(record), result=result, **fields)
-    return changed(record, kind, Reason.COMMITTED_BY_OLDER_GENERATION, outcome, result=result)
+    # A failed date that turns out to be published is not built again at its deadline.
+    wake_at = None if record.state is State.FAILED else record.wake_at
+    return changed(record, kind, Reason.COMMITTED_BY_OLDER_GENERATION, outcome, result=result, wake_at=wake_at)
 
 
 def build_failed(record: DateRecord, event: BuildFailed, now: datetime, policy: Policy) -> Decision:

@@ -109,4 +109,16 @@ def end_failed(
     failure = Failure(because=because, message=message, at=now)
     told = replace(record, state=State.FAILED, failure=failure, lease=None)
     outcome = PublishOutcome(record=told, supersedes=None)
-    return changed(record, kind, reason, outcome, lease=None, wake_at=None, failure=failure)
+    wake_at = record.deadline_at if _deadline_is_to_come(record, because) else None
+    return changed(record, kind, reason, outcome, lease=None, wake_at=wake_at, failure=failure)
+
+
+def _deadline_is_to_come(record: DateRecord, because: FailedBecause) -> bool:
+    """Whether a date that fails is still to be built at its deadline.
+
+    An attempt that was claimed before the deadline does not stand for the build at the deadline, also where it ended
+    after it. A date that a person cancelled waits for a person (ADR 0004). What is published stays published.
+    """
+    if because is FailedBecause.CANCELLED or record.result is not None:
+        return False
+    return record.lease is not None and record.lease.claimed_at < record.deadline_at

@@ -52,7 +52,7 @@ class TimerFired:
 
     Attributes:
         probe: Rows in each processor's table for the date; None when nobody has looked into the warehouse yet. A
-            deadline, and a date restored as degraded, need them.
+            deadline, and a degraded date whose build lacked a table, need them.
         closed_generation: The generation that the ledger was closed to, after which it held no commit of it; 0 for
             none. The end of a generation needs it.
     """

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from statemachine.events import BuildClaimed, BuildFailed, LeaseRenewed
-from statemachine.model import BuildMode, BuildResult, Completion, CompletionStatus, DateRecord
+from statemachine.model import BuildMode, BuildResult, Completion, CompletionStatus, DateRecord, Policy
 
 
 def missing_from_result(record: DateRecord) -> frozenset[str]:
@@ -33,6 +33,27 @@ def found(record: DateRecord, names: Iterable[str], probe: Mapping[str, int], no
         # run that a person has taken back.
         if probe.get(name, 0) > 0 and name not in record.completions and name not in record.ignored
     }
+
+
+def awaited_tables(record: DateRecord) -> frozenset[str]:
+    """Return the processors whose table was empty at the published build and would be used if it held rows now.
+
+    A processor that said it failed is believed, and the table of a run that was taken back is not read: their rows wait
+    for an event. Rows of a processor whose success came before its rows count.
+    """
+    rows = record.result.dependency_rows if record.result is not None else {}
+    failed = frozenset(record.completions) - record.counted
+    return frozenset(name for name, count in rows.items() if count == 0) - failed - record.ignored
+
+
+def next_look(record: DateRecord, now: datetime, policy: Policy) -> datetime:
+    """Return when the tables of a degraded date are looked into next: each minute from the deadline, and at the cutoff.
+
+    Before the deadline a processor may still write; its event says when it has finished.
+    """
+    if not awaited_tables(record):
+        return record.upgrade_cutoff_at
+    return min(max(now + policy.look_every, record.deadline_at), record.upgrade_cutoff_at)
 
 
 def free_token(record: DateRecord, event: BuildClaimed) -> tuple[int, int]:

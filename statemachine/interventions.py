@@ -53,9 +53,13 @@ def _replay(record: DateRecord, event: ReplayRequested, now: datetime) -> Decisi
 def _cancel(record: DateRecord, event: CancelRequested, now: datetime) -> Decision:
     """Stop the date; it stays failed until somebody replays it. ADR 0004."""
     kind = EventKind.CANCEL_REQUESTED
-    if record.state in {State.DONE, State.DEGRADED, State.FAILED}:
+    if record.wake_at is None or record.state is State.DEGRADED:
         return unchanged(record, kind, Reason.CANCEL_REFUSED)
     message = f"by {event.actor}: {event.reason}"
+    if record.state is State.FAILED:
+        # Its generation was called failed already; what is stopped is the build at the deadline.
+        failure = Failure(because=FailedBecause.CANCELLED, message=message, at=now)
+        return changed(record, kind, Reason.CANCELLED, wake_at=None, failure=failure)
     if record.attempt:
         # What it has built may be published, or may still be: the ledger is closed to it first. ADR 0008.
         failure = Failure(because=FailedBecause.CANCELLED, message=message, at=now)

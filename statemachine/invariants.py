@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from statemachine.model import PUBLISHED_STATES, RETRACTIONS_MAX, DateRecord, Policy, State
+from statemachine.model import PUBLISHED_STATES, RETRACTIONS_MAX, DateRecord, FailedBecause, Policy, State
 
 
 def violations(record: DateRecord) -> tuple[str, ...]:
@@ -17,7 +17,10 @@ def violations(record: DateRecord) -> tuple[str, ...]:
         "lease_exactly_while_running": (record.lease is not None) == (state is State.RUNNING),
         "wake_set_while_something_is_due": record.wake_at is not None
         or state in {State.DEGRADED, State.DONE, State.FAILED},
-        "nothing_due_when_done_or_failed": record.wake_at is None or state not in {State.DONE, State.FAILED},
+        "nothing_due_when_done": record.wake_at is None or state is not State.DONE,
+        "failed_is_due_only_at_its_deadline": record.wake_at is None
+        or state is not State.FAILED
+        or _waits_for_its_deadline(record),
         "waiting_has_a_generation_only_after_a_retraction": state is not State.WAITING
         or record.generation == 0
         or bool(record.retractions),
@@ -38,6 +41,11 @@ def violations(record: DateRecord) -> tuple[str, ...]:
         "retractions_are_bounded": len(record.retractions) <= RETRACTIONS_MAX,
     }
     return tuple(name for name, holds in rules.items() if not holds)
+
+
+def _waits_for_its_deadline(record: DateRecord) -> bool:
+    cancelled = record.failure is not None and record.failure.because == FailedBecause.CANCELLED
+    return record.wake_at == record.deadline_at and record.result is None and not cancelled
 
 
 def _is_utc(instant: datetime) -> bool:

@@ -26,7 +26,7 @@ class State(StrEnum):
     DEGRADED = "degraded"
     """Published, with some or all of it from Phase 3, or from yesterday."""
     FAILED = "failed"
-    """Nothing was published for this generation."""
+    """Nothing was published for this generation; where it began before the deadline, the deadline still comes."""
 
 
 TERMINAL_STATES = frozenset({State.DONE, State.DEGRADED, State.FAILED})
@@ -367,16 +367,19 @@ class Policy:
         attempts_max: Builds tried per generation before it fails.
         retry_delay: Wait between two attempts.
         lease: How long a claim holds without renewal.
+        look_every: How often the tables of a degraded date are looked into between its deadline and its cutoff.
         on_upstream_failure: Wait for the deadline, or fall back once all have reported.
         rerun: What a new run of a processor does to a date in `done`.
 
-    Source: three attempts five minutes apart are the pipeline document's retry policy.
+    Source: three attempts five minutes apart are the pipeline document's retry policy. A look each minute is what the
+    25 minutes between deadline and cutoff need: a look costs one query, and an upgrade comes a minute late at most.
     """
 
     processors: tuple[str, ...]
     attempts_max: int = 3
     retry_delay: timedelta = timedelta(minutes=5)
     lease: timedelta = timedelta(seconds=60)
+    look_every: timedelta = timedelta(minutes=1)
     on_upstream_failure: OnUpstreamFailure = OnUpstreamFailure.WAIT
     rerun: OnRerun = OnRerun.HOLD
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import assert_never
 
 from statemachine.decision import Decision, changed, end_failed, fail, next_generation, start, unchanged
 from statemachine.events import EventKind, TimerFired
-from statemachine.evidence import found
+from statemachine.evidence import awaited_tables, found, next_look
 from statemachine.model import DateRecord, FailedBecause, Failure, FailureKind, Policy, State, Trigger
 from statemachine.reasons import Reason
+
+# What is due waits so long for the look into the tables, then it is decided without one.
+PROBE_PATIENCE = timedelta(seconds=15)
 
 
 def opened(record: DateRecord) -> Decision:
@@ -29,15 +32,15 @@ def timer_fired(record: DateRecord, event: TimerFired, now: datetime, policy: Po
     if now < record.wake_at:
         return unchanged(record, kind, Reason.TOO_EARLY)
     match record.state:
-        case State.WAITING:
+        case State.WAITING | State.FAILED:
             return _deadline(record, event.probe, now, policy)
         case State.READY:
             return unchanged(record, kind, Reason.BUILD_DUE, start(record))
         case State.RUNNING:
             return _lease_expired(record, event.closed_generation, now, policy)
         case State.DEGRADED:
-            return _degraded_is_due(record, event.probe, now)
-        case State.DONE | State.FAILED:
+            return _degraded_is_due(record, event.probe, now, policy)
+        case State.DONE:
             return unchanged(record, kind, Reason.NOTHING_DUE)
         case _:
             assert_never(record.state)
@@ -53,20 +56,21 @@ def _deadline(record: DateRecord, probe: Mapping[str, int] | None, now: datetime
     return changed(record, kind, reason, start(record), completions=kept, **next_generation(record, trigger, now))
 
 
-def _degraded_is_due(record: DateRecord, probe: Mapping[str, int] | None, now: datetime) -> Decision:
-    """The upgrade window ends; or, before that, the record was rebuilt and does not know what arrived late."""
+def _degraded_is_due(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, policy: Policy) -> Decision:
+    """Look for rows that the published build did not have; close the upgrade window at its end."""
     kind = EventKind.TIMER_FIRED
+    awaited = awaited_tables(record)
+    # The look at the cutoff may take a moment; one that comes later than that is too late, as an event would be.
+    if awaited and now < record.upgrade_cutoff_at + PROBE_PATIENCE:
+        if probe is None:
+            return unchanged(record, kind, Reason.NEEDS_PROBE)
+        if any(probe.get(name, 0) > 0 for name in awaited):
+            kept = MappingProxyType({**record.completions, **found(record, awaited, probe, now)})
+            fields = next_generation(record, Trigger.UPGRADE, now)
+            return changed(record, kind, Reason.UPGRADE_STARTED, start(record), completions=kept, **fields)
     if now >= record.upgrade_cutoff_at:
         return changed(record, kind, Reason.UPGRADE_WINDOW_CLOSED, wake_at=None)
-    if probe is None:
-        return unchanged(record, kind, Reason.NEEDS_PROBE)
-    rows = record.result.dependency_rows if record.result is not None else {}
-    late = found(record, (name for name, count in rows.items() if count == 0), probe, now)
-    if not late:
-        return changed(record, kind, Reason.STILL_MISSING, wake_at=record.upgrade_cutoff_at)
-    kept = MappingProxyType({**record.completions, **late})
-    fields = next_generation(record, Trigger.UPGRADE, now)
-    return changed(record, kind, Reason.UPGRADE_STARTED, start(record), completions=kept, **fields)
+    return changed(record, kind, Reason.STILL_MISSING, wake_at=next_look(record, now, policy))
 
 
 def _lease_expired(record: DateRecord, closed_generation: int, now: datetime, policy: Policy) -> Decision:

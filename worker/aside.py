@@ -19,6 +19,11 @@ class _Look:
         self.error: Exception | None = None
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the call still runs, or raised what nobody has heard of yet."""
+        return not self.ended.is_set() or self.error is not None
+
     def _run(self) -> None:
         try:
             self._act()
@@ -32,6 +37,11 @@ class Aside:
     """Runs at most one look a date; any thread may ask."""
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        """Take how long the first who asks waits for a look; with 0 nobody waits.
+
+        Args:
+            patience_s: Seconds.
+        """
         self._patience_s = patience_s
         self._looks: dict[date, _Look] = {}
         self._lock = threading.Lock()
@@ -43,10 +53,11 @@ class Aside:
             Exception: What the look raised.
         """
         with self._lock:
+            self._looks = {day: one for day, one in self._looks.items() if day == analysis_date or one.is_open}
             look = self._looks.get(analysis_date)
             is_new = look is None
             if look is None:
-                if len(self._looks) >= LOOKS_MAX:
+                if sum(not one.ended.is_set() for one in self._looks.values()) >= LOOKS_MAX:
                     return False
                 look = self._looks[analysis_date] = _Look(act, f"look-{analysis_date}")
         # Only the first to ask waits: a look that hangs costs one pass of the loop, and no other.

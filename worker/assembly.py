@@ -84,6 +84,8 @@ class Assembly:
             probe=lambda day: probe(warehouse, day),
             date_failed=hooks.date_failed,
             aside=Aside(),
+            # A push service works only while a request waits, so its looks are waited for.
+            aside_for_upgrades=Aside(0.0) if drains else Aside(),
         )
         self.relay = Relay(store=store, publisher=parts.publisher, observer=observer, tracing=parts.tracing)
         self.intake = self._make_intake(observer)

@@ -23,6 +23,8 @@ _DAYS = re.compile(r"[0-7]d")
 
 # A processor in another zone may be a day ahead; further ahead is a wrong clock, not a night.
 FUTURE_DAYS_MAX = 7
+# Replicas come to midnight one after the other: the mark of the quicker one is not ahead of the other's clock.
+MIDNIGHT_SLACK = timedelta(minutes=1)
 # The next expected date lies within a year, or no season is set.
 DAYS_AHEAD_MAX = 367
 # The words that commands, routes and pages accept in the place of an analysis date.
@@ -130,10 +132,18 @@ class Calendar:
         today = self.league_day(now)
         first = today
         if last_opened is not None:
-            first = max(last_opened + timedelta(days=1), today - timedelta(days=self.catch_up_days))
+            first = max(min(last_opened, today), self.before_look_back(now)) + timedelta(days=1)
         span = (today - first).days + 1
         days = (first + timedelta(days=offset) for offset in range(max(span, 0)))
         return [day for day in days if self.expected(day)]
+
+    def latest_opened(self, now: datetime) -> date:
+        """Return the latest date that can have been opened by now."""
+        return self.league_day(now + MIDNIGHT_SLACK)
+
+    def before_look_back(self, now: datetime) -> date:
+        """Return the date before the first one that is opened after a downtime."""
+        return self.league_day(now) - timedelta(days=self.catch_up_days + 1)
 
     def next_cutoff(self, now: datetime) -> datetime | None:
         """Give the first upgrade cutoff of an expected date that is not past; None where a year holds none. UTC."""

@@ -92,8 +92,9 @@ class DateCollector(Collector):
         yield from _publication_families(records)
         yield from _latest_families(records)
         yield from self._report_families(records)
-        overdue = [r for r in records if r.state is State.WAITING and r.deadline_at <= now]
-        yield _gauge("mlfs_overdue_dates", "Dates of the window still waiting after their deadline.", len(overdue))
+        awaiting = [r for r in records if r.state in {State.WAITING, State.FAILED} and r.wake_at is not None]
+        overdue = [r for r in awaiting if r.deadline_at <= now]
+        yield _gauge("mlfs_overdue_dates", "Dates of the window whose deadline passed, not dealt with.", len(overdue))
 
     def _wake_families(self) -> Iterable[Metric]:
         wake = self._store.next_wake()

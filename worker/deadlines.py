@@ -1,19 +1,20 @@
 """The sweep: one loop serves everything that waits.
 
-It opens expected dates and asks the wake index what is due: a deadline, a retry, an expired lease, the end of the
-upgrade window. Every replica sweeps; the commit's version check makes one of them win. Nothing sleeps on a deadline in
-memory, so a restart forgets nothing.
+It opens expected dates and asks the wake index what is due: a deadline, a retry, an expired lease, the next look into
+the tables of a degraded date, the end of the upgrade window. Every replica sweeps; the commit's version check makes one
+of them win. Nothing sleeps on a deadline in memory, so a restart forgets nothing.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import structlog
 
 from statemachine.events import TimerFired
 from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason
+from statemachine.timers import PROBE_PATIENCE
 from worker.aside import at_once
 from worker.calendar import Calendar
 from worker.engine import Engine
@@ -23,10 +24,10 @@ from worker.repair import Repair
 
 log = structlog.get_logger(__name__)
 
+RunAside = Callable[[date, Callable[[], None]], bool]
+
 # One pass handles this many dates; the next pass takes the rest.
 BATCH_MAX = 500
-# A deadline waits for the probe this long past its instant, then the build itself finds out what is there.
-PROBE_PATIENCE = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +62,23 @@ class Sweeper:
         repair: Repair,
         probe: Callable[[date], Mapping[str, int]],
         date_failed: Callable[[date, Exception], None],
-        aside: Callable[[date, Callable[[], None]], bool] = at_once,
+        aside: RunAside = at_once,
+        aside_for_upgrades: RunAside = at_once,
     ) -> None:
+        """Take the collaborators.
+
+        Args:
+            engine: Decides and stores.
+            store: Holds the wake index and the calendar's mark.
+            calendar: Says which dates are expected.
+            clock: The store's clock.
+            repair: Opens dates and ends generations.
+            probe: Counts the rows of each processor's table.
+            date_failed: Told of a fault of a single date.
+            aside: Runs what must be known in this pass, beside the loop where it hangs.
+            aside_for_upgrades: Runs the looks into the tables of degraded dates. There may be hundreds of them after a
+                backfill, and none of them may keep a deadline waiting.
+        """
         self._engine = engine
         self._store = store
         self._calendar = calendar
@@ -71,6 +87,7 @@ class Sweeper:
         self._probe = probe
         self._date_failed = date_failed
         self._aside = aside
+        self._aside_for_upgrades = aside_for_upgrades
         self._started_at = clock.now()
         self._skip = 0
 
@@ -84,7 +101,7 @@ class Sweeper:
         self._clock.follow()
         now = self._clock.now()
         failed = 0
-        expected = self._calendar.to_open(self._store.last_opened(), now)
+        expected = self._calendar.to_open(self._last_opened(now), now)
         for day in expected:
             failed += self._faults_of(day, lambda: self._restore(day))  # noqa: B023 - called at once
             self._store.set_last_opened(day)
@@ -94,6 +111,23 @@ class Sweeper:
         for day in due:
             failed += self._faults_of(day, lambda: self._fire(day, now))  # noqa: B023 - called at once
         return Sweep(opened=len(expected), due=len(due), failed=failed)
+
+    def _last_opened(self, now: datetime) -> date | None:
+        """Return the calendar's mark; lower a mark ahead of the store's clock, so that its nights are opened again."""
+        mark, latest = self._store.last_opened(), self._calendar.latest_opened(now)
+        if mark is None or mark <= latest:
+            return mark
+        lowered = self._calendar.before_look_back(now)
+        if self._store.lower_last_opened(ceiling=latest, to=lowered):
+            log.error(
+                "calendar_corrected",
+                last_opened=mark.isoformat(),
+                store_time=now.isoformat(),
+                lowered_to=lowered.isoformat(),
+                next_step="check the clock of the state store's server; nights before "
+                f"{lowered.isoformat()} that were not opened: mlfs replay DATE --reason '…'",
+            )
+        return lowered
 
     def _faults_of(self, analysis_date: date, act: Callable[[], object]) -> int:
         """Do something to one date; count a fault that is its own, so that the other dates go on."""
@@ -129,7 +163,8 @@ class Sweeper:
             self._aside(analysis_date, lambda: self._repair.end_last_attempt(analysis_date))
         elif now >= self._started_at + self._calendar.drain_grace:
             # Before that the worker has just started: completions that wait in the queue are read first.
-            looked = self._aside(analysis_date, lambda: self._look_into_tables(record, now))
+            aside = self._aside_for_upgrades if record.state is State.DEGRADED else self._aside
+            looked = aside(analysis_date, lambda: self._look_into_tables(record, now))
             if not looked and self._is_out_of_patience(record, now):
                 self._engine.apply(analysis_date, TimerFired(probe={}))
 
@@ -142,8 +177,8 @@ class Sweeper:
 
     @staticmethod
     def _is_out_of_patience(record: DateRecord, now: datetime) -> bool:
-        """Whether a deadline has waited long enough for the warehouse; an upgrade waits until its cutoff."""
-        return record.state is State.WAITING and now >= record.deadline_at + PROBE_PATIENCE
+        """Whether what is due has waited long enough for the warehouse."""
+        return record.wake_at is not None and now >= record.wake_at + PROBE_PATIENCE
 
     def _look_into_tables(self, record: DateRecord, now: datetime) -> None:
         """Fire again with what the tables hold."""

@@ -15,7 +15,7 @@ import structlog
 from schemas.outcome import outcome_message
 from statemachine.decide import Decision, decide
 from statemachine.effects import PublishOutcome, StartBuild
-from statemachine.events import Event, LeaseRenewed
+from statemachine.events import Event
 from statemachine.invariants import change_violations
 from statemachine.model import TERMINAL_STATES, DateRecord, Policy, State
 from worker.calendar import Calendar
@@ -179,12 +179,13 @@ class Engine:
         broken = change_violations(decided.before, after, self._policy)
         if broken:
             raise InvariantBroken(f"{after.analysis_date}: {decided.decision.reason} would break {', '.join(broken)}")
-        expires = self._keep_finished if after.state in TERMINAL_STATES else None
+        finished = after.state in TERMINAL_STATES and after.wake_at is None
+        expires = self._keep_finished if finished else None
         return Commit(
             record=after,
             operation_id=uuid.uuid4().hex,
             messages=self._messages(decided.decision),
-            history=None if isinstance(decided.event, LeaseRenewed) else _history_entry(decided),
+            history=None if decided.routine else _history_entry(decided),
             expires_after_s=None if expires is None else int(expires.total_seconds()),
         )
 

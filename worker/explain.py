@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from schemas.outcome import RATE_DIGITS
-from statemachine.evidence import publication_is_retracted
+from statemachine.evidence import awaited_tables, publication_is_retracted
 from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
 
 # What a page and a command call a processor whose run was taken back, with no other one since.
@@ -98,7 +98,8 @@ def retraction_follows(record: DateRecord, processor: str) -> str:
                 f"mlfs replay {day} --reason '…', or --rebuild here"
             )
         case State.FAILED:
-            return f"it stays failed; a replay of it is {without}, until another run of it succeeds"
+            again = "a replay of it" if record.wake_at is None else "the build at its deadline, or a replay,"
+            return f"it stays failed; {again} is {without}, until another run of it succeeds"
 
 
 def headline(record: DateRecord, policy: Policy) -> str:
@@ -157,7 +158,7 @@ def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo)
         case State.DEGRADED:
             return _next_for_degraded(record, now, policy, zone)
         case State.FAILED:
-            return _next_for_failed(record, policy)
+            return _next_for_failed(record, now, policy, zone)
 
 
 def _taken_back(record: DateRecord) -> str:
@@ -171,21 +172,32 @@ def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: 
     day = record.analysis_date.isoformat()
     replay = f"mlfs replay {day} --reason '…'"
     missing = ", ".join(policy.missing(record))
-    if not missing:
+    if not missing and not (awaited_tables(record) and now < record.upgrade_cutoff_at):
         return f"Nothing by itself: all completions are in. To build it again: {replay}"
+    if not missing:
+        return f"All completions are in; built again by itself when the rows come{_looks(record)}. By hand: {replay}"
     if now < record.upgrade_cutoff_at:
         cutoff = _when(record.upgrade_cutoff_at, now, zone)
         by_itself = f"Built again by itself when one of these completes before {cutoff}: {missing}"
-        return f"{by_itself}{_taken_back(record)}. By hand: {replay}"
+        return f"{by_itself}{_taken_back(record)}{_looks(record)}. By hand: {replay}"
     return f"The upgrade window is closed{_taken_back(record)}. After the repair of {missing}: {replay}"
 
 
-def _next_for_failed(record: DateRecord, policy: Policy) -> str:
+def _looks(record: DateRecord) -> str:
+    """Add whose tables the worker looks into by itself until the cutoff; empty where it looks into none."""
+    awaited = ", ".join(sorted(awaited_tables(record)))
+    return f"; the worker also looks each minute, from the deadline on, for rows of {awaited}" if awaited else ""
+
+
+def _next_for_failed(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
     replay = f"mlfs replay {record.analysis_date.isoformat()} --reason '…'"
     if record.failure is not None and record.failure.because == FailedBecause.CANCELLED:
         return f"Nothing by itself: a cancelled date waits for a person. To build it: {replay}"
     missing = ", ".join(policy.missing(record))
     wait = f"Once all have reported, it is built by itself (missing: {missing}). " if missing else ""
+    if record.wake_at is not None:
+        deadline = _when(record.wake_at, now, zone)
+        wait += f"At the deadline, {deadline}, it is tried again by itself with what is in the tables then. "
     return f"{wait}After the repair: {replay}"
 
 

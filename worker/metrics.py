@@ -24,7 +24,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from schemas.completion import RefusalReason
-from statemachine.events import CompletionReceived, LeaseRenewed, TimerFired
+from statemachine.events import CompletionReceived, TimerFired
 from statemachine.model import PUBLISHED_STATES, BuildMode, State
 from statemachine.reasons import Reason
 from statemachine.table import TRANSITIONS
@@ -224,7 +224,7 @@ class Metrics(Observer, StreamNotes):
             completion = decided.event.completion
             age = (decided.at - completion.completed_at).total_seconds()
             self._event_age.labels(completion.processor).observe(max(age, 0.0))
-        if decision.changed and not isinstance(decided.event, LeaseRenewed):
+        if decision.changed and not decided.routine:
             self._transitions.labels(before.state, decision.record.state, decision.reason).inc()
         if isinstance(decided.event, TimerFired) and decision.reason in {Reason.DEADLINE_PASSED, Reason.FOUND_ALL}:
             self._deadline_lag.observe(max((decided.at - before.deadline_at).total_seconds(), 0.0))

@@ -40,7 +40,7 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
                 f"score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}"
             )
         case BuildFailed(failure=failure, message=message):
-            return f"attempt {before.attempt} ended as {failure}: {message}"
+            return f"attempt {before.attempt} ended as {failure}: {message}{_again(after)}"
         case ReplayRequested() | CancelRequested() | CompletionRetracted():
             return _asked(event, decision)
 
@@ -66,6 +66,13 @@ def _retraction(event: CompletionRetracted, decision: Decision) -> str:
     return f"{said}; {follows}" if follows else said
 
 
+def _again(after: DateRecord) -> str:
+    """Add to a failure that the date is built again by itself, where it is."""
+    if after.state is not State.FAILED or after.wake_at is None:
+        return ""
+    return f"; built again at the deadline, {after.wake_at:%Y-%m-%d %H:%M}Z"
+
+
 def _timer(before: DateRecord, decision: Decision) -> str:
     """What the timer was for depends on the state in which it fired."""
     after = decision.record
@@ -75,10 +82,11 @@ def _timer(before: DateRecord, decision: Decision) -> str:
         if completion.status is CompletionStatus.FOUND and name not in before.completions
     )
     if after.failure is not None and after.failure is not before.failure:
-        return after.failure.message
-    if before.state is State.DEGRADED and found:
-        return f"the record was rebuilt; rows found since: {', '.join(found)}"
-    if before.state is State.WAITING and after.generation > before.generation:
+        return f"{after.failure.message}{_again(after)}"
+    if before.state is State.DEGRADED and decision.reason is Reason.UPGRADE_STARTED:
+        without_event = f", without their event: {', '.join(found)}" if found else ""
+        return f"the tables hold rows that were missing at the build{without_event}"
+    if before.state in {State.WAITING, State.FAILED} and after.generation > before.generation:
         text = f"deadline {before.deadline_at:%Y-%m-%d %H:%M}Z passed"
         if found:
             text += f"; no event, but rows found: {', '.join(found)}"

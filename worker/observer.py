@@ -7,7 +7,7 @@ from datetime import date, datetime
 import structlog
 
 from statemachine.decide import Decision
-from statemachine.events import Event, LeaseRenewed
+from statemachine.events import Event
 from statemachine.model import DateRecord
 from statemachine.reasons import Reason
 from worker.features.model import BuildOutcome, BuildPhase
@@ -40,6 +40,11 @@ class Decided:
     actor: str
     at: datetime
     conflicts: int
+
+    @property
+    def routine(self) -> bool:
+        """Whether this comes again and again and says nothing new: a renewed lease, a look that found nothing."""
+        return self.decision.reason in {Reason.LEASE_RENEWED, Reason.STILL_MISSING}
 
 
 class Observer:
@@ -167,7 +172,7 @@ class LogObserver(Observer):
         """Log at info a stored change and a run that came too late for what is published, everything else at debug."""
         decision, before = decided.decision, decided.before
         after = decision.record
-        loud = decision.changed and not isinstance(decided.event, LeaseRenewed)
+        loud = decision.changed and not decided.routine
         loud = loud or (decision.reason is Reason.OUTDATED and before.result is not None)
         (log.info if loud else log.debug)(
             "decision",

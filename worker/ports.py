@@ -263,6 +263,12 @@ class StateStore(Protocol):
     def set_last_opened(self, analysis_date: date) -> None:
         """Remember it; a lower date than the stored one changes nothing."""
 
+    def lower_last_opened(self, *, ceiling: date, to: date) -> bool:
+        """Lower the mark to *to* where it is later than *ceiling*; return whether this call did so.
+
+        Of several that find the mark too high at once, one lowers it.
+        """
+
     def check_writable(self) -> None:
         """Return when a commit is possible; a store that answers and cannot be written to is `Unavailable`."""
 

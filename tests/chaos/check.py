@@ -16,7 +16,6 @@ from tests.chaos.finding import Finding, Invariant
 from tests.chaos.invariants_of_records import (
     bounded,
     converged,
-    deadline_fires,
     durable_before_ack,
     exact_join,
     fallback_justified,
@@ -37,6 +36,7 @@ from tests.chaos.invariants_of_results import (
     single_commit,
     told,
 )
+from tests.chaos.invariants_of_time import deadline_fires
 
 INVARIANTS: Mapping[str, Invariant] = {
     "one commit per (date, generation)": single_commit,

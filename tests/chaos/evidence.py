@@ -23,6 +23,8 @@ _LOSES_ALL = {
     "failover, master cut off with its clients",
 }
 _LOSES_ONE = "record corrupted"
+# A reader that is slow or gone stops nothing, so that these excuse nothing.
+_READERS = {"log reader stalls", "metrics reader stalls", "HTTP reader stalls"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,14 @@ class Evidence:
             found[line["date"], line["life"] * 1000 + part].append(line)
         return found
 
+    @property
+    def last(self) -> float:
+        """When the history ends."""
+        return max(float(line["t"]) for lines in self.lines.values() for line in lines)
+
+    def reader_acts(self) -> list[Line]:
+        return [act for act in self.of_kind("act") if act["act"] in _READERS]
+
     def losses_of_one(self) -> dict[str, list[float]]:
         found: dict[str, list[float]] = defaultdict(list)
         for act in self.of_kind("act"):
@@ -113,7 +123,9 @@ class Evidence:
     def disturbed(self, first: float, last: float) -> float:
         """How many seconds of that time something was wrong somewhere, or no worker may have been up."""
         spans = sorted(
-            (max(act["begin"], first), min(act["end"] + self.settings["grace_s"], last)) for act in self.of_kind("act")
+            (max(act["begin"], first), min(act["end"] + self.settings["grace_s"], last))
+            for act in self.of_kind("act")
+            if act["act"] not in _READERS
         )
         total, reached = 0.0, first
         for begin, end in spans:

@@ -134,7 +134,9 @@ class StoreWatch:
             return version, revision
         read = _json(record)
         if read is not None:
-            self.states[day] = read["state"]
+            # A date that failed before its deadline is built again at it: it has not come to rest.
+            is_due = read["state"] == "failed" and read.get("wake_at")
+            self.states[day] = "failed, due" if is_due else read["state"]
             self._history.note("record", date=day, life=self.life, version=int(version or 0), record=read)
         return version, revision
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.chaos.evidence import Evidence, Line, instant
 from tests.chaos.finding import CLOCK_S, Finding
+from tests.chaos.invariants_of_time import readers_stop_nothing
 from tests.simulation.moves import ENDED, MOVES, PUBLISHED
 
 PROCESSORS = {
@@ -14,8 +15,6 @@ PROCESSORS = {
     "player_composite_factors",
     "player_daily_cache",
 }
-# The design's bound from a deadline, or the first healthy worker after it, to its firing.
-DEADLINE_BOUND_S = 40.0
 HISTORY_MAX = 400
 GENERATIONS_MAX = 60
 KEYS_PER_DATE_MAX = 4
@@ -48,23 +47,6 @@ def nothing_lost(seen: Evidence, finding: Finding) -> None:
         damaged = any(at >= line["t"] for at in seen.losses_of_one().get(line["date"], []))
         stands = kept is not None and (line["status"] == "failed" or kept["status"] in {"success", "found"})
         finding.demand(stands or damaged, f"{what}: the record has {kept}")
-
-
-def deadline_fires(seen: Evidence, finding: Finding) -> None:
-    """Never early; at most so much later as the time in which something was wrong, and the bound."""
-    deadlines: dict[tuple[str, int], float] = {}
-    for line in seen.of_kind("record"):
-        deadlines.setdefault((line["date"], line["life"]), instant(line["record"]["deadline_at"]))
-    for line in seen.of_kind("entry"):
-        due = deadlines.get((line["date"], line["life"]))
-        if line["reason"] not in {"deadline_passed", "found_all"} or due is None:
-            continue
-        at = instant(line["at"])
-        if seen.losses_of_one().get(line["date"]):
-            continue  # begun anew, with a deadline of its own
-        finding.demand(at >= due - CLOCK_S, f"{line['date']}: fired {due - at:.1f} s before its deadline")
-        late = at - due - (seen.disturbed(due, at) if at > due else 0.0)
-        finding.demand(late <= DEADLINE_BOUND_S, f"{line['date']}: fired {late:.1f} quiet seconds after its deadline")
 
 
 def fallback_justified(seen: Evidence, finding: Finding) -> None:
@@ -201,6 +183,7 @@ def bounded(seen: Evidence, finding: Finding) -> None:
 
 
 def converged(seen: Evidence, finding: Finding) -> None:
+    readers_stop_nothing(seen, finding)
     finals = seen.final_records()
     for day in seen.days:
         state = finals.get(day, {}).get("record", {}).get("state")

@@ -43,6 +43,7 @@ def honest() -> Lines:
         line(0, "settings", lease_s=5, grace_s=6, attempts_max=10, rows_min=200, score_min=75.0),
         line(0, "worker", name="worker-0", pid=100, event="started", place="", skew_s=0),
         line(0, "night", date=DAY, night="full"),
+        line(5.0, "act", act="log reader stalls", hit="worker-0", begin=START + 0.9, end=START + 5.0, life=1),
         line(0.5, "act", act="store emptied", hit="empty", begin=START + 0.4, end=START + 0.5, life=1),
     ]
     for number, name in enumerate(PROCESSORS):
@@ -155,6 +156,45 @@ def _fire_early(lines: Lines) -> None:
 def _fire_late(lines: Lines) -> None:
     lines.append({**entry(90, "waiting", "ready", "deadline_passed"), "date": OTHER})
     lines.append({**record(1, 1, "waiting"), "date": OTHER})
+
+
+def _fail_before_the_deadline(lines: Lines, *then: dict[str, Any]) -> None:
+    """Another date is built too early and fails, hours before the history ends; *then* is what follows."""
+    night = [
+        record(1, 1, "waiting"),
+        entry(2, "waiting", "ready", "replay_accepted", generation=1),
+        entry(3, "ready", "running", "claimed", generation=1, attempt=1),
+        entry(4, "running", "failed", "no_data", generation=1, attempt=1),
+        *then,
+    ]
+    lines += [{**one, "date": OTHER} for one in night]
+    lines.append(line(200, "look", rows=[], ledger=[]))
+
+
+def _forget_the_deadline_of_a_failed_date(lines: Lines) -> None:
+    _fail_before_the_deadline(lines)
+
+
+def _build_a_failed_date_long_after_its_deadline(lines: Lines) -> None:
+    _fail_before_the_deadline(lines, entry(90, "failed", "ready", "found_all", generation=2))
+
+
+def _overlook_rows(lines: Lines, *, came: float = 40) -> None:
+    """A date that ends degraded at 150 s, its cutoff; the rows of the table that its build missed came before."""
+    result = {"generation": 1, "attempt": 1, "committed_at": iso(35), "dependency_rows": {PROCESSORS[0]: 0}}
+    body = {"state": "degraded", "deadline_at": iso(30), "upgrade_cutoff_at": iso(150), "result": result}
+    lines.append(line(came, "wrote", date=OTHER, processor=PROCESSORS[0]))
+    lines.append(line(200, "final_record", date=OTHER, version=9, record=body, history=[]))
+
+
+def _ack_once_the_reader_reads(lines: Lines) -> None:
+    the(lines, "acked", 1)["t"] = START + 60
+
+
+def _build_once_the_reader_reads(lines: Lines) -> None:
+    for one in lines:
+        if one.get("reason") == "claimed" and one["generation"] == 1:
+            one["at"] = iso(60)
 
 
 def _fall_back_for_nothing(lines: Lines) -> None:
@@ -294,7 +334,13 @@ FORGERIES: dict[str, list[Forgery]] = {
     "no acknowledged completion lost": [_lose_a_completion, _forget_an_ack],
     "done or degraded means told, or in the outbox": [_tell_nobody],
     "told means committed, with the same figures": [_tell_another_score, _tell_before_the_commit],
-    "a deadline fires in time and never early": [_fire_early, _fire_late],
+    "a deadline fires in time and never early": [
+        _fire_early,
+        _fire_late,
+        _forget_the_deadline_of_a_failed_date,
+        _build_a_failed_date_long_after_its_deadline,
+        _overlook_rows,
+    ],
     "fallback only when something was missing": [_fall_back_for_nothing, _pass_the_deadline_for_nothing],
     "ready by four successes or filled tables, and by nothing else": [_join_three, _count_a_stranger],
     "generation, attempt and version are monotone": [_go_back_a_version, _go_back_a_generation],
@@ -312,7 +358,13 @@ FORGERIES: dict[str, list[Forgery]] = {
     "audit before effect, one request one effect": [_audit_afterwards, _replay_unasked],
     "a lost store changes no result": [_forget_after_a_loss],
     "everything is bounded": [_grow_a_history, _keep_keys],
-    "everything comes to rest": [_wait_for_ever, _leave_a_message, _disagree_with_the_ledger],
+    "everything comes to rest": [
+        _wait_for_ever,
+        _leave_a_message,
+        _disagree_with_the_ledger,
+        _ack_once_the_reader_reads,
+        _build_once_the_reader_reads,
+    ],
     "metrics tell the truth": [_show_a_wrong_state, _show_nothing],
 }
 
@@ -325,6 +377,29 @@ def test_an_honest_history_is_acquitted_and_every_invariant_looked_at_something(
     blind = {name for name, found in judge(path)["invariants"].items() if not found["checked"]}
     # An honest night on time passes no deadline.
     assert blind <= {"a deadline fires in time and never early", "fallback only when something was missing"}
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        entry(50, "failed", "ready", "found_all", generation=2),
+        entry(50, "failed", "failed", "cancelled", generation=1),
+        entry(20, "failed", "ready", "rescue_started", generation=2),
+    ],
+    ids=lambda then: then["reason"],
+)
+def test_a_failed_date_that_is_taken_up_again_or_stopped_is_no_crime(then: dict[str, Any], tmp_path: Path) -> None:
+    lines = honest()
+    _fail_before_the_deadline(lines, then)
+
+    assert not judged(lines, tmp_path)["a deadline fires in time and never early"]
+
+
+def test_rows_that_come_too_late_for_a_look_are_no_crime(tmp_path: Path) -> None:
+    lines = honest()
+    _overlook_rows(lines, came=100)
+
+    assert not judged(lines, tmp_path)["a deadline fires in time and never early"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from itertools import count
 from typing import Any
 
@@ -159,6 +159,17 @@ def test_all_keys_of_a_pipeline_lie_in_one_slot_of_a_cluster(store: RedisStore, 
     tags = {key.split(b"}")[0] for key in client.keys(f"{store._tag}:*")}
 
     assert {store._tag.encode().rstrip(b"}")} == tags
+
+
+@pytest.mark.parametrize("mark", ["900000000000", "inf", "3652060"])
+def test_a_mark_beyond_all_dates_reads_as_the_last_one_and_is_lowered(
+    store: RedisStore, client: redis.Redis, mark: str
+) -> None:
+    client.zadd(store._key("calendar"), {"last_opened": mark})
+
+    assert store.last_opened() == date.max
+    assert store.lower_last_opened(ceiling=NIGHT, to=NIGHT) is True
+    assert store.last_opened() == NIGHT
 
 
 def test_history_is_bounded(store: RedisStore) -> None:

@@ -365,6 +365,25 @@ def test_the_calendar_mark_only_rises(store: StateStore) -> None:
     assert store.last_opened() == OTHER_NIGHT
 
 
+def test_a_mark_that_is_too_high_is_lowered_once(store: StateStore) -> None:
+    assert store.lower_last_opened(ceiling=NIGHT, to=NIGHT) is False
+    store.set_last_opened(date.max)
+
+    lowered = [store.lower_last_opened(ceiling=OTHER_NIGHT, to=NIGHT) for _ in range(2)]
+
+    assert [True, False] == lowered
+    assert store.last_opened() == NIGHT
+    store.set_last_opened(OTHER_NIGHT)
+    assert store.last_opened() == OTHER_NIGHT
+
+
+def test_a_mark_that_is_not_too_high_is_not_lowered(store: StateStore) -> None:
+    store.set_last_opened(OTHER_NIGHT)
+
+    assert store.lower_last_opened(ceiling=OTHER_NIGHT, to=NIGHT) is False
+    assert store.last_opened() == OTHER_NIGHT
+
+
 def test_a_store_that_is_there_answers(store: StateStore) -> None:
     store.check_writable()
     store.barrier()

@@ -37,6 +37,8 @@ VALKEY = "worker/local/valkey.py"
 EMBEDDED = "tests/integration/test_embedded_servers.py"
 JOURNAL = "worker/local/pubsub_journal.py"
 JOURNAL_TESTS = "tests/contract/test_pubsub_journal.py"
+TIME = "tests/unit/test_decide_time.py"
+SWEEP = "tests/unit/test_deadlines.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -979,5 +981,120 @@ MUTANTS = (
         tests=(
             "tests/acceptance/test_early_signals.py::test_a_signal_before_the_worker_takes_messages_ends_it_in_order",
         ),
+    ),
+    Mutant(
+        name="failure-forgets-the-deadline",
+        file="statemachine/decision.py",
+        old="record.deadline_at if _deadline_is_to_come(record, because) else None",
+        new="None",
+        tests=(
+            f"{TIME}::test_a_failure_before_the_deadline_keeps_the_deadline",
+            f"{TIME}::test_a_build_that_ran_across_the_deadline_and_failed_does_not_stand_for_the_deadlines_own",
+            f"{SWEEP}::test_a_date_that_failed_before_its_deadline_is_built_at_it",
+        ),
+    ),
+    Mutant(
+        name="cancelled-date-has-a-deadline",
+        file="statemachine/decision.py",
+        old="because is FailedBecause.CANCELLED or record.result",
+        new="record.result",
+        tests=(f"{TIME}::test_a_cancelled_date_has_no_deadline",),
+    ),
+    Mutant(
+        name="published-date-has-a-deadline",
+        file="statemachine/decision.py",
+        old="because is FailedBecause.CANCELLED or record.result is not None",
+        new="because is FailedBecause.CANCELLED",
+        tests=(f"{TIME}::test_a_failed_replay_of_a_published_date_has_no_deadline",),
+    ),
+    Mutant(
+        name="deadline-again-and-again",
+        file="statemachine/decision.py",
+        old=" and record.lease.claimed_at < record.deadline_at\n",
+        new="\n",
+        tests=(f"{TIME}::test_the_build_at_the_deadline_is_the_last_that_starts_by_itself",),
+    ),
+    Mutant(
+        name="waiting-failure-cannot-be-cancelled",
+        file=ASKED,
+        old="record.wake_at is None or record.state is State.DEGRADED",
+        new="record.state in {State.DONE, State.DEGRADED, State.FAILED}",
+        tests=(f"{TIME}::test_a_failed_date_that_waits_for_its_deadline_can_be_cancelled",),
+    ),
+    Mutant(
+        name="date-expires-before-its-deadline",
+        file="worker/engine.py",
+        old=" and after.wake_at is None\n",
+        new="\n",
+        tests=("tests/unit/test_engine.py::test_a_date_for_which_something_is_due_does_not_expire",),
+    ),
+    Mutant(
+        name="degraded-is-looked-at-only-at-its-cutoff",
+        file="statemachine/evidence.py",
+        old="min(max(now + policy.look_every, record.deadline_at), record.upgrade_cutoff_at)",
+        new="record.upgrade_cutoff_at",
+        tests=(
+            f"{TIME}::test_a_degraded_date_is_looked_at_each_minute_until_its_cutoff_and_at_it",
+            f"{SWEEP}::test_the_tables_of_a_degraded_date_are_looked_into_once_a_minute",
+        ),
+    ),
+    Mutant(
+        name="half-written-tables-are-found",
+        file="statemachine/evidence.py",
+        old="max(now + policy.look_every, record.deadline_at)",
+        new="now + policy.look_every",
+        tests=(f"{TIME}::test_before_the_deadline_only_an_event_upgrades_a_date",),
+    ),
+    Mutant(
+        name="failed-processor-is-found",
+        file="statemachine/evidence.py",
+        old=" - failed - record.ignored\n",
+        new=" - record.ignored\n",
+        tests=(f"{TIME}::test_a_reported_failure_and_a_run_that_was_taken_back_are_never_found",),
+    ),
+    Mutant(
+        name="no-look-at-the-cutoff",
+        file=TIMERS,
+        old="    if awaited and now < record.upgrade_cutoff_at + PROBE_PATIENCE:\n",
+        new="    if awaited and now < record.upgrade_cutoff_at:\n",
+        tests=(f"{SWEEP}::test_the_last_look_is_at_the_cutoff",),
+    ),
+    Mutant(
+        name="rows-are-never-too-late",
+        file=TIMERS,
+        old="    if awaited and now < record.upgrade_cutoff_at + PROBE_PATIENCE:\n",
+        new="    if awaited:\n",
+        tests=(f"{TIME}::test_after_the_look_at_the_cutoff_rows_are_too_late",),
+    ),
+    Mutant(
+        name="looks-fill-the-history",
+        file="worker/observer.py",
+        old="{Reason.LEASE_RENEWED, Reason.STILL_MISSING}",
+        new="{Reason.LEASE_RENEWED}",
+        tests=("tests/unit/test_engine.py::test_a_look_that_found_nothing_is_stored_without_history",),
+    ),
+    Mutant(
+        name="looks-hold-up-deadlines",
+        file="worker/deadlines.py",
+        old="self._aside_for_upgrades if record.state is State.DEGRADED else self._aside\n",
+        new="self._aside\n",
+        tests=(
+            "tests/unit/test_aside.py"
+            "::test_looks_into_degraded_dates_that_hang_hold_up_no_deadline_and_the_cutoff_closes_their_windows",
+        ),
+    ),
+    Mutant(
+        name="calendar-ahead-is-believed",
+        file="worker/deadlines.py",
+        old="        if mark is None or mark <= latest:\n",
+        new="        if mark is None or mark != latest:\n",
+        tests=(f"{SWEEP}::test_a_mark_ahead_of_the_clock_is_lowered_and_the_nights_are_opened",),
+    ),
+    Mutant(
+        name="calendar-is-lowered-by-each",
+        file="worker/adapters/lua/lower_last_opened.lua",
+        old="if not mark or tonumber(mark) <= tonumber(ARGV[1]) then",
+        new="if not mark then",
+        tests=(f"{STORE_CONTRACT}::test_a_mark_that_is_too_high_is_lowered_once",),
     ),
 )

@@ -26,12 +26,13 @@ class Crash(BaseException):
 
 
 class Suspended:
-    """A call that hangs, and until when."""
+    """A call that hangs, and until when; *by_reader*: it waits for somebody for whom nothing may wait."""
 
-    def __init__(self, process: "Process", fiber: Fiber, until: datetime) -> None:
+    def __init__(self, process: "Process", fiber: Fiber, until: datetime, *, by_reader: bool = False) -> None:
         self.process = process
         self.fiber = fiber
         self.until = until
+        self.by_reader = by_reader
 
 
 class Time(Protocol):
@@ -48,17 +49,26 @@ class Boundary:
         self.injected: Counter[str] = Counter()
         self.away: set[str] = set()
         self.suspended: list[Suspended] = []
+        self.deaths: Counter[str] = Counter()
         self.over = False
         self.trace: Callable[[str], None] | None = None
 
     def call(self, process: "Process", port: str, name: str, effect: Callable[[], _T]) -> _T:
-        """Do *effect*, or not, or do it and lose the reply."""
+        """Do *effect*, or not, or do it and lose the reply; a connection does not outlive the server's process."""
+        deaths = self.deaths[port]
         self._before(process, port, name)
+        self._still_connected(process, port, deaths, f"before {name}")
         result = effect()
         if self.trace is not None:
             self.trace(f"{process.name}: {port}.{name}")
         self._after(process, port, name)
+        self._still_connected(process, port, deaths, f"after {name}")
         return result
+
+    def _still_connected(self, process: "Process", port: str, deaths: int, where: str) -> None:
+        if self.deaths[port] != deaths:
+            self.note(process, "connection_lost", f"{port} {where}")
+            raise Unavailable(f"{port} died {where}")
 
     def _before(self, process: "Process", port: str, name: str) -> None:
         self.alive(process)

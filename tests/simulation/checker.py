@@ -5,11 +5,12 @@ Each complaint begins with the name of an invariant of DESIGN section 6.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from statemachine.model import DateRecord, State
+from tests.simulation.due import Due
 from tests.simulation.moves import BY_A_BUILDER, COMMITTED, ENDED, MOVES, RETRACTING
 from tests.simulation.plan import PROCESSORS, Schedule
 from tests.simulation.retractions import Retractions
@@ -48,6 +49,14 @@ class Committed:
     fallback_rate: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What the judge knew of the store's records at one instant; empty for a store that was emptied."""
+
+    records: Mapping[date, DateRecord] = field(default_factory=dict)
+    due: Due = field(default_factory=Due)
+
+
 @dataclass(slots=True)
 class Checker:
     """What must hold at each step."""
@@ -63,13 +72,13 @@ class Checker:
     told: set[str] = field(default_factory=set)
     dead_letters: set[str] = field(default_factory=set)
     changes: dict[date, int] = field(default_factory=dict)
-    opened_at: dict[date, datetime] = field(default_factory=dict)
     given_up: set[tuple[date, int]] = field(default_factory=set)
     operations: set[str] = field(default_factory=set)
     replays_asked: dict[date, int] = field(default_factory=dict)
     replays_done: dict[date, int] = field(default_factory=dict)
     audited: set[tuple[date, str, str]] = field(default_factory=set)
     retractions: Retractions = field(default_factory=Retractions)
+    due: Due = field(default_factory=Due)
 
     def demand(self, holds: bool, invariant: str, detail: str) -> None:
         if not holds:
@@ -82,15 +91,17 @@ class Checker:
         after = commit.record
         day = after.analysis_date
         before = self.records.get(day)
-        reason = str(commit.history.reason) if commit.history is not None else "lease_renewed"
+        # Two changes are so usual that no history tells them: a renewed lease, and a look that found nothing.
+        unsaid = "lease_renewed" if after.state is State.RUNNING else "still_missing"
+        reason = str(commit.history.reason) if commit.history is not None else unsaid
         what = f"{day} {before.state if before else None} -> {after.state} ({reason}, by {process.name})"
         self.records[day] = after
-        if before is None:
-            self.opened_at[day] = process.world.now
+        self.due.follow(before, after, process.world.now)
         self.changes[day] = self.changes.get(day, 0) + 1
         self._retracted(before, after, reason, what)
         self._monotone(before, after, what)
         self._move(before, after, reason, what)
+        self._quiet(before, commit, what)
         self._justified(process, before, after, reason, what)
         self._told(before, commit, reason, what)
 
@@ -141,6 +152,16 @@ class Checker:
         if reason in BY_A_BUILDER | {"lease_renewed"}:
             owner = before.lease.owner if before.lease else None
             self.demand(what.endswith(f"by {owner})"), "fenced owners change nothing", f"{what}: owner is {owner}")
+
+    def _quiet(self, before: DateRecord | None, commit: "Commit", what: str) -> None:
+        """What no history tells changes only when something is due next."""
+        if commit.history is not None:
+            return
+        after, known = commit.record, before
+        same = known is not None and after == replace(
+            known, version=after.version, wake_at=after.wake_at, lease=after.lease
+        )
+        self.demand(same and not commit.messages, "history tells every change", what)
 
     def _justified(
         self, process: "Process", before: DateRecord | None, after: DateRecord, reason: str, what: str
@@ -218,15 +239,20 @@ class Checker:
         if stored:
             self.operations.add(commit.operation_id)
 
-    def snapshot(self) -> dict[date, DateRecord]:
-        return dict(self.records)
+    def snapshot(self) -> Books:
+        return Books(records=dict(self.records), due=self.due.copy())
 
-    def store_restored(self, records: dict[date, DateRecord]) -> None:
+    def store_restored(self, books: Books) -> None:
         """The store was lost, or went back in time."""
-        self.records = dict(records)
+        self.records, self.due = dict(books.records), books.due.copy()
         self.owed.clear()
         self.operations.clear()
         self.replays_done.clear()
+
+    def forget(self, day: date) -> None:
+        """The store has no record of the date any more."""
+        self.records.pop(day, None)
+        self.due.forget(day)
 
     def outbox(self, waiting: set[str]) -> None:
         """What the outbox holds now: an outcome leaves it only by being published."""
@@ -307,13 +333,3 @@ class Checker:
         true = kept is not None and (status == "failed" or kept.status == "success")
         true = true or self.retractions.excuse_message(day, processor, message)
         self.demand(true, "ack after durable write", f"{name} {about} is acknowledged, the record has {kept}")
-
-    # --- time --------------------------------------------------------------------------------------------------------
-
-    def late(self, now: datetime, bound: timedelta) -> list[date]:
-        """The dates that wait longer than they may if some worker was healthy all the time."""
-        return [
-            day
-            for day, record in self.records.items()
-            if record.state is State.WAITING and now > max(record.deadline_at, self.opened_at[day]) + bound
-        ]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 RECOVER_AFTER_S = (1, 30)
+# Reads of the wake index, the known dates, the outbox and a date's changes.
+INDEXES = ("due", "dates", "outbox", "history")
 RESTART_AFTER_S = (1, 5, 30, 120)
 
 
@@ -41,6 +43,8 @@ class Disasters:
                 port = kind.removesuffix("_away")
                 world.boundary.away.add(port)
                 self._ends.append((world.now + happening.span, port))
+            case "log_stalls":
+                world.reader.stall(world.now + happening.span)
             case "wipe":
                 world.server.wipe()
                 self._lost()
@@ -51,15 +55,29 @@ class Disasters:
                 assert happening.night is not None
                 world.server.damage(happening.night)
                 self._disturb()
-            case "expire":
-                assert happening.night is not None
-                world.server.expire(happening.night)
+            case "expire" | "child_dies" | "junk_member":
+                self._strike_store(happening)
             case "downtime" | "restart_all":
                 span = happening.span if kind == "downtime" else timedelta(seconds=2)
                 for process in list(world.processes):
                     self._kill(process, span)
             case _:
                 self._strike_one(happening)
+
+    def _strike_store(self, happening: Happening) -> None:
+        """Hit the store's server in one place, or end its process."""
+        world = self._world
+        match happening.kind:
+            case "expire":
+                assert happening.night is not None
+                world.server.expire(happening.night)
+            case "junk_member":
+                world.server.junk.add(INDEXES[happening.count % len(INDEXES)])
+            case _:
+                # The server is started again on its own folder and has every commit that it confirmed.
+                world.boundary.deaths["store"] += 1
+                world.boundary.away.add("store")
+                self._ends.append((world.now + happening.span, "store"))
 
     def _strike_one(self, happening: Happening) -> None:
         world = self._world
@@ -111,6 +129,8 @@ class Disasters:
             setattr(world.boundary.intensity, name, getattr(calm, name))
         world.boundary.away.clear()
         self._ends.clear()
+        world.reader.stalled_until = None
+        world.server.junk.clear()
         if self._restore_at is not None:
             self._restore_at = None
         for process in world.processes:
@@ -168,6 +188,9 @@ class Disasters:
         if happening.kind == "retract":
             self._retract(day, happening)
             return
+        if happening.kind == "early_replay":
+            self._replay_early(day)
+            return
         if happening.kind == "cancel":
             world.schedule.nights[day].complete_by = None
             event: ReplayRequested | CancelRequested = CancelRequested(actor="ana", reason="wrong data")
@@ -178,6 +201,15 @@ class Disasters:
             event = ReplayRequested(actor="ana", reason="again", mode=happening.build_mode, take_over=take_over)
         try:
             world.operator.engine.apply(day, event)
+        except PipelineError as exc:
+            world.say(f"operator: {exc}")
+
+    def _replay_early(self, day: date) -> None:
+        """A person has a night built hours too early; that takes nothing from the night."""
+        world = self._world
+        world.checker.replays_asked[day] = world.checker.replays_asked.get(day, 0) + 1
+        try:
+            world.operator.engine.apply(day, ReplayRequested(actor="ana", reason="too early"))
         except PipelineError as exc:
             world.say(f"operator: {exc}")
 

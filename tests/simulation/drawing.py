@@ -8,6 +8,7 @@ from statemachine.model import BuildMode, OnRerun, OnUpstreamFailure
 from tests.simulation.nights import draw_night, success_of, upgraded_night
 from tests.simulation.plan import (
     MINUTE,
+    PROCESSORS,
     SECOND,
     START,
     TONIGHT,
@@ -17,6 +18,7 @@ from tests.simulation.plan import (
     Schedule,
     at,
 )
+from tests.simulation.raising import IN_DECIDE, IN_DECODE, body
 
 
 def draw(seed: int) -> Schedule:
@@ -45,6 +47,10 @@ def draw(seed: int) -> Schedule:
         draw_night(schedule, day, rng)
     if rng.random() < 0.2:
         schedule.happenings += _poison(rng)
+    if rng.random() < EARLY:
+        schedule.happenings += _early_replays(schedule, rng)
+    if "raising" in SURVIVED and rng.random() < RAISING:
+        schedule.happenings += _raising(schedule, rng)
     if not calm:
         schedule.happenings += _disasters(schedule, rng)
         schedule.happenings += _people(schedule, rng)
@@ -61,7 +67,11 @@ def draw_strike(seed: int, kind: str) -> Schedule:
     schedule = draw(seed)
     night, happenings = upgraded_night(rng)
     assert night.complete_by is not None
-    for _ in range(rng.choice((1, 1, 2))):
+    strikes = rng.choice((1, 1, 2))
+    if kind == "raising":
+        happenings += _raising(schedule, rng)
+        strikes = 0
+    for _ in range(strikes):
         moment = night.complete_by + timedelta(seconds=rng.uniform(-40, 60))
         span = timedelta(seconds=rng.choice((3, 30, 70)))
         happenings.append(Happening(at=moment, kind=kind, night=TONIGHT, count=rng.randrange(99), span=span))
@@ -123,18 +133,45 @@ def _poison(rng: Random) -> list[Happening]:
     ]
 
 
+def _early_replays(schedule: Schedule, rng: Random) -> Iterator[Happening]:
+    """A person has tonight built when little or nothing is there: mostly it fails, and the night comes all the same."""
+    schedule.calm = False
+    night = schedule.nights[TONIGHT]
+    night.phase3 = rng.random() < 0.2
+    first = START + timedelta(seconds=rng.randrange(1, 600))
+    for number in range(rng.choice((1, 1, 2))):
+        yield Happening(at=first + number * 10 * MINUTE, kind="early_replay", night=TONIGHT)
+    if rng.random() < 0.15:
+        yield Happening(at=first + timedelta(seconds=rng.randrange(5, 2000)), kind="cancel", night=TONIGHT)
+
+
+def _raising(schedule: Schedule, rng: Random) -> Iterator[Happening]:
+    """Messages for which the product's own code raises, beside good ones."""
+    for _ in range(rng.randrange(1, 4)):
+        where = rng.choice((IN_DECODE, IN_DECIDE))
+        processor = rng.choice(PROCESSORS)
+        moment = rng.choice(schedule.happenings).at + timedelta(seconds=rng.choice((-1, 0, 0, 1)))
+        yield Happening(at=max(moment, START), kind="raising", body=body(TONIGHT, processor, where))
+
+
 # Often enough that each fault also meets a retraction.
 RETRACTING = 0.15
+# Often enough that each fault also meets a date that failed before its deadline.
+EARLY = 0.12
+RAISING = 0.1
 DISASTERS = (
     "store_away", "warehouse_away", "bus_away", "wipe", "snapshot_restore", "damage", "expire", "crash", "freeze",
-    "freeze", "downtime", "restart_all",
+    "freeze", "downtime", "restart_all", "child_dies", "log_stalls",
 )  # fmt: skip
+# Faults that the product must survive and that are drawn once it does; each can be asked for by --strike before that.
+PENDING = ("raising", "junk_member")
+SURVIVED: frozenset[str] = frozenset()
 
 
 def _disasters(schedule: Schedule, rng: Random) -> Iterator[Happening]:
     """Up to three at chosen moments; half of them where it hurts, around the deadline or around an event."""
     for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
-        kind = rng.choice(DISASTERS)
+        kind = rng.choice((*DISASTERS, *sorted(SURVIVED & {"junk_member"})))
         if rng.random() < 0.03:
             kind = "clock_jump"
         moment = START + timedelta(seconds=rng.randrange(7500))

@@ -50,8 +50,8 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
         "done": {"committed_done"},
     },
     "failed": {
-        "failed": {"committed_by_older_generation"} | _RECORDED,
-        "ready": {"replay_accepted", "rescue_started", "rebuild_started"} | _FOLLOWED,
+        "failed": {"committed_by_older_generation", "cancelled"} | _RECORDED,
+        "ready": {"replay_accepted", "rescue_started", "rebuild_started", "found_all", "deadline_passed"} | _FOLLOWED,
         **_LEDGER,
     },
 }

@@ -10,6 +10,7 @@ from statemachine.model import DateRecord, Policy
 from tests.simulation.boundary import Boundary
 from tests.simulation.bus import Bus, SimulatedPublisher
 from tests.simulation.plan import PROCESSORS, ZONE, Schedule
+from tests.simulation.reader import LoggingObserver
 from tests.simulation.store import Server, SimulatedStore
 from tests.simulation.warehouse import SimulatedWarehouse, Tables
 from worker.build_queue import BuildQueue
@@ -20,7 +21,6 @@ from worker.deadlines import Sweeper
 from worker.engine import Engine, Topics
 from worker.errors import PipelineError
 from worker.intake import Intake
-from worker.observer import Observer
 from worker.relay import Relay
 from worker.repair import Repair
 from worker.retractions import RetractionAudit
@@ -93,7 +93,7 @@ class Process:
         self.publisher = SimulatedPublisher(bus, boundary, self)
         self.warehouse = SimulatedWarehouse(tables, boundary, self, rng)
         calendar = make_calendar(schedule)
-        observer = Observer()
+        observer = LoggingObserver(self.world.reader, self)
         self.engine = Engine(
             store=self.store,
             policy=make_policy(schedule),
@@ -196,7 +196,8 @@ def make_calendar(schedule: Schedule) -> Calendar:
         season_end=(6, 30),
         skip_dates=frozenset(),
         drain_grace=schedule.drain_grace,
-        catch_up_days=7,
+        # A corrected mark opens the nights of the look-back, which no schedule knows: one of them is enough.
+        catch_up_days=1,
     )
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from tests.simulation.checker import Violation
-from tests.simulation.drawing import DISASTERS, draw, draw_strike
+from tests.simulation.drawing import DISASTERS, PENDING, draw, draw_strike
+from tests.simulation.raising import code_that_raises
 from tests.simulation.sabotage import SABOTAGE
 from tests.simulation.store import cheap_codec
 from tests.simulation.world import Report, World
@@ -83,6 +84,8 @@ def play(seed: int, variant: Variant = USUAL, trace: list[str] | None = None) ->
     schedule = draw(seed) if variant.strike is None else draw_strike(seed, variant.strike)
     with ExitStack() as stack:
         stack.enter_context(quiet())
+        if any(happening.kind == "raising" for happening in schedule.happenings):
+            stack.enter_context(code_that_raises())
         if seed % REAL_CODEC_EVERY:
             stack.enter_context(cheap_codec())
         tell = None if trace is None else trace.append
@@ -143,7 +146,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=parse_seeds, default=range(2000), help="a count, or first..last")
     parser.add_argument("--seed", type=int, help="one seed, told step by step")
     parser.add_argument("--sabotage", action="append", default=[], choices=SABOTAGE, help="break the product")
-    parser.add_argument("--strike", choices=sorted({*DISASTERS}), help="hit every schedule with this, at an upgrade")
+    parser.add_argument(
+        "--strike", choices=sorted({*DISASTERS, *PENDING}), help="hit every schedule with this, at an upgrade"
+    )
     return parser.parse_args()
 
 

@@ -14,4 +14,7 @@ SABOTAGE: Mapping[str, str] = {
     "status_ignored": "a failed processor counts as a success",
     "reads_retracted": "a build reads the table of a run that was taken back",
     "deaf_sweep": "sweeps are lost",
+    "forgets_deadline": "a date that failed before its deadline is not due at it",
+    "looks_once": "a degraded date is looked at only at its cutoff",
+    "log_blocks": "a line that nobody reads is waited for",
 }

@@ -8,8 +8,9 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from schemas.record import decode_record, encode_record
-from statemachine.model import DateRecord
+from statemachine.model import DateRecord, State
 from tests.simulation.boundary import Boundary
+from tests.simulation.checker import Books
 from worker.adapters import memory_store
 from worker.adapters.memory_store import MemoryStore
 from worker.errors import Unavailable
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 # As the Redis adapter: a commit whose reply was lost is sent once more.
 COMMIT_SENDS_MAX = 2
+# Whether the product's adapter skips an unreadable member and sets it aside. As long as it raises, `junk_member` is no
+# disaster that is drawn (`drawing.SURVIVED`), only one that can be asked for: `--strike junk_member`.
+JUNK_IS_SET_ASIDE = False
 # What a server keeps, and so what a snapshot holds. Not the counter of outbox entries: Redis names them by instants,
 # and those do not come again after a loss.
 _KEPT = ("_records", "_wake", "_outbox", "_history", "_operations", "_last_opened")
@@ -61,6 +65,7 @@ class Server:
         self.checker = checker
         self.sabotage = sabotage
         self.losses = 0
+        self.junk: set[str] = set()
         self._snapshot: dict[str, Any] | None = None
 
     @property
@@ -91,7 +96,7 @@ class Server:
         fresh = MemoryStore()
         for name in _KEPT:
             setattr(self.memory, name, getattr(fresh, name))
-        self.checker.store_restored({})
+        self.checker.store_restored(Books())
 
     def damage(self, night: date) -> bool:
         """Overwrite the bytes of one record."""
@@ -105,12 +110,12 @@ class Server:
     def expire(self, night: date) -> bool:
         """Forget a finished date, as the server does after `MLFS_KEEP_FINISHED_DAYS`."""
         record = self.checker.records.get(night)
-        if record is None or record.state.value not in {"done", "degraded", "failed"}:
+        if record is None or record.state.value not in {"done", "degraded", "failed"} or record.wake_at is not None:
             return False
         self.losses += 1
         self.memory._records.pop(night, None)
         self.memory._history.pop(night, None)
-        self.checker.records.pop(night, None)
+        self.checker.forget(night)
         return True
 
     def _copied(self, name: str) -> Any:
@@ -130,6 +135,15 @@ class SimulatedStore:
     def _call(self, name: str, *arguments: Any) -> Any:
         effect = getattr(self._memory, name)
         return self._boundary.call(self._process, "store", name, lambda: effect(*arguments))
+
+    def _read(self, name: str, *arguments: Any) -> Any:
+        """Read an index, one of whose members may be junk."""
+        answer = self._call(name, *arguments)
+        if name in self._server.junk:
+            if not JUNK_IS_SET_ASIDE:
+                raise ValueError(f"a member of {name} is junk")
+            self._server.junk.discard(name)
+        return answer
 
     def load(self, analysis_date: date) -> DateRecord | None:
         return self._call("load", analysis_date)  # type: ignore[no-any-return]
@@ -163,10 +177,18 @@ class SimulatedStore:
             commit = replace(commit, messages=())
         known = commit.operation_id in memory._operations
         stored = memory.commit(commit)
+        self._forget_time(commit.record)
         if stored and not known:
             self._server.checker.committed(self._process, commit)
         self._server.checker.answered(commit, stored=stored)
         return stored
+
+    def _forget_time(self, record: DateRecord) -> None:
+        wakes = self._memory._wake
+        if "forgets_deadline" in self._server.sabotage and record.state is State.FAILED:
+            wakes.pop(record.analysis_date, None)
+        if "looks_once" in self._server.sabotage and record.state is State.DEGRADED and record.wake_at is not None:
+            wakes[record.analysis_date] = record.upgrade_cutoff_at
 
     def barrier(self) -> None:
         self._call("barrier")
@@ -178,22 +200,22 @@ class SimulatedStore:
         before = len(self._memory.quarantined)
         self._memory.quarantine(analysis_date)
         if len(self._memory.quarantined) > before:
-            self._server.checker.records.pop(analysis_date, None)
+            self._server.checker.forget(analysis_date)
 
     def due(self, now: datetime, limit: int, skip: int = 0) -> Sequence[date]:
-        return self._call("due", now, limit, skip)  # type: ignore[no-any-return]
+        return self._read("due", now, limit, skip)  # type: ignore[no-any-return]
 
     def next_wake(self, after: datetime | None = None) -> datetime | None:
         return self._call("next_wake", after)  # type: ignore[no-any-return]
 
     def dates(self, limit: int) -> Sequence[date]:
-        return self._call("dates", limit)  # type: ignore[no-any-return]
+        return self._read("dates", limit)  # type: ignore[no-any-return]
 
     def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
-        return self._call("history", analysis_date)  # type: ignore[no-any-return]
+        return self._read("history", analysis_date)  # type: ignore[no-any-return]
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
-        entries: Sequence[OutboxEntry] = self._call("outbox", limit, after)
+        entries: Sequence[OutboxEntry] = self._read("outbox", limit, after)
         if "forgets_before_publish" in self._server.sabotage:
             for entry in entries:
                 self._memory.remove_from_outbox(entry.entry_id)
@@ -216,6 +238,14 @@ class SimulatedStore:
 
     def set_last_opened(self, analysis_date: date) -> None:
         self._call("set_last_opened", analysis_date)
+
+    def lower_last_opened(self, *, ceiling: date, to: date) -> bool:
+        return self._boundary.call(
+            self._process,
+            "store",
+            "lower_last_opened",
+            lambda: self._memory.lower_last_opened(ceiling=ceiling, to=to),
+        )
 
     def check_writable(self) -> None:
         self._call("check_writable")

@@ -101,7 +101,8 @@ class Tasks:
 
     def _resume(self, one: Suspended) -> None:
         self._world.boundary.suspended.remove(one)
-        one.process.disturbed_at = self._world.now
+        if not one.by_reader:
+            one.process.disturbed_at = self._world.now
         self._world.say(f"{one.process.name}: goes on")
         self._world.handoff = True
         FIBERS.resume_when_loop_returns(one.fiber, killed=one.process.dead)

@@ -41,6 +41,7 @@ class Tables:
         self._checker = checker
         self._sabotage = sabotage
         self.rows: dict[tuple[date, str], int] = {}
+        self.filled_at: dict[tuple[date, str], datetime] = {}
         self.ledger: dict[date, Row] = {}
         self.target: dict[date, tuple[int, int]] = {}
         self.staged: dict[BuildKey, Staged] = {}
@@ -48,14 +49,17 @@ class Tables:
         self.executions = 0
         self.audit: list[Row] = []
 
-    def fill(self, night: date, processor: str) -> None:
+    def fill(self, night: date, processor: str, now: datetime) -> None:
         self.rows[night, processor] = 400
+        self.filled_at.setdefault((night, processor), now)
 
     def filled(self, night: date) -> frozenset[str]:
         return frozenset(name for name in PROCESSORS if self.rows.get((night, name)))
 
     def stage(self, key: BuildKey, select: Statement) -> None:
-        night = self._nights[key.analysis_date]
+        # A night of the look-back, opened once the calendar's mark was corrected, is none of the schedule.
+        day = key.analysis_date
+        night = self._nights.get(day) or Night(day=day, phase3=True, players=400)
         if select.name == "yesterday":
             self.staged[key] = self._copied(select.parameters)
             return

@@ -48,6 +48,7 @@ from statemachine.model import (
 )
 from statemachine.reasons import Reason
 from statemachine.table import TRANSITIONS
+from statemachine.timers import PROBE_PATIENCE
 from tests.support.nights import (
     CUTOFF,
     DEADLINE,
@@ -65,6 +66,7 @@ from tests.support.nights import (
 
 CASES_MIN = 300_000
 NOW = (DEADLINE - SECOND, DEADLINE, CUTOFF)
+AFTER_THE_LAST_LOOK = CUTOFF + PROBE_PATIENCE
 POLICIES = tuple(
     replace(POLICY, on_upstream_failure=upstream, rerun=rerun, attempts_max=2)
     for upstream, rerun in ((OnUpstreamFailure.WAIT, OnRerun.HOLD), (OnUpstreamFailure.FALLBACK_NOW, OnRerun.REBUILD))
@@ -134,14 +136,16 @@ def unfinished(state: State) -> Iterator[DateRecord]:
             for published, trigger in product(OLDER, (Trigger.JOIN, Trigger.UPSTREAM_FAILED)):
                 yield replace(base, generation=2, attempt=1, result=published, wake_at=DEADLINE, trigger=trigger)
         case State.RUNNING:
-            # Claimed with these completions, or with older runs of them; given up for one reason or another, or not.
-            lease = Lease(owner="worker-a", until_at=DEADLINE, claimed_at=EVENING)
+            # Claimed with these completions, or with older runs of them; given up for one reason or another, or not; in
+            # the evening or, where nothing was published before, at the deadline.
+            early = Lease(owner="worker-a", until_at=DEADLINE, claimed_at=EVENING)
+            claims = ((None, early), (OLDER[1], early), (None, replace(early, claimed_at=DEADLINE)))
             older_runs = MappingProxyType(dict.fromkeys(PROCESSORS, "0"))
             fatal = Failure(because=FailureKind.FATAL, message="it broke", at=EVENING)
             away = Failure(because=FailureKind.UNAVAILABLE, message="away", at=EVENING)
             stopped = Failure(because=FailedBecause.CANCELLED, message="by ana: why", at=EVENING)
             builds = ((NO_RUNS, None), (older_runs, None), (NO_RUNS, fatal), (NO_RUNS, away), (NO_RUNS, stopped))
-            for published, attempt, (runs, failure) in product(OLDER, (1, 2), builds):
+            for (published, lease), attempt, (runs, failure) in product(claims, (1, 2), builds):
                 yield replace(
                     base,
                     generation=2,
@@ -165,9 +169,11 @@ def finished(state: State) -> Iterator[DateRecord]:
                 published_now = result(2, 1, State.DEGRADED, rows=rows)
                 yield replace(base, generation=2, attempt=1, result=published_now, wake_at=wake_at)
         case State.FAILED:
-            for published, because in product(OLDER, (FailedBecause.GATE_REFUSED, FailedBecause.CANCELLED)):
+            # One that still waits for its deadline is sound only where nothing is published and nobody cancelled it.
+            whys = (FailedBecause.GATE_REFUSED, FailedBecause.CANCELLED)
+            for published, because, wake_at in product(OLDER, whys, (None, DEADLINE)):
                 failure = Failure(because=because, message="it broke", at=EVENING)
-                yield replace(base, generation=2, attempt=1, result=published, failure=failure, wake_at=None)
+                yield replace(base, generation=2, attempt=1, result=published, failure=failure, wake_at=wake_at)
 
 
 def records() -> Iterator[DateRecord]:
@@ -231,12 +237,14 @@ def retractions() -> Iterator[CompletionRetracted]:
 
 def cases() -> Iterator[tuple[DateRecord, Event, datetime, Policy]]:
     """The policies differ only in what a report does, and in what follows a commit."""
-    for record, event, now in product(records(), events(), NOW):
-        for policy in POLICIES if isinstance(event, CompletionReceived | BuildCommitted) else POLICIES[:1]:
+    for record, event in product(records(), events()):
+        instants = (*NOW, AFTER_THE_LAST_LOOK) if isinstance(event, TimerFired) else NOW
+        policies = POLICIES if isinstance(event, CompletionReceived | BuildCommitted) else POLICIES[:1]
+        for now, policy in product(instants, policies):
             yield record, event, now, policy
 
 
-def faults(record: DateRecord, decision: Decision, event: Event, policy: Policy) -> Iterator[str]:
+def faults(record: DateRecord, decision: Decision, event: Event, now: datetime, policy: Policy) -> Iterator[str]:
     """What is wrong with one decision."""
     after = decision.record
     outcomes = TRANSITIONS[record.state].get(event.kind, {})
@@ -253,6 +261,21 @@ def faults(record: DateRecord, decision: Decision, event: Event, policy: Policy)
     told = [effect.record.state for effect in decision.effects if isinstance(effect, PublishOutcome)]
     if decision.changed and ends and told != [after.state]:
         yield f"ends in {after.state} and tells {told}"
+    if decision.changed and after.state is State.FAILED and _is_owed_its_deadline(record, after) != bool(after.wake_at):
+        yield f"failed, and due at {after.wake_at}"
+    closed = after.state is State.DEGRADED and after.wake_at is None and now < after.upgrade_cutoff_at
+    if decision.changed and closed and (record.state is not State.DEGRADED or record.wake_at is not None):
+        yield "degraded before its cutoff, and never looked at again"
+
+
+def _is_owed_its_deadline(before: DateRecord, after: DateRecord) -> bool:
+    """Whether a failed date must still be built at its deadline, written down a second time."""
+    cancelled = after.failure is not None and after.failure.because == FailedBecause.CANCELLED
+    if cancelled or after.result is not None:
+        return False
+    if before.state is State.FAILED:
+        return before.wake_at is not None
+    return before.lease is not None and before.lease.claimed_at < after.deadline_at
 
 
 def _is_due(after: DateRecord, decision: Decision) -> bool:
@@ -282,7 +305,7 @@ def test_every_event_in_every_state_is_decided_soundly_and_the_table_has_no_dead
         count += 1
         decision = decide(record, event, now=now, policy=policy)
         reached.add((record.state, event.kind, decision.reason))
-        found = list(faults(record, decision, event, policy))
+        found = list(faults(record, decision, event, now, policy))
         assert found == [], f"{found}: {event} at {now} on {record}"
 
     assert written == reached

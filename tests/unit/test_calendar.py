@@ -137,6 +137,17 @@ def test_what_was_opened_is_not_opened_again_even_if_the_clock_goes_back(ahead: 
     assert CALENDAR.to_open(NIGHT + ahead * DAY, EVENING) == []
 
 
+def test_a_mark_that_is_no_possible_date_to_come_opens_nothing_and_raises_nothing() -> None:
+    assert CALENDAR.to_open(date.max, EVENING) == []
+
+
+def test_a_mark_is_ahead_when_it_lies_after_tonight_and_midnight_is_not_near() -> None:
+    midnight = utc("2024-12-16T05:00:00")
+
+    assert NIGHT == CALENDAR.latest_opened(EVENING)
+    assert NIGHT + DAY == CALENDAR.latest_opened(midnight - SECOND)
+
+
 def test_missed_nights_are_opened_oldest_first() -> None:
     assert [NIGHT - 2 * DAY, NIGHT - DAY, NIGHT] == CALENDAR.to_open(NIGHT - 3 * DAY, EVENING)
 

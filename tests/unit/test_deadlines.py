@@ -1,11 +1,11 @@
 """The sweep: every deadline fires, nothing falls back before the tables were looked at, one bad date stops no other."""
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 
 import pytest
 
-from statemachine.model import CompletionStatus, DateRecord, State
+from statemachine.model import CompletionStatus, DateRecord, FailureKind, State
 from tests.support.nights import (
     CACHE,
     CALENDAR,
@@ -13,11 +13,14 @@ from tests.support.nights import (
     DEADLINE,
     EVENING,
     EVERY_TABLE_FILLED,
+    MINUTE,
     NIGHT,
     NO_ROWS,
     POLICY,
     PROCESSORS,
+    REPLAY,
     SECOND,
+    broke,
     claimed,
     committed,
     success,
@@ -182,6 +185,114 @@ def test_the_upgrade_window_closes_by_itself() -> None:
 
     assert (State.DEGRADED, None) == (watch.record().state, watch.record().wake_at)
     assert watch.sweep().due == 0
+
+
+def test_a_date_that_failed_before_its_deadline_is_built_at_it() -> None:
+    watch = Watch(probe=Probe(EVERY_TABLE_FILLED))
+    watch.sweep()
+    for event in (REPLAY, claimed(), broke(FailureKind.NO_DATA)):
+        watch.rig.engine.apply(NIGHT, event)
+    watch.sweep(DEADLINE - SECOND)
+    assert State.FAILED is watch.record().state
+
+    watch.sweep(DEADLINE)
+
+    assert (State.READY, 2, ()) == (watch.record().state, watch.record().generation, POLICY.missing(watch.record()))
+
+
+@pytest.mark.parametrize("error", [Unavailable("no warehouse"), Fatal("denied")], ids=["unavailable", "denied"])
+def test_the_deadline_of_a_failed_date_waits_for_the_tables_only_so_long(error: PipelineError) -> None:
+    watch = Watch()
+    watch.sweep()
+    for event in (REPLAY, claimed(), broke(FailureKind.NO_DATA)):
+        watch.rig.engine.apply(NIGHT, event)
+    watch.probe.error = error
+
+    watch.sweep(DEADLINE)
+    assert State.FAILED is watch.record().state
+
+    watch.sweep(DEADLINE + PROBE_PATIENCE)
+    assert State.READY is watch.record().state
+
+
+def degraded_night(probe: Probe) -> Watch:
+    """A night that was published at its deadline, when all tables were empty."""
+    watch = Watch(probe=probe)
+    watch.sweep()
+    watch.sweep(DEADLINE)
+    for event in (claimed(), committed(state=State.DEGRADED, rows=NO_ROWS)):
+        watch.rig.engine.apply(NIGHT, event)
+    probe.asked.clear()
+    return watch
+
+
+def test_the_tables_of_a_degraded_date_are_looked_into_once_a_minute() -> None:
+    watch = degraded_night(Probe())
+
+    for seconds in range(0, 301, 5):
+        watch.sweep(DEADLINE + seconds * SECOND)
+
+    assert len(watch.probe.asked) == 5
+
+
+def test_rows_that_come_after_the_deadline_without_their_event_upgrade_the_date() -> None:
+    watch = degraded_night(Probe())
+    watch.sweep(DEADLINE + MINUTE)
+    assert State.DEGRADED is watch.record().state
+
+    watch.probe.rows = EVERY_TABLE_FILLED
+    watch.sweep(DEADLINE + 2 * MINUTE)
+
+    assert (State.READY, 2, ()) == (watch.record().state, watch.record().generation, POLICY.missing(watch.record()))
+
+
+def test_the_last_look_is_at_the_cutoff() -> None:
+    watch = degraded_night(Probe())
+    watch.sweep(CUTOFF - 10 * SECOND)
+    watch.probe.rows = EVERY_TABLE_FILLED
+
+    watch.sweep(CUTOFF)
+
+    assert (State.READY, 2) == (watch.record().state, watch.record().generation)
+
+
+@pytest.mark.parametrize("error", [Unavailable("no warehouse"), Fatal("denied")], ids=["unavailable", "denied"])
+def test_the_upgrade_window_closes_also_while_nobody_can_look(error: PipelineError) -> None:
+    watch = degraded_night(Probe())
+    watch.probe.error = error
+
+    watch.sweep(DEADLINE + MINUTE)
+    watch.sweep(DEADLINE + MINUTE + PROBE_PATIENCE)
+    assert DEADLINE + 2 * MINUTE + PROBE_PATIENCE == watch.record().wake_at
+
+    watch.sweep(CUTOFF)
+    watch.sweep(CUTOFF + PROBE_PATIENCE)
+    assert (State.DEGRADED, None) == (watch.record().state, watch.record().wake_at)
+
+
+def test_a_mark_ahead_of_the_clock_is_lowered_and_the_nights_are_opened(capsys: pytest.CaptureFixture[str]) -> None:
+    """The store's clock was a month ahead once: no night would be opened for a month."""
+    watch = Watch()
+    watch.rig.store.set_last_opened(NIGHT + timedelta(days=30))
+
+    swept = watch.sweep()
+
+    assert (CALENDAR.catch_up_days + 1, NIGHT) == (swept.opened, watch.rig.store.last_opened())
+    assert State.WAITING is watch.record().state
+    assert capsys.readouterr().out.count("calendar_corrected") == 1
+    assert watch.sweep().opened == 0
+    assert "calendar_corrected" not in capsys.readouterr().out
+
+
+def test_a_replica_that_came_to_midnight_first_is_not_ahead(capsys: pytest.CaptureFixture[str]) -> None:
+    watch = Watch()
+    watch.sweep()
+    watch.rig.store.set_last_opened(NEXT_NIGHT)
+
+    swept = watch.sweep(CALENDAR.at(NEXT_NIGHT, time(0)) - SECOND)
+
+    assert (0, NEXT_NIGHT) == (swept.opened, watch.rig.store.last_opened())
+    assert "calendar_corrected" not in capsys.readouterr().out
 
 
 def test_a_damaged_record_begins_anew_and_stops_no_other_date() -> None:

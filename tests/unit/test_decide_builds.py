@@ -30,6 +30,7 @@ from tests.support.nights import (
     failed,
     fallback_running,
     joined,
+    past_deadline,
     probed,
     running,
     success,
@@ -150,7 +151,7 @@ def test_an_unavailable_warehouse_is_tried_again_after_the_delay() -> None:
 
 
 def test_the_last_attempt_fails_the_generation() -> None:
-    record, now = joined(), EVENING
+    record, now = past_deadline(CACHE), DEADLINE
     for attempt in range(1, POLICY.attempts_max + 1):
         record = after(record, claimed(), broke(FailureKind.UNAVAILABLE, attempt=attempt), now=now)
         now += POLICY.retry_delay
@@ -245,11 +246,11 @@ def test_a_commit_of_a_full_build_ends_in_done_and_tells_the_consumers() -> None
     assert (State.DONE, 1, None) == (outcome.record.state, outcome.record.generation, outcome.supersedes)
 
 
-def test_a_commit_of_a_fallback_build_ends_in_degraded_until_the_cutoff() -> None:
+def test_a_commit_of_a_fallback_build_ends_in_degraded() -> None:
     decision = told(fallback_running(CACHE), committed(state=State.DEGRADED, rows=without(CACHE)), DEADLINE)
 
     assert (State.DEGRADED, Reason.COMMITTED_DEGRADED) == (decision.record.state, decision.reason)
-    assert decision.record.wake_at == CUTOFF
+    assert decision.record.wake_at == DEADLINE + POLICY.look_every
 
 
 def test_a_success_that_came_during_a_fallback_build_upgrades_right_after_it() -> None:
@@ -416,15 +417,14 @@ def test_rows_found_after_a_loss_upgrade_the_date() -> None:
     assert CompletionStatus.FOUND is decision.record.completions[CACHE].status
 
 
-def test_a_restored_date_that_still_lacks_a_table_waits_for_it_until_the_cutoff() -> None:
+def test_a_restored_date_that_still_lacks_a_table_is_looked_at_like_any_other() -> None:
     decision = told(restored_as_degraded(CACHE), probed(without(CACHE)), DEADLINE)
 
-    assert (State.DEGRADED, Reason.STILL_MISSING, CUTOFF) == (
+    assert (State.DEGRADED, Reason.STILL_MISSING, DEADLINE + POLICY.look_every) == (
         decision.record.state,
         decision.reason,
         decision.record.wake_at,
     )
-    assert Reason.UPGRADE_WINDOW_CLOSED is told(decision.record, TimerFired(), CUTOFF).reason
 
 
 def test_rows_found_while_the_record_is_rebuilt_upgrade_it_as_well() -> None:

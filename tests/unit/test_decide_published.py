@@ -76,7 +76,6 @@ def test_the_upgrade_window_of_a_degraded_date_closes() -> None:
 
     decision = told(record, probed(), CUTOFF)
 
-    assert record.wake_at == CUTOFF
     assert (State.DEGRADED, Reason.UPGRADE_WINDOW_CLOSED) == (decision.record.state, decision.reason)
     assert told(decision.record, probed(), CUTOFF).reason is Reason.NOTHING_DUE
 

@@ -14,9 +14,11 @@ from tests.support.nights import (
     CACHE,
     DEADLINE,
     DEFENSE,
+    MINUTE,
     NIGHT,
     NO_ROWS,
     PROCESSORS,
+    REPLAY,
     SHOTS,
     broke,
     claimed,
@@ -96,6 +98,45 @@ def test_a_lease_renewal_is_stored_without_history() -> None:
     assert Reason.LEASE_RENEWED is decision.reason
     assert decision.record == rig.store.load(NIGHT)
     assert told_before == len(rig.store.history(NIGHT))
+
+
+def test_a_look_that_found_nothing_is_stored_without_history() -> None:
+    rig = Rig()
+    rig.engine.apply(NIGHT, success(CACHE))
+    rig.clock.instant = DEADLINE
+    for event in (probed(NO_ROWS), claimed(), committed(state=State.DEGRADED, rows=NO_ROWS)):
+        rig.engine.apply(NIGHT, event)
+    told_before = len(rig.store.history(NIGHT))
+
+    rig.clock.instant = DEADLINE + MINUTE
+    decision = rig.engine.apply(NIGHT, probed(NO_ROWS))
+
+    assert (Reason.STILL_MISSING, DEADLINE + 2 * MINUTE) == (decision.reason, decision.record.wake_at)
+    assert decision.record == rig.store.load(NIGHT)
+    assert told_before == len(rig.store.history(NIGHT))
+    assert rig.notes.decisions[-1].routine
+
+
+def test_a_date_for_which_something_is_due_does_not_expire() -> None:
+    """A failed one still has its deadline, which may be a week ahead; a degraded one its cutoff."""
+
+    class Kept(MemoryStore):
+        seconds: int | None = None
+
+        def commit(self, commit: Commit) -> bool:
+            self.seconds = commit.expires_after_s
+            return super().commit(commit)
+
+    store = Kept()
+    rig = Rig(store=store, keep_finished=timedelta(days=1))
+    for event in (success(CACHE), REPLAY, claimed(), broke(FailureKind.NO_DATA)):
+        rig.engine.apply(NIGHT, event)
+    assert (State.FAILED, None) == (rig.store.load(NIGHT).state, store.seconds)
+
+    rig.clock.instant = DEADLINE
+    for event in (probed(NO_ROWS), claimed(), broke(FailureKind.NO_DATA, generation=2)):
+        rig.engine.apply(NIGHT, event)
+    assert (State.FAILED, 86400) == (rig.store.load(NIGHT).state, store.seconds)
 
 
 def test_the_worker_that_completes_the_join_is_told_to_build_at_once() -> None:

@@ -17,6 +17,7 @@ from tests.support.nights import (
     NIGHT,
     POLICY,
     PROCESSORS,
+    REPLAY,
     after,
     broke,
     claimed,
@@ -25,12 +26,15 @@ from tests.support.nights import (
     done,
     failed,
     joined,
+    probed,
     retract,
     running,
+    told,
     waiting,
     without,
 )
 from worker.explain import arrival_text, explanation
+from worker.narration import narrate
 
 ZONE = ZoneInfo("America/New_York")
 
@@ -91,6 +95,10 @@ def test_what_a_sender_said_beyond_the_known_fields_can_be_seen() -> None:
         (done(), "Phase 5 was told"),
         (degraded(CACHE), f"Built again by itself when one of these completes before 23:50 EST (in 25 min): {CACHE}"),
         (failed(), "mlfs replay 2024-12-15"),
+        (
+            after(waiting(CACHE), REPLAY, claimed(), broke(FailureKind.NO_DATA)),
+            "At the deadline, 23:25 EST (in 25 min), it is tried again by itself",
+        ),
         (after(waiting(), CancelRequested(actor="ana", reason="bad source")), "a cancelled date waits for a person"),
         (after(running(), broke(FailureKind.UNAVAILABLE)), "Attempt 2 starts"),
         (
@@ -98,12 +106,29 @@ def test_what_a_sender_said_beyond_the_known_fields_can_be_seen() -> None:
             "Given up after attempt 1: no such column",
         ),
     ],
-    ids=["ready", "running", "done", "degraded", "failed", "cancelled", "retry", "giving_up"],
+    ids=["ready", "running", "done", "degraded", "failed", "failed_early", "cancelled", "retry", "giving_up"],
 )
 def test_each_state_says_what_happens_next(record: DateRecord, said: str) -> None:
     now = DEADLINE if record.state == "degraded" else EVENING
 
     assert said in explained(record, now)["next"]
+
+
+def test_a_degraded_date_names_the_tables_that_are_looked_into_by_themselves() -> None:
+    reported = after(running(), committed(state=State.DEGRADED, rows=without(CACHE)))
+
+    for record in (degraded(CACHE), reported):
+        assert f"looks each minute, from the deadline on, for rows of {CACHE}" in str(explained(record)["next"])
+    assert "Nothing by itself" in str(explained(reported, CUTOFF)["next"])
+
+
+def test_the_history_tells_that_a_failed_date_is_built_again_at_its_deadline() -> None:
+    early, event = after(waiting(CACHE), REPLAY, claimed()), broke(FailureKind.NO_DATA)
+    ended = told(early, event)
+    again = told(ended.record, probed(without(CACHE)), DEADLINE)
+
+    assert "built again at the deadline, 2024-12-16 04:25Z" in narrate(event, early, ended)
+    assert "deadline 2024-12-16 04:25Z passed" in narrate(probed(), ended.record, again)
 
 
 def test_a_closed_upgrade_window_names_the_command() -> None:

@@ -148,6 +148,14 @@ class MemoryStore:
         with self._lock:
             self._last_opened = max(analysis_date, self._last_opened or analysis_date)
 
+    def lower_last_opened(self, *, ceiling: date, to: date) -> bool:
+        """Lower the mark where it is too high."""
+        with self._lock:
+            if self._last_opened is None or self._last_opened <= ceiling:
+                return False
+            self._last_opened = to
+            return True
+
     def check_writable(self) -> None:
         """Memory can be written to."""
 

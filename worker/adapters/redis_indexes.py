@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import redis
 
-from worker.adapters.redis_client import is_wrong_type, key_tag, outage, repeating, translated
+from worker.adapters.redis_client import is_wrong_type, key_tag, outage, repeating, script, translated
 from worker.adapters.redis_damage import REBUILD, Damage
 from worker.adapters.redis_fields import (
     UNREADABLE,
@@ -46,6 +46,7 @@ class RedisIndexes:
         self._pipeline = pipeline
         self._tag = key_tag(pipeline)
         self._damage = damage
+        self._lower_script = client.register_script(script("lower_last_opened"))
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._tag, *parts))
@@ -182,6 +183,11 @@ class RedisIndexes:
         """Raise the calendar's mark; a sorted set's GT makes the lower of two racing writers lose."""
         mark = {"last_opened": analysis_date.toordinal()}
         self._read("calendar", lambda: [self._client.zadd(self._key("calendar"), mark, gt=True)])
+
+    def lower_last_opened(self, *, ceiling: date, to: date) -> bool:
+        """Lower the calendar's mark in one script, so that one of several workers does it."""
+        arguments = [ceiling.toordinal(), to.toordinal()]
+        return any(self._read("calendar", lambda: [self._lower_script(keys=[self._key("calendar")], args=arguments)]))
 
     def _readable(self, name: str, stored: Sequence[Any], read: Callable[[Any], _T], removal: str) -> Iterator[_T]:
         """Read stored entries one by one and pass over the unreadable ones.

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
-from importlib.resources import files
 from typing import Any, cast
 
 import redis
@@ -22,6 +21,7 @@ from worker.adapters.redis_client import (
     key_tag,
     outage,
     repeating,
+    script,
     speaks_of_the_server,
     translated,
 )
@@ -58,8 +58,7 @@ class RedisStore(RedisIndexes):
         """
         super().__init__(client, pipeline, damage or SettingAside(client, key_tag(pipeline), log_damage))
         self._replicas = replicas
-        source = files("worker.adapters").joinpath("lua/commit.lua").read_text(encoding="utf-8")
-        self._commit_script = client.register_script(source)
+        self._commit_script = client.register_script(script("commit"))
 
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""

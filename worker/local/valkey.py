@@ -19,7 +19,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import redis
 import structlog
@@ -254,7 +254,7 @@ def _listens(url: str) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1.0)
         try:
-            client.connect(url.removeprefix("unix://"))
+            client.connect(unquote(url.removeprefix("unix://")))
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except OSError:
