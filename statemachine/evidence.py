@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from statemachine.events import BuildClaimed, BuildFailed, LeaseRenewed
-from statemachine.model import BuildMode, BuildResult, Completion, CompletionStatus, DateRecord
+from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
+from statemachine.model import BuildMode, BuildResult, Completion, CompletionStatus, DateRecord, State, Trigger
 
 
 def missing_from_result(record: DateRecord) -> frozenset[str]:
@@ -36,9 +36,41 @@ def found(record: DateRecord, names: Iterable[str], probe: Mapping[str, int], no
 
 
 def free_token(record: DateRecord, event: BuildClaimed) -> tuple[int, int]:
-    """Give the next (generation, attempt) that nobody holds, whatever this record remembers. ADR 0007."""
+    """Return the next (generation, attempt) above the ledger's newest claim, where that is known. ADR 0007."""
     token = (record.generation, record.attempt + 1)
-    return token if token > event.ledger_claim else (event.ledger_claim[0] + 1, 1)
+    if event.ledger_claim is None or token > event.ledger_claim:
+        return token
+    return event.ledger_claim[0] + 1, 1
+
+
+def first_own_attempt(record: DateRecord, event: BuildClaimed, token: tuple[int, int]) -> int:
+    """Return the `own_from` of a record that is claimed under *token*."""
+    generation, attempt = token
+    if generation == record.generation and record.own_from:
+        return record.own_from
+    return 0 if event.ledger_claim is None else attempt
+
+
+def is_asked_for(record: DateRecord) -> bool:
+    """Whether a person waits for a build of the present generation, and no older commit can take its place."""
+    return record.state in {State.READY, State.RUNNING} and record.trigger in {Trigger.REPLAY, Trigger.RETRACTION}
+
+
+def is_own_commit(record: DateRecord, event: BuildCommitted) -> bool:
+    """Whether an attempt of the present generation made the commit. ADR 0027.
+
+    A commit of the same number may be older: the record was lost and counts from 1 again, or the date was published by
+    hand. The holder of the lease knows what it committed. A commit found in the ledger counts where its attempt was
+    claimed in this life of the record and above every token in the ledger.
+    """
+    result = event.result
+    if result.generation != record.generation:
+        return False
+    if record.lease is not None and not event.found:
+        reported = (result.attempt, event.claimant)
+        if reported == (record.attempt, record.lease.claimant):
+            return True
+    return 0 < record.own_from <= result.attempt <= record.attempt
 
 
 def holds_lease(record: DateRecord, event: LeaseRenewed | BuildFailed) -> bool:

@@ -159,16 +159,15 @@ class Builder:
         Where the warehouse does not say, the attempt meets the same fault, or the ledger refuses it.
         """
         claimant = f"{self._worker}/{uuid.uuid4().hex}"
-        claimed: tuple[int, int] | None
         try:
-            claimed = self._warehouse.claimed_token(analysis_date)
+            claimed: tuple[int, int] | None = self._warehouse.claimed_token(analysis_date)
         except (Unavailable, Fatal) as exc:
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
             claimed = None
         if claimed != NEVER_CLAIMED:
             # Every commit was claimed before, so a date that nobody has claimed needs no second look.
             self._follow_ledger(analysis_date)
-        return BuildClaimed(worker=self._worker, claimant=claimant, ledger_claim=claimed or NEVER_CLAIMED)
+        return BuildClaimed(worker=self._worker, claimant=claimant, ledger_claim=claimed)
 
     def _attempt(self, record: DateRecord, lease: LeaseKeeper) -> tuple[BuildCommitted | BuildFailed | None, str]:
         """Build, and say what to report: nothing when another worker has taken over."""
@@ -194,7 +193,8 @@ class Builder:
         self._observer.scored(outcome)
         if outcome.failure is not None:
             return _failed(record, outcome.failure, outcome.message), outcome.failure.value
-        return BuildCommitted(result=_result_of(outcome)), outcome.report.earned_state.value
+        committed = BuildCommitted(result=_result_of(outcome), claimant=_claimant(record))
+        return committed, outcome.report.earned_state.value
 
     def _committed(self, record: DateRecord) -> BuildCommitted | None:
         """Report what the ledger holds for this generation or a newer one; None while it holds nothing of the kind."""

@@ -469,4 +469,24 @@ MUTANTS = (
         new="\n",
         tests=("tests/unit/test_retraction_audit.py::test_a_rebuild_reads_every_table_but_that_one",),
     ),
+    Mutant(
+        name="replay-answered-with-the-older-commit",
+        file="statemachine/evidence.py",
+        old=" and record.trigger in {Trigger.REPLAY, Trigger.RETRACTION}\n",
+        new=" and record.trigger is Trigger.RETRACTION\n",
+        tests=(
+            "tests/unit/test_decide_builds.py"
+            "::test_a_commit_in_the_ledger_never_ends_a_replay_that_nobody_has_claimed",
+        ),
+    ),
+    Mutant(
+        name="replay-answered-after-a-blind-claim",
+        file="statemachine/evidence.py",
+        old="    return 0 < record.own_from <= result.attempt <= record.attempt\n",
+        new="    return 0 < result.attempt <= record.attempt\n",
+        tests=(
+            "tests/unit/test_decide_builds.py"
+            "::test_a_commit_found_after_a_claim_that_could_not_read_the_ledger_is_not_the_replays",
+        ),
+    ),
 )

@@ -168,7 +168,7 @@ class World:
                 self.bus.send(happening.body, self.now)
             case "midnight":
                 self.want_sweeps()
-            case "replay" | "take_over" | "cancel" | "retract" | "recover":
+            case "replay" | "take_over" | "cancel" | "retract" | "by_hand":
                 self.disasters.intervene(happening)
             case _ if not self.healed:
                 self.disasters.strike(happening)
