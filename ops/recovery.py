@@ -2,17 +2,25 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import EXIT_FAILED, EXIT_REFUSED, Json, actor, confirmed, guest_engine, refuse_empty_folder
+from ops.arguments import (
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    Json,
+    actor,
+    clock_of_changes,
+    confirmed,
+    guest_engine,
+    refuse_empty_folder,
+)
 from ops.output import dates_table, err, out, show_json
 from statemachine.model import Retraction
 from worker.calendar import FUTURE_DAYS_MAX
-from worker.clock import SystemClock
 from worker.explain import summary
 from worker.features.model import LedgerRow
 from worker.parts import Parts, store_is_lost
@@ -41,14 +49,15 @@ def recover(
       mlfs recover --dry-run
       mlfs recover --days 7 --yes
     """
-    now = SystemClock().now()
     with _opened(dry_run=dry_run) as parts:
+        clock = clock_of_changes(parts)
+        now, engine = clock.now(), guest_engine(parts, actor(), clock)
         first = parts.settings.calendar.today(now) - timedelta(days=days)
         committed = parts.warehouse.read_ledger_since(first)
-        repair = _repair(parts)
+        repair = Repair(engine=engine, store=parts.store, clock=clock, warehouse=parts.warehouse)
         standings = {row.analysis_date: repair.standing(row) for row in committed}
         astray = {day.isoformat(): standing for day, standing in standings.items() if standing is not Standing.AGREES}
-        retractions = RetractionAudit(guest_engine(parts, actor()), parts.warehouse)
+        retractions = RetractionAudit(engine, parts.warehouse)
         last = parts.settings.calendar.today(now) + timedelta(days=FUTURE_DAYS_MAX)
         taken_back = retractions.lost_since(first, last)
         if not as_json:
@@ -58,7 +67,7 @@ def recover(
             raise typer.Exit(EXIT_REFUSED)
         restored, left = ([], []) if dry_run else _restored(repair, retractions, committed, first, last)
         if seek_hours and not dry_run:
-            _seek(parts, hours=seek_hours)
+            _seek(parts, clock.now() - timedelta(hours=seek_hours))
     if as_json:
         lost = [_lost(night, one) for night, one in taken_back]
         known = {"ledger": len(committed), "astray": astray, "retractions": lost, "restored": restored}
@@ -112,18 +121,8 @@ def _lost(night: date, one: Retraction) -> dict[str, Any]:
     return {"analysis_date": night.isoformat(), "processor": one.processor, "run": one.identity}
 
 
-def _repair(parts: Parts) -> Repair:
-    engine = guest_engine(parts, actor())
-    return Repair(engine=engine, store=parts.store, clock=SystemClock(), warehouse=parts.warehouse)
-
-
-def _seek(parts: Parts, *, hours: float) -> None:
+def _seek(parts: Parts, since: datetime) -> None:
     from worker.adapters.pubsub_seek import seek
 
     settings = parts.settings
-    seek(
-        settings.pubsub_project,
-        settings.subscription,
-        parts.bus_address,
-        SystemClock().now() - timedelta(hours=hours),
-    )
+    seek(settings.pubsub_project, settings.subscription, parts.bus_address, since)

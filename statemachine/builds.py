@@ -84,6 +84,12 @@ def committed(record: DateRecord, event: BuildCommitted, now: datetime, policy: 
         return unchanged(record, kind, Reason.STALE)
     if is_asked_for(record) and not is_own_commit(record, event):
         return _overtaken(record, result, now)
+    return _published(record, event, now, policy)
+
+
+def _published(record: DateRecord, event: BuildCommitted, now: datetime, policy: Policy) -> Decision:
+    """Publish the commit as the present generation's, and start what was asked for while it was built."""
+    kind, result = EventKind.BUILD_COMMITTED, event.result
     relied_on = record.relied_on
     foreign = event.found or (result.generation, result.attempt) != (record.generation, record.attempt)
     if foreign:
@@ -112,7 +118,9 @@ def committed(record: DateRecord, event: BuildCommitted, now: datetime, policy: 
 
 def _outcome_of(record: DateRecord, result: BuildResult) -> PublishOutcome:
     """Return the outcome message of a commit that is not the present generation's."""
-    told = replace(record, state=result.state or State.DEGRADED, generation=result.generation, result=result, lease=None)
+    told = replace(
+        record, state=result.state or State.DEGRADED, generation=result.generation, result=result, lease=None
+    )
     return PublishOutcome(record=told, supersedes=record.published_generation or None)
 
 

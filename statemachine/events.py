@@ -167,10 +167,17 @@ class ReplayRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested:
-    """A person wants the present generation to stop."""
+    """A person wants the present generation to stop.
+
+    Attributes:
+        actor: Who.
+        reason: Why, in their words.
+        request_id: Unique to this request, for its row in the audit.
+    """
 
     actor: str
     reason: str
+    request_id: str = ""
 
     @property
     def kind(self) -> EventKind:

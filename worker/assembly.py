@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from worker.aside import Aside
-from worker.audit import ReplayAudit
+from worker.audit_desk import AuditDesk
 from worker.builder import Builder
 from worker.building import probe
 from worker.deadlines import Sweeper
@@ -70,6 +70,7 @@ class Assembly:
             tracing=parts.tracing,
         )
         self.repair = Repair(engine=self.engine, store=store, clock=clock, warehouse=warehouse)
+        self.audit_desk = AuditDesk(store=store, warehouse=warehouse, engine=self.engine, repair=self.repair)
         self.builder = self._make_builder(worker, observer)
         calendar = settings.calendar
         self.sweeper = Sweeper(
@@ -97,7 +98,6 @@ class Assembly:
             observer=observer,
             stopwatch=time.perf_counter,
             follow=self.repair.follow,
-            audit_replay=ReplayAudit(self.parts.store, warehouse).write,
             settle_retractions=RetractionAudit(self.engine, warehouse).settle,
             tracing=self.parts.tracing,
         )

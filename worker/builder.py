@@ -16,7 +16,7 @@ import structlog
 
 from statemachine.decide import Decision
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
-from statemachine.model import BuildResult, DateRecord, FailureKind, Trigger
+from statemachine.model import BuildResult, DateRecord, FailureKind
 from statemachine.reasons import Reason
 from worker.building import run_build
 from worker.engine import Engine
@@ -100,7 +100,6 @@ class Builder:
         phase3_lookback_days: int,
         observer: Observer,
         stopwatch: Callable[[], float],
-        audit_replay: Callable[[DateRecord], None] = lambda _record: None,
         settle_retractions: Callable[[DateRecord], DateRecord] = lambda record: record,
         follow: Callable[[LedgerRow], object] = lambda _row: None,
         tracing: Tracing = NO_TRACING,
@@ -115,7 +114,6 @@ class Builder:
         self._lookback_days = phase3_lookback_days
         self._observer = observer
         self._stopwatch = stopwatch
-        self._audit_replay = audit_replay
         self._settle_retractions = settle_retractions
         self._follow = follow
         self._tracing = tracing
@@ -174,8 +172,6 @@ class Builder:
         day = record.analysis_date
         try:
             ignored = self._settle_retractions(record).ignored
-            if record.trigger is Trigger.REPLAY:
-                self._audit_replay(record)
             outcome = run_build(
                 self._warehouse,
                 self._request(record, ignored),

@@ -34,7 +34,7 @@ class Replays:
     def fault(self, before: DateRecord | None, after: DateRecord, reason: str) -> str:
         """What is wrong with the end of a replay; empty where nothing is, or where it has not ended."""
         day = after.analysis_date
-        if day not in self.waiting or after.trigger == "replay" and after.state in {"ready", "running"}:
+        if day not in self.waiting or (after.trigger == "replay" and after.state in {"ready", "running"}):
             return ""
         mode = self.waiting.pop(day)
         if reason not in COMMITTED or before is None or before.trigger != "replay":

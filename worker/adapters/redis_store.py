@@ -9,6 +9,7 @@ whose reply was lost is sent again by `commit` and recognised.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from typing import Any, TypeVar, cast
@@ -36,6 +37,10 @@ from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 # A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
 HISTORY_LENGTH_MAX = 200
 PARKED_LENGTH_MAX = 1000
+# Refusals are noted again each second while they last.
+REFUSED_KEPT_S = 86_400
+# Longer than a command waits for the worker to write its audit row.
+AUDIT_KEPT_S = 120
 # A client gives up on a lost reply within seconds; ten minutes outlast any re-sending.
 OPERATION_REMEMBERED_MS = 10 * 60 * 1000
 # One lost reply is cured by sending the script once more; a second loss is an outage, and the caller's to retry.
@@ -303,12 +308,14 @@ class RedisStore:
                 self._client.xrange(self._key("outbox"), min=first, count=limit),
             )
         )
-        return [entry_from(entry_id, fields) for entry_id, fields in entries]
+        return self._with_errors([entry_from(entry_id, fields) for entry_id, fields in entries])
 
     def remove_from_outbox(self, entry_id: str) -> None:
-        """Delete one entry of the outbox stream."""
-        with _translated():
-            self._client.xdel(self._key("outbox"), entry_id)
+        """Delete one entry of the outbox stream, and in the same step what trying to publish it met."""
+        with _translated(), self._client.pipeline(transaction=True) as pipe:
+            pipe.xdel(self._key("outbox"), entry_id)
+            pipe.hdel(self._key("refused"), entry_id)
+            pipe.execute()
 
     def outbox_size(self) -> int:
         """Read the length of the outbox stream."""
@@ -342,6 +349,45 @@ class RedisStore:
         """Ask the server for a sign of life."""
         with _translated():
             self._client.ping()
+
+    def note_refused(self, entry_id: str, error: str) -> None:
+        """Write into the hash of errors; the whole hash goes a day after the last one.
+
+        Another worker may have published and removed the entry meanwhile: what is noted then goes with the hash.
+        """
+        key = self._key("refused")
+        with _translated(), self._client.pipeline(transaction=True) as pipe:
+            pipe.hset(key, entry_id, error)
+            pipe.expire(key, REFUSED_KEPT_S)
+            pipe.execute()
+
+    def _with_errors(self, entries: list[OutboxEntry]) -> Sequence[OutboxEntry]:
+        if not entries:
+            return entries
+        names = [entry.entry_id for entry in entries]
+        errors = _reading(lambda: cast("list[bytes | None]", self._client.hmget(self._key("refused"), names)))
+        return [
+            replace(entry, error=error.decode(errors="replace")) if error else entry
+            for entry, error in zip(entries, errors, strict=True)
+        ]
+
+    def ask_audit(self, request_id: str, row: bytes) -> None:
+        """Write into the hash of rows that wait; what a killed command leaves behind goes by itself."""
+        key = self._key("audits")
+        with _translated(), self._client.pipeline(transaction=True) as pipe:
+            pipe.hset(key, request_id, row)
+            pipe.expire(key, AUDIT_KEPT_S)
+            pipe.execute()
+
+    def audits_asked(self) -> Mapping[str, bytes]:
+        """Read that hash."""
+        rows = _reading(lambda: cast("dict[bytes, bytes]", self._client.hgetall(self._key("audits"))))
+        return {name.decode(): row for name, row in rows.items()}
+
+    def settle_audit(self, request_id: str) -> bool:
+        """Delete one row of that hash."""
+        with _translated():
+            return bool(self._client.hdel(self._key("audits"), request_id))
 
     def close(self) -> None:
         """Close the connection pool."""
