@@ -9,9 +9,10 @@ import typer
 from ops.arguments import AnalysisDate, Json, exit_code, guest_clock, read_date, reading_parts
 from ops.output import dates_table, err, explanation_panel, history_table, out, show_json
 from worker.errors import CorruptRecord, Refused
-from worker.explain import explanation, summary
+from worker.explain import explanation, standing
 from worker.ports import StateStore
 from worker.settings import load
+from worker.untold import Untold, untold_by_date
 
 DATES_DEFAULT = 14
 REFUSED_SHOWN_MAX = 10
@@ -30,9 +31,10 @@ def status(
     """
     day = read_date(analysis_date) if analysis_date else None
     with reading_parts() as parts:
+        untold = untold_by_date(parts.store)
         if day is not None:
-            raise typer.Exit(_status_of_one(parts.store, day, as_json=as_json))
-        rows = [row for opened in parts.store.dates(limit) if (row := _row(parts.store, opened))]
+            raise typer.Exit(_status_of_one(parts.store, day, untold.get(day), as_json=as_json))
+        rows = [row for opened in parts.store.dates(limit) if (row := _row(parts.store, opened, untold.get(opened)))]
         refused = list(parts.store.parked(limit))
         zone = parts.settings.calendar.zone
     if as_json:
@@ -52,20 +54,20 @@ def status(
             )
 
 
-def _row(store: StateStore, day: date) -> dict[str, Any] | None:
+def _row(store: StateStore, day: date, untold: Untold | None) -> dict[str, Any] | None:
     try:
         record = store.load(day)
     except CorruptRecord as exc:
         err.print(f"[red]{exc}[/]")
         return None
-    return summary(record) if record is not None else None
+    return standing(record, untold) if record is not None else None
 
 
-def _status_of_one(store: StateStore, day: date, *, as_json: bool) -> int:
+def _status_of_one(store: StateStore, day: date, untold: Untold | None, *, as_json: bool) -> int:
     record = store.load(day)
     if record is None:
         raise Refused(f"{day} was never opened; see the dates there are: mlfs status")
-    row = summary(record)
+    row = standing(record, untold)
     show_json(row) if as_json else out.print(dates_table([row]))
     return exit_code(row["state"])
 
@@ -80,9 +82,10 @@ def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:
     with reading_parts() as parts:
         record = parts.store.load(analysis_date)
         settings, now = parts.settings, guest_clock(parts).now()
+        untold = untold_by_date(parts.store).get(analysis_date)
     if record is None:
         raise Refused(f"{analysis_date} was never opened; see the dates there are: mlfs status")
-    answer = explanation(record, now, settings.policy, settings.calendar.zone)
+    answer = explanation(record, now, settings.policy, settings.calendar.zone, untold)
     show_json(answer) if as_json else out.print(explanation_panel(answer, settings.calendar.zone))
 
 

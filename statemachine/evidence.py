@@ -116,6 +116,18 @@ def publication_is_retracted(record: DateRecord) -> bool:
     return record.result is not None and rests_on_retracted(record, record.result)
 
 
+def severity_of(record: DateRecord) -> str | None:
+    """Return the document's severity, P0 to P3, of what consumers can read of the date; None where nothing is wrong.
+
+    A failed generation of a date that was published before takes nothing from consumers: P3, or what the publication
+    itself earned where that is worse. Without a publication a failed date is P0.
+    """
+    earned = record.result.severity if record.result is not None else None
+    if record.state is not State.FAILED:
+        return earned
+    return "P0" if record.result is None else min(earned or "P3", "P3")
+
+
 def lost_what_it_stood_on(record: DateRecord) -> bool:
     """Whether a run that the present attempt relied on was taken back after its claim."""
     return record.mode is BuildMode.NORMAL and any(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from worker.errors import Unavailable
+from worker.errors import Fatal, Unavailable
 from worker.observer import Observer
 from worker.ports import OutboxEntry, Publisher, StateStore
 from worker.tracing import NO_TRACING, Tracing
@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 BATCH_MAX = 100
 # A topic that refuses so often is left alone until the next pass: each refusal may take a time-out.
 REFUSALS_MAX = 3
+# Pages and commands show what the bus answered.
+ERROR_CHARS_MAX = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +64,10 @@ class Relay:
         try:
             with self._tracing.publishing(message) as traced:
                 message_id = self._publisher.publish(traced)
-        except Unavailable as exc:
+        except (Unavailable, Fatal) as exc:
             blocked.add(message.ordering_key)
             refusals[message.topic] += 1
+            self._store.note_refused(entry.entry_id, str(exc)[:ERROR_CHARS_MAX])
             log.warning("outcome_not_published", event_id=message.event_id, error=str(exc))
             self._observer.relay_failed(message, str(exc))
             return False
