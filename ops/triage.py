@@ -199,7 +199,7 @@ def _symptoms_of(scene: Scene, processor: str) -> Iterator[str]:
         yield f"{processor}: {last.actor} took back {last.identity} at {last.at:%Y-%m-%d %H:%M}Z: {last.reason}"
         return
     if completion is None:
-        yield f"{processor} has not reported"
+        yield f"{processor} has rows, its event never came" if now or at_build else f"{processor} has not reported"
     elif completion.status is CompletionStatus.FAILED:
         yield f"{processor} reported failed: {completion.error or 'no reason given'}"
     elif completion.status is CompletionStatus.FOUND:

@@ -494,4 +494,25 @@ MUTANTS = (
             "tests/unit/test_audit.py::test_a_replay_of_a_date_published_by_hand_opens_the_next_generation_at_once",
         ),
     ),
+    Mutant(
+        name="told-by-the-state-alone",
+        file="worker/untold.py",
+        old="        found[day] = Untold(\n",
+        new="        found[date.min] = Untold(\n",
+        tests=("tests/unit/test_untold.py::test_phase_5_was_told_only_once_the_bus_has_confirmed_it",),
+    ),
+    Mutant(
+        name="failed-replay-pages",
+        file="statemachine/evidence.py",
+        old='    return "P0" if record.result is None else',
+        new='    return "P0" if record.failure is not None else',
+        tests=("tests/unit/test_untold.py::test_a_failed_replay_of_a_published_date_pages_nobody",),
+    ),
+    Mutant(
+        name="refusal-not-kept",
+        file="worker/relay.py",
+        old="            self._store.note_refused(entry.entry_id, str(exc)[:ERROR_CHARS_MAX])\n",
+        new="",
+        tests=("tests/unit/test_untold.py::test_phase_5_was_told_only_once_the_bus_has_confirmed_it",),
+    ),
 )

@@ -183,7 +183,7 @@ def test_the_run_that_counts_is_meant_unless_another_is_named(run_id: str | None
 
 def test_explain_says_what_was_taken_back_and_by_whom() -> None:
     rig = Rig()
-    story = explanation(retracted(CACHE), rig.clock.now(), rig.policy, CALENDAR.zone)
+    story = explanation(retracted(CACHE), rig.clock.now(), rig.policy, CALENDAR.zone, None)
     told = next(one for one in story["processors"] if one["processor"] == CACHE)
 
     assert ("retracted", "run:1", "ana") == (
