@@ -51,14 +51,13 @@ def recover(
     """
     with _opened(dry_run=dry_run) as parts:
         clock = clock_of_changes(parts)
-        now, engine = clock.now(), guest_engine(parts, actor(), clock)
-        first = parts.settings.calendar.today(now) - timedelta(days=days)
+        engine, today = guest_engine(parts, actor(), clock), parts.settings.calendar.today(clock.now())
+        first, last = today - timedelta(days=days), today + timedelta(days=FUTURE_DAYS_MAX)
         committed = parts.warehouse.read_ledger_since(first)
         repair = Repair(engine=engine, store=parts.store, clock=clock, warehouse=parts.warehouse)
         standings = {row.analysis_date: repair.standing(row) for row in committed}
         astray = {day.isoformat(): standing for day, standing in standings.items() if standing is not Standing.AGREES}
         retractions = RetractionAudit(engine, parts.warehouse)
-        last = parts.settings.calendar.today(now) + timedelta(days=FUTURE_DAYS_MAX)
         taken_back = retractions.lost_since(first, last)
         if not as_json:
             out.print(f"ledger: {len(committed)} dates since {first}; the store does not follow it for {len(astray)}")

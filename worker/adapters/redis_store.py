@@ -7,15 +7,14 @@ whose reply was lost is sent again by `commit` and recognised.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from schemas.record import encode_record
@@ -30,6 +29,7 @@ from worker.adapters.redis_fields import (
     parked_from,
     record_from,
 )
+from worker.adapters.redis_notes import RedisNotes, reading, translated
 from worker.adapters.redis_server import clock_skew, server_faults
 from worker.errors import CorruptRecord, Fatal, Unavailable
 from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
@@ -37,18 +37,12 @@ from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 # A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
 HISTORY_LENGTH_MAX = 200
 PARKED_LENGTH_MAX = 1000
-# Refusals are noted again each second while they last.
-REFUSED_KEPT_S = 86_400
-# Longer than a command waits for the worker to write its audit row.
-AUDIT_KEPT_S = 120
 # A client gives up on a lost reply within seconds; ten minutes outlast any re-sending.
 OPERATION_REMEMBERED_MS = 10 * 60 * 1000
 # One lost reply is cured by sending the script once more; a second loss is an outage, and the caller's to retry.
 COMMIT_SENDS_MAX = 2
 # Replicas on one network answer within a millisecond or two; one that needs longer is as good as away.
 REPLICATION_TIMEOUT_MS = 500
-
-_T = TypeVar("_T")
 
 
 def connect(url: str) -> redis.Redis:
@@ -63,23 +57,7 @@ def connect(url: str) -> redis.Redis:
     )
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the client's errors into our families."""
-    try:
-        yield
-    except redis.RedisError as exc:
-        raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
-
-
-def _reading(call: Callable[[], _T]) -> _T:
-    """Run a read with a few quick retries: reading twice is harmless."""
-    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
-    with _translated():
-        return retry.call_with_retry(call, lambda _error: None)
-
-
-class RedisStore:
+class RedisStore(RedisNotes):
     """The `StateStore` port on a Redis-compatible server of version 7.0 or newer."""
 
     def __init__(self, client: redis.Redis, pipeline: str, *, replicas: int = 0) -> None:
@@ -96,14 +74,11 @@ class RedisStore:
         source = files("worker.adapters").joinpath("lua/commit.lua").read_text(encoding="utf-8")
         self._commit_script = client.register_script(source)
 
-    def _key(self, *parts: str) -> str:
-        return ":".join((self._tag, *parts))
-
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""
         key = self._key("date", analysis_date.isoformat())
         return record_from(
-            analysis_date, _reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"])))
+            analysis_date, reading(lambda: cast("list[bytes | None]", self._client.hmget(key, ["r", "n"])))
         )
 
     def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
@@ -116,7 +91,7 @@ class RedisStore:
                 return cast("list[list[bytes | None]]", pipe.execute())
 
         found: dict[date, DateRecord | None] = {}
-        for day, stored in zip(analysis_dates, _reading(read), strict=True):
+        for day, stored in zip(analysis_dates, reading(read), strict=True):
             with suppress(CorruptRecord):
                 found[day] = record_from(day, stored)
         return found
@@ -214,7 +189,7 @@ class RedisStore:
         """Write a mark and wait for the replicas, which then hold everything before it."""
         if not self._replicas:
             return
-        with _translated(), self._client.pipeline(transaction=False) as pipe:
+        with translated(), self._client.pipeline(transaction=False) as pipe:
             pipe.set(self._key("barrier"), 1)
             pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
             _set, reached = pipe.execute()
@@ -224,7 +199,7 @@ class RedisStore:
         """Rename the record's key, unless another worker has begun the date anew since it was found unreadable."""
         day = analysis_date.isoformat()
         record_key = self._key("date", day)
-        with _translated(), self._client.pipeline(transaction=True) as pipe, suppress(redis.WatchError):
+        with translated(), self._client.pipeline(transaction=True) as pipe, suppress(redis.WatchError):
             pipe.watch(record_key)
             try:
                 self.load(analysis_date)
@@ -241,14 +216,14 @@ class RedisStore:
         Raises:
             Fatal: The server evicts keys when its memory is full, or is a read-only replica. The operator's to repair.
         """
-        memory = _reading(lambda: self._client.info("memory"))
+        memory = reading(lambda: self._client.info("memory"))
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise Fatal(
                 f"the state store evicts keys when its memory is full (maxmemory-policy {policy}), so dates could "
                 "vanish without an error; set maxmemory-policy to noeviction"
             )
-        role = _reading(lambda: self._client.info("replication")).get("role", "master")
+        role = reading(lambda: self._client.info("replication")).get("role", "master")
         if role != "master":
             raise Fatal(f"the state store at this address is a {role}; name the primary in MLFS_REDIS_URL")
 
@@ -258,11 +233,11 @@ class RedisStore:
 
     def clock_skew(self, now: Callable[[], datetime]) -> timedelta:
         """Give how far the server's clock is ahead of the one given."""
-        return _reading(lambda: clock_skew(self._client, now))
+        return reading(lambda: clock_skew(self._client, now))
 
     def due(self, now: datetime, limit: int, skip: int = 0) -> Sequence[date]:
         """Read the wake index up to *now*."""
-        members = _reading(
+        members = reading(
             lambda: cast(
                 "list[bytes]",
                 self._client.zrangebyscore(self._key("wake"), "-inf", millis_begun(now), start=skip, num=limit),
@@ -274,7 +249,7 @@ class RedisStore:
         """Read the head of the wake index, or of what comes in it after an instant."""
         low = "-inf" if after is None else f"({millis_begun(after)}"
         key = self._key("wake")
-        head = _reading(
+        head = reading(
             lambda: cast(
                 "list[tuple[bytes, float]]",
                 self._client.zrangebyscore(key, low, "+inf", start=0, num=1, withscores=True),
@@ -284,7 +259,7 @@ class RedisStore:
 
     def dates(self, limit: int) -> Sequence[date]:
         """Read the newest dates."""
-        members = _reading(lambda: cast("list[bytes]", self._client.zrevrange(self._key("dates"), 0, limit - 1)))
+        members = reading(lambda: cast("list[bytes]", self._client.zrevrange(self._key("dates"), 0, limit - 1)))
         return [date.fromisoformat(member.decode()) for member in members]
 
     def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
@@ -297,38 +272,38 @@ class RedisStore:
                 pipe.xrange(self._key("history", day))
                 return pipe.execute()
 
-        return changes_from(*_reading(read))
+        return changes_from(*reading(read))
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
         """Read the outbox stream from its head, or from behind an entry."""
         first = f"({after}" if after else "-"
-        entries = _reading(
+        entries = reading(
             lambda: cast(
                 "list[tuple[bytes, dict[bytes, bytes]]]",
                 self._client.xrange(self._key("outbox"), min=first, count=limit),
             )
         )
-        return self._with_errors([entry_from(entry_id, fields) for entry_id, fields in entries])
+        return self.with_errors([entry_from(entry_id, fields) for entry_id, fields in entries])
 
     def remove_from_outbox(self, entry_id: str) -> None:
         """Delete one entry of the outbox stream, and in the same step what trying to publish it met."""
-        with _translated(), self._client.pipeline(transaction=True) as pipe:
+        with translated(), self._client.pipeline(transaction=True) as pipe:
             pipe.xdel(self._key("outbox"), entry_id)
             pipe.hdel(self._key("refused"), entry_id)
             pipe.execute()
 
     def outbox_size(self) -> int:
         """Read the length of the outbox stream."""
-        return _reading(lambda: self._client.xlen(self._key("outbox")))
+        return reading(lambda: self._client.xlen(self._key("outbox")))
 
     def park(self, parked: ParkedMessage) -> None:
         """Append to the stream of refused messages."""
-        with _translated():
+        with translated():
             self._client.xadd(self._key("parked"), parked_fields(parked), maxlen=PARKED_LENGTH_MAX, approximate=True)
 
     def parked(self, limit: int) -> Sequence[ParkedMessage]:
         """Read the stream of refused messages backwards."""
-        entries = _reading(
+        entries = reading(
             lambda: cast(
                 "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrevrange(self._key("parked"), count=limit)
             )
@@ -337,57 +312,18 @@ class RedisStore:
 
     def last_opened(self) -> date | None:
         """Read how far the calendar has come."""
-        ordinal = _reading(lambda: self._client.zscore(self._key("calendar"), "last_opened"))
+        ordinal = reading(lambda: self._client.zscore(self._key("calendar"), "last_opened"))
         return None if ordinal is None else date.fromordinal(int(ordinal))
 
     def set_last_opened(self, analysis_date: date) -> None:
         """Raise the calendar's mark; a sorted set's GT makes the lower of two racing writers lose."""
-        with _translated():
+        with translated():
             self._client.zadd(self._key("calendar"), {"last_opened": analysis_date.toordinal()}, gt=True)
 
     def ping(self) -> None:
         """Ask the server for a sign of life."""
-        with _translated():
+        with translated():
             self._client.ping()
-
-    def note_refused(self, entry_id: str, error: str) -> None:
-        """Write into the hash of errors; the whole hash goes a day after the last one.
-
-        Another worker may have published and removed the entry meanwhile: what is noted then goes with the hash.
-        """
-        key = self._key("refused")
-        with _translated(), self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(key, entry_id, error)
-            pipe.expire(key, REFUSED_KEPT_S)
-            pipe.execute()
-
-    def _with_errors(self, entries: list[OutboxEntry]) -> Sequence[OutboxEntry]:
-        if not entries:
-            return entries
-        names = [entry.entry_id for entry in entries]
-        errors = _reading(lambda: cast("list[bytes | None]", self._client.hmget(self._key("refused"), names)))
-        return [
-            replace(entry, error=error.decode(errors="replace")) if error else entry
-            for entry, error in zip(entries, errors, strict=True)
-        ]
-
-    def ask_audit(self, request_id: str, row: bytes) -> None:
-        """Write into the hash of rows that wait; what a killed command leaves behind goes by itself."""
-        key = self._key("audits")
-        with _translated(), self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(key, request_id, row)
-            pipe.expire(key, AUDIT_KEPT_S)
-            pipe.execute()
-
-    def audits_asked(self) -> Mapping[str, bytes]:
-        """Read that hash."""
-        rows = _reading(lambda: cast("dict[bytes, bytes]", self._client.hgetall(self._key("audits"))))
-        return {name.decode(): row for name, row in rows.items()}
-
-    def settle_audit(self, request_id: str) -> bool:
-        """Delete one row of that hash."""
-        with _translated():
-            return bool(self._client.hdel(self._key("audits"), request_id))
 
     def close(self) -> None:
         """Close the connection pool."""
