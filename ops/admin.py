@@ -2,6 +2,9 @@
 
 import re
 import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any
 
@@ -15,30 +18,26 @@ from ops.arguments import (
     ReasonOption,
     SourceOption,
     acting_parts,
-    actor,
     build_mode,
     confirmed,
     exit_code,
-    finite,
-    guest_engine,
-    league_day,
     read_date_to_change,
     refuse_copy_over_done,
 )
+from ops.asking import Door, open_door
 from ops.backfill import Wish, read_only
 from ops.once import ask_once, request_id_of
 from ops.output import err, out, show_json
-from ops.replay_range import CONCURRENCY_DEFAULT, CONCURRENCY_MAX, How, refuse_both, replay_range
+from ops.replay_range import CONCURRENCY_DEFAULT, CONCURRENCY_MAX, Consent, How, refuse_both, replay_range
 from statemachine.decide import Decision
-from statemachine.events import CancelRequested, Event, ReplayRequested
+from statemachine.events import CancelRequested, EventKind, ReplayRequested
 from statemachine.model import TERMINAL_STATES, DateRecord, State
-from worker.engine import Engine
 from worker.errors import Refused
 from worker.explain import summary
 from worker.idempotency import KEY_PATTERN
-from worker.parts import Parts
 from worker.ports import StateStore
 
+Wanted = ReplayRequested | CancelRequested
 WAIT_POLL_S = 0.2
 # Longer than a night with all its attempts.
 WAIT_S_MAX = 86_400
@@ -108,9 +107,9 @@ def replay(
 ) -> None:
     """Build a date, or each date of a range, again, as a new generation. A running worker claims it at once.
 
-    A range shows its plan and changes nothing without --yes. With it, tonight's date goes first, and at most
-    --concurrency dates are on their way at once; the command stays until all have ended, or none has ended for --wait
-    seconds (20 minutes unless given).
+    The plan is shown first. Without --yes a person is asked; where nobody can be asked, nothing is changed and the exit
+    code is 2. Of a range tonight's date goes first, and at most --concurrency dates are on their way at once; the
+    command stays until all have ended, or none has ended for --wait seconds (20 minutes unless given).
 
     Exit codes: 0 accepted (with --wait, and for a range: done), 1 failed, 2 refused, 3 degraded, 4 not finished in
     time. Of a range the worst.
@@ -119,21 +118,26 @@ def replay(
       mlfs replay 2024-12-15 --reason 'daily cache was repaired' --dry-run
       mlfs replay 2024-12-15 --reason 'daily cache was repaired' --yes --wait 60
       mlfs replay 2024-12-15 --source yesterday --reason 'nothing else is left' --yes
-      mlfs replay --from 2024-12-01 --to 2024-12-15 --only missing,failed --reason 'upstream was refilled'
+      mlfs replay --from 2024-12-01 --to 2024-12-15 --only missing,failed --reason 'upstream was refilled' --dry-run
       mlfs replay --from 2024-12-01 --to 2024-12-15 --reason 'new ratings' --yes --idempotency-key ratings-2
     """
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
     refuse_both(analysis_date, first, last)
     if first is not None and last is not None:
         wish = Wish(first=first, last=last, only=read_only(only), mode=mode, force=force)
-        how = How(key=key, concurrency=concurrency, wait_s=wait, apply=yes and not dry_run, hint=not dry_run)
+        consent = Consent.GIVEN if yes else Consent.ASKED_FOR
+        how = How(key=key, concurrency=concurrency, wait_s=wait, consent=Consent.DRY_RUN if dry_run else consent)
         raise typer.Exit(replay_range(wish, reason, how, as_json=as_json))
     if analysis_date is None or only:
         raise typer.BadParameter("--only chooses among the dates of a range; give --from and --to")
-    request_id = request_id_of(key, actor(), analysis_date, league_day())
-    event = ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force, request_id=request_id)
-    key = None if dry_run else key
-    _intervene(analysis_date, event, dry_run=dry_run, yes=yes, wait_s=wait or 0.0, as_json=as_json, key=key)
+    day = analysis_date
+
+    def event(door: Door) -> ReplayRequested:
+        request_id = request_id_of(key, door.who, day, door.league_day)
+        return ReplayRequested(actor=door.who, reason=reason, mode=mode, take_over=force, request_id=request_id)
+
+    asked = Asked(event=EventKind.REPLAY_REQUESTED, mode=mode.value, key=None if dry_run else key)
+    _intervene(day, event, asked, dry_run=dry_run, yes=yes, wait_s=wait or 0.0, as_json=as_json)
 
 
 def cancel(
@@ -144,29 +148,44 @@ def cancel(
     Examples:
       mlfs cancel 2024-12-15 --reason 'upstream is known to be wrong' --yes
     """
-    event = CancelRequested(actor=actor(), reason=reason)
-    _intervene(analysis_date, event, dry_run=dry_run, yes=yes, wait_s=0.0, as_json=as_json)
+
+    def event(door: Door) -> CancelRequested:
+        return CancelRequested(actor=door.who, reason=reason, request_id=uuid.uuid4().hex)
+
+    asked = Asked(event=EventKind.CANCEL_REQUESTED, mode="", key=None)
+    _intervene(analysis_date, event, asked, dry_run=dry_run, yes=yes, wait_s=0.0, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked for, as the memory of requests compares it, and under which key."""
+
+    event: EventKind
+    mode: str
+    key: str | None
 
 
 def _intervene(
     day: date,
-    event: ReplayRequested | CancelRequested,
+    event_of: Callable[[Door], Wanted],
+    asked: Asked,
     *,
     dry_run: bool,
     yes: bool,
     wait_s: float,
     as_json: bool,
-    key: str | None = None,
 ) -> None:
     with acting_parts(dry_run=dry_run) as parts:
+        door = open_door(parts)
         acted: list[Decision] = []
 
         def act() -> int:
-            acted.append(_plan_and_apply(parts, day, event, dry_run=dry_run, yes=yes, as_json=as_json))
+            event = event_of(door)
+            acted.append(_plan_and_apply(door, day, event, dry_run=dry_run, yes=yes, as_json=as_json))
             return acted[0].record.generation
 
-        asked = {"event": event.kind.value, "analysis_date": day.isoformat(), "mode": getattr(event, "mode", "")}
-        generation = ask_once(parts, key=key, caller=event.actor, asked=asked, act=act).generation
+        request = {"event": asked.event.value, "analysis_date": day.isoformat(), "mode": asked.mode}
+        generation = ask_once(parts, key=asked.key, caller=door.who, asked=request, act=act).generation
         record = acted[0].record if acted else parts.store.load(day)
         if record is None:
             raise Refused(f"{day} was forgotten since it was asked for; see the dates there are: mlfs status")
@@ -174,51 +193,30 @@ def _intervene(
             out.print(f"{day}: asked for already under this key, as generation {generation}")
         ended = _wait(parts.store, day, generation, wait_s) if wait_s and not dry_run else None
     reason = acted[0].reason if acted else "asked_before"
-    _finish(ended or record, event, reason, applied=not dry_run, as_json=as_json)
+    _finish(ended or record, asked.event, reason, applied=not dry_run, as_json=as_json)
     if wait_s and not dry_run and ended is None:
         err.print(f"{day}: no worker finished generation {generation} in {wait_s:g} s; see: mlfs status")
         raise typer.Exit(EXIT_UNAVAILABLE)
     raise typer.Exit(exit_code(ended.state) if ended is not None else 0)
 
 
-def _plan_and_apply(
-    parts: Parts, day: date, event: ReplayRequested | CancelRequested, *, dry_run: bool, yes: bool, as_json: bool
-) -> Decision:
+def _plan_and_apply(door: Door, day: date, event: Wanted, *, dry_run: bool, yes: bool, as_json: bool) -> Decision:
     """Show the plan, ask, act; for a dry run only the plan."""
-    engine = guest_engine(parts, event.actor)
-    before, planned = engine.preview(day, event)
+    before, planned = door.auditor.plan(day, event)
     if isinstance(event, ReplayRequested) and not event.take_over:
         refuse_copy_over_done(day, event.mode, before.state)
     if isinstance(event, CancelRequested) and not before.version:
         raise Refused(f"{day} was never opened; there is nothing to stop. The dates there are: mlfs status")
-    if not planned.changed:
-        raise Refused(_refusal(before, planned))
     if not as_json:
         _show_plan(before, planned, event)
     if dry_run:
         return planned
     if not yes and not confirmed("go on?"):
         raise typer.Exit(EXIT_REFUSED)
-    return _apply(engine, day, event, before)
+    return door.auditor.apply(day, event)
 
 
-def _apply(engine: Engine, day: date, event: Event, planned_on: DateRecord) -> Decision:
-    decision = engine.apply(day, event)
-    if not decision.changed:
-        raise Refused(_refusal(planned_on, decision))
-    return decision
-
-
-def _refusal(before: DateRecord, decision: Decision) -> str:
-    day = before.analysis_date
-    hints = {
-        "replay_refused_running": f"a build is running; wait for it (mlfs status {day}) or take over with --force",
-        "cancel_refused": f"it is {before.state}, nothing to stop; to build it: mlfs replay {day} --reason '…'",
-    }
-    return f"{day}: {hints.get(decision.reason, decision.reason)}"
-
-
-def _show_plan(before: DateRecord, planned: Decision, event: ReplayRequested | CancelRequested) -> None:
+def _show_plan(before: DateRecord, planned: Decision, event: Wanted) -> None:
     after = planned.record
     wanted = f"replay ({event.mode})" if isinstance(event, ReplayRequested) else "cancel"
     out.print(f"{wanted} by {event.actor}: {event.reason}", markup=False)
@@ -227,9 +225,9 @@ def _show_plan(before: DateRecord, planned: Decision, event: ReplayRequested | C
         out.print(f"  consumers read generation {before.published_generation} until the new one is published")
 
 
-def _finish(record: DateRecord, event: Event, reason: str, *, applied: bool, as_json: bool) -> None:
+def _finish(record: DateRecord, event: EventKind, reason: str, *, applied: bool, as_json: bool) -> None:
     if as_json:
-        answer: dict[str, Any] = {"applied": applied, "event": event.kind, "reason": reason, **summary(record)}
+        answer: dict[str, Any] = {"applied": applied, "event": event.value, "reason": reason, **summary(record)}
         show_json(answer)
     elif not applied:
         out.print("dry run: nothing was changed")
@@ -238,7 +236,7 @@ def _finish(record: DateRecord, event: Event, reason: str, *, applied: bool, as_
         if record.state is State.FAILED and record.failure is not None:
             failure, day = record.failure, record.analysis_date
             out.print(f"  because {failure.because}: {failure.message}", markup=False, soft_wrap=True)
-            if isinstance(event, ReplayRequested):
+            if event is EventKind.REPLAY_REQUESTED:
                 out.print(f"  what to do: mlfs incident {day}; once repaired, replay it again", markup=False)
 
 

@@ -246,12 +246,18 @@ def store_clock(parts: Parts) -> SharedClock:
     return clock
 
 
-def guest_engine(parts: Parts, worker: str) -> Engine:
-    """Make an engine for a command: it decides and stores; what follows from that is a worker's to do."""
+def guest_engine(parts: Parts, worker: str, clock: Clock) -> Engine:
+    """Make an engine for a command: it decides and stores; what follows from that is a worker's to do.
+
+    Args:
+        parts: Store and settings.
+        worker: Who acts, for the history.
+        clock: `clock_of_changes`, the same for everything that the command stores.
+    """
     return make_engine(
         parts.settings,
         store=parts.store,
-        clock=clock_of_changes(parts),
+        clock=clock,
         worker=worker,
         start_build=lambda _day: None,
         outbox_filled=lambda: None,

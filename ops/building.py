@@ -234,7 +234,8 @@ def describe(outcome: BuildOutcome) -> dict[str, Any]:
 
 
 def _show(answer: dict[str, Any], outcome: BuildOutcome) -> None:
-    out.print(dates_table([answer]))
+    rehearsed = outcome.failure is None and not outcome.published
+    out.print(dates_table([answer | {"state": f"would be {answer['state']}"} if rehearsed else answer]))
     out.print(components_table(answer))
     for entity in outcome.stats.left_out[:LEFT_OUT_SHOWN_MAX]:
         out.print(f"left out: {entity.label} ({entity.key}): {entity.reason}", markup=False)
@@ -242,8 +243,11 @@ def _show(answer: dict[str, Any], outcome: BuildOutcome) -> None:
         out.print(f"… and {answer['left_out_count'] - LEFT_OUT_SHOWN_MAX} more; all of them with --json")
     if outcome.failure is not None:
         err.print(f"[red]not published:[/] {outcome.message}")
-    elif not outcome.published:
-        out.print("dry run: nothing was published")
+    elif rehearsed:
+        out.print(
+            f"dry run: {answer['analysis_date']} would be {answer['state']} as generation {answer['generation']}; "
+            "nothing was published"
+        )
 
 
 def features(

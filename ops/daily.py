@@ -19,13 +19,13 @@ from statemachine.model import TERMINAL_STATES, DateRecord, State
 from worker.calendar import with_weekday
 from worker.explain import in_zone
 from worker.parts import Parts
+from worker.untold import Untold, untold_by_date
 
 # Source: the document's daily checklist and its severity levels.
 ROWS_GREEN, ROWS_AMBER = 400, 200
 FALLBACK_GREEN, FALLBACK_AMBER = 0.10, 0.50
 SCORE_GREEN, SCORE_AMBER = 90.0, 75.0
 PREDICTIONS_GREEN, CONFIDENCE_GREEN = 400, 75.0
-OUTBOX_READ_MAX = 1000
 COLUMNS_WIDE = 100
 
 # Source: the document's thresholds of each component: points from which it is no warning.
@@ -82,7 +82,7 @@ class Morning:
         record: As the store has it; None for a date it has not seen.
         upstream: What the tables hold now, by table; None where they could not be read.
         predictions: Phase 5's own; empty where its table is not in this warehouse, None where it could not be read.
-        untold: Whether the outcome still waits to be published.
+        untold: The newest outcome that still waits in the outbox.
     """
 
     day: date
@@ -90,7 +90,7 @@ class Morning:
     record: DateRecord | None
     upstream: Mapping[str, Row] | None
     predictions: Row | None
-    untold: bool
+    untold: Untold | None
 
     @property
     def due(self) -> bool:
@@ -129,15 +129,13 @@ def daily(
 
 def _morning(parts: Parts, witness: Witness, day: date) -> Morning:
     record = parts.store.load(day)
-    prefix = f":{day.isoformat()}:"
-    waiting = [entry.message.event_id for entry in parts.store.outbox(OUTBOX_READ_MAX)]
     return Morning(
         day=day,
         now=guest_clock(parts).now(),
         record=record,
         upstream=witness.upstream(day),
         predictions=witness.predictions(day),
-        untold=any(prefix in event_id for event_id in waiting),
+        untold=untold_by_date(parts.store).get(day),
     )
 
 
@@ -236,8 +234,9 @@ def _phase5(morning: Morning) -> Check:
     if record is None or record.result is None:
         return _nothing_published(name, morning, threshold)
     if morning.untold:
-        action = "the bus does not take it: mlfs doctor; the worker's log says relay_failed"
-        return Check(name=name, light=Light.RED, figure="not told yet", threshold=threshold, action=action)
+        why = morning.untold.error or "the outcome waits in the outbox"
+        action = "a worker tries again every second; what the bus needs: mlfs doctor"
+        return Check(name=name, light=Light.RED, figure=f"not told yet: {why}", threshold=threshold, action=action)
     if morning.predictions is None:
         figure = "told; its predictions could not be read"
         return Check(name=name, light=Light.UNKNOWN, figure=figure, threshold=threshold)

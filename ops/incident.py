@@ -15,7 +15,8 @@ from ops.output import err, out, plain, show_json, state_text
 from ops.triage import RESPONSE, Diagnosis, Scenario, Scene, diagnose
 from worker.calendar import with_weekday
 from worker.errors import Refused
-from worker.explain import in_zone, summary
+from worker.explain import in_zone, standing
+from worker.untold import untold_by_date
 
 SEVERE = frozenset({"P0", "P1"})
 MEANING: Mapping[Scenario, str] = {
@@ -46,7 +47,13 @@ def incident(analysis_date: AnalysisDate, as_json: Json = False) -> None:
         # Nobody has opened it: what it would be, had it been opened in time.
         opened_at = calendar.at(analysis_date, calendar.deadline) if stored is None else now
         record = stored or calendar.fresh_record(analysis_date, min(now, opened_at))
-        scene = Scene(record=record, now=now, policy=parts.settings.policy, upstream=witness.upstream(analysis_date))
+        scene = Scene(
+            record=record,
+            now=now,
+            policy=parts.settings.policy,
+            upstream=witness.upstream(analysis_date),
+            untold=untold_by_date(parts.store).get(analysis_date),
+        )
         found = diagnose(scene)
     answer = _answer(scene, found, witness, opened=stored is not None)
     if as_json:
@@ -61,7 +68,7 @@ def incident(analysis_date: AnalysisDate, as_json: Json = False) -> None:
 def _answer(scene: Scene, found: Diagnosis, witness: Witness, *, opened: bool) -> dict[str, Any]:
     symptoms = list(found.symptoms) if opened else ["no worker has ever opened this date", *found.symptoms]
     return {
-        **summary(scene.record),
+        **standing(scene.record, scene.untold),
         "severity": found.severity,
         "respond": RESPONSE[found.severity] if found.severity else None,
         "opened": opened,

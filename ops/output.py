@@ -116,6 +116,8 @@ def _why(row: Mapping[str, Any]) -> str:
     told = [row["failure"]["because"]] if row.get("failure") else []
     if row.get("published_is_retracted"):
         told.append("[red]retracted[/]")
+    if row.get("not_told"):
+        told.append("[red]not told[/]")
     return " ".join(told) or row.get("waits") or row["trigger"] or "-"
 
 

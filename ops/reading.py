@@ -10,10 +10,11 @@ from ops.arguments import AnalysisDate, Json, exit_code, guest_clock, read_date,
 from ops.output import dates_table, err, explanation_panel, history_table, out, show_json
 from statemachine.model import DateRecord, State
 from worker.errors import CorruptRecord, Refused
-from worker.explain import explanation, summary, wall_clock
+from worker.explain import explanation, standing, wall_clock
 from worker.parts import Parts
 from worker.ports import StateStore
 from worker.settings import load
+from worker.untold import Untold, untold_by_date
 
 DATES_DEFAULT = 14
 REFUSED_SHOWN_MAX = 10
@@ -32,12 +33,17 @@ def status(
     """
     day = read_date(analysis_date) if analysis_date else None
     with reading_parts() as parts:
+        untold = untold_by_date(parts.store)
         if day is not None:
-            raise typer.Exit(_status_of_one(parts, day, as_json=as_json))
+            raise typer.Exit(_status_of_one(parts, day, untold.get(day), as_json=as_json))
         records = [record for opened in parts.store.dates(limit) if (record := _readable(parts.store, opened))]
         refused = list(parts.store.parked(limit))
         zone = parts.settings.calendar.zone
-        rows = [summary(record) if as_json else _row(parts, record) for record in records]
+        rows = [
+            standing(record, waiting) if as_json else _row(parts, record, waiting)
+            for record in records
+            for waiting in (untold.get(record.analysis_date),)
+        ]
     if as_json:
         show_json(rows)
         return
@@ -64,9 +70,9 @@ def _readable(store: StateStore, day: date) -> DateRecord | None:
         return None
 
 
-def _row(parts: Parts, record: DateRecord) -> dict[str, Any]:
+def _row(parts: Parts, record: DateRecord, untold: Untold | None) -> dict[str, Any]:
     """Return the line of a date in the table; a waiting date has its completions and its deadline in the line."""
-    row = summary(record)
+    row = standing(record, untold)
     if record.state is not State.WAITING:
         return row
     policy, zone = parts.settings.policy, parts.settings.calendar.zone
@@ -74,11 +80,11 @@ def _row(parts: Parts, record: DateRecord) -> dict[str, Any]:
     return {**row, "waits": f"{reported}, deadline {wall_clock(record.deadline_at, guest_clock(parts).now(), zone)}"}
 
 
-def _status_of_one(parts: Parts, day: date, *, as_json: bool) -> int:
+def _status_of_one(parts: Parts, day: date, untold: Untold | None, *, as_json: bool) -> int:
     record = parts.store.load(day)
     if record is None:
         raise Refused(f"{day} was never opened; see the dates there are: mlfs status")
-    show_json(summary(record)) if as_json else out.print(dates_table([_row(parts, record)]))
+    show_json(standing(record, untold)) if as_json else out.print(dates_table([_row(parts, record, untold)]))
     return exit_code(record.state)
 
 
@@ -92,9 +98,10 @@ def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:
     with reading_parts() as parts:
         record = parts.store.load(analysis_date)
         settings, now = parts.settings, guest_clock(parts).now()
+        untold = untold_by_date(parts.store).get(analysis_date)
     if record is None:
         raise Refused(f"{analysis_date} was never opened; see the dates there are: mlfs status")
-    answer = explanation(record, now, settings.policy, settings.calendar.zone)
+    answer = explanation(record, now, settings.policy, settings.calendar.zone, untold)
     show_json(answer) if as_json else out.print(explanation_panel(answer, settings.calendar.zone))
 
 

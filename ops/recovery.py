@@ -2,17 +2,26 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import EXIT_FAILED, EXIT_REFUSED, Json, actor, confirmed, finite, guest_engine, refuse_empty_folder
+from ops.arguments import (
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    Json,
+    actor,
+    clock_of_changes,
+    confirmed,
+    finite,
+    guest_engine,
+    refuse_empty_folder,
+)
 from ops.output import dates_table, err, out, show_json
 from statemachine.model import Retraction
 from worker.calendar import FUTURE_DAYS_MAX
-from worker.clock import SystemClock
 from worker.explain import summary
 from worker.features.model import LedgerRow
 from worker.parts import Parts, store_is_lost
@@ -45,23 +54,24 @@ def recover(
       mlfs recover --dry-run
       mlfs recover --days 7 --yes
     """
-    now = SystemClock().now()
     with _opened(dry_run=dry_run) as parts:
         damage = parts.store.faults()
-        first = parts.settings.calendar.league_day(now) - timedelta(days=days)
+        clock = clock_of_changes(parts)
+        engine, today = guest_engine(parts, actor(), clock), parts.settings.calendar.league_day(clock.now())
+        first, last = today - timedelta(days=days), today + timedelta(days=FUTURE_DAYS_MAX)
         committed = parts.warehouse.read_ledger_since(first)
-        astray = _astray(_repair(parts), committed)
-        retractions = RetractionAudit(guest_engine(parts, actor()), parts.warehouse)
-        last = parts.settings.calendar.league_day(now) + timedelta(days=FUTURE_DAYS_MAX)
+        repair = Repair(engine=engine, store=parts.store, clock=clock, warehouse=parts.warehouse)
+        astray = _astray(repair, committed)
+        retractions = RetractionAudit(engine, parts.warehouse)
         taken_back = retractions.lost_since(first, last)
         if not as_json:
             out.print(f"ledger: {len(committed)} dates since {first}; the store does not follow it for {len(astray)}")
             _show_lost(astray, taken_back, damage)
         if not dry_run and not yes and not confirmed("restore them?"):
             raise typer.Exit(EXIT_REFUSED)
-        restored, left = ([], []) if dry_run else _restored(parts, retractions, committed, first, last)
+        restored, left = ([], []) if dry_run else _restored(parts.store, repair, retractions, committed, first, last)
         if seek_hours and not dry_run:
-            _seek(parts, hours=seek_hours)
+            _seek(parts, clock.now() - timedelta(hours=seek_hours))
     if as_json:
         lost = [_lost(night, one) for night, one in taken_back]
         known = {"ledger": len(committed), "astray": astray, "retractions": lost, "restored": restored}
@@ -78,11 +88,15 @@ def recover(
 
 
 def _restored(
-    parts: Parts, retractions: RetractionAudit, committed: Sequence[LedgerRow], first: date, last: date
+    store: RedisStore,
+    repair: Repair,
+    retractions: RetractionAudit,
+    committed: Sequence[LedgerRow],
+    first: date,
+    last: date,
 ) -> tuple[list[dict[str, Any]], list[Unrestored]]:
-    """Bring back what can be; give the dates that changed, and the retractions that could not take effect."""
-    parts.store.mend()
-    repair = _repair(parts)
+    """Bring back what can be; return the dates that changed, and the retractions that could not take effect."""
+    store.mend()
     # The retractions come first: a date that follows the ledger looks into the tables next.
     retractions.restore_since(first, last)
     restored = [summary(decision.record) for row in committed if (decision := repair.catch_up(row)) is not None]
@@ -126,18 +140,8 @@ def _lost(night: date, one: Retraction) -> dict[str, Any]:
     return {"analysis_date": night.isoformat(), "processor": one.processor, "run": one.identity}
 
 
-def _repair(parts: Parts) -> Repair:
-    engine = guest_engine(parts, actor())
-    return Repair(engine=engine, store=parts.store, clock=SystemClock(), warehouse=parts.warehouse)
-
-
-def _seek(parts: Parts, *, hours: float) -> None:
+def _seek(parts: Parts, since: datetime) -> None:
     from worker.adapters.pubsub_seek import seek
 
     settings = parts.settings
-    seek(
-        settings.pubsub_project,
-        settings.subscription,
-        parts.bus_address,
-        SystemClock().now() - timedelta(hours=hours),
-    )
+    seek(settings.pubsub_project, settings.subscription, parts.bus_address, since)

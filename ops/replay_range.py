@@ -5,29 +5,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from enum import StrEnum
 from typing import Any
 
 import typer
 from rich.table import Table
 
-from ops.arguments import (
-    EXIT_DEGRADED,
-    EXIT_FAILED,
-    EXIT_REFUSED,
-    EXIT_UNAVAILABLE,
-    acting_parts,
-    actor,
-    guest_clock,
-    guest_engine,
-)
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, acting_parts, confirmed
+from ops.asking import open_door
 from ops.backfill import Backfill, Planned, Step, Wish, plan_range
 from ops.once import ask_once, request_id_of
 from ops.output import err, number, out, plain, show_json, state_text
 from statemachine.events import ReplayRequested
 from statemachine.model import DateRecord, State
-from worker.clock import SystemClock
-from worker.engine import Engine
-from worker.errors import Conflict, Refused, Unavailable
+from worker.errors import Conflict, Unavailable
 from worker.explain import summary
 from worker.parts import Parts
 
@@ -54,19 +45,15 @@ class Range:
         self._wish = wish
         self._reason = reason
         self._key = key
-        self._actor = actor()
+        self._door = open_door(parts)
         self._ids: dict[date, str] = {}
-        self._engine: Engine = guest_engine(parts, self._actor)
-        now, calendar = guest_clock(parts).now(), parts.settings.calendar
-        self._key_day = calendar.league_day(now)
-        self.tonight = calendar.tonight(now)
 
     def _event(self, day: date) -> ReplayRequested:
         # The same id each time it is asked for: a commit whose reply was lost is recognised by it.
         if day not in self._ids:
-            self._ids[day] = request_id_of(self._key, self._actor, day, self._key_day)
+            self._ids[day] = request_id_of(self._key, self._door.who, day, self._door.league_day)
         return ReplayRequested(
-            actor=self._actor,
+            actor=self._door.who,
             reason=self._reason,
             mode=self._wish.mode,
             take_over=self._wish.force,
@@ -75,7 +62,8 @@ class Range:
 
     def plan(self) -> list[Planned]:
         """Say for each date what would happen to it."""
-        return plan_range(self._wish, self._engine, self._event, self._parts.settings.calendar, self.tonight)
+        door = self._door
+        return plan_range(self._wish, door.engine, self._event, self._parts.settings.calendar, door.tonight)
 
     def run(
         self, plan: Sequence[Planned], *, concurrency: int, patience_s: float, tell: Callable[[Planned], None]
@@ -83,8 +71,8 @@ class Range:
         """Replay what the plan says; give up once nothing has ended for *patience_s* seconds."""
         backfill = Backfill(
             store=self._parts.store,
-            clock=SystemClock(),
-            tonight=self.tonight,
+            clock=self._door.clock,
+            tonight=self._door.tonight,
             begin=self._begin,
             concurrency=concurrency,
             tell=tell,
@@ -110,19 +98,25 @@ class Range:
 
         def act() -> int:
             try:
-                decision = self._engine.apply(day, event)
+                return self._door.auditor.apply(day, event).record.generation
             except Conflict as exc:
                 raise Unavailable(str(exc)) from exc
-            if not decision.changed:
-                raise Refused(
-                    f"{day}: a build has begun meanwhile; wait for it (mlfs status {day}) or take over with --force"
-                )
-            return decision.record.generation
 
         asked = {"analysis_date": day.isoformat(), "mode": event.mode.value, "force": event.take_over}
         return ask_once(
-            self._parts, key=self._key and f"{self._key}/{day}", caller=self._actor, asked=asked, act=act
+            self._parts, key=self._key and f"{self._key}/{day}", caller=self._door.who, asked=asked, act=act
         ).generation
+
+
+class Consent(StrEnum):
+    """Whether a range may be replayed once its plan is shown."""
+
+    GIVEN = "given"
+    """--yes."""
+    ASKED_FOR = "asked for"
+    """A person is asked, as for one date."""
+    DRY_RUN = "dry run"
+    """It may not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,26 +127,28 @@ class How:
         key: Names the request, so that repeating it replays no date twice; None for a new one.
         concurrency: Dates on their way at once, 1 or more.
         wait_s: Give up when nothing has ended for so many seconds; None for `PATIENCE_S`.
-        apply: False stops after the plan.
-        hint: Say how to go on after the plan.
+        consent: Whether to go on after the plan.
     """
 
     key: str | None
     concurrency: int
     wait_s: float | None
-    apply: bool
-    hint: bool
+    consent: Consent
 
 
 def replay_range(wish: Wish, reason: str, how: How, *, as_json: bool) -> int:
     """Show the plan of a range; where it is wanted replay it and follow it to its end. Give the exit code."""
-    with acting_parts(dry_run=not how.apply) as parts:
+    with acting_parts(dry_run=how.consent is Consent.DRY_RUN) as parts:
         asked = Range(parts, wish, reason=reason, key=how.key)
         plan = asked.plan()
         if not as_json:
             _show_plan(plan, wish, reason)
-        if not how.apply:
-            return _stop_after_plan(plan, how, as_json=as_json)
+        if how.consent is Consent.DRY_RUN:
+            return _stop_after_plan(plan, as_json=as_json)
+        if how.consent is Consent.ASKED_FOR and not confirmed("go on?"):
+            if as_json:
+                show_json(_answer(plan, applied=False))
+            return EXIT_REFUSED
         progress = _Progress(_chosen(plan))
         patience_s = PATIENCE_S if how.wait_s is None else how.wait_s
         results = asked.run(plan, concurrency=how.concurrency, patience_s=patience_s, tell=progress.tell)
@@ -169,11 +165,11 @@ def _chosen(plan: Sequence[Planned]) -> int:
     return sum(1 for planned in plan if planned.step is Step.REPLAY)
 
 
-def _stop_after_plan(plan: Sequence[Planned], how: How, *, as_json: bool) -> int:
+def _stop_after_plan(plan: Sequence[Planned], *, as_json: bool) -> int:
     if as_json:
         show_json(_answer(plan, applied=False))
     else:
-        out.print("dry run: nothing was changed" + ("; to do it: --yes" if how.hint and _chosen(plan) else ""))
+        out.print("dry run: nothing was changed")
     return worst(plan)
 
 

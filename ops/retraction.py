@@ -1,30 +1,22 @@
 """`mlfs retract`: a person takes back what a processor announced by mistake."""
 
-from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ops.admin import DryRun, Key, Reason, Yes
-from ops.arguments import EXIT_REFUSED, DateToChange, Json, acting_parts, actor, confirmed, guest_engine, league_day
+from ops.arguments import EXIT_REFUSED, DateToChange, Json, acting_parts, confirmed
+from ops.asking import Door, open_door
 from ops.once import ask_once, request_id_of
-from ops.output import err, out, show_json
+from ops.output import out, show_json
 from statemachine.decide import Decision
 from statemachine.events import CompletionRetracted
 from statemachine.model import DateRecord, Retraction
 from statemachine.reasons import Reason as Outcome
-from worker.audit import Auditor
-from worker.clock import SystemClock
-from worker.errors import Held, Refused
+from worker.errors import Refused
 from worker.explain import retraction_follows, summary
-from worker.parts import Parts
 from worker.retractions import identity_to_take_back
-
-ROW_FOLLOWS = (
-    "the warehouse belongs to the worker that runs: it writes the audit row before it builds the date again; until "
-    "then only the history has it"
-)
 
 
 def retract(
@@ -56,9 +48,8 @@ def retract(
       mlfs retract 2024-12-15 PROCESSOR --run-id r42 --reason 'wrote last week' --yes
       mlfs retract 2024-12-15 PROCESSOR --reason 'wrote last week' --rebuild --yes
     """
-    who = actor()
-    request_id = request_id_of(key, who, analysis_date, league_day())
     with acting_parts(dry_run=dry_run) as parts:
+        door = open_door(parts)
         acted: list[Decision] = []
 
         def act() -> int:
@@ -66,16 +57,16 @@ def retract(
             event = CompletionRetracted(
                 processor=processor,
                 identity=identity_to_take_back(analysis_date, record, processor, run_id, processors),
-                actor=who,
+                actor=door.who,
                 reason=reason,
                 rebuild=rebuild,
-                request_id=request_id,
+                request_id=request_id_of(key, door.who, analysis_date, door.league_day),
             )
-            acted.append(_plan_and_apply(parts, analysis_date, event, dry_run=dry_run, yes=yes, quiet=as_json))
+            acted.append(_plan_and_apply(door, analysis_date, event, dry_run=dry_run, yes=yes, quiet=as_json))
             return acted[0].record.generation
 
         asked = {"event": "retract", "date": str(analysis_date), "of": [processor, run_id], "rebuild": rebuild}
-        ask_once(parts, key=None if dry_run else key, caller=who, asked=asked, act=act)
+        ask_once(parts, key=None if dry_run else key, caller=door.who, asked=asked, act=act)
         record = acted[0].record if acted else parts.store.load(analysis_date)
     if record is None:
         raise Refused(f"{analysis_date} was forgotten since it was asked for; see the dates there are: mlfs status")
@@ -84,27 +75,17 @@ def retract(
 
 
 def _plan_and_apply(
-    parts: Parts, day: date, event: CompletionRetracted, *, dry_run: bool, yes: bool, quiet: bool
+    door: Door, day: date, event: CompletionRetracted, *, dry_run: bool, yes: bool, quiet: bool
 ) -> Decision:
     """Show the plan, ask, write the audit row, act; for a dry run only the plan."""
-    engine = guest_engine(parts, event.actor)
-
-    def log_replay(row: Mapping[str, Any]) -> None:
-        try:
-            parts.warehouse.log_replay(row)
-        except Held:
-            if not quiet:
-                err.print(ROW_FOLLOWS)
-
-    auditor = Auditor(engine=engine, log_replay=log_replay, clock=SystemClock(), tell=lambda _row: None)
-    before, planned = auditor.plan(day, event)
+    before, planned = door.auditor.plan(day, event)
     if not quiet:
         _show_plan(before, planned, event)
     if dry_run or not planned.changed:
         return planned
     if not yes and not confirmed("go on?"):
         raise typer.Exit(EXIT_REFUSED)
-    return auditor.apply(day, event)
+    return door.auditor.apply(day, event)
 
 
 def taken_back_before(record: DateRecord, event: CompletionRetracted) -> Retraction:

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from ops.evidence import PROCESSORS, Row
-from statemachine.evidence import publication_is_retracted
+from statemachine.evidence import publication_is_retracted, severity_of
 from statemachine.model import (
+    PUBLISHED_STATES,
     TERMINAL_STATES,
     BuildMode,
     CompletionStatus,
@@ -16,9 +17,12 @@ from statemachine.model import (
     Policy,
     State,
 )
+from worker.untold import Untold
 
 # A worker claims within a tick; a minute later none is running.
 CLAIM_PATIENCE = timedelta(minutes=1)
+# As the alert MlfsOutboxStuck has it.
+OUTBOX_PATIENCE = timedelta(minutes=5)
 RESPONSE: Mapping[str, str] = {
     "P0": "immediately; Phase 5 cannot predict",
     "P1": "within 2 hours; Phase 5's predictions are unreliable",
@@ -50,12 +54,14 @@ class Scene:
         now: Instant of the look. UTC.
         policy: The pipeline's rules.
         upstream: What the tables hold now, by table; None where they could not be read.
+        untold: The newest outcome that still waits in the outbox.
     """
 
     record: DateRecord
     now: datetime
     policy: Policy
     upstream: Mapping[str, Row] | None
+    untold: Untold | None = None
 
     @property
     def over(self) -> bool:
@@ -83,6 +89,12 @@ class Scene:
         if held is None:
             return processor in self.record.counted
         return held > 0
+
+    @property
+    def untold_too_long(self) -> bool:
+        """Whether the outcome has been waiting in the outbox for longer than a moment."""
+        since = self.untold.since if self.untold is not None else None
+        return since is not None and self.now - since > OUTBOX_PATIENCE
 
     @property
     def published_is_retracted(self) -> bool:
@@ -129,16 +141,17 @@ def diagnose(scene: Scene) -> Diagnosis:
 
 
 def _severity(scene: Scene) -> str | None:
-    """The worst level that applies: no result when one is due is P0; else what the published build earned.
+    """Return the worst level that applies.
 
-    Rows of a run that was taken back are P1 at least.
+    No result when one is due is P0, and so is a result of which nobody was told. Else the level is that of what
+    consumers read; rows of a run that was taken back are P1 at least.
     """
     record = scene.record
-    if record.state is State.FAILED or (scene.over and record.result is None):
+    if scene.untold_too_long:
         return "P0"
     if record.result is None:
-        return None
-    earned = record.result.severity
+        return "P0" if scene.over else None
+    earned = severity_of(record)
     return min(earned or UNRELIABLE, UNRELIABLE) if scene.published_is_retracted else earned
 
 
@@ -166,9 +179,12 @@ def _symptoms(scene: Scene, idle: bool) -> Iterator[str]:
             f"generation {result.generation}{still}: {result.row_count} rows, score {result.quality_score:.1f}, "
             f"fallback {result.fallback_rate:.1%}, missing {result.missing_rate:.1%}"
         )
+    if scene.untold is not None:
+        since = "" if scene.untold.since is None else f" since {scene.untold.since:%Y-%m-%d %H:%M:%S}Z"
+        why = scene.untold.error or "it waits in the outbox"
+        yield f"the outcome of generation {scene.untold.generation} has not been told yet{since}: {why}"
     if idle:
-        since = record.wake_at
-        yield f"something has been due since {since:%Y-%m-%d %H:%M:%S}Z and no worker does it"
+        yield f"something has been due since {record.wake_at:%Y-%m-%d %H:%M:%S}Z and no worker does it"
     if scene.published_is_retracted:
         yield "consumers read rows of a run that was taken back"
     for processor in PROCESSORS:
@@ -183,7 +199,7 @@ def _symptoms_of(scene: Scene, processor: str) -> Iterator[str]:
         yield f"{processor}: {last.actor} took back {last.identity} at {last.at:%Y-%m-%d %H:%M}Z: {last.reason}"
         return
     if completion is None:
-        yield f"{processor} has not reported"
+        yield f"{processor} has rows, its event never came" if now or at_build else f"{processor} has not reported"
     elif completion.status is CompletionStatus.FAILED:
         yield f"{processor} reported failed: {completion.error or 'no reason given'}"
     elif completion.status is CompletionStatus.FOUND:
@@ -202,6 +218,8 @@ def _scenario(scene: Scene) -> tuple[Scenario | None, str]:
         return None, "a person cancelled it; none of the document's root causes"
     if scene.upstream is None and not record.version:
         return None, "nobody has opened it, and the tables could not be read: which cause it is, they would say"
+    if scene.untold_too_long and severity_of(record) is None:
+        return None, "the date is built and published; the bus does not take the outcome message"
     absent = [name for name in PROCESSORS if not scene.is_there(name)]
     source = "" if scene.upstream is not None else " (by build and events; the tables could not be read)"
     rows = "rows that count" if record.ignored else "rows"
@@ -248,12 +266,16 @@ def _commands(
         case Scenario.C:
             yield "mlfs doctor", "store, bus, tables, permissions"
             yield f"mlfs replay {day} --reason 'incident' --wait 300", "build it again"
+        case None if scene.record.state in PUBLISHED_STATES:
+            return
         case None:
             yield f"mlfs replay {day} --reason '…'", "if it shall be built after all"
 
 
 def _first_commands(scene: Scene, severity: str | None, idle: bool) -> Iterator[tuple[str, str]]:
     day = scene.record.analysis_date
+    if scene.untold_too_long:
+        yield "mlfs doctor", "what the bus needs; a worker publishes the outcome as soon as the bus takes it"
     if idle:
         yield "mlfs run", "no worker is doing what is due; see also: mlfs doctor"
     if not scene.record.version:

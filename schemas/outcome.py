@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from statemachine.effects import PublishOutcome
+from statemachine.evidence import severity_of
 from statemachine.model import DateRecord, State, Trigger
 
 # A rate is told to a hundredth of a percent; the ledger keeps it exact.
@@ -88,7 +89,7 @@ def _failed(record: DateRecord, pipeline: str, event_id: str) -> OutcomeMessage:
         components={},
         fallback_rate=0.0,
         missing_rate=0.0,
-        severity="P0",
+        severity=severity_of(record),
         trigger=record.trigger,
         timestamp=failure.at if failure is not None else record.opened_at,
         failed_because=failure.because if failure is not None else None,

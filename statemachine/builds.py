@@ -8,8 +8,11 @@ from statemachine.decision import Decision, changed, fail, give_up, next_generat
 from statemachine.effects import PublishOutcome
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, EventKind, LeaseRenewed
 from statemachine.evidence import (
+    first_own_attempt,
     free_token,
     holds_lease,
+    is_asked_for,
+    is_own_commit,
     next_look,
     published_fields,
     rerun_waits,
@@ -44,13 +47,14 @@ def claimed(record: DateRecord, event: BuildClaimed, now: datetime, policy: Poli
         failure = Failure(because=FailureKind.UNAVAILABLE, message=message, at=now)
         return give_up(record, kind, Reason.GIVING_UP, failure, event.worker)
     until = now + policy.lease
-    generation, attempt = free_token(record, event)
+    generation, attempt = token = free_token(record, event)
     return changed(
         record,
         kind,
         Reason.CLAIMED,
         generation=generation,
         attempt=attempt,
+        own_from=first_own_attempt(record, event, token),
         lease=Lease(owner=event.worker, claimant=event.claimant, until_at=until, claimed_at=now),
         wake_at=until,
         relied_on=record.counted,
@@ -79,6 +83,14 @@ def committed(record: DateRecord, event: BuildCommitted, now: datetime, policy: 
         return unchanged(record, kind, Reason.STALE)
     if result.generation == record.generation and record.state in {State.DONE, State.DEGRADED}:
         return unchanged(record, kind, Reason.STALE)
+    if is_asked_for(record) and not is_own_commit(record, event):
+        return _overtaken(record, result, now)
+    return _published(record, event, now, policy)
+
+
+def _published(record: DateRecord, event: BuildCommitted, now: datetime, policy: Policy) -> Decision:
+    """Publish the commit as the present generation's, and start what was asked for while it was built."""
+    kind, result = EventKind.BUILD_COMMITTED, event.result
     relied_on = record.relied_on
     foreign = event.found or (result.generation, result.attempt) != (record.generation, record.attempt)
     if foreign:
@@ -105,13 +117,32 @@ def committed(record: DateRecord, event: BuildCommitted, now: datetime, policy: 
     return changed(record, kind, Reason.COMMITTED_DEGRADED, outcome, wake_at=wake_at, **fields)
 
 
-def _committed_by_older(record: DateRecord, result: BuildResult, now: datetime) -> Decision:
-    """Tell consumers of what they read until the present generation is published."""
-    kind = EventKind.BUILD_COMMITTED
-    older = replace(
+def _outcome_of(record: DateRecord, result: BuildResult) -> PublishOutcome:
+    """Return the outcome message of a commit that is not the present generation's."""
+    told = replace(
         record, state=result.state or State.DEGRADED, generation=result.generation, result=result, lease=None
     )
-    outcome = PublishOutcome(record=older, supersedes=record.published_generation or None)
+    return PublishOutcome(record=told, supersedes=record.published_generation or None)
+
+
+def _overtaken(record: DateRecord, result: BuildResult, now: datetime) -> Decision:
+    """Publish a commit that no attempt of the present generation made, and raise that generation above the commit.
+
+    The ledger committed this number, or a higher one, before the generation was asked for, or beside it: the commit
+    answers nothing that was asked for. ADR 0027.
+    """
+    kind, outcome = EventKind.BUILD_COMMITTED, _outcome_of(record, result)
+    raised = {"generation": result.generation + 1, "own_from": 0, "wake_at": now, "result": result}
+    if record.giving_up:
+        # The generation still ends as it was going to: the sweep closes the ledger to its new number first.
+        return changed(record, kind, Reason.COMMITTED_BY_OLDER_GENERATION, outcome, **raised)
+    raised |= {"attempt": 0, "lease": None, "failure": None}
+    return changed(record, kind, Reason.COMMITTED_REPLAY_FOLLOWS, outcome, start(record), **raised)
+
+
+def _committed_by_older(record: DateRecord, result: BuildResult, now: datetime) -> Decision:
+    """Tell consumers of what they read until the present generation is published."""
+    kind, outcome = EventKind.BUILD_COMMITTED, _outcome_of(record, result)
     if record.state is State.WAITING:
         # It waits again because a run of this build was taken back; now that it is out, waiting would leave it there.
         fields = next_generation(record, Trigger.RETRACTION, now)

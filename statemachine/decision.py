@@ -57,6 +57,7 @@ def next_generation(record: DateRecord, trigger: Trigger, now: datetime) -> dict
     return {
         "generation": record.generation + 1,
         "attempt": 0,
+        "own_from": 0,
         "trigger": trigger,
         "mode": BuildMode.NORMAL,
         "wake_at": now,

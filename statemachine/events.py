@@ -75,12 +75,13 @@ class BuildClaimed:
         claimant: Unique to this claim; lease, ledger and reports bear it.
         ledger_claim: The newest (generation, attempt) that the warehouse's ledger has seen claimed, (0, 0) for none.
             Every commit was claimed before. A record that was lost counts from 1 again, and somebody may have built by
-            hand: the claim goes above that, so that no generation is ever committed twice.
+            hand: the claim goes above that, so that no generation is ever committed twice. None where the ledger could
+            not be read.
     """
 
     worker: str
     claimant: str = ""
-    ledger_claim: tuple[int, int] = (0, 0)
+    ledger_claim: tuple[int, int] | None = (0, 0)
 
     @property
     def kind(self) -> EventKind:
@@ -111,10 +112,12 @@ class BuildCommitted:
         result: What was committed.
         found: Whether the reporter found it in the ledger, and did not just commit it itself. What such a build stood
             on is not known: after a loss of the record, even the very same token may be its former life's.
+        claimant: The claim under which the reporter committed; empty where the commit was found.
     """
 
     result: BuildResult
     found: bool = False
+    claimant: str = ""
 
     @property
     def kind(self) -> EventKind:
@@ -164,10 +167,17 @@ class ReplayRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested:
-    """A person wants the present generation to stop."""
+    """A person wants the present generation to stop.
+
+    Attributes:
+        actor: Who.
+        reason: Why, in their words.
+        request_id: Unique to this request, for its row in the audit.
+    """
 
     actor: str
     reason: str
+    request_id: str = ""
 
     @property
     def kind(self) -> EventKind:

@@ -5,8 +5,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from statemachine.events import BuildClaimed, BuildFailed, LeaseRenewed
-from statemachine.model import BuildMode, BuildResult, Completion, CompletionStatus, DateRecord, Policy
+from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
+from statemachine.model import (
+    BuildMode,
+    BuildResult,
+    Completion,
+    CompletionStatus,
+    DateRecord,
+    Policy,
+    State,
+    Trigger,
+)
 
 
 def missing_from_result(record: DateRecord) -> frozenset[str]:
@@ -57,9 +66,41 @@ def next_look(record: DateRecord, now: datetime, policy: Policy) -> datetime:
 
 
 def free_token(record: DateRecord, event: BuildClaimed) -> tuple[int, int]:
-    """Give the next (generation, attempt) that nobody holds, whatever this record remembers. ADR 0007."""
+    """Return the next (generation, attempt) above the ledger's newest claim, where that is known. ADR 0007."""
     token = (record.generation, record.attempt + 1)
-    return token if token > event.ledger_claim else (event.ledger_claim[0] + 1, 1)
+    if event.ledger_claim is None or token > event.ledger_claim:
+        return token
+    return event.ledger_claim[0] + 1, 1
+
+
+def first_own_attempt(record: DateRecord, event: BuildClaimed, token: tuple[int, int]) -> int:
+    """Return the `own_from` of a record that is claimed under *token*."""
+    generation, attempt = token
+    if generation == record.generation and record.own_from:
+        return record.own_from
+    return 0 if event.ledger_claim is None else attempt
+
+
+def is_asked_for(record: DateRecord) -> bool:
+    """Whether a person waits for a build of the present generation, and no older commit can take its place."""
+    return record.state in {State.READY, State.RUNNING} and record.trigger in {Trigger.REPLAY, Trigger.RETRACTION}
+
+
+def is_own_commit(record: DateRecord, event: BuildCommitted) -> bool:
+    """Whether an attempt of the present generation made the commit. ADR 0027.
+
+    A commit of the same number may be older: the record was lost and counts from 1 again, or the date was published by
+    hand. The holder of the lease knows what it committed. A commit found in the ledger counts where its attempt was
+    claimed in this life of the record and above every token in the ledger.
+    """
+    result = event.result
+    if result.generation != record.generation:
+        return False
+    if record.lease is not None and not event.found:
+        reported = (result.attempt, event.claimant)
+        if reported == (record.attempt, record.lease.claimant):
+            return True
+    return 0 < record.own_from <= result.attempt <= record.attempt
 
 
 def holds_lease(record: DateRecord, event: LeaseRenewed | BuildFailed) -> bool:
@@ -103,6 +144,18 @@ def _mode_of(record: DateRecord, result: BuildResult) -> BuildMode:
 def publication_is_retracted(record: DateRecord) -> bool:
     """Whether consumers read rows of a run that a person has taken back."""
     return record.result is not None and rests_on_retracted(record, record.result)
+
+
+def severity_of(record: DateRecord) -> str | None:
+    """Return the document's severity, P0 to P3, of what consumers can read of the date; None where nothing is wrong.
+
+    A failed generation of a date that was published before takes nothing from consumers: P3, or what the publication
+    itself earned where that is worse. Without a publication a failed date is P0.
+    """
+    earned = record.result.severity if record.result is not None else None
+    if record.state is not State.FAILED:
+        return earned
+    return "P0" if record.result is None else min(earned or "P3", "P3")
 
 
 def lost_what_it_stood_on(record: DateRecord) -> bool:

@@ -279,6 +279,8 @@ class DateRecord:
             begin at 1 again after the store lost a date, revisions never repeat.
         generation: Rises with every new trigger; 0 until the first.
         attempt: Rises with every claim inside a generation; 0 until the first.
+        own_from: The first attempt of the present generation that was claimed above every token in the ledger; 0 before
+            such a claim. A commit of this generation under a lower attempt may be older than the generation. ADR 0027.
         opened_at: When the record was created. UTC.
         deadline_at: When waiting ends. UTC, from the pipeline's wall clock on that date.
         upgrade_cutoff_at: After this a late completion no longer upgrades a degraded date. UTC.
@@ -305,6 +307,7 @@ class DateRecord:
     revision: str = field(default="", compare=False)
     generation: int = 0
     attempt: int = 0
+    own_from: int = 0
     opened_at: datetime
     deadline_at: datetime
     upgrade_cutoff_at: datetime

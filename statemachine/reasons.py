@@ -41,6 +41,7 @@ class Reason(StrEnum):
     COMMITTED_UPGRADE_FOLLOWS = "committed_upgrade_follows"
     COMMITTED_RERUN_FOLLOWS = "committed_rerun_follows"
     COMMITTED_REBUILD_FOLLOWS = "committed_rebuild_follows"
+    COMMITTED_REPLAY_FOLLOWS = "committed_replay_follows"
     COMMITTED_BY_OLDER_GENERATION = "committed_by_older_generation"
     RETRY_SCHEDULED = "retry_scheduled"
     GIVING_UP = "giving_up"

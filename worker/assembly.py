@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from functools import partial
 
 from worker.aside import Aside
-from worker.audit import ReplayAudit
+from worker.audit_desk import AuditDesk
 from worker.builder import Builder, LeaseKeeper
 from worker.building import probe
 from worker.deadlines import Sweeper
@@ -73,6 +73,7 @@ class Assembly:
             tracing=parts.tracing,
         )
         self.repair = Repair(engine=self.engine, store=store, clock=clock, warehouse=warehouse)
+        self.audit_desk = AuditDesk(store=store, warehouse=warehouse, engine=self.engine, repair=self.repair)
         self.builder = self._make_builder(worker, observer, hooks)
         calendar = settings.calendar
         self.sweeper = Sweeper(
@@ -102,7 +103,6 @@ class Assembly:
             observer=observer,
             stopwatch=time.perf_counter,
             follow=self.repair.follow,
-            audit_replay=ReplayAudit(self.parts.store, warehouse).write,
             settle_retractions=RetractionAudit(self.engine, warehouse).settle,
             tracing=self.parts.tracing,
             lease_keeper=partial(LeaseKeeper, passed=hooks.lease_passed),

@@ -1,30 +1,25 @@
 """What people asked for, written to the replay audit before it takes effect.
 
-Over HTTP a worker is asked, and it has the warehouse at hand: `Auditor` writes the row, then applies the intervention.
-A command may not be able to reach the warehouse at all (a DuckDB file has one owner, the worker). A replay takes effect
-when its build publishes; so before a build for a replay `ReplayAudit` looks for the row, writes it where there is none,
-and an attempt that can do neither does not build. A request has an id, so the two never write it twice.
-
-The row says what was asked and what the state machine answered to the plan; the date's history says what happened. A
-row without its change in the history is an intervention that another change overtook, or a worker that died between
-the two.
+One door for every request, from a command, over HTTP and from the page: the record follows the ledger, the plan is
+made, the row is written, the event is applied. A command on a warehouse that a worker holds has the worker write the
+row (`worker.audit_desk`). A crash after the row leaves a row without a change in the date's history; so does a change
+of the date between the plan and the event. A change without a row is impossible.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
-from typing import Any, NamedTuple
+from datetime import date
+from typing import Any
 
 import structlog
 
 from statemachine.decide import Decision
-from statemachine.events import CancelRequested, CompletionRetracted, EventKind, ReplayRequested
+from statemachine.events import BuildCommitted, CancelRequested, CompletionRetracted, ReplayRequested
 from statemachine.model import RETRACTIONS_MAX, DateRecord, Retraction
 from statemachine.reasons import Reason
 from worker.engine import Engine
 from worker.errors import Refused
-from worker.features.model import Statement
 from worker.features.records import replay_row
-from worker.ports import Clock, StateStore, Warehouse
+from worker.ports import Clock
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +41,7 @@ class Auditor:
         engine: Engine,
         log_replay: Callable[[Mapping[str, Any]], None],
         clock: Clock,
+        unreported: Callable[[date], BuildCommitted | None] = lambda _day: None,
         tell: Callable[[Mapping[str, Any]], None] = _log,
     ) -> None:
         """Wire it.
@@ -53,25 +49,41 @@ class Auditor:
         Args:
             engine: Plans and applies.
             log_replay: `Warehouse.log_replay`.
-            clock: The shell's clock.
+            clock: The clock of the changes; the row bears its time.
+            unreported: `Repair.unreported`: what the record has to follow before a person's request is decided.
             tell: Told of each row that was written; the log by default.
         """
+        self._unreported = unreported
         self._tell = tell
         self._engine = engine
         self._log_replay = log_replay
         self._clock = clock
 
     def plan(self, analysis_date: date, event: Intervention) -> tuple[DateRecord, Decision]:
-        """Say what the intervention would do, without doing it.
+        """Return the record that the intervention would meet, and what would become of it. Changes nothing.
 
         Raises:
             Refused: It makes no sense in this state; says what to do instead.
             Unavailable: The store does not answer.
         """
-        before, planned = self._engine.preview(analysis_date, event)
+        return self._plan(analysis_date, event, self._unreported(analysis_date))
+
+    def _plan(
+        self, analysis_date: date, event: Intervention, unreported: BuildCommitted | None
+    ) -> tuple[DateRecord, Decision]:
+        before, planned = self._engine.preview(analysis_date, event, after=unreported)
         if not planned.changed and planned.reason is not Reason.DUPLICATE:
             raise Refused(refusal(before, planned.reason))
         return before, planned
+
+    def followed(self, record: DateRecord) -> DateRecord:
+        """Let the record follow a commit in the ledger that the record does not know; return the record as it is then.
+
+        Raises:
+            Unavailable: The store does not answer.
+        """
+        unreported = self._unreported(record.analysis_date)
+        return record if unreported is None else self._engine.apply(record.analysis_date, unreported).record
 
     def apply(self, analysis_date: date, event: Intervention, *, idempotency_key: str | None = None) -> Decision:
         """Write the audit row, then apply the event.
@@ -81,7 +93,8 @@ class Auditor:
             Unavailable: The store or the warehouse does not answer. Without an audit row nothing was changed.
             Fatal: The warehouse refuses the row; nothing was changed.
         """
-        before, planned = self.plan(analysis_date, event)
+        unreported = self._unreported(analysis_date)
+        before, planned = self._plan(analysis_date, event, unreported)
         if planned.reason is Reason.DUPLICATE:
             # The very same request took effect, and its answer was lost: it is audited already.
             return planned
@@ -94,12 +107,14 @@ class Auditor:
             previous_state=before.state.value if before.version else None,
             previous_generation=before.published_generation,
             decision=planned.reason.value,
-            request_id=None if isinstance(event, CancelRequested) else event.request_id,
+            request_id=event.request_id or None,
             idempotency_key=idempotency_key,
             retraction=taken_back(planned.record, event) if isinstance(event, CompletionRetracted) else None,
         )
         self._log_replay(row)
         self._tell(row)
+        if unreported is not None:
+            self._engine.apply(analysis_date, unreported)
         decision = self._engine.apply(analysis_date, event, actor=event.actor)
         if not decision.changed and decision.reason is not Reason.DUPLICATE:
             raise Refused(refusal(decision.record, decision.reason))
@@ -126,60 +141,11 @@ def refusal(before: DateRecord, reason: Reason) -> str:
     """Say why an intervention is refused, and what to do instead."""
     day = before.analysis_date.isoformat()
     hints: dict[str, str] = {
-        Reason.REPLAY_REFUSED_RUNNING: "a build is running; wait for it, or take over with force",
-        Reason.CANCEL_REFUSED: f"it is {before.state}, there is nothing to stop; to build it again, replay it",
+        Reason.REPLAY_REFUSED_RUNNING: f"a build is running; wait for it (mlfs status {day}) or take over with --force "
+        "(over HTTP: force)",
+        Reason.CANCEL_REFUSED: f"it is {before.state}, there is nothing to stop; to build it again: "
+        f"mlfs replay {day} --reason '…'",
         Reason.RETRACTION_REFUSED: "that run is not what counts now, the date was cancelled, or "
         f"{RETRACTIONS_MAX} runs were taken back already; see: mlfs explain {day}",
     }
     return f"{day}: {hints.get(reason, reason.value)}"
-
-
-class _Request(NamedTuple):
-    at: datetime
-    previous_state: str | None
-
-
-class ReplayAudit:
-    """Sees to it that a replay has its row before it is built."""
-
-    def __init__(self, store: StateStore, warehouse: Warehouse) -> None:
-        self._store = store
-        self._warehouse = warehouse
-
-    def write(self, record: DateRecord) -> None:
-        """Write the row of the replay that *record* is claimed for, unless it is there.
-
-        Raises:
-            Unavailable: Store or warehouse could not serve; nothing may be built yet.
-            Fatal: The audit table cannot be read or written.
-        """
-        requested_by = record.requested_by or "unknown"
-        request = self._request(record)
-        request_id = record.request_id or f"{requested_by}@{request.at.isoformat()}"
-        asked = {"analysis_date": record.analysis_date, "request_id": request_id}
-        known = self._warehouse.query(
-            Statement(name="replay_audited", sql=self._warehouse.pipeline.text("replay_audited"), parameters=asked)
-        )
-        if known[0]["row_count"]:
-            return
-        committed = self._warehouse.read_ledger(record.analysis_date)
-        self._warehouse.log_replay(
-            replay_row(
-                record.analysis_date,
-                requested_at=request.at,
-                requested_by=requested_by,
-                reason=record.request_reason or "",
-                mode=record.mode.value,
-                previous_state=request.previous_state,
-                previous_generation=committed.generation if committed is not None else 0,
-                decision=Reason.REPLAY_ACCEPTED.value,
-                request_id=request_id,
-            )
-        )
-
-    def _request(self, record: DateRecord) -> _Request:
-        """Find the request in the history; where that is lost, the claim stands in for it."""
-        for entry in reversed(self._store.history(record.analysis_date)):
-            if entry.event == EventKind.REPLAY_REQUESTED and entry.reason == Reason.REPLAY_ACCEPTED:
-                return _Request(entry.at, entry.before or None)
-        return _Request(record.lease.claimed_at if record.lease is not None else record.opened_at, None)

@@ -16,7 +16,7 @@ import structlog
 
 from statemachine.decide import Decision
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
-from statemachine.model import BuildResult, DateRecord, FailureKind, Trigger
+from statemachine.model import BuildResult, DateRecord, FailureKind
 from statemachine.reasons import Reason
 from worker.building import run_build
 from worker.engine import Engine
@@ -110,7 +110,6 @@ class Builder:
         phase3_lookback_days: int,
         observer: Observer,
         stopwatch: Callable[[], float],
-        audit_replay: Callable[[DateRecord], None] = lambda _record: None,
         settle_retractions: Callable[[DateRecord], DateRecord] = lambda record: record,
         follow: Callable[[LedgerRow], object] = lambda _row: None,
         tracing: Tracing = NO_TRACING,
@@ -125,7 +124,6 @@ class Builder:
         self._lookback_days = phase3_lookback_days
         self._observer = observer
         self._stopwatch = stopwatch
-        self._audit_replay = audit_replay
         self._settle_retractions = settle_retractions
         self._follow = follow
         self._tracing = tracing
@@ -169,24 +167,21 @@ class Builder:
         Where the warehouse does not say, the attempt meets the same fault, or the ledger refuses it.
         """
         claimant = f"{self._worker}/{uuid.uuid4().hex}"
-        claimed: tuple[int, int] | None
         try:
-            claimed = self._warehouse.claimed_token(analysis_date)
+            claimed: tuple[int, int] | None = self._warehouse.claimed_token(analysis_date)
         except (Unavailable, Fatal) as exc:
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
             claimed = None
         if claimed != NEVER_CLAIMED:
             # Every commit was claimed before, so a date that nobody has claimed needs no second look.
             self._follow_ledger(analysis_date)
-        return BuildClaimed(worker=self._worker, claimant=claimant, ledger_claim=claimed or NEVER_CLAIMED)
+        return BuildClaimed(worker=self._worker, claimant=claimant, ledger_claim=claimed)
 
     def _attempt(self, record: DateRecord, lease: LeaseKeeper) -> tuple[BuildCommitted | BuildFailed | None, str]:
         """Build, and say what to report: nothing when another worker has taken over."""
         day = record.analysis_date
         try:
             ignored = self._settle_retractions(record).ignored
-            if record.trigger is Trigger.REPLAY:
-                self._audit_replay(record)
             outcome = run_build(
                 self._warehouse,
                 self._request(record, ignored),
@@ -204,7 +199,8 @@ class Builder:
         self._observer.scored(outcome)
         if outcome.failure is not None:
             return _failed(record, outcome.failure, outcome.message), outcome.failure.value
-        return BuildCommitted(result=_result_of(outcome)), outcome.report.earned_state.value
+        committed = BuildCommitted(result=_result_of(outcome), claimant=_claimant(record))
+        return committed, outcome.report.earned_state.value
 
     def _committed(self, record: DateRecord) -> BuildCommitted | None:
         """Report what the ledger holds for this generation or a newer one; None while it holds nothing of the kind."""

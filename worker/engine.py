@@ -15,7 +15,7 @@ import structlog
 from schemas.outcome import outcome_message
 from statemachine.decide import Decision, decide
 from statemachine.effects import PublishOutcome, StartBuild
-from statemachine.events import Event
+from statemachine.events import BuildCommitted, Event
 from statemachine.invariants import change_violations
 from statemachine.model import TERMINAL_STATES, DateRecord, Policy, State
 from worker.calendar import Calendar
@@ -168,10 +168,20 @@ class Engine:
         records[day] = replace(decision.record, revision=commit.operation_id)
         return decided, commit
 
-    def preview(self, analysis_date: date, event: Event) -> tuple[DateRecord, Decision]:
-        """Say what *event* would do to the date now, without storing anything."""
+    def preview(
+        self, analysis_date: date, event: Event, *, after: BuildCommitted | None = None
+    ) -> tuple[DateRecord, Decision]:
+        """Return the record and what *event* would do to the record now, without storing anything.
+
+        Args:
+            analysis_date: The date.
+            event: What would happen.
+            after: A commit that the record would follow first.
+        """
         now = self._clock.now()
         before = self._store.load(analysis_date) or self._calendar.fresh_record(analysis_date, now)
+        if after is not None:
+            before = decide(before, after, now=now, policy=self._policy).record
         return before, decide(before, event, now=now, policy=self._policy)
 
     def _commit_of(self, decided: Decided) -> Commit:

@@ -8,8 +8,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from schemas.outcome import RATE_DIGITS
-from statemachine.evidence import awaited_tables, publication_is_retracted
+from statemachine.evidence import awaited_tables, publication_is_retracted, severity_of
 from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
+from worker.untold import Untold
 
 # What a page and a command call a processor whose run was taken back, with no other one since.
 RETRACTED = "retracted"
@@ -30,7 +31,7 @@ def summary(record: DateRecord) -> dict[str, Any]:
         "component_total": result.component_total if result else None,
         "fallback_rate": round(result.fallback_rate, RATE_DIGITS) if result else None,
         "missing_rate": round(result.missing_rate, RATE_DIGITS) if result else None,
-        "severity": "P0" if record.state is State.FAILED else result.severity if result else None,
+        "severity": severity_of(record),
         "attempt": record.attempt,
         "trigger": record.trigger.value if record.trigger else None,
         "mode": record.mode.value,
@@ -45,15 +46,30 @@ def summary(record: DateRecord) -> dict[str, Any]:
     }
 
 
-def explanation(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> dict[str, Any]:
-    """Give the whole answer on one screen: what arrived, what is missing since when, what happens next and why."""
+def standing(record: DateRecord, untold: Untold | None) -> dict[str, Any]:
+    """Return the facts of a date together with its outcome that nobody has been told yet."""
+    return {**summary(record), "not_told": None if untold is None else untold.facts()}
+
+
+def explanation(
+    record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo, untold: Untold | None
+) -> dict[str, Any]:
+    """Return the whole answer on one screen: what arrived, what is missing since when, what happens next and why.
+
+    Args:
+        record: The date.
+        now: UTC.
+        policy: The pipeline's rules.
+        zone: Zone of the times in sentences.
+        untold: The date's newest outcome that still waits in the outbox.
+    """
     return {
-        **summary(record),
+        **standing(record, untold),
         "now": now.isoformat(),
         "processors": [_processor(record, name) for name in policy.processors],
         "missing": list(policy.missing(record)),
         "headline": headline(record, policy),
-        "next": what_next(record, now, policy, zone),
+        "next": what_next(record, now, policy, zone, untold),
     }
 
 
@@ -123,8 +139,24 @@ def _worth(result: BuildResult) -> str:
     return f"{result.row_count} rows, score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}"
 
 
-def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
-    """Say what happens next, when, and what a person could do."""
+def untold_text(untold: Untold, now: datetime, zone: ZoneInfo) -> str:
+    """Return what is not known outside, why, and since when: `Generation 1 is published; Phase 5 has not been told`."""
+    what = "failed; on call has" if untold.state == State.FAILED else "is published; Phase 5 has"
+    since = "" if untold.since is None else f" since {_when(untold.since, now, zone)}"
+    why = f"{untold.error}; tried{since}" if untold.error else f"the outcome waits in the outbox{since}"
+    return f"Generation {untold.generation} {what} not been told yet: {why}."
+
+
+def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo, untold: Untold | None) -> str:
+    """Return what happens next, when, and what a person could do; first what nobody has been told yet."""
+    follows = _follows(record, now, policy, zone)
+    if untold is None:
+        told = "Phase 5 was told. " if record.state is State.DONE and not record.ignored else ""
+        return f"Nothing. {told}{follows}" if told else follows
+    return f"{untold_text(untold, now, zone)} A worker tries again every second. {follows}"
+
+
+def _follows(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
     day = record.analysis_date.isoformat()
     taken_back = _taken_back(record)
     match record.state:
@@ -154,7 +186,7 @@ def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo)
         case State.DONE if record.ignored:
             return _next_for_degraded(record, now, policy, zone)
         case State.DONE:
-            return f"Nothing. Phase 5 was told. To build it again: mlfs replay {day} --reason '…'"
+            return f"To build it again: mlfs replay {day} --reason '…'"
         case State.DEGRADED:
             return _next_for_degraded(record, now, policy, zone)
         case State.FAILED:

@@ -144,6 +144,8 @@ class Interventions:
 
     def _begin(self, day: date, forced: bool, actor: str, key: str | None) -> DateRecord:  # noqa: FBT001 - a fact
         record = self._opened(day)
+        if self._wants_build(record, forced):
+            record = self._auditor.followed(record)
         if not self._wants_build(record, forced):
             return record
         mode = BuildMode.FORCED_FALLBACK if forced else BuildMode.NORMAL

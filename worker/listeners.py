@@ -94,7 +94,12 @@ class Listeners:
         warehouse = parts.warehouse
         self.interventions = Interventions(
             store=parts.store,
-            auditor=Auditor(engine=assembly.engine, log_replay=warehouse.log_replay, clock=clock),
+            auditor=Auditor(
+                engine=assembly.engine,
+                log_replay=warehouse.log_replay,
+                clock=clock,
+                unreported=assembly.repair.unreported,
+            ),
             repair=assembly.repair,
             builds=builds,
             probe=lambda day: probe(warehouse, day),

@@ -35,10 +35,12 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
         case LeaseRenewed(worker=worker):
             return f"{worker} renewed its lease"
         case BuildCommitted(result=result):
-            return (
+            said = (
                 f"generation {result.generation} published as {result.state}: {result.row_count} rows, "
                 f"score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}"
             )
+            follows = decision.reason is Reason.COMMITTED_REPLAY_FOLLOWS
+            return f"{said}; what was asked for is built as generation {after.generation}" if follows else said
         case BuildFailed(failure=failure, message=message):
             return f"attempt {before.attempt} ended as {failure}: {message}{_again(after)}"
         case ReplayRequested() | CancelRequested() | CompletionRetracted():

@@ -122,11 +122,13 @@ class OutboxEntry:
         entry_id: The store's own id.
         message: What to publish.
         queued_at: When the store took it, by the store's clock; None where it keeps no time. UTC.
+        error: What the last try to publish it met; empty before the first one.
     """
 
     entry_id: str
     message: OutgoingMessage
     queued_at: datetime | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +252,18 @@ class StateStore(Protocol):
 
     def outbox_size(self) -> int:
         """Count the messages waiting to be published."""
+
+    def note_refused(self, entry_id: str, error: str) -> None:
+        """Keep what the last try to publish an entry of the outbox met, until the entry is removed."""
+
+    def ask_audit(self, request_id: str, row: bytes) -> None:
+        """Ask the worker that holds the warehouse to write an audit row."""
+
+    def audits_asked(self) -> Mapping[str, bytes]:
+        """Return the audit rows that wait for a worker, by request id."""
+
+    def settle_audit(self, request_id: str) -> bool:
+        """Forget an audit row that was asked for; False when it had been forgotten already."""
 
     def park(self, parked: ParkedMessage) -> None:
         """Keep a refused message for people to see; bounded, the oldest go first."""

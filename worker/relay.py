@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 BATCH_MAX = 100
 # A topic that refuses so often is left alone until the next pass: each refusal may take a time-out.
 REFUSALS_MAX = 3
+# Pages and commands show what the bus answered.
+ERROR_CHARS_MAX = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,7 @@ class Relay:
             # Whatever an outcome does to the publisher, the outcomes of other dates are still told.
             blocked.add(message.ordering_key)
             refusals[message.topic] += 1
+            self._store.note_refused(entry.entry_id, str(exc)[:ERROR_CHARS_MAX] or type(exc).__name__)
             log.warning("outcome_not_published", event_id=message.event_id, kind=type(exc).__name__, error=str(exc))
             self._observer.relay_failed(message, str(exc))
             return False

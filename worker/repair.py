@@ -119,6 +119,24 @@ class Repair:
             committed.analysis_date, BuildCommitted(result=result_from_ledger(committed), found=True)
         )
 
+    def unreported(self, analysis_date: date) -> BuildCommitted | None:
+        """Return the ledger's commit that the record of the date does not know; None without one.
+
+        None also where the ledger cannot be read: the claim of a build reads the ledger again.
+
+        Raises:
+            CorruptRecord: The record is unreadable.
+            Unavailable: The store does not answer; repeating is safe.
+        """
+        try:
+            committed = self._warehouse.read_ledger(analysis_date)
+        except (Unavailable, Fatal) as exc:
+            log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
+            return None
+        if committed is None or self._standing(committed) is Standing.AGREES:
+            return None
+        return BuildCommitted(result=result_from_ledger(committed), found=True)
+
     def standing(self, committed: LedgerRow) -> Standing:
         """Say how the date's record stands against its ledger row.
 

@@ -1,26 +1,23 @@
 """Runs that people take back: what a request means for a date, and the agreement of its record with the audit.
 
-The audit in the warehouse remembers a retraction when the store does not. Before each build the two are made to agree:
-a retraction that a command could only write into the store gets its row, and one that only the audit has (the store was
-lost, the bus delivered the run again) takes effect again. An attempt that can do neither does not build, so no table
-that was taken back is read after its row was written, whatever was lost in between.
+The audit in the warehouse remembers a retraction when the store does not. Before each build a retraction that only
+the audit has (the store was lost, the bus delivered the run again) takes effect again. An attempt that cannot read the
+audit does not build, so no table that was taken back is read after its row was written, whatever was lost in between.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import structlog
 
 from statemachine.events import CompletionRetracted
 from statemachine.model import RETRACTIONS_MAX, TERMINAL_STATES, DateRecord, FailedBecause, Retraction
 from statemachine.reasons import Reason
-from worker.audit import RETRACT_MODE
 from worker.engine import Engine
 from worker.errors import Conflict, CorruptRecord, Fatal, Refused, Unavailable
 from worker.features.model import Statement
-from worker.features.records import read_retraction, replay_row
+from worker.features.records import read_retraction
 from worker.ports import Warehouse
 
 log = structlog.get_logger(__name__)
@@ -112,18 +109,14 @@ class RetractionAudit:
         self._warehouse = warehouse
 
     def settle(self, record: DateRecord) -> DateRecord:
-        """Write the rows that are missing, apply what the record lost; give the record as it is then.
+        """Apply the retractions that the record lost, and return the record as it is then.
 
         Raises:
             Unavailable: Store or warehouse could not serve; nothing may be built yet.
-            Fatal: The audit table cannot be read or written.
+            Fatal: The audit table cannot be read.
         """
         day = record.analysis_date
-        audited = self.read(day, day).get(day, [])
-        for retraction in record.retractions:
-            if not _is_among(retraction, audited):
-                self._warehouse.log_replay(row_of(record, retraction))
-        return self._restore(record, audited)
+        return self._restore(record, self.read(day, day).get(day, []))
 
     def read(self, first: date, last: date) -> Mapping[date, list[Retraction]]:
         """Give what the audit holds for the dates from *first* to *last*, oldest first."""
@@ -200,22 +193,6 @@ class RetractionAudit:
                 f"{RETRACTIONS_MAX} retractions already; nothing is built for the date, since that table would be read"
             )
         return decision.record
-
-
-def row_of(record: DateRecord, retraction: Retraction) -> dict[str, Any]:
-    """Give the audit row of a retraction that took effect in the store first."""
-    return replay_row(
-        record.analysis_date,
-        requested_at=retraction.at,
-        requested_by=retraction.actor,
-        reason=retraction.reason,
-        mode=RETRACT_MODE,
-        previous_state=None,
-        previous_generation=record.published_generation,
-        decision=Reason.RETRACTED.value,
-        request_id=retraction.request_id or None,
-        retraction=retraction,
-    )
 
 
 def _is_among(retraction: Retraction, others: Sequence[Retraction]) -> bool:

@@ -27,6 +27,7 @@ from tests.chaos.invariants_of_records import (
 from tests.chaos.invariants_of_results import (
     amnesia,
     audited,
+    built_anew,
     committed_before_told,
     confluence,
     fenced,
@@ -55,6 +56,7 @@ INVARIANTS: Mapping[str, Invariant] = {
     "bad input is parked with a reason and stops nobody": poison_contained,
     "the gate is respected": gate,
     "audit before effect, one request one effect": audited,
+    "a replay leads to a build of its own": built_anew,
     "a lost store changes no result": amnesia,
     "everything is bounded": bounded,
     "everything comes to rest": converged,

@@ -186,6 +186,24 @@ def audited(seen: Evidence, finding: Finding) -> None:
         finding.demand(row["analysis_date"] in asked, f"{row['build_id']}: nobody asked for it")
 
 
+def built_anew(seen: Evidence, finding: Finding) -> None:
+    """An accepted replay ends with a publication that a replay built after it, or without any: never an older one."""
+    builds = {(row["analysis_date"], row["generation"]): row for row in seen.rows("execution")}
+    for (day, _life), entries in seen.lives().items():
+        accepted: Line | None = None
+        for entry in entries:
+            if entry["reason"] == "replay_accepted":
+                accepted = entry
+            elif accepted is not None and entry["now"] in ENDED:
+                if entry["now"] in PUBLISHED:
+                    build = builds.get((day, entry["generation"]), {})
+                    own = build.get("trigger") == "replay" and instant(build["started_at"]) > (
+                        instant(accepted["at"]) - CLOCK_S
+                    )
+                    finding.demand(own, f"{day}: a replay ended with generation {entry['generation']}, built {build}")
+                accepted = None
+
+
 def amnesia(seen: Evidence, finding: Finding) -> None:
     """Nights whose record was lost on the way end as worked out, and without a second commit."""
     finals = seen.final_records()

@@ -296,6 +296,15 @@ def _replay_unasked(lines: Lines) -> None:
     drop(lines, "operator")
 
 
+def _answer_a_replay_with_the_older_commit(lines: Lines) -> None:
+    last = [one for one in lines if one.get("reason") == "committed_done"][-1]
+    last["generation"] = 1
+
+
+def _answer_a_replay_with_another_build(lines: Lines) -> None:
+    the(lines, "final_execution", 1)["row"]["trigger"] = "manual"
+
+
 def _forget_after_a_loss(lines: Lines) -> None:
     the(lines, "final_record")["record"]["state"] = "waiting"
 
@@ -356,6 +365,10 @@ FORGERIES: dict[str, list[Forgery]] = {
     "bad input is parked with a reason and stops nobody": [_park_without_a_reason, _swallow_poison, _crash],
     "the gate is respected": [_pass_the_gate_below],
     "audit before effect, one request one effect": [_audit_afterwards, _replay_unasked],
+    "a replay leads to a build of its own": [
+        _answer_a_replay_with_the_older_commit,
+        _answer_a_replay_with_another_build,
+    ],
     "a lost store changes no result": [_forget_after_a_loss],
     "everything is bounded": [_grow_a_history, _keep_keys],
     "everything comes to rest": [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from ops.arguments import guest_clock, guest_engine, guest_parts, reading_parts
+from ops.arguments import clock_of_changes, guest_clock, guest_parts, reading_parts
 from ops.night import DEMO_NOTE
 from worker.clock import SystemClock
 from worker.errors import Unavailable
@@ -28,7 +28,7 @@ def test_a_date_is_changed_by_the_stores_time_or_not_at_all(
     monkeypatch.setenv("MLFS_REDIS_URL", url_without_time)
     with guest_parts() as parts:
         with pytest.raises(Unavailable, match="time"):
-            guest_engine(parts, "ana")
+            clock_of_changes(parts)
         assert isinstance(guest_clock(parts), SystemClock), "a report goes on"
 
 

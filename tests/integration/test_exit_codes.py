@@ -18,7 +18,7 @@ from tests.support.nights import retracted
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.catalogue import PIPELINE
 from worker.errors import Conflict, PipelineError
-from worker.retractions import row_of
+from worker.features.records import replay_row
 from worker.settings import BadSettings
 
 NIGHT = "2024-12-15"
@@ -90,7 +90,14 @@ OF_THE_WAREHOUSE = (
     ("cost",),
     ("durations",),
     ("recover", "--dry-run"),
+    ("replay", NIGHT, *WHY, "--yes"),
     ("doctor",),
+)
+UNANSWERED = (
+    ("replay", NIGHT, *WHY),
+    ("replay", NIGHT, *WHY, "--json"),
+    ("replay", "--from", NIGHT, "--to", NIGHT, *WHY),
+    ("replay", "--from", NIGHT, "--to", NIGHT, *WHY, "--json"),
 )
 REFUSED = (
     ("emit", NIGHT, "odds"),
@@ -222,6 +229,17 @@ def test_what_makes_no_sense_is_refused(ends: Ends, tmp_path: Path, command: tup
     assert ends(*command)[0] == EXIT_REFUSED
 
 
+@pytest.mark.parametrize("command", UNANSWERED, ids=" ".join)
+def test_what_nobody_agrees_to_is_not_done(
+    ends: Ends, stored: "redis.Redis", tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """As in cron and CI: one rule for one date and for a range."""
+    an_empty_warehouse(tmp_path)
+
+    assert ends(*command)[0] == EXIT_REFUSED
+    assert stored.keys("*:date:*") == []
+
+
 @pytest.mark.parametrize("command", OF_THE_STORE, ids=" ".join)
 def test_a_store_that_does_not_answer_is_unavailable(
     ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
@@ -295,7 +313,19 @@ def test_recovery_fails_where_a_retraction_could_not_take_effect(
     """Its date is not in the ledger, so nothing has begun the damaged record anew."""
     record = retracted(CACHE)
     warehouse = DuckDbWarehouse(str(an_empty_warehouse(tmp_path)))
-    warehouse.log_replay(row_of(record, record.retractions[0]))
+    warehouse.log_replay(
+        replay_row(
+            record.analysis_date,
+            requested_at=record.retractions[0].at,
+            requested_by="ana",
+            reason="wrong rows",
+            mode="retract",
+            previous_state=None,
+            previous_generation=0,
+            decision="retracted",
+            retraction=record.retractions[0],
+        )
+    )
     warehouse.close()
     stored.hset(f"{{mlfs:{PIPELINE}}}:date:{NIGHT}", mapping={"v": 1, "r": b"damaged", "n": "operation"})
     recover = ("recover", "--days", "10000", "--seek-hours", "0", "--yes")

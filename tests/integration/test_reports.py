@@ -16,6 +16,7 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
+from ops.arguments import EXIT_REFUSED
 from ops.cli import app
 from statemachine.events import BuildCommitted, CancelRequested
 from statemachine.model import FailureKind
@@ -285,7 +286,7 @@ def test_a_range_without_yes_shows_its_plan_and_changes_nothing(run: Run, valkey
     with connect(valkey_url) as client:
         opened = client.exists(f"{{mlfs:{PIPELINE}}}:date:{TUESDAY}")
 
-    assert (code, answer["applied"], answer["counts"]) == (0, False, {"replay": 4, "skipped": 1})
+    assert (code, answer["applied"], answer["counts"]) == (EXIT_REFUSED, False, {"replay": 4, "skipped": 1})
     assert [row["planned_generation"] for row in answer["dates"]] == [None, 2, 2, 2, 1]
     assert opened == 0
 

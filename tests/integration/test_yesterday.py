@@ -12,7 +12,7 @@ from statemachine.model import BuildMode, FailureKind, State
 from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at, sample_folder
 from tests.support.nights import PROCESSORS, success
 from tests.support.rigs import WORKER, ModelClock, Rig
-from worker.audit import ReplayAudit
+from worker.audit import Auditor
 from worker.builder import Builder
 from worker.catalogue import FEATURES
 from worker.errors import SourceGone
@@ -158,9 +158,9 @@ def test_a_replay_from_yesterday_is_audited_then_upgraded_when_the_rest_arrives(
         phase3_lookback_days=30,
         observer=rig.notes,
         stopwatch=lambda: 0.0,
-        audit_replay=ReplayAudit(rig.store, league.warehouse).write,
     )
-    rig.engine.apply(SUNDAY, ReplayRequested(actor="ana", reason="nothing else is left", mode=BuildMode.YESTERDAY))
+    auditor = Auditor(engine=rig.engine, log_replay=league.warehouse.log_replay, clock=rig.clock)
+    auditor.apply(SUNDAY, ReplayRequested(actor="ana", reason="nothing else is left", mode=BuildMode.YESTERDAY))
     builder.run_one(SUNDAY)
     copied = rig.store.load(SUNDAY)
     assert copied is not None

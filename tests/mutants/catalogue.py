@@ -299,13 +299,6 @@ MUTANTS = (
         tests=("tests/unit/test_builder.py::test_a_build_below_the_gate_is_not_published",),
     ),
     Mutant(
-        name="replay-not-audited",
-        file="worker/builder.py",
-        old="                self._audit_replay(record)",
-        new="                pass",
-        tests=("tests/unit/test_replay_audit.py::test_the_row_is_there_before_the_replay_publishes",),
-    ),
-    Mutant(
         name="copies-are-copied",
         file="worker/features/sql/yesterday.sql",
         old=" AND data_source <> 'yesterday'",
@@ -454,16 +447,6 @@ MUTANTS = (
         old=" or known.identity != event.identity:",
         new=":",
         tests=("tests/unit/test_retraction.py::test_what_does_not_count_cannot_be_taken_back",),
-    ),
-    Mutant(
-        name="retraction-without-its-row",
-        file="worker/retractions.py",
-        old="            if not _is_among(retraction, audited):\n",
-        new="            if not audited and not record.retractions:\n",
-        tests=(
-            "tests/unit/test_retraction_audit.py"
-            "::test_the_row_of_a_retraction_that_only_the_store_has_comes_before_the_build",
-        ),
     ),
     Mutant(
         name="retracted-rows-are-found",
@@ -1096,5 +1079,68 @@ MUTANTS = (
         old="if not mark or tonumber(mark) <= tonumber(ARGV[1]) then",
         new="if not mark then",
         tests=(f"{STORE_CONTRACT}::test_a_mark_that_is_too_high_is_lowered_once",),
+    ),
+    Mutant(
+        name="replay-answered-with-the-older-commit",
+        file="statemachine/evidence.py",
+        old=" and record.trigger in {Trigger.REPLAY, Trigger.RETRACTION}\n",
+        new=" and record.trigger is Trigger.RETRACTION\n",
+        tests=(
+            "tests/unit/test_decide_builds.py::test_a_commit_in_the_ledger_never_ends_a_replay_that_nobody_has_claimed",
+        ),
+    ),
+    Mutant(
+        name="replay-answered-after-a-blind-claim",
+        file="statemachine/evidence.py",
+        old="    return 0 < record.own_from <= result.attempt <= record.attempt\n",
+        new="    return 0 < result.attempt <= record.attempt\n",
+        tests=(
+            "tests/unit/test_decide_builds.py"
+            "::test_a_commit_found_after_a_claim_that_could_not_read_the_ledger_is_not_the_replays",
+        ),
+    ),
+    Mutant(
+        name="audit-after-the-effect",
+        file="worker/audit_desk.py",
+        old="            if request_id not in store.audits_asked():\n",
+        new="            if request_id in store.audits_asked():\n",
+        tests=("tests/unit/test_audit.py::test_a_command_that_no_worker_hears_changes_nothing",),
+    ),
+    Mutant(
+        name="audited-twice",
+        file="worker/audit_desk.py",
+        old='        if known[0]["row_count"]:\n',
+        new='        if known[0]["row_count"] > 1:\n',
+        tests=("tests/unit/test_audit.py::test_a_row_that_was_written_before_its_worker_died_is_not_written_again",),
+    ),
+    Mutant(
+        name="replay-beside-the-ledger",
+        file="worker/audit.py",
+        old="        if unreported is not None:\n            self._engine",
+        new="        if unreported is not None and not unreported.found:\n            self._engine",
+        tests=(
+            "tests/unit/test_audit.py::test_a_replay_of_a_date_published_by_hand_opens_the_next_generation_at_once",
+        ),
+    ),
+    Mutant(
+        name="told-by-the-state-alone",
+        file="worker/untold.py",
+        old="        found[day] = Untold(\n",
+        new="        found[date.min] = Untold(\n",
+        tests=("tests/unit/test_untold.py::test_phase_5_was_told_only_once_the_bus_has_confirmed_it",),
+    ),
+    Mutant(
+        name="failed-replay-pages",
+        file="statemachine/evidence.py",
+        old='    return "P0" if record.result is None else',
+        new='    return "P0" if record.failure is not None else',
+        tests=("tests/unit/test_untold.py::test_a_failed_replay_of_a_published_date_pages_nobody",),
+    ),
+    Mutant(
+        name="refusal-not-kept",
+        file="worker/relay.py",
+        old="            self._store.note_refused(entry.entry_id, str(exc)[:ERROR_CHARS_MAX])\n",
+        new="",
+        tests=("tests/unit/test_untold.py::test_phase_5_was_told_only_once_the_bus_has_confirmed_it",),
     ),
 )

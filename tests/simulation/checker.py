@@ -13,6 +13,7 @@ from statemachine.model import DateRecord, State
 from tests.simulation.due import Due
 from tests.simulation.moves import BY_A_BUILDER, COMMITTED, ENDED, MOVES, RETRACTING
 from tests.simulation.plan import PROCESSORS, Schedule
+from tests.simulation.replays import Replays
 from tests.simulation.retractions import Retractions
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from worker.ports import Commit, OutgoingMessage
 
 ATTEMPTS_MAX = 3
+# A build by hand counts its attempts from here.
+BY_HAND_MIN = 1000
 ROWS_MIN, SCORE_MIN = 200, 75.0
 # Nights of the schedules see at most two dozen triggers; more means that something starts builds by itself.
 GENERATIONS_MAX = 40
@@ -79,6 +82,7 @@ class Checker:
     audited: set[tuple[date, str, str]] = field(default_factory=set)
     retractions: Retractions = field(default_factory=Retractions)
     due: Due = field(default_factory=Due)
+    replays: Replays = field(default_factory=Replays)
 
     def demand(self, holds: bool, invariant: str, detail: str) -> None:
         if not holds:
@@ -124,9 +128,11 @@ class Checker:
             self.retractions.claimed(after)
 
     def _monotone(self, before: DateRecord | None, after: DateRecord, what: str) -> None:
+        day = after.analysis_date
         self.demand(after.version == (before.version if before else 0) + 1, "monotone version", what)
         self.demand(after.generation <= GENERATIONS_MAX, "everything bounded", what)
-        self.demand(after.attempt <= ATTEMPTS_MAX, "everything bounded", what)
+        by_hand = after.attempt >= BY_HAND_MIN and (day, after.generation) in self.commits
+        self.demand(after.attempt <= ATTEMPTS_MAX or by_hand, "everything bounded", what)
         self.demand(self.changes[after.analysis_date] <= CHANGES_MAX, "everything bounded", what)
         if before is None:
             return
@@ -231,6 +237,9 @@ class Checker:
             self.replays_done[day] = self.replays_done.get(day, 0) + 1
             once = self.replays_done[day] <= self.replays_asked.get(day, 0)
             self.demand(once, "one request, one generation", what)
+            self.replays.accepted(after)
+        fault = self.replays.fault(before, after, reason)
+        self.demand(not fault, "a replay leads to a build of its own", f"{what}: {fault}")
 
     def answered(self, commit: "Commit", *, stored: bool) -> None:
         """A commit that was stored is never called a conflict: its sender would decide a second time."""
@@ -248,6 +257,7 @@ class Checker:
         self.owed.clear()
         self.operations.clear()
         self.replays_done.clear()
+        self.replays.lost()
 
     def forget(self, day: date) -> None:
         """The store has no record of the date any more."""
@@ -289,6 +299,7 @@ class Checker:
         self.demand(
             state == ("done" if full else "degraded"), "fallback only when something was missing", f"{name} {state}"
         )
+        self.replays.published(publication)
         self.newest[day] = key.generation
         self.demand((day, key.generation) not in self.given_up, "failed => not published", name)
         self.commits[day, key.generation] = Committed(

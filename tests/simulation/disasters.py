@@ -4,9 +4,13 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from statemachine.events import CancelRequested, CompletionRetracted, ReplayRequested
+from statemachine.model import BuildMode
+from tests.simulation.checker import BY_HAND_MIN
 from tests.simulation.plan import HOUR, PROCESSORS, Happening, Intensity
 from worker.audit import Auditor
+from worker.building import run_build
 from worker.errors import PipelineError
+from worker.features.model import BuildKey, BuildRequest
 from worker.retractions import identity_to_take_back
 
 if TYPE_CHECKING:
@@ -191,6 +195,9 @@ class Disasters:
         if happening.kind == "early_replay":
             self._replay_early(day)
             return
+        if happening.kind == "by_hand":
+            self._build_by_hand(day)
+            return
         if happening.kind == "cancel":
             world.schedule.nights[day].complete_by = None
             event: ReplayRequested | CancelRequested = CancelRequested(actor="ana", reason="wrong data")
@@ -210,6 +217,27 @@ class Disasters:
         world.checker.replays_asked[day] = world.checker.replays_asked.get(day, 0) + 1
         try:
             world.operator.engine.apply(day, ReplayRequested(actor="ana", reason="too early"))
+        except PipelineError as exc:
+            world.say(f"operator: {exc}")
+
+    def _build_by_hand(self, day: date) -> None:
+        """`mlfs build`: a person publishes the date, and the state store learns nothing of it."""
+        world = self._world
+        warehouse, now = world.operator.warehouse, world.operator.clock.now
+        try:
+            generation = warehouse.claimed_token(day)[0] + 1
+            key = BuildKey(analysis_date=day, generation=generation, attempt=BY_HAND_MIN + world.steps)
+            request = BuildRequest(
+                key=key,
+                mode=BuildMode.NORMAL,
+                trigger="manual",
+                phase3_lookback_days=30,
+                as_of=None,
+                started_at=now(),
+                claimant=f"ana/{world.steps}",
+            )
+            outcome = run_build(warehouse, request, now=now)
+            world.boundary.injected["published_by_hand"] += outcome.published
         except PipelineError as exc:
             world.say(f"operator: {exc}")
 

@@ -56,6 +56,8 @@ def draw(seed: int) -> Schedule:
         schedule.happenings += _people(schedule, rng)
     if rng.random() < RETRACTING:
         schedule.happenings += _retractions(schedule, rng)
+    if not calm and rng.random() < REPLAYING:
+        schedule.happenings += _replays_of_published_dates(schedule, rng)
     schedule.happenings.append(Happening(at=at(TONIGHT, 24, 0), kind="midnight"))
     schedule.happenings.sort(key=lambda happening: happening.at)
     return schedule
@@ -152,6 +154,27 @@ def _raising(schedule: Schedule, rng: Random) -> Iterator[Happening]:
         processor = rng.choice(PROCESSORS)
         moment = rng.choice(schedule.happenings).at + timedelta(seconds=rng.choice((-1, 0, 0, 1)))
         yield Happening(at=max(moment, START), kind="raising", body=body(TONIGHT, processor, where))
+
+
+# Often enough that each fault also meets a replay of a date that the store does not know as published.
+REPLAYING = 0.15
+
+
+def _replays_of_published_dates(schedule: Schedule, rng: Random) -> Iterator[Happening]:
+    """The ledger holds a commit that the store does not know: made by hand, or forgotten. Then a person replays."""
+    night = rng.choice(list(schedule.nights))
+    moment = START + timedelta(seconds=rng.randrange(600, 7000))
+    for _ in range(rng.choice((1, 1, 2))):
+        kind = rng.choice(("by_hand", "by_hand", "expire", "wipe", "snapshot_restore"))
+        early = timedelta(seconds=rng.choice((0, 1, 5, 60)))
+        yield Happening(at=max(moment - early, START), kind=kind, night=night, span=early)
+    if rng.random() < 0.4:
+        # The claim cannot read the ledger at first.
+        yield Happening(at=moment, kind="warehouse_away", span=timedelta(seconds=rng.choice((1, 3, 20, 400))))
+    for kind in rng.choice((("replay",), ("replay",), ("take_over",), ("replay", "by_hand"), ("replay", "cancel"))):
+        mode = rng.choice((BuildMode.NORMAL, BuildMode.FORCED_FALLBACK))
+        yield Happening(at=moment, kind=kind, night=night, build_mode=mode)
+        moment += timedelta(seconds=rng.choice((0, 1, 5)))
 
 
 # Often enough that each fault also meets a retraction.

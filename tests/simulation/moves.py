@@ -12,7 +12,8 @@ _FOLLOWED = {"committed_upgrade_follows", "committed_rerun_follows", "committed_
 _WOKEN = {"join_complete", "found_all", "deadline_passed", "upstream_failed", "replay_accepted"} | _FOLLOWED
 # Whatever was believed before: what the ledger holds is published.
 _LEDGER: Mapping[str, set[str]] = {"done": {"committed_done"}, "degraded": {"committed_degraded"}}
-COMMITTED = {"committed_done", "committed_degraded"} | _FOLLOWED
+_ASKED = {"committed_replay_follows"}
+COMMITTED = {"committed_done", "committed_degraded"} | _FOLLOWED | _ASKED
 RETRACTING = {"retracted", "waits_again", "fallback_follows", "rebuild_started"}
 
 # state before -> states after -> the reasons that may lead there. None: never seen.
@@ -26,7 +27,10 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
         **_LEDGER,
     },
     "ready": {
-        "ready": {"replay_accepted", "committed_by_older_generation", "fallback_follows"} | _RECORDED | _FOLLOWED,
+        "ready": {"replay_accepted", "committed_by_older_generation", "fallback_follows"}
+        | _RECORDED
+        | _FOLLOWED
+        | _ASKED,
         "waiting": {"waits_again"},
         "running": {"claimed", "giving_up", "cancelling"},
         "failed": {"cancelled"},
@@ -34,7 +38,7 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
     },
     "running": {
         "running": {"lease_renewed", "giving_up", "cancelling", "committed_by_older_generation"} | _RECORDED,
-        "ready": {"lease_expired", "retry_scheduled", "rescue_follows", "replay_accepted"} | _FOLLOWED,
+        "ready": {"lease_expired", "retry_scheduled", "rescue_follows", "replay_accepted"} | _FOLLOWED | _ASKED,
         "failed": {"retries_exhausted", "fatal_error", "gate_refused", "no_data", "cancelled"},
         **_LEDGER,
     },

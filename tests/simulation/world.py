@@ -181,7 +181,7 @@ class World:
                 self.want_sweeps()
                 # A day of the worst crashes would let no worker live through its grace, and teach nothing new.
                 self.boundary.intensity.crash = min(self.boundary.intensity.crash, CRASH_BY_DAY)
-            case "replay" | "take_over" | "cancel" | "retract" | "recover" | "early_replay":
+            case "replay" | "take_over" | "cancel" | "retract" | "recover" | "early_replay" | "by_hand":
                 self.disasters.intervene(happening)
             case _ if not self.healed:
                 self.disasters.strike(happening)

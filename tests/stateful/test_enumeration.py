@@ -135,6 +135,10 @@ def unfinished(state: State) -> Iterator[DateRecord]:
                 yield replace(base, generation=2, attempt=attempt, result=published, wake_at=DEADLINE)
             for published, trigger in product(OLDER, (Trigger.JOIN, Trigger.UPSTREAM_FAILED)):
                 yield replace(base, generation=2, attempt=1, result=published, wake_at=DEADLINE, trigger=trigger)
+            for attempt in (0, 1):
+                # A person asked for it, and it was claimed above the ledger, or not yet.
+                asked = replace(base, generation=2, attempt=attempt, own_from=attempt, wake_at=DEADLINE)
+                yield replace(asked, trigger=Trigger.REPLAY)
         case State.RUNNING:
             # Claimed with these completions, or with older runs of them; given up for one reason or another, or not; in
             # the evening or, where nothing was published before, at the deadline.
@@ -156,6 +160,9 @@ def unfinished(state: State) -> Iterator[DateRecord]:
                     claimed_runs=runs,
                     failure=failure,
                 )
+            for own_from, failure in product((0, 1), (None, stopped)):
+                asked = replace(base, generation=2, attempt=1, own_from=own_from, trigger=Trigger.REPLAY)
+                yield replace(asked, lease=lease, wake_at=DEADLINE, failure=failure)
 
 
 def finished(state: State) -> Iterator[DateRecord]:
@@ -214,7 +221,7 @@ def events() -> tuple[Event, ...]:
         DateOpened(),
         *reports,
         *timers,
-        *(BuildClaimed(worker="worker-a", ledger_claim=claim) for claim in ((0, 0), (4, 2))),
+        *(BuildClaimed(worker="worker-a", ledger_claim=claim) for claim in ((0, 0), (4, 2), None)),
         *(LeaseRenewed(worker=worker, generation=2, attempt=1) for worker in ("worker-a", "worker-b")),
         *commits,
         *endings,

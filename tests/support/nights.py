@@ -109,7 +109,7 @@ def result(
     )
 
 
-def claimed(worker: str = "worker-a", ledger_claim: tuple[int, int] = (0, 0)) -> BuildClaimed:
+def claimed(worker: str = "worker-a", ledger_claim: tuple[int, int] | None = (0, 0)) -> BuildClaimed:
     return BuildClaimed(worker=worker, ledger_claim=ledger_claim)
 
 

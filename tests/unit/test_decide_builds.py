@@ -5,8 +5,25 @@ from dataclasses import replace
 import pytest
 
 from statemachine.effects import PublishOutcome, StartBuild
-from statemachine.events import BuildFailed, DateOpened, LeaseRenewed, TimerFired
-from statemachine.model import CompletionStatus, DateRecord, FailedBecause, FailureKind, OnRerun, State, Trigger
+from statemachine.events import (
+    BuildClaimed,
+    BuildCommitted,
+    BuildFailed,
+    CancelRequested,
+    DateOpened,
+    LeaseRenewed,
+    TimerFired,
+)
+from statemachine.model import (
+    BuildMode,
+    CompletionStatus,
+    DateRecord,
+    FailedBecause,
+    FailureKind,
+    OnRerun,
+    State,
+    Trigger,
+)
 from statemachine.reasons import Reason
 from tests.support.nights import (
     CACHE,
@@ -132,6 +149,93 @@ def test_a_date_whose_workers_all_die_fails_in_the_end() -> None:
     assert (State.FAILED, Reason.RETRIES_EXHAUSTED) == (record.state, decision.reason)
     assert record.failure is not None
     assert record.failure.because == FailedBecause.RETRIES_EXHAUSTED
+
+
+# --- commits that answer nothing that was asked for: ADR 0027 --------------------------------------------------------
+
+BY_HAND = 1_000_123
+FORCED = replace(REPLAY, mode=BuildMode.FORCED_FALLBACK, request_id="r1")
+
+
+def found_commit(generation: int, attempt: int) -> BuildCommitted:
+    """A commit that a worker found in the ledger."""
+    return replace(committed(generation, attempt), found=True)
+
+
+@pytest.mark.parametrize(("generation", "raised"), [(1, 2), (5, 6)])
+def test_a_commit_in_the_ledger_never_ends_a_replay_that_nobody_has_claimed(generation: int, raised: int) -> None:
+    """The date was published by hand, or the store lost its record: the replay counts from 1."""
+    decision = told(after(unseen(), FORCED), found_commit(generation, BY_HAND))
+
+    record = decision.record
+    assert (State.READY, Reason.COMMITTED_REPLAY_FOLLOWS) == (record.state, decision.reason)
+    assert (raised, 0, generation) == (record.generation, record.attempt, record.published_generation)
+    assert (BuildMode.FORCED_FALLBACK, "r1", Trigger.REPLAY) == (record.mode, record.request_id, record.trigger)
+    outcome, begun = decision.effects
+    assert (START, EVENING) == (begun, record.wake_at)
+    assert isinstance(outcome, PublishOutcome)
+    assert (generation, State.DONE) == (outcome.record.generation, outcome.record.state)
+
+
+def test_a_commit_found_after_a_claim_that_could_not_read_the_ledger_is_not_the_replays() -> None:
+    """The claim may have taken the number of the very commit that is found now."""
+    blind = after(unseen(), FORCED, claimed(ledger_claim=None))
+
+    record = after(blind, found_commit(1, 1))
+
+    assert (State.READY, 2, 1) == (record.state, record.generation, record.published_generation)
+
+
+def test_a_commit_by_hand_beside_the_first_claim_is_not_the_replays() -> None:
+    record = after(after(unseen(), FORCED, claimed()), found_commit(1, BY_HAND))
+
+    assert (State.READY, 2, 1) == (record.state, record.generation, record.published_generation)
+
+
+def test_a_report_of_a_former_life_is_not_the_replays() -> None:
+    """It bears the same token and another claimant."""
+    claim = BuildClaimed(worker="worker-b", claimant="worker-b/2", ledger_claim=None)
+    now_building = after(unseen(), FORCED, claim)
+
+    record = after(now_building, replace(committed(1, 1), claimant="worker-a/1"))
+
+    assert (State.READY, 2) == (record.state, record.generation)
+
+
+@pytest.mark.parametrize("ledger_claim", [(0, 0), None])
+def test_the_replays_own_build_ends_it(ledger_claim: tuple[int, int] | None) -> None:
+    record = after(after(unseen(), FORCED, claimed(ledger_claim=ledger_claim)), committed(1, 1))
+
+    assert (State.DONE, 1) == (record.state, record.published_generation)
+
+
+def test_a_replays_own_commit_whose_report_was_lost_ends_it() -> None:
+    """Its claim had read the ledger, so nothing else can bear that token."""
+    first = after(unseen(), FORCED, claimed(ledger_claim=(4, 2)))
+    silent = after(first, probed(), now=LEASE_END)
+
+    record = after(silent, found_commit(5, 1), now=LEASE_END)
+
+    assert (State.DONE, 5) == (record.state, record.published_generation)
+
+
+def test_a_cancelled_replay_stays_cancelled_when_an_older_commit_is_found() -> None:
+    """The generation is closed under its new number, and fails as it was going to."""
+    stopped = after(unseen(), FORCED, claimed(ledger_claim=None), CancelRequested(actor="ana", reason="why"))
+
+    overtaken = told(stopped, found_commit(3, 1))
+
+    record = overtaken.record
+    assert (State.RUNNING, Reason.COMMITTED_BY_OLDER_GENERATION) == (record.state, overtaken.reason)
+    assert (4, 3) == (record.generation, record.published_generation)
+    ended = after(record, closed(4))
+    assert ended.failure is not None
+    assert (State.FAILED, FailedBecause.CANCELLED) == (ended.state, ended.failure.because)
+
+
+def test_a_commit_in_the_ledger_ends_what_no_person_asked_for() -> None:
+    """Four reports came again after a loss of the store: their build is published already."""
+    assert after(joined(), found_commit(1, 1)).state is State.DONE
 
 
 # --- failed attempts -------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ ZONE = ZoneInfo("America/New_York")
 
 
 def explained(record: DateRecord, now=EVENING) -> dict[str, object]:
-    return explanation(record, now, POLICY, ZONE)
+    return explanation(record, now, POLICY, ZONE, None)
 
 
 def test_a_waiting_date_says_what_arrived_and_since_when_the_rest_is_missing() -> None:

@@ -19,6 +19,7 @@ from worker.explain import explanation
 from worker.http.application import Probes, create_app
 from worker.http.dates import DATES_LISTED_MAX
 from worker.http.server import HttpServer
+from worker.untold import untold_by_date
 
 DAY = timedelta(days=1)
 
@@ -159,7 +160,8 @@ def test_one_date_is_explained_with_its_history(night: Service) -> None:
         entry["reason"] for entry in answer["history"]
     ]
     assert "done: 450 rows, score 99.9, fallback 0.0%, published as generation 1" == answer["headline"]
-    told = explanation(night.store.load(NIGHT), night.clock.now(), POLICY, CALENDAR.zone)
+    untold = untold_by_date(night.store).get(NIGHT)
+    told = explanation(night.store.load(NIGHT), night.clock.now(), POLICY, CALENDAR.zone, untold)
     assert told == {name: answer[name] for name in told}
     assert answer["history"] == night.client.get("/dates/2024-12-15/history").json()
 

@@ -85,21 +85,6 @@ def test_nothing_is_taken_back_without_its_row() -> None:
     assert ((), []) == (stage.record().retractions, stage.audited())
 
 
-def test_the_row_of_a_retraction_that_only_the_store_has_comes_before_the_build() -> None:
-    """A command could not reach the warehouse; while the worker cannot write the row, it builds nothing."""
-    stage = Stage()
-    stage.builder.run_one(NIGHT)
-    stage.rig.engine.apply(NIGHT, retract(CACHE, rebuild=True))
-    stage.warehouse.faults["log_replay"] = [Unavailable("the warehouse is away")]
-
-    stage.builder.run_one(NIGHT)
-    assert ([], 1) == (stage.audited(), len(stage.warehouse.published))
-
-    stage.rig.clock.forward(stage.rig.policy.retry_delay)
-    stage.builder.run_one(NIGHT)
-    assert ([ROW], 2) == (stage.audited(), len(stage.warehouse.published))
-
-
 def test_a_store_that_lost_a_retraction_is_told_of_it_before_it_builds() -> None:
     """The bus has delivered all four runs again, the wrong one too."""
     before = Stage()
@@ -198,7 +183,7 @@ def test_the_run_that_counts_is_meant_unless_another_is_named(run_id: str | None
 
 def test_explain_says_what_was_taken_back_and_by_whom() -> None:
     rig = Rig()
-    story = explanation(retracted(CACHE), rig.clock.now(), rig.policy, CALENDAR.zone)
+    story = explanation(retracted(CACHE), rig.clock.now(), rig.policy, CALENDAR.zone, None)
     told = next(one for one in story["processors"] if one["processor"] == CACHE)
 
     assert ("retracted", "run:1", "ana") == (

@@ -13,7 +13,7 @@ from ops.dead_letters import letters_table
 from ops.output import dates_table, explanation_panel, history_table
 from ops.weekly import WEEKDAYS, reliability_table, trend_screen
 from schemas.dead_letter import DETAIL, REASON, DeadLetter
-from statemachine.events import ReplayRequested
+from statemachine.events import EventKind
 from statemachine.model import DateRecord, FailedBecause, State
 from statemachine.reasons import Reason
 from tests.support.nights import CACHE, DEADLINE, POLICY, PROCESSORS, degraded, done, failed
@@ -98,7 +98,7 @@ def test_a_dead_letter_can_be_named_from_a_narrow_screen(columns: int) -> None:
 @pytest.mark.parametrize("columns", NARROW)
 @pytest.mark.parametrize("record", [done(), degraded(CACHE), failed()], ids=lambda record: record.state.value)
 def test_how_a_date_stands_is_told_whole_on_a_narrow_screen(record: DateRecord, columns: int) -> None:
-    answer = explanation(record, DEADLINE, POLICY, ZONE)
+    answer = explanation(record, DEADLINE, POLICY, ZONE, None)
     words = " ".join(" ".join(shown(explanation_panel(answer, ZONE), columns)).replace("│", " ").split())
 
     assert f"stands {answer['headline']}" in words
@@ -177,10 +177,9 @@ def test_stored_instants_are_told_on_the_wall_clock(stored: str, told: str) -> N
 
 
 def test_a_replay_that_failed_says_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    event = ReplayRequested(actor="somebody", reason="repaired")
     record = failed()
     assert record.failure is not None
-    _finish(record, event, "replay_accepted", applied=True, as_json=False)
+    _finish(record, EventKind.REPLAY_REQUESTED, "replay_accepted", applied=True, as_json=False)
     told = capsys.readouterr().out
 
     assert f"{record.analysis_date} is failed" in told

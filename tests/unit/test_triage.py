@@ -21,6 +21,7 @@ from tests.support.nights import (
     NIGHT,
     POLICY,
     PROCESSORS,
+    REPLAY,
     after,
     broke,
     claimed,
@@ -205,3 +206,14 @@ def test_figures_of_a_review() -> None:
     assert (slope([99.0, 98.0, 97.0]), slope([99.0, 98.0]), slope([90.0, 90.0, 90.0, 90.0])) == (-1.0, None, 0.0)
     assert spread_of([4.0]) == {"times": 1, "p50": 4.0, "p95": 4.0, "max": 4.0}
     assert spread_of([float(second) for second in range(101)]) == {"times": 101, "p50": 50.0, "p95": 95.0, "max": 100.0}
+
+
+def test_a_table_that_was_full_at_the_build_was_found_and_is_not_called_unreported() -> None:
+    """A date built by a replay, or at its deadline: no event has come, and the rows were there."""
+    replayed = after(unseen(), REPLAY, claimed(), committed())
+
+    symptoms = "\n".join(look(replayed, None).symptoms)
+
+    assert "has not reported" not in symptoms
+    assert all(f"{name} has rows, its event never came" in symptoms for name in PROCESSORS)
+    assert f"{CACHE} has not reported" in "\n".join(look(degraded(CACHE), tables(CACHE)).symptoms)

@@ -180,7 +180,8 @@ def _add_cancel(router: APIRouter, desk: Desk) -> None:
     ) -> JSONResponse:
         """Stop a date that is waiting or being built; it stays failed until somebody replays it."""
         day, caller = desk.day_to_change(request, analysis_date), caller_of(request).name
-        event = CancelRequested(actor=caller, reason=body.reason)
+        request_id = desk.request_id(caller, day, idempotency_key)
+        event = CancelRequested(actor=caller, reason=body.reason, request_id=request_id)
 
         def act() -> Answer:
             decision = desk.interventions.apply(day, event, idempotency_key=idempotency_key)

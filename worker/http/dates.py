@@ -12,11 +12,12 @@ from statemachine.model import DateRecord, Policy
 from worker.access import Role
 from worker.calendar import with_weekday
 from worker.errors import CorruptRecord
-from worker.explain import explanation, summary
+from worker.explain import explanation, standing
 from worker.http.gate import BEARER, Gate
-from worker.http.models import DamagedDate, DateStory, DateSummary, DayInPath, HistoryItem
+from worker.http.models import DamagedDate, DateRow, DateStory, DayInPath, HistoryItem
 from worker.http.problems import responses
 from worker.ports import Clock, HistoryEntry, StateStore
+from worker.untold import Untold, untold_by_date
 
 DATES_LISTED_MAX = 31
 
@@ -48,16 +49,18 @@ def date_routes(shelf: Shelf, gate: Gate) -> APIRouter:
     )
 
     @router.get("/dates")
-    def dates() -> list[DateSummary | DamagedDate]:
+    def dates() -> list[DateRow | DamagedDate]:
         """Give the latest dates, newest first."""
-        shown = (_row(shelf.store, day) for day in shelf.store.dates(DATES_LISTED_MAX))
+        untold = untold_by_date(shelf.store)
+        shown = (_row(shelf.store, day, untold.get(day)) for day in shelf.store.dates(DATES_LISTED_MAX))
         return [row for row in shown if row is not None]
 
     @router.get("/dates/{analysis_date}", responses=responses(404, 422))
     def one_date(analysis_date: DayInPath) -> DateStory:
         """Explain one date."""
         record = _opened(shelf.store, analysis_date)
-        story = explanation(record, shelf.clock.now(), shelf.policy, shelf.zone)
+        untold = untold_by_date(shelf.store).get(analysis_date)
+        story = explanation(record, shelf.clock.now(), shelf.policy, shelf.zone, untold)
         return DateStory(**story, history=_history(shelf.store, analysis_date))
 
     @router.get("/dates/{analysis_date}/history", responses=responses(404, 422))
@@ -69,13 +72,13 @@ def date_routes(shelf: Shelf, gate: Gate) -> APIRouter:
     return router
 
 
-def _row(store: StateStore, day: date) -> DateSummary | DamagedDate | None:
+def _row(store: StateStore, day: date, untold: Untold | None) -> DateRow | DamagedDate | None:
     """Give a date's facts; one unreadable record must not hide the others."""
     try:
         record = store.load(day)
     except CorruptRecord as exc:
         return DamagedDate(analysis_date=day.isoformat(), state="corrupt", error=str(exc))
-    return DateSummary(**summary(record)) if record is not None else None
+    return DateRow(**standing(record, untold)) if record is not None else None
 
 
 def _opened(store: StateStore, day: date) -> DateRecord:

@@ -159,6 +159,23 @@ class DateSummary(BaseModel):
     failure: FailureModel | None
 
 
+class NotToldModel(BaseModel):
+    """An outcome that waits in the outbox: whoever listens to its topic does not know of it yet."""
+
+    event_id: str
+    topic: str
+    state: str = Field(description="`done`, `degraded` or `failed`")
+    generation: int
+    since: str | None
+    error: str = Field(description="What the last try to publish met; empty before the first one.")
+
+
+class DateRow(DateSummary):
+    """Where a date stands, and whether its outcome was told."""
+
+    not_told: NotToldModel | None = Field(description="The newest outcome that waits in the outbox; null for none.")
+
+
 class DamagedDate(BaseModel):
     """A date whose record cannot be read."""
 
@@ -213,7 +230,7 @@ class HistoryItem(BaseModel):
     detail: str
 
 
-class DateStory(DateSummary):
+class DateStory(DateRow):
     """A date explained: what arrived, what is missing, what happens next, and its history."""
 
     now: str

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from statemachine.evidence import severity_of
 from statemachine.model import Completion, DateRecord, Policy, Retraction, State
 from worker.explain import RETRACTED, headline, what_next
 from worker.features.quality import COMPONENT_POINTS
 from worker.ports import HistoryEntry
+from worker.untold import Untold
 
 CORRUPT = "corrupt"
 HISTORY_SHOWN_MAX = 200
@@ -120,18 +122,22 @@ def night_to_show(tonight: date, known: Sequence[date]) -> date | None:
 
 
 def night_of(
-    record: DateRecord, history: Sequence[HistoryEntry], now: datetime, policy: Policy, zone: ZoneInfo
+    record: DateRecord,
+    history: Sequence[HistoryEntry],
+    now: datetime,
+    policy: Policy,
+    zone: ZoneInfo,
+    untold: Untold | None,
 ) -> Night:
     """Describe a date."""
     state, result = record.state.value, record.result
-    severity = "P0" if state == "failed" else result.severity if result else None
     return Night(
         day=record.analysis_date,
         state=state,
         sentence=_sentence(record, policy),
         trouble=record.failure.message if state == "failed" and record.failure else None,
-        next=what_next(record, now, policy, zone),
-        severity=severity,
+        next=what_next(record, now, policy, zone, untold),
+        severity=severity_of(record),
         record=record,
         timeline=timeline(record, now, policy),
         parts=_parts(result.components) if result else (),

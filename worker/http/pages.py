@@ -27,6 +27,7 @@ from worker.http.models import DayInPath, ReplayForm
 from worker.http.nights import Chip, Night, chip_of, damaged_night, night_of, night_to_show
 from worker.http.rendering import Moments, Pages
 from worker.reason_text import REASON_CHARS_MAX
+from worker.untold import untold_by_date
 
 DATES_IN_STRIP = 14
 _FIELDS_MAX = 10
@@ -73,7 +74,8 @@ class Window:
             return damaged_night(day, str(exc), history)
         if record is None:
             raise HTTPException(404, f"{with_weekday(day)} was never opened")
-        return night_of(record, history, moments.now, self.shelf.policy, self.shelf.zone)
+        untold = untold_by_date(store).get(day)
+        return night_of(record, history, moments.now, self.shelf.policy, self.shelf.zone, untold)
 
     def problem(self, request: Request, exc: Exception) -> Response:
         """Make the page of a problem; it says what the API says."""

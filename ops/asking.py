@@ -1,0 +1,85 @@
+"""The way of a command to the door through which people change dates: one clock, one engine, one audit.
+
+`worker.audit.Auditor` is the door of the commands and of HTTP. A command has two further cases: a worker holds the
+warehouse file, so the worker writes the audit row; and a dry run opens nothing that is not there.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from ops.arguments import actor, clock_of_changes, guest_engine
+from statemachine.events import BuildCommitted
+from worker.audit import Auditor
+from worker.audit_desk import have_written
+from worker.engine import Engine
+from worker.errors import Held, PipelineError
+from worker.parts import Parts
+from worker.ports import Clock
+from worker.repair import Repair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """What a command needs to change a date.
+
+    Attributes:
+        who: Who asks.
+        clock: The clock of every instant that the command stores.
+        engine: Decides and stores.
+        auditor: Plans; applies after the audit row is written.
+        league_day: The league's calendar day by that clock.
+        tonight: The analysis date that `tonight` names by that clock.
+    """
+
+    who: str
+    clock: Clock
+    engine: Engine
+    auditor: Auditor
+    league_day: date
+    tonight: date
+
+
+def open_door(parts: Parts) -> Door:
+    """Open the way for the person who runs the command.
+
+    Raises:
+        Unavailable: The store does not answer.
+    """
+    who, clock = actor(), clock_of_changes(parts)
+    engine = guest_engine(parts, who, clock)
+
+    def log_replay(row: Mapping[str, Any]) -> None:
+        try:
+            warehouse = parts.warehouse
+        except Held as held:
+            if held.process_id is not None and not parts.belongs_to_worker(held.process_id):
+                raise
+            have_written(parts.store, row, held, _pause)
+            return
+        warehouse.log_replay(row)
+
+    def unreported(day: date) -> BuildCommitted | None:
+        try:
+            warehouse = parts.warehouse
+        except PipelineError:
+            # The worker that has the warehouse reads the ledger before it writes the audit row.
+            return None
+        return Repair(engine=engine, store=parts.store, clock=clock, warehouse=warehouse).unreported(day)
+
+    auditor = Auditor(engine=engine, log_replay=log_replay, clock=clock, unreported=unreported, tell=lambda _row: None)
+    now, calendar = clock.now(), parts.settings.calendar
+    return Door(
+        who=who,
+        clock=clock,
+        engine=engine,
+        auditor=auditor,
+        league_day=calendar.league_day(now),
+        tonight=calendar.tonight(now),
+    )
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
