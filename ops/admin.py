@@ -21,6 +21,7 @@ from ops.arguments import (
     build_mode,
     confirmed,
     exit_code,
+    finite,
     read_date_to_change,
     refuse_copy_over_done,
 )

@@ -21,6 +21,7 @@ from ops.arguments import (
 )
 from ops.output import dates_table, err, out, show_json
 from statemachine.model import Retraction
+from worker.adapters.redis_store import RedisStore
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.explain import summary
 from worker.features.model import LedgerRow
