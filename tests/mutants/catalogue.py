@@ -581,9 +581,9 @@ MUTANTS = (
     ),
     Mutant(
         name="calendar-is-lowered-by-each",
-        file="worker/adapters/lua/lower_last_opened.lua",
-        old="if not mark or tonumber(mark) <= tonumber(ARGV[1]) then",
-        new="if not mark then",
+        file=REDIS,
+        old='f"({ceiling.toordinal()}", "+inf"',
+        new='"-inf", "+inf"',
         tests=(f"{STORE_CONTRACT}::test_a_mark_that_is_too_high_is_lowered_once",),
     ),
 )

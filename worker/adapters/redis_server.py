@@ -6,11 +6,32 @@ from typing import Any
 
 import redis
 
-from worker.errors import Unavailable
+from worker.errors import Fatal, Unavailable
 
 VERSION_MIN = (7, 0)
 # Leases, deadlines and retry delays are instants of the workers' clocks; a second more or less harms none of them.
 CLOCK_SKEW_MAX = timedelta(seconds=2)
+
+
+def refuse_unsafe(memory: Mapping[str, Any], replication: Mapping[str, Any]) -> None:
+    """Refuse a server that may throw state away.
+
+    Args:
+        memory: What the server tells of its memory.
+        replication: What it tells of its role.
+
+    Raises:
+        Fatal: The server evicts keys when its memory is full, or is a read-only replica.
+    """
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise Fatal(
+            f"the state store evicts keys when its memory is full (maxmemory-policy {policy}), so dates could "
+            "vanish without an error; set maxmemory-policy to noeviction"
+        )
+    role = replication.get("role", "master")
+    if role != "master":
+        raise Fatal(f"the state store at this address is a {role}; name the primary in MLFS_REDIS_URL")
 
 
 def server_faults(client: redis.Redis, *, replicas: int) -> list[str]:

@@ -29,15 +29,13 @@ from worker.adapters.redis_fields import (
     parked_from,
     record_from,
 )
-from worker.adapters.redis_server import clock_skew, server_faults
-from worker.errors import CorruptRecord, Fatal, Unavailable
+from worker.adapters.redis_server import clock_skew, refuse_unsafe, server_faults
+from worker.errors import CorruptRecord, Unavailable
 from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 
 # A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
 HISTORY_LENGTH_MAX = 200
 PARKED_LENGTH_MAX = 1000
-# The calendar's mark is a date's ordinal; a damaged one counts as the last date there is, which is ahead of any clock.
-LATEST_ORDINAL = date.max.toordinal()
 # A client gives up on a lost reply within seconds; ten minutes outlast any re-sending.
 OPERATION_REMEMBERED_MS = 10 * 60 * 1000
 # One lost reply is cured by sending the script once more; a second loss is an outage, and the caller's to retry.
@@ -69,10 +67,6 @@ def _translated() -> Iterator[None]:
         raise Unavailable(f"the state store does not serve: {type(exc).__name__}: {exc}") from exc
 
 
-def _script(name: str) -> str:
-    return files("worker.adapters").joinpath(f"lua/{name}.lua").read_text(encoding="utf-8")
-
-
 def _reading(call: Callable[[], _T]) -> _T:
     """Run a read with a few quick retries: reading twice is harmless."""
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
@@ -94,8 +88,8 @@ class RedisStore:
         self._client = client
         self._replicas = replicas
         self._tag = f"{{mlfs:{pipeline}}}"
-        self._commit_script = client.register_script(_script("commit"))
-        self._lower_script = client.register_script(_script("lower_last_opened"))
+        source = files("worker.adapters").joinpath("lua/commit.lua").read_text(encoding="utf-8")
+        self._commit_script = client.register_script(source)
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._tag, *parts))
@@ -243,15 +237,7 @@ class RedisStore:
             Fatal: The server evicts keys when its memory is full, or is a read-only replica. The operator's to repair.
         """
         memory = _reading(lambda: self._client.info("memory"))
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            raise Fatal(
-                f"the state store evicts keys when its memory is full (maxmemory-policy {policy}), so dates could "
-                "vanish without an error; set maxmemory-policy to noeviction"
-            )
-        role = _reading(lambda: self._client.info("replication")).get("role", "master")
-        if role != "master":
-            raise Fatal(f"the state store at this address is a {role}; name the primary in MLFS_REDIS_URL")
+        refuse_unsafe(memory, _reading(lambda: self._client.info("replication")))
 
     def server_faults(self) -> Sequence[str]:
         """Name everything that is wrong with the server, for people; `check_server` is what a worker insists on."""
@@ -337,7 +323,8 @@ class RedisStore:
     def last_opened(self) -> date | None:
         """Read how far the calendar has come."""
         ordinal = _reading(lambda: self._client.zscore(self._key("calendar"), "last_opened"))
-        return None if ordinal is None else date.fromordinal(int(min(max(ordinal, 1), LATEST_ORDINAL)))
+        # A damaged mark counts as the last date there is, which is ahead of any clock.
+        return None if ordinal is None else date.fromordinal(int(min(max(ordinal, 1), date.max.toordinal())))
 
     def set_last_opened(self, analysis_date: date) -> None:
         """Raise the calendar's mark; a sorted set's GT makes the lower of two racing writers lose."""
@@ -345,10 +332,12 @@ class RedisStore:
             self._client.zadd(self._key("calendar"), {"last_opened": analysis_date.toordinal()}, gt=True)
 
     def lower_last_opened(self, *, ceiling: date, to: date) -> bool:
-        """Lower the calendar's mark in one script, so that one of several workers does it."""
-        with _translated():
-            arguments = [ceiling.toordinal(), to.toordinal()]
-            return bool(self._lower_script(keys=[self._key("calendar")], args=arguments))
+        """Replace a mark that is too high, in one transaction; of several workers one removes it."""
+        key = self._key("calendar")
+        with _translated(), self._client.pipeline() as pipe:
+            pipe.zremrangebyscore(key, f"({ceiling.toordinal()}", "+inf")
+            pipe.zadd(key, {"last_opened": to.toordinal()}, gt=True)
+            return bool(pipe.execute()[0])
 
     def ping(self) -> None:
         """Ask the server for a sign of life."""
