@@ -74,11 +74,7 @@ class Worker:
         self._clock = clock
         self._parts, self._store = parts, parts.store
         self._has_loops = settings.serve_loops or not serves_push
-        self.metrics = Metrics(settings.definition.processors)
-        self.metrics.show_dates(self._store, clock, settings.calendar)
-        self.metrics.expects_stream(not serves_push)
-        self.metrics.dead_letter_topic(settings.dead_letter_topic, None)
-        self.metrics.show_process(lines_dropped=lines_dropped, store_restarts=parts.store_restarts)
+        self.metrics = self._make_metrics(expects_stream=not serves_push)
         self._lineage = open_lineage(settings, self.metrics.lineage_event)
         told = () if self._lineage is None else (self._lineage,)
         observer = Observers((self.metrics, LogObserver(), *told, *watchers))
@@ -107,6 +103,15 @@ class Worker:
         self._last_tick = time.monotonic()
         self.listeners = self._make_listeners(serves_push=serves_push)
         self.addresses: list[str] = []
+
+    def _make_metrics(self, *, expects_stream: bool) -> Metrics:
+        settings = self._settings
+        metrics = Metrics(settings.definition.processors)
+        metrics.show_dates(self._store, self._clock, settings.calendar)
+        metrics.expects_stream(expects_stream)
+        metrics.dead_letter_topic(settings.dead_letter_topic, None)
+        metrics.show_process(lines_dropped=lines_dropped, store_restarts=self._parts.store_restarts)
+        return metrics
 
     def _hooks(self) -> Hooks:
         return Hooks(

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("statemachine", "schemas", "worker", "ops")
 
 FUNCTION_LINES_AIM, FUNCTION_LINES_MAX = 40, 60
-MODULE_LINES_AIM, MODULE_LINES_MAX = 300, 500
+MODULE_LINES_AIM, MODULE_LINES_MAX = 400, 500
 
 # Between aim and limit, with today's size. A number may be lowered, an entry removed; neither ever grows.
 LONG_FUNCTIONS: Mapping[str, int] = {}

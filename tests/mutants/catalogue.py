@@ -1075,9 +1075,9 @@ MUTANTS = (
     ),
     Mutant(
         name="calendar-is-lowered-by-each",
-        file="worker/adapters/lua/lower_last_opened.lua",
-        old="if not mark or tonumber(mark) <= tonumber(ARGV[1]) then",
-        new="if not mark then",
+        file="worker/adapters/redis_indexes.py",
+        old='f"({ceiling.toordinal()}", "+inf"',
+        new='"-inf", "+inf"',
         tests=(f"{STORE_CONTRACT}::test_a_mark_that_is_too_high_is_lowered_once",),
     ),
     Mutant(
@@ -1139,7 +1139,7 @@ MUTANTS = (
     Mutant(
         name="refusal-not-kept",
         file="worker/relay.py",
-        old="            self._store.note_refused(entry.entry_id, str(exc)[:ERROR_CHARS_MAX])\n",
+        old="            self._store.note_refused(entry.entry_id, str(exc)[:ERROR_CHARS_MAX] or type(exc).__name__)\n",
         new="",
         tests=("tests/unit/test_untold.py::test_phase_5_was_told_only_once_the_bus_has_confirmed_it",),
     ),

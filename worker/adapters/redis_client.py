@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from typing import TypeVar
 
 import redis
@@ -46,11 +45,6 @@ def connect(url: str) -> redis.Redis:
 def key_tag(pipeline: str) -> str:
     """Return the hash tag with which every key of a pipeline begins, so that one script may touch all of them."""
     return f"{{mlfs:{pipeline}}}"
-
-
-def script(name: str) -> str:
-    """Return the text of a Lua script of ours."""
-    return files("worker.adapters").joinpath(f"lua/{name}.lua").read_text(encoding="utf-8")
 
 
 def speaks_of_the_server(error: object) -> bool:

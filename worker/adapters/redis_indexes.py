@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import redis
 
-from worker.adapters.redis_client import is_wrong_type, key_tag, outage, repeating, script, translated
+from worker.adapters.redis_client import is_wrong_type, key_tag, outage, repeating, translated
 from worker.adapters.redis_damage import REBUILD, Damage
 from worker.adapters.redis_fields import (
     UNREADABLE,
@@ -46,7 +46,6 @@ class RedisIndexes:
         self._pipeline = pipeline
         self._tag = key_tag(pipeline)
         self._damage = damage
-        self._lower_script = client.register_script(script("lower_last_opened"))
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._tag, *parts))
@@ -192,9 +191,16 @@ class RedisIndexes:
         self._read("calendar", lambda: [self._client.zadd(self._key("calendar"), mark, gt=True)])
 
     def lower_last_opened(self, *, ceiling: date, to: date) -> bool:
-        """Lower the calendar's mark in one script, so that one of several workers does it."""
-        arguments = [ceiling.toordinal(), to.toordinal()]
-        return any(self._read("calendar", lambda: [self._lower_script(keys=[self._key("calendar")], args=arguments)]))
+        """Replace a mark that is too high, in one transaction; of several workers one removes it."""
+        key = self._key("calendar")
+
+        def lower() -> list[int]:
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.zremrangebyscore(key, f"({ceiling.toordinal()}", "+inf")
+                pipe.zadd(key, {"last_opened": to.toordinal()}, gt=True)
+                return pipe.execute()
+
+        return any(self._read("calendar", lower)[:1])
 
     def _readable(self, name: str, stored: Sequence[Any], read: Callable[[Any], _T], removal: str) -> Iterator[_T]:
         """Read stored entries one by one and pass over the unreadable ones.

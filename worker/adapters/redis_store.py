@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
+from importlib.resources import files
 from typing import Any, cast
 
 import redis
@@ -21,7 +22,6 @@ from worker.adapters.redis_client import (
     key_tag,
     outage,
     repeating,
-    script,
     speaks_of_the_server,
     translated,
 )
@@ -59,7 +59,8 @@ class RedisStore(RedisIndexes, RedisNotes):
         """
         super().__init__(client, pipeline, damage or SettingAside(client, key_tag(pipeline), log_damage))
         self._replicas = replicas
-        self._commit_script = client.register_script(script("commit"))
+        source = files("worker.adapters").joinpath("lua/commit.lua").read_text(encoding="utf-8")
+        self._commit_script = client.register_script(source)
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
         """Read the outbox stream, each entry with the note about its refusal."""
