@@ -30,6 +30,7 @@ from tests.support.rigs import LedgerWarehouse, Rig, repair_of
 from worker import deadlines
 from worker.adapters.memory_store import MemoryStore
 from worker.builder import Builder
+from worker.calendar import WallClock
 from worker.deadlines import PROBE_PATIENCE, Sweep, Sweeper
 from worker.errors import CommitRefused, Fatal, PipelineError, SweepFailed, Unavailable
 from worker.ports import Commit
@@ -289,7 +290,7 @@ def test_a_replica_that_came_to_midnight_first_is_not_ahead(capsys: pytest.Captu
     watch.sweep()
     watch.rig.store.set_last_opened(NEXT_NIGHT)
 
-    swept = watch.sweep(CALENDAR.at(NEXT_NIGHT, time(0)) - SECOND)
+    swept = watch.sweep(CALENDAR.at(NEXT_NIGHT, WallClock(0, time(0))) - SECOND)
 
     assert (0, NEXT_NIGHT) == (swept.opened, watch.rig.store.last_opened())
     assert "calendar_corrected" not in capsys.readouterr().out

@@ -114,10 +114,10 @@ def test_whatever_the_asyncapi_document_refers_to_is_there() -> None:
 
 
 def test_the_asyncapi_document_names_the_topics_and_attributes_of_the_settings() -> None:
-    document = contract(Settings(topic="in", success_topic="good", failure_topic="bad", dead_letter_topic="dead"))
+    document = contract(Settings(topic="reports", success_topic="good", failure_topic="bad", dead_letter_topic="dead"))
 
     channels = document[ASYNCAPI_FILE]["channels"]
-    assert {"in", "good", "bad", "dead"} == {channel["address"] for channel in channels.values()}
+    assert {"reports", "good", "bad", "dead"} == {channel["address"] for channel in channels.values()}
 
 
 @pytest.mark.parametrize("example", examples("completion"), ids=json.dumps)
