@@ -16,7 +16,8 @@ from ops.cli import app
 from ops.night import DEMO_NOTE
 from tests.support.nights import CACHE, CALENDAR, NIGHT, PROCESSORS, success
 from tests.support.rigs import ModelClock, Rig
-from worker.adapters.redis_store import RedisStore, connect
+from worker.adapters.redis_client import connect
+from worker.adapters.redis_store import RedisStore
 from worker.calendar import WallClock
 from worker.catalogue import PIPELINE
 from worker.clock import SystemClock

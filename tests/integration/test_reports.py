@@ -161,7 +161,11 @@ def test_phase_5_predicting_little_is_seen(run: Run, folder: Path) -> None:
     league.execute("DROP TABLE nba_predictions.player_prop_predictions")
     league.warehouse.close()
 
-    assert [few["status"], untold["figure"], enough["status"]] == ["amber", "not told yet", "green"]
+    assert [few["status"], untold["figure"], enough["status"]] == [
+        "amber",
+        "not told yet: the outcome waits in the outbox",
+        "green",
+    ]
     assert enough["figure"] == "told, 400 predictions, confidence 80.0"
 
 

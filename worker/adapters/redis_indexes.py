@@ -176,9 +176,11 @@ class RedisIndexes:
         return list(self._readable("parked", entries, parked_from, "XDEL"))
 
     def last_opened(self) -> date | None:
-        """Read how far the calendar has come."""
+        """Read how far the calendar has come; a mark beyond all dates reads as the last one."""
         key = self._key("calendar")
         for ordinal in self._read("calendar", lambda: [self._client.zscore(key, "last_opened")]):
+            if ordinal is not None and ordinal > date.max.toordinal():
+                return date.max
             try:
                 return None if ordinal is None else date.fromordinal(int(ordinal))
             except (ValueError, OverflowError) as exc:

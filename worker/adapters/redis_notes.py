@@ -5,6 +5,7 @@ Both are hashes that expire by themselves, because a command or a worker that di
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import cast
 
 import redis
@@ -13,9 +14,9 @@ from worker.adapters.redis_client import repeating, translated
 from worker.ports import OutboxEntry
 
 # Refusals are noted again each second while they last.
-REFUSED_KEPT_S = 86_400
+REFUSED_KEPT = timedelta(days=1)
 # Longer than a command waits for the worker to write its audit row.
-AUDIT_KEPT_S = 120
+AUDIT_KEPT = timedelta(minutes=2)
 
 
 class RedisNotes:
@@ -35,7 +36,7 @@ class RedisNotes:
         key = self._key("refused")
         with translated(self._client), self._client.pipeline(transaction=True) as pipe:
             pipe.hset(key, entry_id, error)
-            pipe.expire(key, REFUSED_KEPT_S)
+            pipe.pexpire(key, REFUSED_KEPT)
             pipe.execute()
 
     def with_errors(self, entries: list[OutboxEntry]) -> Sequence[OutboxEntry]:
@@ -56,7 +57,7 @@ class RedisNotes:
         key = self._key("audits")
         with translated(self._client), self._client.pipeline(transaction=True) as pipe:
             pipe.hset(key, request_id, row)
-            pipe.expire(key, AUDIT_KEPT_S)
+            pipe.pexpire(key, AUDIT_KEPT)
             pipe.execute()
 
     def audits_asked(self) -> Mapping[str, bytes]:

@@ -25,41 +25,46 @@ def trials(key: str, *, replicas: int) -> Iterator[tuple[Any, ...]]:
         replicas: With one or more, WAIT is needed, too.
     """
     text, fields, ordered, listed, stream, copied = (f"{key}:{kind}" for kind in ("s", "h", "z", "l", "x", "c"))
-    yield ("TIME",)
-    yield ("SET", text, "1", "PX", SCRATCH_KEPT_MS)
-    yield ("EXISTS", text)
-    yield ("TYPE", text)
-    yield ("HSET", fields, "v", "1")
-    yield ("HMGET", fields, "v")
-    yield ("PEXPIRE", fields, SCRATCH_KEPT_MS)
-    yield ("ZADD", ordered, "1", "m")
-    yield ("PEXPIRE", ordered, SCRATCH_KEPT_MS)
-    yield ("ZSCORE", ordered, "m")
-    yield ("ZRANGEBYSCORE", ordered, "-inf", "+inf")
-    yield ("ZREVRANGE", ordered, "0", "0")
-    yield ("ZREM", ordered, "m")
-    yield ("RPUSH", listed, "m")
-    yield ("PEXPIRE", listed, SCRATCH_KEPT_MS)
-    yield ("LTRIM", listed, "-1", "-1")
-    yield ("LRANGE", listed, "0", "-1")
-    yield ("LREM", listed, "1", "m")
-    yield ("XADD", stream, "1-1", "f", "v")
-    yield ("PEXPIRE", stream, SCRATCH_KEPT_MS)
-    yield ("XLEN", stream)
-    yield ("XRANGE", stream, "-", "+")
-    yield ("XREVRANGE", stream, "+", "-")
-    yield ("XDEL", stream, "1-1")
-    yield ("COPY", text, copied, "REPLACE")
-    yield ("RENAME", copied, f"{copied}:2")
-    yield ("PERSIST", copied)
-    yield ("SCAN", "0", "COUNT", "1")
-    yield ("SCRIPT", "LOAD", "return 1")
-    yield ("EVALSHA", "0" * 40, "0")
-    yield ("WATCH", text)
-    yield ("UNWATCH",)
-    yield ("MULTI",)
-    yield ("EXEC",)
-    yield ("INFO", "memory")
+    yield from (
+        ("TIME",),
+        ("SET", text, "1", "PX", SCRATCH_KEPT_MS),
+        ("EXISTS", text),
+        ("TYPE", text),
+        ("HSET", fields, "v", "1"),
+        ("HMGET", fields, "v"),
+        ("HGETALL", fields),
+        ("HDEL", fields, "w"),
+        ("PEXPIRE", fields, SCRATCH_KEPT_MS),
+        ("ZADD", ordered, "1", "m"),
+        ("PEXPIRE", ordered, SCRATCH_KEPT_MS),
+        ("ZSCORE", ordered, "m"),
+        ("ZRANGEBYSCORE", ordered, "-inf", "+inf"),
+        ("ZREVRANGE", ordered, "0", "0"),
+        ("ZREM", ordered, "m"),
+        ("ZREMRANGEBYSCORE", ordered, "2", "+inf"),
+        ("RPUSH", listed, "m"),
+        ("PEXPIRE", listed, SCRATCH_KEPT_MS),
+        ("LTRIM", listed, "-1", "-1"),
+        ("LRANGE", listed, "0", "-1"),
+        ("LREM", listed, "1", "m"),
+        ("XADD", stream, "1-1", "f", "v"),
+        ("PEXPIRE", stream, SCRATCH_KEPT_MS),
+        ("XLEN", stream),
+        ("XRANGE", stream, "-", "+"),
+        ("XREVRANGE", stream, "+", "-"),
+        ("XDEL", stream, "1-1"),
+        ("COPY", text, copied, "REPLACE"),
+        ("RENAME", copied, f"{copied}:2"),
+        ("PERSIST", copied),
+        ("SCAN", "0", "COUNT", "1"),
+        ("SCRIPT", "LOAD", "return 1"),
+        ("EVALSHA", "0" * 40, "0"),
+        ("WATCH", text),
+        ("UNWATCH",),
+        ("MULTI",),
+        ("EXEC",),
+        ("INFO", "memory"),
+    )
     if replicas:
         yield ("WAIT", "0", "1")
     yield ("DEL", text, fields, ordered, listed, stream, copied, f"{copied}:2")
