@@ -63,6 +63,7 @@ DRAWINGS: Mapping[tuple[str, str], str] = {
     ("README.md", "flowchart LR"): "a picture",
     ("README.md", "4 completions ─┐                            ┌─> done      every table was there"): "a picture",
     ("docs/pipelines.md", "grid_day_ahead/"): "a folder, that of tests/pipelines",
+    ("docs/deploy.md", "# The account of a worker"): "read by tests/contract/test_redis_rights.py",
 }
 # Blocks that change something: run in order by the test that is named.
 IN_ORDER: Mapping[tuple[str, str], str] = {

@@ -120,7 +120,7 @@ def action_routes(desk: Desk, gate: Gate) -> APIRouter:
         tags=["actions"],
         route_class=gate.route_class(),
         dependencies=[Depends(BEARER), gate.at_least(Role.OPERATOR)],
-        responses=responses(400, 401, 403, 409, 413, 422, 500, 503),
+        responses=responses(400, 401, 403, 404, 409, 413, 422, 500, 503),
     )
     accepted = _accepted(DateSummary, "Still on its way; see Location")
 
