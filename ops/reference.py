@@ -17,7 +17,6 @@ import typer
 from schemas.contract import completion_schema, outcome_schema
 from worker.catalogue import FEATURES, OWN_TABLES, PROCESSORS, SHIPPED
 from worker.settings import Settings
-from worker.sql_files import load_ddl, load_optional_ddl, load_upstream_ddl
 
 DOCS = Path(__file__).parents[1] / "docs"
 # Almost every command has it and the page explains it once: a row only where the page says what comes of it.
@@ -214,9 +213,7 @@ def _json_type(one: Mapping[str, Any]) -> str:
 
 
 def _tables() -> Mapping[str, Table]:
-    shipped = [*load_ddl().values(), *load_upstream_ddl().values(), *load_optional_ddl().values()]
-    made = [_table(ddl) for ddl in shipped]
-    return dict(made)
+    return dict(_table(SHIPPED.ddl_of(table)) for table in SHIPPED.described)
 
 
 def _table(ddl: str) -> tuple[str, Table]:

@@ -99,7 +99,7 @@ class World:
         played = NIGHT - timedelta(days=age_days)
         processed = at or datetime(played.year, played.month, played.day, 11, 30, tzinfo=UTC) + timedelta(days=1)
         row: dict[str, object] = {"game_date": played, key: of, "processed_at": processed}
-        values = {f.phase3_column: value for f in FEATURES if f.phase3_table == table}
+        values = {f.phase3.sql: value for f in FEATURES if f.phase3_table == table}
         self.insert(table, **(row | values | changed))
 
     def full_phase4(self, value: float = 4.0, player_id: int = JOKIC, opponent: str = "LAL") -> None:

@@ -1,4 +1,4 @@
-"""A day of the small pipeline in `tests/pipelines/grid_day_ahead`: real Valkey, warehouse, bus and HTTP."""
+"""A day of the small pipeline in `tests/pipelines/grid_day_ahead.toml`: real Valkey, warehouse, bus and HTTP."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from worker.parts import Parts
 from worker.ports import OutgoingMessage
 from worker.settings import load
 
-FOLDER = Path(__file__).parents[1] / "pipelines" / "grid_day_ahead"
+DEFINITION = Path(__file__).parents[1] / "pipelines" / "grid_day_ahead.toml"
 # Berlin puts its clocks forward on this day: 11:40 there is 09:40 UTC, an hour earlier than on the day before.
 DAY = date(2025, 3, 30)
 MORNING = datetime(2025, 3, 30, 5, 0, tzinfo=UTC)
