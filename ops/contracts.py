@@ -72,7 +72,7 @@ def sql(
     Examples:
       mlfs sql
       mlfs sql features
-      mlfs sql nba_predictions.ml_feature_store_v2
+      mlfs sql dependency_rows --json
     """
     pipeline = load().definition
     texts = rendered(pipeline)

@@ -226,14 +226,26 @@ def _table(ddl: str) -> tuple[str, Table]:
         f"{_sentence(head['Purpose'])} {_sentence(head['Result'])} "
         f"Partitioned by {placed['PARTITION']}, clustered by {placed['CLUSTER']}."
     )
-    units = {feature.name: _cell(feature.unit) for feature in FEATURES}
     own = created[1] in OWN_TABLES
-    rows = [
-        Row(f"`{name}`", [f"`{kind}`", "no" if required else "yes"], [units.get(name, "")] if own else [])
-        for name, kind, required in _COLUMN.findall(ddl)
-    ]
+    rows = [_column(*found, own=created[1] if own else "") for found in _COLUMN.findall(ddl)]
     columns = ("column", "type", "NULL", "meaning") if own else ("column", "type", "NULL")
     return created[1], Table(columns, rows, lead)
+
+
+def _column(name: str, kind: str, required: str, *, own: str) -> Row:
+    """Make the row of a column of the product's table *own*, or of another's; values and units are the catalogue's."""
+    facts = [f"`{kind}`", "no" if required else "yes"]
+    if own != SHIPPED.tables.published:
+        return Row(f"`{name}`", facts, [""] if own else [])
+    values = {column.name: column.values for column in SHIPPED.output_columns if column.values}
+    units = {feature.name: _cell(feature.unit) for feature in FEATURES}
+    if name in values:
+        only_sometimes = [
+            block for block in SHIPPED.blocks if f"{block.name}_source" == name and SHIPPED.needs_game(block)
+        ]
+        end = "; NULL where the block does not apply" if only_sometimes else ""
+        return Row(f"`{name}`", [*facts, ", ".join(f"`{value}`" for value in values[name]) + end], [])
+    return Row(f"`{name}`", [*facts, *([units[name]] if name in units else [])], [] if name in units else [""])
 
 
 def _sentence(text: str) -> str:

@@ -132,8 +132,8 @@ def _copied_row(warehouse: Warehouse, night: date, player_id: int) -> Row | None
 def _left_out(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, listed: Row | None) -> RowLineage:
     if listed is None:
         raise Refused(
-            f"{player_id} has no row in {night}, and nba_raw.nbac_player_list does not list him as active that night; "
-            f"see who is published: mlfs features {night} --out players.csv"
+            f"{player_id} has no row in {night}, and {warehouse.pipeline.entity.roster} does not list him as active that "
+            f"night; see who is published: mlfs features {night} --out players.csv"
         )
     return RowLineage(
         analysis_date=night,

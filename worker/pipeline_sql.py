@@ -3,8 +3,8 @@
 BigQuery gets each statement verbatim, DuckDB gets the transpiled text, and some constructs change their meaning on the
 way without an error: TIMESTAMP_DIFF counts boundaries instead of whole units, DIV loses the parentheses of its
 arguments, x / 0 gives infinity, CAST(2.5 AS INT64) gives 2 instead of 3, EXTRACT(DAYOFWEEK) counts from 0, a literal
-2.5 is a decimal. So there is a list of what is allowed, not of what is refused: a construct that nobody has compared stays
-out. `tests/contract/test_sql_oracle.py` compares what the list holds with Google's own evaluator.
+2.5 is a decimal. So there is a list of what is allowed, not of what is refused: a construct that has not been compared
+stays out. `tests/contract/test_sql_oracle.py` compares what the list holds with Google's own evaluator.
 """
 
 from collections.abc import Iterator, Mapping

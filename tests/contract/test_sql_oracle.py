@@ -7,6 +7,7 @@ cell. A new template is covered by lying in its folder; only a parameter of a ne
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from random import Random
@@ -27,6 +28,7 @@ from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type, to_duckdb
 from worker.catalogue import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
 from worker.features.model import BuildKey, Statement
 from worker.features.pipeline import STAGED
+from worker.features.sql import Unusable
 from worker.pipeline_sql import EXPRESSION_ALLOWED, find_expression_faults
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the first run on a machine compiles the evaluator
@@ -99,7 +101,7 @@ class Night:
     def __init__(self, oracle: Oracle, night: date, rows_max: int) -> None:
         random = Random(night.toordinal())  # noqa: S311 -- a test's own dice
         self.oracle = oracle
-        self._parameters = parameters_of(night)
+        self.parameters = parameters_of(night)
         self._keys = [BuildKey(analysis_date=night, generation=1, attempt=run) for run in range(1, RUNS + 1)]
         self._theirs: dict[str, list[Answer]] = {}
         self._staged: dict[int, Answer] = {}
@@ -141,7 +143,7 @@ class Night:
     def _our_answer(self, name: str, run: int) -> Answer:
         if name == "features":
             return self._stage(run)
-        statement = self._statement(name, run)
+        statement = self.statement(name, run)
         if STAGED not in tables_in(name):
             return Answer(self._types(statement, run), self.warehouse.query(statement))
         self._stage(run)
@@ -149,7 +151,7 @@ class Night:
 
     def _stage(self, run: int) -> Answer:
         if run not in self._staged:
-            self.warehouse.stage(self._keys[run], self._statement("features", run))
+            self.warehouse.stage(self._keys[run], self.statement("features", run))
             everything = Statement(name="everything", sql="SELECT * FROM mlfs_staging.this_build")
             rows = self.warehouse.query_staged(self._keys[run], everything)
             self._staged[run] = Answer(self._types(everything, run), rows)
@@ -158,12 +160,12 @@ class Night:
     def _given(self, name: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
         """The types of the parameters that a statement takes, and their values in each run."""
         used = sorted({parameter.name for parameter in tree_of(name).find_all(exp.Parameter)})
-        unknown = [parameter for parameter in used if parameter not in self._parameters]
+        unknown = [parameter for parameter in used if parameter not in self.parameters]
         assert not unknown, f"{name} takes {unknown}: give their values in parameters_of"
-        types = {parameter: self._parameters[parameter][0] for parameter in used}
-        return types, [{parameter: self._parameters[parameter][1][run] for parameter in used} for run in range(RUNS)]
+        types = {parameter: self.parameters[parameter][0] for parameter in used}
+        return types, [{parameter: self.parameters[parameter][1][run] for parameter in used} for run in range(RUNS)]
 
-    def _statement(self, name: str, run: int) -> Statement:
+    def statement(self, name: str, run: int) -> Statement:
         types, values = self._given(name)
         nulls = {parameter: types[parameter] for parameter, value in values[run].items() if value is None}
         return Statement(name=name, sql=SHIPPED.text(name), parameters=values[run], null_types=nulls)
@@ -260,6 +262,40 @@ def test_both_engines_give_an_expression_of_a_feature_the_same_value(night: Nigh
 
     [theirs] = night.oracle.answer(sql, {table: night.tables[table]}, {}, [{}])
     assert Counter(spelled(ours)) == Counter(spelled(theirs))
+
+
+COMPOSITE, CACHE = (next(b.table for b in SHIPPED.blocks if b.name == name) for name in ("composite", "daily_cache"))
+
+
+@pytest.mark.parametrize(
+    ("without", "switches"),
+    [
+        (Unusable(tables=frozenset({COMPOSITE})), {"use_composite": False}),
+        (Unusable(columns=frozenset((CACHE, one.name) for one in SHIPPED.features_of("daily_cache"))), {}),
+        (Unusable(tables=frozenset(table.name for table in SHIPPED.phase3_tables)), {}),
+        (Unusable(tables=frozenset({SHIPPED.entity.roster})), {}),
+    ],
+)
+def test_what_is_unusable_counts_as_empty_in_both_engines(
+    night: Night, without: Unusable, switches: Mapping[str, bool]
+) -> None:
+    text = SHIPPED.text("features", without)
+    asked = night.statement("features", 0)
+    ours = night.warehouse.query(replace(asked, sql=text))
+    types = {name: kind for name, (kind, _values) in night.parameters.items() if name in asked.parameters}
+    tables = {name: night.tables[name] for name in SHIPPED.upstream if name not in without.tables}
+    [theirs] = night.oracle.answer(text, tables, types, [dict(asked.parameters)])
+
+    read = {f"{table.db}.{table.name}" for table in sqlglot.parse_one(text, read="bigquery").find_all(exp.Table)}
+    assert without.tables.isdisjoint(read)
+    assert Counter(spelled(Answer({}, ours))) == Counter(spelled(theirs))
+    if switches:
+        blind = night.warehouse.query(replace(asked, parameters={**asked.parameters, **switches}))
+        assert Counter(spelled(Answer({}, blind))) == Counter(spelled(theirs))
+    gone = {column for table, column in without.columns}
+    assert {
+        name for row in ours for name in gone if row[name] is not None and name not in row["phase3_features"]
+    } == set()
 
 
 @pytest.mark.parametrize("table", SHIPPED.described)

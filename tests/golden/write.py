@@ -1,4 +1,4 @@
-"""`make golden`: the SQL of the shipped pipeline as it is rendered, so that a review shows what a change makes of it."""
+"""`make golden`: the SQL of the shipped pipeline as it is rendered, so that a review shows what a change does."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -28,7 +28,14 @@ MORNING = datetime(2025, 3, 30, 5, 0, tzinfo=UTC)
 DEADLINE = datetime(2025, 3, 30, 9, 40, tzinfo=UTC)
 ZONES = ("de", "fr", "nl", "pl")
 MODELS = ("weather_ensemble", "demand_curves", "price_curves")
-VALUES = {"temperature_c": 9.5, "wind_m_s": 6.25, "wind_speed": 5.0, "load_mw": 42_000.0, "price_eur_mwh": 81.5}
+VALUES = {
+    "temperature_c": 9.5,
+    "wind_m_s": 6.25,
+    "wind_speed": 5.0,
+    "load_mw": 42_000.0,
+    "price_eur_mwh": 81.5,
+    "solar_mw": 900.0,
+}
 
 
 class Heard(Observer):

@@ -1,4 +1,4 @@
-"""The SQL means the same to BigQuery and, through sqlglot, to DuckDB: only what `worker.pipeline_sql` allows is in it."""
+"""The SQL means the same to BigQuery and, through sqlglot, to DuckDB: all of it is on the list of what may be used."""
 
 import re
 from pathlib import Path

@@ -2,8 +2,8 @@
 --              it: see docs/adr/0013.
 -- Parameters:  none.
 -- Creates:     nba_precompute.phase3_fallback_cache
--- Result:      one row per cache_date (the analysis date it is meant for) and player_id. Each <table>_date says of
---              which date the values from that Phase 3 table are, so that freshness stays visible.
+-- Result:      one row per cache_date (the analysis date it is meant for) and player_id. The columns named after a
+--              Phase 3 table say of which date its values are, so that freshness stays visible.
 -- Second run:  changes nothing.
 CREATE TABLE IF NOT EXISTS nba_precompute.phase3_fallback_cache (
   cache_date DATE NOT NULL,
