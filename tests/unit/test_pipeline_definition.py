@@ -124,6 +124,11 @@ def test_a_sound_definition_is_read_as_it_is_written(file: Path) -> None:
         ),
         ('date = "valid_on"', "", "upstream.grid_raw.zones is missing, or lacks date"),
         (
+            'date = "valid_on"',
+            'date = "valid_on"\npurpose = "x\\nDROP TABLE y"',
+            "purpose: String should match pattern",
+        ),
+        (
             '"grid_history.observations"]\ndate',
             '"grid_history.x"]\ndate',
             "upstream.grid_history.observations is",
