@@ -131,9 +131,10 @@ def _copied_row(warehouse: Warehouse, night: date, player_id: int) -> Row | None
 
 def _left_out(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, listed: Row | None) -> RowLineage:
     if listed is None:
+        roster = warehouse.pipeline.entity.roster
         raise Refused(
-            f"{player_id} has no row in {night}, and {warehouse.pipeline.entity.roster} does not list him as active that "
-            f"night; see who is published: mlfs features {night} --out players.csv"
+            f"{player_id} has no row in {night}, and {roster} does not list him as active that night; "
+            f"see who is published: mlfs features {night} --out players.csv"
         )
     return RowLineage(
         analysis_date=night,

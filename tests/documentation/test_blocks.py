@@ -62,7 +62,6 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
 DRAWINGS: Mapping[tuple[str, str], str] = {
     ("README.md", "flowchart LR"): "a picture",
     ("README.md", "4 completions ─┐                            ┌─> done      every table was there"): "a picture",
-    ("docs/pipelines.md", "grid_day_ahead/"): "a folder, that of tests/pipelines",
 }
 # Blocks that change something: run in order by the test that is named.
 IN_ORDER: Mapping[tuple[str, str], str] = {

@@ -1,5 +1,6 @@
 """A definition that does not fit together is refused at the start, with all its faults and where each one is."""
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -275,6 +276,14 @@ def test_an_expression_takes_the_place_of_the_column_and_its_columns_are_read(fi
     assert {"analysis_date", "zone_code", "processed_at", "load_kw", "hours"} == set(
         pipeline.upstream["grid_models.demand_curves"]
     )
+
+
+def test_the_example_of_the_page_is_a_sound_feature(file: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "pipelines.md").read_text("utf-8")
+    [example] = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    add(file, COLUMNS + example.replace("load_mw", "load_gw"))
+
+    assert "CAST(SAFE_DIVIDE(load_kw, 1000) AS FLOAT64) AS load_gw" in read_pipeline(file).text("features")
 
 
 def test_a_folder_is_read_by_its_definition(file: Path) -> None:
