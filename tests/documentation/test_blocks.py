@@ -62,6 +62,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
 DRAWINGS: Mapping[tuple[str, str], str] = {
     ("README.md", "flowchart LR"): "a picture",
     ("README.md", "4 completions ─┐                            ┌─> done      every table was there"): "a picture",
+    ("docs/pipelines.md", "[[features]]"): "tests/unit/test_pipeline_definition.py reads it",
 }
 # Blocks that change something: run in order by the test that is named.
 IN_ORDER: Mapping[tuple[str, str], str] = {
