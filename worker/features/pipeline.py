@@ -352,19 +352,22 @@ class Pipeline:
             yield from ((table, side, types[self.schedule.team]) for side in self.schedule.sides)
             yield table, PROCESSED, "TIMESTAMP"
         for phase3 in self.phase3_tables:
-            yield from self._cells_read(phase3.name, [(one, one.phase3) for one in self.features_from(phase3.name)])
+            yield phase3.name, phase3.date, "DATE"
+            yield phase3.name, phase3.key, types[phase3.matches]
+            yield phase3.name, PROCESSED, "TIMESTAMP"
+            for feature in self.features_from(phase3.name):
+                yield from self._cell_read(phase3.name, feature, feature.phase3)
         for block in self.blocks:
-            yield from self._cells_read(block.table, [(one, one.phase4) for one in self.features_of(block.name)])
+            yield block.table, PHASE4_DATE, "DATE"
+            yield block.table, block.key, types[block.matches]
+            yield block.table, PROCESSED, "TIMESTAMP"
+            for feature in self.features_of(block.name):
+                yield from self._cell_read(block.table, feature, feature.phase4)
 
-    def _cells_read(self, name: str, cells: Sequence[tuple[Feature, Cell]]) -> Iterator[tuple[str, str, str]]:
-        types = {column.name: column.type for column in self.identity}
-        table = self.upstream_tables[name]
-        yield name, table.date, "DATE"
-        yield name, table.key, types[table.matches]
-        yield name, PROCESSED, "TIMESTAMP"
-        for feature, cell in cells:
-            plain = cell.columns == (cell.sql,)
-            yield from ((name, one, feature.type if plain else table.columns[one]) for one in cell.columns)
+    def _cell_read(self, table: str, feature: Feature, cell: Cell) -> Iterator[tuple[str, str, str]]:
+        listed = self.upstream_tables[table].columns
+        plain = cell.columns == (cell.sql,)
+        yield from ((table, name, feature.type if plain else listed[name]) for name in cell.columns)
 
     @property
     def datasets(self) -> tuple[str, ...]:
