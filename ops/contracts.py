@@ -62,9 +62,7 @@ def schemas(
 
 
 def sql(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A statement, or a table as dataset.table; without it, all names.")
-    ] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A statement or a table; without it, all names.")] = "",
     as_json: Json = False,
 ) -> None:
     """Print the SQL that is rendered from the pipeline's definition, in BigQuery's dialect: statements and tables.
@@ -76,6 +74,7 @@ def sql(
     """
     pipeline = load().definition
     texts = rendered(pipeline)
+    name = next((table for table in pipeline.described if name == table.partition(".")[2]), name)
     if name and name not in texts:
         raise Refused(f"the pipeline {pipeline.name} has no statement and no table {name}; the names: mlfs sql")
     if name:

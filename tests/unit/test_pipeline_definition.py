@@ -337,6 +337,14 @@ def test_a_column_declared_with_two_types_is_named(file: Path) -> None:
     assert ("grid_history.observations.load_mw is STRING in one place and FLOAT64 in another",) == faults_of(file)
 
 
+def test_a_feature_may_be_a_float_where_upstream_lists_a_whole_number(file: Path) -> None:
+    change(file, 'date = "observed_on"', 'date = "observed_on"\ncolumns = { load_mw = "INT64" }')
+    pipeline = read_pipeline(file)
+
+    assert "FLOAT64" == pipeline.upstream["grid_history.observations"]["load_mw"]
+    assert "  load_mw INT64," in pipeline.ddl_of("grid_history.observations").splitlines()
+
+
 def test_a_folder_without_a_definition_is_refused(tmp_path: Path) -> None:
     assert faults_of(tmp_path) == ("it cannot be read: No such file or directory",)
 

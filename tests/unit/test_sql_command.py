@@ -36,10 +36,15 @@ def test_without_a_name_every_statement_and_table_is_listed_with_its_purpose(run
     assert [line.split()[0] for line in run().splitlines()] == names
 
 
-@pytest.mark.parametrize("name", ["features", SHIPPED.tables.published])
-def test_a_name_prints_the_very_text_that_runs(run: Run, name: str) -> None:
-    text = SHIPPED.text(name) if name in SHIPPED.statements else SHIPPED.ddl_of(name)
-
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("features", SHIPPED.text("features")),
+        (SHIPPED.tables.ledger, SHIPPED.ddl_of(SHIPPED.tables.ledger)),
+        (SHIPPED.tables.ledger.partition(".")[2], SHIPPED.ddl_of(SHIPPED.tables.ledger)),
+    ],
+)
+def test_a_name_prints_the_very_text_that_runs(run: Run, name: str, text: str) -> None:
     assert run(name) == text
     assert json.loads(run(name, "--json"))["sql"] == text
 

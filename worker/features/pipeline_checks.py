@@ -6,6 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from worker.features.pipeline import PHASE4_DATE, Pipeline
+from worker.features.plan import ACCEPTED_TYPES
 from worker.features.quality import COMPONENTS, QualityPolicy, Severity
 
 POINTS_IN_ALL = 100
@@ -137,7 +138,9 @@ def _type_faults(pipeline: Pipeline) -> Iterator[str]:
         (table.name, name): kind for table in pipeline.upstream_tables.values() for name, kind in table.columns.items()
     }
     for table, column, kind in pipeline.columns_read():
-        if (first := known.setdefault((table, column), kind)) != kind:
+        first = known.setdefault((table, column), kind)
+        listed = pipeline.upstream_tables[table].columns.get(column)
+        if first != kind and listed not in ACCEPTED_TYPES.get(kind, ()):
             yield f"{table}.{column} is {first} in one place and {kind} in another"
 
 

@@ -244,8 +244,9 @@ class _Context:
         read = self._pipeline.upstream.get(self._table, {})
         if listed is None:
             return {}
-        first = {name: kind for name, kind in {**listed.columns, **read}.items() if name != "processed_at"}
-        return first | {"processed_at": "TIMESTAMP"}
+        # A whole number that is listed may be read as a float.
+        first = {name: listed.columns.get(name, kind) for name, kind in {**listed.columns, **read}.items()}
+        return {name: kind for name, kind in first.items() if name != "processed_at"} | {"processed_at": "TIMESTAMP"}
 
 
 _SEEN = (
