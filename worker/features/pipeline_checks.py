@@ -54,7 +54,7 @@ def _inside(pipeline: Pipeline) -> Iterator[str]:
     """Name every column that the statements make, each once for each of its makers."""
     yield from {column.name for column in pipeline.output_columns}
     yield from {f"phase4_{feature.name}" for feature in pipeline.features}
-    yield from (f"{table.short}_date" for table in pipeline.phase3_tables)
+    yield from (f"{table.short}_{end}" for table in pipeline.phase3_tables for end in ("date", "gap"))
     for name in {block.name for block in pipeline.blocks}:
         yield from (f"{name}_{end}" for end in ("cells", "phase4_cells", "phase3_cells", pipeline.entity.plural))
     yield from ("phase4_cells", "present_cells", "cells_wanted", "fallback_rate", "left_out_reason", "copied_date")

@@ -116,7 +116,27 @@ with_phase4 AS (
     from_team_defense.opponent_perimeter_def_rating AS phase4_opponent_perimeter_def_rating,
     from_daily_cache.last_5_games_ppg AS phase4_last_5_games_ppg,
     from_daily_cache.last_10_games_ppg AS phase4_last_10_games_ppg,
-    from_daily_cache.season_avg_ppg AS phase4_season_avg_ppg
+    from_daily_cache.season_avg_ppg AS phase4_season_avg_ppg,
+    (
+      from_composite.offensive_rating IS NULL
+      OR from_composite.usage_rate IS NULL
+      OR from_composite.true_shooting_pct IS NULL
+      OR from_composite.points_per_36 IS NULL
+      OR from_composite.defensive_rating IS NULL
+      OR from_composite.defensive_win_shares IS NULL
+      OR from_composite.steal_rate IS NULL
+      OR from_composite.block_rate IS NULL
+      OR from_composite.points_projection IS NULL
+      OR from_composite.rebounds_projection IS NULL
+      OR from_composite.assists_projection IS NULL
+      OR from_player_shot.restricted_area_shot_pct IS NULL
+      OR from_player_shot.paint_shot_pct IS NULL
+      OR from_player_shot.mid_range_shot_pct IS NULL
+      OR from_player_shot.three_point_attempt_rate IS NULL
+      OR from_daily_cache.last_5_games_ppg IS NULL
+      OR from_daily_cache.last_10_games_ppg IS NULL
+      OR from_daily_cache.season_avg_ppg IS NULL
+    ) AS player_game_summary_gap
   FROM roster
   LEFT JOIN tonight ON tonight.team = roster.team_abbreviation
   LEFT JOIN from_team_defense ON from_team_defense.team_abbreviation = tonight.opponent
@@ -150,18 +170,7 @@ from_player_game_summary_version AS (
     season_avg_ppg
   FROM nba_analytics.player_game_summary
   WHERE game_date BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
-    AND player_id IN (
-      SELECT player_id
-      FROM with_phase4
-      WHERE
-        phase4_offensive_rating IS NULL OR phase4_usage_rate IS NULL OR phase4_true_shooting_pct IS NULL
-        OR phase4_points_per_36 IS NULL OR phase4_defensive_rating IS NULL OR phase4_defensive_win_shares IS NULL
-        OR phase4_steal_rate IS NULL OR phase4_block_rate IS NULL OR phase4_points_projection IS NULL
-        OR phase4_rebounds_projection IS NULL OR phase4_assists_projection IS NULL
-        OR phase4_restricted_area_shot_pct IS NULL OR phase4_paint_shot_pct IS NULL
-        OR phase4_mid_range_shot_pct IS NULL OR phase4_three_point_attempt_rate IS NULL
-        OR phase4_last_5_games_ppg IS NULL OR phase4_last_10_games_ppg IS NULL OR phase4_season_avg_ppg IS NULL
-    )
+    AND player_id IN (SELECT player_id FROM with_phase4 WHERE player_game_summary_gap)
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id, game_date ORDER BY processed_at DESC) = 1
 ),
 from_player_game_summary AS (

@@ -32,6 +32,7 @@ from_{{ block.name }} AS (
   QUALIFY ROW_NUMBER() OVER (PARTITION BY {{ block.key }} ORDER BY processed_at DESC) = 1
 ),
 {% endfor %}
+{% set own_tables = phase3_tables | selectattr("matches", "equalto", entity.key) | list %}
 with_phase4 AS (
   SELECT
 {% for column in listed %}
@@ -42,7 +43,14 @@ with_phase4 AS (
     tonight.team IS NOT NULL AS {{ schedule.plays }},
 {% endif %}
 {% for feature in features %}
-    from_{{ feature.block }}.{{ feature.name }} AS phase4_{{ feature.name }}{{ "" if loop.last else "," }}
+    from_{{ feature.block }}.{{ feature.name }} AS phase4_{{ feature.name }}{{ "" if loop.last and not own_tables else "," }}
+{% endfor %}
+{% for table in own_tables %}
+    (
+{% for feature in features_from(table.name) %}
+      {{ "OR " if not loop.first }}from_{{ feature.block }}.{{ feature.name }} IS NULL
+{% endfor %}
+    ) AS {{ table.short }}_gap{{ "" if loop.last else "," }}
 {% endfor %}
   FROM roster
 {% if schedule %}
@@ -66,12 +74,7 @@ from_{{ table.short }}_version AS (
 {% endfor %}
   FROM {{ source(table.name) }}
   WHERE {{ table.date }} BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
-    AND {{ table.key }} IN (
-      SELECT {{ entity.key }}
-      FROM with_phase4
-      WHERE
-        {{ wanted | each("phase4_{} IS NULL") | joined("OR", 8) }}
-    )
+    AND {{ table.key }} IN (SELECT {{ entity.key }} FROM with_phase4 WHERE {{ table.short }}_gap)
   QUALIFY ROW_NUMBER() OVER (PARTITION BY {{ table.key }}, {{ table.date }} ORDER BY processed_at DESC) = 1
 ),
 from_{{ table.short }} AS (
