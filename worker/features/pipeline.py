@@ -396,7 +396,7 @@ class Pipeline:
         return render(self, f"sql/{name}.sql", without=without)
 
     def render_build(self) -> None:
-        """Render what a build runs; the first rendering of a process takes 50 ms, which no build then waits for."""
+        """Render what a build runs. The first rendering in a process takes 0.1 s, which no build then waits for."""
         for name in BUILD_STATEMENTS:
             self.text(name)
 
