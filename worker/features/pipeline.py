@@ -73,6 +73,10 @@ class Cell:
     sql: str
     columns: Sequence[str]
 
+    def named(self, name: str) -> str:
+        """Return the text for a SELECT list that gives the value *name*."""
+        return self.sql if self.sql == name else f"{self.sql} AS {name}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:

@@ -20,7 +20,7 @@ SELECT
   {{ base.name }}.{{ column.name }},
 {% endfor %}
 {% for feature in features %}
-  {{ feature.block }}.{{ feature.phase4.sql if feature.phase4.sql == feature.name else feature.phase4.columns[0] ~ " AS " ~ feature.name }}{{ "" if loop.last else "," }}
+  {{ feature.block }}.{{ feature.phase4.named(feature.name) }}{{ "" if loop.last else "," }}
 {% endfor %}
 FROM {{ base.table }} AS {{ base.name }}
 {% for block in blocks if block != base %}

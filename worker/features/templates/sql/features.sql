@@ -25,7 +25,7 @@ from_{{ block.name }} AS (
   SELECT
     {{ block.key }},
 {% for feature in features_of(block.name) %}
-    {{ feature.phase4.sql }}{{ "" if feature.phase4.sql == feature.name else " AS " ~ feature.name }}{{ "" if loop.last else "," }}
+    {{ feature.phase4.named(feature.name) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(block.table) }}
   WHERE @use_{{ block.name }} AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
@@ -70,7 +70,7 @@ from_{{ table.short }}_version AS (
     {{ table.key }},
     {{ table.date }},
 {% for feature in wanted %}
-    {{ feature.phase3.sql }}{{ "" if feature.phase3.sql == feature.name else " AS " ~ feature.name }}{{ "" if loop.last else "," }}
+    {{ feature.phase3.named(feature.name) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(table.name) }}
   WHERE {{ table.date }} BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
@@ -91,7 +91,7 @@ from_{{ table.short }} AS (
     {{ table.key }},
     {{ table.date }},
 {% for feature in wanted %}
-    {{ feature.phase3.sql }}{{ "" if feature.phase3.sql == feature.name else " AS " ~ feature.name }}{{ "" if loop.last else "," }}
+    {{ feature.phase3.named(feature.name) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(table.name) }}
   WHERE {{ table.date }} BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
