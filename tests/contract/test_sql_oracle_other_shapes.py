@@ -79,6 +79,12 @@ block = "border"
 phase3_table = "grid_history.flows"
 
 [[features]]
+name = "reserve_mw"
+unit = "megawatts for the neighbour"
+block = "border"
+phase3_table = "grid_history.plants"
+
+[[features]]
 name = "fuel"
 type = "STRING"
 unit = "the fuel that most plants burn"
@@ -198,5 +204,8 @@ def test_both_engines_agree_on_a_pipeline_of_another_shape(oracle: Oracle, tmp_p
     assert list(published) == list(built.columns)[: len(published)]
     assert len(copied.rows) == len(built.rows) > 0
     assert all(0 <= row["quality_score"] <= 100 for row in built.rows)
+    idle = [row for row in built.rows if not row.get("is_paired", True)]
+    assert not [name for row in idle for name in ("flow_mw", "reserve_mw") if row[name] is not None]
+    assert bool(idle) == bool(SHAPES[shape])
     assert {"phase4", "phase3"} <= {row[f"{block.name}_source"] for row in built.rows for block in pipeline.blocks}
     engines.warehouse.close()

@@ -526,4 +526,13 @@ MUTANTS = (
         new="",
         tests=("tests/unit/test_pipeline_definition.py::test_what_does_not_fit_is_named",),
     ),
+    Mutant(
+        name="cell-of-a-block-that-does-not-apply",
+        file=SQL,
+        old='        return both if table.matches == block.matches else self._if_it_applies(block, both, "NULL")\n',
+        new="        return both\n",
+        tests=(
+            "tests/contract/test_sql_oracle_other_shapes.py::test_both_engines_agree_on_a_pipeline_of_another_shape",
+        ),
+    ),
 )

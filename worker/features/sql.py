@@ -20,7 +20,7 @@ from worker.features.quality import COMPONENTS
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from worker.features.pipeline import Block, Pipeline, UpstreamTable
+    from worker.features.pipeline import Block, Feature, Pipeline
 
 WIDTH = 120
 """Columns of a rendered line, in characters; lists are wrapped there."""
@@ -156,7 +156,7 @@ class _Context:
             pipeline.needs_game,
             self.source,
             self.looked_up,
-            self.by_key,
+            self.cell,
             self.parts_of_a_block,
             self.parts_not_from_phase4,
             self.parts_wanted,
@@ -192,9 +192,12 @@ class _Context:
         schedule = self._pipeline.schedule
         return "tonight.opponent" if schedule is not None and matches == schedule.opponent else f"roster.{matches}"
 
-    def by_key(self, table: "UpstreamTable") -> bool:
-        """Return whether a table holds rows of single entities, not of something that several entities share."""
-        return table.matches == self._pipeline.entity.key
+    def cell(self, feature: "Feature") -> str:
+        """Return the expression of a cell: Phase 4, else Phase 3, else NULL; NULL too where its block does not apply."""
+        table, block = self._pipeline.upstream_tables[feature.phase3_table], self._pipeline.block_of(feature)
+        both = f"COALESCE(phase4_{feature.name}, from_{table.short}.{feature.name})"
+        # Neither phase has a row of no opponent; a Phase 3 table that is looked up otherwise may have one.
+        return both if table.matches == block.matches else self._if_it_applies(block, both, "NULL")
 
     def parts_of_a_block(self) -> int:
         """Return the parts into which every block can be divided evenly: twelfths for blocks of 3, 4 and 12 cells."""

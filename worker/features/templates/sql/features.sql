@@ -62,7 +62,7 @@ with_phase4 AS (
 ),
 {% for table in phase3_tables %}
 {% set wanted = features_from(table.name) %}
-{% if by_key(table) %}
+{% if table in own_tables %}
 -- Only {{ entity.plural }} with a gap: on most nights few have one, and this table is the largest. One window per sort key,
 -- because DuckDB turns a window over one key into an aggregate, three times as fast as the sort that two would take.
 from_{{ table.short }}_version AS (
@@ -106,8 +106,7 @@ cells AS (
     from_{{ table.short }}.{{ table.date }} AS {{ table.short }}_date,
 {% endfor %}
 {% for feature in features %}
-{% set fallback = "from_" ~ upstream_tables[feature.phase3_table].short ~ "." ~ feature.name %}
-    {{ ["COALESCE(phase4_" ~ feature.name ~ ", " ~ fallback ~ ")", "AS " ~ feature.name] | fit(4) }}{{ "" if loop.last else "," }}
+    {{ [cell(feature), "AS " ~ feature.name] | fit(4) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM with_phase4
 {% for table in phase3_tables %}
