@@ -193,7 +193,7 @@ class _Context:
         return "tonight.opponent" if schedule is not None and matches == schedule.opponent else f"roster.{matches}"
 
     def cell(self, feature: "Feature") -> str:
-        """Return the expression of a cell: Phase 4, else Phase 3, else NULL. A block that does not apply has no cell."""
+        """Return the expression of a cell: Phase 4, else Phase 3, else NULL; NULL where its block does not apply."""
         table, block = self._pipeline.upstream_tables[feature.phase3_table], self._pipeline.block_of(feature)
         both = f"COALESCE(phase4_{feature.name}, from_{table.short}.{feature.name})"
         # Neither phase has a row of no opponent; a Phase 3 table that is looked up otherwise may have one.
