@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests panels plots measure transcript upgrade-test chaos chaos-report soak docs
+.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests golden panels plots measure transcript upgrade-test chaos chaos-report soak docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -187,6 +187,9 @@ schemas: $(VENV)/.dev ## write schemas/export from the models of the messages
 
 manifests: $(VENV)/.dev ## write what ops/k8s and ops/terraform take over from the alert rules and the DDL
 	@$(BIN)/python -m ops.manifests
+
+golden: $(VENV)/.dev ## write tests/golden: the SQL rendered from the shipped pipeline's definition
+	@$(BIN)/python -m tests.golden.write
 
 ## ---- packaging -------------------------------------------------------------------------------------------------
 

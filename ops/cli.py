@@ -76,6 +76,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "config": reading.config,
     "doctor": doctor.doctor,
     "schemas": contracts.schemas,
+    "sql": contracts.sql,
 }
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "build": bench.build,

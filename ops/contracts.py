@@ -1,6 +1,7 @@
-"""`mlfs schemas`: what goes in and out, for other programs to check against."""
+"""`mlfs schemas` and `mlfs sql`: the messages in and out and the SQL that runs, for others to check against."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,11 @@ import typer
 from ops.arguments import Json
 from ops.output import out, show_json
 from schemas.contract import TopicNames, documents
+from worker.errors import Refused
+from worker.features.pipeline import Pipeline
 from worker.settings import Settings, load
+
+_PURPOSE = re.compile(r"^-- Purpose: +(.+(?:\n-- {5,}.+)*)", re.MULTILINE)
 
 
 def contract(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
@@ -54,3 +59,49 @@ def schemas(
     else:
         for file in files:
             out.print(str(file), markup=False)
+
+
+def sql(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A statement or a table; without it, all names.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Print the SQL that is rendered from the pipeline's definition, in BigQuery's dialect: statements and tables.
+
+    Examples:
+      mlfs sql
+      mlfs sql features
+      mlfs sql dependency_rows --json
+    """
+    pipeline = load().definition
+    texts = rendered(pipeline)
+    name = next((table for table in pipeline.described if name == table.partition(".")[2]), name)
+    if name and name not in texts:
+        raise Refused(f"the pipeline {pipeline.name} has no statement and no table {name}; the names: mlfs sql")
+    if name:
+        if as_json:
+            show_json({"name": name, "kind": _kind(pipeline, name), "sql": texts[name]})
+        else:
+            out.print(texts[name], end="", markup=False, soft_wrap=True)
+        return
+    rows = [{"name": one, "kind": _kind(pipeline, one), "purpose": _purpose(text)} for one, text in texts.items()]
+    if as_json:
+        show_json(rows)
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        out.print(f"{row['name']:<{width}}  {row['purpose']}", markup=False, soft_wrap=True)
+
+
+def rendered(pipeline: Pipeline) -> Mapping[str, str]:
+    """Return all SQL of a pipeline: {name of the statement, or `dataset.table`: text}."""
+    statements = {name: pipeline.text(name) for name in pipeline.statements}
+    return statements | {table: pipeline.ddl_of(table) for table in pipeline.described}
+
+
+def _kind(pipeline: Pipeline, name: str) -> str:
+    return "statement" if name in pipeline.statements else "table"
+
+
+def _purpose(text: str) -> str:
+    [purpose] = _PURPOSE.findall(text)
+    return re.sub(r"\n-- +", " ", purpose)

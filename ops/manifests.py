@@ -1,7 +1,7 @@
 """`make manifests`: the deployment files that are made from others, so that rules and tables have one source.
 
 - The alert rules of `ops/prometheus`, as custom resources of the Prometheus operator and of Google's.
-- The tables of `worker/features/ddl`, as the JSON that `ops/terraform` reads.
+- The product's own tables (`mlfs sql`), as the JSON that `ops/terraform` reads.
 """
 
 import json
@@ -11,14 +11,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from worker.sql_files import load_ddl
+from worker.catalogue import SHIPPED
 
 OPS = Path(__file__).parent
 RULE_FILES = ("rules", "alerts")
 OPERATOR, GOOGLE = "monitoring.coreos.com/v1", "monitoring.googleapis.com/v1"
 
 _COLUMN = re.compile(r"^  (\w+) (ARRAY<)?([A-Z0-9]+)>?( NOT NULL)?,?$")
-_PURPOSE = re.compile(r"^-- Purpose:\s+(.+)$", re.MULTILINE)
+_PURPOSE = re.compile(r"^-- Purpose: +(.+(?:\n-- {5,}.+)*)", re.MULTILINE)
 _PLACED = re.compile(r"^PARTITION BY (\w+)\nCLUSTER BY ([\w, ]+)$", re.MULTILINE)
 
 
@@ -46,16 +46,17 @@ def _rules(version: str, kind: str) -> str:
 
 def tables() -> dict[str, dict[str, Any]]:
     """Read the product's own tables out of their DDL: {table: description, partition, clustering, schema}."""
-    return {name: _table(name, ddl) for name, ddl in load_ddl().items()}
+    made = {table.partition(".")[2]: SHIPPED.ddl_of(table) for table in sorted(SHIPPED.tables.all)}
+    return {name: _table(name, ddl) for name, ddl in made.items()}
 
 
 def _table(name: str, ddl: str) -> dict[str, Any]:
     purpose, placed = _PURPOSE.search(ddl), _PLACED.search(ddl)
     columns = re.search(rf"nba_predictions\.{name} \(\n(.+)\n\)\n", ddl, re.DOTALL)
     if purpose is None or placed is None or columns is None:
-        raise ValueError(f"worker/features/ddl/{name}.sql does not have the form of the other tables")
+        raise ValueError(f"the DDL of {name} does not have the form of the other tables")
     return {
-        "description": purpose[1],
+        "description": re.sub(r"\n-- +", " ", purpose[1]),
         "partition": placed[1],
         "clustering": placed[2].split(", "),
         "schema": [_column(line) for line in columns[1].splitlines()],

@@ -17,7 +17,6 @@ import typer
 from schemas.contract import completion_schema, outcome_schema
 from worker.catalogue import FEATURES, OWN_TABLES, PROCESSORS, SHIPPED
 from worker.settings import Settings
-from worker.sql_files import load_ddl, load_optional_ddl, load_upstream_ddl
 
 DOCS = Path(__file__).parents[1] / "docs"
 # Almost every command has it and the page explains it once: a row only where the page says what comes of it.
@@ -214,9 +213,7 @@ def _json_type(one: Mapping[str, Any]) -> str:
 
 
 def _tables() -> Mapping[str, Table]:
-    shipped = [*load_ddl().values(), *load_upstream_ddl().values(), *load_optional_ddl().values()]
-    made = [_table(ddl) for ddl in shipped]
-    return dict(made)
+    return dict(_table(SHIPPED.ddl_of(table)) for table in SHIPPED.described)
 
 
 def _table(ddl: str) -> tuple[str, Table]:
@@ -229,14 +226,26 @@ def _table(ddl: str) -> tuple[str, Table]:
         f"{_sentence(head['Purpose'])} {_sentence(head['Result'])} "
         f"Partitioned by {placed['PARTITION']}, clustered by {placed['CLUSTER']}."
     )
-    units = {feature.name: _cell(feature.unit) for feature in FEATURES}
     own = created[1] in OWN_TABLES
-    rows = [
-        Row(f"`{name}`", [f"`{kind}`", "no" if required else "yes"], [units.get(name, "")] if own else [])
-        for name, kind, required in _COLUMN.findall(ddl)
-    ]
+    rows = [_column(*found, own=created[1] if own else "") for found in _COLUMN.findall(ddl)]
     columns = ("column", "type", "NULL", "meaning") if own else ("column", "type", "NULL")
     return created[1], Table(columns, rows, lead)
+
+
+def _column(name: str, kind: str, required: str, *, own: str) -> Row:
+    """Make the row of a column of the product's table *own*, or of another's; values and units are the catalogue's."""
+    facts = [f"`{kind}`", "no" if required else "yes"]
+    if own != SHIPPED.tables.published:
+        return Row(f"`{name}`", facts, [""] if own else [])
+    values = {column.name: column.values for column in SHIPPED.output_columns if column.values}
+    units = {feature.name: _cell(feature.unit) for feature in FEATURES}
+    if name in values:
+        only_sometimes = [
+            block for block in SHIPPED.blocks if f"{block.name}_source" == name and SHIPPED.needs_game(block)
+        ]
+        end = "; NULL where the block does not apply" if only_sometimes else ""
+        return Row(f"`{name}`", [*facts, ", ".join(f"`{value}`" for value in values[name]) + end], [])
+    return Row(f"`{name}`", [*facts, *([units[name]] if name in units else [])], [] if name in units else [""])
 
 
 def _sentence(text: str) -> str:

@@ -8,10 +8,34 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+_WORDS = """
+all analyse analyze and anti any array as asc asof assert_rows_modified asymmetric at authorization between binary
+both by case cast check collate collation column columns concurrently constraint contains create cross cube current
+default deferrable define desc describe distinct do else end enum escape except exclude exists extract false fetch
+following for foreign freeze from full generated glob group grouping groups hash having if ignore ilike in initially
+inner intersect interval into is isnull join lambda lateral leading left like limit lookup map merge natural new no
+not notnull null nulls of offset on only or order outer over overlaps partition pivot pivot_longer pivot_wider placing
+positional preceding primary proto qualify range recursive references respect returning right rollup rows select semi
+set show similar some struct summarize symmetric table tablesample then to trailing treat true try_cast tuple
+unbounded union unique unnest unpack unpivot using variadic verbose when where window with within
+"""
+RESERVED = frozenset(_WORDS.split())
+"""Words that BigQuery or DuckDB reads as part of the language; no column and no table may bear one unquoted."""
+
+
+def _plain(name: str) -> str:
+    if taken := RESERVED.intersection(name.split(".")):
+        raise ValueError(f"{', '.join(sorted(taken))} is a reserved word of SQL; choose another name")
+    return name
+
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Table = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
+ColumnName = Annotated[Name, AfterValidator(_plain)]
+Table = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"), AfterValidator(_plain)]
+# Text that becomes a comment or an expression of a statement: one line, no control characters.
+Line = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ColumnType = Annotated[
     str, StringConstraints(pattern=r"^(DATE|INT64|FLOAT64|STRING|BOOL|TIMESTAMP|NUMERIC|ARRAY<STRING>)$")
 ]
@@ -36,12 +60,12 @@ class _Part(BaseModel):
 class EntityPart(_Part):
     """`[entity]`: what a row is about."""
 
-    key: Name
-    label: Name
+    key: ColumnName
+    label: ColumnName
     singular: Name
     plural: Name
     roster: Table
-    must_have: Name
+    must_have: ColumnName
 
 
 class TablesPart(_Part):
@@ -80,13 +104,45 @@ class QualityPart(_Part):
     severities: list[SeverityPart] | None = Field(default=None, min_length=1)
 
 
+class OptionalPart(_Part):
+    """`[optional]`: tables that no build needs; where a key is absent, the statement that needs the table is absent.
+
+    `predictions` is read by a report. The other two are only described by their DDL (ADR 0013).
+    """
+
+    predictions: Table | None = None
+    joined_view: Table | None = None
+    fallback_cache: Table | None = None
+
+
+class UpstreamPart(_Part):
+    """`[upstream."dataset.table"]`: a table that upstream owns. Required for the roster and for Phase 3 tables."""
+
+    date: ColumnName | None = None
+    key: ColumnName | None = None
+    matches: ColumnName | None = None
+    purpose: Line | None = None
+    rows: Line | None = None
+    columns: Mapping[ColumnName, ColumnType] = Field(default_factory=dict)
+
+
+class SchedulePart(_Part):
+    """`[schedule]`: the table that says which teams meet on a date, and the identity columns that come from it."""
+
+    table: Table
+    game: ColumnName
+    sides: tuple[ColumnName, ColumnName]
+    team: ColumnName
+    opponent: ColumnName
+    plays: ColumnName
+
+
 class IdentityPart(_Part):
     """`[[identity]]`: a published column that says what a row is about."""
 
-    name: Name
+    name: ColumnName
     type: ColumnType
-    table: Table | None = None
-    columns: list[Name] | None = Field(default=None, min_length=1)
+    column: ColumnName | None = None
 
 
 class BlockPart(_Part):
@@ -95,18 +151,21 @@ class BlockPart(_Part):
     name: Name
     processor: Name
     table: Table
-    key: Name
+    key: ColumnName
+    matches: ColumnName | None = None
 
 
 class FeaturePart(_Part):
     """`[[features]]`: one published value."""
 
-    name: Name
+    name: ColumnName
     type: ColumnType = "FLOAT64"
     unit: str = Field(min_length=1)
     block: Name
     phase3_table: Table
-    phase3_column: Name | None = None
+    phase3_column: ColumnName | None = None
+    expression: Line | None = None
+    phase3_expression: Line | None = None
     required: bool = False
 
 
@@ -117,8 +176,10 @@ class PipelineFile(_Part):
     entity: EntityPart
     settings: Mapping[str, Any]
     tables: TablesPart
+    optional: OptionalPart = OptionalPart()
     quality: QualityPart = QualityPart()
-    reads: Mapping[Table, Mapping[Name, ColumnType]]
+    upstream: Mapping[Table, UpstreamPart]
+    schedule: SchedulePart | None = None
     identity: list[IdentityPart] = Field(min_length=1)
     blocks: list[BlockPart] = Field(min_length=1)
     features: list[FeaturePart] = Field(min_length=1)

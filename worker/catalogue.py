@@ -33,7 +33,7 @@ LEDGER_TABLE = SHIPPED.tables.ledger
 REPLAY_TABLE = SHIPPED.tables.replay
 OWN_TABLES = SHIPPED.tables.all
 
-PREDICTIONS_TABLE = "nba_predictions.player_prop_predictions"
+PREDICTIONS_TABLE = SHIPPED.optional.predictions
 DOWNSTREAM: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {PREDICTIONS_TABLE: MappingProxyType({"prediction_date": "DATE", "confidence_score": "FLOAT64"})}
 )

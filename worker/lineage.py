@@ -6,7 +6,6 @@ from datetime import date, timedelta
 from typing import Any
 
 from statemachine.model import BuildMode
-from worker.catalogue import FEATURES
 from worker.errors import Refused
 from worker.features.lineage import (
     BuildFacts,
@@ -22,7 +21,6 @@ from worker.features.plan import COPY_AGE_DAYS_MAX
 from worker.ports import Warehouse
 
 Row = Mapping[str, Any]
-PROJECTION = next(feature for feature in FEATURES if feature.name == "points_projection")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +65,9 @@ def trace_row(warehouse: Warehouse, night: date, player_id: int) -> RowLineage:
         SchemaDrift: An upstream table or column is gone.
     """
     build = _read_build(warehouse, night)
-    rows = _select(warehouse, "lineage_row", analysis_date=night, player_id=player_id)
-    listed = _first(_select(warehouse, "lineage_player", analysis_date=night, player_id=player_id))
+    about = {warehouse.pipeline.entity.key: player_id}
+    rows = _select(warehouse, "lineage_row", analysis_date=night, **about)
+    listed = _first(_select(warehouse, "lineage_player", analysis_date=night, **about))
     if not rows:
         return _left_out(warehouse, build, night, player_id, listed)
     [row] = rows
@@ -111,9 +110,9 @@ def _explain(warehouse: Warehouse, build: BuildFacts, night: date, row: Row) -> 
     if build.mode is BuildMode.YESTERDAY:
         copied = _copied_row(warehouse, night, player_id)
         published = warehouse.pipeline.tables.published
-        return tuple(explain_copy(feature, row, copied, published) for feature in FEATURES)
+        return tuple(explain_copy(feature, row, copied, published) for feature in warehouse.pipeline.features)
     evidence = _evidence(warehouse, build, night, player_id, row)
-    return explain_row(evidence, FEATURES, row)
+    return explain_row(evidence, warehouse.pipeline.features, row)
 
 
 def _evidence(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, teams: Row) -> Evidence:
@@ -122,17 +121,19 @@ def _evidence(warehouse: Warehouse, build: BuildFacts, night: date, player_id: i
 
 
 def _copied_row(warehouse: Warehouse, night: date, player_id: int) -> Row | None:
-    window = {
+    asked = {
+        warehouse.pipeline.entity.key: player_id,
         "earliest_date": night - timedelta(days=COPY_AGE_DAYS_MAX),
         "previous_date": night - timedelta(days=1),
     }
-    return _first(_select(warehouse, "lineage_copied", player_id=player_id, **window))
+    return _first(_select(warehouse, "lineage_copied", **asked))
 
 
 def _left_out(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, listed: Row | None) -> RowLineage:
     if listed is None:
+        roster = warehouse.pipeline.entity.roster
         raise Refused(
-            f"{player_id} has no row in {night}, and nba_raw.nbac_player_list does not list him as active that night; "
+            f"{player_id} has no row in {night}, and {roster} does not list him as active that night; "
             f"see who is published: mlfs features {night} --out players.csv"
         )
     return RowLineage(
@@ -155,13 +156,15 @@ def _left_out_reason(warehouse: Warehouse, build: BuildFacts, night: date, playe
     if build.mode is BuildMode.YESTERDAY:
         return "the last resort: the night that was copied has no row of his"
     evidence = _evidence(warehouse, build, night, player_id, listed)
-    now = evidence.value_now(PROJECTION)
+    pipeline = warehouse.pipeline
+    needed = next(feature for feature in pipeline.features if feature.name == pipeline.entity.must_have)
+    now = evidence.value_now(needed)
     if now is not None:
         return (
-            f"upstream has changed since the build: points_projection is {now!r} now, so a build would publish him; "
+            f"upstream has changed since the build: {needed.name} is {now!r} now, so a build would publish him; "
             f"to do so: mlfs replay {night} --reason TEXT"
         )
-    return f"no points_projection: {evidence.why_missing(PROJECTION)}"
+    return f"no {needed.name}: {evidence.why_missing(needed)}"
 
 
 def _select(warehouse: Warehouse, name: str, **parameters: object) -> Sequence[Row]:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed
 from statemachine.model import BuildMode, BuildResult, DateRecord, FailedBecause, State
 from statemachine.reasons import Reason
-from worker.features.pipeline import Feature, Pipeline
+from worker.features.pipeline import Cell, Feature, Pipeline
 from worker.observer import Decided
 
 SPEC = "https://openlineage.io/spec"
@@ -186,14 +186,18 @@ class EventWriter:
         return fields
 
     def _sources(self, feature: Feature, mode: BuildMode) -> list[Facet]:
-        phase3 = self._input(feature.phase3_table, feature.phase3_column, "where Phase 4 has none: of the latest game")
+        said = "where Phase 4 has none: of the latest game"
+        phase3 = [self._read(feature.phase3_table, feature.phase3, name, said) for name in feature.phase3.columns]
         if mode is BuildMode.FORCED_FALLBACK:
-            return [phase3]
+            return phase3
         table = self._pipeline.block_of(feature).table
-        return [self._input(table, feature.name, "of the date"), phase3]
+        return [*(self._read(table, feature.phase4, name, "of the date") for name in feature.phase4.columns), *phase3]
 
-    def _input(self, table: str, column: str, description: str) -> Facet:
-        copied = {"type": "DIRECT", "subtype": "IDENTITY", "description": description, "masking": False}
+    def _read(self, table: str, cell: Cell, column: str, description: str) -> Facet:
+        return self._input(table, column, description, "IDENTITY" if cell.sql == column else "TRANSFORMATION")
+
+    def _input(self, table: str, column: str, description: str, subtype: str = "IDENTITY") -> Facet:
+        copied = {"type": "DIRECT", "subtype": subtype, "description": description, "masking": False}
         return {**self._dataset(table), "field": column, "transformations": [copied]}
 
     def _quality_facets(self, result: BuildResult) -> dict[str, Facet]:

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import structlog
 
-from worker.catalogue import OUTPUT_COLUMNS, PUBLISHED_TABLE
+from worker.catalogue import OUTPUT_COLUMNS, PUBLISHED_TABLE, SHIPPED
 from worker.errors import PipelineError, Refused, SchemaDrift
 from worker.features.model import Statement
-from worker.sql_files import load_sql
 
 if TYPE_CHECKING:
     from worker.ports import Warehouse
@@ -201,7 +200,7 @@ def _frame_maker(frame: str) -> Any:  # noqa: ANN401 - list, or a constructor of
 
 
 def _select(warehouse: "Warehouse | str | None", night: date, name: str, **parameters: object) -> Sequence[Any]:
-    statement = Statement(name=name, sql=load_sql()[name], parameters={"analysis_date": night, **parameters})
+    statement = Statement(name=name, sql=SHIPPED.text(name), parameters={"analysis_date": night, **parameters})
     with _opened(warehouse) as source:
         try:
             return source.query(statement)

@@ -1,11 +1,11 @@
-"""Reads a pipeline from a folder: `pipeline.toml`, its statements in `sql/`, its tables in `ddl/`.
+"""Reads a pipeline from TOML: a file, or the `pipeline.toml` of a folder. Its SQL is rendered from shipped templates.
 
-All faults of a definition are reported together, each in the words of the file. The statements of a definition that
-does not ship with the package are read too (`worker.pipeline_sql`); those of the shipped one the test suite reads.
+All faults of a definition are reported together, each in the words of the file. The rendered statements of a definition
+that does not ship with the package are read too (`worker.pipeline_sql`); those of the shipped one the test suite reads.
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -16,10 +16,23 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.fault_words import words_of
-from schemas.pipeline import PipelineFile
-from worker.features.pipeline import Block, Entity, Feature, IdentityColumn, Pipeline, Tables
+from schemas.pipeline import FeaturePart, IdentityPart, PipelineFile
+from worker.features.pipeline import (
+    PHASE4_DATE,
+    Block,
+    Cell,
+    Entity,
+    Feature,
+    IdentityColumn,
+    OptionalTables,
+    Pipeline,
+    Schedule,
+    Tables,
+    UpstreamTable,
+)
 from worker.features.pipeline_checks import find_faults
 from worker.features.quality import QualityPolicy, Severity
+from worker.features.sql import Templates
 
 DEFINITION = "pipeline.toml"
 
@@ -39,8 +52,10 @@ SETTINGS = (
 )
 """The settings whose defaults a definition gives: what differs between two pipelines on one installation."""
 
-STATEMENTS = ("dependency_rows", "features", "build_stats", "left_out", "replay_audited", "retractions")
-"""What every pipeline ships; a command that needs another one says so."""
+TEMPLATES = ("sql", "ddl", "parts")
+
+HAND_WRITTEN = ("sql", "ddl")
+"""Folders of hand-written statements, which a definition had before its SQL was rendered."""
 
 
 class BadPipeline(ValueError):
@@ -55,24 +70,40 @@ class BadPipeline(ValueError):
 @cache
 def shipped_pipeline() -> Pipeline:
     """Give the pipeline that comes with the package; read once."""
-    return _read(resources.files("worker.features"), DEFINITION)
+    return _read(resources.files("worker.features").joinpath(DEFINITION), DEFINITION)
+
+
+@cache
+def templates() -> Templates:
+    """Read the templates that come with the package; once."""
+    root = resources.files("worker.features").joinpath("templates")
+    texts = {
+        f"{folder}/{file.name}": file.read_text("utf-8")
+        for folder in TEMPLATES
+        for file in root.joinpath(folder).iterdir()
+        if file.name.endswith(".sql")
+    }
+    return Templates(MappingProxyType(texts))
 
 
 @lru_cache(maxsize=8)
-def load_pipeline(folder: str) -> Pipeline:
+def load_pipeline(where: str) -> Pipeline:
     """Read and check a definition; once in a process.
 
     Args:
-        folder: Where it lies; empty for the shipped one.
+        where: Its file, or the folder of its `pipeline.toml`; empty for the shipped one.
 
     Raises:
         BadPipeline: With every fault.
     """
-    return shipped_pipeline() if not folder else read_pipeline(Path(folder))
+    return shipped_pipeline() if not where else read_pipeline(Path(where))
 
 
-def read_pipeline(folder: Path) -> Pipeline:
-    """Read and check a definition, its statements included.
+def read_pipeline(path: Path) -> Pipeline:
+    """Read and check a definition, the SQL that is rendered from it included.
+
+    Args:
+        path: Its file, or the folder of its `pipeline.toml`.
 
     Raises:
         BadPipeline: With every fault.
@@ -80,26 +111,37 @@ def read_pipeline(folder: Path) -> Pipeline:
     # sqlglot takes a tenth of a second, and the shipped pipeline needs none of it here.
     from worker.pipeline_sql import find_sql_faults  # noqa: PLC0415
 
-    pipeline = _read(folder, str(folder / DEFINITION))
+    if path.is_dir() and (unread := _hand_written(path)):
+        raise BadPipeline(str(path), unread)
+    file = path / DEFINITION if path.is_dir() else path
+    pipeline = _read(file, str(file))
     if faults := find_sql_faults(pipeline):
-        raise BadPipeline(str(folder), faults)
+        raise BadPipeline(str(file), faults)
     return pipeline
 
 
-def _read(folder: Traversable, where: str) -> Pipeline:
+def _hand_written(folder: Path) -> list[str]:
+    """Find statements that nothing reads; running without them would change what is built, silently."""
+    found = sorted(file.relative_to(folder) for name in HAND_WRITTEN for file in folder.glob(f"{name}/*.sql"))
+    return [
+        f"{file} is not read: SQL is rendered from {DEFINITION}. Write what is special about a value as the feature's "
+        "expression (docs/pipelines.md), then remove the file"
+        for file in found
+    ]
+
+
+def _read(file: Traversable, where: str) -> Pipeline:
     try:
-        document = PipelineFile.model_validate(tomllib.loads(folder.joinpath(DEFINITION).read_text("utf-8")))
+        document = PipelineFile.model_validate(tomllib.loads(file.read_text("utf-8")))
     except OSError as exc:
         raise BadPipeline(where, [f"it cannot be read: {exc.strerror}"]) from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise BadPipeline(where, [f"it is not TOML: {exc}"]) from exc
     except ValidationError as exc:
         raise BadPipeline(where, [_said(fault) for fault in exc.errors()]) from exc
-    unreadable: list[str] = []
-    pipeline = _pipeline(document, sql=_texts(folder, "sql", unreadable), ddl=_texts(folder, "ddl", unreadable))
-    if unreadable:
-        raise BadPipeline(where, unreadable)
-    if faults := [*find_faults(pipeline), *_setting_faults(pipeline), *_missing_files(pipeline)]:
+    faults: list[str] = []
+    pipeline = _pipeline(document, faults)
+    if faults := [*faults, *find_faults(pipeline), *_setting_faults(pipeline)]:
         raise BadPipeline(where, faults)
     return pipeline
 
@@ -116,51 +158,102 @@ def _setting_faults(pipeline: Pipeline) -> list[str]:
     ]
 
 
-def _missing_files(pipeline: Pipeline) -> list[str]:
-    tables = [table.partition(".")[2] for table in pipeline.tables.all]
-    return [
-        *(f"sql/{name}.sql is missing" for name in STATEMENTS if name not in pipeline.sql),
-        *(f"ddl/{name}.sql is missing" for name in tables if name not in pipeline.ddl),
-    ]
-
-
-def _texts(folder: Traversable, name: str, unreadable: list[str]) -> Mapping[str, str]:
-    inner = folder.joinpath(name)
-    files = sorted(inner.iterdir(), key=lambda file: file.name) if inner.is_dir() else []
-    texts = {}
-    for file in files:
-        if file.name.endswith(".sql"):
-            try:
-                texts[file.name.removesuffix(".sql")] = file.read_text("utf-8")
-            except (OSError, UnicodeDecodeError) as exc:
-                unreadable.append(f"{name}/{file.name} cannot be read: {exc}")
-    return MappingProxyType(texts)
-
-
-def _pipeline(document: PipelineFile, *, sql: Mapping[str, str], ddl: Mapping[str, str]) -> Pipeline:
+def _pipeline(document: PipelineFile, faults: list[str]) -> Pipeline:
+    """Make the value of a definition; what is wrong with an expression goes to *faults*."""
+    given = document.schedule
     return Pipeline(
         name=document.name,
         entity=Entity(**document.entity.model_dump()),
-        identity=tuple(
-            IdentityColumn(
-                name=column.name,
-                type=column.type,
-                table=column.table or "",
-                columns=tuple(column.columns or ([column.name] if column.table else [])),
-            )
-            for column in document.identity
+        identity=tuple(_identity(document, column) for column in document.identity),
+        blocks=tuple(
+            Block(**block.model_dump() | {"matches": block.matches or block.key}) for block in document.blocks
         ),
-        blocks=tuple(Block(**block.model_dump()) for block in document.blocks),
-        features=tuple(
-            Feature(**feature.model_dump() | {"phase3_column": feature.phase3_column or feature.name})
-            for feature in document.features
-        ),
-        reads=document.reads,
+        features=tuple(_feature(document, feature, faults) for feature in document.features),
+        upstream_tables=MappingProxyType({name: _upstream(document, name) for name in _tables_read(document)}),
+        schedule=None if given is None else Schedule(**given.model_dump()),
         tables=Tables(**document.tables.model_dump()),
+        optional=OptionalTables(**{name: table or "" for name, table in document.optional}),
         quality=_quality(document),
         settings=document.settings,
-        sql=sql,
-        ddl=ddl,
+        templates=templates(),
+    )
+
+
+def _identity(document: PipelineFile, column: IdentityPart) -> IdentityColumn:
+    schedule, is_flag = document.schedule, False
+    table: str = document.entity.roster
+    columns: tuple[str, ...] = (column.column or column.name,)
+    if schedule is not None and column.name == schedule.opponent:
+        table, columns = schedule.table, schedule.sides
+    elif schedule is not None and column.name == schedule.plays:
+        table, columns, is_flag = "", (), True
+    required = is_flag or column.name == document.entity.key
+    return IdentityColumn(name=column.name, type=column.type, required=required, table=table, columns=columns)
+
+
+def _feature(document: PipelineFile, feature: FeaturePart, faults: list[str]) -> Feature:
+    table = next((block.table for block in document.blocks if block.name == feature.block), "")
+    phase3_column = feature.phase3_column or feature.name
+    return Feature(
+        name=feature.name,
+        type=feature.type,
+        unit=feature.unit,
+        block=feature.block,
+        phase3_table=feature.phase3_table,
+        phase4=_cell(document, feature, table, "expression", faults) or _plain(feature.name),
+        phase3=_cell(document, feature, feature.phase3_table, "phase3_expression", faults) or _plain(phase3_column),
+        required=feature.required,
+    )
+
+
+def _plain(column: str) -> Cell:
+    return Cell(sql=column, columns=(column,))
+
+
+def _cell(document: PipelineFile, feature: FeaturePart, table: str, key: str, faults: list[str]) -> Cell | None:
+    """Read an expression of a feature; None where it has none, or one that must not run."""
+    if (expression := getattr(feature, key)) is None:
+        return None
+    from worker.pipeline_sql import columns_of, find_expression_faults  # noqa: PLC0415 -- as above
+
+    columns = document.upstream[table].columns if table in document.upstream else {}
+    if found := find_expression_faults(expression, columns, feature.type):
+        faults += [f"features.{feature.name}.{key} {fault}" for fault in found]
+        return None
+    # A column of whole numbers may stand for a float upstream; the cast makes it one here, too.
+    sql = f"CAST({expression} AS FLOAT64)" if feature.type == "FLOAT64" else expression
+    return Cell(sql=sql, columns=columns_of(expression))
+
+
+def _tables_read(document: PipelineFile) -> tuple[str, ...]:
+    schedule = () if document.schedule is None else (document.schedule.table,)
+    phase3 = (feature.phase3_table for feature in document.features)
+    phase4 = (block.table for block in document.blocks)
+    return tuple(dict.fromkeys((document.entity.roster, *schedule, *phase3, *phase4, *document.upstream)))
+
+
+def _upstream(document: PipelineFile, name: str) -> UpstreamTable:
+    """Describe a table; the join of a Phase 4 table, of the roster and of the schedule follows from their own parts."""
+    part, entity = document.upstream.get(name), document.entity
+    block = next((block for block in document.blocks if block.table == name), None)
+    key, matches, date = entity.key, entity.key, ""
+    if block is not None:
+        key, matches, date = block.key, block.matches or block.key, PHASE4_DATE
+    elif document.schedule is not None and name == document.schedule.table:
+        key = document.schedule.sides[0]
+    elif name == entity.roster:
+        key = next((column.column or column.name for column in document.identity if column.name == key), key)
+    elif part is not None:
+        key = part.key or key
+        matches = part.matches or key
+    return UpstreamTable(
+        name=name,
+        date=(part.date if part is not None else None) or date,
+        key=key,
+        matches=matches,
+        purpose=(part.purpose if part is not None else None) or f"upstream's table {name}.",
+        rows=(part.rows if part is not None else None) or "of several rows for one key the newest processed_at counts.",
+        columns=part.columns if part is not None else {},
     )
 
 

@@ -14,7 +14,7 @@ class PipelineSettings(BaseSettings):
 
     pipeline: str = Field(
         default="",
-        description="Folder of the pipeline's definition, which also gives defaults; empty: the shipped one.",
+        description="The pipeline's definition: a TOML file, or the folder of a pipeline.toml; empty: the shipped one.",
     )
 
     @model_validator(mode="before")

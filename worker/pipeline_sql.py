@@ -1,235 +1,146 @@
-"""Reads the statements of a pipeline against its catalogue: tables, columns, parameters and what each gives.
+"""Reads the SQL of a pipeline: it may hold only what DuckDB, through sqlglot, and BigQuery understand alike.
 
-A statement that names what nobody declared would fail at night, at the first build; here it fails at the start.
+BigQuery gets each statement verbatim, DuckDB gets the transpiled text, and some constructs change their meaning on the
+way without an error: TIMESTAMP_DIFF counts boundaries instead of whole units, DIV loses the parentheses of its
+arguments, x / 0 gives infinity, CAST(2.5 AS INT64) gives 2 instead of 3, EXTRACT(DAYOFWEEK) counts from 0, a literal
+2.5 is a decimal. So there is a list of what is allowed, not of what is refused: a construct that has not been compared
+stays out. `tests/contract/test_sql_oracle.py` compares what the list holds with Google's own evaluator.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, date, datetime
-from typing import Any
+from collections.abc import Iterator, Mapping
+from datetime import date
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.optimizer.scope import Scope, traverse_scope
 
-from statemachine.model import BuildMode, State
-from worker.features.model import BuildKey, BuildRequest, BuildStats, Publication
-from worker.features.pipeline import LEFT_OUT, STAGED, Pipeline
-from worker.features.quality import score
-from worker.features.records import dependency_row, execution_row, ledger_row, quality_row, replay_row
+from worker.expression_types import MixedTypesError, type_of
+from worker.features.pipeline import Pipeline
 
-_BUILT = {"build_generation", "build_id", "built_at", "analysis_date", "previous_date"}
-PARAMETERS: Mapping[str, frozenset[str]] = {
-    "dependency_rows": frozenset({"analysis_date", "as_of"}),
-    "features": frozenset(_BUILT | {"lookback_start", "as_of"}),
-    "build_stats": frozenset(),
-    "left_out": frozenset(),
-    "replay_audited": frozenset({"analysis_date", "request_id"}),
-    "retractions": frozenset({"first_date", "last_date"}),
-    "yesterday": frozenset(_BUILT | {"earliest_date"}),
+_VALUES = {"Column", "Identifier", "Literal", "Boolean", "Null", "Paren", "DataType"}
+_OPERATORS = {"And", "Or", "Not", "Is", "EQ", "NEQ", "GT", "GTE", "LT", "LTE", "Between", "In", "Add", "Sub", "Mul"}
+EXPRESSION_ALLOWED = frozenset(_VALUES | _OPERATORS | {"Neg", "If", "Case", "Coalesce", "SafeDivide", "Cast"})
+"""What a feature's expression may hold: of one row, and the same with NULLs."""
+
+ALLOWED = EXPRESSION_ALLOWED - {"Neg"} | {
+    *("Select", "From", "Where", "Join", "Union", "With", "CTE", "Table", "TableAlias", "Star", "Subquery"),
+    *("Order", "Ordered", "Limit", "Group", "Having", "Qualify", "Window", "RowNumber"),
+    *("Alias", "Parameter", "Var", "Greatest", "Round", "Array", "Concat", "Split", "Trim", "Count", "Sum", "Max"),
 }
-"""What each statement of a build is given; `features` also a switch per block. Those of reports have their own."""
+"""What a statement may hold. GREATEST and CONCAT stand only where no argument is NULL: there the engines differ."""
 
-_WRITING = (exp.DDL, exp.DML, exp.Drop, exp.Alter, exp.TruncateTable, exp.Command, exp.Into, exp.Lock)
-"""What makes a SELECT more than that, wherever it stands inside: `WITH a AS (DELETE ...)`, `SELECT ... INTO`."""
+DDL_ALLOWED = frozenset(
+    {
+        *("Create", "Schema", "Table", "Identifier", "Column", "ColumnDef", "DataType"),
+        *("ColumnConstraint", "NotNullColumnConstraint", "Properties", "PartitionedByProperty", "ClusterProperty"),
+    }
+)
 
-_AN_INSTANT = datetime(2000, 1, 1, tzinfo=UTC)
+_MARKS = ("--", "#", "/*", ";", "\\")
+_ADVICE = "which BigQuery and DuckDB may understand differently; docs/pipelines.md lists what may stand there"
 
 
 def find_sql_faults(pipeline: Pipeline) -> list[str]:
-    """Give one sentence fragment per fault, each naming its file; empty where every statement fits."""
+    """Return one sentence fragment per fault of the statements and tables rendered for a pipeline."""
     faults = []
-    for name, text in pipeline.sql.items():
-        tree, wrong = _one_statement(text)
-        if tree is None:
-            faults.append(f"sql/{name}.sql {wrong}")
-        elif not _only_reads(tree):
-            # Not to be read further: what it gives or takes says nothing about a statement that must not run.
-            faults.append(f"sql/{name}.sql is not a SELECT that only reads; nothing but the product writes")
-        elif name in PARAMETERS:
-            faults += [f"sql/{name}.sql {fault}" for fault in _statement_faults(pipeline, name, tree)]
-    for table in pipeline.tables.all:
-        name = table.partition(".")[2]
-        tree, wrong = _one_statement(pipeline.ddl[name])
-        found = [wrong] if tree is None else _ddl_faults(pipeline, table, tree)
-        faults += [f"ddl/{name}.sql {fault}" for fault in found]
+    for name in pipeline.statements:
+        faults += [f"the statement {name} holds {fault}" for fault in offences(pipeline.text(name), ALLOWED)]
+    for table in (*pipeline.tables.all, *pipeline.upstream):
+        faults += [f"the table {table} holds {fault}" for fault in offences(pipeline.ddl_of(table), DDL_ALLOWED)]
     return faults
 
 
-def _one_statement(text: str) -> tuple[exp.Expr | None, str]:
-    """Read a file; give its statement, or None and what is wrong."""
+def find_expression_faults(text: str, columns: Mapping[str, str], wanted: str) -> list[str]:
+    """Return one sentence fragment per fault of a feature's expression; empty where both engines read it alike.
+
+    Args:
+        text: The expression.
+        columns: Columns that it may read, with their BigQuery types.
+        wanted: The feature's type.
+    """
+    if found := [mark for mark in _MARKS if mark in text]:
+        return [f"holds {found[0]}, which may not stand in an expression: {text}"]
     try:
-        # A comment behind the last semicolon is read as a statement of its own.
+        tree = sqlglot.parse_one(f"SELECT {text}", read="bigquery")
+    except sqlglot.errors.SqlglotError as exc:
+        return [f"is no BigQuery expression: {text} ({str(exc).partition(chr(10))[0]})"]
+    if not isinstance(tree, exp.Select) or len(tree.expressions) != 1 or _has_clauses(tree):
+        return [f"is not one expression: {text}"]
+    if found := [f"holds {fault}" for fault in _offences(tree.expressions[0], EXPRESSION_ALLOWED)]:
+        return found
+    read = [column.sql(dialect="bigquery") for column in tree.find_all(exp.Column)]
+    if unknown := [name for name in dict.fromkeys(read) if name not in columns]:
+        return [f"reads {', '.join(unknown)}, which the columns of its upstream part do not list: {text}"]
+    try:
+        kind = type_of(tree.expressions[0], columns)
+    except MixedTypesError as exc:
+        return [f"holds {exc}"]
+    fits = kind in {wanted, None} or (wanted, kind) == ("FLOAT64", "INT64")
+    return [] if fits else [f"is {kind}, and the feature is {wanted}: {text}"]
+
+
+def columns_of(text: str) -> tuple[str, ...]:
+    """Return the columns that a sound expression reads, each once."""
+    tree = sqlglot.parse_one(f"SELECT {text}", read="bigquery")
+    return tuple(dict.fromkeys(column.name for column in tree.find_all(exp.Column)))
+
+
+def offences(text: str, allowed: frozenset[str] = ALLOWED) -> Iterator[str]:
+    """Yield what does not carry over in one statement, with the text that says it."""
+    try:
         trees = [one for one in sqlglot.parse(text, read="bigquery") if one and not isinstance(one, exp.Semicolon)]
     except sqlglot.errors.SqlglotError as exc:
-        return None, f"is not one BigQuery statement: {_first_line(exc)}"
-    if len(trees) != 1:
-        return None, f"is not one BigQuery statement but {len(trees)}"
-    return trees[0], ""
-
-
-def _only_reads(tree: exp.Expr) -> bool:
-    return isinstance(tree, exp.Query) and tree.find(*_WRITING) is None
-
-
-def given_columns(pipeline: Pipeline) -> Mapping[str, tuple[str, ...]]:
-    """Name the columns that each statement of a build has to give, by the statement."""
-    published = tuple(column.name for column in pipeline.output_columns)
-    cells = tuple(f"{block.name}_phase{phase}_cells" for block in pipeline.blocks for phase in (4, 3))
-    applies = tuple(f"{block.name}_{pipeline.entity.plural}" for block in pipeline.blocks)
-    staged = (*published, LEFT_OUT, *cells)
-    return {
-        "dependency_rows": ("processor", "row_count"),
-        "features": staged,
-        "yesterday": staged,
-        "build_stats": ("row_count", "left_out_count", *applies, *cells, "required_nulls", "newest_source_date"),
-        "left_out": (pipeline.entity.key, pipeline.entity.label, "reason"),
-        "replay_audited": ("row_count",),
-        "retractions": (
-            "analysis_date",
-            "requested_at",
-            "requested_by",
-            "reason",
-            "request_id",
-            "processor",
-            "run",
-            "run_completed_at",
-        ),
-    }
-
-
-def _statement_faults(pipeline: Pipeline, name: str, tree: exp.Expr) -> Iterator[str]:
-    wanted, gives = given_columns(pipeline)[name], _gives(tree)
-    if missing := [column for column in wanted if column not in gives]:
-        yield f"does not give {', '.join(missing)}"
-    if name in {"features", "yesterday"} and (unknown := [column for column in gives if column not in wanted]):
-        yield f"gives {', '.join(unknown)}, which the catalogue does not have"
-    named = {parameter.name for parameter in tree.find_all(exp.Parameter)}
-    switches = {f"use_{block.name}" for block in pipeline.blocks} if name == "features" else set()
-    if unknown := sorted(named - PARAMETERS[name] - switches):
-        yield f"takes {', '.join(f'@{one}' for one in unknown)}, which no build gives it"
-    if name == "dependency_rows":
-        yield from _processor_faults(pipeline, tree)
-    yield from _source_faults(pipeline, tree)
-
-
-def _processor_faults(pipeline: Pipeline, tree: exp.Expr) -> Iterator[str]:
-    counted = [alias.this.name for alias in tree.find_all(exp.Alias) if alias.alias == "processor"]
-    if unknown := [one for one in counted if one not in pipeline.processors]:
-        yield f"counts for {', '.join(unknown)}, which is no processor"
-    if missing := [one for one in pipeline.processors if one not in counted]:
-        yield f"does not count for {', '.join(missing)}"
-
-
-def _source_faults(pipeline: Pipeline, tree: exp.Expr) -> Iterator[str]:
-    """Find tables and columns that are read and that nobody declared."""
-    known = {**pipeline.upstream, pipeline.tables.published: _published(pipeline)}
-    others = {STAGED, *pipeline.tables.all}
-    for table in sorted({name for node in tree.find_all(exp.Table) if (name := _full_name(node))}):
-        if table not in known and table not in others:
-            yield f"reads {table}, which is neither under reads nor a table of a block or feature"
-    unknown = {name for scope in traverse_scope(tree) for name in _undeclared(scope, known)}
-    if unknown:
-        yield f"reads {', '.join(sorted(unknown))}, which the catalogue does not have"
-
-
-def _undeclared(scope: Scope, known: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """Find the columns of one SELECT that none of its sources has, as far as its sources are known."""
-    sources = {alias: _columns_of(source, known) for alias, (_, source) in scope.selected_sources.items()}
-    # In ORDER BY or QUALIFY an unqualified name may stand for something that the SELECT itself makes.
-    selects = scope.expression.selects if isinstance(scope.expression, exp.Select) else []
-    made = {one.alias for one in selects if isinstance(one, exp.Alias)}
-    for column in scope.columns:
-        # A subquery's columns are listed here too; unqualified ones are that subquery's own business.
-        alone = len(sources) == 1 and column.parent_select is scope.expression and column.name not in made
-        if not column.table and not alone:
-            continue
-        alias = column.table or next(iter(sources))
-        name, columns = sources.get(alias, ("", None))
-        if columns is not None and column.name not in columns:
-            yield f"{name or alias}.{column.name}"
-
-
-def _columns_of(source: exp.Expr | Scope, known: Mapping[str, Collection[str]]) -> tuple[str, Collection[str] | None]:
-    """Give a source's name and its columns; None where they are not known."""
-    if isinstance(source, exp.Table):
-        return _full_name(source), known.get(_full_name(source))
-    gives = _gives(source.expression) if isinstance(source, Scope) else ["*"]
-    return "", None if "*" in gives else gives
-
-
-def _published(pipeline: Pipeline) -> Mapping[str, str]:
-    return {column.name: column.type for column in pipeline.output_columns}
-
-
-def _gives(tree: exp.Expr) -> list[str]:
-    return list(tree.named_selects) if isinstance(tree, exp.Query) else []
-
-
-def _full_name(table: exp.Table) -> str:
-    return f"{table.db}.{table.name}" if table.db else ""
-
-
-def _ddl_faults(pipeline: Pipeline, table: str, tree: exp.Expr) -> Iterator[str]:
-    made = [_full_name(node) for node in tree.find_all(exp.Table)]
-    if not isinstance(tree, exp.Create) or made[:1] != [table]:
-        yield f"does not create {table}"
+        yield f"what is no BigQuery statement: {str(exc).partition(chr(10))[0]}"
         return
-    declared = {column.name: column.args["kind"].sql(dialect="bigquery") for column in tree.find_all(exp.ColumnDef)}
-    written = _columns_written(pipeline)[table]
-    if missing := [name for name in written if name not in declared]:
-        yield f"lacks {', '.join(missing)}, which a build writes"
-    if table == pipeline.tables.published:
-        for name, kind in _published(pipeline).items():
-            if name in declared and declared[name] != kind:
-                yield f"declares {name} as {declared[name]}, not {kind}"
+    if len(trees) != 1:
+        yield f"{len(trees)} statements, not one"
+    for tree in trees:
+        yield from _offences(tree, allowed)
 
 
-def _columns_written(pipeline: Pipeline) -> Mapping[str, tuple[str, ...]]:
-    """Name the columns of the product's tables by writing a row of an empty build for each."""
-    request = BuildRequest(
-        key=BuildKey(analysis_date=date.min, generation=1, attempt=1),
-        mode=BuildMode.NORMAL,
-        trigger="",
-        phase3_lookback_days=1,
-        as_of=None,
-        started_at=_AN_INSTANT,
-        claimant="",
-    )
-    stats = BuildStats(
-        analysis_date=date.min,
-        row_count=0,
-        dependency_rows=dict.fromkeys(pipeline.processors, 0),
-        blocks={},
-        required_nulls=0,
-        newest_source_date=None,
-        left_out_count=0,
-        left_out=(),
-    )
-    report = score(stats, BuildMode.NORMAL, pipeline.quality)
-    publication = Publication(request=request, stats=stats, report=report, committed_at=_AN_INSTANT)
-    tables = pipeline.tables
-    return {
-        tables.published: tuple(_published(pipeline)),
-        tables.quality: tuple(quality_row(publication)),
-        tables.dependency: tuple(dependency_row(publication, pipeline.blocks)),
-        tables.execution: tuple(execution_row(request, state=State.FAILED, completed_at=_AN_INSTANT)),
-        tables.ledger: tuple(ledger_row(publication, pipeline.blocks)),
-        tables.replay: tuple(_audit_row()),
-    }
+def _offences(tree: exp.Expr, allowed: frozenset[str]) -> Iterator[str]:
+    """Yield the outermost parts that are refused; what is inside one goes with it."""
+    for node in tree.walk(prune=lambda one: _refusal(one, allowed) is not None):
+        if (said := _refusal(node, allowed)) is not None:
+            yield f"{said}, {_ADVICE}"
 
 
-def _audit_row() -> Mapping[str, Any]:
-    return replay_row(
-        date.min,
-        requested_at=_AN_INSTANT,
-        requested_by="",
-        reason="",
-        mode="",
-        previous_state=None,
-        previous_generation=0,
-        decision="",
-    )
+def _refusal(node: exp.Expr, allowed: frozenset[str]) -> str | None:
+    name = type(node).__name__
+    if name not in allowed:
+        return f"{node.sql(dialect='bigquery')} ({name})"
+    if isinstance(node, exp.Cast) and not _is_exact(node):
+        return f"{node.sql(dialect='bigquery')}: a cast that may round"
+    if _is_decimal(node) and not _is_to_float(node.parent):
+        said = node.sql(dialect="bigquery")
+        return f"{said}: a decimal outside CAST({said} AS FLOAT64)"
+    return None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+def _has_clauses(tree: exp.Select) -> bool:
+    return any(value for name, value in tree.args.items() if name not in {"expressions", "kind"})
+
+
+def _is_exact(cast: exp.Cast) -> bool:
+    """Return whether a cast cannot round: to FLOAT64, of NULL, or a literal that sqlglot reads as a cast."""
+    kind = cast.to.sql(dialect="bigquery")
+    if kind == "FLOAT64":
+        # A text to a number: the engines accept different spellings.
+        return not (isinstance(cast.this, exp.Literal) and cast.this.is_string)
+    is_date = kind == "DATE" and isinstance(cast.this, exp.Literal) and _is_day(cast.this.name)
+    is_empty_array = kind == "ARRAY<STRING>" and isinstance(cast.this, exp.Array) and not cast.this.expressions
+    return is_date or is_empty_array or isinstance(cast.this, exp.Null)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_decimal(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Literal) and node.is_number and not node.name.isdigit()
+
+
+def _is_to_float(node: exp.Expr | None) -> bool:
+    return isinstance(node, exp.Cast) and node.to.sql(dialect="bigquery") == "FLOAT64"

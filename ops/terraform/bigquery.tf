@@ -1,4 +1,4 @@
-# The worker's own tables, as worker/features/ddl declares them (tables.json is made from it). The worker would make what
+# The worker's own tables, as `mlfs sql` declares them (tables.json is made from it). The worker would make what
 # is missing; here it has no right to, so an upgrade that adds a column is applied here first.
 resource "google_bigquery_dataset" "predictions" {
   count = var.create_predictions_dataset ? 1 : 0

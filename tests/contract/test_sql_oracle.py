@@ -1,12 +1,13 @@
 """Every shipped statement, evaluated by Google's own ZetaSQL and by DuckDB through sqlglot over the same random tables.
 
 This pins the meaning of the shared text, which BigQuery gets verbatim: same columns, same types, same rows, cell by
-cell. A new `.sql` file is covered by lying in its folder; only a parameter of a new name needs its values here.
+cell. A new template is covered by lying in its folder; only a parameter of a new name needs its values here.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from random import Random
@@ -27,7 +28,8 @@ from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type, to_duckdb
 from worker.catalogue import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
 from worker.features.model import BuildKey, Statement
 from worker.features.pipeline import STAGED
-from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
+from worker.features.sql import Unusable
+from worker.pipeline_sql import EXPRESSION_ALLOWED, find_expression_faults
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the first run on a machine compiles the evaluator
 
@@ -69,8 +71,8 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
         "first_date": ("DATE", [night - timedelta(days=days) for days in (0, 1, 7, 30)]),
         "last_date": ("DATE", [night + timedelta(days=days) for days in (0, 1, 0, 1)]),
         "player_id": ("INT64", [1, 2, 3, 4]),
-        "team": ("STRING", [TEAMS[0], TEAMS[1], None, TEAMS[2]]),
-        "opponent": ("STRING", [TEAMS[1], None, TEAMS[2], TEAMS[0]]),
+        "team_abbreviation": ("STRING", [TEAMS[0], TEAMS[1], None, TEAMS[2]]),
+        "opponent_abbreviation": ("STRING", [TEAMS[1], None, TEAMS[2], TEAMS[0]]),
         "quality_score_min": ("FLOAT64", [0.0, 75.0, 87.5, 100.0]),
         "request_id": ("STRING", ["a", "a,b", "it's", "nobody's"]),
         "as_of": ("TIMESTAMP", [None, hours_later.astimezone(NEW_YORK), on_the_instant, None]),
@@ -86,7 +88,7 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
 
 @cache
 def tree_of(name: str) -> exp.Expression:
-    return sqlglot.parse_one(load_sql()[name], read="bigquery")
+    return sqlglot.parse_one(SHIPPED.text(name), read="bigquery")
 
 
 def tables_in(name: str) -> set[str]:
@@ -98,8 +100,8 @@ class Night:
 
     def __init__(self, oracle: Oracle, night: date, rows_max: int) -> None:
         random = Random(night.toordinal())  # noqa: S311 -- a test's own dice
-        self._oracle = oracle
-        self._parameters = parameters_of(night)
+        self.oracle = oracle
+        self.parameters = parameters_of(night)
         self._keys = [BuildKey(analysis_date=night, generation=1, attempt=run) for run in range(1, RUNS + 1)]
         self._theirs: dict[str, list[Answer]] = {}
         self._staged: dict[int, Answer] = {}
@@ -127,10 +129,10 @@ class Night:
         read = {table: self.tables[table] for table in tables_in(name) - {STAGED}}
         types, values = self._given(name)
         if STAGED not in tables_in(name):
-            return self._oracle.answer(load_sql()[name], read, types, values)
+            return self.oracle.answer(SHIPPED.text(name), read, types, values)
         staged = [read | {STAGED: Table(build.columns, build.rows)} for build in self.theirs("features")]
         return [
-            self._oracle.answer(load_sql()[name], tables, types, [value])[0]
+            self.oracle.answer(SHIPPED.text(name), tables, types, [value])[0]
             for tables, value in zip(staged, values, strict=True)
         ]
 
@@ -141,7 +143,7 @@ class Night:
     def _our_answer(self, name: str, run: int) -> Answer:
         if name == "features":
             return self._stage(run)
-        statement = self._statement(name, run)
+        statement = self.statement(name, run)
         if STAGED not in tables_in(name):
             return Answer(self._types(statement, run), self.warehouse.query(statement))
         self._stage(run)
@@ -149,7 +151,7 @@ class Night:
 
     def _stage(self, run: int) -> Answer:
         if run not in self._staged:
-            self.warehouse.stage(self._keys[run], self._statement("features", run))
+            self.warehouse.stage(self._keys[run], self.statement("features", run))
             everything = Statement(name="everything", sql="SELECT * FROM mlfs_staging.this_build")
             rows = self.warehouse.query_staged(self._keys[run], everything)
             self._staged[run] = Answer(self._types(everything, run), rows)
@@ -158,15 +160,15 @@ class Night:
     def _given(self, name: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
         """The types of the parameters that a statement takes, and their values in each run."""
         used = sorted({parameter.name for parameter in tree_of(name).find_all(exp.Parameter)})
-        unknown = [parameter for parameter in used if parameter not in self._parameters]
-        assert not unknown, f"{name}.sql takes {unknown}: give their values in parameters_of"
-        types = {parameter: self._parameters[parameter][0] for parameter in used}
-        return types, [{parameter: self._parameters[parameter][1][run] for parameter in used} for run in range(RUNS)]
+        unknown = [parameter for parameter in used if parameter not in self.parameters]
+        assert not unknown, f"{name} takes {unknown}: give their values in parameters_of"
+        types = {parameter: self.parameters[parameter][0] for parameter in used}
+        return types, [{parameter: self.parameters[parameter][1][run] for parameter in used} for run in range(RUNS)]
 
-    def _statement(self, name: str, run: int) -> Statement:
+    def statement(self, name: str, run: int) -> Statement:
         types, values = self._given(name)
         nulls = {parameter: types[parameter] for parameter, value in values[run].items() if value is None}
-        return Statement(name=name, sql=load_sql()[name], parameters=values[run], null_types=nulls)
+        return Statement(name=name, sql=SHIPPED.text(name), parameters=values[run], null_types=nulls)
 
     def _types(self, statement: Statement, run: int) -> dict[str, str]:
         """The types of an answer, as DuckDB names them before they become Python values."""
@@ -206,7 +208,7 @@ def spelled(answer: Answer) -> list[str]:
     return [json.dumps({name: cell(value) for name, value in row.items()}) for row in answer.rows]
 
 
-@pytest.mark.parametrize("name", sorted(load_sql()))
+@pytest.mark.parametrize("name", SHIPPED.statements)
 def test_both_engines_give_the_same_columns_types_and_cells(night: Night, name: str) -> None:
     order = tree_of(name).args.get("order")
     keys = [] if order is None else [ordered.this.name for ordered in order.expressions]
@@ -231,11 +233,74 @@ def test_the_nights_reach_every_branch(night: Night) -> None:
     assert not rows or {row["has_game"] for row in rows} == {True, False}
 
 
-@pytest.mark.parametrize(
-    ("name", "ddl"), [*load_ddl().items(), *load_upstream_ddl().items(), *load_optional_ddl().items()]
+EXPRESSIONS = (
+    "pace * 2 - usage_rate",
+    "-pace + CAST(2.5 AS FLOAT64)",
+    "SAFE_DIVIDE(points_projection, assists_projection)",
+    "SAFE_DIVIDE(player_id, player_id - 3)",
+    "IF(pace > usage_rate AND NOT steal_rate IS NULL, pace, NULL)",
+    "CASE WHEN pace BETWEEN 0 AND 1 THEN player_id WHEN player_id IN (1, 2, 3) THEN 7 ELSE usage_rate END",
+    "CASE player_id WHEN 4 THEN pace ELSE 0 END",
+    "COALESCE(pace, usage_rate, player_id)",
+    "IF((pace < 1) = TRUE OR pace <= usage_rate, 1, 0)",
+    "IF(analysis_date >= DATE '2024-12-15' OR pace <> usage_rate, (pace + 1) * (usage_rate - 1), 0)",
 )
-def test_the_ddl_parses(oracle: Oracle, name: str, ddl: str) -> None:
-    assert oracle.parse(ddl) is not None, name
+"""Expressions of a feature, in which everything stands that `worker.pipeline_sql` lets stand there."""
+
+
+def test_both_engines_give_an_expression_of_a_feature_the_same_value(night: Night) -> None:
+    table, columns = (
+        "nba_precompute.player_composite_factors",
+        SHIPPED.upstream["nba_precompute.player_composite_factors"],
+    )
+    assert [find_expression_faults(text, columns, "FLOAT64") for text in EXPRESSIONS] == [[]] * len(EXPRESSIONS)
+    held = {type(node).__name__ for text in EXPRESSIONS for node in sqlglot.parse_one(text, read="bigquery").walk()}
+    assert held >= EXPRESSION_ALLOWED
+    listed = ", ".join(f"CAST({text} AS FLOAT64) AS value_{n}" for n, text in enumerate(EXPRESSIONS))
+    sql = f"SELECT player_id, {listed} FROM {table}"  # noqa: S608 -- of this file
+    ours = Answer({}, night.warehouse.query(Statement(name="expressions", sql=sql)))
+
+    [theirs] = night.oracle.answer(sql, {table: night.tables[table]}, {}, [{}])
+    assert Counter(spelled(ours)) == Counter(spelled(theirs))
+
+
+COMPOSITE, CACHE = (next(b.table for b in SHIPPED.blocks if b.name == name) for name in ("composite", "daily_cache"))
+
+
+@pytest.mark.parametrize(
+    ("without", "switches"),
+    [
+        (Unusable(tables=frozenset({COMPOSITE})), {"use_composite": False}),
+        (Unusable(columns=frozenset((CACHE, one.name) for one in SHIPPED.features_of("daily_cache"))), {}),
+        (Unusable(tables=frozenset(table.name for table in SHIPPED.phase3_tables)), {}),
+        (Unusable(tables=frozenset({SHIPPED.entity.roster})), {}),
+    ],
+)
+def test_what_is_unusable_counts_as_empty_in_both_engines(
+    night: Night, without: Unusable, switches: Mapping[str, bool]
+) -> None:
+    text = SHIPPED.text("features", without)
+    asked = night.statement("features", 0)
+    ours = night.warehouse.query(replace(asked, sql=text))
+    types = {name: kind for name, (kind, _values) in night.parameters.items() if name in asked.parameters}
+    tables = {name: night.tables[name] for name in SHIPPED.upstream if name not in without.tables}
+    [theirs] = night.oracle.answer(text, tables, types, [dict(asked.parameters)])
+
+    read = {f"{table.db}.{table.name}" for table in sqlglot.parse_one(text, read="bigquery").find_all(exp.Table)}
+    assert without.tables.isdisjoint(read)
+    assert Counter(spelled(Answer({}, ours))) == Counter(spelled(theirs))
+    if switches:
+        blind = night.warehouse.query(replace(asked, parameters={**asked.parameters, **switches}))
+        assert Counter(spelled(Answer({}, blind))) == Counter(spelled(theirs))
+    gone = {column for table, column in without.columns}
+    assert {
+        name for row in ours for name in gone if row[name] is not None and name not in row["phase3_features"]
+    } == set()
+
+
+@pytest.mark.parametrize("table", SHIPPED.described)
+def test_the_ddl_parses(oracle: Oracle, table: str) -> None:
+    assert oracle.parse(SHIPPED.ddl_of(table)) is not None
 
 
 SCRIPTS = {

@@ -17,7 +17,7 @@ import pytest
 
 from statemachine.model import BuildMode, Retraction, State
 from tests.support.bigquery_peer.server import BigQueryServer
-from tests.support.grid_day import FOLDER
+from tests.support.grid_day import DEFINITION
 from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_jobs import Limits
@@ -41,7 +41,6 @@ from worker.features.quality import score
 from worker.features.records import execution_row, read_retraction, replay_row
 from worker.pipeline_files import read_pipeline, shipped_pipeline
 from worker.ports import Warehouse
-from worker.sql_files import load_sql
 
 NIGHT = date(2024, 12, 15)
 OTHER_NIGHT = date(2024, 12, 16)
@@ -227,7 +226,7 @@ def test_pipelines_of_one_project_stage_apart(bigquery_server: BigQueryServer) -
     client = connect(f"bigquery://{project}", bigquery_server.address)
     first, second = (
         BigQueryWarehouse(client, staging_dataset="mlfs_staging", pipeline=pipeline)
-        for pipeline in (shipped_pipeline(), read_pipeline(FOLDER))
+        for pipeline in (shipped_pipeline(), read_pipeline(DEFINITION))
     )
     one_row = [Statement(name="features", sql=f"SELECT '{whose}' AS whose") for whose in ("first", "second")]
     whose = Statement(name="whose", sql="SELECT whose FROM mlfs_staging.this_build")
@@ -467,7 +466,9 @@ def test_what_was_taken_back_comes_back_as_it_was_written(warehouse: Warehouse) 
     warehouse.log_replay({**row, "mode": "normal"})
     window = {"first_date": NIGHT, "last_date": NIGHT}
 
-    found = warehouse.query(Statement(name="retractions", sql=load_sql()["retractions"], parameters=window))
+    found = warehouse.query(
+        Statement(name="retractions", sql=shipped_pipeline().text("retractions"), parameters=window)
+    )
 
     assert [retraction] == [read_retraction(one) for one in found]
 

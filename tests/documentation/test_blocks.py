@@ -62,7 +62,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
 DRAWINGS: Mapping[tuple[str, str], str] = {
     ("README.md", "flowchart LR"): "a picture",
     ("README.md", "4 completions ─┐                            ┌─> done      every table was there"): "a picture",
-    ("docs/pipelines.md", "grid_day_ahead/"): "a folder, that of tests/pipelines",
+    ("docs/pipelines.md", "[[features]]"): "tests/unit/test_pipeline_definition.py reads it",
     ("docs/deploy.md", "# The account of a worker"): "read by tests/contract/test_redis_rights.py",
 }
 # Blocks that change something: run in order by the test that is named.

@@ -20,7 +20,7 @@ from tests.support.rigs import Rig
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.builder import Builder
 from worker.building import estimate_build, probe
-from worker.catalogue import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, UPSTREAM
+from worker.catalogue import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, SHIPPED, UPSTREAM
 from worker.errors import Refused
 from worker.features.model import BuildKey, BuildRequest, Statement
 from worker.lineage import trace_row
@@ -28,7 +28,6 @@ from worker.local.sample_data import write_sample_data
 from worker.local.warehouse_loading import load_parquet_folder
 from worker.phase5 import load_features_for_prediction
 from worker.ports import Warehouse
-from worker.sql_files import load_sql
 
 Mlfs = Callable[..., tuple[int, Any]]
 
@@ -124,13 +123,13 @@ def test_every_statement_of_a_night_prunes_by_partition(site: Site, tmp_path: Pa
     assert [(sql[:80], found) for sql in sent if (found := unpruned(sql, partitions))] == []
 
 
-@pytest.mark.parametrize("name", sorted(load_sql()))
+@pytest.mark.parametrize("name", SHIPPED.statements)
 def test_every_shipped_statement_prunes_by_partition(name: str) -> None:
     columns = ("analysis_date", "game_date", "snapshot_date")
     partitions = {table: next(c for c in columns if c in types) for table, types in UPSTREAM.items()}
     partitions |= dict.fromkeys(OWN_TABLES, "analysis_date")
 
-    assert unpruned(load_sql()[name], partitions) == []
+    assert unpruned(SHIPPED.text(name), partitions) == []
 
 
 def test_lineage_and_phase5_read_bigquery_as_they_read_the_embedded_warehouse(site: Site, data: Path) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from statemachine.model import BuildMode, FailureKind, State
+from tests.support.recomputed import tenths
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.building import probe, run_build
 from worker.catalogue import (
@@ -99,7 +101,7 @@ class World:
         played = NIGHT - timedelta(days=age_days)
         processed = at or datetime(played.year, played.month, played.day, 11, 30, tzinfo=UTC) + timedelta(days=1)
         row: dict[str, object] = {"game_date": played, key: of, "processed_at": processed}
-        values = {f.phase3_column: value for f in FEATURES if f.phase3_table == table}
+        values = {f.phase3.sql: value for f in FEATURES if f.phase3_table == table}
         self.insert(table, **(row | values | changed))
 
     def full_phase4(self, value: float = 4.0, player_id: int = JOKIC, opponent: str = "LAL") -> None:
@@ -199,7 +201,7 @@ def test_phase3_fills_what_phase4_lacks(world: World) -> None:
 
 
 def test_the_rule_is_per_cell(world: World) -> None:
-    """One NULL cell of twelve comes from Phase 3: x = 1/48, so the row loses 100/48 points."""
+    """One NULL cell of a block of n comes from Phase 3: x = 1/4n, so the row loses 100/4n points (n = 12: 100/48)."""
     world.player()
     world.game()
     world.full_phase3(3.0)
@@ -214,7 +216,7 @@ def test_the_rule_is_per_cell(world: World) -> None:
     assert (row["composite_source"], row["daily_cache_source"], row["data_source"]) == ("mixed", "phase4", "mixed")
     assert row["phase3_features"] == ["usage_rate"]
     assert row["source_data_date"] == NIGHT
-    assert row["quality_score"] == 97.9
+    assert row["quality_score"] == tenths(100 - Fraction(100, 4 * len(features_of("composite"))))
 
 
 def test_a_cell_in_neither_phase_is_missing(world: World) -> None:
@@ -468,23 +470,27 @@ def test_the_row_score_follows_the_penalty_line(world: World, from_phase4: tuple
 
 
 @pytest.mark.parametrize(
-    ("lacking", "expected"),
+    ("lacking", "intercept", "slope"),
     [
-        (2, 95.8),  # x = 2/48, on the first stretch: 100 - 100 x
-        (3, 94.7),  # x = 3/48, on the second: 96.25 - 25 x
-        (12, 90.0),  # x = 1/4, where the second meets the third
+        (2, 100, 100),  # x = 2/48, on the first stretch: 95.8
+        (3, Fraction("96.25"), 25),  # x = 3/48, on the second: 94.7
+        (None, 100, 40),  # all, x = 1/4, where the second meets the third: 90.0
     ],
 )
-def test_a_few_cells_from_phase3_cost_a_few_points(world: World, lacking: int, expected: float) -> None:
+def test_a_few_cells_from_phase3_cost_a_few_points(
+    world: World, lacking: int | None, intercept: Fraction | int, slope: int
+) -> None:
+    composite = [feature.name for feature in features_of("composite")]
+    blank = composite[:lacking]
     world.player()
     world.game()
     world.full_phase3()
     for block in ("player_shot", "daily_cache"):
         world.phase4(block, 4.0)
     world.phase4("team_defense", 4.0, of="LAL")
-    world.phase4("composite", 4.0, **dict.fromkeys([feature.name for feature in features_of("composite")][:lacking]))
+    world.phase4("composite", 4.0, **dict.fromkeys(blank))
 
-    assert world.row()["quality_score"] == expected
+    assert world.row()["quality_score"] == tenths(intercept - slope * Fraction(len(blank), 4 * len(composite)))
 
 
 @pytest.mark.parametrize(("offense_age", "defense_age", "expected_age"), [(2, 4, 2), (4, 1, 1), (9, 9, 5)])

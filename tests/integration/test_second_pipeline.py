@@ -12,7 +12,7 @@ import pytest
 
 from ops.cli import app
 from tests.support.bigquery_peer.server import BigQueryServer
-from tests.support.grid_day import DAY, DEADLINE, FOLDER, MODELS, ZONES, GridDay
+from tests.support.grid_day import DAY, DEADLINE, DEFINITION, MODELS, ZONES, GridDay
 from worker.catalogue import SHIPPED
 from worker.errors import Refused
 
@@ -22,7 +22,7 @@ READY, FAILED = "grid-day-ahead-ready", "grid-day-ahead-failed"
 @pytest.fixture
 def environment(tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {
-        "PIPELINE": str(FOLDER),
+        "PIPELINE": str(DEFINITION),
         "DATA_DIR": str(tmp_path),
         "REDIS_URL": valkey_url,
         "OPENLINEAGE": f"file://{tmp_path}/lineage.jsonl",

@@ -19,10 +19,9 @@ from typing import Any
 
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb_dialect import to_duckdb
-from worker.catalogue import BLOCKS, FEATURES, PLAYER_GAMES, ROSTER, TEAM_DEFENSE, TEAM_OFFENSE
+from worker.catalogue import BLOCKS, FEATURES, PLAYER_GAMES, ROSTER, SHIPPED, TEAM_DEFENSE, TEAM_OFFENSE
 from worker.local.sample_data import write_sample_data
 from worker.local.warehouse_loading import load_parquet_folder
-from worker.sql_files import load_sql
 
 # ruff: noqa: S608 -- statements are made of the catalogue's names
 
@@ -91,7 +90,7 @@ def multiply(bench: Bench, copies: int) -> int:
 
 
 def measure_build(bench: Bench) -> None:
-    features = to_duckdb(load_sql()["features"])
+    features = to_duckdb(SHIPPED.text("features"))
     bench.time("build", lambda: bench.read(features, PARAMETERS))
     bench.time(
         "build, forced to Phase 3",
@@ -101,7 +100,7 @@ def measure_build(bench: Bench) -> None:
 
 def measure_layout(bench: Bench) -> None:
     """Strategy 1. DuckDB's nearest thing to partitions: rows lie by date, so that groups of other dates are skipped."""
-    features = to_duckdb(load_sql()["features"])
+    features = to_duckdb(SHIPPED.text("features"))
     for name, order in (("rows lie by date and player", "{}, player_id"), ("rows lie anyhow", "hash(player_id, {})")):
         for table in PLAYER_TABLES:
             day = {ROSTER: "snapshot_date", PLAYER_GAMES: "game_date"}.get(table, "analysis_date")
@@ -112,7 +111,7 @@ def measure_layout(bench: Bench) -> None:
 
 def measure_batches(bench: Bench) -> None:
     """Strategy 2: the same statement for an eighth of the players at a time, one after the other and side by side."""
-    text = load_sql()["features"]
+    text = SHIPPED.text("features")
     assert text.count(ROSTER_OF_THE_NIGHT) == 1
     batched = to_duckdb(
         text.replace(ROSTER_OF_THE_NIGHT, f"{ROSTER_OF_THE_NIGHT} AND MOD(player_id, {BATCHES}) = @batch")
@@ -156,7 +155,7 @@ def measure_cache(bench: Bench) -> None:
     latest = []
     for table in (PLAYER_GAMES, TEAM_OFFENSE, TEAM_DEFENSE):
         key = "player_id" if table == PLAYER_GAMES else "team_abbreviation"
-        columns = ", ".join(f.phase3_column for f in FEATURES if f.phase3_table == table)
+        columns = ", ".join(f.phase3.sql for f in FEATURES if f.phase3_table == table)
         window = f"game_date BETWEEN DATE '{PARAMETERS['lookback_start']}' AND DATE '{PARAMETERS['previous_date']}'"
         latest.append(
             f"SELECT {key}, game_date, {columns} FROM {table} WHERE {window} QUALIFY row_number() OVER "

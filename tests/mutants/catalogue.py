@@ -17,7 +17,9 @@ FENCE = "worker/adapters/warehouse_fence.py"
 BIGQUERY = "worker/adapters/warehouse_bigquery.py"
 BIGQUERY_JOBS = "worker/adapters/warehouse_bigquery_jobs.py"
 BIGQUERY_SQL = "worker/adapters/warehouse_bigquery_sql.py"
-FEATURES_SQL = "worker/features/sql/features.sql"
+FEATURES_SQL = "worker/features/templates/sql/features.sql"
+SQL = "worker/features/sql.py"
+DEFINITION_FILES = "worker/pipeline_files.py"
 
 STORE_CONTRACT = "tests/contract/test_state_store_contract.py"
 SAMPLE_NIGHTS = "tests/integration/test_build_sample_nights.py"
@@ -300,23 +302,23 @@ MUTANTS = (
     ),
     Mutant(
         name="copies-are-copied",
-        file="worker/features/sql/yesterday.sql",
+        file="worker/features/templates/sql/yesterday.sql",
         old=" AND data_source <> 'yesterday'",
         new="",
         tests=("tests/integration/test_yesterday.py::test_a_copy_is_never_copied_again",),
     ),
     Mutant(
         name="row-score-on-another-line",
-        file=FEATURES_SQL,
-        old="WHEN fallback_rate <= 0.25 THEN 96.25 - 25 * fallback_rate",
-        new="WHEN fallback_rate <= 0.25 THEN 95 - 20 * fallback_rate",
+        file=SQL,
+        old="_decimal(100 - low + slope * left)",
+        new="_decimal(100 - low)",
         tests=(f"{SAMPLE_NIGHTS}::test_a_night_with_faults",),
     ),
     Mutant(
         name="source-date-of-a-row-that-gave-nothing",
         file=FEATURES_SQL,
-        old="IF(team_defense_cells > 0, team_defense_date, DATE '1900-01-01')",
-        new="COALESCE(team_defense_date, DATE '1900-01-01')",
+        old='{{ features_from(table.name) | each("{} IS NOT NULL") | joined("OR", 8) }},',
+        new="{{ table.short }}_date IS NOT NULL,",
         tests=("tests/integration/test_build_small.py::test_a_defense_row_that_gave_no_cell_gives_no_date",),
     ),
     Mutant(
@@ -1142,5 +1144,69 @@ MUTANTS = (
         old="            self._store.note_refused(entry.entry_id, str(exc)[:ERROR_CHARS_MAX] or type(exc).__name__)\n",
         new="",
         tests=("tests/unit/test_untold.py::test_phase_5_was_told_only_once_the_bus_has_confirmed_it",),
+    ),
+    Mutant(
+        name="weights-of-a-row-by-hand",
+        file=SQL,
+        old="        weight = self.parts_of_a_block() // cells\n",
+        new="        weight = 12 // cells\n",
+        tests=("tests/integration/test_added_to_the_definition.py::test_a_feature_is_one_entry",),
+    ),
+    Mutant(
+        name="unusable-table-is-read",
+        file=SQL,
+        old="        is_gone = table in self._without.tables\n",
+        new="        is_gone = False\n",
+        tests=("tests/contract/test_sql_oracle.py::test_what_is_unusable_counts_as_empty_in_both_engines",),
+    ),
+    Mutant(
+        name="expression-beside-the-allow-list",
+        file=DEFINITION_FILES,
+        old="find_expression_faults(expression, columns, feature.type)",
+        new="find_expression_faults('1', columns, feature.type)",
+        tests=(
+            "tests/unit/test_pipeline_definition.py::test_an_expression_that_the_engines_may_read_differently_is_named",
+        ),
+    ),
+    Mutant(
+        name="expression-of-mixed-types",
+        file="worker/expression_types.py",
+        old="    if len(known) > 1 and not known <= NUMBERS:\n",
+        new="    if not known:\n",
+        tests=(
+            "tests/unit/test_pipeline_definition.py::test_an_expression_that_the_engines_may_read_differently_is_named",
+        ),
+    ),
+    Mutant(
+        name="hand-written-sql-that-nothing-reads",
+        file=DEFINITION_FILES,
+        old="        raise BadPipeline(str(path), unread)\n",
+        new="        unread.clear()\n",
+        tests=(
+            "tests/unit/test_pipeline_definition.py::test_a_hand_written_statement_that_nothing_would_read_is_refused",
+        ),
+    ),
+    Mutant(
+        name="reserved-word-as-a-name",
+        file="schemas/pipeline.py",
+        old='RESERVED.intersection(name.split("."))',
+        new="RESERVED.intersection(())",
+        tests=("tests/unit/test_pipeline_definition.py::test_what_does_not_fit_is_named",),
+    ),
+    Mutant(
+        name="names-that-collide-inside-a-statement",
+        file="worker/features/pipeline_checks.py",
+        old='    yield from _twice("name inside the statements", _inside(pipeline))\n',
+        new="",
+        tests=("tests/unit/test_pipeline_definition.py::test_what_does_not_fit_is_named",),
+    ),
+    Mutant(
+        name="cell-of-a-block-that-does-not-apply",
+        file=SQL,
+        old='        return both if table.matches == block.matches else self._if_it_applies(block, both, "NULL")\n',
+        new="        return both\n",
+        tests=(
+            "tests/contract/test_sql_oracle_other_shapes.py::test_both_engines_agree_on_a_pipeline_of_another_shape",
+        ),
     ),
 )

@@ -27,7 +27,9 @@ from tests.support.recomputed import (
 )
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.building import run_build
+from worker.catalogue import SHIPPED
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest
+from worker.features.pipeline import Pipeline
 from worker.features.quality import QualityPolicy
 from worker.local.warehouse_loading import load_parquet_folder
 
@@ -43,8 +45,8 @@ Change = tuple[str, str, list[Any]]
 class Season:
     """The tables of a folder, in a warehouse and as Python rows; a fault is made in the one and read into the other."""
 
-    def __init__(self, folder: Path) -> None:
-        self.warehouse = DuckDbWarehouse(":memory:")
+    def __init__(self, folder: Path, pipeline: Pipeline = SHIPPED) -> None:
+        self.warehouse = DuckDbWarehouse(":memory:", pipeline=pipeline)
         self.warehouse.ensure_tables()
         load_parquet_folder(self.warehouse, folder)
         self._generations: dict[date, int] = {}

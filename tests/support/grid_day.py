@@ -1,4 +1,4 @@
-"""A day of the small pipeline in `tests/pipelines/grid_day_ahead`: real Valkey, warehouse, bus and HTTP."""
+"""A day of the small pipeline in `tests/pipelines/grid_day_ahead.toml`: real Valkey, warehouse, bus and HTTP."""
 
 import json
 from collections.abc import Iterator
@@ -21,14 +21,21 @@ from worker.parts import Parts
 from worker.ports import OutgoingMessage
 from worker.settings import load
 
-FOLDER = Path(__file__).parents[1] / "pipelines" / "grid_day_ahead"
+DEFINITION = Path(__file__).parents[1] / "pipelines" / "grid_day_ahead.toml"
 # Berlin puts its clocks forward on this day: 11:40 there is 09:40 UTC, an hour earlier than on the day before.
 DAY = date(2025, 3, 30)
 MORNING = datetime(2025, 3, 30, 5, 0, tzinfo=UTC)
 DEADLINE = datetime(2025, 3, 30, 9, 40, tzinfo=UTC)
 ZONES = ("de", "fr", "nl", "pl")
 MODELS = ("weather_ensemble", "demand_curves", "price_curves")
-VALUES = {"temperature_c": 9.5, "wind_m_s": 6.25, "wind_speed": 5.0, "load_mw": 42_000.0, "price_eur_mwh": 81.5}
+VALUES = {
+    "temperature_c": 9.5,
+    "wind_m_s": 6.25,
+    "wind_speed": 5.0,
+    "load_mw": 42_000.0,
+    "price_eur_mwh": 81.5,
+    "solar_mw": 900.0,
+}
 
 
 class Heard(Observer):

@@ -12,8 +12,7 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 
-from worker.catalogue import DOWNSTREAM, OWN_TABLES, SCHEDULE, UPSTREAM
-from worker.sql_files import load_ddl
+from worker.catalogue import DOWNSTREAM, OWN_TABLES, SCHEDULE, SHIPPED, UPSTREAM
 
 PLAYERS = range(1, 19)
 TEAMS = ("ATL", "BOS", "CHI", "DAL", "DEN", "LAL")
@@ -30,7 +29,7 @@ def declared(table: str) -> tuple[Mapping[str, str], frozenset[str]]:
     """The columns of a table with their BigQuery types, and which of them may not be NULL."""
     if table not in OWN_TABLES:
         return {**UPSTREAM, **DOWNSTREAM}[table], frozenset(NEVER_NULL)
-    tree = sqlglot.parse_one(load_ddl()[table.partition(".")[2]], read="bigquery")
+    tree = sqlglot.parse_one(SHIPPED.ddl_of(table), read="bigquery")
     columns = list(tree.find_all(exp.ColumnDef))
     required = frozenset(column.name for column in columns if column.find(exp.NotNullColumnConstraint))
     return {column.name: column.kind.sql(dialect="bigquery") for column in columns}, required

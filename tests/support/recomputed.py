@@ -1,7 +1,8 @@
 """A night worked out a second time, in plain Python: lists of dictionaries, loops and exact fractions.
 
 Shares no code with the build. Written from the rules of the cell, the row and the score; whatever the build says of a
-night must equal this to the last digit.
+night must equal this to the last digit. Which features there are, and where each lies, is read from the definition:
+that is data, and a feature is added there alone.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +11,8 @@ from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from typing import Any
+
+from worker.catalogue import SHIPPED
 
 Row = Mapping[str, Any]
 
@@ -24,39 +27,18 @@ PHASE4 = {
     "composite": "nba_precompute.player_composite_factors",
     "daily_cache": "nba_precompute.player_daily_cache",
 }
-CELLS = {
-    "team_defense": ["opponent_def_rating", "opponent_rim_protection_rating", "opponent_perimeter_def_rating"],
-    "player_shot": [
-        "restricted_area_shot_pct",
-        "paint_shot_pct",
-        "mid_range_shot_pct",
-        "three_point_attempt_rate",
-    ],
-    "composite": [
-        "offensive_rating",
-        "usage_rate",
-        "true_shooting_pct",
-        "points_per_36",
-        "defensive_rating",
-        "defensive_win_shares",
-        "steal_rate",
-        "block_rate",
-        "points_projection",
-        "rebounds_projection",
-        "assists_projection",
-        "pace",
-    ],
-    "daily_cache": ["last_5_games_ppg", "last_10_games_ppg", "season_avg_ppg"],
-}
+CELLS = {block.name: [feature.name for feature in SHIPPED.features_of(block.name)] for block in SHIPPED.blocks}
+FALLBACK = {feature.name: feature.phase3_table for feature in SHIPPED.features}
+"""Feature -> the Phase 3 table that has it where Phase 4 does not."""
 REQUIRED = ["points_projection", "rebounds_projection", "assists_projection", "offensive_rating", "defensive_rating"]
 
-_player_cells = [c for b in ("player_shot", "composite", "daily_cache") for c in CELLS[b] if c != "pace"]
 COLUMNS: Mapping[str, Sequence[str]] = {
     ROSTER: ["snapshot_date", "player_id", "player_name", "team_abbreviation", "processed_at"],
     SCHEDULE: ["game_date", "game_id", "home_team_abbreviation", "away_team_abbreviation", "processed_at"],
-    GAMES: ["game_date", "player_id", "processed_at", *_player_cells],
-    OFFENSE: ["game_date", "team_abbreviation", "processed_at", "pace"],
-    DEFENSE: ["game_date", "team_abbreviation", "processed_at", *CELLS["team_defense"]],
+    **{
+        table: ["game_date", key, "processed_at", *(cell for cell, lies in FALLBACK.items() if lies == table)]
+        for table, key in ((GAMES, "player_id"), (OFFENSE, "team_abbreviation"), (DEFENSE, "team_abbreviation"))
+    },
     **{
         table: [
             "analysis_date",
@@ -219,9 +201,11 @@ def _work_out_player(
     sources: Sources, asked: Question, listed: Row, opponent: str | None, phase4: Mapping[str, Mapping[Any, Row]]
 ) -> Player:
     player, team = listed["player_id"], listed["team_abbreviation"]
-    game = latest(sources, GAMES, player, asked)
-    offense = latest(sources, OFFENSE, team, asked)
-    defense = latest(sources, DEFENSE, opponent, asked) if opponent else {}
+    fallback = {
+        GAMES: latest(sources, GAMES, player, asked),
+        OFFENSE: latest(sources, OFFENSE, team, asked),
+        DEFENSE: latest(sources, DEFENSE, opponent, asked) if opponent else {},
+    }
     result = Player(
         row={cell: None for cells in CELLS.values() for cell in cells},
         applicable=[block for block in CELLS if block != "team_defense" or opponent],
@@ -230,7 +214,7 @@ def _work_out_player(
     for block in result.applicable:
         upper = phase4[block].get(opponent if block == "team_defense" else player, {})
         for cell in CELLS[block]:
-            lower = defense if block == "team_defense" else offense if cell == "pace" else game
+            lower = fallback[FALLBACK[cell]]
             if upper.get(cell) is not None:
                 result.row[cell], result.from_phase[cell] = upper[cell], 4
                 dates.append(asked.night)

@@ -1,4 +1,4 @@
-"""The catalogue, the SQL and the DDL spell the same names; nothing else would notice one that is lacking."""
+"""What the shipped definition says, and what is rendered and written from it."""
 
 from datetime import UTC, date, datetime
 
@@ -17,11 +17,11 @@ from worker.catalogue import (
     OWN_TABLES,
     PLAYER_GAMES,
     PROCESSORS,
-    PUBLISHED_TABLE,
     QUALITY_TABLE,
     REQUIRED_FIELDS,
     ROSTER,
     SCHEDULE,
+    SHIPPED,
     TEAM_DEFENSE,
     TEAM_OFFENSE,
     UPSTREAM,
@@ -31,7 +31,6 @@ from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStat
 from worker.features.plan import find_drift
 from worker.features.quality import score
 from worker.features.records import dependency_row, execution_row, ledger_row, quality_row, read_ledger_row
-from worker.sql_files import load_ddl, load_optional_ddl, load_sql, load_upstream_ddl
 
 KEYS = {
     ROSTER: "player_id",
@@ -47,29 +46,9 @@ def parsed(text: str) -> exp.Expression:
     return sqlglot.parse_one(text, read="bigquery")
 
 
-def features_query() -> exp.Expression:
-    return parsed(load_sql()["features"])
-
-
-def ctes() -> dict[str, exp.Expression]:
-    return {cte.alias: cte.this for cte in features_query().find_all(exp.CTE)}
-
-
-def tables_behind(queries: dict[str, exp.Expression], name: str) -> set[str]:
-    """The tables of a query, or of the query that it selects from."""
-    while (inner := queries[name].find(exp.From).this.name) in queries:
-        name = inner
-    return tables_in(queries[name])
-
-
-def tables_in(tree: exp.Expression) -> set[str]:
-    return {f"{table.db}.{table.name}" for table in tree.find_all(exp.Table) if table.db}
-
-
 def declared(table: str) -> dict[str, str]:
-    """The columns of a DDL file as {name: BigQuery type}."""
-    tree = parsed(load_ddl()[table.partition(".")[2]])
-    assert tables_in(tree) == {table}
+    """The columns of a rendered table as {name: BigQuery type}."""
+    tree = parsed(SHIPPED.ddl_of(table))
     return {column.name: column.kind.sql(dialect="bigquery") for column in tree.find_all(exp.ColumnDef)}
 
 
@@ -97,16 +76,6 @@ def a_publication() -> Publication:
     return Publication(request=request, stats=stats, report=score(stats, BuildMode.NORMAL), committed_at=AN_INSTANT)
 
 
-def test_there_are_22_features_in_four_blocks() -> None:
-    assert len(FEATURES) == len({feature.name for feature in FEATURES}) == 22
-    assert {block.name: len(features_of(block.name)) for block in BLOCKS} == {
-        "team_defense": 3,
-        "player_shot": 4,
-        "composite": 12,
-        "daily_cache": 3,
-    }
-
-
 def test_five_fields_are_required() -> None:
     assert set(REQUIRED_FIELDS) == {
         "points_projection",
@@ -117,93 +86,37 @@ def test_five_fields_are_required() -> None:
     }
 
 
-def test_more_than_forty_columns_are_published() -> None:
+def test_every_feature_is_published_and_belongs_to_a_block() -> None:
     names = [column.name for column in OUTPUT_COLUMNS]
 
-    assert len(names) == len(set(names)) == 42
+    assert len(names) == len(set(names))
+    assert {feature for block in BLOCKS for feature in features_of(block.name)} == set(FEATURES)
     assert {feature.name for feature in FEATURES} <= set(names)
 
 
-def test_the_query_gives_the_published_columns_first_and_in_order() -> None:
-    names = [selected.alias_or_name for selected in features_query().selects]
-
-    published = [column.name for column in OUTPUT_COLUMNS]
-    counted = [f"{block.name}_phase{phase}_cells" for block in BLOCKS for phase in (4, 3)]
-    assert names == [*published, "left_out_reason", *counted]
+def texts_of(statement: str, column: str) -> set[str]:
+    """The texts that a statement can give a column."""
+    chosen = next(each for each in parsed(SHIPPED.text(statement)).selects if each.alias_or_name == column)
+    return {text.name for text in chosen.find_all(exp.Literal) if text.is_string}
 
 
-@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
-def test_each_feature_is_read_where_the_catalogue_says(feature) -> None:
-    queries = ctes()
-    block = next(block for block in BLOCKS if block.name == feature.block)
-    phase4s = queries["player_phase4"].selects + queries["cells"].selects
-    selected = {each.alias_or_name: each.unalias() for each in phase4s}
-    first, phase3 = selected[feature.name].find_all(exp.Column)
-    phase4 = selected[f"phase4_{feature.name}"]
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_the_sources_of_a_block_are_those_that_the_statements_give(block) -> None:
+    column = next(column for column in OUTPUT_COLUMNS if column.name == f"{block.name}_source")
 
-    assert isinstance(selected[feature.name], exp.Coalesce)
-    assert first.name == f"phase4_{feature.name}" or first == phase4
-    assert (tables_behind(queries, phase4.table), phase4.name) == ({block.table}, feature.name)
-    assert (tables_behind(queries, phase3.table), phase3.name) == ({feature.phase3_table}, feature.phase3_column)
+    assert set(column.values) == texts_of("features", column.name) | texts_of("yesterday", column.name)
 
 
-def test_a_player_is_complete_when_no_feature_that_could_come_from_his_games_is_missing() -> None:
-    complete = next(each for each in ctes()["player_phase4"].selects if each.alias == "is_complete")
+def test_the_sources_of_a_published_row_are_those_that_the_statements_give() -> None:
+    """A row without a cell is `missing`, lacks the feature that it must have, and is left out."""
+    column = next(column for column in OUTPUT_COLUMNS if column.name == "data_source")
 
-    per_player = {feature.name for feature in FEATURES if feature.block != "team_defense"}
-    assert {column.name for column in complete.find_all(exp.Column)} == per_player
-    assert {type(node) for node in complete.walk() if isinstance(node, exp.Connector)} == {exp.And}
-
-
-@pytest.mark.parametrize("array", ["phase3_features", "missing_features"])
-def test_the_arrays_can_name_every_feature(array: str) -> None:
-    tree = next(each for each in features_query().selects if each.alias_or_name == array)
-
-    named = [text.name.rstrip(",") for text in tree.find_all(exp.Literal) if text.is_string and len(text.name) > 1]
-    assert sorted(named) == sorted(feature.name for feature in FEATURES)
-
-
-def test_the_build_reads_the_catalogues_tables_and_no_others() -> None:
-    assert tables_in(features_query()) == set(UPSTREAM)
-    assert {ROSTER, SCHEDULE} < set(UPSTREAM)
-
-
-def test_every_processor_is_counted_in_its_own_table() -> None:
-    counted = {
-        select.find(exp.Literal).name: tables_in(select)
-        for select in parsed(load_sql()["dependency_rows"]).find_all(exp.Select)
-    }
-
-    assert counted == {block.processor: {block.table} for block in BLOCKS}
-
-
-def test_the_required_fields_are_counted() -> None:
-    nulls = next(each for each in parsed(load_sql()["build_stats"]).selects if each.alias == "required_nulls")
-
-    assert {column.name for column in nulls.find_all(exp.Column)} - {"left_out_reason"} == set(REQUIRED_FIELDS)
-
-
-def test_the_published_table_has_the_published_columns() -> None:
-    assert declared(PUBLISHED_TABLE) == {column.name: column.type for column in OUTPUT_COLUMNS}
-
-
-def test_every_own_table_has_its_ddl() -> None:
-    assert {f"nba_predictions.{name}" for name in load_ddl()} == set(OWN_TABLES)
-
-
-def upstream_ddl(table: str) -> exp.Expression:
-    tree = parsed(load_upstream_ddl()[table.partition(".")[2]])
-    assert tables_in(tree) == {table}
-    return tree
-
-
-def test_every_table_that_is_read_has_its_ddl() -> None:
-    assert set(load_upstream_ddl()) == {table.partition(".")[2] for table in UPSTREAM}
+    assert {*column.values, "missing"} == texts_of("features", column.name) | texts_of("yesterday", column.name)
 
 
 @pytest.mark.parametrize("table", UPSTREAM)
 def test_a_table_made_by_the_upstream_ddl_does_not_drift(table: str) -> None:
-    columns = {c.name: c.kind.sql(dialect="bigquery") for c in upstream_ddl(table).find_all(exp.ColumnDef)}
+    columns = {c.name: c.kind.sql(dialect="bigquery") for c in parsed(SHIPPED.ddl_of(table)).find_all(exp.ColumnDef)}
 
     assert find_drift(table, UPSTREAM[table], columns) == ()
 
@@ -211,7 +124,7 @@ def test_a_table_made_by_the_upstream_ddl_does_not_drift(table: str) -> None:
 @pytest.mark.parametrize("table", UPSTREAM)
 def test_every_table_that_is_read_lies_by_date_and_key(table: str) -> None:
     """A build asks for one date, or for a window of dates, and joins by player or team."""
-    tree, block = upstream_ddl(table), next((block for block in BLOCKS if block.table == table), None)
+    tree, block = parsed(SHIPPED.ddl_of(table)), next((block for block in BLOCKS if block.table == table), None)
     day = tree.find(exp.PartitionedByProperty).this.name
     cluster = [column.name for column in tree.find(exp.ClusterProperty).expressions]
 
@@ -222,8 +135,8 @@ def test_every_table_that_is_read_lies_by_date_and_key(table: str) -> None:
 
 def test_the_optional_tables_hold_every_feature() -> None:
     names = {feature.name for feature in FEATURES}
-    cache = parsed(load_optional_ddl()["phase3_fallback_cache"])
-    view = parsed(load_optional_ddl()["ml_feature_store_base_mv"])
+    cache = parsed(SHIPPED.ddl_of(SHIPPED.optional.fallback_cache))
+    view = parsed(SHIPPED.ddl_of(SHIPPED.optional.joined_view))
 
     assert names <= {column.name for column in cache.find_all(exp.ColumnDef)}
     assert names <= {selected.alias_or_name for selected in view.find(exp.Select).selects}
@@ -231,7 +144,7 @@ def test_the_optional_tables_hold_every_feature() -> None:
 
 @pytest.mark.parametrize("table", OWN_TABLES)
 def test_every_own_table_is_partitioned_by_date_and_clustered(table: str) -> None:
-    tree = parsed(load_ddl()[table.partition(".")[2]])
+    tree = parsed(SHIPPED.ddl_of(table))
 
     assert tree.find(exp.PartitionedByProperty).this.name == "analysis_date"
     assert tree.find(exp.ClusterProperty) is not None

@@ -1,12 +1,14 @@
 """A definition that does not fit together is refused at the start, with all its faults and where each one is."""
 
-import shutil
+import re
 from fractions import Fraction
 from pathlib import Path
 
+import duckdb
 import pytest
 
-from tests.support.grid_day import FOLDER
+from schemas.pipeline import RESERVED
+from tests.support.grid_day import DEFINITION
 from worker.catalogue import SHIPPED
 from worker.features.pipeline_checks import find_faults
 from worker.features.quality import DEFAULT_POLICY
@@ -14,7 +16,6 @@ from worker.pipeline_files import BadPipeline, read_pipeline
 from worker.pipeline_sql import find_sql_faults
 from worker.settings import BadSettings, load
 
-TOML = "pipeline.toml"
 NEW_FEATURE = """
 [[features]]
 name = "solar_mw"
@@ -29,23 +30,35 @@ processor = "solar_curves"
 table = "grid_models.solar_curves"
 key = "zone_code"
 """
+COLUMNS = """
+[upstream."grid_models.demand_curves"]
+columns = { load_mw = "FLOAT64", load_kw = "FLOAT64", hours = "INT64", source = "STRING", is_final = "BOOL" }
+"""
+LOAD = 'name = "load_mw"\nunit = "megawatts"'
+EXPRESSION = "features.load_mw.expression"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(FOLDER, tmp_path / "pipeline"))
+def file(tmp_path: Path) -> Path:
+    copy = tmp_path / "grid.toml"
+    copy.write_text(DEFINITION.read_text("utf-8"), "utf-8")
+    return copy
 
 
-def change(folder: Path, file: str, old: str, new: str) -> None:
-    path = folder / file
-    text = path.read_text("utf-8")
+def change(file: Path, old: str, new: str) -> None:
+    text = file.read_text("utf-8")
     assert old in text
-    path.write_text(text.replace(old, new), "utf-8")
+    file.write_text(text.replace(old, new), "utf-8")
 
 
-def faults_of(folder: Path) -> tuple[str, ...]:
+def add(file: Path, part: str) -> None:
+    with file.open("a", encoding="utf-8") as definition:
+        definition.write(part)
+
+
+def faults_of(path: Path) -> tuple[str, ...]:
     with pytest.raises(BadPipeline) as refused:
-        read_pipeline(folder)
+        read_pipeline(path)
     return refused.value.faults
 
 
@@ -55,8 +68,8 @@ def test_the_shipped_definition_and_its_statements_are_sound() -> None:
     assert SHIPPED.quality == DEFAULT_POLICY, "the shipped pipeline is scored by the document's rules"
 
 
-def test_a_sound_definition_is_read_as_it_is_written(folder: Path) -> None:
-    pipeline = read_pipeline(folder)
+def test_a_sound_definition_is_read_as_it_is_written(file: Path) -> None:
+    pipeline = read_pipeline(file)
 
     assert ("grid_day_ahead", ("weather_ensemble", "demand_curves", "price_curves")) == (
         pipeline.name,
@@ -71,79 +84,79 @@ def test_a_sound_definition_is_read_as_it_is_written(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "fault"),
+    ("old", "new", "fault"),
     [
-        (TOML, 'name = "demand"', 'name = "weather"', "the block weather is there 2 times"),
+        ('name = "demand"', 'name = "weather"', "the block weather is there 2 times"),
+        ('"demand_curves"\ntable', '"weather_ensemble"\ntable', "the processor weather_ensemble is there 2 times"),
+        ('name = "wind_m_s"', 'name = "load_mw"', "the feature load_mw is there 2 times"),
+        ('name = "wind_m_s"', 'name = "zone_name"', "the published column zone_name is there 2 times"),
         (
-            TOML,
-            '"demand_curves"\ntable',
-            '"weather_ensemble"\ntable',
-            "the processor weather_ensemble is there 2 times",
-        ),
-        (TOML, 'name = "wind_m_s"', 'name = "load_mw"', "the feature load_mw is there 2 times"),
-        (TOML, 'name = "wind_m_s"', 'name = "zone_name"', "the published column zone_name is there 2 times"),
-        (TOML, 'block = "price"', 'block = "prices"', "the block prices, which does not exist"),
-        (TOML, 'block = "price"', 'block = "demand"', "the block price has no feature"),
-        (TOML, "required = true", "required = false", "no feature is required"),
-        (TOML, 'must_have = "load_mw"', 'must_have = "load_gw"', "the entity must have load_gw, which is no feature"),
-        (TOML, 'key = "zone_code"\nlabel', 'key = "zone"\nlabel', "the entity's key zone is no identity column"),
-        (TOML, 'zone_name = "STRING"\n', "", "comes from grid_raw.zones.zone_name, which is not under reads"),
-        (
-            TOML,
-            'ledger = "grid_out.day_ahead_ledger"',
-            'ledger = "grid_raw.zones"',
-            "grid_raw.zones is read and written",
-        ),
-        (TOML, "null_field_rate = 6", "null_field_rate = 7", "quality.points sum to 101, not 100"),
-        (TOML, "null_field_rate = 6", "nulls = 6", "quality.points names"),
-        (TOML, "[10, 6]", "[12, 6]", "quality.freshness_points give 12 at most, not 10"),
-        (TOML, "[[4, 10], [3, 5]]", "[[3, 5], [4, 10]]", "not ordered from most rows to fewest"),
-        (TOML, 'deadline = "11:40+0d"\n', "", "settings.deadline is missing"),
-        (TOML, 'deadline = "11:40+0d"', 'tick_s = 1\ndeadline = "11:40+0d"', "settings.tick_s is none that a pipeline"),
-        (TOML, "rows_min = 3\n", "rows_minimum = 3\n", "quality.rows_minimum: is not known here; leave it out"),
-        (
-            TOML,
-            '"grid_out.day_ahead"',
-            '"day_ahead; DROP TABLE x"',
-            "tables.published: has characters that are not",
-        ),
-        (TOML, "[entity]", "[entity", "it is not TOML"),
-        ("sql/features.sql", "zones.zone_name,", "zones.region,", "reads zones.region, which"),
-        (
-            "sql/features.sql",
-            "grid_history.observations\n",
-            "grid_history.weather\n",
-            "reads grid_history.weather, which",
+            'name = "wind_m_s"',
+            'name = "phase4_load_mw"',
+            "inside the statements phase4_load_mw is there 2 times",
         ),
         (
-            "sql/features.sql",
-            "wind_speed, load_mw",
-            "wind_speed, net_load_mw",
-            "reads grid_history.observations.net_load_mw",
+            'name = "wind_m_s"',
+            'name = "observed_on"',
+            "column of grid_history.observations in the statements",
         ),
-        ("sql/features.sql", "@previous_date", "@yesterday", "takes @yesterday, which no build gives it"),
-        ("sql/features.sql", "  zone_name,\n  temp", "  temp", "does not give zone_name"),
+        ('name = "wind_m_s"', 'name = "order"', "order is a reserved word of SQL; choose another name"),
+        ('name = "wind_m_s"', 'name = "qualify"', "qualify is a reserved word of SQL; choose another name"),
+        ('table = "grid_models.price_curves"', 'table = "grid_models.table"', "table is a reserved word of SQL"),
+        ('name = "wind_m_s"', 'name = "wind; DROP"', "has characters that are not"),
         (
-            "sql/features.sql",
-            "  zone_name,\n  temp",
-            "  zone_name, 1 AS one,\n  temp",
-            "gives one, which the catalogue",
+            'name = "weather"',
+            'name = "observations"',
+            "block or Phase 3 table observations is there 2 times",
         ),
-        ("sql/features.sql", "SELECT\n  @analysis", "SELECT FROM\n  @analysis", "is not one BigQuery statement"),
-        ("sql/dependency_rows.sql", "'price_curves'", "'prices'", "counts for prices, which is no processor"),
-        ("sql/build_stats.sql", "AS demand_zones", "AS demand_players", "does not give demand_zones"),
-        ("ddl/day_ahead.sql", "  load_mw FLOAT64,\n", "", "lacks load_mw, which a build writes"),
-        ("ddl/day_ahead.sql", "load_mw FLOAT64", "load_mw INT64", "declares load_mw as INT64, not FLOAT64"),
-        ("ddl/day_ahead_ledger.sql", "  price_rows INT64 NOT NULL,\n", "", "lacks price_rows, which a build writes"),
-        ("ddl/day_ahead_ledger.sql", "grid_out.day_ahead_ledger (", "grid_out.x (", "does not create grid_out.day_ah"),
-        (TOML, "[10, 6]", "[6, 10]", "quality.freshness_points rise with age"),
-        (TOML, "[[4, 10], [3, 5]]", "[[4, 5], [3, 10]]", "quality.row_points rise with fewer rows"),
+        ('block = "price"', 'block = "prices"', "the block prices, which does not exist"),
+        ('block = "price"', 'block = "demand"', "the block price has no feature"),
+        ("required = true", "required = false", "no feature is required"),
+        ('must_have = "load_mw"', 'must_have = "load_gw"', "the entity must have load_gw, which is no feature"),
+        (
+            'key = "zone_code"\nlabel',
+            'key = "zone"\nlabel',
+            "the entity's key zone is no identity column",
+        ),
+        (
+            'curves"\nkey = "zone_code"',
+            'curves"\nkey = "zone"',
+            "the block demand is joined by zone, which is no",
+        ),
+        ('date = "valid_on"', "", "upstream.grid_raw.zones is missing, or lacks date"),
+        (
+            'date = "valid_on"',
+            'date = "valid_on"\npurpose = "x\\nDROP TABLE y"',
+            "purpose: has characters that are not",
+        ),
+        (
+            '"grid_history.observations"]\ndate',
+            '"grid_history.x"]\ndate',
+            "upstream.grid_history.observations is",
+        ),
+        (
+            'date = "observed_on"',
+            'date = "observed_on"\nkey = "area"',
+            "is joined by area, which is no",
+        ),
+        ('ledger = "grid_out.day_ahead_ledger"', 'ledger = "grid_raw.zones"', "grid_raw.zones is read and written"),
+        ("null_field_rate = 6", "null_field_rate = 7", "quality.points sum to 101, not 100"),
+        ("null_field_rate = 6", "nulls = 6", "quality.points names"),
+        ("[10, 6]", "[12, 6]", "quality.freshness_points give 12 at most, not 10"),
+        ("[[4, 10], [3, 5]]", "[[3, 5], [4, 10]]", "not ordered from most rows to fewest"),
+        ('deadline = "11:40+0d"\n', "", "settings.deadline is missing"),
+        ('deadline = "11:40+0d"', 'tick_s = 1\ndeadline = "11:40+0d"', "settings.tick_s is none that a pipeline"),
+        ("rows_min = 3\n", "rows_minimum = 3\n", "quality.rows_minimum: is not known here; leave it out"),
+        ('"grid_out.day_ahead"', '"day_ahead; DROP TABLE x"', "tables.published: has characters that are not"),
+        ("[entity]", "[entity", "it is not TOML"),
+        ("[10, 6]", "[6, 10]", "quality.freshness_points rise with age"),
+        ("[[4, 10], [3, 5]]", "[[4, 5], [3, 10]]", "quality.row_points rise with fewer rows"),
     ],
 )
-def test_what_does_not_fit_is_named(folder: Path, file: str, old: str, new: str, fault: str) -> None:
-    change(folder, file, old, new)
+def test_what_does_not_fit_is_named(file: Path, old: str, new: str, fault: str) -> None:
+    change(file, old, new)
 
-    assert any(fault in told for told in faults_of(folder)), faults_of(folder)
+    assert any(fault in told for told in faults_of(file)), faults_of(file)
 
 
 @pytest.mark.parametrize(
@@ -172,75 +185,139 @@ def test_what_does_not_fit_is_named(folder: Path, file: str, old: str, new: str,
         ),
     ],
 )
-def test_rules_in_an_order_that_contradicts_them_are_refused(folder: Path, rule: str, faults: list[str]) -> None:
-    change(folder, TOML, "[quality]\n", f"[quality]\n{rule}\n")
+def test_rules_in_an_order_that_contradicts_them_are_refused(file: Path, rule: str, faults: list[str]) -> None:
+    change(file, "[quality]\n", f"[quality]\n{rule}\n")
 
-    assert faults == list(faults_of(folder))
+    assert faults == list(faults_of(file))
 
 
-def test_a_severity_need_not_look_at_everything(folder: Path) -> None:
+def test_a_severity_need_not_look_at_everything(file: Path) -> None:
     levels = "[{name = 'P0', score = 0, rows = 2}, {name = 'P1', score = 60, fallback = 0.5}]"
-    change(folder, TOML, "[quality]\n", f"[quality]\nseverities = {levels}\n")
+    change(file, "[quality]\n", f"[quality]\nseverities = {levels}\n")
 
-    assert ["P0", "P1"] == [level.name for level in read_pipeline(folder).quality.severities]
+    assert ["P0", "P1"] == [level.name for level in read_pipeline(file).quality.severities]
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("schedule", "fault"),
     [
-        "DROP TABLE grid_out.day_ahead",
-        "DELETE FROM grid_out.day_ahead WHERE TRUE",
-        "TRUNCATE TABLE grid_out.day_ahead",
-        "MERGE a.b USING a.c ON FALSE WHEN NOT MATCHED THEN INSERT ROW",
-        "CREATE TABLE a.b AS SELECT 1 AS c",
-        "EXPORT DATA OPTIONS (uri = 'gs://bucket/*', format = 'CSV') AS SELECT 1 AS c",
-        "EXECUTE IMMEDIATE 'DROP TABLE a.b'",
-        "CALL a.b()",
-        "WITH gone AS (DELETE FROM a.b) SELECT 1 AS c",
-        "SELECT c INTO a.d FROM a.b",
-        "ASSERT TRUE",
+        ({"team": "zone"}, "schedule.team zone is no identity column of the roster"),
+        ({"opponent": "rival"}, "schedule.opponent rival is no identity column"),
+        ({"plays": "zone_name"}, "schedule.plays zone_name is STRING, not BOOL"),
     ],
 )
-@pytest.mark.parametrize("name", ["features", "yesterday", "a_report_of_ones_own"])
-def test_a_statement_that_is_not_a_select_is_refused_whatever_its_file(folder: Path, name: str, text: str) -> None:
-    (folder / "sql" / f"{name}.sql").write_text(text, "utf-8")
+def test_a_schedule_that_fits_nothing_is_named(file: Path, schedule: dict[str, str], fault: str) -> None:
+    given = {"team": "zone_name", "opponent": "zone_name", "plays": "zone_name"} | schedule
+    add(
+        file,
+        '[upstream."grid_raw.pairs"]\ndate = "played_on"\n[schedule]\ntable = "grid_raw.pairs"\ngame = "pair"\n'
+        'sides = ["home", "away"]\n' + "".join(f'{key} = "{name}"\n' for key, name in given.items()),
+    )
 
-    assert faults_of(folder) == (f"sql/{name}.sql is not a SELECT that only reads; nothing but the product writes",)
-
-
-@pytest.mark.parametrize("file", ["sql/features.sql", "sql/a_report_of_ones_own.sql", "ddl/day_ahead_ledger.sql"])
-@pytest.mark.parametrize(
-    ("behind", "count"), [("; DROP TABLE grid_out.day_ahead", 2), ("; SELECT 1 AS one; SELECT 2 AS two", 3)]
-)
-def test_a_second_statement_in_a_file_is_refused(folder: Path, file: str, behind: str, count: int) -> None:
-    path = folder / file
-    text = path.read_text("utf-8") if path.exists() else "SELECT 1 AS one"
-    path.write_text(text.rstrip().rstrip(";") + behind, "utf-8")
-
-    assert faults_of(folder) == (f"{file} is not one BigQuery statement but {count}",)
-
-
-@pytest.mark.parametrize("text", ["", "-- Nothing yet.\n"])
-def test_a_file_without_a_statement_is_refused(folder: Path, text: str) -> None:
-    (folder / "sql" / "yesterday.sql").write_text(text, "utf-8")
-
-    assert faults_of(folder) == ("sql/yesterday.sql is not one BigQuery statement but 0",)
+    assert fault in faults_of(file)
 
 
 @pytest.mark.parametrize(
-    "text", ["SELECT 1 AS one;\n-- the end\n", "(SELECT 1 AS one) UNION ALL SELECT 2", "FROM a.b |> SELECT c"]
+    ("expression", "fault"),
+    [
+        ("CAST(DIV(CAST(load_mw AS INT64) - 4, 3) AS FLOAT64)", "holds DIV(CAST(load_mw AS INT64) - 4, 3)"),
+        ("SAFE_DIVIDE(TIMESTAMP_DIFF(processed_at, processed_at, MINUTE), 2)", "holds TIMESTAMP_DIFF(processed_at"),
+        ("load_mw / 1000", "holds load_mw / 1000"),
+        ("CAST(load_mw AS INT64)", "holds CAST(load_mw AS INT64): a cast that may round"),
+        ("EXTRACT(DAYOFWEEK FROM analysis_date)", "holds EXTRACT(DAYOFWEEK FROM analysis_date)"),
+        ("IF(SUBSTR(source, 0, 2) = 'a', 1, 0)", "holds SUBSTR(source, 0, 2)"),
+        ("UNIX_SECONDS(processed_at)", "holds UNIX_SECONDS(processed_at)"),
+        ("load_mw * 0.001", "holds 0.001: a decimal outside CAST(0.001 AS FLOAT64)"),
+        ("GREATEST(load_mw, load_kw)", "holds GREATEST(load_mw, load_kw)"),
+        ("SUM(load_mw)", "holds SUM(load_mw)"),
+        ("(SELECT 1)", "holds (SELECT 1)"),
+        ("@build_generation", "holds @build_generation"),
+        ("load_mw, load_kw", "is not one expression: load_mw, load_kw"),
+        ("load_mw FROM grid_raw.zones", "is not one expression: load_mw FROM grid_raw.zones"),
+        ("load_mw -- megawatts", "holds --, which may not stand in an expression"),
+        ("load_mw; DROP TABLE x", "holds ;, which may not stand in an expression"),
+        ("IF(source = '\\\\x41', 1, 0)", "holds \\, which may not stand in an expression"),
+        ("load_mw +", "is no BigQuery expression: load_mw +"),
+        ("load_gw * 1000", "reads load_gw, which the columns of its upstream part do not list"),
+        ("source", "is STRING, and the feature is FLOAT64: source"),
+        ("source * 2", "holds source * 2, which mixes INT64 and STRING"),
+        ("CAST(is_final AS FLOAT64)", "holds CAST(is_final AS FLOAT64): a cast of BOOL, which is no number"),
+        ("IF(hours, load_mw, 0)", "holds IF(hours, load_mw, 0), which mixes BOOL and INT64"),
+        ("IF(is_final, load_mw)", "IF takes three arguments"),
+        ("IF(hours IS TRUE, load_mw, 0)", "holds hours IS TRUE, which mixes BOOL and INT64"),
+    ],
 )
-def test_a_report_of_ones_own_may_be_any_select(folder: Path, text: str) -> None:
-    (folder / "sql" / "a_report_of_ones_own.sql").write_text(text, "utf-8")
+def test_an_expression_that_the_engines_may_read_differently_is_named(file: Path, expression: str, fault: str) -> None:
+    add(file, COLUMNS)
+    change(file, LOAD, f'{LOAD}\nexpression = "{expression}"')
 
-    assert read_pipeline(folder).sql["a_report_of_ones_own"] == text
+    [told] = faults_of(file)
+    assert told.startswith(f"{EXPRESSION} ")
+    assert fault in told
 
 
-def test_all_faults_are_told_together_and_by_the_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    change(folder, TOML, 'block = "price"', 'block = "prices"')
-    change(folder, TOML, "null_field_rate = 6", "null_field_rate = 7")
-    (folder / "sql" / "left_out.sql").unlink()
-    monkeypatch.setenv("MLFS_PIPELINE", str(folder))
+def test_an_expression_is_a_fault_of_the_setting_that_names_its_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(file, COLUMNS)
+    change(file, LOAD, f'{LOAD}\nexpression = "load_kw / 1000"')
+    monkeypatch.setenv("MLFS_PIPELINE", str(file))
+
+    with pytest.raises(BadSettings, match=rf"MLFS_PIPELINE: .*{file}(.|\n)*{EXPRESSION} holds load_kw / 1000"):
+        load()
+
+
+def test_an_expression_takes_the_place_of_the_column_and_its_columns_are_read(file: Path) -> None:
+    add(file, COLUMNS)
+    change(file, LOAD, f'{LOAD}\nexpression = "SAFE_DIVIDE(load_kw, hours)"')
+    pipeline = read_pipeline(file)
+
+    assert "CAST(SAFE_DIVIDE(load_kw, hours) AS FLOAT64) AS load_mw" in pipeline.text("features")
+    assert {"analysis_date", "zone_code", "processed_at", "load_kw", "hours"} == set(
+        pipeline.upstream["grid_models.demand_curves"]
+    )
+
+
+def test_the_example_of_the_page_is_a_sound_feature(file: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "pipelines.md").read_text("utf-8")
+    [example] = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    add(file, COLUMNS + example.replace("load_mw", "load_gw"))
+
+    assert "CAST(SAFE_DIVIDE(load_kw, 1000) AS FLOAT64) AS load_gw" in read_pipeline(file).text("features")
+
+
+def test_a_folder_is_read_by_its_definition(file: Path) -> None:
+    file.rename(file.with_name("pipeline.toml"))
+
+    assert read_pipeline(file.parent).name == "grid_day_ahead"
+
+
+@pytest.mark.parametrize("name", ["sql/features.sql", "ddl/day_ahead.sql"])
+def test_a_hand_written_statement_that_nothing_would_read_is_refused(file: Path, name: str) -> None:
+    file.rename(file.with_name("pipeline.toml"))
+    left = file.parent / name
+    left.parent.mkdir()
+    left.write_text("SELECT 1 AS one", "utf-8")
+
+    [fault] = faults_of(file.parent)
+    assert fault.startswith(f"{name} is not read: SQL is rendered from pipeline.toml")
+
+
+def test_no_name_that_sql_reserves_can_be_given() -> None:
+    with duckdb.connect() as connection:
+        words = connection.execute(
+            "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')"
+        ).fetchall()
+
+    assert {word for (word,) in words} <= RESERVED
+
+
+def test_all_faults_are_told_together_and_by_the_setting(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(file, 'block = "price"', 'block = "prices"')
+    change(file, "null_field_rate = 6", "null_field_rate = 7")
+    add(file, COLUMNS)
+    change(file, LOAD, f'{LOAD}\nexpression = "load_kw / 1000"')
+    monkeypatch.setenv("MLFS_PIPELINE", str(file))
     monkeypatch.setenv("MLFS_TICK_S", "0")
 
     with pytest.raises(BadSettings) as refused:
@@ -248,23 +325,24 @@ def test_all_faults_are_told_together_and_by_the_setting(folder: Path, monkeypat
 
     said = str(refused.value)
     assert "MLFS_PIPELINE: " in said
-    for fault in ("block prices", "block price has no feature", "sum to 101", "sql/left_out.sql is missing", "TICK_S"):
+    for fault in ("block prices", "block price has no feature", "sum to 101", EXPRESSION, "TICK_S"):
         assert fault in said
     assert "DEADLINE" not in said
 
 
-def test_a_column_declared_with_two_types_is_named(folder: Path) -> None:
+def test_a_column_declared_with_two_types_is_named(file: Path) -> None:
     """The later one would win, and the first build of the night would call sound upstream tables drifted."""
-    change(folder, TOML, 'observed_on = "DATE"', 'observed_on = "DATE"\nload_mw = "STRING"')
+    change(file, 'date = "observed_on"', 'date = "observed_on"\ncolumns = { load_mw = "STRING" }')
 
-    assert ("grid_history.observations.load_mw is STRING in one place and FLOAT64 in another",) == faults_of(folder)
+    assert ("grid_history.observations.load_mw is STRING in one place and FLOAT64 in another",) == faults_of(file)
 
 
-def test_a_statement_that_is_no_text_is_named(folder: Path) -> None:
-    (folder / "sql" / "retractions.sql").write_bytes(b"SELECT '\xff'")
+def test_a_feature_may_be_a_float_where_upstream_lists_a_whole_number(file: Path) -> None:
+    change(file, 'date = "observed_on"', 'date = "observed_on"\ncolumns = { load_mw = "INT64" }')
+    pipeline = read_pipeline(file)
 
-    [fault] = faults_of(folder)
-    assert fault.startswith("sql/retractions.sql cannot be read: ")
+    assert "FLOAT64" == pipeline.upstream["grid_history.observations"]["load_mw"]
+    assert "  load_mw INT64," in pipeline.ddl_of("grid_history.observations").splitlines()
 
 
 def test_a_folder_without_a_definition_is_refused(tmp_path: Path) -> None:
@@ -272,41 +350,10 @@ def test_a_folder_without_a_definition_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_environment_wins_over_the_defaults_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFS_PIPELINE", str(FOLDER))
+    monkeypatch.setenv("MLFS_PIPELINE", str(DEFINITION))
     monkeypatch.setenv("MLFS_DEADLINE", "10:15+0d")
 
     settings = load()
 
     assert ("10:15+0d", "grid-models-done") == (str(settings.deadline), settings.topic)
     assert settings.policy.processors == ("weather_ensemble", "demand_curves", "price_curves")
-
-
-def test_a_feature_is_added_by_the_steps_of_the_page(folder: Path) -> None:
-    """docs/pipelines.md: after the first step, the faults name each further one; after the last there is none."""
-    with (folder / TOML).open("a", encoding="utf-8") as definition:
-        definition.write(NEW_FEATURE)
-
-    assert faults_of(folder) == (
-        "sql/features.sql does not give solar_mw",
-        "ddl/day_ahead.sql lacks solar_mw, which a build writes",
-    )
-
-    change(folder, "sql/features.sql", "\n  load_mw,\n", "\n  load_mw,\n  CAST(NULL AS FLOAT64) AS solar_mw,\n")
-    change(folder, "ddl/day_ahead.sql", "  load_mw FLOAT64,\n", "  load_mw FLOAT64,\n  solar_mw FLOAT64,\n")
-    assert "solar_mw" in {column.name for column in read_pipeline(folder).output_columns}
-
-
-def test_a_processor_is_added_by_the_steps_of_the_page(folder: Path) -> None:
-    with (folder / TOML).open("a", encoding="utf-8") as definition:
-        definition.write(NEW_BLOCK + NEW_FEATURE.replace('"weather"', '"solar"'))
-
-    told = faults_of(folder)
-
-    assert [
-        "sql/build_stats.sql does not give solar_zones, solar_phase4_cells, solar_phase3_cells",
-        "sql/dependency_rows.sql does not count for solar_curves",
-        "sql/features.sql does not give solar_mw, solar_source, solar_phase4_cells, solar_phase3_cells",
-        "ddl/day_ahead.sql lacks solar_mw, solar_source, which a build writes",
-        "ddl/day_ahead_inputs.sql lacks solar_available, solar_rows, which a build writes",
-        "ddl/day_ahead_ledger.sql lacks solar_rows, which a build writes",
-    ] == sorted(told, key=lambda fault: (not fault.startswith("sql"), fault))

@@ -12,9 +12,9 @@ import sqlglot
 from sqlglot import exp
 
 from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type
+from worker.catalogue import SHIPPED
 from worker.local.sample_data import SampleSummary, write_sample_data
 from worker.local.sample_league import season_of
-from worker.sql_files import load_upstream_ddl
 
 NIGHT = date(2024, 12, 15)
 # The first night on winter time: the clocks go back at 02:00 on this day.
@@ -184,10 +184,10 @@ def test_columns_and_types_are_those_of_the_real_tables(sample, table):
 
 
 def test_the_tables_are_those_of_the_upstream_ddl(sample):
-    for name, ddl in load_upstream_ddl().items():
-        tree = sqlglot.parse_one(ddl, read="bigquery")
+    for name in SHIPPED.upstream:
+        tree = sqlglot.parse_one(SHIPPED.ddl_of(name), read="bigquery")
         declared = [(c.name, c.kind.sql(dialect="bigquery")) for c in tree.find_all(exp.ColumnDef)]
-        [file] = sample.directory.glob(f"*.{name}.parquet")
+        [file] = sample.directory.glob(f"{name}.parquet")
         written = duckdb.read_parquet(str(file))
         assert [(c, to_bigquery_type(str(t))) for c, t in zip(written.columns, written.types, strict=True)] == declared
 

@@ -13,61 +13,61 @@ from worker.adapters.redis_client import translated
 
 # Asked for at the start and in `mlfs doctor`; without them only those checks are left out.
 OPTIONAL = ("INFO",)
-# Should the worker die between the commands, what they made is gone after this.
-SCRATCH_KEPT_MS = 60_000
+# One harmless call of every command that the product sends or that its script calls, on scratch keys {key}:….
+# Should the worker die between the calls, the keys expire after a minute.
+TRIALS = """
+    TIME
+    SET {key}:s 1 PX 60000
+    EXISTS {key}:s
+    TYPE {key}:s
+    HSET {key}:h v 1
+    PEXPIRE {key}:h 60000
+    HMGET {key}:h v
+    HGETALL {key}:h
+    HDEL {key}:h w
+    ZADD {key}:z 1 m
+    PEXPIRE {key}:z 60000
+    ZSCORE {key}:z m
+    ZRANGEBYSCORE {key}:z -inf +inf
+    ZREVRANGE {key}:z 0 0
+    ZREM {key}:z m
+    ZREMRANGEBYSCORE {key}:z 2 +inf
+    RPUSH {key}:l m
+    PEXPIRE {key}:l 60000
+    LTRIM {key}:l -1 -1
+    LRANGE {key}:l 0 -1
+    LREM {key}:l 1 m
+    XADD {key}:x 1-1 f v
+    PEXPIRE {key}:x 60000
+    XLEN {key}:x
+    XRANGE {key}:x - +
+    XREVRANGE {key}:x + -
+    XDEL {key}:x 1-1
+    COPY {key}:s {key}:c REPLACE
+    RENAME {key}:c {key}:d
+    PERSIST {key}:d
+    SCAN 0 COUNT 1
+    SCRIPT LOAD return
+    EVALSHA 0000000000000000000000000000000000000000 0
+    WATCH {key}:s
+    UNWATCH
+    MULTI
+    EXEC
+    INFO memory
+"""
+REPLICA_TRIALS = "WAIT 0 1"
+CLEAN_UP = "DEL {key}:s {key}:h {key}:z {key}:l {key}:x {key}:c {key}:d"
 
 
-def trials(key: str, *, replicas: int) -> Iterator[tuple[Any, ...]]:
-    """Make one harmless call of every command that the product sends or that its script calls.
+def trials(key: str, *, replicas: int) -> Iterator[Sequence[str]]:
+    """Return the calls by which the rights of an account are tried.
 
     Args:
-        key: Beginning of the names of the keys that may be made.
+        key: Beginning of the names of the scratch keys.
         replicas: With one or more, WAIT is needed, too.
     """
-    text, fields, ordered, listed, stream, copied = (f"{key}:{kind}" for kind in ("s", "h", "z", "l", "x", "c"))
-    yield from (
-        ("TIME",),
-        ("SET", text, "1", "PX", SCRATCH_KEPT_MS),
-        ("EXISTS", text),
-        ("TYPE", text),
-        ("HSET", fields, "v", "1"),
-        ("HMGET", fields, "v"),
-        ("HGETALL", fields),
-        ("HDEL", fields, "w"),
-        ("PEXPIRE", fields, SCRATCH_KEPT_MS),
-        ("ZADD", ordered, "1", "m"),
-        ("PEXPIRE", ordered, SCRATCH_KEPT_MS),
-        ("ZSCORE", ordered, "m"),
-        ("ZRANGEBYSCORE", ordered, "-inf", "+inf"),
-        ("ZREVRANGE", ordered, "0", "0"),
-        ("ZREM", ordered, "m"),
-        ("ZREMRANGEBYSCORE", ordered, "2", "+inf"),
-        ("RPUSH", listed, "m"),
-        ("PEXPIRE", listed, SCRATCH_KEPT_MS),
-        ("LTRIM", listed, "-1", "-1"),
-        ("LRANGE", listed, "0", "-1"),
-        ("LREM", listed, "1", "m"),
-        ("XADD", stream, "1-1", "f", "v"),
-        ("PEXPIRE", stream, SCRATCH_KEPT_MS),
-        ("XLEN", stream),
-        ("XRANGE", stream, "-", "+"),
-        ("XREVRANGE", stream, "+", "-"),
-        ("XDEL", stream, "1-1"),
-        ("COPY", text, copied, "REPLACE"),
-        ("RENAME", copied, f"{copied}:2"),
-        ("PERSIST", copied),
-        ("SCAN", "0", "COUNT", "1"),
-        ("SCRIPT", "LOAD", "return 1"),
-        ("EVALSHA", "0" * 40, "0"),
-        ("WATCH", text),
-        ("UNWATCH",),
-        ("MULTI",),
-        ("EXEC",),
-        ("INFO", "memory"),
-    )
-    if replicas:
-        yield ("WAIT", "0", "1")
-    yield ("DEL", text, fields, ordered, listed, stream, copied, f"{copied}:2")
+    calls = [*TRIALS.strip().splitlines(), *([REPLICA_TRIALS] if replicas else []), CLEAN_UP]
+    return (call.format(key=key).split() for call in calls)
 
 
 def missing_rights(client: redis.Redis, tag: str, *, replicas: int) -> Sequence[str]:

@@ -79,6 +79,7 @@ class BigQueryWarehouse:
         Raises:
             SchemaDrift: A table of ours has a column with another type.
         """
+        self.pipeline.render_build()
         # Outside the multi-regions a job is found again only by who knows its location.
         self.jobs.location = self._tables.ensure_dataset(self._staging, expires_ms=STAGING_EXPIRES_MS)
         for table in self._own.all:

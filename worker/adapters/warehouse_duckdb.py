@@ -95,6 +95,7 @@ class DuckDbWarehouse:
 
     def ensure_tables(self) -> None:
         """Create schemas and tables in one transaction; a table of an older release gets the columns it lacks."""
+        self.pipeline.render_build()
         with self.writing("creating the tables") as cursor:
             for dataset in self.pipeline.datasets:
                 cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {dataset}")

@@ -93,20 +93,21 @@ class _Candidate:
 
 def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, pipeline: Pipeline) -> Statement:
     """Plan the search for the upstream rows of one row; *teams* holds the player's team and opponent."""
+    entity_key = pipeline.entity.key
+    others = [column for column in pipeline.lookups if column.name != entity_key]
     return Statement(
         name="lineage_sources",
         sql=pipeline.text("lineage_sources"),
         parameters={
             "analysis_date": night,
-            "player_id": player_id,
-            "team": teams["team_abbreviation"],
-            "opponent": teams["opponent_abbreviation"],
+            entity_key: player_id,
+            **{column.name: teams[column.name] for column in others},
             "lookback_start": night - timedelta(days=build.phase3_lookback_days),
             "previous_date": night - timedelta(days=1),
             "as_of": build.as_of,
             "built_at": build.built_at,
         },
-        null_types={"team": "STRING", "opponent": "STRING", "as_of": "TIMESTAMP"},
+        null_types={**{column.name: column.type for column in others}, "as_of": "TIMESTAMP"},
     )
 
 
@@ -219,8 +220,7 @@ class Evidence:
         )
 
     def _phase3(self, feature: Feature, *, since: bool) -> _Candidate | None:
-        # So `lineage_sources.sql` calls the Phase 3 tables.
-        name = feature.phase3_table.partition(".")[2].removesuffix("_summary")
+        name = self._pipeline.upstream_tables[feature.phase3_table].short
         row = self._moments[since]
         if not row[f"{name}_found"]:
             return None

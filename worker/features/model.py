@@ -45,7 +45,7 @@ class Statement:
     """One SQL statement in BigQuery dialect with its typed parameters.
 
     Attributes:
-        name: Name of the `.sql` file without the ending; used in job ids, logs and spans.
+        name: As `mlfs sql` lists it; used in job ids, logs and spans.
         sql: The text, verbatim.
         parameters: Values by name. `date`, aware `datetime`, `int`, `float`, `str`, `bool`; a list is an array
             of one of them. None is allowed only together with an entry in `null_types`.

@@ -1,22 +1,45 @@
 """A pipeline as a value: what it waits for, what it builds from it, where that lies and what it has to be worth. Pure.
 
 Whatever in the product depends on which pipeline it runs takes one of these as an argument, or asks the warehouse that
-was opened for it. `worker.pipeline_files` reads it from a folder.
+was opened for it. `worker.pipeline_files` reads it from its TOML; its SQL is rendered from it (`worker.features.sql`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from worker.errors import Refused
+from worker.features.model import CellSource
 from worker.features.quality import DEFAULT_POLICY, QualityPolicy
+from worker.features.sql import NOTHING, NOWHERE, Templates, Unusable, render
 
 STAGED = "mlfs_staging.this_build"
 """The name under which SQL reads the staging table of the attempt at hand; adapters put the real one in its place."""
 
 LEFT_OUT = "left_out_reason"
 """The staging table's own column, NULL for a row that may be published."""
+
+PHASE4_DATE = "analysis_date"
+"""The date column of every Phase 4 table."""
+
+PROCESSED = "processed_at"
+"""The column of every upstream table that says when a row was written; of several for one key the newest counts."""
+
+BUILD_STATEMENTS = ("dependency_rows", "features", "build_stats", "left_out", "replay_audited")
+"""What a build runs between its claim and its publication."""
+
+BLOCK_SOURCES = (
+    CellSource.PHASE4,
+    CellSource.PHASE3,
+    CellSource.MIXED,
+    CellSource.YESTERDAY,
+    CellSource.MISSING,
+)
+"""The values of `<block>_source`; NULL where the block does not apply to the row."""
+
+ROW_SOURCES = (CellSource.PHASE4, CellSource.PHASE3, CellSource.MIXED, CellSource.YESTERDAY)
+"""The values of `data_source`. A row without any cell lacks the feature that it must have, and is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +51,31 @@ class Block:
         processor: Name in completion events.
         table: Its Phase 4 table, `dataset.table`.
         key: The column that joins it, next to `analysis_date`.
+        matches: The identity column whose value stands in `key`.
     """
 
     name: str
     processor: str
     table: str
     key: str
+    matches: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """How a feature is read from a row of one upstream table.
+
+    Attributes:
+        sql: The column's name, or an expression over columns of the table.
+        columns: The columns that `sql` reads.
+    """
+
+    sql: str
+    columns: Sequence[str]
+
+    def named(self, name: str) -> str:
+        """Return the text for a SELECT list that gives the value *name*."""
+        return self.sql if self.sql == name else f"{self.sql} AS {name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +83,13 @@ class Feature:
     """One feature of an entity.
 
     Attributes:
-        name: Its column in the output, and in its block's Phase 4 table.
+        name: Its column in the output.
         type: BigQuery type.
         unit: Unit or meaning of the number, and its range where it has one.
         block: Name of the block it comes with.
         phase3_table: Where the fallback value lies.
-        phase3_column: The column there.
+        phase4: How it is read from the block's Phase 4 table.
+        phase3: How it is read from `phase3_table`.
         required: Whether a NULL counts against the NULL-field component.
     """
 
@@ -55,16 +98,26 @@ class Feature:
     unit: str
     block: str
     phase3_table: str
-    phase3_column: str
+    phase4: Cell
+    phase3: Cell
     required: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column of the published table, in BigQuery types; `ARRAY<STRING>` is the only nested one."""
+    """One column of the published table, in BigQuery types; `ARRAY<STRING>` is the only nested one.
+
+    Attributes:
+        name: Its name.
+        type: Its type.
+        required: Whether it is declared NOT NULL.
+        values: The only values that it takes; empty where any value of the type may stand there.
+    """
 
     name: str
     type: str
+    required: bool = False
+    values: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +155,58 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """The table that says which two teams meet on a date.
+
+    Attributes:
+        table: Its name, `dataset.table`.
+        game: The column that tells two games apart.
+        sides: The two columns that hold the teams.
+        team: The identity column, from the roster, that holds an entity's team.
+        opponent: The identity column that gets the other team; NULL where the team does not play.
+        plays: The identity column that says whether the team plays.
+    """
+
+    table: str
+    game: str
+    sides: tuple[str, str]
+    team: str
+    opponent: str
+    plays: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamTable:
+    """A table that upstream owns and a build reads.
+
+    Attributes:
+        name: `dataset.table`.
+        date: Its date column, by which it is partitioned; empty where the definition names none.
+        key: The column that joins it, by which it is clustered.
+        matches: The identity column whose value stands in `key`.
+        purpose: What it holds, for its DDL.
+        rows: What one row is, for its DDL.
+        columns: Its columns as the definition lists them: {name: BigQuery type}. A column that a build reads need not
+            be listed.
+    """
+
+    name: str
+    date: str
+    key: str
+    matches: str
+    purpose: str
+    rows: str
+    columns: Mapping[str, str]
+
+    @property
+    def short(self) -> str:
+        """The name without the dataset."""
+        return self.name.partition(".")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
-    """The tables that the product writes, `dataset.table`; their DDL lies in the pipeline's folder."""
+    """The tables that the product writes, `dataset.table`."""
 
     published: str
     quality: str
@@ -118,6 +221,21 @@ class Tables:
         return self.published, self.quality, self.dependency, self.execution, self.ledger, self.replay
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionalTables:
+    """Tables that no build needs, `dataset.table`; empty where the pipeline has none.
+
+    Attributes:
+        predictions: The consumer's predictions, which a report counts.
+        joined_view: The materialized view of the Phase 4 join (ADR 0013).
+        fallback_cache: Phase 3 values put aside for the fallback (ADR 0013).
+    """
+
+    predictions: str = ""
+    joined_view: str = ""
+    fallback_cache: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pipeline:
     """One validated definition. Two of them are the same only if they are the same object.
@@ -128,12 +246,13 @@ class Pipeline:
         identity: The published columns before the features, after `analysis_date`.
         blocks: One per processor, in the order in which they are shown.
         features: In the order of the published columns.
-        reads: {table: {column: BigQuery type}} that a build reads beside the features' own columns.
+        upstream_tables: {`dataset.table`: table} of the tables that a build reads.
+        schedule: Who meets whom; None for entities that meet nobody.
         tables: What the product writes.
+        optional: What else the definition names.
         quality: How a build is scored and what it takes to be published.
         settings: {field of the settings: its default}, as text or number.
-        sql: Statements by name, in BigQuery dialect.
-        ddl: CREATE TABLE statements by table name, without the dataset.
+        templates: What its SQL is rendered from.
     """
 
     name: str
@@ -141,12 +260,13 @@ class Pipeline:
     identity: Sequence[IdentityColumn]
     blocks: Sequence[Block]
     features: Sequence[Feature]
-    reads: Mapping[str, Mapping[str, str]]
+    upstream_tables: Mapping[str, UpstreamTable]
+    schedule: Schedule | None
     tables: Tables
+    optional: OptionalTables = OptionalTables()
     quality: QualityPolicy = DEFAULT_POLICY
     settings: Mapping[str, Any] = field(default_factory=dict)
-    sql: Mapping[str, str] = field(default_factory=dict)
-    ddl: Mapping[str, str] = field(default_factory=dict)
+    templates: Templates = NOWHERE
 
     @property
     def processors(self) -> tuple[str, ...]:
@@ -166,24 +286,49 @@ class Pipeline:
         """Give the block that a feature comes with."""
         return next(block for block in self.blocks if block.name == feature.block)
 
+    def needs_game(self, block: Block) -> bool:
+        """Return whether the block applies only to an entity whose team plays: it is looked up by the opponent."""
+        return self.schedule is not None and block.matches == self.schedule.opponent
+
+    @property
+    def listed(self) -> tuple[IdentityColumn, ...]:
+        """Return the identity columns that the roster gives."""
+        return tuple(column for column in self.identity if column.table == self.entity.roster)
+
+    @property
+    def phase3_tables(self) -> tuple[UpstreamTable, ...]:
+        """Return the tables of the fallback, in the order in which the features name them."""
+        return tuple(self.upstream_tables[name] for name in dict.fromkeys(one.phase3_table for one in self.features))
+
+    def features_from(self, phase3_table: str) -> tuple[Feature, ...]:
+        """Return the features whose fallback lies in a table."""
+        return tuple(feature for feature in self.features if feature.phase3_table == phase3_table)
+
+    @property
+    def lookups(self) -> tuple[Column, ...]:
+        """Return the identity columns by whose values upstream rows are found; the entity's key is the first."""
+        matched = {block.matches for block in self.blocks} | {table.matches for table in self.phase3_tables}
+        matched |= {self.entity.key}
+        return tuple(sorted((c for c in self.identity if c.name in matched), key=lambda c: c.name != self.entity.key))
+
     @property
     def output_columns(self) -> tuple[Column, ...]:
         """Give the published table's columns, in order; what staging holds beside these is for counting only."""
         return (
-            *_columns(analysis_date="DATE"),
-            *(Column(name=column.name, type=column.type) for column in self.identity),
+            Column(name="analysis_date", type="DATE", required=True),
+            *self.identity,
             *(Column(name=feature.name, type=feature.type) for feature in self.features),
-            *_columns(quality_score="FLOAT64", data_source="STRING", phase4_available="BOOL"),
-            *_columns(phase3_fallback_used="BOOL"),
-            *(Column(name=f"{block.name}_source", type="STRING") for block in self.blocks),
-            *_columns(
-                phase3_features="ARRAY<STRING>",
-                missing_features="ARRAY<STRING>",
-                source_data_date="DATE",
-                build_generation="INT64",
-                build_id="STRING",
-                processed_at="TIMESTAMP",
-            ),
+            Column(name="quality_score", type="FLOAT64", required=True),
+            Column(name="data_source", type="STRING", required=True, values=ROW_SOURCES),
+            Column(name="phase4_available", type="BOOL"),
+            Column(name="phase3_fallback_used", type="BOOL"),
+            *(Column(name=f"{block.name}_source", type="STRING", values=BLOCK_SOURCES) for block in self.blocks),
+            Column(name="phase3_features", type="ARRAY<STRING>"),
+            Column(name="missing_features", type="ARRAY<STRING>"),
+            Column(name="source_data_date", type="DATE"),
+            Column(name="build_generation", type="INT64", required=True),
+            Column(name="build_id", type="STRING", required=True),
+            Column(name="processed_at", type="TIMESTAMP", required=True),
         )
 
     @property
@@ -192,15 +337,41 @@ class Pipeline:
 
         A build stops with `SchemaDrift` where an upstream table disagrees.
         """
-        columns = {table: dict(types) for table, types in self.reads.items()}
-        key_types = {column.name: column.type for column in self.identity}
-        for block in self.blocks:
-            phase4 = {"analysis_date": "DATE", block.key: key_types[block.key], "processed_at": "TIMESTAMP"}
-            features = {feature.name: feature.type for feature in self.features_of(block.name)}
-            columns[block.table] = {**phase4, **columns.get(block.table, {}), **features}
-        for feature in self.features:
-            columns.setdefault(feature.phase3_table, {})[feature.phase3_column] = feature.type
+        columns: dict[str, dict[str, str]] = {}
+        for table, name, kind in self.columns_read():
+            columns.setdefault(table, {})[name] = kind
         return MappingProxyType({table: MappingProxyType(types) for table, types in columns.items()})
+
+    def columns_read(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (table, column, BigQuery type) of each upstream column that a build reads; some come twice."""
+        types = {column.name: column.type for column in self.identity}
+        yield self.entity.roster, self.upstream_tables[self.entity.roster].date, "DATE"
+        for column in self.listed:
+            yield from ((self.entity.roster, name, column.type) for name in column.columns)
+        yield self.entity.roster, PROCESSED, "TIMESTAMP"
+        if self.schedule is not None:
+            table = self.schedule.table
+            yield table, self.upstream_tables[table].date, "DATE"
+            yield table, self.schedule.game, "STRING"
+            yield from ((table, side, types[self.schedule.team]) for side in self.schedule.sides)
+            yield table, PROCESSED, "TIMESTAMP"
+        for phase3 in self.phase3_tables:
+            yield phase3.name, phase3.date, "DATE"
+            yield phase3.name, phase3.key, types[phase3.matches]
+            yield phase3.name, PROCESSED, "TIMESTAMP"
+            for feature in self.features_from(phase3.name):
+                yield from self._cell_read(phase3.name, feature, feature.phase3)
+        for block in self.blocks:
+            yield block.table, PHASE4_DATE, "DATE"
+            yield block.table, block.key, types[block.matches]
+            yield block.table, PROCESSED, "TIMESTAMP"
+            for feature in self.features_of(block.name):
+                yield from self._cell_read(block.table, feature, feature.phase4)
+
+    def _cell_read(self, table: str, feature: Feature, cell: Cell) -> Iterator[tuple[str, str, str]]:
+        listed = self.upstream_tables[table].columns
+        plain = cell.columns == (cell.sql,)
+        yield from ((table, name, feature.type if plain else listed[name]) for name in cell.columns)
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -208,20 +379,47 @@ class Pipeline:
         tables = (*self.upstream, *self.tables.all)
         return tuple(dict.fromkeys(table.partition(".")[0] for table in tables))
 
-    def ddl_of(self, table: str) -> str:
-        """Give the CREATE TABLE statement of one of the product's own tables, `dataset.table`."""
-        return self.ddl[table.partition(".")[2]]
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """Return the names of the statements that the pipeline has."""
+        absent = () if self.optional.predictions else ("report_predictions",)
+        return tuple(name for name in self.templates.names("sql") if name not in absent)
 
-    def text(self, name: str) -> str:
-        """Give a statement by the name of its file.
+    def text(self, name: str, without: Unusable = NOTHING) -> str:
+        """Render a statement; rendered once per pipeline, name and *without*.
+
+        Args:
+            name: The name of its template.
+            without: Upstream tables and columns that count as empty; the statement reads typed NULLs in their place.
 
         Raises:
-            Refused: The pipeline ships none; only what a build needs is required of it.
+            Refused: The pipeline has no such statement.
         """
-        if name not in self.sql:
-            raise Refused(f"the pipeline {self.name} has no sql/{name}.sql, which this needs; add it to its folder")
-        return self.sql[name]
+        if name not in self.statements:
+            raise Refused(f"the pipeline {self.name} has no statement {name}; see the statements it has: mlfs sql")
+        return render(self, f"sql/{name}.sql", without=without)
 
+    def render_build(self) -> None:
+        """Render what a build runs. The first rendering in a process takes 0.1 s, which no build then waits for."""
+        for name in BUILD_STATEMENTS:
+            self.text(name)
 
-def _columns(**types: str) -> tuple[Column, ...]:
-    return tuple(Column(name=name, type=kind) for name, kind in types.items())
+    @property
+    def described(self) -> tuple[str, ...]:
+        """Return the tables that have DDL: the product's own, upstream's, then the optional ones."""
+        extra = (self.optional.joined_view, self.optional.fallback_cache)
+        return (*self.tables.all, *self.upstream, *filter(None, extra))
+
+    def ddl_of(self, table: str) -> str:
+        """Return the CREATE statement of a table, `dataset.table`.
+
+        Upstream's own tables are never created by a worker. Their statements say how they have to look and lie.
+
+        Raises:
+            Refused: The pipeline has no such table.
+        """
+        if table not in self.described:
+            raise Refused(f"the pipeline {self.name} has no table {table}; see the tables it has: mlfs sql")
+        own = {getattr(self.tables, kind): kind for kind in Tables.__dataclass_fields__}
+        extra = {self.optional.joined_view: "joined_view", self.optional.fallback_cache: "fallback_cache"}
+        return render(self, f"ddl/{({**extra, **own}).get(table, 'upstream')}.sql", table=table)

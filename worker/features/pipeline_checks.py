@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from worker.features.pipeline import Pipeline
+from worker.features.pipeline import PHASE4_DATE, Pipeline
+from worker.features.plan import ACCEPTED_TYPES
 from worker.features.quality import COMPONENTS, QualityPolicy, Severity
 
 POINTS_IN_ALL = 100
@@ -13,15 +14,17 @@ POINTS_IN_ALL = 100
 
 def find_faults(pipeline: Pipeline) -> list[str]:
     """Give one sentence fragment per fault, in the words of the file; empty for a sound definition."""
-    return [
+    found = [
         *_repeated(pipeline),
         *_block_faults(pipeline),
         *_feature_faults(pipeline),
         *_entity_faults(pipeline),
+        *_schedule_faults(pipeline),
         *_table_faults(pipeline),
-        *_type_faults(pipeline),
-        *_quality_faults(pipeline.quality),
+        *_view_faults(pipeline),
     ]
+    # Types are told only of names that fit together.
+    return [*found, *([] if found else _type_faults(pipeline)), *_quality_faults(pipeline.quality)]
 
 
 def _repeated(pipeline: Pipeline) -> Iterator[str]:
@@ -32,6 +35,29 @@ def _repeated(pipeline: Pipeline) -> Iterator[str]:
     yield from _twice("feature", features)
     yield from _twice("published column", [*others.elements(), *set(features)])
     yield from _twice("table", pipeline.tables.all)
+    sources = (*{block.name for block in pipeline.blocks}, *(table.short for table in pipeline.phase3_tables))
+    yield from _twice("name of a block or Phase 3 table", sources)
+    yield from _twice("name inside the statements", _inside(pipeline))
+    for table in pipeline.phase3_tables:
+        names = {one.name for one in pipeline.features_from(table.name)}
+        yield from _twice(f"column of {table.name} in the statements", (*_JOINED, table.key, table.date, *names))
+    for block in pipeline.blocks:
+        names = {one.name for one in pipeline.features_of(block.name)}
+        yield from _twice(f"column of {block.table} in the statements", (*_JOINED, block.key, *names))
+
+
+_JOINED = ("seen", "processed_at")
+"""What statements select from each upstream table beside its key, its date and the features."""
+
+
+def _inside(pipeline: Pipeline) -> Iterator[str]:
+    """Name every column that the statements make, each once for each of its makers."""
+    yield from {column.name for column in pipeline.output_columns}
+    yield from {f"phase4_{feature.name}" for feature in pipeline.features}
+    yield from (f"{table.short}_{end}" for table in pipeline.phase3_tables for end in ("date", "gap"))
+    for name in {block.name for block in pipeline.blocks}:
+        yield from (f"{name}_{end}" for end in ("cells", "phase4_cells", "phase3_cells", pipeline.entity.plural))
+    yield from ("phase4_cells", "present_cells", "cells_wanted", "fallback_rate", "left_out_reason", "copied_date")
 
 
 def _twice(kind: str, names: Iterable[str]) -> Iterator[str]:
@@ -41,10 +67,12 @@ def _twice(kind: str, names: Iterable[str]) -> Iterator[str]:
 def _block_faults(pipeline: Pipeline) -> Iterator[str]:
     identity = {column.name for column in pipeline.identity}
     for block in pipeline.blocks:
-        if block.key not in identity:
-            yield f"the block {block.name} is joined by {block.key}, which is no identity column"
+        if block.matches not in identity:
+            yield f"the block {block.name} is joined by {block.matches}, which is no identity column"
         if not pipeline.features_of(block.name):
             yield f"the block {block.name} has no feature"
+        if (day := pipeline.upstream_tables[block.table].date) != PHASE4_DATE:
+            yield f"upstream.{block.table} lies by {day}; a Phase 4 table lies by {PHASE4_DATE}"
 
 
 def _feature_faults(pipeline: Pipeline) -> Iterator[str]:
@@ -56,52 +84,64 @@ def _feature_faults(pipeline: Pipeline) -> Iterator[str]:
         yield "no feature is required; the NULL-field component has nothing to count"
 
 
+def _view_faults(pipeline: Pipeline) -> Iterator[str]:
+    if not pipeline.optional.joined_view:
+        return
+    for feature in pipeline.features:
+        if feature.phase4.columns != (feature.phase4.sql,):
+            yield f"optional.joined_view holds plain columns, and the feature {feature.name} is an expression"
+
+
 def _entity_faults(pipeline: Pipeline) -> Iterator[str]:
     entity = pipeline.entity
-    identity = {column.name for column in pipeline.identity}
+    listed = {column.name for column in pipeline.listed}
     for what, name in (("key", entity.key), ("label", entity.label)):
-        if name not in identity:
-            yield f"the entity's {what} {name} is no identity column"
+        if name not in listed:
+            yield f"the entity's {what} {name} is no identity column of the roster"
     if entity.must_have not in {feature.name for feature in pipeline.features}:
         yield f"the entity must have {entity.must_have}, which is no feature"
-    if entity.roster not in pipeline.reads:
-        yield f"the entity's roster {entity.roster} is not under reads"
-    for column in pipeline.identity:
-        known = pipeline.reads.get(column.table, {})
-        for name in column.columns if column.table else ():
-            if name not in known:
-                yield f"the identity column {column.name} comes from {column.table}.{name}, which is not under reads"
+
+
+def _schedule_faults(pipeline: Pipeline) -> Iterator[str]:
+    if (schedule := pipeline.schedule) is None:
+        return
+    types = {column.name: column.type for column in pipeline.identity}
+    if schedule.team not in {column.name for column in pipeline.listed}:
+        yield f"schedule.team {schedule.team} is no identity column of the roster"
+    for key, name, kind in (
+        ("opponent", schedule.opponent, types.get(schedule.team)),
+        ("plays", schedule.plays, "BOOL"),
+    ):
+        if name not in types:
+            yield f"schedule.{key} {name} is no identity column"
+        elif types[name] != kind:
+            yield f"schedule.{key} {name} is {types[name]}, not {kind}"
 
 
 def _table_faults(pipeline: Pipeline) -> Iterator[str]:
-    read = {*pipeline.reads, *(block.table for block in pipeline.blocks)}
-    read |= {feature.phase3_table for feature in pipeline.features}
     for table in pipeline.tables.all:
-        if table in read:
+        if table in pipeline.upstream_tables:
             yield f"the table {table} is read and written; a build would read itself"
+    identity = {column.name for column in pipeline.identity}
+    schedule = () if pipeline.schedule is None else (pipeline.schedule.table,)
+    for name in dict.fromkeys((pipeline.entity.roster, *schedule, *(one.name for one in pipeline.phase3_tables))):
+        if not pipeline.upstream_tables[name].date:
+            yield f"upstream.{name} is missing, or lacks date: the column that says of which date a row is"
+    for phase3 in pipeline.phase3_tables:
+        if phase3.matches not in identity:
+            yield f"upstream.{phase3.name} is joined by {phase3.matches}, which is no identity column"
 
 
 def _type_faults(pipeline: Pipeline) -> Iterator[str]:
     """Find upstream columns that are declared twice with different types; a build would expect either, unnoticed."""
-    known: dict[tuple[str, str], str] = {}
-    for table, column, kind in _declared(pipeline):
-        if (first := known.setdefault((table, column), kind)) != kind:
+    known = {
+        (table.name, name): kind for table in pipeline.upstream_tables.values() for name, kind in table.columns.items()
+    }
+    for table, column, kind in pipeline.columns_read():
+        first = known.setdefault((table, column), kind)
+        listed = pipeline.upstream_tables[table].columns.get(column)
+        if first != kind and listed not in ACCEPTED_TYPES.get(kind, ()):
             yield f"{table}.{column} is {first} in one place and {kind} in another"
-
-
-def _declared(pipeline: Pipeline) -> Iterator[tuple[str, str, str]]:
-    yield from ((table, name, kind) for table, columns in pipeline.reads.items() for name, kind in columns.items())
-    tables = {block.name: block.table for block in pipeline.blocks}
-    key_types = {column.name: column.type for column in pipeline.identity}
-    for block in pipeline.blocks:
-        yield block.table, "analysis_date", "DATE"
-        yield block.table, "processed_at", "TIMESTAMP"
-        if block.key in key_types:
-            yield block.table, block.key, key_types[block.key]
-    for feature in pipeline.features:
-        if feature.block in tables:
-            yield tables[feature.block], feature.name, feature.type
-        yield feature.phase3_table, feature.phase3_column, feature.type
 
 
 def _quality_faults(quality: QualityPolicy) -> Iterator[str]:

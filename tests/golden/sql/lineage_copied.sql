@@ -1,0 +1,15 @@
+-- Purpose:     the row that the statement yesterday copies for one player, as it stands now.
+-- Parameters:  @earliest_date, @previous_date DATE (the nights that may be copied, both ends included); @player_id
+--              INT64.
+-- Reads:       nba_predictions.ml_feature_store_v2.
+-- Result:      one row, whole; none where that night has none of the player.
+-- Second run:  reads only.
+WITH night AS (
+  SELECT MAX(analysis_date) AS copied_date
+  FROM nba_predictions.ml_feature_store_v2
+  WHERE analysis_date BETWEEN @earliest_date AND @previous_date AND data_source <> 'yesterday'
+)
+SELECT published.*
+FROM nba_predictions.ml_feature_store_v2 AS published
+JOIN night ON night.copied_date = published.analysis_date
+WHERE published.analysis_date BETWEEN @earliest_date AND @previous_date AND published.player_id = @player_id

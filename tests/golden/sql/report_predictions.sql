@@ -1,0 +1,8 @@
+-- Purpose:     how many predictions the consumer made from a night, and how sure it was of them.
+-- Parameters:  @analysis_date DATE.
+-- Reads:       nba_predictions.player_prop_predictions, which is the consumer's.
+-- Result:      one row; no predictions give 0 and NULL.
+-- Second run:  reads only.
+SELECT COUNT(*) AS prediction_count, SAFE_DIVIDE(SUM(confidence_score), COUNT(confidence_score)) AS average_confidence
+FROM nba_predictions.player_prop_predictions
+WHERE prediction_date = @analysis_date

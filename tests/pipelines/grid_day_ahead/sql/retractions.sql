@@ -1,9 +1,0 @@
--- Purpose:     which runs people have taken back, so that a lost record can be told again.
--- Parameters:  @first_date, @last_date DATE, both included.
--- Reads:       grid_out.day_ahead_replays.
--- Result:      one row per retraction, oldest first.
--- Second run:  reads only.
-SELECT analysis_date, requested_at, requested_by, reason, request_id, processor, run, run_completed_at
-FROM grid_out.day_ahead_replays
-WHERE analysis_date BETWEEN @first_date AND @last_date AND mode = 'retract'
-ORDER BY requested_at, processor, run

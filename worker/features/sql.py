@@ -1,0 +1,265 @@
+"""SQL rendered from a pipeline's definition: every statement and every CREATE TABLE, in BigQuery's dialect. Pure.
+
+The templates repeat nothing of a pipeline. Columns, sources, arrays of names and the weights of a row's score are loops
+over its blocks and features, so a statement cannot disagree with the definition. Every name in a definition is a plain
+identifier (`schemas.pipeline`), and every expression has passed the allow-list of `worker.pipeline_sql`, before
+anything is rendered; values reach a statement as bound parameters only.
+"""
+
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cache, lru_cache
+from itertools import pairwise
+from math import lcm
+from typing import TYPE_CHECKING, Any
+
+from worker.features.quality import COMPONENTS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from worker.features.pipeline import Block, Feature, Pipeline
+
+WIDTH = 120
+"""Columns of a rendered line, in characters; lists are wrapped there."""
+
+_HEAD_INDENT = "--              "
+RENDERED_MAX = 512
+"""Rendered texts that are kept; a pipeline has about forty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unusable:
+    """Upstream tables and columns that a statement must not read; typed NULLs stand in their place.
+
+    Attributes:
+        tables: Names, `dataset.table`; each counts as empty.
+        columns: (table, column); each counts as NULL in every row.
+    """
+
+    tables: frozenset[str] = frozenset()
+    columns: frozenset[tuple[str, str]] = frozenset()
+
+
+NOTHING = Unusable()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Templates:
+    """Jinja templates by path: `sql/NAME.sql`, `ddl/NAME.sql`, and parts that others include."""
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """Return the names of the templates in a folder, sorted."""
+        inside = (path.removeprefix(f"{folder}/") for path in sorted(self.texts) if path.startswith(f"{folder}/"))
+        return tuple(name.removesuffix(".sql") for name in inside)
+
+
+NOWHERE = Templates()
+"""No templates: a pipeline made by hand, of which no SQL is wanted."""
+
+
+@lru_cache(maxsize=RENDERED_MAX)
+def render(pipeline: "Pipeline", path: str, *, table: str = "", without: Unusable = NOTHING) -> str:
+    """Render one template.
+
+    Args:
+        pipeline: Whose names and columns stand in it.
+        path: Of the template.
+        table: For DDL: the table to create.
+        without: What counts as empty.
+    """
+    context = _Context(pipeline, table, without)
+    return _environment(pipeline.templates).get_template(path).render(context.values())
+
+
+@cache
+def _environment(templates: Templates) -> "Environment":
+    # Imported here: it takes 25 ms, and most commands render nothing.
+    from jinja2 import DictLoader, Environment, StrictUndefined  # noqa: PLC0415
+
+    made = Environment(
+        loader=DictLoader(templates.texts),
+        autoescape=False,  # noqa: S701 -- the output is SQL, not HTML; what may stand in it is checked before
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"each": each, "commas": commas, "joined": joined, "fit": fit}
+    made.globals["head"] = head
+    return made
+
+
+def each(items: Iterable[Any], pattern: str) -> list[str]:
+    """Return *pattern* once for each item, with its name in place of each `{}` and its type in place of `{type}`."""
+    named = [(item, "") if isinstance(item, str) else (item.name, getattr(item, "type", "")) for item in items]
+    return [pattern.replace("{}", name).replace("{type}", kind) for name, kind in named]
+
+
+def commas(units: Sequence[str], indent: int) -> str:
+    """Return *units* as a list with commas, wrapped; the first line is indented by the template."""
+    return _wrapped([*(f"{unit}," for unit in units[:-1]), *units[-1:]], indent)
+
+
+def joined(units: Sequence[str], operator: str, indent: int) -> str:
+    """Return *units* with an operator between them, wrapped before an operator."""
+    return _wrapped([*units[:1], *(f"{operator} {unit}" for unit in units[1:])], indent)
+
+
+def fit(units: Sequence[str], indent: int) -> str:
+    """Return *units* with blanks between them, on one line or, where it gets too long, on lines indented further."""
+    return _wrapped(units, indent, 2)
+
+
+def _wrapped(units: Iterable[str], indent: int, further: int = 0) -> str:
+    lines = [""]
+    for unit in units:
+        longer = f"{lines[-1]} {unit}".lstrip()
+        if lines[-1] and indent + further + len(longer) > WIDTH - 1:  # a comma may follow
+            lines.append(unit)
+        else:
+            lines[-1] = longer
+    return f"\n{' ' * (indent + further)}".join(lines)
+
+
+def head(label: str, text: str) -> str:
+    """Return one part of the comment above a statement; white space in *text* is only where lines may break."""
+    return textwrap.fill(
+        " ".join(text.split()),
+        WIDTH,
+        initial_indent=f"-- {label}:".ljust(len(_HEAD_INDENT)),
+        subsequent_indent=_HEAD_INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+class _Context:
+    """What templates see of a pipeline."""
+
+    def __init__(self, pipeline: "Pipeline", table: str, without: Unusable) -> None:
+        self._pipeline = pipeline
+        self._table = table
+        self._without = without
+
+    def values(self) -> dict[str, Any]:
+        pipeline = self._pipeline
+        names: dict[str, Any] = {name: getattr(pipeline, name) for name in _SEEN}
+        functions: tuple[Callable[..., Any], ...] = (
+            pipeline.features_of,
+            pipeline.features_from,
+            pipeline.block_of,
+            pipeline.needs_game,
+            self.source,
+            self.looked_up,
+            self.cell,
+            self.parts_of_a_block,
+            self.parts_not_from_phase4,
+            self.parts_wanted,
+            self.cells_wanted,
+            self.score_line,
+        )
+        return {
+            **names,
+            **{function.__name__: function for function in functions},
+            "components": COMPONENTS,
+            "roster": pipeline.upstream_tables[pipeline.entity.roster],
+            "upstream_table": pipeline.upstream_tables.get(self._table),
+            "upstream_columns": self.upstream_columns(),
+            "table": self._table,
+            "copy_score": _decimal(100 - pipeline.quality.penalty_line[-1][1]),
+        }
+
+    def source(self, table: str) -> str:
+        """Return what a FROM reads: the table, or typed NULLs in place of what is unusable."""
+        columns = self._pipeline.upstream[table]
+        is_gone = table in self._without.tables
+        if not is_gone and not any((table, name) in self._without.columns for name in columns):
+            return table
+        listed = [
+            f"CAST(NULL AS {kind}) AS {name}" if is_gone or (table, name) in self._without.columns else name
+            for name, kind in columns.items()
+        ]
+        # With every column NULL the row has no date, so that no statement finds it.
+        return f"(SELECT {', '.join(listed)} FROM {'(SELECT 1 AS one)' if is_gone else table})"  # noqa: S608 -- names
+
+    def looked_up(self, matches: str) -> str:
+        """Return the expression whose value stands in the key of a table that is looked up by an identity column."""
+        schedule = self._pipeline.schedule
+        return "tonight.opponent" if schedule is not None and matches == schedule.opponent else f"roster.{matches}"
+
+    def cell(self, feature: "Feature") -> str:
+        """Return the expression of a cell: Phase 4, else Phase 3, else NULL; NULL where its block does not apply."""
+        table, block = self._pipeline.upstream_tables[feature.phase3_table], self._pipeline.block_of(feature)
+        both = f"COALESCE(phase4_{feature.name}, from_{table.short}.{feature.name})"
+        # Neither phase has a row of no opponent; a Phase 3 table that is looked up otherwise may have one.
+        return both if table.matches == block.matches else self._if_it_applies(block, both, "NULL")
+
+    def parts_of_a_block(self) -> int:
+        """Return the parts into which every block can be divided evenly: twelfths for blocks of 3, 4 and 12 cells."""
+        return lcm(*(len(self._pipeline.features_of(block.name)) for block in self._pipeline.blocks))
+
+    def parts_not_from_phase4(self) -> list[str]:
+        """Return the sum of a row's parts that are not from Phase 4: one term for each block."""
+        return [self._if_it_applies(block, self._parts_not_from_phase4(block), "0") for block in self._pipeline.blocks]
+
+    def _parts_not_from_phase4(self, block: "Block") -> str:
+        cells = len(self._pipeline.features_of(block.name))
+        weight = self.parts_of_a_block() // cells
+        parts = f"({cells} - {block.name}_phase4_cells)"
+        return parts if weight == 1 else f"{weight} * {parts}"
+
+    def parts_wanted(self) -> str:
+        """Return how many parts a row's blocks are together."""
+        return self._total({block.name: self.parts_of_a_block() for block in self._pipeline.blocks})
+
+    def cells_wanted(self) -> str:
+        """Return how many cells a row's blocks are together."""
+        return self._total({one.name: len(self._pipeline.features_of(one.name)) for one in self._pipeline.blocks})
+
+    def _total(self, of_block: Mapping[str, int]) -> str:
+        """Return a sum over the blocks that apply to the row."""
+        always = sum(of_block[one.name] for one in self._pipeline.blocks if not self._pipeline.needs_game(one))
+        most, schedule = sum(of_block.values()), self._pipeline.schedule
+        return str(most) if schedule is None or most == always else f"IF({schedule.plays}, {most}, {always})"
+
+    def _if_it_applies(self, block: "Block", then: str, otherwise: str) -> str:
+        schedule = self._pipeline.schedule
+        if schedule is None or not self._pipeline.needs_game(block):
+            return then
+        return f"IF({schedule.plays}, {then}, {otherwise})"
+
+    def score_line(self) -> list[tuple[str, str, str]]:
+        """Return the row's score as a line of straight pieces: (fallback rate up to which, intercept, slope)."""
+        pieces = []
+        for (left, low), (right, high) in pairwise(self._pipeline.quality.penalty_line):
+            slope = (high - low) / (right - left)
+            pieces.append((_decimal(right), _decimal(100 - low + slope * left), _decimal(slope)))
+        return pieces
+
+    def upstream_columns(self) -> dict[str, str]:
+        """Return the columns of the upstream table to create: those listed, and those read that are not listed."""
+        listed = self._pipeline.upstream_tables.get(self._table)
+        read = self._pipeline.upstream.get(self._table, {})
+        if listed is None:
+            return {}
+        # A whole number that is listed may be read as a float.
+        first = {name: listed.columns.get(name, kind) for name, kind in {**listed.columns, **read}.items()}
+        return {name: kind for name, kind in first.items() if name != "processed_at"} | {"processed_at": "TIMESTAMP"}
+
+
+_SEEN = (
+    *("entity", "identity", "listed", "blocks", "features", "required_fields", "schedule", "tables", "optional"),
+    *("phase3_tables", "lookups", "output_columns", "upstream", "upstream_tables"),
+)
+"""Attributes of a pipeline that templates see under the same names."""
+
+
+def _decimal(number: Fraction | int) -> str:
+    """Write a number for SQL; a decimal with a cast, because DuckDB reads 0.1 as a decimal and BigQuery as a float."""
+    exact = Fraction(number)
+    return str(exact.numerator) if exact.denominator == 1 else f"CAST({float(exact)!r} AS FLOAT64)"

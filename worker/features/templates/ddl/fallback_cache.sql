@@ -1,0 +1,20 @@
+{{ head("Purpose", "the fallback values of each active " ~ entity.singular ~ ", put aside by Phase 3 for the night. The build does not read it: see docs/adr/0013.") }}
+{{ head("Parameters", "none.") }}
+{{ head("Creates", table) }}
+{{ head("Result", "one row per cache_date (the analysis date it is meant for) and " ~ entity.key ~ ". The columns named after a Phase 3 table say of which date its values are, so that freshness stays visible.") }}
+{{ head("Second run", "changes nothing.") }}
+CREATE TABLE IF NOT EXISTS {{ table }} (
+  cache_date DATE NOT NULL,
+{% for column in identity if column.name != entity.label and column.type != "BOOL" %}
+  {{ column.name }} {{ column.type }}{{ " NOT NULL" if column.name == entity.key }},
+{% endfor %}
+{% for feature in features %}
+  {{ feature.name }} {{ feature.type }},
+{% endfor %}
+{% for source in phase3_tables %}
+  {{ source.short }}_date DATE,
+{% endfor %}
+  processed_at TIMESTAMP NOT NULL
+)
+PARTITION BY cache_date
+CLUSTER BY {{ entity.key }}

@@ -1,0 +1,27 @@
+{{ head("Purpose", "the counts from which a staged build is scored.") }}
+{{ head("Parameters", "none.") }}
+{{ head("Reads", "mlfs_staging.this_build.") }}
+{{ head("Result", "one row. <block>_" ~ entity.plural ~ " counts every active " ~ entity.singular ~ " the block applies to; cells, NULLs and dates count only the rows that may be published, so a " ~ entity.singular ~ " left out weighs in with all cells missing.") }}
+{{ head("Second run", "reads only.") }}
+SELECT
+  COUNT(IF(left_out_reason IS NULL, 1, NULL)) AS row_count,
+  COUNT(IF(left_out_reason IS NOT NULL, 1, NULL)) AS left_out_count,
+{% for block in blocks %}
+  {{ "COUNT(IF(" ~ schedule.plays ~ ", 1, NULL))" if needs_game(block) else "COUNT(*)" }} AS {{ block.name }}_{{ entity.plural }},
+{% endfor %}
+{% for block in blocks %}
+  COALESCE(SUM(IF(left_out_reason IS NULL, {{ block.name }}_phase4_cells, 0)), 0) AS {{ block.name }}_phase4_cells,
+  COALESCE(SUM(IF(left_out_reason IS NULL, {{ block.name }}_phase3_cells, 0)), 0) AS {{ block.name }}_phase3_cells,
+{% endfor %}
+  COALESCE(
+    SUM(
+      IF(
+        left_out_reason IS NULL,
+        {{ required_fields | each("IF({} IS NULL, 1, 0)") | joined("+", 8) }},
+        0
+      )
+    ),
+    0
+  ) AS required_nulls,
+  MAX(IF(left_out_reason IS NULL, source_data_date, NULL)) AS newest_source_date
+FROM mlfs_staging.this_build

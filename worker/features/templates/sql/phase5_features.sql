@@ -1,0 +1,9 @@
+{{ head("Purpose", "the features of a date that Phase 5 predicts from.") }}
+{{ head("Parameters", "@analysis_date DATE; @quality_score_min FLOAT64 (rows worth less are left out).") }}
+{{ head("Reads", tables.published ~ ".") }}
+{{ head("Result", "one row per " ~ entity.singular ~ ", whole, by " ~ entity.key ~ ".") }}
+{{ head("Second run", "reads only.") }}
+SELECT *
+FROM {{ tables.published }}
+WHERE analysis_date = @analysis_date AND quality_score >= @quality_score_min
+ORDER BY {{ entity.key }}

@@ -1,0 +1,13 @@
+{{ head("Purpose", "what Phase 5 asks before it predicts: are there rows for the date, enough of them, good enough.") }}
+{{ head("Parameters", "@analysis_date DATE.") }}
+{{ head("Reads", tables.published ~ ".") }}
+{{ head("Result", "one row; zero rows published give 0 and NULL.") }}
+{{ head("Second run", "reads only.") }}
+SELECT
+  COUNT(*) AS row_count,
+  SAFE_DIVIDE(SUM(quality_score), COUNT(*)) AS average_quality_score,
+  COUNT(IF(phase3_fallback_used, 1, NULL)) AS fallback_rows,
+  COUNT(IF(data_source = 'yesterday', 1, NULL)) AS yesterday_rows,
+  MAX(build_generation) AS generation
+FROM {{ tables.published }}
+WHERE analysis_date = @analysis_date
