@@ -39,7 +39,7 @@ SETTINGS = (
 )
 """The settings whose defaults a definition gives: what differs between two pipelines on one installation."""
 
-STATEMENTS = ("dependency_rows", "features", "build_stats", "left_out", "replay_audited", "retractions")
+STATEMENTS = ("dependency_rows", "features", "build_stats", "left_out", "retractions")
 """What every pipeline ships; a command that needs another one says so."""
 
 

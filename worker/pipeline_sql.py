@@ -23,7 +23,6 @@ PARAMETERS: Mapping[str, frozenset[str]] = {
     "features": frozenset(_BUILT | {"lookback_start", "as_of"}),
     "build_stats": frozenset(),
     "left_out": frozenset(),
-    "replay_audited": frozenset({"analysis_date", "request_id"}),
     "retractions": frozenset({"first_date", "last_date"}),
     "yesterday": frozenset(_BUILT | {"earliest_date"}),
 }
@@ -83,7 +82,6 @@ def given_columns(pipeline: Pipeline) -> Mapping[str, tuple[str, ...]]:
         "yesterday": staged,
         "build_stats": ("row_count", "left_out_count", *applies, *cells, "required_nulls", "newest_source_date"),
         "left_out": (pipeline.entity.key, pipeline.entity.label, "reason"),
-        "replay_audited": ("row_count",),
         "retractions": (
             "analysis_date",
             "requested_at",

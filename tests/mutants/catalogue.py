@@ -1100,20 +1100,6 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        name="audit-after-the-effect",
-        file="worker/audit_desk.py",
-        old="            if request_id not in store.audits_asked():\n",
-        new="            if request_id in store.audits_asked():\n",
-        tests=("tests/unit/test_audit.py::test_a_command_that_no_worker_hears_changes_nothing",),
-    ),
-    Mutant(
-        name="audited-twice",
-        file="worker/audit_desk.py",
-        old='        if known[0]["row_count"]:\n',
-        new='        if known[0]["row_count"] > 1:\n',
-        tests=("tests/unit/test_audit.py::test_a_row_that_was_written_before_its_worker_died_is_not_written_again",),
-    ),
-    Mutant(
         name="replay-beside-the-ledger",
         file="worker/audit.py",
         old="        if unreported is not None:\n            self._engine",
