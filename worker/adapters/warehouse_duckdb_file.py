@@ -18,6 +18,7 @@ import random
 import re
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -72,10 +73,13 @@ class SharedFile:
         self._closed = threading.Event()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._opening = False
-        self._was_opened = False
+        self._openings = 0
+        self._watcher: threading.Thread | None = None
         self._uses = 0
         self._holds: set[str] = set()
         self._opened_at = self._used_at = self._reopen_at = 0.0
+        # For a program that closes nothing.
+        weakref.finalize(self, _close_at_exit, weakref.ref(self))
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -117,8 +121,12 @@ class SharedFile:
         self._closed.set()
         with self._changed:
             self._changed.wait_for(lambda: not self._uses and not self._opening, patience_s)
-            if not self._uses:
-                self._give_back()
+            if self._uses:
+                return
+            self._give_back()
+        # A thread that lives beyond the interpreter makes DuckDB's binding complain on standard error.
+        if self._watcher is not None:
+            self._watcher.join()
 
     def _enter(self) -> duckdb.DuckDBPyConnection:
         """Count a use of the connection, which this thread opens unless another thread is opening it."""
@@ -139,12 +147,14 @@ class SharedFile:
                 self._opening = False
                 if opened is not None:
                     self._connection = opened
-                    self._was_opened = True
+                    self._openings += 1
                     self._uses += 1
                     self._opened_at = time.monotonic()
                 self._changed.notify_all()
         if self._idle_s < math.inf:
-            threading.Thread(target=self._watch, args=(opened,), name="warehouse-file", daemon=True).start()
+            watcher = threading.Thread(target=self._watch, args=(self._openings,), name="warehouse-file", daemon=True)
+            self._watcher = watcher
+            watcher.start()
         return opened
 
     def _open(self, patience_ends: float) -> duckdb.DuckDBPyConnection:
@@ -173,7 +183,7 @@ class SharedFile:
             self._closed.wait(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 -- spreads retries, guards nothing
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
-        if self._was_opened and self._path != MEMORY and not Path(self._path).exists():
+        if self._openings and self._path != MEMORY and not Path(self._path).exists():
             # DuckDB would create an empty file, and each analysis date would fail for want of tables.
             raise Unavailable(
                 f"the warehouse file {self._path} is gone; put the file back. If it is lost, stop the worker, then: "
@@ -211,10 +221,10 @@ class SharedFile:
     def _turn_is_over(self) -> bool:
         return self._connection is not None and time.monotonic() - self._opened_at >= self._turn_s
 
-    def _watch(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Close the file once it has been idle for long enough; end with the connection."""
+    def _watch(self, opening: int) -> None:
+        """Close the file once it has been idle for long enough; end with the connection of this *opening*."""
         with self._changed:
-            while self._connection is connection:
+            while self._connection is not None and self._openings == opening:
                 in_use = bool(self._uses or self._holds)
                 left_s = self._used_at + self._idle_s - time.monotonic()
                 if not in_use and left_s <= 0:
@@ -231,6 +241,12 @@ class SharedFile:
             with suppress(duckdb.Error):
                 connection.close()
         self._changed.notify_all()
+
+
+def _close_at_exit(known: "weakref.ref[SharedFile]") -> None:
+    """Close the file at the end of the process, unless it was collected before."""
+    if (file := known()) is not None:
+        file.close(0.0)
 
 
 def is_taken(error: duckdb.Error) -> bool:
