@@ -43,7 +43,7 @@ RETRY_S = 0.005
 TELL_AFTER_S = 1.0
 RETRY_SELDOM_S = 0.02
 # The builds that hold the file end by themselves; a new build does not wait for a slow one for longer than this.
-NEXT_BUILD_WAITS_S = 5.0
+NEXT_BUILD_WAITS_S = 2.0
 
 Config = Mapping[str, str | bool | int | float | list[str]]
 _HOLDER = re.compile(r"PID (\d+)")
@@ -126,7 +126,7 @@ class SharedFile:
             self._give_back()
         # A thread that lives beyond the interpreter makes DuckDB's binding complain on standard error.
         if self._watcher is not None:
-            self._watcher.join()
+            self._watcher.join(patience_s + self._idle_s)
 
     def _enter(self) -> duckdb.DuckDBPyConnection:
         """Count a use of the connection, which this thread opens unless another thread is opening it."""
@@ -153,8 +153,8 @@ class SharedFile:
                 self._changed.notify_all()
         if self._idle_s < math.inf:
             watcher = threading.Thread(target=self._watch, args=(self._openings,), name="warehouse-file", daemon=True)
-            self._watcher = watcher
             watcher.start()
+            self._watcher = watcher
         return opened
 
     def _open(self, patience_ends: float) -> duckdb.DuckDBPyConnection:
