@@ -1132,8 +1132,8 @@ MUTANTS = (
     Mutant(
         name="audit-after-the-effect",
         file="worker/audit.py",
-        old="        self._log_replay(row)\n        self._tell(row)\n        if unreported is not None:\n            self._engine.apply(analysis_date, unreported)\n        decision = self._engine.apply(analysis_date, event, actor=event.actor)\n",
-        new="        if unreported is not None:\n            self._engine.apply(analysis_date, unreported)\n        decision = self._engine.apply(analysis_date, event, actor=event.actor)\n        self._log_replay(row)\n        self._tell(row)\n",
+        old="        self._log_replay(row)\n        self._tell(row)\n",
+        new="        self._engine.apply(analysis_date, event, actor=event.actor)\n        self._log_replay(row)\n",
         tests=("tests/unit/test_audit.py::test_without_its_row_nothing_is_changed",),
     ),
     Mutant(
@@ -1186,7 +1186,7 @@ MUTANTS = (
         name="lost-file-made-anew",
         file="worker/adapters/warehouse_duckdb_file.py",
         old="        if self._openings and self._path",
-        new="        if not self._openings and self._path",
+        new="        if self._openings > 99 and self._path",
         tests=("tests/integration/test_warehouse_file.py::test_a_file_that_is_gone_is_not_made_anew",),
     ),
     Mutant(
