@@ -1,10 +1,9 @@
 """The way of a command to the door through which people change dates: one clock, one engine, one audit.
 
-`worker.audit.Auditor` is the door of the commands and of HTTP. A command has two further cases: a worker holds the
-warehouse file, so the worker writes the audit row; and a dry run opens nothing that is not there.
+`worker.audit.Auditor` is the door of the commands and of HTTP. A command waits its turn where another process has the
+warehouse file open. A dry run opens no part that is not there.
 """
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -13,9 +12,8 @@ from typing import Any
 from ops.arguments import actor, clock_of_changes, guest_engine
 from statemachine.events import BuildCommitted
 from worker.audit import Auditor
-from worker.audit_desk import have_written
 from worker.engine import Engine
-from worker.errors import Held, PipelineError
+from worker.errors import Refused
 from worker.parts import Parts
 from worker.ports import Clock
 from worker.repair import Repair
@@ -52,20 +50,13 @@ def open_door(parts: Parts) -> Door:
     engine = guest_engine(parts, who, clock)
 
     def log_replay(row: Mapping[str, Any]) -> None:
-        try:
-            warehouse = parts.warehouse
-        except Held as held:
-            if held.process_id is not None and not parts.belongs_to_worker(held.process_id):
-                raise
-            have_written(parts.store, row, held, _pause)
-            return
-        warehouse.log_replay(row)
+        parts.warehouse.log_replay(row)
 
     def unreported(day: date) -> BuildCommitted | None:
         try:
             warehouse = parts.warehouse
-        except PipelineError:
-            # The worker that has the warehouse reads the ledger before it writes the audit row.
+        except Refused:
+            # A dry run where no warehouse file is: no ledger holds a commit.
             return None
         return Repair(engine=engine, store=parts.store, clock=clock, warehouse=warehouse).unreported(day)
 
@@ -79,7 +70,3 @@ def open_door(parts: Parts) -> Door:
         league_day=calendar.league_day(now),
         tonight=calendar.tonight(now),
     )
-
-
-def _pause(seconds: float) -> None:
-    threading.Event().wait(seconds)

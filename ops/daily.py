@@ -105,7 +105,7 @@ def daily(
     """Go through the daily checklist of one night: was it built, from what, how good, can Phase 5 go on.
 
     Exit codes: 0 all green, 3 something is amber, 1 something is red, 4 nothing worse than a check that could not be
-    made (on the embedded warehouse beside a running worker: Phase 5's predictions).
+    made (while the warehouse does not answer: Phase 5's predictions).
 
     Examples:
       mlfs daily

@@ -14,7 +14,7 @@ from ops.output import out, show_json
 from worker.adapters.redis_server import CLOCK_SKEW_MAX
 from worker.catalogue import PIPELINE
 from worker.clock import SystemClock
-from worker.errors import Denied, Held, PipelineError, Unavailable
+from worker.errors import Denied, PipelineError, Unavailable
 from worker.parts import Parts, nothing_there, open_warehouse
 from worker.ports import Warehouse
 from worker.settings import Settings, load
@@ -173,15 +173,8 @@ def _looks(parts: Parts, patient: Patient) -> Iterator[Found]:
     yield _inspected(patient)
     yield _look("everything in the state store can be read", patient.stored)
     yield _look("clocks of this machine and of the store agree", patient.clock)
-    for check, look, meanwhile in (
-        ("upstream tables have the columns a build reads", patient.upstream, "it looks itself every five minutes"),
-        ("tables the worker writes are in place", patient.own_tables, "it made them when it started"),
-    ):
-        try:
-            found = _look(check, look)
-        except Held as exc:
-            found = _held(parts, check, exc, meanwhile)
-        yield found
+    yield _look("upstream tables have the columns a build reads", patient.upstream)
+    yield _look("tables the worker writes are in place", patient.own_tables)
     yield _look(f"topics and subscriptions of {parts.settings.pubsub_project} are in place", patient.bus)
 
 
@@ -195,14 +188,6 @@ def _inspected(patient: Patient) -> Found:
     except Unavailable as exc:
         return Found(check=check, faults=[str(exc)], code=EXIT_UNAVAILABLE)
     return Found(check=check, faults=faults, code=EXIT_FAILED if faults else 0)
-
-
-def _held(parts: Parts, check: str, held: Held, meanwhile: str) -> Found:
-    """Leave out what the running worker has to itself; any other process that has it would keep a worker out."""
-    if held.process_id is not None and parts.belongs_to_worker(held.process_id):
-        why = f"the running worker (process {held.process_id}) holds the warehouse; {meanwhile}"
-        return Found(check=check, not_run=why)
-    return Found(check=check, faults=[str(held)], code=EXIT_UNAVAILABLE)
 
 
 def _live(parts: Parts, patient: Patient, *, wanted: bool) -> Iterator[Found]:
@@ -255,8 +240,6 @@ def _look(check: str, look: Look) -> Found:
     """Make one check; one that cannot look must not hide the others."""
     try:
         faults = list(look())
-    except Held:
-        raise
     except Denied as exc:
         return Found(check=check, faults=[str(exc)], code=EXIT_FAILED)
     except Unavailable as exc:

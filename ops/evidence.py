@@ -1,7 +1,6 @@
 """What the reports stand on: the store's records, and the warehouse's tables where they can be read.
 
-On one machine the running worker owns the warehouse. A report then answers from the store alone and says what it could
-not read.
+While the warehouse does not answer, a report answers from the store alone and says what it could not read.
 """
 
 from collections.abc import Callable, Mapping, Sequence

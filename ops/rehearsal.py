@@ -30,8 +30,7 @@ def prepare(
 ) -> None:
     """Write invented upstream files for three nights without Phase 4, and link them into the embedded warehouse.
 
-    To be done before the worker starts, because only one process can have the warehouse's file. A folder that holds the
-    nights already is linked as it is.
+    A folder that holds the nights already is linked as it is.
 
     Examples:
       mlfs rehearse prepare ./upstream

@@ -155,8 +155,6 @@ def reliability_table(processors: Sequence[Mapping[str, Any]]) -> RenderableType
 def durations(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
     """Show how long builds take: of all attempts from the execution log, and by phase where the store remembers.
 
-    It reads the warehouse's execution log, so on the embedded warehouse stop the worker first.
-
     Examples:
       mlfs durations
       mlfs durations --days 30 --json

@@ -37,8 +37,6 @@ log = structlog.get_logger(__name__)
 # A sweep that has not run for this long means the process is stuck, whatever the outside does.
 TICK_SILENCE_MAX_S = 60.0
 RELAY_PAUSE_S = 1.0
-# A command waits for its audit row.
-AUDIT_PAUSE_S = 0.5
 # What is left of the lineage events after this is lost; a shutdown has better things to wait for.
 LINEAGE_FLUSH_S = 2.0
 
@@ -98,7 +96,6 @@ class Worker:
         )
         self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
         self._relay_loop = Loop(name="relay", run_once=self._relay)
-        self._audit_loop = Loop(name="audit", run_once=self._audit)
         self._schema_loop = Loop(name="schema", run_once=SchemaWatch(parts.warehouse, observer).run_once)
         self._last_tick = time.monotonic()
         self.listeners = self._make_listeners(serves_push=serves_push)
@@ -191,7 +188,6 @@ class Worker:
                 self._supervisor.run_thread(f"build-{number}", self._build)
             self._supervisor.run_loop(self._schema_loop)
             self._supervisor.run_loop(self._relay_loop)
-            self._supervisor.run_loop(self._audit_loop)
             self._supervisor.run_loop(self._sweep_loop)
         if self._subscriber is not None:
             self._subscriber.start()
@@ -247,10 +243,6 @@ class Worker:
     def _relay(self) -> float:
         self._assembly.relay.run_once()
         return RELAY_PAUSE_S
-
-    def _audit(self) -> float:
-        self._assembly.audit_desk.run_once()
-        return AUDIT_PAUSE_S
 
     def _build(self) -> None:
         while (day := self._queue.get()) is not None:

@@ -7,7 +7,6 @@ from datetime import date, timedelta
 from functools import partial
 
 from worker.aside import Aside
-from worker.audit_desk import AuditDesk
 from worker.builder import Builder, LeaseKeeper
 from worker.building import probe
 from worker.deadlines import Sweeper
@@ -73,7 +72,6 @@ class Assembly:
             tracing=parts.tracing,
         )
         self.repair = Repair(engine=self.engine, store=store, clock=clock, warehouse=warehouse)
-        self.audit_desk = AuditDesk(store=store, warehouse=warehouse, engine=self.engine, repair=self.repair)
         self.builder = self._make_builder(worker, observer, hooks)
         calendar = settings.calendar
         self.sweeper = Sweeper(

@@ -1,9 +1,8 @@
 """What people asked for, written to the replay audit before it takes effect.
 
 One door for every request, from a command, over HTTP and from the page: the record follows the ledger, the plan is
-made, the row is written, the event is applied. A command on a warehouse that a worker holds has the worker write the
-row (`worker.audit_desk`). A crash after the row leaves a row without a change in the date's history; so does a change
-of the date between the plan and the event. A change without a row is impossible.
+made, the row is written, the event is applied. A crash after the row leaves a row without a change in the date's
+history; so does a change of the date between the plan and the event. A change without a row is impossible.
 """
 
 from collections.abc import Callable, Mapping

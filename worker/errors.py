@@ -14,18 +14,6 @@ class Unavailable(PipelineError):
     """The weather's fault: something outside does not answer. Retry with backoff, bounded."""
 
 
-class Held(Unavailable):
-    """Another process of this machine has what only one may have. Until it ends nobody else gets it.
-
-    Attributes:
-        process_id: That process; None where the system does not say.
-    """
-
-    def __init__(self, detail: str, process_id: int | None) -> None:
-        super().__init__(detail)
-        self.process_id = process_id
-
-
 class Denied(Unavailable):
     """The operator's fault: a part answers and refuses this account, by its password or a missing right.
 

@@ -25,7 +25,6 @@ from worker.adapters.redis_requests import RedisRequests
 from worker.adapters.redis_store import RedisStore
 from worker.engine import Engine, Topics
 from worker.errors import Refused, Unavailable
-from worker.local.ownership import DirectoryLock
 from worker.local.valkey import EmbeddedValkey
 from worker.metrics import package_version
 from worker.observer import Observer
@@ -88,17 +87,6 @@ class Parts:
             if self._own:
                 self._store.check_server()
         return self._store
-
-    def belongs_to_worker(self, process_id: int) -> bool:
-        """Whether a process of this machine is a worker of these parts: it owns an embedded one, or is called so."""
-        urls = (self.settings.redis_url, self.settings.pubsub)
-        owners = {DirectoryLock(_directory(url)).owner() for url in urls if url.startswith("embedded:")}
-        try:
-            words = Path(f"/proc/{process_id}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            words = []
-        called = any(word.endswith((b"/mlfs", b"ops")) for word in words) and bool({b"run", b"serve"} & {*words})
-        return str(process_id) in owners or called
 
     @property
     def requests(self) -> RedisRequests:
@@ -261,7 +249,7 @@ def open_warehouse(settings: Settings) -> Warehouse:
 
     Raises:
         Refused: There is no such file; names it.
-        Unavailable: It does not answer, or another process has it open.
+        Unavailable: It does not answer, or another process keeps it open.
     """
     path = local_path(settings.warehouse)
     if scheme_of(settings.warehouse) == DUCKDB and path != MEMORY and not Path(path).is_file():
@@ -282,6 +270,7 @@ def make_warehouse(settings: Settings) -> Warehouse:
         local_path(settings.warehouse),
         memory_limit=settings.duckdb_memory_limit,
         threads=settings.duckdb_threads,
+        wait_s=settings.duckdb_wait_s,
         pipeline=settings.definition,
     )
 

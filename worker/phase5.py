@@ -4,8 +4,9 @@
         players = load_features_for_prediction("2024-12-15")
 
 Both read the published table alone and need no worker, Redis or Pub/Sub. The warehouse is the one that MLFS_WAREHOUSE
-names, another by its URL, or one that is open already. A DuckDB file has one owner: beside a running worker it cannot
-be opened, and both raise `Unavailable`.
+names, another by its URL, or one that is open already. Both work beside a running worker: a call opens a DuckDB file
+for as long as the call takes. While another process has the file open, the call waits, MLFS_DUCKDB_WAIT_S (30 s) at
+most, and then raises `Unavailable`.
 """
 
 from collections.abc import Iterator, Sequence

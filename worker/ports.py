@@ -256,15 +256,6 @@ class StateStore(Protocol):
     def note_refused(self, entry_id: str, error: str) -> None:
         """Keep what the last try to publish an entry of the outbox met, until the entry is removed."""
 
-    def ask_audit(self, request_id: str, row: bytes) -> None:
-        """Ask the worker that holds the warehouse to write an audit row."""
-
-    def audits_asked(self) -> Mapping[str, bytes]:
-        """Return the audit rows that wait for a worker, by request id."""
-
-    def settle_audit(self, request_id: str) -> bool:
-        """Forget an audit row that was asked for; False when it had been forgotten already."""
-
     def park(self, parked: ParkedMessage) -> None:
         """Keep a refused message for people to see; bounded, the oldest go first."""
 

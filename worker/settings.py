@@ -93,6 +93,9 @@ class Settings(PipelineSettings, AccessSettings):
     build_threads: int = Field(default=1, ge=1, le=16, description="Dates built at the same time.")
     duckdb_memory_limit: str = Field(default="2GB", description="Memory of the embedded warehouse.")
     duckdb_threads: int = Field(default=2, ge=1, le=64, description="Threads of the embedded warehouse.")
+    duckdb_wait_s: float = Field(
+        default=30.0, ge=0, le=600, description="Wait for a warehouse file that another process has open."
+    )
     bigquery_endpoint: str = Field(
         default="", description="Base address instead of Google's; on this machine it is spoken to without signing in."
     )

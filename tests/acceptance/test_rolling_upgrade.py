@@ -1,6 +1,6 @@
 """This version and the commit before it share one Redis, one bus and one warehouse, and replace each other.
 
-A small part of `make upgrade-test`. DuckDB lets one process open its file, so the warehouse is the BigQuery peer.
+A small part of `make upgrade-test`. The commit before may bear another DuckDB, so the warehouse is the BigQuery peer.
 """
 
 from collections.abc import Callable

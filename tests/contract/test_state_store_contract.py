@@ -353,15 +353,6 @@ def test_what_the_bus_answered_is_kept_with_the_message_and_goes_with_it(store: 
     assert [("two", "away")] == [(item.message.event_id, item.error) for item in store.outbox(10)]
 
 
-def test_an_audit_row_waits_until_one_settles_it(store: StateStore) -> None:
-    for name, row in (("one", b"{}"), ("two", b"first"), ("two", b"\xff second")):
-        store.ask_audit(name, row)
-    assert {"one": b"{}", "two": b"\xff second"} == store.audits_asked()
-
-    assert [True, False] == [store.settle_audit("two"), store.settle_audit("two")]
-    assert {"one": b"{}"} == store.audits_asked()
-
-
 def test_parked_messages_come_newest_first_with_every_byte(store: StateStore) -> None:
     for name in ("first", "second", "third"):
         store.park(parked(name))

@@ -1,8 +1,6 @@
 """What every warehouse promises, whatever stands behind it. A new engine joins by adding itself to `warehouse`."""
 
 import os
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -580,24 +578,6 @@ def test_a_file_keeps_what_was_published_and_nothing_staged(tmp_path: Path) -> N
     with pytest.raises(SchemaDrift):
         second.query_staged(key(3, 1), Statement(name="count", sql="SELECT COUNT(*) FROM mlfs_staging.this_build"))
     second.close()
-
-
-def test_a_file_open_in_another_process_is_unavailable_and_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "warehouse.duckdb"
-    opened = DuckDbWarehouse(str(path))
-    code = (
-        "import sys\n"
-        "from worker.adapters.warehouse_duckdb import DuckDbWarehouse\n"
-        "from worker.errors import Unavailable\n"
-        "try:\n    DuckDbWarehouse(sys.argv[1])\n"
-        "except Unavailable as error:\n    print(error)\n"
-    )
-
-    said = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
-
-    opened.close()
-    assert f"the warehouse file {path} is open in another process" in said
-    assert "Stop that process" in said
 
 
 def test_a_file_that_is_no_database_is_fatal(tmp_path: Path) -> None:

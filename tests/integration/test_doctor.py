@@ -1,8 +1,6 @@
 """`mlfs doctor` names what would cost a night, before the night: store, clock, tables, bus, permissions."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -89,35 +87,6 @@ def test_the_doctor_names_what_upstream_lacks(folder: Path) -> None:
     ]
     assert (shown.exit_code, shown.stdout.count("ok "), shown.stdout.count("FAULT")) == (1, 6, 2)
     assert shown.stdout.count("not run") == 2
-
-
-WORKER = """
-import sys
-from pathlib import Path
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.local.bus import EmbeddedBus
-bus = EmbeddedBus(Path(sys.argv[1]) / "pubsub")
-bus.start()
-warehouse = DuckDbWarehouse(sys.argv[1] + "/warehouse.duckdb")
-print("up", flush=True)
-sys.stdin.read()
-bus.stop()
-"""
-
-
-def test_what_a_running_worker_has_to_itself_is_left_out_and_no_fault(folder: Path) -> None:
-    fill(folder)
-    command = [sys.executable, "-c", WORKER, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
-        assert worker.stdout is not None
-        assert worker.stdout.readline()
-        code, answer = looked()
-        holder = worker.pid
-        worker.communicate()
-
-    assert (code, [check["ok"] for check in answer[:DATASETS]]) == (0, [True] * 5 + [None, None, True])
-    for place in (UPSTREAM_TABLES, OWN):
-        assert answer[place]["not_run"].startswith(f"the running worker (process {holder}) holds the warehouse; ")
 
 
 def test_a_store_that_may_lose_state_is_named(folder: Path, valkey_url: str) -> None:

@@ -274,12 +274,13 @@ def test_a_warehouse_that_another_process_holds_is_unavailable_and_says_what_to_
     command: tuple[str, ...],
 ) -> None:
     monkeypatch.setenv("MLFS_WAREHOUSE", f"duckdb://{held}")
+    monkeypatch.setenv("MLFS_DUCKDB_WAIT_S", "0.1")
     code, said = ends(*(str(sample_folder) if word == "FILES" else word for word in command))
 
     assert code == EXIT_UNAVAILABLE
     told = " ".join(said.split())
-    assert f"the warehouse file {held} is open in another process (PID " in told
-    assert "Stop that process, run this again, then start it again" in told
+    assert f"the warehouse file {held} is open in another process, process " in told
+    assert "was not given back within 0.1 s (MLFS_DUCKDB_WAIT_S). Run this again." in told
 
 
 @pytest.mark.parametrize("command", [("status", NIGHT), ("explain", NIGHT)], ids=" ".join)

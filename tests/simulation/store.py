@@ -227,15 +227,6 @@ class SimulatedStore:
     def note_refused(self, entry_id: str, error: str) -> None:
         self._call("note_refused", entry_id, error)
 
-    def ask_audit(self, request_id: str, row: bytes) -> None:
-        self._call("ask_audit", request_id, row)
-
-    def audits_asked(self) -> Mapping[str, bytes]:
-        return self._call("audits_asked")  # type: ignore[no-any-return]
-
-    def settle_audit(self, request_id: str) -> bool:
-        return self._call("settle_audit", request_id)  # type: ignore[no-any-return]
-
     def outbox_size(self) -> int:
         return self._call("outbox_size")  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""What a person asks for has its row in the audit before it takes effect, whoever has the warehouse open."""
+"""What a person asks for has its row in the audit before it takes effect."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,16 +13,14 @@ from tests.support.nights import NIGHT, PROCESSORS, retract, success
 from tests.support.rigs import WORKER, LedgerWarehouse, Rig, repair_of
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.audit import Auditor, Intervention
-from worker.audit_desk import AuditDesk, have_written
 from worker.builder import Builder
-from worker.errors import Held, PipelineError, Unavailable
+from worker.errors import PipelineError, Unavailable
 from worker.features.model import Statement
 
 ASKED = ReplayRequested(
     actor="ana@desk", reason="bad rows upstream", mode=BuildMode.FORCED_FALLBACK, request_id="replay-1"
 )
 CANCEL = CancelRequested(actor="ana@desk", reason="wrong night", request_id="cancel-1")
-HELD = Held("the warehouse file is open in another process", 4711)
 
 
 class AuditedWarehouse(LedgerWarehouse):
@@ -33,9 +31,6 @@ class AuditedWarehouse(LedgerWarehouse):
         self.duckdb = DuckDbWarehouse(":memory:")
         self.duckdb.ensure_tables()
         self.refuses_audit: list[PipelineError] = []
-
-    def query(self, statement: Statement) -> Any:
-        return self.duckdb.query(statement) if statement.name == "replay_audited" else super().query(statement)
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
         if self.refuses_audit:
@@ -48,26 +43,18 @@ class AuditedWarehouse(LedgerWarehouse):
 
 
 class Stage:
-    """A worker that has the warehouse, and a command that shares the store with the worker."""
+    """A person and a worker, with one store and one warehouse."""
 
     def __init__(self) -> None:
         self.rig = Rig()
         self.warehouse = AuditedWarehouse()
         repair = repair_of(self.rig, self.warehouse)
-        self.desk = AuditDesk(
-            store=self.rig.store,
-            warehouse=self.warehouse,  # type: ignore[arg-type] # what the desk needs of it
-            engine=self.rig.engine,
-            repair=repair,
-        )
-        self.at_the_worker = Auditor(
+        self.auditor = Auditor(
             engine=self.rig.engine,
             log_replay=self.warehouse.log_replay,
             clock=self.rig.clock,
             unreported=repair.unreported,
         )
-        self.at_a_command = Auditor(engine=self.rig.engine, log_replay=self._past_the_worker, clock=self.rig.clock)
-        self.hears = True
         self.builder = Builder(
             engine=self.rig.engine,
             warehouse=self.warehouse,  # type: ignore[arg-type] # what a build needs of it
@@ -79,9 +66,6 @@ class Stage:
             stopwatch=lambda: 0.0,
             follow=repair.follow,
         )
-
-    def _past_the_worker(self, row: Mapping[str, Any]) -> None:
-        have_written(self.rig.store, row, HELD, lambda _seconds: self.hears and self.desk.run_once() and None)
 
     def joined(self) -> None:
         for processor in PROCESSORS:
@@ -117,25 +101,22 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("event", [ASKED, CANCEL, replace(retract(PROCESSORS[0]), request_id="retract-1")])
-def test_a_command_has_its_row_written_by_the_worker_that_holds_the_warehouse(
-    stage: Stage, event: Intervention
-) -> None:
+def test_what_a_person_asks_for_has_its_row(stage: Stage, event: Intervention) -> None:
     stage.joined()
     asked_at = stage.rig.clock.now()
-    stage.at_a_command.apply(NIGHT, event)
+    stage.auditor.apply(NIGHT, event)
 
     [row] = stage.warehouse.audit()
     assert (row["requested_at"], row["requested_by"], row["reason"]) == (asked_at, event.actor, event.reason)
     assert (row["request_id"], row["previous_state"]) == (event.request_id, "ready")
     assert stage.rig.store.history(NIGHT)[-1].actor == event.actor
-    assert stage.rig.store.audits_asked() == {}
 
 
 def test_a_replay_and_its_cancel_are_two_rows(stage: Stage) -> None:
     stage.joined()
     for event in (ASKED, CANCEL):
         stage.rig.clock.forward(timedelta(seconds=1))
-        stage.at_a_command.apply(NIGHT, event)
+        stage.auditor.apply(NIGHT, event)
 
     assert [(row["mode"], row["decision"]) for row in stage.warehouse.audit()] == [
         ("forced_fallback", "replay_accepted"),
@@ -143,56 +124,10 @@ def test_a_replay_and_its_cancel_are_two_rows(stage: Stage) -> None:
     ]
 
 
-def test_a_command_that_no_worker_hears_changes_nothing(stage: Stage) -> None:
-    stage.joined()
-    before = stage.record()
-    stage.hears = False
-
-    with pytest.raises(Unavailable, match=f"{NIGHT}: nothing was changed.*open in another process"):
-        stage.at_a_command.apply(NIGHT, CANCEL)
-
-    assert (stage.record(), stage.rig.store.audits_asked()) == (before, {})
-    assert stage.desk.run_once() == 0
-
-
-def test_a_row_that_cannot_be_written_waits_and_holds_up_no_other(stage: Stage) -> None:
-    stage.warehouse.refuses_audit = [Unavailable("the warehouse is away")]
-    stage.joined()
-    stage.rig.store.ask_audit("broken", b"{}")
-
-    stage.at_a_command.apply(NIGHT, CANCEL)
-
-    assert [row["request_id"] for row in stage.warehouse.audit()] == ["cancel-1"]
-    assert list(stage.rig.store.audits_asked()) == ["broken"]
-
-
-def test_a_row_that_was_written_before_its_worker_died_is_not_written_again(stage: Stage) -> None:
-    """The worker died between the row and the store; the next worker finds both."""
-    stage.joined()
-    seen: list[bytes] = []
-
-    def pause(_seconds: float) -> None:
-        seen.extend(stage.rig.store.audits_asked().values())
-        stage.desk.run_once()
-
-    stage.at_a_command = Auditor(
-        engine=stage.rig.engine,
-        log_replay=lambda row: have_written(stage.rig.store, row, HELD, pause),
-        clock=stage.rig.clock,
-    )
-    stage.at_a_command.apply(NIGHT, ASKED)
-    stage.rig.store.ask_audit("replay-1", seen[0])
-
-    assert stage.desk.run_once() == 1
-    assert len(stage.warehouse.audit()) == 1
-
-
-@pytest.mark.parametrize("where", ["at_the_worker", "at_a_command"])
-def test_a_replay_of_a_date_published_by_hand_opens_the_next_generation_at_once(stage: Stage, where: str) -> None:
+def test_a_replay_of_a_date_published_by_hand_opens_the_next_generation_at_once(stage: Stage) -> None:
     stage.published_by_hand()
-    auditor: Auditor = getattr(stage, where)
 
-    accepted = auditor.apply(NIGHT, ASKED).record
+    accepted = stage.auditor.apply(NIGHT, ASKED).record
     stage.builder.run_one(NIGHT)
 
     assert (State.READY, 2, 1) == (accepted.state, accepted.generation, accepted.published_generation)
@@ -219,7 +154,7 @@ def test_a_replay_stored_beside_the_ledger_builds_above_it_all_the_same(stage: S
 def test_a_plan_speaks_of_the_generation_that_would_be_built(stage: Stage) -> None:
     stage.published_by_hand()
 
-    before, planned = stage.at_the_worker.plan(NIGHT, ASKED)
+    before, planned = stage.auditor.plan(NIGHT, ASKED)
 
     assert (State.DONE, 2) == (before.state, planned.record.generation)
     assert stage.rig.store.load(NIGHT) is None
@@ -229,6 +164,6 @@ def test_without_its_row_nothing_is_changed(stage: Stage) -> None:
     stage.warehouse.refuses_audit = [Unavailable("the warehouse is away")]
 
     with pytest.raises(Unavailable, match="the warehouse is away"):
-        stage.at_the_worker.apply(NIGHT, ASKED)
+        stage.auditor.apply(NIGHT, ASKED)
 
     assert stage.rig.store.load(NIGHT) is None

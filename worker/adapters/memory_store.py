@@ -29,7 +29,6 @@ class MemoryStore:
         self._parked: deque[ParkedMessage] = deque(maxlen=PARKED_LENGTH_MAX)
         self._last_opened: date | None = None
         self._entries = 0
-        self._audits: dict[str, bytes] = {}
         self.quarantined: list[tuple[date, bytes]] = []
 
     def load(self, analysis_date: date) -> DateRecord | None:
@@ -134,21 +133,6 @@ class MemoryStore:
         with self._lock:
             if entry_id in self._outbox:
                 self._outbox[entry_id] = replace(self._outbox[entry_id], error=error)
-
-    def ask_audit(self, request_id: str, row: bytes) -> None:
-        """Keep the row until a worker settles it."""
-        with self._lock:
-            self._audits[request_id] = row
-
-    def audits_asked(self) -> Mapping[str, bytes]:
-        """Return the rows that wait."""
-        with self._lock:
-            return dict(self._audits)
-
-    def settle_audit(self, request_id: str) -> bool:
-        """Forget one row."""
-        with self._lock:
-            return self._audits.pop(request_id, None) is not None
 
     def park(self, parked: ParkedMessage) -> None:
         """Keep a refused message."""

@@ -1,9 +1,9 @@
-"""Notes beside the records in Redis: what the bus answered to an outcome, and the audit rows that commands ask for.
+"""Notes beside the records in Redis: what the bus answered to an outcome.
 
-Both are hashes that expire by themselves, because a command or a worker that dies leaves its note behind.
+The hash of notes expires by itself, because a worker that dies leaves its note behind.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
@@ -15,8 +15,6 @@ from worker.ports import OutboxEntry
 
 # Refusals are noted again each second while they last.
 REFUSED_KEPT = timedelta(days=1)
-# Longer than a command waits for the worker to write its audit row.
-AUDIT_KEPT = timedelta(minutes=2)
 
 
 class RedisNotes:
@@ -51,21 +49,3 @@ class RedisNotes:
             replace(entry, error=error.decode(errors="replace")) if error else entry
             for entry, error in zip(entries, errors, strict=True)
         ]
-
-    def ask_audit(self, request_id: str, row: bytes) -> None:
-        """Write into the hash of rows that wait; what a killed command leaves behind goes by itself."""
-        key = self._key("audits")
-        with translated(self._client), self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(key, request_id, row)
-            pipe.pexpire(key, AUDIT_KEPT)
-            pipe.execute()
-
-    def audits_asked(self) -> Mapping[str, bytes]:
-        """Read that hash."""
-        rows = repeating(self._client, lambda: cast("dict[bytes, bytes]", self._client.hgetall(self._key("audits"))))
-        return {name.decode(): row for name, row in rows.items()}
-
-    def settle_audit(self, request_id: str) -> bool:
-        """Delete one row of that hash."""
-        with translated(self._client):
-            return bool(self._client.hdel(self._key("audits"), request_id))

@@ -1,9 +1,10 @@
 """The warehouse on one machine: a DuckDB file, or memory, spoken to in BigQuery's dialect.
 
-One process owns a DuckDB file. Inside it any thread may call: each call has a cursor of its own, readers see the last
-commit, and writes to the file take turns under a lock. Staging tables lie in an in-memory database attached as
-`mlfs_staging`: they are never logged, a dead process leaves none behind, and building a million rows there takes two
-thirds of the time it takes in the file (2.1 s against 3.3 s, two threads, DuckDB 2.0).
+Processes use a DuckDB file in turn: `warehouse_duckdb_file` opens the file for a call and gives the file back when no
+call comes. Inside a process any thread may call: each call has a separate cursor, readers see the last commit, and
+writes to the file take turns under a lock. Staging tables lie in an in-memory database attached as `mlfs_staging`: they
+are never logged, a dead process leaves none behind, and building a million rows there takes two thirds of the time that
+it takes in the file (2.1 s against 3.3 s, two threads, DuckDB 2.0). From `stage` to `drop_staged` the file stays open.
 
 What a crash leaves: before the commit of `publish` the file is as it was; after it, the ledger shows the commit, and
 the same `publish` again finds its own token there and does nothing.
@@ -11,7 +12,7 @@ the same `publish` again finds its own token there and does nothing.
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ import duckdb
 from worker.adapters.warehouse_duckdb_costs import count_attempts, plan_statement
 from worker.adapters.warehouse_duckdb_dialect import (
     declared_columns,
-    open_error,
     quoted,
     to_bigquery_type,
     to_duckdb,
     translated_errors,
 )
+from worker.adapters.warehouse_duckdb_file import MEMORY, WAIT_S, SharedFile
 from worker.adapters.warehouse_fence import check_fence
 from worker.errors import Refused
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
@@ -41,18 +42,22 @@ from worker.features.records import (
 )
 from worker.pipeline_files import shipped_pipeline
 
-MEMORY = ":memory:"
-
-# A build under way may hold the writer for longer; nobody waits for that on the way out.
+# A build that is running may take longer; a process that ends does not wait for the build.
 CLOSE_WAIT_S = 1.0
 EXPORT_FORMATS = {".parquet": "FORMAT parquet", ".csv": "FORMAT csv, HEADER", ".jsonl": "FORMAT json"}
 
 
 class DuckDbWarehouse:
-    """The `Warehouse` port over one DuckDB database. Close it to give the file back."""
+    """The `Warehouse` port over one DuckDB database. Close it to give the file back for good."""
 
     def __init__(
-        self, path: str, *, memory_limit: str = "2GB", threads: int = 2, pipeline: Pipeline | None = None
+        self,
+        path: str,
+        *,
+        memory_limit: str = "2GB",
+        threads: int = 2,
+        wait_s: float = WAIT_S,
+        pipeline: Pipeline | None = None,
     ) -> None:
         """Open or create the database.
 
@@ -61,13 +66,14 @@ class DuckDbWarehouse:
             memory_limit: The most memory DuckDB may use, with a unit; beyond it, a file spills beside itself, and
                 `:memory:` gives up.
             threads: Threads per query, 1 or more.
+            wait_s: Seconds that a call waits for a file which another process has open.
             pipeline: Whose tables it holds; the shipped one by default.
 
         Raises:
-            Unavailable: Another process has the file open, or it cannot be read now.
+            Unavailable: Another process has kept the file open for *wait_s*, or it cannot be read now. Each method
+                raises this too.
             Fatal: The file is no database.
         """
-        self._path = path
         self.pipeline = pipeline or shipped_pipeline()
         self._tables = self.pipeline.tables
         self._write_lock = threading.Lock()
@@ -83,15 +89,9 @@ class DuckDbWarehouse:
             config["temp_directory"] = ""  # else it would spill into the working directory
         else:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._connection = duckdb.connect(path, config=config)
-        except duckdb.Error as error:
-            raise open_error(error, path) from error
-        with translated_errors("setting up the warehouse"):
-            self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
-            # BigQuery raises where IEEE would answer infinity; so does DuckDB now.
-            self._connection.execute("SET GLOBAL ieee_floating_point_ops = false")
-            self._connection.execute("ATTACH ':memory:' AS mlfs_staging")
+        self._file = SharedFile(path, config, wait_s=wait_s)
+        with self._reading("opening the warehouse"):
+            """Raise at once what is wrong with the file."""
 
     def ensure_tables(self) -> None:
         """Create schemas and tables in one transaction; a table of an older release gets the columns it lacks."""
@@ -123,6 +123,7 @@ class DuckDbWarehouse:
     def stage(self, key: BuildKey, select: Statement) -> None:
         """Create or replace the attempt's table in the in-memory database."""
         sql = f"CREATE OR REPLACE TABLE {staging_table(key)} AS {to_duckdb(select.sql)}"
+        self._file.hold(staging_table(key))
         with self._reading(f"staging {key.build_id}") as cursor:
             cursor.execute(sql, dict(select.parameters))
 
@@ -176,9 +177,12 @@ class DuckDbWarehouse:
             _insert_row(cursor, self._tables.execution, executed)
 
     def drop_staged(self, key: BuildKey) -> None:
-        """Drop the attempt's table."""
-        with self._reading(f"dropping the staging table of {key.build_id}") as cursor:
-            cursor.execute(f"DROP TABLE IF EXISTS {staging_table(key)}")
+        """Drop the attempt's table; the file may be given back then, whatever the drop meets."""
+        try:
+            with self._reading(f"dropping the staging table of {key.build_id}") as cursor:
+                cursor.execute(f"DROP TABLE IF EXISTS {staging_table(key)}")
+        finally:
+            self._file.release(staging_table(key))
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         """Read the date's ledger row."""
@@ -229,14 +233,11 @@ class DuckDbWarehouse:
         return int(written[0]) if written else 0
 
     def close(self) -> None:
-        """Wait a moment for the writer, then close and give the file back.
+        """Wait a moment for running calls, then give the file back for good.
 
-        A writer that is not done by then never commits: the file is given back when the process ends, which is what
-        follows, and nothing of its transaction is in it.
+        A call that is not done by then goes on, and gives the file back at its end or at the end of the process.
         """
-        if self._write_lock.acquire(timeout=CLOSE_WAIT_S):
-            self._connection.close()
-            self._write_lock.release()
+        self._file.close(CLOSE_WAIT_S)
 
     @contextmanager
     def writing(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -244,7 +245,8 @@ class DuckDbWarehouse:
 
         Writers of one process take turns, so two threads never meet in DuckDB's conflict detection.
         """
-        with self._write_lock, self._reading(doing) as cursor:
+        # The file first: a thread that waits for another process must not make other writers wait longer.
+        with self._reading(doing) as cursor, self._write_lock:
             cursor.execute("BEGIN TRANSACTION")
             try:
                 yield cursor
@@ -257,7 +259,7 @@ class DuckDbWarehouse:
 
     @contextmanager
     def _reading(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        with translated_errors(doing), closing(self._connection.cursor()) as cursor:
+        with translated_errors(doing), self._file.cursor() as cursor:
             yield cursor
 
     def _ledger_row(self, cursor: duckdb.DuckDBPyConnection, analysis_date: date) -> dict[str, Any] | None:

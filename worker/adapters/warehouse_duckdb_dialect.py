@@ -10,7 +10,7 @@ import duckdb
 import sqlglot
 from sqlglot import exp
 
-from worker.errors import Fatal, Held, PipelineError, SchemaDrift, SourceGone, Unavailable
+from worker.errors import Fatal, PipelineError, SchemaDrift, SourceGone, Unavailable
 
 # The product has some fifteen statements; what comes on top are the operator's own queries.
 TRANSPILED_MAX = 256
@@ -179,9 +179,6 @@ def _where_to_put(path: Path) -> str:
     )
 
 
-_LOCK_HOLDER = re.compile(r"PID (\d+)")
-
-
 def open_error(error: duckdb.Error, path: str) -> PipelineError:
     """Say why a database file could not be opened, and what to do."""
     text = str(error).strip()
@@ -189,15 +186,6 @@ def open_error(error: duckdb.Error, path: str) -> PipelineError:
         return lasting
     if _MEMORY.search(text):
         return _short_of_memory(text, f"opening the warehouse file {path}")
-    if " lock " in text:
-        found = _LOCK_HOLDER.search(text)
-        holder = f" ({found.group(0)})" if found else ""
-        return Held(
-            f"the warehouse file {path} is open in another process{holder}, and DuckDB lets one process own it; a "
-            "running worker does as long as it runs. Stop that process, run this again, then start it again; how the "
-            "dates stand is shown beside it: mlfs status, mlfs explain, mlfs history",
-            int(found.group(1)) if found else None,
-        )
     if isinstance(error, duckdb.ConnectionException):
         return Fatal(f"the warehouse file {path} is already open in this process with other settings: {text}")
     if "Is a directory" in text:

@@ -26,7 +26,7 @@ PHASE4_DATE = "analysis_date"
 PROCESSED = "processed_at"
 """The column of every upstream table that says when a row was written; of several for one key the newest counts."""
 
-BUILD_STATEMENTS = ("dependency_rows", "features", "build_stats", "left_out", "replay_audited")
+BUILD_STATEMENTS = ("dependency_rows", "features", "build_stats", "left_out")
 """What a build runs between its claim and its publication."""
 
 BLOCK_SOURCES = (

@@ -44,8 +44,8 @@ def load_parquet_folder(
 def link_parquet_folder(warehouse: DuckDbWarehouse, directory: Path) -> list[tuple[str, int]]:
     """Put one view per file of a folder in the place of its table: all of them or, on any fault, none.
 
-    What the files hold later is read by later statements, so upstream can go on writing while a worker owns the
-    warehouse. A writer moves a whole file into place before it reports; one replaced in the middle of a build may be
+    What the files hold later is read by later statements, so upstream can go on writing without loading
+    again. A writer moves a whole file into place before it reports; one replaced in the middle of a build may be
     read old by one statement and new by the next.
 
     Args:
