@@ -1102,8 +1102,8 @@ MUTANTS = (
     Mutant(
         name="audit-after-the-effect",
         file="worker/audit_desk.py",
-        old="            if request_id not in store.audits_asked():\n",
-        new="            if request_id in store.audits_asked():\n",
+        old="            if answer == WRITTEN:\n",
+        new="            if answer != WRITTEN:\n",
         tests=("tests/unit/test_audit.py::test_a_command_that_no_worker_hears_changes_nothing",),
     ),
     Mutant(
@@ -1142,5 +1142,12 @@ MUTANTS = (
         old="            self._store.note_refused(entry.entry_id, str(exc)[:ERROR_CHARS_MAX] or type(exc).__name__)\n",
         new="",
         tests=("tests/unit/test_untold.py::test_phase_5_was_told_only_once_the_bus_has_confirmed_it",),
+    ),
+    Mutant(
+        name="lost-request-taken-for-a-written-row",
+        file="worker/audit_desk.py",
+        old="            if answer == WRITTEN:\n",
+        new="            if answer in {WRITTEN, None}:\n",
+        tests=("tests/unit/test_audit.py::test_a_request_that_the_store_loses_is_not_taken_for_a_written_row",),
     ),
 )

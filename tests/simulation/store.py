@@ -1,7 +1,7 @@
 """The simulated state store: the product's `MemoryStore` behind a boundary, and how a server loses data."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import replace
 from datetime import date, datetime
@@ -14,7 +14,7 @@ from tests.simulation.checker import Books
 from worker.adapters import memory_store
 from worker.adapters.memory_store import MemoryStore
 from worker.errors import Unavailable
-from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
+from worker.ports import WRITTEN, Commit, HistoryEntry, OutboxEntry, ParkedMessage
 
 if TYPE_CHECKING:
     from tests.simulation.checker import Checker
@@ -22,12 +22,9 @@ if TYPE_CHECKING:
 
 # As the Redis adapter: a commit whose reply was lost is sent once more.
 COMMIT_SENDS_MAX = 2
-# Whether the product's adapter skips an unreadable member and sets it aside. As long as it raises, `junk_member` is no
-# disaster that is drawn (`drawing.SURVIVED`), only one that can be asked for: `--strike junk_member`.
-JUNK_IS_SET_ASIDE = False
 # What a server keeps, and so what a snapshot holds. Not the counter of outbox entries: Redis names them by instants,
 # and those do not come again after a loss.
-_KEPT = ("_records", "_wake", "_outbox", "_history", "_operations", "_last_opened")
+_KEPT = ("_records", "_wake", "_outbox", "_history", "_operations", "_last_opened", "_audits")
 
 
 class Codec:
@@ -75,6 +72,11 @@ class Server:
     @property
     def waiting_messages(self) -> int:
         return len(self.memory._outbox)
+
+    @property
+    def audits_wait(self) -> bool:
+        """Whether a command waits for a worker to write its audit row."""
+        return any(row != WRITTEN for row in self.memory._audits.values())
 
     def take_snapshot(self) -> None:
         self._snapshot = {name: self._copied(name) for name in _KEPT}
@@ -137,12 +139,12 @@ class SimulatedStore:
         return self._boundary.call(self._process, "store", name, lambda: effect(*arguments))
 
     def _read(self, name: str, *arguments: Any) -> Any:
-        """Read an index, one of whose members may be junk."""
+        """Read an index. A member that is junk is passed over and set aside, as the Redis adapter does."""
         answer = self._call(name, *arguments)
         if name in self._server.junk:
-            if not JUNK_IS_SET_ASIDE:
-                raise ValueError(f"a member of {name} is junk")
-            self._server.junk.discard(name)
+            # Where the server does not answer now, the next reader sets the member aside.
+            with suppress(Unavailable):
+                self._boundary.call(self._process, "store", "set_aside", lambda: self._server.junk.discard(name))
         return answer
 
     def load(self, analysis_date: date) -> DateRecord | None:
@@ -229,12 +231,17 @@ class SimulatedStore:
 
     def ask_audit(self, request_id: str, row: bytes) -> None:
         self._call("ask_audit", request_id, row)
+        if "audit_skipped" in self._server.sabotage:
+            self._memory.confirm_audit(request_id)
 
     def audits_asked(self) -> Mapping[str, bytes]:
         return self._call("audits_asked")  # type: ignore[no-any-return]
 
-    def settle_audit(self, request_id: str) -> bool:
-        return self._call("settle_audit", request_id)  # type: ignore[no-any-return]
+    def confirm_audit(self, request_id: str) -> None:
+        self._call("confirm_audit", request_id)
+
+    def settle_audit(self, request_id: str) -> None:
+        self._call("settle_audit", request_id)
 
     def outbox_size(self) -> int:
         return self._call("outbox_size")  # type: ignore[no-any-return]

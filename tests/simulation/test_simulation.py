@@ -23,7 +23,10 @@ ROOT = Path(__file__).parents[2]
 SCHEDULES = int(os.environ.get("MLFS_TEST_SCHEDULES", "6000"))
 CAUGHT_WITHIN = 800
 STRUCK = 150
-STRIKES = ("crash", "damage", "downtime", "freeze", "restart_all", "snapshot_restore", "store_away", "wipe")
+STRIKES = (
+    "crash", "damage", "downtime", "freeze", "junk_member", "raising", "restart_all", "snapshot_restore", "store_away",
+    "wipe",
+)  # fmt: skip
 
 
 @pytest.mark.slow
@@ -117,6 +120,9 @@ def test_the_drawn_schedules_are_worth_playing() -> None:
         "retracted",
         "waits_again",
         "rebuild_started",
+        "raising",
+        "junk_member",
+        "audited_by_the_worker",
     }
     assert wanted <= {*totals.injected}
     assert State.DONE in totals.states

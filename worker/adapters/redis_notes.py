@@ -11,7 +11,7 @@ from typing import cast
 import redis
 
 from worker.adapters.redis_client import repeating, translated
-from worker.ports import OutboxEntry
+from worker.ports import WRITTEN, OutboxEntry
 
 # Refusals are noted again each second while they last.
 REFUSED_KEPT = timedelta(days=1)
@@ -54,9 +54,16 @@ class RedisNotes:
 
     def ask_audit(self, request_id: str, row: bytes) -> None:
         """Write into the hash of rows that wait; what a killed command leaves behind goes by itself."""
+        self._note_audit(request_id, row)
+
+    def confirm_audit(self, request_id: str) -> None:
+        """Overwrite the row in that hash."""
+        self._note_audit(request_id, WRITTEN)
+
+    def _note_audit(self, request_id: str, note: bytes) -> None:
         key = self._key("audits")
         with translated(self._client), self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(key, request_id, row)
+            pipe.hset(key, request_id, note)
             pipe.pexpire(key, AUDIT_KEPT)
             pipe.execute()
 
@@ -65,7 +72,7 @@ class RedisNotes:
         rows = repeating(self._client, lambda: cast("dict[bytes, bytes]", self._client.hgetall(self._key("audits"))))
         return {name.decode(): row for name, row in rows.items()}
 
-    def settle_audit(self, request_id: str) -> bool:
+    def settle_audit(self, request_id: str) -> None:
         """Delete one row of that hash."""
         with translated(self._client):
-            return bool(self._client.hdel(self._key("audits"), request_id))
+            self._client.hdel(self._key("audits"), request_id)
