@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from worker.engine import Engine
-from worker.errors import CorruptRecord, PipelineError, Unavailable
+from worker.errors import CorruptRecord, Unavailable
 from worker.features.model import Statement
 from worker.ports import WRITTEN, StateStore, Warehouse
 from worker.repair import Repair
@@ -89,7 +89,8 @@ class AuditDesk:
                 continue
             try:
                 self._write(request_id, stored)
-            except (PipelineError, ValueError, KeyError) as exc:
+            except Exception as exc:  # noqa: BLE001 - logged, and tried again at the next pass
+                # Whatever is stored in the place of one row, the other rows are written.
                 log.warning("audit_row_not_written", request_id=request_id, kind=type(exc).__name__, error=str(exc))
                 continue
             self._store.confirm_audit(request_id)

@@ -192,7 +192,7 @@ class ParkedMessage:
 # What a command finds in the place of its audit row once a worker has written the row.
 WRITTEN = b"written"
 # The keys of the store in which something unreadable can lie, by the first part of their names.
-DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "history", "parked", "calendar", "request")
+DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "history", "parked", "calendar", "refused", "audits", "request")
 
 
 class StateStore(Protocol):

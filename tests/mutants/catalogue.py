@@ -1150,4 +1150,21 @@ MUTANTS = (
         new="            if answer in {WRITTEN, None}:\n",
         tests=("tests/unit/test_audit.py::test_a_request_that_the_store_loses_is_not_taken_for_a_written_row",),
     ),
+    Mutant(
+        name="notes-of-a-wrong-type-stay-in-the-way",
+        file="worker/adapters/redis_notes.py",
+        old="            self._damage.key(name)\n\n\n",
+        new="            return\n\n\n",
+        tests=(
+            "tests/contract/test_redis_store_damage.py"
+            "::test_notes_of_another_kind_stop_neither_the_outbox_nor_a_command",
+        ),
+    ),
+    Mutant(
+        name="one-audit-row-holds-up-the-others",
+        file="worker/audit_desk.py",
+        old="            except Exception as exc:",
+        new="            except ValueError as exc:",
+        tests=("tests/unit/test_audit.py::test_a_row_that_cannot_be_written_waits_and_holds_up_no_other",),
+    ),
 )

@@ -173,10 +173,11 @@ def test_a_request_that_the_store_loses_is_not_taken_for_a_written_row(stage: St
     assert (stage.record(), stage.warehouse.audit()) == (before, [])
 
 
-def test_a_row_that_cannot_be_written_waits_and_holds_up_no_other(stage: Stage) -> None:
+@pytest.mark.parametrize("stored", [b"{}", b"[1]", b"\xff", b"1", b'{"analysis_date": 20241215}', b"[" * 100_000])
+def test_a_row_that_cannot_be_written_waits_and_holds_up_no_other(stage: Stage, stored: bytes) -> None:
     stage.warehouse.refuses_audit = [Unavailable("the warehouse is away")]
     stage.joined()
-    stage.rig.store.ask_audit("broken", b"{}")
+    stage.rig.store.ask_audit("broken", stored)
 
     stage.at_a_command.apply(NIGHT, CANCEL)
 

@@ -26,6 +26,8 @@ TYPES: Mapping[str, str] = {
     "changes": "list",
     "parked": "stream",
     "calendar": "zset",
+    "refused": "hash",
+    "audits": "hash",
 }
 DAMAGED = "damaged"
 DAMAGED_LENGTH_MAX = 1000
