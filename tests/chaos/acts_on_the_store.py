@@ -12,6 +12,9 @@ from tests.chaos.services import pause
 from tests.chaos.stage import Act, Stage
 from tests.chaos.stores import EmbeddedStore, SentinelStore
 
+# A worker waits up to 30 s before it starts a child that dies again and again.
+RESTARTED_WITHIN_S = 60.0
+
 
 def kill_redis(stage: Stage) -> str | None:
     if stage.single is None:
@@ -23,12 +26,19 @@ def kill_redis(stage: Stage) -> str | None:
 
 
 def kill_embedded(stage: Stage) -> str | None:
-    """The worker's own child dies; the worker starts it again, and everything that was confirmed is there."""
+    """The worker's own child dies; the worker starts it again, and everything that was confirmed is there.
+
+    After too many deaths in a minute the worker ends, and the next one starts the child.
+    """
     if not isinstance(stage.store, EmbeddedStore):
         return None
     stage.store.server.kill()
-    pause(stage.dice.uniform(0.5, 5.0))
-    return "killed"
+    for _ in range(round(RESTARTED_WITHIN_S / 0.1)):
+        pause(0.1)
+        with suppress(redis.RedisError, FileNotFoundError):
+            stage.store.client().ping()
+            return "killed"
+    return "killed, and not started again"
 
 
 def freeze_redis(stage: Stage) -> str:
