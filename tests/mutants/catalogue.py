@@ -1167,4 +1167,16 @@ MUTANTS = (
         new="            except ValueError as exc:",
         tests=("tests/unit/test_audit.py::test_a_row_that_cannot_be_written_waits_and_holds_up_no_other",),
     ),
+    Mutant(
+        name="look-that-hung-counts-as-the-next-one",
+        file=TIMERS,
+        old="event.looked_at or now\n",
+        new="now\n",
+        tests=(
+            "tests/unit/test_decide_time.py::test_after_a_look_that_hung_the_date_is_looked_at_again_at_once",
+            "tests/unit/test_decide_time.py"
+            "::test_a_look_that_began_before_the_cutoff_does_not_close_the_upgrade_window",
+            f"{SWEEP}::test_rows_that_come_while_a_look_hangs_over_the_cutoff_upgrade_the_date",
+        ),
+    ),
 )
