@@ -53,11 +53,13 @@ class TimerFired:
     Attributes:
         probe: Rows in each processor's table for the date; None when nobody has looked into the warehouse yet. A
             deadline, and a degraded date whose build lacked a table, need them.
+        looked_at: When that look into the warehouse began, UTC; None for the instant of the decision.
         closed_generation: The generation that the ledger was closed to, after which it held no commit of it; 0 for
             none. The end of a generation needs it.
     """
 
     probe: Mapping[str, int] | None = None
+    looked_at: datetime | None = None
     closed_generation: int = 0
 
     @property

@@ -39,7 +39,7 @@ def timer_fired(record: DateRecord, event: TimerFired, now: datetime, policy: Po
         case State.RUNNING:
             return _lease_expired(record, event.closed_generation, now, policy)
         case State.DEGRADED:
-            return _degraded_is_due(record, event.probe, now, policy)
+            return _degraded_is_due(record, event, now, policy)
         case State.DONE:
             return unchanged(record, kind, Reason.NOTHING_DUE)
         case _:
@@ -56,18 +56,22 @@ def _deadline(record: DateRecord, probe: Mapping[str, int] | None, now: datetime
     return changed(record, kind, reason, start(record), completions=kept, **next_generation(record, trigger, now))
 
 
-def _degraded_is_due(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, policy: Policy) -> Decision:
+def _degraded_is_due(record: DateRecord, event: TimerFired, now: datetime, policy: Policy) -> Decision:
     """Look for rows that the published build did not have; close the upgrade window at its end."""
     kind = EventKind.TIMER_FIRED
-    awaited = awaited_tables(record)
+    awaited, looked_at = awaited_tables(record), event.looked_at or now
     # The look at the cutoff may take a moment; one that comes later than that is too late, as an event would be.
     if awaited and now < record.upgrade_cutoff_at + PROBE_PATIENCE:
-        if probe is None:
+        if event.probe is None:
             return unchanged(record, kind, Reason.NEEDS_PROBE)
-        if any(probe.get(name, 0) > 0 for name in awaited):
-            kept = MappingProxyType({**record.completions, **found(record, awaited, probe, now)})
+        if any(event.probe.get(name, 0) > 0 for name in awaited):
+            kept = MappingProxyType({**record.completions, **found(record, awaited, event.probe, now)})
             fields = next_generation(record, Trigger.UPGRADE, now)
             return changed(record, kind, Reason.UPGRADE_STARTED, start(record), completions=kept, **fields)
+        if looked_at < record.upgrade_cutoff_at:
+            # The answer of a look that hung says nothing of the rows that came since, so the next look counts from
+            # the beginning of this one.
+            return changed(record, kind, Reason.STILL_MISSING, wake_at=next_look(record, looked_at, policy))
     if now >= record.upgrade_cutoff_at:
         return changed(record, kind, Reason.UPGRADE_WINDOW_CLOSED, wake_at=None)
     return changed(record, kind, Reason.STILL_MISSING, wake_at=next_look(record, now, policy))

@@ -182,6 +182,7 @@ class Sweeper:
 
     def _look_into_tables(self, record: DateRecord, now: datetime) -> None:
         """Fire again with what the tables hold."""
+        looked_at = self._clock.now()
         try:
             probe = self._probe(record.analysis_date)
         except (Unavailable, Fatal) as exc:
@@ -189,7 +190,7 @@ class Sweeper:
             if not self._is_out_of_patience(record, now):
                 return
             probe = {}
-        self._engine.apply(record.analysis_date, TimerFired(probe=probe))
+        self._engine.apply(record.analysis_date, TimerFired(probe=probe, looked_at=looked_at))
 
 
 def seconds_to_next_sweep(wake: datetime | None, now: datetime, tick_s: float) -> float:

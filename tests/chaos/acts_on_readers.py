@@ -20,6 +20,10 @@ IDLE_CONNECTIONS = 400
 IDLE_S = 6.0
 LIVENESS_TIMEOUT_S = 5.0
 HALF_A_HEADER = b"GET / HTTP/1.1\r\nHost: x\r\nX: "
+METRICS_READERS = 20
+# The answers to so many requests on one connection fill every buffer on the way.
+METRICS_REQUESTS = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+RECEIVED_BYTES_MAX = 4096
 
 
 def stall_log_reader(stage: Stage) -> str:
@@ -38,7 +42,8 @@ def stall_log_reader(stage: Stage) -> str:
                 break
             pause(0.1)
         else:
-            stage.history.note("reader", act="log reader stalled", name=worker.name, ok=False, what="still runs")
+            what = f"does not stop within {STOP_WITHIN_S:g} s"
+            stage.history.note("reader", act="log reader stalled", name=worker.name, ok=False, what=what)
             worker.signal(signal.SIGKILL)
             return f"{worker.name}: does not stop"
     return f"{worker.name}: stopped meanwhile in {now() - began:.1f} s"
@@ -46,26 +51,37 @@ def stall_log_reader(stage: Stage) -> str:
 
 def hold_connections(stage: Stage) -> str | None:
     """Hundreds of clients begin a request and never end it."""
+    return _beset(stage, "hundreds of idle connections", IDLE_CONNECTIONS, HALF_A_HEADER)
+
+
+def read_no_metrics(stage: Stage) -> str | None:
+    """Clients ask for the metrics again and again, and read no answer."""
+    return _beset(stage, "metrics readers read nothing", METRICS_READERS, METRICS_REQUESTS)
+
+
+def _beset(stage: Stage, act: str, connections: int, said: bytes) -> str | None:
     worker = stage.worker()
     address = urlsplit(worker.http())
     if address.port is None:
         return None
-    with _idle(address.hostname or "", address.port) as opened:
+    with _silent(address.hostname or "", address.port, connections, said) as opened:
         pause(IDLE_S)
-        _note_liveness(stage, worker, "hundreds of idle connections")
+        _note_liveness(stage, worker, act)
     return f"{worker.name}: {opened}"
 
 
 @contextmanager
-def _idle(host: str, port: int) -> Iterator[int]:
-    """Open connections that say half a header; yield how many the worker took."""
+def _silent(host: str, port: int, connections: int, said: bytes) -> Iterator[int]:
+    """Open connections that say something and read nothing; yield how many the worker took."""
     with ExitStack() as open_ones:
         opened = 0
-        for _ in range(IDLE_CONNECTIONS):
+        for _ in range(connections):
+            connection = open_ones.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_BYTES_MAX)
+            connection.settimeout(1.0)
             try:
-                connection = socket.create_connection((host, port), timeout=1.0)
-                open_ones.callback(connection.close)
-                connection.sendall(HALF_A_HEADER)
+                connection.connect((host, port))
+                connection.sendall(said)
             except OSError:
                 continue
             opened += 1
@@ -91,4 +107,5 @@ def _note_liveness(stage: Stage, worker: WorkerProcess, act: str) -> None:
 READER_ACTS: Mapping[str, Act] = {
     "log reader stalled": stall_log_reader,
     "hundreds of idle connections": hold_connections,
+    "metrics readers read nothing": read_no_metrics,
 }

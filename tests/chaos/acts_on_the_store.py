@@ -23,12 +23,14 @@ def kill_redis(stage: Stage) -> str | None:
 
 
 def kill_embedded(stage: Stage) -> str | None:
-    """The worker's own child dies; the worker starts it again, and everything that was confirmed is there."""
+    """The worker's own child dies; the worker starts it again, and everything that was confirmed is there.
+
+    After too many deaths in a minute the worker ends, and the next one starts the child.
+    """
     if not isinstance(stage.store, EmbeddedStore):
         return None
     stage.store.server.kill()
-    pause(stage.dice.uniform(0.5, 5.0))
-    return "killed"
+    return "killed" if stage.store.serves() else "killed, and not started again"
 
 
 def freeze_redis(stage: Stage) -> str:
@@ -156,6 +158,8 @@ def damage_an_index(stage: Stage) -> str | None:
             "outbox: an entry without its fields": lambda: client.xadd(f"{TAG}:outbox", {"zzz": "1"}),
             "parked: an entry without its fields": lambda: client.xadd(f"{TAG}:parked", {"zzz": "1"}),
             "parked: a key of another kind": lambda: client.set(f"{TAG}:parked", "x"),
+            "refused: a key of another kind": lambda: client.set(f"{TAG}:refused", "x"),
+            "audits: a key of another kind": lambda: client.set(f"{TAG}:audits", "x"),
             "calendar: a key of another kind": lambda: client.set(f"{TAG}:calendar", "x"),
         }
         if days:

@@ -37,7 +37,7 @@ from tests.chaos.invariants_of_results import (
     single_commit,
     told,
 )
-from tests.chaos.invariants_of_time import deadline_fires
+from tests.chaos.invariants_of_time import deadline_fires, readers_stop_nothing
 
 INVARIANTS: Mapping[str, Invariant] = {
     "one commit per (date, generation)": single_commit,
@@ -54,6 +54,7 @@ INVARIANTS: Mapping[str, Invariant] = {
     "an end is left only by replay, upgrade or rescue": stable,
     "acknowledged after it was stored": durable_before_ack,
     "bad input is parked with a reason and stops nobody": poison_contained,
+    "a reader that is slow or gone stops nothing": readers_stop_nothing,
     "the gate is respected": gate,
     "audit before effect, one request one effect": audited,
     "a replay leads to a build of its own": built_anew,

@@ -23,8 +23,8 @@ _LOSES_ALL = {
     "failover, master cut off with its clients",
 }
 _LOSES_ONE = "record corrupted"
-# A reader that is slow or gone stops nothing, so that these excuse nothing.
-_READERS = {"log reader stalls", "metrics reader stalls", "HTTP reader stalls"}
+# A reader that is slow or gone stops nothing, so that these acts excuse nothing.
+READERS = {"log reader stalled", "metrics readers read nothing", "hundreds of idle connections"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class Evidence:
         return max(float(line["t"]) for lines in self.lines.values() for line in lines)
 
     def reader_acts(self) -> list[Line]:
-        return [act for act in self.of_kind("act") if act["act"] in _READERS]
+        return [act for act in self.of_kind("act") if act["act"] in READERS]
 
     def losses_of_one(self) -> dict[str, list[float]]:
         found: dict[str, list[float]] = defaultdict(list)
@@ -125,7 +125,7 @@ class Evidence:
         spans = sorted(
             (max(act["begin"], first), min(act["end"] + self.settings["grace_s"], last))
             for act in self.of_kind("act")
-            if act["act"] not in _READERS
+            if act["act"] not in READERS
         )
         total, reached = 0.0, first
         for begin, end in spans:
@@ -139,6 +139,19 @@ class Evidence:
         found: dict[str, dict[str, float]] = defaultdict(dict)
         for line in self.of_kind("wrote"):
             found[line["date"]].setdefault(line["processor"], line["t"])
+        return found
+
+    def mended(self) -> dict[tuple[str, str], float]:
+        """When the success of a processor that had reported a failure was acknowledged, by date and processor."""
+        acked = {line["message_id"]: float(line["t"]) for line in self.of_kind("acked")}
+        found: dict[tuple[str, str], float] = {}
+        failed: set[tuple[str, str]] = set()
+        for line in self.of_kind("published"):
+            about = (line["date"], line["processor"])
+            if line["status"] == "failed":
+                failed.add(about)
+            elif about in failed:
+                found[about] = max(found.get(about, 0.0), acked.get(line["message_id"], self.last))
         return found
 
     def commits(self) -> dict[tuple[str, int], list[Job]]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from tests.chaos.evidence import Evidence, Line, instant
 from tests.chaos.finding import CLOCK_S, Finding
-from tests.chaos.invariants_of_time import readers_stop_nothing
 from tests.simulation.moves import ENDED, MOVES, PUBLISHED
 
 PROCESSORS = {
@@ -183,7 +182,6 @@ def bounded(seen: Evidence, finding: Finding) -> None:
 
 
 def converged(seen: Evidence, finding: Finding) -> None:
-    readers_stop_nothing(seen, finding)
     finals = seen.final_records()
     for day in seen.days:
         state = finals.get(day, {}).get("record", {}).get("state")

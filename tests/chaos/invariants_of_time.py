@@ -69,7 +69,7 @@ def _answers(later: list[Line]) -> Iterator[float]:
 
 def _late_rows_are_found(seen: Evidence, finding: Finding) -> None:
     """The tables that the build of a degraded date missed got no rows in time for a look before its cutoff."""
-    wrote = seen.wrote()
+    wrote, mended = seen.wrote(), seen.mended()
     for day, line in seen.final_records().items():
         record = line["record"]
         if record["state"] != "degraded" or "upgrade_cutoff_at" not in record:
@@ -81,14 +81,17 @@ def _late_rows_are_found(seen: Evidence, finding: Finding) -> None:
             came = wrote.get(day, {}).get(name)
             if rows or came is None or name in failed or record.get("retractions"):
                 continue
-            begun = max(came, published, instant(record["deadline_at"]))
+            # The rows of a run that failed count only once its processor has reported a success.
+            begun = max(came, published, instant(record["deadline_at"]), mended.get((day, name), came))
             end = min(cutoff, seen.last)
             missed = end - begun - (seen.disturbed(begun, end) if end > begun else 0.0)
             finding.demand(missed <= LOOK_BOUND_S, f"{day}: rows of {name} lay there for {missed:.0f} s, not found")
 
 
 def readers_stop_nothing(seen: Evidence, finding: Finding) -> None:
-    """While a reader of logs, metrics or HTTP stalls, reports are acknowledged and due builds begin as ever."""
+    """While a reader of logs, metrics or HTTP stalls, probes are answered, reports stored and due builds begun."""
+    for line in seen.of_kind("reader"):
+        finding.demand(line["ok"], f"{line['act']}: {line['name']}: {line['what']}")
     acked = {line["message_id"]: line["t"] for line in seen.of_kind("acked")}
     for act in seen.reader_acts():
         for line in seen.of_kind("published"):

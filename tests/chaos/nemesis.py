@@ -14,6 +14,7 @@ from tests.chaos.acts_on_the_store import STORE_ACTS
 from tests.chaos.acts_on_workers import CRASH, WORKER_ACTS
 from tests.chaos.history import now
 from tests.chaos.stage import Act, Stage
+from tests.chaos.stores import EmbeddedStore
 
 CRASHES_MORE = 5
 
@@ -37,6 +38,9 @@ class Nemesis:
     def strike(self) -> str:
         """One act."""
         name = self._next()
+        if isinstance(self.stage.store, EmbeddedStore):
+            # The act before may have ended the worker, and its child with it.
+            self.stage.store.serves()
         began = now()
         hit = ACTS[name](self.stage)
         if hit is None:

@@ -24,6 +24,7 @@ RUNS: Sequence[tuple[float, Sequence[str]]] = (
     (5.0, ("--seed", "7")),
     (5.0, ("--seed", "11", "--store", "valkey", "--workers", "3")),
     (3.5, ("--seed", "5", "--store", "sentinel")),
+    (3.5, ("--seed", "3", "--store", "embedded")),
     (8.0, ("--seed", "2", "--places")),
 )
 SOAK = ("--nights", "2000", "--events", "100000")
@@ -120,10 +121,12 @@ def write(measured: Mapping[str, Any]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="of the minutes of each run, for a shorter series")
-    parser.add_argument("--no-soak", action="store_true")
+    parser.add_argument("--no-soak", action="store_true", help="keep what the soak said the last time")
     parser.add_argument("--only-soak", action="store_true", help="keep what the other runs said the last time")
     chosen = parser.parse_args()
-    measured: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8")) if chosen.only_soak else {"runs": []}
+    measured: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))
+    if not chosen.only_soak:
+        measured["runs"] = []
     failed = False
     for minutes, words in () if chosen.only_soak else RUNS:
         report = play("tests.chaos.run", ["--minutes", f"{minutes * chosen.share:g}", *words])

@@ -176,6 +176,10 @@ class SingleStore:
         self.server.unmount()
 
 
+# A worker waits up to 30 s before it starts a child that dies again and again; then the next worker starts the child.
+EMBEDDED_WITHIN_S = 60.0
+
+
 class EmbeddedServer:
     """The Valkey child of a worker, reached over the socket that the worker's folder names."""
 
@@ -212,6 +216,14 @@ class EmbeddedStore:
 
     def client(self) -> redis.Redis:
         return self.server.client()
+
+    def serves(self) -> bool:
+        """Wait until the worker has started its child, after either has died."""
+        for _ in range(round(EMBEDDED_WITHIN_S / 0.1)):
+            with suppress(redis.RedisError):
+                return bool(self.client().ping())
+            pause(0.1)
+        return False
 
     def stop(self) -> None:
         """End a child that its worker has left behind."""

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.acts_on_readers import READER_ACTS
 from tests.chaos.check import INVARIANTS, judge
+from tests.chaos.evidence import READERS
 from tests.support.nights import PROCESSORS
 
 DAY, OTHER = "2025-01-10", "2025-01-11"
@@ -43,7 +45,8 @@ def honest() -> Lines:
         line(0, "settings", lease_s=5, grace_s=6, attempts_max=10, rows_min=200, score_min=75.0),
         line(0, "worker", name="worker-0", pid=100, event="started", place="", skew_s=0),
         line(0, "night", date=DAY, night="full"),
-        line(5.0, "act", act="log reader stalls", hit="worker-0", begin=START + 0.9, end=START + 5.0, life=1),
+        line(4.0, "reader", act="log reader stalled", name="worker-0", ok=True, what="200", s=0.1),
+        line(5.0, "act", act="log reader stalled", hit="worker-0", begin=START + 0.9, end=START + 5.0, life=1),
         line(0.5, "act", act="store emptied", hit="empty", begin=START + 0.4, end=START + 0.5, life=1),
     ]
     for number, name in enumerate(PROCESSORS):
@@ -185,6 +188,10 @@ def _overlook_rows(lines: Lines, *, came: float = 40) -> None:
     body = {"state": "degraded", "deadline_at": iso(30), "upgrade_cutoff_at": iso(150), "result": result}
     lines.append(line(came, "wrote", date=OTHER, processor=PROCESSORS[0]))
     lines.append(line(200, "final_record", date=OTHER, version=9, record=body, history=[]))
+
+
+def _answer_no_probe(lines: Lines) -> None:
+    the(lines, "reader").update(ok=False, what="ReadTimeout: timed out")
 
 
 def _ack_once_the_reader_reads(lines: Lines) -> None:
@@ -363,6 +370,11 @@ FORGERIES: dict[str, list[Forgery]] = {
     ],
     "acknowledged after it was stored": [_ack_before_storing, _ack_without_storing],
     "bad input is parked with a reason and stops nobody": [_park_without_a_reason, _swallow_poison, _crash],
+    "a reader that is slow or gone stops nothing": [
+        _answer_no_probe,
+        _ack_once_the_reader_reads,
+        _build_once_the_reader_reads,
+    ],
     "the gate is respected": [_pass_the_gate_below],
     "audit before effect, one request one effect": [_audit_afterwards, _replay_unasked],
     "a replay leads to a build of its own": [
@@ -375,8 +387,6 @@ FORGERIES: dict[str, list[Forgery]] = {
         _wait_for_ever,
         _leave_a_message,
         _disagree_with_the_ledger,
-        _ack_once_the_reader_reads,
-        _build_once_the_reader_reads,
     ],
     "metrics tell the truth": [_show_a_wrong_state, _show_nothing],
 }
@@ -413,6 +423,23 @@ def test_rows_that_come_too_late_for_a_look_are_no_crime(tmp_path: Path) -> None
     _overlook_rows(lines, came=100)
 
     assert not judged(lines, tmp_path)["a deadline fires in time and never early"]
+
+
+@pytest.mark.parametrize(("success_at", "guilty"), [(40, True), (100, False)])
+def test_rows_of_a_run_that_failed_are_looked_for_from_its_success_on(
+    success_at: float, guilty: bool, tmp_path: Path
+) -> None:
+    lines = honest()
+    _overlook_rows(lines)
+    for at, status in ((35, "failed"), (success_at, "success")):
+        said = {"date": OTHER, "processor": PROCESSORS[0], "run": 1, "rows": 1, "message_id": status}
+        lines += [line(at, "published", status=status, **said), line(at, "acked", message_id=status)]
+
+    assert guilty == bool(judged(lines, tmp_path)["a deadline fires in time and never early"])
+
+
+def test_every_act_on_a_reader_is_known_to_excuse_nothing() -> None:
+    assert set(READER_ACTS) == READERS
 
 
 @pytest.mark.parametrize(

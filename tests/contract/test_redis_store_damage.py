@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -248,6 +249,35 @@ def test_a_shared_key_of_another_kind_does_not_stop_its_writers(store: RedisStor
         list(store.parked(5)),
         store.damage_counts()[kind],
     )
+
+
+def test_notes_of_another_kind_do_not_stop_the_outbox(store: RedisStore) -> None:
+    keep(store)
+    keep(store, OTHER, "other")
+    spoil = partial(store._client.set, store._key("refused"), "somebody else's")
+
+    spoil()
+    assert ["m", "other"] == told(store)
+    spoil()
+    for waiting in store.outbox(10):
+        store.note_refused(waiting.entry_id, "no such topic")
+    assert ["no such topic"] * 2 == [waiting.error for waiting in store.outbox(10)]
+    store._client.delete(store._key("refused"))
+    spoil()
+    store.remove_from_outbox(store.outbox(1)[0].entry_id)
+
+    assert (["other"], 3) == (told(store), store.damage_counts()["refused"])
+    assert [] == list(store.faults())
+
+
+def test_an_entry_leaves_the_outbox_though_its_note_is_of_another_kind(store: RedisStore) -> None:
+    keep(store)
+    [waiting] = store.outbox(10)
+    store._client.set(store._key("refused"), "somebody else's")
+
+    store.remove_from_outbox(waiting.entry_id)
+
+    assert ([], 1, 0) == (told(store), store.damage_counts()["refused"], store.damage_counts()["outbox"])
 
 
 @pytest.mark.parametrize("score", ["inf", "-inf", 9e18])

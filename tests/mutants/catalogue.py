@@ -1269,4 +1269,23 @@ MUTANTS = (
         new="    if found is None:\n",
         tests=("tests/integration/test_warehouse_file.py::test_a_process_that_cannot_be_seen_is_not_process_0",),
     ),
+    Mutant(
+        name="notes-of-a-wrong-type-stay-in-the-way",
+        file="worker/adapters/redis_notes.py",
+        old="            self._damage.key(name)\n\n\n",
+        new="            return\n\n\n",
+        tests=("tests/contract/test_redis_store_damage.py::test_notes_of_another_kind_do_not_stop_the_outbox",),
+    ),
+    Mutant(
+        name="look-that-hung-counts-as-the-next-one",
+        file=TIMERS,
+        old="event.looked_at or now\n",
+        new="now\n",
+        tests=(
+            "tests/unit/test_decide_time.py::test_after_a_look_that_hung_the_date_is_looked_at_again_at_once",
+            "tests/unit/test_decide_time.py"
+            "::test_a_look_that_began_before_the_cutoff_does_not_close_the_upgrade_window",
+            f"{SWEEP}::test_rows_that_come_while_a_look_hangs_over_the_cutoff_upgrade_the_date",
+        ),
+    ),
 )

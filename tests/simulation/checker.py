@@ -13,6 +13,7 @@ from statemachine.model import DateRecord, State
 from tests.simulation.due import Due
 from tests.simulation.moves import BY_A_BUILDER, COMMITTED, ENDED, MOVES, RETRACTING
 from tests.simulation.plan import PROCESSORS, Schedule
+from tests.simulation.raising import raises
 from tests.simulation.replays import Replays
 from tests.simulation.retractions import Retractions
 
@@ -80,6 +81,8 @@ class Checker:
     replays_asked: dict[date, int] = field(default_factory=dict)
     replays_done: dict[date, int] = field(default_factory=dict)
     audited: set[tuple[date, str, str]] = field(default_factory=set)
+    requests: set[str] = field(default_factory=set)
+    cancels: set[date] = field(default_factory=set)
     retractions: Retractions = field(default_factory=Retractions)
     due: Due = field(default_factory=Due)
     replays: Replays = field(default_factory=Replays)
@@ -87,6 +90,20 @@ class Checker:
     def demand(self, holds: bool, invariant: str, detail: str) -> None:
         if not holds:
             raise Violation(invariant, detail)
+
+    def about(self, body: bytes) -> tuple[date, str, str] | None:
+        """What a message reports, read without the product; None for one that reports nothing."""
+        if raises(body):
+            return None
+        try:
+            said = json.loads(body)
+            day = date.fromisoformat(said["analysis_date"])
+        except (ValueError, TypeError, KeyError):
+            return None
+        true = (
+            said["processor"] in PROCESSORS and said["status"] in {"success", "failed"} and day in self.schedule.nights
+        )
+        return (day, said["processor"], said["status"]) if true else None
 
     # --- the store ---------------------------------------------------------------------------------------------------
 
@@ -233,7 +250,10 @@ class Checker:
                 after.result.quality_score,
             )
             self.demand(true, "published => committed", f"{what}: the record's result is not the ledger's")
+        if reason in {"cancelled", "cancelling"}:
+            self.demand(day in self.cancels, "audit before effect", what)
         if reason == "replay_accepted":
+            self.demand(after.request_id in self.requests, "audit before effect", what)
             self.replays_done[day] = self.replays_done.get(day, 0) + 1
             once = self.replays_done[day] <= self.replays_asked.get(day, 0)
             self.demand(once, "one request, one generation", what)
@@ -272,6 +292,15 @@ class Checker:
             del self.owed[event_id]
 
     # --- the warehouse -----------------------------------------------------------------------------------------------
+
+    def request_audited(self, row: Mapping[str, Any]) -> None:
+        """One row of the audit was written; each request has one."""
+        self.demand(row["request_id"] not in self.requests, "one request, one audit row", row["request_id"])
+        self.requests.add(row["request_id"])
+        if row["mode"] == "cancel":
+            self.cancels.add(row["analysis_date"])
+        if row["mode"] == "retract":
+            self.audited.add((row["analysis_date"], row["processor"], row["run"]))
 
     def ledger_claimed(self, key: "BuildKey", claimant: str) -> None:
         newest = self.claims.get(key.analysis_date, (0, 0))
@@ -316,8 +345,7 @@ class Checker:
     def published(self, message: "OutgoingMessage") -> None:
         self.told.add(message.event_id)
         if message.topic == "dead":
-            self.dead_letters.add(message.attributes["mlfs_message_id"])
-            self.demand(bool(message.attributes["mlfs_reason"]), "bad input is parked with a reason", message.event_id)
+            self._parked(message)
             return
         body: dict[str, Any] = json.loads(message.data)
         if message.topic == "failure":
@@ -329,6 +357,16 @@ class Checker:
         said = (body["state"], body["row_count"], body["quality_score"], body["components"], body["fallback_rate"])
         true = (known.state, known.rows, known.score, known.components, known.fallback_rate)
         self.demand(said == true, "published => committed", f"{message.event_id}: {said} but the ledger has {true}")
+
+    def _parked(self, message: "OutgoingMessage") -> None:
+        """Whether a message in the dead-letter topic belongs there: no good one ever does."""
+        self.dead_letters.add(message.attributes["mlfs_message_id"])
+        reason = message.attributes["mlfs_reason"]
+        right = reason == "unreadable" if raises(message.data) else bool(reason)
+        self.demand(right, "bad input is parked with a reason", f"{message.event_id}: {reason}")
+        self.demand(
+            self.about(message.data) is None, "bad input is parked with a reason", f"{message.event_id} is good"
+        )
 
     def acked(self, message: "Message", about: tuple[date, str, str] | None, *, store_lost: bool) -> None:
         """The product acknowledges a message; *about* is what it reports, None for one that reports nothing."""

@@ -1,17 +1,10 @@
-"""What breaks on a large scale, what people do about it, and how everything gets well again."""
+"""What breaks on a large scale, and how everything gets well again."""
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from statemachine.events import CancelRequested, CompletionRetracted, ReplayRequested
-from statemachine.model import BuildMode
-from tests.simulation.checker import BY_HAND_MIN
-from tests.simulation.plan import HOUR, PROCESSORS, Happening, Intensity
-from worker.audit import Auditor
-from worker.building import run_build
+from tests.simulation.plan import HOUR, Happening, Intensity
 from worker.errors import PipelineError
-from worker.features.model import BuildKey, BuildRequest
-from worker.retractions import identity_to_take_back
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -181,86 +174,6 @@ class Disasters:
             process.disturbed_at = world.now
             process.relay_at = world.now
             process.want_sweep()
-
-    # --- people ------------------------------------------------------------------------------------------------------
-
-    def intervene(self, happening: Happening) -> None:
-        """A person replays or cancels; whether it was stored when the store did not answer, they do not know."""
-        world = self._world
-        day = happening.night
-        assert day is not None
-        if happening.kind == "retract":
-            self._retract(day, happening)
-            return
-        if happening.kind == "early_replay":
-            self._replay_early(day)
-            return
-        if happening.kind == "by_hand":
-            self._build_by_hand(day)
-            return
-        if happening.kind == "cancel":
-            world.schedule.nights[day].complete_by = None
-            event: ReplayRequested | CancelRequested = CancelRequested(actor="ana", reason="wrong data")
-        else:
-            world.schedule.nights[day].complete_by = None
-            world.checker.replays_asked[day] = world.checker.replays_asked.get(day, 0) + 1
-            take_over = happening.kind == "take_over"
-            event = ReplayRequested(actor="ana", reason="again", mode=happening.build_mode, take_over=take_over)
-        try:
-            world.operator.engine.apply(day, event)
-        except PipelineError as exc:
-            world.say(f"operator: {exc}")
-
-    def _replay_early(self, day: date) -> None:
-        """A person has a night built hours too early; that takes nothing from the night."""
-        world = self._world
-        world.checker.replays_asked[day] = world.checker.replays_asked.get(day, 0) + 1
-        try:
-            world.operator.engine.apply(day, ReplayRequested(actor="ana", reason="too early"))
-        except PipelineError as exc:
-            world.say(f"operator: {exc}")
-
-    def _build_by_hand(self, day: date) -> None:
-        """`mlfs build`: a person publishes the date, and the state store learns nothing of it."""
-        world = self._world
-        warehouse, now = world.operator.warehouse, world.operator.clock.now
-        try:
-            generation = warehouse.claimed_token(day)[0] + 1
-            key = BuildKey(analysis_date=day, generation=generation, attempt=BY_HAND_MIN + world.steps)
-            request = BuildRequest(
-                key=key,
-                mode=BuildMode.NORMAL,
-                trigger="manual",
-                phase3_lookback_days=30,
-                as_of=None,
-                started_at=now(),
-                claimant=f"ana/{world.steps}",
-            )
-            outcome = run_build(warehouse, request, now=now)
-            world.boundary.injected["published_by_hand"] += outcome.published
-        except PipelineError as exc:
-            world.say(f"operator: {exc}")
-
-    def _retract(self, day: date, happening: Happening) -> None:
-        """A person takes back what a processor has announced, through the audit as the API does."""
-        world, operator = self._world, self._world.operator
-        auditor = Auditor(engine=operator.engine, log_replay=operator.warehouse.log_replay, clock=operator.clock)
-        try:
-            record = operator.store.load(day)
-            identity = identity_to_take_back(day, record, happening.processor, None, PROCESSORS)
-            event = CompletionRetracted(
-                processor=happening.processor,
-                identity=identity,
-                actor="ana",
-                reason="wrong rows",
-                rebuild=bool(happening.count % 2),
-                request_id=f"retract-{happening.at}",
-            )
-            world.schedule.nights[day].complete_by = None
-            decision = auditor.apply(day, event)
-            world.boundary.injected[decision.reason.value] += 1
-        except PipelineError as exc:
-            world.say(f"operator: {exc}")
 
     def _recover(self) -> None:
         """`mlfs recover`: restore what the ledger knows and the store does not, then turn the subscription back."""

@@ -1,6 +1,6 @@
 """Draws the schedule of a seed: nights, faults, people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from random import Random
 
@@ -49,8 +49,8 @@ def draw(seed: int) -> Schedule:
         schedule.happenings += _poison(rng)
     if rng.random() < EARLY:
         schedule.happenings += _early_replays(schedule, rng)
-    if "raising" in SURVIVED and rng.random() < RAISING:
-        schedule.happenings += _raising(schedule, rng)
+    if rng.random() < RAISING:
+        schedule.happenings += _raising(schedule.happenings, rng)
     if not calm:
         schedule.happenings += _disasters(schedule, rng)
         schedule.happenings += _people(schedule, rng)
@@ -71,7 +71,7 @@ def draw_strike(seed: int, kind: str) -> Schedule:
     assert night.complete_by is not None
     strikes = rng.choice((1, 1, 2))
     if kind == "raising":
-        happenings += _raising(schedule, rng)
+        happenings += _raising(happenings, rng)
         strikes = 0
     for _ in range(strikes):
         moment = night.complete_by + timedelta(seconds=rng.uniform(-40, 60))
@@ -147,13 +147,17 @@ def _early_replays(schedule: Schedule, rng: Random) -> Iterator[Happening]:
         yield Happening(at=first + timedelta(seconds=rng.randrange(5, 2000)), kind="cancel", night=TONIGHT)
 
 
-def _raising(schedule: Schedule, rng: Random) -> Iterator[Happening]:
-    """Messages for which the product's own code raises, beside good ones."""
+def _raising(happenings: Sequence[Happening], rng: Random) -> list[Happening]:
+    """Messages for which the product's own code raises, mostly beside a good one."""
+    moments = [one.at for one in happenings] or [START]
+    drawn = []
     for _ in range(rng.randrange(1, 4)):
         where = rng.choice((IN_DECODE, IN_DECIDE))
-        processor = rng.choice(PROCESSORS)
-        moment = rng.choice(schedule.happenings).at + timedelta(seconds=rng.choice((-1, 0, 0, 1)))
-        yield Happening(at=max(moment, START), kind="raising", body=body(TONIGHT, processor, where))
+        moment = rng.choice(moments) + timedelta(seconds=rng.choice((-1, 0, 0, 1)))
+        drawn.append(
+            Happening(at=max(moment, START), kind="raising", body=body(TONIGHT, rng.choice(PROCESSORS), where))
+        )
+    return drawn
 
 
 # Often enough that each fault also meets a replay of a date that the store does not know as published.
@@ -184,17 +188,14 @@ EARLY = 0.12
 RAISING = 0.1
 DISASTERS = (
     "store_away", "warehouse_away", "bus_away", "wipe", "snapshot_restore", "damage", "expire", "crash", "freeze",
-    "freeze", "downtime", "restart_all", "child_dies", "log_stalls",
+    "freeze", "downtime", "restart_all", "child_dies", "log_stalls", "junk_member",
 )  # fmt: skip
-# Faults that the product must survive and that are drawn once it does; each can be asked for by --strike before that.
-PENDING = ("raising", "junk_member")
-SURVIVED: frozenset[str] = frozenset()
 
 
 def _disasters(schedule: Schedule, rng: Random) -> Iterator[Happening]:
     """Up to three at chosen moments; half of them where it hurts, around the deadline or around an event."""
     for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
-        kind = rng.choice((*DISASTERS, *sorted(SURVIVED & {"junk_member"})))
+        kind = rng.choice(DISASTERS)
         if rng.random() < 0.03:
             kind = "clock_jump"
         moment = START + timedelta(seconds=rng.randrange(7500))

@@ -22,14 +22,21 @@ class Due:
         deadlines: Dates that wait, or have failed and are still to be built at their deadline.
         builds: Dates whose build is due.
         degraded: Dates that are published and lack something.
+        mended: Processors that had reported a failure of a date, and since when they have not.
     """
 
     deadlines: dict[date, datetime] = field(default_factory=dict)
     builds: dict[date, datetime] = field(default_factory=dict)
     degraded: dict[date, datetime] = field(default_factory=dict)
+    mended: dict[tuple[date, str], datetime] = field(default_factory=dict)
 
     def copy(self) -> "Due":
-        return Due(deadlines=dict(self.deadlines), builds=dict(self.builds), degraded=dict(self.degraded))
+        return Due(
+            deadlines=dict(self.deadlines),
+            builds=dict(self.builds),
+            degraded=dict(self.degraded),
+            mended=dict(self.mended),
+        )
 
     def forget(self, day: date) -> None:
         for owed in (self.deadlines, self.builds, self.degraded):
@@ -50,10 +57,18 @@ class Due:
             self.builds.pop(day, None)
         elif is_new or before is None or before.wake_at != after.wake_at:
             self.builds[day] = max(after.wake_at, now)
+        self._follow_looks(before, after, now)
+
+    def _follow_looks(self, before: DateRecord | None, after: DateRecord, now: datetime) -> None:
+        day = after.analysis_date
+        is_new = before is None or (before.state, before.generation) != (after.state, after.generation)
         if after.state is not State.DEGRADED:
             self.degraded.pop(day, None)
-        elif is_new or before is None or before.generation != after.generation:
+        elif is_new:
             self.degraded[day] = max(after.deadline_at, now)
+        if before is not None:
+            for name in _failed(before) - _failed(after):
+                self.mended[day, name] = now
 
     def late(self, healthy_from: datetime, now: datetime) -> list[date]:
         """The dates whose deadline should have fired or whose build should have begun: a worker was healthy so long."""
@@ -72,13 +87,14 @@ class Due:
             record = records[day]
             assert record.result is not None
             cutoff = record.upgrade_cutoff_at
-            failed = {name for name, one in record.completions.items() if one.status == "failed"}
+            failed = _failed(record)
             back = {one.processor for one in record.retractions}
             for name, rows in record.result.dependency_rows.items():
                 came = filled_at.get((day, name))
                 if rows or came is None or name in failed | back:
                     continue
-                begun = max(since, came, healthy_from)
+                # The rows of a run that failed count only once its processor has reported a success.
+                begun = max(since, came, healthy_from, self.mended.get((day, name), since))
                 if begun < cutoff - LAST_LOOK_MARGIN and now > min(begun + LOOK_BOUND, cutoff + DEADLINE_BOUND):
                     yield day, name
 
@@ -87,3 +103,8 @@ def _may_be_owed(record: DateRecord) -> bool:
     """Whether a date can be owed its deadline: it failed, no person stopped it, and nobody reads anything."""
     cancelled = record.failure is not None and record.failure.because == "cancelled"
     return record.state is State.FAILED and record.result is None and not cancelled
+
+
+def _failed(record: DateRecord) -> set[str]:
+    """The processors whose newest report of the date is a failure."""
+    return {name for name, one in record.completions.items() if one.status == "failed"}

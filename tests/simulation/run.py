@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from tests.simulation.checker import Violation
-from tests.simulation.drawing import DISASTERS, PENDING, draw, draw_strike
+from tests.simulation.drawing import DISASTERS, draw, draw_strike
 from tests.simulation.raising import code_that_raises
 from tests.simulation.sabotage import SABOTAGE
 from tests.simulation.store import cheap_codec
@@ -147,7 +147,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="one seed, told step by step")
     parser.add_argument("--sabotage", action="append", default=[], choices=SABOTAGE, help="break the product")
     parser.add_argument(
-        "--strike", choices=sorted({*DISASTERS, *PENDING}), help="hit every schedule with this, at an upgrade"
+        "--strike", choices=sorted({*DISASTERS, "raising"}), help="hit every schedule with this, at an upgrade"
     )
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
 """The simulated state store: the product's `MemoryStore` behind a boundary, and how a server loses data."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import replace
 from datetime import date, datetime
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 # As the Redis adapter: a commit whose reply was lost is sent once more.
 COMMIT_SENDS_MAX = 2
-# Whether the product's adapter skips an unreadable member and sets it aside. As long as it raises, `junk_member` is no
-# disaster that is drawn (`drawing.SURVIVED`), only one that can be asked for: `--strike junk_member`.
-JUNK_IS_SET_ASIDE = False
 # What a server keeps, and so what a snapshot holds. Not the counter of outbox entries: Redis names them by instants,
 # and those do not come again after a loss.
 _KEPT = ("_records", "_wake", "_outbox", "_history", "_operations", "_last_opened")
@@ -137,12 +134,12 @@ class SimulatedStore:
         return self._boundary.call(self._process, "store", name, lambda: effect(*arguments))
 
     def _read(self, name: str, *arguments: Any) -> Any:
-        """Read an index, one of whose members may be junk."""
+        """Read an index. A member that is junk is passed over and set aside, as the Redis adapter does."""
         answer = self._call(name, *arguments)
         if name in self._server.junk:
-            if not JUNK_IS_SET_ASIDE:
-                raise ValueError(f"a member of {name} is junk")
-            self._server.junk.discard(name)
+            # Where the server does not answer now, the next reader sets the member aside.
+            with suppress(Unavailable):
+                self._boundary.call(self._process, "store", "set_aside", lambda: self._server.junk.discard(name))
         return answer
 
     def load(self, analysis_date: date) -> DateRecord | None:

@@ -114,7 +114,7 @@ class Tasks:
         for message in taken:
             message.holder = process
         process.deliveries += 1
-        abouts = [self._world.about(message.body) for message in taken]
+        abouts = [self._world.checker.about(message.body) for message in taken]
         told = ", ".join(f"m{message.number} {about}" for message, about in zip(taken, abouts, strict=True))
         self._task(process, f"takes {told}", partial(self._handle, process, taken, abouts, self._world.server.losses))
         process.deliveries -= 1

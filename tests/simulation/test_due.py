@@ -107,6 +107,19 @@ def test_rows_that_need_not_be_found_are_not_missed(record: DateRecord, came: da
     assert overlooked(record, came, CUTOFF + timedelta(hours=1)) == []
 
 
+def test_rows_of_a_run_that_failed_are_looked_for_from_its_success_on() -> None:
+    failed = after(degraded(CACHE), failure(CACHE, at=DEADLINE), now=DEADLINE)
+    due = books(degraded(CACHE), failed, now=DEADLINE)
+    unsaid = replace(failed, completions={})
+    due.follow(failed, unsaid, CUTOFF - 5 * MINUTE)
+    filled = {(NIGHT, CACHE): DEADLINE}
+
+    assert list(due.overlooked({NIGHT: unsaid}, filled, EVENING, CUTOFF - 5 * MINUTE + LOOK_BOUND)) == []
+    assert list(due.overlooked({NIGHT: unsaid}, filled, EVENING, CUTOFF)) == [(NIGHT, CACHE)]
+    due.follow(failed, unsaid, CUTOFF + MINUTE)
+    assert list(due.overlooked({NIGHT: unsaid}, filled, EVENING, CUTOFF + 9 * MINUTE)) == []
+
+
 def test_a_worker_that_was_away_has_time_to_look() -> None:
     came = DEADLINE + 5 * MINUTE
 

@@ -14,6 +14,7 @@ from statemachine.model import State
 from tests.simulation.checker import Violation
 from tests.simulation.drawing import draw
 from tests.simulation.plan import TONIGHT, Mode
+from tests.simulation.raising import code_that_raises
 from tests.simulation.run import Variant, describe, explain, play_all, quiet
 from tests.simulation.sabotage import SABOTAGE
 from tests.simulation.store import cheap_codec
@@ -23,7 +24,10 @@ ROOT = Path(__file__).parents[2]
 SCHEDULES = int(os.environ.get("MLFS_TEST_SCHEDULES", "6000"))
 CAUGHT_WITHIN = 800
 STRUCK = 150
-STRIKES = ("crash", "damage", "downtime", "freeze", "restart_all", "snapshot_restore", "store_away", "wipe")
+STRIKES = (
+    "crash", "damage", "downtime", "freeze", "junk_member", "raising", "restart_all", "snapshot_restore", "store_away",
+    "wipe",
+)  # fmt: skip
 
 
 @pytest.mark.slow
@@ -66,7 +70,7 @@ def test_a_seed_always_gives_the_same_run() -> None:
 def test_the_order_of_events_does_not_change_the_end() -> None:
     """Confluence: the same reports of a calm night, delivered in another order and doubled, end in the same records."""
     compared = 0
-    with quiet(), cheap_codec():
+    with quiet(), cheap_codec(), code_that_raises():
         for seed in range(600):
             if not draw(seed).calm:
                 continue
@@ -117,6 +121,8 @@ def test_the_drawn_schedules_are_worth_playing() -> None:
         "retracted",
         "waits_again",
         "rebuild_started",
+        "raising",
+        "junk_member",
     }
     assert wanted <= {*totals.injected}
     assert State.DONE in totals.states

@@ -1,6 +1,5 @@
 """The world of one seed: time, the outside, the processes, and the scheduler that picks what happens next."""
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,10 +11,10 @@ from tests.simulation.bus import Bus
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.disasters import Disasters
 from tests.simulation.ending import check_end
-from tests.simulation.fibers import FIBERS
-from tests.simulation.plan import PROCESSORS, SECOND, Happening, Mode, Schedule
+from tests.simulation.fibers import FIBERS, Killed
+from tests.simulation.people import People
+from tests.simulation.plan import SECOND, Happening, Mode, Schedule
 from tests.simulation.process import Process
-from tests.simulation.raising import raises
 from tests.simulation.reader import LogReader
 from tests.simulation.store import Server
 from tests.simulation.tasks import Tasks
@@ -73,6 +72,7 @@ class World:
             self.boundary.trace = self.say
         self.operator = Process(self, "operator", timedelta())
         self.operator.sheltered = True
+        self.people = People(self)
         self.disasters = Disasters(self)
         self.tasks = Tasks(self)
 
@@ -104,6 +104,10 @@ class World:
         try:
             while not self.over and not self.handoff:
                 self.step()
+        except Killed:
+            if not self.over:
+                raise
+            # A person still waited for an answer when the run ended.
         except BaseException:
             self._finish()
             raise
@@ -173,32 +177,19 @@ class World:
                 assert happening.night is not None
                 self.tables.fill(happening.night, happening.processor, self.now)
             case "event" | "poison" | "raising":
-                about = self.about(happening.body)
+                about = self.checker.about(happening.body)
                 if about is not None:
                     self.checker.sent.add(about)
+                self.boundary.injected[happening.kind] += happening.kind != "event"
                 self.bus.send(happening.body, self.now)
             case "midnight":
                 self.want_sweeps()
                 # A day of the worst crashes would let no worker live through its grace, and teach nothing new.
                 self.boundary.intensity.crash = min(self.boundary.intensity.crash, CRASH_BY_DAY)
-            case "replay" | "take_over" | "cancel" | "retract" | "recover" | "early_replay" | "by_hand":
-                self.disasters.intervene(happening)
+            case "replay" | "take_over" | "cancel" | "retract" | "early_replay" | "by_hand":
+                self.people.intervene(happening)
             case _ if not self.healed:
                 self.disasters.strike(happening)
-
-    def about(self, body: bytes) -> tuple[date, str, str] | None:
-        """What a message reports, read without the product."""
-        if raises(body):
-            return None
-        try:
-            said = json.loads(body)
-            day = date.fromisoformat(said["analysis_date"])
-        except (ValueError, TypeError, KeyError):
-            return None
-        true = (
-            said["processor"] in PROCESSORS and said["status"] in {"success", "failed"} and day in self.schedule.nights
-        )
-        return (day, said["processor"], said["status"]) if true else None
 
     def _start_worker(self) -> None:
         self.started += 1

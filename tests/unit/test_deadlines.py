@@ -1,6 +1,6 @@
 """The sweep: every deadline fires, nothing falls back before the tables were looked at, one bad date stops no other."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, time, timedelta
 
 import pytest
@@ -46,12 +46,15 @@ class Probe:
         self.rows = rows
         self.error: PipelineError | None = None
         self.asked: list[date] = []
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def __call__(self, night: date) -> Mapping[str, int]:
         self.asked.append(night)
         if self.error is not None:
             raise self.error
-        return self.rows
+        rows = self.rows
+        self.meanwhile()
+        return rows
 
 
 class Watch:
@@ -253,6 +256,20 @@ def test_the_last_look_is_at_the_cutoff() -> None:
     watch.probe.rows = EVERY_TABLE_FILLED
 
     watch.sweep(CUTOFF)
+
+    assert (State.READY, 2) == (watch.record().state, watch.record().generation)
+
+
+def test_rows_that_come_while_a_look_hangs_over_the_cutoff_upgrade_the_date() -> None:
+    watch = degraded_night(Probe())
+
+    def hang() -> None:
+        watch.probe.rows, watch.rig.clock.instant = EVERY_TABLE_FILLED, CUTOFF + SECOND
+
+    watch.probe.meanwhile = hang
+    watch.sweep(CUTOFF - 50 * SECOND)
+    assert State.DEGRADED is watch.record().state
+    watch.sweep(CUTOFF + 2 * SECOND)
 
     assert (State.READY, 2) == (watch.record().state, watch.record().generation)
 

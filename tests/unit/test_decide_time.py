@@ -227,6 +227,29 @@ def test_a_look_that_comes_late_is_followed_by_the_one_at_the_cutoff() -> None:
     assert (Reason.STILL_MISSING, CUTOFF) == (decision.reason, decision.record.wake_at)
 
 
+@pytest.mark.parametrize("took", [70 * SECOND, 5 * MINUTE])
+def test_after_a_look_that_hung_the_date_is_looked_at_again_at_once(took: timedelta) -> None:
+    """The look began before another worker's; rows that came since must not wait for a minute more."""
+    now = DEADLINE + 7 * MINUTE
+    decision = told(degraded(CACHE), replace(probed(without(CACHE)), looked_at=now - took), now)
+
+    assert (Reason.STILL_MISSING, now - took + MINUTE) == (decision.reason, decision.record.wake_at)
+
+
+def test_a_look_that_began_before_the_cutoff_does_not_close_the_upgrade_window() -> None:
+    """Rows that came between its beginning and the cutoff are found by one more look."""
+    hung = replace(probed(without(CACHE)), looked_at=CUTOFF - 50 * SECOND)
+    record = told(degraded(CACHE), hung, CUTOFF + SECOND).record
+
+    assert (State.DEGRADED, CUTOFF) == (record.state, record.wake_at)
+    for rows, reason in (
+        (EVERY_TABLE_FILLED, Reason.UPGRADE_STARTED),
+        (without(CACHE), Reason.UPGRADE_WINDOW_CLOSED),
+    ):
+        assert reason is told(record, replace(probed(rows), looked_at=CUTOFF), CUTOFF + 2 * SECOND).reason
+    assert Reason.UPGRADE_WINDOW_CLOSED is told(record, hung, CUTOFF + PROBE_PATIENCE).reason
+
+
 @pytest.mark.parametrize("now", [DEADLINE + MINUTE, CUTOFF, CUTOFF + PROBE_PATIENCE - SECOND])
 def test_rows_that_come_without_their_event_upgrade_the_date(now: datetime) -> None:
     decision = told(replace(degraded(CACHE), wake_at=min(now, CUTOFF)), probed(EVERY_TABLE_FILLED), now)

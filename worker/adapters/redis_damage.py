@@ -26,6 +26,7 @@ TYPES: Mapping[str, str] = {
     "changes": "list",
     "parked": "stream",
     "calendar": "zset",
+    "refused": "hash",
 }
 DAMAGED = "damaged"
 DAMAGED_LENGTH_MAX = 1000

@@ -138,17 +138,6 @@ class RedisIndexes:
         entries = self._read("outbox", lambda: cast("list[_Stored]", self._client.xrange(key, min=first, count=limit)))
         return list(self._readable("outbox", entries, entry_from, "XDEL"))
 
-    def remove_from_outbox(self, entry_id: str) -> None:
-        """Delete one entry of the outbox stream, and in the same step the note about its refusal."""
-
-        def remove() -> list[Any]:
-            with self._client.pipeline(transaction=True) as pipe:
-                pipe.xdel(self._key("outbox"), entry_id)
-                pipe.hdel(self._key("refused"), entry_id)
-                return pipe.execute()
-
-        self._read("outbox", remove)
-
     def outbox_size(self) -> int:
         """Read the length of the outbox stream."""
         sizes: Sequence[int] = self._read("outbox", lambda: [self._client.xlen(self._key("outbox"))])

@@ -27,13 +27,12 @@ from worker.adapters.redis_client import (
 )
 from worker.adapters.redis_damage import TYPES, Damage, SettingAside, log_damage
 from worker.adapters.redis_fields import FIELDS, change_bytes, millis_reached, record_from
-from worker.adapters.redis_indexes import RedisIndexes
 from worker.adapters.redis_notes import RedisNotes
 from worker.adapters.redis_rebuild import misplaced, rebuild
 from worker.adapters.redis_rights import missing_rights
 from worker.adapters.redis_server import check_server, clock_skew, server_faults
 from worker.errors import CommitRefused, CorruptRecord, Fatal, Unavailable
-from worker.ports import Commit, OutboxEntry
+from worker.ports import Commit
 
 # A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
 HISTORY_LENGTH_MAX = 200
@@ -45,7 +44,7 @@ COMMIT_SENDS_MAX = 2
 REPLICATION_TIMEOUT_MS = 500
 
 
-class RedisStore(RedisIndexes, RedisNotes):
+class RedisStore(RedisNotes):
     """The `StateStore` port on a Redis-compatible server of version 7.0 or newer."""
 
     def __init__(self, client: redis.Redis, pipeline: str, *, replicas: int = 0, damage: Damage | None = None) -> None:
@@ -61,10 +60,6 @@ class RedisStore(RedisIndexes, RedisNotes):
         self._replicas = replicas
         source = files("worker.adapters").joinpath("lua/commit.lua").read_text(encoding="utf-8")
         self._commit_script = client.register_script(source)
-
-    def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
-        """Read the outbox stream, each entry with the note about its refusal."""
-        return self.with_errors(list(super().outbox(limit, after)))
 
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""
@@ -269,7 +264,7 @@ class RedisStore(RedisIndexes, RedisNotes):
     def faults(self) -> Sequence[str]:
         """Name everything in the store that cannot be read or contradicts the records; change nothing."""
         noted = Damage()
-        RedisIndexes(self._client, self._pipeline, noted).read_everything()
+        RedisNotes(self._client, self._pipeline, noted).read_everything()
         return [*noted.faults(), *misplaced(self._client, self._tag)]
 
     def mend(self) -> None:
