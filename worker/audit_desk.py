@@ -1,8 +1,7 @@
 """The audit rows of commands, written by the worker that holds the warehouse.
 
 A DuckDB file has one owner. A command that finds a worker owning the file leaves its audit row in the state store,
-waits until the worker has confirmed in the state store that the row is in the warehouse, and only then applies the
-event. A request that is gone without a confirmation was lost with the store, so nothing is applied. A command that dies
+waits until the worker has written the row into the warehouse, and only then applies the event. A command that dies
 while it waits leaves at most a row without a change; a worker that dies after writing leaves the row in the store, and
 the next worker finds the request id in the audit and writes no second row.
 """
@@ -15,9 +14,9 @@ from typing import Any
 import structlog
 
 from worker.engine import Engine
-from worker.errors import CorruptRecord, Unavailable
+from worker.errors import CorruptRecord, PipelineError, Unavailable
 from worker.features.model import Statement
-from worker.ports import WRITTEN, StateStore, Warehouse
+from worker.ports import StateStore, Warehouse
 from worker.repair import Repair
 
 log = structlog.get_logger(__name__)
@@ -53,19 +52,17 @@ def have_written(store: StateStore, row: Row, held: Unavailable, pause: Callable
     """
     request_id = row["request_id"]
     store.ask_audit(request_id, _encode(row))
-    why = f"no worker wrote the audit row within {WAIT_S:.0f} s"
     try:
         for _ in range(round(WAIT_S / POLL_S)):
-            answer = store.audits_asked().get(request_id)
-            if answer == WRITTEN:
+            if request_id not in store.audits_asked():
                 return
-            if answer is None:
-                why = "the state store lost the request for its audit row; ask again"
-                break
             pause(POLL_S)
     finally:
-        store.settle_audit(request_id)
-    raise Unavailable(f"{row['analysis_date']}: nothing was changed: {why}. {held}")
+        withdrawn = store.settle_audit(request_id)
+    if withdrawn:
+        raise Unavailable(
+            f"{row['analysis_date']}: nothing was changed: no worker wrote the audit row within {WAIT_S:.0f} s. {held}"
+        )
 
 
 class AuditDesk:
@@ -85,15 +82,12 @@ class AuditDesk:
         """
         written = 0
         for request_id, stored in self._store.audits_asked().items():
-            if stored == WRITTEN:
-                continue
             try:
                 self._write(request_id, stored)
-            except Exception as exc:  # noqa: BLE001 - logged, and tried again at the next pass
-                # Whatever is stored in the place of one row, the other rows are written.
+            except (PipelineError, ValueError, KeyError) as exc:
                 log.warning("audit_row_not_written", request_id=request_id, kind=type(exc).__name__, error=str(exc))
                 continue
-            self._store.confirm_audit(request_id)
+            self._store.settle_audit(request_id)
             written += 1
         return written
 

@@ -189,10 +189,8 @@ class ParkedMessage:
     attributes: Mapping[str, str]
 
 
-# What a command finds in the place of its audit row once a worker has written the row.
-WRITTEN = b"written"
 # The keys of the store in which something unreadable can lie, by the first part of their names.
-DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "history", "parked", "calendar", "refused", "audits", "request")
+DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "history", "parked", "calendar", "refused", "request")
 
 
 class StateStore(Protocol):
@@ -262,13 +260,10 @@ class StateStore(Protocol):
         """Ask the worker that holds the warehouse to write an audit row."""
 
     def audits_asked(self) -> Mapping[str, bytes]:
-        """Return the audit rows that wait for a worker, by request id; `WRITTEN` in the place of a confirmed row."""
+        """Return the audit rows that wait for a worker, by request id."""
 
-    def confirm_audit(self, request_id: str) -> None:
-        """Put `WRITTEN` in the place of the row: the warehouse has the row."""
-
-    def settle_audit(self, request_id: str) -> None:
-        """Forget an audit row that was asked for; no error when the row is gone already."""
+    def settle_audit(self, request_id: str) -> bool:
+        """Forget an audit row that was asked for; False when it had been forgotten already."""
 
     def park(self, parked: ParkedMessage) -> None:
         """Keep a refused message for people to see; bounded, the oldest go first."""

@@ -42,7 +42,6 @@ def draw(seed: int) -> Schedule:
         end_at=at(TONIGHT, 24, 40),
         calm=calm,
         skews=rng.random() < 0.5,
-        held=rng.random() < 0.4,
     )
     for day in _days(rng):
         draw_night(schedule, day, rng)

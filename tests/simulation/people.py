@@ -1,26 +1,20 @@
 """What people ask for: a build again, a stop, a run taken back. Each request has its audit row before its effect."""
 
-from collections.abc import Mapping
-from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import date
+from typing import TYPE_CHECKING
 
-from statemachine.events import BuildCommitted, CancelRequested, CompletionRetracted, ReplayRequested
+from statemachine.events import CancelRequested, CompletionRetracted, ReplayRequested
 from statemachine.model import BuildMode
-from tests.simulation.boundary import Suspended
 from tests.simulation.checker import BY_HAND_MIN
-from tests.simulation.fibers import FIBERS
 from tests.simulation.plan import PROCESSORS, Happening
 from worker.audit import Auditor, Intervention
-from worker.audit_desk import have_written
 from worker.building import run_build
-from worker.errors import Held, PipelineError
+from worker.errors import PipelineError
 from worker.features.model import BuildKey, BuildRequest
 from worker.retractions import identity_to_take_back
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
-
-HELD = Held("a worker has the warehouse file", 1)
 
 
 class People:
@@ -29,13 +23,11 @@ class People:
     def __init__(self, world: "World") -> None:
         self._world = world
         operator = world.operator
-        held = world.schedule.held
         self._auditor = Auditor(
             engine=operator.engine,
-            log_replay=self._ask_the_worker if held else operator.warehouse.log_replay,
+            log_replay=operator.warehouse.log_replay,
             clock=operator.clock,
-            # Where a worker holds the warehouse, the worker reads the ledger before it writes the row.
-            unreported=_unread if held else operator.repair.unreported,
+            unreported=operator.repair.unreported,
         )
 
     def intervene(self, happening: Happening) -> None:
@@ -93,18 +85,6 @@ class People:
         else:
             world.boundary.injected[decision.reason.value] += 1
 
-    def _ask_the_worker(self, row: Mapping[str, Any]) -> None:
-        world = self._world
-        world.boundary.injected["audited_by_the_worker"] += 1
-        have_written(world.operator.store, row, HELD, self._wait)
-
-    def _wait(self, seconds: float) -> None:
-        """Wait as a command does; everything else goes on meanwhile."""
-        world = self._world
-        until = world.now + timedelta(seconds=seconds)
-        world.boundary.suspended.append(Suspended(world.operator, FIBERS.current, until))
-        FIBERS.suspend()
-
     def _build_by_hand(self, day: date) -> None:
         """`mlfs build`: a person publishes the date, and the state store learns nothing of it."""
         world = self._world
@@ -125,7 +105,3 @@ class People:
             world.boundary.injected["published_by_hand"] += outcome.published
         except PipelineError as exc:
             world.say(f"operator: {exc}")
-
-
-def _unread(_day: date) -> BuildCommitted | None:
-    return None

@@ -95,5 +95,3 @@ class Schedule:
     happenings: list[Happening] = field(default_factory=list)
     calm: bool = False
     skews: bool = False
-    # Whether a worker holds the warehouse file, so that commands have their audit rows written by the worker.
-    held: bool = False

@@ -13,7 +13,6 @@ from tests.simulation.plan import PROCESSORS, ZONE, Schedule
 from tests.simulation.reader import LoggingObserver
 from tests.simulation.store import Server, SimulatedStore
 from tests.simulation.warehouse import SimulatedWarehouse, Tables
-from worker.audit_desk import AuditDesk
 from worker.build_queue import BuildQueue
 from worker.builder import RENEWALS_PER_LEASE, Builder, LeaseKeeper
 from worker.building import probe
@@ -80,8 +79,6 @@ class Process:
         self.sweep_at = world.now
         self.sweep_wanted = True
         self.relay_at = world.now
-        self.auditing = False
-        self.audit_at = world.now
         self.keepers: list[SteppedLeaseKeeper] = []
         self.probed: dict[date, frozenset[str]] = {}
         self.probe_failed = False
@@ -135,7 +132,6 @@ class Process:
             probe=self._probe,
             date_failed=lambda _day, _error: None,
         )
-        self.audit_desk = AuditDesk(store=self.store, warehouse=self.warehouse, engine=self.engine, repair=self.repair)
         self.relay = Relay(store=self.store, publisher=self.publisher, observer=observer)
         self.intake = Intake(
             engine=self.engine,

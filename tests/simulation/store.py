@@ -14,7 +14,7 @@ from tests.simulation.checker import Books
 from worker.adapters import memory_store
 from worker.adapters.memory_store import MemoryStore
 from worker.errors import Unavailable
-from worker.ports import WRITTEN, Commit, HistoryEntry, OutboxEntry, ParkedMessage
+from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 
 if TYPE_CHECKING:
     from tests.simulation.checker import Checker
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COMMIT_SENDS_MAX = 2
 # What a server keeps, and so what a snapshot holds. Not the counter of outbox entries: Redis names them by instants,
 # and those do not come again after a loss.
-_KEPT = ("_records", "_wake", "_outbox", "_history", "_operations", "_last_opened", "_audits")
+_KEPT = ("_records", "_wake", "_outbox", "_history", "_operations", "_last_opened")
 
 
 class Codec:
@@ -72,11 +72,6 @@ class Server:
     @property
     def waiting_messages(self) -> int:
         return len(self.memory._outbox)
-
-    @property
-    def audits_wait(self) -> bool:
-        """Whether a command waits for a worker to write its audit row."""
-        return any(row != WRITTEN for row in self.memory._audits.values())
 
     def take_snapshot(self) -> None:
         self._snapshot = {name: self._copied(name) for name in _KEPT}
@@ -231,17 +226,12 @@ class SimulatedStore:
 
     def ask_audit(self, request_id: str, row: bytes) -> None:
         self._call("ask_audit", request_id, row)
-        if "audit_skipped" in self._server.sabotage:
-            self._memory.confirm_audit(request_id)
 
     def audits_asked(self) -> Mapping[str, bytes]:
         return self._call("audits_asked")  # type: ignore[no-any-return]
 
-    def confirm_audit(self, request_id: str) -> None:
-        self._call("confirm_audit", request_id)
-
-    def settle_audit(self, request_id: str) -> None:
-        self._call("settle_audit", request_id)
+    def settle_audit(self, request_id: str) -> bool:
+        return self._call("settle_audit", request_id)  # type: ignore[no-any-return]
 
     def outbox_size(self) -> int:
         return self._call("outbox_size")  # type: ignore[no-any-return]

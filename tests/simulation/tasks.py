@@ -56,10 +56,6 @@ class Tasks:
             actions.append(partial(self._deliver, process, messages))
         if process.relay_at <= now and not process.relaying and world.server.waiting_messages:
             actions.append(partial(self._relay, process))
-        # The warehouse file has one owner.
-        owns_file = process is world.processes[0] and not process.auditing
-        if owns_file and process.audit_at <= now and world.server.audits_wait:
-            actions.append(partial(self._audit, process))
         if process.sweep_at <= now and self._sweep_due(process):
             actions.append(partial(self._sweep, process))
         if process.builds < world.schedule.build_threads and process.has_queued:
@@ -156,12 +152,6 @@ class Tasks:
         process.relay_at = self._world.now + SECOND * self._patience("store", "bus")
         self._task(process, "relays", lambda: process.relay.run_once() and None)
         process.relaying = False
-
-    def _audit(self, process: Process) -> None:
-        process.auditing = True
-        process.audit_at = self._world.now + SECOND * self._patience("store", "warehouse")
-        self._task(process, "writes audit rows", lambda: process.audit_desk.run_once() and None)
-        process.auditing = False
 
     def _patience(self, *ports: str) -> float:
         """Look less often during an outage: the thousandth failing look teaches nothing. Its end wakes all loops."""

@@ -123,7 +123,7 @@ def test_the_drawn_schedules_are_worth_playing() -> None:
         "rebuild_started",
         "raising",
         "junk_member",
-        "audited_by_the_worker",
+        "replay_accepted",
     }
     assert wanted <= {*totals.injected}
     assert State.DONE in totals.states

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from schemas.record import UnreadableRecord, decode_record, encode_record
 from statemachine.model import DateRecord
 from worker.errors import CorruptRecord
-from worker.ports import DAMAGE_KINDS, WRITTEN, Commit, HistoryEntry, OutboxEntry, ParkedMessage
+from worker.ports import DAMAGE_KINDS, Commit, HistoryEntry, OutboxEntry, ParkedMessage
 
 PARKED_LENGTH_MAX = 1000
 LONG_DUE = datetime.fromtimestamp(0, UTC)
@@ -145,15 +145,10 @@ class MemoryStore:
         with self._lock:
             return dict(self._audits)
 
-    def confirm_audit(self, request_id: str) -> None:
-        """Replace the row."""
-        with self._lock:
-            self._audits[request_id] = WRITTEN
-
-    def settle_audit(self, request_id: str) -> None:
+    def settle_audit(self, request_id: str) -> bool:
         """Forget one row."""
         with self._lock:
-            self._audits.pop(request_id, None)
+            return self._audits.pop(request_id, None) is not None
 
     def park(self, parked: ParkedMessage) -> None:
         """Keep a refused message."""

@@ -27,7 +27,6 @@ TYPES: Mapping[str, str] = {
     "parked": "stream",
     "calendar": "zset",
     "refused": "hash",
-    "audits": "hash",
 }
 DAMAGED = "damaged"
 DAMAGED_LENGTH_MAX = 1000

@@ -13,7 +13,7 @@ import redis
 
 from worker.adapters.redis_client import is_wrong_type, repeating, translated
 from worker.adapters.redis_indexes import RedisIndexes
-from worker.ports import WRITTEN, OutboxEntry
+from worker.ports import OutboxEntry
 
 # Refusals are noted again each second while they last.
 REFUSED_KEPT = timedelta(days=1)
@@ -53,46 +53,42 @@ class RedisNotes(RedisIndexes):
             if isinstance(answer, redis.RedisError):
                 self._damage.key(name)
 
+    def read_everything(self) -> None:
+        """Read the notes, too."""
+        super().read_everything()
+        self._errors([""])
+
     def note_refused(self, entry_id: str, error: str) -> None:
         """Write into the hash of errors; the whole hash goes a day after the last one.
 
         Another worker may have published and removed the entry meanwhile: what is noted then goes with the hash.
         """
-        self._note("refused", entry_id, error, REFUSED_KEPT)
+        for _ in range(2):
+            with translated(self._client), self._client.pipeline(transaction=True) as pipe:
+                pipe.hset(self._key("refused"), entry_id, error)
+                pipe.pexpire(self._key("refused"), REFUSED_KEPT)
+                noted, _expires = _answers(pipe)
+            if not isinstance(noted, redis.RedisError):
+                return
+            self._damage.key("refused")
 
     def ask_audit(self, request_id: str, row: bytes) -> None:
         """Write into the hash of rows that wait; what a killed command leaves behind goes by itself."""
-        self._note("audits", request_id, row, AUDIT_KEPT)
+        key = self._key("audits")
+        with translated(self._client), self._client.pipeline(transaction=True) as pipe:
+            pipe.hset(key, request_id, row)
+            pipe.pexpire(key, AUDIT_KEPT)
+            pipe.execute()
 
     def audits_asked(self) -> Mapping[str, bytes]:
         """Read that hash."""
-        found = self._read("audits", lambda: [cast("dict[bytes, bytes]", self._client.hgetall(self._key("audits")))])
-        return {name.decode(errors="replace"): row for rows in found for name, row in rows.items()}
+        rows = repeating(self._client, lambda: cast("dict[bytes, bytes]", self._client.hgetall(self._key("audits"))))
+        return {name.decode(): row for name, row in rows.items()}
 
-    def confirm_audit(self, request_id: str) -> None:
-        """Overwrite the row in that hash."""
-        self._note("audits", request_id, WRITTEN, AUDIT_KEPT)
-
-    def settle_audit(self, request_id: str) -> None:
+    def settle_audit(self, request_id: str) -> bool:
         """Delete one row of that hash."""
-        self._read("audits", lambda: [self._client.hdel(self._key("audits"), request_id)])
-
-    def read_everything(self) -> None:
-        """Read the hashes, too."""
-        super().read_everything()
-        self._errors([""])
-        self.audits_asked()
-
-    def _note(self, name: str, field: str, value: str | bytes, kept: timedelta) -> None:
-        """Write one field of a hash that expires; after a key of another type was set aside, once more."""
-        for _ in range(2):
-            with translated(self._client), self._client.pipeline(transaction=True) as pipe:
-                pipe.hset(self._key(name), field, value)
-                pipe.pexpire(self._key(name), kept)
-                written, _expires = _answers(pipe)
-            if not isinstance(written, redis.RedisError):
-                return
-            self._damage.key(name)
+        with translated(self._client):
+            return bool(self._client.hdel(self._key("audits"), request_id))
 
 
 def _answers(pipe: Any) -> list[Any]:  # noqa: ANN401 - the client is untyped
