@@ -159,7 +159,6 @@ def damage_an_index(stage: Stage) -> str | None:
             "parked: an entry without its fields": lambda: client.xadd(f"{TAG}:parked", {"zzz": "1"}),
             "parked: a key of another kind": lambda: client.set(f"{TAG}:parked", "x"),
             "refused: a key of another kind": lambda: client.set(f"{TAG}:refused", "x"),
-            "audits: a key of another kind": lambda: client.set(f"{TAG}:audits", "x"),
             "calendar: a key of another kind": lambda: client.set(f"{TAG}:calendar", "x"),
         }
         if days:

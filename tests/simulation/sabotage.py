@@ -16,5 +16,6 @@ SABOTAGE: Mapping[str, str] = {
     "deaf_sweep": "sweeps are lost",
     "forgets_deadline": "a date that failed before its deadline is not due at it",
     "looks_once": "a degraded date is looked at only at its cutoff",
+    "audit_skipped": "a request counts as audited though its row was not written",
     "log_blocks": "a line that nobody reads is waited for",
 }

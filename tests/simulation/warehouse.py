@@ -87,11 +87,10 @@ class Tables:
         return Staged(filled=frozenset(), used=frozenset(), forced=True, phase3=True, players=players)
 
     def log_replay(self, row: Row) -> None:
+        if "audit_skipped" in self._sabotage:
+            return
         self.audit.append(row)
         self._checker.request_audited(row)
-
-    def audited(self, request_id: str) -> list[Row]:
-        return [{"row_count": sum(1 for row in self.audit if row["request_id"] == request_id)}]
 
     def taken_back(self, first: date, last: date) -> list[Row]:
         return [row for row in self.audit if row["mode"] == "retract" and first <= row["analysis_date"] <= last]
@@ -199,9 +198,6 @@ class SimulatedWarehouse:
         if statement.name == "retractions":
             first, last = statement.parameters["first_date"], statement.parameters["last_date"]
             return self._call(statement.name, lambda: self._tables.taken_back(first, last))  # type: ignore[no-any-return]
-        if statement.name == "replay_audited":
-            request_id = statement.parameters["request_id"]
-            return self._call(statement.name, lambda: self._tables.audited(request_id))  # type: ignore[no-any-return]
         night = statement.parameters["analysis_date"]
         return self._call(statement.name, lambda: self._probe(night))  # type: ignore[no-any-return]
 

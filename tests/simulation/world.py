@@ -11,7 +11,7 @@ from tests.simulation.bus import Bus
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.disasters import Disasters
 from tests.simulation.ending import check_end
-from tests.simulation.fibers import FIBERS, Killed
+from tests.simulation.fibers import FIBERS
 from tests.simulation.people import People
 from tests.simulation.plan import SECOND, Happening, Mode, Schedule
 from tests.simulation.process import Process
@@ -104,10 +104,6 @@ class World:
         try:
             while not self.over and not self.handoff:
                 self.step()
-        except Killed:
-            if not self.over:
-                raise
-            # A person still waited for an answer when the run ended.
         except BaseException:
             self._finish()
             raise

@@ -51,28 +51,24 @@ class RedisNotes(RedisIndexes):
             if isinstance(answer, redis.RedisError):
                 self._damage.key(name)
 
+    def read_everything(self) -> None:
+        """Read the notes, too."""
+        super().read_everything()
+        self._errors([""])
+
     def note_refused(self, entry_id: str, error: str) -> None:
         """Write into the hash of errors; the whole hash goes a day after the last one.
 
         Another worker may have published and removed the entry meanwhile: what is noted then goes with the hash.
         """
-        self._note("refused", entry_id, error, REFUSED_KEPT)
-
-    def read_everything(self) -> None:
-        """Read the hash, too."""
-        super().read_everything()
-        self._errors([""])
-
-    def _note(self, name: str, field: str, value: str | bytes, kept: timedelta) -> None:
-        """Write one field of a hash that expires; after a key of another type was set aside, once more."""
         for _ in range(2):
             with translated(self._client), self._client.pipeline(transaction=True) as pipe:
-                pipe.hset(self._key(name), field, value)
-                pipe.pexpire(self._key(name), kept)
-                written, _expires = _answers(pipe)
-            if not isinstance(written, redis.RedisError):
+                pipe.hset(self._key("refused"), entry_id, error)
+                pipe.pexpire(self._key("refused"), REFUSED_KEPT)
+                noted, _expires = _answers(pipe)
+            if not isinstance(noted, redis.RedisError):
                 return
-            self._damage.key(name)
+            self._damage.key("refused")
 
 
 def _answers(pipe: Any) -> list[Any]:  # noqa: ANN401 - the client is untyped
