@@ -190,7 +190,18 @@ class ParkedMessage:
 
 
 # The keys of the store in which something unreadable can lie, by the first part of their names.
-DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "history", "parked", "calendar", "request")
+DAMAGE_KINDS = (
+    "wake",
+    "dates",
+    "outbox",
+    "changes",
+    "history",
+    "parked",
+    "calendar",
+    "request",
+    "refused",
+    "audits",
+)
 
 
 class StateStore(Protocol):

@@ -205,6 +205,8 @@ def test_a_record_beside_another_version_is_damaged(store: RedisStore, field: st
         b"{}",
         json.dumps(["2024-12-15T22:00:00", "e", "", "", "r", 0, 0, "a", "d"]).encode(),
         json.dumps(["2024-12-15T22:00:00+00:00", "e", "", "", "r", "0", 0, "a", "d"]).encode(),
+        json.dumps(["0001-01-01T00:00:00+00:00", "e", "", "", "r", 0, 0, "a", "d"]).encode(),
+        json.dumps(["2024-12-15T22:00:00+00:00", "e", "", "", "r", 0, 0, "a", "\ud800"]).encode(),
     ],
 )
 def test_an_unreadable_change_hides_no_other_one(store: RedisStore, junk: bytes) -> None:
@@ -248,6 +250,26 @@ def test_a_shared_key_of_another_kind_does_not_stop_its_writers(store: RedisStor
         list(store.parked(5)),
         store.damage_counts()[kind],
     )
+
+
+@pytest.mark.parametrize("kind", ["refused", "audits"])
+def test_notes_under_a_key_of_another_kind_stop_no_outcome_and_no_command(store: RedisStore, kind: str) -> None:
+    keep(store)
+    spoil = lambda: store._client.set(store._key(kind), "somebody else's")  # noqa: E731
+
+    spoil()
+    assert [kind] == [fault.split()[0] for fault in store.faults()]
+    assert (["m"], {}, False) == (told(store), dict(store.audits_asked()), store.settle_audit("request"))
+    spoil()
+    (waiting,) = store.outbox(1)
+    store.note_refused(waiting.entry_id, "not found")
+    store.ask_audit("request", b"{}")
+    store._client.hset(store._key("audits"), b"\xff", "junk")
+
+    assert (["not found"], {"request": b"{}"}) == ([one.error for one in store.outbox(1)], dict(store.audits_asked()))
+    spoil()
+    store.remove_from_outbox(waiting.entry_id)
+    assert ([], store._client.get(store._key("damaged", kind))) == (told(store), b"somebody else's")
 
 
 @pytest.mark.parametrize("score", ["inf", "-inf", 9e18])

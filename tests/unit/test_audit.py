@@ -155,10 +155,11 @@ def test_a_command_that_no_worker_hears_changes_nothing(stage: Stage) -> None:
     assert stage.desk.run_once() == 0
 
 
-def test_a_row_that_cannot_be_written_waits_and_holds_up_no_other(stage: Stage) -> None:
+@pytest.mark.parametrize("row", [b"{}", b"[]", b"\xff", b"[" * 100_000, b'{"analysis_date": 20241215}'])
+def test_a_row_that_cannot_be_written_waits_and_holds_up_no_other(stage: Stage, row: bytes) -> None:
     stage.warehouse.refuses_audit = [Unavailable("the warehouse is away")]
     stage.joined()
-    stage.rig.store.ask_audit("broken", b"{}")
+    stage.rig.store.ask_audit("broken", row)
 
     stage.at_a_command.apply(NIGHT, CANCEL)
 

@@ -5,6 +5,7 @@ the address, the old server still answers PING and refuses each write. So each e
 of one key, closes the idle connections: the next call looks the address up again, signs in again and follows.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ TRIES_MAX = 4
 TRIES_WITHIN_S = 1.0
 # The server's words for a fault of one key. Every other word (READONLY, LOADING, OOM ...) speaks of the server.
 _OF_ONE_KEY = frozenset({"WRONGTYPE", "ERR"})
+_WRONG_TYPE = re.compile(r"(Command # .* of pipeline caused error: )?WRONGTYPE ", re.DOTALL)
 _RIGHT_MISSING = "ACL failure in script"
 _BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
 
@@ -56,8 +58,8 @@ def speaks_of_the_server(error: object) -> bool:
 
 
 def is_wrong_type(error: object) -> bool:
-    """Return whether an answer says that a key holds a value of another type."""
-    return isinstance(error, redis.ResponseError) and str(error).startswith("WRONGTYPE")
+    """Return whether an answer says that a key holds a value of another type; a pipeline puts its command before it."""
+    return isinstance(error, redis.ResponseError) and _WRONG_TYPE.match(str(error)) is not None
 
 
 def outage(client: redis.Redis, error: redis.RedisError) -> Unavailable:

@@ -6,11 +6,9 @@ Both are hashes that expire by themselves, because a command or a worker that di
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
-import redis
-
-from worker.adapters.redis_client import repeating, translated
+from worker.adapters.redis_indexes import RedisIndexes
 from worker.ports import OutboxEntry
 
 # Refusals are noted again each second while they last.
@@ -19,53 +17,56 @@ REFUSED_KEPT = timedelta(days=1)
 AUDIT_KEPT = timedelta(minutes=2)
 
 
-class RedisNotes:
-    """The part of the `StateStore` port about notes; `RedisStore` brings the client and the names of its keys."""
-
-    _client: redis.Redis
-    _tag: str
-
-    def _key(self, *parts: str) -> str:
-        return ":".join((self._tag, *parts))
+class RedisNotes(RedisIndexes):
+    """The part of the `StateStore` port about notes."""
 
     def note_refused(self, entry_id: str, error: str) -> None:
         """Write into the hash of errors; the whole hash goes a day after the last one.
 
         Another worker may have published and removed the entry meanwhile: what is noted then goes with the hash.
         """
-        key = self._key("refused")
-        with translated(self._client), self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(key, entry_id, error)
-            pipe.pexpire(key, REFUSED_KEPT)
-            pipe.execute()
+        self._note("refused", entry_id, error, REFUSED_KEPT)
+
+    def _note(self, name: str, field: str, value: str | bytes, kept: timedelta) -> None:
+        key = self._key(name)
+
+        def write() -> list[Any]:
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.hset(key, field, value)
+                pipe.pexpire(key, kept)
+                return pipe.execute()
+
+        self._write(name, write)
 
     def with_errors(self, entries: list[OutboxEntry]) -> Sequence[OutboxEntry]:
         """Return the entries with what was noted of them."""
         if not entries:
             return entries
         names = [entry.entry_id for entry in entries]
-        errors = repeating(
-            self._client, lambda: cast("list[bytes | None]", self._client.hmget(self._key("refused"), names))
+        errors = self._read(
+            "refused", lambda: cast("list[bytes | None]", self._client.hmget(self._key("refused"), names))
         )
         return [
             replace(entry, error=error.decode(errors="replace")) if error else entry
-            for entry, error in zip(entries, errors, strict=True)
+            for entry, error in zip(entries, errors or [None] * len(entries), strict=True)
         ]
 
     def ask_audit(self, request_id: str, row: bytes) -> None:
         """Write into the hash of rows that wait; what a killed command leaves behind goes by itself."""
-        key = self._key("audits")
-        with translated(self._client), self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(key, request_id, row)
-            pipe.pexpire(key, AUDIT_KEPT)
-            pipe.execute()
+        self._note("audits", request_id, row, AUDIT_KEPT)
 
     def audits_asked(self) -> Mapping[str, bytes]:
         """Read that hash."""
-        rows = repeating(self._client, lambda: cast("dict[bytes, bytes]", self._client.hgetall(self._key("audits"))))
-        return {name.decode(): row for name, row in rows.items()}
+        key = self._key("audits")
+        rows = self._read("audits", lambda: list(cast("dict[bytes, bytes]", self._client.hgetall(key)).items()))
+        asked: dict[str, bytes] = {}
+        for name, row in rows:
+            try:
+                asked[name.decode()] = row
+            except UnicodeDecodeError as exc:
+                self._damage.member("audits", name, str(exc), ("HDEL", key, name))
+        return asked
 
     def settle_audit(self, request_id: str) -> bool:
         """Delete one row of that hash."""
-        with translated(self._client):
-            return bool(self._client.hdel(self._key("audits"), request_id))
+        return any(self._read("audits", lambda: [self._client.hdel(self._key("audits"), request_id)]))

@@ -45,7 +45,7 @@ COMMIT_SENDS_MAX = 2
 REPLICATION_TIMEOUT_MS = 500
 
 
-class RedisStore(RedisIndexes, RedisNotes):
+class RedisStore(RedisNotes):
     """The `StateStore` port on a Redis-compatible server of version 7.0 or newer."""
 
     def __init__(self, client: redis.Redis, pipeline: str, *, replicas: int = 0, damage: Damage | None = None) -> None:
