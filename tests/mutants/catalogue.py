@@ -1143,4 +1143,59 @@ MUTANTS = (
         new="",
         tests=("tests/unit/test_untold.py::test_phase_5_was_told_only_once_the_bus_has_confirmed_it",),
     ),
+    Mutant(
+        name="half-a-commit-without-a-right",
+        file="worker/adapters/lua/commit.lua",
+        old="  if not redis.acl_check_cmd(unpack(call)) then\n",
+        new="  if false then\n",
+        tests=(
+            "tests/contract/test_redis_rights.py"
+            "::test_a_right_that_an_account_lost_leaves_no_half_commit_and_is_told_until_it_is_granted",
+        ),
+    ),
+    Mutant(
+        name="ready-without-a-right",
+        file="worker/adapters/redis_store.py",
+        old="                self._was_denied |= isinstance(fault, Denied)\n",
+        new="",
+        tests=(
+            "tests/contract/test_redis_rights.py"
+            "::test_a_right_that_an_account_lost_leaves_no_half_commit_and_is_told_until_it_is_granted",
+        ),
+    ),
+    Mutant(
+        name="note-of-another-type",
+        file="worker/adapters/redis_indexes.py",
+        old="            self._damage.key(name)\n            return call()\n",
+        new="            return call()\n",
+        tests=(f"{DAMAGE}::test_notes_under_a_key_of_another_kind_stop_no_outcome_and_no_command",),
+    ),
+    Mutant(
+        name="instant-on-no-wall-clock",
+        file="statemachine/invariants.py",
+        old="    return instant.utcoffset() == timedelta(0) and YEARS[0] <= instant.year <= YEARS[1]\n",
+        new="    return instant.utcoffset() == timedelta(0)\n",
+        tests=("tests/unit/test_record_codec.py::test_a_record_with_a_value_that_no_page_can_show_is_unsound",),
+    ),
+    Mutant(
+        name="number-of-any-size",
+        file="statemachine/invariants.py",
+        old="all(-NUMBER_MAX <= number <= NUMBER_MAX for",
+        new="all(number is not None for",
+        tests=("tests/unit/test_record_codec.py::test_a_record_with_a_value_that_no_page_can_show_is_unsound",),
+    ),
+    Mutant(
+        name="time-that-was-never-set",
+        file="schemas/completion.py",
+        old="    if instant < EPOCH:\n",
+        new="    if instant < datetime.min.replace(tzinfo=UTC):\n",
+        tests=("tests/unit/test_completion_message.py::test_a_wrong_field_is_refused_and_named",),
+    ),
+    Mutant(
+        name="push-from-the-future",
+        file="schemas/push.py",
+        old='        return min(as_utc(datetime.fromisoformat(text if isinstance(text, str) else "")), received_at)\n',
+        new='        return as_utc(datetime.fromisoformat(text if isinstance(text, str) else ""))\n',
+        tests=("tests/unit/test_push.py::test_a_push_that_says_it_was_published_in_the_future_was_published_now",),
+    ),
 )
