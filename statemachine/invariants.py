@@ -21,9 +21,9 @@ def violations(record: DateRecord) -> tuple[str, ...]:
         "wake_set_while_something_is_due": record.wake_at is not None
         or state in {State.DEGRADED, State.DONE, State.FAILED},
         "nothing_due_when_done": record.wake_at is None or state is not State.DONE,
-        "failed_is_due_only_at_its_deadline": record.wake_at is None
+        "failed_waits_for_its_deadline_or_for_rows": record.wake_at is None
         or state is not State.FAILED
-        or _waits_for_its_deadline(record),
+        or _waits_for_its_deadline_or_for_rows(record),
         "waiting_has_a_generation_only_after_a_retraction": state is not State.WAITING
         or record.generation == 0
         or bool(record.retractions),
@@ -48,9 +48,13 @@ def violations(record: DateRecord) -> tuple[str, ...]:
     return tuple(name for name, holds in rules.items() if not holds)
 
 
-def _waits_for_its_deadline(record: DateRecord) -> bool:
+def _waits_for_its_deadline_or_for_rows(record: DateRecord) -> bool:
     cancelled = record.failure is not None and record.failure.because == FailedBecause.CANCELLED
-    return record.wake_at == record.deadline_at and record.result is None and not cancelled
+    if cancelled or record.wake_at is None:
+        return False
+    if record.result is None:
+        return record.wake_at == record.deadline_at
+    return record.deadline_at <= record.wake_at <= record.upgrade_cutoff_at
 
 
 def _instants(record: DateRecord) -> Iterator[datetime]:

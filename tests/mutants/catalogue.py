@@ -968,8 +968,8 @@ MUTANTS = (
     Mutant(
         name="failure-forgets-the-deadline",
         file="statemachine/decision.py",
-        old="record.deadline_at if _deadline_is_to_come(record, because) else None",
-        new="None",
+        old="    return record.deadline_at if claimed_before else None\n",
+        new="    return None\n",
         tests=(
             f"{TIME}::test_a_failure_before_the_deadline_keeps_the_deadline",
             f"{TIME}::test_a_build_that_ran_across_the_deadline_and_failed_does_not_stand_for_the_deadlines_own",
@@ -979,16 +979,19 @@ MUTANTS = (
     Mutant(
         name="cancelled-date-has-a-deadline",
         file="statemachine/decision.py",
-        old="because is FailedBecause.CANCELLED or record.result",
-        new="record.result",
+        old="    if because is FailedBecause.CANCELLED:\n        return None\n",
+        new="",
         tests=(f"{TIME}::test_a_cancelled_date_has_no_deadline",),
     ),
     Mutant(
         name="published-date-has-a-deadline",
         file="statemachine/decision.py",
-        old="because is FailedBecause.CANCELLED or record.result is not None",
-        new="because is FailedBecause.CANCELLED",
-        tests=(f"{TIME}::test_a_failed_replay_of_a_published_date_has_no_deadline",),
+        old="return look_at if awaited_tables(record) and look_at < record.upgrade_cutoff_at else None",
+        new="return look_at",
+        tests=(
+            f"{TIME}::test_a_failed_replay_of_a_date_published_in_full_has_nothing_due",
+            f"{TIME}::test_a_replay_that_fails_after_the_cutoff_has_nothing_due",
+        ),
     ),
     Mutant(
         name="deadline-again-and-again",
@@ -1059,7 +1062,7 @@ MUTANTS = (
     Mutant(
         name="looks-hold-up-deadlines",
         file="worker/deadlines.py",
-        old="self._aside_for_upgrades if record.state is State.DEGRADED else self._aside\n",
+        old="self._aside if record.result is None else self._aside_for_upgrades\n",
         new="self._aside\n",
         tests=(
             "tests/unit/test_aside.py"
@@ -1197,5 +1200,32 @@ MUTANTS = (
         old='        return min(as_utc(datetime.fromisoformat(text if isinstance(text, str) else "")), received_at)\n',
         new='        return as_utc(datetime.fromisoformat(text if isinstance(text, str) else ""))\n',
         tests=("tests/unit/test_push.py::test_a_push_that_says_it_was_published_in_the_future_was_published_now",),
+    ),
+    Mutant(
+        name="failed-replay-ends-the-looks",
+        file="statemachine/decision.py",
+        old="        return look_at if awaited_tables(record) and look_at < record.upgrade_cutoff_at else None\n",
+        new="        return None\n",
+        tests=(
+            "tests/unit/test_decide_time.py"
+            "::test_a_failed_replay_of_a_degraded_date_leaves_its_looks_for_rows_as_they_were",
+        ),
+    ),
+    Mutant(
+        name="parameters-masked-by-name-alone",
+        file="worker/masking.py",
+        old='        if "://" in text:\n',
+        new='        if "://" in text and "key" in text:\n',
+        tests=(
+            "tests/unit/test_settings.py"
+            "::test_every_parameter_of_an_address_that_is_not_known_as_harmless_is_masked[jwt]",
+        ),
+    ),
+    Mutant(
+        name="redis-address-with-any-parameter",
+        file="worker/setting_checks.py",
+        old="        if name not in _REDIS_PARAMETERS:\n",
+        new="        if False:\n",
+        tests=("tests/unit/test_settings.py::test_a_wrong_value_is_named",),
     ),
 )

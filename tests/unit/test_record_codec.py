@@ -176,7 +176,7 @@ def unsound() -> dict[str, DateRecord]:
         "retractions_are_bounded": replace(retracted(), retractions=retracted().retractions * (RETRACTIONS_MAX + 1)),
         "lease_exactly_while_running": replace(running(), lease=None),
         "nothing_due_when_done": replace(done(), wake_at=MORNING),
-        "failed_is_due_only_at_its_deadline": replace(failed(), wake_at=MORNING),
+        "failed_waits_for_its_deadline_or_for_rows": replace(failed(), wake_at=MORNING),
         "published_states_have_their_result": replace(done(), result=None),
         "failed_says_why": replace(failed(), failure=None),
         "result_is_not_from_the_future": replace(done(), generation=0),
@@ -237,9 +237,10 @@ def test_half_a_character_in_a_record_is_unreadable() -> None:
     with pytest.raises(UnreadableRecord, match="surrogates"):
         decode_record(FIRST_RELEASE.replace(b"run:1", b"run:\\uD800"))
 
-    assert "run:\N{GRINNING FACE}" == decode_record(FIRST_RELEASE.replace(b"run:1", b"run:\\ud83d\\ude00")).completions[
-        CACHE
-    ].identity
+    assert (
+        "run:\N{GRINNING FACE}"
+        == decode_record(FIRST_RELEASE.replace(b"run:1", b"run:\\ud83d\\ude00")).completions[CACHE].identity
+    )
 
 
 @pytest.mark.parametrize("rule", unsound())

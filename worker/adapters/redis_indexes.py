@@ -249,7 +249,9 @@ class RedisIndexes:
             self._read(name, partial(self._client.hmget, self._key(name), ["any"]))
         prefix = self._key("changes", "")
         with translated(self._client):
-            names = [key.decode(errors="replace") for key in self._client.scan_iter(match=f"{prefix}*", count=SCAN_COUNT)]
+            names = [
+                key.decode(errors="replace") for key in self._client.scan_iter(match=f"{prefix}*", count=SCAN_COUNT)
+            ]
         for name in names:
             with suppress(ValueError):
                 self.history(date.fromisoformat(name.removeprefix(prefix)))

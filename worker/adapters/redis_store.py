@@ -226,8 +226,9 @@ class RedisStore(RedisNotes):
             self._was_denied = False
 
     def _check_rights(self) -> None:
-        if missing := self.missing_rights():
-            raise Denied(f"{'; '.join(missing)}. The rights that a worker needs are in docs/deploy.md")
+        denied = self.missing_rights()
+        if denied:
+            raise Denied(f"{'; '.join(denied)}. The rights that a worker needs are in docs/deploy.md")
 
     def _write_mark(self) -> None:
         def write() -> list[Any]:
