@@ -128,9 +128,7 @@ def diagnose(scene: Scene) -> Diagnosis:
     """Say what is wrong with a night and what to do."""
     severity = _severity(scene)
     idle = _idle_worker(scene)
-    scenario, why = (
-        _scenario(scene) if severity else (None, "nothing is wrong with it" if scene.over else _not_yet(scene))
-    )
+    scenario, why = _scenario(scene) if severity else (None, _quiet(scene))
     return Diagnosis(
         severity=severity,
         symptoms=tuple(_symptoms(scene, idle)),
@@ -155,8 +153,14 @@ def _severity(scene: Scene) -> str | None:
     return min(earned or UNRELIABLE, UNRELIABLE) if scene.published_is_retracted else earned
 
 
-def _not_yet(scene: Scene) -> str:
-    return f"it is not over: deadline {scene.record.deadline_at:%Y-%m-%d %H:%M}Z"
+def _quiet(scene: Scene) -> str:
+    """Return why there is nothing to explain."""
+    if not scene.over:
+        return f"it is not over: deadline {scene.record.deadline_at:%Y-%m-%d %H:%M}Z"
+    if scene.untold is None:
+        return "nothing is wrong with it"
+    minutes = OUTBOX_PATIENCE.total_seconds() / 60
+    return f"its outcome waits in the outbox; after {minutes:g} minutes there this is an incident"
 
 
 def _idle_worker(scene: Scene) -> bool:

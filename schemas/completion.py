@@ -36,6 +36,7 @@ PROCESSOR_CHARS_MAX = 100
 ROW_COUNT_MAX = 10**12
 # A time zone left out of a time shifts the time by 14 hours at most; a time further ahead comes from a wrong clock.
 AHEAD_MAX = timedelta(days=1)
+EPOCH = datetime.fromtimestamp(0, UTC)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Attributes of a message that was sent again from the dead-letter topic: how often, the id and the publish time of the
 # message that first came.
@@ -106,11 +107,19 @@ class Expectation:
 
 
 def as_utc(value: datetime) -> datetime:
-    """Read a time without zone as UTC: `datetime.utcnow().isoformat()` is what Python services send."""
+    """Read a time without zone as UTC: `datetime.utcnow().isoformat()` is what Python services send.
+
+    Raises:
+        ValueError: Before 1970, as a time that was never set is written (the year 1, in several languages); or beyond
+            the year 9999 in UTC.
+    """
     try:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        instant = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except OverflowError as exc:
-        raise ValueError("must lie between the years 1 and 9999 in UTC") from exc
+        raise ValueError("must lie between the years 1970 and 9999 in UTC") from exc
+    if instant < EPOCH:
+        raise ValueError("must lie between the years 1970 and 9999 in UTC")
+    return instant
 
 
 def _iso_instant(value: object) -> object:
@@ -163,7 +172,7 @@ class CompletionMessage(BaseModel):
     error: Text | None = Field(default=None, description="What went wrong; 2,000 characters are kept.")
 
 
-_INSTANT_RULE = "must be an ISO 8601 time such as 2024-12-16T04:15:00Z, between the years 1 and 9999 in UTC, or null"
+_INSTANT_RULE = "must be an ISO 8601 time such as 2024-12-16T04:15:00Z, between the years 1970 and 9999 in UTC, or null"
 # What each field accepts, for the person who repairs the sender.
 FIELD_RULES = {
     "processor": f"must be a text of 1 to {PROCESSOR_CHARS_MAX} characters",

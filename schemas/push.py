@@ -124,10 +124,11 @@ def _message_id(message_id: object) -> str:
 
 
 def _instant(text: object, received_at: datetime) -> datetime:
+    """Read when the message was published; a time ahead of the state store's clock comes from another clock."""
     if text is None:
         return received_at
     try:
-        return as_utc(datetime.fromisoformat(text if isinstance(text, str) else ""))
+        return min(as_utc(datetime.fromisoformat(text if isinstance(text, str) else "")), received_at)
     except ValueError as exc:
         raise Refusal(RefusalReason.BAD_ENVELOPE, "message.publishTime is no RFC 3339 time") from exc
 

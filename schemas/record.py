@@ -5,6 +5,7 @@ default. A change that an old worker would misread takes a new schema number and
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -17,6 +18,8 @@ from statemachine.invariants import violations
 from statemachine.model import DateRecord
 
 SCHEMA = 1
+# Half a character (a lone surrogate) can be spelled in JSON, and no page can show one. Nothing that is stored has any.
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _ADAPTER: TypeAdapter[DateRecord] = TypeAdapter(DateRecord)
 
 # Schema number -> function from that number's dictionary to the next number's.
@@ -46,6 +49,8 @@ def decode_record(stored: bytes) -> DateRecord:
     """
     try:
         body = json.loads(stored)
+        if _HALF_CHARACTER.search(stored):
+            json.dumps(body, ensure_ascii=False).encode()
         schema = body.pop("schema")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as exc:
         raise UnreadableRecord(f"no JSON object with a schema number: {exc}") from exc

@@ -6,7 +6,7 @@ from typing import Any
 
 from statemachine.effects import Effect, PublishOutcome, StartBuild
 from statemachine.events import EventKind
-from statemachine.evidence import lost_what_it_stood_on
+from statemachine.evidence import awaited_tables, lost_what_it_stood_on
 from statemachine.model import (
     BuildMode,
     DateRecord,
@@ -110,16 +110,20 @@ def end_failed(
     failure = Failure(because=because, message=message, at=now)
     told = replace(record, state=State.FAILED, failure=failure, lease=None)
     outcome = PublishOutcome(record=told, supersedes=None)
-    wake_at = record.deadline_at if _deadline_is_to_come(record, because) else None
-    return changed(record, kind, reason, outcome, lease=None, wake_at=wake_at, failure=failure)
+    return changed(record, kind, reason, outcome, lease=None, wake_at=_still_due(record, because, now), failure=failure)
 
 
-def _deadline_is_to_come(record: DateRecord, because: FailedBecause) -> bool:
-    """Whether a date that fails is still to be built at its deadline.
+def _still_due(record: DateRecord, because: FailedBecause, now: datetime) -> datetime | None:
+    """Return when a date that fails is looked at again.
 
-    An attempt that was claimed before the deadline does not stand for the build at the deadline, also where it ended
-    after it. A date that a person cancelled waits for a person (ADR 0004). What is published stays published.
+    A date without a publication is still to be built at its deadline: an attempt that was claimed before the deadline
+    does not stand for that build, also where the attempt ended after it. A publication without some of the tables is
+    still to be upgraded, until the cutoff. A date that a person cancelled waits for a person (ADR 0004).
     """
-    if because is FailedBecause.CANCELLED or record.result is not None:
-        return False
-    return record.lease is not None and record.lease.claimed_at < record.deadline_at
+    if because is FailedBecause.CANCELLED:
+        return None
+    if record.result is not None:
+        look_at = max(now, record.deadline_at)
+        return look_at if awaited_tables(record) and look_at < record.upgrade_cutoff_at else None
+    claimed_before = record.lease is not None and record.lease.claimed_at < record.deadline_at
+    return record.deadline_at if claimed_before else None

@@ -1,26 +1,29 @@
 """What must hold of every record and of every change; checked before each write and after each read."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from statemachine.model import PUBLISHED_STATES, RETRACTIONS_MAX, DateRecord, FailedBecause, Policy, State
+
+# Each clock and each wall clock can show an instant of these years; a sender may leave an instant at the year 1.
+YEARS = (1900, 2999)
+# More rows than any table of a night has. What is larger, or no number, fits no column of the ledger.
+NUMBER_MAX = 10**12
 
 
 def violations(record: DateRecord) -> tuple[str, ...]:
     """Name every rule that *record* breaks; empty when it is sound."""
     state = record.state
     result = record.result
-    reported = (completion.completed_at for completion in record.completions.values())
-    taken_back = (at for retraction in record.retractions for at in (retraction.completed_at, retraction.at))
-    instants = (record.opened_at, record.deadline_at, record.upgrade_cutoff_at, record.wake_at, *reported, *taken_back)
-    instants_are_utc = all(_is_utc(instant) for instant in instants if instant is not None)
+    instants_are_utc = all(_is_utc(instant) for instant in _instants(record))
     rules = {
         "lease_exactly_while_running": (record.lease is not None) == (state is State.RUNNING),
         "wake_set_while_something_is_due": record.wake_at is not None
         or state in {State.DEGRADED, State.DONE, State.FAILED},
         "nothing_due_when_done": record.wake_at is None or state is not State.DONE,
-        "failed_is_due_only_at_its_deadline": record.wake_at is None
+        "failed_waits_for_its_deadline_or_for_rows": record.wake_at is None
         or state is not State.FAILED
-        or _waits_for_its_deadline(record),
+        or _waits_for_its_deadline_or_for_rows(record),
         "waiting_has_a_generation_only_after_a_retraction": state is not State.WAITING
         or record.generation == 0
         or bool(record.retractions),
@@ -32,6 +35,8 @@ def violations(record: DateRecord) -> tuple[str, ...]:
         "failed_says_why": state is not State.FAILED or record.failure is not None,
         "result_is_not_from_the_future": result is None or result.generation <= record.generation,
         "counters_are_not_negative": min(record.version, record.generation, record.attempt) >= 0,
+        # A comparison with NaN does not hold.
+        "numbers_are_in_range": all(-NUMBER_MAX <= number <= NUMBER_MAX for number in _numbers(record)),
         "deadline_before_cutoff": not instants_are_utc or record.deadline_at <= record.upgrade_cutoff_at,
         "instants_are_utc": instants_are_utc,
         "completions_under_their_own_name": all(
@@ -43,13 +48,48 @@ def violations(record: DateRecord) -> tuple[str, ...]:
     return tuple(name for name, holds in rules.items() if not holds)
 
 
-def _waits_for_its_deadline(record: DateRecord) -> bool:
+def _waits_for_its_deadline_or_for_rows(record: DateRecord) -> bool:
     cancelled = record.failure is not None and record.failure.because == FailedBecause.CANCELLED
-    return record.wake_at == record.deadline_at and record.result is None and not cancelled
+    if cancelled or record.wake_at is None:
+        return False
+    if record.result is None:
+        return record.wake_at == record.deadline_at
+    return record.deadline_at <= record.wake_at <= record.upgrade_cutoff_at
+
+
+def _instants(record: DateRecord) -> Iterator[datetime]:
+    """Yield every instant of the record."""
+    yield from (record.opened_at, record.deadline_at, record.upgrade_cutoff_at)
+    if record.wake_at is not None:
+        yield record.wake_at
+    for completion in record.completions.values():
+        yield from (completion.completed_at, completion.received_at)
+    for retraction in record.retractions:
+        yield from (retraction.completed_at, retraction.at)
+    if record.lease is not None:
+        yield from (record.lease.until_at, record.lease.claimed_at)
+    if record.result is not None:
+        yield record.result.committed_at
+    if record.failure is not None:
+        yield record.failure.at
+
+
+def _numbers(record: DateRecord) -> Iterator[float]:
+    """Yield every number of the record."""
+    yield from (record.version, record.generation, record.attempt, record.own_from)
+    for completion in record.completions.values():
+        if completion.row_count is not None:
+            yield completion.row_count
+    for retraction in record.retractions:
+        yield from retraction.token or ()
+    if (result := record.result) is not None:
+        yield from (result.generation, result.attempt, result.row_count, result.left_out)
+        yield from (result.quality_score, result.component_total, result.fallback_rate, result.missing_rate)
+        yield from (result.duration_s, *result.components.values(), *result.dependency_rows.values())
 
 
 def _is_utc(instant: datetime) -> bool:
-    return instant.utcoffset() == timedelta(0)
+    return instant.utcoffset() == timedelta(0) and YEARS[0] <= instant.year <= YEARS[1]
 
 
 def change_violations(before: DateRecord, after: DateRecord, policy: Policy) -> tuple[str, ...]:

@@ -152,9 +152,10 @@ TRANSITIONS: Mapping[S, Mapping[E, Outcomes]] = {
             R.RESCUE_STARTED: S.READY,
         },
         E.TIMER_FIRED: {
-            **_stay(S.FAILED, R.TOO_EARLY, R.NEEDS_PROBE, R.NOTHING_DUE),
+            **_stay(S.FAILED, R.TOO_EARLY, R.NEEDS_PROBE, R.NOTHING_DUE, R.STILL_MISSING, R.UPGRADE_WINDOW_CLOSED),
             R.FOUND_ALL: S.READY,
             R.DEADLINE_PASSED: S.READY,
+            R.UPGRADE_STARTED: S.READY,
         },
         E.BUILD_CLAIMED: _stay(S.FAILED, R.NOT_READY),
         E.LEASE_RENEWED: _stay(S.FAILED, R.STALE),

@@ -32,6 +32,8 @@ def timer_fired(record: DateRecord, event: TimerFired, now: datetime, policy: Po
     if now < record.wake_at:
         return unchanged(record, kind, Reason.TOO_EARLY)
     match record.state:
+        case State.FAILED if record.result is not None:
+            return _degraded_is_due(record, event, now, policy)
         case State.WAITING | State.FAILED:
             return _deadline(record, event.probe, now, policy)
         case State.READY:

@@ -92,7 +92,8 @@ class DateCollector(Collector):
         yield from _publication_families(records)
         yield from _latest_families(records)
         yield from self._report_families(records)
-        awaiting = [r for r in records if r.state in {State.WAITING, State.FAILED} and r.wake_at is not None]
+        unbuilt = [r for r in records if r.state in {State.WAITING, State.FAILED} and r.result is None]
+        awaiting = [r for r in unbuilt if r.wake_at is not None]
         overdue = [r for r in awaiting if r.deadline_at <= now]
         yield _gauge("mlfs_overdue_dates", "Dates of the window whose deadline passed, not dealt with.", len(overdue))
 

@@ -163,7 +163,7 @@ class Sweeper:
             self._aside(analysis_date, lambda: self._repair.end_last_attempt(analysis_date))
         elif now >= self._started_at + self._calendar.drain_grace:
             # Before that the worker has just started: completions that wait in the queue are read first.
-            aside = self._aside_for_upgrades if record.state is State.DEGRADED else self._aside
+            aside = self._aside if record.result is None else self._aside_for_upgrades
             looked = aside(analysis_date, lambda: self._look_into_tables(record, now))
             if not looked and self._is_out_of_patience(record, now):
                 self._engine.apply(analysis_date, TimerFired(probe={}))

@@ -227,7 +227,10 @@ def _next_for_failed(record: DateRecord, now: datetime, policy: Policy, zone: Zo
         return f"Nothing by itself: a cancelled date waits for a person. To build it: {replay}"
     missing = ", ".join(policy.missing(record))
     wait = f"Once all have reported, it is built by itself (missing: {missing}). " if missing else ""
-    if record.wake_at is not None:
+    if record.wake_at is not None and record.result is not None:
+        cutoff, awaited = _when(record.upgrade_cutoff_at, now, zone), ", ".join(sorted(awaited_tables(record)))
+        wait += f"Until {cutoff} the worker looks by itself for rows of {awaited}, which upgrade what is published. "
+    elif record.wake_at is not None:
         deadline = _when(record.wake_at, now, zone)
         wait += f"At the deadline, {deadline}, it is tried again by itself with what is in the tables then. "
     return f"{wait}After the repair: {replay}"

@@ -1,6 +1,7 @@
 """Credentials out of texts that people read: settings, log lines, errors, answers. Pure.
 
-A credential is known by its place: user information of an address, or a query parameter whose name says so.
+A credential is known by its place: user information or a query parameter of an address, elsewhere a parameter whose
+name says so.
 """
 
 import re
@@ -10,6 +11,10 @@ _NAME = (
     r"[\w.%-]*(?:passw(?:or)?d|pwd|secret|token|credential|signature|api[_.-]?key)[\w.%-]*"
     r"|(?:[\w.%-]*[_.-])?(?:auth|authorization|sig|pass|pw|sas|code)|[\w.%-]*key"
 )
+# In an address every parameter may be a credential, whatever its name; these are none.
+_HARMLESS = r"(?:location|db|health_check_interval|ssl_\w+|prettyPrint|alt|format|limit)="
+_ADDRESS = re.compile(r"(?<!\w)\w+://[^\s\"'<>]+")
+_ADDRESS_PARAMETER = re.compile(rf"([?&;#](?!{_HARMLESS})[^=&;#]+=)[^&;#]+")
 _PARAMETER = re.compile(rf"(?i)([?&;#](?:{_NAME})=)[^&;#\s\"'<>]+")
 # A password may itself hold an @: the last one before a space ends it.
 _URL_PASSWORD = re.compile(r"((?<!\w)\w+://[^:/@\s]*:)\S+@")
@@ -26,6 +31,8 @@ def masked(text: str) -> str:
     if "@" in text:
         text = _URL_USER.sub(r"\1***@", _URL_PASSWORD.sub(r"\1***@", text))
     if "=" in text:
+        if "://" in text:
+            text = _ADDRESS.sub(lambda found: _ADDRESS_PARAMETER.sub(r"\1***", found.group()), text)
         text = _PARAMETER.sub(r"\1***", text)
     if "eyJ" in text:
         text = _JWT.sub("***", text)

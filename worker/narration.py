@@ -14,6 +14,7 @@ from statemachine.events import (
     ReplayRequested,
     TimerFired,
 )
+from statemachine.evidence import awaited_tables
 from statemachine.model import CompletionStatus, DateRecord, State
 from statemachine.reasons import Reason
 
@@ -69,9 +70,11 @@ def _retraction(event: CompletionRetracted, decision: Decision) -> str:
 
 
 def _again(after: DateRecord) -> str:
-    """Add to a failure that the date is built again by itself, where it is."""
+    """Add to a failure what the date still waits for by itself; empty where it waits for a person."""
     if after.state is not State.FAILED or after.wake_at is None:
         return ""
+    if after.result is not None:
+        return f"; rows of {', '.join(sorted(awaited_tables(after)))} still upgrade what is published"
     return f"; built again at the deadline, {after.wake_at:%Y-%m-%d %H:%M}Z"
 
 
@@ -85,7 +88,7 @@ def _timer(before: DateRecord, decision: Decision) -> str:
     )
     if after.failure is not None and after.failure is not before.failure:
         return f"{after.failure.message}{_again(after)}"
-    if before.state is State.DEGRADED and decision.reason is Reason.UPGRADE_STARTED:
+    if decision.reason is Reason.UPGRADE_STARTED:
         without_event = f", without their event: {', '.join(found)}" if found else ""
         return f"the tables hold rows that were missing at the build{without_event}"
     if before.state in {State.WAITING, State.FAILED} and after.generation > before.generation:

@@ -7,7 +7,7 @@ takes, a name that Pub/Sub refuses, a path of which a part is read as a query.
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 EMBEDDED = "embedded"
 DUCKDB = "duckdb"
@@ -18,6 +18,21 @@ _RESOURCE = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z]([a-z0-9-]{0,28}[a-z0-9])?")
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
+)
+# The others of the client's change its time-outs, its retries or what it returns.
+_REDIS_PARAMETERS = frozenset(
+    {
+        "db",
+        "health_check_interval",
+        "username",
+        "password",
+        "ssl_ca_certs",
+        "ssl_ca_path",
+        "ssl_certfile",
+        "ssl_keyfile",
+        "ssl_cert_reqs",
+        "ssl_check_hostname",
+    }
 )
 _BIGQUERY = re.compile(r"bigquery://[a-z0-9.:-]+(\?location=[A-Za-z0-9-]+)?")
 _MEMORY = re.compile(r"(?P<number>[0-9]{1,6}(\.[0-9]{1,3})?)(?P<unit>MB|GB)")
@@ -90,12 +105,18 @@ def store_url(value: str) -> str:
     _one_of(value, "redis", "rediss", "unix", EMBEDDED)
     if not value:
         return value
-    if scheme_of(value) in {EMBEDDED, "unix"}:
-        _path(value.partition("?")[0] if value.startswith("unix:") else value, f"{scheme_of(value)}:///path")
+    if scheme_of(value) == EMBEDDED:
+        _path(value, "embedded:///path")
+        return value
+    if scheme_of(value) == "unix":
+        path, _, query = value.partition("?")
+        _path(path, "unix:///path")
+        _known_parameters(query)
         return value
     parts = _split(value)
     if not _is_host(parts.hostname or ""):
         raise ValueError("names no host; write redis://host:6379/0")
+    _known_parameters(parts.query)
     if parts.path.strip("/") and not re.fullmatch(r"/[0-9]{1,5}", parts.path):
         raise ValueError("names no database; write redis://host:6379/0")
     return value
@@ -158,6 +179,16 @@ def unreadable_names(names: Mapping[str, str], prefix: str) -> list[str]:
             if name.startswith(prefix):
                 faults.append(f"{ascii(name)[1:-1]}: is not UTF-8")
     return faults
+
+
+def _known_parameters(query: str) -> None:
+    """Refuse parameters of a Redis address that the client does not know, or that would undo what the worker needs."""
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in _REDIS_PARAMETERS:
+            known = ", ".join(sorted(_REDIS_PARAMETERS))
+            raise ValueError(f"has the unknown parameter {name[:40]!r}; known are {known}")
+        if name in {"db", "health_check_interval"} and not re.fullmatch(r"[0-9]{1,5}", text):
+            raise ValueError(f"has a parameter that is no whole number; write {name}=0")
 
 
 def _one_of(value: str, *schemes: str) -> None:

@@ -104,6 +104,26 @@ def test_an_account_without_dangerous_commands_may_start_a_worker(account: Accou
     RedisStore(account("+@all", "-@dangerous", "~{mlfs:*"), next(_pipelines)).check_server()
 
 
+@pytest.mark.parametrize("command", ["xadd", "hset", "zadd", "rpush", "ltrim", "set", "evalsha"])
+def test_a_right_that_an_account_lost_leaves_no_half_commit_and_is_told_until_it_is_granted(
+    account: Account, command: str
+) -> None:
+    client = account("+@all", f"-{command}", "~*")
+    store = RedisStore(client, next(_pipelines))
+    commit = Commit(record=FIRST, operation_id="one", messages=[message("m")], history=entry("one"))
+
+    for send in (store.commit, lambda one: store.commit_all([one, one])):
+        with pytest.raises(Denied):
+            send(commit)
+        with pytest.raises(Denied, match=command):
+            store.check_writable()
+    assert [] == [key for key in client.keys(f"{store._tag}:*") if not key.endswith(b":barrier")]
+
+    account("+@all", "~*")
+    store.check_writable()
+    assert store.commit(commit) is True
+
+
 def test_looking_for_rights_leaves_nothing_behind(account: Account) -> None:
     pipeline = next(_pipelines)
     client = account("+@all", "~*")

@@ -206,6 +206,8 @@ def test_a_record_beside_another_version_is_damaged(store: RedisStore, field: st
         b"{}",
         json.dumps(["2024-12-15T22:00:00", "e", "", "", "r", 0, 0, "a", "d"]).encode(),
         json.dumps(["2024-12-15T22:00:00+00:00", "e", "", "", "r", "0", 0, "a", "d"]).encode(),
+        json.dumps(["0001-01-01T00:00:00+00:00", "e", "", "", "r", 0, 0, "a", "d"]).encode(),
+        json.dumps(["2024-12-15T22:00:00+00:00", "e", "", "", "r", 0, 0, "a", "\ud800"]).encode(),
     ],
 )
 def test_an_unreadable_change_hides_no_other_one(store: RedisStore, junk: bytes) -> None:

@@ -970,8 +970,8 @@ MUTANTS = (
     Mutant(
         name="failure-forgets-the-deadline",
         file="statemachine/decision.py",
-        old="record.deadline_at if _deadline_is_to_come(record, because) else None",
-        new="None",
+        old="    return record.deadline_at if claimed_before else None\n",
+        new="    return None\n",
         tests=(
             f"{TIME}::test_a_failure_before_the_deadline_keeps_the_deadline",
             f"{TIME}::test_a_build_that_ran_across_the_deadline_and_failed_does_not_stand_for_the_deadlines_own",
@@ -981,16 +981,19 @@ MUTANTS = (
     Mutant(
         name="cancelled-date-has-a-deadline",
         file="statemachine/decision.py",
-        old="because is FailedBecause.CANCELLED or record.result",
-        new="record.result",
+        old="    if because is FailedBecause.CANCELLED:\n        return None\n",
+        new="",
         tests=(f"{TIME}::test_a_cancelled_date_has_no_deadline",),
     ),
     Mutant(
         name="published-date-has-a-deadline",
         file="statemachine/decision.py",
-        old="because is FailedBecause.CANCELLED or record.result is not None",
-        new="because is FailedBecause.CANCELLED",
-        tests=(f"{TIME}::test_a_failed_replay_of_a_published_date_has_no_deadline",),
+        old="return look_at if awaited_tables(record) and look_at < record.upgrade_cutoff_at else None",
+        new="return look_at",
+        tests=(
+            f"{TIME}::test_a_failed_replay_of_a_date_published_in_full_has_nothing_due",
+            f"{TIME}::test_a_replay_that_fails_after_the_cutoff_has_nothing_due",
+        ),
     ),
     Mutant(
         name="deadline-again-and-again",
@@ -1061,7 +1064,7 @@ MUTANTS = (
     Mutant(
         name="looks-hold-up-deadlines",
         file="worker/deadlines.py",
-        old="self._aside_for_upgrades if record.state is State.DEGRADED else self._aside\n",
+        old="self._aside if record.result is None else self._aside_for_upgrades\n",
         new="self._aside\n",
         tests=(
             "tests/unit/test_aside.py"
@@ -1287,5 +1290,87 @@ MUTANTS = (
             "::test_a_look_that_began_before_the_cutoff_does_not_close_the_upgrade_window",
             f"{SWEEP}::test_rows_that_come_while_a_look_hangs_over_the_cutoff_upgrade_the_date",
         ),
+    ),
+    Mutant(
+        name="half-a-commit-without-a-right",
+        file="worker/adapters/lua/commit.lua",
+        old="  if not redis.acl_check_cmd(unpack(call)) then\n",
+        new="  if false then\n",
+        tests=(
+            "tests/contract/test_redis_rights.py"
+            "::test_a_right_that_an_account_lost_leaves_no_half_commit_and_is_told_until_it_is_granted",
+        ),
+    ),
+    Mutant(
+        name="ready-without-a-right",
+        file="worker/adapters/redis_store.py",
+        old="                self._was_denied |= isinstance(fault, Denied)\n",
+        new="",
+        tests=(
+            "tests/contract/test_redis_rights.py"
+            "::test_a_right_that_an_account_lost_leaves_no_half_commit_and_is_told_until_it_is_granted",
+        ),
+    ),
+    Mutant(
+        name="note-of-another-type",
+        file="worker/adapters/redis_indexes.py",
+        old="            self._damage.key(name)\n            return call()\n",
+        new="            return call()\n",
+        tests=(f"{DAMAGE}::test_notes_under_a_key_of_another_kind_stop_no_outcome_and_no_command",),
+    ),
+    Mutant(
+        name="instant-on-no-wall-clock",
+        file="statemachine/invariants.py",
+        old="    return instant.utcoffset() == timedelta(0) and YEARS[0] <= instant.year <= YEARS[1]\n",
+        new="    return instant.utcoffset() == timedelta(0)\n",
+        tests=("tests/unit/test_record_codec.py::test_a_record_with_a_value_that_no_page_can_show_is_unsound",),
+    ),
+    Mutant(
+        name="number-of-any-size",
+        file="statemachine/invariants.py",
+        old="all(-NUMBER_MAX <= number <= NUMBER_MAX for",
+        new="all(number is not None for",
+        tests=("tests/unit/test_record_codec.py::test_a_record_with_a_value_that_no_page_can_show_is_unsound",),
+    ),
+    Mutant(
+        name="time-that-was-never-set",
+        file="schemas/completion.py",
+        old="    if instant < EPOCH:\n",
+        new="    if instant < datetime.min.replace(tzinfo=UTC):\n",
+        tests=("tests/unit/test_completion_message.py::test_a_wrong_field_is_refused_and_named",),
+    ),
+    Mutant(
+        name="push-from-the-future",
+        file="schemas/push.py",
+        old='        return min(as_utc(datetime.fromisoformat(text if isinstance(text, str) else "")), received_at)\n',
+        new='        return as_utc(datetime.fromisoformat(text if isinstance(text, str) else ""))\n',
+        tests=("tests/unit/test_push.py::test_a_push_that_says_it_was_published_in_the_future_was_published_now",),
+    ),
+    Mutant(
+        name="failed-replay-ends-the-looks",
+        file="statemachine/decision.py",
+        old="        return look_at if awaited_tables(record) and look_at < record.upgrade_cutoff_at else None\n",
+        new="        return None\n",
+        tests=(
+            "tests/unit/test_decide_time.py"
+            "::test_a_failed_replay_of_a_degraded_date_leaves_its_looks_for_rows_as_they_were",
+        ),
+    ),
+    Mutant(
+        name="parameters-masked-by-name-alone",
+        file="worker/masking.py",
+        old='        if "://" in text:\n',
+        new='        if "://" in text and "key" in text:\n',
+        tests=(
+            "tests/unit/test_settings.py"
+            "::test_every_parameter_of_an_address_that_is_not_known_as_harmless_is_masked[jwt]",
+        ),
+    ),
+    Mutant(
+        name="redis-address-with-any-parameter",
+        file="worker/setting_checks.py",
+        old="        if name not in _REDIS_PARAMETERS:\n",
+        new="        if False:\n",
+        tests=("tests/unit/test_settings.py::test_a_wrong_value_is_named",),
     ),
 )

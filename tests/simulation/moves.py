@@ -54,8 +54,10 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
         "done": {"committed_done"},
     },
     "failed": {
-        "failed": {"committed_by_older_generation", "cancelled"} | _RECORDED,
-        "ready": {"replay_accepted", "rescue_started", "rebuild_started", "found_all", "deadline_passed"} | _FOLLOWED,
+        "failed": {"committed_by_older_generation", "cancelled", "upgrade_window_closed", "still_missing"} | _RECORDED,
+        "ready": {"replay_accepted", "rescue_started", "rebuild_started", "found_all", "deadline_passed"}
+        | {"upgrade_started"}
+        | _FOLLOWED,
         **_LEDGER,
     },
 }

@@ -28,6 +28,7 @@ from statemachine.events import (
     ReplayRequested,
     TimerFired,
 )
+from statemachine.evidence import awaited_tables
 from statemachine.invariants import change_violations, violations
 from statemachine.model import (
     NO_RUNS,
@@ -268,20 +269,24 @@ def faults(record: DateRecord, decision: Decision, event: Event, now: datetime, 
     told = [effect.record.state for effect in decision.effects if isinstance(effect, PublishOutcome)]
     if decision.changed and ends and told != [after.state]:
         yield f"ends in {after.state} and tells {told}"
-    if decision.changed and after.state is State.FAILED and _is_owed_its_deadline(record, after) != bool(after.wake_at):
+    is_owed = after.state is State.FAILED and _is_owed_a_look(record, decision, now)
+    if decision.changed and after.state is State.FAILED and is_owed != bool(after.wake_at):
         yield f"failed, and due at {after.wake_at}"
     closed = after.state is State.DEGRADED and after.wake_at is None and now < after.upgrade_cutoff_at
     if decision.changed and closed and (record.state is not State.DEGRADED or record.wake_at is not None):
         yield "degraded before its cutoff, and never looked at again"
 
 
-def _is_owed_its_deadline(before: DateRecord, after: DateRecord) -> bool:
-    """Whether a failed date must still be built at its deadline, written down a second time."""
-    cancelled = after.failure is not None and after.failure.because == FailedBecause.CANCELLED
-    if cancelled or after.result is not None:
+def _is_owed_a_look(before: DateRecord, decision: Decision, now: datetime) -> bool:
+    """Whether a failed date is still built at its deadline or upgraded until its cutoff: written a second time."""
+    after = decision.record
+    if after.failure is not None and after.failure.because == FailedBecause.CANCELLED:
         return False
     if before.state is State.FAILED:
-        return before.wake_at is not None
+        same_wait = (before.result is None) == (after.result is None)
+        return before.wake_at is not None and same_wait and decision.reason is not Reason.UPGRADE_WINDOW_CLOSED
+    if after.result is not None:
+        return bool(awaited_tables(after)) and now < after.upgrade_cutoff_at
     return before.lease is not None and before.lease.claimed_at < after.deadline_at
 
 

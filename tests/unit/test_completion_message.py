@@ -123,7 +123,7 @@ def test_a_run_sent_again_from_the_dead_letters_counts_as_ended_when_it_was_firs
     ahead = GOOD | {"run_id": "r", "completed_at": EVENING.isoformat()}
 
     assert [first, first] == [read(body, **again)[1].completed_at for body in (GOOD, ahead)]
-    for broken in ("", "soon", "2999-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00"):
+    for broken in ("", "soon", "2999-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00", "0001-01-01T00:00:00Z"):
         assert read(GOOD, **{**again, "mlfs_published_at": broken})[1].completed_at == PUBLISHED_AT
     assert read(GOOD, mlfs_published_at=first.isoformat())[1].completed_at == PUBLISHED_AT, "never sent again"
 
@@ -205,6 +205,8 @@ def test_a_missing_field_is_named(missing: str) -> None:
         ("completed_at", "yesterday"),
         ("completed_at", "2024-02-30T00:00:00Z"),
         ("completed_at", "0001-01-01T00:00:00+14:00"),
+        ("completed_at", "0001-01-01T00:00:00Z"),
+        ("timestamp", "1969-12-31T23:59:59Z"),
         ("timestamp", "9999-12-31T23:59:59-12:00"),
         ("error", ["a"]),
     ],

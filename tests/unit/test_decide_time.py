@@ -178,12 +178,50 @@ def test_what_is_reported_meanwhile_counts_and_leaves_the_deadline_as_it_is() ->
     assert (State.READY, Reason.RESCUE_STARTED) == (rescued.record.state, rescued.reason)
 
 
-def test_a_failed_replay_of_a_published_date_has_no_deadline() -> None:
-    published = after(running(), committed(state=State.DEGRADED, rows=without(CACHE)))
+FAILED_REPLAY = (REPLAY, claimed(), broke(FailureKind.GATE_REFUSED, generation=2))
 
-    record = after(published, REPLAY, claimed(), broke(FailureKind.GATE_REFUSED, generation=2))
+
+def test_a_failed_replay_of_a_date_published_in_full_has_nothing_due() -> None:
+    record = after(running(), committed(), *FAILED_REPLAY)
 
     assert (State.FAILED, 1, None) == (record.state, record.published_generation, record.wake_at)
+
+
+def test_a_failed_replay_of_a_degraded_date_leaves_its_looks_for_rows_as_they_were() -> None:
+    published = after(running(), committed(state=State.DEGRADED, rows=without(CACHE)))
+
+    record = after(published, *FAILED_REPLAY)
+
+    assert (State.FAILED, 1, DEADLINE) == (record.state, record.published_generation, record.wake_at)
+    looked = told(record, probed(without(CACHE)), DEADLINE)
+    assert (State.FAILED, Reason.STILL_MISSING, DEADLINE + MINUTE) == (
+        looked.record.state,
+        looked.reason,
+        looked.record.wake_at,
+    )
+    upgraded = told(looked.record, probed(EVERY_TABLE_FILLED), DEADLINE + MINUTE)
+    assert (State.READY, Reason.UPGRADE_STARTED, 3) == (
+        upgraded.record.state,
+        upgraded.reason,
+        upgraded.record.generation,
+    )
+    closed_at = record.upgrade_cutoff_at
+    ended = told(replace(record, wake_at=closed_at), probed(without(CACHE)), closed_at)
+    assert (State.FAILED, Reason.UPGRADE_WINDOW_CLOSED, None) == (
+        ended.record.state,
+        ended.reason,
+        ended.record.wake_at,
+    )
+    cancelled = after(record, CANCEL)
+    assert (State.FAILED, None) == (cancelled.state, cancelled.wake_at)
+
+
+def test_a_replay_that_fails_after_the_cutoff_has_nothing_due() -> None:
+    published = after(running(), committed(state=State.DEGRADED, rows=without(CACHE)))
+
+    record = after(published, *FAILED_REPLAY, now=published.upgrade_cutoff_at)
+
+    assert (State.FAILED, None) == (record.state, record.wake_at)
 
 
 def test_a_failed_date_that_turns_out_to_be_published_is_not_built_at_its_deadline() -> None:

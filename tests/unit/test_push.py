@@ -221,6 +221,7 @@ def test_attributes_reach_the_parser() -> None:
         {"publishTime": "yesterday"},
         {"publishTime": 1734321600},
         {"publishTime": "0001-01-01T00:00:00+23:00"},
+        {"publishTime": "0001-01-01T00:00:00Z"},
     ],
     ids=lambda changes: str(changes)[:40],
 )
@@ -230,6 +231,13 @@ def test_a_broken_envelope_is_refused_with_its_class(changes: dict[str, object])
 
     with pytest.raises(Refusal, match="bad_envelope"):
         read_push(json.dumps(body).encode(), {}, EVENING)
+
+
+def test_a_push_that_says_it_was_published_in_the_future_was_published_now() -> None:
+    body = envelope(b"{}")
+    body = {**body, "message": {**body["message"], "publishTime": "2999-01-01T00:00:00Z"}}
+
+    assert EVENING == read_push(json.dumps(body).encode(), {}, EVENING).delivery.published_at
 
 
 def test_an_envelope_needs_neither_data_nor_attributes_nor_time() -> None:

@@ -176,7 +176,7 @@ def unsound() -> dict[str, DateRecord]:
         "retractions_are_bounded": replace(retracted(), retractions=retracted().retractions * (RETRACTIONS_MAX + 1)),
         "lease_exactly_while_running": replace(running(), lease=None),
         "nothing_due_when_done": replace(done(), wake_at=MORNING),
-        "failed_is_due_only_at_its_deadline": replace(failed(), wake_at=MORNING),
+        "failed_waits_for_its_deadline_or_for_rows": replace(failed(), wake_at=MORNING),
         "published_states_have_their_result": replace(done(), result=None),
         "failed_says_why": replace(failed(), failure=None),
         "result_is_not_from_the_future": replace(done(), generation=0),
@@ -186,6 +186,61 @@ def unsound() -> dict[str, DateRecord]:
         "instants_are_utc": replace(waiting(), deadline_at=waiting().deadline_at.replace(tzinfo=None)),
         "completions_under_their_own_name": replace(waiting(), completions={"x": waiting().completions[PROCESSORS[0]]}),
     }
+
+
+# A record of which another process, or a damaged disk, changed one value; a page of all dates shows each of them.
+INSIDE = {
+    "instants_are_utc": [
+        replace(failed(), failure=Failure(because="fatal_error", message="x", at=datetime(2024, 12, 16))),  # noqa: DTZ001
+        replace(done(), result=replace(done().result, committed_at=datetime(2024, 12, 16))),  # noqa: DTZ001
+        replace(running(), lease=replace(running().lease, until_at=datetime(9999, 12, 31, tzinfo=UTC))),
+        replace(waiting(), deadline_at=datetime(1, 1, 1, tzinfo=UTC)),
+        replace(
+            waiting(CACHE),
+            completions={CACHE: replace(waiting(CACHE).completions[CACHE], completed_at=datetime(1, 1, 1, tzinfo=UTC))},
+        ),
+    ],
+    "numbers_are_in_range": [
+        replace(done(), result=replace(done().result, duration_s=2.0**63)),
+        replace(done(), result=replace(done().result, quality_score=float("nan"))),
+        replace(done(), result=replace(done().result, components={"row_completeness": float("inf")})),
+        replace(done(), result=replace(done().result, dependency_rows={CACHE: 2**70})),
+        replace(waiting(), own_from=2**63),
+    ],
+}
+
+
+@pytest.mark.parametrize(("rule", "record"), [(rule, record) for rule in INSIDE for record in INSIDE[rule]])
+def test_a_record_with_a_value_that_no_page_can_show_is_unsound(rule: str, record: DateRecord) -> None:
+    with pytest.raises(UnreadableRecord, match=rule):
+        encode_record(record)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rule"),
+    [
+        (b'"completed_at":"2024', b'"completed_at":"0001', "instants_are_utc"),
+        (b'"received_at":"2024-12-16T04:00:00Z"', b'"received_at":"2024-12-16T04:00:00"', "instants_are_utc"),
+        (b'"row_count":400', b'"row_count":9223372036854775808', "numbers_are_in_range"),
+    ],
+)
+def test_a_stored_value_that_no_page_can_show_makes_its_record_unreadable(
+    before: bytes, after: bytes, rule: str
+) -> None:
+    assert before in FIRST_RELEASE
+
+    with pytest.raises(UnreadableRecord, match=rule):
+        decode_record(FIRST_RELEASE.replace(before, after))
+
+
+def test_half_a_character_in_a_record_is_unreadable() -> None:
+    with pytest.raises(UnreadableRecord, match="surrogates"):
+        decode_record(FIRST_RELEASE.replace(b"run:1", b"run:\\uD800"))
+
+    assert (
+        "run:\N{GRINNING FACE}"
+        == decode_record(FIRST_RELEASE.replace(b"run:1", b"run:\\ud83d\\ude00")).completions[CACHE].identity
+    )
 
 
 @pytest.mark.parametrize("rule", unsound())

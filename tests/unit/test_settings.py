@@ -188,6 +188,10 @@ def test_all_faults_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MLFS_REDIS_URL", "redis://cache:99999"),
         ("MLFS_REDIS_URL", "redis://cache/first"),
         ("MLFS_REDIS_URL", "redis://[::1"),
+        ("MLFS_REDIS_URL", "redis://cache/0?bogus=1"),
+        ("MLFS_REDIS_URL", "redis://cache/0?socket_timeout=1000"),
+        ("MLFS_REDIS_URL", "redis://cache?db=x"),
+        ("MLFS_REDIS_URL", "unix:///run/valkey.sock?decode_responses=True"),
         ("MLFS_REDIS_URL", "unix://"),
         ("MLFS_WAREHOUSE", "duckdb://"),
         ("MLFS_BIGQUERY_ENDPOINT", "http://"),
@@ -329,6 +333,13 @@ def test_passwords_are_masked_where_settings_are_shown(url: str, shown: str) -> 
     described = load(redis_url=url).describe()
 
     assert shown == described["MLFS_REDIS_URL"]
+
+
+@pytest.mark.parametrize("name", ["api_key", "jwt", "apikey[]", "pass%77ord", "sessionid", "sv"])
+def test_every_parameter_of_an_address_that_is_not_known_as_harmless_is_masked(name: str) -> None:
+    described = load(openlineage=f"https://lineage/x?{name}=hunter2&location=US#{name}=hunter2").describe()
+
+    assert f"https://lineage/x?{name}=***&location=US#{name}=***" == described["MLFS_OPENLINEAGE"]
     assert not [text for text in described.values() if "hunter2" in text]
 
 
@@ -340,9 +351,9 @@ def test_passwords_are_masked_where_settings_are_shown(url: str, shown: str) -> 
     ],
 )
 def test_a_secret_in_a_query_is_masked_wherever_settings_are_shown(name: str) -> None:
-    described = load(openlineage=f"https://u:pw3@h/x?a=1&{name}=hunter3&b=2").describe()
+    described = load(openlineage=f"https://u:pw3@h/x?limit=1&{name}=hunter3&location=2").describe()
 
-    assert f"https://u:***@h/x?a=1&{name}=***&b=2" == described["MLFS_OPENLINEAGE"]
+    assert f"https://u:***@h/x?limit=1&{name}=***&location=2" == described["MLFS_OPENLINEAGE"]
 
 
 def test_a_token_in_the_place_of_the_user_is_masked() -> None:

@@ -5,6 +5,7 @@ the address, the old server still answers PING and refuses each write. So each e
 of one key, closes the idle connections: the next call looks the address up again, signs in again and follows.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ TRIES_MAX = 4
 TRIES_WITHIN_S = 1.0
 # The server's words for a fault of one key. Every other word (READONLY, LOADING, OOM ...) speaks of the server.
 _OF_ONE_KEY = frozenset({"WRONGTYPE", "ERR"})
-_RIGHT_MISSING = "ACL failure in script"
+_WRONG_TYPE = re.compile(r"(Command # .* of pipeline caused error: )?WRONGTYPE ", re.DOTALL)
 _BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
 
 _T = TypeVar("_T")
@@ -51,13 +52,13 @@ def speaks_of_the_server(error: object) -> bool:
     """Return whether an answer is an error that every other call would meet, too."""
     if isinstance(error, redis.ResponseError):
         word = getattr(error, "status_code", None) or str(error).partition(" ")[0]
-        return (word.isupper() and word not in _OF_ONE_KEY) or _is_right_missing(error)
+        return word.isupper() and word not in _OF_ONE_KEY
     return isinstance(error, redis.RedisError)
 
 
 def is_wrong_type(error: object) -> bool:
-    """Return whether an answer says that a key holds a value of another type."""
-    return isinstance(error, redis.ResponseError) and str(error).startswith("WRONGTYPE")
+    """Return whether an answer says that a key holds a value of another type; a pipeline puts its command before it."""
+    return isinstance(error, redis.ResponseError) and _WRONG_TYPE.match(str(error)) is not None
 
 
 def outage(client: redis.Redis, error: redis.RedisError) -> Unavailable:
@@ -67,16 +68,12 @@ def outage(client: redis.Redis, error: redis.RedisError) -> Unavailable:
         return Denied(
             f"the state store does not let this account in ({error}); correct user and password in MLFS_REDIS_URL"
         )
-    if isinstance(error, redis.exceptions.NoPermissionError) or _is_right_missing(error):
+    if isinstance(error, redis.exceptions.NoPermissionError):
         return Denied(
             f"the state store refuses this account a right ({error}); the rights that a worker needs are in "
             "docs/deploy.md, and mlfs doctor names the missing ones"
         )
     return Unavailable(f"the state store does not serve: {type(error).__name__}: {error}")
-
-
-def _is_right_missing(error: redis.RedisError) -> bool:
-    return str(error).startswith(_RIGHT_MISSING)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from worker.ports import DAMAGE_KINDS
 
 log = structlog.get_logger(__name__)
 
-# Lua's `commit.lua` and the readers expect these types.
+# `commit.lua`, the readers and the writers expect these types.
 TYPES: Mapping[str, str] = {
     "wake": "zset",
     "dates": "zset",

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from schemas.record import UnreadableRecord, decode_record
+from statemachine.invariants import YEARS
 from statemachine.model import DateRecord
 from worker.errors import CorruptRecord
 from worker.ports import HistoryEntry, OutboxEntry, OutgoingMessage, ParkedMessage
@@ -87,6 +88,7 @@ def _change(stored: dict[str, Any]) -> HistoryEntry:
     words = (change.event, change.before, change.after, change.reason, change.actor, change.detail)
     if not all(isinstance(number, int) for number in numbers) or not all(isinstance(word, str) for word in words):
         raise TypeError("a value of a change has another type")
+    "".join(words).encode()  # half a character is on no page
     return change
 
 
@@ -94,6 +96,8 @@ def _instant(text: str) -> datetime:
     instant = datetime.fromisoformat(text)
     if instant.tzinfo is None:
         raise ValueError(f"{text} has no zone")
+    if not YEARS[0] <= instant.year <= YEARS[1]:
+        raise ValueError(f"{text} is on no wall clock")
     return instant
 
 

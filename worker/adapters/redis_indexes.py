@@ -6,10 +6,12 @@ A reader passes over what it cannot read, tells `Damage` and returns the rest: a
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import redis
 
+from statemachine.invariants import YEARS
 from worker.adapters.redis_client import is_wrong_type, key_tag, outage, repeating, translated
 from worker.adapters.redis_damage import REBUILD, Damage
 from worker.adapters.redis_fields import (
@@ -27,8 +29,6 @@ from worker.ports import HistoryEntry, OutboxEntry, ParkedMessage
 PARKED_LENGTH_MAX = 1000
 # Heads of the wake index read to find one that can be read; a sweep moves the others out of the way.
 HEADS_MAX = 10
-# Years of analysis dates; beyond them no deadline can be reckoned.
-YEARS = (1900, 2999)
 # Entries of a stream that an examination reads: an outbox that is longer has another cause.
 EXAMINED_MAX = 10_000
 # Members read beyond those asked for, so that a few unreadable ones among the newest dates hide none.
@@ -57,6 +57,21 @@ class RedisIndexes:
         except redis.ResponseError:
             self._damage.key(name)
             return []
+
+    def _write(self, name: str, call: Callable[[], _T]) -> _T:
+        """Run a call that writes to a key, and once more where a value of another type was in the way.
+
+        Raises:
+            Unavailable: The server does not serve, or this process may not set the value aside.
+        """
+        with translated(self._client):
+            try:
+                return call()
+            except redis.ResponseError as exc:
+                if not is_wrong_type(exc):
+                    raise
+            self._damage.key(name)
+            return call()
 
     def damage_counts(self) -> Mapping[str, int]:
         """Return the counts of `Damage`."""
@@ -145,18 +160,8 @@ class RedisIndexes:
 
     def park(self, parked: ParkedMessage) -> None:
         """Append to the stream of refused messages."""
-        for _ in range(2):
-            with translated(self._client):
-                try:
-                    self._client.xadd(
-                        self._key("parked"), parked_fields(parked), maxlen=PARKED_LENGTH_MAX, approximate=True
-                    )
-                except redis.ResponseError as exc:
-                    if not is_wrong_type(exc):
-                        raise
-                    self._damage.key("parked")
-                else:
-                    return
+        key, fields = self._key("parked"), parked_fields(parked)
+        self._write("parked", lambda: self._client.xadd(key, fields, maxlen=PARKED_LENGTH_MAX, approximate=True))
 
     def parked(self, limit: int) -> Sequence[ParkedMessage]:
         """Read the stream of refused messages backwards."""
@@ -225,9 +230,13 @@ class RedisIndexes:
         self.outbox(EXAMINED_MAX)
         self.parked(EXAMINED_MAX)
         self.last_opened()
+        for name in ("refused", "audits"):
+            self._read(name, partial(self._client.hmget, self._key(name), ["any"]))
         prefix = self._key("changes", "")
         with translated(self._client):
-            names = [key.decode() for key in self._client.scan_iter(match=f"{prefix}*", count=SCAN_COUNT)]
+            names = [
+                key.decode(errors="replace") for key in self._client.scan_iter(match=f"{prefix}*", count=SCAN_COUNT)
+            ]
         for name in names:
             with suppress(ValueError):
                 self.history(date.fromisoformat(name.removeprefix(prefix)))

@@ -31,7 +31,7 @@ from worker.adapters.redis_notes import RedisNotes
 from worker.adapters.redis_rebuild import misplaced, rebuild
 from worker.adapters.redis_rights import missing_rights
 from worker.adapters.redis_server import check_server, clock_skew, server_faults
-from worker.errors import CommitRefused, CorruptRecord, Fatal, Unavailable
+from worker.errors import CommitRefused, CorruptRecord, Denied, Fatal, Unavailable
 from worker.ports import Commit
 
 # A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
@@ -58,6 +58,7 @@ class RedisStore(RedisNotes):
         """
         super().__init__(client, pipeline, damage or SettingAside(client, key_tag(pipeline), log_damage))
         self._replicas = replicas
+        self._was_denied = False
         source = files("worker.adapters").joinpath("lua/commit.lua").read_text(encoding="utf-8")
         self._commit_script = client.register_script(source)
 
@@ -167,6 +168,7 @@ class RedisStore(RedisNotes):
             except redis.RedisError as exc:
                 # A new connection follows the address to a new primary; the operation id recognises what was stored.
                 fault = outage(self._client, exc)
+                self._was_denied |= isinstance(fault, Denied)
                 if send == COMMIT_SENDS_MAX:
                     raise fault from exc
         raise AssertionError("the loop returns or raises")
@@ -206,11 +208,24 @@ class RedisStore(RedisNotes):
     def barrier(self) -> None:
         """Write a mark and wait for the replicas, which then hold everything before it."""
         if self._replicas:
-            self.check_writable()
+            self._write_mark()
 
     def check_writable(self) -> None:
-        """Write a mark, as durable as a commit: a server that answers may still refuse to be written to."""
+        """Write a mark, as durable as a commit: a server that answers may still refuse to be written to.
 
+        A commit that was denied a right stands for those to come, until the account has every right again.
+        """
+        self._write_mark()
+        if self._was_denied:
+            self._check_rights()
+            self._was_denied = False
+
+    def _check_rights(self) -> None:
+        denied = self.missing_rights()
+        if denied:
+            raise Denied(f"{'; '.join(denied)}. The rights that a worker needs are in docs/deploy.md")
+
+    def _write_mark(self) -> None:
         def write() -> list[Any]:
             with self._client.pipeline(transaction=False) as pipe:
                 pipe.set(self._key("barrier"), 1)

@@ -14,6 +14,19 @@
 --         again); "conflict" when version or revision is another one. A second run changes nothing but how long 6 is kept.
 -- Redis does not roll back a script, so everything that can go wrong is looked at before the first write.
 
+-- An account that lacks a right is refused here, and not between two writes. A test's imitation of a server has no
+-- accounts.
+local calls = {
+  {'EXISTS', KEYS[6]}, {'PEXPIRE', KEYS[6], '1'}, {'TYPE', KEYS[1]}, {'HMGET', KEYS[1], 'v'},
+  {'XADD', KEYS[4], '*', 'f', 'v'}, {'HSET', KEYS[1], 'v', '1'}, {'ZREM', KEYS[2], 'm'}, {'ZADD', KEYS[2], '0', 'm'},
+  {'ZADD', KEYS[3], '0', 'm'}, {'RPUSH', KEYS[5], 'v'}, {'LTRIM', KEYS[5], '0', '0'}, {'PERSIST', KEYS[5]},
+  {'SET', KEYS[6], 'v'},
+}
+for _, call in ipairs(redis.acl_check_cmd and calls or {}) do
+  if not redis.acl_check_cmd(unpack(call)) then
+    return redis.error_reply('NOPERM this account may not run ' .. call[1] .. ' on ' .. call[2])
+  end
+end
 if redis.call('EXISTS', KEYS[6]) == 1 then
   -- Remembered anew, which is a write: a WAIT on a connection that wrote nothing would be content at once, whatever the
   -- replicas hold (Valkey 9), and the lost reply that made the client repeat cost it the connection that wrote.
