@@ -1203,4 +1203,13 @@ MUTANTS = (
         new="    if found is None:\n",
         tests=("tests/integration/test_warehouse_file.py::test_a_process_that_cannot_be_seen_is_not_process_0",),
     ),
+    Mutant(
+        name="each-date-waits-for-the-file-anew",
+        file="worker/adapters/warehouse_duckdb_file.py",
+        old="                        self._gave_up_at = now\n",
+        new="                        told = True\n",
+        tests=(
+            "tests/integration/test_warehouse_file.py::test_after_a_wait_in_vain_the_next_call_does_not_wait_again",
+        ),
+    ),
 )
