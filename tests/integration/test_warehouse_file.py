@@ -207,6 +207,18 @@ def test_after_the_wait_it_is_unavailable_and_the_file_serves_again_later(path: 
         assert warehouse.columns("nba_raw.later") == {}
 
 
+@pytest.mark.timeout(20)
+def test_after_a_wait_in_vain_the_next_call_does_not_wait_again(
+    path: Path, neighbour: Neighbour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert neighbour.opens()
+    file = SharedFile(str(path), {})
+    for wait_s in (0.1, 3600.0):
+        monkeypatch.setattr(file, "_wait_s", wait_s)
+        with pytest.raises(Unavailable, match="is open in another process"), file.cursor():
+            """The second wait would outlast the test."""
+
+
 def test_a_process_that_cannot_be_seen_is_not_process_0() -> None:
     unseen = duckdb.IOException("Could not set lock on file: Conflicting lock is held in PID 0. See also …")
 

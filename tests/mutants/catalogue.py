@@ -1373,4 +1373,13 @@ MUTANTS = (
         new="        if False:\n",
         tests=("tests/unit/test_settings.py::test_a_wrong_value_is_named",),
     ),
+    Mutant(
+        name="each-date-waits-for-the-file-anew",
+        file="worker/adapters/warehouse_duckdb_file.py",
+        old="                        self._gave_up_at = now\n",
+        new="                        told = True\n",
+        tests=(
+            "tests/integration/test_warehouse_file.py::test_after_a_wait_in_vain_the_next_call_does_not_wait_again",
+        ),
+    ),
 )

@@ -78,6 +78,7 @@ class SharedFile:
         self._uses = 0
         self._holds: set[str] = set()
         self._opened_at = self._used_at = self._reopen_at = 0.0
+        self._gave_up_at = -math.inf
         # For a program that closes nothing.
         weakref.finalize(self, _close_at_exit, weakref.ref(self))
 
@@ -130,7 +131,9 @@ class SharedFile:
 
     def _enter(self) -> duckdb.DuckDBPyConnection:
         """Count a use of the connection, which this thread opens unless another thread is opening it."""
-        patience_ends = time.monotonic() + self._wait_s
+        now = time.monotonic()
+        # After a wait in vain the next calls try once: a sweep over many dates must not wait anew for each date.
+        patience_ends = now + self._wait_s if now >= self._gave_up_at + self._wait_s else now
         with self._changed:
             self._changed.wait_for(lambda: not self._opening)
             if self._closed.is_set():
@@ -169,6 +172,8 @@ class SharedFile:
                     raise open_error(error, self._path) from error
                 now = time.monotonic()
                 if now >= patience_ends or self._closed.is_set():
+                    if patience_ends > started:
+                        self._gave_up_at = now
                     raise Unavailable(self._refusal(error)) from error
                 seldom = now - started >= TELL_AFTER_S
                 if seldom and not told:
