@@ -1312,13 +1312,6 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        name="note-of-another-type",
-        file="worker/adapters/redis_indexes.py",
-        old="            self._damage.key(name)\n            return call()\n",
-        new="            return call()\n",
-        tests=(f"{DAMAGE}::test_notes_under_a_key_of_another_kind_stop_no_outcome_and_no_command",),
-    ),
-    Mutant(
         name="instant-on-no-wall-clock",
         file="statemachine/invariants.py",
         old="    return instant.utcoffset() == timedelta(0) and YEARS[0] <= instant.year <= YEARS[1]\n",
