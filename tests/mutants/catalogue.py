@@ -1228,4 +1228,11 @@ MUTANTS = (
         new="        if False:\n",
         tests=("tests/unit/test_settings.py::test_a_wrong_value_is_named",),
     ),
+    Mutant(
+        name="failed-upgrade-again-and-again",
+        file="statemachine/decision.py",
+        old="    if record.result is not None and record.trigger is Trigger.UPGRADE:\n        return None\n",
+        new="",
+        tests=(f"{TIME}::test_an_upgrade_that_fails_is_not_tried_again_and_again",),
+    ),
 )
