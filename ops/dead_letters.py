@@ -81,7 +81,8 @@ def list_dead_letters(
         _show_waiting(letters, parts.settings.dead_letter_subscription, parts.settings.calendar.zone, more=more)
         known = {letter.original_message_id for letter in letters}
         gone = [one for one in copies or () if one.message_id not in known]
-        if gone:
+        # Of more letters than were looked at, nobody can say which copy waits no more.
+        if gone and not more:
             out.print(f"\n{len(gone)} refused earlier and waiting no more, see: mlfs status")
     if fault:
         err.print(f"the copies in the store cannot be shown: {fault}", markup=False, soft_wrap=True)

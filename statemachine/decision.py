@@ -118,9 +118,12 @@ def _still_due(record: DateRecord, because: FailedBecause, now: datetime) -> dat
 
     A date without a publication is still to be built at its deadline: an attempt that was claimed before the deadline
     does not stand for that build, also where the attempt ended after it. A publication without some of the tables is
-    still to be upgraded, until the cutoff. A date that a person cancelled waits for a person (ADR 0004).
+    still to be upgraded, until the cutoff; where the upgrade itself failed, the same rows would let it fail again. A
+    date that a person cancelled waits for a person (ADR 0004).
     """
     if because is FailedBecause.CANCELLED:
+        return None
+    if record.result is not None and record.trigger is Trigger.UPGRADE:
         return None
     if record.result is not None:
         look_at = max(now, record.deadline_at)

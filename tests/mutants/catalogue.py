@@ -1375,4 +1375,11 @@ MUTANTS = (
             "tests/integration/test_warehouse_file.py::test_after_a_wait_in_vain_the_next_call_does_not_wait_again",
         ),
     ),
+    Mutant(
+        name="failed-upgrade-again-and-again",
+        file="statemachine/decision.py",
+        old="    if record.result is not None and record.trigger is Trigger.UPGRADE:\n        return None\n",
+        new="",
+        tests=(f"{TIME}::test_an_upgrade_that_fails_is_not_tried_again_and_again",),
+    ),
 )

@@ -286,7 +286,8 @@ def _is_owed_a_look(before: DateRecord, decision: Decision, now: datetime) -> bo
         same_wait = (before.result is None) == (after.result is None)
         return before.wake_at is not None and same_wait and decision.reason is not Reason.UPGRADE_WINDOW_CLOSED
     if after.result is not None:
-        return bool(awaited_tables(after)) and now < after.upgrade_cutoff_at
+        is_other = after.trigger is not Trigger.UPGRADE
+        return is_other and bool(awaited_tables(after)) and now < after.upgrade_cutoff_at
     return before.lease is not None and before.lease.claimed_at < after.deadline_at
 
 

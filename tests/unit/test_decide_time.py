@@ -216,6 +216,15 @@ def test_a_failed_replay_of_a_degraded_date_leaves_its_looks_for_rows_as_they_we
     assert (State.FAILED, None) == (cancelled.state, cancelled.wake_at)
 
 
+def test_an_upgrade_that_fails_is_not_tried_again_and_again() -> None:
+    published = after(running(), committed(state=State.DEGRADED, rows=without(CACHE)))
+    upgraded = after(published, probed(EVERY_TABLE_FILLED), now=DEADLINE)
+
+    record = after(upgraded, claimed(), broke(FailureKind.GATE_REFUSED, generation=2), now=DEADLINE)
+
+    assert (State.FAILED, 1, None) == (record.state, record.published_generation, record.wake_at)
+
+
 def test_a_replay_that_fails_after_the_cutoff_has_nothing_due() -> None:
     published = after(running(), committed(state=State.DEGRADED, rows=without(CACHE)))
 

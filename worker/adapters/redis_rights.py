@@ -86,6 +86,10 @@ def missing_rights(client: redis.Redis, tag: str, *, replicas: int) -> Sequence[
                 # Any other refusal has another reason: a full or read-only server, no such key, no such script.
                 if isinstance(exc, redis.exceptions.NoPermissionError) or "NOPERM" in str(exc):
                     denied.append(_right(call, str(exc), tag))
+                elif "unknown command" in str(exc).lower() and call[0] not in OPTIONAL:
+                    denied.append(
+                        f"the state store's server has renamed or switched off {call[0]}; the worker needs it"
+                    )
     return [right for right in dict.fromkeys(denied) if right]
 
 
