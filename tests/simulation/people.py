@@ -22,6 +22,7 @@ class People:
 
     def __init__(self, world: "World") -> None:
         self._world = world
+        self._requests = 0
         operator = world.operator
         self._auditor = Auditor(
             engine=operator.engine,
@@ -34,7 +35,8 @@ class People:
         """Do what the schedule has a person do."""
         day = happening.night
         assert day is not None
-        name = f"{happening.kind}-{self._world.steps}"
+        self._requests += 1
+        name = f"{happening.kind}-{self._requests}"
         match happening.kind:
             case "by_hand":
                 self._build_by_hand(day)
