@@ -110,7 +110,7 @@ def test_what_cannot_be_read_in_the_store_is_named_and_left_where_it_is(folder: 
     fill(folder)
     key = "{mlfs:ml_feature_store_v2}:wake"
     with connect(valkey_url) as client:
-        client.delete(key)
+        client.flushdb()
         client.zadd(key, {"junk": 1})
         code, answer = looked()
         left = client.zrange(key, 0, -1)
