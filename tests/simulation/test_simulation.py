@@ -21,7 +21,7 @@ from tests.simulation.store import cheap_codec
 from tests.simulation.world import World
 
 ROOT = Path(__file__).parents[2]
-SCHEDULES = int(os.environ.get("MLFS_TEST_SCHEDULES", "6000"))
+SCHEDULES = int(os.environ.get("MLFS_TEST_SCHEDULES", "4000"))
 CAUGHT_WITHIN = 800
 STRUCK = 150
 STRIKES = (
