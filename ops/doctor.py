@@ -221,7 +221,7 @@ def _permission_tests(parts: Parts) -> Iterator[Found]:
         return
     day = settings.calendar.league_day(SystemClock().now())
     mark = f"mlfs_doctor_{uuid.uuid4().hex[:12]}"
-    tests = PermissionTests(client, day, mark, settings.bigquery_staging_dataset)
+    tests = PermissionTests(client, day, mark)
     for name, test in tests.tests().items():
         yield _look(name + where, _as_look(test))
     yield _look("remove what was written" + where, _as_look(tests.remove))

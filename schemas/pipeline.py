@@ -74,8 +74,12 @@ class TablesPart(_Part):
     published: Table
     quality: Table
     dependency: Table
+    generations: Table
+    history: Table
     execution: Table
     ledger: Table
+    arrivals: Table
+    profile: Table
     replay: Table
 
 

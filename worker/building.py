@@ -1,12 +1,13 @@
 """One build from request to outcome: validate, stage, score, gate, publish.
 
-Each step leaves something a second try can live with. Until `publish` commits nobody sees anything; the staging table
-belongs to the attempt and is replaced or dropped; after the commit the ledger answers for the attempt, and publishing
-it again changes nothing. Retries, leases and fencing beyond the ledger are the caller's.
+A second attempt can follow each step. The rows of an attempt are stored under its build id, and no consumer sees them
+until `publish` points the ledger at them; afterwards the ledger answers for the attempt, and publishing the attempt
+again changes nothing. Retries, leases and fencing beyond the ledger are the caller's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import date, datetime
 
 import structlog
@@ -14,11 +15,11 @@ import structlog
 from statemachine.model import BuildMode, FailureKind, State
 from worker.errors import Fatal, Fenced, PipelineError, SchemaDrift, SourceGone
 from worker.features.model import (
-    BuildKey,
     BuildOutcome,
     BuildPhase,
     BuildRequest,
     BuildStats,
+    LeftOut,
     Publication,
     QualityReport,
     StatementEstimate,
@@ -31,10 +32,11 @@ from worker.features.plan import (
     plan_build,
     plan_probe,
     read_dependency_rows,
+    read_left_out,
     read_stats,
 )
 from worker.features.quality import QualityPolicy, score
-from worker.features.records import execution_row
+from worker.features.records import execution_row, history_row
 from worker.ports import Warehouse
 
 log = structlog.get_logger(__name__)
@@ -77,7 +79,7 @@ def run_build(
             the build.
         watch: Told of each phase that the build really passes. A dry run neither claims nor publishes.
         policy: Other rules than the pipeline's, for a gate that is tried out.
-        publish: False for a dry run: everything but the publication, and nothing is written down.
+        publish: False for a dry run: the rows are counted and judged as they are selected, and nothing is stored.
 
     Returns:
         The outcome; a build that the gate refuses, or that finds no data, is an outcome and not an error.
@@ -92,12 +94,7 @@ def run_build(
         if publish:
             with watch(BuildPhase.CLAIM):
                 warehouse.claim(request.key, now(), request.claimant)
-        # Only whoever holds the claim owns the staging table: a refused one must not drop another's.
-        try:
-            return _build(warehouse, request, now, progress, policy, watch=watch, publish=publish)
-        finally:
-            with watch(BuildPhase.CLEAN_UP):
-                _drop_quietly(warehouse, request.key)
+        return _build(warehouse, request, now, progress, policy, watch=watch, publish=publish)
     except Fenced:
         raise
     except PipelineError as error:
@@ -136,8 +133,8 @@ def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
 def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -> list[StatementEstimate]:
     """Ask the warehouse what the build's reads of upstream tables would cost, without running them.
 
-    What comes after reads the attempt's own staging table, a few hundred kilobytes on a usual night, and cannot be
-    asked about before that table exists.
+    What comes after reads the attempt's own rows, a few hundred kilobytes on a usual night, and cannot be asked about
+    before these rows exist.
 
     Raises:
         SchemaDrift: A table or column that the build reads does not exist.
@@ -177,28 +174,29 @@ def _build(
     watch: Watch,
     publish: bool,
 ) -> BuildOutcome:
-    plan = plan_build(request, warehouse.pipeline, built_at=now())
-    dependency_rows = _stage(warehouse, request, plan, progress, watch)
+    plan = plan_build(request, warehouse.pipeline, built_at=now(), stored=publish)
+    dependency_rows = _read_upstream(warehouse, request, plan, progress, watch)
+    if publish:
+        with watch(BuildPhase.STAGE):
+            warehouse.stage(request.key, plan.features)
     with watch(BuildPhase.SCORE):
-        stats = _measure(warehouse, request.key, plan, dependency_rows)
+        counts = warehouse.query(plan.stats)[0]
+        stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
         report = score(stats, request.mode, policy or warehouse.pipeline.quality)
     progress(f"stage {stats.row_count} rows")
     progress(f"score {report.quality_score}")
     with watch(BuildPhase.GATE):
         failure, message = _verdict(request, stats, report, warehouse.pipeline)
-        finished_at = now()
-        if publish and failure is not None:
-            row = execution_row(
-                request, state=State.FAILED, completed_at=finished_at, stats=stats, report=report, error=message
-            )
-            warehouse.log_execution(row)
-    if publish and failure is None:
-        with watch(BuildPhase.PUBLISH):
-            warehouse.publish(Publication(request=request, stats=stats, report=report, committed_at=finished_at))
-        progress(f"publish {stats.row_count} rows")
+    finished_at = now()
+    if publish:
+        if failure is None:
+            with watch(BuildPhase.PUBLISH):
+                warehouse.publish(Publication(request=request, stats=stats, report=report, committed_at=finished_at))
+            progress(f"publish {stats.row_count} rows")
+        _log_outcome(warehouse, request, stats, report, message, finished_at)
     return BuildOutcome(
         request=request,
-        stats=stats,
+        stats=replace(stats, left_out=_list_left_out(warehouse, plan, stats)),
         report=report,
         published=publish and failure is None,
         failure=failure,
@@ -207,10 +205,10 @@ def _build(
     )
 
 
-def _stage(
+def _read_upstream(
     warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None], watch: Watch
 ) -> Mapping[str, int]:
-    """Check upstream and make the rows; give the rows of each Phase 4 table by processor."""
+    """Check upstream; return the rows of each Phase 4 table by processor."""
     if request.mode is not BuildMode.YESTERDAY:
         # The last resort reads nothing upstream, so that it works where upstream is what is broken.
         with watch(BuildPhase.VALIDATE):
@@ -220,15 +218,18 @@ def _stage(
         dependency_rows = _count_dependencies(warehouse, request, plan)
     filled = sum(1 for rows in dependency_rows.values() if rows > 0)
     progress(f"dependencies {filled} of {len(dependency_rows)}")
-    with watch(BuildPhase.STAGE):
-        warehouse.stage(request.key, plan.features)
     return dependency_rows
 
 
-def _measure(warehouse: Warehouse, key: BuildKey, plan: BuildPlan, dependency_rows: Mapping[str, int]) -> BuildStats:
-    counts = warehouse.query_staged(key, plan.stats)[0]
-    left_out = warehouse.query_staged(key, plan.left_out) if counts["left_out_count"] else ()
-    return read_stats(key.analysis_date, dependency_rows, counts, left_out, warehouse.pipeline)
+def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> Sequence[LeftOut]:
+    """Return who got no row. The outcome of the build is settled by now, so an error here must not change it."""
+    if not stats.left_out_count:
+        return ()
+    try:
+        return read_left_out(warehouse.query(plan.left_out), warehouse.pipeline)
+    except PipelineError as exc:
+        log.warning("left_out_not_listed", analysis_date=stats.analysis_date.isoformat(), error=str(exc))
+        return ()
 
 
 def _count_dependencies(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> dict[str, int]:
@@ -260,12 +261,30 @@ def _verdict(
     return None, ""
 
 
-def _drop_quietly(warehouse: Warehouse, key: BuildKey) -> None:
-    """Drop the staging table; one that stays behind hurts nobody, so an error here must not hide the outcome."""
+def _log_outcome(
+    warehouse: Warehouse,
+    request: BuildRequest,
+    stats: BuildStats,
+    report: QualityReport,
+    refusal: str,
+    at: datetime,
+) -> None:
+    """Append an attempt that came to a verdict to the execution log, and a refused one to the quality history.
+
+    An error here changes nothing about the outcome; reports that count attempts will lack this one.
+    """
+    state = State.FAILED if refusal else report.earned_state
+    executed = execution_row(
+        request, state=state, completed_at=at, stats=stats, report=report, error=refusal or None
+    )
     try:
-        warehouse.drop_staged(key)
+        if refusal:
+            blocks = warehouse.pipeline.blocks
+            row = history_row(request, stats=stats, report=report, state=state, processed_at=at, blocks=blocks)
+            warehouse.log_history(row)
+        warehouse.log_execution(executed)
     except PipelineError as exc:
-        log.warning("staging_not_dropped", build_id=key.build_id, error=str(exc))
+        log.warning("execution_not_logged", build_id=request.key.build_id, after=refusal or state, error=str(exc))
 
 
 def _log_quietly(warehouse: Warehouse, request: BuildRequest, error: str, at: datetime) -> None:

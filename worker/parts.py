@@ -286,9 +286,7 @@ def _open_bigquery(settings: Settings) -> Warehouse:
         usd_per_tib=settings.bigquery_usd_per_tib,
     )
     client = connect(settings.warehouse, settings.bigquery_endpoint)
-    return BigQueryWarehouse(
-        client, staging_dataset=settings.bigquery_staging_dataset, limits=limits, pipeline=settings.definition
-    )
+    return BigQueryWarehouse(client, limits=limits, pipeline=settings.definition)
 
 
 def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEmitter | None":

@@ -52,7 +52,7 @@ SETTINGS = (
 )
 """The settings whose defaults a definition gives: what differs between two pipelines on one installation."""
 
-TEMPLATES = ("sql", "ddl", "parts")
+TEMPLATES = ("sql", "dml", "ddl", "parts")
 
 HAND_WRITTEN = ("sql", "ddl")
 """Folders of hand-written statements, which a definition had before its SQL was rendered."""

@@ -24,7 +24,7 @@ EXPRESSION_ALLOWED = frozenset(_VALUES | _OPERATORS | {"Neg", "If", "Case", "Coa
 ALLOWED = EXPRESSION_ALLOWED - {"Neg"} | {
     *("Select", "From", "Where", "Join", "Union", "With", "CTE", "Table", "TableAlias", "Star", "Subquery"),
     *("Order", "Ordered", "Limit", "Group", "Having", "Qualify", "Window", "RowNumber"),
-    *("Alias", "Parameter", "Var", "Greatest", "Round", "Array", "Concat", "Split", "Trim", "Count", "Sum", "Max"),
+    *("Alias", "Parameter", "Var", "Distinct", "Unnest", "Greatest", "Round", "Array", "Concat", "Split", "Trim", "Count", "Sum", "Max"),
 }
 """What a statement may hold. GREATEST and CONCAT stand only where no argument is NULL: there the engines differ."""
 
@@ -35,6 +35,14 @@ DDL_ALLOWED = frozenset(
     }
 )
 
+VIEW_ALLOWED = ALLOWED | {"Create"}
+"""What may stand in a view."""
+
+DML_ALLOWED = ALLOWED | {
+    *("Merge", "Whens", "When", "Insert", "Update", "Tuple", "Exists", "ArrayConcat", "Struct", "PropertyEQ"),
+}
+"""What may stand in a statement that changes the ledger."""
+
 _MARKS = ("--", "#", "/*", ";", "\\")
 _ADVICE = "which BigQuery and DuckDB may understand differently; docs/pipelines.md lists what may stand there"
 
@@ -44,8 +52,11 @@ def find_sql_faults(pipeline: Pipeline) -> list[str]:
     faults = []
     for name in pipeline.statements:
         faults += [f"the statement {name} holds {fault}" for fault in offences(pipeline.text(name), ALLOWED)]
+    for name in pipeline.changes:
+        faults += [f"the statement {name} holds {fault}" for fault in offences(pipeline.text(name), DML_ALLOWED)]
     for table in (*pipeline.tables.all, *pipeline.upstream):
-        faults += [f"the table {table} holds {fault}" for fault in offences(pipeline.ddl_of(table), DDL_ALLOWED)]
+        allowed = VIEW_ALLOWED if table in pipeline.tables.views else DDL_ALLOWED
+        faults += [f"the table {table} holds {fault}" for fault in offences(pipeline.ddl_of(table), allowed)]
     return faults
 
 

@@ -31,10 +31,10 @@ class Warehouse(Protocol):
         """Run one SELECT and give its rows as dictionaries."""
 
     def stage(self, key: BuildKey, select: Statement) -> None:
-        """Materialise *select* as the staging table of one attempt, replacing what an earlier try left there."""
+        """Store what *select* gives in `generations`, where no view shows it; once for each attempt.
 
-    def query_staged(self, key: BuildKey, statement: Statement) -> Sequence[Mapping[str, Any]]:
-        """Run one SELECT that reads the attempt's staging table under the name `mlfs_staging.this_build`."""
+        Staging the same attempt again is a success without effect.
+        """
 
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
         """Take the date for this attempt: from now on the ledger refuses every older one.
@@ -56,28 +56,30 @@ class Warehouse(Protocol):
         """Give the newest (generation, attempt) that was ever claimed for the date, (0, 0) for none."""
 
     def publish(self, publication: Publication) -> None:
-        """Make a staged build visible, in one short transaction guarded by the ledger.
+        """Make the staged rows of an attempt what consumers see.
 
-        Checks that this attempt's claimant still holds the date and that the generation is strictly newer than the
-        committed one, updates the ledger row, replaces the date's rows in the feature, quality and dependency tables,
-        appends to the execution log, commits. Publishing the very same attempt again is a success without effect: a
-        lost reply is resolved by the ledger.
+        Appends to the quality history, then points the ledger at the rows, in one statement. That statement changes
+        nothing unless this attempt's claimant holds the newest claim, no generation as new is published, and the rows
+        that were judged are there. Publishing the very same attempt again is a success without effect: a lost reply is
+        resolved by the ledger.
 
         Raises:
-            Fenced: Somebody else has claimed the date, or the generation is committed already; nothing was changed.
+            Fenced: Somebody else has claimed the date, or the generation is published already; consumers see what they
+                saw before.
+            Fatal: The rows that were judged are not there.
         """
 
-    def drop_staged(self, key: BuildKey) -> None:
-        """Remove the attempt's staging table; no error when it is gone already."""
-
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
-        """Give the ledger row of the date, None where nothing was ever committed."""
+        """Return what is published for the date; None where nothing is."""
 
     def read_ledger_since(self, first: date) -> Sequence[LedgerRow]:
-        """Give the ledger rows of *first* and later dates that were committed, by date."""
+        """Return what is published for *first* and later dates, by date."""
 
     def log_execution(self, row: Mapping[str, Any]) -> None:
-        """Append one row to the execution log, as `records.execution_row` makes it; for builds that did not publish."""
+        """Append one row to the execution log, as `records.execution_row` makes it."""
+
+    def log_history(self, row: Mapping[str, Any]) -> None:
+        """Append one row to the quality history, as `records.history_row` makes it; for rows that the gate refuses."""
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
         """Append one row to the replay audit; before the replay takes effect."""

@@ -99,9 +99,6 @@ class Settings(PipelineSettings, AccessSettings):
     bigquery_endpoint: str = Field(
         default="", description="Base address instead of Google's; on this machine it is spoken to without signing in."
     )
-    bigquery_staging_dataset: str = Field(
-        default="mlfs_staging", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$", description="Attempts build here."
-    )
     bigquery_max_bytes_billed: int = Field(
         default=10_000_000_000, ge=104_857_600, le=10**18, description="A statement that would bill more is refused."
     )

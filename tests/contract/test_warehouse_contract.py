@@ -13,48 +13,35 @@ from typing import Any
 import duckdb
 import pytest
 
-from statemachine.model import BuildMode, Retraction, State
+from statemachine.model import Retraction, State
 from tests.support.bigquery_peer.server import BigQueryServer
-from tests.support.grid_day import DEFINITION
+from tests.support.generation_rows import COMMITTED_AT, publication_of, rows_select
+from tests.support.generation_rows import STARTED_AT as CLAIMED_AT
 from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_jobs import Limits
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb_dialect import open_error
 from worker.catalogue import (
-    BLOCKS,
     DEPENDENCY_TABLE,
     EXECUTION_TABLE,
+    GENERATIONS_TABLE,
+    HISTORY_TABLE,
     LEDGER_TABLE,
     OUTPUT_COLUMNS,
     OWN_TABLES,
-    PROCESSORS,
     PUBLISHED_TABLE,
     QUALITY_TABLE,
     REPLAY_TABLE,
 )
 from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
-from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
-from worker.features.quality import score
+from worker.features.model import BuildKey, Publication, Statement
 from worker.features.records import execution_row, read_retraction, replay_row
-from worker.pipeline_files import read_pipeline, shipped_pipeline
+from worker.pipeline_files import shipped_pipeline
 from worker.ports import Warehouse
 
 NIGHT = date(2024, 12, 15)
 OTHER_NIGHT = date(2024, 12, 16)
-CLAIMED_AT = datetime(2024, 12, 16, 4, 20, tzinfo=UTC)
-COMMITTED_AT = datetime(2024, 12, 16, 4, 20, 1, 250000, tzinfo=UTC)
-
-LITERALS = {
-    "DATE": "DATE '2024-12-15'",
-    "INT64": "7",
-    "FLOAT64": "1.5e0",
-    "STRING": "'text'",
-    "BOOL": "TRUE",
-    "TIMESTAMP": "@built_at",
-    "ARRAY<STRING>": "['pace', 'usage_rate']",
-}
-
 
 @pytest.fixture(scope="module")
 def bigquery_server() -> Iterator[BigQueryServer]:
@@ -64,7 +51,7 @@ def bigquery_server() -> Iterator[BigQueryServer]:
 
 def open_bigquery(server: BigQueryServer, project: str) -> BigQueryWarehouse:
     client = connect(f"bigquery://{project}", server.address)
-    return BigQueryWarehouse(client, staging_dataset="mlfs_staging", limits=Limits(call_s=5.0))
+    return BigQueryWarehouse(client, limits=Limits(call_s=5.0))
 
 
 @pytest.fixture(params=["memory", "file", "bigquery"])
@@ -87,58 +74,35 @@ def key(generation: int = 1, attempt: int = 1, night: date = NIGHT) -> BuildKey:
 
 
 def staging_select(build: BuildKey, name: str = "Nikola Jokić") -> Statement:
-    """Two rows, one of them left out, in the shape that every build stages."""
-    special = {
-        "analysis_date": "@analysis_date",
-        "player_name": "@player_name",
-        "build_generation": "@generation",
-        "build_id": "@build_id",
-    }
-    columns = ", ".join(f"{special.get(c.name, LITERALS[c.type])} AS {c.name}" for c in OUTPUT_COLUMNS)
-    kept = f"SELECT {columns}, CAST(NULL AS STRING) AS left_out_reason"
-    return Statement(
-        name="features",
-        sql=f"{kept} UNION ALL {kept.replace('CAST(NULL AS STRING)', repr('no data'))}",
-        parameters={
-            "analysis_date": build.analysis_date,
-            "player_name": name,
-            "generation": build.generation,
-            "build_id": build.build_id,
-            "built_at": COMMITTED_AT,
-        },
-    )
+    return rows_select(build, kept=1, left_out=1, name=name)
 
 
 def publication(build: BuildKey) -> Publication:
-    stats = BuildStats(
-        analysis_date=build.analysis_date,
-        row_count=1,
-        dependency_rows=dict.fromkeys(PROCESSORS, 30),
-        blocks={b.name: BlockCounts(players=2, cells_each=4, phase4_cells=4, phase3_cells=0) for b in BLOCKS},
-        required_nulls=0,
-        newest_source_date=build.analysis_date,
-        left_out_count=1,
-        left_out=(),
-    )
-    request = BuildRequest(
-        key=build,
-        mode=BuildMode.NORMAL,
-        trigger="join",
-        phase3_lookback_days=30,
-        as_of=None,
-        started_at=CLAIMED_AT,
-        claimant="worker-a",
-    )
-    report = score(stats, BuildMode.NORMAL)
-    return Publication(request=request, stats=stats, report=report, committed_at=COMMITTED_AT)
+    return publication_of(build, kept=1, left_out=1)
 
 
 def published(warehouse: Warehouse, build: BuildKey, name: str = "Nikola Jokić") -> Publication:
     result = publication(build)
+    warehouse.claim(build, CLAIMED_AT, result.request.claimant)
     warehouse.stage(build, staging_select(build, name))
     warehouse.publish(result)
-    warehouse.drop_staged(build)
     return result
+
+
+def write(warehouse: Warehouse, sql: str) -> None:
+    """Change a table by hand."""
+    if isinstance(warehouse, DuckDbWarehouse):
+        with warehouse.writing("changing by hand") as cursor:
+            cursor.execute(sql)
+    else:
+        warehouse.query(Statement(name="by_hand", sql=sql))
+
+
+def names_of(warehouse: Warehouse, build: BuildKey) -> list[str]:
+    """The players of the rows that an attempt has staged, those left out included."""
+    sql = "SELECT player_name FROM that WHERE build_id = @build_id".replace("that", GENERATIONS_TABLE)
+    rows = warehouse.query(Statement(name="names", sql=sql, parameters={"build_id": build.build_id}))
+    return [row["player_name"] for row in rows]
 
 
 def everything(warehouse: Warehouse, table: str) -> list[Mapping[str, Any]]:
@@ -148,6 +112,11 @@ def everything(warehouse: Warehouse, table: str) -> list[Mapping[str, Any]]:
 
 def snapshot(warehouse: Warehouse) -> dict[str, list[Mapping[str, Any]]]:
     return {table: everything(warehouse, table) for table in OWN_TABLES}
+
+
+def shown(warehouse: Warehouse) -> dict[str, list[Mapping[str, Any]]]:
+    """All but the quality history, where an attempt that was refused may have a row."""
+    return {table: rows for table, rows in snapshot(warehouse).items() if table != HISTORY_TABLE}
 
 
 def test_creating_the_tables_twice_keeps_what_is_in_them(warehouse: Warehouse) -> None:
@@ -193,54 +162,19 @@ def test_a_parameter_may_be_null(warehouse: Warehouse) -> None:
     assert list(warehouse.query(statement)) == [{"n": 1}]
 
 
-def test_staged_rows_are_read_under_the_placeholder(warehouse: Warehouse) -> None:
-    warehouse.stage(key(), staging_select(key()))
-    statement = Statement(name="count", sql="SELECT COUNT(*) AS n FROM mlfs_staging.this_build")
-
-    assert list(warehouse.query_staged(key(), statement)) == [{"n": 2}]
-
-
-def test_staging_again_replaces(warehouse: Warehouse) -> None:
+def test_staging_an_attempt_again_changes_nothing(warehouse: Warehouse) -> None:
     warehouse.stage(key(), staging_select(key(), "before"))
     warehouse.stage(key(), staging_select(key(), "after"))
-    statement = Statement(name="names", sql="SELECT player_name FROM mlfs_staging.this_build")
 
-    assert {row["player_name"] for row in warehouse.query_staged(key(), statement)} == {"after"}
+    assert names_of(warehouse, key()) == ["before", "before"]
 
 
 def test_attempts_stage_apart(warehouse: Warehouse) -> None:
-    for build in (key(1, 1), key(1, 2), key(11, 2), key(1, 1, OTHER_NIGHT)):
+    attempts = (key(1, 1), key(1, 2), key(11, 2), key(1, 1, OTHER_NIGHT))
+    for build in attempts:
         warehouse.stage(build, staging_select(build, build.build_id))
-    warehouse.drop_staged(key(1, 2))
-    statement = Statement(name="names", sql="SELECT player_name FROM mlfs_staging.this_build")
 
-    assert warehouse.query_staged(key(1, 1), statement)[0]["player_name"] == "2024-12-15-g1-a1"
-    assert warehouse.query_staged(key(11, 2), statement)[0]["player_name"] == "2024-12-15-g11-a2"
-
-
-def test_pipelines_of_one_project_stage_apart(bigquery_server: BigQueryServer) -> None:
-    """They count the same dates, generations and attempts, and may share the staging dataset."""
-    project = f"test-{uuid.uuid4().hex[:12]}"
-    client = connect(f"bigquery://{project}", bigquery_server.address)
-    first, second = (
-        BigQueryWarehouse(client, staging_dataset="mlfs_staging", pipeline=pipeline)
-        for pipeline in (shipped_pipeline(), read_pipeline(DEFINITION))
-    )
-    one_row = [Statement(name="features", sql=f"SELECT '{whose}' AS whose") for whose in ("first", "second")]
-    whose = Statement(name="whose", sql="SELECT whose FROM mlfs_staging.this_build")
-    for warehouse, select in zip((first, second), one_row, strict=True):
-        warehouse.ensure_tables()
-        warehouse.stage(key(), select)
-
-    assert [{"whose": "first"}] == list(first.query_staged(key(), whose))
-    first.drop_staged(key())
-    assert [{"whose": "second"}] == list(second.query_staged(key(), whose))
-    client.close()
-
-
-def test_dropping_what_is_gone_is_no_error(warehouse: Warehouse) -> None:
-    warehouse.drop_staged(key())
-    warehouse.drop_staged(key())
+    assert [set(names_of(warehouse, build)) for build in attempts] == [{build.build_id} for build in attempts]
 
 
 def test_nothing_staged_is_visible(warehouse: Warehouse) -> None:
@@ -261,8 +195,7 @@ def test_a_publication_shows_its_rows_and_its_bookkeeping(warehouse: Warehouse) 
     assert quality["quality_score"] == done.report.quality_score
     [dependencies] = everything(warehouse, DEPENDENCY_TABLE)
     assert (dependencies["team_defense_available"], dependencies["daily_cache_rows"]) == (True, 30)
-    [execution] = everything(warehouse, EXECUTION_TABLE)
-    assert (execution["started_at"], execution["completed_at"]) == (CLAIMED_AT, COMMITTED_AT)
+    assert {quality["build_id"], dependencies["build_id"]} == {row["build_id"]}
 
 
 def test_the_ledger_tells_what_was_committed(warehouse: Warehouse) -> None:
@@ -292,16 +225,16 @@ def test_publishing_the_same_token_again_changes_nothing(warehouse: Warehouse) -
 def test_a_committed_generation_is_final(warehouse: Warehouse, generation: int, attempt: int) -> None:
     """One commit per generation: neither an older one nor another attempt of the same may publish or claim."""
     published(warehouse, key(2, 2))
-    before = snapshot(warehouse)
     late = key(generation, attempt)
     warehouse.stage(late, staging_select(late, "late"))
+    before = shown(warehouse)
 
     with pytest.raises(Fenced, match=f"{late.build_id} may not publish: 2024-12-15-g2-a2 already did"):
         warehouse.publish(publication(late))
     with pytest.raises(Fenced, match=f"{late.build_id} may not build: 2024-12-15-g2-a2 already did"):
         warehouse.claim(late, CLAIMED_AT, "worker-a")
 
-    assert snapshot(warehouse) == before
+    assert shown(warehouse) == before
 
 
 @pytest.mark.parametrize(("generation", "attempt"), [(2, 1), (1, 9)])
@@ -311,14 +244,14 @@ def test_an_older_attempt_is_fenced_from_the_claim_on(warehouse: Warehouse, gene
     warehouse.claim(stale, CLAIMED_AT, "worker-a")
     warehouse.stage(stale, staging_select(stale, "stale"))
     warehouse.claim(key(2, 2), CLAIMED_AT, "worker-a")
-    before = snapshot(warehouse)
+    before = shown(warehouse)
 
     with pytest.raises(Fenced, match=f"{stale.build_id} may not publish: generation 2, attempt 2 has the date now"):
         warehouse.publish(publication(stale))
     with pytest.raises(Fenced, match=f"{stale.build_id} may not build"):
         warehouse.claim(stale, CLAIMED_AT, "worker-a")
 
-    assert snapshot(warehouse) == before
+    assert shown(warehouse) == before
 
 
 def test_a_claim_can_be_repeated(warehouse: Warehouse) -> None:
@@ -379,14 +312,21 @@ def test_the_claimant_publishes(warehouse: Warehouse) -> None:
     assert (standing.generation, standing.attempt) == (1, 2)
 
 
-def test_a_newer_generation_replaces_the_date(warehouse: Warehouse) -> None:
+def test_a_newer_generation_is_what_consumers_read_and_the_one_before_is_kept(warehouse: Warehouse) -> None:
     published(warehouse, key(2, 2), "before")
     published(warehouse, key(3, 1), "after")
 
-    replaced = (PUBLISHED_TABLE, QUALITY_TABLE, DEPENDENCY_TABLE, LEDGER_TABLE)
-    assert [len(everything(warehouse, table)) for table in replaced] == [1, 1, 1, 1]
+    views = (PUBLISHED_TABLE, QUALITY_TABLE, DEPENDENCY_TABLE)
+    assert [[row["build_id"] for row in everything(warehouse, view)] for view in views] == [["2024-12-15-g3-a1"]] * 3
     assert everything(warehouse, PUBLISHED_TABLE)[0]["player_name"] == "after"
-    assert len(everything(warehouse, EXECUTION_TABLE)) == 2
+    assert names_of(warehouse, key(2, 2)) == ["before", "before"]
+    assert len(everything(warehouse, HISTORY_TABLE)) == 2
+    text = shipped_pipeline().text("publications")
+    told = warehouse.query(Statement(name="publications", sql=text, parameters={"analysis_date": NIGHT}))
+    assert [(row["generation"], row["build_id"], row["committed_at"]) for row in told] == [
+        (2, "2024-12-15-g2-a2", COMMITTED_AT),
+        (3, "2024-12-15-g3-a1", COMMITTED_AT),
+    ]
 
 
 def test_one_date_never_touches_another(warehouse: Warehouse) -> None:
@@ -397,14 +337,60 @@ def test_one_date_never_touches_another(warehouse: Warehouse) -> None:
     assert [row["generation"] for row in everything(warehouse, LEDGER_TABLE)] == [5, 1]
 
 
-def test_a_publication_without_its_staging_table_changes_nothing(warehouse: Warehouse) -> None:
+@pytest.mark.parametrize("staged", [None, key(1, 1), key(2, 2)], ids=["none", "published", "another attempt"])
+def test_a_publication_whose_rows_are_not_there_changes_nothing(warehouse: Warehouse, staged: BuildKey | None) -> None:
     published(warehouse, key(1, 1))
-    before = snapshot(warehouse)
+    warehouse.claim(key(2, 1), CLAIMED_AT, "worker-a")
+    if staged is not None:
+        warehouse.stage(staged, staging_select(staged))
+    before = (warehouse.read_ledger(NIGHT), everything(warehouse, PUBLISHED_TABLE), everything(warehouse, LEDGER_TABLE))
 
-    with pytest.raises(Fatal):
+    with pytest.raises(Fatal, match=f"{GENERATIONS_TABLE} does not hold the 1 rows"):
         warehouse.publish(publication(key(2, 1)))
 
-    assert snapshot(warehouse) == before
+    after = (warehouse.read_ledger(NIGHT), everything(warehouse, PUBLISHED_TABLE), everything(warehouse, LEDGER_TABLE))
+    assert after == before
+
+
+def test_who_has_not_claimed_the_date_publishes_nothing(warehouse: Warehouse) -> None:
+    warehouse.stage(key(), staging_select(key()))
+
+    with pytest.raises(Fenced, match="worker-a has not claimed it"):
+        warehouse.publish(publication(key()))
+
+    assert everything(warehouse, PUBLISHED_TABLE) == []
+
+
+def test_two_ledger_rows_of_one_date_do_no_harm(warehouse: Warehouse) -> None:
+    """Two workers that claim a new date at one instant may leave two rows (nobody knows; it must not matter)."""
+    published(warehouse, key(1, 1), "first")
+    double = "INSERT INTO that SELECT * FROM that".replace("that", LEDGER_TABLE)
+    write(warehouse, double)
+
+    assert [row["player_name"] for row in everything(warehouse, PUBLISHED_TABLE)] == ["first"]
+    assert [len(everything(warehouse, view)) for view in (QUALITY_TABLE, DEPENDENCY_TABLE)] == [1, 1]
+    published(warehouse, key(2, 1), "second")
+
+    assert [row["player_name"] for row in everything(warehouse, PUBLISHED_TABLE)] == ["second"]
+    standing = warehouse.read_ledger_since(NIGHT)
+    assert [(row.generation, row.committed_at) for row in standing] == [(2, COMMITTED_AT)]
+    assert (2, 1) == warehouse.claimed_token(NIGHT)
+
+
+def test_of_two_first_claims_in_rows_of_their_own_one_publishes(warehouse: Warehouse) -> None:
+    warehouse.claim(key(1, 1), CLAIMED_AT, "worker-a")
+    write(warehouse, "INSERT INTO that SELECT * REPLACE (2 AS claimed_attempt, 'worker-b' AS claimed_by) FROM that"
+          .replace("that", LEDGER_TABLE))
+    for build in (key(1, 1), key(1, 2)):
+        warehouse.stage(build, staging_select(build, build.build_id))
+
+    with pytest.raises(Fenced, match="generation 1, attempt 2 has the date now"):
+        warehouse.publish(publication(key(1, 1)))
+    warehouse.publish(publication_of(key(1, 2), kept=1, left_out=1, claimant="worker-b"))
+
+    assert [row["player_name"] for row in everything(warehouse, PUBLISHED_TABLE)] == ["2024-12-15-g1-a2"]
+    with pytest.raises(Fenced, match="2024-12-15-g1-a2 already did"):
+        warehouse.publish(publication(key(1, 1)))
 
 
 def test_an_attempt_that_did_not_publish_can_be_logged(warehouse: Warehouse) -> None:
@@ -521,7 +507,7 @@ def test_threads_publish_and_read_at_once(warehouse: Warehouse) -> None:
         published_and_ledger = """
             SELECT
               (SELECT COUNT(*) FROM nba_predictions.ml_feature_store_v2) AS f,
-              (SELECT COUNT(*) FROM nba_predictions.ml_feature_store_v2_ledger) AS l
+              (SELECT COUNT(*) FROM nba_predictions.ml_feature_store_v2_ledger WHERE generation > 0) AS l
         """
         counts = Statement(name="counts", sql=published_and_ledger)
         while not ended.is_set():
@@ -560,24 +546,30 @@ def test_of_many_claimants_of_one_date_the_newest_stands(warehouse: Warehouse) -
 
     [row] = everything(warehouse, PUBLISHED_TABLE)
     assert row["player_name"] == "generation 8"
-    assert len(everything(warehouse, EXECUTION_TABLE)) == 8 - len(fenced)
+    assert len(everything(warehouse, HISTORY_TABLE)) == 8 - len(fenced)
 
 
-def test_a_file_keeps_what_was_published_and_nothing_staged(tmp_path: Path) -> None:
+def test_a_file_keeps_what_was_published_and_what_was_staged(tmp_path: Path) -> None:
     path = str(tmp_path / "warehouse.duckdb")
-    first = DuckDbWarehouse(path)
-    first.ensure_tables()
-    published(first, key(2, 1))
-    first.stage(key(3, 1), staging_select(key(3, 1)))
-    before = snapshot(first)
-    first.close()
+    with closing(DuckDbWarehouse(path)) as first:
+        first.ensure_tables()
+        published(first, key(2, 1))
+        first.claim(key(3, 1), CLAIMED_AT, "worker-a")
+        first.stage(key(3, 1), staging_select(key(3, 1), "staged"))
+        before = snapshot(first)
 
-    second = DuckDbWarehouse(path)
+    with closing(DuckDbWarehouse(path)) as second:
+        assert snapshot(second) == before
+        second.publish(publication(key(3, 1)))
+        assert [row["player_name"] for row in everything(second, PUBLISHED_TABLE)] == ["staged"]
 
-    assert snapshot(second) == before
-    with pytest.raises(SchemaDrift):
-        second.query_staged(key(3, 1), Statement(name="count", sql="SELECT COUNT(*) FROM mlfs_staging.this_build"))
-    second.close()
+
+def test_a_warehouse_that_stored_the_published_rows_themselves_is_refused(warehouse: Warehouse) -> None:
+    write(warehouse, f"DROP VIEW {PUBLISHED_TABLE}")
+    write(warehouse, f"CREATE TABLE {PUBLISHED_TABLE} (analysis_date DATE)")
+
+    with pytest.raises(Fatal, match=rf"{PUBLISHED_TABLE}: a table.*earlier version.*Rename or drop"):
+        warehouse.ensure_tables()
 
 
 def test_a_file_that_is_no_database_is_fatal(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from statemachine.model import BuildMode
 from tests.simulation.boundary import SLOW_S, Boundary
 from tests.simulation.plan import PROCESSORS, Night
+from worker.adapters.warehouse_fence import check_fence, has_published, holds_claim
 from worker.catalogue import BLOCKS, SHIPPED, UPSTREAM, features_of
 from worker.errors import Fatal, Fenced
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
-from worker.features.records import claimed_ledger_row, ledger_row, read_ledger_row
+from worker.features.records import published_row, read_ledger_row
 
 if TYPE_CHECKING:
     from tests.simulation.checker import Checker
@@ -34,7 +35,7 @@ class Staged:
 
 
 class Tables:
-    """The one warehouse of a run. The ledger's rules are those of `worker.adapters.warehouse_duckdb`, line by line."""
+    """The one warehouse of a run. The ledger's rules are those of the claim and publish statements."""
 
     def __init__(self, nights: Mapping[date, Night], checker: "Checker", sabotage: frozenset[str]) -> None:
         self._nights = nights
@@ -43,8 +44,9 @@ class Tables:
         self.rows: dict[tuple[date, str], int] = {}
         self.filled_at: dict[tuple[date, str], datetime] = {}
         self.ledger: dict[date, Row] = {}
+        self.history: dict[str, Row] = {}
         self.target: dict[date, tuple[int, int]] = {}
-        self.staged: dict[BuildKey, Staged] = {}
+        self.staged: dict[str, Staged] = {}
         self.copies: set[date] = set()
         self.executions = 0
         self.audit: list[Row] = []
@@ -61,12 +63,12 @@ class Tables:
         day = key.analysis_date
         night = self._nights.get(day) or Night(day=day, phase3=True, players=400)
         if select.name == "yesterday":
-            self.staged[key] = self._copied(select.parameters)
+            self.staged[key.build_id] = self._copied(select.parameters)
             return
         wanted = {block.processor for block in BLOCKS if select.parameters[f"use_{block.name}"]}
         if "reads_retracted" in self._sabotage and wanted:
             wanted = set(PROCESSORS)
-        self.staged[key] = Staged(
+        self.staged[key.build_id] = Staged(
             filled=self.filled(night.day),
             used=self.filled(night.day) & wanted,
             forced=not wanted,
@@ -83,7 +85,7 @@ class Tables:
             if row["generation"] and day not in self.copies
         )
         source = max(built, default=None)
-        players = 0 if source is None else self.ledger[source]["row_count"]
+        players = 0 if source is None else self.history[self.ledger[source]["build_id"]]["row_count"]
         return Staged(filled=frozenset(), used=frozenset(), forced=True, phase3=True, players=players)
 
     def log_replay(self, row: Row) -> None:
@@ -95,13 +97,13 @@ class Tables:
     def taken_back(self, first: date, last: date) -> list[Row]:
         return [row for row in self.audit if row["mode"] == "retract" and first <= row["analysis_date"] <= last]
 
-    def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
+    def claim(self, key: BuildKey, claimant: str) -> None:
         row = self.ledger.get(key.analysis_date)
-        self._check_fence(row, key, claimant, "build")
+        if "fence_off" not in self._sabotage:
+            check_fence(self._claims(key.analysis_date), key, claimant, "build")
         if row is None:
-            self.ledger[key.analysis_date] = claimed_ledger_row(key, at, claimant, BLOCKS)
-        else:
-            row["claimed_generation"], row["claimed_attempt"], row["claimed_by"] = (*key.token, claimant)
+            row = self.ledger[key.analysis_date] = {"generation": 0, "build_id": None, "committed_at": None}
+        row |= {"claimed_generation": key.generation, "claimed_attempt": key.attempt, "claimed_by": claimant}
         self._checker.ledger_claimed(key, claimant)
 
     def claimed_token(self, analysis_date: date) -> tuple[int, int]:
@@ -112,37 +114,36 @@ class Tables:
         key = publication.request.key
         row = self.ledger.get(key.analysis_date)
         claimant = publication.request.claimant
-        if row is not None and (row["generation"], row["attempt"], row["claimed_by"]) == (*key.token, claimant):
+        if row is not None and has_published([row], key, claimant):
             return
         if "publishes_nothing" in self._sabotage:
             return
-        self._check_fence(row, key, claimant, "publish")
-        staged = self._staged(key)
-        self.ledger[key.analysis_date] = ledger_row(publication, BLOCKS)
+        if "fence_off" not in self._sabotage:
+            check_fence(self._claims(key.analysis_date), key, claimant, "publish")
+            if not holds_claim(self._claims(key.analysis_date), key, claimant):
+                raise Fenced(f"{key.build_id} may not publish: {claimant} has not claimed it")
+        staged = self._staged(key.build_id)
+        self.history[key.build_id] = published_row(publication, BLOCKS)
+        pointer = {"generation": key.generation, "build_id": key.build_id, "committed_at": publication.committed_at}
+        self.ledger[key.analysis_date] = (row or {}) | pointer
         copied = publication.request.mode is BuildMode.YESTERDAY
         (self.copies.add if copied else self.copies.discard)(key.analysis_date)
         self.target[key.analysis_date] = key.token
         self._checker.ledger_committed(publication, staged)
 
-    def _staged(self, key: BuildKey) -> Staged:
-        if key not in self.staged:
-            raise Fatal(f"the staging table of {key.build_id} does not exist")
-        return self.staged[key]
+    def _claims(self, analysis_date: date) -> list[Row]:
+        return [self.ledger[analysis_date]] if analysis_date in self.ledger else []
+
+    def _staged(self, build_id: str) -> Staged:
+        if build_id not in self.staged:
+            raise Fatal(f"no rows of {build_id} are stored")
+        return self.staged[build_id]
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         row = self.ledger.get(analysis_date)
-        return read_ledger_row(row, BLOCKS) if row is not None and row["generation"] else None
-
-    def _check_fence(self, row: Row | None, key: BuildKey, claimant: str, wanted: str) -> None:
-        if row is None or "fence_off" in self._sabotage:
-            return
-        if row["generation"] >= key.generation:
-            raise Fenced(f"{key.build_id} may not {wanted}: {row['build_id']} already did")
-        claimed = (row["claimed_generation"], row["claimed_attempt"])
-        if claimed > key.token:
-            raise Fenced(f"{key.build_id} may not {wanted}: {claimed} has the date now")
-        if claimed == key.token and row["claimed_by"] != claimant:
-            raise Fenced(f"{key.build_id} may not {wanted}: {row['claimed_by']} has it, not {claimant}")
+        if row is None or not row["generation"]:
+            return None
+        return read_ledger_row(self.history[row["build_id"]] | {"committed_at": row["committed_at"]}, BLOCKS)
 
     def probe(self, night: date) -> list[Row]:
         blind = "probe_blind" in self._sabotage
@@ -150,13 +151,13 @@ class Tables:
             {"processor": name, "row_count": 0 if blind else self.rows.get((night, name), 0)} for name in PROCESSORS
         ]
 
-    def counts(self, key: BuildKey) -> Row:
+    def counts(self, build_id: str) -> Row:
         """Answer `build_stats.sql` for whole blocks: a block is from Phase 4, else from Phase 3, else missing."""
-        staged = self._staged(key)
+        staged = self._staged(build_id)
         phase4 = staged.used
         projected = staged.phase3 or "player_composite_factors" in phase4
         rows = staged.players if projected else 0
-        day = key.analysis_date
+        day = date.fromisoformat(build_id[:10])
         newest = None if not rows else day if phase4 else day - timedelta(days=1)
         answer: Row = {
             "row_count": rows,
@@ -199,6 +200,11 @@ class SimulatedWarehouse:
             first, last = statement.parameters["first_date"], statement.parameters["last_date"]
             return self._call(statement.name, lambda: self._tables.taken_back(first, last))  # type: ignore[no-any-return]
         night = statement.parameters["analysis_date"]
+        if statement.name == "left_out":
+            player = {"player_id": 1, "player_name": "A", "team_abbreviation": None, "reason": "no projection"}
+            return self._call("left_out", lambda: [player])  # type: ignore[no-any-return]
+        if statement.name == "build_stats":
+            return [self._call("build_stats", lambda: self._tables.counts(statement.parameters["build_id"]))]
         return self._call(statement.name, lambda: self._probe(night))  # type: ignore[no-any-return]
 
     def _probe(self, night: date) -> list[Row]:
@@ -211,23 +217,14 @@ class SimulatedWarehouse:
         if self._rng.random() < self._boundary.intensity.slow_build:
             self._boundary.hang(self._process, self._rng.choice(SLOW_S), "in a slow build")
 
-    def query_staged(self, key: BuildKey, statement: Statement) -> Sequence[Mapping[str, Any]]:
-        if statement.name == "left_out":
-            player = {"player_id": 1, "player_name": "A", "team_abbreviation": None, "reason": "no projection"}
-            return self._call("left_out", lambda: [player])  # type: ignore[no-any-return]
-        return [self._call("build_stats", lambda: self._tables.counts(key))]
-
-    def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
-        self._call("claim", lambda: self._tables.claim(key, at, claimant))
+    def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:  # noqa: ARG002 - no rule asks for it
+        self._call("claim", lambda: self._tables.claim(key, claimant))
 
     def claimed_token(self, analysis_date: date) -> tuple[int, int]:
         return self._call("claimed_token", lambda: self._tables.claimed_token(analysis_date))  # type: ignore[no-any-return]
 
     def publish(self, publication: Publication) -> None:
         self._call("publish", lambda: self._tables.publish(publication))
-
-    def drop_staged(self, key: BuildKey) -> None:
-        self._call("drop_staged", lambda: self._tables.staged.pop(key, None))
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         return self._call("read_ledger", lambda: self._tables.read_ledger(analysis_date))  # type: ignore[no-any-return]
@@ -242,6 +239,9 @@ class SimulatedWarehouse:
 
     def _count_execution(self) -> None:
         self._tables.executions += 1
+
+    def log_history(self, row: Mapping[str, Any]) -> None:  # noqa: ARG002 - nothing reads what a refused build was worth
+        self._call("log_history", lambda: None)
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
         self._call("log_replay", lambda: self._tables.log_replay(dict(row)))

@@ -15,7 +15,7 @@ from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_jobs import Limits
 from worker.adapters.warehouse_duckdb_dialect import parse
-from worker.catalogue import BLOCKS, OUTPUT_COLUMNS, PROCESSORS, PUBLISHED_TABLE
+from worker.catalogue import BLOCKS, PROCESSORS, PUBLISHED_TABLE, SHIPPED
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
 
@@ -66,7 +66,7 @@ class Site:
 
 
 def open_warehouse(server: BigQueryServer, project: str, limits: Limits = LIMITS) -> BigQueryWarehouse:
-    return BigQueryWarehouse(connect(f"bigquery://{project}", server.address), staging_dataset="staging", limits=limits)
+    return BigQueryWarehouse(connect(f"bigquery://{project}", server.address), limits=limits)
 
 
 def open_site(server: BigQueryServer, limits: Limits = LIMITS) -> Site:
@@ -83,10 +83,11 @@ def attempt(generation: int = 1, number: int = 1, night: date = NIGHT) -> BuildK
 def staging_select(key: BuildKey) -> Statement:
     """One row of the published shape that names its build."""
     special = {"analysis_date": "@analysis_date", "build_id": "@build_id"}
-    columns = ", ".join(f"{special.get(c.name, _LITERALS[c.type])} AS {c.name}" for c in OUTPUT_COLUMNS)
+    special["left_out_reason"] = "CAST(NULL AS STRING)"
+    columns = ", ".join(f"{special.get(c.name, _LITERALS[c.type])} AS {c.name}" for c in SHIPPED.generation_columns)
     return Statement(
         name="features",
-        sql=f"SELECT {columns}, CAST(NULL AS STRING) AS left_out_reason",
+        sql=f"SELECT {columns}",
         parameters={"analysis_date": key.analysis_date, "build_id": key.build_id},
     )
 

@@ -135,6 +135,7 @@ class LedgerWarehouse:
         self.players = 450
         self.published: list[BuildKey] = []
         self.executions: list[Mapping[str, Any]] = []
+        self.refused: list[Mapping[str, Any]] = []
         self.audits: list[Mapping[str, Any]] = []
         self.statements: list[Statement] = []
         self.ignored: set[str] = set()
@@ -155,6 +156,8 @@ class LedgerWarehouse:
         self.statements.append(statement)
         if statement.name == "retractions":
             return [row for row in self.audits if row["mode"] == "retract"]
+        if statement.name == "build_stats":
+            return [self._counts(statement.parameters["analysis_date"])]
         return [{"processor": name, "row_count": count} for name, count in self.rows.items()]
 
     def stage(self, key: BuildKey, select: Statement) -> None:  # noqa: ARG002 - the port's shape
@@ -163,11 +166,6 @@ class LedgerWarehouse:
         self.ignored = {block.processor for block in BLOCKS if not select.parameters.get(f"use_{block.name}", True)}
         happens, self.meanwhile = self.meanwhile, lambda: None
         happens()
-
-    def query_staged(self, key: BuildKey, statement: Statement) -> Sequence[Mapping[str, Any]]:
-        self._may_fail("query_staged")
-        self.statements.append(statement)
-        return [self._counts(key.analysis_date)]
 
     def _counts(self, night: date) -> Mapping[str, Any]:
         counts: dict[str, Any] = {
@@ -215,12 +213,13 @@ class LedgerWarehouse:
         self._may_fail("read_ledger")
         return self.ledger.get(analysis_date)
 
-    def drop_staged(self, key: BuildKey) -> None:  # noqa: ARG002 - there is no staging table
-        self._may_fail("drop_staged")
-
     def log_execution(self, row: Mapping[str, Any]) -> None:
         self._may_fail("log_execution")
         self.executions.append(row)
+
+    def log_history(self, row: Mapping[str, Any]) -> None:
+        self._may_fail("log_history")
+        self.refused.append(row)
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
         self._may_fail("log_replay")

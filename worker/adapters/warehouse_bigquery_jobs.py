@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
-from google.cloud.bigquery import DEFAULT_RETRY, Client, QueryJob, QueryJobConfig, TableReference
+from google.cloud.bigquery import DEFAULT_RETRY, Client, QueryJob, QueryJobConfig
 
 from worker.adapters.warehouse_bigquery_errors import CALL_ERRORS, Cure, cure_of, translated
 from worker.adapters.warehouse_bigquery_sql import Parameter
@@ -63,14 +63,12 @@ class JobSpec:
         sql: The text, verbatim.
         parameters: Typed.
         labels: For cost reports; lower case, digits, dashes, underscores.
-        destination: The table that the result replaces; None for none.
     """
 
     job_id: str
     sql: str
     parameters: Sequence[Parameter]
     labels: Mapping[str, str]
-    destination: TableReference | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +78,12 @@ class Finished:
     Attributes:
         rows: Its result.
         attached: Whether the job existed before this call sent it: it may have run at any time before.
+        changed: Rows that its statement inserted, updated or deleted; 0 for a statement that reads.
     """
 
     rows: Iterable[Any]
     attached: bool
+    changed: int
 
 
 def _pause(seconds: float) -> None:
@@ -112,7 +112,8 @@ class Jobs:
             job, attached = None, False
             try:
                 job, attached = self._begin(spec, spec.job_id if number == 0 else f"{spec.job_id}-r{number}")
-                return Finished(rows=self._wait(job), attached=attached)
+                rows = self._wait(job)
+                return Finished(rows=rows, attached=attached, changed=job.num_dml_affected_rows or 0)
             except CALL_ERRORS as error:
                 has_failed = job is not None and job.error_result is not None
                 if attached and has_failed:
@@ -160,17 +161,12 @@ class Jobs:
         return job, False
 
     def _config(self, spec: JobSpec) -> QueryJobConfig:
-        config = QueryJobConfig(
+        return QueryJobConfig(
             query_parameters=list(spec.parameters),
             labels=dict(spec.labels),
             maximum_bytes_billed=self._limits.bytes_billed_max,
             job_timeout_ms=int(self._limits.job_timeout_s * 1000),
         )
-        if spec.destination is not None:
-            config.destination = spec.destination
-            config.create_disposition = "CREATE_IF_NEEDED"
-            config.write_disposition = "WRITE_TRUNCATE"
-        return config
 
     def _attach(self, job_id: str) -> QueryJob:
         """Find the job that has our id already; right after a lost reply it may not be visible yet."""

@@ -27,26 +27,22 @@ INSERT INTO {REPLAY_TABLE} (analysis_date, requested_at, requested_by, reason, m
 VALUES (@day, CAST(@day AS TIMESTAMP), 'mlfs doctor', 'permission test, rolled back', 'normal', @mark, 'none');
 {FOUND};
 ROLLBACK TRANSACTION;"""  # noqa: S608 -- from the catalogue
-STAGED = "SELECT @day AS analysis_date, 999999 AS player_id, CAST(25.5 AS FLOAT64) AS points_projection"
 
 
 class PermissionTests:
     """One run of the tests. Each raises `Fatal` or `Unavailable` where it does not pass."""
 
-    def __init__(self, client: Client, analysis_date: date, mark: str, staging_dataset: str) -> None:
+    def __init__(self, client: Client, analysis_date: date, mark: str) -> None:
         """Prepare them; nothing is asked yet.
 
         Args:
             client: Signed in as the account to test.
             analysis_date: The date whose rows are counted.
             mark: Names what is written: letters, digits, underscores.
-            staging_dataset: Where attempts build.
         """
         self._client = client
         self._day = analysis_date
         self._mark = mark
-        self._staging = staging_dataset
-        self._scratch = TableReference.from_string(f"{staging_dataset}.{mark}", default_project=client.project)
         self._found = 0
 
     def tests(self) -> Mapping[str, Callable[[], None]]:
@@ -58,13 +54,10 @@ class PermissionTests:
             "read back what was written": self._read_back,
             "read nba_raw (roster, schedule)": lambda: self._count(ROSTER, self._day),
             "permissions on each of the worker's tables": self._ask,
-            f"build in {self._staging}": self._stage,
         }
 
     def remove(self) -> None:
-        """See that the rollback left nothing, and remove the table in staging; no error when nothing was written."""
-        with translated_errors(f"removing {self._scratch}"):
-            self._client.delete_table(self._scratch, not_found_ok=True, timeout=CALL_S)
+        """See that the rollback left nothing; no error when nothing was written."""
         if self._found and self._run(FOUND, self._marked()):
             raise Fatal(f"{REPLAY_TABLE} still has the row of {self._mark}, although its transaction was rolled back")
 
@@ -92,11 +85,6 @@ class PermissionTests:
         with translated_errors(f"asking for permissions on {table}"):
             answer = self._client.test_iam_permissions(reference, TABLE_PERMISSIONS, timeout=CALL_S)
         return frozenset(answer.get("permissions", ()))
-
-    def _stage(self) -> None:
-        day = ScalarQueryParameter("day", "DATE", self._day)
-        config = QueryJobConfig(query_parameters=[day], destination=self._scratch, write_disposition="WRITE_TRUNCATE")
-        self._run(STAGED, config)
 
     def _marked(self) -> QueryJobConfig:
         day, mark = ScalarQueryParameter("day", "DATE", self._day), ScalarQueryParameter("mark", "STRING", self._mark)

@@ -8,7 +8,7 @@ from google.cloud.bigquery import Client, Dataset, SchemaField, TableReference
 
 from worker.adapters.warehouse_bigquery_errors import translated_errors
 from worker.adapters.warehouse_bigquery_jobs import CALL_TIMEOUT_S
-from worker.adapters.warehouse_bigquery_sql import declared_columns
+from worker.adapters.warehouse_bigquery_sql import declared_columns, shown_columns
 from worker.errors import SchemaDrift
 from worker.features.pipeline import Pipeline
 
@@ -37,14 +37,22 @@ class Tables:
                 return {}
         return {column.name: _standard_type(column) for column in found.schema}
 
-    def ensure_dataset(self, name: str, *, expires_ms: int | None = None) -> str:
-        """Find or make a dataset, whose tables expire so long after they were made; give its location."""
+    def is_stored(self, table: str) -> bool:
+        """Return whether there is a table of that name that holds rows; False for a view."""
+        with translated_errors(f"looking for {table}"):
+            try:
+                found = self._client.get_table(self.reference(table), retry=self._retry, timeout=CALL_TIMEOUT_S)
+            except api.NotFound:
+                return False
+        return str(found.table_type) == "TABLE"
+
+    def ensure_dataset(self, name: str) -> str:
+        """Find or make a dataset; return its location."""
         with translated_errors(f"looking for the dataset {name}"):
             location = self._location_of(name)
             if location is not None:
                 return location
             dataset = Dataset(f"{self._client.project}.{name}")
-            dataset.default_table_expiration_ms = expires_ms
             # Beside the upstream data: no query joins datasets of two locations.
             dataset.location = self._client.location or self._location_of(
                 self._pipeline.entity.roster.partition(".")[0]
@@ -59,14 +67,21 @@ class Tables:
             return None
 
 
-def missing_columns(pipeline: Pipeline, table: str, actual: Mapping[str, str]) -> Iterator[str]:
-    """Compare one of our tables with its DDL, and write what adds the columns it lacks; others' columns do no harm.
+def missing_ddl(pipeline: Pipeline, table: str, actual: Mapping[str, str]) -> Iterator[str]:
+    """Compare one of our tables or views with its DDL, and yield what makes it or adds the columns that it lacks.
 
-    An added column may be NULL, whatever the DDL says: BigQuery adds no other ones.
+    Columns of others do no harm. An added column may be NULL, whatever the DDL says: BigQuery adds no other ones.
 
     Raises:
         SchemaDrift: A column has another type.
     """
+    if not actual:
+        yield pipeline.ddl_of(table)
+        return
+    if table in pipeline.tables.views:
+        if not shown_columns(pipeline, table) <= actual.keys():
+            yield pipeline.ddl_of(table)
+        return
     for name, kind in declared_columns(pipeline, table).items():
         if name not in actual:
             yield f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {kind}"
@@ -76,4 +91,6 @@ def missing_columns(pipeline: Pipeline, table: str, actual: Mapping[str, str]) -
 
 def _standard_type(column: SchemaField) -> str:
     kind = STANDARD_TYPES.get(column.field_type, column.field_type)
+    if kind == "STRUCT":
+        kind = f"STRUCT<{', '.join(f'{part.name} {_standard_type(part)}' for part in column.fields)}>"
     return f"ARRAY<{kind}>" if column.mode == "REPEATED" else kind

@@ -85,7 +85,8 @@ def render(tree: exp.Expr) -> str:
 def declared_columns(create_table: str) -> tuple[tuple[str, str], ...]:
     """Give (name, DuckDB type) of each column of a CREATE TABLE in BigQuery's dialect."""
     tree = sqlglot.parse_one(create_table, read="bigquery")
-    return tuple((column.name, column.args["kind"].sql(dialect="duckdb")) for column in tree.find_all(exp.ColumnDef))
+    columns = (part for part in tree.this.expressions if isinstance(part, exp.ColumnDef))
+    return tuple((column.name, column.args["kind"].sql(dialect="duckdb")) for column in columns)
 
 
 def to_bigquery_type(duckdb_type: str) -> str:

@@ -5,9 +5,8 @@ closes the file, so that another process can open it. A process that finds the f
 milliseconds, and raises `Unavailable` after `wait_s`. A process that never idles closes the file after TURN_S and
 leaves it closed for PAUSE_S, so that a waiting process gets a turn.
 
-Staging tables lie in memory, in the database `mlfs_staging` of the connection. The file stays open while a build holds
-it; otherwise the staging table of the build would be lost. Everybody opens the file for writing: read-only openings
-share the file among readers, but three looping readers made a writer wait half as long again (ADR 0030).
+Everybody opens the file for writing: read-only openings share the file among readers, but three looping readers made a
+writer wait half as long again (ADR 0030).
 
 A process that dies loses its lock at once. The next opening applies what DuckDB's log beside the file holds.
 """
@@ -42,8 +41,6 @@ RETRY_S = 0.005
 # After this time a waiting process names the holder of the file, and tries less often: a try costs CPU time.
 TELL_AFTER_S = 1.0
 RETRY_SELDOM_S = 0.02
-# The builds that hold the file end by themselves; a new build does not wait for a slow one for longer than this.
-NEXT_BUILD_WAITS_S = 2.0
 
 Config = Mapping[str, str | bool | int | float | list[str]]
 _HOLDER = re.compile(r"PID (\d+)")
@@ -76,7 +73,6 @@ class SharedFile:
         self._openings = 0
         self._watcher: threading.Thread | None = None
         self._uses = 0
-        self._holds: set[str] = set()
         self._opened_at = self._used_at = self._reopen_at = 0.0
         self._gave_up_at = -math.inf
         # For a program that closes nothing.
@@ -98,20 +94,6 @@ class SharedFile:
             with self._changed:
                 self._uses -= 1
                 self._used()
-
-    def hold(self, name: str) -> None:
-        """Keep the file open from now on, between calls too, until `release` of the same *name*."""
-        with self._changed:
-            if self._turn_is_over() and name not in self._holds:
-                # Without this wait, builds that overlap would keep the file open for ever.
-                self._changed.wait_for(lambda: not self._turn_is_over(), NEXT_BUILD_WAITS_S)
-            self._holds.add(name)
-
-    def release(self, name: str) -> None:
-        """End a hold; no error where there is none."""
-        with self._changed:
-            self._holds.discard(name)
-            self._used()
 
     def close(self, patience_s: float) -> None:
         """Refuse further calls and close the file, at the latest at the end of the last call that is running now.
@@ -199,7 +181,6 @@ class SharedFile:
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
             # BigQuery raises where IEEE would answer infinity; so does DuckDB now.
             connection.execute("SET GLOBAL ieee_floating_point_ops = false")
-            connection.execute("ATTACH IF NOT EXISTS ':memory:' AS mlfs_staging")
         except BaseException:
             connection.close()
             raise
@@ -213,34 +194,29 @@ class SharedFile:
         )
 
     def _used(self) -> None:
-        """Note the end of a use or hold; close the file where the process leaves, or its turn is over."""
+        """Note the end of a use; close the file where the process leaves, or its turn is over."""
         self._used_at = time.monotonic()
         if self._uses:
             return
         if self._closed.is_set():
             self._give_back()
-        elif not self._holds and self._turn_is_over():
+        elif self._connection is not None and self._used_at - self._opened_at >= self._turn_s:
             self._give_back()
-            self._reopen_at = time.monotonic() + PAUSE_S
-
-    def _turn_is_over(self) -> bool:
-        return self._connection is not None and time.monotonic() - self._opened_at >= self._turn_s
+            self._reopen_at = self._used_at + PAUSE_S
 
     def _watch(self, opening: int) -> None:
         """Close the file once it has been idle for long enough; end with the connection of this *opening*."""
         with self._changed:
             while self._connection is not None and self._openings == opening:
-                in_use = bool(self._uses or self._holds)
                 left_s = self._used_at + self._idle_s - time.monotonic()
-                if not in_use and left_s <= 0:
+                if not self._uses and left_s <= 0:
                     self._give_back()
                 else:
-                    self._changed.wait(self._idle_s if in_use else left_s)
+                    self._changed.wait(self._idle_s if self._uses else left_s)
 
     def _give_back(self) -> None:
-        """Close the connection, and with it the file and the staging tables."""
+        """Close the connection, and with it the file."""
         connection, self._connection = self._connection, None
-        self._holds.clear()
         if connection is not None:
             # Closing moves the log into the file. Where that fails (a full disk), the log keeps each commit.
             with suppress(duckdb.Error):

@@ -19,15 +19,13 @@ class BuildPhase(StrEnum):
     DEPENDENCIES = "dependencies"
     """Rows of the four Phase 4 tables are counted."""
     STAGE = "stage"
-    """The rows are made, in a table that nobody reads."""
+    """The rows are made, where no consumer sees them."""
     SCORE = "score"
-    """The staged rows are counted and judged."""
+    """The rows are counted and judged."""
     GATE = "gate"
     """The verdict; a refusal is written down."""
     PUBLISH = "publish"
-    """The transaction that consumers see."""
-    CLEAN_UP = "clean_up"
-    """The staging table is dropped."""
+    """The ledger is pointed at the rows: from then on consumers see them."""
 
 
 class CellSource(StrEnum):
@@ -142,7 +140,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildStats:
-    """Counts of a staged build: all that the score needs.
+    """Counts of a build's rows: all that the score needs.
 
     Attributes:
         analysis_date: The date built.
@@ -152,7 +150,7 @@ class BuildStats:
         required_nulls: NULLs in the required fields over all rows.
         newest_source_date: The newest source date of any row; None without rows.
         left_out_count: Active entities without a row.
-        left_out: Who they are, by key; the first thousand at most.
+        left_out: Who they are, by key; the first thousand at most. Listed when the build has ended.
     """
 
     analysis_date: date
@@ -162,7 +160,7 @@ class BuildStats:
     required_nulls: int
     newest_source_date: date | None
     left_out_count: int
-    left_out: Sequence[LeftOut]
+    left_out: Sequence[LeftOut] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +194,7 @@ class QualityReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """One staged, scored and accepted build on its way to being visible."""
+    """One scored and accepted build on its way to being visible."""
 
     request: BuildRequest
     stats: BuildStats
@@ -206,7 +204,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow:
-    """What the warehouse knows of the last commit of a date; enough to rebuild the record from."""
+    """What the warehouse knows of the published generation of a date; enough to rebuild the record from."""
 
     analysis_date: date
     generation: int
@@ -232,7 +230,7 @@ class BuildOutcome:
 
     Attributes:
         request: What was asked for.
-        stats: Counts of what was staged.
+        stats: Counts of its rows.
         report: What it is worth.
         published: Whether the rows are visible now; False for a refused build and for a dry run.
         failure: Why the build may not be published; None where it may.

@@ -14,11 +14,8 @@ from worker.features.model import CellSource
 from worker.features.quality import DEFAULT_POLICY, QualityPolicy
 from worker.features.sql import NOTHING, NOWHERE, Templates, Unusable, render
 
-STAGED = "mlfs_staging.this_build"
-"""The name under which SQL reads the staging table of the attempt at hand; adapters put the real one in its place."""
-
 LEFT_OUT = "left_out_reason"
-"""The staging table's own column, NULL for a row that may be published."""
+"""The column of `generations` that is NULL for a row that may be published."""
 
 PHASE4_DATE = "analysis_date"
 """The date column of every Phase 4 table."""
@@ -206,19 +203,46 @@ class UpstreamTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
-    """The tables that the product writes, `dataset.table`."""
+    """The tables that the product writes, and the views that show what is published, `dataset.table`.
+
+    Attributes:
+        published: View of the published rows, which consumers read.
+        quality: View of what each published date is worth.
+        dependency: View of what the Phase 4 tables held when the published rows were made.
+        generations: The rows of every attempt, written once and never changed.
+        history: What the rows of every attempt were worth.
+        execution: Every attempt that ended.
+        ledger: For each date its claim, and which attempt's rows are published.
+        arrivals: Every report of a processor that counted.
+        profile: Statistics of each feature in each generation.
+        replay: What people asked for.
+    """
 
     published: str
     quality: str
     dependency: str
+    generations: str
+    history: str
     execution: str
     ledger: str
+    arrivals: str
+    profile: str
     replay: str
 
     @property
+    def views(self) -> tuple[str, ...]:
+        """Return the names under which consumers read; each view shows the published generation alone."""
+        return self.published, self.quality, self.dependency
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Return the tables that hold rows."""
+        return tuple(name for name in self.all if name not in self.views)
+
+    @property
     def all(self) -> tuple[str, ...]:
-        """Give all of them, the published one first."""
-        return self.published, self.quality, self.dependency, self.execution, self.ledger, self.replay
+        """Return all names, the views first."""
+        return tuple(getattr(self, kind) for kind in self.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,7 +337,7 @@ class Pipeline:
 
     @property
     def output_columns(self) -> tuple[Column, ...]:
-        """Give the published table's columns, in order; what staging holds beside these is for counting only."""
+        """Return the columns of the published rows, in order."""
         return (
             Column(name="analysis_date", type="DATE", required=True),
             *self.identity,
@@ -329,6 +353,16 @@ class Pipeline:
             Column(name="build_generation", type="INT64", required=True),
             Column(name="build_id", type="STRING", required=True),
             Column(name="processed_at", type="TIMESTAMP", required=True),
+        )
+
+    @property
+    def generation_columns(self) -> tuple[Column, ...]:
+        """Return the columns of `generations`, in the order in which a build selects them."""
+        cells = (f"{block.name}_{phase}_cells" for block in self.blocks for phase in ("phase4", "phase3"))
+        return (
+            *self.output_columns,
+            Column(name=LEFT_OUT, type="STRING"),
+            *(Column(name=name, type="INT64", required=True) for name in cells),
         )
 
     @property
@@ -381,23 +415,32 @@ class Pipeline:
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """Return the names of the statements that the pipeline has."""
+        """Return the names of the statements that read."""
         absent = () if self.optional.predictions else ("report_predictions",)
         return tuple(name for name in self.templates.names("sql") if name not in absent)
 
-    def text(self, name: str, without: Unusable = NOTHING) -> str:
-        """Render a statement; rendered once per pipeline, name and *without*.
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Return the names of the statements that change the ledger."""
+        return self.templates.names("dml")
+
+    def text(self, name: str, without: Unusable = NOTHING, *, rows_of: str = "") -> str:
+        """Render a statement; rendered once per pipeline and arguments.
 
         Args:
             name: The name of its template.
             without: Upstream tables and columns that count as empty; the statement reads typed NULLs in their place.
+            rows_of: For a statement about one build's rows: the statement that selects the rows; empty where the rows
+                lie in `generations`.
 
         Raises:
             Refused: The pipeline has no such statement.
         """
+        if name in self.changes:
+            return render(self, f"dml/{name}.sql")
         if name not in self.statements:
             raise Refused(f"the pipeline {self.name} has no statement {name}; see the statements it has: mlfs sql")
-        return render(self, f"sql/{name}.sql", without=without)
+        return render(self, f"sql/{name}.sql", without=without, rows_of=rows_of)
 
     def render_build(self) -> None:
         """Render what a build runs. The first rendering in a process takes 0.1 s, which no build then waits for."""
@@ -406,7 +449,7 @@ class Pipeline:
 
     @property
     def described(self) -> tuple[str, ...]:
-        """Return the tables that have DDL: the product's own, upstream's, then the optional ones."""
+        """Return the tables and views that have DDL: the product's own, upstream's, then the optional ones."""
         extra = (self.optional.joined_view, self.optional.fallback_cache)
         return (*self.tables.all, *self.upstream, *filter(None, extra))
 

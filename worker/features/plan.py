@@ -9,7 +9,15 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from statemachine.model import BuildMode
-from worker.features.model import BlockCounts, BuildRequest, BuildStats, LeftOut, Statement
+from worker.features.model import (
+    BlockCounts,
+    BuildKey,
+    BuildRequest,
+    BuildStats,
+    LeftOut,
+    Publication,
+    Statement,
+)
 from worker.features.pipeline import Pipeline
 
 ACCEPTED_TYPES: Mapping[str, frozenset[str]] = {
@@ -30,10 +38,9 @@ class BuildPlan:
 
     Attributes:
         dependency_rows: Counts the rows of each processor's Phase 4 table.
-        features: Selects every active entity with its features, or the rows of the night to copy; becomes the staging
-            table.
-        stats: Counts the staging table for the score.
-        left_out: Lists the entities without a row, from the staging table.
+        features: Selects every active entity with its features, or the rows of the night to copy.
+        stats: Counts these rows for the score.
+        left_out: Lists the entities without a row.
     """
 
     dependency_rows: Statement
@@ -42,24 +49,87 @@ class BuildPlan:
     left_out: Statement
 
 
-def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime) -> BuildPlan:
+def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime, stored: bool = True) -> BuildPlan:
     """Plan one attempt.
 
     Args:
         request: What to build.
         pipeline: Whose statements to use.
         built_at: The `processed_at` of the rows. UTC.
+        stored: Whether the rows are stored before they are counted; False for a dry run, which counts the rows as they
+            are selected.
 
     Raises:
         Refused: The last resort is asked for, and the pipeline has none.
     """
     copies = request.mode is BuildMode.YESTERDAY
+    features = _plan_copy(request, pipeline, built_at) if copies else _plan_features(request, pipeline, built_at)
     return BuildPlan(
         dependency_rows=plan_probe(request.key.analysis_date, pipeline, as_of=request.as_of),
-        features=_plan_copy(request, pipeline, built_at) if copies else _plan_features(request, pipeline, built_at),
-        stats=Statement(name="build_stats", sql=pipeline.text("build_stats")),
-        left_out=Statement(name="left_out", sql=pipeline.text("left_out")),
+        features=features,
+        stats=_plan_count("build_stats", request.key, pipeline, None if stored else features),
+        left_out=_plan_count("left_out", request.key, pipeline, None if stored else features),
     )
+
+
+def _plan_count(name: str, key: BuildKey, pipeline: Pipeline, rows: Statement | None) -> Statement:
+    """Plan a statement about the rows of one attempt: those in `generations`, or those that *rows* selects."""
+    if rows is None:
+        values = {"analysis_date": key.analysis_date, "build_id": key.build_id}
+        return Statement(name=name, sql=pipeline.text(name), parameters=values)
+    sql = pipeline.text(name, rows_of=rows.name)
+    return Statement(name=name, sql=sql, parameters=rows.parameters, null_types=rows.null_types)
+
+
+def plan_storing(select: Statement, pipeline: Pipeline) -> Statement:
+    """Plan the statement that stores what *select* gives in `generations`, unless rows of that build are there."""
+    columns = ", ".join(column.name for column in pipeline.generation_columns)
+    table = pipeline.tables.generations
+    sql = (
+        f"INSERT INTO {table} ({columns})\nSELECT {columns}\nFROM (\n{select.sql}\n)\nWHERE NOT EXISTS (\n"  # noqa: S608 -- from the catalogue
+        f"  SELECT 1 FROM {table} AS stored WHERE stored.analysis_date = @analysis_date AND stored.build_id = @build_id\n)"
+    )
+    return Statement(name=select.name, sql=sql, parameters=select.parameters, null_types=select.null_types)
+
+
+def plan_claim(key: BuildKey, at: datetime, claimant: str, pipeline: Pipeline) -> Statement:
+    """Plan the statement that takes a date for an attempt; *at* is UTC."""
+    return Statement(
+        name="claim",
+        sql=pipeline.text("claim"),
+        parameters={**_token(key), "claimant": claimant, "claimed_at": at},
+    )
+
+
+def plan_publication(publication: Publication, pipeline: Pipeline) -> Statement:
+    """Plan the statement that points the ledger at the rows of an attempt."""
+    request = publication.request
+    return Statement(
+        name="publish",
+        sql=pipeline.text("publish"),
+        parameters={
+            **_token(request.key),
+            "claimant": request.claimant,
+            "build_id": request.key.build_id,
+            "committed_at": publication.committed_at,
+            "row_count": publication.report.row_count,
+        },
+    )
+
+
+def plan_ledger(first: date, last: date, pipeline: Pipeline) -> Statement:
+    """Plan the reading of what is published from *first* to *last*, both included."""
+    values = {"first_date": first, "last_date": last}
+    return Statement(name="ledger", sql=pipeline.text("ledger"), parameters=values)
+
+
+def plan_claims(analysis_date: date, pipeline: Pipeline) -> Statement:
+    """Plan the reading of who has claimed a date."""
+    return Statement(name="claims", sql=pipeline.text("claims"), parameters={"analysis_date": analysis_date})
+
+
+def _token(key: BuildKey) -> dict[str, Any]:
+    return {"analysis_date": key.analysis_date, "generation": key.generation, "attempt": key.attempt}
 
 
 def plan_probe(analysis_date: date, pipeline: Pipeline, *, as_of: datetime | None = None) -> Statement:
@@ -148,10 +218,9 @@ def read_stats(
     analysis_date: date,
     dependency_rows: Mapping[str, int],
     counts: Mapping[str, Any],
-    left_out: Sequence[Mapping[str, Any]],
     pipeline: Pipeline,
 ) -> BuildStats:
-    """Read the answers to the counting statements into the values that are scored."""
+    """Read the answer to the counting statement into the values that are scored."""
     return BuildStats(
         analysis_date=analysis_date,
         row_count=int(counts["row_count"]),
@@ -168,13 +237,17 @@ def read_stats(
         required_nulls=int(counts["required_nulls"]),
         newest_source_date=counts["newest_source_date"],
         left_out_count=int(counts["left_out_count"]),
-        left_out=tuple(
-            LeftOut(
-                key=row[pipeline.entity.key],
-                label=str(row[pipeline.entity.label]),
-                identity={name: value for name, value in row.items() if name != "reason"},
-                reason=str(row["reason"]),
-            )
-            for row in left_out
-        ),
+    )
+
+
+def read_left_out(rows: Sequence[Mapping[str, Any]], pipeline: Pipeline) -> tuple[LeftOut, ...]:
+    """Read the answer to the statement `left_out`."""
+    return tuple(
+        LeftOut(
+            key=row[pipeline.entity.key],
+            label=str(row[pipeline.entity.label]),
+            identity={name: value for name, value in row.items() if name != "reason"},
+            reason=str(row["reason"]),
+        )
+        for row in rows
     )

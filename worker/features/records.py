@@ -9,43 +9,73 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from statemachine.model import Retraction, State
-from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
+from worker.features.model import BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
 from worker.features.pipeline import Block
 from worker.features.quality import COMPONENTS
 
 Row = dict[str, Any]
 
 
-def quality_row(publication: Publication) -> Row:
-    """Give the row of `_quality_metrics`, one per date, with the document's column names."""
-    key, report = publication.request.key, publication.report
+def history_row(
+    request: BuildRequest,
+    *,
+    stats: BuildStats,
+    report: QualityReport,
+    state: State,
+    processed_at: datetime,
+    blocks: Sequence[Block],
+) -> Row:
+    """Return the row of `_quality_history` for one attempt: how its rows were made, and what they are worth.
+
+    Args:
+        request: What was attempted.
+        stats: The counts of its rows.
+        report: What they are worth.
+        state: The state they earn, or `failed` where the gate refuses them.
+        processed_at: When they were judged; the commit time of rows that are published. UTC.
+        blocks: The pipeline's blocks, whose Phase 4 rows were counted.
+    """
     return {
-        "analysis_date": key.analysis_date,
+        **_how(request),
+        "state": state.value,
+        "row_count": report.row_count,
+        "left_out": stats.left_out_count,
         "quality_score": report.quality_score,
-        **_component_columns(report),
+        **{f"{name}_score": report.components[name] for name in COMPONENTS},
         "component_total": report.component_total,
         "fallback_rate": report.fallback_rate,
         "missing_rate": report.missing_rate,
         "severity": report.severity,
-        "state": report.earned_state.value,
-        "row_count": report.row_count,
-        "left_out": publication.stats.left_out_count,
-        "generation": key.generation,
-        "build_id": key.build_id,
-        "processed_at": publication.committed_at,
+        **{f"{block.name}_rows": stats.dependency_rows[block.processor] for block in blocks},
+        "started_at": request.started_at,
+        "processed_at": processed_at,
     }
 
 
-def dependency_row(publication: Publication, blocks: Sequence[Block]) -> Row:
-    """Give the row of `_dependency_tracking`, one per date: which Phase 4 tables had rows, and how many."""
-    key, counted = publication.request.key, publication.stats.dependency_rows
+def published_row(publication: Publication, blocks: Sequence[Block]) -> Row:
+    """Return the row of `_quality_history` for an attempt that is about to be published."""
+    return history_row(
+        publication.request,
+        stats=publication.stats,
+        report=publication.report,
+        state=publication.report.earned_state,
+        processed_at=publication.committed_at,
+        blocks=blocks,
+    )
+
+
+def _how(request: BuildRequest) -> Row:
+    """Return the columns that say which attempt it was, and how it read upstream."""
     return {
-        "analysis_date": key.analysis_date,
-        **{f"{block.name}_available": counted[block.processor] > 0 for block in blocks},
-        **_dependency_columns(counted, blocks),
-        "generation": key.generation,
-        "build_id": key.build_id,
-        "processed_at": publication.committed_at,
+        "analysis_date": request.key.analysis_date,
+        "build_id": request.key.build_id,
+        "generation": request.key.generation,
+        "attempt": request.key.attempt,
+        "trigger": request.trigger,
+        "mode": request.mode.value,
+        "phase3_lookback_days": request.phase3_lookback_days,
+        "as_of": request.as_of,
+        "ignored_processors": ",".join(sorted(request.ignored)) or None,
     }
 
 
@@ -64,19 +94,12 @@ def execution_row(
         request: What was attempted.
         state: The state it earned, or `failed`.
         completed_at: When it ended. UTC.
-        stats: What was staged, where it came that far.
+        stats: The counts of its rows, where it came that far.
         report: What it was worth, where it came that far.
         error: Why nothing was published.
     """
     return {
-        "analysis_date": request.key.analysis_date,
-        "build_id": request.key.build_id,
-        "generation": request.key.generation,
-        "attempt": request.key.attempt,
-        "trigger": request.trigger,
-        "mode": request.mode.value,
-        "phase3_lookback_days": request.phase3_lookback_days,
-        "as_of": request.as_of,
+        **_how(request),
         "state": state.value,
         "started_at": request.started_at,
         "completed_at": completed_at,
@@ -88,7 +111,6 @@ def execution_row(
         "missing_rate": None if report is None else report.missing_rate,
         "severity": None if report is None else report.severity,
         "error": error,
-        "ignored_processors": ",".join(sorted(request.ignored)) or None,
     }
 
 
@@ -151,59 +173,8 @@ def read_retraction(row: Mapping[str, Any]) -> Retraction:
     )
 
 
-def ledger_row(publication: Publication, blocks: Sequence[Block]) -> Row:
-    """Give the row of `_ledger`, one per date: the fencing token of the last commit, and what it was."""
-    request, report = publication.request, publication.report
-    return {
-        "analysis_date": request.key.analysis_date,
-        "claimed_generation": request.key.generation,
-        "claimed_attempt": request.key.attempt,
-        "claimed_by": request.claimant,
-        "generation": request.key.generation,
-        "attempt": request.key.attempt,
-        "build_id": request.key.build_id,
-        "state": report.earned_state.value,
-        "row_count": report.row_count,
-        "quality_score": report.quality_score,
-        "component_total": report.component_total,
-        **_component_columns(report),
-        "fallback_rate": report.fallback_rate,
-        "missing_rate": report.missing_rate,
-        "severity": report.severity,
-        **_dependency_columns(publication.stats.dependency_rows, blocks),
-        "left_out": publication.stats.left_out_count,
-        "started_at": request.started_at,
-        "committed_at": publication.committed_at,
-    }
-
-
-def claimed_ledger_row(key: BuildKey, at: datetime, claimant: str, blocks: Sequence[Block]) -> Row:
-    """Give the row of `_ledger` of a date that was claimed and never committed: generation 0, nothing counted."""
-    return {
-        "analysis_date": key.analysis_date,
-        "claimed_generation": key.generation,
-        "claimed_attempt": key.attempt,
-        "claimed_by": claimant,
-        "generation": 0,
-        "attempt": 0,
-        "build_id": "",
-        "state": "",
-        "row_count": 0,
-        "quality_score": 0.0,
-        "component_total": 0.0,
-        **{f"{name}_score": 0.0 for name in COMPONENTS},
-        "fallback_rate": 0.0,
-        "missing_rate": 0.0,
-        "severity": None,
-        **{f"{block.name}_rows": 0 for block in blocks},
-        "left_out": 0,
-        "started_at": at,
-        "committed_at": at,
-    }
-
-
 def read_ledger_row(row: Mapping[str, Any], blocks: Sequence[Block]) -> LedgerRow:
-    """Read a row of `_ledger` back."""
+    """Read a row of the statement `ledger`."""
     return LedgerRow(
         analysis_date=row["analysis_date"],
         generation=row["generation"],
@@ -222,11 +193,3 @@ def read_ledger_row(row: Mapping[str, Any], blocks: Sequence[Block]) -> LedgerRo
         started_at=row["started_at"].astimezone(UTC),
         committed_at=row["committed_at"].astimezone(UTC),
     )
-
-
-def _component_columns(report: QualityReport) -> Row:
-    return {f"{name}_score": report.components[name] for name in COMPONENTS}
-
-
-def _dependency_columns(counted: Mapping[str, int], blocks: Sequence[Block]) -> Row:
-    return {f"{block.name}_rows": counted[block.processor] for block in blocks}

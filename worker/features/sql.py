@@ -63,7 +63,9 @@ NOWHERE = Templates()
 
 
 @lru_cache(maxsize=RENDERED_MAX)
-def render(pipeline: "Pipeline", path: str, *, table: str = "", without: Unusable = NOTHING) -> str:
+def render(
+    pipeline: "Pipeline", path: str, *, table: str = "", without: Unusable = NOTHING, rows_of: str = ""
+) -> str:
     """Render one template.
 
     Args:
@@ -71,9 +73,10 @@ def render(pipeline: "Pipeline", path: str, *, table: str = "", without: Unusabl
         path: Of the template.
         table: For DDL: the table to create.
         without: What counts as empty.
+        rows_of: The statement whose rows are read; empty for the rows of one build in `generations`.
     """
-    context = _Context(pipeline, table, without)
-    return _environment(pipeline.templates).get_template(path).render(context.values())
+    values = _Context(pipeline, table, without).values() | {"rows_of": rows_of}
+    return _environment(pipeline.templates).get_template(path).render(values)
 
 
 @cache
@@ -254,7 +257,7 @@ class _Context:
 
 _SEEN = (
     *("entity", "identity", "listed", "blocks", "features", "required_fields", "schedule", "tables", "optional"),
-    *("phase3_tables", "lookups", "output_columns", "upstream", "upstream_tables"),
+    *("phase3_tables", "lookups", "output_columns", "generation_columns", "upstream", "upstream_tables"),
 )
 """Attributes of a pipeline that templates see under the same names."""
 

@@ -34,11 +34,14 @@ _JOBS_DDL = """
       total_slot_ms BIGINT, labels STRUCT("key" VARCHAR, "value" VARCHAR)[]
     )
 """
+_NAMES_A_TARGET = exp.Insert | exp.Update | exp.Merge | exp.Delete | exp.Create | exp.Drop
 _RAISE = re.compile(r"IF\s+@@row_count\s*!=\s*(\d+)\s+THEN\s+RAISE\s+USING\s+MESSAGE\s*=\s*'([^']*)'$", re.IGNORECASE)
 _PARTITION_NAMES = ("analysis_date", "game_date", "snapshot_date")
 TRANSLATED_MAX = 512
 # Seconds that one statement of a kind was recorded to last on Google's service, whatever the (small) number of rows.
-RECORDED_S = {"INSERT": 2.1, "UPDATE": 2.5, "DELETE": 2.7, "SELECT": 0.85}
+# A MERGE of one row counts as an UPDATE.
+RECORDED_S = {"INSERT": 2.1, "UPDATE": 2.5, "MERGE": 2.5, "DELETE": 2.7, "SELECT": 0.85}
+CHANGES = ("INSERT", "UPDATE", "MERGE", "DELETE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,9 @@ class Engine:
         if translated.kind == "CREATE_TABLE":
             self.partitions[translated.target] = translated.partition
             self.clusters[translated.target] = translated.clusters
+        if translated.kind == "CREATE_VIEW":
+            # A condition on a column of a view prunes the tables below it, where that column partitions these.
+            self.declare_partition(translated.target)
         return answer
 
     def _script(
@@ -228,7 +234,7 @@ class Engine:
         Raises:
             WireError: Another transaction is changing the statement's table, or has changed it since the start.
         """
-        if translated.kind not in {"UPDATE", "DELETE"}:
+        if translated.kind not in {"UPDATE", "MERGE", "DELETE"}:
             return self._execute(cursor, translated, parameters)
         named = translated.changed_partition if transaction.alone else ""
         part = (translated.target, str(parameters.get(named, "")))
@@ -289,7 +295,7 @@ def translate(sql: str) -> Translated:
         for table in tree.find_all(exp.Table):
             _rename(table)
         partition, clusters = _layout(tree)
-        target = tree.find(exp.Table) if isinstance(tree, exp.Insert | exp.Update | exp.Delete | exp.Create) else None
+        target = tree.find(exp.Table) if isinstance(tree, _NAMES_A_TARGET) else None
         return Translated(
             kind=_kind(tree),
             parameters=frozenset(parameter.name for parameter in tree.find_all(exp.Parameter)),
@@ -334,9 +340,12 @@ def _layout(tree: exp.Expr) -> tuple[str, tuple[str, ...]]:
 
 
 def _changed_partition(tree: exp.Expr) -> str:
-    """Return the parameter that a WHERE compares the partition column with; empty where there is none."""
-    where = tree.args.get("where")
-    for equal in where.find_all(exp.EQ) if where is not None and where.find(exp.Or) is None else ():
+    """Return the parameter that WHERE, or ON of a MERGE, compares the partition column with; empty for none."""
+    where, on = tree.args.get("where"), tree.args.get("on")
+    condition = on if isinstance(tree, exp.Merge) else where.this if where is not None else None
+    for equal in condition.flatten() if isinstance(condition, exp.And) else [condition]:
+        if not isinstance(equal, exp.EQ):
+            continue
         column, value = equal.left, equal.right
         if isinstance(column, exp.Column) and column.name in _PARTITION_NAMES and isinstance(value, exp.Parameter):
             return value.name
@@ -347,8 +356,10 @@ def _kind(tree: exp.Expr) -> str:
     kinds = {
         exp.Insert: "INSERT",
         exp.Update: "UPDATE",
+        exp.Merge: "MERGE",
         exp.Delete: "DELETE",
-        exp.Create: "CREATE_TABLE",
+        exp.Create: f"CREATE_{tree.args.get('kind')}",
+        exp.Drop: f"DROP_{tree.args.get('kind')}",
         exp.Alter: "ALTER_TABLE",
         exp.Query: "SELECT",
     }
@@ -368,6 +379,6 @@ def _execute(
     rows = cursor.fetchall()
     if translated.kind == "SELECT" and not prefix:
         return Answer(translated.kind, cursor.description or (), rows)
-    if translated.kind in {"INSERT", "UPDATE", "DELETE"}:
+    if translated.kind in CHANGES:
         return Answer(translated.kind, changed=int(rows[0][0]) if rows else 0)
     return Answer(translated.kind)

@@ -61,6 +61,8 @@ def _reads(sql: str) -> list[tuple[str, frozenset[str], exp.Table]]:
 def _find_reads(tree: exp.Expr) -> Iterator[tuple[str, frozenset[str], exp.Table]]:
     for table in tree.find_all(exp.Table):
         select = table.find_ancestor(exp.Select)
+        if table.find_ancestor(exp.Create) is not None:
+            continue
         if select is None or not table.db or "INFORMATION_SCHEMA" in table.sql() or table.db in JOBS_TABLE:
             continue
         starred = any(isinstance(one, exp.Star) for one in select.expressions)
@@ -121,6 +123,8 @@ def _read_size(
 def _size(name: str, kind: str) -> str:
     if kind == "VARCHAR":
         return f"COALESCE(2 + strlen({name}), 0)"
-    if kind.endswith("[]"):
+    if kind.startswith("STRUCT"):
+        return f"COALESCE({NUMBER_SIZE} * len({name}), 0)"
+    if kind == "VARCHAR[]":
         return f"COALESCE(list_sum(list_transform({name}, lambda x: 2 + strlen(x))), 0)"
     return f"IF({name} IS NULL, 0, {FIXED_SIZES.get(kind, NUMBER_SIZE)})"

@@ -82,10 +82,13 @@ class Project:
     def tables(self, dataset: str) -> list[Json]:
         """List a dataset's tables."""
         self.dataset(dataset)
-        sql = "SELECT table_name FROM duckdb_tables() WHERE schema_name = ? ORDER BY 1"
+        sql = (
+            "SELECT table_name, 'TABLE' FROM duckdb_tables() WHERE schema_name = ? "
+            "UNION ALL SELECT view_name, 'VIEW' FROM duckdb_views() WHERE schema_name = ? ORDER BY 1"
+        )
         return [
-            {"kind": "bigquery#table", "type": "TABLE", "tableReference": self._reference(dataset, str(name))}
-            for (name,) in self._rows(sql, [dataset])
+            {"kind": "bigquery#table", "type": kind, "tableReference": self._reference(dataset, str(name))}
+            for name, kind in self._rows(sql, [dataset, dataset])
         ]
 
     def table(self, dataset: str, name: str) -> Json:
@@ -111,6 +114,9 @@ class Project:
             "numRows": str(rows),
             "schema": {"fields": [field(column, kind, required=required) for column, kind, required in columns]},
         }
+        views = "SELECT sql FROM duckdb_views() WHERE schema_name = ? AND view_name = ?"
+        for (text,) in self._rows(views, [dataset, name]):
+            return found | {"type": "VIEW", "view": {"query": str(text), "useLegacySql": False}}
         if self.engine.partitions.get(full_name):
             found["timePartitioning"] = {"type": "DAY", "field": self.engine.partitions[full_name]}
         if self.engine.clusters.get(full_name):

@@ -1,5 +1,6 @@
 """BigQuery's JSON: parameters in, schemas, rows and errors out."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -24,6 +25,9 @@ HTTP_OF_REASON: Mapping[str, int] = {
     "stopped": 499,
 }
 
+_STRUCT = re.compile(r"STRUCT\((.*)\)")
+# Of plain types only: a struct in a struct, or a decimal, has commas and brackets inside.
+_STRUCT_PART = re.compile(r"(\S+) ([A-Z][A-Z ]*)")
 LEGACY_TYPES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
 
 
@@ -98,6 +102,9 @@ def schema_of(description: Sequence[Any]) -> list[Json]:
 def field(name: str, duckdb_type: str, *, required: bool = False) -> Json:
     """Describe one column; whole numbers of any width are INT64, as a BigQuery sum of them is."""
     repeated = duckdb_type.endswith("[]")
+    if (parts := _STRUCT.fullmatch(duckdb_type.removesuffix("[]"))) is not None:
+        inside = [field(part.strip('"'), kind) for part, kind in _STRUCT_PART.findall(parts[1])]
+        return {"name": name, "type": "RECORD", "mode": "REPEATED" if repeated else "NULLABLE", "fields": inside}
     kind = to_bigquery_type(duckdb_type.removesuffix("[]"))
     # A NULL without a type is an INT64, too.
     kind = "INT64" if kind in {"BIGNUMERIC", '"NULL"'} else kind
@@ -121,6 +128,8 @@ def cell(value: object) -> Json:
             return {"v": str(_microseconds(value))}
         case date() | time():
             return {"v": value.isoformat()}
+        case dict():
+            return {"v": row(list(value.values()))}
         case list():
             return {"v": [cell(item) for item in value]}
         case float():

@@ -1,19 +1,20 @@
-{{ head("Purpose", "which Phase 4 tables had rows for each published date.") }}
+{{ head("Purpose", "which Phase 4 tables had rows when each published date was built.") }}
 {{ head("Parameters", "none.") }}
 {{ head("Creates", table) }}
-{{ head("Result", "one row per analysis_date, replaced by each commit.") }}
+{{ head("Result", "one row per analysis_date: that of the published generation.") }}
 {{ head("Second run", "changes nothing.") }}
-CREATE TABLE IF NOT EXISTS {{ table }} (
-  analysis_date DATE NOT NULL,
+CREATE OR REPLACE VIEW {{ table }} AS
+SELECT DISTINCT
+  made.analysis_date,
 {% for block in blocks %}
-  {{ block.name }}_available BOOL NOT NULL,
+  made.{{ block.name }}_rows > 0 AS {{ block.name }}_available,
 {% endfor %}
 {% for block in blocks %}
-  {{ block.name }}_rows INT64 NOT NULL,
+  made.{{ block.name }}_rows,
 {% endfor %}
-  generation INT64 NOT NULL,
-  build_id STRING NOT NULL,
-  processed_at TIMESTAMP NOT NULL
-)
-PARTITION BY analysis_date
-CLUSTER BY analysis_date
+  made.generation,
+  made.build_id,
+  made.processed_at
+FROM {{ tables.history }} AS made
+{% include "parts/published.sql" %}
+  ON made.analysis_date = published.analysis_date AND made.build_id = published.build_id

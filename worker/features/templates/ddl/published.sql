@@ -1,12 +1,14 @@
-{{ head("Purpose", "the features that Phase 5 reads.") }}
+{{ head("Purpose", "the features that Phase 5 reads: the rows of each date's published generation.") }}
 {{ head("Parameters", "none.") }}
 {{ head("Creates", table) }}
-{{ head("Result", "one row per analysis_date and " ~ entity.key ~ "; a commit replaces the rows of its date.") }}
+{{ head("Result", "one row per analysis_date and " ~ entity.key ~ ". The ledger says which generation; a publication changes rows, score and dependencies of its date in one step.") }}
 {{ head("Second run", "changes nothing.") }}
-CREATE TABLE IF NOT EXISTS {{ table }} (
+CREATE OR REPLACE VIEW {{ table }} AS
+SELECT
 {% for column in output_columns %}
-  {{ column.name }} {{ column.type }}{{ " NOT NULL" if column.required }}{{ "" if loop.last else "," }}
+  made.{{ column.name }}{{ "" if loop.last else "," }}
 {% endfor %}
-)
-PARTITION BY analysis_date
-CLUSTER BY {{ entity.key }}
+FROM {{ tables.generations }} AS made
+{% include "parts/published.sql" %}
+  ON made.analysis_date = published.analysis_date AND made.build_id = published.build_id
+WHERE made.left_out_reason IS NULL

@@ -1,24 +1,25 @@
 {{ head("Purpose", "what each published date is worth.") }}
 {{ head("Parameters", "none.") }}
 {{ head("Creates", table) }}
-{{ head("Result", "one row per analysis_date, replaced by each commit; points 0 to 100, rates 0 to 1.") }}
+{{ head("Result", "one row per analysis_date: that of the published generation; points 0 to 100, rates 0 to 1.") }}
 {{ head("Second run", "changes nothing.") }}
-CREATE TABLE IF NOT EXISTS {{ table }} (
-  analysis_date DATE NOT NULL,
-  quality_score FLOAT64 NOT NULL,
+CREATE OR REPLACE VIEW {{ table }} AS
+SELECT DISTINCT
+  made.analysis_date,
+  made.quality_score,
 {% for component in components %}
-  {{ component }}_score FLOAT64 NOT NULL,
+  made.{{ component }}_score,
 {% endfor %}
-  component_total FLOAT64 NOT NULL,
-  fallback_rate FLOAT64 NOT NULL,
-  missing_rate FLOAT64 NOT NULL,
-  severity STRING,
-  state STRING NOT NULL,
-  row_count INT64 NOT NULL,
-  left_out INT64 NOT NULL,
-  generation INT64 NOT NULL,
-  build_id STRING NOT NULL,
-  processed_at TIMESTAMP NOT NULL
-)
-PARTITION BY analysis_date
-CLUSTER BY analysis_date
+  made.component_total,
+  made.fallback_rate,
+  made.missing_rate,
+  made.severity,
+  made.state,
+  made.row_count,
+  made.left_out,
+  made.generation,
+  made.build_id,
+  made.processed_at
+FROM {{ tables.history }} AS made
+{% include "parts/published.sql" %}
+  ON made.analysis_date = published.analysis_date AND made.build_id = published.build_id

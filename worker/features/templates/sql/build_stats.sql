@@ -1,8 +1,9 @@
-{{ head("Purpose", "the counts from which a staged build is scored.") }}
-{{ head("Parameters", "none.") }}
-{{ head("Reads", "mlfs_staging.this_build.") }}
+{{ head("Purpose", "the counts from which a build is scored.") }}
+{{ head("Parameters", "@analysis_date DATE; @build_id STRING.") }}
+{{ head("Reads", tables.generations ~ ".") }}
 {{ head("Result", "one row. <block>_" ~ entity.plural ~ " counts every active " ~ entity.singular ~ " the block applies to; cells, NULLs and dates count only the rows that may be published, so a " ~ entity.singular ~ " left out weighs in with all cells missing.") }}
 {{ head("Second run", "reads only.") }}
+{% include "parts/this_build.sql" %}
 SELECT
   COUNT(IF(left_out_reason IS NULL, 1, NULL)) AS row_count,
   COUNT(IF(left_out_reason IS NOT NULL, 1, NULL)) AS left_out_count,
@@ -24,4 +25,4 @@ SELECT
     0
   ) AS required_nulls,
   MAX(IF(left_out_reason IS NULL, source_data_date, NULL)) AS newest_source_date
-FROM mlfs_staging.this_build
+FROM this_build

@@ -1,20 +1,19 @@
 {{ head("Purpose", "how the published build of a date was made.") }}
 {{ head("Parameters", "@analysis_date DATE.") }}
-{{ head("Reads", tables.ledger ~ ", " ~ tables.execution ~ ".") }}
+{{ head("Reads", tables.ledger ~ ", " ~ tables.history ~ ".") }}
 {{ head("Result", "one row; none where nothing is published.") }}
 {{ head("Second run", "reads only.") }}
-SELECT
-  ledger.build_id,
-  ledger.generation,
-  ledger.state,
-  executed.mode,
-  executed.trigger,
-  executed.phase3_lookback_days,
-  executed.as_of,
-  executed.ignored_processors,
-  executed.completed_at
-FROM {{ tables.ledger }} AS ledger
-JOIN {{ tables.execution }} AS executed
-  ON executed.analysis_date = ledger.analysis_date AND executed.build_id = ledger.build_id
-WHERE ledger.analysis_date = @analysis_date AND executed.analysis_date = @analysis_date
-  AND ledger.generation > 0 AND executed.state <> 'failed'
+SELECT DISTINCT
+  made.build_id,
+  made.generation,
+  made.state,
+  made.mode,
+  made.trigger,
+  made.phase3_lookback_days,
+  made.as_of,
+  made.ignored_processors,
+  made.processed_at AS completed_at
+FROM {{ tables.history }} AS made
+{% include "parts/published.sql" %}
+  ON made.analysis_date = published.analysis_date AND made.build_id = published.build_id
+WHERE made.analysis_date = @analysis_date
