@@ -94,12 +94,14 @@ def sql(
 
 def rendered(pipeline: Pipeline) -> Mapping[str, str]:
     """Return all SQL of a pipeline: {name of the statement, or `dataset.table`: text}."""
-    statements = {name: pipeline.text(name) for name in pipeline.statements}
+    statements = {name: pipeline.text(name) for name in (*pipeline.statements, *pipeline.changes)}
     return statements | {table: pipeline.ddl_of(table) for table in pipeline.described}
 
 
 def _kind(pipeline: Pipeline, name: str) -> str:
-    return "statement" if name in pipeline.statements else "table"
+    if name in pipeline.tables.views:
+        return "view"
+    return "table" if name in pipeline.described else "statement"
 
 
 def _purpose(text: str) -> str:

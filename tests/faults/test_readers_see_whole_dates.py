@@ -14,7 +14,7 @@ from tests.support.nights import NIGHT, PROCESSORS, success
 from tests.support.rigs import Rig
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.builder import Builder
-from worker.catalogue import BLOCKS, OUTPUT_COLUMNS
+from worker.catalogue import BLOCKS, SHIPPED
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
 from worker.local.warehouse_loading import load_parquet_folder
@@ -44,7 +44,7 @@ SELECT
   MIN(quality.row_count) AS rows_promised,
   MIN(quality.generation) AS quality_generation,
   MIN(dependencies.generation) AS dependency_generation,
-  MIN(ledger.generation) AS ledger_generation
+  MAX(ledger.generation) AS ledger_generation
 FROM nba_predictions.ml_feature_store_v2 AS features
 JOIN nba_predictions.ml_feature_store_v2_quality_metrics AS quality USING (analysis_date)
 JOIN nba_predictions.ml_feature_store_v2_dependency_tracking AS dependencies USING (analysis_date)
@@ -59,11 +59,11 @@ def rows_of(generation: int) -> int:
 
 
 def staging_select(key: BuildKey) -> Statement:
-    special = {"build_generation": "@generation"}
-    columns = ", ".join(f"{special.get(c.name, LITERALS[c.type])} AS {c.name}" for c in OUTPUT_COLUMNS)
+    special = {"build_generation": "@generation", "left_out_reason": "CAST(NULL AS STRING)"}
+    columns = ", ".join(f"{special.get(c.name, LITERALS[c.type])} AS {c.name}" for c in SHIPPED.generation_columns)
     return Statement(
         name="features",
-        sql=f"SELECT {columns}, CAST(NULL AS STRING) AS left_out_reason "  # noqa: S608 -- from the catalogue
+        sql=f"SELECT {columns} "  # noqa: S608 -- from the catalogue
         "FROM UNNEST(GENERATE_ARRAY(1, @row_count)) AS player_number",
         parameters={
             "analysis_date": key.analysis_date,
@@ -130,7 +130,6 @@ def test_a_reader_sees_the_old_or_the_new_generation_and_never_a_mixture() -> No
         warehouse.claim(key, AT, "worker-a")
         warehouse.stage(key, staging_select(key))
         warehouse.publish(publication(key))
-        warehouse.drop_staged(key)
     ended.set()
     reader.join()
     [last] = warehouse.query(look)

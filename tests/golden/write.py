@@ -6,12 +6,13 @@ from pathlib import Path
 from worker.catalogue import SHIPPED
 
 HERE = Path(__file__).parent
-FOLDERS = ("sql", "ddl")
+FOLDERS = ("sql", "dml", "ddl")
 
 
 def made() -> Mapping[Path, str]:
     """Every file as it has to be, by its path."""
     statements = {HERE / "sql" / f"{name}.sql": SHIPPED.text(name) for name in SHIPPED.statements}
+    statements |= {HERE / "dml" / f"{name}.sql": SHIPPED.text(name) for name in SHIPPED.changes}
     return statements | {HERE / "ddl" / f"{table}.sql": SHIPPED.ddl_of(table) for table in SHIPPED.described}
 
 

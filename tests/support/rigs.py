@@ -133,6 +133,7 @@ class LedgerWarehouse:
         self.claims: dict[date, tuple[int, int, str]] = {}
         self.rows: dict[str, int] = dict(EVERY_TABLE_FILLED)
         self.players = 450
+        self.left_out = 0
         self.published: list[BuildKey] = []
         self.executions: list[Mapping[str, Any]] = []
         self.refused: list[Mapping[str, Any]] = []
@@ -170,7 +171,7 @@ class LedgerWarehouse:
     def _counts(self, night: date) -> Mapping[str, Any]:
         counts: dict[str, Any] = {
             "row_count": self.players,
-            "left_out_count": 0,
+            "left_out_count": self.left_out,
             "required_nulls": 0,
             "newest_source_date": night,
         }

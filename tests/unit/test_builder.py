@@ -81,15 +81,16 @@ def test_a_phase_that_breaks_off_is_timed_and_those_after_it_are_not() -> None:
 
     site.builder.run_one(NIGHT)
 
-    passed = [BuildPhase.CLAIM, BuildPhase.VALIDATE, BuildPhase.DEPENDENCIES, BuildPhase.STAGE, BuildPhase.CLEAN_UP]
+    passed = [BuildPhase.CLAIM, BuildPhase.VALIDATE, BuildPhase.DEPENDENCIES, BuildPhase.STAGE]
     assert passed == [phase for phase, _ in site.rig.notes.phases]
 
 
 def test_what_fails_after_the_outcome_is_logged_and_hides_nothing() -> None:
-    """A staging table stays behind, an attempt is not in the execution log: the date ends as it would without."""
+    """Attempts are not in the execution log, the players left out are not listed: the dates end as they would."""
     broken, built = Site(), Site()
     broken.warehouse.faults |= {"stage": [Unavailable("no slots")], "log_execution": [Unavailable("no log")]}
-    built.warehouse.faults["drop_staged"] = [Unavailable("no drop")]
+    built.warehouse.left_out = 3
+    built.warehouse.faults |= {"left_out": [Unavailable("no list")], "log_execution": [Unavailable("no row")]}
 
     with capture_logs() as logs:
         broken.builder.run_one(NIGHT)
@@ -99,9 +100,12 @@ def test_what_fails_after_the_outcome_is_logged_and_hides_nothing() -> None:
     failure = broken.record().failure
     assert failure is not None
     assert "no slots" in failure.message
-    told = {line["event"]: (line["build_id"], line["error"]) for line in logs if line["log_level"] == "warning"}
-    attempt = "2024-12-15-g1-a1"
-    assert {"execution_not_logged": (attempt, "no log"), "staging_not_dropped": (attempt, "no drop")} == told
+    told = [(line["event"], line["error"]) for line in logs if line["log_level"] == "warning"]
+    assert told == [
+        ("execution_not_logged", "no log"),
+        ("execution_not_logged", "no row"),
+        ("left_out_not_listed", "no list"),
+    ]
 
 
 def test_a_build_that_the_gate_refuses_never_enters_the_publication() -> None:
@@ -111,7 +115,10 @@ def test_a_build_that_the_gate_refuses_never_enters_the_publication() -> None:
     site.builder.run_one(NIGHT)
 
     ended = [phase for phase, _ in site.rig.notes.phases]
-    assert [BuildPhase.SCORE, BuildPhase.GATE, BuildPhase.CLEAN_UP] == ended[-3:]
+    assert [BuildPhase.SCORE, BuildPhase.GATE] == ended[-2:]
+    assert [("2024-12-15-g1-a1", "failed", 150)] == [
+        (row["build_id"], row["state"], row["row_count"]) for row in site.warehouse.refused
+    ]
 
 
 def test_a_missing_table_ends_in_degraded() -> None:
@@ -178,7 +185,7 @@ def test_a_claim_takes_a_generation_above_every_one_in_use() -> None:
         ("stage", Unavailable("no warehouse"), State.READY, Reason.RETRY_SCHEDULED),
         ("publish", Unavailable("no warehouse"), State.READY, Reason.RETRY_SCHEDULED),
         ("columns", SchemaDrift("no such column"), State.RUNNING, Reason.GIVING_UP),
-        ("query_staged", Fatal("access denied"), State.RUNNING, Reason.GIVING_UP),
+        ("build_stats", Fatal("access denied"), State.RUNNING, Reason.GIVING_UP),
     ],
 )
 def test_a_fault_is_retried_or_fatal_by_its_family(place: str, fault: Exception, state: State, reason: Reason) -> None:

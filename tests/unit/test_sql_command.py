@@ -1,6 +1,7 @@
 """`mlfs sql`: the rendered statements and tables of the pipeline that the settings name, for a person or a script."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -23,13 +24,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_without_a_name_every_statement_and_table_is_listed_with_its_purpose(run: Run) -> None:
-    names = [*SHIPPED.statements, *SHIPPED.described]
+    statements = [*SHIPPED.statements, *SHIPPED.changes]
+    names = [*statements, *SHIPPED.described]
     listed = json.loads(run("--json"))
 
     assert names == [row["name"] for row in listed]
-    assert {"statement": len(SHIPPED.statements), "table": len(SHIPPED.described)} == {
-        kind: sum(row["kind"] == kind for row in listed) for kind in ("statement", "table")
-    }
+    views = len(SHIPPED.tables.views)
+    assert {"statement": len(statements), "view": views, "table": len(SHIPPED.described) - views} == Counter(
+        row["kind"] for row in listed
+    )
     # A purpose of two lines stands on one.
     [audit] = [row["purpose"] for row in listed if row["name"] == SHIPPED.tables.replay]
     assert audit.endswith("when and why; written before the effect.")

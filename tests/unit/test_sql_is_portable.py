@@ -12,14 +12,13 @@ from tests.support.grid_day import DEFINITION
 from worker.adapters.warehouse_duckdb_dialect import to_duckdb
 from worker.catalogue import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
 from worker.errors import Fatal
-from worker.features.pipeline import STAGED
 from worker.pipeline_files import read_pipeline
-from worker.pipeline_sql import DDL_ALLOWED, find_expression_faults, find_sql_faults, offences
+from worker.pipeline_sql import DDL_ALLOWED, DML_ALLOWED, VIEW_ALLOWED, find_expression_faults, find_sql_faults, offences
 
 PACKAGE = Path(worker.features.__file__).parents[1]
-KNOWN_TABLES = {*UPSTREAM, *OWN_TABLES, *DOWNSTREAM, STAGED}
+KNOWN_TABLES = {*UPSTREAM, *OWN_TABLES, *DOWNSTREAM}
 FILES = {
-    **{name: SHIPPED.text(name) for name in SHIPPED.statements},
+    **{name: SHIPPED.text(name) for name in (*SHIPPED.statements, *SHIPPED.changes)},
     **{table: SHIPPED.ddl_of(table) for table in SHIPPED.described},
 }
 HEADER = ("Purpose", "Parameters", "Result", "Second run")
@@ -38,9 +37,19 @@ def test_a_statement_uses_only_what_carries_over(name: str) -> None:
     assert list(offences(SHIPPED.text(name))) == []
 
 
-@pytest.mark.parametrize("table", [*SHIPPED.tables.all, *SHIPPED.upstream])
+@pytest.mark.parametrize("name", SHIPPED.changes)
+def test_a_change_of_the_ledger_uses_only_what_carries_over(name: str) -> None:
+    assert list(offences(SHIPPED.text(name), DML_ALLOWED)) == []
+
+
+@pytest.mark.parametrize("table", [*SHIPPED.tables.stored, *SHIPPED.upstream])
 def test_ddl_uses_only_what_carries_over(table: str) -> None:
     assert list(offences(SHIPPED.ddl_of(table), DDL_ALLOWED)) == []
+
+
+@pytest.mark.parametrize("view", SHIPPED.tables.views)
+def test_a_view_uses_only_what_carries_over(view: str) -> None:
+    assert list(offences(SHIPPED.ddl_of(view), VIEW_ALLOWED)) == []
 
 
 def test_a_second_pipelines_sql_means_the_same_to_both_engines() -> None:
@@ -149,7 +158,7 @@ def test_no_shipped_sql_reads_a_clock(file: Path) -> None:
     assert re.findall(r"\bCURRENT_\w+|\b(?:now|today)\s*\(", file.read_text("utf-8"), re.IGNORECASE) == []
 
 
-@pytest.mark.parametrize("name", SHIPPED.statements)
+@pytest.mark.parametrize("name", [*SHIPPED.statements, *SHIPPED.changes])
 def test_a_statement_reads_only_known_tables(name: str) -> None:
     assert tables_in(SHIPPED.text(name)) <= KNOWN_TABLES
 
@@ -162,7 +171,7 @@ def test_a_file_is_one_statement_with_a_header(name: str, text: str) -> None:
     assert [field for field in HEADER if f"{field}:" not in header] == [], name
 
 
-@pytest.mark.parametrize("name", SHIPPED.statements)
+@pytest.mark.parametrize("name", [*SHIPPED.statements, *SHIPPED.changes])
 def test_a_header_names_the_parameters(name: str) -> None:
     text = SHIPPED.text(name)
     used = {parameter.name for parameter in sqlglot.parse_one(text, read="bigquery").find_all(exp.Parameter)}

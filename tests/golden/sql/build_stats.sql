@@ -1,9 +1,14 @@
--- Purpose:     the counts from which a staged build is scored.
--- Parameters:  none.
--- Reads:       mlfs_staging.this_build.
+-- Purpose:     the counts from which a build is scored.
+-- Parameters:  @analysis_date DATE; @build_id STRING.
+-- Reads:       nba_predictions.ml_feature_store_v2_generations.
 -- Result:      one row. <block>_players counts every active player the block applies to; cells, NULLs and dates count
 --              only the rows that may be published, so a player left out weighs in with all cells missing.
 -- Second run:  reads only.
+WITH this_build AS (
+  SELECT *
+  FROM nba_predictions.ml_feature_store_v2_generations
+  WHERE analysis_date = @analysis_date AND build_id = @build_id
+)
 SELECT
   COUNT(IF(left_out_reason IS NULL, 1, NULL)) AS row_count,
   COUNT(IF(left_out_reason IS NOT NULL, 1, NULL)) AS left_out_count,
@@ -31,4 +36,4 @@ SELECT
     0
   ) AS required_nulls,
   MAX(IF(left_out_reason IS NULL, source_data_date, NULL)) AS newest_source_date
-FROM mlfs_staging.this_build
+FROM this_build

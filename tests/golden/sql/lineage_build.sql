@@ -1,20 +1,23 @@
 -- Purpose:     how the published build of a date was made.
 -- Parameters:  @analysis_date DATE.
--- Reads:       nba_predictions.ml_feature_store_v2_ledger, nba_predictions.ml_feature_store_v2_execution_log.
+-- Reads:       nba_predictions.ml_feature_store_v2_ledger, nba_predictions.ml_feature_store_v2_quality_history.
 -- Result:      one row; none where nothing is published.
 -- Second run:  reads only.
-SELECT
-  ledger.build_id,
-  ledger.generation,
-  ledger.state,
-  executed.mode,
-  executed.trigger,
-  executed.phase3_lookback_days,
-  executed.as_of,
-  executed.ignored_processors,
-  executed.completed_at
-FROM nba_predictions.ml_feature_store_v2_ledger AS ledger
-JOIN nba_predictions.ml_feature_store_v2_execution_log AS executed
-  ON executed.analysis_date = ledger.analysis_date AND executed.build_id = ledger.build_id
-WHERE ledger.analysis_date = @analysis_date AND executed.analysis_date = @analysis_date
-  AND ledger.generation > 0 AND executed.state <> 'failed'
+SELECT DISTINCT
+  made.build_id,
+  made.generation,
+  made.state,
+  made.mode,
+  made.trigger,
+  made.phase3_lookback_days,
+  made.as_of,
+  made.ignored_processors,
+  made.processed_at AS completed_at
+FROM nba_predictions.ml_feature_store_v2_quality_history AS made
+JOIN (
+  SELECT DISTINCT analysis_date, build_id
+  FROM nba_predictions.ml_feature_store_v2_ledger
+  WHERE generation > 0
+) AS published
+  ON made.analysis_date = published.analysis_date AND made.build_id = published.build_id
+WHERE made.analysis_date = @analysis_date

@@ -1,0 +1,20 @@
+-- Purpose:     every report of a processor that counted, and how late it came.
+-- Parameters:  none.
+-- Creates:     nba_predictions.ml_feature_store_v2_arrivals
+-- Result:      one row per analysis_date, processor and run; appended to, never changed. lateness_s is negative where
+--              the report came before the deadline. caused is what followed: the trigger of a build, or nothing.
+-- Second run:  changes nothing.
+CREATE TABLE IF NOT EXISTS nba_predictions.ml_feature_store_v2_arrivals (
+  analysis_date DATE NOT NULL,
+  processor STRING NOT NULL,
+  run STRING NOT NULL,
+  status STRING NOT NULL,
+  completed_at TIMESTAMP NOT NULL,
+  received_at TIMESTAMP NOT NULL,
+  lateness_s FLOAT64 NOT NULL,
+  rows_claimed INT64,
+  rows_found INT64,
+  caused STRING
+)
+PARTITION BY analysis_date
+CLUSTER BY processor
