@@ -274,9 +274,7 @@ def _log_outcome(
     An error here changes nothing about the outcome; reports that count attempts will lack this one.
     """
     state = State.FAILED if refusal else report.earned_state
-    executed = execution_row(
-        request, state=state, completed_at=at, stats=stats, report=report, error=refusal or None
-    )
+    executed = execution_row(request, state=state, completed_at=at, stats=stats, report=report, error=refusal or None)
     try:
         if refusal:
             blocks = warehouse.pipeline.blocks

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from worker.ports import Warehouse
 
 NIGHT = date(2024, 12, 15)
 OTHER_NIGHT = date(2024, 12, 16)
+
 
 @pytest.fixture(scope="module")
 def bigquery_server() -> Iterator[BigQueryServer]:
@@ -379,8 +380,12 @@ def test_two_ledger_rows_of_one_date_do_no_harm(warehouse: Warehouse) -> None:
 
 def test_of_two_first_claims_in_rows_of_their_own_one_publishes(warehouse: Warehouse) -> None:
     warehouse.claim(key(1, 1), CLAIMED_AT, "worker-a")
-    write(warehouse, "INSERT INTO that SELECT * REPLACE (2 AS claimed_attempt, 'worker-b' AS claimed_by) FROM that"
-          .replace("that", LEDGER_TABLE))
+    write(
+        warehouse,
+        "INSERT INTO that SELECT * REPLACE (2 AS claimed_attempt, 'worker-b' AS claimed_by) FROM that".replace(
+            "that", LEDGER_TABLE
+        ),
+    )
     for build in (key(1, 1), key(1, 2)):
         warehouse.stage(build, staging_select(build, build.build_id))
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 
 NOW = datetime(2024, 12, 16, 4, 0, tzinfo=UTC)
+
+
 class Lenient(Checker):
     """Keeps no rules: this is about what is accepted, not about what should be asked for."""
 

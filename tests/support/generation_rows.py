@@ -47,7 +47,12 @@ def rows_select(key: BuildKey, *, kept: int = 1, left_out: int = 0, name: str = 
 
 
 def publication_of(
-    key: BuildKey, *, kept: int = 1, left_out: int = 0, claimant: str = "worker-a", committed_at: datetime = COMMITTED_AT
+    key: BuildKey,
+    *,
+    kept: int = 1,
+    left_out: int = 0,
+    claimant: str = "worker-a",
+    committed_at: datetime = COMMITTED_AT,
 ) -> Publication:
     """The publication of such rows."""
     players = kept + left_out
@@ -69,6 +74,4 @@ def publication_of(
         started_at=STARTED_AT,
         claimant=claimant,
     )
-    return Publication(
-        request=request, stats=stats, report=score(stats, BuildMode.NORMAL), committed_at=committed_at
-    )
+    return Publication(request=request, stats=stats, report=score(stats, BuildMode.NORMAL), committed_at=committed_at)

@@ -17,7 +17,7 @@ from google.cloud.bigquery import Client
 
 from worker.adapters.warehouse_bigquery_costs import BILLED_MIN_PER_TABLE, costs_sql, read_costs, usd
 from worker.adapters.warehouse_bigquery_errors import translated_errors
-from worker.adapters.warehouse_bigquery_jobs import CALL_TIMEOUT_S, Finished, Jobs, JobSpec, Limits
+from worker.adapters.warehouse_bigquery_jobs import Finished, Jobs, JobSpec, Limits
 from worker.adapters.warehouse_bigquery_sql import Script, bind, digest, insert_once, insert_row
 from worker.adapters.warehouse_bigquery_tables import Tables, missing_ddl
 from worker.adapters.warehouse_fence import (
@@ -272,7 +272,9 @@ class BigQueryWarehouse:
         return self.query(plan_claims(analysis_date, self.pipeline))
 
     def _read_ledger(self, first: date, last: date) -> list[LedgerRow]:
-        return [read_ledger_row(row, self.pipeline.blocks) for row in self.query(plan_ledger(first, last, self.pipeline))]
+        return [
+            read_ledger_row(row, self.pipeline.blocks) for row in self.query(plan_ledger(first, last, self.pipeline))
+        ]
 
 
 def _stem(key: BuildKey) -> str:

@@ -23,6 +23,7 @@ DIGEST_CHARS = 10
 _COLUMN = re.compile(r"^  (\w+) ([A-Z0-9]+(?:<.+>)?)(?: NOT NULL)?,?$", re.MULTILINE)
 _SHOWN = re.compile(r"^  made\..*?(\w+),?$", re.MULTILINE)
 
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """SQL text with its typed parameters."""

@@ -40,7 +40,9 @@ def check_fence(claims: Claims, key: BuildKey, claimant: str, wanted: str) -> No
             raise Fenced(f"{key.build_id} may not {wanted}: {row['build_id']} already did, at {at}")
         generation, attempt, holder = _claim_of(row)
         if (generation, attempt) > key.token:
-            raise Fenced(f"{key.build_id} may not {wanted}: generation {generation}, attempt {attempt} has the date now")
+            raise Fenced(
+                f"{key.build_id} may not {wanted}: generation {generation}, attempt {attempt} has the date now"
+            )
         if (generation, attempt) == key.token and holder != claimant:
             raise Fenced(f"{key.build_id} may not {wanted}: {holder} has it, not {claimant}")
 

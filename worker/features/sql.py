@@ -63,9 +63,7 @@ NOWHERE = Templates()
 
 
 @lru_cache(maxsize=RENDERED_MAX)
-def render(
-    pipeline: "Pipeline", path: str, *, table: str = "", without: Unusable = NOTHING, rows_of: str = ""
-) -> str:
+def render(pipeline: "Pipeline", path: str, *, table: str = "", without: Unusable = NOTHING, rows_of: str = "") -> str:
     """Render one template.
 
     Args:
