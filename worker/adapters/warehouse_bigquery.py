@@ -272,9 +272,8 @@ class BigQueryWarehouse:
         return self.query(plan_claims(analysis_date, self.pipeline))
 
     def _read_ledger(self, first: date, last: date) -> list[LedgerRow]:
-        return [
-            read_ledger_row(row, self.pipeline.blocks) for row in self.query(plan_ledger(first, last, self.pipeline))
-        ]
+        rows = self.query(plan_ledger(first, last, self.pipeline))
+        return [read_ledger_row(row, self.pipeline.blocks) for row in rows]
 
 
 def _stem(key: BuildKey) -> str:

@@ -232,9 +232,8 @@ class DuckDbWarehouse:
         return _rows(cursor)
 
     def _read_ledger(self, first: date, last: date) -> list[LedgerRow]:
-        return [
-            read_ledger_row(row, self.pipeline.blocks) for row in self.query(plan_ledger(first, last, self.pipeline))
-        ]
+        rows = self.query(plan_ledger(first, last, self.pipeline))
+        return [read_ledger_row(row, self.pipeline.blocks) for row in rows]
 
     def _select(self, name: str, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         with self._reading(f"running {name}") as cursor:
