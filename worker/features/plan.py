@@ -87,7 +87,7 @@ def plan_storing(select: Statement, pipeline: Pipeline) -> Statement:
     table = pipeline.tables.generations
     sql = (
         f"INSERT INTO {table} ({columns})\nSELECT {columns}\nFROM (\n{select.sql}\n)\nWHERE NOT EXISTS (\n"  # noqa: S608 -- from the catalogue
-        f"  SELECT 1 FROM {table} AS stored\n"  # noqa: S608 -- likewise
+        f"  SELECT 1 FROM {table} AS stored\n"
         "  WHERE stored.analysis_date = @analysis_date AND stored.build_id = @build_id\n)"
     )
     return Statement(name=select.name, sql=sql, parameters=select.parameters, null_types=select.null_types)
