@@ -22,7 +22,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 # Almost every command has it and the page explains it once: a row only where the page says what comes of it.
 _JSON = "--json"
 _PART = re.compile(r"(<!-- generated: ([^\n]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-_COLUMN = re.compile(r"^  (\w+) ([A-Z0-9]+(?:<\w+>)?)( NOT NULL)?,?$", re.MULTILINE)
+_COLUMN = re.compile(r"^  (\w+) ([A-Z0-9]+(?:<.+>)?)( NOT NULL)?,?$", re.MULTILINE)
+_SHOWN = re.compile(r"^  made\.(\w+)( > 0 AS (\w+))?,?$", re.MULTILINE)
 _HEAD = re.compile(r"^-- (Purpose|Result): +(.+(?:\n-- {5,}.+)*)", re.MULTILINE)
 _CREATED = re.compile(r"^-- Creates: +(\S+)", re.MULTILINE)
 _PLACED = re.compile(r"^(PARTITION|CLUSTER) BY ([\w, ]+)$", re.MULTILINE)
@@ -221,15 +222,32 @@ def _table(ddl: str) -> tuple[str, Table]:
     if created is None:
         raise ValueError(f"no line `-- Creates:` in {ddl[:80]!r}")
     head = {name: " ".join(re.sub(r"\n-- +", " ", text).split()) for name, text in _HEAD.findall(ddl)}
-    placed = {kind: f"`{by}`" for kind, by in _PLACED.findall(ddl)}
-    lead = (
-        f"{_sentence(head['Purpose'])} {_sentence(head['Result'])} "
-        f"Partitioned by {placed['PARTITION']}, clustered by {placed['CLUSTER']}."
-    )
+    lead = f"{_sentence(head['Purpose'])} {_sentence(head['Result'])} {_place(created[1], ddl)}"
     own = created[1] in OWN_TABLES
-    rows = [_column(*found, own=created[1] if own else "") for found in _COLUMN.findall(ddl)]
+    rows = [_column(*found, own=created[1] if own else "") for found in _columns(created[1], ddl)]
     columns = ("column", "type", "NULL", "meaning") if own else ("column", "type", "NULL")
     return created[1], Table(columns, rows, lead)
+
+
+def _place(table: str, ddl: str) -> str:
+    if table in SHIPPED.tables.views:
+        return "A view: it holds no rows of its own."
+    placed = {kind: f"`{by}`" for kind, by in _PLACED.findall(ddl)}
+    return f"Partitioned by {placed['PARTITION']}, clustered by {placed['CLUSTER']}."
+
+
+def _columns(table: str, ddl: str) -> Sequence[tuple[str, str, str]]:
+    """Return (name, type, ` NOT NULL` or nothing) of each column; those of a view come from the table below it."""
+    if table == SHIPPED.tables.generations:
+        shown = {column.name for column in SHIPPED.output_columns}
+        return [found for found in _COLUMN.findall(ddl) if found[0] not in shown]
+    if table not in SHIPPED.tables.views:
+        return _COLUMN.findall(ddl)
+    below = SHIPPED.tables.generations if table == SHIPPED.tables.published else SHIPPED.tables.history
+    known = {name: (kind, required) for name, kind, required in _COLUMN.findall(SHIPPED.ddl_of(below))}
+    return [
+        (renamed, "BOOL", " NOT NULL") if renamed else (name, *known[name]) for name, _, renamed in _SHOWN.findall(ddl)
+    ]
 
 
 def _column(name: str, kind: str, required: str, *, own: str) -> Row:
