@@ -28,7 +28,6 @@ BIGQUERY_TYPES = {
     "DOUBLE": "FLOAT64",
     "FLOAT": "FLOAT64",
     "VARCHAR": "STRING",
-    "VARCHAR[]": "ARRAY<STRING>",
     "BOOLEAN": "BOOL",
     "DATE": "DATE",
     "TIME": "TIME",
@@ -37,6 +36,9 @@ BIGQUERY_TYPES = {
     "BLOB": "BYTES",
 }
 """DuckDB's name of a type and BigQuery's; a decimal is NUMERIC whatever its width."""
+
+# Of a struct of plain types: a comma or a bracket inside a field's type is not expected.
+_FIELD = re.compile(r'"?(\w+)"? ([^,]+)')
 
 
 @lru_cache(maxsize=TRANSPILED_MAX)
@@ -91,6 +93,11 @@ def declared_columns(create_table: str) -> tuple[tuple[str, str], ...]:
 
 def to_bigquery_type(duckdb_type: str) -> str:
     """Name a DuckDB type as BigQuery would; a type it does not have keeps its own name."""
+    if duckdb_type.endswith("[]"):
+        return f"ARRAY<{to_bigquery_type(duckdb_type.removesuffix('[]'))}>"
+    if duckdb_type.startswith("STRUCT("):
+        fields = _FIELD.findall(duckdb_type.removeprefix("STRUCT(").removesuffix(")"))
+        return f"STRUCT<{', '.join(f'{name} {to_bigquery_type(kind)}' for name, kind in fields)}>"
     if duckdb_type.startswith("DECIMAL"):
         return "NUMERIC"
     return BIGQUERY_TYPES.get(duckdb_type, duckdb_type)
