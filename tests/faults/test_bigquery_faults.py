@@ -12,6 +12,7 @@ from statemachine.model import State
 from tests.support.bigquery import (
     AT,
     CLAIMANT,
+    LIMITS,
     NIGHT,
     Site,
     attempt,
@@ -28,7 +29,8 @@ from worker.adapters.direct import is_local
 from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_errors import Cure, cure_of, translated
-from worker.adapters.warehouse_bigquery_jobs import TRIES_MAX
+from worker.adapters.warehouse_bigquery_jobs import PAUSE_MAX_S
+from worker.catalogue import PUBLISHED_TABLE, SHIPPED
 from worker.errors import Fatal, Fenced, SchemaDrift, Unavailable
 from worker.features.model import Statement
 from worker.features.records import execution_row
@@ -54,21 +56,33 @@ def committed(site: Site) -> str | None:
     return row.build_id if row is not None else None
 
 
+class Watch:
+    """A clock that only the pauses between tries move."""
+
+    def __init__(self, site: Site) -> None:
+        self.seconds = 0.0
+        site.warehouse.jobs._pause = self.wait
+        site.warehouse.jobs._seconds = lambda: self.seconds
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
 def plan(site: Site, fault: Fault, step: str, times: int = 1) -> None:
-    site.project.faults.plan(fault, f"-{step}-", times=times)
+    site.project.faults.plan(fault, rf"-{step}(-|$)", times=times)
 
 
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.REPLY_LOST, Fault.DUPLICATE, Fault.SLOW])
 def test_a_lost_or_late_answer_runs_every_step_once(site: Site, fault: Fault) -> None:
     key = attempt()
-    for step in ("claim", "features", "publish"):
+    steps = ("claim", "features", "history", "publish")
+    for step in steps:
         plan(site, fault, step)
 
-    site.warehouse.claim(key, AT, CLAIMANT)
     site.stage(key)
     site.warehouse.publish(publication(key))
 
-    assert [len(site.ran(step)) for step in ("claim", "features", "publish")] == [1, 1, 1]
+    assert [len(site.ran(step)) for step in steps] == [1, 1, 1, 1]
     assert (committed(site), site.rows()) == (key.build_id, [key.build_id])
 
 
@@ -87,16 +101,27 @@ def test_a_job_that_failed_in_passing_runs_again_under_another_id(site: Site, fa
 
 def test_conflicts_without_end_are_given_up_with_nothing_changed(site: Site) -> None:
     key = attempt()
-    pauses: list[float] = []
-    site.warehouse.jobs._pause = pauses.append
+    watch = Watch(site)
     site.stage(key)
-    plan(site, Fault.CONFLICT, "publish", times=TRIES_MAX)
+    plan(site, Fault.CONFLICT, "publish", times=100_000)
 
     with pytest.raises(Unavailable, match="due to concurrent update"):
         site.warehouse.publish(publication(key))
 
-    assert len(pauses) == TRIES_MAX - 1
+    assert LIMITS.retry_s <= watch.seconds <= LIMITS.retry_s + PAUSE_MAX_S
     assert (committed(site), site.rows()) == (None, [])
+
+
+def test_conflicts_that_end_within_five_minutes_are_outlasted(site: Site) -> None:
+    key = attempt()
+    watch = Watch(site)
+    site.stage(key)
+    plan(site, Fault.CONFLICT, "publish", times=30)
+
+    site.warehouse.publish(publication(key))
+
+    assert PAUSE_MAX_S < watch.seconds < LIMITS.retry_s
+    assert (committed(site), site.rows()) == (key.build_id, [key.build_id])
 
 
 def test_a_row_whose_answer_never_came_is_not_written_twice(server: BigQueryServer) -> None:
@@ -118,9 +143,9 @@ def test_a_row_whose_answer_never_came_is_not_written_twice(server: BigQueryServ
 @pytest.mark.parametrize("fault", [Fault.QUOTA, Fault.CONFLICT])
 def test_a_call_that_failed_can_be_repeated_although_its_ids_are_burnt(site: Site, fault: Fault) -> None:
     key = attempt()
-    site.warehouse.jobs._pause = lambda _seconds: None
+    Watch(site)
     site.stage(key)
-    plan(site, fault, "publish", times=TRIES_MAX)
+    plan(site, fault, "publish", times=100_000)
     with pytest.raises(Unavailable):
         site.warehouse.publish(publication(key))
     site.project.faults.clear()
@@ -188,7 +213,7 @@ def test_a_stuck_job_is_cancelled_and_the_next_attempt_goes_on(server: BigQueryS
     with pytest.raises(Unavailable, match="was cancelled"):
         site.warehouse.publish(publication(stuck))
     site.warehouse.claim(after, AT, "worker-b/1")
-    site.stage(after)
+    site.warehouse.stage(after, staging_select(after))
     site.warehouse.publish(publication(after, "worker-b/1"))
 
     assert len(site.ran("publish")) == 1
@@ -231,17 +256,17 @@ def test_a_published_attempt_is_not_another_claimants(site: Site) -> None:
 
 
 def test_workers_that_commit_different_dates_at_once_all_succeed(site: Site) -> None:
-    """Each worker has its own connection; transactions on one ledger table abort each other, and are tried again."""
-    warehouses = [site.another() for _ in range(4)]
+    """Each worker has its own connection. Statements about different dates change different partitions."""
+    warehouses = [site.another() for _ in range(8)]
     faults: list[BaseException] = []
     started = threading.Barrier(len(warehouses))
 
     def work(number: int, warehouse: BigQueryWarehouse) -> None:
         key = attempt(night=NIGHT + timedelta(days=number))
         try:
-            warehouse.stage(key, staging_select(key))
             started.wait()
             warehouse.claim(key, AT, CLAIMANT)
+            warehouse.stage(key, staging_select(key))
             warehouse.publish(publication(key))
         except BaseException as error:  # noqa: BLE001 -- handed to the test
             faults.append(error)
@@ -254,9 +279,9 @@ def test_workers_that_commit_different_dates_at_once_all_succeed(site: Site) -> 
 
     assert faults == []
     assert [row.analysis_date for row in site.warehouse.read_ledger_since(NIGHT)] == [
-        NIGHT + timedelta(days=number) for number in range(4)
+        NIGHT + timedelta(days=number) for number in range(8)
     ]
-    assert len(site.rows()) == 4
+    assert len(site.rows()) == 8
     for warehouse in warehouses:
         warehouse.close()
 
@@ -344,12 +369,61 @@ def test_a_table_of_another_kind_stops_the_start(site: Site) -> None:
         site.warehouse.ensure_tables()
 
 
-def test_tables_are_partitioned_and_clustered_and_staging_expires(site: Site) -> None:
-    table = site.project.table("nba_predictions", "ml_feature_store_v2")
+def test_tables_are_partitioned_and_clustered_and_consumers_read_views(site: Site) -> None:
+    table = site.project.table("nba_predictions", "ml_feature_store_v2_generations")
 
     assert table["timePartitioning"] == {"type": "DAY", "field": "analysis_date"}
-    assert table["clustering"] == {"fields": ["player_id"]}
-    assert site.project.dataset("staging")["defaultTableExpirationMs"] == str(24 * 3600 * 1000)
+    assert table["clustering"] == {"fields": ["build_id", "player_id"]}
+    assert site.project.table("nba_predictions", "ml_feature_store_v2")["type"] == "VIEW"
+
+
+def test_a_view_of_an_older_release_gets_the_columns_it_lacks(site: Site) -> None:
+    with site.project.engine.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE VIEW nba_predictions.ml_feature_store_v2 AS SELECT 1 AS player_id")
+
+    site.warehouse.ensure_tables()
+
+    assert site.warehouse.columns(PUBLISHED_TABLE) == {one.name: one.type for one in SHIPPED.output_columns}
+
+
+def test_a_start_that_finds_everything_in_place_runs_no_statement(site: Site) -> None:
+    """The worker's account needs no right to create anything."""
+    before = list(site.project.jobs.ran)
+
+    site.another().ensure_tables()
+
+    assert site.project.jobs.ran == before
+
+
+def test_too_many_statements_that_wait_pass_by_themselves() -> None:
+    text = (
+        "Resources exceeded during query execution: Too many DML statements outstanding against table a.b, limit is 20"
+    )
+    error = api.BadRequest(text, errors=[{"reason": "resourcesExceeded"}])
+
+    assert (cure_of(error), type(translated(error, "trying"))) == (Cure.NOW, Unavailable)
+
+
+def test_of_two_workers_that_claim_one_attempt_at_once_one_has_the_date(site: Site) -> None:
+    workers = [site.another() for _ in range(8)]
+    started, has, fenced = threading.Barrier(len(workers)), [], []
+
+    def claim(number: int) -> None:
+        started.wait()
+        try:
+            workers[number].claim(attempt(), AT, f"worker-{number}")
+            has.append(number)
+        except Fenced:
+            fenced.append(number)
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(len(workers))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(has), len(fenced)) == (1, 7)
+    assert len(site.ran("claim")) == 1
 
 
 REASONS = [

@@ -1,39 +1,29 @@
 """A BigQuery warehouse over the wire peer, and small publications to send through it."""
 
+import re
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from sqlglot import exp
 
-from statemachine.model import BuildMode
 from tests.support.bigquery_peer.engine import split_script
 from tests.support.bigquery_peer.estimate import pruning_conditions
 from tests.support.bigquery_peer.project import Project
 from tests.support.bigquery_peer.server import BigQueryServer
+from tests.support.generation_rows import publication_of, rows_select
 from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_jobs import Limits
 from worker.adapters.warehouse_duckdb_dialect import parse
-from worker.catalogue import BLOCKS, PROCESSORS, PUBLISHED_TABLE, SHIPPED
-from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
-from worker.features.quality import score
+from worker.catalogue import PUBLISHED_TABLE
+from worker.features.model import BuildKey, Publication, Statement
 
 NIGHT = date(2024, 12, 15)
 AT = datetime(2024, 12, 16, 4, 20, tzinfo=UTC)
 CLAIMANT = "worker-a/1"
 # Short, so that a peer that stays silent is given up at once.
 LIMITS = Limits(job_timeout_s=5.0, call_s=3.0)
-
-_LITERALS = {
-    "DATE": "DATE '2024-12-15'",
-    "INT64": "7",
-    "FLOAT64": "1.5e0",
-    "STRING": "'text'",
-    "BOOL": "TRUE",
-    "TIMESTAMP": "TIMESTAMP '2024-12-16 04:20:00+00'",
-    "ARRAY<STRING>": "['pace']",
-}
 
 
 @dataclass
@@ -50,13 +40,15 @@ class Site:
 
     def ran(self, step: str) -> list[str]:
         """The ids of the jobs of one step that ran to a success."""
-        return [job_id for job_id in self.project.jobs.ran if f"-{step}-" in job_id]
+        return [job_id for job_id in self.project.jobs.ran if re.search(rf"-{step}(-|$)", job_id)]
 
     def another(self, limits: Limits = LIMITS) -> BigQueryWarehouse:
         """A warehouse as a second worker opens it."""
         return open_warehouse(self.server, self.name, limits)
 
     def stage(self, key: BuildKey) -> None:
+        """Claim an attempt, and stage its row."""
+        self.warehouse.claim(key, AT, CLAIMANT)
         self.warehouse.stage(key, staging_select(key))
 
     def rows(self) -> list[str]:
@@ -81,38 +73,11 @@ def attempt(generation: int = 1, number: int = 1, night: date = NIGHT) -> BuildK
 
 
 def staging_select(key: BuildKey) -> Statement:
-    """One row of the published shape that names its build."""
-    special = {"analysis_date": "@analysis_date", "build_id": "@build_id"}
-    special["left_out_reason"] = "CAST(NULL AS STRING)"
-    columns = ", ".join(f"{special.get(c.name, _LITERALS[c.type])} AS {c.name}" for c in SHIPPED.generation_columns)
-    return Statement(
-        name="features",
-        sql=f"SELECT {columns}",
-        parameters={"analysis_date": key.analysis_date, "build_id": key.build_id},
-    )
+    return rows_select(key)
 
 
 def publication(key: BuildKey, claimant: str = CLAIMANT) -> Publication:
-    stats = BuildStats(
-        analysis_date=key.analysis_date,
-        row_count=1,
-        dependency_rows=dict.fromkeys(PROCESSORS, 30),
-        blocks={b.name: BlockCounts(players=1, cells_each=4, phase4_cells=4, phase3_cells=0) for b in BLOCKS},
-        required_nulls=0,
-        newest_source_date=key.analysis_date,
-        left_out_count=0,
-        left_out=(),
-    )
-    request = BuildRequest(
-        key=key,
-        mode=BuildMode.NORMAL,
-        trigger="join",
-        phase3_lookback_days=30,
-        as_of=None,
-        started_at=AT,
-        claimant=claimant,
-    )
-    return Publication(request=request, stats=stats, report=score(stats, BuildMode.NORMAL), committed_at=AT)
+    return publication_of(key, claimant=claimant, committed_at=AT)
 
 
 def unpruned(sql: str, partitions: dict[str, str]) -> list[str]:

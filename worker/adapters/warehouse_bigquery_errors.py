@@ -21,8 +21,8 @@ TRANSIENT_REASONS = frozenset(
         *("rateLimitExceeded", "jobRateLimitExceeded", "tableUnavailable"),
     }
 )
-# Somebody else's transaction on the same table won; ours left nothing behind.
-ABORT_TEXTS = ("due to concurrent update", "Could not serialize access")
+# Another statement changed the same rows first, or too many wait their turn; ours left nothing behind.
+PASSING_TEXTS = ("due to concurrent update", "Could not serialize access", "too many DML statements outstanding")
 # A quota comes back by the hour or the day, a cancelled job does not come back: the builder's delay is the pause.
 PATIENT_REASONS = frozenset({"quotaExceeded", "stopped", "timeout"})
 # Another try fails the same way. The client makes a 500 of those it does not know, so the status says nothing.
@@ -69,7 +69,8 @@ def reason_of(error: BaseException) -> str:
 def cure_of(error: BaseException) -> Cure:
     """Say what helps against an error of a job or of a call."""
     reason = reason_of(error)
-    if reason in TRANSIENT_REASONS or any(text in str(error) for text in ABORT_TEXTS):
+    said = str(error).lower()
+    if reason in TRANSIENT_REASONS or any(text.lower() in said for text in PASSING_TEXTS):
         return Cure.NOW
     if reason in PATIENT_REASONS or (reason not in HOPELESS_REASONS and _is_weather(error)):
         return Cure.LATER

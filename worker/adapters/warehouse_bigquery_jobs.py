@@ -8,6 +8,7 @@ suffix. The client's own job retry stays off: it would start a second job behind
 import concurrent.futures
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,12 +25,11 @@ from worker.errors import Fatal, Unavailable
 
 log = structlog.get_logger(__name__)
 
-# Tries under new ids while the reason passes by itself: aborts by other dates' commits, rate limits, backend errors.
-TRIES_MAX = 8
-# Ids per job, those that earlier calls have burnt included.
-IDS_MAX = 5 * TRIES_MAX
-FIRST_PAUSE_S = 0.2
-PAUSE_MAX_S = 5.0
+# A single statement that met another one takes two to three seconds; the pause grows to several of these.
+FIRST_PAUSE_S = 0.5
+PAUSE_MAX_S = 10.0
+# Ids that one call may look at. Earlier calls may have used up many; with these pauses five minutes use up fifty.
+IDS_MAX = 1000
 PAGE_ROWS = 10_000
 # One HTTP request; the client's own default is to wait for ever.
 CALL_TIMEOUT_S = 30.0
@@ -45,12 +45,15 @@ class Limits:
         bytes_billed_max: A statement that would bill more is refused before it runs.
         job_timeout_s: A job that takes longer is stopped.
         call_s: How long one call (not one job) is repeated after it failed.
+        retry_s: How long a job is run again while it fails for a reason that passes by itself: another statement
+            changes the same rows, a rate limit, an error inside BigQuery.
         usd_per_tib: On-demand price.
     """
 
     bytes_billed_max: int = 10_000_000_000
     job_timeout_s: float = 600.0
     call_s: float = 30.0
+    retry_s: float = 300.0
     usd_per_tib: float = 6.25
 
 
@@ -93,10 +96,25 @@ def _pause(seconds: float) -> None:
 class Jobs:
     """Runs jobs in one project; threads may share it. `location` is where, None where BigQuery is to find out."""
 
-    def __init__(self, client: Client, limits: Limits, pause: Callable[[float], None] = _pause) -> None:
+    def __init__(
+        self,
+        client: Client,
+        limits: Limits,
+        pause: Callable[[float], None] = _pause,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Use a client.
+
+        Args:
+            client: Signed in.
+            limits: What a job may take.
+            pause: Waits so many seconds.
+            seconds: A clock that never goes back.
+        """
         self._client = client
         self._limits = limits
         self._pause = pause
+        self._seconds = seconds
         self.location: str | None = client.location
         self.call_retry: Retry = DEFAULT_RETRY.with_delay(initial=0.1, maximum=4.0).with_timeout(limits.call_s)
 
@@ -104,10 +122,10 @@ class Jobs:
         """Run a job to its end, again under new ids while the reason of its failure passes by itself.
 
         Raises:
-            Unavailable: BigQuery did not answer, or the job failed each time, was stopped or took too long.
+            Unavailable: BigQuery did not answer, or the job was stopped, took too long, or failed for `retry_s`.
             Fatal: The job cannot work.
         """
-        tries = 0
+        tries, gives_up_at = 0, self._seconds() + self._limits.retry_s
         for number in range(IDS_MAX):
             job, attached = None, False
             try:
@@ -121,7 +139,7 @@ class Jobs:
                 tries += 1
                 # A job that may still run must not get a second one beside it.
                 may_run = job is not None and not has_failed
-                if may_run or cure_of(error) is not Cure.NOW or tries == TRIES_MAX:
+                if may_run or cure_of(error) is not Cure.NOW or self._seconds() >= gives_up_at:
                     raise translated(error, doing) from error
                 log.info("job_tried_again", job_id=spec.job_id, tries=tries, error=str(error).splitlines()[0])
             self._pause(_jittered(tries))
@@ -202,5 +220,5 @@ class Jobs:
 
 def _jittered(attempt: int) -> float:
     """Pause longer after each try, never twice the same: those who collided must not collide again."""
-    ceiling = min(PAUSE_MAX_S, FIRST_PAUSE_S * 2 ** (attempt - 1))
+    ceiling = min(PAUSE_MAX_S, FIRST_PAUSE_S * 2.0 ** (attempt - 1))
     return random.uniform(ceiling / 4, ceiling)  # noqa: S311 -- spreads load, keeps no secret
