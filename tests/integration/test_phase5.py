@@ -12,7 +12,7 @@ import pytest
 from statemachine.model import BuildMode
 from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.catalogue import OUTPUT_COLUMNS, PUBLISHED_TABLE
+from worker.catalogue import GENERATIONS_TABLE, OUTPUT_COLUMNS, PUBLISHED_TABLE
 from worker.errors import Refused
 from worker.phase5 import (
     FeatureStoreNotReady,
@@ -65,9 +65,9 @@ def test_a_night_without_rows_is_not_ready(shared: League) -> None:
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
-        ("DELETE FROM that_table WHERE player_id NOT IN (SELECT player_id FROM that_table ORDER BY 1 LIMIT 200)", None),
+        ("DELETE FROM that_table WHERE player_id NOT IN (SELECT player_id FROM view ORDER BY 1 LIMIT 200)", None),
         (
-            "DELETE FROM that_table WHERE player_id NOT IN (SELECT player_id FROM that_table ORDER BY 1 LIMIT 199)",
+            "DELETE FROM that_table WHERE player_id NOT IN (SELECT player_id FROM view ORDER BY 1 LIMIT 199)",
             "199 rows are published, 200 needed",
         ),
         ("UPDATE that_table SET quality_score = 75", None),
@@ -76,7 +76,7 @@ def test_a_night_without_rows_is_not_ready(shared: League) -> None:
 )
 def test_the_thresholds_are_200_rows_and_an_average_of_75(league: League, spoil: str, fault: str | None) -> None:
     league.build(SUNDAY)
-    league.execute(spoil.replace("that_table", PUBLISHED_TABLE))
+    league.execute(spoil.replace("that_table", GENERATIONS_TABLE).replace("view", PUBLISHED_TABLE))
 
     assert read_readiness(SUNDAY, warehouse=league.warehouse).fault == fault
     assert validate_ml_feature_store_ready(SUNDAY, warehouse=league.warehouse) is (fault is None)

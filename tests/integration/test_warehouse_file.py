@@ -13,15 +13,14 @@ import duckdb
 import pytest
 
 from tests.conftest import WaitUntil
+from tests.support.generation_rows import STARTED_AT, publication_of, rows_select
 from tests.support.nights import NIGHT
 from worker.adapters import warehouse_duckdb_file
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse, staging_table
+from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb_file import SharedFile, holder
-from worker.errors import PipelineError, Unavailable
+from worker.errors import Unavailable
 from worker.features.model import BuildKey, Statement
 
-KEY = BuildKey(analysis_date=NIGHT, generation=1, attempt=1)
-SELECT = Statement(name="features", sql="SELECT 7 AS x")
 NEIGHBOUR = """
 import duckdb, sys
 connection = None
@@ -112,31 +111,19 @@ def test_an_idle_file_is_given_back_and_what_was_written_meanwhile_is_seen(
     assert warehouse.columns("nba_predictions.later") == {"x": "INT64"}
 
 
-def test_a_file_stays_open_while_a_staging_table_is_needed_and_no_longer(
-    warehouse: DuckDbWarehouse, neighbour: Neighbour, tmp_path: Path, wait_until: WaitUntil
-) -> None:
-    warehouse.stage(KEY, SELECT)
-    idle_for_a_while(tmp_path, wait_until)
-
-    assert not neighbour.opens()
-    count = Statement(name="count", sql="SELECT x FROM mlfs_staging.this_build")
-    assert [{"x": 7}] == list(warehouse.query_staged(KEY, count))
-    warehouse.drop_staged(KEY)
-    wait_until(neighbour.opens, "the file is given back")
-
-
-def test_a_build_whose_clean_up_fails_gives_the_file_back(
+def test_a_file_is_given_back_between_the_steps_of_a_build(
     warehouse: DuckDbWarehouse, neighbour: Neighbour, wait_until: WaitUntil
 ) -> None:
-    warehouse.stage(KEY, SELECT)
-    with warehouse.writing("breaking the staging table") as cursor:
-        cursor.execute(f"DROP TABLE {staging_table(KEY)}")
-        cursor.execute(f"CREATE VIEW {staging_table(KEY)} AS SELECT 1 AS x")
+    key = BuildKey(analysis_date=NIGHT, generation=1, attempt=1)
+    publication = publication_of(key)
+    warehouse.claim(key, STARTED_AT, publication.request.claimant)
+    warehouse.stage(key, rows_select(key))
 
-    with pytest.raises(PipelineError):
-        warehouse.drop_staged(KEY)
+    wait_until(neighbour.opens, "the file is given back after the rows are stored")
+    neighbour.told("close")
+    warehouse.publish(publication)
 
-    wait_until(neighbour.opens, "the file is given back")
+    assert warehouse.read_ledger(NIGHT) is not None
 
 
 def test_a_process_that_never_idles_gives_others_a_turn(path: Path, neighbour: Neighbour) -> None:

@@ -97,7 +97,7 @@ def test_a_night_built_from_phase_3_may_be_copied(league: League) -> None:
 def test_the_gate_refuses_a_copy_that_is_too_small(league: League) -> None:
     league.build(SATURDAY)
     league.execute(
-        "DELETE FROM nba_predictions.ml_feature_store_v2 WHERE player_id NOT IN "
+        "DELETE FROM nba_predictions.ml_feature_store_v2_generations WHERE player_id NOT IN "
         "(SELECT player_id FROM nba_predictions.ml_feature_store_v2 ORDER BY player_id LIMIT 199)"
     )
     outcome = league.build(SUNDAY, mode=BuildMode.YESTERDAY)

@@ -14,10 +14,6 @@ SELECT DISTINCT
   made.ignored_processors,
   made.processed_at AS completed_at
 FROM nba_predictions.ml_feature_store_v2_quality_history AS made
-JOIN (
-  SELECT DISTINCT analysis_date, build_id
-  FROM nba_predictions.ml_feature_store_v2_ledger
-  WHERE generation > 0
-) AS published
-  ON made.analysis_date = published.analysis_date AND made.build_id = published.build_id
-WHERE made.analysis_date = @analysis_date
+JOIN nba_predictions.ml_feature_store_v2_ledger AS ledger
+  ON made.analysis_date = ledger.analysis_date AND made.build_id = ledger.build_id
+WHERE made.analysis_date = @analysis_date AND ledger.analysis_date = @analysis_date

@@ -14,6 +14,6 @@ SELECT DISTINCT
   made.ignored_processors,
   made.processed_at AS completed_at
 FROM {{ tables.history }} AS made
-{% include "parts/published.sql" %}
-  ON made.analysis_date = published.analysis_date AND made.build_id = published.build_id
-WHERE made.analysis_date = @analysis_date
+JOIN {{ tables.ledger }} AS ledger
+  ON made.analysis_date = ledger.analysis_date AND made.build_id = ledger.build_id
+WHERE made.analysis_date = @analysis_date AND ledger.analysis_date = @analysis_date
