@@ -135,28 +135,6 @@ def test_a_process_that_never_idles_gives_others_a_turn(path: Path, neighbour: N
     file.close(1.0)
 
 
-def test_builds_that_overlap_give_others_a_turn(path: Path, neighbour: Neighbour) -> None:
-    file = SharedFile(str(path), {}, idle_s=math.inf, turn_s=0.0)
-    held = threading.Event()
-
-    def build() -> None:
-        file.hold("second")
-        held.set()
-
-    file.hold("first")
-    with file.cursor():
-        """The first build stages."""
-    second = threading.Thread(target=build)
-    second.start()
-    assert not held.wait(0.05)
-    file.release("first")
-    second.join()
-
-    assert held.is_set()
-    assert neighbour.visits()
-    file.close(1.0)
-
-
 def test_who_finds_the_file_taken_waits_and_says_for_whom_once(
     warehouse: DuckDbWarehouse,
     path: Path,
