@@ -11,6 +11,7 @@ from typing import Any
 TASKS = {
     "generate": ("ops.bench.build_tasks", "generate"),
     "bare": ("ops.bench.build_tasks", "bare"),
+    "same_select": ("ops.bench.build_tasks", "same_select"),
     "build": ("ops.bench.build_tasks", "build"),
     "bus": ("ops.bench.bus", "serve"),
     "noop": ("ops.bench.intake_tasks", "noop"),

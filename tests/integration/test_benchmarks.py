@@ -9,7 +9,7 @@ import pytest
 from ops.bench import build_tasks
 from ops.bench.build import measure_build
 from ops.bench.measure import in_child, percentiles, spread, verdict
-from worker.catalogue import PUBLISHED_TABLE
+from worker.catalogue import GENERATIONS_TABLE, PUBLISHED_TABLE, SHIPPED
 
 MEANS = {"memory_limit": "1GB", "threads": 2}
 
@@ -45,12 +45,41 @@ def test_the_bare_join_gives_the_cells_that_the_build_publishes(tmp_path: Path) 
     assert dict(sources) == {"phase4": 425, "mixed": 75}
 
 
-def test_build_reports_both_sides_their_ratio_and_the_targets() -> None:
+def test_the_same_select_gives_the_rows_that_the_build_stores(tmp_path: Path) -> None:
+    path = str(tmp_path / "warehouse.duckdb")
+    build_tasks.generate(path, 500, **MEANS)
+    build_tasks.same_select(path, **MEANS)
+    build_tasks.build(path, **MEANS)
+
+    with duckdb.connect(path) as connection:
+        columns = ", ".join(one.name for one in SHIPPED.generation_columns if one.name != "processed_at")
+        selected, stored = (
+            connection.execute(f"SELECT {columns} FROM {table} ORDER BY player_id").fetchall()  # noqa: S608 -- our names
+            for table in ("nba_predictions.same_select", GENERATIONS_TABLE)
+        )
+
+    assert selected == stored
+    assert len(stored) == 500
+
+
+def test_a_night_is_measured_in_a_warm_process_too(tmp_path: Path) -> None:
+    path = str(tmp_path / "warehouse.duckdb")
+    build_tasks.generate(path, 250, **MEANS)
+
+    assert build_tasks.bare(path, **MEANS, warm=True)["warm_seconds"] > 0
+    assert build_tasks.build(path, **MEANS, warm=True)["warm_seconds"] > 0
+    with duckdb.connect(path) as connection:
+        assert connection.execute(f"SELECT DISTINCT build_generation FROM {PUBLISHED_TABLE}").fetchall() == [(2,)]  # noqa: S608 -- our names
+
+
+def test_build_reports_all_sides_their_ratios_and_the_targets() -> None:
     answer = measure_build([250], 1, **MEANS, progress=lambda _text: None)
 
     (size,) = answer["sizes"]
-    assert size["time_ratio"] == size["build"]["seconds"]["median"] / size["bare"]["seconds"]["median"]
-    assert size["memory_ratio"] == size["build"]["peak_mb"]["median"] / size["bare"]["peak_mb"]["median"]
+    for yardstick in ("same_select", "bare"):
+        for figure in ("seconds", "cpu_seconds", "peak_mb"):
+            ratio = size["build"][figure]["median"] / size[yardstick][figure]["median"]
+            assert size[f"against_{yardstick}"][figure] == ratio
     assert answer["targets"] == []
     json.dumps(answer)
 
