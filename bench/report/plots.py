@@ -82,13 +82,8 @@ def growth(result: Mapping[str, Any]) -> Figure:
         )
     for size in sizes:
         above = (size["entities"], size["build"]["seconds"]["median"])
-        axes.annotate(
-            f"{size['against_same_select']['seconds']:.2g} times",
-            above,
-            xytext=(-6, 11),
-            textcoords="offset points",
-            ha="center",
-        )
+        times = f"{size['against_same_select']['seconds']:.2g} times"
+        axes.annotate(times, above, xytext=(-6, 11), textcoords="offset points", ha="center")
     axes.set(xscale="log", yscale="log")
     axes.margins(x=0.09, y=0.2)
     _plain(axes.xaxis)

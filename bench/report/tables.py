@@ -10,7 +10,7 @@ from bench.report.text import amount, markdown, of, spread
 LOAD_MAX = 1.0
 BUSY_MAX = 0.1
 TARGET_NAMES: Mapping[str, str] = {
-    "a night of 400 against the bare join": "a night of 400, claim to ledger, in a fresh process, against the bare join",
+    "a night of 400 against the bare join": "a night of 400 in a fresh process, against the bare join",
     "the same in a warm process": "the same in a process that has built before",
     "time against the same select, 1,000,000": "1,000,000 entities: time against one `CREATE TABLE` of the same select",
     "memory against the same select, 1,000,000": "1,000,000 entities: peak memory against the same",

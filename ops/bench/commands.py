@@ -45,7 +45,7 @@ def build(
     header = (
         "entities",
         "build s",
-        "same select s",
+        "select s",
         "ratio",
         "bare join s",
         "ratio",
