@@ -1,5 +1,6 @@
 """A program of its own for each test, and worker processes that end with it."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,22 @@ from tests.support.programs import Program, RunningWorker
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
     return Program(tmp_path / "data", {"MLFS_HTTP_PORT": "0"})
+
+
+@pytest.fixture(scope="session")
+def loaded_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The generated data of 2024-12-15: the files in `sample`, a warehouse that holds their rows in `data`; to copy."""
+    folder = tmp_path_factory.mktemp("loaded")
+    done = Program(folder / "data").run("load", str(folder / "sample"), "--generate", "2024-12-15")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def loaded(program: Program, loaded_folder: Path) -> Program:
+    """The program with generated data in its warehouse."""
+    shutil.copytree(loaded_folder / "data", program.data_dir)
+    return program
 
 
 @pytest.fixture
