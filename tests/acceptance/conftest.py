@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.programs import Program, RunningWorker
+from tests.support.programs import Program, RunningWorker, not_tonight
 
 
 @pytest.fixture
@@ -28,6 +28,7 @@ def loaded_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loaded(program: Program, loaded_folder: Path) -> Program:
     """The program with generated data in its warehouse."""
     shutil.copytree(loaded_folder / "data", program.data_dir)
+    program.environment |= not_tonight()
     return program
 
 
@@ -35,6 +36,8 @@ def loaded(program: Program, loaded_folder: Path) -> Program:
 def start_worker(program: Program, tmp_path: Path, wait_until: Any) -> Iterator[Callable[[], RunningWorker]]:
     """Start `mlfs run` and give it back once it takes messages; what still runs at the end is stopped."""
     started: list[RunningWorker] = []
+    if "MLFS_SEASON" not in program.environment:
+        program.environment |= not_tonight()
 
     def start() -> RunningWorker:
         worker = program.launch(tmp_path / f"worker-{len(started)}.log")

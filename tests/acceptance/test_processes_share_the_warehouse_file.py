@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import WaitUntil
-from tests.support.programs import Program, RunningWorker
+from tests.support.programs import Program, RunningWorker, not_tonight
 from worker.adapters.pubsub_connection import publisher_client
 from worker.local.ownership import read_address
 
@@ -49,7 +49,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def programs(tmp_path: Path, file: Path) -> list[Program]:
     """Two programs with a store and a bus for each, and one warehouse file."""
-    environment = {"MLFS_HTTP_PORT": "0", "MLFS_WAREHOUSE": f"duckdb://{file}"}
+    environment = {"MLFS_HTTP_PORT": "0", "MLFS_WAREHOUSE": f"duckdb://{file}", **not_tonight()}
     return [Program(tmp_path / name, environment) for name in ("one", "two")]
 
 

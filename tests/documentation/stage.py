@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.conftest import free_port
-from tests.support.programs import COMMAND, Program, RunningWorker, run_here
+from tests.support.programs import COMMAND, Program, RunningWorker, not_tonight, run_here
 
 _REDIRECTED = re.compile(r"\s*&$")
 _CURL_OPTIONS = {"-X", "-H", "-d"}
@@ -58,7 +58,7 @@ class Stage:
 
     def environment(self, assigned: Mapping[str, str]) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFS_", "PUBSUB_"))}
-        return {**clean, "COLUMNS": str(COLUMNS), "MLFS_SEASON": "01-01..12-31", **self.exports, **assigned}
+        return {**clean, "COLUMNS": str(COLUMNS), **not_tonight(), **self.exports, **assigned}
 
     def type(self, line: str) -> Ran:
         """Run one line of a block as a shell in the folder would."""
