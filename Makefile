@@ -85,7 +85,7 @@ run: $(READY) ## set up, then run the demo; options: make run ARGS="--scenario o
 ## ---- checks ----------------------------------------------------------------------------------------------------
 
 test: $(VENV)/.dev ## set up, then run the whole suite; a part: make test ARGS="tests/unit -k deadline"
-	@$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 mutants: $(VENV)/.dev ## break the product on purpose, see that a test notices; one: make mutants ARGS="--only NAME"
 	@$(BIN)/python -m tests.mutants.run $(ARGS)

@@ -1,7 +1,7 @@
 """What must hold of every record and of every change; checked before each write and after each read."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from statemachine.model import PUBLISHED_STATES, RETRACTIONS_MAX, DateRecord, FailedBecause, Policy, State
 
@@ -89,7 +89,7 @@ def _numbers(record: DateRecord) -> Iterator[float]:
 
 
 def _is_utc(instant: datetime) -> bool:
-    return instant.utcoffset() == timedelta(0) and YEARS[0] <= instant.year <= YEARS[1]
+    return (instant.tzinfo is UTC or instant.utcoffset() == timedelta(0)) and YEARS[0] <= instant.year <= YEARS[1]
 
 
 def change_violations(before: DateRecord, after: DateRecord, policy: Policy) -> tuple[str, ...]:

@@ -31,6 +31,18 @@ POLL_S = 0.01
 DURABLE = {"appendonly": "yes", "appendfsync": "everysec", "save": ""}
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one process more than there are cores: half of the time of the suite, a test waits for other programs."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that hold a slow test, so that no process is left alone with a long file at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the reports that tests recorded as their property `report`, from whichever process ran them."""
     for outcome in ("passed", "failed"):

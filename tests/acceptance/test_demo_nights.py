@@ -102,12 +102,12 @@ def test_a_demo_whose_reader_goes_away_ends_quietly_and_as_it_would_have(left):
 def test_a_replayed_demo_goes_on_in_its_own_night_and_opens_no_other_date(left):
     program = left[0]
     played = Program(program.data_dir / NOMINAL, program.environment)
-    asked = played.run("replay", "2024-12-15", "--reason", "the cache was repaired", "--yes")
+    asked = played.here("replay", "2024-12-15", "--reason", "the cache was repaired", "--yes")
     again = played.json("demo")  # from inside the demo's folder: it lies beside the others all the same
-    emitted = played.json("emit", "2024-12-15", "player_daily_cache", "--run-id", "2")
-    explained = played.json("explain", "2024-12-15")
-    history = played.json("history", "2024-12-15")
-    dates = [row["analysis_date"] for row in played.json("status")]
+    emitted = played.json_here("emit", "2024-12-15", "player_daily_cache", "--run-id", "2")
+    explained = played.json_here("explain", "2024-12-15")
+    history = played.json_here("history", "2024-12-15")
+    dates = [row["analysis_date"] for row in played.json_here("status")]
 
     assert asked.returncode == 0, asked.stderr
     assert (again["state"], again["generation"]) == ("done", 2)

@@ -1,6 +1,7 @@
 """Workers, commands and Phase 5 use one DuckDB file beside each other, each as a separate process."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import WaitUntil
-from tests.support.programs import Program, RunningWorker
+from tests.support.programs import Program, RunningWorker, not_tonight
 from worker.adapters.pubsub_connection import publisher_client
 from worker.local.ownership import read_address
 
@@ -48,15 +49,15 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def programs(tmp_path: Path, file: Path) -> list[Program]:
     """Two programs with a store and a bus for each, and one warehouse file."""
-    environment = {"MLFS_HTTP_PORT": "0", "MLFS_WAREHOUSE": f"duckdb://{file}"}
+    environment = {"MLFS_HTTP_PORT": "0", "MLFS_WAREHOUSE": f"duckdb://{file}", **not_tonight()}
     return [Program(tmp_path / name, environment) for name in ("one", "two")]
 
 
 @pytest.fixture
-def workers(programs: list[Program], tmp_path: Path, wait_until: WaitUntil) -> Iterator[list[RunningWorker]]:
-    sample = str(tmp_path / "sample")
-    loaded = programs[0].run("load", sample, "--generate", NIGHTS[-1])
-    assert loaded.returncode == 0, loaded.stderr
+def workers(
+    programs: list[Program], file: Path, loaded_folder: Path, tmp_path: Path, wait_until: WaitUntil
+) -> Iterator[list[RunningWorker]]:
+    shutil.copy(loaded_folder / "data" / "warehouse.duckdb", file)
     started = [program.launch(tmp_path / f"{number}.log") for number, program in enumerate(programs)]
     for worker in started:
         wait_until(lambda worker=worker: worker.address(), "the worker starts", timeout_s=30.0)  # type: ignore[misc]
@@ -84,7 +85,11 @@ def is_done(worker: RunningWorker, night: str, generation: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_two_workers_commands_and_phase_5_read_and_write_one_file_beside_each_other(
-    programs: list[Program], workers: list[RunningWorker], tmp_path: Path, wait_until: WaitUntil
+    programs: list[Program],
+    workers: list[RunningWorker],
+    loaded_folder: Path,
+    tmp_path: Path,
+    wait_until: WaitUntil,
 ) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PHASE_5, *NIGHTS], env=programs[0].environ(), stdout=subprocess.PIPE, text=True
@@ -97,7 +102,7 @@ def test_two_workers_commands_and_phase_5_read_and_write_one_file_beside_each_ot
         commands = {
             word[0]: programs[0].run(*word).returncode
             for word in (
-                ("load", str(tmp_path / "sample")),
+                ("load", str(loaded_folder / "sample")),
                 ("features", NIGHTS[0], "--out", str(tmp_path / "rows.parquet")),
                 ("build", NIGHTS[0], "--dry-run"),
                 ("doctor",),

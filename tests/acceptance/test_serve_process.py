@@ -18,11 +18,9 @@ PROCESSORS = (
 
 
 @pytest.fixture
-def serving(program, tmp_path, wait_until):
+def serving(loaded, tmp_path, wait_until):
     """A running `mlfs serve` with generated data; stopped at the end."""
-    done = program.run("load", str(tmp_path / "sample"), "--generate", DATE)
-    assert done.returncode == 0, done.stderr
-    worker = program.launch(tmp_path / "serve.log", *COMMAND, "serve")
+    worker = loaded.launch(tmp_path / "serve.log", *COMMAND, "serve")
     wait_until(lambda: worker.address() or worker.process.poll() is not None, "the service starts", timeout_s=30.0)
     assert worker.address(), worker.log_path.read_text(encoding="utf-8")
     yield worker
@@ -45,7 +43,7 @@ def test_a_night_by_requests_alone_and_a_clean_stop(program, serving):
         processed = client.post("/process", json={"analysis_date": DATE})
         health = [client.get(path).status_code for path in ("/livez", "/readyz", "/metrics")]
     stopped = serving.terminate()
-    status = program.json("status", DATE)
+    status = program.json_here("status", DATE)
 
     assert ([204] * 4, 204, [200] * 3, 0) == (pushed, parked, health, stopped)
     assert {(DATE, "done", 1)} <= {(one["analysis_date"], one["state"], one["generation"]) for one in ticked["built"]}
@@ -66,8 +64,8 @@ def test_it_refuses_to_start_where_anybody_could_call(program):
     assert not program.data_dir.exists(), "nothing was started"
 
 
-def test_a_worker_that_pulls_can_be_asked_to_process_too(program, start_worker, tmp_path):
-    assert program.run("load", str(tmp_path / "sample"), "--generate", DATE).returncode == 0
+@pytest.mark.usefixtures("loaded")
+def test_a_worker_that_pulls_can_be_asked_to_process_too(start_worker):
     worker = start_worker()
 
     answer = httpx.post(f"{worker.address()}/process", json={"analysis_date": DATE}, timeout=60)

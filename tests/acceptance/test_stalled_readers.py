@@ -96,14 +96,13 @@ def store_process(data_dir: Path) -> int | None:
 
 
 def test_a_log_that_nobody_reads_stops_neither_a_date_nor_the_stop(
-    program: Program, tmp_path: Path, stalled: int, port: int, wait_until: WaitUntil
+    loaded: Program, stalled: int, port: int, wait_until: WaitUntil
 ) -> None:
-    assert program.run("load", str(tmp_path / "sample"), "--generate", DATE).returncode == 0
-    program.environment["MLFS_HTTP_PORT"] = str(port)
-    worker = launch(program, stalled, "run")
+    loaded.environment["MLFS_HTTP_PORT"] = str(port)
+    worker = launch(loaded, stalled, "run")
     try:
         wait_until(lambda: is_ready(port), "the worker takes messages", timeout_s=30.0)
-        publish_night(program.data_dir)
+        publish_night(loaded.data_dir)
         wait_until(lambda: state(port) == "done", "the night is done", timeout_s=30.0)
         assert is_ready(port)
         shown = answer(port, "/metrics")
@@ -115,7 +114,7 @@ def test_a_log_that_nobody_reads_stops_neither_a_date_nor_the_stop(
     finally:
         worker.kill()
         worker.wait()
-    assert store_process(program.data_dir) is None
+    assert store_process(loaded.data_dir) is None
 
 
 def test_a_demo_whose_screen_nobody_reads_ends_on_sigterm_with_its_store(
@@ -135,22 +134,21 @@ def test_a_demo_whose_screen_nobody_reads_ends_on_sigterm_with_its_store(
 
 
 def test_a_worker_goes_on_when_its_store_is_killed_under_it(
-    program: Program, tmp_path: Path, start_worker: Any, wait_until: WaitUntil
+    loaded: Program, start_worker: Any, wait_until: WaitUntil
 ) -> None:
-    assert program.run("load", str(tmp_path / "sample"), "--generate", DATE).returncode == 0
     worker = start_worker()
     port = int(worker.address().rpartition(":")[2])
-    killed = store_process(program.data_dir)
+    killed = store_process(loaded.data_dir)
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
 
-    publish_night(program.data_dir)
+    publish_night(loaded.data_dir)
 
     wait_until(lambda: state(port) == "done", "the night is done", timeout_s=30.0)
-    assert store_process(program.data_dir) not in {None, killed}
+    assert store_process(loaded.data_dir) not in {None, killed}
     shown = answer(port, "/metrics")
     assert shown is not None
     assert "mlfs_state_store_restarts_total 1.0" in shown.text
     assert is_ready(port)
     assert worker.terminate() == 0
-    assert store_process(program.data_dir) is None
+    assert store_process(loaded.data_dir) is None

@@ -27,14 +27,6 @@ BAD_MESSAGES = {
 }
 
 
-@pytest.fixture
-def loaded(program, tmp_path):
-    """The program with generated data in its warehouse."""
-    done = program.run("load", str(tmp_path / "sample"), "--generate", DATE)
-    assert done.returncode == 0, done.stderr
-    return program
-
-
 def completion(processor):
     return json.dumps(
         {"processor": processor, "analysis_date": DATE, "status": "success", "run_id": f"run-{processor}"}
@@ -44,7 +36,7 @@ def completion(processor):
 def emit(program, *processors):
     """As a processor would without a client of its own: the command, whether or not a worker runs."""
     for processor in processors:
-        done = program.run("emit", DATE, processor, "--rows", "1", "--run-id", f"run-{processor}")
+        done = program.here("emit", DATE, processor, "--rows", "1", "--run-id", f"run-{processor}")
         assert done.returncode == 0, done.stderr
 
 
@@ -80,7 +72,7 @@ def test_bad_messages_are_parked_with_their_reason_and_the_night_still_finishes(
     publish_raw(loaded, BAD_MESSAGES.values())
     play_the_night(loaded, worker, wait_until)
 
-    shown = loaded.run("status").stdout
+    shown = loaded.here("status").stdout
     metrics = get(worker, "/metrics")
     for reason in BAD_MESSAGES:
         assert f"{reason}:" in shown, reason
@@ -147,9 +139,9 @@ def test_a_second_worker_on_the_same_folder_is_refused_by_name(program, start_wo
 
 
 def test_published_features_can_be_written_to_a_file(loaded, tmp_path):
-    built = loaded.json("build", DATE)
+    built = loaded.json_here("build", DATE)
 
-    written = loaded.json("features", DATE, "--out", str(tmp_path / "features.csv"))
+    written = loaded.json_here("features", DATE, "--out", str(tmp_path / "features.csv"))
 
     lines = (tmp_path / "features.csv").read_text(encoding="utf-8").splitlines()
     assert written["rows"] == built["row_count"] == len(lines) - 1
@@ -163,7 +155,7 @@ def test_a_replay_by_command_is_built_by_the_running_worker(loaded, start_worker
     worker = start_worker()
     play_the_night(loaded, worker, wait_until)
 
-    done = loaded.run("replay", DATE, "--reason", "checked by hand", "--yes", "--wait", "30", "--json")
+    done = loaded.here("replay", DATE, "--reason", "checked by hand", "--yes", "--wait", "30", "--json")
 
     answer = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
@@ -183,11 +175,9 @@ def test_a_range_is_replayed_by_the_running_worker_and_a_key_counts_once(loaded,
     start_worker()
     asked = ("replay", "--from", "2024-12-12", "--to", DATE, "--only", "missing", "--reason", "first build", "--json")
 
-    done = loaded.run(*asked, "--yes", "--wait", "30", "--concurrency", "1")
-    again = loaded.run("replay", DATE, "--reason", "once", "--yes", "--wait", "30", "--idempotency-key", "k1", "--json")
-    repeated = loaded.run(
-        "replay", DATE, "--reason", "once", "--yes", "--wait", "30", "--idempotency-key", "k1", "--json"
-    )
+    done = loaded.here(*asked, "--yes", "--wait", "30", "--concurrency", "1")
+    once = ("replay", DATE, "--reason", "once", "--yes", "--wait", "30", "--idempotency-key", "k1", "--json")
+    again, repeated = loaded.here(*once), loaded.here(*once)
 
     result = json.loads(done.stdout)
     assert (done.returncode, [row["generation"] for row in result["dates"]]) == (1, [1, 1, 1, 1]), done.stderr

@@ -18,6 +18,7 @@ import jsonschema
 import pytest
 import yaml
 
+from statemachine.model import State
 from tests.conftest import WaitUntil
 from tests.support.nights import CACHE, CALENDAR, DEFENSE, EVENING, FACTORS, NIGHT, NO_ROWS, PROCESSORS, SHOTS
 from tests.support.programs import COMMAND, Program
@@ -51,11 +52,9 @@ def outcome(result: dict[str, Any]) -> tuple[str, str, int]:
 
 
 def test_an_evening_on_the_real_program_ends_as_done(
-    program: Program, neighbours: Neighbours, tmp_path: Path, wait_until: WaitUntil
+    loaded: Program, neighbours: Neighbours, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    loaded = program.run("load", str(tmp_path / "sample"), "--generate", DATE)
-    assert loaded.returncode == 0, loaded.stderr
-    worker = program.launch(tmp_path / "serve.log", *COMMAND, "serve")
+    worker = loaded.launch(tmp_path / "serve.log", *COMMAND, "serve")
     wait_until(lambda: worker.address() or worker.process.poll() is not None, "the service starts", timeout_s=30.0)
     mlfs = worker.address()
     assert mlfs, worker.log_path.read_text(encoding="utf-8")
@@ -134,8 +133,12 @@ def test_a_build_that_is_tried_again_later_is_waited_for(
 ) -> None:
     service.warehouse.faults["stage"] = [Unavailable("the warehouse is away")]
 
+    def has_failed_once() -> bool:
+        record = service.store.load(NIGHT)
+        return record is not None and (record.state, record.attempt) == (State.READY, 1)
+
     def minutes_pass() -> None:
-        wait_until(lambda: service.store.load(NIGHT) and service.state() == ("ready", 1), "202", timeout_s=30.0)
+        wait_until(has_failed_once, "the first attempt has failed", timeout_s=30.0)
         service.clock.forward(timedelta(minutes=5))
         service.tick()
 

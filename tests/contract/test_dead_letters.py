@@ -253,7 +253,7 @@ def program(night: Night, tmp_path: Path, valkey_url: str) -> Program:
 
 
 def dlq(program: Program, *arguments: str) -> Any:
-    return program.json("dlq", *arguments, "--wait", "0.2")
+    return program.json_here("dlq", *arguments, "--wait", "0.2")
 
 
 def test_the_commands_plan_first_and_then_send_again_what_was_chosen(night: Night, program: Program) -> None:

@@ -1,25 +1,20 @@
 """Where the commands of the documentation run for real: a folder with played nights, and workers in the background."""
 
 import contextlib
-import io
 import os
 import re
 import shlex
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from unittest import mock
 
 import httpx
 import pytest
 
-from ops import output
-from ops.cli import main
 from tests.conftest import free_port
-from tests.support.programs import COMMAND, Program, RunningWorker
+from tests.support.programs import COMMAND, Program, RunningWorker, not_tonight, run_here
 
 _REDIRECTED = re.compile(r"\s*&$")
 _CURL_OPTIONS = {"-X", "-H", "-d"}
@@ -63,7 +58,7 @@ class Stage:
 
     def environment(self, assigned: Mapping[str, str]) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFS_", "PUBSUB_"))}
-        return {**clean, "COLUMNS": str(COLUMNS), "MLFS_SEASON": "01-01..12-31", **self.exports, **assigned}
+        return {**clean, "COLUMNS": str(COLUMNS), **not_tonight(), **self.exports, **assigned}
 
     def type(self, line: str) -> Ran:
         """Run one line of a block as a shell in the folder would."""
@@ -90,25 +85,9 @@ class Stage:
         return self._mlfs(arguments, self.environment(assigned))
 
     def _mlfs(self, arguments: list[str], environment: Mapping[str, str]) -> Ran:
-        said, complained = io.StringIO(), io.StringIO()
-        code: object = 0
-        with (
-            contextlib.chdir(self.folder),
-            mock.patch.dict(os.environ, environment, clear=True),
-            mock.patch.object(sys, "argv", ["mlfs", *arguments]),
-            mock.patch.object(sys, "stdin", io.StringIO("y\n")),
-            mock.patch.object(output.out, "_width", COLUMNS),
-            mock.patch.object(output.err, "_width", COLUMNS),
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(complained),
-        ):
-            try:
-                main()
-            except SystemExit as end:
-                code = end.code
-        return Ran(
-            int(code) if isinstance(code, int) else int(code is not None), said.getvalue() + complained.getvalue()
-        )
+        with contextlib.chdir(self.folder):
+            done = run_here(arguments, environment)
+        return Ran(done.returncode, done.stdout + done.stderr)
 
     def _curl(self, arguments: list[str]) -> Ran:
         """Send what curl would: with -d a form of that body, POST unless told otherwise."""

@@ -1,7 +1,6 @@
 """`mlfs tick` alone, with no worker anywhere, brings a night to its end."""
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,13 +9,18 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli import app
+from tests.support.nights import evening_zone
+from worker.clock import SystemClock
 
 
 @pytest.fixture
 def overdue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A pipeline whose deadline is midnight at the beginning of the date: tonight's is past. Gives tonight."""
+    now = SystemClock().now()
+    zone = evening_zone(now)
     settings = {
         "MLFS_DATA_DIR": str(tmp_path),
+        "MLFS_TIMEZONE": zone,
         "MLFS_DEADLINE": "00:00+0d",
         "MLFS_SEASON": "01-01..12-31",
         "MLFS_CATCH_UP_DAYS": "0",
@@ -24,7 +28,7 @@ def overdue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    return datetime.now(ZoneInfo("America/New_York")).date().isoformat()  # noqa: TID251 -- what the command reads
+    return now.astimezone(ZoneInfo(zone)).date().isoformat()
 
 
 def run(*arguments: str) -> tuple[int, Any]:

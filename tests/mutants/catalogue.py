@@ -1314,8 +1314,8 @@ MUTANTS = (
     Mutant(
         name="instant-on-no-wall-clock",
         file="statemachine/invariants.py",
-        old="    return instant.utcoffset() == timedelta(0) and YEARS[0] <= instant.year <= YEARS[1]\n",
-        new="    return instant.utcoffset() == timedelta(0)\n",
+        old=" and YEARS[0] <= instant.year <= YEARS[1]\n",
+        new="\n",
         tests=("tests/unit/test_record_codec.py::test_a_record_with_a_value_that_no_page_can_show_is_unsound",),
     ),
     Mutant(

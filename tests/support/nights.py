@@ -206,3 +206,9 @@ def failed(kind: FailureKind = FailureKind.GATE_REFUSED, *missing: str) -> DateR
     """A date whose fallback build ended without a commit."""
     ended = after(fallback_running(*(missing or (CACHE,))), broke(kind), now=DEADLINE)
     return after(ended, closed(), now=DEADLINE)
+
+
+def evening_zone(now: datetime) -> str:
+    """Name a zone in which it is evening: the league's day neither begins nor ends while the night is played."""
+    ahead = (20 - now.hour + 11) % 24 - 11
+    return f"Etc/GMT{-ahead:+d}" if ahead else "Etc/GMT"

@@ -29,6 +29,7 @@ import yaml
 from tests.conftest import free_port
 from tests.support.alerting import PROMETHEUS
 from tests.support.bigquery_peer.server import BigQueryServer
+from tests.support.nights import evening_zone
 from tests.support.programs import Program, RunningWorker
 from worker.clock import SystemClock
 from worker.local.sample_data import write_sample_data
@@ -43,7 +44,6 @@ LATE = ("player_daily_cache", "player_composite_factors")
 PROGRAMS = {"prometheus": "prometheus", "prometheus-alertmanager": "prometheus-alertmanager"}
 # Seconds after the deadline: nobody misses the SLA while the night is looked at.
 SLA_AFTER = timedelta(minutes=20)
-EVENING_HOUR = 20
 # Time for two reports between the first scrape and the deadline.
 MARGIN = timedelta(seconds=3)
 POLL_S = 0.05
@@ -57,12 +57,6 @@ def missing_program() -> str | None:
     """Say what is not installed, and how to get it; None where all is there."""
     absent = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
     return f"not installed (Debian: apt-get install {' '.join(absent)})" if absent else None
-
-
-def evening_zone(now: datetime) -> str:
-    """Name a zone in which it is evening: the league's day neither begins nor ends while the night is played."""
-    ahead = (EVENING_HOUR - now.hour + 11) % 24 - 11
-    return f"Etc/GMT{-ahead:+d}" if ahead else "Etc/GMT"
 
 
 @dataclass(frozen=True)

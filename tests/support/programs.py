@@ -1,15 +1,54 @@
 """The program as a user has it: the `mlfs` command and a worker process, each with a data folder of its own."""
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from ops import output
+from ops.cli import main
+from worker.clock import SystemClock
 
 COMMAND = [sys.executable, "-m", "ops"]
+
+
+def not_tonight() -> dict[str, str]:
+    """Return settings by which the calendar opens no date now: between 23:25 and midnight in New York, the deadline of
+    tonight could fall into a test. The dates of the past are expected as ever."""
+    today = SystemClock().now().date()
+    near = (today + timedelta(days=days) for days in (-1, 0, 1))
+    return {"MLFS_SEASON": "01-01..12-31", "MLFS_SKIP_DATES": ",".join(map(str, near))}
+
+
+def run_here(arguments: Sequence[str], environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run `mlfs` with this whole environment in this process, which saves a second; every question gets a yes."""
+    said, complained = io.StringIO(), io.StringIO()
+    code: object = 0
+    width = int(environment["COLUMNS"])
+    with (
+        mock.patch.dict(os.environ, environment, clear=True),
+        mock.patch.object(sys, "argv", ["mlfs", *arguments]),
+        mock.patch.object(sys, "stdin", io.StringIO("y\n")),
+        mock.patch.object(output.out, "_width", width),
+        mock.patch.object(output.err, "_width", width),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(complained),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    number = int(code) if isinstance(code, int) else int(code is not None)
+    return subprocess.CompletedProcess(["mlfs", *arguments], number, said.getvalue(), complained.getvalue())
 
 
 @dataclass
@@ -29,8 +68,17 @@ class Program:
             [*COMMAND, *arguments], env=self.environ(), capture_output=True, text=True, timeout=60, check=False
         )
 
+    def here(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run what `run` runs without a process of its own, where nothing depends on how a process begins or ends."""
+        return run_here(arguments, self.environ())
+
+    def json_here(self, *arguments: str) -> Any:
+        return self._answer(self.here(*arguments, "--json"))
+
     def json(self, *arguments: str) -> Any:
-        done = self.run(*arguments, "--json")
+        return self._answer(self.run(*arguments, "--json"))
+
+    def _answer(self, done: "subprocess.CompletedProcess[str]") -> Any:
         assert done.stdout, f"no output; exit {done.returncode}: {done.stderr}"
         return json.loads(done.stdout)
 

@@ -5,6 +5,7 @@ would: with its comments and its `@parameters`. Compiling it takes two cores som
 the environment (`.venv/zetasql-cache`, 76 MB); a second run begins at once.
 """
 
+import fcntl
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -135,14 +136,16 @@ class _KeptModule(wasmtime.Module):
     @classmethod
     def from_file(cls, engine: wasmtime.Engine, path: Any) -> wasmtime.Module:
         kept = CACHE / f"zetasql-{version('zetasql')}-wasmtime-{version('wasmtime')}.machine-code"
-        if kept.exists():
-            return wasmtime.Module.deserialize_file(engine, str(kept))
-        module = wasmtime.Module.from_file(engine, path)
         CACHE.mkdir(exist_ok=True)
-        with NamedTemporaryFile(dir=CACHE, delete=False) as file:
-            file.write(module.serialize())
-        Path(file.name).replace(kept)  # whole or not at all: the runtime trusts what it loads
-        return module
+        with (CACHE / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of two test processes one compiles, the other waits for it
+            if kept.exists():
+                return wasmtime.Module.deserialize_file(engine, str(kept))
+            module = wasmtime.Module.from_file(engine, path)
+            with NamedTemporaryFile(dir=CACHE, delete=False) as file:
+                file.write(module.serialize())
+            Path(file.name).replace(kept)  # whole or not at all: the runtime trusts what it loads
+            return module
 
 
 def _type(name: str) -> types.Type:
