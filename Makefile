@@ -24,10 +24,10 @@ unexport VIRTUAL_ENV PYTHONHOME
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate pyproject.toml $(ARGS)
 
-.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests golden panels plots measure transcript upgrade-test chaos chaos-report soak docs
+.PHONY: help run test mutants simulate fuzz chaos-bus peers lint fmt types imports diagram schemas lock wheel clean clean-all setup files stack image-replay manifests golden panels plots measure transcript upgrade-test chaos chaos-report soak second-opinion docs
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## ---- set-up ----------------------------------------------------------------------------------------------------
 
@@ -131,6 +131,11 @@ $(PEERS)/.ready: bench/peers/requirements.txt | $(BIN)/uv
 
 peers: $(VENV)/.dev $(PEERS)/.ready ## the same join on other tools and on mlfs, side by side: make peers ARGS="--json docs/measured/peers.json"
 	@PEERS_PYTHON=$(abspath $(BIN)/python) $(PEERS)/bin/python -m bench.peers.run $(ARGS)
+
+EMULATOR ?= local-bigquery
+
+second-opinion: $(VENV)/.dev ## the warehouse contract and a night on a BigQuery emulator of others: make second-opinion EMULATOR=bqemulator
+	@$(BIN)/python -m tests.second_opinion.run --emulator $(EMULATOR) -- $(ARGS)
 
 stack: $(VENV)/.dev ## docker-compose.yml as plain processes, three nights through it; stay up: make stack ARGS=--keep
 	@$(BIN)/python -m ops.stack $(ARGS)

@@ -1382,4 +1382,25 @@ MUTANTS = (
         new="",
         tests=(f"{TIME}::test_an_upgrade_that_fails_is_not_tried_again_and_again",),
     ),
+    Mutant(
+        name="second-opinion-forgives-any-failure",
+        file="tests/second_opinion/judge.py",
+        old="            if re.search(entry.says, said):\n",
+        new="            if True:\n",
+        tests=("tests/second_opinion/test_judge.py::test_a_listed_test_that_fails_in_another_way_fails_the_run",),
+    ),
+    Mutant(
+        name="second-opinion-keeps-needless-entries",
+        file="tests/second_opinion/judge.py",
+        old='            report.outcome = "failed"\n',
+        new='            report.outcome = "passed"\n',
+        tests=("tests/second_opinion/test_judge.py::test_a_listed_test_that_passes_fails_the_run",),
+    ),
+    Mutant(
+        name="second-opinion-overlooks-missing-rows",
+        file="tests/support/second_opinion.py",
+        old="    if len(ours) != len(theirs):\n",
+        new="    if False:\n",
+        tests=("tests/second_opinion/test_judge.py::test_a_difference_is_told_by_row_and_column",),
+    ),
 )
