@@ -59,7 +59,7 @@ def test_a_night_is_the_same_rows_on_the_emulator(client: Client, sample_folder:
             "the real NBA nights are not beside the project (../shared/nba), and NBA_DATA names no other folder"
         )
     upload(client, folder)
-    there = BigQueryWarehouse(client, staging_dataset="staging", limits=Limits(call_s=30.0))
+    there = BigQueryWarehouse(client, limits=Limits(call_s=30.0))
     there.ensure_tables()
     here = embedded(folder)
 
