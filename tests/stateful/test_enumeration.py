@@ -303,7 +303,7 @@ def _is_due(after: DateRecord, decision: Decision) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_every_event_in_every_state_is_decided_soundly_and_the_table_has_no_dead_entry() -> None:
     """Totality, the table as the only way to move, all invariants of a change; and each entry of the table is used."""
     written = {
