@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from prometheus_client import generate_latest
 
 from statemachine.events import ReplayRequested
 from statemachine.model import BuildMode, State
+from tests.support.bigquery import open_warehouse as open_bigquery
+from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.nights import NIGHT, PROCESSORS, success
 from tests.support.rigs import Rig
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
@@ -20,6 +23,7 @@ from worker.features.quality import score
 from worker.local.warehouse_loading import load_parquet_folder
 from worker.metrics import Metrics
 from worker.observer import Observer, Observers
+from worker.ports import Warehouse
 
 REBUILDS = 200
 LOOK_EVERY_S = 0.002  # several looks a rebuild, and the writer still gets its turn
@@ -99,15 +103,28 @@ def publication(key: BuildKey) -> Publication:
     return Publication(request=request, stats=stats, report=score(stats, BuildMode.NORMAL), committed_at=AT)
 
 
-def test_a_reader_sees_the_old_or_the_new_generation_and_never_a_mixture() -> None:
-    warehouse = DuckDbWarehouse(":memory:")
+@pytest.fixture(params=["duckdb", "bigquery"])
+def open_warehouse(request: pytest.FixtureRequest) -> Iterator[Callable[[], Warehouse]]:
+    """Open one warehouse as several workers and consumers do, each with a connection of its own."""
+    if request.param == "duckdb":
+        with closing(DuckDbWarehouse(":memory:")) as only:
+            yield lambda: only
+    else:
+        with BigQueryServer() as server, ExitStack() as opened:
+            yield lambda: opened.enter_context(closing(open_bigquery(server, "readers")))
+
+
+def test_a_reader_sees_the_old_or_the_new_generation_and_never_a_mixture(
+    open_warehouse: Callable[[], Warehouse],
+) -> None:
+    warehouse, readers = open_warehouse(), open_warehouse()
     warehouse.ensure_tables()
     ended, seen, torn = threading.Event(), [], []
     look = Statement(name="look", sql=LOOK, parameters={"analysis_date": NIGHT})
 
     def read() -> None:
         while not ended.wait(LOOK_EVERY_S):
-            [row] = warehouse.query(look)
+            [row] = readers.query(look)
             seen.append(row["generation"] or 0)
             generation = row["generation"]
             whole = {
@@ -133,7 +150,6 @@ def test_a_reader_sees_the_old_or_the_new_generation_and_never_a_mixture() -> No
     ended.set()
     reader.join()
     [last] = warehouse.query(look)
-    warehouse.close()
 
     assert torn == []
     assert seen == sorted(seen), "a reader went back to an older generation"
