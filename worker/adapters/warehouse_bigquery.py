@@ -35,9 +35,6 @@ from worker.features.plan import plan_claim, plan_claims, plan_ledger, plan_publ
 from worker.features.records import published_row, read_ledger_row
 from worker.pipeline_files import shipped_pipeline
 
-# Where BigQuery puts what names no place.
-DEFAULT_LOCATION = "US"
-
 
 class Settle(Protocol):
     """Says what the ledger shows of a statement that was to change it."""
@@ -190,7 +187,7 @@ class BigQueryWarehouse:
     def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
         """Read the project's job history, by our labels."""
         values = {"since": since, "until": until, "pipeline": self.pipeline.name}
-        statement = Statement(name="costs", sql=costs_sql(self.jobs.location or DEFAULT_LOCATION), parameters=values)
+        statement = Statement(name="costs", sql=costs_sql(self.jobs.location), parameters=values)
         return read_costs(self.query(statement), self._limits.usd_per_tib)
 
     def export_features(self, analysis_date: date, path: str) -> int:

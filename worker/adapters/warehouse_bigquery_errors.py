@@ -49,6 +49,11 @@ NEXT_STEPS = {
     "bytesBilledLimitExceeded": "look at mlfs build DATE --dry-run, then raise MLFS_BIGQUERY_MAX_BYTES_BILLED",
     "billingNotEnabled": "enable billing for the project",
 }
+COST_READER = (
+    "reading what jobs cost takes bigquery.jobs.listAll on the project: grant the account the role mlfsCostReader of "
+    "ops/terraform/roles.yaml, or BigQuery Resource Viewer"
+)
+"""The next step where the job history is denied."""
 
 
 class Cure(Enum):
@@ -105,7 +110,8 @@ def translated(error: BaseException, doing: str) -> PipelineError:
     reason = reason_of(error)
     if isinstance(error, api.NotFound) or reason == "notFound" or any(known in str(error) for known in DRIFT_TEXTS):
         return SchemaDrift(text)
-    step = NEXT_STEPS.get(reason)
+    is_history = reason == "accessDenied" and "INFORMATION_SCHEMA" in str(error)
+    step = COST_READER if is_history else NEXT_STEPS.get(reason)
     return Fatal(f"{text}; {step}" if step else text)
 
 
