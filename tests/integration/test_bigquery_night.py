@@ -36,6 +36,7 @@ from worker.building import estimate_build, probe
 from worker.catalogue import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, SHIPPED, UPSTREAM
 from worker.errors import Fatal, Refused
 from worker.features.model import BuildKey, BuildRequest, Statement
+from worker.features.plan import plan_probe
 from worker.lineage import trace_row
 from worker.local.sample_data import write_sample_data
 from worker.local.warehouse_loading import load_parquet_folder
@@ -134,6 +135,39 @@ def test_every_statement_of_a_night_prunes_by_partition(site: Site, tmp_path: Pa
     assert {*OWN_TABLES, *UPSTREAM} <= {table for table, column in partitions.items() if column}
     assert {"INSERT", "MERGE", "SELECT", "UPDATE"} <= {word for sql in sent for word in sql.split() if word.isupper()}
     assert [(sql[:80], found) for sql in sent if (found := unpruned(sql, partitions))] == []
+
+
+def test_no_job_of_a_night_or_of_lineage_has_a_parameter_without_a_value(site: Site) -> None:
+    """A player without a game has no opponent to look up, and a night has no instant to look back from."""
+    sent: list[dict[str, Any]] = []
+    insert = site.project.jobs.insert
+
+    def note(configuration: dict[str, Any], job_id: str | None) -> dict[str, Any]:
+        sent.extend(configuration["query"].get("queryParameters", ()))
+        return insert(configuration, job_id)
+
+    site.project.jobs.insert = note  # type: ignore[method-assign]
+    play(site.warehouse)
+    idle = next(row for row in rows(site.warehouse, PUBLISHED_TABLE) if not row["has_game"])
+    trace_row(site.warehouse, NIGHT, idle["player_id"])
+
+    assert idle["opponent_abbreviation"] is None
+    assert [one for one in sent if (one.get("parameterValue") or {}).get("value", "array") is None] == []
+    assert sent
+
+
+def test_a_row_without_an_instant_counts_unless_an_instant_is_asked_for(data: Path) -> None:
+    here, table = embedded(data), "nba_precompute.player_composite_factors"
+    with here.writing("forgetting instants") as cursor:
+        cursor.execute(f"UPDATE {table} SET processed_at = NULL")  # noqa: S608 -- this file's own name
+
+    def counted(as_of: datetime | None) -> int:
+        found = here.query(plan_probe(NIGHT, SHIPPED, as_of=as_of))
+        return next(row["row_count"] for row in found if row["processor"] == "player_composite_factors")
+
+    assert counted(None) > 0
+    assert counted(NOW) == 0
+    here.close()
 
 
 @pytest.mark.parametrize("name", SHIPPED.statements)

@@ -4,6 +4,7 @@ The reason counts, not the HTTP status: `rateLimitExceeded` and `accessDenied` b
 """
 
 import concurrent.futures
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -33,6 +34,7 @@ HOPELESS_REASONS = frozenset(
         *("resourcesExceeded", "responseTooLarge"),
     }
 )
+MISSING_DATASET = re.compile(r"Not found: Dataset [\w.:-]+[:.](\w+)")
 DRIFT_TEXTS = ("Unrecognized name", "not found inside", "Name not found")
 
 CALL_ERRORS = (
@@ -96,6 +98,15 @@ def _is_weather(error: BaseException) -> bool:
         ConnectionError,
     )
     return isinstance(error, passing)
+
+
+def with_tables(doing: str, error: BaseException, sql: str) -> str:
+    """Return *doing* with the tables that a statement reads in a dataset that does not exist: Google names no table."""
+    lost = MISSING_DATASET.search(str(error))
+    if lost is None:
+        return doing
+    tables = sorted(set(re.findall(rf"\b{re.escape(lost[1])}\.\w+", sql)))
+    return f"{doing}, which reads {', '.join(tables)}" if tables else doing
 
 
 def translated(error: BaseException, doing: str) -> PipelineError:

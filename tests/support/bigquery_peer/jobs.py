@@ -221,6 +221,7 @@ class Jobs:
         if view is not None and self._is_withheld("bigquery.jobs.listAll"):
             table = f"{self._project}:region-us.{view[0]}"
             raise WireError("accessDenied", f"Access Denied: Table {table}: User does not have permission to query it.")
+        self._check_datasets(query["query"])
         job.bytes_processed, job.bytes_billed = estimate(self._engine, query["query"], parameters)
         billed_max = int(query.get("maximumBytesBilled") or 0)
         if billed_max and job.bytes_billed > billed_max:
@@ -229,6 +230,14 @@ class Jobs:
                 f"Query exceeded limit for bytes billed: {billed_max}. {job.bytes_billed} or higher required.",
             )
         return self._engine.run(query["query"], parameters)
+
+    def _check_datasets(self, sql: str) -> None:
+        """Refuse a statement about a dataset that does not exist, in Google's words: they name no table."""
+        with self._engine.cursor() as cursor:
+            there = {str(name) for (name,) in cursor.execute("SELECT schema_name FROM duckdb_schemas()").fetchall()}
+        for dataset in sorted({table.partition(".")[0] for table in tables_read(sql)} - there):
+            place = f"in location {LOCATION}"
+            raise WireError("notFound", f"Not found: Dataset {self._project}:{dataset} was not found {place}")
 
     def _end(self, job: Job) -> None:
         job.state = "DONE"
