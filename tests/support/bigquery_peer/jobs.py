@@ -93,6 +93,11 @@ class Jobs:
         return [job.job_id for job in self._jobs.values() if job.answer is not None]
 
     @property
+    def billed(self) -> Sequence[int]:
+        """The bytes billed for each job that ran to a success."""
+        return [job.bytes_billed for job in self._jobs.values() if job.answer is not None]
+
+    @property
     def conflicts(self) -> int:
         """How many jobs lost against another statement on their table."""
         return sum(job.error is not None and "concurrent update" in job.error.message for job in self._jobs.values())
