@@ -50,7 +50,7 @@ class AccessSettings(BaseSettings):
     )
     serve_loops: bool = Field(default=False, description="`mlfs serve` works between requests too, not only on /tick.")
     request_wait_s: float = Field(
-        default=50.0, ge=1, le=540, description="A request waits for builds at most this long."
+        default=120.0, ge=1, le=540, description="A request waits for builds at most this long."
     )
 
     @field_validator("api_audiences", "viewers", "operators", "admins", mode="before")

@@ -123,11 +123,9 @@ def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
     Raises:
         Unavailable: The warehouse could not serve.
     """
-    return tuple(
-        fault
-        for table, wanted in warehouse.pipeline.upstream.items()
-        for fault in find_drift(table, wanted, warehouse.columns(table))
-    )
+    upstream = warehouse.pipeline.upstream
+    found = warehouse.columns_of(upstream)
+    return tuple(fault for table, wanted in upstream.items() for fault in find_drift(table, wanted, found[table]))
 
 
 def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -> list[StatementEstimate]:

@@ -1,6 +1,6 @@
 """The seams of the worker: what it needs from the outside, as Protocols. Adapters live in `worker.adapters`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
@@ -26,6 +26,9 @@ class Warehouse(Protocol):
 
     def columns(self, table: str) -> Mapping[str, str]:
         """Give the columns of `dataset.table` as {name: BigQuery type}; empty where the table does not exist."""
+
+    def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+        """Return the columns of several tables, by table; a warehouse far away is asked for all at once."""
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Run one SELECT and give its rows as dictionaries."""

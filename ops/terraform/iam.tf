@@ -23,15 +23,13 @@ resource "google_bigquery_dataset_iam_member" "grant" {
   dataset_id = each.value.name
   role       = each.value.role
   member     = each.value.member
-
-  depends_on = [google_bigquery_dataset.staging]
 }
 
 resource "google_bigquery_table_iam_member" "grant" {
   for_each = { for key, grant in local.grants : key => grant if grant.kind == "table" }
 
-  dataset_id = google_bigquery_table.own[each.value.name].dataset_id
-  table_id   = google_bigquery_table.own[each.value.name].table_id
+  dataset_id = merge(google_bigquery_table.own, google_bigquery_table.view)[each.value.name].dataset_id
+  table_id   = merge(google_bigquery_table.own, google_bigquery_table.view)[each.value.name].table_id
   role       = each.value.role
   member     = each.value.member
 }

@@ -2,6 +2,7 @@
 locals {
   table  = yamldecode(file("${path.module}/roles.yaml"))
   tables = jsondecode(file("${path.module}/tables.json"))
+  views  = jsondecode(file("${path.module}/views.json"))
   pushes = var.push_endpoint != ""
 
   accounts = {

@@ -2,7 +2,6 @@ output "settings" {
   description = "Environment of a worker, beside MLFS_REDIS_URL: terraform output -json settings."
   value = {
     MLFS_WAREHOUSE                = "bigquery://${var.project}?location=${var.bigquery_location}"
-    MLFS_BIGQUERY_STAGING_DATASET = google_bigquery_dataset.staging.dataset_id
     MLFS_PUBSUB                   = "google"
     MLFS_PUBSUB_PROJECT           = var.project
     MLFS_TOPIC                    = local.topics.completions

@@ -121,7 +121,7 @@ resource "google_cloud_scheduler_job" "tick" {
   region           = var.region
   schedule         = "* 22,23,0 * * *"
   time_zone        = "America/New_York"
-  attempt_deadline = "60s"
+  attempt_deadline = "150s"
 
   retry_config {
     retry_count = 0 # the next minute is the next try

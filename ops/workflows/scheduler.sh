@@ -50,7 +50,7 @@ process() {
     --schedule "25 23 * * *" \
     --uri "$MLFS_URL/process" \
     --message-body '{"analysis_date": "today"}' \
-    --attempt-deadline 120s \
+    --attempt-deadline 150s \
     --max-retry-attempts 3 --min-backoff 300s --max-backoff 300s \
     --oidc-service-account-email "$SCHEDULER_ACCOUNT" --oidc-token-audience "$MLFS_URL"
 }
@@ -84,7 +84,7 @@ tick() {
   job mlfs-tick \
     --schedule "* 22,23,0 * * *" \
     --uri "$MLFS_URL/tick" \
-    --attempt-deadline 60s \
+    --attempt-deadline 150s \
     --max-retry-attempts 0 \
     --oidc-service-account-email "$TICK_ACCOUNT" --oidc-token-audience "$MLFS_URL/tick"
 }

@@ -120,21 +120,39 @@ def test_a_cancelled_job_says_so(site: Site, client: bigquery.Client) -> None:
     assert client.get_job("stuck").error_result["reason"] == "stopped"
 
 
-def test_a_script_that_raises_leaves_nothing_behind(site: Site, client: bigquery.Client) -> None:
+def test_a_script_that_fails_leaves_nothing_behind(site: Site, client: bigquery.Client) -> None:
     engine = site.project.engine
     engine.run("CREATE TABLE nba_predictions.kept (a INT64)", {})
     script = """
         BEGIN TRANSACTION;
         INSERT INTO nba_predictions.kept (a) VALUES (1);
-        UPDATE nba_predictions.kept SET a = 2 WHERE a = 7;
-        IF @@row_count != 1 THEN RAISE USING MESSAGE = 'nobody; here'; END IF;
+        UPDATE nba_predictions.kept SET a = nothing WHERE a = 1;
         COMMIT TRANSACTION;
     """
 
-    with pytest.raises(api.BadRequest, match="nobody; here"):
+    with pytest.raises(api.BadRequest, match="nothing"):
         client.query(script, job_retry=None).result()
 
     assert list(engine.run("SELECT a FROM nba_predictions.kept", {}).rows) == []
+
+
+def test_a_variable_outlives_the_rollback_and_only_a_last_select_answers(site: Site, client: bigquery.Client) -> None:
+    """The harsher reading of BigQuery's documentation: what is right here is right under either."""
+    site.project.engine.run("CREATE TABLE nba_predictions.seen (a INT64)", {})
+    inside = """
+        DECLARE found INT64;
+        BEGIN TRANSACTION;
+        INSERT INTO nba_predictions.seen (a) VALUES (7);
+        SELECT a FROM nba_predictions.seen;
+        SET found = (SELECT SUM(a) FROM nba_predictions.seen);
+        ROLLBACK TRANSACTION;
+    """
+
+    def answer(script: str) -> list[tuple[object, ...]]:
+        return [tuple(row) for row in client.query(script, job_retry=None).result()]
+
+    assert (answer(inside), answer(f"{inside} SELECT found AS n")) == ([], [(7,)])
+    assert answer("SELECT COUNT(*) AS n FROM nba_predictions.seen") == [(0,)]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +161,7 @@ def test_a_script_that_raises_leaves_nothing_behind(site: Site, client: bigquery
         ("SELEC 1", "Syntax error"),
         ("SELECT @missing AS x", "Query parameter 'missing' not found"),
         ("BEGIN TRANSACTION; CALL something(); COMMIT TRANSACTION;", "does not run: CALL something"),
-        ("IF TRUE THEN SELECT 1; END IF; SELECT 2", "does not know the script statement"),
+        ("IF TRUE THEN SELECT 1; END IF; SELECT 2", "does not run|Syntax error"),
     ],
 )
 def test_what_the_peer_does_not_do_it_refuses(client: bigquery.Client, sql: str, message: str) -> None:

@@ -158,9 +158,8 @@ class Engines:
         """What both engines say alike."""
         text = self.pipeline.text(name)
         parameters = {parameter: value for parameter, (_kind, value) in given.items() if f"@{parameter}" in text}
-        nulls = {parameter: given[parameter][0] for parameter, value in parameters.items() if value is None}
         types = {parameter: given[parameter][0] for parameter in parameters}
-        statement = Statement(name=name, sql=text, parameters=parameters, null_types=nulls)
+        statement = Statement(name=name, sql=text, parameters=parameters)
         read = {table: content for table, content in self.tables.items() if table in text}
         [theirs] = self._oracle.answer(text, read, types, [parameters])
         ours = Answer({}, self.warehouse.query(statement))

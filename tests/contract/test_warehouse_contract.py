@@ -156,17 +156,6 @@ def test_parameters_keep_their_types(warehouse: Warehouse) -> None:
     assert list(warehouse.query(Statement(name="echo", sql=sql, parameters=values))) == [values]
 
 
-def test_a_parameter_may_be_null(warehouse: Warehouse) -> None:
-    statement = Statement(
-        name="echo",
-        sql="SELECT COUNTIF(@as_of IS NULL OR TIMESTAMP '2024-12-15 00:00:00+00' <= @as_of) AS n",
-        parameters={"as_of": None},
-        null_types={"as_of": "TIMESTAMP"},
-    )
-
-    assert list(warehouse.query(statement)) == [{"n": 1}]
-
-
 def test_staging_an_attempt_again_changes_nothing(warehouse: Warehouse) -> None:
     warehouse.stage(key(), staging_select(key(), "before"))
     warehouse.stage(key(), staging_select(key(), "after"))

@@ -30,7 +30,8 @@ from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_connection import connect
 from worker.adapters.warehouse_bigquery_errors import Cure, cure_of, translated
 from worker.adapters.warehouse_bigquery_jobs import PAUSE_MAX_S
-from worker.catalogue import PUBLISHED_TABLE, SHIPPED
+from worker.adapters.warehouse_bigquery_sql import bind
+from worker.catalogue import LEDGER_TABLE, PUBLISHED_TABLE, REPLAY_TABLE, SHIPPED
 from worker.errors import Fatal, Fenced, SchemaDrift, Unavailable
 from worker.features.model import Statement
 from worker.features.records import execution_row
@@ -422,6 +423,52 @@ def test_of_two_workers_that_claim_one_attempt_at_once_one_has_the_date(site: Si
 
     assert (len(has), len(fenced)) == (1, 7)
     assert len(site.ran("claim")) == 1
+
+
+def test_a_dataset_that_is_missing_is_named_with_the_table(site: Site) -> None:
+    """Google's own words name the dataset alone."""
+    with pytest.raises(SchemaDrift, match=r"reads gone\.nothing: Not found: Dataset .*:gone was not found"):
+        site.warehouse.query(Statement(name="lost", sql="SELECT a FROM gone.nothing"))
+
+
+def test_upstream_tables_are_looked_for_side_by_side(site: Site) -> None:
+    """A look that waits for another one in turn would wait here for ever; the barrier gives up after a while."""
+    together = threading.Barrier(4, timeout=20.0)
+    find = site.warehouse._tables.find
+
+    def meet(table: str) -> Any:
+        together.wait()
+        return find(table)
+
+    site.warehouse._tables.find = meet  # type: ignore[method-assign]
+
+    found = site.warehouse.columns_of([REPLAY_TABLE, LEDGER_TABLE, "nba_raw.nothing", PUBLISHED_TABLE])
+
+    assert list(found) == [REPLAY_TABLE, LEDGER_TABLE, "nba_raw.nothing", PUBLISHED_TABLE]
+    assert found["nba_raw.nothing"] == {}
+    assert found[LEDGER_TABLE]["claimed_by"] == "STRING"
+
+
+def test_a_job_that_failed_late_gets_a_second_try(site: Site) -> None:
+    """The five minutes count from the first failure, not from the start of a job that took longer than that."""
+    key, watch = attempt(), Watch(site)
+    site.stage(key)
+    plan(site, Fault.CONFLICT, "publish")
+    wait = site.warehouse.jobs._wait
+
+    def late(job: Any) -> Any:
+        watch.wait(2 * LIMITS.retry_s)
+        return wait(job)
+
+    site.warehouse.jobs._wait = late  # type: ignore[method-assign]
+    site.warehouse.publish(publication(key))
+
+    assert committed(site) == key.build_id
+
+
+def test_a_parameter_without_a_value_is_never_bound() -> None:
+    with pytest.raises(Fatal, match="parameter as_of is None"):
+        bind({"analysis_date": NIGHT, "as_of": None})
 
 
 REASONS = [

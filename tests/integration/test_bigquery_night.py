@@ -1,7 +1,10 @@
 """A whole night on BigQuery: the real builder and engine, Google's real client, the peer on this machine."""
 
 import json
+import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +15,17 @@ from typer.testing import CliRunner
 
 from ops.cli import app
 from statemachine.model import BuildMode, State
-from tests.support.bigquery import LIMITS, Site, open_warehouse, unpruned
+from tests.support.bigquery import (
+    CLAIMANT,
+    LIMITS,
+    Site,
+    attempt,
+    hurried,
+    open_warehouse,
+    publication,
+    staging_select,
+    unpruned,
+)
 from tests.support.bigquery_peer.faults import Fault
 from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.nights import NIGHT, PROCESSORS, success
@@ -21,8 +34,9 @@ from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.builder import Builder
 from worker.building import estimate_build, probe
 from worker.catalogue import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, SHIPPED, UPSTREAM
-from worker.errors import Refused
+from worker.errors import Fatal, Refused
 from worker.features.model import BuildKey, BuildRequest, Statement
+from worker.features.plan import plan_probe
 from worker.lineage import trace_row
 from worker.local.sample_data import write_sample_data
 from worker.local.warehouse_loading import load_parquet_folder
@@ -119,8 +133,41 @@ def test_every_statement_of_a_night_prunes_by_partition(site: Site, tmp_path: Pa
 
     partitions = site.project.engine.partitions
     assert {*OWN_TABLES, *UPSTREAM} <= {table for table, column in partitions.items() if column}
-    assert any("BEGIN TRANSACTION" in sql for sql in sent)
+    assert {"INSERT", "MERGE", "SELECT", "UPDATE"} <= {word for sql in sent for word in sql.split() if word.isupper()}
     assert [(sql[:80], found) for sql in sent if (found := unpruned(sql, partitions))] == []
+
+
+def test_no_job_of_a_night_or_of_lineage_has_a_parameter_without_a_value(site: Site) -> None:
+    """A player without a game has no opponent to look up, and a night has no instant to look back from."""
+    sent: list[dict[str, Any]] = []
+    insert = site.project.jobs.insert
+
+    def note(configuration: dict[str, Any], job_id: str | None) -> dict[str, Any]:
+        sent.extend(configuration["query"].get("queryParameters", ()))
+        return insert(configuration, job_id)
+
+    site.project.jobs.insert = note  # type: ignore[method-assign]
+    play(site.warehouse)
+    idle = next(row for row in rows(site.warehouse, PUBLISHED_TABLE) if not row["has_game"])
+    trace_row(site.warehouse, NIGHT, idle["player_id"])
+
+    assert idle["opponent_abbreviation"] is None
+    assert [one for one in sent if (one.get("parameterValue") or {}).get("value", "array") is None] == []
+    assert sent
+
+
+def test_a_row_without_an_instant_counts_unless_an_instant_is_asked_for(data: Path) -> None:
+    here, table = embedded(data), "nba_precompute.player_composite_factors"
+    with here.writing("forgetting instants") as cursor:
+        cursor.execute(f"UPDATE {table} SET processed_at = NULL")  # noqa: S608 -- this file's own name
+
+    def counted(as_of: datetime | None) -> int:
+        found = here.query(plan_probe(NIGHT, SHIPPED, as_of=as_of))
+        return next(row["row_count"] for row in found if row["processor"] == "player_composite_factors")
+
+    assert counted(None) > 0
+    assert counted(NOW) == 0
+    here.close()
 
 
 @pytest.mark.parametrize("name", SHIPPED.statements)
@@ -153,6 +200,8 @@ def test_lineage_and_phase5_read_bigquery_as_they_read_the_embedded_warehouse(si
         "SELECT quality_score FROM nba_predictions.ml_feature_store_v2 WHERE analysis_date = @d OR player_id = 1",
         "SELECT a.x FROM b.a JOIN nba_predictions.ml_feature_store_v2 AS f ON f.y = a.y WHERE a.analysis_date = @d",
         "DELETE FROM nba_predictions.ml_feature_store_v2 WHERE player_id = 1",
+        "MERGE nba_predictions.ml_feature_store_v2 AS f USING (SELECT 1 AS p) AS w ON f.player_id = w.p "
+        "WHEN MATCHED THEN UPDATE SET player_name = 'x'",
         "UPDATE nba_predictions.ml_feature_store_v2 SET player_name = 'x' WHERE player_id = 1",
         "INSERT INTO a.b (c) SELECT player_id FROM nba_predictions.ml_feature_store_v2",
     ],
@@ -166,7 +215,6 @@ def mlfs(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mlfs:
     """Give `mlfs(*arguments)`: the command on that project of the peer, its JSON and its exit code."""
     monkeypatch.setenv("MLFS_WAREHOUSE", f"bigquery://{site.name}?location=US")
     monkeypatch.setenv("MLFS_BIGQUERY_ENDPOINT", site.server.address)
-    monkeypatch.setenv("MLFS_BIGQUERY_STAGING_DATASET", "staging")
     monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
 
     def run(*arguments: str) -> tuple[int, Any]:
@@ -217,11 +265,62 @@ def test_costs_are_told_by_date_and_step(mlfs: Mlfs) -> None:
 
     steps = {row["step"]: row for row in answer["steps"] if row["analysis_date"] == NIGHT.isoformat()}
     assert (built, code, answer["note"]) == (0, 0, "")
-    assert {"claim", "features", "build_stats", "publish", "ledger", "dependency_rows"} <= set(steps)
-    assert steps["features"]["bytes_billed"] == 9 * 10 * 1024 * 1024
-    assert steps["features"]["usd"] == round(90 / 1024**2 * 6.25, 6)
+    assert {"claim", "features", "build_stats", "history", "publish", "dependency_rows"} <= set(steps)
+    # Nine upstream tables, and the one that may hold the rows of this build already.
+    assert steps["features"]["bytes_billed"] == 10 * 10 * 1024 * 1024
+    assert steps["features"]["usd"] == round(100 / 1024**2 * 6.25, 6)
     assert not any(day["optimize"] for day in answer["days"])
     assert sum(day["query_count"] for day in answer["days"]) == sum(row["query_count"] for row in answer["steps"])
+
+
+def test_costs_that_the_account_may_not_see_name_the_role_that_it_needs(site: Site, mlfs: Mlfs) -> None:
+    site.project.withheld = frozenset({"bigquery.jobs.listAll"})
+
+    with pytest.raises(Fatal, match=r"bigquery\.jobs\.listAll on the project: grant .+ mlfsCostReader"):
+        mlfs("cost")
+
+
+def test_a_date_takes_six_jobs_from_claim_to_publication(site: Site) -> None:
+    """At Google each job takes a second or more, one after the other."""
+    before = len(site.project.jobs.ran)
+
+    assert play(site.warehouse) is State.DONE
+
+    steps = [re.sub(r"-(?:[0-9a-f]{10}|[0-9a-f]{32})$", "", job_id) for job_id in site.project.jobs.ran[before:]]
+    stem = f"mlfs-{NIGHT}-g1-a1"
+    to_publication = steps[steps.index(f"{stem}-claim") : steps.index(f"{stem}-publish") + 1]
+    assert to_publication == [
+        f"{stem}-claim",
+        f"mlfs-{NIGHT}-dependency_rows",
+        f"{stem}-features",
+        f"{stem}-build_stats",
+        f"{stem}-history",
+        f"{stem}-publish",
+    ]
+
+
+def test_two_workers_publish_eight_dates_at_once_although_statements_abort_each_other(site: Site) -> None:
+    """By the strictest reading of BigQuery: any two changes of the ledger conflict, whatever dates they are about."""
+    site.project.engine.conflict_by_table()
+    workers = [site.another(hurried(call_s=30.0)) for _ in range(2)]
+    nights = [NIGHT + timedelta(days=number) for number in range(8)]
+    started = threading.Barrier(len(nights))
+
+    def build(number: int) -> None:
+        key, warehouse = attempt(night=nights[number]), workers[number % 2]
+        started.wait()
+        warehouse.claim(key, NOW, CLAIMANT)
+        warehouse.stage(key, staging_select(key))
+        warehouse.publish(publication(key))
+
+    with ThreadPoolExecutor(len(nights)) as threads:
+        list(threads.map(build, range(len(nights))))
+
+    assert site.project.jobs.conflicts > 0
+    assert [row.analysis_date for row in site.warehouse.read_ledger_since(NIGHT)] == nights
+    assert len(site.rows()) == len(nights)
+    for warehouse in workers:
+        warehouse.close()
 
 
 def test_features_leave_bigquery_as_they_leave_the_embedded_warehouse(site: Site, data: Path, tmp_path: Path) -> None:

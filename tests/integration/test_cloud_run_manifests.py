@@ -90,7 +90,7 @@ def test_the_service_is_internal_and_answers_within_its_time(push: Settings) -> 
     service = workload.manifest["metadata"]["annotations"]
 
     assert service["run.googleapis.com/ingress"] == "internal"
-    assert (spec["containerConcurrency"], spec["timeoutSeconds"]) == (10, 60)
+    assert (spec["containerConcurrency"], spec["timeoutSeconds"]) == (10, 150)
     assert annotations["run.googleapis.com/execution-environment"] == "gen2"
     assert push.request_wait_s < spec["timeoutSeconds"]
     # Request-based billing takes the processor away between requests, so nothing may run there.

@@ -18,9 +18,9 @@ from worker.adapters import redis_server
 from worker.adapters.pubsub_connection import ensure_topology, plain_publisher_client
 from worker.adapters.pubsub_look import BusLook, SubscriptionWatch
 from worker.adapters.redis_client import connect
-from worker.adapters.warehouse_bigquery_permissions import TABLE_PERMISSIONS
+from worker.adapters.warehouse_bigquery_permissions import TABLE_PERMISSIONS, VIEW_PERMISSIONS
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.catalogue import OWN_TABLES, UPSTREAM
+from worker.catalogue import SHIPPED, UPSTREAM
 from worker.local.pubsub_server import PubSubServer
 from worker.parts import open_warehouse
 from worker.settings import load
@@ -267,7 +267,7 @@ def test_the_permission_tests_run_as_the_account_that_builds_and_leave_nothing(
         project.engine.load(sample_folder)
         open_warehouse(load()).ensure_tables()
         _code, granted = looked("--live")
-        project.withheld = frozenset({"bigquery.tables.updateData"})
+        project.withheld = frozenset({"bigquery.tables.updateData", "bigquery.jobs.listAll"})
         _code, withheld = looked("--live")
         with project.engine.cursor() as cursor:
             left = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE table_name LIKE 'mlfs_%'").fetchall()
@@ -275,10 +275,12 @@ def test_the_permission_tests_run_as_the_account_that_builds_and_leave_nothing(
 
     tests = slice(DATASETS, DATASETS + 8)
     assert bare == EXIT_FAILED
-    assert [check["ok"] for check in denied[tests]] == [False] * 7 + [True]
+    assert [check["ok"] for check in denied[tests]] == [False] * 6 + [True, True]
     assert [(check["ok"], "which is not Google" in check["check"]) for check in granted[tests]] == [(True, True)] * 8
     [fault] = withheld[DATASETS + 5]["faults"]
-    assert fault.count("bigquery.tables.updateData on nba_predictions.") == len(OWN_TABLES)
+    assert fault.count("bigquery.tables.updateData on nba_predictions.") == len(SHIPPED.tables.stored)
+    [unseen] = withheld[DATASETS + 6]["faults"]
+    assert "grant the account the role mlfsCostReader" in unseen
     assert left == []
 
 
@@ -303,6 +305,13 @@ def test_the_doctor_asks_for_what_the_role_table_grants_a_worker_and_for_nothing
     assert names("roles/pubsub.viewer", "topic") == set(topics)
     assert names("roles/pubsub.viewer", "subscription") == set(subscriptions)
     assert set(TABLE_PERMISSIONS) == set(role_table()["custom_roles"]["mlfsTableWriter"]["permissions"])
-    assert {f"nba_predictions.{name}" for name in names("custom/mlfsTableWriter", "table")} == set(OWN_TABLES)
+    assert {f"nba_predictions.{name}" for name in names("custom/mlfsTableWriter", "table")} == set(
+        SHIPPED.tables.stored
+    )
+    assert {f"nba_predictions.{name}" for name in names("roles/bigquery.dataViewer", "table")} == set(
+        SHIPPED.tables.views
+    )
+    # What a view gives of BigQuery Data Viewer, as its page lists it.
+    assert set(VIEW_PERMISSIONS) == {"bigquery.tables.get", "bigquery.tables.getData"}
+    assert role_table()["custom_roles"]["mlfsCostReader"]["permissions"] == ["bigquery.jobs.listAll"]
     assert names("roles/bigquery.dataViewer", "dataset") == {table.partition(".")[0] for table in UPSTREAM}
-    assert names("roles/bigquery.dataEditor", "dataset") == {settings.bigquery_staging_dataset}

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from google.pubsub_v1.types import Subscription
 
-from ops.manifests import tables
+from ops.manifests import PROJECT, tables, views
 from tests.support.manifests import IMAGE, environment, render, settings_of, workloads
 from tests.support.terraform import FOLDER, blocks, default, local, resource, resources, terraform, text
 from worker.adapters.pubsub_look import subscription_faults
-from worker.adapters.warehouse_bigquery import STAGING_EXPIRES_MS
+from worker.adapters.warehouse_bigquery_sql import declared_columns
 from worker.catalogue import SHIPPED
 from worker.settings import Settings
 
@@ -177,11 +177,40 @@ def test_tables_are_made_from_the_ddl_and_kept() -> None:
     assert table["deletion_protection"] is True
 
 
-def test_staging_tables_expire_as_those_that_a_worker_makes() -> None:
-    staging = resource("google_bigquery_dataset", "staging")
+def test_views_are_made_from_the_ddl_after_the_tables_that_they_read() -> None:
+    view = resource("google_bigquery_table", "view")
+    read = {name for made in views().values() for name in re.findall(r"(?:FROM|JOIN) (\S+)", made["query"])} - {"("}
 
-    assert staging["dataset_id"] == setting("bigquery_staging_dataset")
-    assert staging["default_table_expiration_ms"] == STAGING_EXPIRES_MS
+    assert json.loads((FOLDER / "views.json").read_text("utf-8")) == views()
+    assert local("views") == '${jsondecode(file("${path.module}/views.json"))}'
+    assert (view["for_each"], view["depends_on"]) == ("${local.views}", ["${google_bigquery_table.own}"])
+    # A view that names no project is refused by the API.
+    [asked] = view["view"]
+    assert asked["query"] == '${replace(each.value.query, "`project`", "`${var.project}`")}'
+    assert asked["use_legacy_sql"] is False
+    assert {f"{PROJECT}.nba_predictions.{name}" for name in tables()} >= read
+    assert read
+
+
+def test_every_table_and_view_that_a_worker_uses_is_made_with_its_columns() -> None:
+    """The ledger's list of publications is an array of records."""
+    made = {f"nba_predictions.{name}": body["schema"] for name, body in tables().items()}
+    ledger = {column["name"]: column for column in made[SHIPPED.tables.ledger]}
+
+    assert set(made) == set(SHIPPED.tables.stored)
+    assert {f"nba_predictions.{name}" for name in views()} == set(SHIPPED.tables.views)
+    for table, columns in made.items():
+        assert [column["name"] for column in columns] == list(declared_columns(SHIPPED, table))
+    assert ledger["publications"] == {
+        "name": "publications",
+        "type": "RECORD",
+        "mode": "REPEATED",
+        "fields": [
+            {"name": "generation", "type": "INT64", "mode": "NULLABLE"},
+            {"name": "build_id", "type": "STRING", "mode": "NULLABLE"},
+            {"name": "committed_at", "type": "TIMESTAMP", "mode": "NULLABLE"},
+        ],
+    }
 
 
 def test_google_watches_what_a_dead_worker_cannot() -> None:

@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
-from ops.manifests import tables
+from ops.manifests import tables, views
 from tests.support.manifests import OPS
 from tests.support.terraform import (
     blocks,
@@ -17,11 +18,12 @@ from tests.support.terraform import (
     rows,
     text,
 )
-from worker.catalogue import OWN_TABLES, UPSTREAM
-from worker.settings import Settings
+from worker.catalogue import SHIPPED, UPSTREAM
 
-OWN = [table.partition(".")[2] for table in OWN_TABLES]
+STORED = [table.partition(".")[2] for table in SHIPPED.tables.stored]
+VIEWS = [view.partition(".")[2] for view in SHIPPED.tables.views]
 FEATURE, QUALITY = "ml_feature_store_v2", "ml_feature_store_v2_quality_metrics"
+BELOW = ("ml_feature_store_v2_generations", "ml_feature_store_v2_quality_history", "ml_feature_store_v2_ledger")
 
 # Written down a second time, on purpose: a row that is added, dropped or widened must be meant.
 EXPECTED = {
@@ -30,8 +32,9 @@ EXPECTED = {
         ("worker", "roles/bigquery.dataViewer", "dataset", name)
         for name in ("nba_precompute", "nba_analytics", "nba_raw")
     ),
-    *(("worker", "custom/mlfsTableWriter", "table", name) for name in OWN),
-    ("worker", "roles/bigquery.dataEditor", "dataset", "mlfs_staging"),
+    *(("worker", "custom/mlfsTableWriter", "table", name) for name in STORED),
+    *(("worker", "roles/bigquery.dataViewer", "table", name) for name in VIEWS),
+    ("worker", "custom/mlfsCostReader", "project", "-"),
     *(("worker", "roles/pubsub.subscriber", "subscription", name) for name in ("worker", "dead_letter")),
     *(
         ("worker", "roles/pubsub.publisher", "topic", name)
@@ -53,7 +56,7 @@ EXPECTED = {
     ("scheduler", "roles/run.invoker", "run_service", "mlfs-push"),
     ("upstream", "roles/pubsub.publisher", "topic", "completions"),
     ("phase5", "roles/pubsub.subscriber", "subscription", "phase5"),
-    *(("phase5", "roles/bigquery.dataViewer", "table", name) for name in (FEATURE, QUALITY)),
+    *(("phase5", "roles/bigquery.dataViewer", "table", name) for name in (FEATURE, QUALITY, *BELOW)),
     ("gke_pod", "roles/iam.workloadIdentityUser", "service_account", "worker"),
     ("deployer", "roles/run.developer", "project", "-"),
     ("deployer", "roles/artifactregistry.writer", "repository", "mlfs"),
@@ -113,15 +116,26 @@ def test_nobody_may_rewrite_the_dataset_of_predictions() -> None:
 
 def test_the_worker_reads_and_writes_what_it_needs_to() -> None:
     read = {name for principal, role, kind, name in rows() if (principal, kind) == ("worker", "dataset")}
-    staging = Settings.model_fields["bigquery_staging_dataset"].default
 
-    assert read == {table.partition(".")[0] for table in UPSTREAM} | {staging}
-    assert {row[3] for row in rows() if row[:2] == ("worker", "custom/mlfsTableWriter")} == set(OWN)
+    assert read == {table.partition(".")[0] for table in UPSTREAM}
+    assert {row[3] for row in rows() if row[:2] == ("worker", "custom/mlfsTableWriter")} == set(STORED)
+
+
+@pytest.mark.parametrize("principal", ["worker", "phase5"])
+def test_who_reads_a_view_may_read_the_tables_below_it(principal: str) -> None:
+    """BigQuery asks for both, unless a view is authorized."""
+    readable = {row[3] for row in rows() if row[0] == principal and row[2] == "table"}
+
+    for name in readable & set(VIEWS):
+        below = set(re.findall(r"nba_predictions\.(\w+)", views()[name]["query"]))
+        assert below
+        assert below <= readable
+    assert readable & set(VIEWS)
 
 
 def test_every_name_in_the_table_is_one_that_terraform_makes_or_finds() -> None:
     made = {
-        "table": set(tables()),
+        "table": {*tables(), *views()},
         "topic": set(local("topics")),
         "subscription": set(local("subscriptions")),
         "secret": set(re.findall(r"mlfs-redis-\w+", resource("google_secret_manager_secret", "redis")["for_each"])),

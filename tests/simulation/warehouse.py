@@ -1,6 +1,6 @@
 """The simulated warehouse: canned answers that agree with simulated tables, and the ledger of the DuckDB adapter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from random import Random
@@ -194,6 +194,9 @@ class SimulatedWarehouse:
     def columns(self, table: str) -> Mapping[str, str]:
         self._boundary.alive(self._process)
         return UPSTREAM[table]
+
+    def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+        return {table: self.columns(table) for table in tables}
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         if statement.name == "retractions":

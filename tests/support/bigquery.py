@@ -84,7 +84,7 @@ def unpruned(sql: str, partitions: dict[str, str]) -> list[str]:
     """The tables that a statement or script reads or changes without a condition on their partition column."""
     found: list[str] = []
     for statement in split_script(sql):
-        if statement.upper().startswith(("BEGIN ", "COMMIT ", "IF ", "CREATE ")):
+        if statement.upper().startswith("CREATE "):
             continue
         tree = parse(statement)
         for table in tree.find_all(exp.Table):

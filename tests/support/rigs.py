@@ -1,6 +1,6 @@
 """The shell around one store, and hand-written stand-ins for the outside: the bus, the warehouse, the clock."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -151,6 +151,9 @@ class LedgerWarehouse:
     def columns(self, table: str) -> Mapping[str, str]:
         self._may_fail("columns")
         return UPSTREAM[table]
+
+    def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+        return {table: self.columns(table) for table in tables}
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         self._may_fail(statement.name)

@@ -94,7 +94,7 @@ def terraform(*arguments: str, folder: Path = FOLDER) -> subprocess.CompletedPro
 
 def evaluated_grants(folder: Path) -> list[Grant]:
     """What `local.grants` comes to, with accounts that no cloud has made: the provider is Terraform's built-in one."""
-    for name in ("roles.yaml", "tables.json"):
+    for name in ("roles.yaml", "tables.json", "views.json"):
         shutil.copy(FOLDER / name, folder / name)
     main = (FOLDER / "main.tf").read_text(encoding="utf-8")
     expressions = main[main.index("locals {") : main.index('data "google_project"')]

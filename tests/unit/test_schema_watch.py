@@ -1,6 +1,6 @@
 """A drifted upstream table is told when the worker looks, and never ends the worker."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import pytest
 from prometheus_client import generate_latest
@@ -69,8 +69,8 @@ def test_a_warehouse_that_does_not_answer_changes_nothing(warehouse: DuckDbWareh
     class Away:
         pipeline = SHIPPED
 
-        def columns(self, table: str) -> dict[str, str]:
-            raise Unavailable(f"no answer about {table}")
+        def columns_of(self, tables: Collection[str]) -> dict[str, dict[str, str]]:
+            raise Unavailable(f"no answer about {len(tables)} tables")
 
     heard = Heard()
     watch = SchemaWatch(warehouse, heard)

@@ -183,8 +183,26 @@ def test_a_header_names_the_parameters(name: str) -> None:
     text = SHIPPED.text(name)
     used = {parameter.name for parameter in sqlglot.parse_one(text, read="bigquery").find_all(exp.Parameter)}
 
-    header = " ".join(line for line in text.splitlines() if line.startswith("--"))
-    assert set(re.findall(r"@(\w+)", header)) == used
+    header = "\n".join(line for line in text.splitlines() if line.startswith("--"))
+    listed = re.sub(r"\([^()]*\)", "", re.findall(r"-- Parameters: ((?:.|\n-- {5})*)", header)[0])
+    assert {name for name in re.findall(r"\b[a-z]\w*\b", listed) if name != "none"} == used
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_comment_holds_what_a_tool_takes_for_a_parameter(name: str) -> None:
+    assert [line for line in FILES[name].splitlines() if "@" in line.partition("--")[2]] == []
+
+
+@pytest.mark.parametrize("name", ["dependency_rows", "features", "lineage_sources"])
+def test_a_parameter_without_a_value_is_not_in_the_text(name: str) -> None:
+    """BigQuery's documentation says that no parameter can be NULL."""
+    unset = frozenset({"as_of", "team_abbreviation", "opponent_abbreviation"})
+    text = SHIPPED.text(name, unset=unset)
+
+    assert {parameter.name for parameter in sqlglot.parse_one(text, read="bigquery").find_all(exp.Parameter)} == {
+        parameter.name for parameter in sqlglot.parse_one(SHIPPED.text(name), read="bigquery").find_all(exp.Parameter)
+    } - unset
+    assert list(offences(text)) == []
 
 
 @pytest.mark.parametrize("text", ["SELECT 1 AS c; DROP TABLE a.b", "SELECT 1 AS c; SELECT 2 AS c", "", "-- nothing"])

@@ -9,7 +9,7 @@ Reads carry an id of their own each time: attaching to an older answer would be 
 """
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Protocol
 
@@ -34,9 +34,6 @@ from worker.features.pipeline import Pipeline
 from worker.features.plan import plan_claim, plan_claims, plan_ledger, plan_publication, plan_storing
 from worker.features.records import published_row, read_ledger_row
 from worker.pipeline_files import shipped_pipeline
-
-# Where BigQuery puts what names no place.
-DEFAULT_LOCATION = "US"
 
 
 class Settle(Protocol):
@@ -84,9 +81,10 @@ class BigQueryWarehouse:
         self.pipeline.render_build()
         # Outside the multi-regions a job is found again only by who knows its location.
         self.jobs.location = self._tables.ensure_dataset(self._own.published.partition(".")[0])
-        refuse_old_tables(self._own, {view for view in self._own.views if self._tables.is_stored(view)})
-        for table in (*self._own.stored, *self._own.views):
-            actual = self._tables.columns(table)
+        found = self._tables.find_all((*self._own.stored, *self._own.views))
+        refuse_old_tables(self._own, {view for view in self._own.views if found[view].is_stored})
+        for table, there in found.items():
+            actual = there.columns
             if not actual:
                 self._tables.ensure_dataset(table.partition(".")[0])
             for sql in missing_ddl(self.pipeline, table, actual):
@@ -97,15 +95,19 @@ class BigQueryWarehouse:
         """Read the table's schema."""
         return self._tables.columns(table)
 
+    def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+        """Read the schemas side by side."""
+        return {table: found.columns for table, found in self._tables.find_all(tables).items()}
+
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Run it verbatim."""
         with translated_errors(f"running {statement.name}"):
-            return list(self._read(statement.name, statement.sql, statement.parameters, statement.null_types))
+            return list(self._read(statement.name, statement.sql, statement.parameters))
 
     def stage(self, key: BuildKey, select: Statement) -> None:
         """Run the INSERT; within one call a lost reply finds its own job."""
         storing = plan_storing(select, self.pipeline)
-        script = Script(storing.sql, bind(storing.parameters, storing.null_types))
+        script = Script(storing.sql, bind(storing.parameters))
         self._run(select.name, key, script, f"{_stem(key)}-{select.name}-{digest(script)}")
 
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
@@ -170,7 +172,7 @@ class BigQueryWarehouse:
 
     def estimate(self, statement: Statement) -> StatementEstimate:
         """Ask for a dry run; BigQuery's number is an upper bound where the table is clustered."""
-        script = Script(statement.sql, bind(statement.parameters, statement.null_types))
+        script = Script(statement.sql, bind(statement.parameters))
         spec = JobSpec(
             job_id="",
             sql=script.sql,
@@ -190,7 +192,7 @@ class BigQueryWarehouse:
     def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
         """Read the project's job history, by our labels."""
         values = {"since": since, "until": until, "pipeline": self.pipeline.name}
-        statement = Statement(name="costs", sql=costs_sql(self.jobs.location or DEFAULT_LOCATION), parameters=values)
+        statement = Statement(name="costs", sql=costs_sql(self.jobs.location), parameters=values)
         return read_costs(self.query(statement), self._limits.usd_per_tib)
 
     def export_features(self, analysis_date: date, path: str) -> int:
@@ -203,7 +205,7 @@ class BigQueryWarehouse:
         sql = f"SELECT {columns} FROM {self._own.published} WHERE analysis_date = @analysis_date ORDER BY {order}"  # noqa: S608 -- from the catalogue
         with translated_errors(f"writing {path}"):
             values = {"analysis_date": analysis_date}
-            return write_file(path, output, lambda: self._read("export", sql, values, {}))
+            return write_file(path, output, lambda: self._read("export", sql, values))
 
     def close(self) -> None:
         """Close the connections."""
@@ -214,12 +216,11 @@ class BigQueryWarehouse:
         step: str,
         sql: str,
         parameters: Mapping[str, Any],
-        null_types: Mapping[str, str],
     ) -> Iterator[dict[str, Any]]:
         """Run one SELECT under an id of its own, and page through its rows."""
         day = parameters.get("analysis_date")
         stem = f"mlfs-{parameters.get('build_id') or day.isoformat()}" if isinstance(day, date) else "mlfs"
-        script = Script(sql, bind(parameters, null_types))
+        script = Script(sql, bind(parameters))
         finished = self._run(step, None, script, f"{stem}-{step}-{uuid.uuid4().hex}", day=day)
         return (dict(row.items()) for row in finished.rows)
 
@@ -249,7 +250,7 @@ class BigQueryWarehouse:
             job_ids: Ids to run it under: the next one where the job of the one before ran before this ledger was made.
             settle: What the ledger shows.
         """
-        script = Script(change.sql, bind(change.parameters, change.null_types))
+        script = Script(change.sql, bind(change.parameters))
         for job_id in job_ids:
             failure: PipelineError | None = None
             try:

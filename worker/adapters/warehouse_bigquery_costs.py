@@ -6,12 +6,15 @@ from typing import Any
 
 from worker.features.model import StepCost
 
+# Where BigQuery puts what names no place.
+DEFAULT_LOCATION = "US"
 BYTES_PER_TIB = 1024**4
 # Each table that a query reads is billed with ten megabytes at least.
 BILLED_MIN_PER_TABLE = 10 * 1024**2
 
 # A script's own row sums up its statements, so the statements' rows (they have a parent) would count twice. The view is
 # partitioned by creation_time.
+# By project: the worker's jobs and those of people count alike. JOBS_BY_USER would show people their own jobs only.
 COSTS_SQL = """
 WITH labelled AS (
   SELECT
@@ -20,7 +23,7 @@ WITH labelled AS (
     (SELECT label.value FROM UNNEST(labels) AS label WHERE label.key = 'step') AS step,
     (SELECT label.value FROM UNNEST(labels) AS label WHERE label.key = 'pipeline') AS pipeline,
     total_bytes_processed, total_bytes_billed, total_slot_ms
-  FROM `region-that`.INFORMATION_SCHEMA.JOBS_BY_PROJECT
+  FROM jobs_view
   WHERE creation_time >= @since AND creation_time < @until AND job_type = 'QUERY' AND parent_job_id IS NULL
 )
 SELECT
@@ -35,9 +38,14 @@ ORDER BY executed_on DESC, analysis_date, step
 """
 
 
-def costs_sql(location: str) -> str:
-    """Write the report's SQL for the region or multi-region in which the datasets lie."""
-    return COSTS_SQL.replace("region-that", f"region-{location.lower()}")
+def jobs_view(location: str | None) -> str:
+    """Return the name of the project's job history for the region or multi-region in which the datasets lie."""
+    return f"`region-{(location or DEFAULT_LOCATION).lower()}`.INFORMATION_SCHEMA.JOBS_BY_PROJECT"
+
+
+def costs_sql(location: str | None) -> str:
+    """Return the report's SQL for the region or multi-region in which the datasets lie."""
+    return COSTS_SQL.replace("jobs_view", jobs_view(location))
 
 
 def usd(bytes_billed: int, usd_per_tib: float) -> float:

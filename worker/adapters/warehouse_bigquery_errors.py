@@ -4,6 +4,7 @@ The reason counts, not the HTTP status: `rateLimitExceeded` and `accessDenied` b
 """
 
 import concurrent.futures
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -33,6 +34,7 @@ HOPELESS_REASONS = frozenset(
         *("resourcesExceeded", "responseTooLarge"),
     }
 )
+MISSING_DATASET = re.compile(r"Not found: Dataset [\w.:-]+[:.](\w+)")
 DRIFT_TEXTS = ("Unrecognized name", "not found inside", "Name not found")
 
 CALL_ERRORS = (
@@ -49,6 +51,11 @@ NEXT_STEPS = {
     "bytesBilledLimitExceeded": "look at mlfs build DATE --dry-run, then raise MLFS_BIGQUERY_MAX_BYTES_BILLED",
     "billingNotEnabled": "enable billing for the project",
 }
+COST_READER = (
+    "reading what jobs cost takes bigquery.jobs.listAll on the project: grant the account the role mlfsCostReader of "
+    "ops/terraform/roles.yaml, or BigQuery Resource Viewer"
+)
+"""The next step where the job history is denied."""
 
 
 class Cure(Enum):
@@ -93,6 +100,15 @@ def _is_weather(error: BaseException) -> bool:
     return isinstance(error, passing)
 
 
+def with_tables(doing: str, error: BaseException, sql: str) -> str:
+    """Return *doing* with the tables that a statement reads in a dataset that does not exist: Google names no table."""
+    lost = MISSING_DATASET.search(str(error))
+    if lost is None:
+        return doing
+    tables = sorted(set(re.findall(rf"\b{re.escape(lost[1])}\.\w+", sql)))
+    return f"{doing}, which reads {', '.join(tables)}" if tables else doing
+
+
 def translated(error: BaseException, doing: str) -> PipelineError:
     """Give the error of our family for one of BigQuery's; *doing* says what was attempted."""
     text = f"{doing}: {_first_line(error)}"
@@ -105,7 +121,8 @@ def translated(error: BaseException, doing: str) -> PipelineError:
     reason = reason_of(error)
     if isinstance(error, api.NotFound) or reason == "notFound" or any(known in str(error) for known in DRIFT_TEXTS):
         return SchemaDrift(text)
-    step = NEXT_STEPS.get(reason)
+    is_history = reason == "accessDenied" and "INFORMATION_SCHEMA" in str(error)
+    step = COST_READER if is_history else NEXT_STEPS.get(reason)
     return Fatal(f"{text}; {step}" if step else text)
 
 

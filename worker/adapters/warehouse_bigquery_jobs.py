@@ -19,7 +19,7 @@ from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.cloud.bigquery import DEFAULT_RETRY, Client, QueryJob, QueryJobConfig
 
-from worker.adapters.warehouse_bigquery_errors import CALL_ERRORS, Cure, cure_of, translated
+from worker.adapters.warehouse_bigquery_errors import CALL_ERRORS, Cure, cure_of, translated, with_tables
 from worker.adapters.warehouse_bigquery_sql import Parameter
 from worker.errors import Fatal, Unavailable
 
@@ -121,11 +121,13 @@ class Jobs:
     def run(self, spec: JobSpec, doing: str) -> Finished:
         """Run a job to its end, again under new ids while the reason of its failure passes by itself.
 
+        The time for further tries begins with the first failure, so a job that takes long gets a second try as well.
+
         Raises:
             Unavailable: BigQuery did not answer, or the job was stopped, took too long, or failed for `retry_s`.
             Fatal: The job cannot work.
         """
-        tries, gives_up_at = 0, self._seconds() + self._limits.retry_s
+        tries, gives_up_at = 0, 0.0
         for number in range(IDS_MAX):
             job, attached = None, False
             try:
@@ -137,10 +139,11 @@ class Jobs:
                 if attached and has_failed:
                     continue  # an earlier call's job: it did nothing, and this call has not tried yet
                 tries += 1
+                gives_up_at = gives_up_at or self._seconds() + self._limits.retry_s
                 # A job that may still run must not get a second one beside it.
                 may_run = job is not None and not has_failed
                 if may_run or cure_of(error) is not Cure.NOW or self._seconds() >= gives_up_at:
-                    raise translated(error, doing) from error
+                    raise translated(error, with_tables(doing, error, spec.sql)) from error
                 log.info("job_tried_again", job_id=spec.job_id, tries=tries, error=str(error).splitlines()[0])
             self._pause(_jittered(tries))
         raise Unavailable(f"{doing}: {IDS_MAX} jobs of the name {spec.job_id} have failed")
@@ -160,7 +163,7 @@ class Jobs:
                 timeout=CALL_TIMEOUT_S,
             )
         except CALL_ERRORS as error:
-            raise translated(error, doing) from error
+            raise translated(error, with_tables(doing, error, spec.sql)) from error
 
     def _begin(self, spec: JobSpec, job_id: str) -> tuple[QueryJob, bool]:
         """Send the job, or find the one that has its id already; the second value says which."""

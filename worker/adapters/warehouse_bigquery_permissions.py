@@ -1,32 +1,39 @@
 """The pipeline document's four cross-dataset permission tests, run as the account that will build: for `mlfs doctor`.
 
 They ask for no more than a worker needs. The document writes a scratch table beside the feature store's; who may do so
-may fill other tables there too, so here one row goes into the audit table in a transaction that is rolled back. Reads
-ask for no rows: a night without data is no lack of permission.
+may fill other tables there too, so here one row goes into the audit table in a transaction that is rolled back. The
+row is counted before the rollback and the count is the script's last statement: no documentation says whether the rows
+of a SELECT that other statements follow are the script's answer. Reads ask for no rows: a night without data is no lack
+of permission.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from google.cloud.bigquery import Client, QueryJobConfig, ScalarQueryParameter, TableReference
 
+from worker.adapters.warehouse_bigquery_costs import jobs_view
 from worker.adapters.warehouse_bigquery_errors import translated_errors
-from worker.catalogue import OWN_TABLES, REPLAY_TABLE
+from worker.catalogue import REPLAY_TABLE, SHIPPED
 from worker.errors import Fatal
 
 CALL_S = 60.0
 TABLE_PERMISSIONS = ("bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData")
 """What a worker needs on each of its own tables, and all that `ops/terraform/roles.yaml` grants there."""
+VIEW_PERMISSIONS = TABLE_PERMISSIONS[:2]
+"""What a worker needs on each of the views above them."""
 
 PHASE4 = "SELECT COUNT(*) AS row_count FROM nba_precompute.player_composite_factors WHERE analysis_date = @day"
 PHASE3 = "SELECT COUNT(*) AS row_count FROM nba_analytics.player_game_summary WHERE game_date = @day"
 ROSTER = "SELECT COUNT(*) AS row_count FROM nba_raw.nbac_player_list WHERE snapshot_date = @day"
 FOUND = f"SELECT COUNT(*) AS row_count FROM {REPLAY_TABLE} WHERE analysis_date = @day AND request_id = @mark"  # noqa: S608 -- from the catalogue
-WRITTEN = f"""BEGIN TRANSACTION;
+WRITTEN = f"""DECLARE found INT64;
+BEGIN TRANSACTION;
 INSERT INTO {REPLAY_TABLE} (analysis_date, requested_at, requested_by, reason, mode, request_id, decision)
 VALUES (@day, CAST(@day AS TIMESTAMP), 'mlfs doctor', 'permission test, rolled back', 'normal', @mark, 'none');
-{FOUND};
-ROLLBACK TRANSACTION;"""  # noqa: S608 -- from the catalogue
+SET found = ({FOUND});
+ROLLBACK TRANSACTION;
+SELECT found AS row_count;"""  # noqa: S608 -- from the catalogue
 
 
 class PermissionTests:
@@ -53,7 +60,8 @@ class PermissionTests:
             "write nba_predictions": self._write,
             "read back what was written": self._read_back,
             "read nba_raw (roster, schedule)": lambda: self._count(ROSTER, self._day),
-            "permissions on each of the worker's tables": self._ask,
+            "permissions on each of the worker's tables and views": self._ask,
+            "see what jobs cost (mlfs cost)": self._see_costs,
         }
 
     def remove(self) -> None:
@@ -74,8 +82,8 @@ class PermissionTests:
     def _ask(self) -> None:
         lacking = [
             f"{permission} on {table}"
-            for table in OWN_TABLES
-            for permission in sorted(set(TABLE_PERMISSIONS) - self._granted(table))
+            for table in SHIPPED.tables.all
+            for permission in sorted(set(_needed_on(table)) - self._granted(table))
         ]
         if lacking:
             raise Fatal(f"not granted: {', '.join(lacking)}")
@@ -83,8 +91,13 @@ class PermissionTests:
     def _granted(self, table: str) -> frozenset[str]:
         reference = TableReference.from_string(table, default_project=self._client.project)
         with translated_errors(f"asking for permissions on {table}"):
-            answer = self._client.test_iam_permissions(reference, TABLE_PERMISSIONS, timeout=CALL_S)
+            answer = self._client.test_iam_permissions(reference, _needed_on(table), timeout=CALL_S)
         return frozenset(answer.get("permissions", ()))
+
+    def _see_costs(self) -> None:
+        sql = f"SELECT COUNT(*) AS row_count FROM {jobs_view(self._client.location)} WHERE creation_time >= @since"  # noqa: S608 -- from the settings
+        since = ScalarQueryParameter("since", "TIMESTAMP", datetime.combine(self._day, time(), UTC))
+        self._run(sql, QueryJobConfig(query_parameters=[since]))
 
     def _marked(self) -> QueryJobConfig:
         day, mark = ScalarQueryParameter("day", "DATE", self._day), ScalarQueryParameter("mark", "STRING", self._mark)
@@ -94,3 +107,7 @@ class PermissionTests:
         with translated_errors("testing a permission"):
             rows = list(self._client.query(sql, job_config=config, timeout=CALL_S).result(timeout=CALL_S))
         return int(rows[0][0]) if rows and isinstance(rows[0][0], int) else 0
+
+
+def _needed_on(table: str) -> tuple[str, ...]:
+    return VIEW_PERMISSIONS if table in SHIPPED.tables.views else TABLE_PERMISSIONS

@@ -44,20 +44,18 @@ def shown_columns(pipeline: Pipeline, view: str) -> frozenset[str]:
     return frozenset(_SHOWN.findall(pipeline.ddl_of(view)))
 
 
-def bind(parameters: Mapping[str, Any], null_types: Mapping[str, str]) -> list[Parameter]:
+def bind(parameters: Mapping[str, Any]) -> list[Parameter]:
     """Give values their BigQuery types.
 
     Raises:
-        Fatal: A value has no BigQuery type, or is None without an entry in *null_types*.
+        Fatal: A value has no BigQuery type. None has none: no parameter can be NULL.
     """
     bound: list[Parameter] = []
     for name, value in parameters.items():
         if isinstance(value, list | tuple):
             bound.append(ArrayQueryParameter(name, _type_of(name, value[0] if value else ""), list(value)))
         else:
-            bound.append(
-                ScalarQueryParameter(name, null_types[name] if name in null_types else _type_of(name, value), value)
-            )
+            bound.append(ScalarQueryParameter(name, _type_of(name, value), value))
     return bound
 
 
@@ -73,7 +71,7 @@ def _type_of(name: str, value: object) -> str:
     ):
         if isinstance(value, kind):
             return named
-    raise Fatal(f"parameter {name} is {value!r}, which has no BigQuery type; name one in null_types")
+    raise Fatal(f"parameter {name} is {value!r}, which has no BigQuery type")
 
 
 def digest(*parts: object) -> str:

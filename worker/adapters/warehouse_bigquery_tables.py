@@ -1,6 +1,8 @@
 """Datasets and tables of the BigQuery warehouse as metadata: found, made, compared."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
@@ -14,6 +16,23 @@ from worker.features.pipeline import Pipeline
 
 # The API still speaks the old names.
 STANDARD_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
+
+
+LOOKS_AT_ONCE = 8
+"""Fewer than the ten connections that the client keeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A table or view as it is.
+
+    Attributes:
+        columns: {name: BigQuery type}; empty where there is no such table.
+        is_stored: Whether it holds rows; False for a view.
+    """
+
+    columns: Mapping[str, str]
+    is_stored: bool
 
 
 class Tables:
@@ -30,21 +49,22 @@ class Tables:
 
     def columns(self, table: str) -> Mapping[str, str]:
         """Give a table's columns as {name: BigQuery type}; empty where there is no such table."""
-        with translated_errors(f"reading the columns of {table}"):
-            try:
-                found = self._client.get_table(self.reference(table), retry=self._retry, timeout=CALL_TIMEOUT_S)
-            except api.NotFound:
-                return {}
-        return {column.name: _standard_type(column) for column in found.schema}
+        return self.find(table).columns
 
-    def is_stored(self, table: str) -> bool:
-        """Return whether there is a table of that name that holds rows; False for a view."""
+    def find_all(self, tables: Collection[str]) -> Mapping[str, Found]:
+        """Look for several tables or views side by side: one after the other, each takes 0.1 to 0.2 s at Google."""
+        with ThreadPoolExecutor(LOOKS_AT_ONCE) as threads:
+            return dict(zip(tables, threads.map(self.find, tables), strict=True))
+
+    def find(self, table: str) -> Found:
+        """Look for a table or view."""
         with translated_errors(f"looking for {table}"):
             try:
                 found = self._client.get_table(self.reference(table), retry=self._retry, timeout=CALL_TIMEOUT_S)
             except api.NotFound:
-                return False
-        return str(found.table_type) == "TABLE"
+                return Found(columns={}, is_stored=False)
+        columns = {column.name: _standard_type(column) for column in found.schema}
+        return Found(columns=columns, is_stored=str(found.table_type) == "TABLE")
 
     def ensure_dataset(self, name: str) -> str:
         """Find or make a dataset; return its location."""

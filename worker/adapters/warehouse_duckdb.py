@@ -10,7 +10,7 @@ not name. After the commit of `publish` the ledger names them, and the same `pub
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path
@@ -115,6 +115,10 @@ class DuckDbWarehouse:
                 [dataset, name],
             ).fetchall()
         return {column: to_bigquery_type(kind) for column, kind in found}
+
+    def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+        """Read them one after the other: they lie in one file."""
+        return {table: self.columns(table) for table in tables}
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Transpile and run."""

@@ -13,7 +13,7 @@ from typing import Any
 from statemachine.model import BuildMode
 from worker.features.model import CellSource, Statement
 from worker.features.pipeline import Block, Feature, Pipeline
-from worker.features.plan import COPY_AGE_DAYS_MAX
+from worker.features.plan import COPY_AGE_DAYS_MAX, plan_of
 
 Row = Mapping[str, Any]
 
@@ -95,10 +95,9 @@ def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, pip
     """Plan the search for the upstream rows of one row; *teams* holds the player's team and opponent."""
     entity_key = pipeline.entity.key
     others = [column for column in pipeline.lookups if column.name != entity_key]
-    return Statement(
-        name="lineage_sources",
-        sql=pipeline.text("lineage_sources"),
-        parameters={
+    return plan_of(
+        "lineage_sources",
+        {
             "analysis_date": night,
             entity_key: player_id,
             **{column.name: teams[column.name] for column in others},
@@ -107,7 +106,7 @@ def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, pip
             "as_of": build.as_of,
             "built_at": build.built_at,
         },
-        null_types={**{column.name: column.type for column in others}, "as_of": "TIMESTAMP"},
+        pipeline,
     )
 
 

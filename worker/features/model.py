@@ -46,14 +46,12 @@ class Statement:
         name: As `mlfs sql` lists it; used in job ids, logs and spans.
         sql: The text, verbatim.
         parameters: Values by name. `date`, aware `datetime`, `int`, `float`, `str`, `bool`; a list is an array
-            of one of them. None is allowed only together with an entry in `null_types`.
-        null_types: BigQuery type of each parameter that is None.
+            of one of them. Never None: BigQuery's documentation says that no parameter can be NULL.
     """
 
     name: str
     sql: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    null_types: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -424,7 +424,9 @@ class Pipeline:
         """Return the names of the statements that change the ledger."""
         return self.templates.names("dml")
 
-    def text(self, name: str, without: Unusable = NOTHING, *, rows_of: str = "") -> str:
+    def text(
+        self, name: str, without: Unusable = NOTHING, *, rows_of: str = "", unset: frozenset[str] = frozenset()
+    ) -> str:
         """Render a statement; rendered once per pipeline and arguments.
 
         Args:
@@ -432,6 +434,8 @@ class Pipeline:
             without: Upstream tables and columns that count as empty; the statement reads typed NULLs in their place.
             rows_of: For a statement about one build's rows: the statement that selects the rows; empty where the rows
                 lie in `generations`.
+            unset: Parameters that get no value. BigQuery takes no NULL for a parameter, so the text does without them:
+                no `as_of` leaves out its condition, an entity to look up that is not given finds nothing.
 
         Raises:
             Refused: The pipeline has no such statement.
@@ -440,12 +444,12 @@ class Pipeline:
             return render(self, f"dml/{name}.sql")
         if name not in self.statements:
             raise Refused(f"the pipeline {self.name} has no statement {name}; see the statements it has: mlfs sql")
-        return render(self, f"sql/{name}.sql", without=without, rows_of=rows_of)
+        return render(self, f"sql/{name}.sql", without=without, rows_of=rows_of, unset=unset)
 
     def render_build(self) -> None:
         """Render what a build runs. The first rendering in a process takes 0.1 s, which no build then waits for."""
         for name in BUILD_STATEMENTS:
-            self.text(name)
+            self.text(name, unset=frozenset({"as_of"}))
 
     @property
     def described(self) -> tuple[str, ...]:

@@ -77,8 +77,8 @@ def _plan_count(name: str, key: BuildKey, pipeline: Pipeline, rows: Statement | 
     if rows is None:
         values = {"analysis_date": key.analysis_date, "build_id": key.build_id}
         return Statement(name=name, sql=pipeline.text(name), parameters=values)
-    sql = pipeline.text(name, rows_of=rows.name)
-    return Statement(name=name, sql=sql, parameters=rows.parameters, null_types=rows.null_types)
+    sql = pipeline.text(name, rows_of=rows.name, unset=frozenset({"as_of"} - rows.parameters.keys()))
+    return Statement(name=name, sql=sql, parameters=rows.parameters)
 
 
 def plan_storing(select: Statement, pipeline: Pipeline) -> Statement:
@@ -90,7 +90,7 @@ def plan_storing(select: Statement, pipeline: Pipeline) -> Statement:
         f"  SELECT 1 FROM {table} AS stored\n"
         "  WHERE stored.analysis_date = @analysis_date AND stored.build_id = @build_id\n)"
     )
-    return Statement(name=select.name, sql=sql, parameters=select.parameters, null_types=select.null_types)
+    return Statement(name=select.name, sql=sql, parameters=select.parameters)
 
 
 def plan_claim(key: BuildKey, at: datetime, claimant: str, pipeline: Pipeline) -> Statement:
@@ -135,20 +135,20 @@ def _token(key: BuildKey) -> dict[str, Any]:
 
 def plan_probe(analysis_date: date, pipeline: Pipeline, *, as_of: datetime | None = None) -> Statement:
     """Plan the count of Phase 4 rows for a date; *as_of* (UTC) hides rows processed later."""
-    return Statement(
-        name="dependency_rows",
-        sql=pipeline.text("dependency_rows"),
-        parameters={"analysis_date": analysis_date, "as_of": as_of},
-        null_types={"as_of": "TIMESTAMP"},
-    )
+    return plan_of("dependency_rows", {"analysis_date": analysis_date, "as_of": as_of}, pipeline)
+
+
+def plan_of(name: str, values: Mapping[str, Any], pipeline: Pipeline) -> Statement:
+    """Plan a statement that does without those of *values* that are None."""
+    given = {parameter: value for parameter, value in values.items() if value is not None}
+    return Statement(name=name, sql=pipeline.text(name, unset=frozenset(values.keys() - given)), parameters=given)
 
 
 def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime) -> Statement:
     analysis_date = request.key.analysis_date
-    return Statement(
-        name="features",
-        sql=pipeline.text("features"),
-        parameters={
+    return plan_of(
+        "features",
+        {
             "analysis_date": analysis_date,
             "lookback_start": analysis_date - timedelta(days=request.phase3_lookback_days),
             "previous_date": analysis_date - timedelta(days=1),
@@ -158,7 +158,7 @@ def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime
             "build_id": request.key.build_id,
             "built_at": built_at,
         },
-        null_types={"as_of": "TIMESTAMP"},
+        pipeline,
     )
 
 

@@ -63,7 +63,15 @@ NOWHERE = Templates()
 
 
 @lru_cache(maxsize=RENDERED_MAX)
-def render(pipeline: "Pipeline", path: str, *, table: str = "", without: Unusable = NOTHING, rows_of: str = "") -> str:
+def render(
+    pipeline: "Pipeline",
+    path: str,
+    *,
+    table: str = "",
+    without: Unusable = NOTHING,
+    rows_of: str = "",
+    unset: frozenset[str] = frozenset(),
+) -> str:
     """Render one template.
 
     Args:
@@ -72,8 +80,11 @@ def render(pipeline: "Pipeline", path: str, *, table: str = "", without: Unusabl
         table: For DDL: the table to create.
         without: What counts as empty.
         rows_of: The statement whose rows are read; empty for the rows of one build in `generations`.
+        unset: Parameters that get no value, of those that may lack one.
     """
     values = _Context(pipeline, table, without).values() | {"rows_of": rows_of}
+    values["seen"] = "" if "as_of" in unset else " AND processed_at <= @as_of"
+    values["looked_for"] = lambda read: "FALSE" if read.matches in unset else f"{read.key} = @{read.matches}"
     return _environment(pipeline.templates).get_template(path).render(values)
 
 

@@ -1,5 +1,5 @@
 -- Purpose:     take a date for one attempt; from then on the ledger refuses every older attempt.
--- Parameters:  @analysis_date DATE; @generation, @attempt INT64 (the fencing token); @claimant STRING; @claimed_at
+-- Parameters:  analysis_date DATE; generation, attempt INT64 (the fencing token); claimant STRING; claimed_at
 --              TIMESTAMP.
 -- Changes:     nba_predictions.ml_feature_store_v2_ledger.
 -- Result:      one row changed, or more; none where the ledger has this claim or a newer one, or the generation or a

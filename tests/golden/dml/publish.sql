@@ -1,6 +1,6 @@
 -- Purpose:     publish the rows of one attempt: point the ledger at the rows. This is the whole publication.
--- Parameters:  @analysis_date DATE; @generation, @attempt INT64 (the fencing token); @claimant, @build_id STRING;
---              @committed_at TIMESTAMP; @row_count INT64 (rows that were counted and judged).
+-- Parameters:  analysis_date DATE; generation, attempt INT64 (the fencing token); claimant, build_id STRING;
+--              committed_at TIMESTAMP; row_count INT64 (rows that were counted and judged).
 -- Reads:       nba_predictions.ml_feature_store_v2_generations.
 -- Changes:     nba_predictions.ml_feature_store_v2_ledger.
 -- Result:      one row changed, or more; none where another attempt has claimed the date, the generation or a newer one

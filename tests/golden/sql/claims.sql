@@ -1,5 +1,5 @@
 -- Purpose:     who has claimed a date, and which generation of the date is published.
--- Parameters:  @analysis_date DATE.
+-- Parameters:  analysis_date DATE.
 -- Reads:       nba_predictions.ml_feature_store_v2_ledger.
 -- Result:      one row, the newest claim first where a date has several; none for a date that nobody has claimed.
 -- Second run:  reads only.

@@ -1,9 +1,9 @@
 -- Purpose:     every active player of the date with its features, each cell from Phase 4 where it has a value, else
 --              from the latest Phase 3 row of the lookback window, else NULL; where each came from; the row's score.
--- Parameters:  @analysis_date DATE; @lookback_start, @previous_date DATE (the Phase 3 window, both ends included);
---              @as_of TIMESTAMP or NULL (Phase 3 and 4 rows processed later are not seen); @use_team_defense,
---              @use_player_shot, @use_composite, @use_daily_cache BOOL (FALSE: as if that Phase 4 table had no row);
---              @build_generation INT64; @build_id STRING; @built_at TIMESTAMP.
+-- Parameters:  analysis_date DATE; lookback_start, previous_date DATE (the Phase 3 window, both ends included); as_of
+--              TIMESTAMP (Phase 3 and 4 rows processed later are not seen; without it the condition is left out);
+--              use_team_defense, use_player_shot, use_composite, use_daily_cache BOOL (FALSE: as if that Phase 4 table
+--              had no row); build_generation INT64; build_id STRING; built_at TIMESTAMP.
 -- Reads:       nba_raw.nbac_player_list, nba_raw.nbac_schedule, nba_analytics.player_game_summary,
 --              nba_analytics.team_offense_game_summary, nba_analytics.team_defense_game_summary,
 --              nba_precompute.team_defense_zone_analysis, nba_precompute.player_shot_zone_analysis,
@@ -45,7 +45,7 @@ from_team_defense AS (
     opponent_rim_protection_rating,
     opponent_perimeter_def_rating
   FROM nba_precompute.team_defense_zone_analysis
-  WHERE @use_team_defense AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE @use_team_defense AND analysis_date = @analysis_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY team_abbreviation ORDER BY processed_at DESC) = 1
 ),
 from_player_shot AS (
@@ -56,7 +56,7 @@ from_player_shot AS (
     mid_range_shot_pct,
     three_point_attempt_rate
   FROM nba_precompute.player_shot_zone_analysis
-  WHERE @use_player_shot AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE @use_player_shot AND analysis_date = @analysis_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
 ),
 from_composite AS (
@@ -75,7 +75,7 @@ from_composite AS (
     assists_projection,
     pace
   FROM nba_precompute.player_composite_factors
-  WHERE @use_composite AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE @use_composite AND analysis_date = @analysis_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
 ),
 from_daily_cache AS (
@@ -85,7 +85,7 @@ from_daily_cache AS (
     last_10_games_ppg,
     season_avg_ppg
   FROM nba_precompute.player_daily_cache
-  WHERE @use_daily_cache AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE @use_daily_cache AND analysis_date = @analysis_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
 ),
 with_phase4 AS (
@@ -169,7 +169,7 @@ from_player_game_summary_version AS (
     last_10_games_ppg,
     season_avg_ppg
   FROM nba_analytics.player_game_summary
-  WHERE game_date BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE game_date BETWEEN @lookback_start AND @previous_date AND processed_at <= @as_of
     AND player_id IN (SELECT player_id FROM with_phase4 WHERE player_game_summary_gap)
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id, game_date ORDER BY processed_at DESC) = 1
 ),
@@ -190,7 +190,7 @@ from_team_offense_game_summary AS (
     game_date,
     pace
   FROM nba_analytics.team_offense_game_summary
-  WHERE game_date BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE game_date BETWEEN @lookback_start AND @previous_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY team_abbreviation ORDER BY game_date DESC, processed_at DESC) = 1
 ),
 from_team_defense_game_summary AS (
@@ -201,7 +201,7 @@ from_team_defense_game_summary AS (
     opponent_rim_protection_rating,
     opponent_perimeter_def_rating
   FROM nba_analytics.team_defense_game_summary
-  WHERE game_date BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE game_date BETWEEN @lookback_start AND @previous_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY team_abbreviation ORDER BY game_date DESC, processed_at DESC) = 1
 ),
 cells AS (

@@ -1,5 +1,5 @@
 -- Purpose:     what is published for the dates of a span, as the ledger and the quality history have it.
--- Parameters:  @first_date, @last_date DATE, both included.
+-- Parameters:  first_date, last_date DATE (both included).
 -- Reads:       nba_predictions.ml_feature_store_v2_ledger, nba_predictions.ml_feature_store_v2_quality_history.
 -- Result:      one row per published date, oldest first.
 -- Second run:  reads only.

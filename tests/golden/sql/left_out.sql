@@ -1,5 +1,5 @@
 -- Purpose:     the active players that get no row, and why.
--- Parameters:  @analysis_date DATE; @build_id STRING.
+-- Parameters:  analysis_date DATE; build_id STRING.
 -- Reads:       nba_predictions.ml_feature_store_v2_generations.
 -- Result:      (player_id, player_name, team_abbreviation, reason), by player_id, at most a thousand.
 -- Second run:  reads only.

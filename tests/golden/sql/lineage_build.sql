@@ -1,5 +1,5 @@
 -- Purpose:     how the published build of a date was made.
--- Parameters:  @analysis_date DATE.
+-- Parameters:  analysis_date DATE.
 -- Reads:       nba_predictions.ml_feature_store_v2_ledger, nba_predictions.ml_feature_store_v2_quality_history.
 -- Result:      one row; none where nothing is published.
 -- Second run:  reads only.

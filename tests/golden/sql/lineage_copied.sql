@@ -1,6 +1,5 @@
 -- Purpose:     the row that the statement yesterday copies for one player, as it stands now.
--- Parameters:  @earliest_date, @previous_date DATE (the nights that may be copied, both ends included); @player_id
---              INT64.
+-- Parameters:  earliest_date, previous_date DATE (the nights that may be copied, both ends included); player_id INT64.
 -- Reads:       nba_predictions.ml_feature_store_v2.
 -- Result:      one row, whole; none where that night has none of the player.
 -- Second run:  reads only.

@@ -1,5 +1,5 @@
 -- Purpose:     what roster and schedule say of one player and the date, now.
--- Parameters:  @analysis_date DATE; @player_id INT64.
+-- Parameters:  analysis_date DATE; player_id INT64.
 -- Reads:       nba_raw.nbac_player_list, nba_raw.nbac_schedule.
 -- Result:      one row; none for a player who is not active. opponent_abbreviation is NULL where the team does not
 --              play.

@@ -1,5 +1,5 @@
 -- Purpose:     one published row, whole.
--- Parameters:  @analysis_date DATE; @player_id INT64.
+-- Parameters:  analysis_date DATE; player_id INT64.
 -- Reads:       nba_predictions.ml_feature_store_v2.
 -- Result:      one row; none for a player without a row that night.
 -- Second run:  reads only.

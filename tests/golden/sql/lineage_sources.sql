@@ -1,9 +1,9 @@
 -- Purpose:     the upstream rows that decide the cells of one row: per table the row that a build by the same rule
 --              takes.
--- Parameters:  @analysis_date DATE; @player_id INT64; @team_abbreviation STRING; @opponent_abbreviation STRING (whose
---              rows are looked up; NULL but for the first finds none); @lookback_start, @previous_date DATE (the Phase
---              3 window, both ends included); @as_of TIMESTAMP or NULL (rows processed later are not seen); @built_at
---              TIMESTAMP (the build's).
+-- Parameters:  analysis_date DATE; player_id INT64; team_abbreviation STRING; opponent_abbreviation STRING (whose rows
+--              are looked up; one that is not given finds none); lookback_start, previous_date DATE (the Phase 3
+--              window, both ends included); as_of TIMESTAMP (rows processed later are not seen; without it the
+--              condition is left out); built_at TIMESTAMP (the build's).
 -- Reads:       nba_precompute.team_defense_zone_analysis, nba_precompute.player_shot_zone_analysis,
 --              nba_precompute.player_composite_factors, nba_precompute.player_daily_cache,
 --              nba_analytics.player_game_summary, nba_analytics.team_offense_game_summary,
@@ -26,7 +26,7 @@ from_team_defense AS (
   FROM nba_precompute.team_defense_zone_analysis
   WHERE
     analysis_date = @analysis_date AND team_abbreviation = @opponent_abbreviation
-    AND (@as_of IS NULL OR processed_at <= @as_of)
+    AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (
     PARTITION BY COALESCE(processed_at <= @built_at, TRUE) ORDER BY processed_at DESC
   ) = 1
@@ -42,7 +42,7 @@ from_player_shot AS (
   FROM nba_precompute.player_shot_zone_analysis
   WHERE
     analysis_date = @analysis_date AND player_id = @player_id
-    AND (@as_of IS NULL OR processed_at <= @as_of)
+    AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (
     PARTITION BY COALESCE(processed_at <= @built_at, TRUE) ORDER BY processed_at DESC
   ) = 1
@@ -66,7 +66,7 @@ from_composite AS (
   FROM nba_precompute.player_composite_factors
   WHERE
     analysis_date = @analysis_date AND player_id = @player_id
-    AND (@as_of IS NULL OR processed_at <= @as_of)
+    AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (
     PARTITION BY COALESCE(processed_at <= @built_at, TRUE) ORDER BY processed_at DESC
   ) = 1
@@ -81,7 +81,7 @@ from_daily_cache AS (
   FROM nba_precompute.player_daily_cache
   WHERE
     analysis_date = @analysis_date AND player_id = @player_id
-    AND (@as_of IS NULL OR processed_at <= @as_of)
+    AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (
     PARTITION BY COALESCE(processed_at <= @built_at, TRUE) ORDER BY processed_at DESC
   ) = 1
@@ -112,7 +112,7 @@ from_player_game_summary AS (
   FROM nba_analytics.player_game_summary
   WHERE
     game_date BETWEEN @lookback_start AND @previous_date AND player_id = @player_id
-    AND (@as_of IS NULL OR processed_at <= @as_of)
+    AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (
     PARTITION BY COALESCE(processed_at <= @built_at, TRUE) ORDER BY game_date DESC, processed_at DESC
   ) = 1
@@ -126,7 +126,7 @@ from_team_offense_game_summary AS (
   FROM nba_analytics.team_offense_game_summary
   WHERE
     game_date BETWEEN @lookback_start AND @previous_date AND team_abbreviation = @team_abbreviation
-    AND (@as_of IS NULL OR processed_at <= @as_of)
+    AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (
     PARTITION BY COALESCE(processed_at <= @built_at, TRUE) ORDER BY game_date DESC, processed_at DESC
   ) = 1
@@ -142,7 +142,7 @@ from_team_defense_game_summary AS (
   FROM nba_analytics.team_defense_game_summary
   WHERE
     game_date BETWEEN @lookback_start AND @previous_date AND team_abbreviation = @opponent_abbreviation
-    AND (@as_of IS NULL OR processed_at <= @as_of)
+    AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (
     PARTITION BY COALESCE(processed_at <= @built_at, TRUE) ORDER BY game_date DESC, processed_at DESC
   ) = 1

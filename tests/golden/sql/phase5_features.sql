@@ -1,5 +1,5 @@
 -- Purpose:     the features of a date that Phase 5 predicts from.
--- Parameters:  @analysis_date DATE; @quality_score_min FLOAT64 (rows worth less are left out).
+-- Parameters:  analysis_date DATE; quality_score_min FLOAT64 (rows worth less are left out).
 -- Reads:       nba_predictions.ml_feature_store_v2.
 -- Result:      one row per player, whole, by player_id.
 -- Second run:  reads only.

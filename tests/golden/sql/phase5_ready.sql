@@ -1,5 +1,5 @@
 -- Purpose:     what Phase 5 asks before it predicts: are there rows for the date, enough of them, good enough.
--- Parameters:  @analysis_date DATE.
+-- Parameters:  analysis_date DATE.
 -- Reads:       nba_predictions.ml_feature_store_v2.
 -- Result:      one row; zero rows published give 0 and NULL.
 -- Second run:  reads only.

@@ -1,5 +1,5 @@
 -- Purpose:     every generation that was published for a date, and when.
--- Parameters:  @analysis_date DATE.
+-- Parameters:  analysis_date DATE.
 -- Reads:       nba_predictions.ml_feature_store_v2_ledger.
 -- Result:      one row per publication, oldest first; the rows of each lie in
 --              nba_predictions.ml_feature_store_v2_generations under its build_id.

@@ -1,5 +1,5 @@
 -- Purpose:     every attempt of a span of nights, published or not: how long it took and how it ended.
--- Parameters:  @first_date DATE; @last_date DATE (included).
+-- Parameters:  first_date DATE; last_date DATE (included).
 -- Reads:       nba_predictions.ml_feature_store_v2_execution_log.
 -- Result:      one row per attempt, by date and start; state is failed where nothing was published.
 -- Second run:  reads only.

@@ -1,5 +1,5 @@
 -- Purpose:     what each published night of a span was worth, and what its tables held at the build.
--- Parameters:  @first_date DATE; @last_date DATE (included).
+-- Parameters:  first_date DATE; last_date DATE (included).
 -- Reads:       nba_predictions.ml_feature_store_v2_quality_metrics,
 --              nba_predictions.ml_feature_store_v2_dependency_tracking.
 -- Result:      one row per published date, oldest first; points 0 to 100, rates 0 to 1.

@@ -1,5 +1,5 @@
 -- Purpose:     how many predictions the consumer made from a night, and how sure it was of them.
--- Parameters:  @analysis_date DATE.
+-- Parameters:  analysis_date DATE.
 -- Reads:       nba_predictions.player_prop_predictions, which is the consumer's.
 -- Result:      one row; no predictions give 0 and NULL.
 -- Second run:  reads only.

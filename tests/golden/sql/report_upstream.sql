@@ -1,6 +1,5 @@
 -- Purpose:     what upstream holds now for a date: the Phase 4 tables, what a fallback would read, the active players.
--- Parameters:  @analysis_date DATE; @lookback_start DATE, @previous_date DATE (first and last date of a fallback's
---              rows).
+-- Parameters:  analysis_date DATE; lookback_start DATE, previous_date DATE (first and last date of a fallback's rows).
 -- Reads:       nba_precompute.team_defense_zone_analysis, nba_precompute.player_shot_zone_analysis,
 --              nba_precompute.player_composite_factors, nba_precompute.player_daily_cache,
 --              nba_analytics.player_game_summary, nba_raw.nbac_player_list.

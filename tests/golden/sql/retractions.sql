@@ -1,5 +1,5 @@
 -- Purpose:     which runs people have taken back, so that a lost record can be told again.
--- Parameters:  @first_date, @last_date DATE, both included.
+-- Parameters:  first_date, last_date DATE (both included).
 -- Reads:       nba_predictions.replay_audit.
 -- Result:      one row per retraction, oldest first.
 -- Second run:  reads only.

@@ -1,6 +1,6 @@
 -- Purpose:     the last resort: the rows of the latest night that was built from Phase 4 and 3, as rows of the date.
--- Parameters:  @analysis_date DATE; @earliest_date, @previous_date DATE (the nights that may be copied, both ends
---              included); @build_generation INT64; @build_id STRING; @built_at TIMESTAMP.
+-- Parameters:  analysis_date DATE; earliest_date, previous_date DATE (the nights that may be copied, both ends
+--              included); build_generation INT64; build_id STRING; built_at TIMESTAMP.
 -- Reads:       nba_predictions.ml_feature_store_v2.
 -- Result:      one row per row copied, in the shape of the statement features: identity, values, missing_features and
 --              source_data_date are the copied row's, every mark of origin says yesterday. No cell counts as Phase 4.

@@ -1,4 +1,4 @@
-"""One project of the BigQuery peer: DuckDB behind BigQuery's dialect, scripts and transactions.
+"""One project of the BigQuery peer: DuckDB behind BigQuery's dialect, scripts, variables and transactions.
 
 A transaction reads one snapshot and commits whole. Two transactions that change rows of the same table never both
 commit: the second is aborted at the statement that changes the table, whatever rows it changes, as BigQuery does by
@@ -35,12 +35,15 @@ _JOBS_DDL = """
     )
 """
 _NAMES_A_TARGET = exp.Insert | exp.Update | exp.Merge | exp.Delete | exp.Create | exp.Drop
-_RAISE = re.compile(r"IF\s+@@row_count\s*!=\s*(\d+)\s+THEN\s+RAISE\s+USING\s+MESSAGE\s*=\s*'([^']*)'$", re.IGNORECASE)
+_DECLARE = re.compile(r"DECLARE\s+(\w+)\s+\w+$", re.IGNORECASE)
+_SET = re.compile(r"SET\s+(\w+)\s*=\s*(.+)$", re.IGNORECASE | re.DOTALL)
 _PARTITION_NAMES = ("analysis_date", "game_date", "snapshot_date")
 TRANSLATED_MAX = 512
 # Seconds that one statement of a kind was recorded to last on Google's service, whatever the (small) number of rows.
 # A MERGE of one row counts as an UPDATE.
 RECORDED_S = {"INSERT": 2.1, "UPDATE": 2.5, "MERGE": 2.5, "DELETE": 2.7, "SELECT": 0.85}
+SCRIPT_WORDS = ("BEGIN ", "COMMIT ", "ROLLBACK ", "DECLARE ", "SET ")
+"""How the statements of a script begin that are no SQL about tables."""
 CHANGES = ("INSERT", "UPDATE", "MERGE", "DELETE")
 
 
@@ -103,10 +106,15 @@ class Engine:
         self._changed_at: dict[_Part, int] = {}
         self._changing: dict[_Part, _Transaction] = {}
         self._pace = 0.0
+        self._by_table = False
 
     def pace(self, factor: float) -> None:
         """Let each statement last *factor* times its recorded seconds; 0, as at the start, adds nothing."""
         self._pace = factor
+
+    def conflict_by_table(self) -> None:
+        """Let any two changes of one table conflict, whichever partitions they are about."""
+        self._by_table = True
 
     def close(self) -> None:
         """Forget everything."""
@@ -132,13 +140,14 @@ class Engine:
             names = [column[0] for column in cursor.execute(f"SELECT * FROM {table} LIMIT 0").description or ()]  # noqa: S608 -- the caller's own table
         self.partitions[table] = next((name for name in _PARTITION_NAMES if name in names), "")
 
-    def run(self, sql: str, parameters: Mapping[str, Any], destination: str | None = None) -> Answer:
-        """Run a statement, or a script of several; give what its last SELECT or DML gave.
+    def run(self, sql: str, parameters: Mapping[str, Any]) -> Answer:
+        """Run a statement, or a script of several; give what its last statement gave.
+
+        Whether BigQuery answers with the rows of a SELECT that other statements follow is not known; here it does not.
 
         Args:
             sql: BigQuery's dialect.
             parameters: By name.
-            destination: `dataset.table` that a SELECT's rows replace.
 
         Raises:
             WireError: In BigQuery's words; an open transaction is rolled back.
@@ -147,7 +156,7 @@ class Engine:
         with self.cursor() as cursor:
             try:
                 if len(statements) == 1:
-                    return self._single(cursor, statements[0], parameters, destination)
+                    return self._single(cursor, statements[0], parameters)
                 return self._script(cursor, statements, parameters)
             except duckdb.Error as error:
                 raise engine_error(error) from error
@@ -167,12 +176,8 @@ class Engine:
             except duckdb.Error as error:
                 raise engine_error(error) from error
 
-    def _single(
-        self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any], destination: str | None
-    ) -> Answer:
+    def _single(self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]) -> Answer:
         translated = translate(sql)
-        if destination is not None:
-            return self._execute(cursor, translated, parameters, f"CREATE OR REPLACE TABLE {destination} AS ")
         with self._transaction(alone=True) as transaction:
             answer = self._change(cursor, translated, parameters, transaction)
             self._keep(transaction)
@@ -189,10 +194,18 @@ class Engine:
     ) -> Answer:
         """Run the statements in turn. Leaving by an error closes the cursor, which rolls back."""
         answer = Answer("SCRIPT")
+        variables: dict[str, Any] = {}
         with self._transaction() as transaction:
             for statement in statements:
                 word = " ".join(statement.upper().split()[:2])
-                if word == "BEGIN TRANSACTION":
+                values = {**parameters, **variables}
+                answer = Answer("SCRIPT")
+                if (declared := _DECLARE.match(statement)) is not None:
+                    variables[declared[1]] = None
+                elif (given := _SET.match(statement)) is not None and given[1] in variables:
+                    selected = translate(f"SELECT {_as_parameters(given[2], variables)} AS given")
+                    [[variables[given[1]]]] = self._change(cursor, selected, values, transaction).rows
+                elif word == "BEGIN TRANSACTION":
                     transaction.started = self._commits
                     cursor.execute("BEGIN TRANSACTION")
                 elif word == "COMMIT TRANSACTION":
@@ -200,10 +213,9 @@ class Engine:
                     self._keep(transaction)
                 elif word == "ROLLBACK TRANSACTION":
                     cursor.execute("ROLLBACK")
-                elif word.startswith("IF "):
-                    _check_row_count(statement, answer.changed)
                 else:
-                    answer = self._change(cursor, translate(statement), parameters, transaction)
+                    translated = translate(_as_parameters(statement, variables))
+                    answer = self._change(cursor, translated, values, transaction)
         return Answer("SCRIPT", answer.schema, answer.rows)
 
     @contextmanager
@@ -236,7 +248,7 @@ class Engine:
         """
         if translated.kind not in {"UPDATE", "MERGE", "DELETE"}:
             return self._execute(cursor, translated, parameters)
-        named = translated.changed_partition if transaction.alone else ""
+        named = translated.changed_partition if transaction.alone and not self._by_table else ""
         part = (translated.target, str(parameters.get(named, "")))
         with self._lock:
             held = [other for other, who in self._changing.items() if who is not transaction]
@@ -250,15 +262,11 @@ class Engine:
         return answer
 
     def _execute(
-        self,
-        cursor: duckdb.DuckDBPyConnection,
-        translated: Translated,
-        parameters: Mapping[str, Any],
-        prefix: str = "",
+        self, cursor: duckdb.DuckDBPyConnection, translated: Translated, parameters: Mapping[str, Any]
     ) -> Answer:
         if self._pace:
             threading.Event().wait(self._pace * RECORDED_S.get(translated.kind, 0.0))
-        return _execute(cursor, translated, parameters, prefix)
+        return _execute(cursor, translated, parameters)
 
 
 def _overlap(part: _Part, other: _Part) -> bool:
@@ -268,19 +276,17 @@ def _overlap(part: _Part, other: _Part) -> bool:
 
 
 def split_script(sql: str) -> list[str]:
-    """Divide a script at its semicolons, outside text literals and comments; `END IF` closes the IF before it."""
+    """Divide a script at its semicolons, outside text literals and comments."""
     code = "\n".join(line for line in sql.splitlines() if not line.lstrip().startswith("--"))
     parts = re.findall(r"(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^;'\"])+", code)
-    statements = [part.strip() for part in parts]
-    return [one for one in statements if one and one.upper() != "END IF"]
+    return [statement for part in parts if (statement := part.strip())]
 
 
-def _check_row_count(statement: str, changed: int | None) -> None:
-    found = _RAISE.match(" ".join(statement.split()))
-    if found is None:
-        raise WireError("invalidQuery", f"this peer does not know the script statement: {statement}")
-    if changed != int(found[1]):
-        raise WireError("invalidQuery", f"{found[2]} at [1:1]")
+def _as_parameters(statement: str, variables: Mapping[str, Any]) -> str:
+    """Write a script's variables as parameters of the same names."""
+    for name in variables:
+        statement = re.sub(rf"(?<![@.\w]){name}\b", f"@{name}", statement)
+    return statement
 
 
 @lru_cache(maxsize=TRANSLATED_MAX)
@@ -369,15 +375,13 @@ def _kind(tree: exp.Expr) -> str:
     raise WireError("invalidQuery", f"this peer does not run: {tree.sql(dialect='bigquery')}")
 
 
-def _execute(
-    cursor: duckdb.DuckDBPyConnection, translated: Translated, parameters: Mapping[str, Any], prefix: str = ""
-) -> Answer:
+def _execute(cursor: duckdb.DuckDBPyConnection, translated: Translated, parameters: Mapping[str, Any]) -> Answer:
     missing = translated.parameters - parameters.keys()
     if missing:
         raise WireError("invalidQuery", f"Query parameter '{min(missing)}' not found")
-    cursor.execute(prefix + translated.sql, {name: parameters[name] for name in translated.parameters})
+    cursor.execute(translated.sql, {name: parameters[name] for name in translated.parameters})
     rows = cursor.fetchall()
-    if translated.kind == "SELECT" and not prefix:
+    if translated.kind == "SELECT":
         return Answer(translated.kind, cursor.description or (), rows)
     if translated.kind in CHANGES:
         return Answer(translated.kind, changed=int(rows[0][0]) if rows else 0)

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 from sqlglot import exp
 
-from tests.support.bigquery_peer.engine import JOBS_TABLE, Engine, read_sql, split_script
+from tests.support.bigquery_peer.engine import JOBS_TABLE, SCRIPT_WORDS, Engine, read_sql, split_script
 from tests.support.bigquery_peer.wire import engine_error
 from worker.adapters.warehouse_duckdb_dialect import render
 
@@ -53,7 +53,7 @@ def _reads(sql: str) -> list[tuple[str, frozenset[str], exp.Table]]:
     """List each table that the statement reads, with the names used there and the SELECT around it."""
     reads: list[tuple[str, frozenset[str], exp.Table]] = []
     for statement in split_script(sql):
-        if not statement.upper().startswith(("BEGIN ", "COMMIT ", "IF ")):
+        if not statement.upper().startswith(SCRIPT_WORDS):
             reads += _find_reads(read_sql(statement))
     return reads
 
@@ -72,12 +72,13 @@ def _find_reads(tree: exp.Expr) -> Iterator[tuple[str, frozenset[str], exp.Table
 
 def pruning_conditions(table: exp.Table, partition: str) -> list[exp.Expr]:
     """Find the conditions around a table, in WHERE or ON, that decide which of its partitions are read or changed."""
-    around = table.find_ancestor(exp.Select, exp.Update, exp.Delete)
+    around = table.find_ancestor(exp.Select, exp.Update, exp.Delete, exp.Merge)
     if around is None or not partition:
         return []
     where = around.args.get("where")
     sources = [
         where.this if where is not None else None,
+        around.args.get("on"),
         *(one.args.get("on") for one in around.args.get("joins") or ()),
     ]
     conjuncts = (part for one in sources if one is not None for part in _conjuncts(one))

@@ -16,6 +16,7 @@ class Fault(StrEnum):
     RATE_LIMIT = "the job fails with rateLimitExceeded"
     QUOTA = "the job fails with quotaExceeded"
     CONFLICT = "the job fails: its transaction is aborted due to a concurrent update"
+    OUTSTANDING = "the job fails: twenty statements wait for its table already"
     SLOW = "the job runs only after it has been looked at a few times"
     STUCK = "the job is RUNNING until it is cancelled"
 

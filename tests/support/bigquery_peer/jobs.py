@@ -19,6 +19,7 @@ SLOW_LOOKS = 3
 LOCATION = "US"
 USER = "peer@localhost"
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,1024}")
+_PROJECT_JOBS = re.compile(r"INFORMATION_SCHEMA\.JOBS(_BY_PROJECT)?\b", re.IGNORECASE)
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 # Two lists of texts: DuckDB's client stumbles over a list of records.
 _LABELS = "list_transform(list_zip(?::VARCHAR[], ?::VARCHAR[]), lambda x: {'key': x[1], 'value': x[2]})"
@@ -27,6 +28,11 @@ FAILURES = {
     Fault.RATE_LIMIT: WireError("rateLimitExceeded", "Exceeded rate limits: too many jobs for this project"),
     Fault.QUOTA: WireError("quotaExceeded", "Quota exceeded: free query bytes scanned"),
     Fault.CONFLICT: aborted("a_dataset.planned"),
+    Fault.OUTSTANDING: WireError(
+        "resourcesExceeded",
+        "Resources exceeded during query execution: Too many DML statements outstanding against table "
+        "a_project:a_dataset.planned, limit is 20.",
+    ),
 }
 
 
@@ -60,16 +66,24 @@ class Jobs:
         faults: What goes wrong.
         now: The clock, UTC.
         hold_s: How long a question for the results of a running job is held open.
+        is_withheld: Says whether the caller lacks a permission.
     """
 
     def __init__(
-        self, project: str, engine: Engine, faults: Faults, now: Callable[[], datetime], hold_s: float
+        self,
+        project: str,
+        engine: Engine,
+        faults: Faults,
+        now: Callable[[], datetime],
+        hold_s: float,
+        is_withheld: Callable[[str], bool],
     ) -> None:
         self._project = project
         self._engine = engine
         self._faults = faults
         self._now = now
         self._hold_s = hold_s
+        self._is_withheld = is_withheld
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
@@ -77,6 +91,16 @@ class Jobs:
     def ran(self) -> Sequence[str]:
         """The ids of the jobs that were run to a success, in order of their acceptance."""
         return [job.job_id for job in self._jobs.values() if job.answer is not None]
+
+    @property
+    def billed(self) -> Sequence[int]:
+        """The bytes billed for each job that ran to a success."""
+        return [job.bytes_billed for job in self._jobs.values() if job.answer is not None]
+
+    @property
+    def conflicts(self) -> int:
+        """How many jobs lost against another statement on their table."""
+        return sum(job.error is not None and "concurrent update" in job.error.message for job in self._jobs.values())
 
     def insert(self, configuration: Json, job_id: str | None) -> Json:
         """Accept a job and run it; a dry run is answered and forgotten.
@@ -198,6 +222,11 @@ class Jobs:
     def _answer(self, job: Job) -> Answer:
         query = job.configuration["query"]
         parameters = read_parameters(query.get("queryParameters", ()))
+        view = _PROJECT_JOBS.search(query["query"])
+        if view is not None and self._is_withheld("bigquery.jobs.listAll"):
+            table = f"{self._project}:region-us.{view[0]}"
+            raise WireError("accessDenied", f"Access Denied: Table {table}: User does not have permission to query it.")
+        self._check_datasets(query["query"])
         job.bytes_processed, job.bytes_billed = estimate(self._engine, query["query"], parameters)
         billed_max = int(query.get("maximumBytesBilled") or 0)
         if billed_max and job.bytes_billed > billed_max:
@@ -205,9 +234,15 @@ class Jobs:
                 "bytesBilledLimitExceeded",
                 f"Query exceeded limit for bytes billed: {billed_max}. {job.bytes_billed} or higher required.",
             )
-        destination = query.get("destinationTable")
-        target = f"{destination['datasetId']}.{destination['tableId']}" if destination else None
-        return self._engine.run(query["query"], parameters, target)
+        return self._engine.run(query["query"], parameters)
+
+    def _check_datasets(self, sql: str) -> None:
+        """Refuse a statement about a dataset that does not exist, in Google's words: they name no table."""
+        with self._engine.cursor() as cursor:
+            there = {str(name) for (name,) in cursor.execute("SELECT schema_name FROM duckdb_schemas()").fetchall()}
+        for dataset in sorted({table.partition(".")[0] for table in tables_read(sql)} - there):
+            place = f"in location {LOCATION}"
+            raise WireError("notFound", f"Not found: Dataset {self._project}:{dataset} was not found {place}")
 
     def _end(self, job: Job) -> None:
         job.state = "DONE"

@@ -29,14 +29,14 @@ DUCKDB_TYPES = {
 
 
 class Project:
-    """One project; `faults` says what goes wrong with its jobs, `withheld` which permissions nobody has when asked."""
+    """One project; `faults` says what goes wrong with its jobs, `withheld` which permissions nobody has."""
 
     def __init__(self, name: str, now: Callable[[], datetime], hold_s: float) -> None:
         self.name = name
         self.engine = Engine()
         self.faults = Faults()
-        self.jobs = Jobs(name, self.engine, self.faults, now, hold_s)
         self.withheld: frozenset[str] = frozenset()
+        self.jobs = Jobs(name, self.engine, self.faults, now, hold_s, lambda right: right in self.withheld)
         self._datasets: dict[str, Json] = {}
         # Who comes second finds what the first has made; DuckDB would call it a conflict of two transactions.
         self._making = threading.Lock()

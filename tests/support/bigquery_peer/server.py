@@ -6,14 +6,14 @@
         )
 
 What it does: query jobs (`jobs.insert`, `get`, `query`, `getQueryResults`, `cancel`) with job ids, labels, typed named
-parameters, dry runs, destination tables and `maximumBytesBilled`; scripts of the product's shape (one transaction, and
-`IF @@row_count != n THEN RAISE`); datasets and tables (get, insert, list, delete) with partitioning and clustering as
-metadata; `tabledata.list`; `INFORMATION_SCHEMA.JOBS`; the faults of `faults`, on request. A transaction
-commits whole, readers see none of it before, and of two that change rows of one table one is aborted. Each project is a
-world of its own, and all of it is in memory.
+parameters, dry runs and `maximumBytesBilled`; views; scripts of the shape of `mlfs doctor --live` (variables, and one
+transaction); datasets and tables (get, insert, list, delete) with partitioning and clustering as metadata;
+`tabledata.list`; `INFORMATION_SCHEMA.JOBS`; the faults of `faults`, on request. A transaction commits whole, readers
+see none of it before, and of two that change rows of one table one is aborted; of two single statements one is aborted
+where both change the same partition. Each project is a world of its own, and all of it is in memory.
 
-What it does not do: loads, exports, copies, streaming, the Storage API, sessions, views, routines, row policies, IAM,
-legacy SQL, other script statements, positional parameters, time travel, caching, slots or reservations.
+What it does not do: loads, exports, copies, streaming, destination tables, the Storage API, sessions, routines, row
+policies, IAM, legacy SQL, other script statements, positional parameters, time travel, caching, slots or reservations.
 
 What differs from the real service without an error: SQL means what DuckDB makes of it through sqlglot, so only what
 `tests/unit/test_sql_is_portable.py` allows means the same; bytes are counted from the rows (see `estimate`)

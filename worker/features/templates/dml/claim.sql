@@ -1,5 +1,5 @@
 {{ head("Purpose", "take a date for one attempt; from then on the ledger refuses every older attempt.") }}
-{{ head("Parameters", "@analysis_date DATE; @generation, @attempt INT64 (the fencing token); @claimant STRING; @claimed_at TIMESTAMP.") }}
+{{ head("Parameters", "analysis_date DATE; generation, attempt INT64 (the fencing token); claimant STRING; claimed_at TIMESTAMP.") }}
 {{ head("Changes", tables.ledger ~ ".") }}
 {{ head("Result", "one row changed, or more; none where the ledger has this claim or a newer one, or the generation or a newer one is published.") }}
 {{ head("Second run", "changes nothing.") }}

@@ -1,5 +1,5 @@
 {{ head("Purpose", "publish the rows of one attempt: point the ledger at the rows. This is the whole publication.") }}
-{{ head("Parameters", "@analysis_date DATE; @generation, @attempt INT64 (the fencing token); @claimant, @build_id STRING; @committed_at TIMESTAMP; @row_count INT64 (rows that were counted and judged).") }}
+{{ head("Parameters", "analysis_date DATE; generation, attempt INT64 (the fencing token); claimant, build_id STRING; committed_at TIMESTAMP; row_count INT64 (rows that were counted and judged).") }}
 {{ head("Reads", tables.generations ~ ".") }}
 {{ head("Changes", tables.ledger ~ ".") }}
 {{ head("Result", "one row changed, or more; none where another attempt has claimed the date, the generation or a newer one is published, or generations does not hold the rows that were judged.") }}

@@ -1,5 +1,5 @@
 {{ head("Purpose", "who has claimed a date, and which generation of the date is published.") }}
-{{ head("Parameters", "@analysis_date DATE.") }}
+{{ head("Parameters", "analysis_date DATE.") }}
 {{ head("Reads", tables.ledger ~ ".") }}
 {{ head("Result", "one row, the newest claim first where a date has several; none for a date that nobody has claimed.") }}
 {{ head("Second run", "reads only.") }}

@@ -1,6 +1,6 @@
-{% set switches = blocks | each("@use_{}") %}
+{% set switches = blocks | each("use_{}") %}
 {{ head("Purpose", "every active " ~ entity.singular ~ " of the date with its features, each cell from Phase 4 where it has a value, else from the latest Phase 3 row of the lookback window, else NULL; where each came from; the row's score.") }}
-{{ head("Parameters", "@analysis_date DATE; @lookback_start, @previous_date DATE (the Phase 3 window, both ends included); @as_of TIMESTAMP or NULL (Phase 3 and 4 rows processed later are not seen); " ~ switches | join(", ") ~ " BOOL (FALSE: as if that Phase 4 table had no row); @build_generation INT64; @build_id STRING; @built_at TIMESTAMP.") }}
+{{ head("Parameters", "analysis_date DATE; lookback_start, previous_date DATE (the Phase 3 window, both ends included); as_of TIMESTAMP (Phase 3 and 4 rows processed later are not seen; without it the condition is left out); " ~ switches | join(", ") ~ " BOOL (FALSE: as if that Phase 4 table had no row); build_generation INT64; build_id STRING; built_at TIMESTAMP.") }}
 {{ head("Reads", upstream | join(", ") ~ ".") }}
 {{ head("Result", "one row per active " ~ entity.singular ~ ": the published columns, then left_out_reason (NULL for a row that may be published) and, per block, how many cells came from each phase.") }}
 {{ head("Second run", "reads only; the same parameters over the same tables give the same rows, but for ties (see below).") }}
@@ -28,7 +28,7 @@ from_{{ block.name }} AS (
     {{ feature.phase4.named(feature.name) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(block.table) }}
-  WHERE @use_{{ block.name }} AND analysis_date = @analysis_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE @use_{{ block.name }} AND analysis_date = @analysis_date{{ seen }}
   QUALIFY ROW_NUMBER() OVER (PARTITION BY {{ block.key }} ORDER BY processed_at DESC) = 1
 ),
 {% endfor %}
@@ -73,7 +73,7 @@ from_{{ table.short }}_version AS (
     {{ feature.phase3.named(feature.name) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(table.name) }}
-  WHERE {{ table.date }} BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE {{ table.date }} BETWEEN @lookback_start AND @previous_date{{ seen }}
     AND {{ table.key }} IN (SELECT {{ entity.key }} FROM with_phase4 WHERE {{ table.short }}_gap)
   QUALIFY ROW_NUMBER() OVER (PARTITION BY {{ table.key }}, {{ table.date }} ORDER BY processed_at DESC) = 1
 ),
@@ -94,7 +94,7 @@ from_{{ table.short }} AS (
     {{ feature.phase3.named(feature.name) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(table.name) }}
-  WHERE {{ table.date }} BETWEEN @lookback_start AND @previous_date AND (@as_of IS NULL OR processed_at <= @as_of)
+  WHERE {{ table.date }} BETWEEN @lookback_start AND @previous_date{{ seen }}
   QUALIFY ROW_NUMBER() OVER (PARTITION BY {{ table.key }} ORDER BY {{ table.date }} DESC, processed_at DESC) = 1
 ),
 {% endif %}

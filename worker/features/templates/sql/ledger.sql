@@ -1,5 +1,5 @@
 {{ head("Purpose", "what is published for the dates of a span, as the ledger and the quality history have it.") }}
-{{ head("Parameters", "@first_date, @last_date DATE, both included.") }}
+{{ head("Parameters", "first_date, last_date DATE (both included).") }}
 {{ head("Reads", tables.ledger ~ ", " ~ tables.history ~ ".") }}
 {{ head("Result", "one row per published date, oldest first.") }}
 {{ head("Second run", "reads only.") }}

@@ -1,5 +1,5 @@
 {{ head("Purpose", "the active " ~ entity.plural ~ " that get no row, and why.") }}
-{{ head("Parameters", "@analysis_date DATE; @build_id STRING.") }}
+{{ head("Parameters", "analysis_date DATE; build_id STRING.") }}
 {{ head("Reads", tables.generations ~ ".") }}
 {{ head("Result", "(" ~ listed | map(attribute="name") | join(", ") ~ ", reason), by " ~ entity.key ~ ", at most a thousand.") }}
 {{ head("Second run", "reads only.") }}

@@ -1,5 +1,5 @@
 {{ head("Purpose", "how the published build of a date was made.") }}
-{{ head("Parameters", "@analysis_date DATE.") }}
+{{ head("Parameters", "analysis_date DATE.") }}
 {{ head("Reads", tables.ledger ~ ", " ~ tables.history ~ ".") }}
 {{ head("Result", "one row; none where nothing is published.") }}
 {{ head("Second run", "reads only.") }}

@@ -1,5 +1,5 @@
 {{ head("Purpose", "the row that the statement yesterday copies for one " ~ entity.singular ~ ", as it stands now.") }}
-{{ head("Parameters", "@earliest_date, @previous_date DATE (the nights that may be copied, both ends included); @" ~ entity.key ~ " " ~ lookups[0].type ~ ".") }}
+{{ head("Parameters", "earliest_date, previous_date DATE (the nights that may be copied, both ends included); " ~ entity.key ~ " " ~ lookups[0].type ~ ".") }}
 {{ head("Reads", tables.published ~ ".") }}
 {{ head("Result", "one row, whole; none where that night has none of the " ~ entity.singular ~ ".") }}
 {{ head("Second run", "reads only.") }}

@@ -1,5 +1,5 @@
 {{ head("Purpose", "what roster and schedule say of one " ~ entity.singular ~ " and the date, now.") }}
-{{ head("Parameters", "@analysis_date DATE; @" ~ entity.key ~ " " ~ lookups[0].type ~ ".") }}
+{{ head("Parameters", "analysis_date DATE; " ~ entity.key ~ " " ~ lookups[0].type ~ ".") }}
 {{ head("Reads", [entity.roster] | join ~ (", " ~ schedule.table if schedule else "") ~ ".") }}
 {{ head("Result", "one row; none for a " ~ entity.singular ~ " who is not active." ~ (" " ~ schedule.opponent ~ " is NULL where the team does not play." if schedule else "")) }}
 {{ head("Second run", "reads only.") }}

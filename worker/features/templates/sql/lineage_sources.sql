@@ -1,6 +1,6 @@
 {% set sources = blocks | map(attribute="table") | list + phase3_tables | map(attribute="name") | list %}
 {{ head("Purpose", "the upstream rows that decide the cells of one row: per table the row that a build by the same rule takes.") }}
-{{ head("Parameters", "@analysis_date DATE; " ~ lookups | each("@{} {type}") | join("; ") ~ " (whose rows are looked up; NULL but for the first finds none); @lookback_start, @previous_date DATE (the Phase 3 window, both ends included); @as_of TIMESTAMP or NULL (rows processed later are not seen); @built_at TIMESTAMP (the build's).") }}
+{{ head("Parameters", "analysis_date DATE; " ~ lookups | each("{} {type}") | join("; ") ~ " (whose rows are looked up; one that is not given finds none); lookback_start, previous_date DATE (the Phase 3 window, both ends included); as_of TIMESTAMP (rows processed later are not seen; without it the condition is left out); built_at TIMESTAMP (the build's).") }}
 {{ head("Reads", sources | join(", ") ~ ".") }}
 {{ head("Result", "two rows: seen TRUE from what had been processed by the build, FALSE from what was processed since. Per table whether it has a row, its date and processed_at; phase4_ and phase3_ values of every feature.") }}
 {{ head("Second run", "reads only.") }}
@@ -19,8 +19,10 @@ from_{{ block.name }} AS (
 {% endfor %}
   FROM {{ source(block.table) }}
   WHERE
-    analysis_date = @analysis_date AND {{ block.key }} = @{{ block.matches }}
-    AND (@as_of IS NULL OR processed_at <= @as_of)
+    analysis_date = @analysis_date AND {{ looked_for(block) }}
+{% if seen %}
+   {{ seen }}
+{% endif %}
   QUALIFY ROW_NUMBER() OVER (
     PARTITION BY COALESCE(processed_at <= @built_at, TRUE) ORDER BY processed_at DESC
   ) = 1
@@ -37,8 +39,10 @@ from_{{ table.short }} AS (
 {% endfor %}
   FROM {{ source(table.name) }}
   WHERE
-    {{ table.date }} BETWEEN @lookback_start AND @previous_date AND {{ table.key }} = @{{ table.matches }}
-    AND (@as_of IS NULL OR processed_at <= @as_of)
+    {{ table.date }} BETWEEN @lookback_start AND @previous_date AND {{ looked_for(table) }}
+{% if seen %}
+   {{ seen }}
+{% endif %}
   QUALIFY ROW_NUMBER() OVER (
     PARTITION BY COALESCE(processed_at <= @built_at, TRUE) ORDER BY {{ table.date }} DESC, processed_at DESC
   ) = 1

@@ -1,5 +1,5 @@
 {{ head("Purpose", "the features of a date that Phase 5 predicts from.") }}
-{{ head("Parameters", "@analysis_date DATE; @quality_score_min FLOAT64 (rows worth less are left out).") }}
+{{ head("Parameters", "analysis_date DATE; quality_score_min FLOAT64 (rows worth less are left out).") }}
 {{ head("Reads", tables.published ~ ".") }}
 {{ head("Result", "one row per " ~ entity.singular ~ ", whole, by " ~ entity.key ~ ".") }}
 {{ head("Second run", "reads only.") }}

@@ -1,5 +1,5 @@
 {{ head("Purpose", "what Phase 5 asks before it predicts: are there rows for the date, enough of them, good enough.") }}
-{{ head("Parameters", "@analysis_date DATE.") }}
+{{ head("Parameters", "analysis_date DATE.") }}
 {{ head("Reads", tables.published ~ ".") }}
 {{ head("Result", "one row; zero rows published give 0 and NULL.") }}
 {{ head("Second run", "reads only.") }}

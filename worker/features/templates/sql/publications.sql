@@ -1,5 +1,5 @@
 {{ head("Purpose", "every generation that was published for a date, and when.") }}
-{{ head("Parameters", "@analysis_date DATE.") }}
+{{ head("Parameters", "analysis_date DATE.") }}
 {{ head("Reads", tables.ledger ~ ".") }}
 {{ head("Result", "one row per publication, oldest first; the rows of each lie in " ~ tables.generations ~ " under its build_id.") }}
 {{ head("Second run", "reads only.") }}

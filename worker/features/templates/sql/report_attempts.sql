@@ -1,5 +1,5 @@
 {{ head("Purpose", "every attempt of a span of nights, published or not: how long it took and how it ended.") }}
-{{ head("Parameters", "@first_date DATE; @last_date DATE (included).") }}
+{{ head("Parameters", "first_date DATE; last_date DATE (included).") }}
 {{ head("Reads", tables.execution ~ ".") }}
 {{ head("Result", "one row per attempt, by date and start; state is failed where nothing was published.") }}
 {{ head("Second run", "reads only.") }}

@@ -1,5 +1,5 @@
 {{ head("Purpose", "what each published night of a span was worth, and what its tables held at the build.") }}
-{{ head("Parameters", "@first_date DATE; @last_date DATE (included).") }}
+{{ head("Parameters", "first_date DATE; last_date DATE (included).") }}
 {{ head("Reads", tables.quality ~ ", " ~ tables.dependency ~ ".") }}
 {{ head("Result", "one row per published date, oldest first; points 0 to 100, rates 0 to 1.") }}
 {{ head("Second run", "reads only.") }}

@@ -1,6 +1,6 @@
 {% set games = phase3_tables | selectattr("matches", "equalto", entity.key) | list %}
 {{ head("Purpose", "what upstream holds now for a date: the Phase 4 tables, what a fallback would read, the active " ~ entity.plural ~ ".") }}
-{{ head("Parameters", "@analysis_date DATE; @lookback_start DATE, @previous_date DATE (first and last date of a fallback's rows).") }}
+{{ head("Parameters", "analysis_date DATE; lookback_start DATE, previous_date DATE (first and last date of a fallback's rows).") }}
 {{ head("Reads", (blocks | map(attribute="table") | list + games | map(attribute="name") | list + [entity.roster]) | join(", ") ~ ".") }}
 {{ head("Result", "(source, row_count, last_processed), one row per table; 0 and NULL where there is nothing.") }}
 {{ head("Second run", "reads only.") }}

@@ -1,5 +1,5 @@
 {{ head("Purpose", "which runs people have taken back, so that a lost record can be told again.") }}
-{{ head("Parameters", "@first_date, @last_date DATE, both included.") }}
+{{ head("Parameters", "first_date, last_date DATE (both included).") }}
 {{ head("Reads", tables.replay ~ ".") }}
 {{ head("Result", "one row per retraction, oldest first.") }}
 {{ head("Second run", "reads only.") }}

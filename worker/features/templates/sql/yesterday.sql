@@ -1,5 +1,5 @@
 {{ head("Purpose", "the last resort: the rows of the latest night that was built from Phase 4 and 3, as rows of the date.") }}
-{{ head("Parameters", "@analysis_date DATE; @earliest_date, @previous_date DATE (the nights that may be copied, both ends included); @build_generation INT64; @build_id STRING; @built_at TIMESTAMP.") }}
+{{ head("Parameters", "analysis_date DATE; earliest_date, previous_date DATE (the nights that may be copied, both ends included); build_generation INT64; build_id STRING; built_at TIMESTAMP.") }}
 {{ head("Reads", tables.published ~ ".") }}
 {{ head("Result", "one row per row copied, in the shape of the statement features: identity, values, missing_features and source_data_date are the copied row's, every mark of origin says yesterday. No cell counts as Phase 4.") }}
 {{ head("Second run", "reads only; the same parameters over the same tables give the same rows.") }}
