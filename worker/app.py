@@ -31,6 +31,7 @@ from worker.request_builds import BackgroundBuilds, Builds, RequestBuilds
 from worker.schema_watch import SchemaWatch
 from worker.settings import BadSettings
 from worker.supervisor import Loop, Passes, Supervisor
+from worker.vacuum import DailyVacuum
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +98,9 @@ class Worker:
         self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
         self._relay_loop = Loop(name="relay", run_once=self._relay)
         self._schema_loop = Loop(name="schema", run_once=SchemaWatch(parts.warehouse, observer).run_once)
+        self._vacuum_loop = Loop(
+            name="vacuum", run_once=DailyVacuum(parts.warehouse, clock, settings.keep_generations).run_once
+        )
         self._last_tick = time.monotonic()
         self.listeners = self._make_listeners(serves_push=serves_push)
         self.addresses: list[str] = []
@@ -187,6 +191,7 @@ class Worker:
             for number in range(self._settings.build_threads):
                 self._supervisor.run_thread(f"build-{number}", self._build)
             self._supervisor.run_loop(self._schema_loop)
+            self._supervisor.run_loop(self._vacuum_loop)
             self._supervisor.run_loop(self._relay_loop)
             self._supervisor.run_loop(self._sweep_loop)
         if self._subscriber is not None:
