@@ -15,14 +15,13 @@ from worker.features.generations import PublishedGeneration, instant_text
 from worker.vacuum import vacuum as delete_rows
 
 VALUE_FORM = ".4g"
-NO_PAIR = (0, 0)
 
 
 def diff(
     analysis_date: AnalysisDate,
     generations: Annotated[
-        tuple[int, int], typer.Option("--generations", metavar="A B", show_default=False, help="Which two to compare.")
-    ] = NO_PAIR,
+        tuple[int, int] | None, typer.Option("--generations", metavar="A B", help="Which two to compare.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what changed from one published generation of a date to another: rows, cells by column and source.
@@ -34,9 +33,8 @@ def diff(
       mlfs diff 2024-12-15 --generations 1 3
       mlfs diff 2024-12-15 --json
     """
-    pair = None if generations == NO_PAIR else generations
     with reading_parts() as parts:
-        found = compare_generations(parts.warehouse, analysis_date, pair)
+        found = compare_generations(parts.warehouse, analysis_date, generations)
     show_json(describe_diff(found)) if as_json else _show(found)
 
 

@@ -29,8 +29,8 @@ class CellChangeMessage(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
     column: str = Field(description="Its column.")
-    key: int | str = Field(description="The row's entity: `player_id`, in the shipped pipeline.")
-    label: str = Field(description="What people know the entity by: `player_name`.")
+    key: int | str = Field(description="Tells the row apart within the night.")
+    label: str = Field(description="What people know the row by.")
     before: float | None = Field(description="Its value before; null for none.")
     after: float | None = Field(description="Its value now; null for none.")
 

@@ -98,9 +98,6 @@ class Worker:
         self._sweep_loop = Loop(name="sweep", run_once=self._sweep)
         self._relay_loop = Loop(name="relay", run_once=self._relay)
         self._schema_loop = Loop(name="schema", run_once=SchemaWatch(parts.warehouse, observer).run_once)
-        self._vacuum_loop = Loop(
-            name="vacuum", run_once=DailyVacuum(parts.warehouse, clock, settings.keep_generations).run_once
-        )
         self._last_tick = time.monotonic()
         self.listeners = self._make_listeners(serves_push=serves_push)
         self.addresses: list[str] = []
@@ -191,7 +188,8 @@ class Worker:
             for number in range(self._settings.build_threads):
                 self._supervisor.run_thread(f"build-{number}", self._build)
             self._supervisor.run_loop(self._schema_loop)
-            self._supervisor.run_loop(self._vacuum_loop)
+            vacuum = DailyVacuum(self._parts.warehouse, self._clock, self._settings.keep_generations)
+            self._supervisor.run_loop(Loop(name="vacuum", run_once=vacuum.run_once))
             self._supervisor.run_loop(self._relay_loop)
             self._supervisor.run_loop(self._sweep_loop)
         if self._subscriber is not None:

@@ -8,7 +8,8 @@ FROM nba_predictions.ml_feature_store_v2_generations AS made
 WHERE
 made.processed_at < @processed_before
   AND made.build_id NOT IN (
-    SELECT published.build_id FROM nba_predictions.ml_feature_store_v2_ledger AS ledger, UNNEST(ledger.publications) AS published
+    SELECT published.build_id
+    FROM nba_predictions.ml_feature_store_v2_ledger AS ledger, UNNEST(ledger.publications) AS published
   )
   -- The rows of a claim that still stands: only their attempt can still publish them.
   AND made.build_id NOT IN (

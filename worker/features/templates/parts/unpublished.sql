@@ -1,7 +1,8 @@
 {# Which rows of `made` belong to an attempt that was never published, and that cannot publish any more. #}
 made.processed_at < @processed_before
   AND made.build_id NOT IN (
-    SELECT published.build_id FROM {{ tables.ledger }} AS ledger, UNNEST(ledger.publications) AS published
+    SELECT published.build_id
+    FROM {{ tables.ledger }} AS ledger, UNNEST(ledger.publications) AS published
   )
   -- The rows of a claim that still stands: only their attempt can still publish them.
   AND made.build_id NOT IN (
