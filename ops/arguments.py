@@ -20,6 +20,7 @@ from worker.catalogue import PIPELINE
 from worker.clock import OffsetClock, SharedClock, SystemClock
 from worker.engine import Engine
 from worker.errors import Conflict, Denied, PipelineError, Refused, Unavailable
+from worker.features.generations import read_instant
 from worker.masking import masked
 from worker.observer import Observer
 from worker.parts import Parts, make_engine, nothing_there
@@ -63,6 +64,27 @@ def _read_reason(text: str) -> str:
 
 
 ReasonOption = typer.Option("--reason", parser=_read_reason, metavar="TEXT", help="Why; kept in the date's history.")
+
+
+def _read_instant(text: str) -> datetime:
+    try:
+        return read_instant(text)
+    except Refused as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
+GenerationOption = Annotated[
+    int | None, typer.Option("--generation", metavar="G", min=1, help="A generation that was published before.")
+]
+PublishedByOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--published-by",
+        parser=_read_instant,
+        metavar="INSTANT",
+        help="What was published at this instant: 2024-12-15T23:50:00-05:00.",
+    ),
+]
 
 
 def build_mode(source: Source | None, *, force_phase3_fallback: bool) -> BuildMode:

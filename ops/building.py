@@ -11,7 +11,9 @@ import typer
 
 from ops.arguments import (
     AnalysisDate,
+    GenerationOption,
     Json,
+    PublishedByOption,
     ReasonOption,
     SourceOption,
     actor,
@@ -25,13 +27,15 @@ from ops.arguments import (
     tell_day,
 )
 from ops.cost import describe_estimates, estimates_table
-from ops.output import components_table, dates_table, err, out, show_json
+from ops.output import components_table, dates_table, err, number, out, show_json
 from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
 from worker.clock import SystemClock
 from worker.errors import PipelineError, Refused
+from worker.features.generations import PublishedGeneration, Wanted, instant_text
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
 from worker.features.records import replay_row
+from worker.generations import find_generation
 from worker.openlineage import RunFacts
 from worker.parts import Parts, open_lineage
 from worker.settings import load
@@ -253,6 +257,8 @@ def _show(answer: dict[str, Any], outcome: BuildOutcome) -> None:
 def features(
     analysis_date: AnalysisDate,
     out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write; .parquet, .csv or .jsonl.")],
+    generation: GenerationOption = None,
+    published_by: PublishedByOption = None,
     as_json: Json = False,
 ) -> None:
     """Write the published features of a date to a file, every column, by the entity's key. An old file is replaced.
@@ -260,31 +266,36 @@ def features(
     Examples:
       mlfs features 2024-12-15 --out features.parquet
       mlfs features 2024-12-15 --out features.csv --json
+      mlfs features 2024-12-15 --out read.parquet --published-by 2024-12-15T23:50:00-05:00
     """
+    wanted = Wanted(generation=generation, published_by=published_by)
     if not out_file.absolute().parent.is_dir():
         raise Refused(f"{out_file} for {analysis_date}: there is no folder {out_file.absolute().parent}; make it first")
     with reading_parts() as parts:
-        ledger = parts.warehouse.read_ledger(analysis_date)
-        if ledger is None:
-            raise Refused(f"nothing is published for {analysis_date}; see how it stands: mlfs explain {analysis_date}")
-        rows = parts.warehouse.export_features(analysis_date, str(out_file))
+        chosen = find_generation(parts.warehouse, analysis_date, wanted)
+        rows = parts.warehouse.export_features(analysis_date, chosen.build_id, str(out_file))
+        if not rows:
+            # A vacuum has deleted them meanwhile: an empty file must not look like an answer.
+            out_file.unlink(missing_ok=True)
+            find_generation(parts.warehouse, analysis_date, wanted)
         columns = [column.name for column in parts.warehouse.pipeline.output_columns]
     if as_json:
         written = {"file": str(out_file), "rows": rows, "columns": columns}
-        show_json({"analysis_date": analysis_date.isoformat(), **written, **_published(ledger)})
+        show_json({"analysis_date": analysis_date.isoformat(), **written, **_published(chosen)})
     else:
         out.print(
-            f"{rows} rows in {out_file}: {ledger.state}, generation {ledger.generation}, "
-            f"quality score {ledger.quality_score:.1f}",
+            f"{rows} rows in {out_file}: {chosen.state or '-'}, generation {chosen.generation}, "
+            f"quality score {number(chosen.quality_score)}",
             markup=False,
             soft_wrap=True,
         )
 
 
-def _published(ledger: LedgerRow) -> dict[str, Any]:
+def _published(chosen: PublishedGeneration) -> dict[str, Any]:
     return {
-        "state": ledger.state.value,
-        "generation": ledger.generation,
-        "build_id": ledger.build_id,
-        "quality_score": ledger.quality_score,
+        "state": chosen.state,
+        "generation": chosen.generation,
+        "build_id": chosen.build_id,
+        "published_at": instant_text(chosen.committed_at),
+        "quality_score": chosen.quality_score,
     }

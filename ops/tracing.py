@@ -9,10 +9,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.arguments import AnalysisDate, Json, reading_parts, shipped_only
+from ops.arguments import AnalysisDate, GenerationOption, Json, PublishedByOption, reading_parts, shipped_only
 from ops.output import number, out, plain, show_json
 from worker.catalogue import FEATURES
 from worker.explain import in_zone
+from worker.features.generations import Wanted
 from worker.features.lineage import FeatureLineage
 from worker.lineage import RowLineage, trace_row
 
@@ -27,6 +28,8 @@ def lineage(
     player_id: Annotated[
         int, typer.Argument(metavar="PLAYER_ID", min=0, max=2**63 - 1, help="The player, by his number.")
     ],
+    generation: GenerationOption = None,
+    published_by: PublishedByOption = None,
     as_json: Json = False,
 ) -> None:
     """Show where each feature of a published row comes from, why, and what has changed upstream since.
@@ -36,10 +39,12 @@ def lineage(
     Examples:
       mlfs lineage 2024-12-15 9641314
       mlfs lineage 2024-12-15 9641314 --json
+      mlfs lineage 2024-12-15 9641314 --generation 1
     """
     with reading_parts() as parts:
         shipped_only(parts.settings)
-        traced = trace_row(parts.warehouse, analysis_date, player_id)
+        wanted = Wanted(generation=generation, published_by=published_by)
+        traced = trace_row(parts.warehouse, analysis_date, player_id, wanted)
         zone = parts.settings.calendar.zone
     show_json(describe(traced)) if as_json else _show(traced, zone)
 

@@ -5,7 +5,7 @@ what a consumer needs to trust or refuse the rows. `event_id` is the same each t
 can be dropped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated
 
@@ -21,6 +21,32 @@ RATE_DIGITS = 4
 SCHEMA_VERSION = 1
 
 Told = Annotated[State, WithJsonSchema({"type": "string", "enum": ["done", "degraded", "failed"]})]
+
+
+class CellChangeMessage(BaseModel):
+    """One cell that an upgrade changed."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    column: str = Field(description="Its column.")
+    key: int | str = Field(description="Tells the row apart within the night.")
+    label: str = Field(description="What people know the row by.")
+    before: float | None = Field(description="Its value before; null for none.")
+    after: float | None = Field(description="Its value now; null for none.")
+
+
+class ChangesMessage(BaseModel):
+    """What an upgrade changed, in short; `mlfs diff` tells it whole."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    from_generation: int = Field(ge=0, description="The generation that was published before.")
+    rows_added: int = Field(ge=0, description="Rows that the generation before does not have.")
+    rows_removed: int = Field(ge=0, description="Rows that only the generation before has.")
+    cells_changed: int = Field(ge=0, description="Cells of rows that both have, whose value differs.")
+    largest: Sequence[CellChangeMessage] = Field(
+        max_length=3, description="The largest changes, each beside the usual size of its column; three at most."
+    )
 
 
 class OutcomeMessage(BaseModel):
@@ -44,6 +70,10 @@ class OutcomeMessage(BaseModel):
     severity: str | None = Field(description="`P0` to `P3`; null where nothing is wrong.")
     trigger: Trigger | None = Field(description="Why the generation was built; null when it was cancelled before.")
     timestamp: datetime = Field(description="When it was committed, or when it failed. UTC.")
+    changes: ChangesMessage | None = Field(
+        default=None,
+        description="What differs from the generation before; null for the first, and where it is not known.",
+    )
     failed_because: str | None = Field(default=None, description="Only with `failed`: the reason.")
     message: str | None = Field(default=None, description="Only with `failed`: what happened, for people.")
 
@@ -71,6 +101,7 @@ def outcome_message(effect: PublishOutcome, pipeline: str) -> OutcomeMessage:
         severity=result.severity,
         trigger=record.trigger,
         timestamp=result.committed_at,
+        changes=ChangesMessage.model_validate(effect.changes) if effect.changes is not None else None,
     )
 
 

@@ -98,7 +98,7 @@ def _published(record: DateRecord, event: BuildCommitted, now: datetime, policy:
         relied_on = frozenset(name for name, rows in result.dependency_rows.items() if rows > 0)
     fields = published_fields(record, result) | {"relied_on": relied_on}
     before = replace(record, state=result.state or State.DEGRADED, **fields)
-    outcome = PublishOutcome(record=before, supersedes=record.published_generation or None)
+    outcome = PublishOutcome(record=before, supersedes=record.published_generation or None, changes=event.changes)
     if rests_on_retracted(record, result):
         fields |= next_generation(before, Trigger.RETRACTION, now)
         return changed(record, kind, Reason.COMMITTED_REBUILD_FOLLOWS, outcome, start(record), **fields)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TypeAlias
 
-from statemachine.model import DateRecord
+from statemachine.model import Changes, DateRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +25,12 @@ class PublishOutcome:
     Attributes:
         record: The record whose result or failure is told.
         supersedes: The generation published before this one, None when this is the first.
+        changes: What this one changed; None when this is the first, and where it is not known.
     """
 
     record: DateRecord
     supersedes: int | None
+    changes: Changes | None = None
 
 
 Effect: TypeAlias = StartBuild | PublishOutcome

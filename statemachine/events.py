@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
-from statemachine.model import BuildMode, BuildResult, Completion, FailureKind
+from statemachine.model import BuildMode, BuildResult, Changes, Completion, FailureKind
 
 
 class EventKind(StrEnum):
@@ -115,11 +115,13 @@ class BuildCommitted:
         found: Whether the reporter found it in the ledger, and did not just commit it itself. What such a build stood
             on is not known: after a loss of the record, even the very same token may be its former life's.
         claimant: The claim under which the reporter committed; empty where the commit was found.
+        changes: What the commit changed; None for a first publication, and where the reporter does not know.
     """
 
     result: BuildResult
     found: bool = False
     claimant: str = ""
+    changes: Changes | None = None
 
     @property
     def kind(self) -> EventKind:

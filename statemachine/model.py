@@ -255,6 +255,44 @@ class BuildResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CellChange:
+    """One cell of a row that the generation before had, too.
+
+    Attributes:
+        column: Its column.
+        key: The row's entity.
+        label: What people know the entity by.
+        before: Its value; None for no value, or for one that is no number.
+        after: Likewise.
+    """
+
+    column: str
+    key: int | str
+    label: str
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What a publication changed, in short.
+
+    Attributes:
+        from_generation: The generation that was published before it.
+        rows_added: Rows that the generation before does not have.
+        rows_removed: Rows that only the generation before has.
+        cells_changed: Cells of rows that both have, whose value differs.
+        largest: The largest of these changes, largest first.
+    """
+
+    from_generation: int
+    rows_added: int
+    rows_removed: int
+    cells_changed: int
+    largest: tuple[CellChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why and when a generation ended, or an attempt went wrong."""
 

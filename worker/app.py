@@ -31,6 +31,7 @@ from worker.request_builds import BackgroundBuilds, Builds, RequestBuilds
 from worker.schema_watch import SchemaWatch
 from worker.settings import BadSettings
 from worker.supervisor import Loop, Passes, Supervisor
+from worker.vacuum import DailyVacuum
 
 log = structlog.get_logger(__name__)
 
@@ -187,6 +188,8 @@ class Worker:
             for number in range(self._settings.build_threads):
                 self._supervisor.run_thread(f"build-{number}", self._build)
             self._supervisor.run_loop(self._schema_loop)
+            vacuum = DailyVacuum(self._parts.warehouse, self._clock, self._settings.keep_generations)
+            self._supervisor.run_loop(Loop(name="vacuum", run_once=vacuum.run_once))
             self._supervisor.run_loop(self._relay_loop)
             self._supervisor.run_loop(self._sweep_loop)
         if self._subscriber is not None:

@@ -10,6 +10,7 @@ from worker.aside import Aside
 from worker.builder import Builder, LeaseKeeper
 from worker.building import probe
 from worker.deadlines import Sweeper
+from worker.diff import short_diffs
 from worker.engine import Engine
 from worker.errors import PipelineError
 from worker.intake import Intake
@@ -101,6 +102,7 @@ class Assembly:
             observer=observer,
             stopwatch=time.perf_counter,
             follow=self.repair.follow,
+            changes_of=short_diffs(warehouse),
             settle_retractions=RetractionAudit(self.engine, warehouse).settle,
             tracing=self.parts.tracing,
             lease_keeper=partial(LeaseKeeper, passed=hooks.lease_passed),

@@ -16,7 +16,7 @@ import structlog
 
 from statemachine.decide import Decision
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
-from statemachine.model import BuildResult, DateRecord, FailureKind
+from statemachine.model import BuildResult, Changes, DateRecord, FailureKind
 from statemachine.reasons import Reason
 from worker.building import run_build
 from worker.engine import Engine
@@ -112,6 +112,7 @@ class Builder:
         stopwatch: Callable[[], float],
         settle_retractions: Callable[[DateRecord], DateRecord] = lambda record: record,
         follow: Callable[[LedgerRow], object] = lambda _row: None,
+        changes_of: Callable[[BuildKey], Changes | None] = lambda _key: None,
         tracing: Tracing = NO_TRACING,
         lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper,
         pause: Callable[[float], None] = _pause,
@@ -126,6 +127,7 @@ class Builder:
         self._stopwatch = stopwatch
         self._settle_retractions = settle_retractions
         self._follow = follow
+        self._changes_of = changes_of
         self._tracing = tracing
         self._lease_keeper = lease_keeper
         self._pause = pause
@@ -199,7 +201,12 @@ class Builder:
         self._observer.scored(outcome)
         if outcome.failure is not None:
             return _failed(record, outcome.failure, outcome.message), outcome.failure.value
-        committed = BuildCommitted(result=_result_of(outcome), claimant=_claimant(record))
+        committed = BuildCommitted(
+            result=_result_of(outcome),
+            claimant=_claimant(record),
+            # A first publication has nothing before it: its message is not held up by a question.
+            changes=self._changes_of(outcome.request.key) if record.published_generation else None,
+        )
         return committed, outcome.report.earned_state.value
 
     def _committed(self, record: DateRecord) -> BuildCommitted | None:

@@ -91,10 +91,14 @@ def run_build(
         Fatal: Another attempt would fail the same way.
     """
     try:
+        claimed_at = now()
         if publish:
             with watch(BuildPhase.CLAIM):
-                warehouse.claim(request.key, now(), request.claimant)
-        return _build(warehouse, request, now, progress, policy, watch=watch, publish=publish)
+                warehouse.claim(request.key, claimed_at, request.claimant)
+        # A clock that is set back meanwhile must not date the rows before their claim: the vacuum knows them by that.
+        built_at = max(claimed_at, now())
+        plan = plan_build(request, warehouse.pipeline, built_at=built_at, stored=publish)
+        return _build(warehouse, request, plan, now, progress, policy, watch=watch, publish=publish)
     except Fenced:
         raise
     except PipelineError as error:
@@ -162,9 +166,10 @@ def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
     return len(warehouse.pipeline.upstream)
 
 
-def _build(
+def _build(  # noqa: PLR0913 - what the caller was given
     warehouse: Warehouse,
     request: BuildRequest,
+    plan: BuildPlan,
     now: Callable[[], datetime],
     progress: Callable[[str], None],
     policy: QualityPolicy | None,
@@ -172,7 +177,6 @@ def _build(
     watch: Watch,
     publish: bool,
 ) -> BuildOutcome:
-    plan = plan_build(request, warehouse.pipeline, built_at=now(), stored=publish)
     dependency_rows = _read_upstream(warehouse, request, plan, progress, watch)
     if publish:
         with watch(BuildPhase.STAGE):

@@ -7,6 +7,7 @@ from typing import Any
 
 from statemachine.model import BuildMode
 from worker.errors import Refused
+from worker.features.generations import PUBLISHED_NOW, PublishedGeneration, Wanted
 from worker.features.lineage import (
     BuildFacts,
     Evidence,
@@ -18,6 +19,7 @@ from worker.features.lineage import (
 )
 from worker.features.model import Statement
 from worker.features.plan import COPY_AGE_DAYS_MAX
+from worker.generations import find_generation
 from worker.ports import Warehouse
 
 Row = Mapping[str, Any]
@@ -56,17 +58,18 @@ class RowLineage:
     changes: Sequence[str]
 
 
-def trace_row(warehouse: Warehouse, night: date, player_id: int) -> RowLineage:
-    """Trace one player's row of the published build of a night.
+def trace_row(warehouse: Warehouse, night: date, player_id: int, wanted: Wanted = PUBLISHED_NOW) -> RowLineage:
+    """Trace one player's row of a published build of a night; upstream is read as it stands now.
 
     Raises:
-        Refused: Nothing is published for the night, or the player is not active that night.
+        Refused: Nothing is published for the night, the generation that is wanted is not there, or the player is not
+            active that night.
         Unavailable: The warehouse could not serve.
         SchemaDrift: An upstream table or column is gone.
     """
-    build = _read_build(warehouse, night)
+    build = _read_build(warehouse, night, find_generation(warehouse, night, wanted))
     about = {warehouse.pipeline.entity.key: player_id}
-    rows = _select(warehouse, "lineage_row", analysis_date=night, **about)
+    rows = _select(warehouse, "lineage_row", analysis_date=night, build_id=build.build_id, **about)
     listed = _first(_select(warehouse, "lineage_player", analysis_date=night, **about))
     if not rows:
         return _left_out(warehouse, build, night, player_id, listed)
@@ -88,10 +91,11 @@ def trace_row(warehouse: Warehouse, night: date, player_id: int) -> RowLineage:
     )
 
 
-def _read_build(warehouse: Warehouse, night: date) -> BuildFacts:
-    row = _first(_select(warehouse, "lineage_build", analysis_date=night))
+def _read_build(warehouse: Warehouse, night: date, chosen: PublishedGeneration) -> BuildFacts:
+    row = _first(_select(warehouse, "lineage_build", analysis_date=night, build_id=chosen.build_id))
     if row is None:
-        raise Refused(f"nothing is published for {night}; see how it stands: mlfs explain {night}")
+        history = warehouse.pipeline.tables.history
+        raise Refused(f"{night}: {history} has lost how the build {chosen.build_id} was made")
     return BuildFacts(
         build_id=row["build_id"],
         generation=row["generation"],

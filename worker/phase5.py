@@ -3,13 +3,14 @@
     if validate_ml_feature_store_ready("2024-12-15"):
         players = load_features_for_prediction("2024-12-15")
 
-Both read the published table alone and need no worker, Redis or Pub/Sub. The warehouse is the one that MLFS_WAREHOUSE
-names, another by its URL, or one that is open already. Both work beside a running worker: a call opens a DuckDB file
-for as long as the call takes. While another process has the file open, the call waits, MLFS_DUCKDB_WAIT_S (30 s) at
-most, and then raises `Unavailable`.
+Both read the published table alone and need no worker, Redis or Pub/Sub. With `generation=` or `published_by=` they
+read what was published before, as long as its rows are kept. The warehouse is the one that MLFS_WAREHOUSE names,
+another by its URL, or one that is open already. Both work beside a running worker: a call opens a DuckDB file for as
+long as the call takes. While another process has the file open, the call waits, MLFS_DUCKDB_WAIT_S (30 s) at most, and
+then raises `Unavailable`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -20,7 +21,9 @@ import structlog
 
 from worker.catalogue import OUTPUT_COLUMNS, PUBLISHED_TABLE, SHIPPED
 from worker.errors import PipelineError, Refused, SchemaDrift
+from worker.features.generations import PUBLISHED_NOW, Wanted, read_instant
 from worker.features.model import Statement
+from worker.generations import find_generation
 
 if TYPE_CHECKING:
     from worker.ports import Warehouse
@@ -84,19 +87,30 @@ class Readiness:
         return None
 
 
-def validate_ml_feature_store_ready(prediction_date: date | str, *, warehouse: "Warehouse | str | None" = None) -> bool:
+def validate_ml_feature_store_ready(
+    prediction_date: date | str,
+    *,
+    warehouse: "Warehouse | str | None" = None,
+    generation: int | None = None,
+    published_by: datetime | str | None = None,
+) -> bool:
     """Tell whether Phase 5 may predict: at least 200 rows, with an average quality score of at least 75.
 
     Args:
         prediction_date: The analysis date, a `date` or `YYYY-MM-DD`.
         warehouse: An open warehouse, the URL of one, or None for the one that MLFS_WAREHOUSE names.
+        generation: Judge this published generation; the one that is published by default.
+        published_by: Judge the newest generation published at this instant: with its zone, or a text in ISO 8601.
 
     Raises:
-        Refused: *prediction_date* is no date, or there is no such warehouse file.
+        Refused: *prediction_date* is no date, *published_by* is no instant with a zone, or there is no such warehouse
+            file.
         Unavailable: The warehouse does not answer; try again.
     """
     try:
-        readiness = read_readiness(prediction_date, warehouse=warehouse)
+        readiness = read_readiness(
+            prediction_date, warehouse=warehouse, generation=generation, published_by=published_by
+        )
     except FeatureStoreNotReady as exc:
         log.warning("features_not_ready", detail=str(exc))
         return False
@@ -114,16 +128,23 @@ def validate_ml_feature_store_ready(prediction_date: date | str, *, warehouse: "
     return True
 
 
-def read_readiness(prediction_date: date | str, *, warehouse: "Warehouse | str | None" = None) -> Readiness:
-    """Give the numbers behind `validate_ml_feature_store_ready`; its `fault` says what is wrong.
+def read_readiness(
+    prediction_date: date | str,
+    *,
+    warehouse: "Warehouse | str | None" = None,
+    generation: int | None = None,
+    published_by: datetime | str | None = None,
+) -> Readiness:
+    """Return the numbers behind `validate_ml_feature_store_ready`; `fault` says what is wrong.
 
     Raises:
-        FeatureStoreNotReady: The warehouse has no feature table at all.
-        Refused: *prediction_date* is no date, or there is no such warehouse file.
+        FeatureStoreNotReady: The warehouse has no feature table at all, or not the generation that is asked for.
+        Refused: *prediction_date* is no date, *published_by* is no instant with a zone, or there is no such warehouse
+            file.
         Unavailable: The warehouse does not answer; try again.
     """
     night = _read_date(prediction_date)
-    [row] = _select(warehouse, night, "phase5_ready")
+    [row] = _select(warehouse, night, "phase5_ready", _wanted(generation, published_by))
     return Readiness(analysis_date=night, **row)
 
 
@@ -134,6 +155,8 @@ def load_features_for_prediction(
     warehouse: "Warehouse | str | None" = None,
     quality_score_min: float = QUALITY_SCORE_MIN,
     frame: Literal["rows"] = "rows",
+    generation: int | None = None,
+    published_by: datetime | str | None = None,
 ) -> list[Row]: ...
 
 
@@ -144,6 +167,8 @@ def load_features_for_prediction(
     warehouse: "Warehouse | str | None" = None,
     quality_score_min: float = QUALITY_SCORE_MIN,
     frame: Literal["pandas", "polars"],
+    generation: int | None = None,
+    published_by: datetime | str | None = None,
 ) -> Any: ...  # noqa: ANN401 - a DataFrame of a library that need not be installed
 
 
@@ -153,6 +178,8 @@ def load_features_for_prediction(
     warehouse: "Warehouse | str | None" = None,
     quality_score_min: float = QUALITY_SCORE_MIN,
     frame: Literal["rows", "pandas", "polars"] = "rows",
+    generation: int | None = None,
+    published_by: datetime | str | None = None,
 ) -> Any:
     """Load the features of a date, one row per player, by player_id, every published column.
 
@@ -162,16 +189,20 @@ def load_features_for_prediction(
         quality_score_min: Rows worth less are left out, 0 to 100.
         frame: `rows` for a list of dictionaries, or a DataFrame of `pandas` or `polars`; these need the extra of
             that name: in a checkout of the product, `pip install '.[pandas]'`.
+        generation: Load this published generation; the one that is published by default.
+        published_by: Load the newest generation published at this instant: with its zone, or a text in ISO 8601.
 
     Raises:
-        FeatureStoreNotReady: There is no such row.
-        Refused: *prediction_date* is no date, there is no such warehouse file, or the library of the frame is not
-            installed.
+        FeatureStoreNotReady: There is no such row, or the generation that is asked for was never published or its rows
+            are gone.
+        Refused: *prediction_date* is no date, *published_by* is no instant with a zone, there is no such warehouse
+            file, or the library of the frame is not installed.
         Unavailable: The warehouse does not answer; try again.
     """
     as_frame = _frame_maker(frame)
     night = _read_date(prediction_date)
-    rows = _select(warehouse, night, "phase5_features", quality_score_min=float(quality_score_min))
+    wanted = _wanted(generation, published_by)
+    rows = _select(warehouse, night, "phase5_features", wanted, quality_score_min=float(quality_score_min))
     if not rows:
         raise FeatureStoreNotReady(night, f"no published row has a quality score of {quality_score_min:g} or more")
     log.info("features_loaded", analysis_date=night.isoformat(), row_count=len(rows))
@@ -200,15 +231,41 @@ def _frame_maker(frame: str) -> Any:  # noqa: ANN401 - list, or a constructor of
     return library.DataFrame
 
 
-def _select(warehouse: "Warehouse | str | None", night: date, name: str, **parameters: object) -> Sequence[Any]:
-    statement = Statement(name=name, sql=SHIPPED.text(name), parameters={"analysis_date": night, **parameters})
+def _wanted(generation: int | None, published_by: datetime | str | None) -> Wanted:
+    if isinstance(published_by, datetime):
+        published_by = published_by.isoformat()
+    instant = None if published_by is None else read_instant(published_by)
+    return Wanted(generation=generation, published_by=instant)
+
+
+def _select(
+    warehouse: "Warehouse | str | None", night: date, name: str, wanted: Wanted, **parameters: object
+) -> Sequence[Any]:
     with _opened(warehouse) as source:
         try:
-            return source.query(statement)
+            return _read(source, night, name, wanted, parameters)
         except SchemaDrift as exc:
             raise FeatureStoreNotReady(
                 night, f"{PUBLISHED_TABLE} cannot be read in this warehouse (MLFS_WAREHOUSE names it): {exc}"
             ) from exc
+
+
+def _read(
+    source: "Warehouse", night: date, name: str, wanted: Wanted, parameters: Mapping[str, object]
+) -> Sequence[Any]:
+    """Run one statement over the published rows, or over those of the generation that is wanted."""
+    values = {"analysis_date": night, **parameters}
+    if wanted == PUBLISHED_NOW:
+        return source.query(Statement(name=name, sql=SHIPPED.text(name), parameters=values))
+    try:
+        build_id = find_generation(source, night, wanted).build_id
+        sql = SHIPPED.text(name, rows_of="published_rows")
+        rows = source.query(Statement(name=name, sql=sql, parameters={**values, "build_id": build_id}))
+        # A vacuum may have deleted the rows meanwhile; a generation that is not there is never an empty one.
+        find_generation(source, night, wanted)
+    except Refused as exc:
+        raise FeatureStoreNotReady(night, str(exc)) from exc
+    return rows
 
 
 @contextmanager

@@ -40,9 +40,9 @@ VIEW_ALLOWED = ALLOWED | {"Create"}
 """What may stand in a view."""
 
 DML_ALLOWED = ALLOWED | {
-    *("Merge", "Whens", "When", "Insert", "Update", "Tuple", "Exists", "ArrayConcat", "Struct", "PropertyEQ"),
+    *("Delete", "Merge", "Whens", "When", "Insert", "Update", "Tuple", "Exists", "ArrayConcat", "Struct", "PropertyEQ"),
 }
-"""What may stand in a statement that changes the ledger."""
+"""What may stand in a statement that changes the ledger, or deletes rows."""
 
 _MARKS = ("--", "#", "/*", ";", "\\")
 _ADVICE = "which BigQuery and DuckDB may understand differently; docs/pipelines.md lists what may stand there"

@@ -93,8 +93,11 @@ class Warehouse(Protocol):
     def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
         """Give what the pipeline's jobs took that began in [*since*, *until*), UTC; newest day first."""
 
-    def export_features(self, analysis_date: date, path: str) -> int:
-        """Write the published rows of the date to a .parquet, .csv or .jsonl file; give the number of rows."""
+    def delete_rows(self, change: Statement) -> int:
+        """Run one DELETE of rows in `generations`; return how many are gone. Repeatable."""
+
+    def export_features(self, analysis_date: date, build_id: str, path: str) -> int:
+        """Write the published rows of one build to a .parquet, .csv or .jsonl file; return the number of rows."""
 
     def close(self) -> None:
         """Release connections and files."""

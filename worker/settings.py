@@ -89,6 +89,10 @@ class Settings(PipelineSettings, AccessSettings):
         default=400, ge=0, le=36_500, description="Finished dates are forgotten after; 0: never."
     )
 
+    keep_generations: int = Field(
+        default=0, ge=0, le=36_500, description="Superseded generations are deleted after so many days; 0: never."
+    )
+
     tick_s: float = Field(default=0.5, ge=0.01, le=30, description="Longest pause between two sweeps.")
     build_threads: int = Field(default=1, ge=1, le=16, description="Dates built at the same time.")
     duckdb_memory_limit: str = Field(default="2GB", description="Memory of the embedded warehouse.")

@@ -1,9 +1,8 @@
-"""What every warehouse promises, whatever stands behind it. A new engine joins by adding itself to `warehouse`."""
+"""What every warehouse promises, whatever stands behind it."""
 
 import os
 import threading
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, timedelta
@@ -14,12 +13,8 @@ import duckdb
 import pytest
 
 from statemachine.model import Retraction, State
-from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.generation_rows import COMMITTED_AT, publication_of, rows_select
 from tests.support.generation_rows import STARTED_AT as CLAIMED_AT
-from worker.adapters.warehouse_bigquery import BigQueryWarehouse
-from worker.adapters.warehouse_bigquery_connection import connect
-from worker.adapters.warehouse_bigquery_jobs import Limits
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb_dialect import open_error
 from worker.catalogue import (
@@ -42,36 +37,6 @@ from worker.ports import Warehouse
 
 NIGHT = date(2024, 12, 15)
 OTHER_NIGHT = date(2024, 12, 16)
-
-
-@pytest.fixture(scope="module")
-def bigquery_address() -> Iterator[str]:
-    """The address of our peer, or of the emulator that `make second-opinion` has started in its place."""
-    if address := os.environ.get("SECOND_OPINION"):
-        yield address
-        return
-    with BigQueryServer() as server:
-        yield server.address
-
-
-def open_bigquery(address: str, project: str) -> BigQueryWarehouse:
-    client = connect(f"bigquery://{project}?location=US", address)
-    return BigQueryWarehouse(client, limits=Limits(call_s=5.0))
-
-
-@pytest.fixture(params=["memory", "file", "bigquery"])
-def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Warehouse]:
-    opened: Warehouse
-    match request.param:
-        case "memory":
-            opened = DuckDbWarehouse(":memory:")
-        case "file":
-            opened = DuckDbWarehouse(str(tmp_path / "warehouse.duckdb"))
-        case _:
-            opened = open_bigquery(request.getfixturevalue("bigquery_address"), f"test-{uuid.uuid4().hex[:12]}")
-    opened.ensure_tables()
-    yield opened
-    opened.close()
 
 
 def key(generation: int = 1, attempt: int = 1, night: date = NIGHT) -> BuildKey:
@@ -471,7 +436,7 @@ def test_features_are_exported(warehouse: Warehouse, tmp_path: Path, ending: str
     published(warehouse, key())
     target = tmp_path / f"it's features.{ending}"
 
-    assert warehouse.export_features(NIGHT, str(target)) == 1
+    assert warehouse.export_features(NIGHT, key().build_id, str(target)) == 1
     read = {"parquet": duckdb.read_parquet, "csv": duckdb.read_csv, "jsonl": duckdb.read_json}[ending]
     relation = read(str(target))
     assert relation.columns == [column.name for column in OUTPUT_COLUMNS]
@@ -479,12 +444,12 @@ def test_features_are_exported(warehouse: Warehouse, tmp_path: Path, ending: str
 
 
 def test_a_date_without_rows_exports_an_empty_file(warehouse: Warehouse, tmp_path: Path) -> None:
-    assert warehouse.export_features(NIGHT, str(tmp_path / "features.parquet")) == 0
+    assert warehouse.export_features(NIGHT, key().build_id, str(tmp_path / "features.parquet")) == 0
 
 
 def test_an_unknown_format_is_refused(warehouse: Warehouse, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"\.parquet, \.csv, \.jsonl"):
-        warehouse.export_features(NIGHT, str(tmp_path / "features.xlsx"))
+        warehouse.export_features(NIGHT, key().build_id, str(tmp_path / "features.xlsx"))
 
 
 def test_threads_publish_and_read_at_once(warehouse: Warehouse) -> None:

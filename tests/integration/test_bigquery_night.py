@@ -128,7 +128,7 @@ def test_every_statement_of_a_night_prunes_by_partition(site: Site, tmp_path: Pa
     jobs.insert = note  # type: ignore[method-assign]
     play(site.warehouse)
     site.warehouse.read_ledger_since(NIGHT)
-    site.warehouse.export_features(NIGHT, str(tmp_path / "features.csv"))
+    site.warehouse.export_features(NIGHT, f"{NIGHT}-g1-a1", str(tmp_path / "features.csv"))
     probe(site.warehouse, NIGHT)
 
     partitions = site.project.engine.partitions
@@ -170,7 +170,11 @@ def test_a_row_without_an_instant_counts_unless_an_instant_is_asked_for(data: Pa
     here.close()
 
 
-@pytest.mark.parametrize("name", SHIPPED.statements)
+WHOLE_TABLE = {"vacuum_unpublished_rows", "vacuum_superseded_rows"}
+"""Once a day, over all dates: a date that was replayed years later is cleaned, too."""
+
+
+@pytest.mark.parametrize("name", sorted({*SHIPPED.statements} - WHOLE_TABLE))
 def test_every_shipped_statement_prunes_by_partition(name: str) -> None:
     columns = ("analysis_date", "game_date", "snapshot_date")
     partitions = {table: next(c for c in columns if c in types) for table, types in UPSTREAM.items()}
@@ -329,7 +333,9 @@ def test_features_leave_bigquery_as_they_leave_the_embedded_warehouse(site: Site
 
     for ending in ("csv", "jsonl"):
         ours, theirs = tmp_path / f"ours.{ending}", tmp_path / f"theirs.{ending}"
-        assert site.warehouse.export_features(NIGHT, str(ours)) == here.export_features(NIGHT, str(theirs))
+        build_id = f"{NIGHT}-g1-a1"
+        exported = [site.warehouse.export_features(NIGHT, build_id, str(ours))]
+        assert [here.export_features(NIGHT, build_id, str(theirs))] == exported
         assert ours.read_bytes() == theirs.read_bytes()
     here.close()
 

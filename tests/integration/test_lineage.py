@@ -268,7 +268,7 @@ def test_the_number_of_statements_does_not_follow_the_number_of_features(mixed: 
     counting = CountingWarehouse(mixed.warehouse)
     trace_row(counting, SUNDAY, players(mixed, "has_game")[0])  # type: ignore[arg-type] # what a lineage needs of it
 
-    assert counting.names == ["lineage_build", "lineage_row", "lineage_player", "lineage_sources"]
+    assert counting.names == ["publications", "lineage_build", "lineage_row", "lineage_player", "lineage_sources"]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)

@@ -249,8 +249,11 @@ class SimulatedWarehouse:
     def log_replay(self, row: Mapping[str, Any]) -> None:
         self._call("log_replay", lambda: self._tables.log_replay(dict(row)))
 
-    def export_features(self, analysis_date: date, path: str) -> int:
-        raise NotImplementedError(analysis_date, path)
+    def delete_rows(self, change: Statement) -> int:
+        raise NotImplementedError(change)
+
+    def export_features(self, analysis_date: date, build_id: str, path: str) -> int:
+        raise NotImplementedError(analysis_date, build_id, path)
 
     def close(self) -> None:
         """Keep everything."""

@@ -29,6 +29,7 @@ from worker.adapters.warehouse_fence import (
     refuse_old_tables,
 )
 from worker.errors import PipelineError, Unavailable
+from worker.features.generations import plan_rows
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.pipeline import Pipeline
 from worker.features.plan import plan_claim, plan_claims, plan_ledger, plan_publication, plan_storing
@@ -195,17 +196,20 @@ class BigQueryWarehouse:
         statement = Statement(name="costs", sql=costs_sql(self.jobs.location), parameters=values)
         return read_costs(self.query(statement), self._limits.usd_per_tib)
 
-    def export_features(self, analysis_date: date, path: str) -> int:
+    def delete_rows(self, change: Statement) -> int:
+        """Run the DELETE under an id of its own: what a lost reply leaves open, the next vacuum finds done."""
+        script = Script(change.sql, bind(change.parameters))
+        return self._run(change.name, None, script, f"mlfs-{change.name.replace('_', '-')}-{uuid.uuid4().hex}").changed
+
+    def export_features(self, analysis_date: date, build_id: str, path: str) -> int:
         """Page the rows into the file; arrays in CSV come as `[a, b]`."""
         # DuckDB writes the file; a worker that never exports does without it, and saves 30 MB.
         from worker.adapters.warehouse_bigquery_export import write_file  # noqa: PLC0415
 
-        output = self.pipeline.output_columns
-        columns, order = ", ".join(column.name for column in output), self.pipeline.entity.key
-        sql = f"SELECT {columns} FROM {self._own.published} WHERE analysis_date = @analysis_date ORDER BY {order}"  # noqa: S608 -- from the catalogue
+        rows = plan_rows(analysis_date, build_id, self.pipeline)
         with translated_errors(f"writing {path}"):
-            values = {"analysis_date": analysis_date}
-            return write_file(path, output, lambda: self._read("export", sql, values))
+            output = self.pipeline.output_columns
+            return write_file(path, output, lambda: self._read("export", rows.sql, rows.parameters))
 
     def close(self) -> None:
         """Close the connections."""

@@ -29,6 +29,7 @@ from worker.adapters.warehouse_duckdb_dialect import (
 from worker.adapters.warehouse_duckdb_file import MEMORY, WAIT_S, SharedFile
 from worker.adapters.warehouse_fence import check_fence, explain_refusal, has_published, refuse_old_tables
 from worker.errors import Refused
+from worker.features.generations import plan_rows
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.pipeline import Pipeline
 from worker.features.plan import plan_claim, plan_claims, plan_ledger, plan_publication, plan_storing
@@ -185,17 +186,20 @@ class DuckDbWarehouse:
         with self._reading("reading the execution log") as cursor:
             return count_attempts(cursor, self._tables.execution, since, until)
 
-    def export_features(self, analysis_date: date, path: str) -> int:
+    def delete_rows(self, change: Statement) -> int:
+        """Delete in one transaction, in turn with other writers."""
+        with self.writing(f"running {change.name}") as cursor:
+            return _changed(cursor, change)
+
+    def export_features(self, analysis_date: date, build_id: str, path: str) -> int:
         """Let DuckDB write the file; arrays in CSV come as `[a, b]`."""
         ending = Path(path).suffix
         if ending not in EXPORT_FORMATS:
             raise Refused(f"cannot write {path}: its name must end in one of {', '.join(EXPORT_FORMATS)}")
-        columns = ", ".join(column.name for column in self.pipeline.output_columns)
-        order = self.pipeline.entity.key
-        select = f"SELECT {columns} FROM {self._tables.published} WHERE analysis_date = $analysis_date ORDER BY {order}"  # noqa: S608 -- from the catalogue
+        rows = plan_rows(analysis_date, build_id, self.pipeline)
         with self._reading(f"writing {path}") as cursor:
             cursor.execute(
-                f"COPY ({select}) TO {quoted(path)} ({EXPORT_FORMATS[ending]})", {"analysis_date": analysis_date}
+                f"COPY ({to_duckdb(rows.sql)}) TO {quoted(path)} ({EXPORT_FORMATS[ending]})", dict(rows.parameters)
             )
             written = cursor.fetchone()
         return int(written[0]) if written else 0
@@ -251,7 +255,7 @@ def _rows(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 
 def _changed(cursor: duckdb.DuckDBPyConnection, change: Statement) -> int:
-    """Run a statement that changes the ledger; return the number of rows that it changed."""
+    """Run a statement that changes rows; return the number of rows that it changed."""
     cursor.execute(to_duckdb(change.sql), dict(change.parameters))
     counted = cursor.fetchone()
     return int(counted[0]) if counted else 0

@@ -22,7 +22,7 @@ NO_GAME = "no game tonight: the block does not apply"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildFacts:
-    """How the published build of the date was made.
+    """How a published build of the date was made.
 
     Attributes:
         build_id: Its name.

@@ -421,7 +421,7 @@ class Pipeline:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """Return the names of the statements that change the ledger."""
+        """Return the names of the statements that change the ledger, or delete rows."""
         return self.templates.names("dml")
 
     def text(

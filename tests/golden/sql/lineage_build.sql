@@ -1,7 +1,7 @@
--- Purpose:     how the published build of a date was made.
--- Parameters:  analysis_date DATE.
--- Reads:       nba_predictions.ml_feature_store_v2_ledger, nba_predictions.ml_feature_store_v2_quality_history.
--- Result:      one row; none where nothing is published.
+-- Purpose:     how a published build of a date was made.
+-- Parameters:  analysis_date DATE; build_id STRING.
+-- Reads:       nba_predictions.ml_feature_store_v2_quality_history.
+-- Result:      one row; none where there is no such build.
 -- Second run:  reads only.
 SELECT DISTINCT
   made.build_id,
@@ -14,6 +14,4 @@ SELECT DISTINCT
   made.ignored_processors,
   made.processed_at AS completed_at
 FROM nba_predictions.ml_feature_store_v2_quality_history AS made
-JOIN nba_predictions.ml_feature_store_v2_ledger AS ledger
-  ON made.analysis_date = ledger.analysis_date AND made.build_id = ledger.build_id
-WHERE made.analysis_date = @analysis_date AND ledger.analysis_date = @analysis_date
+WHERE made.analysis_date = @analysis_date AND made.build_id = @build_id

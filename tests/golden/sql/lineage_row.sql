@@ -1,8 +1,17 @@
--- Purpose:     one published row, whole.
--- Parameters:  analysis_date DATE; player_id INT64.
--- Reads:       nba_predictions.ml_feature_store_v2.
+-- Purpose:     one row of one published build, whole.
+-- Parameters:  analysis_date DATE; build_id STRING; player_id INT64.
+-- Reads:       nba_predictions.ml_feature_store_v2_generations.
 -- Result:      one row; none for a player without a row that night.
 -- Second run:  reads only.
-SELECT *
-FROM nba_predictions.ml_feature_store_v2
-WHERE analysis_date = @analysis_date AND player_id = @player_id
+SELECT
+  analysis_date, player_id, player_name, team_abbreviation, opponent_abbreviation, has_game, offensive_rating,
+  usage_rate, true_shooting_pct, points_per_36, defensive_rating, defensive_win_shares, steal_rate, block_rate,
+  points_projection, rebounds_projection, assists_projection, pace, restricted_area_shot_pct, paint_shot_pct,
+  mid_range_shot_pct, three_point_attempt_rate, opponent_def_rating, opponent_rim_protection_rating,
+  opponent_perimeter_def_rating, last_5_games_ppg, last_10_games_ppg, season_avg_ppg, quality_score, data_source,
+  phase4_available, phase3_fallback_used, team_defense_source, player_shot_source, composite_source,
+  daily_cache_source, phase3_features, missing_features, source_data_date, build_generation, build_id, processed_at
+FROM nba_predictions.ml_feature_store_v2_generations
+WHERE
+  analysis_date = @analysis_date AND build_id = @build_id AND left_out_reason IS NULL
+  AND player_id = @player_id

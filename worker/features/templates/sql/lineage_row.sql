@@ -1,8 +1,11 @@
-{{ head("Purpose", "one published row, whole.") }}
-{{ head("Parameters", "analysis_date DATE; " ~ entity.key ~ " " ~ lookups[0].type ~ ".") }}
-{{ head("Reads", tables.published ~ ".") }}
+{{ head("Purpose", "one row of one published build, whole.") }}
+{{ head("Parameters", "analysis_date DATE; build_id STRING; " ~ entity.key ~ " " ~ lookups[0].type ~ ".") }}
+{{ head("Reads", tables.generations ~ ".") }}
 {{ head("Result", "one row; none for a " ~ entity.singular ~ " without a row that night.") }}
 {{ head("Second run", "reads only.") }}
-SELECT *
-FROM {{ tables.published }}
-WHERE analysis_date = @analysis_date AND {{ entity.key }} = @{{ entity.key }}
+SELECT
+  {{ output_columns | each("{}") | commas(2) }}
+FROM {{ tables.generations }}
+WHERE
+  analysis_date = @analysis_date AND build_id = @build_id AND left_out_reason IS NULL
+  AND {{ entity.key }} = @{{ entity.key }}

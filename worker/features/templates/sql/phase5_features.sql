@@ -4,6 +4,6 @@
 {{ head("Result", "one row per " ~ entity.singular ~ ", whole, by " ~ entity.key ~ ".") }}
 {{ head("Second run", "reads only.") }}
 SELECT *
-FROM {{ tables.published }}
+{% include "parts/published_or_build.sql" %}
 WHERE analysis_date = @analysis_date AND quality_score >= @quality_score_min
 ORDER BY {{ entity.key }}

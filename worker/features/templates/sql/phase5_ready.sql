@@ -9,5 +9,5 @@ SELECT
   COUNT(IF(phase3_fallback_used, 1, NULL)) AS fallback_rows,
   COUNT(IF(data_source = 'yesterday', 1, NULL)) AS yesterday_rows,
   MAX(build_generation) AS generation
-FROM {{ tables.published }}
+{% include "parts/published_or_build.sql" %}
 WHERE analysis_date = @analysis_date

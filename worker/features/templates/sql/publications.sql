@@ -1,9 +1,28 @@
-{{ head("Purpose", "every generation that was published for a date, and when.") }}
+{{ head("Purpose", "every generation that was published for a date, when, what it is worth, and whether its rows are still there.") }}
 {{ head("Parameters", "analysis_date DATE.") }}
-{{ head("Reads", tables.ledger ~ ".") }}
-{{ head("Result", "one row per publication, oldest first; the rows of each lie in " ~ tables.generations ~ " under its build_id.") }}
+{{ head("Reads", tables.ledger ~ ", " ~ tables.history ~ ", " ~ tables.generations ~ ".") }}
+{{ head("Result", "one row per publication, oldest first. row_count counts the published rows that lie in " ~ tables.generations ~ " under the build_id: 0 once they were deleted.") }}
 {{ head("Second run", "reads only.") }}
-SELECT DISTINCT published.generation, published.build_id, published.committed_at
-FROM {{ tables.ledger }} AS ledger, UNNEST(ledger.publications) AS published
-WHERE ledger.analysis_date = @analysis_date
+WITH told AS (
+  SELECT DISTINCT published.generation, published.build_id, published.committed_at
+  FROM {{ tables.ledger }} AS ledger, UNNEST(ledger.publications) AS published
+  WHERE ledger.analysis_date = @analysis_date
+),
+kept AS (
+  SELECT build_id, COUNT(*) AS row_count
+  FROM {{ tables.generations }}
+  WHERE analysis_date = @analysis_date AND left_out_reason IS NULL
+  GROUP BY build_id
+)
+SELECT DISTINCT
+  told.generation,
+  told.build_id,
+  told.committed_at,
+  COALESCE(kept.row_count, 0) AS row_count,
+  made.state,
+  made.quality_score
+FROM told
+LEFT JOIN kept ON kept.build_id = told.build_id
+LEFT JOIN {{ tables.history }} AS made
+  ON made.build_id = told.build_id AND made.analysis_date = @analysis_date
 ORDER BY generation

@@ -1,0 +1,22 @@
+-- Purpose:     delete the rows of attempts that were never published and that cannot publish any more.
+-- Parameters:  processed_before TIMESTAMP (rows processed later stay).
+-- Reads:       nba_predictions.ml_feature_store_v2_ledger.
+-- Changes:     nba_predictions.ml_feature_store_v2_generations.
+-- Result:      the number of rows deleted. Rows that are or were published stay, and rows of the claim that stands for
+--              their date.
+-- Second run:  changes nothing.
+DELETE FROM nba_predictions.ml_feature_store_v2_generations AS made
+WHERE
+made.processed_at < @processed_before
+  AND made.build_id NOT IN (
+    SELECT published.build_id
+    FROM nba_predictions.ml_feature_store_v2_ledger AS ledger, UNNEST(ledger.publications) AS published
+  )
+  -- The rows of a claim that still stands: only their attempt can still publish them.
+  AND made.build_id NOT IN (
+    SELECT staged.build_id
+    FROM nba_predictions.ml_feature_store_v2_generations AS staged
+    JOIN nba_predictions.ml_feature_store_v2_ledger AS ledger
+      ON ledger.analysis_date = staged.analysis_date AND ledger.claimed_generation = staged.build_generation
+    WHERE ledger.generation < ledger.claimed_generation AND staged.processed_at >= ledger.claimed_at
+  )

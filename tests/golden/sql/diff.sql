@@ -1,0 +1,783 @@
+-- Purpose:     what changed for a date from one generation to another: rows, and cells by column and source.
+-- Parameters:  analysis_date DATE; before_build, after_build STRING; largest_max INT64 (lines of each group).
+-- Reads:       nba_predictions.ml_feature_store_v2_generations.
+-- Result:      lines in groups: what is added, removed (a row, feature is empty) or cell. Of each group of one feature
+--              and one pair of sources the lines of the largest changes, with the size of the whole group: cells counts
+--              those whose value or source differs, changed those whose value differs. typical is the mean size of the
+--              feature's differing cells. Numbers only; an array is not compared.
+-- Second run:  reads only.
+WITH
+before_rows AS (
+  SELECT *
+  FROM nba_predictions.ml_feature_store_v2_generations
+  WHERE analysis_date = @analysis_date AND build_id = @before_build AND left_out_reason IS NULL
+),
+after_rows AS (
+  SELECT *
+  FROM nba_predictions.ml_feature_store_v2_generations
+  WHERE analysis_date = @analysis_date AND build_id = @after_build AND left_out_reason IS NULL
+),
+compared AS (
+  SELECT
+    'offensive_rating' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.offensive_rating AS FLOAT64) AS before_value,
+    CAST(after_rows.offensive_rating AS FLOAT64) AS after_value,
+    IF(
+      before_rows.offensive_rating = after_rows.offensive_rating
+      OR (before_rows.offensive_rating IS NULL AND after_rows.offensive_rating IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'offensive_rating' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'offensive_rating' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'offensive_rating' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'offensive_rating' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'usage_rate' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.usage_rate AS FLOAT64) AS before_value,
+    CAST(after_rows.usage_rate AS FLOAT64) AS after_value,
+    IF(
+      before_rows.usage_rate = after_rows.usage_rate
+      OR (before_rows.usage_rate IS NULL AND after_rows.usage_rate IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'usage_rate' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'usage_rate' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'usage_rate' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'usage_rate' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'true_shooting_pct' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.true_shooting_pct AS FLOAT64) AS before_value,
+    CAST(after_rows.true_shooting_pct AS FLOAT64) AS after_value,
+    IF(
+      before_rows.true_shooting_pct = after_rows.true_shooting_pct
+      OR (before_rows.true_shooting_pct IS NULL AND after_rows.true_shooting_pct IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'true_shooting_pct' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'true_shooting_pct' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'true_shooting_pct' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'true_shooting_pct' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'points_per_36' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.points_per_36 AS FLOAT64) AS before_value,
+    CAST(after_rows.points_per_36 AS FLOAT64) AS after_value,
+    IF(
+      before_rows.points_per_36 = after_rows.points_per_36
+      OR (before_rows.points_per_36 IS NULL AND after_rows.points_per_36 IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'points_per_36' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'points_per_36' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'points_per_36' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'points_per_36' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'defensive_rating' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.defensive_rating AS FLOAT64) AS before_value,
+    CAST(after_rows.defensive_rating AS FLOAT64) AS after_value,
+    IF(
+      before_rows.defensive_rating = after_rows.defensive_rating
+      OR (before_rows.defensive_rating IS NULL AND after_rows.defensive_rating IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'defensive_rating' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'defensive_rating' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'defensive_rating' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'defensive_rating' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'defensive_win_shares' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.defensive_win_shares AS FLOAT64) AS before_value,
+    CAST(after_rows.defensive_win_shares AS FLOAT64) AS after_value,
+    IF(
+      before_rows.defensive_win_shares = after_rows.defensive_win_shares
+      OR (before_rows.defensive_win_shares IS NULL AND after_rows.defensive_win_shares IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'defensive_win_shares' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'defensive_win_shares' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'defensive_win_shares' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'defensive_win_shares' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'steal_rate' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.steal_rate AS FLOAT64) AS before_value,
+    CAST(after_rows.steal_rate AS FLOAT64) AS after_value,
+    IF(
+      before_rows.steal_rate = after_rows.steal_rate
+      OR (before_rows.steal_rate IS NULL AND after_rows.steal_rate IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'steal_rate' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'steal_rate' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'steal_rate' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'steal_rate' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'block_rate' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.block_rate AS FLOAT64) AS before_value,
+    CAST(after_rows.block_rate AS FLOAT64) AS after_value,
+    IF(
+      before_rows.block_rate = after_rows.block_rate
+      OR (before_rows.block_rate IS NULL AND after_rows.block_rate IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'block_rate' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'block_rate' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'block_rate' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'block_rate' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'points_projection' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.points_projection AS FLOAT64) AS before_value,
+    CAST(after_rows.points_projection AS FLOAT64) AS after_value,
+    IF(
+      before_rows.points_projection = after_rows.points_projection
+      OR (before_rows.points_projection IS NULL AND after_rows.points_projection IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'points_projection' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'points_projection' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'points_projection' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'points_projection' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'rebounds_projection' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.rebounds_projection AS FLOAT64) AS before_value,
+    CAST(after_rows.rebounds_projection AS FLOAT64) AS after_value,
+    IF(
+      before_rows.rebounds_projection = after_rows.rebounds_projection
+      OR (before_rows.rebounds_projection IS NULL AND after_rows.rebounds_projection IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'rebounds_projection' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'rebounds_projection' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'rebounds_projection' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'rebounds_projection' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'assists_projection' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.assists_projection AS FLOAT64) AS before_value,
+    CAST(after_rows.assists_projection AS FLOAT64) AS after_value,
+    IF(
+      before_rows.assists_projection = after_rows.assists_projection
+      OR (before_rows.assists_projection IS NULL AND after_rows.assists_projection IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'assists_projection' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'assists_projection' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'assists_projection' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'assists_projection' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'pace' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.pace AS FLOAT64) AS before_value,
+    CAST(after_rows.pace AS FLOAT64) AS after_value,
+    IF(
+      before_rows.pace = after_rows.pace
+      OR (before_rows.pace IS NULL AND after_rows.pace IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.composite_source IS NULL THEN 'none'
+      WHEN 'pace' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'pace' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.composite_source IS NULL THEN 'none'
+      WHEN 'pace' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'pace' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'restricted_area_shot_pct' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.restricted_area_shot_pct AS FLOAT64) AS before_value,
+    CAST(after_rows.restricted_area_shot_pct AS FLOAT64) AS after_value,
+    IF(
+      before_rows.restricted_area_shot_pct = after_rows.restricted_area_shot_pct
+      OR (before_rows.restricted_area_shot_pct IS NULL AND after_rows.restricted_area_shot_pct IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.player_shot_source IS NULL THEN 'none'
+      WHEN 'restricted_area_shot_pct' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'restricted_area_shot_pct' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.player_shot_source IS NULL THEN 'none'
+      WHEN 'restricted_area_shot_pct' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'restricted_area_shot_pct' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'paint_shot_pct' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.paint_shot_pct AS FLOAT64) AS before_value,
+    CAST(after_rows.paint_shot_pct AS FLOAT64) AS after_value,
+    IF(
+      before_rows.paint_shot_pct = after_rows.paint_shot_pct
+      OR (before_rows.paint_shot_pct IS NULL AND after_rows.paint_shot_pct IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.player_shot_source IS NULL THEN 'none'
+      WHEN 'paint_shot_pct' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'paint_shot_pct' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.player_shot_source IS NULL THEN 'none'
+      WHEN 'paint_shot_pct' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'paint_shot_pct' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'mid_range_shot_pct' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.mid_range_shot_pct AS FLOAT64) AS before_value,
+    CAST(after_rows.mid_range_shot_pct AS FLOAT64) AS after_value,
+    IF(
+      before_rows.mid_range_shot_pct = after_rows.mid_range_shot_pct
+      OR (before_rows.mid_range_shot_pct IS NULL AND after_rows.mid_range_shot_pct IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.player_shot_source IS NULL THEN 'none'
+      WHEN 'mid_range_shot_pct' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'mid_range_shot_pct' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.player_shot_source IS NULL THEN 'none'
+      WHEN 'mid_range_shot_pct' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'mid_range_shot_pct' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'three_point_attempt_rate' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.three_point_attempt_rate AS FLOAT64) AS before_value,
+    CAST(after_rows.three_point_attempt_rate AS FLOAT64) AS after_value,
+    IF(
+      before_rows.three_point_attempt_rate = after_rows.three_point_attempt_rate
+      OR (before_rows.three_point_attempt_rate IS NULL AND after_rows.three_point_attempt_rate IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.player_shot_source IS NULL THEN 'none'
+      WHEN 'three_point_attempt_rate' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'three_point_attempt_rate' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.player_shot_source IS NULL THEN 'none'
+      WHEN 'three_point_attempt_rate' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'three_point_attempt_rate' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'opponent_def_rating' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.opponent_def_rating AS FLOAT64) AS before_value,
+    CAST(after_rows.opponent_def_rating AS FLOAT64) AS after_value,
+    IF(
+      before_rows.opponent_def_rating = after_rows.opponent_def_rating
+      OR (before_rows.opponent_def_rating IS NULL AND after_rows.opponent_def_rating IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.team_defense_source IS NULL THEN 'none'
+      WHEN 'opponent_def_rating' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'opponent_def_rating' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.team_defense_source IS NULL THEN 'none'
+      WHEN 'opponent_def_rating' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'opponent_def_rating' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'opponent_rim_protection_rating' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.opponent_rim_protection_rating AS FLOAT64) AS before_value,
+    CAST(after_rows.opponent_rim_protection_rating AS FLOAT64) AS after_value,
+    IF(
+      before_rows.opponent_rim_protection_rating = after_rows.opponent_rim_protection_rating
+      OR (before_rows.opponent_rim_protection_rating IS NULL AND after_rows.opponent_rim_protection_rating IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.team_defense_source IS NULL THEN 'none'
+      WHEN 'opponent_rim_protection_rating' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'opponent_rim_protection_rating' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.team_defense_source IS NULL THEN 'none'
+      WHEN 'opponent_rim_protection_rating' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'opponent_rim_protection_rating' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'opponent_perimeter_def_rating' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.opponent_perimeter_def_rating AS FLOAT64) AS before_value,
+    CAST(after_rows.opponent_perimeter_def_rating AS FLOAT64) AS after_value,
+    IF(
+      before_rows.opponent_perimeter_def_rating = after_rows.opponent_perimeter_def_rating
+      OR (before_rows.opponent_perimeter_def_rating IS NULL AND after_rows.opponent_perimeter_def_rating IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.team_defense_source IS NULL THEN 'none'
+      WHEN 'opponent_perimeter_def_rating' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'opponent_perimeter_def_rating' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.team_defense_source IS NULL THEN 'none'
+      WHEN 'opponent_perimeter_def_rating' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'opponent_perimeter_def_rating' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'last_5_games_ppg' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.last_5_games_ppg AS FLOAT64) AS before_value,
+    CAST(after_rows.last_5_games_ppg AS FLOAT64) AS after_value,
+    IF(
+      before_rows.last_5_games_ppg = after_rows.last_5_games_ppg
+      OR (before_rows.last_5_games_ppg IS NULL AND after_rows.last_5_games_ppg IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.daily_cache_source IS NULL THEN 'none'
+      WHEN 'last_5_games_ppg' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'last_5_games_ppg' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.daily_cache_source IS NULL THEN 'none'
+      WHEN 'last_5_games_ppg' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'last_5_games_ppg' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'last_10_games_ppg' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.last_10_games_ppg AS FLOAT64) AS before_value,
+    CAST(after_rows.last_10_games_ppg AS FLOAT64) AS after_value,
+    IF(
+      before_rows.last_10_games_ppg = after_rows.last_10_games_ppg
+      OR (before_rows.last_10_games_ppg IS NULL AND after_rows.last_10_games_ppg IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.daily_cache_source IS NULL THEN 'none'
+      WHEN 'last_10_games_ppg' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'last_10_games_ppg' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.daily_cache_source IS NULL THEN 'none'
+      WHEN 'last_10_games_ppg' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'last_10_games_ppg' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  UNION ALL
+  SELECT
+    'season_avg_ppg' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(before_rows.season_avg_ppg AS FLOAT64) AS before_value,
+    CAST(after_rows.season_avg_ppg AS FLOAT64) AS after_value,
+    IF(
+      before_rows.season_avg_ppg = after_rows.season_avg_ppg
+      OR (before_rows.season_avg_ppg IS NULL AND after_rows.season_avg_ppg IS NULL),
+      FALSE,
+      TRUE
+    ) AS differs,
+    CASE
+      WHEN before_rows.daily_cache_source IS NULL THEN 'none'
+      WHEN 'season_avg_ppg' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'season_avg_ppg' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS before_source,
+    CASE
+      WHEN after_rows.daily_cache_source IS NULL THEN 'none'
+      WHEN 'season_avg_ppg' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
+      WHEN 'season_avg_ppg' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
+      ELSE 'phase4'
+    END AS after_source,
+    before_rows.quality_score AS before_score,
+    after_rows.quality_score AS after_score
+  FROM before_rows
+  JOIN after_rows ON after_rows.player_id = before_rows.player_id
+),
+differing AS (
+  SELECT
+    'cell' AS what,
+    compared.*,
+    CASE
+      WHEN before_value <= after_value THEN after_value - before_value
+      WHEN before_value > after_value THEN before_value - after_value
+      ELSE CAST(0 AS FLOAT64)
+    END AS size
+  FROM compared
+  WHERE differs OR before_source <> after_source
+  UNION ALL
+  SELECT
+    'removed' AS what,
+    '' AS feature,
+    before_rows.player_id,
+    before_rows.player_name,
+    CAST(NULL AS FLOAT64) AS before_value,
+    CAST(NULL AS FLOAT64) AS after_value,
+    TRUE AS differs,
+    '' AS before_source,
+    '' AS after_source,
+    before_rows.quality_score AS before_score,
+    CAST(NULL AS FLOAT64) AS after_score,
+    CAST(0 AS FLOAT64) AS size
+  FROM before_rows
+  LEFT JOIN after_rows ON after_rows.player_id = before_rows.player_id
+  WHERE after_rows.player_id IS NULL
+  UNION ALL
+  SELECT
+    'added' AS what,
+    '' AS feature,
+    after_rows.player_id,
+    after_rows.player_name,
+    CAST(NULL AS FLOAT64) AS before_value,
+    CAST(NULL AS FLOAT64) AS after_value,
+    TRUE AS differs,
+    '' AS before_source,
+    '' AS after_source,
+    CAST(NULL AS FLOAT64) AS before_score,
+    after_rows.quality_score AS after_score,
+    CAST(0 AS FLOAT64) AS size
+  FROM after_rows
+  LEFT JOIN before_rows ON before_rows.player_id = after_rows.player_id
+  WHERE before_rows.player_id IS NULL
+),
+ranked AS (
+  SELECT
+    differing.*,
+    COUNT(*) OVER (PARTITION BY what, feature, before_source, after_source) AS cells,
+    COUNT(IF(differs, 1, NULL)) OVER (PARTITION BY what, feature, before_source, after_source) AS changed,
+    SAFE_DIVIDE(
+      SUM(IF(after_value < 0, 0 - after_value, after_value)) OVER (PARTITION BY what, feature),
+      COUNT(after_value) OVER (PARTITION BY what, feature)
+    ) AS typical,
+    ROW_NUMBER() OVER (
+      PARTITION BY what, feature, before_source, after_source
+      ORDER BY IF(differs, 1, 0) DESC, size DESC, player_id
+    ) AS place
+  FROM differing
+)
+SELECT
+  what,
+  feature,
+  before_source,
+  after_source,
+  cells,
+  changed,
+  typical,
+  place,
+  player_id,
+  player_name,
+  differs,
+  before_value,
+  after_value,
+  size,
+  before_score,
+  after_score
+FROM ranked
+WHERE place <= @largest_max
+ORDER BY what, feature, before_source, after_source, place

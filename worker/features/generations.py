@@ -1,0 +1,152 @@
+"""Which published generation of a date a reader gets. Pure.
+
+The ledger lists every publication of a date. The rows of each lie in `generations` under a build id and never change,
+until a vacuum deletes the rows of a superseded generation. One choice serves every reader: `mlfs features`,
+`mlfs lineage`, `mlfs diff` and `worker.phase5`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from worker.errors import Refused
+from worker.features.model import Statement
+from worker.features.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which generation a reader asks for; the published one where both are None.
+
+    Attributes:
+        generation: By number.
+        published_by: The newest that was published at this instant. With a zone.
+    """
+
+    generation: int | None = None
+    published_by: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.generation is not None and self.published_by is not None:
+            raise Refused("a generation is read by its number or by an instant; give only one of the two")
+
+
+PUBLISHED_NOW = Wanted()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedGeneration:
+    """One publication of a date.
+
+    Attributes:
+        generation: Its number.
+        build_id: Under which its rows lie.
+        committed_at: When it was published. UTC.
+        row_count: Published rows that are still there; 0 after a vacuum.
+        state: `done` or `degraded`; None where the quality history has lost the build.
+        quality_score: 0 to 100; None likewise.
+    """
+
+    generation: int
+    build_id: str
+    committed_at: datetime
+    row_count: int
+    state: str | None
+    quality_score: float | None
+
+    def __str__(self) -> str:
+        return f"{self.generation} ({instant_text(self.committed_at)})"
+
+
+def plan_publications(analysis_date: date, pipeline: Pipeline) -> Statement:
+    """Plan the reading of every publication of a date."""
+    return Statement(
+        name="publications", sql=pipeline.text("publications"), parameters={"analysis_date": analysis_date}
+    )
+
+
+def read_publications(rows: Sequence[Mapping[str, Any]]) -> tuple[PublishedGeneration, ...]:
+    """Read the answer to the statement `publications`, oldest generation first."""
+    return tuple(PublishedGeneration(**row) for row in rows)
+
+
+def plan_rows(analysis_date: date, build_id: str, pipeline: Pipeline) -> Statement:
+    """Plan the reading of the published rows of one build, whole, by the entity's key."""
+    values = {"analysis_date": analysis_date, "build_id": build_id}
+    return Statement(name="published_rows", sql=pipeline.text("published_rows"), parameters=values)
+
+
+def choose(analysis_date: date, there: Sequence[PublishedGeneration], wanted: Wanted) -> PublishedGeneration:
+    """Choose the generation that a reader asks for.
+
+    Args:
+        analysis_date: The date.
+        there: Its publications, oldest generation first.
+        wanted: What is asked for.
+
+    Raises:
+        Refused: Nothing was ever published, or not this generation, or not by this instant, or its rows are gone. The
+            message names what there is.
+    """
+    if not there:
+        raise Refused(f"nothing is published for {analysis_date}; see how it stands: mlfs explain {analysis_date}")
+    listed = ", ".join(str(one) for one in there)
+    chosen = [one for one in there if _fits(one, wanted)]
+    if not chosen and wanted.published_by is not None:
+        by = instant_text(wanted.published_by)
+        raise Refused(f"{analysis_date}: nothing was published by {by}; published generations: {listed}")
+    if not chosen:
+        raise Refused(
+            f"{analysis_date}: generation {wanted.generation} was never published; published generations: {listed}"
+        )
+    if not chosen[-1].row_count:
+        kept = ", ".join(str(one) for one in there if one.row_count) or "none"
+        raise Refused(
+            f"{analysis_date}: the rows of generation {chosen[-1]} are gone: superseded generations are deleted after "
+            f"keep_generations days (MLFS_KEEP_GENERATIONS); generations with rows: {kept}"
+        )
+    return chosen[-1]
+
+
+def _fits(one: PublishedGeneration, wanted: Wanted) -> bool:
+    if wanted.generation is not None:
+        return one.generation == wanted.generation
+    return wanted.published_by is None or one.committed_at <= wanted.published_by
+
+
+def choose_pair(
+    analysis_date: date, there: Sequence[PublishedGeneration], pair: tuple[int, int] | None
+) -> tuple[PublishedGeneration, PublishedGeneration]:
+    """Choose two generations to compare: those of *pair*, else the published one and the one published before it.
+
+    Raises:
+        Refused: As `choose`; or nothing was published before the published one.
+    """
+    if pair is not None:
+        first, second = (choose(analysis_date, there, Wanted(generation=number)) for number in pair)
+        return first, second
+    newest = choose(analysis_date, there, PUBLISHED_NOW)
+    if len(there) == 1:
+        raise Refused(f"{analysis_date}: only generation {newest} was published, and there is no other to compare")
+    return choose(analysis_date, there, Wanted(generation=there[-2].generation)), newest
+
+
+def read_instant(text: str) -> datetime:
+    """Read an instant in ISO 8601, with its zone.
+
+    Raises:
+        Refused: It is no instant, or it has no zone.
+    """
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise Refused(f"{text!r} is no instant; write 2024-12-15T23:50:00-05:00 or 2024-12-16T04:50:00Z") from exc
+    if instant.tzinfo is None:
+        raise Refused(f"{text} has no zone; write {instant.isoformat()}-05:00 or {instant.isoformat()}Z")
+    return instant
+
+
+def instant_text(at: datetime) -> str:
+    """Write an instant whole and in UTC, so that it can be asked for again."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,9 @@
+{{ head("Purpose", "delete the rows of attempts that were never published and that cannot publish any more.") }}
+{{ head("Parameters", "processed_before TIMESTAMP (rows processed later stay).") }}
+{{ head("Reads", tables.ledger ~ ".") }}
+{{ head("Changes", tables.generations ~ ".") }}
+{{ head("Result", "the number of rows deleted. Rows that are or were published stay, and rows of the claim that stands for their date.") }}
+{{ head("Second run", "changes nothing.") }}
+DELETE FROM {{ tables.generations }} AS made
+WHERE
+  {% include "parts/unpublished.sql" %}

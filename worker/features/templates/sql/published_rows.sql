@@ -1,0 +1,10 @@
+{{ head("Purpose", "the rows of one published build, the published one or one before it.") }}
+{{ head("Parameters", "analysis_date DATE; build_id STRING.") }}
+{{ head("Reads", tables.generations ~ ".") }}
+{{ head("Result", "one row per " ~ entity.singular ~ ", every published column, by " ~ entity.key ~ "; none where the rows were deleted.") }}
+{{ head("Second run", "reads only; the same rows each time, for as long as they are there.") }}
+SELECT
+  {{ output_columns | each("{}") | commas(2) }}
+FROM {{ tables.generations }}
+WHERE analysis_date = @analysis_date AND build_id = @build_id AND left_out_reason IS NULL
+ORDER BY {{ entity.key }}
