@@ -189,6 +189,43 @@ MUTANTS = (
         tests=(f"{BIGQUERY_FAULTS}::test_the_reason_decides_and_not_the_status",),
     ),
     Mutant(
+        name="bigquery-counts-the-time-of-a-job-as-time-of-tries",
+        file=BIGQUERY_JOBS,
+        old="        tries, gives_up_at = 0, 0.0\n",
+        new="        tries, gives_up_at = 0, self._seconds() + self._limits.retry_s\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_job_that_failed_late_gets_a_second_try",),
+    ),
+    Mutant(
+        name="bigquery-looks-for-tables-one-after-the-other",
+        file="worker/adapters/warehouse_bigquery_tables.py",
+        old="ThreadPoolExecutor(LOOKS_AT_ONCE)",
+        new="ThreadPoolExecutor(1)",
+        tests=(f"{BIGQUERY_FAULTS}::test_upstream_tables_are_looked_for_side_by_side",),
+    ),
+    Mutant(
+        name="bigquery-names-no-table-of-a-missing-dataset",
+        file=BIGQUERY_ERRORS,
+        old="    if lost is None:\n",
+        new="    if True:\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_dataset_that_is_missing_is_named_with_the_table",),
+    ),
+    Mutant(
+        name="a-parameter-without-a-value-stays-in-the-text",
+        file="worker/features/plan.py",
+        old="unset=frozenset(values.keys() - given)",
+        new="unset=frozenset()",
+        tests=("tests/integration/test_bigquery_night.py::test_a_date_takes_six_jobs_from_claim_to_publication",),
+    ),
+    Mutant(
+        name="costs-denied-name-no-role",
+        file=BIGQUERY_ERRORS,
+        old='    is_history = reason == "accessDenied" and "INFORMATION_SCHEMA" in str(error)\n',
+        new="    is_history = False\n",
+        tests=(
+            "tests/integration/test_bigquery_night.py::test_costs_that_the_account_may_not_see_name_the_role_that_it_needs",
+        ),
+    ),
+    Mutant(
         name="doctor-counts-on-rows-before-the-end-of-a-script",
         file="worker/adapters/warehouse_bigquery_permissions.py",
         old="ROLLBACK TRANSACTION;\nSELECT found AS row_count;",
