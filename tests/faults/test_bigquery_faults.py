@@ -256,6 +256,17 @@ def test_a_published_attempt_is_not_another_claimants(site: Site) -> None:
         site.warehouse.publish(publication(key, "worker-b/1"))
 
 
+def test_rows_of_another_claimants_attempt_are_not_published(site: Site) -> None:
+    """The rows are there and the token is the newest; the statement itself looks at the claimant."""
+    key = attempt()
+    site.stage(key)
+
+    with pytest.raises(Fenced, match="worker-a/1 has it, not worker-b/1"):
+        site.warehouse.publish(publication(key, "worker-b/1"))
+
+    assert (committed(site), site.rows()) == (None, [])
+
+
 def test_workers_that_commit_different_dates_at_once_all_succeed(site: Site) -> None:
     """Each worker has its own connection. Statements about different dates change different partitions."""
     warehouses = [site.another() for _ in range(8)]

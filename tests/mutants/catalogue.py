@@ -16,7 +16,8 @@ REDIS = "worker/adapters/redis_store.py"
 FENCE = "worker/adapters/warehouse_fence.py"
 BIGQUERY = "worker/adapters/warehouse_bigquery.py"
 BIGQUERY_JOBS = "worker/adapters/warehouse_bigquery_jobs.py"
-BIGQUERY_SQL = "worker/adapters/warehouse_bigquery_sql.py"
+BIGQUERY_ERRORS = "worker/adapters/warehouse_bigquery_errors.py"
+PUBLISH_SQL = "worker/features/templates/dml/publish.sql"
 FEATURES_SQL = "worker/features/templates/sql/features.sql"
 SQL = "worker/features/sql.py"
 DEFINITION_FILES = "worker/pipeline_files.py"
@@ -25,6 +26,7 @@ STORE_CONTRACT = "tests/contract/test_state_store_contract.py"
 SAMPLE_NIGHTS = "tests/integration/test_build_sample_nights.py"
 WAREHOUSE_CONTRACT = "tests/contract/test_warehouse_contract.py"
 BIGQUERY_FAULTS = "tests/faults/test_bigquery_faults.py"
+DOCTOR = "tests/integration/test_doctor.py"
 PULLING = "tests/integration/test_pulling.py"
 OIDC = "worker/adapters/oidc_tokens.py"
 PAGE = "tests/unit/test_status_page.py"
@@ -138,25 +140,97 @@ MUTANTS = (
         tests=(f"{WAREHOUSE_CONTRACT}::test_of_two_claimants_of_one_token_the_first_has_it",),
     ),
     Mutant(
-        name="bigquery-fence-ignores-claimant",
-        file=BIGQUERY_SQL,
-        old=" AND claimed_attempt = @attempt AND claimed_by = @claimant))",
-        new=" AND claimed_attempt = @attempt))",
-        tests=(f"{BIGQUERY_FAULTS}::test_a_claim_never_takes_another_workers_claim_for_its_own",),
-    ),
-    Mutant(
-        name="bigquery-publishes-past-the-fence",
-        file=BIGQUERY_SQL,
-        old="        _update_ledger(tables.ledger, committed),\n        _stop_if_fenced(),\n",
-        new="        _update_ledger(tables.ledger, committed),\n",
-        tests=(f"{BIGQUERY_FAULTS}::test_a_published_attempt_is_not_another_claimants",),
+        name="publication-ignores-the-claimant",
+        file=PUBLISH_SQL,
+        old="  AND ledger.claimed_by = @claimant\n",
+        new="",
+        tests=(f"{BIGQUERY_FAULTS}::test_rows_of_another_claimants_attempt_are_not_published",),
     ),
     Mutant(
         name="bigquery-trusts-a-job-it-attached-to",
         file=BIGQUERY,
-        old="                if not self._run(step, key, script, job_id).attached:\n",
-        new="                if self._run(step, key, script, job_id):\n",
+        old="                if finished.changed and not finished.attached:\n",
+        new="                if finished.changed:\n",
         tests=(f"{BIGQUERY_FAULTS}::test_a_repeated_claim_that_was_overtaken_is_fenced_although_its_job_succeeded",),
+    ),
+    Mutant(
+        name="bigquery-trusts-a-statement-that-changed-nothing",
+        file=BIGQUERY,
+        old="                if finished.changed and not finished.attached:\n",
+        new="                if not finished.attached:\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_claim_never_takes_another_workers_claim_for_its_own",),
+    ),
+    Mutant(
+        name="bigquery-counts-the-tries-of-a-conflict",
+        file=BIGQUERY_JOBS,
+        old=" or self._seconds() >= gives_up_at:\n",
+        new=" or tries >= 8:\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_conflicts_that_end_within_five_minutes_are_outlasted",),
+    ),
+    Mutant(
+        name="bigquery-never-gives-a-conflict-up",
+        file=BIGQUERY_JOBS,
+        old=" or self._seconds() >= gives_up_at:\n",
+        new=":\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_conflicts_without_end_are_given_up_with_nothing_changed",),
+    ),
+    Mutant(
+        name="bigquery-gives-up-where-too-many-statements-wait",
+        file=BIGQUERY_ERRORS,
+        old=', "too many DML statements outstanding")',
+        new=")",
+        tests=(f"{BIGQUERY_FAULTS}::test_too_many_statements_that_wait_pass_by_themselves",),
+    ),
+    Mutant(
+        name="bigquery-hopes-for-resources-that-never-come",
+        file=BIGQUERY_ERRORS,
+        old='        *("resourcesExceeded", "responseTooLarge"),\n',
+        new='        *("responseTooLarge",),\n',
+        tests=(f"{BIGQUERY_FAULTS}::test_the_reason_decides_and_not_the_status",),
+    ),
+    Mutant(
+        name="bigquery-counts-the-time-of-a-job-as-time-of-tries",
+        file=BIGQUERY_JOBS,
+        old="        tries, gives_up_at = 0, 0.0\n",
+        new="        tries, gives_up_at = 0, self._seconds() + self._limits.retry_s\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_job_that_failed_late_gets_a_second_try",),
+    ),
+    Mutant(
+        name="bigquery-looks-for-tables-one-after-the-other",
+        file="worker/adapters/warehouse_bigquery_tables.py",
+        old="ThreadPoolExecutor(LOOKS_AT_ONCE)",
+        new="ThreadPoolExecutor(1)",
+        tests=(f"{BIGQUERY_FAULTS}::test_upstream_tables_are_looked_for_side_by_side",),
+    ),
+    Mutant(
+        name="bigquery-names-no-table-of-a-missing-dataset",
+        file=BIGQUERY_ERRORS,
+        old="    if lost is None:\n",
+        new="    if True:\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_dataset_that_is_missing_is_named_with_the_table",),
+    ),
+    Mutant(
+        name="a-parameter-without-a-value-stays-in-the-text",
+        file="worker/features/plan.py",
+        old="unset=frozenset(values.keys() - given)",
+        new="unset=frozenset()",
+        tests=("tests/integration/test_bigquery_night.py::test_a_date_takes_six_jobs_from_claim_to_publication",),
+    ),
+    Mutant(
+        name="costs-denied-name-no-role",
+        file=BIGQUERY_ERRORS,
+        old='    is_history = reason == "accessDenied" and "INFORMATION_SCHEMA" in str(error)\n',
+        new="    is_history = False\n",
+        tests=(
+            "tests/integration/test_bigquery_night.py::test_costs_that_the_account_may_not_see_name_the_role_that_it_needs",
+        ),
+    ),
+    Mutant(
+        name="doctor-counts-on-rows-before-the-end-of-a-script",
+        file="worker/adapters/warehouse_bigquery_permissions.py",
+        old="ROLLBACK TRANSACTION;\nSELECT found AS row_count;",
+        new="SELECT found AS row_count;\nROLLBACK TRANSACTION;",
+        tests=(f"{DOCTOR}::test_the_permission_tests_run_as_the_account_that_builds_and_leave_nothing",),
     ),
     Mutant(
         name="bigquery-does-not-ask-the-ledger-after-an-error",
