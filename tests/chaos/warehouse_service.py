@@ -3,6 +3,9 @@
 Orders come as JSON lines on standard input, each is answered by one JSON line. Besides serving, it writes down each
 claim and publication as the peer itself ended it (`jobs.jsonl`), looks at the tables as a reader would, and at the end
 works out what each night must look like, by the second calculation of `tests.support.recomputed`.
+
+Two digests: `digest` is of what a night says, whatever build wrote it; `DIGEST_SQL` is of every column of the rows that
+readers see, so that the rows of one build can be recognised later.
 """
 
 # ruff: noqa: S608 -- statements are made of this file's own names and of dates
@@ -49,15 +52,21 @@ TABLES = {
 }
 LEAN, SMALL = 220, 150
 FEATURES = "nba_predictions.ml_feature_store_v2"
+GENERATIONS = "nba_predictions.ml_feature_store_v2_generations"
 LEDGER = "nba_predictions.ml_feature_store_v2_ledger"
+QUALITY = "nba_predictions.ml_feature_store_v2_quality_metrics"
 LOGGED = {
     "ledger": LEDGER,
+    "history": "nba_predictions.ml_feature_store_v2_quality_history",
     "execution": "nba_predictions.ml_feature_store_v2_execution_log",
-    "quality": "nba_predictions.ml_feature_store_v2_quality_metrics",
     "audit": "nba_predictions.replay_audit",
 }
 IDENTITY = ("player_name", "team_abbreviation", "opponent_abbreviation", "data_source", "quality_score")
 COMPARED = (*IDENTITY, *(cell for cells in CELLS.values() for cell in cells))
+
+
+# A row as text, in the order of the columns that readers see.
+DIGEST_SQL = "md5(string_agg(md5(ROW({columns})::VARCHAR), '' ORDER BY player_id))"
 
 
 def digest(rows: Mapping[int, Mapping[str, Any]]) -> str:
@@ -83,8 +92,13 @@ class JobLog:
     def _note(self, job: Job) -> None:
         step = job.configuration.get("labels", {}).get("step", "")
         if step in {"claim", "publish"}:
-            error = None if job.error is None else job.error.message[:200]
-            line = {"t": self._clock.now().timestamp(), "job": job.job_id, "step": step, "error": error}
+            line = {
+                "t": self._clock.now().timestamp(),
+                "job": job.job_id,
+                "step": step,
+                "error": None if job.error is None else job.error.message[:200],
+                "changed": 0 if job.answer is None else job.answer.changed,
+            }
             self._file.write(json.dumps(line) + "\n")
 
 
@@ -96,6 +110,7 @@ class Warehouse:
         self._server = BigQueryServer(port=port, hold_s=0.5)
         self._project = self._server.project(PROJECT)
         self._engine = self._project.engine
+        self._read: set[str] = set()
         sample = folder / "sample"
         write_sample_data(sample, analysis_date=BASE)
         self._engine.load(sample)
@@ -176,20 +191,43 @@ class Warehouse:
         return "cleared"
 
     def _do_look(self) -> dict[str, Any]:
-        """What a reader sees of every date, in one snapshot: builds of its rows, and the ledger's row."""
+        """What a reader sees of every date, in one snapshot: builds of rows, ledger and quality, and new builds whole.
+
+        A build is read whole once, the first time that it is seen.
+        """
         with self._engine.cursor() as cursor:
             cursor.execute("BEGIN")
             rows = cursor.execute(
                 f"SELECT analysis_date::VARCHAR, build_id, COUNT(*) FROM {FEATURES} GROUP BY 1, 2 ORDER BY 1, 2"
             ).fetchall()
             ledger = cursor.execute(
-                f"SELECT analysis_date::VARCHAR, build_id, row_count FROM {LEDGER} WHERE generation > 0 ORDER BY 1"
+                f"SELECT analysis_date::VARCHAR, build_id FROM {LEDGER} WHERE generation > 0 ORDER BY 1"
             ).fetchall()
+            quality = cursor.execute(
+                f"SELECT analysis_date::VARCHAR, build_id, row_count FROM {QUALITY} ORDER BY 1"
+            ).fetchall()
+            new = {build for _day, build, _count in rows} - self._read
+            read = self._read_whole(cursor, FEATURES, sorted(new)) if new else []
             cursor.execute("COMMIT")
-        return {"rows": rows, "ledger": ledger}
+        self._read |= new
+        return {"rows": rows, "ledger": ledger, "quality": quality, "read": read}
+
+    def _read_whole(self, cursor: Any, table: str, builds: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """The digest of the rows of each build, as readers see them; of every build without *builds*."""
+        cursor.execute(f"SELECT * FROM {FEATURES} LIMIT 0")
+        columns = ", ".join(column[0] for column in cursor.description)
+        where = "" if builds is None else f"WHERE build_id IN ({', '.join('?' for _ in builds)})"
+        if table == GENERATIONS:
+            where = f"{where or 'WHERE TRUE'} AND left_out_reason IS NULL"
+        found = cursor.execute(
+            f"SELECT analysis_date::VARCHAR, build_id, COUNT(*), {DIGEST_SQL.format(columns=columns)}"
+            f" FROM {table} {where} GROUP BY 1, 2 ORDER BY 1, 2",
+            builds or [],
+        ).fetchall()
+        return [dict(zip(("date", "build_id", "count", "digest"), row, strict=True)) for row in found]
 
     def _do_dump(self) -> dict[str, Any]:
-        """The bookkeeping tables, and each date's rows in short."""
+        """The bookkeeping tables, each date's rows in short, and the stored rows of every build in short."""
         found: dict[str, Any] = {name: list(self._table(table)) for name, table in LOGGED.items()}
         by_date: dict[str, dict[int, Mapping[str, Any]]] = {}
         builds: dict[str, set[str]] = {}
@@ -200,6 +238,8 @@ class Warehouse:
             {"date": day, "count": len(rows), "digest": digest(rows), "builds": sorted(builds[day])}
             for day, rows in sorted(by_date.items())
         ]
+        with self._engine.cursor() as cursor:
+            found["stored"] = self._read_whole(cursor, GENERATIONS)
         return found
 
     def _do_expected(self, days: Sequence[str]) -> list[dict[str, Any]]:
