@@ -85,6 +85,11 @@ PLACES: dict[str, tuple[Place, ...]] = {
 }
 
 
+def places_in(bigquery: bool) -> list[str]:
+    """The places that a worker on BigQuery, or on a DuckDB file, can reach."""
+    return [name for name, places in PLACES.items() if bigquery or any(place.owner is not Jobs for place in places)]
+
+
 if __name__ == "__main__":
     for place in PLACES[sys.argv[1]]:
         die_at(place)

@@ -70,8 +70,23 @@ class Evidence:
     @classmethod
     def of(cls, lines: Mapping[str, list[Line]]) -> "Evidence":
         found = cls(lines=lines, settings=lines["settings"][0])
-        found.jobs = sorted(_jobs(lines.get("job", [])), key=lambda job: job.at)
+        jobs = _jobs(lines.get("job", [])) if found.has_jobs else found._listed_jobs()
+        found.jobs = sorted(jobs, key=lambda job: job.at)
         return found
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether the warehouse itself said how each claim and publication ended; a DuckDB file says nothing."""
+        return bool(self.settings.get("warehouse", "bigquery") == "bigquery")
+
+    def _listed_jobs(self) -> Iterator[Job]:
+        """The publications that the ledger lists; their instants are those of the workers."""
+        for (day, _generation), found in self.publications().items():
+            for one in found:
+                match = _BUILD.match(f"mlfs-{one.build_id}-publish")
+                if match:
+                    token = (int(match[2]), int(match[3]))
+                    yield Job(at=one.at, day=day, token=token, step="publish", name=one.build_id, worked=True)
 
     def of_kind(self, kind: str) -> list[Line]:
         return self.lines.get(kind, [])

@@ -99,16 +99,28 @@ def monotone(seen: Evidence, finding: Finding) -> None:
         )
         tokens = [(one["record"].get("generation", 0), one["record"].get("attempt", 0)) for one in (earlier, line)]
         finding.demand(tokens[1] >= tokens[0], f"{line['date']}: {tokens[0]} -> {tokens[1]}")
+    _ledger_rises(seen, finding)
     newest: dict[tuple[str, str], tuple[int, int]] = {}
     for job in seen.jobs:
         if job.worked:
             last = newest.get((job.day, job.step), (0, 0))
             finding.demand(job.token >= last, f"{job.name}: after {last}")
             newest[job.day, job.step] = job.token
-    for row in seen.rows("ledger"):
+    for row in seen.rows("ledger") if seen.has_jobs else ():
         claimed = newest.get((row["analysis_date"], "claim"), (0, 0))
         held = (row["claimed_generation"], row["claimed_attempt"])
         finding.demand(held == claimed, f"{row['analysis_date']}: the ledger is claimed by {held}, last was {claimed}")
+
+
+def _ledger_rises(seen: Evidence, finding: Finding) -> None:
+    """From one look of a reader to the next, neither a date's claim nor its published generation goes back."""
+    before: dict[str, tuple[list[int], int]] = {}
+    for look in seen.of_kind("look"):
+        for day, claim, generation in look["claims"]:
+            earlier = before.get(day, ([0, 0], 0))
+            rises = list(claim) >= earlier[0] and generation >= earlier[1]
+            finding.demand(rises, f"{day}: claim and publication {earlier} -> {(claim, generation)}")
+            before[day] = (list(claim), generation)
 
 
 def fenced(seen: Evidence, finding: Finding) -> None:
@@ -117,7 +129,7 @@ def fenced(seen: Evidence, finding: Finding) -> None:
     for job in seen.jobs:
         if job.worked and job.step == "claim":
             claims[job.day] = max(claims.get(job.day, (0, 0)), job.token)
-        elif job.worked:
+        elif job.worked and seen.has_jobs:
             finding.demand(
                 job.token == claims.get(job.day), f"{job.name}: published under the claim {claims.get(job.day)}"
             )

@@ -81,7 +81,8 @@ def honest() -> Lines:
             line(at + 1.0, "job", job=f"mlfs-{build}-publish-x-r1", step="publish", error=None, changed=0),
             entry(at + 1.1, "running", "done", "committed_done", generation=generation, attempt=1),
             record(at + 1.1, 6 + generation * 3, "done", generation, 1),
-            line(at + 1.5, "look", rows=[[DAY, build, 449]], ledger=[[DAY, build]], quality=[[DAY, build, 449]],
+            line(at + 1.5, "look", rows=[[DAY, build, 449]], ledger=[[DAY, build]],
+                 claims=[[DAY, [generation, 1], generation]], quality=[[DAY, build, 449]],
                  read=[{"date": DAY, "build_id": build, "count": 449, "digest": build}]),
             line(at + 1.2, "outcome", outcome={
                 "event_id": f"ml_feature_store_v2:{DAY}:{generation}", "analysis_date": DAY, "generation": generation,
@@ -199,7 +200,7 @@ def _fail_before_the_deadline(lines: Lines, *then: dict[str, Any]) -> None:
         *then,
     ]
     lines += [{**one, "date": OTHER} for one in night]
-    lines.append(line(200, "look", rows=[], ledger=[], quality=[], read=[]))
+    lines.append(line(200, "look", rows=[], ledger=[], claims=[], quality=[], read=[]))
 
 
 def _forget_the_deadline_of_a_failed_date(lines: Lines) -> None:
@@ -255,6 +256,11 @@ def _go_back_a_version(lines: Lines) -> None:
 
 def _go_back_a_generation(lines: Lines) -> None:
     lines.append(record(17, 30, "done", 1, 1))
+
+
+def _take_a_claim_back(lines: Lines) -> None:
+    the(lines, "look", 1)["claims"] = [[DAY, [1, 1], 2]]
+    the(lines, "look")["claims"] = [[DAY, [1, 2], 1]]
 
 
 def _publish_as_a_zombie(lines: Lines) -> None:
@@ -412,7 +418,11 @@ FORGERIES: dict[str, list[Forgery]] = {
     ],
     "fallback only when something was missing": [_fall_back_for_nothing, _pass_the_deadline_for_nothing],
     "ready by four successes or filled tables, and by nothing else": [_join_three, _count_a_stranger],
-    "generation, attempt and version are monotone": [_go_back_a_version, _go_back_a_generation],
+    "generation, attempt and version are monotone": [
+        _go_back_a_version,
+        _go_back_a_generation,
+        _take_a_claim_back,
+    ],
     "fenced owners change nothing": [_publish_as_a_zombie, _end_anothers_build],
     "order and duplicates do not matter": [_publish_other_rows, _end_otherwise],
     "one date never touches another, readers see one build": [
@@ -459,6 +469,29 @@ def test_an_honest_history_is_acquitted_and_every_invariant_looked_at_something(
     blind = {name for name, found in judge(path)["invariants"].items() if not found["checked"]}
     # An honest night on time passes no deadline.
     assert blind <= {"a deadline fires in time and never early", "fallback only when something was missing"}
+
+
+def on_a_file() -> Lines:
+    """The same night on a DuckDB file, which notes no jobs."""
+    lines = [one for one in honest() if one["kind"] != "job"]
+    the(lines, "settings")["warehouse"] = "duckdb"
+    return lines
+
+
+def test_a_run_on_a_file_is_judged_by_what_its_ledger_lists(tmp_path: Path) -> None:
+    lines = on_a_file()
+    assert {name: found for name, found in judged(lines, tmp_path).items() if found} == {}
+
+    lines = on_a_file()
+    _forget_a_publication(lines)
+    lost = judged(lines, tmp_path)
+    assert lost["told means committed, with the same figures"]
+    assert lost["one date never touches another, readers see one build"]
+
+    lines = on_a_file()
+    listed = the(lines, "final_ledger")["row"]["publications"]
+    listed.insert(1, {**listed[0], "build_id": f"{DAY}-g1-a2"})
+    assert judged(lines, tmp_path)["one commit per (date, generation)"]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ import json
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.support.bigquery_peer.faults import Fault
 from tests.support.bigquery_peer.jobs import Job, Jobs
@@ -102,14 +103,19 @@ class JobLog:
             self._file.write(json.dumps(line) + "\n")
 
 
-class Warehouse:
-    """The peer with the tables of many nights."""
+class Holder(Protocol):
+    """Where the tables lie."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self._log = JobLog(folder / "jobs.jsonl")
-        self._server = BigQueryServer(port=port, hold_s=0.5)
-        self._project = self._server.project(PROJECT)
-        self._engine = self._project.engine
+    def cursor(self) -> AbstractContextManager[Any]: ...
+
+    def load(self, directory: Path) -> None: ...
+
+
+class Tables:
+    """The tables of many nights, and the orders about them."""
+
+    def __init__(self, folder: Path, engine: Holder) -> None:
+        self._engine = engine
         self._read: set[str] = set()
         sample = folder / "sample"
         write_sample_data(sample, analysis_date=BASE)
@@ -119,17 +125,12 @@ class Warehouse:
             for table in COLUMNS:
                 cursor.execute(f"CREATE TABLE {_kept(table)} AS FROM {table}")
                 cursor.execute(f"DELETE FROM {table}")
-        self._server.start()
-
-    @property
-    def address(self) -> str:
-        return self._server.address
 
     def do(self, order: Mapping[str, Any]) -> Any:
         return getattr(self, f"_do_{order['do']}")(**{name: value for name, value in order.items() if name != "do"})
 
     def stop(self) -> None:
-        self._server.stop()
+        """Give everything back."""
 
     def _do_prepare(self, nights: Sequence[tuple[str, str]], phase3: bool = True) -> int:
         """Lay out rosters and schedules of these (date, kind of roster), and Phase 3 where it is wanted."""
@@ -181,14 +182,9 @@ class Warehouse:
             cursor.execute("COMMIT")
         return int(count)
 
-    def _do_fault(self, fault: str, jobs: str, times: int) -> str:
-        self._project.faults.plan(Fault[fault], jobs, times=times)
-        return fault
-
     def _do_clear(self) -> str:
-        self._project.faults.clear()
-        self._project.jobs.speak()
-        return "cleared"
+        """End every planned fault; these tables plan none."""
+        return "nothing"
 
     def _do_look(self) -> dict[str, Any]:
         """What a reader sees of every date, in one snapshot: builds of rows, ledger and quality, and new builds whole.
@@ -203,6 +199,10 @@ class Warehouse:
             ledger = cursor.execute(
                 f"SELECT analysis_date::VARCHAR, build_id FROM {LEDGER} WHERE generation > 0 ORDER BY 1"
             ).fetchall()
+            claims = cursor.execute(
+                "SELECT analysis_date::VARCHAR, MAX((claimed_generation, claimed_attempt)), MAX(generation)"
+                f" FROM {LEDGER} GROUP BY 1 ORDER BY 1"
+            ).fetchall()
             quality = cursor.execute(
                 f"SELECT analysis_date::VARCHAR, build_id, row_count FROM {QUALITY} ORDER BY 1"
             ).fetchall()
@@ -210,7 +210,7 @@ class Warehouse:
             read = self._read_whole(cursor, FEATURES, sorted(new)) if new else []
             cursor.execute("COMMIT")
         self._read |= new
-        return {"rows": rows, "ledger": ledger, "quality": quality, "read": read}
+        return {"rows": rows, "ledger": ledger, "claims": claims, "quality": quality, "read": read}
 
     def _read_whole(self, cursor: Any, table: str, builds: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """The digest of the rows of each build, as readers see them; of every build without *builds*."""
@@ -283,6 +283,33 @@ class Warehouse:
             if plain and isinstance(row.get("analysis_date"), date):
                 row["analysis_date"] = row["analysis_date"].isoformat()
             yield row
+
+
+class Warehouse(Tables):
+    """The peer, with faults on order."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._log = JobLog(folder / "jobs.jsonl")
+        self._server = BigQueryServer(port=port, hold_s=0.5)
+        self._project = self._server.project(PROJECT)
+        super().__init__(folder, self._project.engine)
+        self._server.start()
+
+    @property
+    def address(self) -> str:
+        return self._server.address
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def _do_fault(self, fault: str, jobs: str, times: int) -> str:
+        self._project.faults.plan(Fault[fault], jobs, times=times)
+        return fault
+
+    def _do_clear(self) -> str:
+        self._project.faults.clear()
+        self._project.jobs.speak()
+        return "cleared"
 
 
 def _kept(table: str) -> str:
