@@ -15,7 +15,6 @@ from statemachine.model import DateRecord
 from tests.simulation.moves import ENDED, MOVES
 from worker.ports import HistoryEntry
 
-PUBLISHED = {"done", "degraded"}
 RESCUES = {"rescue_started", "rescue_follows"}
 
 
@@ -30,7 +29,8 @@ class Evidence:
         reported: The processors that reported success.
         record: The stored record.
         history: The stored changes.
-        executions: Rows of the execution log.
+        publications: What the quality history says of each publication that the ledger lists.
+        stored: How many rows lie in the table of all generations, by build.
         ledger: The ledger's row, None for none.
         visible: Build generation of the published rows, and how many have it.
         outcomes: Every message about the night that a subscriber got.
@@ -42,7 +42,8 @@ class Evidence:
     reported: frozenset[str]
     record: DateRecord | None
     history: Sequence[HistoryEntry]
-    executions: Sequence[Mapping[str, Any]]
+    publications: Sequence[Mapping[str, Any]]
+    stored: Mapping[str, int]
     ledger: Mapping[str, Any] | None
     visible: Mapping[int, int]
     outcomes: Sequence[Mapping[str, Any]]
@@ -109,8 +110,12 @@ def _history(evidence: Evidence, record: DateRecord) -> Iterator[str]:
 
 
 def _ledger(evidence: Evidence) -> Iterator[str]:
-    commits = Counter(row["generation"] for row in evidence.executions if row["state"] in PUBLISHED)
-    yield from (f"one commit per generation: {one} logged {times} times" for one, times in commits.items() if times > 1)
+    commits = Counter(row["generation"] for row in evidence.publications)
+    yield from (f"one commit per generation: {one} listed {times} times" for one, times in commits.items() if times > 1)
+    for row in evidence.publications:
+        left = evidence.stored.get(row["build_id"], 0)
+        if left != row["row_count"]:
+            yield f"published rows can be read again: {left} of {row['row_count']} of {row['build_id']}"
     result = evidence.record.result if evidence.record else None
     if evidence.expected == "failed":
         if commits or evidence.visible or result:
@@ -137,13 +142,13 @@ def _told(evidence: Evidence) -> Iterator[str]:
     told = {outcome["generation"]: outcome for outcome in by_id.values()}
     if set(told) != set(range(1, evidence.generations + 1)):
         yield f"done => published: generations {sorted(told)} of {evidence.generations} were told"
-    logged = {row["generation"]: row for row in evidence.executions if row["state"] in PUBLISHED}
+    published = {row["generation"]: row for row in evidence.publications}
     for generation, outcome in told.items():
         if outcome["state"] == "failed":
-            if generation in logged:
+            if generation in published:
                 yield f"failed => not published: generation {generation}"
             continue
-        row = logged.get(generation)
+        row = published.get(generation)
         named = ("state", "row_count", "quality_score", "component_total")
         if row is None or any(outcome[name] != row[name] for name in named):
-            yield f"published => committed: generation {generation} is told otherwise than logged"
+            yield f"published => committed: generation {generation} is told otherwise than published"
