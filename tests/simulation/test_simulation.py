@@ -120,6 +120,7 @@ def test_the_drawn_schedules_are_worth_playing() -> None:
         "freeze",
         "retracted",
         "waits_again",
+        "half_published",
         "rebuild_started",
         "raising",
         "junk_member",
