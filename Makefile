@@ -107,10 +107,10 @@ chaos-bus: $(VENV)/.dev ## reports through a bus on which everything goes wrong:
 	@$(BIN)/python -m tests.chaos.bus --events $(EVENTS) $(ARGS)
 
 NIGHTS ?= 100
-FROM ?= HEAD~1
+FROM ?=
 
 upgrade-test: $(VENV)/.dev ## nights under this version and an older one at once: make upgrade-test NIGHTS=100 FROM=REVISION
-	@$(BIN)/python -m tests.upgrade.run --nights $(NIGHTS) --from $(FROM) $(ARGS)
+	@$(BIN)/python -m tests.upgrade.run --nights $(NIGHTS) $(if $(FROM),--from $(FROM)) $(ARGS)
 soak: $(VENV)/.dev ## 100,000 events and 2,000 nights, and what grows meanwhile: make soak ARGS="--nights 1000 --events 50000"
 	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 

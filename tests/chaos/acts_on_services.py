@@ -39,7 +39,9 @@ def storm_on_bus(stage: Stage) -> str:
 
 
 def _planned(fault: str, jobs: str, times: int, lasts_s: float) -> Act:
-    def act(stage: Stage) -> str:
+    def act(stage: Stage) -> str | None:
+        if "warehouse" not in stage.links:
+            return None  # a file has no jobs
         stage.warehouse.order("fault", fault=fault, jobs=jobs, times=times)
         pause(lasts_s)
         stage.warehouse.order("clear")
@@ -62,12 +64,12 @@ SERVICE_ACTS: Mapping[str, Act] = {
     "streams closed": close_streams,
     "bus repeats, loses and shuffles": storm_on_bus,
     "jobs refused with 503": _planned("REFUSED", ".", 8, 3.0),
-    "jobs accepted, answer lost": _planned("REPLY_LOST", "claim|features|publish", 4, 4.0),
+    "jobs accepted, answer lost": _planned("REPLY_LOST", "claim|features|history|publish", 4, 4.0),
     "publication silent after its commit": _planned("SILENCE", "-publish-", 1, 4.0),
-    "jobs exist already": _planned("DUPLICATE", "claim|features|publish", 4, 4.0),
+    "jobs exist already": _planned("DUPLICATE", "claim|features|history|publish", 4, 4.0),
     "transactions aborted": _planned("CONFLICT", "claim|publish", 5, 4.0),
-    "jobs limited in rate": _planned("RATE_LIMIT", "claim|features|publish", 4, 4.0),
-    "jobs slow": _planned("SLOW", "claim|features|publish", 4, 4.0),
-    "jobs stuck": _planned("STUCK", "claim|features|publish", 2, 5.0),
+    "jobs limited in rate": _planned("RATE_LIMIT", "claim|features|history|publish", 4, 4.0),
+    "jobs slow": _planned("SLOW", "claim|features|history|publish", 4, 4.0),
+    "jobs stuck": _planned("STUCK", "claim|features|history|publish", 2, 5.0),
     "warehouse frozen": freeze_warehouse,
 }

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.chaos.crashing import PLACES
+from tests.chaos.crashing import places_in
 from tests.chaos.services import WorkerProcess, pause
 from tests.chaos.stage import Act, Stage
 
@@ -13,6 +13,7 @@ CRASH = "worker crashes at a place"
 # A start takes seconds, and a place may lie in a night that comes later; then the worker stays armed.
 PLACE_WITHIN_TENTHS = 150
 START_WITHIN_TENTHS = 200
+BUILDS_WITHIN_HUNDREDTHS = 1500
 STEP_LASTS_S = 4.0
 DIES_AHEAD = 0.4
 
@@ -33,10 +34,25 @@ def kill_every_worker(stage: Stage) -> str:
     return "all"
 
 
+def kill_building_worker(stage: Stage) -> str:
+    """The worker that holds the lease of a date is killed at once."""
+    by_pid = {str(worker.pid): worker for worker in stage.workers}
+    for _ in range(BUILDS_WITHIN_HUNDREDTHS):
+        for day, owner in stage.watch.leases().items():
+            worker = by_pid.get(owner.rpartition("-")[2])
+            if worker is not None:
+                worker.meant = True
+                worker.signal(signal.SIGKILL)
+                return f"{worker.name}: {day}"
+        pause(0.01)
+    return "nobody: nothing was built"
+
+
 def crash_at_a_place(stage: Stage) -> str:
     """Restart a worker so that it dies at the next registered place; its next start is a sound one."""
     if not stage.places:
-        stage.places = stage.dice.sample(list(PLACES), len(PLACES))
+        possible = places_in("warehouse" in stage.links)
+        stage.places = stage.dice.sample(possible, len(possible))
     sound = [worker for worker in stage.workers if not worker.armed]
     worker = stage.dice.choice(sound or list(stage.workers))
     place = stage.places.pop()
@@ -175,6 +191,7 @@ def _starts_anew(worker: WorkerProcess) -> bool:
 
 WORKER_ACTS: Mapping[str, Act] = {
     "worker killed": kill_worker,
+    "worker killed while it builds": kill_building_worker,
     "all workers killed": kill_every_worker,
     CRASH: crash_at_a_place,
     "worker frozen beyond its lease": freeze_worker,

@@ -34,6 +34,7 @@ from tests.chaos.invariants_of_results import (
     gate,
     isolated,
     monotone,
+    readable_again,
     single_commit,
     told,
 )
@@ -51,6 +52,7 @@ INVARIANTS: Mapping[str, Invariant] = {
     "fenced owners change nothing": fenced,
     "order and duplicates do not matter": confluence,
     "one date never touches another, readers see one build": isolated,
+    "a published generation can be read again later": readable_again,
     "an end is left only by replay, upgrade or rescue": stable,
     "acknowledged after it was stored": durable_before_ack,
     "bad input is parked with a reason and stops nobody": poison_contained,

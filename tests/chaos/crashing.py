@@ -1,18 +1,22 @@
-"""`mlfs run` on BigQuery that ends by SIGKILL at a named place: `python -m tests.chaos.crashing PLACE`.
+"""`mlfs run` that ends by SIGKILL at a named place: `python -m tests.chaos.crashing PLACE`.
 
 The places of `tests.support.crashing_worker` and more: around every write that a night makes outside the process, and
-before and after what a lost store makes a worker do.
+before and after what a lost store makes a worker do. A place in the warehouse lies in both of them, except where a job
+of BigQuery runs.
 """
 
 import sys
 
 from ops import cli
 from statemachine.model import State
-from tests.support.crashing_worker import Place, commit_of, commits_of, die_at, every_call
+from tests.support.crashing_worker import Applies, Place, commit_of, commits_of, die_at, every_call, flips
+from worker.adapters import warehouse_duckdb
 from worker.adapters.pubsub_publish import PubSubPublisher
 from worker.adapters.redis_store import RedisStore
 from worker.adapters.warehouse_bigquery import BigQueryWarehouse
 from worker.adapters.warehouse_bigquery_jobs import Jobs, JobSpec
+from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.features.model import BuildKey, Statement
 
 
 def _stored(state: State, *, after: bool) -> tuple[Place, ...]:
@@ -23,8 +27,25 @@ def _stored(state: State, *, after: bool) -> tuple[Place, ...]:
     )
 
 
-def _publishes(spec: JobSpec, *_rest: object) -> bool:
-    return "-publish-" in spec.job_id
+def _warehouse(method: str, *, after: bool) -> tuple[Place, ...]:
+    """A call of the warehouse, whichever the worker has."""
+    return tuple(Place(owner, method, after, every_call) for owner in (BigQueryWarehouse, DuckDbWarehouse))
+
+
+def _job(step: str) -> tuple[Place, ...]:
+    """A job was accepted, and its answer has not come."""
+    return (Place(Jobs, "_begin", True, _names(f"-{step}")),)
+
+
+def _names(part: str) -> Applies:
+    def applies(spec: JobSpec, *_rest: object) -> bool:
+        return part in spec.job_id
+
+    return applies
+
+
+def _flips(_key: BuildKey, change: Statement, *_rest: object) -> bool:
+    return flips(change)
 
 
 PLACES: dict[str, tuple[Place, ...]] = {
@@ -34,13 +55,22 @@ PLACES: dict[str, tuple[Place, ...]] = {
     "after the commit of the fourth report": _stored(State.READY, after=True),
     "before the claim": (Place(RedisStore, "commit", False, commit_of(State.RUNNING)),),
     "after the claim": (Place(RedisStore, "commit", True, commit_of(State.RUNNING)),),
-    "before the ledger is claimed": (Place(BigQueryWarehouse, "claim", False, every_call),),
-    "after the ledger is claimed": (Place(BigQueryWarehouse, "claim", True, every_call),),
-    "before the rows are staged": (Place(BigQueryWarehouse, "stage", False, every_call),),
-    "after the rows are staged": (Place(BigQueryWarehouse, "stage", True, every_call),),
-    "before the warehouse publishes": (Place(BigQueryWarehouse, "publish", False, every_call),),
-    "while the publishing job runs": (Place(Jobs, "_begin", True, _publishes),),
-    "after the warehouse published": (Place(BigQueryWarehouse, "publish", True, every_call),),
+    "before the ledger is claimed": _warehouse("claim", after=False),
+    "while the claiming job runs": _job("claim"),
+    "after the ledger is claimed": _warehouse("claim", after=True),
+    "before the rows are staged": _warehouse("stage", after=False),
+    "while the staging job runs": _job("features"),
+    "after the rows are staged": _warehouse("stage", after=True),
+    "before the warehouse publishes": _warehouse("publish", after=False),
+    "while the job about the quality runs": _job("history"),
+    "between the quality and the pointer": (
+        Place(BigQueryWarehouse, "_guarded", False, _flips),
+        Place(warehouse_duckdb, "_changed", False, flips),
+    ),
+    "while the publishing job runs": _job("publish"),
+    "after the warehouse published": _warehouse("publish", after=True),
+    "before the attempt is logged": _warehouse("log_execution", after=False),
+    "after the attempt is logged": _warehouse("log_execution", after=True),
     "before the commit of the result": (Place(RedisStore, "commit", False, commit_of(State.DONE)),),
     "after the commit of the result": (Place(RedisStore, "commit", True, commit_of(State.DONE)),),
     "before the commit of a fallback's result": (Place(RedisStore, "commit", False, commit_of(State.DEGRADED)),),
@@ -53,6 +83,11 @@ PLACES: dict[str, tuple[Place, ...]] = {
     "before a message is parked": (Place(RedisStore, "park", False, every_call),),
     "after a message is parked": (Place(RedisStore, "park", True, every_call),),
 }
+
+
+def places_in(bigquery: bool) -> list[str]:
+    """The places that a worker on BigQuery, or on a DuckDB file, can reach."""
+    return [name for name, places in PLACES.items() if bigquery or any(place.owner is not Jobs for place in places)]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 Line = Mapping[str, Any]
-_BUILD = re.compile(r"mlfs-(\d{4}-\d\d-\d\d)-g(\d+)-a(\d+)-(claim|publish)-")
+_BUILD = re.compile(r"mlfs-(\d{4}-\d\d-\d\d)-g(\d+)-a(\d+)-(claim|publish)\b")
 _LOSES_ALL = {
     "store emptied",
     "store's log truncated",
@@ -38,6 +38,18 @@ class Job:
     name: str
     worked: bool
 
+    @property
+    def build_id(self) -> str:
+        return f"{self.day}-g{self.token[0]}-a{self.token[1]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """One publication, as the ledger lists it at the end."""
+
+    at: float
+    build_id: str
+
 
 @dataclass(slots=True)
 class Evidence:
@@ -58,8 +70,23 @@ class Evidence:
     @classmethod
     def of(cls, lines: Mapping[str, list[Line]]) -> "Evidence":
         found = cls(lines=lines, settings=lines["settings"][0])
-        found.jobs = sorted(_jobs(lines.get("job", [])), key=lambda job: job.at)
+        jobs = _jobs(lines.get("job", [])) if found.has_jobs else found._listed_jobs()
+        found.jobs = sorted(jobs, key=lambda job: job.at)
         return found
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether the warehouse itself said how each claim and publication ended; a DuckDB file says nothing."""
+        return bool(self.settings.get("warehouse", "bigquery") == "bigquery")
+
+    def _listed_jobs(self) -> Iterator[Job]:
+        """The publications that the ledger lists; their instants are those of the workers."""
+        for (day, _generation), found in self.publications().items():
+            for one in found:
+                match = _BUILD.match(f"mlfs-{one.build_id}-publish")
+                if match:
+                    token = (int(match[2]), int(match[3]))
+                    yield Job(at=one.at, day=day, token=token, step="publish", name=one.build_id, worked=True)
 
     def of_kind(self, kind: str) -> list[Line]:
         return self.lines.get(kind, [])
@@ -162,6 +189,27 @@ class Evidence:
                 found[job.day, job.token[0]].append(job)
         return found
 
+    def publications(self) -> dict[tuple[str, int], list[Publication]]:
+        """The publications that the ledger lists, by date and generation; two rows of a date may say the same."""
+        found: dict[tuple[str, int], list[Publication]] = defaultdict(list)
+        for row in self.rows("ledger"):
+            for one in row["publications"]:
+                publication = Publication(at=instant(one["committed_at"]), build_id=one["build_id"])
+                known = found[row["analysis_date"], one["generation"]]
+                if publication not in known:
+                    known.append(publication)
+        return found
+
+    def published(self) -> dict[tuple[str, int], Line]:
+        """What the quality history says of each publication, by date and generation."""
+        worth = {row["build_id"]: row for row in self.rows("history")}
+        return {
+            place: worth[one.build_id]
+            for place, found in self.publications().items()
+            for one in found
+            if one.build_id in worth
+        }
+
 
 def _jobs(lines: list[Line]) -> Iterator[Job]:
     for line in lines:
@@ -174,7 +222,8 @@ def _jobs(lines: list[Line]) -> Iterator[Job]:
                 token=(int(generation), int(attempt)),
                 step=step,
                 name=line["job"],
-                worked=line["error"] is None,
+                # A claim or publication that the ledger refuses is a statement that changes nothing.
+                worked=line["error"] is None and line["changed"] > 0,
             )
 
 

@@ -122,6 +122,17 @@ class StoreWatch:
                 if self._versions.get(day) != version:
                     self._versions[day] = self._note_date(client, day)
 
+    def leases(self) -> dict[str, str]:
+        """Who builds which date now."""
+        client = self._client()
+        days = [day for day, state in list(self.states.items()) if state not in {"done", "degraded", "failed"}]
+        with client.pipeline(transaction=False) as pipe:
+            for day in days:
+                pipe.hget(f"{TAG}:date:{day}", "r")
+            stored = pipe.execute()
+        records = {day: _json(text or b"null") for day, text in zip(days, stored, strict=True)}
+        return {day: str(record["lease"]["owner"]) for day, record in records.items() if record and record.get("lease")}
+
     def _note_date(self, client: redis.Redis, day: str) -> Version:
         version, revision, record = client.hmget(f"{TAG}:date:{day}", ["v", "n", "r"])
         changes = client.lrange(f"{TAG}:changes:{day}", 0, -1)

@@ -60,7 +60,7 @@ def fallback_justified(seen: Evidence, finding: Finding) -> None:
         finding.demand(
             filled != PROCESSORS or blind, f"{line['date']}: fell back though all tables were filled at its deadline"
         )
-    for row in seen.rows("execution"):
+    for row in seen.rows("history"):
         if row["state"] != "degraded":
             continue
         began = instant(row["started_at"])
@@ -189,12 +189,11 @@ def converged(seen: Evidence, finding: Finding) -> None:
     for line in seen.of_kind("final_bus"):
         finding.demand(line["unacked"] == 0, f"{line['unacked']} messages are not acknowledged")
         finding.demand(line["settled"], "it did not come to rest in time")
-    ledger = {row["analysis_date"]: row for row in seen.rows("ledger") if row["generation"]}
+    ledger = {row["analysis_date"]: row["build_id"] for row in seen.rows("ledger") if row["generation"]}
     for day, line in finals.items():
         if line["record"]["state"] in PUBLISHED:
             result = line["record"]["result"]
-            row = ledger.get(day, {})
-            same = (result["generation"], result["attempt"]) == (row.get("generation"), row.get("attempt"))
+            same = ledger.get(day) == f"{day}-g{result['generation']}-a{result['attempt']}"
             finding.demand(same, f"{day}: the record's result is not the ledger's")
 
 

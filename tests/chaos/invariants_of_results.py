@@ -10,16 +10,41 @@ PIPELINE = "ml_feature_store_v2"
 
 
 def single_commit(seen: Evidence, finding: Finding) -> None:
-    for (day, generation), jobs in seen.commits().items():
-        finding.demand(len(jobs) == 1, f"{day} g{generation}: published by {[job.name for job in jobs]}")
-    logged = Counter(
-        (row["analysis_date"], row["generation"]) for row in seen.rows("execution") if row["state"] in PUBLISHED
-    )
-    for (day, generation), times in logged.items():
-        finding.demand(times == 1, f"{day} g{generation}: {times} successful executions")
-    in_ledger = Counter(row["analysis_date"] for row in seen.rows("ledger"))
-    for day, times in in_ledger.items():
-        finding.demand(times == 1, f"{day}: {times} ledger rows")
+    """What took effect at the warehouse is what the ledger lists, each generation once, the newest one last."""
+    commits, publications = seen.commits(), seen.publications()
+    for day, generation in {*commits, *publications}:
+        made = sorted(job.build_id for job in commits.get((day, generation), []))
+        listed = sorted(one.build_id for one in publications.get((day, generation), []))
+        finding.demand(len(made) == 1, f"{day} g{generation}: published by {made}")
+        finding.demand(made == listed, f"{day} g{generation}: published by {made}, the ledger lists {listed}")
+    # A row that was written twice says the same twice.
+    worth = Counter(build_id for build_id, _row in {(row["build_id"], repr(row)) for row in seen.rows("history")})
+    for found in publications.values():
+        for one in found:
+            times = worth[one.build_id]
+            finding.demand(times == 1, f"{one.build_id}: {times} rows say what it is worth")
+    # The execution log is written after the publication, outside of it: a row may be missing, none may be wrong.
+    builds = {one.build_id for found in publications.values() for one in found}
+    for row in seen.rows("execution"):
+        logged = row["state"] in PUBLISHED
+        finding.demand(not logged or row["build_id"] in builds, f"{row['build_id']}: logged as {row['state']}")
+    for row in seen.rows("ledger"):
+        listed = [one["generation"] for one in row["publications"]]
+        finding.demand(listed == sorted(set(listed)), f"{row['analysis_date']}: the ledger lists {listed}")
+        last = (row["publications"] or [{"generation": 0, "build_id": None}])[-1]
+        same = (last["generation"], last["build_id"]) == (row["generation"], row["build_id"])
+        finding.demand(same, f"{row['analysis_date']}: published is {row['build_id']}, listed last {last}")
+    for day, builds in _pointers(seen).items():
+        finding.demand(len(builds) == 1, f"{day}: the ledger points at {sorted(builds)}")
+
+
+def _pointers(seen: Evidence) -> dict[str, set[str]]:
+    """The builds that the ledger points at, by date; two rows of a date say the same, or one of them nothing."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in seen.rows("ledger"):
+        if row["generation"]:
+            found[row["analysis_date"]].add(row["build_id"])
+    return found
 
 
 def told(seen: Evidence, finding: Finding) -> None:
@@ -43,9 +68,7 @@ def told(seen: Evidence, finding: Finding) -> None:
 
 def committed_before_told(seen: Evidence, finding: Finding) -> None:
     commits = seen.commits()
-    executed = {
-        (row["analysis_date"], row["generation"]): row for row in seen.rows("execution") if row["state"] in PUBLISHED
-    }
+    published = seen.published()
     for line in seen.of_kind("outcome"):
         outcome = line["outcome"]
         place = (outcome["analysis_date"], outcome["generation"])
@@ -55,7 +78,7 @@ def committed_before_told(seen: Evidence, finding: Finding) -> None:
         jobs = commits.get(place, [])
         finding.demand(jobs, f"{outcome['event_id']}: told as {outcome['state']}, and never committed")
         finding.demand(not jobs or jobs[0].at <= line["t"] + CLOCK_S, f"{outcome['event_id']}: told before its commit")
-        row = executed.get(place)
+        row = published.get(place)
         same = row is not None and (row["state"], row["row_count"], row["quality_score"]) == (
             outcome["state"],
             outcome["row_count"],
@@ -77,16 +100,28 @@ def monotone(seen: Evidence, finding: Finding) -> None:
         )
         tokens = [(one["record"].get("generation", 0), one["record"].get("attempt", 0)) for one in (earlier, line)]
         finding.demand(tokens[1] >= tokens[0], f"{line['date']}: {tokens[0]} -> {tokens[1]}")
+    _ledger_rises(seen, finding)
     newest: dict[tuple[str, str], tuple[int, int]] = {}
     for job in seen.jobs:
         if job.worked:
             last = newest.get((job.day, job.step), (0, 0))
             finding.demand(job.token >= last, f"{job.name}: after {last}")
             newest[job.day, job.step] = job.token
-    for row in seen.rows("ledger"):
+    for row in seen.rows("ledger") if seen.has_jobs else ():
         claimed = newest.get((row["analysis_date"], "claim"), (0, 0))
         held = (row["claimed_generation"], row["claimed_attempt"])
         finding.demand(held == claimed, f"{row['analysis_date']}: the ledger is claimed by {held}, last was {claimed}")
+
+
+def _ledger_rises(seen: Evidence, finding: Finding) -> None:
+    """From one look of a reader to the next, neither a date's claim nor its published generation goes back."""
+    before: dict[str, tuple[list[int], int]] = {}
+    for look in seen.of_kind("look"):
+        for day, claim, generation in look["claims"]:
+            earlier = before.get(day, ([0, 0], 0))
+            rises = list(claim) >= earlier[0] and generation >= earlier[1]
+            finding.demand(rises, f"{day}: claim and publication {earlier} -> {(claim, generation)}")
+            before[day] = (list(claim), generation)
 
 
 def fenced(seen: Evidence, finding: Finding) -> None:
@@ -95,7 +130,7 @@ def fenced(seen: Evidence, finding: Finding) -> None:
     for job in seen.jobs:
         if job.worked and job.step == "claim":
             claims[job.day] = max(claims.get(job.day, (0, 0)), job.token)
-        elif job.worked:
+        elif job.worked and seen.has_jobs:
             finding.demand(
                 job.token == claims.get(job.day), f"{job.name}: published under the claim {claims.get(job.day)}"
             )
@@ -130,21 +165,36 @@ def confluence(seen: Evidence, finding: Finding) -> None:
 
 
 def isolated(seen: Evidence, finding: Finding) -> None:
-    """A reader sees rows of one build of the date itself, and all of them."""
-    sizes = {row["build_id"]: row["row_count"] for row in seen.rows("execution") if row["state"] in PUBLISHED}
+    """A reader sees rows of one build of the date itself, all of them, as ledger and quality say at that instant."""
+    sizes = {row["build_id"]: row["row_count"] for row in seen.published().values()}
     for look in seen.of_kind("look"):
         builds = Counter(day for day, _build, _count in look["rows"])
-        ledger = {day: build for day, build, _count in look["ledger"]}
+        ledger = dict(look["ledger"])
+        quality = {day: (build, count) for day, build, count in look["quality"]}
         for day, build, count in look["rows"]:
             finding.demand(builds[day] == 1, f"{day}: a reader saw rows of {builds[day]} builds")
             finding.demand(build.startswith(f"{day}-"), f"{day}: holds rows of {build}")
             finding.demand(ledger.get(day) == build, f"{day}: rows of {build}, the ledger says {ledger.get(day)}")
+            said = quality.get(day)
+            finding.demand(said == (build, count), f"{day}: {count} rows of {build}, the quality is of {said}")
             finding.demand(count == sizes.get(build), f"{day}: a reader saw {count} of {sizes.get(build)} rows")
-    ledger_rows = {row["analysis_date"]: row for row in seen.rows("ledger") if row["generation"]}
+    pointers = _pointers(seen)
     for row in seen.rows("rows"):
-        finding.demand(
-            row["builds"] == [ledger_rows.get(row["date"], {}).get("build_id")], f"{row['date']}: {row['builds']}"
-        )
+        finding.demand(set(row["builds"]) == pointers.get(row["date"]), f"{row['date']}: {row['builds']}")
+
+
+def readable_again(seen: Evidence, finding: Finding) -> None:
+    """The rows of every published build lie there at the end, as readers saw them when they were published."""
+    stored = {row["build_id"]: row for row in seen.rows("stored")}
+    for row in seen.published().values():
+        count = stored.get(row["build_id"], {}).get("count", 0)
+        finding.demand(count == row["row_count"], f"{row['build_id']}: {count} of {row['row_count']} rows are left")
+    for look in seen.of_kind("look"):
+        for read in look["read"]:
+            kept = stored.get(read["build_id"], {})
+            finding.demand(
+                read["digest"] == kept.get("digest"), f"{read['build_id']}: other rows than readers saw at {look['t']}"
+            )
 
 
 def gate(seen: Evidence, finding: Finding) -> None:
@@ -154,10 +204,10 @@ def gate(seen: Evidence, finding: Finding) -> None:
         if outcome["state"] in PUBLISHED:
             passes = outcome["row_count"] >= rows_min and outcome["quality_score"] >= score_min
             finding.demand(passes, f"{outcome['event_id']}: {outcome['row_count']} rows, {outcome['quality_score']}")
-    for row in [*seen.rows("ledger"), *[r for r in seen.rows("execution") if r["state"] in PUBLISHED]]:
-        if row["generation"]:
-            passes = row["row_count"] >= rows_min and row["quality_score"] >= score_min
-            finding.demand(passes, f"{row['build_id']}: {row['row_count']} rows, {row['quality_score']}")
+    for row in seen.published().values():
+        passes = row["row_count"] >= rows_min and row["quality_score"] >= score_min and row["state"] in PUBLISHED
+        what = f"{row['state']}, {row['row_count']} rows, {row['quality_score']}"
+        finding.demand(passes, f"{row['build_id']}: published, {what}")
 
 
 def audited(seen: Evidence, finding: Finding) -> None:
@@ -167,16 +217,17 @@ def audited(seen: Evidence, finding: Finding) -> None:
     for line in seen.of_kind("operator"):
         if line["command"] == "replay":
             asked[line["date"]].add(line["key"])
-    replayed = [row for row in seen.rows("execution") if row["trigger"] == "replay"]
+    replayed = [row for row in seen.rows("history") if row["trigger"] == "replay"]
+    published = seen.published()
     for row in replayed:
-        begun = instant(row["completed_at"])
+        begun = instant(row["processed_at"])
         found = [
             a for a in audits if a["analysis_date"] == row["analysis_date"] and instant(a["requested_at"]) <= begun
         ]
         finding.demand(found, f"{row['build_id']}: replayed without a row in the audit before it")
     for day, keys in asked.items():
         generations = {
-            row["generation"] for row in replayed if row["analysis_date"] == day and row["state"] in PUBLISHED
+            generation for (other, generation), row in published.items() if other == day and row["trigger"] == "replay"
         }
         if not seen.losses(day, since=min(line["t"] for line in seen.of_kind("operator"))):
             finding.demand(
@@ -188,7 +239,7 @@ def audited(seen: Evidence, finding: Finding) -> None:
 
 def built_anew(seen: Evidence, finding: Finding) -> None:
     """An accepted replay ends with a publication that a replay built after it, or without any: never an older one."""
-    builds = {(row["analysis_date"], row["generation"]): row for row in seen.rows("execution")}
+    builds = seen.published()
     for (day, _life), entries in seen.lives().items():
         accepted: Line | None = None
         for entry in entries:

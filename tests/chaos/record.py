@@ -25,6 +25,7 @@ RUNS: Sequence[tuple[float, Sequence[str]]] = (
     (5.0, ("--seed", "11", "--store", "valkey", "--workers", "3")),
     (3.5, ("--seed", "5", "--store", "sentinel")),
     (3.5, ("--seed", "3", "--store", "embedded")),
+    (3.5, ("--seed", "13", "--warehouse", "duckdb")),
     (8.0, ("--seed", "2", "--places")),
 )
 SOAK = ("--nights", "2000", "--events", "100000")

@@ -28,7 +28,8 @@ import redis
 
 from tests.chaos.acts_on_workers import CRASH
 from tests.chaos.check import judge
-from tests.chaos.crashing import PLACES
+from tests.chaos.crashing import places_in
+from tests.chaos.file_service import FILE
 from tests.chaos.history import PROJECT, History, Observer, Processors, Receiver, StoreWatch, merge
 from tests.chaos.links import Link
 from tests.chaos.nemesis import Nemesis
@@ -75,6 +76,8 @@ class Options:
     seconds: float = 60.0
     workers: int = 2
     store: str = "redis"
+    # The peer, or one DuckDB file that all workers share.
+    warehouse: str = "bigquery"
     nights_max: int = 0
     kinds: Sequence[str] = ()
     acts: Sequence[str] = ()
@@ -126,7 +129,8 @@ class Run:
             self.store.take_small_disk()
         self.store.start()
         self.bus = Service("tests.chaos.bus_service", self.folder, free_port())
-        self.warehouse = Service("tests.chaos.warehouse_service", self.folder, free_port())
+        warehouse = "file_service" if options.warehouse == "duckdb" else "warehouse_service"
+        self.warehouse = Service(f"tests.chaos.{warehouse}", self.folder, free_port())
         for service in (self.warehouse, self.bus):
             service.start()
             self._stack.callback(service.kill)
@@ -138,8 +142,8 @@ class Run:
         bus_address = f"127.0.0.1:{self.bus.port}"
         self.settings = settings = self._connect()
         self.history.note(
-            "settings", seed=options.seed, store=options.store, workers=options.workers, lease_s=LEASE_S,
-            grace_s=GRACE_S, attempts_max=ATTEMPTS_MAX, rows_min=200, score_min=75.0,
+            "settings", seed=options.seed, store=options.store, warehouse=options.warehouse, workers=options.workers,
+            lease_s=LEASE_S, grace_s=GRACE_S, attempts_max=ATTEMPTS_MAX, rows_min=200, score_min=75.0,
         )  # fmt: skip
         self.workers = [WorkerProcess(f"worker-{n}", self.folder, settings) for n in range(options.workers)]
         for worker in self.workers:
@@ -181,17 +185,21 @@ class Run:
     def _connect(self) -> dict[str, str]:
         """Lay the links between the workers and the servers, and return the settings of a worker."""
         # Workers and the operator reach each server through a link; this process sees the servers themselves.
-        self.links = {"bus": Link(self.bus.port), "warehouse": Link(self.warehouse.port)}
-        for name in ("bus", "warehouse"):
-            self.links[name].start()
-            self._stack.callback(self.links[name].stop)
+        self.links = {"bus": Link(self.bus.port)}
+        if self.options.warehouse == "bigquery":
+            self.links["warehouse"] = Link(self.warehouse.port)
+        for link in self.links.values():
+            link.start()
+            self._stack.callback(link.stop)
         settings = {
             **SETTINGS,
             "MLFS_DATA_DIR": str(self.folder / "data"),
             "MLFS_PUBSUB": f"emulator://127.0.0.1:{self.links['bus'].port}",
-            "MLFS_WAREHOUSE": "bigquery://chaos?location=US",
-            "MLFS_BIGQUERY_ENDPOINT": f"http://127.0.0.1:{self.links['warehouse'].port}",
+            "MLFS_WAREHOUSE": f"duckdb://{self.folder / FILE}",
         }
+        if "warehouse" in self.links:
+            settings["MLFS_WAREHOUSE"] = "bigquery://chaos?location=US"
+            settings["MLFS_BIGQUERY_ENDPOINT"] = f"http://127.0.0.1:{self.links['warehouse'].port}"
         if not isinstance(self.store, EmbeddedStore):
             self.links["store"] = self.store.front
             settings["MLFS_REDIS_URL"] = self.store.url
@@ -448,6 +456,7 @@ class Run:
         return {
             "seed": self.options.seed,
             "store": self.options.store,
+            "warehouse": self.options.warehouse,
             "workers": self.options.workers,
             **self.machine,
             "load_at_end": load(),
@@ -488,6 +497,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--store", choices=("redis", "valkey", "sentinel", "embedded"), default="redis")
+    parser.add_argument("--warehouse", choices=("bigquery", "duckdb"), default="bigquery")
     parser.add_argument("--act", action="append", default=[], help="only these acts, in this order")
     parser.add_argument("--places", action="store_true", help="only crashes, at every registered place")
     parser.add_argument("--json", type=Path, help="write the report there")
@@ -498,12 +508,13 @@ def main() -> int:
         chosen.workers = 1
     kinds: list[str] = []
     if chosen.places:
-        chosen.act = [CRASH] * len(PLACES)
+        places = places_in(chosen.warehouse == "bigquery")
+        chosen.act = [CRASH] * len(places)
         # So that every place is passed soon, the rare kinds are as many as the others.
-        kinds = [*KINDS] * len(PLACES)
+        kinds = [*KINDS] * len(places)
     options = Options(
         seed=chosen.seed, seconds=chosen.minutes * 60, workers=chosen.workers, store=chosen.store,
-        acts=chosen.act, kinds=kinds, small_disk=True,
+        warehouse=chosen.warehouse, acts=chosen.act, kinds=kinds, small_disk=True,
         say=lambda text: print(text, flush=True),  # noqa: T201 - progress
     )  # fmt: skip
     # Whatever ends this process, its servers and its mount end with it.

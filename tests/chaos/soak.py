@@ -217,7 +217,7 @@ class Soak:
 
     def _commits(self) -> dict[str, int]:
         lines = [json.loads(one) for one in (self.folder / "jobs.jsonl").read_text(encoding="utf-8").splitlines()]
-        worked = [one["job"].split("-g")[0] for one in lines if one["step"] == "publish" and one["error"] is None]
+        worked = [one["job"].split("-g")[0] for one in lines if one["step"] == "publish" and one["changed"]]
         return {"commits": len(worked), "dates": len(set(worked))}
 
     def _report(self, seconds: float, left: int, commits: Mapping[str, int], per_date: float) -> dict[str, Any]:

@@ -76,21 +76,27 @@ def honest() -> Lines:
             ]
         lines += [
             entry(at + 0.1, "ready", "running", "claimed", generation=generation, attempt=1),
-            line(at + 0.2, "job", job=f"mlfs-{build}-claim-x-y", step="claim", error=None),
-            line(at + 1.0, "job", job=f"mlfs-{build}-publish-x", step="publish", error=None),
+            line(at + 0.2, "job", job=f"mlfs-{build}-claim", step="claim", error=None, changed=1),
+            line(at + 1.0, "job", job=f"mlfs-{build}-publish-x", step="publish", error=None, changed=1),
+            line(at + 1.0, "job", job=f"mlfs-{build}-publish-x-r1", step="publish", error=None, changed=0),
             entry(at + 1.1, "running", "done", "committed_done", generation=generation, attempt=1),
             record(at + 1.1, 6 + generation * 3, "done", generation, 1),
-            line(at + 1.5, "look", rows=[[DAY, build, 449]], ledger=[[DAY, build, 449]]),
+            line(at + 1.5, "look", rows=[[DAY, build, 449]], ledger=[[DAY, build]],
+                 claims=[[DAY, [generation, 1], generation]], quality=[[DAY, build, 449]],
+                 read=[{"date": DAY, "build_id": build, "count": 449, "digest": build}]),
             line(at + 1.2, "outcome", outcome={
                 "event_id": f"ml_feature_store_v2:{DAY}:{generation}", "analysis_date": DAY, "generation": generation,
                 "state": "done", "row_count": 449, "quality_score": 99.6,
             }),
-            line(at + 1.0, "final_execution", row={
+            line(at + 1.0, "final_history", row={
                 "analysis_date": DAY, "build_id": build, "generation": generation, "attempt": 1, "state": "done",
                 "row_count": 449, "quality_score": 99.6, "trigger": "replay" if generation == 2 else "join",
-                "started_at": iso(at + 0.1), "completed_at": iso(at + 1.0),
+                "started_at": iso(at + 0.1), "processed_at": iso(at + 1.0),
             }),
+            line(20, "final_stored", row={"date": DAY, "build_id": build, "count": 449, "digest": build}),
         ]  # fmt: skip
+    published = [(generation, f"{DAY}-g{generation}-a1", iso(at)) for generation, at in ((1, 6.0), (2, 16.0))]
+    names = ("generation", "build_id", "committed_at")
     lines += [
         line(6, "poison", message_id="bad"),
         line(6.1, "dead_letter", attributes={"mlfs_message_id": "bad", "mlfs_reason": "not_json"}, data="b''"),
@@ -98,9 +104,11 @@ def honest() -> Lines:
         line(20, "final_record", date=DAY, version=12, record=final, history=[{}] * 8),
         line(20, "final_store", keys=8, outbox=0, dates=1),
         line(20, "final_ledger", row={
-            "analysis_date": DAY, "generation": 2, "attempt": 1, "claimed_generation": 2, "claimed_attempt": 1,
-            "build_id": f"{DAY}-g2-a1", "row_count": 449, "quality_score": 99.6, "state": "done",
+            "analysis_date": DAY, "generation": 2, "build_id": f"{DAY}-g2-a1", "claimed_generation": 2,
+            "claimed_attempt": 1, "publications": [dict(zip(names, one, strict=True)) for one in published],
         }),
+        # Of the first build there is none: its worker died before it could write one.
+        line(20, "final_execution", row={"analysis_date": DAY, "build_id": f"{DAY}-g2-a1", "state": "done"}),
         line(20, "final_rows", row={"date": DAY, "count": 449, "digest": "d", "builds": [f"{DAY}-g2-a1"]}),
         line(20, "final_expected", row={"date": DAY, "state": "done", "count": 449, "score": 99.6, "digest": "d"}),
         line(20, "final_bus", unacked=0, faults={}, settled=True),
@@ -128,7 +136,29 @@ def drop(lines: Lines, kind: str, number: int = 0) -> None:
 
 
 def _commit_twice(lines: Lines) -> None:
-    lines.append({**the(lines, "job", 1), "job": f"mlfs-{BUILD}-publish-again"})
+    lines.append({**the(lines, "job", 1), "job": f"mlfs-{DAY}-g1-a2-publish-again"})
+
+
+def _forget_a_publication(lines: Lines) -> None:
+    the(lines, "final_ledger")["row"]["publications"].pop(0)
+
+
+def _list_a_publication_that_never_was(lines: Lines) -> None:
+    for number in (1, 2):
+        the(lines, "job", number)["changed"] = 0
+
+
+def _point_at_an_older_build(lines: Lines) -> None:
+    the(lines, "final_ledger")["row"] |= {"generation": 1, "build_id": BUILD}
+
+
+def _judge_a_build_twice(lines: Lines) -> None:
+    row = the(lines, "final_history")
+    lines.append({**row, "row": {**row["row"], "started_at": iso(5.05)}})
+
+
+def _log_what_was_never_published(lines: Lines) -> None:
+    the(lines, "final_execution")["row"]["build_id"] = f"{DAY}-g2-a2"
 
 
 def _lose_a_completion(lines: Lines) -> None:
@@ -171,7 +201,7 @@ def _fail_before_the_deadline(lines: Lines, *then: dict[str, Any]) -> None:
         *then,
     ]
     lines += [{**one, "date": OTHER} for one in night]
-    lines.append(line(200, "look", rows=[], ledger=[]))
+    lines.append(line(200, "look", rows=[], ledger=[], claims=[], quality=[], read=[]))
 
 
 def _forget_the_deadline_of_a_failed_date(lines: Lines) -> None:
@@ -205,7 +235,7 @@ def _build_once_the_reader_reads(lines: Lines) -> None:
 
 
 def _fall_back_for_nothing(lines: Lines) -> None:
-    the(lines, "final_execution")["row"]["state"] = "degraded"
+    the(lines, "final_history")["row"]["state"] = "degraded"
 
 
 def _pass_the_deadline_for_nothing(lines: Lines) -> None:
@@ -227,6 +257,11 @@ def _go_back_a_version(lines: Lines) -> None:
 
 def _go_back_a_generation(lines: Lines) -> None:
     lines.append(record(17, 30, "done", 1, 1))
+
+
+def _take_a_claim_back(lines: Lines) -> None:
+    the(lines, "look", 1)["claims"] = [[DAY, [1, 1], 2]]
+    the(lines, "look")["claims"] = [[DAY, [1, 2], 1]]
 
 
 def _publish_as_a_zombie(lines: Lines) -> None:
@@ -291,8 +326,26 @@ def _crash(lines: Lines) -> None:
     lines.append(line(18, "worker", name="worker-0", pid=100, event="ended", code=-11, meant=False, place=""))
 
 
+def _publish_another_quality(lines: Lines) -> None:
+    the(lines, "look")["quality"] = [[DAY, f"{DAY}-g2-a1", 449]]
+
+
+def _change_rows_that_were_read(lines: Lines) -> None:
+    the(lines, "final_stored")["row"]["digest"] = "other"
+
+
+def _remove_a_superseded_generation(lines: Lines) -> None:
+    for one in [one for one in lines if one["kind"] == "look"]:
+        one["read"] = []
+    drop(lines, "final_stored")
+
+
 def _pass_the_gate_below(lines: Lines) -> None:
-    the(lines, "final_ledger")["row"]["row_count"] = 199
+    the(lines, "final_history")["row"]["row_count"] = 199
+
+
+def _publish_what_the_gate_refused(lines: Lines) -> None:
+    the(lines, "final_history")["row"]["state"] = "failed"
 
 
 def _audit_afterwards(lines: Lines) -> None:
@@ -309,7 +362,7 @@ def _answer_a_replay_with_the_older_commit(lines: Lines) -> None:
 
 
 def _answer_a_replay_with_another_build(lines: Lines) -> None:
-    the(lines, "final_execution", 1)["row"]["trigger"] = "manual"
+    the(lines, "final_history", 1)["row"]["trigger"] = "manual"
 
 
 def _forget_after_a_loss(lines: Lines) -> None:
@@ -333,7 +386,7 @@ def _leave_a_message(lines: Lines) -> None:
 
 
 def _disagree_with_the_ledger(lines: Lines) -> None:
-    the(lines, "final_ledger")["row"]["attempt"] = 2
+    the(lines, "final_ledger")["row"]["build_id"] = f"{DAY}-g2-a2"
 
 
 def _show_a_wrong_state(lines: Lines) -> None:
@@ -346,7 +399,14 @@ def _show_nothing(lines: Lines) -> None:
 
 
 FORGERIES: dict[str, list[Forgery]] = {
-    "one commit per (date, generation)": [_commit_twice],
+    "one commit per (date, generation)": [
+        _commit_twice,
+        _forget_a_publication,
+        _list_a_publication_that_never_was,
+        _point_at_an_older_build,
+        _judge_a_build_twice,
+        _log_what_was_never_published,
+    ],
     "no acknowledged completion lost": [_lose_a_completion, _forget_an_ack],
     "done or degraded means told, or in the outbox": [_tell_nobody],
     "told means committed, with the same figures": [_tell_another_score, _tell_before_the_commit],
@@ -359,10 +419,20 @@ FORGERIES: dict[str, list[Forgery]] = {
     ],
     "fallback only when something was missing": [_fall_back_for_nothing, _pass_the_deadline_for_nothing],
     "ready by four successes or filled tables, and by nothing else": [_join_three, _count_a_stranger],
-    "generation, attempt and version are monotone": [_go_back_a_version, _go_back_a_generation],
+    "generation, attempt and version are monotone": [
+        _go_back_a_version,
+        _go_back_a_generation,
+        _take_a_claim_back,
+    ],
     "fenced owners change nothing": [_publish_as_a_zombie, _end_anothers_build],
     "order and duplicates do not matter": [_publish_other_rows, _end_otherwise],
-    "one date never touches another, readers see one build": [_show_two_builds, _write_into_another_date, _show_half],
+    "one date never touches another, readers see one build": [
+        _show_two_builds,
+        _write_into_another_date,
+        _show_half,
+        _publish_another_quality,
+    ],
+    "a published generation can be read again later": [_change_rows_that_were_read, _remove_a_superseded_generation],
     "an end is left only by replay, upgrade or rescue": [
         _leave_the_end,
         _leave_the_end_in_the_same_generation,
@@ -375,7 +445,7 @@ FORGERIES: dict[str, list[Forgery]] = {
         _ack_once_the_reader_reads,
         _build_once_the_reader_reads,
     ],
-    "the gate is respected": [_pass_the_gate_below],
+    "the gate is respected": [_pass_the_gate_below, _publish_what_the_gate_refused],
     "audit before effect, one request one effect": [_audit_afterwards, _replay_unasked],
     "a replay leads to a build of its own": [
         _answer_a_replay_with_the_older_commit,
@@ -400,6 +470,29 @@ def test_an_honest_history_is_acquitted_and_every_invariant_looked_at_something(
     blind = {name for name, found in judge(path)["invariants"].items() if not found["checked"]}
     # An honest night on time passes no deadline.
     assert blind <= {"a deadline fires in time and never early", "fallback only when something was missing"}
+
+
+def on_a_file() -> Lines:
+    """The same night on a DuckDB file, which notes no jobs."""
+    lines = [one for one in honest() if one["kind"] != "job"]
+    the(lines, "settings")["warehouse"] = "duckdb"
+    return lines
+
+
+def test_a_run_on_a_file_is_judged_by_what_its_ledger_lists(tmp_path: Path) -> None:
+    lines = on_a_file()
+    assert {name: found for name, found in judged(lines, tmp_path).items() if found} == {}
+
+    lines = on_a_file()
+    _forget_a_publication(lines)
+    lost = judged(lines, tmp_path)
+    assert lost["told means committed, with the same figures"]
+    assert lost["one date never touches another, readers see one build"]
+
+    lines = on_a_file()
+    listed = the(lines, "final_ledger")["row"]["publications"]
+    listed.insert(1, {**listed[0], "build_id": f"{DAY}-g1-a2"})
+    assert judged(lines, tmp_path)["one commit per (date, generation)"]
 
 
 @pytest.mark.parametrize(

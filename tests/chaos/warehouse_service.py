@@ -3,6 +3,9 @@
 Orders come as JSON lines on standard input, each is answered by one JSON line. Besides serving, it writes down each
 claim and publication as the peer itself ended it (`jobs.jsonl`), looks at the tables as a reader would, and at the end
 works out what each night must look like, by the second calculation of `tests.support.recomputed`.
+
+Two digests: `digest` is of what a night says, whatever build wrote it; `DIGEST_SQL` is of every column of the rows that
+readers see, so that the rows of one build can be recognised later.
 """
 
 # ruff: noqa: S608 -- statements are made of this file's own names and of dates
@@ -12,9 +15,10 @@ import json
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.support.bigquery_peer.faults import Fault
 from tests.support.bigquery_peer.jobs import Job, Jobs
@@ -49,15 +53,21 @@ TABLES = {
 }
 LEAN, SMALL = 220, 150
 FEATURES = "nba_predictions.ml_feature_store_v2"
+GENERATIONS = "nba_predictions.ml_feature_store_v2_generations"
 LEDGER = "nba_predictions.ml_feature_store_v2_ledger"
+QUALITY = "nba_predictions.ml_feature_store_v2_quality_metrics"
 LOGGED = {
     "ledger": LEDGER,
+    "history": "nba_predictions.ml_feature_store_v2_quality_history",
     "execution": "nba_predictions.ml_feature_store_v2_execution_log",
-    "quality": "nba_predictions.ml_feature_store_v2_quality_metrics",
     "audit": "nba_predictions.replay_audit",
 }
 IDENTITY = ("player_name", "team_abbreviation", "opponent_abbreviation", "data_source", "quality_score")
 COMPARED = (*IDENTITY, *(cell for cells in CELLS.values() for cell in cells))
+
+
+# A row as text, in the order of the columns that readers see.
+DIGEST_SQL = "md5(string_agg(md5(ROW({columns})::VARCHAR), '' ORDER BY player_id))"
 
 
 def digest(rows: Mapping[int, Mapping[str, Any]]) -> str:
@@ -83,19 +93,30 @@ class JobLog:
     def _note(self, job: Job) -> None:
         step = job.configuration.get("labels", {}).get("step", "")
         if step in {"claim", "publish"}:
-            error = None if job.error is None else job.error.message[:200]
-            line = {"t": self._clock.now().timestamp(), "job": job.job_id, "step": step, "error": error}
+            line = {
+                "t": self._clock.now().timestamp(),
+                "job": job.job_id,
+                "step": step,
+                "error": None if job.error is None else job.error.message[:200],
+                "changed": 0 if job.answer is None else job.answer.changed,
+            }
             self._file.write(json.dumps(line) + "\n")
 
 
-class Warehouse:
-    """The peer with the tables of many nights."""
+class Holder(Protocol):
+    """Where the tables lie."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self._log = JobLog(folder / "jobs.jsonl")
-        self._server = BigQueryServer(port=port, hold_s=0.5)
-        self._project = self._server.project(PROJECT)
-        self._engine = self._project.engine
+    def cursor(self) -> AbstractContextManager[Any]: ...
+
+    def load(self, directory: Path) -> None: ...
+
+
+class Tables:
+    """The tables of many nights, and the orders about them."""
+
+    def __init__(self, folder: Path, engine: Holder) -> None:
+        self._engine = engine
+        self._read: set[str] = set()
         sample = folder / "sample"
         write_sample_data(sample, analysis_date=BASE)
         self._engine.load(sample)
@@ -104,17 +125,12 @@ class Warehouse:
             for table in COLUMNS:
                 cursor.execute(f"CREATE TABLE {_kept(table)} AS FROM {table}")
                 cursor.execute(f"DELETE FROM {table}")
-        self._server.start()
-
-    @property
-    def address(self) -> str:
-        return self._server.address
 
     def do(self, order: Mapping[str, Any]) -> Any:
         return getattr(self, f"_do_{order['do']}")(**{name: value for name, value in order.items() if name != "do"})
 
     def stop(self) -> None:
-        self._server.stop()
+        """Give everything back."""
 
     def _do_prepare(self, nights: Sequence[tuple[str, str]], phase3: bool = True) -> int:
         """Lay out rosters and schedules of these (date, kind of roster), and Phase 3 where it is wanted."""
@@ -166,30 +182,52 @@ class Warehouse:
             cursor.execute("COMMIT")
         return int(count)
 
-    def _do_fault(self, fault: str, jobs: str, times: int) -> str:
-        self._project.faults.plan(Fault[fault], jobs, times=times)
-        return fault
-
     def _do_clear(self) -> str:
-        self._project.faults.clear()
-        self._project.jobs.speak()
-        return "cleared"
+        """End every planned fault; these tables plan none."""
+        return "nothing"
 
     def _do_look(self) -> dict[str, Any]:
-        """What a reader sees of every date, in one snapshot: builds of its rows, and the ledger's row."""
+        """What a reader sees of every date, in one snapshot: builds of rows, ledger and quality, and new builds whole.
+
+        A build is read whole once, the first time that it is seen.
+        """
         with self._engine.cursor() as cursor:
             cursor.execute("BEGIN")
             rows = cursor.execute(
                 f"SELECT analysis_date::VARCHAR, build_id, COUNT(*) FROM {FEATURES} GROUP BY 1, 2 ORDER BY 1, 2"
             ).fetchall()
             ledger = cursor.execute(
-                f"SELECT analysis_date::VARCHAR, build_id, row_count FROM {LEDGER} WHERE generation > 0 ORDER BY 1"
+                f"SELECT analysis_date::VARCHAR, build_id FROM {LEDGER} WHERE generation > 0 ORDER BY 1"
             ).fetchall()
+            claims = cursor.execute(
+                "SELECT analysis_date::VARCHAR, MAX((claimed_generation, claimed_attempt)), MAX(generation)"
+                f" FROM {LEDGER} GROUP BY 1 ORDER BY 1"
+            ).fetchall()
+            quality = cursor.execute(
+                f"SELECT analysis_date::VARCHAR, build_id, row_count FROM {QUALITY} ORDER BY 1"
+            ).fetchall()
+            new = {build for _day, build, _count in rows} - self._read
+            read = self._read_whole(cursor, FEATURES, sorted(new)) if new else []
             cursor.execute("COMMIT")
-        return {"rows": rows, "ledger": ledger}
+        self._read |= new
+        return {"rows": rows, "ledger": ledger, "claims": claims, "quality": quality, "read": read}
+
+    def _read_whole(self, cursor: Any, table: str, builds: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """The digest of the rows of each build, as readers see them; of every build without *builds*."""
+        cursor.execute(f"SELECT * FROM {FEATURES} LIMIT 0")
+        columns = ", ".join(column[0] for column in cursor.description)
+        where = "" if builds is None else f"WHERE build_id IN ({', '.join('?' for _ in builds)})"
+        if table == GENERATIONS:
+            where = f"{where or 'WHERE TRUE'} AND left_out_reason IS NULL"
+        found = cursor.execute(
+            f"SELECT analysis_date::VARCHAR, build_id, COUNT(*), {DIGEST_SQL.format(columns=columns)}"
+            f" FROM {table} {where} GROUP BY 1, 2 ORDER BY 1, 2",
+            builds or [],
+        ).fetchall()
+        return [dict(zip(("date", "build_id", "count", "digest"), row, strict=True)) for row in found]
 
     def _do_dump(self) -> dict[str, Any]:
-        """The bookkeeping tables, and each date's rows in short."""
+        """The bookkeeping tables, each date's rows in short, and the stored rows of every build in short."""
         found: dict[str, Any] = {name: list(self._table(table)) for name, table in LOGGED.items()}
         by_date: dict[str, dict[int, Mapping[str, Any]]] = {}
         builds: dict[str, set[str]] = {}
@@ -200,6 +238,8 @@ class Warehouse:
             {"date": day, "count": len(rows), "digest": digest(rows), "builds": sorted(builds[day])}
             for day, rows in sorted(by_date.items())
         ]
+        with self._engine.cursor() as cursor:
+            found["stored"] = self._read_whole(cursor, GENERATIONS)
         return found
 
     def _do_expected(self, days: Sequence[str]) -> list[dict[str, Any]]:
@@ -243,6 +283,33 @@ class Warehouse:
             if plain and isinstance(row.get("analysis_date"), date):
                 row["analysis_date"] = row["analysis_date"].isoformat()
             yield row
+
+
+class Warehouse(Tables):
+    """The peer, with faults on order."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._log = JobLog(folder / "jobs.jsonl")
+        self._server = BigQueryServer(port=port, hold_s=0.5)
+        self._project = self._server.project(PROJECT)
+        super().__init__(folder, self._project.engine)
+        self._server.start()
+
+    @property
+    def address(self) -> str:
+        return self._server.address
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def _do_fault(self, fault: str, jobs: str, times: int) -> str:
+        self._project.faults.plan(Fault[fault], jobs, times=times)
+        return fault
+
+    def _do_clear(self) -> str:
+        self._project.faults.clear()
+        self._project.jobs.speak()
+        return "cleared"
 
 
 def _kept(table: str) -> str:

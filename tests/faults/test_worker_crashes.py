@@ -23,7 +23,7 @@ from tests.support.nights import PROCESSORS
 from tests.support.programs import Program, RunningWorker
 from worker.adapters.pubsub_connection import subscriber_client
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.catalogue import EXECUTION_TABLE, LEDGER_TABLE, PUBLISHED_TABLE
+from worker.catalogue import SHIPPED
 from worker.features.model import Statement
 from worker.local.ownership import read_address
 from worker.local.valkey import EmbeddedValkey
@@ -46,8 +46,11 @@ EXPECTED = {
     "before the commit of the fourth report": (FIRST, 1),
     "after the commit of the fourth report": (FIRST, 1),
     "after the claim": (SECOND, 1),
+    "after the rows are staged": (SECOND, 1),
     "before the warehouse publishes": (SECOND, 1),
+    "between the quality and the pointer": (SECOND, 1),
     "after the warehouse published": (FIRST, 1),
+    "after the attempt is logged": (FIRST, 1),
     "after the commit of the result": (FIRST, 1),
     "before the outcome is published": (FIRST, 1),
     "after the outcome is published": (FIRST, 2),
@@ -109,10 +112,11 @@ def outcomes(program: Program, wait_until: WaitUntil, at_least: int) -> list[tup
     return received
 
 
-def rows(warehouse: DuckDbWarehouse, table: str) -> list[tuple[int, int, str]]:
-    sql = "SELECT generation, attempt, state FROM that_table WHERE analysis_date = @night".replace("that_table", table)
-    found = warehouse.query(Statement(name="rows", sql=sql, parameters={"night": date.fromisoformat(DATE)}))
-    return [(row["generation"], row["attempt"], row["state"]) for row in found]
+def found(warehouse: DuckDbWarehouse, select: str) -> list[tuple[Any, ...]]:
+    """The rows of a SELECT about the night."""
+    sql = f"{select} WHERE analysis_date = @night ORDER BY 1"
+    rows = warehouse.query(Statement(name="rows", sql=sql, parameters={"night": date.fromisoformat(DATE)}))
+    return [tuple(row.values()) for row in rows]
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -138,11 +142,13 @@ def test_a_night_ends_once_though_its_worker_is_killed(
     assert [(f"ml_feature_store_v2:{DATE}:1", "done", 1)] * published == told
     warehouse = DuckDbWarehouse(str(program.data_dir / "warehouse.duckdb"))
     try:
-        assert [(1, attempt, "done")] == rows(warehouse, LEDGER_TABLE)
-        assert [(1, attempt, "done")] == rows(warehouse, EXECUTION_TABLE)
-        generations = warehouse.query(
-            Statement(name="visible", sql=f"SELECT DISTINCT build_generation AS generation FROM {PUBLISHED_TABLE}")  # noqa: S608
-        )
-        assert [{"generation": 1}] == list(generations)
+        published_build, tables = f"{DATE}-g1-a{attempt}", SHIPPED.tables
+        ledger = f"SELECT DISTINCT made.build_id FROM {tables.ledger}, UNNEST(publications) AS made"  # noqa: S608
+        assert [(published_build,)] == found(warehouse, ledger)
+        assert [(published_build, 449)] == found(warehouse, f"SELECT build_id, row_count FROM {tables.quality}")  # noqa: S608
+        assert [(published_build,)] == found(warehouse, f"SELECT DISTINCT build_id FROM {tables.published}")  # noqa: S608
+        # What dies before it can log leaves no row, and no row of an attempt that was not published says it was.
+        logged = found(warehouse, f"SELECT build_id FROM {tables.execution}")  # noqa: S608
+        assert set(logged) <= {(published_build,)}
     finally:
         warehouse.close()

@@ -43,6 +43,9 @@ JOURNAL = "worker/local/pubsub_journal.py"
 JOURNAL_TESTS = "tests/contract/test_pubsub_journal.py"
 TIME = "tests/unit/test_decide_time.py"
 SWEEP = "tests/unit/test_deadlines.py"
+JUDGE = "tests/chaos/test_check.py"
+SIMULATION = "tests/simulation/test_simulation.py"
+ROLLING = "tests/acceptance/test_rolling_upgrade.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1476,5 +1479,64 @@ MUTANTS = (
         old="    if len(ours) != len(theirs):\n",
         new="    if False:\n",
         tests=("tests/second_opinion/test_judge.py::test_a_difference_is_told_by_row_and_column",),
+    ),
+    Mutant(
+        name="judge-reads-no-generation-again",
+        file="tests/chaos/invariants_of_results.py",
+        old='                read["digest"] == kept.get("digest"), f"',
+        new='                True, f"',
+        tests=(f"{JUDGE}::test_a_forged_history_is_found_guilty_of_its_crime",),
+    ),
+    Mutant(
+        name="judge-counts-no-rows-of-superseded-generations",
+        file="tests/chaos/invariants_of_results.py",
+        old='        finding.demand(count == row["row_count"], f"{row[\'build_id\']}: {count} of',
+        new="        finding.demand(True, f\"{row['build_id']}: {count} of",
+        tests=(f"{JUDGE}::test_a_forged_history_is_found_guilty_of_its_crime",),
+    ),
+    Mutant(
+        name="judge-takes-a-refused-statement-for-a-publication",
+        file="tests/chaos/evidence.py",
+        old=' and line["changed"] > 0',
+        new="",
+        tests=(f"{JUDGE}::test_an_honest_history_is_acquitted_and_every_invariant_looked_at_something",),
+    ),
+    Mutant(
+        name="judge-believes-the-ledger-alone",
+        file="tests/chaos/invariants_of_results.py",
+        old="        finding.demand(made == listed, ",
+        new="        finding.demand(True, ",
+        tests=(f"{JUDGE}::test_a_forged_history_is_found_guilty_of_its_crime",),
+    ),
+    Mutant(
+        name="judge-lets-claims-go-back",
+        file="tests/chaos/invariants_of_results.py",
+        old="            rises = list(claim) >= earlier[0] and generation >= earlier[1]\n",
+        new="            rises = True\n",
+        tests=(f"{JUDGE}::test_a_forged_history_is_found_guilty_of_its_crime",),
+    ),
+    Mutant(
+        name="simulated-rows-of-anybody",
+        file="tests/simulation/checker.py",
+        old='        self.demand(staged.build_id == name and by_owner, "',
+        new='        self.demand(True, "',
+        tests=(
+            "tests/simulation/test_simulated_ledger.py"
+            "::test_the_judge_notices_a_publication_that_shows_the_rows_of_another_process",
+        ),
+    ),
+    Mutant(
+        name="simulated-generations-may-change",
+        file="tests/simulation/checker.py",
+        old='            self.demand(kept == made, "',
+        new='            self.demand(True, "',
+        tests=(f"{SIMULATION}::test_the_judge_notices_sabotage[rows_shared]",),
+    ),
+    Mutant(
+        name="older-version-of-any-format",
+        file="tests/upgrade/stage.py",
+        old='    if not _git(root, "ls-tree", "--name-only", commit, FORMAT):\n',
+        new="    if False:\n",
+        tests=(f"{ROLLING}::test_a_revision_whose_warehouse_is_refused_is_no_older_version",),
     ),
 )

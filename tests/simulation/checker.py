@@ -43,8 +43,9 @@ class Violation(BaseException):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
-    """One commit of the ledger."""
+    """One commit of the ledger, and the rows that it shows."""
 
+    rows_made: "Staged"
     attempt: int
     state: str
     rows: int
@@ -309,9 +310,16 @@ class Checker:
         holder = self.holders.setdefault((key.analysis_date, *key.token), claimant)
         self.demand(holder == claimant, "one owner per token", f"{key.build_id}: {claimant} beside {holder}")
 
-    def ledger_committed(self, publication: "Publication", staged: "Staged") -> None:
+    def ledger_committed(self, publication: "Publication", staged: "Staged", worth: Mapping[str, Any] | None) -> None:
+        """The ledger points at rows; *worth* is what the history says of them."""
         key, report = publication.request.key, publication.report
         day, name = key.analysis_date, key.build_id
+        # An attempt of a zombie stores rows like any other; only the attempt that has the date is shown, with its own.
+        by_owner = publication.request.claimant.partition("/")[0] == staged.stored_by
+        self.demand(staged.build_id == name and by_owner, "fenced owners change nothing", f"{name} shows {staged}")
+        said = worth and (worth["row_count"], worth["quality_score"], worth["state"])
+        true = said == (report.row_count, report.quality_score, str(report.earned_state))
+        self.demand(true, "published => committed", f"{name}: the history says {said}")
         self.demand((day, key.generation) not in self.commits, "one commit per generation", name)
         self.demand(key.generation > self.newest.get(day, 0), "monotone ledger generation", name)
         self.demand(key.token >= self.claims.get(day, (0, 0)), "fenced owners change nothing", name)
@@ -332,6 +340,7 @@ class Checker:
         self.newest[day] = key.generation
         self.demand((day, key.generation) not in self.given_up, "failed => not published", name)
         self.commits[day, key.generation] = Committed(
+            rows_made=staged,
             attempt=key.attempt,
             state=state,
             rows=report.row_count,
@@ -339,6 +348,14 @@ class Checker:
             components=dict(report.components),
             fallback_rate=report.fallback_rate,
         )
+
+    def rows_kept(self, stored: Mapping[str, "Staged"]) -> None:
+        """What was ever published lies there, unchanged."""
+        for (day, generation), commit in self.commits.items():
+            made = commit.rows_made
+            kept = stored.get(made.build_id)
+            what = f"{day} g{generation}: {made} became {kept}"
+            self.demand(kept == made, "a published generation can be read again", what)
 
     # --- the bus -----------------------------------------------------------------------------------------------------
 

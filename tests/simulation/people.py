@@ -101,7 +101,7 @@ class People:
                 phase3_lookback_days=30,
                 as_of=None,
                 started_at=now(),
-                claimant=f"ana/{world.steps}",
+                claimant=f"{world.operator.name}/{world.steps}",
             )
             outcome = run_build(warehouse, request, now=now)
             world.boundary.injected["published_by_hand"] += outcome.published

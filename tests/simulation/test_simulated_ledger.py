@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.simulation.checker import Checker
+from tests.simulation.checker import Checker, Violation
 from tests.simulation.drawing import draw
 from tests.simulation.plan import TONIGHT, Night
 from tests.simulation.warehouse import Tables
@@ -90,3 +90,14 @@ def test_both_ledgers_give_the_same_answers(warehouse: "DuckDbWarehouse") -> Non
             seen.add((act, answers[0]))
 
     assert {("claim", "fenced"), ("publish", "fenced"), ("publish", "fatal"), ("publish", "done")} <= seen
+
+
+def test_the_judge_notices_a_publication_that_shows_the_rows_of_another_process() -> None:
+    """A zombie stores rows like any worker; under the name of an attempt that it does not hold nobody may read them."""
+    key = BuildKey(analysis_date=TONIGHT, generation=1, attempt=1)
+    tables = Tables({TONIGHT: Night(day=TONIGHT, phase3=True, players=1)}, Checker(draw(0)), frozenset())
+    tables.claim(key, "w1/its-claim")
+    tables.stage(key, staged(key), "w2")
+
+    with pytest.raises(Violation, match="fenced owners change nothing: 2024-12-15-g1-a1 shows"):
+        tables.publish(publication_of(key, claimant="w1/its-claim"))

@@ -1,4 +1,8 @@
-"""The simulated warehouse: canned answers that agree with simulated tables, and the ledger of the DuckDB adapter."""
+"""The simulated warehouse: canned answers that agree with simulated tables, and the ledger of the real ones.
+
+A publication is two steps, as on BigQuery: what the rows are worth is written, then the ledger points at the rows. A
+process may die, stand still or lose the reply between them. On DuckDB both are one transaction: less can happen.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +29,10 @@ _CELLS = {block.name: len(features_of(block.name)) for block in BLOCKS}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """What the tables held when an attempt read them."""
+    """The rows of one attempt: what the tables held when it read them, and which process stored them."""
 
+    build_id: str
+    stored_by: str
     filled: frozenset[str]
     used: frozenset[str]
     forced: bool
@@ -40,13 +46,14 @@ class Tables:
     def __init__(self, nights: Mapping[date, Night], checker: "Checker", sabotage: frozenset[str]) -> None:
         self._nights = nights
         self._checker = checker
-        self._sabotage = sabotage
+        self.sabotage = sabotage
         self.rows: dict[tuple[date, str], int] = {}
         self.filled_at: dict[tuple[date, str], datetime] = {}
         self.ledger: dict[date, Row] = {}
         self.history: dict[str, Row] = {}
         self.target: dict[date, tuple[int, int]] = {}
         self.staged: dict[str, Staged] = {}
+        self.pointed: set[str] = set()
         self.copies: set[date] = set()
         self.executions = 0
         self.audit: list[Row] = []
@@ -58,17 +65,27 @@ class Tables:
     def filled(self, night: date) -> frozenset[str]:
         return frozenset(name for name in PROCESSORS if self.rows.get((night, name)))
 
-    def stage(self, key: BuildKey, select: Statement) -> None:
+    def stage(self, key: BuildKey, select: Statement, stored_by: str = "") -> None:
+        """Store the rows of an attempt, once: rows that are there stay as they are."""
+        if key.build_id not in self.staged or not self.staged[key.build_id].players:
+            self.staged[key.build_id] = self._select(key, select, stored_by)
+        if "rows_shared" in self.sabotage:
+            beside = [build_id for build_id in self.staged if build_id.startswith(f"{key.analysis_date}-")]
+            self.staged |= dict.fromkeys(beside, self._select(key, select, stored_by))
+        self._checker.rows_kept(self.staged)
+
+    def _select(self, key: BuildKey, select: Statement, stored_by: str) -> Staged:
         # A night of the look-back, opened once the calendar's mark was corrected, is none of the schedule.
         day = key.analysis_date
         night = self._nights.get(day) or Night(day=day, phase3=True, players=400)
         if select.name == "yesterday":
-            self.staged[key.build_id] = self._copied(select.parameters)
-            return
+            return self._copied(key, select.parameters, stored_by)
         wanted = {block.processor for block in BLOCKS if select.parameters[f"use_{block.name}"]}
-        if "reads_retracted" in self._sabotage and wanted:
+        if "reads_retracted" in self.sabotage and wanted:
             wanted = set(PROCESSORS)
-        self.staged[key.build_id] = Staged(
+        return Staged(
+            build_id=key.build_id,
+            stored_by=stored_by,
             filled=self.filled(night.day),
             used=self.filled(night.day) & wanted,
             forced=not wanted,
@@ -76,7 +93,7 @@ class Tables:
             players=night.players,
         )
 
-    def _copied(self, window: Mapping[str, date]) -> Staged:
+    def _copied(self, key: BuildKey, window: Mapping[str, date], stored_by: str) -> Staged:
         """The rows of the latest night that was built itself, all of them a fallback; nobody where there is none."""
         built = (
             day
@@ -86,10 +103,18 @@ class Tables:
         )
         source = max(built, default=None)
         players = 0 if source is None else self.history[self.ledger[source]["build_id"]]["row_count"]
-        return Staged(filled=frozenset(), used=frozenset(), forced=True, phase3=True, players=players)
+        return Staged(
+            build_id=key.build_id,
+            stored_by=stored_by,
+            filled=frozenset(),
+            used=frozenset(),
+            forced=True,
+            phase3=True,
+            players=players,
+        )
 
     def log_replay(self, row: Row) -> None:
-        if "audit_skipped" in self._sabotage:
+        if "audit_skipped" in self.sabotage:
             return
         self.audit.append(row)
         self._checker.request_audited(row)
@@ -99,7 +124,7 @@ class Tables:
 
     def claim(self, key: BuildKey, claimant: str) -> None:
         row = self.ledger.get(key.analysis_date)
-        if "fence_off" not in self._sabotage:
+        if "fence_off" not in self.sabotage:
             check_fence(self._claims(key.analysis_date), key, claimant, "build")
         if row is None:
             row = self.ledger[key.analysis_date] = {"generation": 0, "build_id": None, "committed_at": None}
@@ -111,25 +136,41 @@ class Tables:
         return (row["claimed_generation"], row["claimed_attempt"]) if row is not None else (0, 0)
 
     def publish(self, publication: Publication) -> None:
+        """Both steps at once."""
+        self.judge(publication)
+        self.point(publication)
+
+    def judge(self, publication: Publication) -> None:
+        """Write what the rows are worth, once and without asking the fence: no reader sees it before the pointer."""
+        self.history.setdefault(publication.request.key.build_id, published_row(publication, BLOCKS))
+
+    def point(self, publication: Publication) -> None:
+        """Point the ledger at the rows."""
         key = publication.request.key
         row = self.ledger.get(key.analysis_date)
         claimant = publication.request.claimant
         if row is not None and has_published([row], key, claimant):
             return
-        if "publishes_nothing" in self._sabotage:
+        if "publishes_nothing" in self.sabotage:
             return
-        if "fence_off" not in self._sabotage:
+        if "fence_off" not in self.sabotage:
             check_fence(self._claims(key.analysis_date), key, claimant, "publish")
             if not holds_claim(self._claims(key.analysis_date), key, claimant):
                 raise Fenced(f"{key.build_id} may not publish: {claimant} has not claimed it")
         staged = self._staged(key.build_id)
-        self.history[key.build_id] = published_row(publication, BLOCKS)
+        if "names_no_attempt" in self.sabotage:
+            same = f"{key.analysis_date}-g{key.generation}-"
+            staged = next(one for name, one in self.staged.items() if name.startswith(same))
+        if self.counts(key.build_id)["row_count"] != publication.report.row_count:
+            raise Fatal(f"the rows of {key.build_id} are not those that were judged")
         pointer = {"generation": key.generation, "build_id": key.build_id, "committed_at": publication.committed_at}
         self.ledger[key.analysis_date] = (row or {}) | pointer
         copied = publication.request.mode is BuildMode.YESTERDAY
         (self.copies.add if copied else self.copies.discard)(key.analysis_date)
         self.target[key.analysis_date] = key.token
-        self._checker.ledger_committed(publication, staged)
+        self.pointed.add(key.build_id)
+        self._checker.ledger_committed(publication, staged, self.history.get(key.build_id))
+        self._checker.rows_kept(self.staged)
 
     def _claims(self, analysis_date: date) -> list[Row]:
         return [self.ledger[analysis_date]] if analysis_date in self.ledger else []
@@ -145,8 +186,17 @@ class Tables:
             return None
         return read_ledger_row(self.history[row["build_id"]] | {"committed_at": row["committed_at"]}, BLOCKS)
 
+    def read_ledger_since(self, first: date) -> list[LedgerRow]:
+        rows = (self.read_ledger(day) for day in sorted(self.ledger) if day >= first)
+        return [row for row in rows if row is not None]
+
+    @property
+    def half_published(self) -> int:
+        """How many attempts have written what their rows are worth, and never pointed the ledger at them."""
+        return len(self.history.keys() - self.pointed)
+
     def probe(self, night: date) -> list[Row]:
-        blind = "probe_blind" in self._sabotage
+        blind = "probe_blind" in self.sabotage
         return [
             {"processor": name, "row_count": 0 if blind else self.rows.get((night, name), 0)} for name in PROCESSORS
         ]
@@ -216,7 +266,7 @@ class SimulatedWarehouse:
         return rows
 
     def stage(self, key: BuildKey, select: Statement) -> None:
-        self._call("stage", lambda: self._tables.stage(key, select))
+        self._call("stage", lambda: self._tables.stage(key, select, self._process.name))
         if self._rng.random() < self._boundary.intensity.slow_build:
             self._boundary.hang(self._process, self._rng.choice(SLOW_S), "in a slow build")
 
@@ -227,15 +277,17 @@ class SimulatedWarehouse:
         return self._call("claimed_token", lambda: self._tables.claimed_token(analysis_date))  # type: ignore[no-any-return]
 
     def publish(self, publication: Publication) -> None:
-        self._call("publish", lambda: self._tables.publish(publication))
+        steps = [("judge", self._tables.judge), ("publish", self._tables.point)]
+        if "judges_last" in self._tables.sabotage:
+            steps.reverse()
+        for name, step in steps:
+            self._call(name, lambda step=step: step(publication))
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
         return self._call("read_ledger", lambda: self._tables.read_ledger(analysis_date))  # type: ignore[no-any-return]
 
     def read_ledger_since(self, first: date) -> Sequence[LedgerRow]:
-        days = sorted(day for day in self._tables.ledger if day >= first)
-        rows = (self._tables.read_ledger(day) for day in days)
-        return self._call("read_ledger_since", lambda: [row for row in rows if row is not None])  # type: ignore[no-any-return]
+        return self._call("read_ledger_since", lambda: self._tables.read_ledger_since(first))  # type: ignore[no-any-return]
 
     def log_execution(self, row: Mapping[str, Any]) -> None:  # noqa: ARG002 - only counted
         self._call("log_execution", self._count_execution)

@@ -230,5 +230,7 @@ class World:
     def _end(self) -> None:
         self._finish()
         self.say("--- the end")
+        self.checker.rows_kept(self.tables.staged)
+        self.boundary.injected["half_published"] += self.tables.half_published
         if self.schedule.mode is Mode.LIVENESS:
             check_end(self)

@@ -13,18 +13,20 @@ from typing import Any
 
 from ops import cli
 from statemachine.model import State
+from worker.adapters import warehouse_duckdb
 from worker.adapters.pubsub_publish import PubSubPublisher
 from worker.adapters.redis_store import RedisStore
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.features.model import Statement
 
 Applies = Callable[..., bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Before or after the first call of a method that *applies* says is the one."""
+    """Before or after the first call of a method, or function of a module, that *applies* says is the one."""
 
-    owner: type
+    owner: Any
     method: str
     after: bool
     applies: Applies
@@ -32,6 +34,11 @@ class Place:
 
 def every_call(*_arguments: object) -> bool:
     return True
+
+
+def flips(change: Statement) -> bool:
+    """The statement that points the ledger at the rows, in a transaction that has not committed."""
+    return change.name == "publish"
 
 
 def commit_of(state: State) -> Applies:
@@ -48,8 +55,11 @@ PLACES = {
     "before the commit of the fourth report": Place(RedisStore, "commit_all", False, commits_of(State.READY)),
     "after the commit of the fourth report": Place(RedisStore, "commit_all", True, commits_of(State.READY)),
     "after the claim": Place(RedisStore, "commit", True, commit_of(State.RUNNING)),
+    "after the rows are staged": Place(DuckDbWarehouse, "stage", True, every_call),
     "before the warehouse publishes": Place(DuckDbWarehouse, "publish", False, every_call),
+    "between the quality and the pointer": Place(warehouse_duckdb, "_changed", False, flips),
     "after the warehouse published": Place(DuckDbWarehouse, "publish", True, every_call),
+    "after the attempt is logged": Place(DuckDbWarehouse, "log_execution", True, every_call),
     "after the commit of the result": Place(RedisStore, "commit", True, commit_of(State.DONE)),
     "before the outcome is published": Place(PubSubPublisher, "publish", False, every_call),
     # The outbox is what is left to tell: to die before it forgets is to die after the bus has confirmed.

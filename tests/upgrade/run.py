@@ -1,4 +1,4 @@
-"""Nights under two versions at once: `python -m tests.upgrade.run --nights 100 --from REVISION`.
+"""Nights under two versions at once: `python -m tests.upgrade.run --nights 100 [--from REVISION]`.
 
 Two workers run. In the middle of each batch of nights one of them is stopped, by SIGTERM or by kill -9 while it builds,
 and a worker of the other version takes its place: both are replaced by this version, both go back, and so on. A night
@@ -20,10 +20,10 @@ from typing import Any
 
 from statemachine.model import State
 from tests.upgrade.judge import Evidence, violations
-from tests.upgrade.stage import ROOT, Member, NoHistory, Stage, Version, unpack
+from tests.upgrade.stage import ROOT, Member, NoHistory, Stage, Version, unpack, unpack_oldest
 from tests.upgrade.warehouse import expected_state, nights
 from worker import logs
-from worker.catalogue import EXECUTION_TABLE, PROCESSORS, PUBLISHED_TABLE
+from worker.catalogue import PROCESSORS, PUBLISHED_TABLE, SHIPPED
 from worker.errors import PipelineError
 from worker.features.model import Statement
 
@@ -36,6 +36,16 @@ DRAIN_TIMEOUT_S = 150.0
 # A batch may end before the chosen worker gets anything to build; then it is stopped without.
 CAUGHT_WITHIN_S = 4.0
 EXTRA_REPORTS = 0.3
+TABLES = SHIPPED.tables
+PUBLICATIONS = f"""
+    SELECT published.generation, made.* EXCEPT (generation)
+    FROM {TABLES.ledger} AS ledger, UNNEST(ledger.publications) AS published
+    JOIN {TABLES.history} AS made
+      ON made.analysis_date = ledger.analysis_date AND made.build_id = published.build_id
+"""  # noqa: S608 - constants
+STORED = f"""
+    SELECT build_id, COUNT(*) AS row_count FROM {TABLES.generations} WHERE left_out_reason IS NULL GROUP BY build_id
+"""  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +193,8 @@ def play(
 def gather(stage: Stage, played: Sequence[date], replayed: Sequence[date]) -> list[Evidence]:
     """Collect what is left of every night."""
     told = stage.outcomes()
-    executions = _rows(stage, f"SELECT * FROM {EXECUTION_TABLE}")  # noqa: S608 - a constant
+    publications = _rows(stage, PUBLICATIONS)
+    stored = {row["build_id"]: row["row_count"] for row in _rows(stage, STORED)}
     ledger = {row.analysis_date: row for row in stage.parts.warehouse.read_ledger_since(played[0])}
     seen = _rows(
         stage,
@@ -198,7 +209,8 @@ def gather(stage: Stage, played: Sequence[date], replayed: Sequence[date]) -> li
             reported=frozenset(reported(night)),
             record=store.load(night),
             history=store.history(night),
-            executions=[row for row in executions if row["analysis_date"] == night],
+            publications=[row for row in publications if row["analysis_date"] == night],
+            stored=stored,
             ledger=None
             if night not in ledger
             else {name: getattr(ledger[night], name) for name in ledger[night].__dataclass_fields__},
@@ -244,14 +256,15 @@ def main() -> int:
     """Play and print the result; 1 if the judge found anything, 2 without the revision."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nights", type=int, default=100)
-    parser.add_argument("--from", dest="revision", default="HEAD~1", help="the old version")
+    parser.add_argument("--from", dest="revision", help="the old version; the oldest whose warehouse this one accepts")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logs.configure("ERROR", sys.stderr)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         try:
-            old = unpack(options.revision, folder / "old")
+            older = folder / "old"
+            old = unpack(options.revision, older) if options.revision else unpack_oldest(older)
         except NoHistory as exc:
             sys.stderr.write(f"upgrade-test: {exc}\n")
             return 2

@@ -31,6 +31,9 @@ from worker.ports import OutgoingMessage
 from worker.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("ops", "schemas", "statemachine", "worker")
+# A version that has this file publishes by a pointer; the warehouse of an older one is refused.
+FORMAT = "worker/features/templates/dml/publish.sql"
 START_TIMEOUT_S = 60.0
 POLL_S = 0.02
 RULES = {
@@ -61,8 +64,7 @@ class Version:
 
     def check(self) -> None:
         """See that a process of this version imports this version's modules and no others."""
-        names = ("ops", "schemas", "statemachine", "worker")
-        code = f"from importlib.util import find_spec\nfor name in {names!r}: print(find_spec(name).origin)"
+        code = f"from importlib.util import find_spec\nfor name in {PACKAGES!r}: print(find_spec(name).origin)"
         done = subprocess.run(
             [sys.executable, "-P", "-c", code],
             env=Program(self.folder, self.environment()).environ(),
@@ -76,32 +78,58 @@ class Version:
             raise AssertionError(f"version {self.name} runs from {homes}, not from {self.folder}")
 
 
-def unpack(revision: str, folder: Path) -> Version:
+def unpack(revision: str, folder: Path, root: Path = ROOT) -> Version:
     """Lay a revision's files into *folder*.
 
     Raises:
-        NoHistory: No git, no repository, or a clone too shallow to hold the revision.
+        NoHistory: No git, no repository, a clone too shallow to hold the revision, or a revision before the format of
+            the warehouse that this version accepts.
     """
-    git = shutil.which("git")
-    if git is None:
-        raise NoHistory("git is not installed")
-    where = subprocess.run(
-        [git, "-C", str(ROOT), "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False
-    )
-    # Files unpacked inside another repository must not get that one's history.
-    if where.returncode != 0 or Path(where.stdout.strip()).resolve() != ROOT.resolve():
-        raise NoHistory("these files are no git repository of their own")
-    wanted = [git, "-C", str(ROOT), "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
-    found = subprocess.run(wanted, capture_output=True, text=True, check=False)
-    if found.returncode != 0:
+    commit = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if not commit:
         raise NoHistory(
             f"no commit or tag {revision} is here; a shallow clone has only the last one (git fetch --unshallow)"
         )
-    commit = found.stdout.strip()
-    archive = subprocess.run([git, "-C", str(ROOT), "archive", commit], capture_output=True, check=True)
+    if not _git(root, "ls-tree", "--name-only", commit, FORMAT):
+        raise NoHistory(f"{revision} stored the published rows themselves: this version refuses its warehouse")
+    archive = subprocess.run([_which_git(), "-C", str(root), "archive", commit], capture_output=True, check=True)
     folder.mkdir(parents=True)
     subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)  # noqa: S607 - POSIX has it
     return Version(commit[:12], folder)
+
+
+def unpack_oldest(folder: Path, root: Path = ROOT) -> Version:
+    """Lay the oldest version into *folder* whose warehouse this one accepts.
+
+    That is the oldest tag with the format; before there is one, the oldest revision of the main line with it; and
+    without a history a copy of these files.
+    """
+    try:
+        tags = _git(root, "tag", "--sort=creatordate").splitlines()
+        tagged = next((tag for tag in tags if _git(root, "ls-tree", "--name-only", tag, FORMAT)), None)
+        began = _git(root, "log", "--first-parent", "--diff-filter=A", "--format=%H", "--", FORMAT).splitlines()
+        return unpack(tagged or (began[-1] if began else "HEAD"), folder, root)
+    except NoHistory:
+        for package in PACKAGES:
+            shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        return Version("a copy of this one", folder)
+
+
+def _which_git() -> str:
+    git = shutil.which("git")
+    if git is None:
+        raise NoHistory("git is not installed")
+    return git
+
+
+def _git(root: Path, *words: str) -> str:
+    """What git prints, empty where it fails."""
+    command = [_which_git(), "-C", str(root)]
+    where = subprocess.run([*command, "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False)
+    # Files unpacked inside another repository must not get that one's history.
+    if where.returncode != 0 or Path(where.stdout.strip()).resolve() != root.resolve():
+        raise NoHistory("these files are no git repository of their own")
+    return subprocess.run([*command, *words], capture_output=True, text=True, check=False).stdout.strip()
 
 
 @dataclass
