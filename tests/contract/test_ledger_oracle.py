@@ -82,7 +82,11 @@ def case_of(random: Random) -> tuple[list[Row], list[Row], dict[str, Any]]:
     asked["build_id"] = build_id(asked["generation"], asked["attempt"])
     names = (asked["build_id"], asked["build_id"], build_id(random.randint(1, 3), 1))
     made = [
-        {"analysis_date": night, "build_id": random.choice(names), "left_out_reason": random.choice((None, None, "lost"))}
+        {
+            "analysis_date": night,
+            "build_id": random.choice(names),
+            "left_out_reason": random.choice((None, None, "lost")),
+        }
         for night in (NIGHT, NIGHT, NIGHT, NIGHT + timedelta(days=1))
     ]
     found = count_kept(made, asked["build_id"])
@@ -223,9 +227,7 @@ def test_both_engines_resolve_a_change_of_the_ledger(oracle: Oracle, name: str) 
 
 
 @pytest.mark.parametrize("seed", range(CASES))
-def test_a_claim_leaves_the_ledger_that_the_rule_demands(
-    oracle: Oracle, warehouse: DuckDbWarehouse, seed: int
-) -> None:
+def test_a_claim_leaves_the_ledger_that_the_rule_demands(oracle: Oracle, warehouse: DuckDbWarehouse, seed: int) -> None:
     ledger, made, asked = case_of(Random(seed))  # noqa: S311 -- a test's own dice
     wanted = spelled(claimed(ledger, made, asked))
     matched, otherwise = branches_of_the_claim()

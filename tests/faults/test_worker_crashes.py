@@ -23,7 +23,7 @@ from tests.support.nights import PROCESSORS
 from tests.support.programs import Program, RunningWorker
 from worker.adapters.pubsub_connection import subscriber_client
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.catalogue import EXECUTION_TABLE, LEDGER_TABLE, PUBLISHED_TABLE
+from worker.catalogue import HISTORY_TABLE, PUBLISHED_TABLE
 from worker.features.model import Statement
 from worker.local.ownership import read_address
 from worker.local.valkey import EmbeddedValkey
@@ -138,8 +138,10 @@ def test_a_night_ends_once_though_its_worker_is_killed(
     assert [(f"ml_feature_store_v2:{DATE}:1", "done", 1)] * published == told
     warehouse = DuckDbWarehouse(str(program.data_dir / "warehouse.duckdb"))
     try:
-        assert [(1, attempt, "done")] == rows(warehouse, LEDGER_TABLE)
-        assert [(1, attempt, "done")] == rows(warehouse, EXECUTION_TABLE)
+        committed = warehouse.read_ledger(date.fromisoformat(DATE))
+        assert committed is not None
+        assert (1, attempt, State.DONE) == (committed.generation, committed.attempt, committed.state)
+        assert [(1, attempt, "done")] == rows(warehouse, HISTORY_TABLE)
         generations = warehouse.query(
             Statement(name="visible", sql=f"SELECT DISTINCT build_generation AS generation FROM {PUBLISHED_TABLE}")  # noqa: S608
         )
