@@ -26,7 +26,7 @@ from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type, to_duckdb
 from worker.catalogue import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SHIPPED, UPSTREAM
 from worker.features.model import BuildKey, Statement
-from worker.features.pipeline import LEFT_OUT
+from worker.features.pipeline import LEFT_OUT, Pipeline
 from worker.features.plan import plan_storing
 from worker.features.sql import Unusable
 from worker.pipeline_sql import EXPRESSION_ALLOWED, find_expression_faults
@@ -93,21 +93,21 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
 
 
 @cache
-def text_of(name: str) -> str:
+def text_of(name: str, pipeline: Pipeline = SHIPPED) -> str:
     """The text of a statement, of its rendering for a dry run, or of the SELECT of a view."""
-    if name in SHIPPED.tables.views:
-        return SHIPPED.ddl_of(name).partition(f"VIEW {name} AS\n")[2]
+    if name in pipeline.tables.views:
+        return pipeline.ddl_of(name).partition(f"VIEW {name} AS\n")[2]
     statement, rows_of = DRY_RUNS.get(name, (name, ""))
-    return SHIPPED.text(statement, rows_of=rows_of)
+    return pipeline.text(statement, rows_of=rows_of)
 
 
 @cache
-def tree_of(name: str) -> exp.Expression:
-    return sqlglot.parse_one(text_of(name), read="bigquery")
+def tree_of(name: str, pipeline: Pipeline = SHIPPED) -> exp.Expression:
+    return sqlglot.parse_one(text_of(name, pipeline), read="bigquery")
 
 
-def tables_in(name: str) -> set[str]:
-    return {f"{table.db}.{table.name}" for table in tree_of(name).find_all(exp.Table) if table.db}
+def tables_in(name: str, pipeline: Pipeline = SHIPPED) -> set[str]:
+    return {f"{table.db}.{table.name}" for table in tree_of(name, pipeline).find_all(exp.Table) if table.db}
 
 
 class Night:

@@ -14,8 +14,8 @@ import sqlglot
 from sqlglot import exp
 
 from tests.support.zetasql_oracle import element_of, fields_of
-from worker.catalogue import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SCHEDULE, SHIPPED, UPSTREAM
-from worker.features.pipeline import LEFT_OUT
+from worker.catalogue import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SCHEDULE, SHIPPED
+from worker.features.pipeline import LEFT_OUT, Pipeline
 
 PLAYERS = range(1, 19)
 TEAMS = ("ATL", "BOS", "CHI", "DAL", "DEN", "LAL")
@@ -31,8 +31,8 @@ NULL_SHARE = 0.15
 KEPT_SHARE = 0.7
 """How many rows of a build are not left out."""
 
-SIZES = {GENERATIONS_TABLE: 3.0, LEDGER_TABLE: 0.125}
-"""How many rows some tables have beside the others: many rows of few builds, few dates in the ledger."""
+SIZES = {GENERATIONS_TABLE: 3.0, LEDGER_TABLE: 0.4}
+"""How many rows some tables have beside the others: many rows of few builds, and not every build in the ledger."""
 
 Row = dict[str, Any]
 
@@ -42,12 +42,12 @@ def build_id(night: date, number: int) -> str:
     return f"{night}-g{number}-a1"
 
 
-def declared(table: str) -> tuple[Mapping[str, str], frozenset[str]]:
+def declared(table: str, pipeline: Pipeline = SHIPPED) -> tuple[Mapping[str, str], frozenset[str]]:
     """The columns of a table with their BigQuery types, and which of them may not be NULL."""
-    if table not in STORED:
-        return {**UPSTREAM, **DOWNSTREAM}[table], frozenset(NEVER_NULL)
-    tree = sqlglot.parse_one(SHIPPED.ddl_of(table), read="bigquery")
-    columns = list(tree.find_all(exp.ColumnDef))
+    if table not in pipeline.tables.stored:
+        return {**pipeline.upstream, **DOWNSTREAM}[table], frozenset(NEVER_NULL)
+    tree = sqlglot.parse_one(pipeline.ddl_of(table), read="bigquery")
+    columns = [part for part in tree.this.expressions if isinstance(part, exp.ColumnDef)]
     required = frozenset(column.name for column in columns if column.find(exp.NotNullColumnConstraint))
     return {column.name: column.kind.sql(dialect="bigquery") for column in columns}, required
 
@@ -110,7 +110,7 @@ def _value(random: Random, table: str, name: str, kind: str, night: date) -> obj
     if name == "build_id":
         return build_id(night, random.choice(BUILDS))
     if name == "analysis_date" and table in STORED:
-        return night + timedelta(days=random.choice((0, 0, 0, -1, -1, 1)))
+        return night + timedelta(days=random.choice((0, 0, -1, -1, 1)))
     if name.endswith("abbreviation"):
         return random.choice(TEAMS)
     if name.endswith("_source"):
