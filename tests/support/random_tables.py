@@ -25,14 +25,15 @@ TEAM_KEYS = NEVER_NULL | {"team_abbreviation", "game_id"}
 GAME_AGES = (-1, 0, 1, 1, 1, 2, 6, 7, 8, 29, 30, 31)
 SOURCES = ("phase4", "phase3", "mixed", "missing")
 BUILDS = range(1, 5)
+"""The builds of a night; the last is in no ledger row."""
 
 STORED = SHIPPED.tables.stored
 NULL_SHARE = 0.15
 KEPT_SHARE = 0.7
 """How many rows of a build are not left out."""
 
-SIZES = {GENERATIONS_TABLE: 3.0, LEDGER_TABLE: 0.4}
-"""How many rows some tables have beside the others: many rows of few builds, and not every build in the ledger."""
+SIZES = {GENERATIONS_TABLE: 3.0, LEDGER_TABLE: 0.6}
+"""How many rows some tables have beside the others."""
 
 Row = dict[str, Any]
 
@@ -108,7 +109,7 @@ def _value(random: Random, table: str, name: str, kind: str, night: date) -> obj
     if name == "player_id":
         return random.choice(PLAYERS)
     if name == "build_id":
-        return build_id(night, random.choice(BUILDS))
+        return build_id(night, random.choice(BUILDS[:-1] if table == LEDGER_TABLE else BUILDS))
     if name == "analysis_date" and table in STORED:
         return night + timedelta(days=random.choice((0, 0, -1, -1, 1)))
     if name.endswith("abbreviation"):
