@@ -5,7 +5,7 @@ the two branches of the claim are given to it as the UPDATE and the INSERT that 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from random import Random
@@ -202,13 +202,14 @@ def oracle() -> Oracle:
 
 
 @pytest.fixture(scope="module")
-def warehouse() -> DuckDbWarehouse:
+def warehouse() -> Iterator[DuckDbWarehouse]:
     opened = DuckDbWarehouse(":memory:")
     opened.ensure_tables()
     with opened.writing("relaxing a table") as cursor:
         columns = ", ".join(f"{name} {kind}" for name, kind in MADE_COLUMNS.items())
         cursor.execute(to_duckdb(f"CREATE OR REPLACE TABLE {GENERATIONS_TABLE} ({columns})"))
-    return opened
+    yield opened
+    opened.close()
 
 
 RULES: Mapping[str, Callable[[Rows, Rows, Row], list[Row]]] = {"claim": claimed, "publish": published}
