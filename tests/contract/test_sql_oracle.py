@@ -1,7 +1,8 @@
 """Every shipped statement, evaluated by Google's own ZetaSQL and by DuckDB through sqlglot over the same random tables.
 
 This pins the meaning of the shared text, which BigQuery gets verbatim: same columns, same types, same rows, cell by
-cell. A new template is covered by lying in its folder; only a parameter of a new name needs its values here.
+cell. A new template is covered by lying in its folder; only a parameter of a new name needs its values here. ZetaSQL
+reads the views as it evaluates their SELECT itself, DuckDB by their DDL.
 """
 
 import json
@@ -18,16 +19,15 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from tests.support.bigquery import attempt, publication
-from tests.support.random_tables import TEAMS, declared, instants, random_rows, shuffled
+from tests.support.random_tables import STORED, TEAMS, build_id, declared, instants, random_rows, shuffled
 from tests.support.zetasql_oracle import Answer, Oracle, Table
 from worker.adapters.warehouse_bigquery_costs import costs_sql
-from worker.adapters.warehouse_bigquery_sql import claim_script, publish_script
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse, staging_table
+from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type, to_duckdb
-from worker.catalogue import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
+from worker.catalogue import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SHIPPED, UPSTREAM
 from worker.features.model import BuildKey, Statement
-from worker.features.pipeline import STAGED
+from worker.features.pipeline import LEFT_OUT, Pipeline
+from worker.features.plan import plan_storing
 from worker.features.sql import Unusable
 from worker.pipeline_sql import EXPRESSION_ALLOWED, find_expression_faults
 
@@ -45,7 +45,13 @@ DUCKDB_TYPES = {
     "TIMESTAMP": "TIMESTAMPTZ",
 }
 WIDER = {"INT64": {"INT64", "BIGNUMERIC"}}
-"""DuckDB sums whole numbers in 128 bits. Only an answer may be wider, never a column of the staging table."""
+"""DuckDB sums whole numbers in 128 bits. Only an answer may be wider, never a row that is stored."""
+
+STORING = ("features", "yesterday")
+"""The statements whose rows are stored as they are."""
+
+DRY_RUNS = {f"{name} of {rows}": (name, rows) for name in ("build_stats", "left_out") for rows in STORING}
+"""The renderings that count the rows of a build as they are selected."""
 
 NIGHTS = {
     "an ordinary night": (date(2024, 12, 15), 40),
@@ -81,18 +87,27 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
         "use_daily_cache": ("BOOL", [True, True, True, False]),
         "use_team_defense": ("BOOL", [True, False, True, False]),
         "build_generation": ("INT64", [1, 2, 3, 4]),
-        "build_id": ("STRING", [f"{night}-g{run}-a1" for run in range(1, RUNS + 1)]),
+        "build_id": ("STRING", [build_id(night, run) for run in range(1, RUNS + 1)]),
         "built_at": ("TIMESTAMP", [BUILT_AT] * RUNS),
     }
 
 
 @cache
-def tree_of(name: str) -> exp.Expression:
-    return sqlglot.parse_one(SHIPPED.text(name), read="bigquery")
+def text_of(name: str, pipeline: Pipeline = SHIPPED) -> str:
+    """The text of a statement, of its rendering for a dry run, or of the SELECT of a view."""
+    if name in pipeline.tables.views:
+        return pipeline.ddl_of(name).partition(f"VIEW {name} AS\n")[2]
+    statement, rows_of = DRY_RUNS.get(name, (name, ""))
+    return pipeline.text(statement, rows_of=rows_of)
 
 
-def tables_in(name: str) -> set[str]:
-    return {f"{table.db}.{table.name}" for table in tree_of(name).find_all(exp.Table) if table.db}
+@cache
+def tree_of(name: str, pipeline: Pipeline = SHIPPED) -> exp.Expression:
+    return sqlglot.parse_one(text_of(name, pipeline), read="bigquery")
+
+
+def tables_in(name: str, pipeline: Pipeline = SHIPPED) -> set[str]:
+    return {f"{table.db}.{table.name}" for table in tree_of(name, pipeline).find_all(exp.Table) if table.db}
 
 
 class Night:
@@ -102,62 +117,43 @@ class Night:
         random = Random(night.toordinal())  # noqa: S311 -- a test's own dice
         self.oracle = oracle
         self.parameters = parameters_of(night)
-        self._keys = [BuildKey(analysis_date=night, generation=1, attempt=run) for run in range(1, RUNS + 1)]
         self._theirs: dict[str, list[Answer]] = {}
-        self._staged: dict[int, Answer] = {}
         self.tables = {
             table: Table(declared(table)[0], random_rows(random, table, night, rows_max))
-            for table in (*UPSTREAM, *OWN_TABLES, *DOWNSTREAM)
+            for table in (*UPSTREAM, *STORED, *DOWNSTREAM)
         }
         self.warehouse = DuckDbWarehouse(":memory:")
         self.warehouse.ensure_tables()
         with self.warehouse.writing("filling the tables") as cursor:
             for table, content in self.tables.items():
-                columns = ", ".join(f"{name} {DUCKDB_TYPES[kind]}" for name, kind in content.columns.items())
-                cursor.execute(f"CREATE OR REPLACE TABLE {table} ({columns})")
+                if table not in STORED:
+                    columns = ", ".join(f"{name} {DUCKDB_TYPES[kind]}" for name, kind in content.columns.items())
+                    cursor.execute(f"CREATE OR REPLACE TABLE {table} ({columns})")
                 marks = ", ".join("?" for _ in content.columns)
                 for row in shuffled(random, content.rows):
                     cursor.execute(f"INSERT INTO {table} VALUES ({marks})", list(row.values()))  # noqa: S608 -- our own names
 
     def theirs(self, name: str) -> list[Answer]:
-        """What ZetaSQL says; a staged build is its own answer to the build's statement."""
+        """What ZetaSQL says of a statement or a view; a view has the same answer in every run."""
         if name not in self._theirs:
-            self._theirs[name] = self._their_answers(name)
+            types, values = self.given(name)
+            read = {table: self.table_of(table) for table in tables_in(name)}
+            self._theirs[name] = self.oracle.answer(text_of(name), read, types, values)
         return self._theirs[name]
 
-    def _their_answers(self, name: str) -> list[Answer]:
-        read = {table: self.tables[table] for table in tables_in(name) - {STAGED}}
-        types, values = self._given(name)
-        if STAGED not in tables_in(name):
-            return self.oracle.answer(SHIPPED.text(name), read, types, values)
-        staged = [read | {STAGED: Table(build.columns, build.rows)} for build in self.theirs("features")]
-        return [
-            self.oracle.answer(SHIPPED.text(name), tables, types, [value])[0]
-            for tables, value in zip(staged, values, strict=True)
-        ]
+    def table_of(self, name: str) -> Table:
+        """A table as ZetaSQL reads it; of a view, what ZetaSQL makes of its SELECT."""
+        if name not in SHIPPED.tables.views:
+            return self.tables[name]
+        shown = self.theirs(name)[0]
+        return Table(shown.columns, shown.rows)
 
     def ours(self, name: str) -> list[Answer]:
         """What the embedded warehouse says, asked as the product asks it."""
-        return [self._our_answer(name, run) for run in range(RUNS)]
+        statements = [self.statement(name, run) for run in range(RUNS)]
+        return [Answer(self._types(statement), self.warehouse.query(statement)) for statement in statements]
 
-    def _our_answer(self, name: str, run: int) -> Answer:
-        if name == "features":
-            return self._stage(run)
-        statement = self.statement(name, run)
-        if STAGED not in tables_in(name):
-            return Answer(self._types(statement, run), self.warehouse.query(statement))
-        self._stage(run)
-        return Answer(self._types(statement, run), self.warehouse.query_staged(self._keys[run], statement))
-
-    def _stage(self, run: int) -> Answer:
-        if run not in self._staged:
-            self.warehouse.stage(self._keys[run], self.statement("features", run))
-            everything = Statement(name="everything", sql="SELECT * FROM mlfs_staging.this_build")
-            rows = self.warehouse.query_staged(self._keys[run], everything)
-            self._staged[run] = Answer(self._types(everything, run), rows)
-        return self._staged[run]
-
-    def _given(self, name: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    def given(self, name: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
         """The types of the parameters that a statement takes, and their values in each run."""
         used = sorted({parameter.name for parameter in tree_of(name).find_all(exp.Parameter)})
         unknown = [parameter for parameter in used if parameter not in self.parameters]
@@ -166,15 +162,30 @@ class Night:
         return types, [{parameter: self.parameters[parameter][1][run] for parameter in used} for run in range(RUNS)]
 
     def statement(self, name: str, run: int) -> Statement:
-        types, values = self._given(name)
+        types, values = self.given(name)
         nulls = {parameter: types[parameter] for parameter, value in values[run].items() if value is None}
-        return Statement(name=name, sql=SHIPPED.text(name), parameters=values[run], null_types=nulls)
+        sql = f"SELECT * FROM {name}" if name in SHIPPED.tables.views else text_of(name)  # noqa: S608 -- our own names
+        return Statement(name=name, sql=sql, parameters=values[run], null_types=nulls)
 
-    def _types(self, statement: Statement, run: int) -> dict[str, str]:
+    def stored(self, select: Statement) -> list[Mapping[str, Any]]:
+        """The rows that the embedded warehouse stores for a build; taken out again."""
+        build = select.parameters["build_id"]
+        everything = f"SELECT * FROM {GENERATIONS_TABLE} WHERE build_id = @build_id"  # noqa: S608 -- our own names
+        before = Statement(name="before", sql=everything, parameters={"build_id": build})
+        assert not self.warehouse.query(before)
+        self.warehouse.stage(
+            BuildKey(analysis_date=select.parameters["analysis_date"], generation=9, attempt=1), select
+        )
+        rows = self.warehouse.query(before)
+        with self.warehouse.writing("taking the rows out") as cursor:
+            cursor.execute(f"DELETE FROM {GENERATIONS_TABLE} WHERE build_id = ?", [build])  # noqa: S608 -- our own names
+        return list(rows)
+
+    def _types(self, statement: Statement) -> dict[str, str]:
         """The types of an answer, as DuckDB names them before they become Python values."""
-        sql = to_duckdb(statement.sql).replace(STAGED, staging_table(self._keys[run]))
         with self.warehouse.writing("reading the types") as cursor:
-            found = cursor.execute(f"DESCRIBE {sql}", dict(statement.parameters)).fetchall()
+            described = f"DESCRIBE {to_duckdb(statement.sql)}"
+            found = cursor.execute(described, dict(statement.parameters)).fetchall()
         return {column: to_bigquery_type(kind) for column, kind, *_ in found}
 
 
@@ -208,11 +219,11 @@ def spelled(answer: Answer) -> list[str]:
     return [json.dumps({name: cell(value) for name, value in row.items()}) for row in answer.rows]
 
 
-@pytest.mark.parametrize("name", SHIPPED.statements)
+@pytest.mark.parametrize("name", [*SHIPPED.statements, *DRY_RUNS, *SHIPPED.tables.views])
 def test_both_engines_give_the_same_columns_types_and_cells(night: Night, name: str) -> None:
     order = tree_of(name).args.get("order")
     keys = [] if order is None else [ordered.this.name for ordered in order.expressions]
-    wider = {} if name == "features" else WIDER
+    wider = {} if name in STORING else WIDER
 
     for ours, theirs in zip(night.ours(name), night.theirs(name), strict=True):
         assert list(ours.columns) == list(theirs.columns)
@@ -231,6 +242,38 @@ def test_the_nights_reach_every_branch(night: Night) -> None:
     assert not rows or found == {"phase4", "phase3", "mixed", "missing", None}
     assert not rows or {row["left_out_reason"] is None for row in rows} == {True, False}
     assert not rows or {row["has_game"] for row in rows} == {True, False}
+
+
+def test_the_nights_hold_builds_that_are_published_twice_once_and_never(night: Night) -> None:
+    made = night.tables[GENERATIONS_TABLE].rows
+    pointers = Counter(
+        (row["analysis_date"], row["build_id"]) for row in night.tables[LEDGER_TABLE].rows if row["generation"] > 0
+    )
+    shares = {(pointers[row["analysis_date"], row["build_id"]], row[LEFT_OUT] is None) for row in made}
+
+    if made:
+        assert {(times > 0, kept) for times, kept in shares} == {(x, y) for x in (True, False) for y in (True, False)}
+        assert max(times for times, _kept in shares) > 1
+        assert all(answer.rows for view in SHIPPED.tables.views for answer in night.theirs(view))
+        assert all(build.rows for build in night.theirs("yesterday"))
+
+
+@pytest.mark.parametrize("name", STORING)
+@pytest.mark.parametrize("run", range(RUNS))
+def test_both_engines_store_the_rows_of_a_build_once(night: Night, name: str, run: int) -> None:
+    """ZetaSQL evaluates no INSERT with such a SELECT: it resolves the INSERT, and evaluates what it selects."""
+    select = night.statement(name, run)
+    new = replace(select, parameters={**select.parameters, "build_id": "a build that is not there"})
+    read = {table: night.table_of(table) for table in tables_in(name) | {GENERATIONS_TABLE}}
+    types, _values = night.given(name)
+    storing = plan_storing(select, SHIPPED).sql
+    _insert, start, rest = storing.partition("SELECT ")
+    assert night.oracle.analyze(storing, read, types) is not None
+
+    theirs, repeated = night.oracle.answer(start + rest, read, types, [new.parameters, select.parameters])
+    assert Counter(spelled(Answer({}, night.stored(new)))) == Counter(spelled(theirs))
+    assert len(theirs.rows) == len(night.theirs(name)[run].rows)
+    assert not night.tables[GENERATIONS_TABLE].rows or repeated.rows == []
 
 
 EXPRESSIONS = (
@@ -303,13 +346,5 @@ def test_the_ddl_parses(oracle: Oracle, table: str) -> None:
     assert oracle.parse(SHIPPED.ddl_of(table)) is not None
 
 
-SCRIPTS = {
-    "claim": claim_script(SHIPPED, attempt(), BUILT_AT, "worker-a/1").sql,
-    "publish": publish_script(SHIPPED, publication(attempt()), "`a-project.mlfs_staging.build_20241215_g1_a1`").sql,
-    "costs": costs_sql("us-central1"),
-}
-
-
-@pytest.mark.parametrize("name", sorted(SCRIPTS))
-def test_what_only_bigquery_gets_parses(oracle: Oracle, name: str) -> None:
-    assert oracle.parse_script(SCRIPTS[name]) is not None
+def test_what_only_bigquery_gets_parses(oracle: Oracle) -> None:
+    assert oracle.parse_script(costs_sql("us-central1")) is not None

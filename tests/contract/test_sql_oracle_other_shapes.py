@@ -6,7 +6,7 @@ penalty line whose slopes are no decimals.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.contract.test_sql_oracle import DUCKDB_TYPES, spelled
+from tests.contract.test_sql_oracle import DRY_RUNS, DUCKDB_TYPES, spelled, tables_in, text_of
 from tests.support.grid_day import DEFINITION
-from tests.support.zetasql_oracle import Answer, Oracle, Table
+from tests.support.random_tables import declared
+from tests.support.zetasql_oracle import Answer, Oracle, Row, Table
 from worker.adapters.warehouse_duckdb import DuckDbWarehouse
 from worker.features.model import Statement
 from worker.features.pipeline import Pipeline
@@ -26,6 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the first run on a 
 
 DAY = date(2025, 3, 30)
 BUILT_AT = datetime(2025, 3, 30, 9, 45, tzinfo=UTC)
+BEFORE = DAY - timedelta(days=1)
 ROWS = 60
 SHAPES = {
     "without a schedule": {},
@@ -99,6 +101,9 @@ block = "weather"
 phase3_table = "grid_history.plants"
 phase3_column = "plant_count"
 """
+READERS = ("claims", "ledger", "lineage_build", "phase5_features", "phase5_ready", "publications", "report_nights")
+"""Statements about what is published for a date."""
+
 VALUES: Mapping[str, tuple[Any, ...]] = {
     "STRING": ("a", "b", "c", "meter", None),
     "BOOL": (True, False, None),
@@ -132,40 +137,72 @@ def random_table(random: Random, columns: Mapping[str, str]) -> Table:
     return Table(columns, [{name: row[name] for name in columns} for row in rows])
 
 
+def random_history(random: Random, columns: Mapping[str, str], builds: tuple[str, ...]) -> Table:
+    """What the rows of some builds of the day before are worth; no cell is NULL, and one row stands there twice."""
+    values = {kind: [one for one in choices if one is not None] for kind, choices in VALUES.items()}
+    values |= {"TIMESTAMP": [BUILT_AT]}
+    rows = [
+        {name: random.choice(values[kind]) for name, kind in columns.items()}
+        | {"analysis_date": BEFORE, "build_id": build}
+        for build in builds
+    ]
+    return Table(columns, [*rows, rows[0]])
+
+
 class Engines:
     """Both engines over the same tables of one pipeline."""
 
     def __init__(self, oracle: Oracle, pipeline: Pipeline) -> None:
-        random = Random(pipeline.name + str(len(pipeline.features)))  # noqa: S311 -- a test's own dice
+        self.random = Random(pipeline.name + str(len(pipeline.features)))  # noqa: S311 -- a test's own dice
         self._oracle = oracle
         self.pipeline = pipeline
-        self.tables = {table: random_table(random, columns) for table, columns in pipeline.upstream.items()}
         self.warehouse = DuckDbWarehouse(":memory:", pipeline=pipeline)
-        for table in list(self.tables):
-            self.fill(table, self.tables[table])
+        self.warehouse.ensure_tables()
+        self.tables = {table: Table(declared(table, pipeline)[0], []) for table in pipeline.tables.stored}
+        for table, columns in pipeline.upstream.items():
+            self.fill(table, random_table(self.random, columns))
 
     def fill(self, table: str, content: Table) -> None:
         self.tables[table] = content
-        declared = ", ".join(f"{name} {DUCKDB_TYPES[kind]}" for name, kind in content.columns.items())
         marks = ", ".join("?" for _ in content.columns)
         with self.warehouse.writing("filling a table") as cursor:
-            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {table.partition('.')[0]}")
-            cursor.execute(f"CREATE OR REPLACE TABLE {table} ({declared})")
+            if table not in self.pipeline.tables.stored:
+                columns = ", ".join(f"{name} {DUCKDB_TYPES[kind]}" for name, kind in content.columns.items())
+                cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {table.partition('.')[0]}")
+                cursor.execute(f"CREATE OR REPLACE TABLE {table} ({columns})")
             for row in content.rows:
                 cursor.execute(f"INSERT INTO {table} VALUES ({marks})", list(row.values()))  # noqa: S608 -- our own names
 
+    def publish(self, rows: Sequence[Row]) -> None:
+        """Publish the rows for the day before, in a ledger with two rows; the same rows lie there unpublished too."""
+        tables = self.pipeline.tables
+        builds = ("published", "never published")
+        made = [row | {"analysis_date": BEFORE, "build_id": build} for build in builds for row in rows]
+        self.fill(tables.generations, Table(self.tables[tables.generations].columns, [*made, *rows]))
+        self.fill(tables.history, random_history(self.random, self.tables[tables.history].columns, builds))
+        entry = {"generation": 1, "build_id": builds[0], "committed_at": BUILT_AT}
+        claim = {"claimed_generation": 1, "claimed_attempt": 1, "claimed_by": "worker", "claimed_at": BUILT_AT}
+        pointer = {"analysis_date": BEFORE, **claim, **entry, "publications": [entry]}
+        self.fill(tables.ledger, Table(self.tables[tables.ledger].columns, [pointer, pointer]))
+
     def answer(self, name: str, given: Mapping[str, tuple[str, Any]]) -> Answer:
-        """What both engines say alike."""
-        text = self.pipeline.text(name)
+        """What both engines say alike of a statement or a view."""
+        text = text_of(name, self.pipeline)
         parameters = {parameter: value for parameter, (_kind, value) in given.items() if f"@{parameter}" in text}
         types = {parameter: given[parameter][0] for parameter in parameters}
         statement = Statement(name=name, sql=text, parameters=parameters)
-        read = {table: content for table, content in self.tables.items() if table in text}
+        read = {table: self._content(table) for table in tables_in(name, self.pipeline)}
         [theirs] = self._oracle.answer(text, read, types, [parameters])
         ours = Answer({}, self.warehouse.query(statement))
 
         assert Counter(spelled(ours)) == Counter(spelled(theirs)), name
         return theirs
+
+    def _content(self, table: str) -> Table:
+        if table not in self.pipeline.tables.views:
+            return self.tables[table]
+        shown = self.answer(table, {})
+        return Table(shown.columns, shown.rows)
 
 
 @pytest.fixture(scope="module")
@@ -180,12 +217,15 @@ def test_both_engines_agree_on_a_pipeline_of_another_shape(oracle: Oracle, tmp_p
     given: dict[str, tuple[str, Any]] = {
         "analysis_date": ("DATE", DAY),
         "lookback_start": ("DATE", DAY - timedelta(days=7)),
-        "previous_date": ("DATE", DAY - timedelta(days=1)),
+        "previous_date": ("DATE", BEFORE),
+        "first_date": ("DATE", BEFORE),
+        "last_date": ("DATE", DAY),
         "earliest_date": ("DATE", DAY - timedelta(days=2)),
         "as_of": ("TIMESTAMP", BUILT_AT + timedelta(seconds=200)),
         "built_at": ("TIMESTAMP", BUILT_AT),
         "build_generation": ("INT64", 1),
         "build_id": ("STRING", "the build"),
+        "quality_score_min": ("FLOAT64", 75.0),
         **{f"use_{block.name}": ("BOOL", block.name != "price") for block in pipeline.blocks},
         **{column.name: (column.type, "a") for column in pipeline.lookups},
     }
@@ -193,15 +233,21 @@ def test_both_engines_agree_on_a_pipeline_of_another_shape(oracle: Oracle, tmp_p
     engines.answer("dependency_rows", given)
     engines.answer("lineage_sources", given)
     engines.answer("lineage_player", given)
-    published = {column.name: column.type for column in pipeline.output_columns}
-    before = [
-        {name: row[name] for name in published} | {"analysis_date": DAY - timedelta(days=1)} for row in built.rows
-    ]
-    engines.fill(pipeline.tables.published, Table(published, before))
+    engines.publish(built.rows)
+    shown = {view: engines.answer(view, {}) for view in pipeline.tables.views}
     copied = engines.answer("yesterday", given)
+    stored = {name: engines.answer(name, given) for name in ("build_stats", "left_out")}
+    selected = {name: engines.answer(name, given) for name in DRY_RUNS}
+    for name in READERS:
+        engines.answer(name, given | {"analysis_date": ("DATE", BEFORE)})
 
-    assert list(published) == list(built.columns)[: len(published)]
-    assert len(copied.rows) == len(built.rows) > 0
+    kept = [row for row in built.rows if row["left_out_reason"] is None]
+    assert [len(answer.rows) for answer in shown.values()] == [len(kept), 1, 1]
+    assert {row["build_id"] for answer in shown.values() for row in answer.rows} == {"published"}
+    assert stored == {name: selected[f"{name} of features"] for name in stored}
+    assert list(shown[pipeline.tables.published].columns) == [column.name for column in pipeline.output_columns]
+    assert list(built.columns) == [column.name for column in pipeline.generation_columns]
+    assert len(copied.rows) == len(kept) > 0
     assert all(0 <= row["quality_score"] <= 100 for row in built.rows)
     idle = [row for row in built.rows if not row.get("is_paired", True)]
     assert not [name for row in idle for name in ("flow_mw", "reserve_mw") if row[name] is not None]

@@ -602,3 +602,99 @@ def test_a_memory_limit_that_is_too_small_names_the_setting() -> None:
         small.query(Statement(name="large", sql=sql))
     small.close()
     assert "\n" not in str(caught.value)
+
+
+def ledger_row(warehouse: Warehouse, **changes: object) -> None:
+    """Add a second ledger row of each date: the row that is there, with some *changes*."""
+    changed = ", ".join(f"{value!r} AS {name}" for name, value in changes.items())
+    write(warehouse, f"INSERT INTO {LEDGER_TABLE} SELECT * REPLACE ({changed}) FROM {LEDGER_TABLE}")  # noqa: S608 -- our own names
+
+
+def ledger(warehouse: Warehouse) -> list[tuple[object, ...]]:
+    """The claim and the publication of each ledger row."""
+    names = ("claimed_generation", "claimed_attempt", "claimed_by", "generation", "build_id")
+    return sorted((tuple(row[name] for name in names) for row in everything(warehouse, LEDGER_TABLE)), key=str)
+
+
+def staged_by(warehouse: Warehouse, build: BuildKey, claimant: str = "worker-a") -> Publication:
+    """Claim the date and stage the rows; return the publication that may follow."""
+    warehouse.claim(build, CLAIMED_AT, claimant)
+    warehouse.stage(build, staging_select(build))
+    return publication_of(build, kept=1, left_out=1, claimant=claimant)
+
+
+def test_a_publication_loses_to_a_newer_claim_in_a_row_of_its_own(warehouse: Warehouse) -> None:
+    late = staged_by(warehouse, key(1, 1))
+    ledger_row(warehouse, claimed_generation=2, claimed_by="worker-b")
+    before = ledger(warehouse)
+
+    with pytest.raises(Fenced, match="generation 2, attempt 1 has the date now"):
+        warehouse.publish(late)
+
+    assert ledger(warehouse) == before
+    assert everything(warehouse, PUBLISHED_TABLE) == []
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_a_generation_that_is_published_in_another_row_is_not_published_again(
+    warehouse: Warehouse, generation: int
+) -> None:
+    """One row holds the claim, the other a publication as new or newer; the claims alone would let it pass."""
+    late = staged_by(warehouse, key(1, 1))
+    ledger_row(
+        warehouse, claimed_attempt=0, generation=generation, build_id="another build", committed_at=str(COMMITTED_AT)
+    )
+    before = ledger(warehouse)
+
+    with pytest.raises(Fenced, match="another build already did"):
+        warehouse.publish(late)
+
+    assert ledger(warehouse) == before
+
+
+def test_the_claim_of_another_claimant_publishes_nothing(warehouse: Warehouse) -> None:
+    staged_by(warehouse, key(1, 1), "worker-b")
+    before = ledger(warehouse)
+
+    with pytest.raises(Fenced, match="worker-b has it, not worker-a"):
+        warehouse.publish(publication(key(1, 1)))
+
+    assert ledger(warehouse) == before
+    assert everything(warehouse, PUBLISHED_TABLE) == []
+
+
+def test_only_the_ledger_row_with_the_claim_is_pointed_at_the_rows(warehouse: Warehouse) -> None:
+    newest = staged_by(warehouse, key(1, 2))
+    ledger_row(warehouse, claimed_attempt=1)
+
+    warehouse.publish(newest)
+
+    assert ledger(warehouse) == [(1, 1, "worker-a", 0, None), (1, 2, "worker-a", 1, "2024-12-15-g1-a2")]
+
+
+@pytest.mark.parametrize("older", [key(1, 9), key(2, 1)])
+def test_an_older_claim_changes_no_ledger_row(warehouse: Warehouse, older: BuildKey) -> None:
+    warehouse.claim(key(2, 2), CLAIMED_AT, "worker-a")
+    before = ledger(warehouse)
+
+    with pytest.raises(Fenced, match="generation 2, attempt 2 has the date now"):
+        warehouse.claim(older, CLAIMED_AT, "worker-b")
+
+    assert ledger(warehouse) == before
+
+
+def test_a_build_whose_worth_was_written_twice_is_told_once(warehouse: Warehouse) -> None:
+    published(warehouse, key(1, 1))
+    write(warehouse, "INSERT INTO that SELECT * FROM that".replace("that", HISTORY_TABLE))
+
+    assert [len(everything(warehouse, view)) for view in (QUALITY_TABLE, DEPENDENCY_TABLE)] == [1, 1]
+
+
+def test_the_publications_of_a_date_are_listed_oldest_first(warehouse: Warehouse) -> None:
+    for generation in range(1, 9):
+        published(warehouse, key(generation, 1))
+    text = shipped_pipeline().text("publications")
+
+    told = warehouse.query(Statement(name="publications", sql=text, parameters={"analysis_date": NIGHT}))
+
+    assert [row["generation"] for row in told] == list(range(1, 9))

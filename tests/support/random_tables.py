@@ -2,6 +2,7 @@
 
 Rows come from the declared columns alone, so a new table needs nothing here. NULLs stand wherever a column may hold
 one, keys repeat, instants lie on both sides of midnight in New York and of the hour that the autumn clock repeats.
+Ledger, generations and quality history name the same few builds, some ledger rows stand there twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,9 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 
-from worker.catalogue import DOWNSTREAM, OWN_TABLES, SCHEDULE, SHIPPED, UPSTREAM
+from tests.support.zetasql_oracle import element_of, fields_of
+from worker.catalogue import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SCHEDULE, SHIPPED
+from worker.features.pipeline import LEFT_OUT, Pipeline
 
 PLAYERS = range(1, 19)
 TEAMS = ("ATL", "BOS", "CHI", "DAL", "DEN", "LAL")
@@ -21,16 +24,31 @@ TEAM_KEYS = NEVER_NULL | {"team_abbreviation", "game_id"}
 # Which edges of a lookback of 1, 7 and 30 days a Phase 3 row may lie on; 0 and -1 are after its end.
 GAME_AGES = (-1, 0, 1, 1, 1, 2, 6, 7, 8, 29, 30, 31)
 SOURCES = ("phase4", "phase3", "mixed", "missing")
+BUILDS = range(1, 5)
+"""The builds of a night; the last is in no ledger row."""
+
+STORED = SHIPPED.tables.stored
+NULL_SHARE = 0.15
+KEPT_SHARE = 0.7
+"""How many rows of a build are not left out."""
+
+SIZES = {GENERATIONS_TABLE: 3.0, LEDGER_TABLE: 0.6}
+"""How many rows some tables have beside the others."""
 
 Row = dict[str, Any]
 
 
-def declared(table: str) -> tuple[Mapping[str, str], frozenset[str]]:
+def build_id(night: date, number: int) -> str:
+    """The name of one of the builds that the night's own tables share."""
+    return f"{night}-g{number}-a1"
+
+
+def declared(table: str, pipeline: Pipeline = SHIPPED) -> tuple[Mapping[str, str], frozenset[str]]:
     """The columns of a table with their BigQuery types, and which of them may not be NULL."""
-    if table not in OWN_TABLES:
-        return {**UPSTREAM, **DOWNSTREAM}[table], frozenset(NEVER_NULL)
-    tree = sqlglot.parse_one(SHIPPED.ddl_of(table), read="bigquery")
-    columns = list(tree.find_all(exp.ColumnDef))
+    if table not in pipeline.tables.stored:
+        return {**pipeline.upstream, **DOWNSTREAM}[table], frozenset(NEVER_NULL)
+    tree = sqlglot.parse_one(pipeline.ddl_of(table), read="bigquery")
+    columns = [part for part in tree.this.expressions if isinstance(part, exp.ColumnDef)]
     required = frozenset(column.name for column in columns if column.find(exp.NotNullColumnConstraint))
     return {column.name: column.kind.sql(dialect="bigquery") for column in columns}, required
 
@@ -49,11 +67,13 @@ def random_rows(random: Random, table: str, night: date, rows_max: int) -> list[
     is left open (`test_build_small` says what holds then).
     """
     columns, required = declared(table)
-    rows = [_row(random, table, columns, required, night) for _ in range(random.randint(rows_max // 2, rows_max))]
-    versions = [_corrected(random, columns, row, night) for row in random.sample(rows, len(rows) // 4)]
-    told_apart = {_version(row): row for row in (*versions, *rows)}
-    kept = list(told_apart.values())
-    return [*kept, *(dict(row) for row in random.sample(kept, len(kept) // 6))]
+    most = round(rows_max * SIZES.get(table, 1))
+    rows = [_row(random, table, columns, required, night) for _ in range(random.randint(most // 2, most))]
+    versions = [_corrected(random, columns, required, row, night) for row in random.sample(rows, len(rows) // 4)]
+    # No statement chooses among rows of the product's own tables.
+    kept = [*versions, *rows] if table in STORED else list({_version(row): row for row in (*versions, *rows)}.values())
+    twice = random.sample(kept, len(kept) // (2 if table == LEDGER_TABLE else 6))
+    return [*kept, *(dict(row) for row in twice)]
 
 
 def _version(row: Row) -> tuple[object, ...]:
@@ -62,18 +82,21 @@ def _version(row: Row) -> tuple[object, ...]:
     return tuple(value for name, value in row.items() if name in keys)
 
 
-def _corrected(random: Random, columns: Mapping[str, str], row: Row, night: date) -> Row:
+def _corrected(random: Random, columns: Mapping[str, str], required: frozenset[str], row: Row, night: date) -> Row:
     """The same key once more, processed at another time, with some other numbers."""
     changed = {
-        name: random.choice((None, _number(random))) if kind == "FLOAT64" and random.random() < 0.5 else row[name]
+        name: _number(random) if name in required or random.random() < 0.5 else None
         for name, kind in columns.items()
+        if kind == "FLOAT64" and random.random() < 0.5
     }
-    return changed | ({"processed_at": random.choice(instants(night))} if "processed_at" in columns else {})
+    return row | changed | ({"processed_at": random.choice(instants(night))} if "processed_at" in columns else {})
 
 
 def _row(random: Random, table: str, columns: Mapping[str, str], required: frozenset[str], night: date) -> Row:
     return {
-        name: None if name not in required and random.random() < 0.15 else _value(random, table, name, kind, night)
+        name: _value(random, table, name, kind, night)
+        if name in required or random.random() >= (KEPT_SHARE if name == LEFT_OUT else NULL_SHARE)
+        else None
         for name, kind in columns.items()
     }
 
@@ -85,6 +108,10 @@ def _value(random: Random, table: str, name: str, kind: str, night: date) -> obj
         return f"{random.randrange(10**10):010}"
     if name == "player_id":
         return random.choice(PLAYERS)
+    if name == "build_id":
+        return build_id(night, random.choice(BUILDS[:-1] if table == LEDGER_TABLE else BUILDS))
+    if name == "analysis_date" and table in STORED:
+        return night + timedelta(days=random.choice((0, 0, -1, -1, 1)))
     if name.endswith("abbreviation"):
         return random.choice(TEAMS)
     if name.endswith("_source"):
@@ -93,6 +120,8 @@ def _value(random: Random, table: str, name: str, kind: str, night: date) -> obj
 
 
 def _value_of(random: Random, kind: str, night: date) -> object:
+    if element := element_of(kind):
+        return _elements(random, element, night)
     match kind:
         case "DATE":
             return night + timedelta(days=random.choice((0,) * 8 + (-1, 1)))
@@ -106,9 +135,19 @@ def _value_of(random: Random, kind: str, night: date) -> object:
             return random.random() < 0.5
         case "STRING":
             return random.choice(("", "a", "Jokić", "it's", "a,b"))
-        case "ARRAY<STRING>":
-            return random.sample(("pace", "usage_rate", "block_rate"), random.randrange(4))
     raise AssertionError(f"no random value of type {kind}")
+
+
+def _elements(random: Random, kind: str, night: date) -> list[object]:
+    if kind == "STRING":
+        return list(random.sample(("pace", "usage_rate", "block_rate"), random.randrange(4)))
+    fields = fields_of(kind)
+    return [
+        {name: _value(random, "", name, inner, night) for name, inner in fields.items()}
+        if fields
+        else _value_of(random, kind, night)
+        for _ in range(random.randrange(4))
+    ]
 
 
 def _number(random: Random) -> float:

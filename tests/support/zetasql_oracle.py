@@ -6,6 +6,7 @@ the environment (`.venv/zetasql-cache`, 76 MB); a second run begins at once.
 """
 
 import fcntl
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ KINDS = {
     "TIMESTAMP": types.TypeKind.TYPE_TIMESTAMP,
 }
 NAMES = {int(kind): name for name, kind in KINDS.items()}
+_ARRAY = re.compile(r"ARRAY<(?P<element>.+)>")
+_STRUCT = re.compile(r"STRUCT<(?P<fields>.+)>")
 
 Row = Mapping[str, Any]
 
@@ -69,23 +72,10 @@ class Oracle:
         parameter_sets: Sequence[Mapping[str, Any]],
     ) -> list[Answer]:
         """Evaluate one SELECT over *tables*, once for each set of parameters."""
-        for name in tables:
-            # Only a table of the top level can have contents, so `dataset.table` becomes one identifier.
-            sql = sql.replace(name, f"`{name}`")
         prepared = self._service.prepare_query(
-            sql=sql,
-            options=types.AnalyzerOptions(
-                language_options=self._language,
-                query_parameters=[
-                    types.AnalyzerOptions.QueryParameter(name=name, type=_type(kind))
-                    for name, kind in parameter_types.items()
-                ],
-            ),
-            simple_catalog=types.SimpleCatalog(
-                name="oracle",
-                table=[_table(name, table) for name, table in tables.items()],
-                builtin_function_options=types.ZetaSQLBuiltinFunctionOptions(language_options=self._language),
-            ),
+            sql=_spelled_for_the_catalog(sql, tables),
+            options=self._options(parameter_types),
+            simple_catalog=self._catalog(tables),
             table_content={name: _content(table) for name, table in tables.items()},
         ).prepared
         columns = {column.name: _type_name(column.type) for column in prepared.columns}
@@ -110,6 +100,53 @@ class Oracle:
             {name: _python(cell, kind) for (name, kind), cell in zip(columns.items(), row.cell, strict=True)}
             for row in response.content.table_data.row
         ]
+
+    def change(
+        self, sql: str, tables: Mapping[str, Table], parameter_types: Mapping[str, str], parameters: Mapping[str, Any]
+    ) -> list[Row]:
+        """Evaluate one UPDATE over *tables*; return the changed rows as they are afterwards."""
+        prepared = self._service.prepare_modify(
+            sql=_spelled_for_the_catalog(sql, tables),
+            options=self._options(parameter_types),
+            simple_catalog=self._catalog(tables),
+            table_content={name: _content(table) for name, table in tables.items()},
+        ).prepared
+        request = types.EvaluateModifyRequest(prepared_modify_id=prepared.prepared_modify_id).to_proto()
+        for name, kind in parameter_types.items():
+            request.params.add(name=name, value=_value(parameters[name], kind).to_proto())
+        response = self._service.wasm_client.call_grpc_func(
+            "ZetaSqlLocalService_EvaluateModify", request, types.EvaluateModifyResponse._PROTO_CLASS
+        )
+        self._service.unprepare_modify(prepared_modify_id=prepared.prepared_modify_id)
+        columns = tables[response.table_name].columns
+        return [
+            {name: _python(cell, kind) for (name, kind), cell in zip(columns.items(), row.cell, strict=True)}
+            for row in response.content
+        ]
+
+    def analyze(self, sql: str, tables: Mapping[str, Table], parameter_types: Mapping[str, str]) -> object:
+        """Resolve every name and type of one statement; raises where BigQuery would refuse the statement."""
+        return self._service.analyze(
+            sql_statement=_spelled_for_the_catalog(sql, tables),
+            options=self._options(parameter_types),
+            simple_catalog=self._catalog(tables),
+        )
+
+    def _options(self, parameter_types: Mapping[str, str]) -> types.AnalyzerOptions:
+        return types.AnalyzerOptions(
+            language_options=self._language,
+            query_parameters=[
+                types.AnalyzerOptions.QueryParameter(name=name, type=_type(kind))
+                for name, kind in parameter_types.items()
+            ],
+        )
+
+    def _catalog(self, tables: Mapping[str, Table]) -> types.SimpleCatalog:
+        return types.SimpleCatalog(
+            name="oracle",
+            table=[_table(name, table) for name, table in tables.items()],
+            builtin_function_options=types.ZetaSQLBuiltinFunctionOptions(language_options=self._language),
+        )
 
     def parse(self, sql: str) -> object:
         """Parse one statement, DDL included; raises where BigQuery would call it a syntax error."""
@@ -148,15 +185,38 @@ class _KeptModule(wasmtime.Module):
             return module
 
 
+def _spelled_for_the_catalog(sql: str, tables: Mapping[str, Table]) -> str:
+    """Make one identifier of each `dataset.table`: only a table of the top level can have contents."""
+    names = "|".join(re.escape(name) for name in tables)
+    return re.sub(rf"\b(?:{names})\b", lambda found: f"`{found[0]}`", sql) if names else sql
+
+
+def fields_of(struct: str) -> dict[str, str]:
+    """Return {field: type} of a STRUCT of plain types; empty for every other type."""
+    found = _STRUCT.fullmatch(struct)
+    return dict(field.split(" ", 1) for field in found["fields"].split(", ")) if found else {}
+
+
+def element_of(array: str) -> str:
+    """Return the type of an array's elements; empty for a type that is no array."""
+    found = _ARRAY.fullmatch(array)
+    return found["element"] if found else ""
+
+
 def _type(name: str) -> types.Type:
-    if name == "ARRAY<STRING>":
-        return TypeFactory.create_array_type(_type("STRING"))
+    if element := element_of(name):
+        return TypeFactory.create_array_type(_type(element))
+    if fields := fields_of(name):
+        return TypeFactory.create_struct_type([(field, _type(kind)) for field, kind in fields.items()])
     return TypeFactory.create_simple_type(KINDS[name])
 
 
 def _type_name(kind: types.Type) -> str:
     if kind.array_type is not None:
         return f"ARRAY<{_type_name(kind.array_type.element_type)}>"
+    if kind.struct_type is not None:
+        fields = (f"{field.field_name} {_type_name(field.field_type)}" for field in kind.struct_type.field)
+        return f"STRUCT<{', '.join(fields)}>"
     return NAMES.get(int(kind.type_kind), str(kind.type_kind))
 
 
@@ -176,6 +236,12 @@ def _content(table: Table) -> types.TableContent:
 def _value(value: Any, kind: str) -> types.Value:
     if value is None:
         return types.Value()
+    if element := element_of(kind):
+        elements = [_value(one, element) for one in value]
+        return types.Value(array_value=types.Value.Array(element=elements))
+    if fields := fields_of(kind):
+        cells = [_value(value[field], inner) for field, inner in fields.items()]
+        return types.Value(struct_value=types.Value.Struct(field=cells))
     match kind:
         case "BOOL":
             return types.Value(bool_value=value)
@@ -191,9 +257,6 @@ def _value(value: Any, kind: str) -> types.Value:
             micros = (value - EPOCH) // timedelta(microseconds=1)
             seconds, rest = divmod(micros, 1_000_000)
             return types.Value(timestamp_value=Timestamp(seconds=seconds, nanos=rest * 1000))
-        case "ARRAY<STRING>":
-            elements = [_value(element, "STRING") for element in value]
-            return types.Value(array_value=types.Value.Array(element=elements))
     raise AssertionError(f"no such type in a fixture: {kind}")
 
 
@@ -201,6 +264,11 @@ def _python(value: Any, kind: str) -> Any:
     """Read a value as the protobuf message that it is."""
     if value.WhichOneof("value") is None:
         return None
+    if element := element_of(kind):
+        return [_python(one, element) for one in value.array_value.element]
+    if fields := fields_of(kind):
+        cells = zip(fields.items(), value.struct_value.field, strict=True)
+        return {field: _python(cell, inner) for (field, inner), cell in cells}
     match kind:
         case "BOOL":
             return value.bool_value
@@ -215,6 +283,4 @@ def _python(value: Any, kind: str) -> Any:
         case "TIMESTAMP":
             stamp = value.timestamp_value
             return EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
-        case "ARRAY<STRING>":
-            return [_python(element, "STRING") for element in value.array_value.element]
     raise AssertionError(f"a statement gives {kind}, which no table of ours holds")

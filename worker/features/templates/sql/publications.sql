@@ -15,7 +15,7 @@ kept AS (
   GROUP BY build_id
 )
 SELECT DISTINCT
-  told.generation,
+  told.generation AS generation,
   told.build_id,
   told.committed_at,
   COALESCE(kept.row_count, 0) AS row_count,
