@@ -16,7 +16,7 @@ REDIS = "worker/adapters/redis_store.py"
 FENCE = "worker/adapters/warehouse_fence.py"
 BIGQUERY = "worker/adapters/warehouse_bigquery.py"
 BIGQUERY_JOBS = "worker/adapters/warehouse_bigquery_jobs.py"
-BIGQUERY_SQL = "worker/adapters/warehouse_bigquery_sql.py"
+BIGQUERY_ERRORS = "worker/adapters/warehouse_bigquery_errors.py"
 FEATURES_SQL = "worker/features/templates/sql/features.sql"
 SQL = "worker/features/sql.py"
 DEFINITION_FILES = "worker/pipeline_files.py"
@@ -25,6 +25,7 @@ STORE_CONTRACT = "tests/contract/test_state_store_contract.py"
 SAMPLE_NIGHTS = "tests/integration/test_build_sample_nights.py"
 WAREHOUSE_CONTRACT = "tests/contract/test_warehouse_contract.py"
 BIGQUERY_FAULTS = "tests/faults/test_bigquery_faults.py"
+BIGQUERY_NIGHT = "tests/integration/test_bigquery_night.py"
 PULLING = "tests/integration/test_pulling.py"
 OIDC = "worker/adapters/oidc_tokens.py"
 PAGE = "tests/unit/test_status_page.py"
@@ -138,25 +139,18 @@ MUTANTS = (
         tests=(f"{WAREHOUSE_CONTRACT}::test_of_two_claimants_of_one_token_the_first_has_it",),
     ),
     Mutant(
-        name="bigquery-fence-ignores-claimant",
-        file=BIGQUERY_SQL,
-        old=" AND claimed_attempt = @attempt AND claimed_by = @claimant))",
-        new=" AND claimed_attempt = @attempt))",
-        tests=(f"{BIGQUERY_FAULTS}::test_a_claim_never_takes_another_workers_claim_for_its_own",),
-    ),
-    Mutant(
-        name="bigquery-publishes-past-the-fence",
-        file=BIGQUERY_SQL,
-        old="        _update_ledger(tables.ledger, committed),\n        _stop_if_fenced(),\n",
-        new="        _update_ledger(tables.ledger, committed),\n",
-        tests=(f"{BIGQUERY_FAULTS}::test_a_published_attempt_is_not_another_claimants",),
-    ),
-    Mutant(
         name="bigquery-trusts-a-job-it-attached-to",
         file=BIGQUERY,
-        old="                if not self._run(step, key, script, job_id).attached:\n",
-        new="                if self._run(step, key, script, job_id):\n",
+        old="                if finished.changed and not finished.attached:\n",
+        new="                if finished.changed:\n",
         tests=(f"{BIGQUERY_FAULTS}::test_a_repeated_claim_that_was_overtaken_is_fenced_although_its_job_succeeded",),
+    ),
+    Mutant(
+        name="bigquery-trusts-a-statement-that-changed-nothing",
+        file=BIGQUERY,
+        old="                if finished.changed and not finished.attached:\n",
+        new="                if not finished.attached:\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_published_attempt_is_not_another_claimants",),
     ),
     Mutant(
         name="bigquery-does-not-ask-the-ledger-after-an-error",
@@ -1381,5 +1375,96 @@ MUTANTS = (
         old="    if record.result is not None and record.trigger is Trigger.UPGRADE:\n        return None\n",
         new="",
         tests=(f"{TIME}::test_an_upgrade_that_fails_is_not_tried_again_and_again",),
+    ),
+    Mutant(
+        name="bigquery-gives-a-conflict-up-by-count",
+        file=BIGQUERY_JOBS,
+        old="or self._seconds() >= gives_up_at:",
+        new="or tries == 8:",
+        tests=(f"{BIGQUERY_FAULTS}::test_conflicts_that_end_within_five_minutes_are_outlasted",),
+    ),
+    Mutant(
+        name="bigquery-never-gives-a-conflict-up",
+        file=BIGQUERY_JOBS,
+        old="or self._seconds() >= gives_up_at:",
+        new="or False:",
+        tests=(f"{BIGQUERY_FAULTS}::test_conflicts_without_end_are_given_up_with_nothing_changed",),
+    ),
+    Mutant(
+        name="bigquery-counts-a-long-job-against-its-tries",
+        file=BIGQUERY_JOBS,
+        old="        tries, gives_up_at = 0, 0.0\n",
+        new="        tries, gives_up_at = 0, self._seconds() + self._limits.retry_s\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_job_that_failed_late_gets_a_second_try",),
+    ),
+    Mutant(
+        name="bigquery-takes-waiting-statements-for-a-big-query",
+        file=BIGQUERY_ERRORS,
+        old=', "too many DML statements outstanding")',
+        new=")",
+        tests=(
+            f"{BIGQUERY_FAULTS}::test_too_many_statements_that_wait_pass_by_themselves",
+            f"{BIGQUERY_FAULTS}::test_a_job_that_failed_in_passing_runs_again_under_another_id",
+        ),
+    ),
+    Mutant(
+        name="bigquery-hides-the-table-of-a-missing-dataset",
+        file=BIGQUERY_ERRORS,
+        old="    if lost is None:\n        return doing\n",
+        new="    return doing\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_a_dataset_that_is_missing_is_named_with_the_table",),
+    ),
+    Mutant(
+        name="bigquery-names-the-wrong-role-for-costs",
+        file=BIGQUERY_ERRORS,
+        old="    step = COST_READER if is_history else NEXT_STEPS.get(reason)\n",
+        new="    step = NEXT_STEPS.get(reason)\n",
+        tests=(f"{BIGQUERY_NIGHT}::test_costs_that_the_account_may_not_see_name_the_role_that_it_needs",),
+    ),
+    Mutant(
+        name="bigquery-looks-for-one-table-after-the-other",
+        file="worker/adapters/warehouse_bigquery_tables.py",
+        old="LOOKS_AT_ONCE = 8\n",
+        new="LOOKS_AT_ONCE = 1\n",
+        tests=(f"{BIGQUERY_FAULTS}::test_upstream_tables_are_looked_for_side_by_side",),
+    ),
+    Mutant(
+        name="bigquery-doctor-reads-before-the-rollback",
+        file="worker/adapters/warehouse_bigquery_permissions.py",
+        old="SET found = ({FOUND});\nROLLBACK TRANSACTION;\nSELECT found AS row_count;",
+        new="{FOUND};\nROLLBACK TRANSACTION;",
+        tests=(
+            "tests/integration/test_doctor.py::test_the_permission_tests_run_as_the_account_that_builds_and_leave_nothing",
+        ),
+    ),
+    Mutant(
+        name="a-parameter-without-a-value-is-bound",
+        file="worker/features/plan.py",
+        old="sql=pipeline.text(name, unset=frozenset(values.keys() - given)), parameters=given)",
+        new="sql=pipeline.text(name), parameters=values)",
+        tests=(f"{BIGQUERY_NIGHT}::test_a_date_takes_six_jobs_from_claim_to_publication",),
+    ),
+    Mutant(
+        name="an-instant-hides-nothing",
+        file=SQL,
+        old='"" if "as_of" in unset else " AND processed_at <= @as_of"',
+        new='""',
+        tests=(f"{BIGQUERY_NIGHT}::test_a_row_without_an_instant_counts_unless_an_instant_is_asked_for",),
+    ),
+    Mutant(
+        name="a-lookup-without-a-value-finds-every-row",
+        file=SQL,
+        old='"FALSE" if read.matches in unset',
+        new='"TRUE" if read.matches in unset',
+        tests=(f"{BIGQUERY_NIGHT}::test_an_entity_that_is_not_given_is_looked_up_nowhere",),
+    ),
+    Mutant(
+        name="terraform-forgets-the-project-of-a-view",
+        file="ops/manifests.py",
+        old='rf"\\1 {PROJECT}.\\2"',
+        new='r"\\1 \\2"',
+        tests=(
+            "tests/integration/test_terraform.py::test_views_are_made_from_the_ddl_after_the_tables_that_they_read",
+        ),
     ),
 )
