@@ -162,10 +162,9 @@ class Night:
         return types, [{parameter: self.parameters[parameter][1][run] for parameter in used} for run in range(RUNS)]
 
     def statement(self, name: str, run: int) -> Statement:
-        types, values = self.given(name)
-        nulls = {parameter: types[parameter] for parameter, value in values[run].items() if value is None}
+        _types, values = self.given(name)
         sql = f"SELECT * FROM {name}" if name in SHIPPED.tables.views else text_of(name)  # noqa: S608 -- our own names
-        return Statement(name=name, sql=sql, parameters=values[run], null_types=nulls)
+        return Statement(name=name, sql=sql, parameters=values[run])
 
     def stored(self, select: Statement) -> list[Mapping[str, Any]]:
         """The rows that the embedded warehouse stores for a build; taken out again."""

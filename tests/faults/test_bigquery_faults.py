@@ -87,7 +87,7 @@ def test_a_lost_or_late_answer_runs_every_step_once(site: Site, fault: Fault) ->
     assert (committed(site), site.rows()) == (key.build_id, [key.build_id])
 
 
-@pytest.mark.parametrize("fault", [Fault.RATE_LIMIT, Fault.CONFLICT])
+@pytest.mark.parametrize("fault", [Fault.RATE_LIMIT, Fault.CONFLICT, Fault.OUTSTANDING])
 def test_a_job_that_failed_in_passing_runs_again_under_another_id(site: Site, fault: Fault) -> None:
     key = attempt()
     site.stage(key)

@@ -36,7 +36,7 @@ from worker.building import estimate_build, probe
 from worker.catalogue import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, SHIPPED, UPSTREAM
 from worker.errors import Fatal, Refused
 from worker.features.model import BuildKey, BuildRequest, Statement
-from worker.features.plan import plan_probe
+from worker.features.plan import plan_of, plan_probe
 from worker.lineage import trace_row
 from worker.local.sample_data import write_sample_data
 from worker.local.warehouse_loading import load_parquet_folder
@@ -154,6 +154,26 @@ def test_no_job_of_a_night_or_of_lineage_has_a_parameter_without_a_value(site: S
     assert idle["opponent_abbreviation"] is None
     assert [one for one in sent if (one.get("parameterValue") or {}).get("value", "array") is None] == []
     assert sent
+
+
+def test_an_entity_that_is_not_given_is_looked_up_nowhere(data: Path) -> None:
+    here = embedded(data)
+    play(here)
+    player = next(row for row in rows(here, PUBLISHED_TABLE) if row["has_game"])
+
+    def found(opponent: str | None) -> bool:
+        values = {name: player[name] for name in ("player_id", "team_abbreviation")} | {
+            "analysis_date": NIGHT,
+            "opponent_abbreviation": opponent,
+            "lookback_start": NIGHT - timedelta(days=30),
+            "previous_date": NIGHT - timedelta(days=1),
+            "as_of": None,
+            "built_at": NOW,
+        }
+        return any(row["team_defense_found"] for row in here.query(plan_of("lineage_sources", values, SHIPPED)))
+
+    assert (found(player["opponent_abbreviation"]), found(None)) == (True, False)
+    here.close()
 
 
 def test_a_row_without_an_instant_counts_unless_an_instant_is_asked_for(data: Path) -> None:
