@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -10,8 +10,8 @@ from rich.table import Table
 from ops.arguments import AnalysisDate, Json, guest_clock, reading_parts
 from ops.output import number, out, plain, show_json
 from worker.diff import compare_generations
-from worker.features.diff import ColumnDiff, GenerationDiff, LargestChange, RowDiff
-from worker.features.generations import PublishedGeneration, instant_text
+from worker.features.diff import ColumnDiff, GenerationDiff, LargestChange, RowDiff, describe
+from worker.features.generations import instant_text
 from worker.vacuum import vacuum as delete_rows
 
 VALUE_FORM = ".4g"
@@ -35,33 +35,7 @@ def diff(
     """
     with reading_parts() as parts:
         found = compare_generations(parts.warehouse, analysis_date, generations)
-    show_json(describe_diff(found)) if as_json else _show(found)
-
-
-def describe_diff(found: GenerationDiff) -> dict[str, Any]:
-    """Return a diff as scripts read it."""
-    return {
-        "analysis_date": found.analysis_date.isoformat(),
-        "before": _described(found.before),
-        "after": _described(found.after),
-        "rows_added": found.rows_added,
-        "rows_removed": found.rows_removed,
-        "cells_changed": found.cells_changed,
-        "added": [asdict(row) for row in found.added],
-        "removed": [asdict(row) for row in found.removed],
-        "columns": [asdict(column) for column in found.columns],
-    }
-
-
-def _described(one: PublishedGeneration) -> dict[str, Any]:
-    return {
-        "generation": one.generation,
-        "build_id": one.build_id,
-        "published_at": instant_text(one.committed_at),
-        "state": one.state,
-        "quality_score": one.quality_score,
-        "row_count": one.row_count,
-    }
+    show_json(describe(found)) if as_json else _show(found)
 
 
 def _show(found: GenerationDiff) -> None:

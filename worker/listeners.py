@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -11,6 +12,7 @@ from worker.access import Door, Doorkeeper
 from worker.assembly import Assembly
 from worker.audit import Auditor
 from worker.building import probe
+from worker.diff import compare_generations
 from worker.errors import PipelineError
 from worker.http.actions import Desk
 from worker.http.application import Api, Probes, create_app
@@ -109,10 +111,13 @@ class Listeners:
             tell=self._publish if publishes else _leave_to_the_loop,
             processors=settings.policy.processors,
         )
+        compare = partial(compare_generations, warehouse)
         return Api(
             gate=self._gate(settings.api_door()),
             page_gate=Gate(self._doorkeeper, settings.api_door(), for_browsers=True),
-            shelf=Shelf(store=parts.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone),
+            shelf=Shelf(
+                store=parts.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone, compare=compare
+            ),
             desk=Desk(
                 interventions=self.interventions,
                 once=Once(parts.requests),

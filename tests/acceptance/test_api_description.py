@@ -29,6 +29,7 @@ OPERATIONS = (
     ("GET", "/dates"),
     ("GET", "/dates/{analysis_date}"),
     ("GET", "/dates/{analysis_date}/history"),
+    ("GET", "/dates/{analysis_date}/diff"),
     ("POST", "/process"),
     ("POST", "/dates/{analysis_date}/replay"),
     ("POST", "/dates/{analysis_date}/cancel"),

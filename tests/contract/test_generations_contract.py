@@ -1,6 +1,6 @@
 """Generations on every warehouse: each can be read again and compared, and is deleted only when it may be."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,12 @@ from worker.features.diff import SourcePair
 from worker.features.generations import Wanted
 from worker.features.model import BuildKey, Statement
 from worker.generations import find_generation, publications
-from worker.phase5 import FeatureStoreNotReady, load_features_for_prediction, validate_ml_feature_store_ready
+from worker.phase5 import (
+    FeatureStoreNotReady,
+    load_features_for_prediction,
+    read_readiness,
+    validate_ml_feature_store_ready,
+)
 from worker.ports import Warehouse
 from worker.vacuum import Vacuumed, vacuum
 
@@ -439,6 +444,41 @@ def test_a_generation_that_was_cleaned_away_says_so_and_is_never_an_empty_one(wa
     with pytest.raises(Refused, match=said):
         compare_generations(warehouse, NIGHT)
     assert validate_ml_feature_store_ready(NIGHT, warehouse=warehouse, generation=1) is False
+
+
+class CleanedMeanwhile:
+    """A warehouse in which a vacuum runs right before the statement of one name."""
+
+    def __init__(self, warehouse: Warehouse, name: str) -> None:
+        self.warehouse = warehouse
+        self.pipeline = warehouse.pipeline
+        self._name = name
+
+    def query(self, statement: Statement) -> Any:
+        if statement.name == self._name:
+            vacuum(self.warehouse, at(2) + 31 * DAY, 30)
+        return self.warehouse.query(statement)
+
+
+READERS: Mapping[str, Callable[[Any], object]] = {
+    "phase5_features": lambda source: load_features_for_prediction(
+        NIGHT, warehouse=source, quality_score_min=0, generation=1
+    ),
+    "phase5_ready": lambda source: read_readiness(NIGHT, warehouse=source, generation=1),
+    "diff": lambda source: compare_generations(source, NIGHT),
+}
+
+
+@pytest.mark.parametrize("statement", READERS)
+def test_a_generation_that_is_cleaned_away_while_it_is_read_is_not_told_as_empty(
+    warehouse: Warehouse, statement: str
+) -> None:
+    publish(warehouse, key(1))
+    publish(warehouse, key(2))
+    cleaned = CleanedMeanwhile(warehouse, statement)
+
+    with pytest.raises((Refused, FeatureStoreNotReady), match=r"the rows of generation 1 .* are gone"):
+        READERS[statement](cleaned)
 
 
 def test_workers_that_vacuum_at_once_delete_each_row_once(warehouse: Warehouse) -> None:

@@ -216,7 +216,9 @@ RULES: Mapping[str, Callable[[Rows, Rows, Row], list[Row]]] = {"claim": claimed,
 
 
 def test_every_statement_that_changes_the_ledger_has_its_rule() -> None:
-    assert set(RULES) == set(SHIPPED.changes)
+    changes = {name for name in SHIPPED.changes if f"Changes:     {LEDGER_TABLE}." in SHIPPED.text(name)}
+
+    assert set(RULES) == changes
 
 
 @pytest.mark.parametrize("name", RULES)

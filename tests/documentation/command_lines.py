@@ -60,8 +60,10 @@ def _words_fault(command: Any, words: list[str]) -> str | None:
             given += 1
         elif word not in options:
             return f"{command.name} has no option {word}"
-        elif left and not options[word].is_flag and (said := _value_fault(options[word], left.pop(0))):
-            return f"{word} {said}"
+        elif left and not options[word].is_flag:
+            values = [left.pop(0) for _ in range(min(options[word].nargs, len(left)))]
+            if said := next(filter(None, (_value_fault(options[word], value) for value in values)), None):
+                return f"{word} {said}"
     return f"{command.name} takes {taken} arguments, not {given}" if given > taken else None
 
 

@@ -46,6 +46,11 @@ SWEEP = "tests/unit/test_deadlines.py"
 JUDGE = "tests/chaos/test_check.py"
 SIMULATION = "tests/simulation/test_simulation.py"
 ROLLING = "tests/acceptance/test_rolling_upgrade.py"
+GENERATIONS = "worker/features/generations.py"
+GENERATIONS_CONTRACT = "tests/contract/test_generations_contract.py"
+CHANGES = "tests/unit/test_changes_of_an_upgrade.py"
+UNPUBLISHED = "worker/features/templates/parts/unpublished.sql"
+SUPERSEDED = "worker/features/templates/parts/superseded.sql"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1678,5 +1683,120 @@ MUTANTS = (
         old="  told.generation AS generation,\n",
         new="  told.generation,\n",
         tests=(f"{WAREHOUSE_CONTRACT}::test_the_publications_of_a_date_are_listed_oldest_first",),
+    ),
+    Mutant(
+        name="published-by-is-exclusive",
+        file=GENERATIONS,
+        old="one.committed_at <= wanted.published_by",
+        new="one.committed_at < wanted.published_by",
+        tests=(f"{GENERATIONS_CONTRACT}::test_a_generation_is_published_from_its_own_instant_on",),
+    ),
+    Mutant(
+        name="cleaned-generation-is-empty",
+        file=GENERATIONS,
+        old="    if not chosen[-1].row_count:\n",
+        new="    if False:\n",
+        tests=(f"{GENERATIONS_CONTRACT}::test_a_generation_that_was_cleaned_away_says_so_and_is_never_an_empty_one",),
+    ),
+    Mutant(
+        name="phase5-trusts-the-first-look",
+        file="worker/phase5.py",
+        old="        find_generation(source, night, wanted)\n    except Refused",
+        new="        pass\n    except Refused",
+        tests=(
+            f"{GENERATIONS_CONTRACT}::test_a_generation_that_is_cleaned_away_while_it_is_read_is_not_told_as_empty",
+        ),
+    ),
+    Mutant(
+        name="older-generation-with-rows-left-out",
+        file="worker/features/templates/sql/published_rows.sql",
+        old=" AND left_out_reason IS NULL",
+        new="",
+        tests=(f"{WAREHOUSE_CONTRACT}::test_features_are_exported",),
+    ),
+    Mutant(
+        name="diff-forgets-sources",
+        file="worker/features/templates/sql/diff.sql",
+        old="  WHERE differs OR before_source <> after_source\n",
+        new="  WHERE differs\n",
+        tests=(f"{GENERATIONS_CONTRACT}::test_a_diff_counts_rows_and_cells_by_column_and_source",),
+    ),
+    Mutant(
+        name="largest-change-in-plain-numbers",
+        file="worker/features/diff.py",
+        old='line["size"] / line["typical"]',
+        new='line["size"]',
+        tests=(f"{GENERATIONS_CONTRACT}::test_the_short_form_names_the_three_largest_changes_each_beside_its_column",),
+    ),
+    Mutant(
+        name="vacuum-forgets-a-claim-that-stands",
+        file=UNPUBLISHED,
+        old="    WHERE ledger.generation < ledger.claimed_generation AND staged.processed_at >= ledger.claimed_at\n",
+        new="    WHERE FALSE\n",
+        tests=(f"{GENERATIONS_CONTRACT}::test_a_claim_that_stands_keeps_its_rows_however_old_and_can_still_publish",),
+    ),
+    Mutant(
+        name="vacuum-keeps-every-attempt-of-a-claimed-generation",
+        file=UNPUBLISHED,
+        old=" AND staged.processed_at >= ledger.claimed_at",
+        new="",
+        tests=(
+            f"{GENERATIONS_CONTRACT}::test_a_claim_that_stands_keeps_its_rows_however_old_and_can_still_publish",
+            f"{GENERATIONS_CONTRACT}::test_a_generation_that_was_closed_keeps_no_rows",
+        ),
+    ),
+    Mutant(
+        name="vacuum-forgets-what-is-published",
+        file=UNPUBLISHED,
+        old="UNNEST(ledger.publications) AS published\n",
+        new="UNNEST(ledger.publications) AS published WHERE FALSE\n",
+        tests=(f"{GENERATIONS_CONTRACT}::test_rows_that_were_never_published_go_after_a_day_and_nothing_else",),
+    ),
+    Mutant(
+        name="vacuum-counts-from-the-publication",
+        file=SUPERSEDED,
+        old="newer.committed_at < @superseded_before",
+        new="older.committed_at < @superseded_before",
+        tests=(f"{GENERATIONS_CONTRACT}::test_a_superseded_generation_stays_so_many_days_after_it_was_superseded",),
+    ),
+    Mutant(
+        name="vacuum-by-default",
+        file="worker/vacuum.py",
+        old="    if keep_days:\n",
+        new="    if True:\n",
+        tests=(f"{GENERATIONS_CONTRACT}::test_by_default_superseded_generations_stay",),
+    ),
+    Mutant(
+        name="failed-vacuum-fails-the-loop",
+        file="worker/vacuum.py",
+        old="            return AGAIN_AFTER\n",
+        new="            raise\n",
+        tests=(
+            "tests/unit/test_vacuum.py::test_a_warehouse_that_refuses_is_asked_again_an_hour_later_and_fails_no_pass",
+        ),
+    ),
+    Mutant(
+        name="changes-asked-for-a-first-generation",
+        file="worker/builder.py",
+        old="self._changes_of(outcome.request.key) if record.published_generation else None",
+        new="self._changes_of(outcome.request.key)",
+        tests=(f"{CHANGES}::test_an_upgrade_tells_what_it_changed_and_a_first_generation_asks_nothing",),
+    ),
+    Mutant(
+        name="changes-not-told",
+        file=BUILDS,
+        old="changes=event.changes",
+        new="changes=None",
+        tests=(f"{CHANGES}::test_an_upgrade_tells_what_it_changed_and_a_first_generation_asks_nothing",),
+    ),
+    Mutant(
+        name="unknown-changes-fail-the-report",
+        file="worker/diff.py",
+        old="        except Exception as exc:",
+        new="        except ZeroDivisionError as exc:",
+        tests=(
+            f"{CHANGES}::test_a_fault_of_the_question_fails_no_publication",
+            f"{CHANGES}::test_a_warehouse_that_does_not_answer_holds_up_no_message",
+        ),
     ),
 )

@@ -160,6 +160,8 @@ class LedgerWarehouse:
         self.statements.append(statement)
         if statement.name == "retractions":
             return [row for row in self.audits if row["mode"] == "retract"]
+        if statement.name == "publications":
+            return []
         if statement.name == "build_stats":
             return [self._counts(statement.parameters["analysis_date"])]
         return [{"processor": name, "row_count": count} for name, count in self.rows.items()]

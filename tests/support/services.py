@@ -87,12 +87,19 @@ class Service:
     """
 
     def __init__(
-        self, *, store: Any = None, clock: ModelClock | None = None, listens: bool = False, **settings: Any
+        self,
+        *,
+        store: Any = None,
+        warehouse: Any = None,
+        clock: ModelClock | None = None,
+        listens: bool = False,
+        **settings: Any,
     ) -> None:
         self._listens = listens
         self.clock = clock or ModelClock()
         chosen = load({}, http_port=0, **settings)
-        self.parts = StandIns(chosen, self.clock, **({} if store is None else {"store": store}))
+        given = {"store": store, "warehouse": warehouse}
+        self.parts = StandIns(chosen, self.clock, **{name: part for name, part in given.items() if part is not None})
         self.worker = Worker(self.parts, self.clock, serves_push=True)  # type: ignore[arg-type]
         self._stack = ExitStack()
 

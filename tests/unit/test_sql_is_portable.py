@@ -44,6 +44,14 @@ def test_a_statement_uses_only_what_carries_over(name: str) -> None:
     assert list(offences(SHIPPED.text(name))) == []
 
 
+@pytest.mark.parametrize("name", ["phase5_features", "phase5_ready"])
+def test_a_statement_about_an_older_generation_uses_only_what_carries_over(name: str) -> None:
+    text = SHIPPED.text(name, rows_of="published_rows")
+
+    assert list(offences(text)) == []
+    assert tables_in(text) == {SHIPPED.tables.generations}
+
+
 @pytest.mark.parametrize("name", SHIPPED.changes)
 def test_a_change_of_the_ledger_uses_only_what_carries_over(name: str) -> None:
     assert list(offences(SHIPPED.text(name), DML_ALLOWED)) == []

@@ -4,12 +4,12 @@ One statement compares the rows and answers with lines in groups (`templates/sql
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
 from statemachine.model import CellChange, Changes
-from worker.features.generations import PublishedGeneration
+from worker.features.generations import PublishedGeneration, instant_text
 from worker.features.model import Statement
 from worker.features.pipeline import Entity, Pipeline
 
@@ -190,6 +190,32 @@ def _read_cell(line: Line, entity: Entity) -> LargestChange:
         before_score=line["before_score"],
         after_score=line["after_score"],
     )
+
+
+def describe(found: GenerationDiff) -> dict[str, Any]:
+    """Return a diff as scripts and callers over HTTP read it."""
+    return {
+        "analysis_date": found.analysis_date.isoformat(),
+        "before": _described(found.before),
+        "after": _described(found.after),
+        "rows_added": found.rows_added,
+        "rows_removed": found.rows_removed,
+        "cells_changed": found.cells_changed,
+        "added": [asdict(row) for row in found.added],
+        "removed": [asdict(row) for row in found.removed],
+        "columns": [asdict(column) for column in found.columns],
+    }
+
+
+def _described(one: PublishedGeneration) -> dict[str, Any]:
+    return {
+        "generation": one.generation,
+        "build_id": one.build_id,
+        "published_at": instant_text(one.committed_at),
+        "state": one.state,
+        "quality_score": one.quality_score,
+        "row_count": one.row_count,
+    }
 
 
 def read_changes(from_generation: int, lines: Sequence[Line], entity: Entity) -> Changes:

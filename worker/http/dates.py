@@ -1,11 +1,12 @@
 """Looking at dates: the list, one date explained, its history."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from starlette.exceptions import HTTPException
 
 from statemachine.model import DateRecord, Policy
@@ -13,13 +14,16 @@ from worker.access import Role
 from worker.calendar import with_weekday
 from worker.errors import CorruptRecord
 from worker.explain import explanation, standing
+from worker.features.diff import GenerationDiff, describe
 from worker.http.gate import BEARER, Gate
-from worker.http.models import DamagedDate, DateRow, DateStory, DayInPath, HistoryItem
+from worker.http.models import DamagedDate, DateDiff, DateRow, DateStory, DayInPath, HistoryItem
 from worker.http.problems import responses
 from worker.ports import Clock, HistoryEntry, StateStore
 from worker.untold import Untold, untold_by_date
 
 DATES_LISTED_MAX = 31
+PAIR_PATTERN = "^[1-9][0-9]{0,9},[1-9][0-9]{0,9}$"
+Pair = Annotated[str | None, Query(pattern=PAIR_PATTERN, description="Two published generations.", examples=["1,3"])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +35,14 @@ class Shelf:
         clock: The shell's clock.
         policy: For the explanation of a date.
         zone: Zone of the times shown to people.
+        compare: Compares two published generations of a date.
     """
 
     store: StateStore
     clock: Clock
     policy: Policy
     zone: ZoneInfo
+    compare: Callable[[date, tuple[int, int] | None], GenerationDiff]
 
 
 def date_routes(shelf: Shelf, gate: Gate) -> APIRouter:
@@ -68,6 +74,13 @@ def date_routes(shelf: Shelf, gate: Gate) -> APIRouter:
         """Give every stored change of a date, oldest first."""
         _opened(shelf.store, analysis_date)
         return _history(shelf.store, analysis_date)
+
+    @router.get("/dates/{analysis_date}/diff", responses=responses(404, 409, 422))
+    def diff(analysis_date: DayInPath, generations: Pair = None) -> DateDiff:
+        """Compare two published generations; by default the published one with the one published before it."""
+        before, _, after = (generations or "").partition(",")
+        pair = (int(before), int(after)) if generations else None
+        return DateDiff(**describe(shelf.compare(analysis_date, pair)))
 
     return router
 

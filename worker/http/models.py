@@ -1,6 +1,7 @@
 """What goes over the wire: bodies of requests and answers, for checking and for the OpenAPI document."""
 
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from fastapi import Path as PathParameter
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema
 
 from worker.calendar import DAY_WORDS
+from worker.features.diff import ColumnDiff, RowDiff
 from worker.idempotency import KEY_PATTERN
 from worker.reason_text import REASON_CHARS_MAX, SEEN_PATTERN, read_reason
 
@@ -239,6 +241,31 @@ class DateStory(DateRow):
     headline: str
     next: str
     history: list[HistoryItem]
+
+
+class PublishedModel(BaseModel):
+    """One published generation of a date."""
+
+    generation: int
+    build_id: str
+    published_at: str
+    state: str | None
+    quality_score: float | None
+    row_count: int
+
+
+class DateDiff(BaseModel):
+    """What one published generation of a date changed against another."""
+
+    analysis_date: str = Field(examples=[_EXAMPLE_DAY])
+    before: PublishedModel
+    after: PublishedModel
+    rows_added: int
+    rows_removed: int
+    cells_changed: int = Field(description="Cells of rows that both have, whose value differs.")
+    added: Sequence[RowDiff] = Field(description="The first twenty rows that only `after` has.")
+    removed: Sequence[RowDiff] = Field(description="The first twenty rows that only `before` has.")
+    columns: Sequence[ColumnDiff] = Field(description="Columns in which cells differ, with the largest changes.")
 
 
 class BuiltModel(BaseModel):
