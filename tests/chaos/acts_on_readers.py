@@ -18,6 +18,7 @@ STOP_WITHIN_S = 9.0
 STOPS_MEANWHILE = 0.3
 IDLE_CONNECTIONS = 400
 IDLE_S = 6.0
+START_WITHIN_TENTHS = 200
 LIVENESS_TIMEOUT_S = 5.0
 HALF_A_HEADER = b"GET / HTTP/1.1\r\nHost: x\r\nX: "
 METRICS_READERS = 20
@@ -29,6 +30,8 @@ RECEIVED_BYTES_MAX = 4096
 def stall_log_reader(stage: Stage) -> str:
     """Nobody reads the log of a worker for a while; now and then the worker is asked to stop meanwhile."""
     worker = stage.worker()
+    if not _serves(worker):
+        return f"{worker.name}: does not serve yet"
     with worker.log.stalled():
         pause(STALLS_S)
         _note_liveness(stage, worker, "log reader stalled")
@@ -49,21 +52,22 @@ def stall_log_reader(stage: Stage) -> str:
     return f"{worker.name}: stopped meanwhile in {now() - began:.1f} s"
 
 
-def hold_connections(stage: Stage) -> str | None:
+def hold_connections(stage: Stage) -> str:
     """Hundreds of clients begin a request and never end it."""
     return _beset(stage, "hundreds of idle connections", IDLE_CONNECTIONS, HALF_A_HEADER)
 
 
-def read_no_metrics(stage: Stage) -> str | None:
+def read_no_metrics(stage: Stage) -> str:
     """Clients ask for the metrics again and again, and read no answer."""
     return _beset(stage, "metrics readers read nothing", METRICS_READERS, METRICS_REQUESTS)
 
 
-def _beset(stage: Stage, act: str, connections: int, said: bytes) -> str | None:
+def _beset(stage: Stage, act: str, connections: int, said: bytes) -> str:
     worker = stage.worker()
+    if not _serves(worker):
+        return f"{worker.name}: does not serve yet"
     address = urlsplit(worker.http())
-    if address.port is None:
-        return None
+    assert address.port is not None
     with _silent(address.hostname or "", address.port, connections, said) as opened:
         pause(IDLE_S)
         _note_liveness(stage, worker, act)
@@ -86,6 +90,18 @@ def _silent(host: str, port: int, connections: int, said: bytes) -> Iterator[int
                 continue
             opened += 1
         yield opened
+
+
+def _serves(worker: WorkerProcess) -> bool:
+    """Wait until the worker answers: the act before may have ended it, and a start takes seconds."""
+    for _ in range(START_WITHIN_TENTHS):
+        try:
+            if worker.http() and httpx.get(f"{worker.http()}/livez", timeout=LIVENESS_TIMEOUT_S).is_success:
+                return True
+        except httpx.HTTPError:
+            pass
+        pause(0.1)
+    return False
 
 
 def _note_liveness(stage: Stage, worker: WorkerProcess, act: str) -> None:

@@ -185,6 +185,7 @@ class EmbeddedServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._signalled = 0
 
     def client(self) -> redis.Redis:
         url = read_address(self._folder)
@@ -193,7 +194,10 @@ class EmbeddedServer:
         return redis.Redis.from_url(url, socket_timeout=2, retry=Retry(NoBackoff(), 0))
 
     def signal(self, number: signal.Signals) -> None:
-        os.kill(int(self.client().info("server")["process_id"]), number)
+        # A server that stands still does not answer who it is.
+        if number != signal.SIGCONT:
+            self._signalled = int(self.client().info("server")["process_id"])
+        os.kill(self._signalled, number)
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
