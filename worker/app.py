@@ -185,6 +185,7 @@ class Worker:
         """
         self.addresses = self.listeners.start()
         if self._has_loops:
+            self._supervisor.run_thread("prepare", self._parts.warehouse.prepare_builds)
             for number in range(self._settings.build_threads):
                 self._supervisor.run_thread(f"build-{number}", self._build)
             self._supervisor.run_loop(self._schema_loop)

@@ -24,6 +24,9 @@ class Warehouse(Protocol):
     def ensure_tables(self) -> None:
         """Create the datasets and tables that the product writes, where they do not exist yet. Repeatable."""
 
+    def prepare_builds(self) -> None:
+        """Make ready what the first build of this process would otherwise wait for; asks nothing of the warehouse."""
+
     def columns(self, table: str) -> Mapping[str, str]:
         """Give the columns of `dataset.table` as {name: BigQuery type}; empty where the table does not exist."""
 

@@ -93,6 +93,7 @@ def build(path: str, memory_limit: str, threads: int, warm: bool = False) -> dic
     steps: dict[str, float] = {}
     with closing(DuckDbWarehouse(path, memory_limit=memory_limit, threads=threads)) as warehouse:
         warehouse.ensure_tables()
+        warehouse.prepare_builds()  # as a worker does when it starts
         with warehouse.writing("counting statements") as cursor:
             cursor.execute("CALL enable_logging('QueryLog')")
         request = make_request(1, clock.now())

@@ -241,6 +241,9 @@ class SimulatedWarehouse:
     def ensure_tables(self) -> None:
         """They exist."""
 
+    def prepare_builds(self) -> None:
+        """Nothing to make ready."""
+
     def columns(self, table: str) -> Mapping[str, str]:
         self._boundary.alive(self._process)
         return UPSTREAM[table]

@@ -148,6 +148,9 @@ class LedgerWarehouse:
         if self.faults.get(method):
             raise self.faults[method].pop(0)
 
+    def prepare_builds(self) -> None:
+        """Nothing to make ready."""
+
     def columns(self, table: str) -> Mapping[str, str]:
         self._may_fail("columns")
         return UPSTREAM[table]

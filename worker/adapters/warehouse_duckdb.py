@@ -32,7 +32,14 @@ from worker.errors import Refused
 from worker.features.generations import plan_rows
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.pipeline import Pipeline
-from worker.features.plan import plan_claim, plan_claims, plan_ledger, plan_publication, plan_storing
+from worker.features.plan import (
+    plan_claim,
+    plan_claims,
+    plan_ledger,
+    plan_publication,
+    plan_storing,
+    plan_usual,
+)
 from worker.features.records import published_row, read_ledger_row
 from worker.pipeline_files import shipped_pipeline
 
@@ -93,7 +100,6 @@ class DuckDbWarehouse:
         Raises:
             Fatal: The warehouse is of a version that stored the published rows themselves.
         """
-        self.pipeline.render_build()
         with self.writing("creating the tables") as cursor:
             for dataset in self.pipeline.datasets:
                 cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {dataset}")
@@ -106,20 +112,27 @@ class DuckDbWarehouse:
             for view in self._tables.views:
                 cursor.execute(to_duckdb(self.pipeline.ddl_of(view)))
 
+    def prepare_builds(self) -> None:
+        """Write the statements of a build in DuckDB's dialect; the first time in a process that takes 0.2 s."""
+        for statement in plan_usual(self.pipeline):
+            to_duckdb(statement.sql)
+
     def columns(self, table: str) -> Mapping[str, str]:
         """Read DuckDB's catalogue, types translated."""
-        dataset, name = table.split(".")
-        with self._reading(f"reading the columns of {table}") as cursor:
-            found = cursor.execute(
-                "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database() "
-                "AND schema_name = ? AND table_name = ? ORDER BY column_index",
-                [dataset, name],
-            ).fetchall()
-        return {column: to_bigquery_type(kind) for column, kind in found}
+        return self.columns_of([table])[table]
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
-        """Read them one after the other: they lie in one file."""
-        return {table: self.columns(table) for table in tables}
+        """Read DuckDB's catalogue once."""
+        with self._reading(f"reading the columns of {', '.join(tables)}") as cursor:
+            found = cursor.execute(
+                "SELECT schema_name || '.' || table_name, column_name, data_type FROM duckdb_columns() "
+                "WHERE database_name = current_database() ORDER BY column_index"
+            ).fetchall()
+        columns: dict[str, dict[str, str]] = {table: {} for table in tables}
+        for table, column, kind in found:
+            if table in columns:
+                columns[table][column] = to_bigquery_type(kind)
+        return columns
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Transpile and run."""

@@ -23,9 +23,6 @@ PHASE4_DATE = "analysis_date"
 PROCESSED = "processed_at"
 """The column of every upstream table that says when a row was written; of several for one key the newest counts."""
 
-BUILD_STATEMENTS = ("dependency_rows", "features", "build_stats", "left_out")
-"""What a build runs between its claim and its publication."""
-
 BLOCK_SOURCES = (
     CellSource.PHASE4,
     CellSource.PHASE3,
@@ -445,11 +442,6 @@ class Pipeline:
         if name not in self.statements:
             raise Refused(f"the pipeline {self.name} has no statement {name}; see the statements it has: mlfs sql")
         return render(self, f"sql/{name}.sql", without=without, rows_of=rows_of, unset=unset)
-
-    def render_build(self) -> None:
-        """Render what a build runs. The first rendering in a process takes 0.1 s, which no build then waits for."""
-        for name in BUILD_STATEMENTS:
-            self.text(name, unset=frozenset({"as_of"}))
 
     @property
     def described(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Pure. The answers come from a warehouse.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from statemachine.model import BuildMode
@@ -79,6 +79,24 @@ def _plan_count(name: str, key: BuildKey, pipeline: Pipeline, rows: Statement | 
         return Statement(name=name, sql=pipeline.text(name), parameters=values)
     sql = pipeline.text(name, rows_of=rows.name, unset=frozenset({"as_of"} - rows.parameters.keys()))
     return Statement(name=name, sql=sql, parameters=rows.parameters)
+
+
+def plan_usual(pipeline: Pipeline) -> tuple[Statement, ...]:
+    """Plan what an ordinary build runs, for a date that does not exist: the texts are those of every such build."""
+    key = BuildKey(analysis_date=date(1900, 1, 31), generation=1, attempt=1)
+    at = datetime(1900, 1, 31, tzinfo=UTC)
+    request = BuildRequest(
+        key=key,
+        mode=BuildMode.NORMAL,
+        trigger="",
+        phase3_lookback_days=1,
+        as_of=None,
+        started_at=at,
+        claimant="",
+    )
+    plan = plan_build(request, pipeline, built_at=at)
+    storing = plan_storing(plan.features, pipeline)
+    return (plan_claim(key, at, "", pipeline), plan.dependency_rows, storing, plan.stats, plan.left_out)
 
 
 def plan_storing(select: Statement, pipeline: Pipeline) -> Statement:
