@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Sequence
 
 import pytest
 import redis
@@ -12,7 +13,8 @@ from tests.support.buses import take_waiting
 from tests.support.programs import Program, RunningWorker
 from worker.adapters.pubsub_connection import publisher_client
 from worker.local.ownership import read_address
-from worker.local.pubsub_faults import FaultPlan, PlannedFaults
+from worker.local.pubsub_faults import FaultPlan, Faults, PlannedFaults
+from worker.local.pubsub_model import Delivery
 from worker.local.pubsub_server import PubSubServer
 from worker.parts import Parts
 from worker.settings import load
@@ -22,6 +24,18 @@ TOPIC = "projects/nba-props-platform/topics/phase4-processor-success"
 ANSWER_S = 10.0
 # What Kubernetes and Cloud Run leave of their ten seconds.
 LEAVE_WITHIN_S = 8.0
+
+
+class Sent(Faults):
+    """Nothing goes wrong, and it is known when the first message leaves for the worker."""
+
+    def __init__(self) -> None:
+        self.to_worker = threading.Event()
+
+    def on_deliver(self, subscription: str, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        if subscription == SUBSCRIPTION and deliveries:
+            self.to_worker.set()
+        return deliveries
 
 
 def worker_on(server: PubSubServer, tmp_path, wait_until, **environment: str) -> RunningWorker:
@@ -105,12 +119,13 @@ def test_a_worker_under_load_leaves_in_time_and_every_report_is_stored_or_still_
 
 def test_a_worker_whose_store_hangs_leaves_in_time_too_and_loses_nothing(tmp_path, wait_until):
     """Nothing orderly is possible then; the process breaks off, and what it had in hand comes again."""
-    told = [report for report in reports(300) if report.run == 0]
-    with PubSubServer(tmp_path / "journal.sqlite") as server:
+    told, sent = [report for report in reports(300) if report.run == 0], Sent()
+    with PubSubServer(tmp_path / "journal.sqlite", faults=sent) as server:
         worker = worker_on(server, tmp_path, wait_until)
         store = pid_of_valkey(tmp_path)
         os.kill(store, signal.SIGSTOP)
         publish(server, told)
+        wait_until(sent.to_worker.is_set, "the worker has reports in hand")
         worker.process.terminate()
         assert worker.process.wait(LEAVE_WITHIN_S) == 4
     with pytest.raises(redis.ConnectionError), redis.Redis.from_url(valkey_url(tmp_path)) as client:

@@ -1,8 +1,10 @@
 """Deployment files that are made from others are what making them again would give."""
 
-from ops.manifests import OPS, made, tables
+from typing import Any
+
+from ops.manifests import OPS, made, tables, views
 from worker.adapters.warehouse_bigquery_sql import declared_columns
-from worker.catalogue import OWN_TABLES, SHIPPED
+from worker.catalogue import SHIPPED
 
 
 def test_every_made_file_is_as_it_would_be_made_now() -> None:
@@ -11,15 +13,24 @@ def test_every_made_file_is_as_it_would_be_made_now() -> None:
     assert stale == [], "run: make manifests"
 
 
+def type_of(column: dict[str, Any]) -> str:
+    kind = column["type"]
+    if kind in {"RECORD", "STRUCT"}:
+        inside = ", ".join(f"{part['name']} {type_of(part)}" for part in column["fields"])
+        kind = f"STRUCT<{inside}>"
+    return f"ARRAY<{kind}>" if column["mode"] == "REPEATED" else kind
+
+
+def test_terraform_gets_the_views_that_consumers_read() -> None:
+    assert {f"nba_predictions.{name}" for name in views()} == set(SHIPPED.tables.views)
+
+
 def test_terraform_gets_every_table_as_the_worker_declares_it() -> None:
     given = {f"nba_predictions.{name}": table for name, table in tables().items()}
 
-    assert set(given) == set(OWN_TABLES)
+    assert set(given) == set(SHIPPED.tables.stored)
     for name, table in given.items():
-        types = {
-            column["name"]: f"ARRAY<{column['type']}>" if column["mode"] == "REPEATED" else column["type"]
-            for column in table["schema"]
-        }
+        types = {column["name"]: type_of(column) for column in table["schema"]}
         assert types == declared_columns(SHIPPED, name)
         assert table["partition"] == "analysis_date"
         assert set(table["clustering"]) <= set(types)

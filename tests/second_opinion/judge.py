@@ -33,7 +33,7 @@ class Cannot:
     why: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Beside:
     """Runs the emulator while the tests run; the variable `SECOND_OPINION` is its address."""
 
@@ -64,7 +64,7 @@ class Beside:
             self.running.stop()
 
 
-@dataclass
+@dataclass(eq=False)
 class Judge:
     """Runs the tests that speak to BigQuery alone, and expects the failures of the list."""
 

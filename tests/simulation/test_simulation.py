@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 SCHEDULES = int(os.environ.get("MLFS_TEST_SCHEDULES", "2000"))
 CAUGHT_WITHIN = 800
 STRUCK = 150
-# What a drawn schedule rarely meets where it hurts is met under this strike.
-CAUGHT_UNDER = {"log_blocks": "log_stalls"}
+# What a drawn schedule rarely meets where it hurts is met soon after this seed.
+CAUGHT_AFTER = {"log_blocks": 750}
 STRIKES = (
     "crash", "damage", "downtime", "freeze", "junk_member", "raising", "restart_all", "snapshot_restore", "store_away",
     "wipe",
@@ -60,8 +60,8 @@ def test_an_upgrade_survives(strike: str) -> None:
 
 @pytest.mark.parametrize("sabotage", SABOTAGE)
 def test_the_judge_notices_sabotage(sabotage: str) -> None:
-    variant = Variant(sabotage=frozenset({sabotage}), strike=CAUGHT_UNDER.get(sabotage))
-    _totals, found, _seconds = play_all(range(CAUGHT_WITHIN), variant)
+    first = CAUGHT_AFTER.get(sabotage, 0)
+    _totals, found, _seconds = play_all(range(first, first + CAUGHT_WITHIN), Variant(sabotage=frozenset({sabotage})))
 
     assert found is not None, f"{SABOTAGE[sabotage]}, and nobody noticed"
 
