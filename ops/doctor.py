@@ -15,6 +15,7 @@ from worker.adapters.redis_server import CLOCK_SKEW_MAX
 from worker.catalogue import PIPELINE
 from worker.clock import SystemClock
 from worker.errors import Denied, PipelineError, Unavailable
+from worker.features.model import Statement
 from worker.parts import Parts, nothing_there, open_warehouse
 from worker.ports import Warehouse
 from worker.settings import Settings, load
@@ -92,21 +93,34 @@ class Patient:
 
     def own_tables(self) -> Sequence[str]:
         """The tables that a worker writes, against their DDL."""
-        from worker.adapters.warehouse_bigquery_sql import declared_columns
+        from worker.adapters.warehouse_bigquery_sql import declared_columns, shown_columns
 
         faults: list[str] = []
         pipeline = self.warehouse.pipeline
-        for table in pipeline.tables.all:
-            actual = self.warehouse.columns(table)
+        found = self.warehouse.columns_of(pipeline.tables.all)
+        for table, actual in found.items():
             if not actual:
                 faults.append(f"table {table} does not exist; a worker makes it at its start: mlfs run")
                 continue
-            for name, kind in declared_columns(pipeline, table).items():
-                if name not in actual:
-                    faults.append(f"{table} has no column {name}; a worker adds it at its start: mlfs run")
-                elif actual[name] != kind:
-                    faults.append(f"{table}.{name} is {actual[name]}, not {kind}; rename that table")
-        return faults
+            declared = declared_columns(pipeline, table)
+            wanted = shown_columns(pipeline, table) if table in pipeline.tables.views else declared.keys()
+            missing = sorted(wanted - actual.keys())
+            faults += [f"{table} has no column {name}; a worker adds it at its start: mlfs run" for name in missing]
+            faults += [
+                f"{table}.{name} is {actual[name]}, not {kind}; rename that table"
+                for name, kind in declared.items()
+                if name in actual and actual[name] != kind
+            ]
+        return [*faults, *self._doubled_claims()] if found[pipeline.tables.ledger] else faults
+
+    def _doubled_claims(self) -> Sequence[str]:
+        pipeline = self.warehouse.pipeline
+        doubled = self.warehouse.query(Statement(name="doubled_claims", sql=pipeline.text("doubled_claims")))
+        return [
+            f"{row['analysis_date']} has {row['row_count']} rows in {pipeline.tables.ledger}: readers see each build "
+            "once, and one generation is published once; delete the row with the older claim"
+            for row in doubled
+        ]
 
     def bus(self) -> Sequence[str]:
         """Topics, subscriptions and the way of dead letters."""

@@ -190,7 +190,7 @@ def test_a_row_without_an_instant_counts_unless_an_instant_is_asked_for(data: Pa
     here.close()
 
 
-WHOLE_TABLE = {"vacuum_unpublished_rows", "vacuum_superseded_rows"}
+WHOLE_TABLE = {"doubled_claims", "vacuum_unpublished_rows", "vacuum_superseded_rows"}
 """Once a day, over all dates: a date that was replayed years later is cleaned, too."""
 
 

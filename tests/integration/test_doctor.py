@@ -57,6 +57,23 @@ def folder(tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
+def test_the_doctor_names_views_that_lack_columns_and_dates_with_two_ledger_rows(folder: Path) -> None:
+    fill(folder)
+    ledger, view = SHIPPED.tables.ledger, SHIPPED.tables.dependency
+    claim = (
+        f"INSERT INTO {ledger} "  # noqa: S608 -- from the catalogue
+        "(analysis_date, claimed_generation, claimed_attempt, claimed_by, claimed_at, generation) "
+        "VALUES ('2024-12-15', 1, 1, 'a worker', now(), 0)"
+    )
+    execute(folder, claim, claim, f"CREATE OR REPLACE VIEW {view} AS SELECT 1 AS generation")
+    code, checks = looked()
+
+    assert code == EXIT_FAILED
+    faults = checks[OWN]["faults"]
+    assert f"2024-12-15 has 2 rows in {ledger}" in faults[-1]
+    assert any(fault.startswith(f"{view} has no column analysis_date") for fault in faults)
+
+
 def test_the_doctor_names_what_upstream_lacks(folder: Path) -> None:
     fill(folder)
     healthy, all_well = looked("--live")

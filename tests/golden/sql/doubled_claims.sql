@@ -1,0 +1,10 @@
+-- Purpose:     the dates that have several rows in the ledger, which two first claims of one instant may leave.
+-- Parameters:  none.
+-- Reads:       nba_predictions.ml_feature_store_v2_ledger.
+-- Result:      (analysis_date, row_count), by date; nothing where every date has one row.
+-- Second run:  reads only.
+SELECT analysis_date, COUNT(*) AS row_count
+FROM nba_predictions.ml_feature_store_v2_ledger
+GROUP BY analysis_date
+HAVING COUNT(*) > 1
+ORDER BY analysis_date
