@@ -10,13 +10,7 @@ def each(tests: Sequence[str], says: str, why: str) -> list[Cannot]:
     return [Cannot(test, says, why) for test in tests]
 
 
-LOCAL_BIGQUERY = [
-    Cannot(
-        "test_threads_publish_and_read_at_once",
-        "Failed to commit DuckLake transaction",
-        "of two transactions that change one table it refuses one as an invalid query, not as one to be tried again",
-    ),
-]
+LOCAL_BIGQUERY: list[Cannot] = []
 
 BQEMULATOR = [
     *each(
