@@ -263,6 +263,19 @@ def test_a_diff_counts_rows_and_cells_by_column_and_source(warehouse: Warehouse)
     assert (pace.largest[0].before_score, pace.largest[0].after_score) == (80.0, 100.0)
 
 
+def test_a_generation_is_compared_with_an_older_one_where_the_history_tells_its_worth_twice(
+    warehouse: Warehouse,
+) -> None:
+    publish(warehouse, key(1), BEFORE)
+    publish(warehouse, key(2), AFTER)
+    again = "INSERT INTO that SELECT * REPLACE (1.0 AS quality_score) FROM that".replace("that", HISTORY_TABLE)
+    write(warehouse, again)
+
+    found = compare_generations(warehouse, NIGHT)
+
+    assert (found.before.generation, found.after.generation) == (1, 2)
+
+
 def test_a_diff_the_other_way_round_swaps_both_sides(warehouse: Warehouse) -> None:
     publish(warehouse, key(1), BEFORE)
     publish(warehouse, key(2), AFTER)
@@ -429,6 +442,23 @@ def test_the_published_generation_stays_however_old(warehouse: Warehouse) -> Non
 
     assert vacuum(warehouse, at(4) + 4000 * DAY, 1) == Vacuumed(unpublished_rows=0, superseded_rows=0)
     assert count(warehouse, PUBLISHED_TABLE) == 6
+
+
+def test_what_is_published_stays_where_the_list_of_publications_was_lost(warehouse: Warehouse) -> None:
+    publish(warehouse, key(1))
+    write(warehouse, "UPDATE that SET publications = [] WHERE TRUE".replace("that", LEDGER_TABLE))
+
+    assert vacuum(warehouse, at(1) + 400 * DAY, 1) == Vacuumed(unpublished_rows=0, superseded_rows=0)
+    assert count(warehouse, PUBLISHED_TABLE) == 3
+
+
+def test_the_rows_of_a_date_stay_where_the_ledger_was_lost(warehouse: Warehouse) -> None:
+    publish(warehouse, key(1))
+    publish(warehouse, key(1, night=OTHER_NIGHT))
+    write(warehouse, "DELETE FROM that WHERE analysis_date = '2024-12-15'".replace("that", LEDGER_TABLE))
+
+    assert vacuum(warehouse, at(1) + 400 * DAY, 1) == Vacuumed(unpublished_rows=0, superseded_rows=0)
+    assert builds_of(warehouse) == ["2024-12-15-g1-a1", "2024-12-16-g1-a1"]
 
 
 def test_a_generation_that_was_cleaned_away_says_so_and_is_never_an_empty_one(warehouse: Warehouse) -> None:

@@ -111,6 +111,12 @@ def test_an_instant_needs_its_zone(run: Run, instant: str) -> None:
         run("features", SUNDAY, "--out", "x.csv", "--published-by", instant)
 
 
+@pytest.mark.parametrize("instant", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_an_instant_beyond_the_calendar_is_refused(run: Run, instant: str) -> None:
+    with pytest.raises(UsageError, match="not in the years 1 to 9999"):
+        run("features", SUNDAY, "--out", "x.csv", "--published-by", instant)
+
+
 def test_a_vacuum_counts_first_and_deletes_then(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFS_KEEP_GENERATIONS", "1")
     rows = answer(run, "diff", SUNDAY)["before"]["row_count"]

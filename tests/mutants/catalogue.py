@@ -1753,6 +1753,37 @@ MUTANTS = (
         tests=(f"{GENERATIONS_CONTRACT}::test_rows_that_were_never_published_go_after_a_day_and_nothing_else",),
     ),
     Mutant(
+        name="vacuum-trusts-the-list-of-publications-alone",
+        file=UNPUBLISHED,
+        old="WHERE build_id IS NOT NULL)",
+        new="WHERE FALSE)",
+        tests=(f"{GENERATIONS_CONTRACT}::test_what_is_published_stays_where_the_list_of_publications_was_lost",),
+    ),
+    Mutant(
+        name="vacuum-deletes-the-rows-of-a-lost-ledger",
+        file=UNPUBLISHED,
+        old="made.analysis_date IN (SELECT analysis_date FROM {{ tables.ledger }})",
+        new="TRUE",
+        tests=(f"{GENERATIONS_CONTRACT}::test_the_rows_of_a_date_stay_where_the_ledger_was_lost",),
+    ),
+    Mutant(
+        name="generation-compared-with-itself",
+        file=GENERATIONS,
+        old="if one.generation < newest.generation]",
+        new="if one is not newest]",
+        tests=(
+            f"{GENERATIONS_CONTRACT}::"
+            "test_a_generation_is_compared_with_an_older_one_where_the_history_tells_its_worth_twice",
+        ),
+    ),
+    Mutant(
+        name="instant-beyond-the-calendar",
+        file=GENERATIONS,
+        old="    except OverflowError as exc:\n",
+        new="    except ZeroDivisionError as exc:\n",
+        tests=("tests/integration/test_generation_commands.py::test_an_instant_beyond_the_calendar_is_refused",),
+    ),
+    Mutant(
         name="vacuum-counts-from-the-publication",
         file=SUPERSEDED,
         old="newer.committed_at < @superseded_before",

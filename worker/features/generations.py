@@ -127,16 +127,17 @@ def choose_pair(
         first, second = (choose(analysis_date, there, Wanted(generation=number)) for number in pair)
         return first, second
     newest = choose(analysis_date, there, PUBLISHED_NOW)
-    if len(there) == 1:
+    older = [one for one in there if one.generation < newest.generation]
+    if not older:
         raise Refused(f"{analysis_date}: only generation {newest} was published, and there is no other to compare")
-    return choose(analysis_date, there, Wanted(generation=there[-2].generation)), newest
+    return choose(analysis_date, there, Wanted(generation=older[-1].generation)), newest
 
 
 def read_instant(text: str) -> datetime:
-    """Read an instant in ISO 8601, with its zone.
+    """Read an instant in ISO 8601, with its zone, and return it in UTC.
 
     Raises:
-        Refused: It is no instant, or it has no zone.
+        Refused: It is no instant, it has no zone, or it has none of the years 1 to 9999 in UTC.
     """
     try:
         instant = datetime.fromisoformat(text)
@@ -144,7 +145,10 @@ def read_instant(text: str) -> datetime:
         raise Refused(f"{text!r} is no instant; write 2024-12-15T23:50:00-05:00 or 2024-12-16T04:50:00Z") from exc
     if instant.tzinfo is None:
         raise Refused(f"{text} has no zone; write {instant.isoformat()}-05:00 or {instant.isoformat()}Z")
-    return instant
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as exc:
+        raise Refused(f"{text} is not in the years 1 to 9999 of UTC") from exc
 
 
 def instant_text(at: datetime) -> str:

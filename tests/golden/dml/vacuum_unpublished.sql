@@ -3,11 +3,14 @@
 -- Reads:       nba_predictions.ml_feature_store_v2_ledger.
 -- Changes:     nba_predictions.ml_feature_store_v2_generations.
 -- Result:      the number of rows deleted. Rows that are or were published stay, and rows of the claim that stands for
---              their date.
+--              their date, and rows of a date that the ledger does not know.
 -- Second run:  changes nothing.
 DELETE FROM nba_predictions.ml_feature_store_v2_generations AS made
 WHERE
 made.processed_at < @processed_before
+  -- A date is claimed before its rows are stored: where the ledger knows no such date, the ledger was lost.
+  AND made.analysis_date IN (SELECT analysis_date FROM nba_predictions.ml_feature_store_v2_ledger)
+  AND made.build_id NOT IN (SELECT build_id FROM nba_predictions.ml_feature_store_v2_ledger WHERE build_id IS NOT NULL)
   AND made.build_id NOT IN (
     SELECT published.build_id
     FROM nba_predictions.ml_feature_store_v2_ledger AS ledger, UNNEST(ledger.publications) AS published

@@ -2,7 +2,7 @@
 {{ head("Parameters", "processed_before TIMESTAMP (rows processed later stay).") }}
 {{ head("Reads", tables.ledger ~ ".") }}
 {{ head("Changes", tables.generations ~ ".") }}
-{{ head("Result", "the number of rows deleted. Rows that are or were published stay, and rows of the claim that stands for their date.") }}
+{{ head("Result", "the number of rows deleted. Rows that are or were published stay, and rows of the claim that stands for their date, and rows of a date that the ledger does not know.") }}
 {{ head("Second run", "changes nothing.") }}
 DELETE FROM {{ tables.generations }} AS made
 WHERE
