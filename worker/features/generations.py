@@ -128,7 +128,10 @@ def choose_pair(
         return first, second
     newest = choose(analysis_date, there, PUBLISHED_NOW)
     if len(there) == 1:
-        raise Refused(f"{analysis_date}: only generation {newest} was published, and there is no other to compare")
+        raise Refused(
+            f"{analysis_date}: only generation {newest} was published, and there is no other to compare; to publish "
+            f"another: mlfs replay {analysis_date} --reason '…'"
+        )
     return choose(analysis_date, there, Wanted(generation=there[-2].generation)), newest
 
 
