@@ -142,7 +142,7 @@ def build(
     else:
         if dry_run:
             out.print(estimates_table(answer["plan"]))
-        _show(answer, outcome)
+        _show(answer, outcome, dry_run=dry_run)
     raise typer.Exit(exit_code(answer["state"]))
 
 
@@ -237,9 +237,8 @@ def describe(outcome: BuildOutcome) -> dict[str, Any]:
     }
 
 
-def _show(answer: dict[str, Any], outcome: BuildOutcome) -> None:
-    rehearsed = outcome.failure is None and not outcome.published
-    out.print(dates_table([answer | {"state": f"would be {answer['state']}"} if rehearsed else answer]))
+def _show(answer: dict[str, Any], outcome: BuildOutcome, *, dry_run: bool) -> None:
+    out.print(dates_table([answer | {"state": f"would be {answer['state']}"} if dry_run else answer]))
     out.print(components_table(answer))
     for entity in outcome.stats.left_out[:LEFT_OUT_SHOWN_MAX]:
         out.print(f"left out: {entity.label} ({entity.key}): {entity.reason}", markup=False)
@@ -247,7 +246,7 @@ def _show(answer: dict[str, Any], outcome: BuildOutcome) -> None:
         out.print(f"… and {answer['left_out_count'] - LEFT_OUT_SHOWN_MAX} more; all of them with --json")
     if outcome.failure is not None:
         err.print(f"[red]not published:[/] {outcome.message}")
-    elif rehearsed:
+    if dry_run:
         out.print(
             f"dry run: {answer['analysis_date']} would be {answer['state']} as generation {answer['generation']}; "
             "nothing was published"
@@ -262,6 +261,8 @@ def features(
     as_json: Json = False,
 ) -> None:
     """Write the published features of a date to a file, every column, by the entity's key. An old file is replaced.
+
+    Exit code 2: nothing is published for the date, or the generation is not there; the message names those there are.
 
     Examples:
       mlfs features 2024-12-15 --out features.parquet

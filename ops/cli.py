@@ -182,6 +182,7 @@ def _report_usage(error: Any) -> int:  # noqa: ANN401 - of Typer's own click, or
     cause = error.__cause__
     if isinstance(cause, ValidationError):
         error.message = words_of(cause.errors()[0])
-    command = error.ctx.command_path.split()[1:] if error.ctx is not None else []
+    path = error.ctx.command_path if error.ctx is not None else ""
+    command = path.removeprefix("python -m ").split()[1:]
     where = f" ({' '.join(['mlfs', *command])} --help)"
     return report_fault(Refused(f"{error.format_message()}{where}"))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.table import Table
@@ -11,7 +12,6 @@ from ops.arguments import AnalysisDate, Json, guest_clock, reading_parts
 from ops.output import number, out, plain, show_json
 from worker.diff import compare_generations
 from worker.features.diff import ColumnDiff, GenerationDiff, LargestChange, RowDiff, describe
-from worker.features.generations import instant_text
 from worker.vacuum import vacuum as delete_rows
 
 VALUE_FORM = ".4g"
@@ -26,7 +26,8 @@ def diff(
 ) -> None:
     """Show what changed from one published generation of a date to another: rows, cells by column and source.
 
-    Without --generations it compares the published generation with the one that was published before it.
+    Without --generations it compares the published generation with the one that was published before it. Times are the
+    league's; UTC in JSON. Exit code 2: there are no two generations to compare; the message names those there are.
 
     Examples:
       mlfs diff 2024-12-15
@@ -35,14 +36,15 @@ def diff(
     """
     with reading_parts() as parts:
         found = compare_generations(parts.warehouse, analysis_date, generations)
-    show_json(describe(found)) if as_json else _show(found)
+        zone = parts.settings.calendar.zone
+    show_json(describe(found)) if as_json else _show(found, zone)
 
 
-def _show(found: GenerationDiff) -> None:
+def _show(found: GenerationDiff, zone: ZoneInfo) -> None:
     for name, one in (("before", found.before), ("after", found.after)):
         out.print(
             f"{name:<6}  generation {one.generation}, {one.state or '-'}, {one.row_count} rows, quality score "
-            f"{number(one.quality_score)}, published {instant_text(one.committed_at)}",
+            f"{number(one.quality_score)}, published {one.committed_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}",
             soft_wrap=True,
         )
     out.print(
@@ -80,7 +82,7 @@ def _from_to(before: str, after: str) -> str:
 
 def _largest(one: LargestChange) -> str:
     values = f"{number(one.before, VALUE_FORM)} → {number(one.after, VALUE_FORM)}"
-    return f"{plain(one.label)} {values}, row score {number(one.before_score)} → {number(one.after_score)}"
+    return f"{plain(one.label)} ({one.key}) {values}, row score {number(one.before_score)} → {number(one.after_score)}"
 
 
 def vacuum(
@@ -89,7 +91,7 @@ def vacuum(
 ) -> None:
     """Delete rows of attempts that were never published, and of generations superseded MLFS_KEEP_GENERATIONS days ago.
 
-    A worker does the same once a day. What is published stays, and so do ledger and histories.
+    It does not ask. A worker does the same once a day. What is published stays, and so do ledger and histories.
 
     Examples:
       mlfs vacuum --dry-run

@@ -25,7 +25,7 @@ def status(
     limit: Annotated[int, typer.Option(help="How many dates.", min=1, max=1000)] = DATES_DEFAULT,
     as_json: Json = False,
 ) -> None:
-    """Show how dates stand. With DATE the exit code tells: 0 done or on its way, 1 failed, 3 degraded.
+    """Show how dates stand. With DATE the exit code tells: 0 done or on its way, 1 failed, 2 never opened, 3 degraded.
 
     Examples:
       mlfs status
@@ -110,6 +110,7 @@ def history(analysis_date: AnalysisDate, as_json: Json = False) -> None:
 
     Examples:
       mlfs history 2024-12-15
+      mlfs history 2024-12-15 --json
     """
     with reading_parts() as parts:
         entries = [asdict(entry) for entry in parts.store.history(analysis_date)]

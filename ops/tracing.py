@@ -34,7 +34,8 @@ def lineage(
 ) -> None:
     """Show where each feature of a published row comes from, why, and what has changed upstream since.
 
-    For a player who was left out it says why. Times are the league's; UTC in JSON.
+    For a player who was left out it says why. Times are the league's; UTC in JSON. Exit code 2: nothing is published
+    for the date, the generation is not there, or the player is not active that night.
 
     Examples:
       mlfs lineage 2024-12-15 9641314
@@ -50,8 +51,9 @@ def lineage(
 
 
 def describe(traced: RowLineage) -> dict[str, Any]:
-    """Give the lineage of a row as scripts read it."""
+    """Return the lineage of a row as scripts read it."""
     answer = asdict(traced)
+    answer["build"]["ignored"] = sorted(traced.build.ignored)
     changed = [feature.name for feature in traced.features if feature.changed is not None]
     return {**answer, "changed_features": changed}
 

@@ -264,7 +264,7 @@ def _read(
         # A vacuum may have deleted the rows meanwhile; a generation that is not there is never an empty one.
         find_generation(source, night, wanted)
     except Refused as exc:
-        raise FeatureStoreNotReady(night, str(exc)) from exc
+        raise FeatureStoreNotReady(night, str(exc).removeprefix(f"{night}: ")) from exc
     return rows
 
 

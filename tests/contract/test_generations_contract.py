@@ -469,7 +469,7 @@ def test_a_generation_that_was_cleaned_away_says_so_and_is_never_an_empty_one(wa
 
     with pytest.raises(Refused, match=said):
         find_generation(warehouse, NIGHT, Wanted(generation=1))
-    with pytest.raises(FeatureStoreNotReady, match=said):
+    with pytest.raises(FeatureStoreNotReady, match=said.removeprefix("2024-12-15: ")):
         load_features_for_prediction(NIGHT, warehouse=warehouse, generation=1)
     with pytest.raises(Refused, match=said):
         compare_generations(warehouse, NIGHT)

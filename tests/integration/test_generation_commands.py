@@ -13,6 +13,7 @@ from statemachine.model import BuildMode
 from tests.support.league import FRIDAY, SUNDAY, League, built_at
 from worker.catalogue import FEATURES
 from worker.errors import Refused
+from worker.phase5 import FeatureStoreNotReady, load_features_for_prediction
 
 Run = Callable[..., str]
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -61,6 +62,7 @@ def test_a_row_of_an_older_generation_is_explained(run: Run) -> None:
 
     assert traced["build"]["generation"] == 1
     assert {feature["source"] for feature in traced["features"]} <= {"phase3", "missing", None}
+    assert traced["build"]["ignored"] == []
     assert answer(run, "lineage", SUNDAY, player_id)["build"]["generation"] == 2
 
 
@@ -75,7 +77,10 @@ def test_a_diff_tells_scripts_and_people_the_same(run: Run) -> None:
     first = found["columns"][0]
     assert f"cells changed {found['cells_changed']}" in text
     assert first["column"] in text
-    assert first["largest"][0]["label"] in " ".join(text.split())
+    largest = first["largest"][0]
+    assert f"{largest['label']} ({largest['key']})" in " ".join(text.split())
+    assert "published 2024-12-15 23:30:00 EST" in text
+    assert found["before"]["published_at"] == "2024-12-16T04:30:00Z"
     for pair in first["sources"]:
         assert pair["cells"] >= pair["changed"]
 
@@ -140,3 +145,22 @@ def test_a_vacuum_counts_first_and_deletes_then(run: Run, tmp_path: Path, monkey
 def test_by_default_a_vacuum_keeps_every_generation(run: Run) -> None:
     assert "all are kept (MLFS_KEEP_GENERATIONS=0)" in run("vacuum")
     assert answer(run, "diff", SUNDAY)["before"]["generation"] == 1
+
+
+@pytest.mark.usefixtures("run")
+def test_a_dry_run_that_would_fail_says_so_and_ends_as_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app(["build", "2019-12-15", "--dry-run"], standalone_mode=False) == 1
+
+    text = capsys.readouterr().out
+    assert "would be failed" in text
+    assert "nothing was published" in text
+
+
+@pytest.mark.usefixtures("run")
+def test_phase_5_is_told_the_date_once_and_the_generations_there_are(tmp_path: Path) -> None:
+    with pytest.raises(FeatureStoreNotReady) as refused:
+        load_features_for_prediction(SUNDAY, warehouse=f"duckdb://{tmp_path}/warehouse.duckdb", generation=7)
+
+    assert str(refused.value).startswith(
+        "2024-12-15 is not ready for predictions: generation 7 was never published; published generations: 1 ("
+    )

@@ -129,7 +129,10 @@ def choose_pair(
     newest = choose(analysis_date, there, PUBLISHED_NOW)
     older = [one for one in there if one.generation < newest.generation]
     if not older:
-        raise Refused(f"{analysis_date}: only generation {newest} was published, and there is no other to compare")
+        raise Refused(
+            f"{analysis_date}: only generation {newest} was published, and there is no other to compare; to publish "
+            f"another: mlfs replay {analysis_date} --reason '…'"
+        )
     return choose(analysis_date, there, Wanted(generation=older[-1].generation)), newest
 
 
