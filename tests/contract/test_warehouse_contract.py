@@ -336,6 +336,14 @@ def test_two_ledger_rows_of_one_date_do_no_harm(warehouse: Warehouse) -> None:
     assert (2, 1) == warehouse.claimed_token(NIGHT)
 
 
+def test_a_ledger_row_without_an_instant_fences_like_any_other(warehouse: Warehouse) -> None:
+    published(warehouse, key(2, 1))
+    write(warehouse, f"UPDATE {LEDGER_TABLE} SET committed_at = NULL WHERE analysis_date = DATE '2024-12-15'")  # noqa: S608 -- from the catalogue
+
+    with pytest.raises(Fenced, match="2024-12-15-g2-a1 already did"):
+        warehouse.claim(key(1, 1), CLAIMED_AT, "worker-a")
+
+
 def test_of_two_first_claims_in_rows_of_their_own_one_publishes(warehouse: Warehouse) -> None:
     warehouse.claim(key(1, 1), CLAIMED_AT, "worker-a")
     write(

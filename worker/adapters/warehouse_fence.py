@@ -36,8 +36,9 @@ def check_fence(claims: Claims, key: BuildKey, claimant: str, wanted: str) -> No
     """
     for row in claims:
         if row["generation"] >= key.generation:
-            at = row["committed_at"].astimezone(UTC).isoformat()
-            raise Fenced(f"{key.build_id} may not {wanted}: {row['build_id']} already did, at {at}")
+            # A row that somebody wrote by hand may lack the instant.
+            at = f", at {row['committed_at'].astimezone(UTC).isoformat()}" if row["committed_at"] else ""
+            raise Fenced(f"{key.build_id} may not {wanted}: {row['build_id']} already did{at}")
         generation, attempt, holder = _claim_of(row)
         if (generation, attempt) > key.token:
             raise Fenced(
