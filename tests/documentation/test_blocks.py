@@ -140,8 +140,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
 
 
 @pytest.fixture
-def stage(played: tuple[Path, str, str], wait_until: Callable[..., None]) -> Iterator[Stage]:
-    with staged(played[0], wait_until) as stage:
+def stage(played: tuple[Path, str, str], tmp_path: Path, wait_until: Callable[..., None]) -> Iterator[Stage]:
+    """A copy of all the nights: what a session changes, no other session shows."""
+    shutil.copytree(played[0], tmp_path / "played", ignore=shutil.ignore_patterns("*.sock"))
+    with staged(tmp_path / "played", wait_until) as stage:
         yield stage
 
 
