@@ -36,7 +36,7 @@ from worker.features.plan import (
     read_stats,
 )
 from worker.features.quality import QualityPolicy, score
-from worker.features.records import execution_row, history_row
+from worker.features.records import Row, execution_row, history_row
 from worker.ports import Warehouse
 
 log = structlog.get_logger(__name__)
@@ -103,7 +103,7 @@ def run_build(
         raise
     except PipelineError as error:
         if publish:
-            _log_quietly(warehouse, request, str(error), now())
+            _log_quietly(warehouse, execution_row(request, state=State.FAILED, completed_at=now(), error=str(error)))
         raise
 
 
@@ -276,21 +276,21 @@ def _log_outcome(
     An error here changes nothing about the outcome; reports that count attempts will lack this one.
     """
     state = State.FAILED if refusal else report.earned_state
+    refused = None
+    if refusal:
+        blocks = warehouse.pipeline.blocks
+        refused = history_row(request, stats=stats, report=report, state=state, processed_at=at, blocks=blocks)
     executed = execution_row(request, state=state, completed_at=at, stats=stats, report=report, error=refusal or None)
+    _log_quietly(warehouse, executed, refused)
+
+
+def _log_quietly(warehouse: Warehouse, executed: Row, refused: Row | None = None) -> None:
+    """Append the rows of an attempt that ended to the logs; how it ended matters more than the logs of it."""
     try:
-        if refusal:
-            blocks = warehouse.pipeline.blocks
-            row = history_row(request, stats=stats, report=report, state=state, processed_at=at, blocks=blocks)
-            warehouse.log_history(row)
+        if refused is not None:
+            warehouse.log_history(refused)
         warehouse.log_execution(executed)
     except PipelineError as exc:
-        log.warning("execution_not_logged", build_id=request.key.build_id, after=refusal or state, error=str(exc))
-
-
-def _log_quietly(warehouse: Warehouse, request: BuildRequest, error: str, at: datetime) -> None:
-    """Append the failed attempt to the execution log; the error itself matters more than the log of it."""
-    try:
-        warehouse.log_execution(execution_row(request, state=State.FAILED, completed_at=at, error=error))
-    except PipelineError as exc:
         # Reports that count attempts will lack this one.
-        log.warning("execution_not_logged", build_id=request.key.build_id, after=error, error=str(exc))
+        after = executed["error"] or executed["state"]
+        log.warning("execution_not_logged", build_id=executed["build_id"], after=after, error=str(exc))
