@@ -138,7 +138,7 @@ second-opinion: $(VENV)/.dev ## the warehouse contract and a night on a BigQuery
 	@$(BIN)/python -m tests.second_opinion.run --emulator $(EMULATOR) -- $(ARGS)
 
 stack: $(VENV)/.dev ## docker-compose.yml as plain processes, three nights through it; stay up: make stack ARGS=--keep
-	@$(BIN)/python -m ops.stack $(ARGS)
+	@$(BIN)/python -m tests.support.compose_runner $(ARGS)
 
 image-replay: $(VENV)/.dev ## every step of the Dockerfile without Docker, then the image's worker; Linux, as root
 	@IMAGE_REPLAY=full $(BIN)/pytest --timeout 600 tests/image $(ARGS)
@@ -181,7 +181,7 @@ transcript: $(VENV)/.dev ## write docs/a_degraded_night.md from a played night; 
 	@$(BIN)/python -m tests.transcript.write
 
 docs: $(VENV)/.dev ## write the generated parts of docs/: options, settings, fields of events, tables
-	@env -i PATH="$$PATH" $(BIN)/python -m ops.reference
+	@env -i PATH="$$PATH" $(BIN)/python -m ops.generate.reference
 	@$(BIN)/python -m bench.report --tables
 
 diagram: $(VENV)/.dev ## draw docs/state_machine.md from the transition table
@@ -191,7 +191,7 @@ schemas: $(VENV)/.dev ## write schemas/export from the models of the messages
 	@env -i PATH="$$PATH" $(BIN)/mlfs schemas --out schemas/export
 
 manifests: $(VENV)/.dev ## write what ops/k8s and ops/terraform take over from the alert rules and the DDL
-	@$(BIN)/python -m ops.manifests
+	@$(BIN)/python -m ops.generate.manifests
 
 golden: $(VENV)/.dev ## write tests/golden: the SQL rendered from the shipped pipeline's definition
 	@$(BIN)/python -m tests.golden.write

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.report.results import MEASURED
 from bench.report.tables import BUSY_MAX, LOAD_MAX
-from ops.bench.machine import busy_share, load_1m
+from ops.bench.measure import busy_share, load_1m
 
 WATCHED_S = 2.0
 PARTS: Mapping[str, Sequence[str]] = {

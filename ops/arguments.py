@@ -12,20 +12,19 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from ops.night import DEMO_NOTE
+from ops.demo.schedule import DEMO_NOTE
 from ops.output import err
 from statemachine.model import BuildMode, State
 from worker.calendar import DAY_WORDS, FUTURE_DAYS_MAX, with_weekday
-from worker.catalogue import PIPELINE
 from worker.clock import OffsetClock, SharedClock, SystemClock
 from worker.engine import Engine
-from worker.errors import Conflict, Denied, PipelineError, Refused, Unavailable
+from worker.errors import Conflict, Denied, PipelineError, Refused, Unavailable, masked
 from worker.features.generations import read_instant
-from worker.masking import masked
-from worker.observer import Observer
-from worker.parts import Parts, make_engine, nothing_there
+from worker.interventions.audit import read_reason
+from worker.observing.observer import Observer
+from worker.pipelines.shipped import PIPELINE
 from worker.ports import Clock
-from worker.reason_text import read_reason
+from worker.resources import Resources, make_engine, nothing_there
 from worker.settings import BadSettings, Settings, load
 
 EXIT_FAILED = 1
@@ -146,7 +145,7 @@ def now_of_words(settings: Settings) -> datetime:
     embedded = settings.redis_url.startswith("embedded:")
     if embedded and not (settings.data_dir / DEMO_NOTE).exists():
         return SystemClock().now()
-    with Parts(settings, own=False, reads=True) as parts:
+    with Resources(settings, own=False, reads=True) as parts:
         return guest_clock(parts).now()
 
 
@@ -192,14 +191,14 @@ def confirmed(question: str) -> bool:
 
 
 @contextmanager
-def guest_parts() -> Iterator[Parts]:
+def guest_parts() -> Iterator[Resources]:
     """Open the parts that the settings name, as a command that owns none of them; what is not there yet is made."""
-    with Parts(load(), own=False) as parts:
+    with Resources(load(), own=False) as parts:
         yield parts
 
 
 @contextmanager
-def acting_parts(*, dry_run: bool) -> Iterator[Parts]:
+def acting_parts(*, dry_run: bool) -> Iterator[Resources]:
     """Open the parts for a command that changes dates. Where nothing is, it begins nothing; its dry run is a look.
 
     Raises:
@@ -207,12 +206,12 @@ def acting_parts(*, dry_run: bool) -> Iterator[Parts]:
     """
     settings = load()
     refuse_empty_folder(settings)
-    with Parts(settings, own=False, reads=dry_run) as parts:
+    with Resources(settings, own=False, reads=dry_run) as parts:
         yield parts
 
 
 @contextmanager
-def reading_parts() -> Iterator[Parts]:
+def reading_parts() -> Iterator[Resources]:
     """Open the parts for a command that only reads: where nothing is, it leaves nothing.
 
     Raises:
@@ -229,7 +228,7 @@ def refuse_empty_folder(settings: Settings) -> None:
         raise Refused(f"{nothing}; a demo lies in MLFS_DATA_DIR={demos[0]}") if demos else nothing
 
 
-def guest_clock(parts: Parts) -> Clock:
+def guest_clock(parts: Resources) -> Clock:
     """Give the clock by which a command shows dates: that of changes, or this machine's where no store answers.
 
     A report that does without the store is not held up by it.
@@ -240,7 +239,7 @@ def guest_clock(parts: Parts) -> Clock:
         return SystemClock()
 
 
-def clock_of_changes(parts: Parts) -> Clock:
+def clock_of_changes(parts: Resources) -> Clock:
     """Give the clock by which a command changes dates: the store's, in a demo's folder its last night's.
 
     A demo goes on from the last change it finds, and its worker's clock stays in the night: what was asked for at the
@@ -257,7 +256,7 @@ def clock_of_changes(parts: Parts) -> Clock:
     return store_clock(parts)
 
 
-def store_clock(parts: Parts) -> SharedClock:
+def store_clock(parts: Resources) -> SharedClock:
     """Give the state store's time.
 
     Raises:
@@ -268,7 +267,7 @@ def store_clock(parts: Parts) -> SharedClock:
     return clock
 
 
-def guest_engine(parts: Parts, worker: str, clock: Clock) -> Engine:
+def guest_engine(parts: Resources, worker: str, clock: Clock) -> Engine:
     """Make an engine for a command: it decides and stores; what follows from that is a worker's to do.
 
     Args:

@@ -9,33 +9,16 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from ops import (
-    admin,
-    building,
-    contracts,
-    cost,
-    daily,
-    dead_letters,
-    demo,
-    doctor,
-    generations,
-    incident,
-    leaving,
-    reading,
-    recovery,
-    rehearsal,
-    retraction,
-    running,
-    ticking,
-    tracing,
-    weekly,
-)
+from ops import leaving
 from ops.arguments import EXIT_REFUSED, report_fault
 from ops.bench import commands as bench
+from ops.commands import data, dead_letters, doctor, generations, intervene, recover, run, schemas, status
+from ops.demo import command, rehearsal_command
+from ops.reports import cost, daily, incident, lineage, weekly
 from ops.streams import StandardStreams
 from schemas.fault_words import words_of
 from worker.errors import PipelineError, Refused, Unavailable
-from worker.metrics import package_version
+from worker.observing.metrics import package_version
 from worker.settings import BadSettings
 
 # Of click, or of the copy of click that newer Typers bring along.
@@ -52,22 +35,22 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo.demo,
-    "run": running.run,
-    "serve": running.serve,
-    "tick": ticking.tick,
-    "status": reading.status,
-    "explain": reading.explain,
-    "history": reading.history,
-    "lineage": tracing.lineage,
-    "replay": admin.replay,
-    "cancel": admin.cancel,
-    "retract": retraction.retract,
-    "recover": recovery.recover,
-    "emit": running.emit,
-    "load": building.load_folder,
-    "build": building.build,
-    "features": building.features,
+    "demo": command.demo,
+    "run": run.run,
+    "serve": run.serve,
+    "tick": run.tick,
+    "status": status.status,
+    "explain": status.explain,
+    "history": status.history,
+    "lineage": lineage.lineage,
+    "replay": intervene.replay,
+    "cancel": intervene.cancel,
+    "retract": intervene.retract,
+    "recover": recover.recover,
+    "emit": run.emit,
+    "load": data.load_folder,
+    "build": data.build,
+    "features": data.features,
     "diff": generations.diff,
     "vacuum": generations.vacuum,
     "daily": daily.daily,
@@ -76,10 +59,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "durations": weekly.durations,
     "incident": incident.incident,
     "cost": cost.cost,
-    "config": reading.config,
+    "config": status.config,
     "doctor": doctor.doctor,
-    "schemas": contracts.schemas,
-    "sql": contracts.sql,
+    "schemas": schemas.schemas,
+    "sql": schemas.sql,
 }
 BENCHMARKS: dict[str, Callable[..., None]] = {
     "build": bench.build,
@@ -91,7 +74,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
 }
 benchmarks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(benchmarks, name="bench", help="Measure what the design promises, each beside its yardstick.")
-REHEARSALS: dict[str, Callable[..., None]] = {"prepare": rehearsal.prepare, "play": rehearsal.play}
+REHEARSALS: dict[str, Callable[..., None]] = {"prepare": rehearsal_command.prepare, "play": rehearsal_command.play}
 DEAD_LETTERS: dict[str, Callable[..., None]] = {
     "list": dead_letters.list_dead_letters,
     "redrive": dead_letters.redrive_dead_letters,

@@ -70,8 +70,8 @@ def _break_off() -> None:
     import structlog
 
     from ops.arguments import EXIT_UNAVAILABLE
-    from worker import logs
     from worker.local.valkey import kill_servers
+    from worker.observing import logs
 
     if structlog.is_configured():
         structlog.get_logger(__name__).error("stop_broken_off", after_s=LEAVE_WITHIN_S)

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from worker.explain import arrival_text, in_zone
+from worker.date_text import arrival_text, in_zone
 from worker.features.quality import COMPONENT_POINTS
 
 # A pipe has no width; tables are then as wide as they need for a person who reads the file.

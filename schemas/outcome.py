@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from statemachine.effects import PublishOutcome
+from statemachine.decision import PublishOutcome
 from statemachine.evidence import severity_of
 from statemachine.model import DateRecord, State, Trigger
 

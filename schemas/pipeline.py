@@ -1,7 +1,7 @@
 """The file that defines a pipeline, as it is written: TOML in, a checked shape out.
 
 Only what one value can tell about itself is checked here: names, types, ranges. What has to fit together is checked
-where the definition is read (`worker.pipeline_files`).
+where the definition is read (`worker.pipelines.files`).
 """
 
 from collections.abc import Mapping

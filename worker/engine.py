@@ -14,16 +14,16 @@ import structlog
 
 from schemas.outcome import outcome_message
 from statemachine.decide import Decision, decide
-from statemachine.effects import PublishOutcome, StartBuild
+from statemachine.decision import PublishOutcome, StartBuild
 from statemachine.events import BuildCommitted, Event
 from statemachine.invariants import change_violations
 from statemachine.model import TERMINAL_STATES, DateRecord, Policy, State
 from worker.calendar import Calendar
 from worker.errors import Conflict, InvariantBroken
-from worker.narration import narrate
-from worker.observer import Decided, Observer
+from worker.history_text import narrate
+from worker.observing.observer import Decided, Observer
+from worker.observing.tracing import NO_TRACING, Tracing
 from worker.ports import Clock, Commit, HistoryEntry, OutgoingMessage, StateStore
-from worker.tracing import NO_TRACING, Tracing
 
 log = structlog.get_logger(__name__)
 

@@ -16,13 +16,13 @@ import structlog
 from schemas.completion import Delivery, Expectation, Refusal, RefusalReason, decode
 from statemachine.events import CompletionReceived
 from worker.calendar import FUTURE_DAYS_MAX
+from worker.dead_letters import RAISES_MAX, NotParked, Parking, Raises
 from worker.engine import Engine
 from worker.errors import CorruptRecord, PipelineError, Unavailable
-from worker.observer import Observer
-from worker.parking import RAISES_MAX, NotParked, Parking, Raises
+from worker.observing.observer import Observer
+from worker.observing.tracing import NO_TRACING, Reception, Tracing
 from worker.ports import Clock, Publisher, StateStore
 from worker.repair import Repair
-from worker.tracing import NO_TRACING, Reception, Tracing
 
 log = structlog.get_logger(__name__)
 

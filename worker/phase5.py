@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import structlog
 
-from worker.catalogue import OUTPUT_COLUMNS, PUBLISHED_TABLE, SHIPPED
+from worker.builds.generations import find_generation
 from worker.errors import PipelineError, Refused, SchemaDrift
 from worker.features.generations import PUBLISHED_NOW, Wanted, read_instant
 from worker.features.model import Statement
-from worker.generations import find_generation
+from worker.pipelines.shipped import OUTPUT_COLUMNS, PUBLISHED_TABLE, SHIPPED
 
 if TYPE_CHECKING:
     from worker.ports import Warehouse
@@ -275,7 +275,7 @@ def _opened(warehouse: "Warehouse | str | None") -> Iterator["Warehouse"]:
         yield warehouse
         return
     # The clients of a warehouse take most of a second to import, and who brings an open one needs none of it.
-    from worker.parts import open_warehouse
+    from worker.resources import open_warehouse
     from worker.settings import load
 
     opened = open_warehouse(load() if warehouse is None else load(warehouse=warehouse))

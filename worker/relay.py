@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from worker.observer import Observer
+from worker.observing.observer import Observer
+from worker.observing.tracing import NO_TRACING, Tracing
 from worker.ports import OutboxEntry, Publisher, StateStore
-from worker.tracing import NO_TRACING, Tracing
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ import structlog
 from statemachine.decide import Decision
 from statemachine.events import BuildCommitted, DateOpened, TimerFired
 from statemachine.model import DateRecord
-from worker.builder import result_from_ledger
+from worker.builds.builder import result_from_ledger
 from worker.engine import Engine
 from worker.errors import CorruptRecord, Fatal, Fenced, Unavailable
 from worker.features.model import BuildKey, LedgerRow
@@ -30,7 +30,7 @@ CLOSING_ATTEMPT = 2**31 - 1
 DENIED_FOR_GOOD_AFTER = timedelta(minutes=2)
 
 
-class Standing(StrEnum):
+class LedgerComparison(StrEnum):
     """How a record stands against the ledger."""
 
     AGREES = "agrees"
@@ -113,7 +113,7 @@ class Repair:
         Raises:
             Unavailable: The store does not answer; repeating is safe.
         """
-        if self._standing(committed) is Standing.AGREES:
+        if self._standing(committed) is LedgerComparison.AGREES:
             return None
         return self._engine.apply(
             committed.analysis_date, BuildCommitted(result=result_from_ledger(committed), found=True)
@@ -133,11 +133,11 @@ class Repair:
         except (Unavailable, Fatal) as exc:
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
             return None
-        if committed is None or self._standing(committed) is Standing.AGREES:
+        if committed is None or self._standing(committed) is LedgerComparison.AGREES:
             return None
         return BuildCommitted(result=result_from_ledger(committed), found=True)
 
-    def standing(self, committed: LedgerRow) -> Standing:
+    def standing(self, committed: LedgerRow) -> LedgerComparison:
         """Say how the date's record stands against its ledger row.
 
         Raises:
@@ -146,7 +146,7 @@ class Repair:
         try:
             return self._standing(committed)
         except CorruptRecord:
-            return Standing.DAMAGED
+            return LedgerComparison.DAMAGED
 
     def catch_up(self, committed: LedgerRow) -> Decision | None:
         """As `follow`, also for a damaged record: that one is set aside and begun anew.
@@ -159,9 +159,9 @@ class Repair:
         except CorruptRecord as exc:
             return self.replace_damaged(exc.analysis_date, str(exc))
 
-    def _standing(self, committed: LedgerRow) -> Standing:
+    def _standing(self, committed: LedgerRow) -> LedgerComparison:
         record = self._store.load(committed.analysis_date)
         if record is None:
-            return Standing.UNKNOWN
+            return LedgerComparison.UNKNOWN
         ahead = committed.generation > record.published_generation
-        return Standing.BEHIND if ahead else Standing.AGREES
+        return LedgerComparison.BEHIND if ahead else LedgerComparison.AGREES

@@ -9,10 +9,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.deadlines import Sweeper
+from worker.builds.queue import Builds, Built
 from worker.ports import Clock
 from worker.relay import Relay
-from worker.request_builds import Builds, Built
+from worker.sweep import Sweeper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,12 +19,12 @@ from ops.bench.build_tasks import NIGHT, generate
 from ops.bench.bus import PROJECT, SUBSCRIPTION, TOPIC, bus_process
 from ops.bench.nights_tasks import ENTITIES
 from statemachine.reasons import Reason
-from worker.adapters.pubsub_publish import PubSubPublisher
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_store import RedisStore
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.catalogue import PIPELINE, PROCESSORS
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.adapters.pubsub.publish import PubSubPublisher
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.store import RedisStore
 from worker.features.model import Statement
+from worker.pipelines.shipped import PIPELINE, PROCESSORS
 from worker.ports import OutgoingMessage
 
 _COMMITS = """

@@ -154,7 +154,7 @@ def play_mlfs(sizes: argparse.Namespace) -> dict[str, Any]:
 
 def describe_machine() -> dict[str, Any]:
     """Describe the machine as mlfs' own benchmarks do."""
-    code = "import json; from ops.bench.machine import describe_machine; print(json.dumps(describe_machine()))"
+    code = "import json; from ops.bench.measure import describe_machine; print(json.dumps(describe_machine()))"
     done = subprocess.run([os.environ["PEERS_PYTHON"], "-c", code], check=True, capture_output=True, text=True)
     return {**json.loads(done.stdout), "peers": {name: version(name) for name in ("celery", "dbos", "pydocket")}}
 

@@ -11,25 +11,28 @@ columns, care for duplicates (in Phase 4, and two versions of one game in Phase 
 score, the gate, the ledger and the publication.
 
 Each task runs once in a fresh process, and once more in the same, warm one.
+
+What `mlfs bench profile` measures of a build: the phases that the worker's own metrics name.
 """
 
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import date, datetime, timedelta
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from statemachine.model import BuildMode
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.adapters.warehouse_duckdb_dialect import to_duckdb
-from worker.building import run_build
+from worker.adapters.duckdb.dialect import to_duckdb
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.builds.steps import run_build
 from worker.clock import SystemClock
-from worker.features.model import BuildKey, BuildRequest
+from worker.features.model import BuildKey, BuildPhase, BuildRequest
 from worker.features.plan import plan_build
-from worker.pipeline_files import shipped_pipeline
+from worker.pipelines.files import shipped_pipeline
 
 NIGHT = date(2024, 12, 15)
 LOOKBACK_DAYS = 30
@@ -153,3 +156,28 @@ def _connect(path: str, memory_limit: str, threads: int) -> duckdb.DuckDBPyConne
     connection = duckdb.connect(path, config=config)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     return connection
+
+
+ENTITIES = 400
+
+
+def phases(folder: str) -> dict[str, Any]:
+    """Build a night of 400 once, as the first build of its process; gives milliseconds by phase, and of all of it."""
+    path, clock = str(Path(folder) / "warehouse.duckdb"), SystemClock()
+    generate(path, ENTITIES, "1GB", 2)
+    milliseconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(phase: BuildPhase) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        milliseconds[phase.value] = (time.perf_counter() - started) * 1000
+
+    with closing(DuckDbWarehouse(path)) as warehouse:
+        warehouse.ensure_tables()
+        warehouse.prepare_builds()  # as a worker does when it starts
+        request = make_request(1, clock.now())
+        started = time.perf_counter()
+        run_build(warehouse, request, now=clock.now, watch=timed)
+        total = (time.perf_counter() - started) * 1000
+    return {"phases_ms": milliseconds, "total_ms": total}

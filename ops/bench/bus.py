@@ -10,9 +10,9 @@ from typing import IO, Any, cast
 
 from google.cloud.pubsub_v1.types import BatchSettings
 
-from worker.adapters.pubsub_connection import ensure_topology, publisher_client
+from worker.adapters.pubsub.connection import ensure_topology, publisher_client
 from worker.errors import Unavailable
-from worker.local.pubsub_server import PubSubServer
+from worker.local.pubsub.server import PubSubServer
 
 PROJECT = "bench"
 TOPIC = "completions"
@@ -28,7 +28,7 @@ def bus_process(folder: Path) -> Iterator[str]:
     Raises:
         Unavailable: The server did not come up.
     """
-    command = [sys.executable, "-m", "ops.bench.child", "bus", json.dumps({"folder": str(folder)})]
+    command = [sys.executable, "-m", "ops.bench.measure", "bus", json.dumps({"folder": str(folder)})]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - this program
         started, stop = cast("IO[str]", process.stdout), cast("IO[str]", process.stdin)
         address = started.readline().strip()

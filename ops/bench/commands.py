@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from ops.arguments import Json
-from ops.bench.machine import describe_machine
+from ops.bench.measure import describe_machine
 from ops.output import err, out, show_json
 
 WORKERS_HEADER = (
@@ -38,7 +38,7 @@ def build(
       mlfs bench build
       mlfs bench build --entities 400,10000 --runs 5 --json
     """
-    from ops.bench.build import measure_build
+    from ops.bench.running import measure_build
 
     sizes = _sizes("--entities", entities)
     answer = {"machine": describe_machine(), **measure_build(sizes, runs, memory_limit, threads, _progress)}
@@ -85,8 +85,7 @@ def intake(
       mlfs bench intake --workers 1,2,4
       mlfs bench intake --events 4000 --runs 5 --json
     """
-    from ops.bench.running import measure_intake
-    from ops.bench.workers import measure_workers
+    from ops.bench.running import measure_intake, measure_workers
 
     if (teams := _sizes("--workers", workers)) != [1]:
         teamwork = {"machine": describe_machine(), **measure_workers(events // 4 * 4, teams, runs, _progress)}
@@ -161,7 +160,7 @@ def profile(
       mlfs bench profile
       mlfs bench profile --events 8000 --runs 1 --json
     """
-    from ops.bench.profiling import measure_profile
+    from ops.bench.running import measure_profile
 
     answer = {"machine": describe_machine(), **measure_profile(events // 4 * 4, sample_hz, runs, _progress)}
     if as_json:

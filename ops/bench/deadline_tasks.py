@@ -12,17 +12,17 @@ import redis
 from ops.bench.build_tasks import generate
 from statemachine.events import DateOpened
 from statemachine.model import DateRecord
-from worker import logs
-from worker.building import probe
+from worker.builds.steps import probe
 from worker.clock import SystemClock
-from worker.deadlines import Sweeper, seconds_to_next_sweep
 from worker.engine import Engine
 from worker.errors import Unavailable
-from worker.observer import Decided, Observer
-from worker.parts import Parts, make_engine
+from worker.observing import logs
+from worker.observing.observer import Decided, Observer
 from worker.ports import StateStore
 from worker.repair import Repair
+from worker.resources import Resources, make_engine
 from worker.settings import load
+from worker.sweep import Sweeper, seconds_to_next_sweep
 
 GROUP = 500
 BETWEEN_DEADLINES_S = 0.05
@@ -59,7 +59,7 @@ def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
         # The dates that are due lie in the past: each one's deadline is its opening plus this grace.
         drain_grace_s=deadlines * BETWEEN_DEADLINES_S + MARGIN_S,
     )
-    with (home / "worker.log").open("w", encoding="utf-8") as log, Parts(settings, own=True) as parts:
+    with (home / "worker.log").open("w", encoding="utf-8") as log, Resources(settings, own=True) as parts:
         logs.configure("WARNING", log)
         engine = make_engine(
             settings,

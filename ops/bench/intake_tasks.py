@@ -13,16 +13,16 @@ from typing import Any
 from ops.bench.bus import PROJECT, SUBSCRIPTION, TOPIC, bus_process, publish_all
 from ops.bench.sampling import Sampling
 from schemas.completion import Delivery
-from worker import logs
-from worker.adapters.pubsub_pull import PullSubscriber
-from worker.catalogue import PROCESSORS
+from worker.adapters.pubsub.pull import PullSubscriber
 from worker.clock import SystemClock
 from worker.errors import Unavailable
 from worker.intake import Intake, Verdict
-from worker.metrics import Metrics
-from worker.observer import LogObserver, Observer, Observers
-from worker.parts import Parts, make_engine
+from worker.observing import logs
+from worker.observing.metrics import Metrics
+from worker.observing.observer import LogObserver, Observer, Observers
+from worker.pipelines.shipped import PROCESSORS
 from worker.repair import Repair
+from worker.resources import Resources, make_engine
 from worker.settings import Settings, load
 
 FIRST_DATE = date(2001, 1, 1)
@@ -59,7 +59,7 @@ def settings_in(folder: Path, bus_address: str, redis_url: str = "") -> Settings
     )
 
 
-def make_intake(parts: Parts, start_build: Callable[[date], None], observer: Observer) -> Intake:
+def make_intake(parts: Resources, start_build: Callable[[date], None], observer: Observer) -> Intake:
     """Wire the intake as `worker.app` does; only the build behind it is the caller's."""
     clock, settings = SystemClock(), parts.settings
     engine = make_engine(
@@ -146,7 +146,7 @@ def intake(folder: str, events: int, sample_hz: int = 0) -> dict[str, Any]:
         address = stack.enter_context(bus_process(Path(folder)))
         log = stack.enter_context((Path(folder) / "worker.log").open("w", encoding="utf-8"))
         logs.configure("INFO", log)
-        parts = stack.enter_context(Parts(settings_in(Path(folder), address), own=True))
+        parts = stack.enter_context(Resources(settings_in(Path(folder), address), own=True))
         handle_all = make_intake(parts, started.append, worker_observer()).handle_all
         answer = _drain(address, events, handle_all, Sampling(Path(folder), sample_hz))
         if len(set(started)) != events // 4:

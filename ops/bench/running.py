@@ -1,10 +1,22 @@
-"""`mlfs bench intake`, `latency`, `deadline` and `footprint`: a running worker against its yardsticks."""
+"""`mlfs bench intake`, `latency`, `deadline` and `footprint`: a running worker against its yardsticks.
 
-from collections.abc import Callable, Sequence
+`mlfs bench build`: time, memory and statements of a build beside two yardsticks, up to a million entities.
+
+`mlfs bench profile`: one completion's processor time by part of its way, and a build's time by phase.
+
+`mlfs bench intake --workers`: does a second worker process help, and a fourth?
+"""
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ops.bench.measure import in_folder, percentiles, spread, verdict
+from ops.bench.measure import in_child, in_folder, percentiles, spread, verdict
+from ops.bench.sampling import PARTS, divided
 
 INTAKE_RATIO_MIN = 0.8
 INTAKE_PER_S_MIN = 5000
@@ -98,3 +110,206 @@ def measure_footprint(nights: int, runs: int, progress: Progress) -> dict[str, A
 
 def _of(runs: Sequence[dict[str, Any]], name: str) -> list[float]:
     return [float(run[name]) for run in runs]
+
+
+# A million entities, against one CREATE TABLE of the same select.
+TIME_RATIO_MAX = 1.5
+MEMORY_RATIO_MAX = 1.5
+# A night, against the bare join.
+COLD_RATIO_MAX = 6.0
+WARM_RATIO_MAX = 3.0
+# The targets speak of these two sizes; the others show how the figures grow.
+NIGHT_ENTITIES = 400
+LARGE_ENTITIES = 1_000_000
+FIGURES = ("seconds", "warm_seconds", "cpu_seconds", "peak_mb")
+
+
+def measure_build(
+    sizes: Sequence[int], runs: int, memory_limit: str, threads: int, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure every size; yardsticks and build take turns, each run in a new process on a copy of the same file.
+
+    Args:
+        sizes: Numbers of entities.
+        runs: Rounds per size; the medians are compared.
+        memory_limit: DuckDB's, with a unit, for all.
+        threads: DuckDB's, for all.
+        progress: Told what is being measured.
+
+    Returns:
+        `sizes`, one entry each, and `targets`.
+    """
+    means: dict[str, Any] = {"memory_limit": memory_limit, "threads": threads}
+    with tempfile.TemporaryDirectory(prefix="mlfs-bench-") as folder:
+        results = [_measure_size(Path(folder), size, runs, means, progress) for size in sizes]
+    return {**means, "sizes": results, "targets": _targets(results)}
+
+
+def _measure_size(
+    folder: Path, entities: int, runs: int, means: dict[str, Any], progress: Callable[[str], None]
+) -> dict[str, Any]:
+    source = folder / "source.duckdb"
+    source.unlink(missing_ok=True)
+    progress(f"{entities:,} entities: generating")
+    generated = in_child("generate", path=str(source), entities=entities, **means)
+    warm = {"warm": entities == NIGHT_ENTITIES}
+    tasks = {"bare": warm, "same_select": {}, "build": warm}
+    ran: dict[str, list[dict[str, Any]]] = {task: [] for task in tasks}
+    for run in range(1, runs + 1):
+        progress(f"{entities:,} entities: run {run} of {runs}")
+        for task, more in tasks.items():
+            ran[task].append(_run_copy(task, source, folder / "run.duckdb", {**means, **more}))
+    build = ran["build"]
+    return {
+        "entities": entities,
+        "rows": build[0]["rows"],
+        "quality_score": build[0]["quality_score"],
+        "generated_in_s": generated["seconds"],
+        **{task: _summary(ran[task]) for task in ("bare", "same_select")},
+        "build": {
+            **_summary(build),
+            "statements": build[0]["statements"],
+            "steps_s": {step: median(run["steps"][step] for run in build) for step in build[0]["steps"]},
+        },
+        "against_same_select": _ratios(build, ran["same_select"]),
+        "against_bare": _ratios(build, ran["bare"]),
+    }
+
+
+def _run_copy(task: str, source: Path, copy: Path, means: dict[str, Any]) -> dict[str, Any]:
+    """Run a task on a copy, which is read once beforehand: neither side waits for the disk in the other's place."""
+    shutil.copyfile(source, copy)
+    try:
+        return in_child(task, path=str(copy), **means)
+    finally:
+        copy.unlink()
+        copy.with_name(f"{copy.name}.wal").unlink(missing_ok=True)
+
+
+def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {name: spread([run[name] for run in runs]) for name in FIGURES if runs[0].get(name) is not None}
+
+
+def _ratios(ours: Sequence[dict[str, Any]], yardstick: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Divide the medians of each figure that both have."""
+    both = [name for name in FIGURES if None not in (ours[0].get(name), yardstick[0].get(name))]
+    return {name: median(run[name] for run in ours) / median(run[name] for run in yardstick) for name in both}
+
+
+def _targets(results: Sequence[dict[str, Any]]) -> list[Any]:
+    targets = []
+    for result in results:
+        if result["entities"] == NIGHT_ENTITIES:
+            against = result["against_bare"]
+            targets.append(verdict("a night of 400 against the bare join", against["seconds"], COLD_RATIO_MAX))
+            targets.append(verdict("the same in a warm process", against["warm_seconds"], WARM_RATIO_MAX))
+        if result["entities"] == LARGE_ENTITIES:
+            against = result["against_same_select"]
+            targets.append(verdict("time against the same select, 1,000,000", against["seconds"], TIME_RATIO_MAX))
+            targets.append(verdict("memory against the same select, 1,000,000", against["peak_mb"], MEMORY_RATIO_MAX))
+    if len(results) > 1:
+        counts = [known for result in results if (known := result["build"]["statements"]) is not None]
+        targets.append(verdict("warehouse statements more than at the smallest size", max(counts) - counts[0], 0))
+    return targets
+
+
+# The first build of a process is short; its median needs more runs than the intake's.
+BUILDS_PER_RUN = 3
+
+
+def measure_profile(
+    events: int, sample_hz: int, runs: int, progress: Callable[[str], None], builds_per_run: int = BUILDS_PER_RUN
+) -> dict[str, Any]:
+    """Drain the backlog without and with the profiler, in turns, then build nights of 400.
+
+    Returns:
+        `parts`: for each part of the hot path its `share` and `us`, microseconds of an event, of the total
+        *without* the profiler. `threads_us`: the same total by kind of thread, from the kernel alone. `plain`,
+        `sampled`: rate and cost of both. `build_phases_ms`, `build_ms`.
+    """
+    plain, sampled = [], []
+    for run in range(1, runs + 1):
+        progress(f"{events:,} events: run {run} of {runs}")
+        plain.append(in_folder("intake", events=events))
+        progress(f"{events:,} events, {sample_hz} samples a second: run {run} of {runs}")
+        sampled.append(in_folder("intake", events=events, sample_hz=sample_hz))
+    progress(f"{builds_per_run * runs} builds of 400")
+    builds = [in_folder("phases") for _ in range(builds_per_run * runs)]
+    phases = list(builds[0]["phases_ms"])
+    return {
+        "events": events,
+        "sample_hz": sample_hz,
+        "samples": sum(sum(met.values()) for run in sampled for met in run["thread_samples"].values()),
+        **{name: _rates_of(done) for name, done in (("plain", plain), ("sampled", sampled))},
+        "parts": _parts(plain, sampled),
+        "threads_us": _by_thread(plain, events),
+        "unnamed": sampled[-1]["unnamed"],
+        "build_phases_ms": {phase: spread([one["phases_ms"][phase] for one in builds]) for phase in phases},
+        "build_ms": spread([one["total_ms"] for one in builds]),
+        "targets": [],
+    }
+
+
+def _rates_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {field: spread([run[field] for run in runs]) for field in ("events_per_s", "cpu_us_per_event")}
+
+
+def _parts(plain: Sequence[Mapping[str, Any]], sampled: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Divide the cost without the profiler: by kind of thread as the kernel counted it, inside a kind by samples."""
+    total = median(run["cpu_us_per_event"] for run in plain)
+    kinds = {kind for run in plain for kind in run["thread_cpu_s"]}
+    spent = {kind: sum(run["thread_cpu_s"].get(kind, 0.0) for run in plain) for kind in kinds}
+    samples: dict[str, Counter[str]] = {}
+    for run in sampled:
+        for kind, met in run["thread_samples"].items():
+            samples.setdefault(kind, Counter()).update(met)
+    seconds = divided(spent, samples)
+    whole = sum(seconds.values())
+    shares = {part: seconds.get(part, 0.0) / whole for part in PARTS}
+    return {part: {"us": total * share, "share": share} for part, share in shares.items()}
+
+
+def _by_thread(plain: Sequence[Mapping[str, Any]], events: int) -> dict[str, float]:
+    kinds = sorted({kind for run in plain for kind in run["thread_cpu_s"]})
+    return {kind: median(run["thread_cpu_s"].get(kind, 0.0) for run in plain) / events * 1e6 for kind in kinds}
+
+
+FIELDS = ("events_per_s", "cpu_us_per_event", "store_cpu_us_per_event", "team_mb")
+
+
+def measure_workers(events: int, teams: Sequence[int], runs: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Drain the same backlog with teams of several sizes, each beside as many processes that only acknowledge.
+
+    Args:
+        events: Completions in the backlog.
+        teams: Numbers of worker processes.
+        runs: How often each team drains it; all of them in turns, so that a busy minute meets all alike.
+        progress: Told of each run.
+
+    Returns:
+        `teams`: for each the two sides, `ratio` (intake against nothing), and `against_one`, its rate against the one
+        worker's; None where one worker was not measured. No `targets`: those speak of one process.
+    """
+    done: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for run in range(1, runs + 1):
+        for processes in teams:
+            progress(f"{events:,} events, {processes} processes: run {run} of {runs}")
+            for callback in ("noop", "intake"):
+                answer = in_folder("workers", events=events, processes=processes, callback=callback)
+                done.setdefault((processes, callback), []).append(answer)
+    rates = {team: median(run["events_per_s"] for run in answers) for team, answers in done.items()}
+    one = rates.get((1, "intake"))
+    measured = [
+        {
+            "workers": processes,
+            **{
+                callback: {field: spread([run[field] for run in done[processes, callback]]) for field in FIELDS}
+                for callback in ("noop", "intake")
+            },
+            "smallest_share": min(run["shares"][0] for run in done[processes, "intake"]),
+            "ratio": rates[processes, "intake"] / rates[processes, "noop"],
+            "against_one": None if one is None else rates[processes, "intake"] / one,
+        }
+        for processes in teams
+    ]
+    return {"events": events, "runs": runs, "teams": measured, "targets": []}

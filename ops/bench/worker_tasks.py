@@ -27,12 +27,12 @@ from ops.bench.intake_tasks import (
     worker_observer,
 )
 from statemachine.model import State
-from worker import logs
-from worker.adapters.pubsub_receive import receive_waiting
-from worker.adapters.redis_store import RedisStore
+from worker.adapters.pubsub.unary import receive_waiting
+from worker.adapters.redis.store import RedisStore
 from worker.errors import Unavailable
 from worker.local.valkey import EmbeddedValkey
-from worker.parts import Parts
+from worker.observing import logs
+from worker.resources import Resources
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -88,7 +88,7 @@ def worker(folder: str, address: str, redis_url: str, callback: str) -> dict[str
         handle_all: HandleAll = acknowledge_all
         if callback == "intake":
             logs.configure("INFO", stack.enter_context((home / "worker.log").open("w", encoding="utf-8")))
-            parts = stack.enter_context(Parts(settings_in(home, address, redis_url), own=False))
+            parts = stack.enter_context(Resources(settings_in(home, address, redis_url), own=False))
             handle_all = make_intake(parts, started.append, worker_observer()).handle_all
         tally = Tally(handle_all)
         subscriber = subscribe(address, tally)
@@ -141,7 +141,7 @@ class _Worker:
 
     def __init__(self, folder: Path, address: str, redis_url: str, callback: str) -> None:
         arguments = {"folder": str(folder), "address": address, "redis_url": redis_url, "callback": callback}
-        command = [sys.executable, "-m", "ops.bench.child", "worker", json.dumps(arguments)]
+        command = [sys.executable, "-m", "ops.bench.measure", "worker", json.dumps(arguments)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this program
         self._input, self._output = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
         self._up = threading.Event()
@@ -201,7 +201,7 @@ def _check_stored(home: Path, address: str, url: str, events: int, started: Sequ
     dates = [FIRST_DATE + timedelta(days=number) for number in range(events // 4)]
     if sorted(started) != [day.isoformat() for day in dates]:
         raise Unavailable(f"{len(started)} builds of {len(set(started))} dates began, not one of each of {len(dates)}")
-    with Parts(settings_in(home, address, url), own=False) as parts:
+    with Resources(settings_in(home, address, url), own=False) as parts:
         places = range(0, len(dates), DATES_READ_AT_ONCE)
         whole = sum(_whole(parts.store, dates[place : place + DATES_READ_AT_ONCE]) for place in places)
     if whole != len(dates):

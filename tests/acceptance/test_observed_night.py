@@ -11,9 +11,9 @@ from tests.support.alerting import ROOT
 from tests.support.observed_night import ObservedNight, TooSlow, missing_program, observed_night
 from tests.support.panels import BOARD, FILLED_IN, finite, highest, panels
 from tests.transcript.handling import PAGED, Entry, handle, render, stable, typed
-from worker.catalogue import PROCESSORS
 from worker.clock import SystemClock
 from worker.features.model import BuildPhase
+from worker.pipelines.shipped import PROCESSORS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

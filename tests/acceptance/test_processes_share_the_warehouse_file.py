@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import WaitUntil
 from tests.support.programs import Program, RunningWorker, not_tonight
-from worker.adapters.pubsub_connection import publisher_client
+from worker.adapters.pubsub.connection import publisher_client
 from worker.local.ownership import read_address
 
 NIGHTS = ("2024-12-14", "2024-12-15")

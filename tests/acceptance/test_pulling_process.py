@@ -11,12 +11,12 @@ import redis
 from tests.chaos.sent import Report, reports
 from tests.support.buses import take_waiting
 from tests.support.programs import Program, RunningWorker
-from worker.adapters.pubsub_connection import publisher_client
+from worker.adapters.pubsub.connection import publisher_client
 from worker.local.ownership import read_address
-from worker.local.pubsub_faults import FaultPlan, Faults, PlannedFaults
-from worker.local.pubsub_model import Delivery
-from worker.local.pubsub_server import PubSubServer
-from worker.parts import Parts
+from worker.local.pubsub.faults import FaultHooks, FaultPlan, PlannedFaults
+from worker.local.pubsub.model import LeasedMessage
+from worker.local.pubsub.server import PubSubServer
+from worker.resources import Resources
 from worker.settings import load
 
 SUBSCRIPTION = "projects/nba-props-platform/subscriptions/ml-feature-store-worker"
@@ -26,13 +26,13 @@ ANSWER_S = 10.0
 LEAVE_WITHIN_S = 8.0
 
 
-class Sent(Faults):
+class Sent(FaultHooks):
     """Nothing goes wrong, and it is known when the first message leaves for the worker."""
 
     def __init__(self) -> None:
         self.to_worker = threading.Event()
 
-    def on_deliver(self, subscription: str, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    def on_deliver(self, subscription: str, deliveries: Sequence[LeasedMessage]) -> Sequence[LeasedMessage]:
         if subscription == SUBSCRIPTION and deliveries:
             self.to_worker.set()
         return deliveries
@@ -67,7 +67,7 @@ def publish(server: PubSubServer, told: list[Report], stop: threading.Event | No
 def stored_rows(tmp_path) -> set[tuple[object, str, int | None]]:
     """Date, processor and row count of every completion in the store of a worker that has left."""
     settings = load(environment={}, data_dir=tmp_path / "data")
-    with Parts(settings, own=False) as parts:
+    with Resources(settings, own=False) as parts:
         records = [parts.store.load(day) for day in parts.store.dates(10_000)]
     return {
         (record.analysis_date, name, completion.row_count)

@@ -22,7 +22,17 @@ def test_a_night_goes_through_the_services_of_the_compose_file(tmp_path):
     for program, package in PROGRAMS.items():
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed (Debian: apt-get install {package})")
-    command = [sys.executable, "-m", "ops.stack", "--any-ports", "--scrape-s", "1", "--json", "--", *NIGHT]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.compose_runner",
+        "--any-ports",
+        "--scrape-s",
+        "1",
+        "--json",
+        "--",
+        *NIGHT,
+    ]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170, check=False)
 

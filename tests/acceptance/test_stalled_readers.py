@@ -15,7 +15,7 @@ import redis
 
 from tests.conftest import WaitUntil
 from tests.support.programs import COMMAND, Program
-from worker.adapters.pubsub_connection import publisher_client
+from worker.adapters.pubsub.connection import publisher_client
 from worker.local.ownership import read_address
 
 DATE = "2024-12-15"

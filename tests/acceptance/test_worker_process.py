@@ -6,7 +6,7 @@ import duckdb
 import httpx
 import pytest
 
-from worker.adapters.pubsub_connection import publisher_client
+from worker.adapters.pubsub.connection import publisher_client
 from worker.local.ownership import read_address
 
 DATE = "2024-12-15"

@@ -9,8 +9,8 @@ from typing import Any
 
 import typer
 
-import worker.date_metrics
-import worker.metrics
+import worker.observing.date_metrics
+import worker.observing.metrics
 from ops import cli
 from schemas.completion import RefusalReason
 from statemachine.reasons import Reason
@@ -54,7 +54,7 @@ def settings() -> set[str]:
 
 def metrics() -> set[str]:
     """The names that the two modules of metrics declare, read from their source."""
-    return declared(worker.metrics) | declared(worker.date_metrics)
+    return declared(worker.observing.metrics) | declared(worker.observing.date_metrics)
 
 
 def declared(module: ModuleType) -> set[str]:

@@ -22,7 +22,7 @@ BREAKS = [
     ("pure-core", "worker/features/model.py", "import duckdb"),
     ("stdlib-core", "statemachine/model.py", "import pydantic"),
     ("floors", "worker/errors.py", "import worker.engine"),
-    ("floors", "worker/intake.py", "import worker.relay"),
+    ("floors", "worker/engine.py", "import worker.adapters.redis.store"),
     ("floors", "worker/module_without_a_floor.py", "import worker.errors"),
 ]
 

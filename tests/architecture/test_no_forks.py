@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("statemachine", "schemas", "worker", "ops")
 FORKS = {"fork", "forkpty", "ProcessPoolExecutor", "preexec_fn"}
 # They execute another program and share nothing with it. In a worker that is over before the first client exists.
-STARTERS = ("worker/local/valkey.py", "ops/bench/", "ops/stack/")
+STARTERS = ("worker/local/valkey.py", "ops/bench/", "tests/support/compose_runner/")
 
 
 def forks(tree: ast.Module) -> Iterator[tuple[int, str]]:

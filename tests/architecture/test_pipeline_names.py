@@ -5,35 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from worker.catalogue import SHIPPED
+from worker.pipelines.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("statemachine", "schemas", "worker", "ops")
 ENDINGS = {".py", ".html", ".js", ".css", ".lua", ".sql"}
 
 EXCEPTIONS = {
-    "worker/catalogue.py": "the names themselves",
-    "worker/local/sample_data.py": "generated data",
-    "worker/local/sample_league.py": "generated data",
-    "worker/local/sample_phase3.sql": "generated data",
-    "worker/local/sample_phase4.sql": "generated data",
-    "worker/local/sample_inputs.sql": "generated data",
-    "worker/features/lineage.py": "`mlfs lineage`, of a player and his teams",
-    "worker/lineage.py": "`mlfs lineage`",
+    "worker/pipelines/shipped.py": "the names themselves",
+    "worker/local/sample/data.py": "generated data",
+    "worker/local/sample/league.py": "generated data",
+    "worker/local/sample/phase3.sql": "generated data",
+    "worker/local/sample/phase4.sql": "generated data",
+    "worker/local/sample/inputs.sql": "generated data",
+    "worker/lineage/cells.py": "`mlfs lineage`, of a player and his teams",
+    "worker/lineage/row.py": "`mlfs lineage`",
     "worker/phase5.py": "the library of the pipeline document's consumer",
-    "worker/adapters/warehouse_bigquery_permissions.py": "the document's cross-dataset tests",
+    "worker/adapters/bigquery/permissions.py": "the document's cross-dataset tests",
     "ops/arguments.py": "refuses the reports for another pipeline",
-    "ops/doctor.py": "refuses the document's tests for another pipeline",
-    "ops/evidence.py": "the document's reports",
-    "ops/triage.py": "the document's reports",
-    "ops/tracing.py": "`mlfs lineage`",
-    "ops/demo_screen.py": "the demo",
-    "ops/demo_stage.py": "the demo",
-    "ops/night.py": "the demo's nights",
-    "ops/night_player.py": "the demo's nights",
-    "ops/rehearsal_player.py": "the demo's nights, against a worker of one's own",
-    "ops/reference.py": "writes the pages about it",
-    "ops/manifests.py": "made for the shipped deployment: its Terraform tables",
+    "ops/commands/doctor.py": "refuses the document's tests for another pipeline",
+    "ops/reports/sources.py": "the document's reports",
+    "ops/reports/triage.py": "the document's reports",
+    "ops/reports/lineage.py": "`mlfs lineage`",
+    "ops/demo/screen.py": "the demo",
+    "ops/demo/demo_run.py": "the demo",
+    "ops/demo/schedule.py": "the demo's nights",
+    "ops/demo/player.py": "the demo's nights",
+    "ops/demo/rehearsal.py": "the demo's nights, against a worker of one's own",
+    "ops/generate/reference.py": "writes the pages about it",
+    "ops/generate/manifests.py": "made for the shipped deployment: its Terraform tables",
     "ops/bench/build_tasks.py": "benchmarks on generated data",
     "ops/bench/intake_tasks.py": "benchmarks on generated data",
     "ops/bench/bare_join.sql": "benchmarks on generated data",
@@ -42,7 +42,7 @@ EXCEPTIONS = {
 }
 """What may speak of the shipped pipeline, and why; docs/pipelines.md says the same to its users."""
 
-IMPORT = re.compile(r"^\s*from worker\.catalogue import|^\s*import worker\.catalogue", re.MULTILINE)
+IMPORT = re.compile(r"^\s*from worker\.pipelines\.shipped import|^\s*import worker\.pipelines\.shipped", re.MULTILINE)
 
 
 def own_names() -> set[str]:
@@ -66,7 +66,7 @@ def modules() -> dict[str, str]:
 
 def speaks_of_the_shipped_one(text: str) -> set[str]:
     found = set(WORD.findall(text))
-    return found | {"worker.catalogue"} if IMPORT.search(text) else found
+    return found | {"worker.pipelines.shipped"} if IMPORT.search(text) else found
 
 
 def test_no_other_module_names_the_shipped_pipeline() -> None:
@@ -78,7 +78,7 @@ def test_no_other_module_names_the_shipped_pipeline() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['"player_daily_cache"', "nba_precompute.x", "ORDER BY player_id", "from worker.catalogue import BLOCKS"],
+    ['"player_daily_cache"', "nba_precompute.x", "ORDER BY player_id", "from worker.pipelines.shipped import BLOCKS"],
 )
 def test_the_check_finds_what_it_looks_for(text: str) -> None:
     assert speaks_of_the_shipped_one(text)

@@ -21,13 +21,13 @@ from pathlib import Path
 from ops.bench.bus import PROJECT, SUBSCRIPTION, publish_all
 from ops.bench.intake_tasks import make_intake, settings_in
 from tests.chaos.sent import Report, reports, violations
-from worker import logs
-from worker.adapters.pubsub_pull import HandleAll, PullSubscriber, PullTuning
-from worker.adapters.pubsub_watchdog import WatchPolicy
-from worker.local.pubsub_faults import FaultPlan, PlannedFaults
-from worker.local.pubsub_server import PubSubServer
-from worker.observer import Observer, StreamNotes
-from worker.parts import Parts
+from worker.adapters.pubsub.pull import HandleAll, PullSubscriber, PullTuning
+from worker.adapters.pubsub.watchdog import WatchPolicy
+from worker.local.pubsub.faults import FaultPlan, PlannedFaults
+from worker.local.pubsub.server import PubSubServer
+from worker.observing import logs
+from worker.observing.observer import Observer, StreamNotes
+from worker.resources import Resources
 
 EVERYTHING = FaultPlan(duplicate=0.05, drop_ack=0.01, reorder=0.5, stall=0.002, close=0.01)
 # A processor that is not sure repeats itself; the bus gives that another message id.
@@ -83,7 +83,7 @@ def play(folder: Path, events: int, faults: PlannedFaults, timeout_s: float, see
     tally, started = Tally(), list[date]()
     with ExitStack() as stack:
         server = stack.enter_context(PubSubServer(folder / "journal.sqlite", faults=faults))
-        parts = stack.enter_context(Parts(settings_in(folder, server.address), own=True))
+        parts = stack.enter_context(Resources(settings_in(folder, server.address), own=True))
         intake = make_intake(parts, started.append, tally)
         began = time.perf_counter()
         publishing = threading.Thread(target=publish_all, args=(server.address, iter(bodies)))

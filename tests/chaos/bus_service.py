@@ -12,9 +12,9 @@ from typing import Any
 
 from tests.chaos.warehouse_service import serve
 from worker.clock import SystemClock
-from worker.local.pubsub_faults import FaultPlan, PlannedFaults
-from worker.local.pubsub_model import CallRefused, Delivery, RefusalCode
-from worker.local.pubsub_server import PubSubServer
+from worker.local.pubsub.faults import FaultPlan, PlannedFaults
+from worker.local.pubsub.model import CallRefused, LeasedMessage, RefusalCode
+from worker.local.pubsub.server import PubSubServer
 
 SUBSCRIPTION = "ml-feature-store-worker"
 
@@ -44,7 +44,7 @@ class RecordingFaults(PlannedFaults):
         self._closing |= self._seen
         return len(self._seen)
 
-    def on_deliver(self, subscription: str, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    def on_deliver(self, subscription: str, deliveries: Sequence[LeasedMessage]) -> Sequence[LeasedMessage]:
         if subscription.endswith(SUBSCRIPTION):
             self._numbers |= {delivery.ack_id: delivery.message.number for delivery in deliveries}
         return super().on_deliver(subscription, deliveries)

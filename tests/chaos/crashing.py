@@ -10,12 +10,12 @@ import sys
 from ops import cli
 from statemachine.model import State
 from tests.support.crashing_worker import Applies, Place, commit_of, commits_of, die_at, every_call, flips
-from worker.adapters import warehouse_duckdb
-from worker.adapters.pubsub_publish import PubSubPublisher
-from worker.adapters.redis_store import RedisStore
-from worker.adapters.warehouse_bigquery import BigQueryWarehouse
-from worker.adapters.warehouse_bigquery_jobs import Jobs, JobSpec
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.adapters.bigquery.jobs import JobRunner, JobSpec
+from worker.adapters.bigquery.warehouse import BigQueryWarehouse
+from worker.adapters.duckdb import warehouse
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.adapters.pubsub.publish import PubSubPublisher
+from worker.adapters.redis.store import RedisStore
 from worker.features.model import BuildKey, Statement
 
 
@@ -34,7 +34,7 @@ def _warehouse(method: str, *, after: bool) -> tuple[Place, ...]:
 
 def _job(step: str) -> tuple[Place, ...]:
     """A job was accepted, and its answer has not come."""
-    return (Place(Jobs, "_begin", True, _names(f"-{step}")),)
+    return (Place(JobRunner, "_begin", True, _names(f"-{step}")),)
 
 
 def _names(part: str) -> Applies:
@@ -65,7 +65,7 @@ PLACES: dict[str, tuple[Place, ...]] = {
     "while the job about the quality runs": _job("history"),
     "between the quality and the pointer": (
         Place(BigQueryWarehouse, "_guarded", False, _flips),
-        Place(warehouse_duckdb, "_changed", False, flips),
+        Place(warehouse, "_changed", False, flips),
     ),
     "while the publishing job runs": _job("publish"),
     "after the warehouse published": _warehouse("publish", after=True),
@@ -87,7 +87,9 @@ PLACES: dict[str, tuple[Place, ...]] = {
 
 def places_in(bigquery: bool) -> list[str]:
     """The places that a worker on BigQuery, or on a DuckDB file, can reach."""
-    return [name for name, places in PLACES.items() if bigquery or any(place.owner is not Jobs for place in places)]
+    return [
+        name for name, places in PLACES.items() if bigquery or any(place.owner is not JobRunner for place in places)
+    ]
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.warehouse_service import Tables, serve
-from worker.adapters.warehouse_duckdb_file import SharedFile
-from worker.adapters.warehouse_duckdb_parquet import replace_table
+from worker.adapters.duckdb.file import SharedFile
+from worker.adapters.duckdb.parquet import replace_table
 
 FILE = "warehouse.duckdb"
 # Longer than anything that a worker does with the file, frozen or not.

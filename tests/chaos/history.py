@@ -16,7 +16,7 @@ import redis
 from google.api_core import exceptions as google_errors
 from google.api_core.retry import Retry
 
-from worker.adapters.pubsub_connection import publisher_client, subscriber_client
+from worker.adapters.pubsub.connection import publisher_client, subscriber_client
 from worker.clock import SystemClock
 
 TAG = "{mlfs:ml_feature_store_v2}"

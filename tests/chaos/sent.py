@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason
-from worker.catalogue import PROCESSORS
+from worker.pipelines.shipped import PROCESSORS
 from worker.ports import HistoryEntry, StateStore
 
 FIRST_DATE = date(2001, 1, 1)

@@ -10,11 +10,11 @@ from statemachine.events import CompletionReceived
 from statemachine.model import Completion, CompletionStatus
 from tests.chaos.bus import EVERYTHING, play
 from tests.chaos.sent import Report, reports, violations
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import EVENING
 from tests.support.rigs import Rig
-from worker.adapters.memory_store import MemoryStore
-from worker.local.pubsub_faults import FaultPlan, PlannedFaults
-from worker.local.pubsub_model import CallRefused, RefusalCode
+from worker.local.pubsub.faults import FaultPlan, PlannedFaults
+from worker.local.pubsub.model import CallRefused, RefusalCode
 from worker.ports import HistoryEntry
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.support.bigquery_peer.faults import Fault
-from tests.support.bigquery_peer.jobs import Job, Jobs
+from tests.support.bigquery_peer.jobs import Job, PeerJobs
 from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.recomputed import (
     CELLS,
@@ -37,7 +37,7 @@ from tests.support.recomputed import (
     work_out_night,
 )
 from worker.clock import SystemClock
-from worker.local.sample_data import write_sample_data
+from worker.local.sample.data import write_sample_data
 
 PROJECT = "chaos"
 BASE = date(2024, 12, 15)
@@ -82,13 +82,13 @@ class JobLog:
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._clock = SystemClock()
-        original = Jobs._end
+        original = PeerJobs._end
 
-        def end(jobs: Jobs, job: Job) -> None:
+        def end(jobs: PeerJobs, job: Job) -> None:
             original(jobs, job)
             self._note(job)
 
-        Jobs._end = end  # type: ignore[method-assign]
+        PeerJobs._end = end  # type: ignore[method-assign]
 
     def _note(self, job: Job) -> None:
         step = job.configuration.get("labels", {}).get("step", "")

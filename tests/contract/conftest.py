@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.bigquery_peer.server import BigQueryServer
-from worker.adapters.warehouse_bigquery import BigQueryWarehouse
-from worker.adapters.warehouse_bigquery_connection import connect
-from worker.adapters.warehouse_bigquery_jobs import Limits
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.adapters.bigquery.jobs import Limits, connect
+from worker.adapters.bigquery.warehouse import BigQueryWarehouse
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.ports import Warehouse
 
 

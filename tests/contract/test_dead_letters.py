@@ -15,14 +15,13 @@ from schemas.dead_letter import UNDELIVERED
 from tests.support.nights import CACHE, EVENING, PROCESSORS
 from tests.support.programs import Program
 from tests.support.rigs import Rig, repair_of
-from worker.adapters.pubsub_connection import ensure_topology, plain_publisher_client, subscriber_client
-from worker.adapters.pubsub_dead_letters import DeadLetterSubscription
-from worker.adapters.pubsub_publish import PubSubPublisher
+from worker.adapters.pubsub.connection import ensure_topology, plain_publisher_client, subscriber_client
+from worker.adapters.pubsub.dead_letters import DeadLetterSubscription
+from worker.adapters.pubsub.publish import PubSubPublisher
+from worker.dead_letters import PAUSE_S, Selection, looking, plan_redrive, redrive
 from worker.errors import Fatal, Unavailable
 from worker.intake import Intake, Verdict
-from worker.local.pubsub_server import PubSubServer
-from worker.parking import PAUSE_S
-from worker.redrive import Selection, looking, plan_redrive, redrive
+from worker.local.pubsub.server import PubSubServer
 
 PROJECT = "nba-props-platform"
 TOPIC, DEAD, WORKER = "phase4-processor-success", "phase4-processor-success-dlq", "ml-feature-store-worker"

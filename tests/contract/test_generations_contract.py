@@ -11,22 +11,28 @@ import pytest
 
 from statemachine.model import Changes
 from tests.support.generation_rows import publication_of, rows_select
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.catalogue import GENERATIONS_TABLE, HISTORY_TABLE, LEDGER_TABLE, OUTPUT_COLUMNS, PUBLISHED_TABLE, SHIPPED
-from worker.diff import compare_generations, read_short_diff, short_diffs
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.builds.generations import compare_generations, find_generation, publications, read_short_diff, short_diffs
+from worker.builds.vacuum import Vacuumed, vacuum
 from worker.errors import Refused, Unavailable
 from worker.features.diff import SourcePair
 from worker.features.generations import Wanted
 from worker.features.model import BuildKey, Statement
-from worker.generations import find_generation, publications
 from worker.phase5 import (
     FeatureStoreNotReady,
     load_features_for_prediction,
     read_readiness,
     validate_ml_feature_store_ready,
 )
+from worker.pipelines.shipped import (
+    GENERATIONS_TABLE,
+    HISTORY_TABLE,
+    LEDGER_TABLE,
+    OUTPUT_COLUMNS,
+    PUBLISHED_TABLE,
+    SHIPPED,
+)
 from worker.ports import Warehouse
-from worker.vacuum import Vacuumed, vacuum
 
 NIGHT = date(2024, 12, 15)
 OTHER_NIGHT = date(2024, 12, 16)

@@ -17,9 +17,9 @@ from sqlglot import exp
 
 from tests.support.random_tables import declared
 from tests.support.zetasql_oracle import Oracle, Table
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.adapters.warehouse_duckdb_dialect import to_duckdb
-from worker.catalogue import GENERATIONS_TABLE, LEDGER_TABLE, SHIPPED
+from worker.adapters.duckdb.dialect import to_duckdb
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.pipelines.shipped import GENERATIONS_TABLE, LEDGER_TABLE, SHIPPED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the first run on a machine compiles the evaluator
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import WaitUntil, free_port
-from worker.adapters import pubsub_publish
-from worker.adapters.pubsub_connection import ensure_topology, subscriber_client
-from worker.adapters.pubsub_publish import PubSubPublisher
+from worker.adapters.pubsub import publish
+from worker.adapters.pubsub.connection import ensure_topology, subscriber_client
+from worker.adapters.pubsub.publish import PubSubPublisher
 from worker.errors import PublishRefused, Unavailable
-from worker.local.pubsub_server import PubSubServer
+from worker.local.pubsub.server import PubSubServer
 from worker.ports import OutgoingMessage
 
 PROJECT = "nba"
@@ -78,7 +78,7 @@ def test_a_topic_that_was_missing_takes_messages_as_soon_as_it_is_there(address:
 def test_a_bus_that_comes_back_gets_what_it_did_not_confirm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ) -> None:
-    monkeypatch.setattr(pubsub_publish, "PUBLISH_RETRY_S", 0.2)
+    monkeypatch.setattr(publish, "PUBLISH_RETRY_S", 0.2)
     port = free_port()
     publisher = PubSubPublisher(PROJECT, f"127.0.0.1:{port}")
 

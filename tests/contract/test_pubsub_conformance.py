@@ -36,11 +36,11 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-from ops.stack.local import find_emulator
 from tests.conftest import free_port
+from tests.support.compose_runner.local import find_emulator
 from worker.errors import Refused
-from worker.local.pubsub_faults import Faults
-from worker.local.pubsub_server import PubSubServer
+from worker.local.pubsub.faults import FaultHooks
+from worker.local.pubsub.server import PubSubServer
 
 LOCAL, EMULATOR = "local", "google-emulator"
 WAIT_S = 15
@@ -770,8 +770,8 @@ def test_a_push_subscription_goes_on_after_a_restart(tmp_path):
 KILLABLE = """
 import sys, threading
 from pathlib import Path
-from worker.local.pubsub_faults import Faults
-from worker.local.pubsub_server import PubSubServer
+from worker.local.pubsub.faults import Faults
+from worker.local.pubsub.server import PubSubServer
 server = PubSubServer(Path(sys.argv[1]))
 server.start()
 print(server.address, flush=True)
@@ -845,7 +845,7 @@ def test_stopping_tells_open_streams_to_try_again_and_leaves_no_thread_behind():
     assert "pubsub-server" not in [thread.name for thread in left]
 
 
-class Echo(Faults):
+class Echo(FaultHooks):
     """Delivers everything twice and loses every acknowledgement."""
 
     def on_deliver(self, _subscription, deliveries):

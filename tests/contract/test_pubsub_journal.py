@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 
 from tests.conftest import WaitUntil
 from tests.support.buses import take_waiting
-from worker.adapters.pubsub_connection import ensure_topology, publisher_client
+from worker.adapters.pubsub.connection import ensure_topology, publisher_client
 from worker.errors import Fatal
-from worker.local.bus import EmbeddedBus
-from worker.local.pubsub_server import PubSubServer
+from worker.local.pubsub.embedded import EmbeddedBus
+from worker.local.pubsub.server import PubSubServer
 
 PROJECT = "journal"
 TOPIC = f"projects/{PROJECT}/topics/reports"

@@ -16,8 +16,8 @@ import redis
 from schemas.record import SCHEMA
 from tests.support.nights import CACHE, NIGHT, PROCESSORS, SHOTS, success
 from tests.support.rigs import Rig
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_store import RedisStore
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.store import RedisStore
 from worker.errors import CorruptRecord
 
 _pipelines = (f"releases-{number}" for number in count())

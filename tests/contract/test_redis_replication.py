@@ -16,8 +16,8 @@ from statemachine.reasons import Reason
 from tests.conftest import WaitUntil, answers, free_port, redis_command
 from tests.support.nights import CACHE, NIGHT, SHOTS, after, success, unseen
 from tests.support.rigs import Rig
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_store import RedisStore
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.store import RedisStore
 from worker.errors import Fatal, Unavailable
 from worker.ports import Commit, HistoryEntry, OutgoingMessage
 

@@ -15,10 +15,10 @@ from tests.conftest import DURABLE
 from tests.contract.test_redis_store_faults import FIRST, entry, message
 from tests.contract.test_state_store_contract import parked
 from tests.support.nights import NIGHT, done
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_requests import RedisRequests
-from worker.adapters.redis_rights import trials
-from worker.adapters.redis_store import RedisStore
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.requests import RedisRequests
+from worker.adapters.redis.rights import trials
+from worker.adapters.redis.store import RedisStore
 from worker.errors import Denied, Fatal
 from worker.ports import Commit
 

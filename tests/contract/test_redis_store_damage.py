@@ -16,10 +16,10 @@ from statemachine.model import DateRecord
 from tests.contract.test_redis_store_faults import entry, message
 from tests.contract.test_state_store_contract import parked
 from tests.support.nights import CACHE, DEADLINE, NIGHT, after, success, unseen
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_damage import DAMAGED_LENGTH_MAX, Damage
-from worker.adapters.redis_requests import RedisRequests
-from worker.adapters.redis_store import RedisStore
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.damage import DAMAGED_LENGTH_MAX, Damage
+from worker.adapters.redis.requests import RedisRequests
+from worker.adapters.redis.store import RedisStore
 from worker.errors import CommitRefused, CorruptRecord, Refused
 from worker.ports import Commit
 

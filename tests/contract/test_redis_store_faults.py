@@ -14,9 +14,9 @@ import redis
 from statemachine.model import DateRecord
 from tests.conftest import free_port
 from tests.support.nights import CACHE, NIGHT, after, done, success, unseen
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_damage import Damage
-from worker.adapters.redis_store import HISTORY_LENGTH_MAX, RedisStore
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.damage import Damage
+from worker.adapters.redis.store import HISTORY_LENGTH_MAX, RedisStore
 from worker.errors import CommitRefused, Fatal, Unavailable
 from worker.ports import Commit, HistoryEntry, OutgoingMessage
 

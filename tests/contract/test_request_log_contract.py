@@ -9,10 +9,10 @@ import fakeredis
 import pytest
 import redis
 
+from tests.support.memory_requests import MemoryRequests
 from tests.support.rigs import ModelClock
-from worker.adapters.memory_requests import MemoryRequests
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_requests import RedisRequests
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.requests import RedisRequests
 from worker.errors import Unavailable
 from worker.ports import Remembered, RequestLog
 

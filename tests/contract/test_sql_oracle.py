@@ -21,15 +21,15 @@ from sqlglot import exp
 
 from tests.support.random_tables import STORED, TEAMS, build_id, declared, instants, random_rows, shuffled
 from tests.support.zetasql_oracle import Answer, Oracle, Table
-from worker.adapters.warehouse_bigquery_costs import costs_sql
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type, to_duckdb
-from worker.catalogue import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SHIPPED, UPSTREAM
+from worker.adapters.bigquery.costs import costs_sql
+from worker.adapters.duckdb.dialect import to_bigquery_type, to_duckdb
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.features.model import BuildKey, Statement
 from worker.features.pipeline import LEFT_OUT, Pipeline
 from worker.features.plan import plan_storing
 from worker.features.sql import Unusable
-from worker.pipeline_sql import EXPRESSION_ALLOWED, find_expression_faults
+from worker.pipelines.shipped import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SHIPPED, UPSTREAM
+from worker.pipelines.sql_checks import EXPRESSION_ALLOWED, find_expression_faults
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the first run on a machine compiles the evaluator
 
@@ -292,7 +292,7 @@ EXPRESSIONS = (
     "IF((pace < 1) = TRUE OR pace <= usage_rate, 1, 0)",
     "IF(analysis_date >= DATE '2024-12-15' OR pace <> usage_rate, (pace + 1) * (usage_rate - 1), 0)",
 )
-"""Expressions of a feature, in which everything stands that `worker.pipeline_sql` lets stand there."""
+"""Expressions of a feature, in which everything stands that `worker.pipelines.sql_checks` lets stand there."""
 
 
 def test_both_engines_give_an_expression_of_a_feature_the_same_value(night: Night) -> None:

@@ -18,10 +18,10 @@ from tests.contract.test_sql_oracle import DRY_RUNS, DUCKDB_TYPES, spelled, tabl
 from tests.support.grid_day import DEFINITION
 from tests.support.random_tables import declared
 from tests.support.zetasql_oracle import Answer, Oracle, Row, Table
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.features.model import Statement
 from worker.features.pipeline import Pipeline
-from worker.pipeline_files import read_pipeline
+from worker.pipelines.files import read_pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the first run on a machine compiles the evaluator
 

@@ -9,6 +9,7 @@ import fakeredis
 import pytest
 
 from statemachine.model import DateRecord
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
     CACHE,
     CUTOFF,
@@ -26,9 +27,8 @@ from tests.support.nights import (
     unseen,
     waiting,
 )
-from worker.adapters.memory_store import MemoryStore
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_store import RedisStore
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.store import RedisStore
 from worker.errors import CorruptRecord
 from worker.ports import Commit, HistoryEntry, OutgoingMessage, ParkedMessage, StateStore
 

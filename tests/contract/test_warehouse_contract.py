@@ -15,9 +15,13 @@ import pytest
 from statemachine.model import Retraction, State
 from tests.support.generation_rows import COMMITTED_AT, publication_of, rows_select
 from tests.support.generation_rows import STARTED_AT as CLAIMED_AT
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.adapters.warehouse_duckdb_dialect import open_error
-from worker.catalogue import (
+from worker.adapters.duckdb.dialect import open_error
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
+from worker.features.model import BuildKey, Publication, Statement
+from worker.features.records import execution_row, read_retraction, replay_row
+from worker.pipelines.files import shipped_pipeline
+from worker.pipelines.shipped import (
     DEPENDENCY_TABLE,
     EXECUTION_TABLE,
     GENERATIONS_TABLE,
@@ -29,10 +33,6 @@ from worker.catalogue import (
     QUALITY_TABLE,
     REPLAY_TABLE,
 )
-from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
-from worker.features.model import BuildKey, Publication, Statement
-from worker.features.records import execution_row, read_retraction, replay_row
-from worker.pipeline_files import shipped_pipeline
 from worker.ports import Warehouse
 
 NIGHT = date(2024, 12, 15)

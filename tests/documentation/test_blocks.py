@@ -11,10 +11,10 @@ import pytest
 import sqlglot
 from prometheus_client.parser import text_string_to_metric_families
 
-from ops.demo_stage import GENERATED_NIGHTS_MAX
+from ops.demo.demo_run import GENERATED_NIGHTS_MAX
 from tests.documentation.pages import ROOT, Block, Kind, blocks, program
 from tests.documentation.stage import Ran, Stage, assert_same, play, staged
-from worker.adapters.pubsub_connection import publisher_client
+from worker.adapters.pubsub.connection import publisher_client
 from worker.http.problems import Problem
 from worker.local.ownership import read_address
 

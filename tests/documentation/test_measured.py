@@ -14,8 +14,8 @@ from bench.report.pages import PAGES, made, parts_of, refreshed
 from bench.report.peers_table import peers_short, peers_table
 from bench.report.results import IMAGES, NAMES, PICTURES, fingerprint, read_results
 from bench.report.tables import TABLES, TARGET_NAMES, targets
-from ops.bench.hot_path import PARTS
-from ops.bench.machine import busy_share
+from ops.bench.measure import busy_share
+from ops.bench.sampling import PARTS
 from tests.documentation.pages import ROOT, links, named
 
 RESULTS = read_results()

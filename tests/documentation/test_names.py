@@ -9,7 +9,7 @@ import pytest
 
 from tests.documentation.command_lines import fault, make_fault, missing_paths, mlfs_part
 from tests.documentation.pages import PAGES, ROOT, Block, Kind, anchors, blocks, code_spans, links, named
-from worker.catalogue import SHIPPED
+from worker.pipelines.shipped import SHIPPED
 from worker.settings import Settings
 
 _DOTTED = re.compile(r"(?:worker|ops|schemas|statemachine)(?:\.\w+)+")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ops import reference
-from ops.reference import Row, Table, commands, made, refreshed
+from ops.generate import reference
+from ops.generate.reference import Row, Table, commands, made, refreshed
 from tests.documentation.pages import named
-from worker.catalogue import OWN_TABLES
+from worker.pipelines.shipped import OWN_TABLES
 from worker.settings import Settings
 
 PAGES = made()

@@ -25,16 +25,15 @@ from tests.support.bigquery import (
 from tests.support.bigquery_peer.faults import Fault
 from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.bigquery_peer.wire import WireError
+from worker.adapters.bigquery.errors import Cure, cure_of, translated
+from worker.adapters.bigquery.jobs import PAUSE_MAX_S, connect
+from worker.adapters.bigquery.scripts import bind
+from worker.adapters.bigquery.warehouse import BigQueryWarehouse
 from worker.adapters.direct import is_local
-from worker.adapters.warehouse_bigquery import BigQueryWarehouse
-from worker.adapters.warehouse_bigquery_connection import connect
-from worker.adapters.warehouse_bigquery_errors import Cure, cure_of, translated
-from worker.adapters.warehouse_bigquery_jobs import PAUSE_MAX_S
-from worker.adapters.warehouse_bigquery_sql import bind
-from worker.catalogue import LEDGER_TABLE, PUBLISHED_TABLE, REPLAY_TABLE, SHIPPED
 from worker.errors import Fatal, Fenced, SchemaDrift, Unavailable
 from worker.features.model import Statement
 from worker.features.records import execution_row
+from worker.pipelines.shipped import LEDGER_TABLE, PUBLISHED_TABLE, REPLAY_TABLE, SHIPPED
 
 HOLD_S = 0.05
 

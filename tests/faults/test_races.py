@@ -12,9 +12,9 @@ from statemachine.model import DateRecord, State, Trigger
 from statemachine.reasons import Reason
 from tests.support.nights import CACHE, DEFENSE, FACTORS, NIGHT, PROCESSORS, SHOTS
 from tests.support.racing import Lane, Ran, claim, prepare, remember, report, sweep
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_store import RedisStore
-from worker.deadlines import BATCH_MAX
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.store import RedisStore
+from worker.sweep import BATCH_MAX
 
 JOINS, DEADLINES, CLAIMS = 2000, BATCH_MAX, 300
 GENERATIONS = 3

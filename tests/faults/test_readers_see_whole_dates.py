@@ -15,14 +15,14 @@ from tests.support.bigquery import open_warehouse as open_bigquery
 from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.nights import NIGHT, PROCESSORS, success
 from tests.support.rigs import Rig
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.builder import Builder
-from worker.catalogue import BLOCKS, SHIPPED
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.builds.builder import Builder
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
-from worker.local.warehouse_loading import load_parquet_folder
-from worker.metrics import Metrics
-from worker.observer import Observer, Observers
+from worker.local.parquet_folder import load_parquet_folder
+from worker.observing.metrics import Metrics
+from worker.observing.observer import Observer, Observers
+from worker.pipelines.shipped import BLOCKS, SHIPPED
 from worker.ports import Warehouse
 
 REBUILDS = 200

@@ -21,14 +21,14 @@ from tests.conftest import WaitUntil
 from tests.support.crashing_worker import PLACES
 from tests.support.nights import PROCESSORS
 from tests.support.programs import Program, RunningWorker
-from worker.adapters.pubsub_connection import subscriber_client
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.catalogue import SHIPPED
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.adapters.pubsub.connection import subscriber_client
 from worker.features.model import Statement
 from worker.local.ownership import read_address
 from worker.local.valkey import EmbeddedValkey
-from worker.parts import Parts
+from worker.pipelines.shipped import SHIPPED
 from worker.ports import OutgoingMessage
+from worker.resources import Resources
 from worker.settings import load
 
 DATE = "2024-12-15"
@@ -64,7 +64,7 @@ def evening(tmp_path_factory: pytest.TempPathFactory) -> Path:
     loaded = Program(folder / "data").run("load", str(folder / "sample"), "--generate", DATE)
     assert loaded.returncode == 0, loaded.stderr
     settings = load({}, data_dir=folder / "data")
-    with Parts(settings, own=False) as parts:
+    with Resources(settings, own=False) as parts:
         for processor in PROCESSORS:
             body = {"processor": processor, "analysis_date": DATE, "status": "success", "run_id": f"run-{processor}"}
             message = OutgoingMessage(event_id="", topic=settings.topic, data=json.dumps(body).encode(), attributes={})

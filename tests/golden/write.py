@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from worker.catalogue import SHIPPED
+from worker.pipelines.shipped import SHIPPED
 
 HERE = Path(__file__).parent
 FOLDERS = ("sql", "dml", "ddl")

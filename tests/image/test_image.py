@@ -163,7 +163,7 @@ def test_the_builder_gets_what_the_wheel_is_made_of_and_nothing_else() -> None:
         "LICENSE",
         "README.md",
     } == tops
-    assert PurePosixPath("worker/adapters/lua/commit.lua") in files
+    assert PurePosixPath("worker/adapters/redis/commit.lua") in files
     assert set() == {path for path in files if path.suffix == ".pyc" or "__pycache__" in path.parts}
 
 

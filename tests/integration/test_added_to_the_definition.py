@@ -13,10 +13,10 @@ import worker.features
 from tests.support.faulty_nights import Season, assert_built_as_worked_out
 from tests.support.grid_day import DAY, DEFINITION, MODELS, VALUES, ZONES, GridDay
 from tests.support.recomputed import CELLS, COLUMNS, DEFENSE, FALLBACK, GAMES, PHASE4, Question
-from worker.catalogue import SHIPPED
 from worker.features.model import CellSource
-from worker.lineage import trace_row
-from worker.pipeline_files import read_pipeline
+from worker.lineage.row import trace_row
+from worker.pipelines.files import read_pipeline
+from worker.pipelines.shipped import SHIPPED
 
 NIGHT = date(2024, 12, 15)
 SHIPPED_FILE = Path(worker.features.__file__).with_name("pipeline.toml")

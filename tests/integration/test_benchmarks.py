@@ -7,9 +7,9 @@ import duckdb
 import pytest
 
 from ops.bench import build_tasks
-from ops.bench.build import measure_build
 from ops.bench.measure import in_child, percentiles, spread, verdict
-from worker.catalogue import GENERATIONS_TABLE, PUBLISHED_TABLE, SHIPPED
+from ops.bench.running import measure_build
+from worker.pipelines.shipped import GENERATIONS_TABLE, PUBLISHED_TABLE, SHIPPED
 
 MEANS = {"memory_limit": "1GB", "threads": 2}
 

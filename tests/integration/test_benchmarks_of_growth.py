@@ -8,13 +8,10 @@ import pytest
 import typer
 
 from ops.bench.commands import _sizes
-from ops.bench.hot_path import PARTS, part_of
-from ops.bench.profiling import measure_profile
-from ops.bench.running import measure_deadline
-from ops.bench.sampling import divided, kind_of, read_samples
-from ops.bench.workers import measure_workers
+from ops.bench.running import measure_deadline, measure_profile, measure_workers
+from ops.bench.sampling import PARTS, divided, kind_of, part_of, read_samples
 
-INTAKE = "GroupScheduler._run (worker/adapters/pubsub_scheduler.py)"
+INTAKE = "GroupScheduler._run (worker/adapters/pubsub/stream.py)"
 ENGINE = "Engine.apply_all (worker/engine.py)"
 CLIENT = "Connection.send_packed_command (redis/connection.py)"
 
@@ -66,11 +63,19 @@ def test_the_parts_of_the_profile_add_up_to_what_an_event_costs_without_the_prof
 @pytest.mark.parametrize(
     ("frames", "part"),
     [
-        ((INTAKE, ENGINE, "RedisStore._call (worker/adapters/redis_store.py)"), "write"),
-        ((INTAKE, ENGINE, "RedisStore._run_once (worker/adapters/redis_store.py)", CLIENT), "script"),
-        ((INTAKE, ENGINE, "RedisStore.load_all (worker/adapters/redis_store.py)", CLIENT), "read"),
+        ((INTAKE, ENGINE, "RedisStore._call (worker/adapters/redis/store.py)"), "write"),
+        ((INTAKE, ENGINE, "RedisStore._run_once (worker/adapters/redis/store.py)", CLIENT), "script"),
+        ((INTAKE, ENGINE, "RedisStore.load_all (worker/adapters/redis/store.py)", CLIENT), "read"),
         ((INTAKE, ENGINE, "decide (statemachine/decide.py)"), "decide"),
-        ((INTAKE, ENGINE, "Observers.decided (worker/observer.py)", "Metrics.decided (worker/metrics.py)"), "metrics"),
+        (
+            (
+                INTAKE,
+                ENGINE,
+                "Observers.decided (worker/observing/observer.py)",
+                "Metrics.decided (worker/observing/metrics.py)",
+            ),
+            "metrics",
+        ),
         ((INTAKE, "Message.ack (pubsub_v1/subscriber/message.py)", "Queue.put (queue.py)"), "acknowledge"),
         ((INTAKE,), "receive"),
         (("consume (pubsub_v1/x.py)", "Channel.<locals>.next (grpc/_channel.py)"), "receive"),

@@ -30,17 +30,17 @@ from tests.support.bigquery_peer.faults import Fault
 from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.nights import NIGHT, PROCESSORS, success
 from tests.support.rigs import Rig
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.builder import Builder
-from worker.building import estimate_build, probe
-from worker.catalogue import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, SHIPPED, UPSTREAM
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.builds.builder import Builder
+from worker.builds.steps import estimate_build, probe
 from worker.errors import Fatal, Refused
 from worker.features.model import BuildKey, BuildRequest, Statement
 from worker.features.plan import plan_of, plan_probe
-from worker.lineage import trace_row
-from worker.local.sample_data import write_sample_data
-from worker.local.warehouse_loading import load_parquet_folder
+from worker.lineage.row import trace_row
+from worker.local.parquet_folder import load_parquet_folder
+from worker.local.sample.data import write_sample_data
 from worker.phase5 import load_features_for_prediction
+from worker.pipelines.shipped import OWN_TABLES, PUBLISHED_TABLE, QUALITY_TABLE, SHIPPED, UPSTREAM
 from worker.ports import Warehouse
 
 Mlfs = Callable[..., tuple[int, Any]]

@@ -9,9 +9,12 @@ import pytest
 
 from statemachine.model import BuildMode, FailureKind, State
 from tests.support.recomputed import tenths
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.building import probe, run_build
-from worker.catalogue import (
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.builds.steps import probe, run_build
+from worker.errors import Fenced, SchemaDrift
+from worker.features.model import BuildKey, BuildOutcome, BuildRequest, Statement
+from worker.features.quality import QualityPolicy
+from worker.pipelines.shipped import (
     BLOCKS,
     EXECUTION_TABLE,
     FEATURES,
@@ -24,9 +27,6 @@ from worker.catalogue import (
     UPSTREAM,
     features_of,
 )
-from worker.errors import Fenced, SchemaDrift
-from worker.features.model import BuildKey, BuildOutcome, BuildRequest, Statement
-from worker.features.quality import QualityPolicy
 
 NIGHT = date(2024, 12, 15)
 NOW = datetime(2024, 12, 16, 4, 25, tzinfo=UTC)

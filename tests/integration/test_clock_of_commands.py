@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from ops.arguments import clock_of_changes, guest_clock, guest_parts, reading_parts
-from ops.night import DEMO_NOTE
+from ops.demo.schedule import DEMO_NOTE
 from worker.clock import SystemClock
 from worker.errors import Unavailable
 

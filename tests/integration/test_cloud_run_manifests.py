@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.manifests import IMAGE, Workload, answers, environment, render, settings_of, workloads
-from worker.adapters.redis_client import connect
+from worker.adapters.redis.client import connect
 from worker.app import TICK_SILENCE_MAX_S
 from worker.settings import Settings
 

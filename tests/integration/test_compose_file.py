@@ -12,8 +12,8 @@ import typer
 import yaml
 
 from ops.cli import app
-from ops.stack.compose import Service, ports_of, read_compose
-from ops.stack.local import LEFT_OUT, Local
+from tests.support.compose_runner.compose import Service, ports_of, read_compose
+from tests.support.compose_runner.local import LEFT_OUT, Local
 from worker.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]

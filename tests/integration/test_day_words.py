@@ -13,15 +13,15 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ops.cli import app
-from ops.night import DEMO_NOTE
+from ops.demo.schedule import DEMO_NOTE
 from tests.support.nights import CACHE, CALENDAR, NIGHT, PROCESSORS, success
 from tests.support.rigs import ModelClock, Rig
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_store import RedisStore
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.store import RedisStore
 from worker.calendar import WallClock
-from worker.catalogue import PIPELINE
 from worker.clock import SystemClock
 from worker.errors import TwoDates
+from worker.pipelines.shipped import PIPELINE
 
 DAY = timedelta(days=1)
 WHY = ("--reason", "because", "--yes")

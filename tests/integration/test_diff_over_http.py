@@ -7,7 +7,7 @@ import pytest
 from statemachine.model import BuildMode
 from tests.support.league import FRIDAY, SUNDAY, League
 from tests.support.services import Service
-from worker.diff import compare_generations
+from worker.builds.generations import compare_generations
 from worker.features.diff import describe
 
 

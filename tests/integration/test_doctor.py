@@ -11,18 +11,18 @@ from typer.testing import CliRunner
 
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE
 from ops.cli import app
-from ops.doctor import consumed_subscriptions, published_topics
+from ops.commands.doctor import consumed_subscriptions, published_topics
 from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.terraform import role_table, rows
-from worker.adapters import redis_server
-from worker.adapters.pubsub_connection import ensure_topology, plain_publisher_client
-from worker.adapters.pubsub_look import BusLook, SubscriptionWatch
-from worker.adapters.redis_client import connect
-from worker.adapters.warehouse_bigquery_permissions import TABLE_PERMISSIONS, VIEW_PERMISSIONS
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.catalogue import SHIPPED, UPSTREAM
-from worker.local.pubsub_server import PubSubServer
-from worker.parts import open_warehouse
+from worker.adapters.bigquery.permissions import TABLE_PERMISSIONS, VIEW_PERMISSIONS
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.adapters.pubsub.connection import ensure_topology, plain_publisher_client
+from worker.adapters.pubsub.unary import BusLook, SubscriptionWatch
+from worker.adapters.redis import server
+from worker.adapters.redis.client import connect
+from worker.local.pubsub.server import PubSubServer
+from worker.pipelines.shipped import SHIPPED, UPSTREAM
+from worker.resources import open_warehouse
 from worker.settings import load
 
 DUCKDB_TYPES = {"DATE": "DATE", "INT64": "BIGINT", "FLOAT64": "DOUBLE", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ"}
@@ -193,11 +193,11 @@ def test_a_wrong_password_is_a_fault_and_no_outage(folder: Path, account: Callab
     ],
 )
 def test_each_fault_of_a_server_is_named(told: dict[str, Any], said: str) -> None:
-    [fault] = redis_server._faults(told, told.get("replicas_wanted", 0))
+    [fault] = server._faults(told, told.get("replicas_wanted", 0))
 
     assert said in fault
-    assert list(redis_server._faults({"aof_enabled": 0, "connected_slaves": 1}, 1)) == []
-    assert list(redis_server._faults({"redis_version": "7.2.4", "role": "master"}, 0)) == []
+    assert list(server._faults({"aof_enabled": 0, "connected_slaves": 1}, 1)) == []
+    assert list(server._faults({"redis_version": "7.2.4", "role": "master"}, 0)) == []
 
 
 @pytest.mark.parametrize("ahead_s", [-90, -1, 0, 1, 90])
@@ -206,10 +206,10 @@ def test_a_clock_that_is_off_is_measured_less_the_way_there(valkey_url: str, ahe
     seconds, _microseconds = client.time()
     base = datetime.fromtimestamp(seconds, UTC) - timedelta(seconds=ahead_s)
     ticks = iter([base - timedelta(seconds=0.5), base + timedelta(seconds=0.5)])
-    skew = redis_server.clock_skew(client, lambda: next(ticks))
+    skew = server.clock_skew(client, lambda: next(ticks))
     client.close()
 
-    off = abs(skew) > redis_server.CLOCK_SKEW_MAX
+    off = abs(skew) > server.CLOCK_SKEW_MAX
     assert (off, skew.total_seconds() > 80, skew.total_seconds() < -80) == (
         abs(ahead_s) == 90,
         ahead_s == 90,

@@ -16,7 +16,7 @@ from tests.support.services import StandIns
 from worker.app import Worker
 from worker.errors import Unavailable
 from worker.local import valkey
-from worker.local.bus import EmbeddedBus
+from worker.local.pubsub.embedded import EmbeddedBus
 from worker.local.valkey import RESTARTS_MAX, EmbeddedValkey, kill_servers
 from worker.settings import load
 

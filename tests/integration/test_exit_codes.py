@@ -15,10 +15,10 @@ from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, report_fa
 from ops.cli import app
 from tests.conftest import free_port
 from tests.support.nights import retracted
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.catalogue import PIPELINE
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.errors import Conflict, PipelineError
 from worker.features.records import replay_row
+from worker.pipelines.shipped import PIPELINE
 from worker.settings import BadSettings
 
 NIGHT = "2024-12-15"

@@ -11,9 +11,9 @@ import typer
 from ops.cli import app
 from statemachine.model import BuildMode
 from tests.support.league import FRIDAY, SUNDAY, League, built_at
-from worker.catalogue import FEATURES
 from worker.errors import Refused
 from worker.phase5 import FeatureStoreNotReady, load_features_for_prediction
+from worker.pipelines.shipped import FEATURES
 
 Run = Callable[..., str]
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]

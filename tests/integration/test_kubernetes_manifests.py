@@ -21,7 +21,7 @@ from tests.support.manifests import (
     settings_of,
     workloads,
 )
-from worker.adapters.redis_client import connect
+from worker.adapters.redis.client import connect
 
 OVERLAYS = ("gke", "keda", "prometheus-operator", "dev")
 PRODUCTION = OVERLAYS[:3]

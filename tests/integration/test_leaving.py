@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 
 
 def test_a_warehouse_is_closed_around_a_writer_that_is_not_done(tmp_path: Path) -> None:

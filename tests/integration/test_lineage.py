@@ -8,12 +8,12 @@ import pytest
 
 from statemachine.model import BuildMode
 from tests.support.league import SATURDAY, SUNDAY, League, built_at
-from worker.catalogue import BLOCKS, FEATURES, PUBLISHED_TABLE
 from worker.errors import Refused
-from worker.features.lineage import NO_GAME, FeatureLineage
 from worker.features.model import Statement
 from worker.features.pipeline import Block, Feature
-from worker.lineage import RowLineage, trace_row
+from worker.lineage.cells import NO_GAME, FeatureLineage
+from worker.lineage.row import RowLineage, trace_row
+from worker.pipelines.shipped import BLOCKS, FEATURES, PUBLISHED_TABLE
 
 DAILY_CACHE = "nba_precompute.player_daily_cache"
 LATER = built_at(SUNDAY) + timedelta(hours=1)

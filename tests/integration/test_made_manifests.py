@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ops.manifests import OPS, made, tables, views
-from worker.adapters.warehouse_bigquery_sql import declared_columns
-from worker.catalogue import SHIPPED
+from ops.generate.manifests import OPS, made, tables, views
+from worker.adapters.bigquery.scripts import declared_columns
+from worker.pipelines.shipped import SHIPPED
 
 
 def test_every_made_file_is_as_it_would_be_made_now() -> None:

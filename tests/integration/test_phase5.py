@@ -11,8 +11,7 @@ import pytest
 
 from statemachine.model import BuildMode
 from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.catalogue import GENERATIONS_TABLE, OUTPUT_COLUMNS, PUBLISHED_TABLE
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.errors import Refused
 from worker.phase5 import (
     FeatureStoreNotReady,
@@ -20,6 +19,7 @@ from worker.phase5 import (
     read_readiness,
     validate_ml_feature_store_ready,
 )
+from worker.pipelines.shipped import GENERATIONS_TABLE, OUTPUT_COLUMNS, PUBLISHED_TABLE
 
 PAGE = Path(__file__).parents[2] / "docs" / "phase5.md"
 NIGHT = SUNDAY.isoformat()

@@ -10,18 +10,18 @@ import pytest
 import requests
 from google.auth.exceptions import TransportError
 
+from worker.adapters.bigquery.jobs import connect
 from worker.adapters.direct import opener_to, session_to
-from worker.adapters.oidc_tokens import Certificates
-from worker.adapters.openlineage_sink import HttpSink
-from worker.adapters.pubsub_connection import (
+from worker.adapters.google_tokens import Certificates
+from worker.adapters.openlineage import HttpSink
+from worker.adapters.pubsub.connection import (
     ensure_topology,
     plain_publisher_client,
     publisher_client,
     subscriber_client,
 )
-from worker.adapters.warehouse_bigquery_connection import connect
 from worker.errors import Unavailable
-from worker.local.pubsub_server import PubSubServer
+from worker.local.pubsub.server import PubSubServer
 
 DEAD = "http://127.0.0.1:9"
 PROJECT = "projects/here"

@@ -11,13 +11,13 @@ import pytest
 
 from schemas.completion import Delivery
 from tests.support.buses import PROJECT, SUBSCRIPTION, LocalBus, Watched, local_bus
-from worker.adapters.pubsub_pull import PullSubscriber, PullTuning
-from worker.adapters.pubsub_watchdog import WatchPolicy
+from worker.adapters.pubsub.pull import PullSubscriber, PullTuning
+from worker.adapters.pubsub.watchdog import WatchPolicy
 from worker.errors import Fatal, Unavailable
 from worker.intake import Verdict
-from worker.local.pubsub_faults import FaultPlan, Faults, PlannedFaults
-from worker.local.pubsub_model import CallRefused, RefusalCode
-from worker.observer import StreamNotes
+from worker.local.pubsub.faults import FaultHooks, FaultPlan, PlannedFaults
+from worker.local.pubsub.model import CallRefused, RefusalCode
+from worker.observing.observer import StreamNotes
 
 TIMEOUT_S = 10.0
 
@@ -155,7 +155,7 @@ def test_a_stream_that_ends_again_and_again_is_replaced(wait_until) -> None:
         assert desk.notes.openings >= 3
 
 
-class Denied(Faults):
+class Denied(FaultHooks):
     def on_stream(self, _subscription: str, _stream: str) -> bool:
         raise CallRefused(RefusalCode.PERMISSION_DENIED, "no right to consume")
 

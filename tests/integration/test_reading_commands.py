@@ -9,8 +9,8 @@ import pytest
 
 from ops.cli import app
 from tests.support.league import SATURDAY, SUNDAY, League
-from worker.catalogue import FEATURES, OUTPUT_COLUMNS
 from worker.errors import Refused
+from worker.pipelines.shipped import FEATURES, OUTPUT_COLUMNS
 
 Run = Callable[..., tuple[int, str]]
 

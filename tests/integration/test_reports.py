@@ -23,11 +23,11 @@ from statemachine.model import FailureKind
 from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at
 from tests.support.nights import CACHE, NO_ROWS, PROCESSORS, broke, claimed, failure, probed, success, without
 from tests.support.rigs import ModelClock, Rig
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_store import RedisStore
-from worker.builder import result_from_ledger
-from worker.catalogue import PIPELINE
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.store import RedisStore
+from worker.builds.builder import result_from_ledger
 from worker.errors import Refused, Unavailable
+from worker.pipelines.shipped import PIPELINE
 
 MONDAY, TUESDAY = SUNDAY + timedelta(days=1), SUNDAY + timedelta(days=2)
 Run = Callable[..., tuple[int, Any]]

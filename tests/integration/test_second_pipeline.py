@@ -13,8 +13,8 @@ import pytest
 from ops.cli import app
 from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.grid_day import DAY, DEADLINE, DEFINITION, MODELS, ZONES, GridDay
-from worker.catalogue import SHIPPED
 from worker.errors import Refused
+from worker.pipelines.shipped import SHIPPED
 
 READY, FAILED = "grid-day-ahead-ready", "grid-day-ahead-failed"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack.processes import Processes
-from ops.stack.runner import choose_ports
+from tests.support.compose_runner.processes import Processes
+from tests.support.compose_runner.runner import choose_ports
 from worker.errors import Unavailable
 
 STAYS = "import time; print('up', flush=True); time.sleep(600)"

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from google.pubsub_v1.types import Subscription
 
-from ops.manifests import PROJECT, tables, views
+from ops.generate.manifests import PROJECT, tables, views
 from tests.support.manifests import IMAGE, environment, render, settings_of, workloads
 from tests.support.terraform import FOLDER, blocks, default, local, resource, resources, terraform, text
-from worker.adapters.pubsub_look import subscription_faults
-from worker.adapters.warehouse_bigquery_sql import declared_columns
-from worker.catalogue import SHIPPED
+from worker.adapters.bigquery.scripts import declared_columns
+from worker.adapters.pubsub.unary import subscription_faults
+from worker.pipelines.shipped import SHIPPED
 from worker.settings import Settings
 
 DAY_S = 24 * 3600

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ops.manifests import tables, views
+from ops.generate.manifests import tables, views
 from tests.support.manifests import OPS
 from tests.support.terraform import (
     blocks,
@@ -18,7 +18,7 @@ from tests.support.terraform import (
     rows,
     text,
 )
-from worker.catalogue import SHIPPED, UPSTREAM
+from worker.pipelines.shipped import SHIPPED, UPSTREAM
 
 STORED = [table.partition(".")[2] for table in SHIPPED.tables.stored]
 VIEWS = [view.partition(".")[2] for view in SHIPPED.tables.views]

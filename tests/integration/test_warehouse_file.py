@@ -15,9 +15,9 @@ import pytest
 from tests.conftest import WaitUntil
 from tests.support.generation_rows import STARTED_AT, publication_of, rows_select
 from tests.support.nights import NIGHT
-from worker.adapters import warehouse_duckdb_file
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.adapters.warehouse_duckdb_file import SharedFile, holder
+from worker.adapters.duckdb import file
+from worker.adapters.duckdb.file import SharedFile, holder
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.errors import Unavailable
 from worker.features.model import BuildKey, Statement
 
@@ -143,8 +143,8 @@ def test_who_finds_the_file_taken_waits_and_says_for_whom_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(warehouse_duckdb_file, "TELL_AFTER_S", 0.0)
-    caplog.set_level(logging.WARNING, warehouse_duckdb_file.__name__)
+    monkeypatch.setattr(file, "TELL_AFTER_S", 0.0)
+    caplog.set_level(logging.WARNING, file.__name__)
     wait_until(neighbour.opens, "the file is given back")
     found: list[object] = []
     readers = [threading.Thread(target=lambda: found.append(warehouse.read_ledger(NIGHT))) for _ in range(3)]
@@ -214,7 +214,7 @@ def test_a_closed_warehouse_is_not_opened_again(warehouse: DuckDbWarehouse, neig
 WRITER = """
 import sys
 from datetime import UTC, date, datetime
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.features.records import replay_row
 warehouse = DuckDbWarehouse(sys.argv[1])
 warehouse.ensure_tables()

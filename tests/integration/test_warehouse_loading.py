@@ -8,15 +8,17 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.errors import Refused, SchemaDrift, SourceGone
 from worker.features.model import Statement
-from worker.local.upstream_files import dates_in, write_night, write_without
-from worker.local.warehouse_loading import (
+from worker.local.parquet_folder import (
+    dates_in,
     delete_slice,
     link_parquet_folder,
     load_parquet_folder,
     load_parquet_slice,
+    write_night,
+    write_without,
 )
 
 NIGHT = date(2024, 12, 15)

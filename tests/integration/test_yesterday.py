@@ -12,11 +12,11 @@ from statemachine.model import BuildMode, FailureKind, State
 from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at, sample_folder
 from tests.support.nights import PROCESSORS, success
 from tests.support.rigs import WORKER, ModelClock, Rig
-from worker.audit import Auditor
-from worker.builder import Builder
-from worker.catalogue import FEATURES
+from worker.builds.builder import Builder
 from worker.errors import SourceGone
-from worker.local.warehouse_loading import link_parquet_folder
+from worker.interventions.audit import Auditor
+from worker.local.parquet_folder import link_parquet_folder
+from worker.pipelines.shipped import FEATURES
 
 MONDAY, TUESDAY, WEDNESDAY = (SUNDAY + timedelta(days=days) for days in (1, 2, 3))
 FACTS = ("player_name", "team_abbreviation", "opponent_abbreviation", "has_game", "missing_features")

@@ -19,13 +19,13 @@ import structlog
 from statemachine.model import BuildMode
 from tests.support.bigquery_peer.project import Project
 from tests.support.bigquery_peer.server import BigQueryServer
-from worker.adapters.warehouse_bigquery import BigQueryWarehouse
-from worker.adapters.warehouse_bigquery_connection import connect
-from worker.building import run_build
-from worker.catalogue import UPSTREAM
+from worker.adapters.bigquery.jobs import connect
+from worker.adapters.bigquery.warehouse import BigQueryWarehouse
+from worker.builds.steps import run_build
 from worker.clock import SystemClock
 from worker.features.model import BuildKey, BuildPhase, BuildRequest
-from worker.local.sample_data import write_sample_data
+from worker.local.sample.data import write_sample_data
+from worker.pipelines.shipped import UPSTREAM
 
 NIGHT = date(2024, 12, 15)
 NIGHTS = [NIGHT + timedelta(days=number) for number in range(8)]

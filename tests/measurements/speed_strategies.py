@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.adapters.warehouse_duckdb_dialect import to_duckdb
-from worker.catalogue import BLOCKS, FEATURES, PLAYER_GAMES, ROSTER, SHIPPED, TEAM_DEFENSE, TEAM_OFFENSE
-from worker.local.sample_data import write_sample_data
-from worker.local.warehouse_loading import load_parquet_folder
+from worker.adapters.duckdb.dialect import to_duckdb
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.local.parquet_folder import load_parquet_folder
+from worker.local.sample.data import write_sample_data
+from worker.pipelines.shipped import BLOCKS, FEATURES, PLAYER_GAMES, ROSTER, SHIPPED, TEAM_DEFENSE, TEAM_OFFENSE
 
 # ruff: noqa: S608 -- statements are made of the catalogue's names
 

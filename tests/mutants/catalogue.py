@@ -8,19 +8,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-COMMIT = "worker/adapters/lua/commit.lua"
+COMMIT = "worker/adapters/redis/commit.lua"
 BUILDS = "statemachine/builds.py"
 TIMERS = "statemachine/timers.py"
 ASKED = "statemachine/interventions.py"
-REDIS = "worker/adapters/redis_store.py"
-FENCE = "worker/adapters/warehouse_fence.py"
-BIGQUERY = "worker/adapters/warehouse_bigquery.py"
-BIGQUERY_JOBS = "worker/adapters/warehouse_bigquery_jobs.py"
-BIGQUERY_ERRORS = "worker/adapters/warehouse_bigquery_errors.py"
+REDIS = "worker/adapters/redis/store.py"
+FENCE = "worker/features/records.py"
+BIGQUERY = "worker/adapters/bigquery/warehouse.py"
+BIGQUERY_JOBS = "worker/adapters/bigquery/jobs.py"
+BIGQUERY_ERRORS = "worker/adapters/bigquery/errors.py"
 PUBLISH_SQL = "worker/features/templates/dml/publish.sql"
 FEATURES_SQL = "worker/features/templates/sql/features.sql"
 SQL = "worker/features/sql.py"
-DEFINITION_FILES = "worker/pipeline_files.py"
+DEFINITION_FILES = "worker/pipelines/files.py"
 
 STORE_CONTRACT = "tests/contract/test_state_store_contract.py"
 SAMPLE_NIGHTS = "tests/integration/test_build_sample_nights.py"
@@ -28,18 +28,18 @@ WAREHOUSE_CONTRACT = "tests/contract/test_warehouse_contract.py"
 BIGQUERY_FAULTS = "tests/faults/test_bigquery_faults.py"
 DOCTOR = "tests/integration/test_doctor.py"
 PULLING = "tests/integration/test_pulling.py"
-OIDC = "worker/adapters/oidc_tokens.py"
+OIDC = "worker/adapters/google_tokens.py"
 PAGE = "tests/unit/test_status_page.py"
 OIDC_TESTS = "tests/unit/test_oidc_tokens.py"
 INTERVENTIONS = "tests/unit/test_interventions.py"
 CONNECTIONS = "tests/unit/test_connections.py"
 REPLICATION = "tests/contract/test_redis_replication.py"
 DAMAGE = "tests/contract/test_redis_store_damage.py"
-LOG_WRITER = "worker/log_writer.py"
+LOG_WRITER = "worker/observing/log_writer.py"
 LOG_WRITER_TESTS = "tests/unit/test_log_writer.py"
 VALKEY = "worker/local/valkey.py"
 EMBEDDED = "tests/integration/test_embedded_servers.py"
-JOURNAL = "worker/local/pubsub_journal.py"
+JOURNAL = "worker/local/pubsub/journal.py"
 JOURNAL_TESTS = "tests/contract/test_pubsub_journal.py"
 TIME = "tests/unit/test_decide_time.py"
 SWEEP = "tests/unit/test_deadlines.py"
@@ -205,7 +205,7 @@ MUTANTS = (
     ),
     Mutant(
         name="bigquery-looks-for-tables-one-after-the-other",
-        file="worker/adapters/warehouse_bigquery_tables.py",
+        file="worker/adapters/bigquery/tables.py",
         old="ThreadPoolExecutor(LOOKS_AT_ONCE)",
         new="ThreadPoolExecutor(1)",
         tests=(f"{BIGQUERY_FAULTS}::test_upstream_tables_are_looked_for_side_by_side",),
@@ -235,7 +235,7 @@ MUTANTS = (
     ),
     Mutant(
         name="doctor-counts-on-rows-before-the-end-of-a-script",
-        file="worker/adapters/warehouse_bigquery_permissions.py",
+        file="worker/adapters/bigquery/permissions.py",
         old="ROLLBACK TRANSACTION;\nSELECT found AS row_count;",
         new="SELECT found AS row_count;\nROLLBACK TRANSACTION;",
         tests=(f"{DOCTOR}::test_the_permission_tests_run_as_the_account_that_builds_and_leave_nothing",),
@@ -302,7 +302,7 @@ MUTANTS = (
     ),
     Mutant(
         name="redrive-removes-unconfirmed",
-        file="worker/redrive.py",
+        file="worker/dead_letters.py",
         old="            queue.send_again(letters)\n",
         new="            queue.remove(batch)\n            queue.send_again(letters)\n",
         tests=(
@@ -353,7 +353,7 @@ MUTANTS = (
     ),
     Mutant(
         name="claims-without-following",
-        file="worker/builder.py",
+        file="worker/builds/builder.py",
         old="            self._follow(committed)\n",
         new="            pass\n",
         tests=(
@@ -363,7 +363,7 @@ MUTANTS = (
     ),
     Mutant(
         name="sweep-looks-at-the-head-only",
-        file="worker/deadlines.py",
+        file="worker/sweep.py",
         old="        self._skip = self._skip + BATCH_MAX if len(due) == BATCH_MAX else 0\n",
         new="        self._skip = 0\n",
         tests=("tests/unit/test_deadlines.py::test_dates_that_wait_for_a_build_hide_no_deadline",),
@@ -377,7 +377,7 @@ MUTANTS = (
     ),
     Mutant(
         name="gate-ignored",
-        file="worker/building.py",
+        file="worker/builds/steps.py",
         old="    if not report.gate_passed:",
         new="    if not report.row_count:",
         tests=("tests/unit/test_builder.py::test_a_build_below_the_gate_is_not_published",),
@@ -405,7 +405,7 @@ MUTANTS = (
     ),
     Mutant(
         name="refused-publish-is-not-counted",
-        file="worker/builder.py",
+        file="worker/builds/builder.py",
         old='return committed, "adopted" if adopted else "fenced"',
         new='return committed, "adopted"',
         tests=("tests/faults/test_readers_see_whole_dates.py::test_a_stale_workers_publish_is_refused_and_counted",),
@@ -419,42 +419,42 @@ MUTANTS = (
     ),
     Mutant(
         name="gives-back-what-an-absent-store-did-not-take",
-        file="worker/adapters/pubsub_pull.py",
+        file="worker/adapters/pubsub/pull.py",
         old="            elif verdict is Verdict.RETRY:\n",
         new="            else:\n",
         tests=(f"{PULLING}::test_a_short_absence_of_the_store_gives_no_message_back",),
     ),
     Mutant(
         name="believes-a-silent-stream",
-        file="worker/adapters/pubsub_watchdog.py",
-        old="is_proof = answer is Answer.MESSAGE or (",
+        file="worker/adapters/pubsub/watchdog.py",
+        old="is_proof = answer is PullCheckResult.MESSAGE or (",
         new="is_proof = (",
         tests=(f"{PULLING}::test_a_silent_stream_is_replaced_and_its_message_handled_within_two_minutes",),
     ),
     Mutant(
         name="replaces-a-stream-while-the-bus-is-away",
-        file="worker/adapters/pubsub_watchdog.py",
+        file="worker/adapters/pubsub/watchdog.py",
         old="            if is_alive or not is_proof:\n",
         new="            if is_alive:\n",
         tests=(f"{PULLING}::test_a_bus_that_is_away_is_waited_for",),
     ),
     Mutant(
         name="a-message-found-by-asking-is-only-acknowledged",
-        file="worker/adapters/pubsub_pull.py",
+        file="worker/adapters/pubsub/pull.py",
         old="probe.settle(found, stored=self._is_stored(found.delivery))",
         new="probe.settle(found, stored=True)",
         tests=(f"{PULLING}::test_a_process_that_new_streams_do_not_cure_ends_and_says_why",),
     ),
     Mutant(
         name="a-stop-waits-for-no-acknowledgement",
-        file="worker/adapters/pubsub_stream.py",
+        file="worker/adapters/pubsub/stream.py",
         old="            await_callbacks_on_shutdown=True,\n",
         new="            await_callbacks_on_shutdown=False,\n",
         tests=(f"{PULLING}::test_a_stop_waits_for_what_is_in_hand_and_its_acknowledgement",),
     ),
     Mutant(
         name="intervention-without-audit",
-        file="worker/audit.py",
+        file="worker/interventions/audit.py",
         old="        self._log_replay(row)\n",
         new="",
         tests=(
@@ -464,14 +464,14 @@ MUTANTS = (
     ),
     Mutant(
         name="request-repeated-under-its-key",
-        file="worker/idempotency.py",
+        file="worker/interventions/idempotency.py",
         old="        if known is not None:\n",
         new="        if known is None and self._log is None:\n",
         tests=(f"{INTERVENTIONS}::test_a_request_sent_again_under_its_key_takes_effect_once",),
     ),
     Mutant(
         name="push-acks-unstored",
-        file="worker/http/machines.py",
+        file="worker/http/push_and_tick.py",
         old="        if verdict is not Verdict.ACK:",
         new="        if verdict is None:",
         tests=("tests/unit/test_push.py::test_without_the_store_it_is_to_come_again",),
@@ -492,7 +492,7 @@ MUTANTS = (
     ),
     Mutant(
         name="form-of-any-site",
-        file="worker/http/gate.py",
+        file="worker/http/guard.py",
         old="        if not own:\n",
         new="        if own is None:\n",
         tests=(f"{PAGE}::test_another_site_cannot_send_the_form",),
@@ -506,14 +506,14 @@ MUTANTS = (
     ),
     Mutant(
         name="first-of-a-kind-unseen",
-        file="worker/metrics.py",
+        file="worker/observing/metrics.py",
         old="        self._begin_nights_at_zero()\n",
         new="",
         tests=("tests/unit/test_metrics.py::test_what_alert_rules_watch_and_what_a_usual_night_counts_begins_at_zero",),
     ),
     Mutant(
         name="quality-hidden-while-built-again",
-        file="worker/date_metrics.py",
+        file="worker/observing/date_metrics.py",
         old="if record.result is not None), None)",
         new="if record.result is not None and record.wake_at is None), None)",
         tests=("tests/unit/test_metrics.py::test_the_quality_of_the_latest_night_is_shown_while_it_is_built_again",),
@@ -622,14 +622,14 @@ MUTANTS = (
     ),
     Mutant(
         name="body-for-ever",
-        file="worker/http/limits.py",
+        file="worker/http/middleware.py",
         old="            async with asyncio.timeout_at(self._due):\n",
         new="            async with asyncio.timeout_at(None):\n",
         tests=(f"{CONNECTIONS}::test_a_body_that_does_not_come_is_answered_and_the_connection_closed",),
     ),
     Mutant(
         name="bus-without-a-limit",
-        file="worker/local/pubsub_server.py",
+        file="worker/local/pubsub/server.py",
         old="options=_OPTIONS + bounds,",
         new="options=_OPTIONS,",
         tests=(f"{CONNECTIONS}::test_the_local_bus_takes_a_bounded_number_of_connections",),
@@ -643,7 +643,7 @@ MUTANTS = (
     ),
     Mutant(
         name="bus-through-the-proxy",
-        file="worker/adapters/pubsub_connection.py",
+        file="worker/adapters/pubsub/connection.py",
         old="    NO_PROXY,\n",
         new="",
         tests=("tests/integration/test_proxy_environment.py::test_every_kind_of_pubsub_client_reaches_a_local_server",),
@@ -657,7 +657,7 @@ MUTANTS = (
     ),
     Mutant(
         name="deadline-in-the-morning-by-mistake",
-        file="worker/settings.py",
+        file="worker/settings/model.py",
         old=' and "+" not in value and read.at < NOON:',
         new=" and not value:",
         tests=("tests/unit/test_settings.py::test_a_deadline_after_midnight_names_its_day",),
@@ -671,35 +671,35 @@ MUTANTS = (
     ),
     Mutant(
         name="any-name-for-pubsub",
-        file="worker/setting_checks.py",
+        file="worker/settings/checks.py",
         old="    if not _RESOURCE.fullmatch(value):\n",
         new="    if not value:\n",
         tests=("tests/unit/test_settings.py::test_a_wrong_value_is_named",),
     ),
     Mutant(
         name="secrets-of-a-query-shown",
-        file="worker/masking.py",
+        file="worker/errors.py",
         old='    if "=" in text:\n',
         new='    if "=" in text and "password" in text:\n',
         tests=("tests/unit/test_settings.py::test_a_secret_in_a_query_is_masked_wherever_settings_are_shown",),
     ),
     Mutant(
         name="unseen-reason",
-        file="worker/reason_text.py",
+        file="worker/interventions/audit.py",
         old=" or not re.search(SEEN_PATTERN, text):",
         new=" or not text.strip():",
         tests=("tests/unit/test_reason_text.py::test_no_character_that_shows_nothing_is_a_reason",),
     ),
     Mutant(
         name="token-that-never-ends",
-        file="worker/adapters/oidc_tokens.py",
+        file="worker/adapters/google_tokens.py",
         old=" and 0 <= value <= SECONDS_MAX\n",
         new="\n",
         tests=("tests/unit/test_oidc_tokens.py::test_a_wrong_claim_is_refused",),
     ),
     Mutant(
         name="audiences-told-to-strangers",
-        file="worker/adapters/oidc_tokens.py",
+        file="worker/adapters/google_tokens.py",
         old='    if "audience" in text:\n',
         new="    if not text:\n",
         tests=("tests/unit/test_oidc_tokens.py::test_a_stranger_does_not_learn_which_audiences_are_accepted",),
@@ -713,7 +713,7 @@ MUTANTS = (
     ),
     Mutant(
         name="damaged-file-tried-for-ever",
-        file="worker/adapters/warehouse_duckdb_dialect.py",
+        file="worker/adapters/duckdb/dialect.py",
         old="    if (lasting := _lasting(text, path)) is not None:\n        return lasting\n",
         new="",
         tests=(
@@ -722,7 +722,7 @@ MUTANTS = (
     ),
     Mutant(
         name="own-tables-by-spelling",
-        file="worker/local/warehouse_loading.py",
+        file="worker/local/parquet_folder.py",
         old="    if table.casefold() in {own.casefold() for own in own_tables}:\n",
         new="    if table in own_tables:\n",
         tests=("tests/integration/test_warehouse_loading.py::test_the_workers_own_tables_are_known_in_any_spelling",),
@@ -763,7 +763,7 @@ MUTANTS = (
     ),
     Mutant(
         name="refusing-dead-letter-topic-is-asked-for-each-message",
-        file="worker/parking.py",
+        file="worker/dead_letters.py",
         old="            self._closed_until = self._stopwatch() + PAUSE_S\n            next_step",
         new="            next_step",
         tests=(
@@ -772,14 +772,14 @@ MUTANTS = (
     ),
     Mutant(
         name="slow-dead-letter-topic-holds-both-threads",
-        file="worker/parking.py",
+        file="worker/dead_letters.py",
         old="self._turn.acquire(timeout=TURN_MAX_S)",
         new="self._turn.acquire(timeout=30)",
         tests=("tests/unit/test_one_bad_message.py::test_a_topic_that_does_not_answer_holds_one_thread_at_most",),
     ),
     Mutant(
         name="letter-refused-for-an-attribute-comes-for-ever",
-        file="worker/parking.py",
+        file="worker/dead_letters.py",
         old="            if ours == message.attributes:\n                raise\n",
         new="            raise\n",
         tests=(
@@ -830,7 +830,7 @@ MUTANTS = (
     ),
     Mutant(
         name="dropped-run-told-at-debug",
-        file="worker/observer.py",
+        file="worker/observing/observer.py",
         old="before.result is not None)",
         new="False)",
         tests=("tests/unit/test_one_bad_message.py::test_a_run_that_is_dropped_after_a_publication_is_told_at_info",),
@@ -844,7 +844,7 @@ MUTANTS = (
     ),
     Mutant(
         name="refused-connections-are-kept",
-        file="worker/adapters/redis_client.py",
+        file="worker/adapters/redis/client.py",
         old="    client.connection_pool.disconnect(inuse_connections=False)\n",
         new="",
         tests=(
@@ -861,7 +861,7 @@ MUTANTS = (
     ),
     Mutant(
         name="unreadable-entry-stops-its-reader",
-        file="worker/adapters/redis_indexes.py",
+        file="worker/adapters/redis/indexes.py",
         old="            except UNREADABLE as exc:\n",
         new="            except KeyboardInterrupt as exc:\n",
         tests=(
@@ -871,14 +871,14 @@ MUTANTS = (
     ),
     Mutant(
         name="unreadable-date-stops-its-reader",
-        file="worker/adapters/redis_indexes.py",
+        file="worker/adapters/redis/indexes.py",
         old="            except ValueError as exc:\n                self._damage.member(name, member, str(exc)",
         new="            except KeyError as exc:\n                self._damage.member(name, member, str(exc)",
         tests=(f"{DAMAGE}::test_an_unreadable_member_is_passed_over_counted_and_set_aside[valkey_url-wake]",),
     ),
     Mutant(
         name="index-set-aside-is-not-made-anew",
-        file="worker/adapters/redis_damage.py",
+        file="worker/adapters/redis/damage.py",
         old='                if name in {"wake", "dates"}:\n',
         new='                if name == "":\n',
         tests=(f"{DAMAGE}::test_an_index_that_was_set_aside_is_made_anew_from_the_records[valkey_url-wake]",),
@@ -892,7 +892,7 @@ MUTANTS = (
     ),
     Mutant(
         name="version-beside-the-record-is-not-read",
-        file="worker/adapters/redis_fields.py",
+        file="worker/adapters/redis/fields.py",
         old="    if version != str(record.version).encode() or",
         new="    if",
         tests=(f"{DAMAGE}::test_a_record_beside_another_version_is_damaged[valkey_url-v]",),
@@ -908,7 +908,7 @@ MUTANTS = (
     ),
     Mutant(
         name="a-bug-about-one-date-stops-the-sweep",
-        file="worker/deadlines.py",
+        file="worker/sweep.py",
         old='        except Exception as exc:\n            log.exception("date_failed_unexpectedly"',
         new='        except KeyError as exc:\n            log.exception("date_failed_unexpectedly"',
         tests=("tests/unit/test_deadlines.py::test_a_date_whose_handling_fails_in_any_way_does_not_stop_the_rest",),
@@ -922,7 +922,7 @@ MUTANTS = (
     ),
     Mutant(
         name="scrape-waits-for-a-store-that-hangs",
-        file="worker/date_metrics.py",
+        file="worker/observing/date_metrics.py",
         old="            return [*known, *self._scrape()]\n",
         new="            return [*known, *self._read()]\n",
         tests=("tests/unit/test_metrics.py::test_a_store_that_hangs_is_not_up_and_is_asked_once",),
@@ -1011,7 +1011,7 @@ MUTANTS = (
     ),
     Mutant(
         name="bus-dies-unnoticed",
-        file="worker/local/pubsub_server.py",
+        file="worker/local/pubsub/server.py",
         old="        return self._failure\n",
         new="        return None\n",
         tests=(f"{EMBEDDED}::test_a_bus_whose_server_ends_by_itself_says_so_and_still_stops",),
@@ -1042,7 +1042,7 @@ MUTANTS = (
     ),
     Mutant(
         name="signal-before-the-start-forgotten",
-        file="ops/running.py",
+        file="ops/commands/run.py",
         old="            if stop.is_set():\n",
         new="            if stop is None:\n",
         tests=(
@@ -1138,14 +1138,14 @@ MUTANTS = (
     ),
     Mutant(
         name="looks-fill-the-history",
-        file="worker/observer.py",
+        file="worker/observing/observer.py",
         old="{Reason.LEASE_RENEWED, Reason.STILL_MISSING}",
         new="{Reason.LEASE_RENEWED}",
         tests=("tests/unit/test_engine.py::test_a_look_that_found_nothing_is_stored_without_history",),
     ),
     Mutant(
         name="looks-hold-up-deadlines",
-        file="worker/deadlines.py",
+        file="worker/sweep.py",
         old="self._aside if record.result is None else self._aside_for_upgrades\n",
         new="self._aside\n",
         tests=(
@@ -1155,14 +1155,14 @@ MUTANTS = (
     ),
     Mutant(
         name="calendar-ahead-is-believed",
-        file="worker/deadlines.py",
+        file="worker/sweep.py",
         old="        if mark is None or mark <= latest:\n",
         new="        if mark is None or mark != latest:\n",
         tests=(f"{SWEEP}::test_a_mark_ahead_of_the_clock_is_lowered_and_the_nights_are_opened",),
     ),
     Mutant(
         name="calendar-is-lowered-by-each",
-        file="worker/adapters/redis_indexes.py",
+        file="worker/adapters/redis/indexes.py",
         old='f"({ceiling.toordinal()}", "+inf"',
         new='"-inf", "+inf"',
         tests=(f"{STORE_CONTRACT}::test_a_mark_that_is_too_high_is_lowered_once",),
@@ -1188,7 +1188,7 @@ MUTANTS = (
     ),
     Mutant(
         name="replay-beside-the-ledger",
-        file="worker/audit.py",
+        file="worker/interventions/audit.py",
         old="        if unreported is not None:\n            self._engine",
         new="        if unreported is not None and not unreported.found:\n            self._engine",
         tests=(
@@ -1197,7 +1197,7 @@ MUTANTS = (
     ),
     Mutant(
         name="told-by-the-state-alone",
-        file="worker/untold.py",
+        file="worker/observing/outbox.py",
         old="        found[day] = Untold(\n",
         new="        found[date.min] = Untold(\n",
         tests=("tests/unit/test_untold.py::test_phase_5_was_told_only_once_the_bus_has_confirmed_it",),
@@ -1241,7 +1241,7 @@ MUTANTS = (
     ),
     Mutant(
         name="expression-of-mixed-types",
-        file="worker/expression_types.py",
+        file="worker/pipelines/expression_types.py",
         old="    if len(known) > 1 and not known <= NUMBERS:\n",
         new="    if not known:\n",
         tests=(
@@ -1266,7 +1266,7 @@ MUTANTS = (
     ),
     Mutant(
         name="names-that-collide-inside-a-statement",
-        file="worker/features/pipeline_checks.py",
+        file="worker/pipelines/checks.py",
         old='    yield from _twice("name inside the statements", _inside(pipeline))\n',
         new="",
         tests=("tests/unit/test_pipeline_definition.py::test_what_does_not_fit_is_named",),
@@ -1282,14 +1282,14 @@ MUTANTS = (
     ),
     Mutant(
         name="audit-after-the-effect",
-        file="worker/audit.py",
+        file="worker/interventions/audit.py",
         old="        self._log_replay(row)\n        self._tell(row)\n",
         new="        self._engine.apply(analysis_date, event, actor=event.actor)\n        self._log_replay(row)\n",
         tests=("tests/unit/test_audit.py::test_without_its_row_nothing_is_changed",),
     ),
     Mutant(
         name="file-never-given-back",
-        file="worker/adapters/warehouse_duckdb_file.py",
+        file="worker/adapters/duckdb/file.py",
         old="                if not self._uses and left_s <= 0:\n",
         new="                if not self._uses and left_s <= -self._wait_s:\n",
         tests=(
@@ -1298,42 +1298,42 @@ MUTANTS = (
     ),
     Mutant(
         name="taken-file-given-up-at-once",
-        file="worker/adapters/warehouse_duckdb_file.py",
+        file="worker/adapters/duckdb/file.py",
         old="                if now >= patience_ends or self._closed.is_set():\n",
         new="                if now >= started or self._closed.is_set():\n",
         tests=("tests/integration/test_warehouse_file.py::test_who_finds_the_file_taken_waits_and_says_for_whom_once",),
     ),
     Mutant(
         name="busy-process-keeps-the-file",
-        file="worker/adapters/warehouse_duckdb_file.py",
+        file="worker/adapters/duckdb/file.py",
         old="        elif self._connection is not None and self._used_at - self._opened_at >= self._turn_s:\n",
         new="        elif self._connection is None:\n",
         tests=("tests/integration/test_warehouse_file.py::test_a_process_that_never_idles_gives_others_a_turn",),
     ),
     Mutant(
         name="lost-file-made-anew",
-        file="worker/adapters/warehouse_duckdb_file.py",
+        file="worker/adapters/duckdb/file.py",
         old="        if self._openings and self._path",
         new="        if self._openings > 99 and self._path",
         tests=("tests/integration/test_warehouse_file.py::test_a_file_that_is_gone_is_not_made_anew",),
     ),
     Mutant(
         name="closed-warehouse-opened-again",
-        file="worker/adapters/warehouse_duckdb_file.py",
+        file="worker/adapters/duckdb/file.py",
         old='            if self._closed.is_set():\n                raise Unavailable(f"the warehouse',
         new='            if self._uses > 99:\n                raise Unavailable(f"the warehouse',
         tests=("tests/integration/test_warehouse_file.py::test_a_closed_warehouse_is_not_opened_again",),
     ),
     Mutant(
         name="waits-for-process-0",
-        file="worker/adapters/warehouse_duckdb_file.py",
+        file="worker/adapters/duckdb/file.py",
         old="    if not number:\n",
         new="    if found is None:\n",
         tests=("tests/integration/test_warehouse_file.py::test_a_process_that_cannot_be_seen_is_not_process_0",),
     ),
     Mutant(
         name="notes-of-a-wrong-type-stay-in-the-way",
-        file="worker/adapters/redis_notes.py",
+        file="worker/adapters/redis/indexes.py",
         old='            self._damage.key("refused")\n\n\n',
         new="            return\n\n\n",
         tests=("tests/contract/test_redis_store_damage.py::test_notes_of_another_kind_do_not_stop_the_outbox",),
@@ -1352,7 +1352,7 @@ MUTANTS = (
     ),
     Mutant(
         name="half-a-commit-without-a-right",
-        file="worker/adapters/lua/commit.lua",
+        file="worker/adapters/redis/commit.lua",
         old="  if not redis.acl_check_cmd(unpack(call)) then\n",
         new="  if false then\n",
         tests=(
@@ -1362,7 +1362,7 @@ MUTANTS = (
     ),
     Mutant(
         name="ready-without-a-right",
-        file="worker/adapters/redis_store.py",
+        file="worker/adapters/redis/store.py",
         old="                self._was_denied |= isinstance(fault, Denied)\n",
         new="",
         tests=(
@@ -1410,7 +1410,7 @@ MUTANTS = (
     ),
     Mutant(
         name="parameters-masked-by-name-alone",
-        file="worker/masking.py",
+        file="worker/errors.py",
         old='        if "://" in text:\n',
         new='        if "://" in text and "key" in text:\n',
         tests=(
@@ -1420,14 +1420,14 @@ MUTANTS = (
     ),
     Mutant(
         name="redis-address-with-any-parameter",
-        file="worker/setting_checks.py",
+        file="worker/settings/checks.py",
         old="        if name not in _REDIS_PARAMETERS:\n",
         new="        if False:\n",
         tests=("tests/unit/test_settings.py::test_a_wrong_value_is_named",),
     ),
     Mutant(
         name="each-date-waits-for-the-file-anew",
-        file="worker/adapters/warehouse_duckdb_file.py",
+        file="worker/adapters/duckdb/file.py",
         old="                        self._gave_up_at = now\n",
         new="                        told = True\n",
         tests=(
@@ -1792,14 +1792,14 @@ MUTANTS = (
     ),
     Mutant(
         name="vacuum-by-default",
-        file="worker/vacuum.py",
+        file="worker/builds/vacuum.py",
         old="    if keep_days:\n",
         new="    if True:\n",
         tests=(f"{GENERATIONS_CONTRACT}::test_by_default_superseded_generations_stay",),
     ),
     Mutant(
         name="failed-vacuum-fails-the-loop",
-        file="worker/vacuum.py",
+        file="worker/builds/vacuum.py",
         old="            return AGAIN_AFTER\n",
         new="            raise\n",
         tests=(
@@ -1808,7 +1808,7 @@ MUTANTS = (
     ),
     Mutant(
         name="changes-asked-for-a-first-generation",
-        file="worker/builder.py",
+        file="worker/builds/builder.py",
         old="self._changes_of(outcome.request.key) if record.published_generation else None",
         new="self._changes_of(outcome.request.key)",
         tests=(f"{CHANGES}::test_an_upgrade_tells_what_it_changed_and_a_first_generation_asks_nothing",),
@@ -1822,7 +1822,7 @@ MUTANTS = (
     ),
     Mutant(
         name="unknown-changes-fail-the-report",
-        file="worker/diff.py",
+        file="worker/builds/generations.py",
         old="        except Exception as exc:",
         new="        except ZeroDivisionError as exc:",
         tests=(

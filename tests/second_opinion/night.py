@@ -12,10 +12,9 @@ from google.cloud.bigquery import Client, LoadJobConfig, SourceFormat
 from statemachine.model import State
 from tests.integration.test_bigquery_night import embedded, play, rows
 from tests.support.second_opinion import rows_differ
-from worker.adapters.warehouse_bigquery import BigQueryWarehouse
-from worker.adapters.warehouse_bigquery_connection import connect
-from worker.adapters.warehouse_bigquery_jobs import Limits
-from worker.catalogue import SHIPPED, UPSTREAM
+from worker.adapters.bigquery.jobs import Limits, connect
+from worker.adapters.bigquery.warehouse import BigQueryWarehouse
+from worker.pipelines.shipped import SHIPPED, UPSTREAM
 from worker.ports import Warehouse
 
 # Nobody asks for a replay here, and nothing fills the other two yet.

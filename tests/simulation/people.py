@@ -7,11 +7,11 @@ from statemachine.events import CancelRequested, CompletionRetracted, ReplayRequ
 from statemachine.model import BuildMode
 from tests.simulation.checker import BY_HAND_MIN
 from tests.simulation.plan import PROCESSORS, Happening
-from worker.audit import Auditor, Intervention
-from worker.building import run_build
+from worker.builds.steps import run_build
 from worker.errors import PipelineError
 from worker.features.model import BuildKey, BuildRequest
-from worker.retractions import identity_to_take_back
+from worker.interventions.audit import Auditor, Intervention
+from worker.interventions.retractions import identity_to_take_back
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

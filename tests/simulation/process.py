@@ -13,17 +13,17 @@ from tests.simulation.plan import PROCESSORS, ZONE, Schedule
 from tests.simulation.reader import LoggingObserver
 from tests.simulation.store import Server, SimulatedStore
 from tests.simulation.warehouse import SimulatedWarehouse, Tables
-from worker.build_queue import BuildQueue
-from worker.builder import RENEWALS_PER_LEASE, Builder, LeaseKeeper
-from worker.building import probe
+from worker.builds.builder import RENEWALS_PER_LEASE, Builder, LeaseKeeper
+from worker.builds.queue import BuildQueue
+from worker.builds.steps import probe
 from worker.calendar import Calendar, WallClock
-from worker.deadlines import Sweeper
 from worker.engine import Engine, Topics
 from worker.errors import PipelineError
 from worker.intake import Intake
+from worker.interventions.retractions import RetractionAudit
 from worker.relay import Relay
 from worker.repair import Repair
-from worker.retractions import RetractionAudit
+from worker.sweep import Sweeper
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.boundary import Suspended
 from tests.simulation.fibers import FIBERS
-from worker.observer import Decided, Observer
+from worker.observing.observer import Decided, Observer
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process

@@ -11,8 +11,8 @@ from schemas.record import decode_record, encode_record
 from statemachine.model import DateRecord, State
 from tests.simulation.boundary import Boundary
 from tests.simulation.checker import Books
-from worker.adapters import memory_store
-from worker.adapters.memory_store import MemoryStore
+from tests.support import memory_store
+from tests.support.memory_store import MemoryStore
 from worker.errors import Unavailable
 from worker.ports import Commit, HistoryEntry, OutboxEntry, ParkedMessage
 

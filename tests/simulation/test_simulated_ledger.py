@@ -13,12 +13,12 @@ from tests.simulation.drawing import draw
 from tests.simulation.plan import TONIGHT, Night
 from tests.simulation.warehouse import Tables
 from tests.support.generation_rows import publication_of, rows_select
-from worker.catalogue import BLOCKS
 from worker.errors import Fatal, Fenced
 from worker.features.model import BuildKey, LedgerRow, Statement
+from worker.pipelines.shipped import BLOCKS
 
 if TYPE_CHECKING:
-    from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+    from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 
 NOW = datetime(2024, 12, 16, 4, 0, tzinfo=UTC)
 
@@ -33,7 +33,7 @@ class Lenient(Checker):
 @pytest.fixture
 def warehouse() -> Iterator["DuckDbWarehouse"]:
     # Imported here: beside a Hypothesis test, an import at the top makes DuckDB complain of leaks when Python ends.
-    from worker.adapters.warehouse_duckdb import DuckDbWarehouse  # noqa: PLC0415
+    from worker.adapters.duckdb.warehouse import DuckDbWarehouse  # noqa: PLC0415
 
     opened = DuckDbWarehouse(":memory:")
     opened.ensure_tables()

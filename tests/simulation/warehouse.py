@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from statemachine.model import BuildMode
 from tests.simulation.boundary import SLOW_S, Boundary
 from tests.simulation.plan import PROCESSORS, Night
-from worker.adapters.warehouse_fence import check_fence, has_published, holds_claim
-from worker.catalogue import BLOCKS, SHIPPED, UPSTREAM, features_of
 from worker.errors import Fatal, Fenced
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
-from worker.features.records import published_row, read_ledger_row
+from worker.features.records import check_fence, has_published, holds_claim, published_row, read_ledger_row
+from worker.pipelines.shipped import BLOCKS, SHIPPED, UPSTREAM, features_of
 
 if TYPE_CHECKING:
     from tests.simulation.checker import Checker

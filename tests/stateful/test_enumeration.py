@@ -13,7 +13,7 @@ from types import MappingProxyType
 import pytest
 
 from statemachine.decide import Decision, decide
-from statemachine.effects import PublishOutcome, StartBuild
+from statemachine.decision import PublishOutcome, StartBuild
 from statemachine.events import (
     BuildClaimed,
     BuildCommitted,

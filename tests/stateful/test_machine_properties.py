@@ -34,6 +34,7 @@ from statemachine.model import (
     State,
 )
 from statemachine.reasons import Reason
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
     CALENDAR,
     EVENING,
@@ -48,7 +49,6 @@ from tests.support.nights import (
     unseen,
 )
 from tests.support.rigs import ModelClock, Rig
-from worker.adapters.memory_store import MemoryStore
 from worker.repair import CLOSING_ATTEMPT
 
 WORKERS = ("worker-a", "worker-b", "worker-c")

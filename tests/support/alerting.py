@@ -12,7 +12,7 @@ import yaml
 from statemachine.model import FailureKind
 from tests.support.nights import CALENDAR, NIGHT, PROCESSORS, broke, claimed, closed, committed, success
 from tests.support.rigs import Rig
-from worker.metrics import Metrics
+from worker.observing.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "ops" / "prometheus"

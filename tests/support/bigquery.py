@@ -12,12 +12,11 @@ from tests.support.bigquery_peer.estimate import pruning_conditions
 from tests.support.bigquery_peer.project import Project
 from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.generation_rows import publication_of, rows_select
-from worker.adapters.warehouse_bigquery import BigQueryWarehouse
-from worker.adapters.warehouse_bigquery_connection import connect
-from worker.adapters.warehouse_bigquery_jobs import Limits
-from worker.adapters.warehouse_duckdb_dialect import parse
-from worker.catalogue import PUBLISHED_TABLE
+from worker.adapters.bigquery.jobs import Limits, connect
+from worker.adapters.bigquery.warehouse import BigQueryWarehouse
+from worker.adapters.duckdb.dialect import parse
 from worker.features.model import BuildKey, Publication, Statement
+from worker.pipelines.shipped import PUBLISHED_TABLE
 
 NIGHT = date(2024, 12, 15)
 AT = datetime(2024, 12, 16, 4, 20, tzinfo=UTC)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from google.pubsub_v1.types import PullRequest
 
-from worker.adapters.pubsub_connection import ensure_topology, publisher_client, subscriber_client
-from worker.local.pubsub_faults import Faults
-from worker.local.pubsub_model import Delivery
-from worker.local.pubsub_server import PubSubServer
+from worker.adapters.pubsub.connection import ensure_topology, publisher_client, subscriber_client
+from worker.local.pubsub.faults import FaultHooks
+from worker.local.pubsub.model import LeasedMessage
+from worker.local.pubsub.server import PubSubServer
 
 PROJECT, TOPIC, SUBSCRIPTION = "p", "completions", "worker"
 ANSWER_S = 10.0
 
 
-class Watched(Faults):
+class Watched(FaultHooks):
     """Notes what is served; streams of the first *silent* clients get nothing."""
 
     def __init__(self, silent: int = 0) -> None:
@@ -24,7 +24,7 @@ class Watched(Faults):
         self.streams: list[str] = []
         self.sent: list[bytes] = []
 
-    def on_deliver(self, _subscription: str, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    def on_deliver(self, _subscription: str, deliveries: Sequence[LeasedMessage]) -> Sequence[LeasedMessage]:
         self.sent += [delivery.message.data for delivery in deliveries]
         return deliveries
 
@@ -74,7 +74,7 @@ class LocalBus:
 
 
 @contextmanager
-def local_bus(faults: Faults | None = None, journal: Path | None = None) -> Iterator[LocalBus]:
+def local_bus(faults: FaultHooks | None = None, journal: Path | None = None) -> Iterator[LocalBus]:
     server = PubSubServer(journal, faults=faults)
     server.start()
     bus = LocalBus(server)

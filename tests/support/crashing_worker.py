@@ -13,10 +13,10 @@ from typing import Any
 
 from ops import cli
 from statemachine.model import State
-from worker.adapters import warehouse_duckdb
-from worker.adapters.pubsub_publish import PubSubPublisher
-from worker.adapters.redis_store import RedisStore
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
+from worker.adapters.duckdb import warehouse
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.adapters.pubsub.publish import PubSubPublisher
+from worker.adapters.redis.store import RedisStore
 from worker.features.model import Statement
 
 Applies = Callable[..., bool]
@@ -57,7 +57,7 @@ PLACES = {
     "after the claim": Place(RedisStore, "commit", True, commit_of(State.RUNNING)),
     "after the rows are staged": Place(DuckDbWarehouse, "stage", True, every_call),
     "before the warehouse publishes": Place(DuckDbWarehouse, "publish", False, every_call),
-    "between the quality and the pointer": Place(warehouse_duckdb, "_changed", False, flips),
+    "between the quality and the pointer": Place(warehouse, "_changed", False, flips),
     "after the warehouse published": Place(DuckDbWarehouse, "publish", True, every_call),
     "after the attempt is logged": Place(DuckDbWarehouse, "log_execution", True, every_call),
     "after the commit of the result": Place(RedisStore, "commit", True, commit_of(State.DONE)),

@@ -25,13 +25,13 @@ from tests.support.recomputed import (
     Sources,
     work_out_night,
 )
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.building import run_build
-from worker.catalogue import SHIPPED
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.builds.steps import run_build
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest
 from worker.features.pipeline import Pipeline
 from worker.features.quality import QualityPolicy
-from worker.local.warehouse_loading import load_parquet_folder
+from worker.local.parquet_folder import load_parquet_folder
+from worker.pipelines.shipped import SHIPPED
 
 NOW = datetime(2024, 12, 20, 12, tzinfo=UTC)
 OPEN_GATE = QualityPolicy(rows_min=0, score_min=0.0)

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 from statemachine.model import BuildMode
-from worker.catalogue import BLOCKS, PROCESSORS, SHIPPED
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
 from worker.features.quality import score
+from worker.pipelines.shipped import BLOCKS, PROCESSORS, SHIPPED
 
 STARTED_AT = datetime(2024, 12, 16, 4, 20, tzinfo=UTC)
 COMMITTED_AT = datetime(2024, 12, 16, 4, 20, 1, 250000, tzinfo=UTC)

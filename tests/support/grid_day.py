@@ -10,15 +10,15 @@ from typing import Any, Self
 import httpx
 import redis
 
-from tests.support.bigquery_peer.engine import Engine
+from tests.support.bigquery_peer.engine import PeerEngine
 from tests.support.rigs import ModelClock
 from tests.support.services import InProcess, envelope, event
-from worker.adapters.warehouse_duckdb_dialect import to_duckdb
+from worker.adapters.duckdb.dialect import to_duckdb
 from worker.app import Worker
 from worker.features.model import Statement
-from worker.observer import Observer
-from worker.parts import Parts
+from worker.observing.observer import Observer
 from worker.ports import OutgoingMessage
+from worker.resources import Resources
 from worker.settings import load
 
 DEFINITION = Path(__file__).parents[1] / "pipelines" / "grid_day_ahead.toml"
@@ -54,7 +54,7 @@ class GridDay:
     With a *peer* the warehouse is its BigQuery, and upstream's tables are filled behind it.
     """
 
-    def __init__(self, redis_url: str, peer: Engine | None = None) -> None:
+    def __init__(self, redis_url: str, peer: PeerEngine | None = None) -> None:
         self._peer = peer
         self.clock = ModelClock(MORNING)
         self.heard = Heard()
@@ -64,7 +64,7 @@ class GridDay:
     def __enter__(self) -> Self:
         with redis.Redis.from_url(self.redis_url) as server:
             server.flushall()
-        self.parts = self._stack.enter_context(Parts(load(), own=True))
+        self.parts = self._stack.enter_context(Resources(load(), own=True))
         self._make_upstream()
         worker = Worker(self.parts, self.clock, (self.heard,), serves_push=True)
         transport = InProcess(worker.listeners.apps[0])

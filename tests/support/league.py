@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from statemachine.model import BuildMode
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.building import run_build
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.builds.steps import run_build
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, Statement
-from worker.local.sample_data import write_sample_data
-from worker.local.warehouse_loading import load_parquet_folder
+from worker.local.parquet_folder import load_parquet_folder
+from worker.local.sample.data import write_sample_data
 
 NIGHTS = FRIDAY, SATURDAY, SUNDAY = tuple(date(2024, 12, day) for day in (13, 14, 15))
 

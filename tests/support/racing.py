@@ -13,11 +13,11 @@ from statemachine.events import BuildClaimed, ReplayRequested
 from statemachine.reasons import Reason
 from tests.support.nights import CACHE, CALENDAR, success, without
 from tests.support.rigs import ModelClock, Rig, repair_of
-from worker.adapters.redis_client import connect
-from worker.adapters.redis_store import RedisStore
-from worker.deadlines import Sweep, Sweeper
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.store import RedisStore
 from worker.errors import PipelineError
-from worker.observer import Decided, Observer
+from worker.observing.observer import Decided, Observer
+from worker.sweep import Sweep, Sweeper
 
 # The opponent may be off its processor for a while; one that is this late has died.
 MEETING_TIMEOUT_S = 30.0

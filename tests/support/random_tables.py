@@ -14,8 +14,8 @@ import sqlglot
 from sqlglot import exp
 
 from tests.support.zetasql_oracle import element_of, fields_of
-from worker.catalogue import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SCHEDULE, SHIPPED
 from worker.features.pipeline import LEFT_OUT, Pipeline
+from worker.pipelines.shipped import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SCHEDULE, SHIPPED
 
 PLAYERS = range(1, 19)
 TEAMS = ("ATL", "BOS", "CHI", "DAL", "DEN", "LAL")

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from typing import Any
 
-from worker.catalogue import SHIPPED
+from worker.pipelines.shipped import SHIPPED
 
 Row = Mapping[str, Any]
 

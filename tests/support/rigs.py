@@ -6,13 +6,13 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from statemachine.model import Policy
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import CALENDAR, EVENING, EVERY_TABLE_FILLED, POLICY
-from worker.adapters.memory_store import MemoryStore
-from worker.catalogue import BLOCKS, SHIPPED, UPSTREAM, features_of
 from worker.engine import Engine, Topics
 from worker.errors import Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildPhase, LedgerRow, Publication, Statement
-from worker.observer import Decided, Observer
+from worker.observing.observer import Decided, Observer
+from worker.pipelines.shipped import BLOCKS, SHIPPED, UPSTREAM, features_of
 from worker.ports import OutgoingMessage, StateStore
 from worker.repair import Repair
 

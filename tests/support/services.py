@@ -11,21 +11,21 @@ from typing import Any, Self
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from tests.support.memory_requests import MemoryRequests
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import NIGHT, PROCESSORS
 from tests.support.rigs import Bus, LedgerWarehouse, ModelClock
-from worker.adapters.memory_requests import MemoryRequests
-from worker.adapters.memory_store import MemoryStore
 from worker.app import Worker
 from worker.errors import Unavailable
+from worker.observing.tracing import NO_TRACING, Tracing
 from worker.settings import Settings, load
-from worker.tracing import NO_TRACING, Tracing
 
 SUBSCRIPTION = "projects/nba-props-platform/subscriptions/ml-feature-store-worker"
 
 
 @dataclass
 class StandIns:
-    """What `worker.parts.Parts` opens, in memory."""
+    """What `worker.resources.Resources` opens, in memory."""
 
     settings: Settings
     clock: ModelClock

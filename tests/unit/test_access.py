@@ -12,11 +12,11 @@ from tests.support.rigs import ModelClock
 from tests.support.services import Service, envelope, event
 from tests.support.tokens import AUDIENCE, PUSHER, In, Issuer, Key, token
 from worker.access import Role, role_in
-from worker.access_settings import is_loopback
-from worker.adapters.oidc_tokens import SIGNATURE_REMOVED
+from worker.adapters.google_tokens import SIGNATURE_REMOVED
 from worker.app import Worker
 from worker.clock import SystemClock
 from worker.settings import BadSettings, load
+from worker.settings.access import is_loopback
 
 API = "https://mlfs.example"
 TICK = "https://mlfs.example/tick"

@@ -22,9 +22,8 @@ from tests.support.nights import (
     without,
 )
 from tests.support.rigs import LedgerWarehouse, Rig, repair_of
-from worker.aside import LOOKS_MAX, Aside
-from worker.deadlines import PROBE_PATIENCE, Sweeper
 from worker.errors import Unavailable
+from worker.sweep import LOOKS_MAX, PROBE_PATIENCE, Aside, Sweeper
 
 
 def test_what_ends_in_time_has_ended_when_the_caller_goes_on() -> None:

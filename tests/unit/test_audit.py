@@ -11,11 +11,11 @@ from statemachine.events import CancelRequested, ReplayRequested
 from statemachine.model import BuildMode, DateRecord, State
 from tests.support.nights import NIGHT, PROCESSORS, retract, success
 from tests.support.rigs import WORKER, LedgerWarehouse, Rig, repair_of
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.audit import Auditor, Intervention
-from worker.builder import Builder
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.builds.builder import Builder
 from worker.errors import PipelineError, Unavailable
 from worker.features.model import Statement
+from worker.interventions.audit import Auditor, Intervention
 
 ASKED = ReplayRequested(
     actor="ana@desk", reason="bad rows upstream", mode=BuildMode.FORCED_FALLBACK, request_id="replay-1"

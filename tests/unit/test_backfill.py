@@ -6,8 +6,8 @@ from datetime import date, timedelta
 
 import pytest
 
-from ops.backfill import Backfill, Planned, Step, Wish, plan_range, read_only
-from ops.replay_range import worst
+from ops.commands.range_plan import Backfill, Planned, RangeRequest, Step, plan_range, read_only
+from ops.commands.replay_range import worst
 from statemachine.events import BuildFailed, DateOpened, ReplayRequested
 from statemachine.model import BuildMode, FailureKind, State
 from tests.support.nights import CALENDAR, EVENING, NIGHT, claimed, committed
@@ -21,9 +21,9 @@ def asking(day: date) -> ReplayRequested:
     return ReplayRequested(actor="anna", reason="repaired", request_id=f"request-{day}")
 
 
-def wish(first: date = WEEK[0], last: date = NIGHT, only: str = "", **changes: object) -> Wish:
+def wish(first: date = WEEK[0], last: date = NIGHT, only: str = "", **changes: object) -> RangeRequest:
     fields = {"mode": BuildMode.NORMAL, "force": False} | changes
-    return Wish(first=first, last=last, only=read_only(only), **fields)  # type: ignore[arg-type]
+    return RangeRequest(first=first, last=last, only=read_only(only), **fields)  # type: ignore[arg-type]
 
 
 def build(rig: Rig, day: date, state: State = State.DONE) -> None:
@@ -36,7 +36,7 @@ def replayed(rig: Rig, day: date, state: State = State.DONE) -> None:
     build(rig, day, state)
 
 
-def plan(rig: Rig, asked: Wish) -> Sequence[Planned]:
+def plan(rig: Rig, asked: RangeRequest) -> Sequence[Planned]:
     return plan_range(asked, rig.engine, lambda day: replace(asking(day), request_id=f"new-{day}"), CALENDAR, NIGHT)
 
 

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from tests.conftest import WaitUntil
-from worker.bounded import Bounded
 from worker.errors import Fatal, Unavailable
+from worker.observing.bounds import Bounded
 
 
 def test_the_answer_and_the_error_of_the_read_are_the_callers() -> None:

@@ -11,11 +11,11 @@ from statemachine.events import CancelRequested, LeaseRenewed
 from statemachine.model import BuildMode, DateRecord, State
 from statemachine.reasons import Reason
 from tests.conftest import WaitUntil
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import CACHE, NIGHT, POLICY, PROCESSORS, REPLAY, claimed, probed, success
 from tests.support.rigs import WORKER, LedgerWarehouse, Rig, repair_of
-from worker.adapters.memory_store import MemoryStore
-from worker.build_queue import BuildQueue
-from worker.builder import Builder, LeaseKeeper
+from worker.builds.builder import Builder, LeaseKeeper
+from worker.builds.queue import BuildQueue
 from worker.errors import Fatal, SchemaDrift, Unavailable
 from worker.features.model import BuildPhase
 from worker.ports import Commit

@@ -8,7 +8,10 @@ from sqlglot import exp
 
 from statemachine.model import State
 from tests.support.generation_rows import COMMITTED_AT, publication_of
-from worker.catalogue import (
+from worker.features.model import BuildKey
+from worker.features.plan import find_drift
+from worker.features.records import execution_row, published_row, read_ledger_row
+from worker.pipelines.shipped import (
     BLOCKS,
     EXECUTION_TABLE,
     FEATURES,
@@ -23,9 +26,6 @@ from worker.catalogue import (
     UPSTREAM,
     features_of,
 )
-from worker.features.model import BuildKey
-from worker.features.plan import find_drift
-from worker.features.records import execution_row, published_row, read_ledger_row
 
 KEYS = {
     ROSTER: "player_id",

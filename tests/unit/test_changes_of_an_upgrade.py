@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from statemachine.model import CellChange, Changes, State
 from tests.support.nights import NIGHT, PROCESSORS, REPLAY, success
 from tests.support.rigs import LedgerWarehouse, Rig, repair_of
-from worker.builder import Builder
-from worker.diff import short_diffs
+from worker.builds.builder import Builder
+from worker.builds.generations import short_diffs
 from worker.errors import Unavailable
 from worker.features.model import BuildKey
 

@@ -7,12 +7,12 @@ import pytest
 from statemachine.events import TimerFired
 from statemachine.model import State
 from statemachine.reasons import Reason
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import CALENDAR, EVENING, MINUTE, NIGHT, POLICY, PROCESSORS, SECOND, claimed, success
 from tests.support.rigs import LedgerWarehouse, ModelClock, Rig, repair_of
-from worker.adapters.memory_store import MemoryStore
 from worker.clock import Now, SharedClock
-from worker.deadlines import Sweeper
 from worker.errors import Unavailable
+from worker.sweep import Sweeper
 
 TRUE = datetime(2024, 12, 16, 4, 0, tzinfo=UTC)
 

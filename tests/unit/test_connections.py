@@ -18,13 +18,13 @@ from starlette.types import ASGIApp
 
 from tests.conftest import WaitUntil
 from tests.support.services import Service
-from worker.adapters.pubsub_connection import ensure_topology
-from worker.file_limit import connections_max
-from worker.http.application import Probes, create_app
+from worker.adapters.pubsub.connection import ensure_topology
+from worker.http.application import HealthChecks, create_app
 from worker.http.connections import ConnectionBounds, LogPause
-from worker.http.limits import BodyLimit
+from worker.http.middleware import BodyLimit
 from worker.http.server import HttpServer
-from worker.local.pubsub_server import PubSubServer
+from worker.local.pubsub.server import PubSubServer
+from worker.observing.bounds import connections_max
 
 HEAD = b"Host: 127.0.0.1\r\n"
 PATIENCE_S = 20.0
@@ -35,7 +35,7 @@ class Listener:
 
     def __init__(self, stack: ExitStack, app: ASGIApp | None = None, **bounds: Any) -> None:
         self._stack = stack
-        app = app or create_app(Probes(alive=list, ready=list), version="1")
+        app = app or create_app(HealthChecks(alive=list, ready=list), version="1")
         self.server = HttpServer(app, "127.0.0.1", 0, bounds=ConnectionBounds(**bounds))  # type: ignore[arg-type]
         self.port = int(self.server.start().rsplit(":", 1)[1])
         stack.callback(self.server.stop)
@@ -126,7 +126,7 @@ def test_idle_connections_make_room_for_others_oldest_first(stack: ExitStack) ->
 def test_with_every_connection_at_work_health_is_answered_and_the_rest_refused(
     stack: ExitStack, wait_until: WaitUntil
 ) -> None:
-    app = create_app(Probes(alive=list, ready=list), version="1")
+    app = create_app(HealthChecks(alive=list, ready=list), version="1")
     listener = Listener(stack, app, connections_max=2)
     gate = stack.enter_context(_Held(app))
     for _ in range(2):

@@ -6,6 +6,7 @@ from datetime import date, time, timedelta
 import pytest
 
 from statemachine.model import CompletionStatus, DateRecord, FailureKind, State
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
     CACHE,
     CALENDAR,
@@ -27,13 +28,12 @@ from tests.support.nights import (
     without,
 )
 from tests.support.rigs import LedgerWarehouse, Rig, repair_of
-from worker import deadlines
-from worker.adapters.memory_store import MemoryStore
-from worker.builder import Builder
+from worker import sweep
+from worker.builds.builder import Builder
 from worker.calendar import WallClock
-from worker.deadlines import PROBE_PATIENCE, Sweep, Sweeper
 from worker.errors import CommitRefused, Fatal, PipelineError, SweepFailed, Unavailable
 from worker.ports import Commit
+from worker.sweep import PROBE_PATIENCE, Sweep, Sweeper
 
 GRACE = CALENDAR.drain_grace
 NEXT_NIGHT = NIGHT + timedelta(days=1)
@@ -441,7 +441,7 @@ def test_a_lost_record_follows_the_ledger() -> None:
 
 def test_dates_that_wait_for_a_build_hide_no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backfill has made more dates ready than one pass looks at, and they are overdue longer than tonight."""
-    monkeypatch.setattr(deadlines, "BATCH_MAX", 3)
+    monkeypatch.setattr(sweep, "BATCH_MAX", 3)
     watch = Watch(Rig())
     watch.sweep()
     for offset in range(1, 8):

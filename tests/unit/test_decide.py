@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from statemachine.effects import StartBuild
+from statemachine.decision import StartBuild
 from statemachine.events import CompletionReceived, DateOpened
 from statemachine.model import (
     CompletionStatus,

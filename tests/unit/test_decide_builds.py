@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from statemachine.effects import PublishOutcome, StartBuild
+from statemachine.decision import PublishOutcome, StartBuild
 from statemachine.events import (
     BuildClaimed,
     BuildCommitted,

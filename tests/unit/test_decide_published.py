@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from statemachine.effects import PublishOutcome, StartBuild
+from statemachine.decision import PublishOutcome, StartBuild
 from statemachine.events import CancelRequested, ReplayRequested, TimerFired
 from statemachine.model import (
     BuildMode,

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from statemachine.effects import PublishOutcome, StartBuild
+from statemachine.decision import PublishOutcome, StartBuild
 from statemachine.events import CancelRequested, DateOpened, TimerFired
 from statemachine.model import (
     BuildMode,

@@ -10,6 +10,7 @@ import pytest
 from statemachine.events import CancelRequested, DateOpened, LeaseRenewed
 from statemachine.model import DateRecord, FailureKind, State
 from statemachine.reasons import Reason
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
     CACHE,
     DEADLINE,
@@ -28,7 +29,6 @@ from tests.support.nights import (
     unseen,
 )
 from tests.support.rigs import WORKER, Rig
-from worker.adapters.memory_store import MemoryStore
 from worker.engine import COMMIT_TRIES_MAX
 from worker.errors import Conflict, CorruptRecord, InvariantBroken, Unavailable
 from worker.ports import Commit

@@ -14,14 +14,14 @@ from pydantic import ValidationError
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
-from ops.contracts import as_text, contract
+from ops.commands.schemas import as_text, contract
 from schemas.completion import Delivery, Expectation, Refusal, decode
 from schemas.contract import ASYNCAPI_FILE, COMPLETION_FILE, OUTCOME_FILE
 from schemas.outcome import outcome_message
-from statemachine.effects import PublishOutcome
+from statemachine.decision import PublishOutcome
 from statemachine.model import DateRecord, State
 from tests.support.nights import CACHE, EVENING, PROCESSORS, degraded, done, failed
-from worker.catalogue import SHIPPED
+from worker.pipelines.shipped import SHIPPED
 from worker.settings import Settings
 
 with warnings.catch_warnings():

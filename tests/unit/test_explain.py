@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ops.daily import Light, Morning, check
+from ops.reports.daily import ChecklistInput, CheckStatus, check
 from statemachine.events import CancelRequested
 from statemachine.model import DateRecord, FailureKind, State
 from tests.support.nights import (
@@ -33,8 +33,8 @@ from tests.support.nights import (
     waiting,
     without,
 )
-from worker.explain import arrival_text, explanation
-from worker.narration import narrate
+from worker.date_text import arrival_text, explanation
+from worker.history_text import narrate
 
 ZONE = ZoneInfo("America/New_York")
 
@@ -69,12 +69,12 @@ def test_a_published_date_says_that_its_rows_were_taken_back_until_they_are_repl
 def test_the_morning_is_red_while_rows_are_published_that_were_taken_back() -> None:
     built = [
         check(
-            Morning(day=NIGHT, now=CUTOFF, record=record, upstream=None, predictions=None, untold=False),
+            ChecklistInput(day=NIGHT, now=CUTOFF, record=record, upstream=None, predictions=None, untold=False),
         )[0]
         for record in (done(), after(done(), retract(CACHE)))
     ]
 
-    assert [one.light for one in built] == [Light.GREEN, Light.RED]
+    assert [one.light for one in built] == [CheckStatus.GREEN, CheckStatus.RED]
     assert f"mlfs incident {NIGHT}" in built[1].action
 
 

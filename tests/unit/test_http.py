@@ -9,17 +9,17 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import CACHE, CALENDAR, NIGHT, POLICY, PROCESSORS, claimed, committed, success
 from tests.support.services import Service
-from worker.adapters.memory_store import MemoryStore
 from worker.app import TICK_SILENCE_MAX_S
 from worker.calendar import WallClock
+from worker.date_text import explanation
 from worker.errors import Unavailable
-from worker.explain import explanation
-from worker.http.application import Probes, create_app
-from worker.http.dates import DATES_LISTED_MAX
+from worker.http.application import HealthChecks, create_app
+from worker.http.reading import DATES_LISTED_MAX
 from worker.http.server import HttpServer
-from worker.untold import untold_by_date
+from worker.observing.outbox import untold_by_date
 
 DAY = timedelta(days=1)
 
@@ -45,7 +45,7 @@ def health() -> Iterator[Open]:
     with ExitStack() as stack:
 
         def open_pages(*, alive: Sequence[str] = (), ready: Sequence[str] = ()) -> httpx.Client:
-            app = create_app(Probes(alive=lambda: list(alive), ready=lambda: list(ready)), version="1")
+            app = create_app(HealthChecks(alive=lambda: list(alive), ready=lambda: list(ready)), version="1")
             server = HttpServer(app, "127.0.0.1", 0)
             address = server.start()
             stack.callback(server.stop)

@@ -7,9 +7,9 @@ import pytest
 
 from schemas.completion import Delivery
 from statemachine.model import State
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import CACHE, EVENING, NIGHT, PROCESSORS
 from tests.support.rigs import Bus, Rig, repair_of
-from worker.adapters.memory_store import MemoryStore
 from worker.engine import COMMIT_TRIES_MAX
 from worker.errors import Unavailable
 from worker.intake import Intake, Verdict

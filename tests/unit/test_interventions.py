@@ -10,15 +10,15 @@ import httpx
 import pytest
 
 from statemachine.model import State
+from tests.support.memory_requests import MemoryRequests
 from tests.support.nights import CACHE, DEADLINE, EVENING, NIGHT, NO_ROWS, PROCESSORS, claimed, success
 from tests.support.rigs import LedgerWarehouse, Rig, repair_of
 from tests.support.services import Service
-from worker.adapters.memory_requests import MemoryRequests
-from worker.audit import Auditor
+from worker.builds.queue import BackgroundBuilds
 from worker.errors import Fatal, Unavailable
-from worker.idempotency import KEEP, PENDING, Answer, KeyInUse, Once
-from worker.interventions import WAITING_MAX, Interventions, Processed
-from worker.request_builds import BackgroundBuilds
+from worker.interventions.audit import Auditor
+from worker.interventions.idempotency import KEEP, PENDING, IdempotentRequests, KeyInUse, StoredResponse
+from worker.interventions.requests import WAITING_MAX, Interventions, Processed
 
 REPLAY, CANCEL = f"/dates/{NIGHT}/replay", f"/dates/{NIGHT}/cancel"
 RETRACT = f"/dates/{NIGHT}/retract"
@@ -461,15 +461,15 @@ def test_an_answer_that_cannot_be_kept_is_told_all_the_same(service: Service) ->
     assert 1 == len(service.warehouse.audits)
 
 
-def once_and_clock() -> tuple[Once, Service]:
+def once_and_clock() -> tuple[IdempotentRequests, Service]:
     service = Service()
-    return Once(MemoryRequests(service.clock)), service
+    return IdempotentRequests(MemoryRequests(service.clock)), service
 
 
-def answered(calls: list[int]) -> Callable[[], Answer]:
-    def act() -> Answer:
+def answered(calls: list[int]) -> Callable[[], StoredResponse]:
+    def act() -> StoredResponse:
         calls.append(1)
-        return Answer(status=200, body={"call": len(calls)})
+        return StoredResponse(status=200, body={"call": len(calls)})
 
     return act
 
@@ -496,7 +496,7 @@ def test_an_answer_is_kept_for_a_day() -> None:
 def test_a_request_that_is_being_answered_is_not_run_beside_itself() -> None:
     once, service = once_and_clock()
 
-    def act() -> Answer:
+    def act() -> StoredResponse:
         with pytest.raises(KeyInUse) as caught:
             once.run("k", "ada", {}, answered([]))
         service.clock.forward(PENDING)  # as if this one had died

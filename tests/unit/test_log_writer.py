@@ -9,8 +9,8 @@ from typing import TextIO
 import pytest
 
 from tests.conftest import WaitUntil
-from worker import log_writer
-from worker.log_writer import LogWriter
+from worker.observing import log_writer
+from worker.observing.log_writer import LogWriter
 
 # For what happens at once; never waited out by a test that passes.
 SOON_S = 10.0

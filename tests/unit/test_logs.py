@@ -15,8 +15,8 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from schemas.completion import Delivery
 from tests.support.nights import EVENING
-from worker.adapters.otel import OtelTracing
-from worker.logs import TEXT_CHARS_MAX, configure, flush
+from worker.adapters.opentelemetry import OtelTracing
+from worker.observing.logs import TEXT_CHARS_MAX, configure, flush
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJl"
 

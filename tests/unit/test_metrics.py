@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from statemachine.events import LeaseRenewed
 from statemachine.model import FailureKind, State
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
     CACHE,
     CALENDAR,
@@ -31,13 +32,12 @@ from tests.support.nights import (
     without,
 )
 from tests.support.rigs import WORKER, ModelClock, Rig
-from worker.adapters.memory_store import MemoryStore
-from worker.bounded import Bounded
-from worker.date_metrics import DATES_SHOWN_MAX
 from worker.engine import Engine
 from worker.errors import Unavailable
 from worker.features.model import BuildPhase
-from worker.metrics import Metrics
+from worker.observing.bounds import Bounded
+from worker.observing.date_metrics import DATES_SHOWN_MAX
+from worker.observing.metrics import Metrics
 from worker.ports import OutgoingMessage
 
 SERIES_MAX = 1000

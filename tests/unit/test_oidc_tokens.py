@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from tests.support.tokens import AUDIENCE, PUSHER, In, Issuer, Key, token
-from worker.adapters.oidc_tokens import (
+from worker.adapters.google_tokens import (
     CERTIFICATES_KEPT_S,
     FAILURE_PAUSE_S,
     REFETCH_PAUSE_S,

@@ -14,13 +14,13 @@ from schemas.strict_json import DEPTH_MAX
 from statemachine.model import DateRecord, State
 from tests.fuzz.judge import judge_deliveries, judge_message
 from tests.fuzz.seeds import SHAPES, nested, sized
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import CACHE, EVENING, NIGHT, PROCESSORS, done, success, told, waiting
 from tests.support.rigs import Bus, Rig, repair_of
-from worker.adapters.memory_store import MemoryStore
+from worker.dead_letters import PAUSE_S, RAISES_KEPT_MAX, RAISES_MAX, Raises
 from worker.errors import Fatal, PipelineError, PublishRefused, Unavailable
 from worker.intake import Intake, Verdict
-from worker.observer import Decided, LogObserver
-from worker.parking import PAUSE_S, RAISES_KEPT_MAX, RAISES_MAX, Raises
+from worker.observing.observer import Decided, LogObserver
 from worker.ports import Commit, OutgoingMessage, ParkedMessage
 
 OTHER = NIGHT + timedelta(days=1)

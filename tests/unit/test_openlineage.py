@@ -17,12 +17,12 @@ from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, Cance
 from statemachine.model import BuildMode, FailureKind
 from tests.support.nights import NIGHT, NO_ROWS, PROCESSORS, REPLAY, result, success
 from tests.support.rigs import WORKER, Rig
-from worker.adapters.openlineage_sink import FileSink, HttpSink, open_sink
-from worker.catalogue import FEATURES, OUTPUT_COLUMNS, PUBLISHED_TABLE, SHIPPED
+from worker.adapters.openlineage import FileSink, HttpSink, open_sink
 from worker.errors import Fatal, PipelineError, Unavailable
-from worker.observer import Decided
-from worker.openlineage import EventWriter, RunFacts
-from worker.openlineage_emitter import QUEUE_MAX, LineageEmitter
+from worker.lineage.emitter import QUEUE_MAX, LineageEmitter
+from worker.lineage.openlineage import EventWriter, RunFacts
+from worker.observing.observer import Decided
+from worker.pipelines.shipped import FEATURES, OUTPUT_COLUMNS, PUBLISHED_TABLE, SHIPPED
 
 AT = datetime(2024, 12, 16, 4, 25, tzinfo=UTC)
 WRITER = EventWriter(

@@ -9,11 +9,11 @@ import pytest
 
 from schemas.pipeline import RESERVED
 from tests.support.grid_day import DEFINITION
-from worker.catalogue import SHIPPED
-from worker.features.pipeline_checks import find_faults
 from worker.features.quality import DEFAULT_POLICY
-from worker.pipeline_files import BadPipeline, read_pipeline
-from worker.pipeline_sql import find_sql_faults
+from worker.pipelines.checks import find_faults
+from worker.pipelines.files import BadPipeline, read_pipeline
+from worker.pipelines.shipped import SHIPPED
+from worker.pipelines.sql_checks import find_sql_faults
 from worker.settings import BadSettings, load
 
 NEW_FEATURE = """

@@ -21,8 +21,8 @@ from tests.support.nights import (
     without,
 )
 from tests.support.rigs import LedgerWarehouse, Rig, repair_of
-from worker.builder import Builder
-from worker.building import run_build
+from worker.builds.builder import Builder
+from worker.builds.steps import run_build
 from worker.errors import Fatal, Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildRequest
 from worker.repair import Repair

@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.errors import Refused
-from worker.local.pubsub_backlog import STALE_ACK_ID, TIMERS_KEPT_MIN
-from worker.local.pubsub_broker import Broker, Subscription
-from worker.local.pubsub_calls import Calls
-from worker.local.pubsub_faults import Faults
-from worker.local.pubsub_filter import compile_filter
-from worker.local.pubsub_journal import NoJournal, SqliteJournal
-from worker.local.pubsub_model import (
+from worker.local.pubsub.backlog import STALE_ACK_ID, TIMERS_KEPT_MIN
+from worker.local.pubsub.broker import Broker, Subscription
+from worker.local.pubsub.calls import Calls
+from worker.local.pubsub.faults import FaultHooks
+from worker.local.pubsub.filter import compile_filter
+from worker.local.pubsub.journal import NoJournal, SqliteJournal
+from worker.local.pubsub.model import (
     CallRefused,
     Consumer,
     DeadLetterPolicy,
-    Delivery,
     Draft,
+    LeasedMessage,
     RefusalCode,
     RetryPolicy,
     SubscriptionSpec,
@@ -55,23 +55,23 @@ class World:
     def publish(self, *bodies: str, key: str = "", at: float = T0, **attributes: str) -> list[int]:
         return self.broker.publish(TOPIC, [Draft(body.encode(), attributes, key) for body in bodies], at)
 
-    def take(self, at: float = T0, who: Consumer | None = None, limit: int = 100) -> list[Delivery]:
+    def take(self, at: float = T0, who: Consumer | None = None, limit: int = 100) -> list[LeasedMessage]:
         return self.subscription.backlog.take(who or self.consumer, at, limit)
 
-    def next_take(self, now: float) -> tuple[float, list[Delivery]]:
+    def next_take(self, now: float) -> tuple[float, list[LeasedMessage]]:
         """Go from one due instant to the next until something is delivered; give when, and what."""
         while not (taken := self.take(at=now)):
             now = self.broker.next_due_at()
             self.broker.advance(now)
         return now, taken
 
-    def ack(self, *deliveries: Delivery, at: float = T0) -> dict[str, str]:
+    def ack(self, *deliveries: LeasedMessage, at: float = T0) -> dict[str, str]:
         return self.subscription.backlog.acknowledge([delivery.ack_id for delivery in deliveries], at)
 
-    def nack(self, *deliveries: Delivery, at: float = T0) -> dict[str, str]:
+    def nack(self, *deliveries: LeasedMessage, at: float = T0) -> dict[str, str]:
         return self.subscription.backlog.modify([delivery.ack_id for delivery in deliveries], 0, at)
 
-    def dead_letters(self) -> list[Delivery]:
+    def dead_letters(self) -> list[LeasedMessage]:
         return self.broker.subscription(DEAD_SUB).backlog.take(consumer("undertaker"), T0, 100)
 
 
@@ -79,7 +79,7 @@ def consumer(name: str, **limits: int) -> Consumer:
     return Consumer(name=name, ack_deadline_s=10, **limits)
 
 
-def bodies(deliveries: Iterable[Delivery]) -> list[str]:
+def bodies(deliveries: Iterable[LeasedMessage]) -> list[str]:
     return [delivery.message.data.decode() for delivery in deliveries]
 
 
@@ -590,7 +590,7 @@ def test_a_full_disk_refuses_publishers_loses_nothing_confirmed_and_piles_nothin
     """Refusals are `UNAVAILABLE`, on which publishers try again; once there is room everything is written."""
     journal = SqliteJournal(path)
     world = World(journal)
-    calls = Calls(world.broker, journal, Faults())
+    calls = Calls(world.broker, journal, FaultHooks())
     calls.commit()
     request = types.PublishRequest.pb()(topic=TOPIC, messages=[{"data": b"x" * 200_000}])
     (pages,) = journal._connection.execute("PRAGMA page_count").fetchone()

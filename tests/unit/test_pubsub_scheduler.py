@@ -2,7 +2,7 @@
 
 import threading
 
-from worker.adapters.pubsub_scheduler import GROUP_MESSAGES_MAX, GroupScheduler
+from worker.adapters.pubsub.stream import GROUP_MESSAGES_MAX, GroupScheduler
 
 TIMEOUT_S = 10.0
 

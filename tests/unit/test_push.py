@@ -13,8 +13,8 @@ from schemas.strict_json import DEPTH_MAX
 from tests.support.nights import CACHE, EVENING, NIGHT, PROCESSORS
 from tests.support.services import SUBSCRIPTION, Service, envelope, event
 from worker.errors import Unavailable
-from worker.http import machines
-from worker.http.limits import BODY_BYTES_MAX, PUSH_BODY_BYTES_MAX
+from worker.http import push_and_tick
+from worker.http.middleware import BODY_BYTES_MAX, PUSH_BODY_BYTES_MAX
 
 METADATA = {
     "x-goog-pubsub-subscription-name": SUBSCRIPTION,
@@ -129,7 +129,7 @@ def test_a_push_that_cannot_even_be_read_comes_twice_again_and_is_then_parked(
     def broken(*_: object) -> None:
         raise RecursionError("a bug")
 
-    monkeypatch.setattr(machines, "read_push", broken)
+    monkeypatch.setattr(push_and_tick, "read_push", broken)
     bodies = ("first", "second", "first", "first", "second")
 
     answers = [service.client.post("/pubsub/push", content=body).status_code for body in bodies]

@@ -9,9 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from statemachine.model import BuildMode, State
-from worker.catalogue import BLOCKS, PROCESSORS, REQUIRED_FIELDS, features_of
 from worker.features.model import BlockCounts, BuildStats
 from worker.features.quality import COMPONENTS, REQUIRED_FIELD_COUNT, QualityPolicy, penalty, score, severity
+from worker.pipelines.shipped import BLOCKS, PROCESSORS, REQUIRED_FIELDS, features_of
 
 NIGHT = date(2024, 12, 15)
 CELLS = {block.name: len(features_of(block.name)) for block in BLOCKS}

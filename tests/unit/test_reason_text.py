@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from worker.reason_text import REASON_CHARS_MAX, read_reason
+from worker.interventions.audit import REASON_CHARS_MAX, read_reason
 
 UNSEEN = [
     chr(code)

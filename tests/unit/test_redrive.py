@@ -8,8 +8,7 @@ import pytest
 
 from schemas.dead_letter import DeadLetter
 from tests.support.nights import EVENING
-from worker.errors import Unavailable
-from worker.redrive import (
+from worker.dead_letters import (
     BATCH_BYTES_MAX,
     BATCH_MAX,
     REDRIVES_MAX,
@@ -20,6 +19,7 @@ from worker.redrive import (
     plan_redrive,
     redrive,
 )
+from worker.errors import Unavailable
 
 
 class Shelf:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.night import Scenario
-from ops.rehearsal_player import DEADLINE_WITHIN_S, Folder, RehearsalPlayer
+from ops.demo.rehearsal import DEADLINE_WITHIN_S, Folder, RehearsalPlayer
+from ops.demo.schedule import DemoScenario
 from statemachine.model import State
 from tests.support.nights import NIGHT
 from tests.support.rigs import ModelClock
@@ -25,9 +25,9 @@ def player(parts: StandIns, tmp_path: Path) -> RehearsalPlayer:
     return RehearsalPlayer(parts, Folder(tmp_path), parts.clock, say=lambda _text: None, pace_s=0)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("scenario", [Scenario.OUTAGE, Scenario.MISSING_PROCESSOR])
+@pytest.mark.parametrize("scenario", [DemoScenario.OUTAGE, DemoScenario.MISSING_PROCESSOR])
 def test_a_night_that_waits_for_tonights_deadline_is_refused(
-    parts: StandIns, tmp_path: Path, scenario: Scenario
+    parts: StandIns, tmp_path: Path, scenario: DemoScenario
 ) -> None:
     deadline_at = parts.settings.calendar.at(NIGHT, parts.settings.deadline)
     parts.clock.instant = deadline_at - timedelta(seconds=DEADLINE_WITHIN_S + 1)
@@ -41,7 +41,7 @@ def test_a_decided_night_is_not_played_again(parts: StandIns, tmp_path: Path, st
     fresh = parts.settings.calendar.fresh_record(NIGHT, parts.clock.now())
     parts.store.load = {NIGHT: replace(fresh, state=state, generation=1)}.get
 
-    played = player(parts, tmp_path).play(NIGHT, Scenario.NOMINAL)
+    played = player(parts, tmp_path).play(NIGHT, DemoScenario.NOMINAL)
 
     assert ((), state, state is State.DONE) == (played.told, played.state, played.as_expected)
     assert [] == parts.publisher.confirmed

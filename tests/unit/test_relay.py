@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import NIGHT, done
 from tests.support.rigs import Bus, Notes
-from worker.adapters.memory_store import MemoryStore
 from worker.errors import Fatal, Unavailable
 from worker.ports import Commit, OutgoingMessage
 from worker.relay import BATCH_MAX, REFUSALS_MAX, Relay, Relayed

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from ops.retraction import taken_back_before
+from ops.commands.intervene import taken_back_before
 from schemas.record import decode_record, encode_record
-from statemachine.effects import StartBuild
+from statemachine.decision import StartBuild
 from statemachine.events import CompletionReceived
 from statemachine.evidence import publication_is_retracted
 from statemachine.model import RETRACTIONS_MAX, BuildMode, DateRecord, FailureKind, OnRerun, State, Trigger
@@ -44,7 +44,7 @@ from tests.support.nights import (
 )
 from tests.unit.test_decide_published import CANCEL
 from worker.errors import Refused
-from worker.retractions import identity_to_take_back
+from worker.interventions.retractions import identity_to_take_back
 
 NEXT = EVENING + MINUTE
 TAKEN_BACK = after(waiting(CACHE), retract(CACHE))

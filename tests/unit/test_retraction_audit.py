@@ -20,11 +20,11 @@ from tests.support.nights import (
     waiting,
 )
 from tests.support.rigs import WORKER, LedgerWarehouse, Rig
-from worker.audit import Auditor
-from worker.builder import Builder
+from worker.builds.builder import Builder
+from worker.date_text import explanation
 from worker.errors import Fatal, Refused, Unavailable
-from worker.explain import explanation
-from worker.retractions import RetractionAudit, identity_to_take_back
+from worker.interventions.audit import Auditor
+from worker.interventions.retractions import RetractionAudit, identity_to_take_back
 
 
 class Stage:

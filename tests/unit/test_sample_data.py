@@ -11,10 +11,10 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type
-from worker.catalogue import SHIPPED
-from worker.local.sample_data import SampleSummary, write_sample_data
-from worker.local.sample_league import season_of
+from worker.adapters.duckdb.dialect import to_bigquery_type
+from worker.local.sample.data import SampleSummary, write_sample_data
+from worker.local.sample.league import season_of
+from worker.pipelines.shipped import SHIPPED
 
 NIGHT = date(2024, 12, 15)
 # The first night on winter time: the clocks go back at 02:00 on this day.
@@ -196,7 +196,7 @@ def test_the_same_seed_writes_the_same_bytes_in_another_process_with_other_hashe
     elsewhere = tmp_path / "with [odd] *{characters}'"
     code = (
         "import sys; from datetime import date; from pathlib import Path;"
-        "from worker.local.sample_data import write_sample_data;"
+        "from worker.local.sample.data import write_sample_data;"
         "write_sample_data(Path(sys.argv[1]), analysis_date=date.fromisoformat(sys.argv[2]))"
     )
     subprocess.run(

@@ -5,12 +5,12 @@ from collections.abc import Collection, Iterator, Sequence
 import pytest
 from prometheus_client import generate_latest
 
-from worker.adapters.warehouse_duckdb import DuckDbWarehouse
-from worker.catalogue import PROCESSORS, SHIPPED, UPSTREAM
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.builds.upstream import SchemaWatch
 from worker.errors import Unavailable
-from worker.metrics import Metrics
-from worker.observer import Observer, Observers
-from worker.schema_watch import SchemaWatch
+from worker.observing.metrics import Metrics
+from worker.observing.observer import Observer, Observers
+from worker.pipelines.shipped import PROCESSORS, SHIPPED, UPSTREAM
 
 DUCKDB_TYPES = {"DATE": "DATE", "INT64": "BIGINT", "FLOAT64": "DOUBLE", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ"}
 

@@ -7,17 +7,17 @@ from zoneinfo import ZoneInfo
 import pytest
 from rich.console import Console, RenderableType
 
-from ops.admin import _finish
-from ops.daily import Check, Light, checks_table
-from ops.dead_letters import letters_table
+from ops.commands.dead_letters import letters_table
+from ops.commands.intervene import _finish
 from ops.output import dates_table, explanation_panel, history_table
-from ops.weekly import WEEKDAYS, reliability_table, trend_screen
+from ops.reports.daily import Check, CheckStatus, checks_table
+from ops.reports.weekly import WEEKDAYS, reliability_table, trend_screen
 from schemas.dead_letter import DETAIL, REASON, DeadLetter
 from statemachine.events import EventKind
 from statemachine.model import DateRecord, FailedBecause, State
 from statemachine.reasons import Reason
 from tests.support.nights import CACHE, DEADLINE, POLICY, PROCESSORS, degraded, done, failed
-from worker.explain import explanation, in_zone
+from worker.date_text import explanation, in_zone
 
 ZONE = ZoneInfo("America/New_York")
 NARROW = range(60, 81, 5)
@@ -137,7 +137,7 @@ def test_a_wide_screen_shows_every_column() -> None:
 def test_the_checklist_keeps_lights_and_checks_whole_on_a_narrow_screen(columns: int) -> None:
     check = Check(
         name="dependencies",
-        light=Light.UNKNOWN,
+        light=CheckStatus.UNKNOWN,
         figure="4 of 4 tables with rows now",
         threshold="4 of 4",
         action="run it again",

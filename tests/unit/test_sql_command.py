@@ -8,8 +8,8 @@ import pytest
 
 from ops.cli import app
 from tests.support.grid_day import DEFINITION
-from worker.catalogue import SHIPPED
 from worker.errors import Refused
+from worker.pipelines.shipped import SHIPPED
 
 Run = Callable[..., str]
 

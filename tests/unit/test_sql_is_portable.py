@@ -9,11 +9,11 @@ from sqlglot import exp
 
 import worker.features
 from tests.support.grid_day import DEFINITION
-from worker.adapters.warehouse_duckdb_dialect import to_duckdb
-from worker.catalogue import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
+from worker.adapters.duckdb.dialect import to_duckdb
 from worker.errors import Fatal
-from worker.pipeline_files import read_pipeline
-from worker.pipeline_sql import (
+from worker.pipelines.files import read_pipeline
+from worker.pipelines.shipped import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
+from worker.pipelines.sql_checks import (
     DDL_ALLOWED,
     DML_ALLOWED,
     VIEW_ALLOWED,

@@ -15,6 +15,7 @@ import pytest
 
 from statemachine.events import BuildFailed, CompletionReceived, ReplayRequested
 from statemachine.model import CompletionStatus, Failure, FailureKind
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
     CACHE,
     CALENDAR,
@@ -37,9 +38,8 @@ from tests.support.nights import (
 )
 from tests.support.services import Service
 from tests.support.tokens import Issuer, Key, token
-from worker.adapters.memory_store import MemoryStore
 from worker.errors import Unavailable
-from worker.http.nights import night_to_show, timeline
+from worker.http.page_model import night_to_show, timeline
 from worker.ports import Commit, HistoryEntry
 
 AUDIENCE = "https://mlfs.example"

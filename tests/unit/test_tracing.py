@@ -17,19 +17,19 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 
 from schemas.completion import Delivery
 from statemachine.model import DateRecord, State
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import CALENDAR, EVENING, NIGHT, POLICY, PROCESSORS, probed, success
 from tests.support.rigs import Bus, LedgerWarehouse, ModelClock, Notes
-from worker.adapters.memory_store import MemoryStore
-from worker.adapters.otel import OtelTracing, otlp_tracing
-from worker.builder import Builder
+from worker.adapters.opentelemetry import OtelTracing, otlp_tracing
+from worker.builds.builder import Builder
 from worker.engine import Engine, Topics
 from worker.intake import Intake, Verdict
-from worker.parts import Parts
+from worker.observing.tracing import NO_TRACING, Tracing, tracing_wanted
 from worker.ports import Commit
 from worker.relay import Relay
 from worker.repair import Repair
+from worker.resources import Resources
 from worker.settings import BadSettings, Settings
-from worker.tracing import NO_TRACING, Tracing, tracing_wanted
 
 
 class Collector:
@@ -318,7 +318,7 @@ def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.Mo
 def test_a_worker_that_shall_trace_and_cannot_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
 
-    parts = Parts(Settings(data_dir=tmp_path, tracing="on"), own=True)
+    parts = Resources(Settings(data_dir=tmp_path, tracing="on"), own=True)
 
     with pytest.raises(BadSettings, match="MLFS_TRACING=off"):
         assert parts.tracing

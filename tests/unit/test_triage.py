@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 import pytest
 from rich.console import Console
 
-from ops.daily import Check, Light, Morning, check
-from ops.evidence import Night, Row
-from ops.incident import show_commands
-from ops.review import reliability_of, slope, spread_of
-from ops.triage import Diagnosis, Scenario, Scene, diagnose
+from ops.reports.daily import Check, ChecklistInput, CheckStatus, check
+from ops.reports.incident import show_commands
+from ops.reports.sources import ReportedDate, Row
+from ops.reports.triage import Diagnosis, RootCause, TriageInput, diagnose
+from ops.reports.weekly_figures import reliability_of, slope, spread_of
 from statemachine.model import DateRecord, FailureKind, State
 from tests.support.nights import (
     CACHE,
@@ -47,7 +47,7 @@ def tables(*empty: str) -> Mapping[str, Row]:
 
 
 def look(record: DateRecord, upstream: Mapping[str, Row] | None, now: datetime = MORNING_AFTER) -> Diagnosis:
-    return diagnose(Scene(record=record, now=now, policy=POLICY, upstream=upstream))
+    return diagnose(TriageInput(record=record, now=now, policy=POLICY, upstream=upstream))
 
 
 def commands(found: Diagnosis) -> str:
@@ -62,9 +62,9 @@ def degraded(*missing: str) -> DateRecord:
 
 @pytest.mark.parametrize(
     ("empty", "scenario"),
-    [(PROCESSORS, Scenario.A), (PROCESSORS[:3], Scenario.B), (PROCESSORS[:1], Scenario.B), ((), Scenario.C)],
+    [(PROCESSORS, RootCause.A), (PROCESSORS[:3], RootCause.B), (PROCESSORS[:1], RootCause.B), ((), RootCause.C)],
 )
-def test_the_root_cause_goes_by_the_tables_that_are_empty(empty: tuple[str, ...], scenario: Scenario) -> None:
+def test_the_root_cause_goes_by_the_tables_that_are_empty(empty: tuple[str, ...], scenario: RootCause) -> None:
     failed = after(joined(), claimed(), broke(FailureKind.NO_DATA))
 
     for record in (failed, degraded(*empty)):
@@ -72,9 +72,9 @@ def test_the_root_cause_goes_by_the_tables_that_are_empty(empty: tuple[str, ...]
 
 
 def test_where_the_tables_cannot_be_read_the_build_and_the_events_tell() -> None:
-    assert look(degraded(CACHE), None).scenario is Scenario.B
-    assert look(after(waiting(*PROCESSORS[:2]), failure(CACHE)), None).scenario is Scenario.B
-    assert look(after(joined(), claimed(), broke(FailureKind.GATE_REFUSED)), None).scenario is Scenario.C
+    assert look(degraded(CACHE), None).scenario is RootCause.B
+    assert look(after(waiting(*PROCESSORS[:2]), failure(CACHE)), None).scenario is RootCause.B
+    assert look(after(joined(), claimed(), broke(FailureKind.GATE_REFUSED)), None).scenario is RootCause.C
     assert "could not be read" in look(degraded(CACHE), None).why
     assert look(unseen(), None).scenario is None
 
@@ -130,7 +130,7 @@ def past_deadline_found() -> DateRecord:
 
 
 def reliability(record: DateRecord) -> dict[str, list[str]]:
-    night = Night(analysis_date=NIGHT, expected=True, record=record)
+    night = ReportedDate(analysis_date=NIGHT, expected=True, record=record)
     rows = reliability_of([night], MORNING_AFTER)["processors"]
     return {row["processor"]: row["dates"].get(NIGHT.isoformat(), []) for row in rows}
 
@@ -146,21 +146,21 @@ def test_rows_of_a_run_that_was_taken_back_are_an_incident_until_they_are_replac
     before = look(taken_back, tables(), now=CUTOFF - timedelta(minutes=5))
 
     assert look(done(), tables()).severity is None
-    assert (before.severity, before.scenario) == ("P1", Scenario.B)
+    assert (before.severity, before.scenario) == ("P1", RootCause.B)
     assert "consumers read rows of a run that was taken back" in before.symptoms
     assert not [said for said in before.symptoms if "has not reported" in said]
     assert "--reason 'without what was taken back'" in commands(before)
     assert f"mlfs explain {NIGHT}" in commands(before)
     afterwards = look(rebuilt, tables())
     assert "consumers read rows of a run that was taken back" not in afterwards.symptoms
-    assert (afterwards.scenario, "without what was" in commands(afterwards)) == (Scenario.B, False)
+    assert (afterwards.scenario, "without what was" in commands(afterwards)) == (RootCause.B, False)
 
 
 def test_a_published_run_that_was_taken_back_and_repeated_after_the_cutoff_asks_for_a_replay() -> None:
     held = after(after(done(), retract(CACHE)), success(CACHE, run="2", at=MORNING_AFTER), now=MORNING_AFTER)
     found = look(held, tables())
 
-    assert (found.severity, found.scenario) == ("P1", Scenario.C)
+    assert (found.severity, found.scenario) == ("P1", RootCause.C)
     assert "built from a run that was taken back" in found.why
 
 
@@ -174,7 +174,7 @@ def test_of_a_date_that_nobody_opened_it_names_no_command_that_would_refuse() ->
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_a_command_to_copy_stays_on_one_line(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Console(file=io.StringIO(), width=width, highlight=False)
-    monkeypatch.setattr("ops.incident.out", shown)
+    monkeypatch.setattr("ops.reports.incident.out", shown)
     steps = look(degraded(*PROCESSORS[:2]), tables(*PROCESSORS[:2])).commands
     show_commands(steps)
 
@@ -184,14 +184,16 @@ def test_a_command_to_copy_stays_on_one_line(width: int, monkeypatch: pytest.Mon
 
 
 def checklist(record: DateRecord, upstream: Mapping[str, Row] | None) -> Mapping[str, Check]:
-    morning = Morning(day=NIGHT, now=MORNING_AFTER, record=record, upstream=upstream, predictions={}, untold=False)
+    morning = ChecklistInput(
+        day=NIGHT, now=MORNING_AFTER, record=record, upstream=upstream, predictions={}, untold=False
+    )
     return {one.name: one for one in check(morning)}
 
 
 def test_the_daily_checklist_is_not_green_over_a_run_that_was_taken_back() -> None:
     dependencies = checklist(after(done(), retract(CACHE)), tables())["dependencies"]
 
-    assert dependencies.light is Light.AMBER
+    assert dependencies.light is CheckStatus.AMBER
     assert f"{CACHE} taken back" in dependencies.figure
     assert f"run again: {CACHE}" in dependencies.action
 
@@ -199,7 +201,7 @@ def test_the_daily_checklist_is_not_green_over_a_run_that_was_taken_back() -> No
 def test_the_daily_checklist_counts_no_tables_that_nobody_has_read() -> None:
     dependencies = checklist(waiting(), None)["dependencies"]
 
-    assert (dependencies.light, "0" in dependencies.figure) == (Light.UNKNOWN, False)
+    assert (dependencies.light, "0" in dependencies.figure) == (CheckStatus.UNKNOWN, False)
 
 
 def test_figures_of_a_review() -> None:

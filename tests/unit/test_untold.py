@@ -6,9 +6,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ops.daily import Light, Morning, check
-from ops.triage import OUTBOX_PATIENCE, Diagnosis, Scene, diagnose
+from ops.reports.daily import ChecklistInput, CheckStatus, check
+from ops.reports.triage import OUTBOX_PATIENCE, Diagnosis, TriageInput, diagnose
 from statemachine.model import DateRecord, FailureKind, State
+from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
     CACHE,
     DEADLINE,
@@ -26,12 +27,11 @@ from tests.support.nights import (
     success,
 )
 from tests.support.rigs import Bus, Notes, Rig
-from worker.adapters.memory_store import MemoryStore
+from worker.date_text import explanation, what_next
 from worker.errors import Fatal
-from worker.explain import explanation, what_next
+from worker.observing.outbox import Untold, untold_by_date
 from worker.ports import Commit, OutgoingMessage
 from worker.relay import Relay
-from worker.untold import Untold, untold_by_date
 
 ZONE = ZoneInfo("America/New_York")
 GONE = "ml-feature-store-success: NotFound: 404 Topic not found"
@@ -137,7 +137,7 @@ def test_what_is_no_outcome_of_a_date_is_passed_over() -> None:
 
 def seen(record: DateRecord, waits: timedelta, error: str = GONE) -> Diagnosis:
     now = EVENING + waits
-    return diagnose(Scene(record=record, now=now, policy=POLICY, upstream=None, untold=untold(error=error)))
+    return diagnose(TriageInput(record=record, now=now, policy=POLICY, upstream=None, untold=untold(error=error)))
 
 
 def test_an_incident_begins_when_nobody_is_told_for_longer_than_a_moment() -> None:
@@ -151,10 +151,10 @@ def test_an_incident_begins_when_nobody_is_told_for_longer_than_a_moment() -> No
 
 
 def test_the_daily_check_names_what_the_bus_answered() -> None:
-    morning = Morning(day=NIGHT, now=DEADLINE, record=done(), upstream=None, predictions=None, untold=untold())
+    morning = ChecklistInput(day=NIGHT, now=DEADLINE, record=done(), upstream=None, predictions=None, untold=untold())
 
     [told] = [one for one in check(morning) if one.name == "phase 5"]
-    assert (Light.RED, f"not told yet: {GONE}") == (told.light, told.figure)
+    assert (CheckStatus.RED, f"not told yet: {GONE}") == (told.light, told.figure)
 
 
 # --- what a failure takes from consumers -----------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def test_a_failed_replay_of_a_published_date_pages_nobody() -> None:
 
     assert explanation(record, DEADLINE, POLICY, ZONE, None)["severity"] == "P3"
     assert b'"severity":"P3"' in told.data
-    found = diagnose(Scene(record=record, now=DEADLINE, policy=POLICY, upstream=None))
+    found = diagnose(TriageInput(record=record, now=DEADLINE, policy=POLICY, upstream=None))
     assert found.severity == "P3"
     assert "consumers still read" in "\n".join(found.symptoms)
 

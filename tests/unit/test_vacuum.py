@@ -8,10 +8,10 @@ from structlog.testing import capture_logs
 
 from tests.support.nights import EVENING
 from tests.support.rigs import ModelClock
-from worker.catalogue import SHIPPED
+from worker.builds.vacuum import AGAIN_AFTER, FIRST_PASS_AFTER, PASS_EVERY, DailyVacuum
 from worker.errors import Denied, PipelineError
 from worker.features.model import Statement
-from worker.vacuum import AGAIN_AFTER, FIRST_PASS_AFTER, PASS_EVERY, DailyVacuum
+from worker.pipelines.shipped import SHIPPED
 
 
 class Deletions:

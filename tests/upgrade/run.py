@@ -22,10 +22,10 @@ from statemachine.model import State
 from tests.upgrade.judge import Evidence, violations
 from tests.upgrade.stage import ROOT, Member, NoHistory, Stage, Version, unpack, unpack_oldest
 from tests.upgrade.warehouse import expected_state, nights
-from worker import logs
-from worker.catalogue import PROCESSORS, PUBLISHED_TABLE, SHIPPED
 from worker.errors import PipelineError
 from worker.features.model import Statement
+from worker.observing import logs
+from worker.pipelines.shipped import PROCESSORS, PUBLISHED_TABLE, SHIPPED
 
 BATCH = 5
 # Which side leaves, and whether it is killed. Over two workers: all old, mixed, all new, mixed, all old.

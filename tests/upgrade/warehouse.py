@@ -10,9 +10,9 @@ import tempfile
 from datetime import date, timedelta
 from pathlib import Path
 
-from tests.support.bigquery_peer.engine import Engine
+from tests.support.bigquery_peer.engine import PeerEngine
 from tests.support.bigquery_peer.server import BigQueryServer
-from worker.local.sample_data import NIGHTS, write_sample_data
+from worker.local.sample.data import NIGHTS, write_sample_data
 
 PROJECT = "upgrade"
 LAST_NIGHT = date(2024, 12, 15)
@@ -41,7 +41,7 @@ def expected_state(night: date) -> str:
     return "failed" if back % 10 == 9 else "done"
 
 
-def fill(engine: Engine, folder: Path, count: int) -> None:
+def fill(engine: PeerEngine, folder: Path, count: int) -> None:
     """Load the sample, repeat its last night for earlier dates, and tear the gaps."""
     write_sample_data(folder, analysis_date=LAST_NIGHT)
     engine.load(folder)

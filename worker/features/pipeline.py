@@ -1,7 +1,7 @@
 """A pipeline as a value: what it waits for, what it builds from it, where that lies and what it has to be worth. Pure.
 
 Whatever in the product depends on which pipeline it runs takes one of these as an argument, or asks the warehouse that
-was opened for it. `worker.pipeline_files` reads it from its TOML; its SQL is rendered from it (`worker.features.sql`).
+was opened for it. `worker.pipelines.files` reads it from its TOML; its SQL is rendered from it (`worker.features.sql`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -199,7 +199,7 @@ class UpstreamTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tables:
+class OwnTables:
     """The tables that the product writes, and the views that show what is published, `dataset.table`.
 
     Attributes:
@@ -283,7 +283,7 @@ class Pipeline:
     features: Sequence[Feature]
     upstream_tables: Mapping[str, UpstreamTable]
     schedule: Schedule | None
-    tables: Tables
+    tables: OwnTables
     optional: OptionalTables = OptionalTables()
     quality: QualityPolicy = DEFAULT_POLICY
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -459,6 +459,6 @@ class Pipeline:
         """
         if table not in self.described:
             raise Refused(f"the pipeline {self.name} has no table {table}; see the tables it has: mlfs sql")
-        own = {getattr(self.tables, kind): kind for kind in Tables.__dataclass_fields__}
+        own = {getattr(self.tables, kind): kind for kind in OwnTables.__dataclass_fields__}
         extra = {self.optional.joined_view: "joined_view", self.optional.fallback_cache: "fallback_cache"}
         return render(self, f"ddl/{({**extra, **own}).get(table, 'upstream')}.sql", table=table)

@@ -2,7 +2,7 @@
 
 The templates repeat nothing of a pipeline. Columns, sources, arrays of names and the weights of a row's score are loops
 over its blocks and features, so a statement cannot disagree with the definition. Every name in a definition is a plain
-identifier (`schemas.pipeline`), and every expression has passed the allow-list of `worker.pipeline_sql`, before
+identifier (`schemas.pipeline`), and every expression has passed the allow-list of `worker.pipelines.sql_checks`, before
 anything is rendered; values reach a statement as bound parameters only.
 """
 

@@ -1,4 +1,7 @@
-"""Acting on dates: `/process` for schedulers, workflows and people; replay and cancel for people."""
+"""Acting on dates: `/process` for schedulers, workflows and people; replay and cancel for people.
+
+Taking back over HTTP what a processor announced by mistake.
+"""
 
 import uuid
 from collections.abc import Mapping
@@ -10,14 +13,13 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from statemachine.decide import Decision
-from statemachine.events import CancelRequested, ReplayRequested
+from statemachine.events import CancelRequested, CompletionRetracted, ReplayRequested
 from statemachine.model import BuildMode, State
 from worker.access import Role
-from worker.audit import Intervention
 from worker.calendar import FUTURE_DAYS_MAX, Calendar
+from worker.date_text import summary
 from worker.errors import Refused
-from worker.explain import summary
-from worker.http.gate import BEARER, Gate, caller_of
+from worker.http.guard import BEARER, RouteGuard, caller_of
 from worker.http.models import (
     CancelRequest,
     DateSummary,
@@ -26,10 +28,12 @@ from worker.http.models import (
     Intervened,
     ProcessRequest,
     ReplayRequest,
+    RetractRequest,
 )
 from worker.http.problems import problem, responses
-from worker.idempotency import Answer, Once
-from worker.interventions import Interventions, Processed
+from worker.interventions.audit import Intervention
+from worker.interventions.idempotency import IdempotentRequests, StoredResponse
+from worker.interventions.requests import Interventions, Processed
 from worker.ports import Clock
 
 _LOCATION = {"Location": {"description": "Where to look for the end.", "schema": {"type": "string"}}}
@@ -37,7 +41,7 @@ _FAILED = 409
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class ActionContext:
     """What the routes that act work with.
 
     Attributes:
@@ -50,7 +54,7 @@ class Desk:
     """
 
     interventions: Interventions
-    once: Once
+    once: IdempotentRequests
     calendar: Calendar
     earliest: date
     clock: Clock
@@ -86,7 +90,7 @@ class Desk:
         name = f"{caller}/{idempotency_key}/{day}/{self.calendar.league_day(self.clock.now())}"
         return uuid.uuid5(uuid.NAMESPACE_OID, name).hex
 
-    def replay(self, day: date, caller: str, body: ReplayRequest, idempotency_key: str | None) -> Answer:
+    def replay(self, day: date, caller: str, body: ReplayRequest, idempotency_key: str | None) -> StoredResponse:
         """Have a date built again, once per key.
 
         Raises:
@@ -95,7 +99,7 @@ class Desk:
         """
         event = replay_event(caller, body, self.request_id(caller, day, idempotency_key))
 
-        def act() -> Answer:
+        def act() -> StoredResponse:
             decision = self.interventions.apply(day, event, idempotency_key=idempotency_key)
             return intervention_answer(decision, event, status=202, applied=True)
 
@@ -114,7 +118,7 @@ def replay_event(caller: str, body: ReplayRequest, request_id: str) -> ReplayReq
     )
 
 
-def action_routes(desk: Desk, gate: Gate) -> APIRouter:
+def action_routes(desk: ActionContext, gate: RouteGuard) -> APIRouter:
     """Make the routes that act."""
     router = APIRouter(
         tags=["actions"],
@@ -134,7 +138,7 @@ def action_routes(desk: Desk, gate: Gate) -> APIRouter:
         caller = caller_of(request).name
         wanted = {"route": "process", "day": day.isoformat(), "forced": body.force_phase3_fallback}
 
-        def act() -> Answer:
+        def act() -> StoredResponse:
             processed = desk.interventions.process(
                 day,
                 forced=body.force_phase3_fallback,
@@ -155,7 +159,7 @@ def _accepted(model: type[DateSummary], text: str) -> dict[int | str, dict[str, 
     return {202: {"model": model, "headers": _LOCATION, "description": text}}
 
 
-def _add_replay(router: APIRouter, desk: Desk, gate: Gate) -> None:
+def _add_replay(router: APIRouter, desk: ActionContext, gate: RouteGuard) -> None:
     accepted = _accepted(Intervened, "Accepted; a worker builds it")
 
     @router.post("/dates/{analysis_date}/replay", response_model=Intervened, responses=accepted)
@@ -173,7 +177,7 @@ def _add_replay(router: APIRouter, desk: Desk, gate: Gate) -> None:
         return tell(request, desk.replay(day, caller, body, idempotency_key))
 
 
-def _add_cancel(router: APIRouter, desk: Desk) -> None:
+def _add_cancel(router: APIRouter, desk: ActionContext) -> None:
     @router.post("/dates/{analysis_date}/cancel", response_model=Intervened)
     def cancel(
         analysis_date: DayInPath, body: CancelRequest, request: Request, idempotency_key: IdempotencyKey = None
@@ -183,7 +187,7 @@ def _add_cancel(router: APIRouter, desk: Desk) -> None:
         request_id = desk.request_id(caller, day, idempotency_key)
         event = CancelRequested(actor=caller, reason=body.reason, request_id=request_id)
 
-        def act() -> Answer:
+        def act() -> StoredResponse:
             decision = desk.interventions.apply(day, event, idempotency_key=idempotency_key)
             return intervention_answer(decision, event, status=200, applied=True)
 
@@ -191,14 +195,14 @@ def _add_cancel(router: APIRouter, desk: Desk) -> None:
         return tell(request, desk.once.run(idempotency_key, caller, wanted, act))
 
 
-def _process_answer(processed: Processed) -> Answer:
+def _process_answer(processed: Processed) -> StoredResponse:
     record = processed.record
     if not processed.ended:
-        return Answer(status=202, body=summary(record), headers=_location(record.analysis_date))
-    return Answer(status=_FAILED if record.state is State.FAILED else 200, body=summary(record))
+        return StoredResponse(status=202, body=summary(record), headers=_location(record.analysis_date))
+    return StoredResponse(status=_FAILED if record.state is State.FAILED else 200, body=summary(record))
 
 
-def intervention_answer(decision: Decision, event: Intervention, *, status: int, applied: bool) -> Answer:
+def intervention_answer(decision: Decision, event: Intervention, *, status: int, applied: bool) -> StoredResponse:
     """Give the answer to what a person asked of a date."""
     body = {
         **summary(decision.record),
@@ -206,14 +210,14 @@ def intervention_answer(decision: Decision, event: Intervention, *, status: int,
         "event": event.kind.value,
         "reason": decision.reason.value,
     }
-    return Answer(status=status, body=body, headers=_location(decision.record.analysis_date) if applied else {})
+    return StoredResponse(status=status, body=body, headers=_location(decision.record.analysis_date) if applied else {})
 
 
 def _location(day: date) -> dict[str, str]:
     return {"Location": f"/dates/{day.isoformat()}"}
 
 
-def tell(request: Request, answer: Answer) -> JSONResponse:
+def tell(request: Request, answer: StoredResponse) -> JSONResponse:
     """Send an answer; a date that failed is a problem to its caller, so that schedulers and workflows notice."""
     if answer.status == _FAILED:
         return _failed(request, answer.body)
@@ -225,3 +229,37 @@ def _failed(request: Request, body: Mapping[str, Any]) -> JSONResponse:
     detail = f"{day} failed ({failure['because']}): {failure['message']}"
     step = f"repair what is named, then POST /dates/{day}/replay; GET /dates/{day} tells the whole story"
     return problem(request, _FAILED, "date-failed", detail, step, more=body)
+
+
+def add_retract(router: APIRouter, desk: ActionContext) -> None:
+    """Add the route to those that act."""
+
+    @router.post("/dates/{analysis_date}/retract", response_model=Intervened)
+    def retract(
+        analysis_date: DayInPath, body: RetractRequest, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> JSONResponse:
+        """Take back a processor's success: the run no longer counts, and no build reads the table it filled."""
+        day, caller = desk.day_to_change(request, analysis_date), caller_of(request).name
+
+        def event(request_id: str) -> CompletionRetracted:
+            return CompletionRetracted(
+                processor=body.processor,
+                identity=desk.interventions.run_to_take_back(day, body.processor, body.run_id),
+                actor=caller,
+                reason=body.reason,
+                rebuild=body.rebuild,
+                request_id=request_id,
+            )
+
+        if body.dry_run:
+            asked = event(uuid.uuid4().hex)
+            planned = desk.interventions.plan(day, asked)
+            return tell(request, intervention_answer(planned, asked, status=200, applied=False))
+
+        def act() -> StoredResponse:
+            asked = event(desk.request_id(caller, day, idempotency_key))
+            decision = desk.interventions.apply(day, asked, idempotency_key=idempotency_key)
+            return intervention_answer(decision, asked, status=200, applied=decision.changed)
+
+        wanted = {"route": "retract", "day": day.isoformat(), **body.model_dump(mode="json")}
+        return tell(request, desk.once.run(idempotency_key, caller, wanted, act))

@@ -1,30 +1,75 @@
-"""Puts the routes together: one application a listener."""
+"""Puts the routes together: one application a listener.
+
+Health and metrics: no token, no data.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
 from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.concurrency import run_in_threadpool
 
 from worker.http import problems
-from worker.http.actions import Desk, action_routes
-from worker.http.dates import Shelf, date_routes
-from worker.http.gate import Gate
-from worker.http.health import health_routes, metrics_routes
-from worker.http.limits import BodyLimit
-from worker.http.machines import Machines, machine_routes
-from worker.http.named_days import NamedDays
-from worker.http.pages import Window, page_routes
+from worker.http.actions import ActionContext, action_routes, add_retract
+from worker.http.guard import RouteGuard
+from worker.http.middleware import BodyLimit, NamedDays
+from worker.http.models import Health
+from worker.http.pages import PageContext, page_routes
+from worker.http.push_and_tick import Machines, machine_routes
+from worker.http.reading import DateReader, date_routes
 from worker.http.rendering import Pages
-from worker.http.retracting import add_retract
 from worker.http.targets import RequestTarget
+
+_FAILING: dict[int | str, dict[str, Any]] = {
+    503: {"model": Health, "description": "Something is wrong; `faults` says what"}
+}
+
+
+def health_routes(alive: Callable[[], list[str]], ready: Callable[[], list[str]]) -> APIRouter:
+    """Make `/livez` and `/readyz`.
+
+    Args:
+        alive: Gives what is wrong inside this process; empty when it is alive. Must not wait.
+        ready: Gives what keeps it from working; empty when it is ready.
+    """
+    router = APIRouter(tags=["health"])
+
+    @router.get("/livez", responses=_FAILING)
+    async def livez(response: Response) -> Health:
+        # On the event loop: requests that occupy every thread must not make the process look dead.
+        return _health(alive(), response)
+
+    @router.get("/readyz", responses=_FAILING)
+    async def readyz(response: Response) -> Health:
+        return _health(await run_in_threadpool(ready), response)
+
+    return router
+
+
+def metrics_routes(registry: CollectorRegistry) -> APIRouter:
+    """Make `/metrics`."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _health(faults: list[str], response: Response) -> Health:
+    if faults:
+        response.status_code = 503
+    return Health(status="ok" if not faults else "failing", faults=faults)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probes:
+class HealthChecks:
     """What health pages ask.
 
     Attributes:
@@ -40,14 +85,16 @@ class Probes:
 class Api:
     """What people and schedulers reach: dates, actions, metrics, pages."""
 
-    gate: Gate
-    page_gate: Gate
-    shelf: Shelf
-    desk: Desk
+    gate: RouteGuard
+    page_gate: RouteGuard
+    shelf: DateReader
+    desk: ActionContext
     registry: CollectorRegistry
 
 
-def create_app(probes: Probes, *, version: str, api: Api | None = None, machines: Machines | None = None) -> FastAPI:
+def create_app(
+    probes: HealthChecks, *, version: str, api: Api | None = None, machines: Machines | None = None
+) -> FastAPI:
     """Make the application of one listener: health, and the groups of routes that are given."""
     app = FastAPI(
         title="mlfs",
@@ -70,7 +117,7 @@ def create_app(probes: Probes, *, version: str, api: Api | None = None, machines
         acting = action_routes(api.desk, api.gate)
         add_retract(acting, api.desk)
         app.include_router(acting)
-        window = Window(shelf=api.shelf, desk=api.desk, gate=api.page_gate, pages=Pages())
+        window = PageContext(shelf=api.shelf, desk=api.desk, gate=api.page_gate, pages=Pages())
         app.include_router(page_routes(window))
     else:
         app.add_api_route("/", lambda: RedirectResponse("/livez"), include_in_schema=False)

@@ -2,7 +2,7 @@
 
 Model: a connection waits for its client (for a request head, for the rest of a body, after an answer) or its request is
 worked on. A client gets `client_timeout_s` for a request head and as long for reading a stalled answer; the time for a
-body is in `worker.http.limits`. At the limit a new connection closes the connection that has waited longest for its
+body is in `worker.http.middleware`. At the limit a new connection closes the connection that has waited longest for its
 client. If no connection waits for a client, a new connection gets answers from the health paths only.
 A burst of connections is taken in parts smaller than the limit, so that a health check is read before newer connections
 can close it. Trouble with connections is logged at most once a second.
@@ -25,8 +25,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from worker.file_limit import connections_max
 from worker.http.problems import bad_head, problem
+from worker.observing.bounds import connections_max
 
 log = structlog.get_logger(__name__)
 

@@ -11,11 +11,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from worker.calendar import DAY_WORDS
 from worker.features.diff import ColumnDiff, RowDiff
-from worker.idempotency import KEY_PATTERN
-from worker.reason_text import REASON_CHARS_MAX, SEEN_PATTERN, read_reason
+from worker.interventions.audit import REASON_CHARS_MAX, SEEN_PATTERN, read_reason
+from worker.interventions.idempotency import KEY_PATTERN
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# Answers say whatever `worker.explain` says: a fact that is new there is not lost here.
+# Answers say whatever `worker.date_text` says: a fact that is new there is not lost here.
 _GROWS = ConfigDict(extra="allow")
 RELATIVE_PATTERN = f"^({'|'.join(DAY_WORDS)})$"
 _EXAMPLE_DAY = "2024-12-15"

@@ -20,14 +20,14 @@ from worker.access import Role
 from worker.calendar import with_weekday
 from worker.errors import CorruptRecord, PipelineError
 from worker.http import problems
-from worker.http.actions import Desk, replay_event
-from worker.http.dates import Shelf
-from worker.http.gate import Gate, caller_of
+from worker.http.actions import ActionContext, replay_event
+from worker.http.guard import RouteGuard, caller_of
 from worker.http.models import DayInPath, ReplayForm
-from worker.http.nights import Chip, Night, chip_of, damaged_night, night_of, night_to_show
+from worker.http.page_model import Chip, DatePage, chip_of, damaged_night, night_of, night_to_show
+from worker.http.reading import DateReader
 from worker.http.rendering import Moments, Pages
-from worker.reason_text import REASON_CHARS_MAX
-from worker.untold import untold_by_date
+from worker.interventions.audit import REASON_CHARS_MAX
+from worker.observing.outbox import untold_by_date
 
 DATES_IN_STRIP = 14
 _FIELDS_MAX = 10
@@ -35,7 +35,7 @@ _TOLD = (PipelineError, HTTPException, RequestValidationError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class PageContext:
     """What the pages work with.
 
     Attributes:
@@ -45,9 +45,9 @@ class Window:
         pages: The templates.
     """
 
-    shelf: Shelf
-    desk: Desk
-    gate: Gate
+    shelf: DateReader
+    desk: ActionContext
+    gate: RouteGuard
     pages: Pages
 
     def moments(self) -> Moments:
@@ -61,7 +61,7 @@ class Window:
         known = (chip_of(day, records.get(day)) for day in days if records.get(day) is not None or day not in records)
         return list(known)[::-1]
 
-    def night(self, day: date, moments: Moments) -> Night:
+    def night(self, day: date, moments: Moments) -> DatePage:
         """Describe a date.
 
         Raises:
@@ -88,7 +88,7 @@ class Window:
         return page
 
 
-def page_routes(window: Window) -> APIRouter:
+def page_routes(window: PageContext) -> APIRouter:
     """Make the routes of the pages."""
     router = APIRouter(
         include_in_schema=False,
@@ -127,7 +127,9 @@ def page_routes(window: Window) -> APIRouter:
     return router
 
 
-def _night_page(window: Window, request: Request, night: Night, strip: list[Chip], moments: Moments) -> HTMLResponse:
+def _night_page(
+    window: PageContext, request: Request, night: DatePage, strip: list[Chip], moments: Moments
+) -> HTMLResponse:
     return window.pages.render(
         "night.html",
         moments,
@@ -153,7 +155,7 @@ async def _form(request: Request) -> ReplayForm:
         raise HTTPException(400, "this is no form") from exc
 
 
-def _route_class(window: Window) -> type[APIRoute]:
+def _route_class(window: PageContext) -> type[APIRoute]:
     """Give the class of the pages' routes: a problem is a page too."""
     gated = window.gate.route_class()
 

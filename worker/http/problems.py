@@ -19,11 +19,11 @@ from worker.errors import (
     TwoDates,
     Unauthenticated,
     Unavailable,
+    masked,
 )
 from worker.http.models import RELATIVE_PATTERN
-from worker.idempotency import KEY_PATTERN, KeyInUse
-from worker.masking import masked
-from worker.reason_text import SEEN_PATTERN
+from worker.interventions.audit import SEEN_PATTERN
+from worker.interventions.idempotency import KEY_PATTERN, KeyInUse
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "5"

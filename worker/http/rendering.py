@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from worker.explain import distance, in_zone, wall_clock
+from worker.date_text import distance, in_zone, wall_clock
 
 # What a terminal or a reader's eye would obey: control characters, and those that turn the direction of a text.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")

@@ -20,8 +20,8 @@ import duckdb
 from sqlglot import exp
 
 from tests.support.bigquery_peer.wire import WireError, aborted, engine_error
-from worker.adapters.warehouse_duckdb_dialect import parse, render
-from worker.adapters.warehouse_duckdb_parquet import replace_table
+from worker.adapters.duckdb.dialect import parse, render
+from worker.adapters.duckdb.parquet import replace_table
 from worker.errors import Fatal
 
 JOBS_TABLE = "peer_information_schema.jobs"
@@ -48,7 +48,7 @@ CHANGES = ("INSERT", "UPDATE", "MERGE", "DELETE")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StatementResult:
     """What a statement or script gave: rows of a SELECT, or the number of rows that DML changed."""
 
     kind: str
@@ -88,7 +88,7 @@ class _Transaction:
     changed: set[_Part] = field(default_factory=set)
 
 
-class Engine:
+class PeerEngine:
     """The tables of one project, in memory."""
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class Engine:
             names = [column[0] for column in cursor.execute(f"SELECT * FROM {table} LIMIT 0").description or ()]  # noqa: S608 -- the caller's own table
         self.partitions[table] = next((name for name in _PARTITION_NAMES if name in names), "")
 
-    def run(self, sql: str, parameters: Mapping[str, Any]) -> Answer:
+    def run(self, sql: str, parameters: Mapping[str, Any]) -> StatementResult:
         """Run a statement, or a script of several; give what its last statement gave.
 
         Whether BigQuery answers with the rows of a SELECT that other statements follow is not known; here it does not.
@@ -176,7 +176,7 @@ class Engine:
             except duckdb.Error as error:
                 raise engine_error(error) from error
 
-    def _single(self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]) -> Answer:
+    def _single(self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]) -> StatementResult:
         translated = translate(sql)
         with self._transaction(alone=True) as transaction:
             answer = self._change(cursor, translated, parameters, transaction)
@@ -191,15 +191,15 @@ class Engine:
 
     def _script(
         self, cursor: duckdb.DuckDBPyConnection, statements: Sequence[str], parameters: Mapping[str, Any]
-    ) -> Answer:
+    ) -> StatementResult:
         """Run the statements in turn. Leaving by an error closes the cursor, which rolls back."""
-        answer = Answer("SCRIPT")
+        answer = StatementResult("SCRIPT")
         variables: dict[str, Any] = {}
         with self._transaction() as transaction:
             for statement in statements:
                 word = " ".join(statement.upper().split()[:2])
                 values = {**parameters, **variables}
-                answer = Answer("SCRIPT")
+                answer = StatementResult("SCRIPT")
                 if (declared := _DECLARE.match(statement)) is not None:
                     variables[declared[1]] = None
                 elif (given := _SET.match(statement)) is not None and given[1] in variables:
@@ -216,7 +216,7 @@ class Engine:
                 else:
                     translated = translate(_as_parameters(statement, variables))
                     answer = self._change(cursor, translated, values, transaction)
-        return Answer("SCRIPT", answer.schema, answer.rows)
+        return StatementResult("SCRIPT", answer.schema, answer.rows)
 
     @contextmanager
     def _transaction(self, *, alone: bool = False) -> Iterator[_Transaction]:
@@ -240,7 +240,7 @@ class Engine:
         translated: Translated,
         parameters: Mapping[str, Any],
         transaction: _Transaction,
-    ) -> Answer:
+    ) -> StatementResult:
         """Run a statement of *transaction*.
 
         Raises:
@@ -263,7 +263,7 @@ class Engine:
 
     def _execute(
         self, cursor: duckdb.DuckDBPyConnection, translated: Translated, parameters: Mapping[str, Any]
-    ) -> Answer:
+    ) -> StatementResult:
         if self._pace:
             threading.Event().wait(self._pace * RECORDED_S.get(translated.kind, 0.0))
         return _execute(cursor, translated, parameters)
@@ -375,14 +375,16 @@ def _kind(tree: exp.Expr) -> str:
     raise WireError("invalidQuery", f"this peer does not run: {tree.sql(dialect='bigquery')}")
 
 
-def _execute(cursor: duckdb.DuckDBPyConnection, translated: Translated, parameters: Mapping[str, Any]) -> Answer:
+def _execute(
+    cursor: duckdb.DuckDBPyConnection, translated: Translated, parameters: Mapping[str, Any]
+) -> StatementResult:
     missing = translated.parameters - parameters.keys()
     if missing:
         raise WireError("invalidQuery", f"Query parameter '{min(missing)}' not found")
     cursor.execute(translated.sql, {name: parameters[name] for name in translated.parameters})
     rows = cursor.fetchall()
     if translated.kind == "SELECT":
-        return Answer(translated.kind, cursor.description or (), rows)
+        return StatementResult(translated.kind, cursor.description or (), rows)
     if translated.kind in CHANGES:
-        return Answer(translated.kind, changed=int(rows[0][0]) if rows else 0)
-    return Answer(translated.kind)
+        return StatementResult(translated.kind, changed=int(rows[0][0]) if rows else 0)
+    return StatementResult(translated.kind)

@@ -12,9 +12,9 @@ from typing import Any
 import duckdb
 from sqlglot import exp
 
-from tests.support.bigquery_peer.engine import JOBS_TABLE, SCRIPT_WORDS, Engine, read_sql, split_script
+from tests.support.bigquery_peer.engine import JOBS_TABLE, SCRIPT_WORDS, PeerEngine, read_sql, split_script
 from tests.support.bigquery_peer.wire import engine_error
-from worker.adapters.warehouse_duckdb_dialect import render
+from worker.adapters.duckdb.dialect import render
 
 # BigQuery bills each table that a query reads with ten megabytes at least.
 BILLED_MIN_PER_TABLE = 10 * 1024 * 1024
@@ -25,7 +25,7 @@ NUMBER_SIZE = 8
 _COMPARISONS = (exp.EQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In)
 
 
-def estimate(engine: Engine, sql: str, parameters: Mapping[str, Any]) -> tuple[int, int]:
+def estimate(engine: PeerEngine, sql: str, parameters: Mapping[str, Any]) -> tuple[int, int]:
     """Give (bytes processed, bytes billed) of a statement's or a script's SELECTs.
 
     Raises:

@@ -28,7 +28,7 @@ class _Planned:
     times: int
 
 
-class Faults:
+class PlannedJobFaults:
     """What is planned; each plan hits a number of jobs and is then over."""
 
     def __init__(self) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from tests.support.bigquery_peer.engine import JOBS_TABLE, Answer, Engine
+from tests.support.bigquery_peer.engine import JOBS_TABLE, PeerEngine, StatementResult
 from tests.support.bigquery_peer.estimate import estimate, tables_read
-from tests.support.bigquery_peer.faults import Fault, Faults
+from tests.support.bigquery_peer.faults import Fault, PlannedJobFaults
 from tests.support.bigquery_peer.wire import Json, WireError, aborted, read_parameters, row, schema_of
 
 PAGE_ROWS_MAX = 50_000
@@ -47,7 +47,7 @@ class Job:
     fault: Fault | None = None
     state: str = "RUNNING"
     looks: int = 0
-    answer: Answer | None = None
+    answer: StatementResult | None = None
     error: WireError | None = None
     bytes_processed: int = 0
     bytes_billed: int = 0
@@ -57,7 +57,7 @@ class Job:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
-class Jobs:
+class PeerJobs:
     """The jobs of one project.
 
     Args:
@@ -72,8 +72,8 @@ class Jobs:
     def __init__(
         self,
         project: str,
-        engine: Engine,
-        faults: Faults,
+        engine: PeerEngine,
+        faults: PlannedJobFaults,
         now: Callable[[], datetime],
         hold_s: float,
         is_withheld: Callable[[str], bool],
@@ -162,7 +162,7 @@ class Jobs:
             return {"jobReference": _reference(job), "jobComplete": False}
         if job.error is not None:
             raise job.error
-        answer = job.answer or Answer("SCRIPT")
+        answer = job.answer or StatementResult("SCRIPT")
         found: Json = {
             "kind": "bigquery#getQueryResultsResponse",
             "jobReference": _reference(job),
@@ -219,7 +219,7 @@ class Jobs:
             job.slot_ms = int((time.monotonic() - started) * 1000)
             self._end(job)
 
-    def _answer(self, job: Job) -> Answer:
+    def _answer(self, job: Job) -> StatementResult:
         query = job.configuration["query"]
         parameters = read_parameters(query.get("queryParameters", ()))
         view = _PROJECT_JOBS.search(query["query"])
@@ -260,7 +260,7 @@ class Jobs:
 
     def _resource(self, job: Job) -> Json:
         created = str(int(job.created.timestamp() * 1000))
-        answer = job.answer or Answer("SELECT")
+        answer = job.answer or StatementResult("SELECT")
         query: dict[str, Any] = {
             "statementType": answer.kind,
             "totalBytesProcessed": str(job.bytes_processed),

@@ -7,9 +7,9 @@ from typing import Any
 
 import duckdb
 
-from tests.support.bigquery_peer.engine import Engine
-from tests.support.bigquery_peer.faults import Faults
-from tests.support.bigquery_peer.jobs import Jobs
+from tests.support.bigquery_peer.engine import PeerEngine
+from tests.support.bigquery_peer.faults import PlannedJobFaults
+from tests.support.bigquery_peer.jobs import PeerJobs
 from tests.support.bigquery_peer.wire import Json, WireError, engine_error, field, row
 
 # DuckDB's own schemas, and the peer's.
@@ -33,10 +33,10 @@ class Project:
 
     def __init__(self, name: str, now: Callable[[], datetime], hold_s: float) -> None:
         self.name = name
-        self.engine = Engine()
-        self.faults = Faults()
+        self.engine = PeerEngine()
+        self.faults = PlannedJobFaults()
         self.withheld: frozenset[str] = frozenset()
-        self.jobs = Jobs(name, self.engine, self.faults, now, hold_s, lambda right: right in self.withheld)
+        self.jobs = PeerJobs(name, self.engine, self.faults, now, hold_s, lambda right: right in self.withheld)
         self._datasets: dict[str, Json] = {}
         # Who comes second finds what the first has made; DuckDB would call it a conflict of two transactions.
         self._making = threading.Lock()

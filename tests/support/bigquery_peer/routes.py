@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Body, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
-from tests.support.bigquery_peer.jobs import PAGE_ROWS_MAX, Jobs
+from tests.support.bigquery_peer.jobs import PAGE_ROWS_MAX, PeerJobs
 from tests.support.bigquery_peer.project import Project
 from tests.support.bigquery_peer.wire import Json, WireError
 
@@ -74,7 +74,7 @@ def _add_jobs(app: FastAPI, project_of: Callable[[str], Project]) -> None:
         return JSONResponse(found)
 
 
-def _query(jobs: Jobs, body: Json) -> Json:
+def _query(jobs: PeerJobs, body: Json) -> Json:
     """Answer jobs.query: a job with an id of the server's, and the first page of its rows."""
     query = {name: body[name] for name in _QUERY_FIELDS if name in body}
     dry_run = body.get("dryRun", False)

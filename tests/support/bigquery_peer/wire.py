@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from worker.adapters.warehouse_duckdb_dialect import to_bigquery_type
+from worker.adapters.duckdb.dialect import to_bigquery_type
 
 Json = dict[str, Any]
 

@@ -1,0 +1,302 @@
+"""Commands about the data: load, build, features."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.arguments import (
+    AnalysisDate,
+    GenerationOption,
+    Json,
+    PublishedByOption,
+    ReasonOption,
+    SourceOption,
+    actor,
+    build_mode,
+    exit_code,
+    guest_parts,
+    now_of_words,
+    read_date,
+    reading_parts,
+    refuse_copy_over_done,
+    tell_day,
+)
+from ops.output import components_table, dates_table, err, number, out, show_json
+from ops.reports.cost import describe_estimates, estimates_table
+from schemas.outcome import RATE_DIGITS
+from statemachine.model import BuildMode, State
+from worker.builds.generations import find_generation
+from worker.clock import SystemClock
+from worker.errors import PipelineError, Refused
+from worker.features.generations import PublishedGeneration, Wanted, instant_text
+from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
+from worker.features.records import replay_row
+from worker.lineage.openlineage import RunFacts
+from worker.resources import Resources, open_lineage
+from worker.settings import load
+
+LEFT_OUT_SHOWN_MAX = 20
+# Far above what a worker counts to: a build by hand and a worker's attempt at the same generation never share a token.
+MANUAL_ATTEMPT_MIN = 1000
+LINEAGE_FLUSH_S = 5.0
+
+
+def load_folder(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of <dataset>.<table>.parquet files.")],
+    generate: Annotated[
+        str, typer.Option(metavar="DATE", help="First write generated data for the nights up to DATE into DIR.")
+    ] = "",
+    link: Annotated[
+        bool, typer.Option("--link", help="Read the files where they are, also what is put in their place later.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Load Parquet files into the embedded warehouse, one table a file, replacing what is there.
+
+    Examples:
+      mlfs load ./data
+      mlfs load ./data --link
+      mlfs load ./sample --generate 2024-12-15
+    """
+    from worker.local.parquet_folder import ENDING, is_hidden, link_parquet_folder, load_parquet_folder, tables_in
+    from worker.local.sample.data import write_sample_data
+
+    if generate:
+        write_sample_data(directory, analysis_date=_last_generated(generate))
+    tables_in(directory, load().definition.tables.all)  # refused before a warehouse is made
+    with guest_parts() as parts:
+        bring = link_parquet_folder if link else load_parquet_folder
+        tables = bring(parts.embedded_warehouse, directory)
+    hidden = sorted(path.name for path in directory.iterdir() if path.suffix == ENDING and is_hidden(path))
+    if hidden:
+        err.print(f"hidden files are left out: {', '.join(hidden)}", markup=False)
+    if as_json:
+        show_json({"tables": dict(tables)})
+        return
+    for table, rows in tables:
+        out.print(f"{table:<45} {rows:>9,} rows")
+
+
+def _last_generated(text: str) -> date:
+    """Return the last date to generate: for `today` and `tonight` the league's day.
+
+    Generated Phase 4 rows cover three dates, so before noon tonight and the date that has begun both have rows.
+    """
+    if text not in {"today", "tonight"}:
+        return read_date(text)
+    settings = load()
+    now = now_of_words(settings)
+    tell_day(text, settings.calendar.tonight(now))
+    return settings.calendar.league_day(now)
+
+
+def build(
+    analysis_date: AnalysisDate,
+    force_phase3_fallback: Annotated[
+        bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if it did not exist.")
+    ] = False,
+    source: SourceOption = None,
+    reason: Annotated[str, ReasonOption] = "built by hand",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate the cost, build and score, publish nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Build one date now and publish it if it passes the gate. No state machine: no retries, no outcome message.
+
+    A dry run first asks the warehouse what each statement would read and cost, and shows it with the result. It does
+    build and score, so on BigQuery it is billed what it shows.
+
+    Exit codes: 0 done, 3 degraded, 1 failed (nothing was published).
+
+    Examples:
+      mlfs build 2024-12-15
+      mlfs build 2024-12-15 --force-phase3-fallback --dry-run --json
+      mlfs build 2024-12-15 --source yesterday --reason 'both phases are empty'
+    """
+    from worker.builds.steps import estimate_build, run_build
+
+    mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
+    clock = SystemClock()
+    with reading_parts() as parts:
+        ledger = parts.warehouse.read_ledger(analysis_date)
+        refuse_copy_over_done(analysis_date, mode, ledger.state if ledger is not None else None)
+        request = _manual_request(parts, analysis_date, mode, clock.now())
+        if mode is BuildMode.YESTERDAY and not dry_run:
+            parts.warehouse.log_replay(_audit_row(request, ledger, reason))
+        progress = (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
+        estimates = estimate_build(parts.warehouse, request, request.started_at) if dry_run else []
+        with _told(parts, request, quiet=dry_run) as ended:
+            outcome = run_build(parts.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)
+            ended(outcome)
+    answer = describe(outcome)
+    if dry_run:
+        answer["plan"] = describe_estimates(estimates)
+    if as_json:
+        show_json(answer)
+    else:
+        if dry_run:
+            out.print(estimates_table(answer["plan"]))
+        _show(answer, outcome, dry_run=dry_run)
+    raise typer.Exit(exit_code(answer["state"]))
+
+
+def _manual_request(parts: Resources, analysis_date: date, mode: BuildMode, now: datetime) -> BuildRequest:
+    """Ask for a build in a generation that nobody has claimed, under an attempt that no worker counts to."""
+    claimed_generation, _ = parts.warehouse.claimed_token(analysis_date)
+    attempt = MANUAL_ATTEMPT_MIN + int(now.timestamp()) % 1_000_000
+    return BuildRequest(
+        key=BuildKey(analysis_date=analysis_date, generation=claimed_generation + 1, attempt=attempt),
+        mode=mode,
+        trigger="manual",
+        phase3_lookback_days=parts.settings.phase3_lookback_days,
+        as_of=None,
+        started_at=now,
+        claimant=f"{actor()}/{uuid.uuid4().hex}",
+    )
+
+
+@contextmanager
+def _told(parts: Resources, request: BuildRequest, *, quiet: bool) -> Iterator[Callable[[BuildOutcome], None]]:
+    """Tell OpenLineage of the build, where the settings say so; its end by the function that is given."""
+    from worker.builds.builder import result_from_ledger
+
+    emitter = None if quiet else open_lineage(parts.settings, lambda _result: None)
+    if emitter is None:
+        yield lambda _outcome: None
+        return
+    key, now = request.key, SystemClock().now
+    run = RunFacts(
+        analysis_date=key.analysis_date,
+        generation=key.generation,
+        attempt=key.attempt,
+        mode=request.mode,
+        trigger=request.trigger,
+    )
+
+    def ended(outcome: BuildOutcome) -> None:
+        committed = parts.warehouse.read_ledger(key.analysis_date) if outcome.published else None
+        if committed is not None:
+            emitter.emit([emitter.writer.completed(run, result_from_ledger(committed), now())])
+        else:
+            emitter.emit([emitter.writer.ended(run, outcome.message, now(), kind="FAIL")])
+
+    emitter.emit([emitter.writer.started(run, request.started_at)])
+    try:
+        yield ended
+    except PipelineError as exc:
+        emitter.emit([emitter.writer.ended(run, str(exc), now(), kind="FAIL")])
+        raise
+    except BaseException as exc:
+        emitter.emit([emitter.writer.ended(run, f"broken off: {type(exc).__name__}", now(), kind="ABORT")])
+        raise
+    finally:
+        if not emitter.close(LINEAGE_FLUSH_S):
+            err.print(f"lineage events were not all sent to {parts.settings.describe()['MLFS_OPENLINEAGE']}")
+
+
+def _audit_row(request: BuildRequest, ledger: LedgerRow | None, reason: str) -> dict[str, Any]:
+    return replay_row(
+        request.key.analysis_date,
+        requested_at=request.started_at,
+        requested_by=actor(),
+        reason=reason,
+        mode=request.mode.value,
+        request_id=request.claimant,
+        previous_state=ledger.state if ledger is not None else None,
+        previous_generation=ledger.generation if ledger is not None else 0,
+        decision="built_by_hand",
+    )
+
+
+def describe(outcome: BuildOutcome) -> dict[str, Any]:
+    """Give a build's outcome in the words of `mlfs status`."""
+    report, stats, key = outcome.report, outcome.stats, outcome.request.key
+    return {
+        "analysis_date": key.analysis_date.isoformat(),
+        "state": (report.earned_state if outcome.failure is None else State.FAILED).value,
+        "generation": key.generation,
+        "row_count": report.row_count,
+        "quality_score": report.quality_score,
+        "components": dict(report.components),
+        "component_total": report.component_total,
+        "fallback_rate": round(report.fallback_rate, RATE_DIGITS),
+        "missing_rate": round(report.missing_rate, RATE_DIGITS),
+        "severity": report.severity,
+        "published": outcome.published,
+        "failure": {"because": outcome.failure.value, "message": outcome.message} if outcome.failure else None,
+        "trigger": outcome.request.trigger,
+        "dependency_rows": dict(stats.dependency_rows),
+        "left_out_count": stats.left_out_count,
+        "left_out": [{**entity.identity, "reason": entity.reason} for entity in stats.left_out],
+    }
+
+
+def _show(answer: dict[str, Any], outcome: BuildOutcome, *, dry_run: bool) -> None:
+    out.print(dates_table([answer | {"state": f"would be {answer['state']}"} if dry_run else answer]))
+    out.print(components_table(answer))
+    for entity in outcome.stats.left_out[:LEFT_OUT_SHOWN_MAX]:
+        out.print(f"left out: {entity.label} ({entity.key}): {entity.reason}", markup=False)
+    if answer["left_out_count"] > LEFT_OUT_SHOWN_MAX:
+        out.print(f"… and {answer['left_out_count'] - LEFT_OUT_SHOWN_MAX} more; all of them with --json")
+    if outcome.failure is not None:
+        err.print(f"[red]not published:[/] {outcome.message}")
+    if dry_run:
+        out.print(
+            f"dry run: {answer['analysis_date']} would be {answer['state']} as generation {answer['generation']}; "
+            "nothing was published"
+        )
+
+
+def features(
+    analysis_date: AnalysisDate,
+    out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write; .parquet, .csv or .jsonl.")],
+    generation: GenerationOption = None,
+    published_by: PublishedByOption = None,
+    as_json: Json = False,
+) -> None:
+    """Write the published features of a date to a file, every column, by the entity's key. An old file is replaced.
+
+    Exit code 2: nothing is published for the date, or the generation is not there; the message names those there are.
+
+    Examples:
+      mlfs features 2024-12-15 --out features.parquet
+      mlfs features 2024-12-15 --out features.csv --json
+      mlfs features 2024-12-15 --out read.parquet --published-by 2024-12-15T23:50:00-05:00
+    """
+    wanted = Wanted(generation=generation, published_by=published_by)
+    if not out_file.absolute().parent.is_dir():
+        raise Refused(f"{out_file} for {analysis_date}: there is no folder {out_file.absolute().parent}; make it first")
+    with reading_parts() as parts:
+        chosen = find_generation(parts.warehouse, analysis_date, wanted)
+        rows = parts.warehouse.export_features(analysis_date, chosen.build_id, str(out_file))
+        if not rows:
+            # A vacuum has deleted them meanwhile: an empty file must not look like an answer.
+            out_file.unlink(missing_ok=True)
+            find_generation(parts.warehouse, analysis_date, wanted)
+        columns = [column.name for column in parts.warehouse.pipeline.output_columns]
+    if as_json:
+        written = {"file": str(out_file), "rows": rows, "columns": columns}
+        show_json({"analysis_date": analysis_date.isoformat(), **written, **_published(chosen)})
+    else:
+        out.print(
+            f"{rows} rows in {out_file}: {chosen.state or '-'}, generation {chosen.generation}, "
+            f"quality score {number(chosen.quality_score)}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _published(chosen: PublishedGeneration) -> dict[str, Any]:
+    return {
+        "state": chosen.state,
+        "generation": chosen.generation,
+        "build_id": chosen.build_id,
+        "published_at": instant_text(chosen.committed_at),
+        "quality_score": chosen.quality_score,
+    }

@@ -1,0 +1,277 @@
+"""Replays of many dates: which of them, in which order, and never more at once than the nights can bear.
+
+Needs the state store alone. A date takes a place from the moment it is asked for until its generation has ended, so the
+worker's queue never holds more of the range than there are places; and while tonight's date is being built, no other
+one is begun.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+from statemachine.decide import Decision
+from statemachine.events import ReplayRequested
+from statemachine.model import TERMINAL_STATES, BuildMode, DateRecord, State
+from worker.calendar import Calendar
+from worker.engine import Engine
+from worker.errors import CorruptRecord, PipelineError, Refused, Unavailable
+from worker.ports import Clock, StateStore
+
+MISSING = "missing"
+CHOICES = (MISSING, *(state.value for state in State))
+DAYS_MAX = 366
+ON_THEIR_WAY = frozenset({State.READY, State.RUNNING})
+
+
+class Step(StrEnum):
+    """What a plan says of a date, and what became of it."""
+
+    REPLAY = "replay"
+    """It is to be built again."""
+    SKIPPED = "skipped"
+    """It is not meant, or needs nothing."""
+    REFUSED = "refused"
+    """It cannot be replayed as it stands; nothing was changed."""
+    ENDED = "ended"
+    """Its generation has come to an end."""
+    UNFINISHED = "unfinished"
+    """It was asked for, and had not ended when the waiting did."""
+    NOT_STARTED = "not started"
+    """It was not asked for before the waiting ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One date of a range.
+
+    Attributes:
+        analysis_date: The date.
+        step: What is to be done, or was.
+        why: In a few words, with the next step where it is refused.
+        record: As it stands; None for a date the store has never seen, or cannot read.
+        planned: What the state machine would make of a replay now; None where none is meant.
+    """
+
+    analysis_date: date
+    step: Step
+    why: str
+    record: DateRecord | None
+    planned: DateRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeRequest:
+    """What is asked for, of each date of a range.
+
+    Attributes:
+        first: First date.
+        last: Last date, included.
+        only: States that are meant, and `missing` for expected dates nobody has seen; empty for every one.
+        mode: Which data the builds may use.
+        force: Also where a build runs, or where stale rows would replace a done date.
+    """
+
+    first: date
+    last: date
+    only: frozenset[str]
+    mode: BuildMode
+    force: bool
+
+    def days(self) -> list[date]:
+        """Give the dates, oldest first."""
+        return [self.first + timedelta(days=offset) for offset in range((self.last - self.first).days + 1)]
+
+
+def read_only(text: str) -> frozenset[str]:
+    """Read `missing,degraded,failed`.
+
+    Raises:
+        Refused: A word is none of them.
+    """
+    words = frozenset(word.strip() for word in text.split(",") if word.strip())
+    unknown = sorted(words - set(CHOICES))
+    if unknown:
+        raise Refused(f"--only {', '.join(unknown)}: no such state; take some of {', '.join(CHOICES)}")
+    return words
+
+
+def plan_range(
+    wish: RangeRequest, engine: Engine, event: Callable[[date], ReplayRequested], calendar: Calendar, tonight: date
+) -> list[Planned]:
+    """Say for each date what would happen to it, tonight's first, then oldest first. Changes nothing.
+
+    Raises:
+        Refused: The range is none, or too long.
+        Unavailable: The store does not answer.
+    """
+    days = wish.days()
+    if not days:
+        raise Refused(f"--from {wish.first} is after --to {wish.last}; turn them around")
+    if len(days) > DAYS_MAX:
+        raise Refused(f"{wish.first} to {wish.last} are {len(days)} dates, {DAYS_MAX} at most; take a part of them")
+    days.sort(key=lambda day: (day != tonight, day))
+    return [_plan(day, wish, engine, event(day), calendar, tonight) for day in days]
+
+
+def _plan(
+    day: date, wish: RangeRequest, engine: Engine, event: ReplayRequested, calendar: Calendar, tonight: date
+) -> Planned:
+    try:
+        before, decision = engine.preview(day, event)
+    except CorruptRecord as exc:
+        return Planned(analysis_date=day, step=Step.REFUSED, why=f"{exc}; repair it: mlfs recover", record=None)
+    seen = before if before.version else None
+    why_not = _why_not(day, wish, seen, calendar, tonight)
+    if why_not:
+        return Planned(analysis_date=day, step=Step.SKIPPED, why=why_not, record=seen)
+    if seen and seen.request_id == event.request_id:
+        return Planned(analysis_date=day, step=Step.REPLAY, why="asked for already", record=seen, planned=seen)
+    refusal = _refusal(wish, before, decision)
+    if refusal:
+        return Planned(analysis_date=day, step=Step.REFUSED, why=refusal, record=seen)
+    why = "tonight goes first" if day == tonight else "" if seen else "nobody has seen it"
+    return Planned(analysis_date=day, step=Step.REPLAY, why=why, record=seen, planned=decision.record)
+
+
+def _why_not(day: date, wish: RangeRequest, seen: DateRecord | None, calendar: Calendar, tonight: date) -> str:
+    if day > tonight:
+        return "lies ahead"
+    if seen is None and not calendar.expected(day):
+        return "no night is expected"
+    state = seen.state.value if seen else MISSING
+    return f"not meant by --only: {state}" if wish.only and state not in wish.only else ""
+
+
+def _refusal(wish: RangeRequest, before: DateRecord, decision: Decision) -> str:
+    day = before.analysis_date
+    if not decision.changed:
+        return f"a build is running; wait for it (mlfs status {day}) or take over with --force"
+    if wish.mode is BuildMode.YESTERDAY and before.state is State.DONE and not wish.force:
+        return f"it is done, yesterday's rows would replace better ones; all the same: mlfs replay {day} --force"
+    return ""
+
+
+class Backfill:
+    """Replays the dates of a plan, a few at a time, and follows them to their end."""
+
+    def __init__(
+        self,
+        *,
+        store: StateStore,
+        clock: Clock,
+        tonight: date,
+        begin: Callable[[date], int],
+        concurrency: int,
+        tell: Callable[[Planned], None],
+    ) -> None:
+        """Wire it.
+
+        Args:
+            store: Where the dates are followed.
+            clock: The shell's clock.
+            tonight: Tonight's date.
+            begin: Asks for the replay of a date; gives the generation it asked for. Safe to repeat.
+            concurrency: Dates of the range that may be on their way at once, 1 or more.
+            tell: Told of each date that is begun or has ended.
+        """
+        self._store = store
+        self._clock = clock
+        self._tonight = tonight
+        self._begin = begin
+        self._concurrency = concurrency
+        self._tell = tell
+        self._underway: dict[date, int] = {}
+        self._others: set[date] = set()
+        self._queue: list[Planned] = []
+        self._ended: dict[date, Planned] = {}
+
+    def run(self, plan: Sequence[Planned], pause: Callable[[], bool]) -> Iterator[Planned]:
+        """Replay what the plan says, and give each date of it as it ended up.
+
+        Args:
+            plan: Made by `plan_range`.
+            pause: Waits a moment; told by its answer whether to go on. It is asked anew after every date that ends.
+
+        Yields:
+            Every date of the plan, in its order.
+        """
+        self._queue = [planned for planned in plan if planned.step is Step.REPLAY]
+        self._others = {
+            planned.analysis_date
+            for planned in plan
+            if planned.step is not Step.REPLAY and planned.record and planned.record.state in ON_THEIR_WAY
+        }
+        trouble = ""
+        while self._queue or self._underway:
+            try:
+                self._advance()
+            except Unavailable as exc:
+                trouble = str(exc)
+            if (self._queue or self._underway) and not pause():
+                break
+        for planned in plan:
+            yield self._ended.get(planned.analysis_date) or self._left(planned, trouble)
+
+    @property
+    def ended(self) -> int:
+        """How many dates have come to their end."""
+        return len(self._ended)
+
+    def _advance(self) -> None:
+        """Note what has ended, then fill the places that are free."""
+        records = self._store.load_all(sorted({self._tonight, *self._underway, *self._others}))
+        self._others = {day for day in self._others if _on_its_way(records.get(day))}
+        for day, generation in list(self._underway.items()):
+            record = records.get(day)
+            if record is not None and record.generation >= generation and record.state in TERMINAL_STATES:
+                del self._underway[day]
+                self._end(Planned(analysis_date=day, step=Step.ENDED, why=_how_it_ended(record), record=record))
+        while self._queue and self._may_begin(records):
+            planned = self._queue[0]
+            day = planned.analysis_date
+            try:
+                self._underway[day] = self._begin(day)
+            except Unavailable:
+                raise
+            except PipelineError as exc:
+                self._end(Planned(analysis_date=day, step=Step.REFUSED, why=str(exc), record=planned.record))
+            else:
+                self._tell(planned)
+            self._queue.pop(0)
+
+    def _may_begin(self, records: Mapping[date, DateRecord | None]) -> bool:
+        if self._tonight in self._underway or is_being_built(records.get(self._tonight), self._clock.now()):
+            return False
+        return len(self._underway) + len(self._others - self._underway.keys()) < self._concurrency
+
+    def _end(self, ended: Planned) -> None:
+        self._ended[ended.analysis_date] = ended
+        self._tell(ended)
+
+    def _left(self, planned: Planned, trouble: str) -> Planned:
+        """Say how a date stands that has not ended: not meant, or given up waiting for."""
+        if planned.step is not Step.REPLAY:
+            return planned
+        day = planned.analysis_date
+        if day in self._underway:
+            why = trouble or f"no worker finished it in time; see: mlfs status {day}"
+            return Planned(analysis_date=day, step=Step.UNFINISHED, why=why, record=planned.record)
+        return Planned(analysis_date=day, step=Step.NOT_STARTED, why=trouble or "", record=planned.record)
+
+
+def is_being_built(record: DateRecord | None, now: datetime) -> bool:
+    """Whether a worker builds the date, or should claim it now; not while it waits for its next attempt."""
+    if record is None or record.state not in ON_THEIR_WAY:
+        return False
+    return record.state is State.RUNNING or record.wake_at is None or record.wake_at <= now
+
+
+def _on_its_way(record: DateRecord | None) -> bool:
+    return record is not None and record.state in ON_THEIR_WAY
+
+
+def _how_it_ended(record: DateRecord) -> str:
+    if record.state is State.FAILED and record.failure is not None:
+        return f"{record.failure.because}: {record.failure.message}"
+    return ""

@@ -1,0 +1,247 @@
+"""Commands that act: run the worker, emit a completion.
+
+`mlfs tick`: one sweep without a worker, for a scheduler that stands in when no worker runs.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+
+from ops import leaving, streams
+from ops.arguments import (
+    EXIT_FAILED,
+    EXIT_UNAVAILABLE,
+    AnalysisDate,
+    Json,
+    finite,
+    guest_clock,
+    guest_parts,
+    store_clock,
+)
+from ops.output import out, show_json
+from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessage
+from schemas.fault_words import in_plain_words
+from worker.errors import Fatal, Refused
+from worker.ports import OutgoingMessage
+from worker.resources import Resources, open_lineage
+from worker.settings import BadSettings, load
+
+if TYPE_CHECKING:
+    from statemachine.decide import Decision
+    from worker.lineage.emitter import LineageEmitter
+    from worker.tick import Ticker
+
+
+_OPTIONS: Mapping[str, str] = {"row_count": "--rows", "run_id": "--run-id", "error": "--error"}
+
+
+class Reported(StrEnum):
+    """What a processor can say of its run."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+def run() -> None:
+    """Run the worker until SIGTERM or Ctrl-C: pull completions, build, publish, serve /metrics and health.
+
+    Logs are JSON lines on standard output. Without settings everything is embedded below MLFS_DATA_DIR (`.mlfs`).
+
+    Examples:
+      mlfs run
+      MLFS_REDIS_URL=redis://localhost:6379/0 MLFS_PUBSUB=google mlfs run
+    """
+    _run_worker(serves_push=False)
+
+
+def serve() -> None:
+    """Run the push worker until SIGTERM or Ctrl-C: HTTP only, for Cloud Run and its like.
+
+    Pub/Sub pushes completions to /pubsub/push, a scheduler calls /tick every minute and /process when it likes. Between
+    requests nothing happens, unless MLFS_SERVE_LOOPS=true. It does not start where anybody could call it: it needs
+    MLFS_PUSH_AUDIENCE and MLFS_TICK_AUDIENCE with their accounts, or a loopback address.
+
+    Examples:
+      mlfs serve
+      MLFS_SERVE_LOOPS=true mlfs serve
+    """
+    _run_worker(serves_push=True)
+
+
+def _run_worker(*, serves_push: bool) -> None:
+    from worker.app import Worker
+    from worker.observing import logs
+
+    settings = load()
+    if serves_push and (faults := settings.serving_faults()):
+        raise BadSettings("not safe to serve:\n  " + "\n  ".join(faults))
+    logs.configure(settings.log_level, sys.stdout, trace_project=settings.trace_project)
+    # Standard error of a worker may be the same stalled pipe as its log.
+    streams.bound_waits()
+    stop = threading.Event()
+    leaving.on_signal(stop.set)
+    with Resources(settings, own=True) as parts:
+        worker = Worker(parts, store_clock(parts), serves_push=serves_push)
+        try:
+            if stop.is_set():
+                raise typer.Exit(leaving.exit_code())
+            worker.start()
+            error = worker.wait(stop)
+        finally:
+            leaving.begin()
+            worker.stop()
+    if error is not None:
+        raise typer.Exit(EXIT_FAILED if isinstance(error, Fatal) else EXIT_UNAVAILABLE)
+
+
+def emit(
+    analysis_date: AnalysisDate,
+    processor: Annotated[str, typer.Argument(help="One of the pipeline's; a wrong name lists them.")],
+    status: Annotated[Reported, typer.Option(help="What the processor reports.")] = Reported.SUCCESS,
+    rows: Annotated[int | None, typer.Option(help="Rows written.", min=0, max=ROW_COUNT_MAX)] = None,
+    run_id: Annotated[str | None, typer.Option(help="Names the run, so that a repeat is recognised.")] = None,
+    error: Annotated[str | None, typer.Option(help="What went wrong, with --status failed.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a completion event, as a processor would.
+
+    Examples:
+      mlfs emit 2024-12-15 PROCESSOR --rows 476 --run-id nightly-1
+      mlfs emit today PROCESSOR --status failed --error 'source table is empty'
+    """
+    pipeline = load().definition
+    if processor not in pipeline.processors:
+        raise Refused(f"{processor!r} is no processor of {pipeline.name}; one of {', '.join(pipeline.processors)}")
+    if error is not None and status is not Reported.FAILED:
+        raise typer.BadParameter("--error says why a run failed; add --status failed, or leave it out")
+    body: dict[str, str | int] = {
+        "processor": processor,
+        "analysis_date": analysis_date.isoformat(),
+        "status": status.value,
+    }
+    optional = {
+        "row_count": rows,
+        "run_id": run_id,
+        "error": error,
+    }
+    body |= {name: value for name, value in optional.items() if value is not None}
+    _encoded(body)
+    with guest_parts() as parts:
+        body["completed_at"] = guest_clock(parts).now().isoformat()
+        message_id = parts.publisher.publish(
+            OutgoingMessage(event_id="", topic=parts.settings.topic, data=_encoded(body), attributes={})
+        )
+    answer = {"message_id": message_id, "topic": parts.settings.topic, **body}
+    show_json(answer) if as_json else out.print(
+        f"published {message_id} to {parts.settings.topic}: {json.dumps(body)}", markup=False, soft_wrap=True
+    )
+
+
+def _encoded(body: Mapping[str, str | int]) -> bytes:
+    """Return an event as the worker will take it.
+
+    Raises:
+        typer.BadParameter: A value is out of the bounds of the event.
+    """
+    try:
+        CompletionMessage.model_validate(body)
+    except ValidationError as exc:
+        faults = in_plain_words(exc.errors())
+        told = [f"{_OPTIONS.get(fault['where'], fault['where'])} {fault['what']}" for fault in faults]
+        raise typer.BadParameter("; ".join(told)) from None
+    data = json.dumps(body).encode()
+    if len(data) > MESSAGE_BYTES_MAX:
+        raise typer.BadParameter(f"--error is too long: an event has at most {MESSAGE_BYTES_MAX} bytes")
+    return data
+
+
+def tick(
+    wait_s: Annotated[
+        float,
+        typer.Option(
+            "--wait", metavar="SECONDS", help="Start no build after so long, and end.", min=1, max=3600, callback=finite
+        ),
+    ] = 540.0,
+    as_json: Json = False,
+) -> None:
+    """Open dates, fire what is due, build what is ready, publish outcomes: once, then end.
+
+    What POST /tick does, as a process of its own: a stand-in for nights on which no worker stays up. Beside workers it
+    does no harm. What waits in the subscription it does not read; deadlines look into the tables first.
+
+    Exit codes: 0 all that was due is done or under way, 1 a date could not be handled or an outcome was not taken,
+    4 store or warehouse does not answer.
+
+    Examples:
+      mlfs tick
+      mlfs tick --wait 60 --json
+    """
+    from worker.app import LINEAGE_FLUSH_S
+    from worker.observing import logs
+
+    with guest_parts() as parts:
+        logs.configure(parts.settings.log_level, sys.stderr)
+        lineage = open_lineage(parts.settings, lambda _fate: None)
+        try:
+            ticked = _ticker(parts, lineage).run_once(wait_s)
+        finally:
+            if lineage is not None:
+                lineage.close(LINEAGE_FLUSH_S)
+    if as_json:
+        show_json(asdict(ticked))
+    else:
+        out.print(f"opened {ticked.opened}, due {ticked.due}, published {ticked.published}, left {ticked.left}")
+        for built in ticked.built:
+            out.print(f"{built.analysis_date}  {built.state}, generation {built.generation}  {built.reason}")
+    if ticked.failed or ticked.left:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _ticker(parts: Resources, lineage: "LineageEmitter | None") -> "Ticker":
+    import structlog
+
+    from worker.app import worker_name
+    from worker.builds.queue import RequestBuilds
+    from worker.observing.observer import LogObserver, Observers
+    from worker.tick import Ticker
+    from worker.wiring import Assembly, ProcessCallbacks
+
+    log = structlog.get_logger(__name__)
+
+    def build(day: date) -> "Decision | None":
+        return assembly.builder.run_one(day)
+
+    def date_failed(day: date, error: Exception) -> None:
+        log.warning("date_not_handled", analysis_date=day, kind=type(error).__name__, error=str(error))
+
+    builds = RequestBuilds(
+        build=build,
+        threads=parts.settings.build_threads,
+        stopwatch=time.monotonic,
+        failed=lambda _error: None,  # logged where it happened
+    )
+    assembly = Assembly(
+        parts,
+        clock=store_clock(parts),
+        worker=worker_name(),
+        observer=Observers((LogObserver(),) if lineage is None else (LogObserver(), lineage)),
+        hooks=ProcessCallbacks(start_build=builds.put, outbox_filled=lambda: None, date_failed=date_failed),
+        drains=False,
+    )
+    return Ticker(
+        sweeper=assembly.sweeper,
+        builds=builds,
+        relay=assembly.relay,
+        clock=assembly.clock,
+        stopwatch=time.monotonic,
+        ticked=lambda _now: None,
+    )

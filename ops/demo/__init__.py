@@ -1,0 +1,1 @@
+"""`mlfs demo` and `mlfs rehearsal`: nights of the generated league on one machine."""

@@ -1,0 +1,84 @@
+"""`mlfs demo`: one or more nights on this machine, with nothing to install and no account."""
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.arguments import EXIT_FAILED, Json, exit_code, tell_day
+from ops.demo.schedule import DEMO_NOTE, DemoScenario
+from ops.output import show_json
+from worker.calendar import DAY_WORDS
+from worker.clock import SystemClock
+from worker.settings import load
+
+DEFAULT_DATE = date(2024, 12, 15)
+
+
+def demo(
+    scenario: Annotated[DemoScenario, typer.Option(help="What kind of night.")] = DemoScenario.NOMINAL,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of <dataset>.<table>.parquet; else generated data.")
+    ] = None,
+    night: Annotated[str, typer.Option("--date", metavar="DATE", help="The night to play.")] = DEFAULT_DATE.isoformat(),
+    nights: Annotated[int, typer.Option(help="How many nights, the last one on --date.", min=1, max=60)] = 1,
+    state_dir: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Where its state is kept; played again, it resumes.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run in --dir.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Keep the worker and its pages up; its clock stays in that night.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Play a night: the real worker on embedded Pub/Sub, Valkey and DuckDB; four processors report on schedule.
+
+    Exit codes: 0 done, 3 degraded, 1 failed.
+
+    Examples:
+      mlfs demo
+      mlfs demo --scenario missing-processor
+      mlfs demo --data ./data --date 2024-12-15 --serve
+    """
+    from ops.demo.demo_run import DemoRun, demo_folder, prepare_folder
+
+    last = _read_night(night)
+    days = [last - timedelta(days=back) for back in reversed(range(nights))]
+    base = _beside_demos(load().data_dir) if state_dir is None else state_dir
+    folder = base / demo_folder(scenario, data) if state_dir is None else base
+    settings = load(
+        pipeline="",  # sample data and schedule are the shipped one's
+        data_dir=folder,
+        warehouse=f"duckdb://{folder.absolute()}/warehouse.duckdb",
+        redis_url=f"embedded://{folder.absolute()}/valkey",
+        pubsub=f"embedded://{folder.absolute()}/pubsub",
+        # Between two jumps of the clock the night stands still, so a calendar of its own opens the played dates.
+        season="01-01..12-31",
+        tick_s=0.05,
+        http_port=load().http_port if serve else 0,
+    )
+    prepare_folder(folder, scenario, data, fresh=fresh)
+    rows = DemoRun(settings, scenario, data, days).run(quiet=as_json, serve=serve)
+    if as_json:
+        show_json(rows[0] if nights == 1 else rows)
+    raise typer.Exit(max((exit_code(row["state"]) for row in rows), key=_severity))
+
+
+def _beside_demos(data_dir: Path) -> Path:
+    """Give the folder in which demos lie side by side, also where MLFS_DATA_DIR names one of them."""
+    return data_dir.parent if (data_dir / DEMO_NOTE).exists() else data_dir
+
+
+def _severity(code: int) -> int:
+    """Failed is worse than degraded, whatever the numbers say."""
+    return 100 if code == EXIT_FAILED else code
+
+
+def _read_night(text: str) -> date:
+    if text in DAY_WORDS:
+        return tell_day(text, load().calendar.named_day(text, SystemClock().now()))
+    try:
+        return date.fromisoformat(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"--date: {text!r} is no date; write 2024-12-15, {', '.join(DAY_WORDS)}") from exc

@@ -1,0 +1,205 @@
+"""What a demo stands on: folders, data, one worker, one screen."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import threading
+from contextlib import ExitStack
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ops import leaving
+from ops.demo.player import DeliveryCounter, NightPlayer, night_start, prepare_night
+from ops.demo.schedule import DEMO_NOTE, DemoScenario
+from ops.demo.screen import NightScreen
+from ops.output import err
+from statemachine.model import DateRecord
+from worker.adapters.pubsub.unary import receive_waiting
+from worker.app import Worker
+from worker.clock import OffsetClock
+from worker.date_text import summary
+from worker.errors import Refused
+from worker.local.ownership import DirectoryLock
+from worker.local.sample.data import write_sample_data
+from worker.local.valkey import EmbeddedValkey
+from worker.observing import logs
+from worker.pipelines.shipped import PUBLISHED_TABLE
+from worker.resources import Resources
+from worker.settings import Settings
+
+# The generator writes Phase 4 for the last three dates.
+GENERATED_NIGHTS_MAX = 3
+PACE_ON_TERMINAL_S = 0.35
+
+
+class DemoRun:
+    """One demo: all its nights, played by one worker."""
+
+    def __init__(self, settings: Settings, scenario: DemoScenario, data: Path | None, days: list[date]) -> None:
+        self._settings = settings
+        self._scenario = scenario
+        self._data = data
+        self._days = days
+
+    def run(self, *, quiet: bool, serve: bool) -> list[dict[str, Any]]:
+        """Play all nights, one after the other; give what scripts read of each."""
+        settings = self._settings
+        with ExitStack() as stack:
+            log_file = stack.enter_context((settings.data_dir / "worker.log").open("a", encoding="utf-8"))
+            logs.configure(settings.log_level, log_file, trace_project=settings.trace_project)
+            parts = stack.enter_context(Resources(settings, own=True))
+            data_dir = self._data_dir(stack)
+            resumed = self._prepare(parts, data_dir)
+            over = night_start(settings.calendar, self._days[-1] + timedelta(days=1), None)
+            stopped = _last_change(parts, self._days[0], over)
+            clock = OffsetClock(night_start(settings.calendar, self._days[0], stopped))
+            screen = stack.enter_context(NightScreen(settings, clock, quiet=quiet))
+            deliveries = DeliveryCounter()
+            worker = Worker(parts, clock, (screen, deliveries))
+            stack.callback(worker.stop)
+            screen.begin(self._days[0], resumed=self._days[0] in resumed)
+            worker.start()
+            rows = []
+            for day in self._days:
+                if day != self._days[0]:
+                    screen.begin(day, resumed=day in resumed)
+                record = self._player(parts, worker, clock, deliveries, data_dir, day, screen).play()
+                rows.append(self._row(record, parts, screen))
+                screen.show_summary(rows[-1])
+            if serve:
+                screen.stop()
+                _serve(worker)
+        return rows
+
+    def _player(
+        self,
+        parts: Resources,
+        worker: Worker,
+        clock: OffsetClock,
+        deliveries: DeliveryCounter,
+        data_dir: Path,
+        day: date,
+        screen: NightScreen,
+    ) -> NightPlayer:
+        return NightPlayer(
+            worker=worker,
+            store=parts.store,
+            warehouse=parts.embedded_warehouse,
+            publisher=parts.publisher,
+            topic=self._settings.topic,
+            clock=clock,
+            calendar=self._settings.calendar,
+            deliveries=deliveries,
+            data_dir=data_dir,
+            analysis_date=day,
+            scenario=self._scenario,
+            say=screen.say,
+            pace_s=PACE_ON_TERMINAL_S if screen.live else 0.0,
+        )
+
+    def _prepare(self, parts: Resources, data_dir: Path) -> set[date]:
+        """Load what the unplayed nights need; give the nights that an earlier run began."""
+        resumed = {day for day in self._days if parts.store.load(day) is not None}
+        unplayed = [day for day in self._days if day not in resumed]
+        if unplayed:
+            prepare_night(parts.embedded_warehouse, data_dir, unplayed, self._scenario)
+        return resumed
+
+    def _row(self, record: DateRecord, parts: Resources, screen: NightScreen) -> dict[str, Any]:
+        """Give the facts of the night, with what Phase 5 really received."""
+        settings = self._settings
+        told = receive_waiting(settings.pubsub_project, f"{settings.success_topic}-phase5", parts.bus_address)
+        on_call = receive_waiting(settings.pubsub_project, f"{settings.failure_topic}-oncall", parts.bus_address)
+        published = record.published_generation > 0
+        return {
+            **summary(record),
+            "left_out_players": screen.left_out(record.analysis_date),
+            "told": [json.loads(message.data) for message in told],
+            "on_call_told": [json.loads(message.data) for message in on_call],
+            "table": f"{PUBLISHED_TABLE} in {settings.warehouse}" if published else None,
+            "log": str(settings.data_dir / "worker.log"),
+            "look_again": f"MLFS_DATA_DIR={settings.data_dir} mlfs explain {record.analysis_date}",
+        }
+
+    def _data_dir(self, stack: ExitStack) -> Path:
+        if self._data is not None:
+            return self._data
+        if len(self._days) > GENERATED_NIGHTS_MAX:
+            raise Refused(f"generated data covers {GENERATED_NIGHTS_MAX} nights; for more name a folder with --data")
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlfs-sample-")))
+        write_sample_data(directory, analysis_date=self._days[-1])
+        return directory
+
+
+def _last_change(parts: Resources, day: date, over: datetime) -> datetime | None:
+    """Give when the date last changed in an earlier run, so that time never runs backwards for it.
+
+    What was changed once the nights were *over*, by a worker of its own on the machine's clock, is none of theirs: a
+    clock that went on from there would open the dates of today.
+    """
+    changes = [entry.at for entry in parts.store.history(day) if entry.at < over]
+    return changes[-1] if changes else None
+
+
+def demo_folder(scenario: DemoScenario, data: Path | None) -> str:
+    """Name the folder of a demo: nights of different data or kind never meet in one."""
+    if data is None:
+        return f"demo-{scenario}"
+    resolved = data.resolve()
+    return f"demo-{scenario}-{resolved.name}-{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}"
+
+
+def prepare_folder(folder: Path, scenario: DemoScenario, data: Path | None, *, fresh: bool) -> None:
+    """Write down what the folder holds, or refuse to go on with something else in it.
+
+    Raises:
+        Refused: There is no such data, or an earlier demo in this folder had other data or another scenario.
+        Unavailable: A process uses the folder that is to begin anew.
+    """
+    if data is not None and not data.is_dir():
+        raise Refused(f"{data} is not a folder; name one that holds <dataset>.<table>.parquet files")
+    if fresh:
+        _forget(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"scenario": scenario.value, "data": "generated" if data is None else str(data.resolve())}
+    note = folder / DEMO_NOTE
+    if note.exists():
+        held = json.loads(note.read_text(encoding="utf-8"))
+        if held != wanted:
+            raise Refused(
+                f"{folder} holds the scenario {held['scenario']} on {held['data']} data; "
+                "start over with --fresh, or name another --dir"
+            )
+    note.write_text(json.dumps(wanted), encoding="utf-8")
+
+
+def _forget(folder: Path) -> None:
+    """Remove an earlier run's state, and nothing else that may lie in the folder.
+
+    Raises:
+        Unavailable: A process uses the folder.
+    """
+    for name in ("valkey", "pubsub"):
+        if not (folder / name).is_dir():
+            continue
+        if name == "valkey":
+            # Takes the lock, and stops a server that outlived a killed demo.
+            valkey = EmbeddedValkey(folder / name)
+            valkey.start(wait_for_lock_s=0)
+            valkey.stop()
+        with DirectoryLock(folder / name) as lock:
+            lock.acquire(0)
+            shutil.rmtree(folder / name)
+    for name in ("warehouse.duckdb", "warehouse.duckdb.wal", "worker.log", DEMO_NOTE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _serve(worker: Worker) -> None:
+    """Keep the worker up until Ctrl-C or SIGTERM."""
+    stop = threading.Event()
+    leaving.on_signal(stop.set)
+    err.print(f"serving {worker.http_address} (/dates, /metrics, /readyz); stop with Ctrl-C")
+    if (error := worker.wait(stop)) is not None:
+        raise error

@@ -1,0 +1,1 @@
+"""Generated files: reference pages in docs/, manifests in ops/."""

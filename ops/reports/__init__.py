@@ -1,0 +1,1 @@
+"""Reports: daily, incident, weekly, cost, lineage."""

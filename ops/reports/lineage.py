@@ -1,0 +1,111 @@
+"""`mlfs lineage`: where each feature of one published row comes from, and why."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ops.arguments import AnalysisDate, GenerationOption, Json, PublishedByOption, reading_parts, shipped_only
+from ops.output import number, out, plain, show_json
+from worker.date_text import in_zone
+from worker.features.generations import Wanted
+from worker.lineage.cells import FeatureLineage
+from worker.lineage.row import RowLineage, trace_row
+from worker.pipelines.shipped import FEATURES
+
+VALUE_FORM = ".4g"
+# Wide enough for every feature of the catalogue, so that the tables of one row line up.
+NAME_WIDTH = max(len(feature.name) for feature in FEATURES) + 2
+VALUE_WIDTH = 9
+
+
+def lineage(
+    analysis_date: AnalysisDate,
+    player_id: Annotated[
+        int, typer.Argument(metavar="PLAYER_ID", min=0, max=2**63 - 1, help="The player, by his number.")
+    ],
+    generation: GenerationOption = None,
+    published_by: PublishedByOption = None,
+    as_json: Json = False,
+) -> None:
+    """Show where each feature of a published row comes from, why, and what has changed upstream since.
+
+    For a player who was left out it says why. Times are the league's; UTC in JSON. Exit code 2: nothing is published
+    for the date, the generation is not there, or the player is not active that night.
+
+    Examples:
+      mlfs lineage 2024-12-15 9641314
+      mlfs lineage 2024-12-15 9641314 --json
+      mlfs lineage 2024-12-15 9641314 --generation 1
+    """
+    with reading_parts() as parts:
+        shipped_only(parts.settings)
+        wanted = Wanted(generation=generation, published_by=published_by)
+        traced = trace_row(parts.warehouse, analysis_date, player_id, wanted)
+        zone = parts.settings.calendar.zone
+    show_json(describe(traced)) if as_json else _show(traced, zone)
+
+
+def describe(traced: RowLineage) -> dict[str, Any]:
+    """Return the lineage of a row as scripts read it."""
+    answer = asdict(traced)
+    answer["build"]["ignored"] = sorted(traced.build.ignored)
+    changed = [feature.name for feature in traced.features if feature.changed is not None]
+    return {**answer, "changed_features": changed}
+
+
+def _show(traced: RowLineage, zone: ZoneInfo) -> None:
+    build = traced.build
+    game = f"against {traced.opponent_abbreviation}" if traced.opponent_abbreviation else "no game"
+    out.print(
+        f"{traced.analysis_date}  {traced.player_name} ({traced.player_id}), {traced.team_abbreviation or 'no team'}, "
+        f"{game}",
+        markup=False,
+        soft_wrap=True,
+    )
+    out.print(
+        f"build {build.build_id} ({build.mode}, {build.trigger}), {build.state}, "
+        f"built {build.built_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}",
+        markup=False,
+        soft_wrap=True,
+    )
+    if not traced.published:
+        out.print(f"left out: {traced.left_out_reason}", markup=False, soft_wrap=True)
+        return
+    out.print(f"row: {traced.data_source}, quality score {number(traced.quality_score)}", markup=False)
+    origins: dict[str, list[FeatureLineage]] = {}
+    for feature in traced.features:
+        origins.setdefault(_origin(feature, zone), []).append(feature)
+    for origin, features in origins.items():
+        out.print(f"\n{origin}", soft_wrap=True)
+        out.print(_features_table(features, zone))
+    if traced.changes:
+        out.print()
+    for change in traced.changes:
+        out.print(f"[yellow]changed since the build:[/] {escape(in_zone(change, zone))}", soft_wrap=True)
+
+
+def _origin(feature: FeatureLineage, zone: ZoneInfo) -> str:
+    source = f"[bold]{feature.source or 'not applicable'}[/]"
+    if feature.source_table is None:
+        return f"{source}: {plain(in_zone(feature.why, zone))}"
+    at = feature.source_processed_at
+    processed = f", processed {at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" if at is not None else ""
+    return f"{source} {feature.source_table} of {feature.source_date}{processed}: {plain(in_zone(feature.why, zone))}"
+
+
+def _features_table(features: Sequence[FeatureLineage], zone: ZoneInfo) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, min_width=NAME_WIDTH)
+    table.add_column(no_wrap=True, justify="right", min_width=VALUE_WIDTH)
+    table.add_column(overflow="fold")
+    for feature in features:
+        note = (
+            f"\n[yellow]changed since the build:[/] {escape(in_zone(feature.changed, zone))}" if feature.changed else ""
+        )
+        table.add_row(f"  {feature.name}", number(feature.value, VALUE_FORM), f"[dim]{plain(feature.unit)}[/]{note}")
+    return table

@@ -1,0 +1,147 @@
+"""What the reports stand on: the store's records, and the warehouse's tables where they can be read.
+
+While the warehouse does not answer, a report answers from the store alone and says what it could not read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar
+
+from ops.arguments import guest_clock, shipped_only
+from statemachine.model import DateRecord
+from worker.calendar import Calendar
+from worker.errors import PipelineError, Unavailable
+from worker.features.model import Statement
+from worker.pipelines.shipped import BLOCKS, PREDICTIONS_TABLE
+from worker.ports import HistoryEntry
+from worker.resources import Resources
+
+Row = Mapping[str, Any]
+_T = TypeVar("_T")
+# Phase 4 of each processor by its block's name in the tables.
+PROCESSORS: Mapping[str, str] = {block.processor: block.name for block in BLOCKS}
+
+
+class ReportReader:
+    """Reads for one report, and remembers what it could not read."""
+
+    def __init__(self, parts: Resources) -> None:
+        shipped_only(parts.settings)
+        self._parts = parts
+        self.now = guest_clock(parts).now()
+        self.not_read: list[str] = []
+        self._warehouse_away = False
+
+    def ask(self, name: str, **parameters: object) -> list[Row] | None:
+        """Run a shipped statement; None where the warehouse cannot serve it, which is then in `not_read`."""
+        statement = Statement(name=name, sql=self._parts.settings.definition.text(name), parameters=parameters)
+        return self._from_warehouse(lambda: list(self._parts.warehouse.query(statement)))
+
+    def predictions(self, day: date) -> Row | None:
+        """Read Phase 5's predictions of a date; empty where its table is not in this warehouse, None when not read."""
+        found = self._from_warehouse(lambda: self._parts.warehouse.columns(PREDICTIONS_TABLE))
+        if not found:
+            return None if found is None else {}
+        rows = self.ask("report_predictions", analysis_date=day)
+        return rows[0] if rows else None
+
+    def _from_warehouse(self, read: Callable[[], _T]) -> _T | None:
+        if self._warehouse_away:
+            return None
+        try:
+            return read()
+        except PipelineError as exc:
+            # One that does not answer is not asked again: each question may wait for a while.
+            self._warehouse_away = isinstance(exc, Unavailable)
+            self.not_read.append(f"the warehouse: {exc}")
+            return None
+
+    def upstream(self, day: date) -> dict[str, Row] | None:
+        """Count what upstream holds now for a date, by table; None where it cannot be read."""
+        lookback = timedelta(days=self._parts.settings.phase3_lookback_days)
+        rows = self.ask(
+            "report_upstream", analysis_date=day, lookback_start=day - lookback, previous_date=day - timedelta(days=1)
+        )
+        return None if rows is None else {row["source"]: row for row in rows}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedDate:
+    """One date of a span, from both sides.
+
+    Attributes:
+        analysis_date: The date.
+        expected: Whether the calendar awaits it.
+        record: What the store knows; None for a date it has not seen, or has forgotten.
+        published: What the warehouse knows of the last publication; None where there is none, or it was not read.
+        history: The changes the store kept, oldest first.
+    """
+
+    analysis_date: date
+    expected: bool
+    record: DateRecord | None = None
+    published: Row | None = None
+    history: Sequence[HistoryEntry] = field(default=())
+
+    @property
+    def state(self) -> str | None:
+        """Where it stands; of a date that the store has forgotten what the warehouse says."""
+        if self.record is not None:
+            return self.record.state.value
+        return self.published["state"] if self.published else None
+
+    @property
+    def facts(self) -> Row:
+        """The last publication: generation, row_count, quality_score, fallback_rate, missing_rate; empty for none."""
+        result = self.record.result if self.record else None
+        if result is None:
+            return self.published or {}
+        return {
+            "generation": result.generation,
+            "row_count": result.row_count,
+            "quality_score": result.quality_score,
+            "fallback_rate": result.fallback_rate,
+            "missing_rate": result.missing_rate,
+            "severity": result.severity,
+        }
+
+    def rows_at_build(self, processor: str) -> int | None:
+        """Rows that a processor's table had at the last publication."""
+        if self.record is not None and self.record.result is not None:
+            return self.record.result.dependency_rows.get(processor)
+        return self.published[f"{PROCESSORS[processor]}_rows"] if self.published else None
+
+
+def read_nights(
+    parts: Resources, witness: ReportReader, last: date, days: int, *, with_history: bool = False
+) -> list[ReportedDate]:
+    """Read the *days* dates up to *last*, oldest first, without those that nobody expects and nobody has seen.
+
+    Raises:
+        Unavailable: The store does not answer.
+    """
+    span = [last - timedelta(days=back) for back in range(days - 1, -1, -1)]
+    records = parts.store.load_all(span)
+    published = witness.ask("report_nights", first_date=span[0], last_date=last) or []
+    by_date = {row["analysis_date"]: row for row in published}
+    damaged = [day.isoformat() for day in span if day not in records]
+    if damaged:
+        witness.not_read.append(f"damaged records: {', '.join(damaged)}; repair them: mlfs recover")
+    calendar: Calendar = parts.settings.calendar
+    nights = (
+        ReportedDate(
+            analysis_date=day,
+            expected=calendar.expected(day),
+            record=records.get(day),
+            published=by_date.get(day),
+            history=parts.store.history(day) if with_history and records.get(day) else (),
+        )
+        for day in span
+    )
+    return [night for night in nights if night.expected or night.record or night.published]
+
+
+def iso(instant: datetime | None) -> str | None:
+    """Give an instant for JSON."""
+    return None if instant is None else instant.isoformat()

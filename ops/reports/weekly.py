@@ -1,0 +1,217 @@
+"""`mlfs trend`, `reliability` and `durations`: the pipeline document's weekly review."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from rich.table import Table
+
+from ops.arguments import Json, guest_clock, read_date, reading_parts
+from ops.output import Fitting, err, number, out, plain, show_json, state_text
+from ops.reports.sources import ReportedDate, ReportReader, read_nights
+from ops.reports.weekly_figures import TREND_DAYS_MIN, durations_of, reliability_of, slope
+from statemachine.model import State
+from worker.errors import Unavailable
+
+DAYS_DEFAULT, DAYS_MAX = 14, 366
+BAR_COLUMNS = 20
+# Below these a table shows less, so that what it shows stays whole.
+TREND_COLUMNS = 74
+RELIABILITY_COLUMNS = 116
+TROUBLES = ("failed", "late", "missing", "event lost", "empty")
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+# Source: the document's weekly review: investigate days below 80; optimize above 25 minutes.
+SCORE_LOW = 80.0
+MINUTES_HIGH = 25.0
+
+Days = Annotated[int, typer.Option(min=1, max=DAYS_MAX, help="How many dates.")]
+Last = Annotated[
+    date | None, typer.Option("--to", parser=read_date, metavar="DATE", help="The last of them; tonight's without.")
+]
+
+
+def trend(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
+    """Show score, fallback rate and rows, night by night, and whether the score falls.
+
+    Examples:
+      mlfs trend
+      mlfs trend --days 7 --to 2024-12-15
+      mlfs trend --days 30 --json
+    """
+    nights, witness = _nights(days, last, with_history=False)
+    rows = [_trend_row(night) for night in nights]
+    scores = [row["quality_score"] for row in rows if row["quality_score"] is not None]
+    answer = {
+        "days": rows,
+        "score_change_per_night": slope(scores),
+        "fallback_change_per_night": slope([r["fallback_rate"] for r in rows if r["fallback_rate"] is not None]),
+        "below_80": [row["analysis_date"] for row in rows if _is_low(row)],
+        "not_read": witness.not_read,
+    }
+    if as_json:
+        show_json(answer)
+        return
+    _show_trend(answer)
+    _show_not_read(witness)
+
+
+def _trend_row(night: ReportedDate) -> dict[str, Any]:
+    facts = night.facts
+    return {
+        "analysis_date": night.analysis_date.isoformat(),
+        "state": night.state,
+        "generation": facts.get("generation"),
+        "row_count": facts.get("row_count"),
+        "quality_score": facts.get("quality_score"),
+        "fallback_rate": facts.get("fallback_rate"),
+        "missing_rate": facts.get("missing_rate"),
+    }
+
+
+def _is_low(row: Mapping[str, Any]) -> bool:
+    """Whether a night wants a look: a low score, none although the night is over, or nobody ever opened it."""
+    if row["quality_score"] is not None:
+        return bool(row["quality_score"] < SCORE_LOW)
+    return row["state"] in {None, State.FAILED}
+
+
+def _show_trend(answer: Mapping[str, Any]) -> None:
+    out.print(trend_screen(answer["days"]))
+    change = answer["score_change_per_night"]
+    if change is None:
+        out.print(f"no trend from fewer than {TREND_DAYS_MIN} scores")
+    else:
+        out.print(f"score {change:+.2f} points a night, fallback {answer['fallback_change_per_night']:+.2%} a night")
+    if answer["below_80"]:
+        out.print(f"below {SCORE_LOW:g}, look into them with mlfs incident: {', '.join(answer['below_80'])}")
+
+
+def trend_screen(days: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Show nights one below the other; on a narrow screen without the bars."""
+    return Fitting(_trend_table(days, bar=True), _trend_table(days, bar=False), TREND_COLUMNS)
+
+
+def _trend_table(days: Sequence[Mapping[str, Any]], *, bar: bool) -> Table:
+    table = _table("date", "state", "rows", "score", *([""] if bar else []), "fallback")
+    for row in days:
+        score = row["quality_score"]
+        filled = 0 if score is None else round(BAR_COLUMNS * score / 100)
+        colour = "red" if score is None or score < SCORE_LOW else "green"
+        drawn = f"[{colour}]{'█' * filled}[/][dim]{'░' * (BAR_COLUMNS - filled)}[/]"
+        table.add_row(
+            row["analysis_date"],
+            state_text(row["state"]) if row["state"] else "[red]never opened[/]",
+            number(row["row_count"], "d"),
+            f"[{colour}]{number(score)}[/]",
+            *([drawn] if bar else []),
+            number(row["fallback_rate"], ".1%"),
+        )
+    return table
+
+
+def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
+    """Show which processor fails, comes late, or does not come at all, and on which days of the week.
+
+    Examples:
+      mlfs reliability
+      mlfs reliability --days 60 --json
+    """
+    nights, witness = _nights(days, last, with_history=True)
+    answer = {**reliability_of(nights, witness.now), "not_read": witness.not_read}
+    if as_json:
+        show_json(answer)
+        return
+    out.print(f"{answer['nights']} nights that are over")
+    out.print(reliability_table(answer["processors"]))
+    if answer["worst"]:
+        out.print(f"most trouble: {answer['worst']}; its nights: mlfs reliability --json")
+    _show_not_read(witness)
+
+
+def reliability_table(processors: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Show what each processor did; on a narrow screen only what there is to say of it, in words."""
+    wide = _table("processor", *TROUBLES, "troubled", *WEEKDAYS)
+    narrow = Table(box=None, pad_edge=False, header_style="bold")
+    narrow.add_column("processor", no_wrap=True)
+    narrow.add_column("troubled", no_wrap=True, justify="right")
+    narrow.add_column("how often, on which days")
+    for row in processors:
+        counts = {name: row[name.replace(" ", "_")] for name in TROUBLES}
+        by_weekday = [row["by_weekday"].get(name, 0) for name in WEEKDAYS]
+        wide.add_row(
+            row["processor"],
+            *(str(count) for count in counts.values()),
+            str(row["troubled"]),
+            *(str(count or "·") for count in by_weekday),
+        )
+        told = [f"{name} {count}" for name, count in counts.items() if count]
+        told += [f"{name} {count}" for name, count in zip(WEEKDAYS, by_weekday, strict=True) if count]
+        narrow.add_row(row["processor"], str(row["troubled"]), ", ".join(told) or "-")
+    return Fitting(wide, narrow, RELIABILITY_COLUMNS)
+
+
+def durations(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
+    """Show how long builds take: of all attempts from the execution log, and by phase where the store remembers.
+
+    Examples:
+      mlfs durations
+      mlfs durations --days 30 --json
+    """
+    with reading_parts() as parts:
+        witness = ReportReader(parts)
+        until = last or parts.settings.calendar.tonight(guest_clock(parts).now())
+        nights = read_nights(parts, witness, until, days, with_history=True)
+        first = until - timedelta(days=days - 1)
+        attempts = witness.ask("report_attempts", first_date=first, last_date=until)
+    if attempts is None:
+        raise Unavailable(f"durations are read from the execution log. {'; '.join(witness.not_read)}")
+    answer = durations_of(attempts, nights)
+    answer["over_25_minutes"] = [row for row in answer["attempts"] if row["seconds"] > MINUTES_HIGH * 60]
+    if as_json:
+        show_json(answer)
+        return
+    _show_durations(answer, days)
+
+
+def _show_durations(answer: Mapping[str, Any], days: int) -> None:
+    if not answer["attempts"]:
+        out.print(f"no build of these {days} dates")
+        return
+    table = _table("phase", "times", "p50", "p95", "max")
+    for row in answer["phases"]:
+        table.add_row(row["phase"], str(row["times"]), *(f"{row[name]:.2f} s" for name in ("p50", "p95", "max")))
+    out.print(table)
+    by_date = _table("date", "attempts", "published", "longest", "rows")
+    for row in answer["days"]:
+        numbers = (str(row["attempts"]), str(row["published"]), f"{row['longest_seconds']:.2f} s")
+        by_date.add_row(row["analysis_date"], *numbers, number(row["row_count"], "d"))
+    out.print(by_date)
+    if answer["rows_correlation"] is not None:
+        out.print(f"correlation of rows and seconds: {answer['rows_correlation']:+.2f}")
+    slow = {row["analysis_date"] for row in answer["over_25_minutes"]}
+    if slow:
+        out.print(f"[red]over {MINUTES_HIGH:g} minutes[/], optimize: {', '.join(sorted(slow))}")
+
+
+def _nights(days: int, last: date | None, *, with_history: bool) -> tuple[Sequence[ReportedDate], ReportReader]:
+    with reading_parts() as parts:
+        witness = ReportReader(parts)
+        until = last or parts.settings.calendar.tonight(guest_clock(parts).now())
+        return read_nights(parts, witness, until, days, with_history=with_history), witness
+
+
+def _show_not_read(witness: ReportReader) -> None:
+    if witness.not_read:
+        err.print(
+            "[yellow]from the state store alone;[/] not read:", plain("; ".join(witness.not_read)), soft_wrap=True
+        )
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    words = {"date", "state", "processor", "phase", ""}
+    for name in names:
+        table.add_column(name, justify="left" if name in words else "right")
+    return table

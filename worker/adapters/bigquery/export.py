@@ -1,0 +1,63 @@
+"""Rows of a query into a Parquet, CSV or JSON-lines file, in pages, with DuckDB as the writer.
+
+The same writer as the embedded warehouse's, so a file looks the same whatever it came from.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from worker.adapters.duckdb.dialect import quoted
+from worker.adapters.duckdb.dialect import translated_errors as duckdb_errors
+from worker.adapters.duckdb.warehouse import EXPORT_FORMATS
+from worker.errors import Refused
+from worker.features.pipeline import Column
+
+DUCKDB_TYPES = {
+    "DATE": "DATE",
+    "INT64": "BIGINT",
+    "FLOAT64": "DOUBLE",
+    "STRING": "VARCHAR",
+    "BOOL": "BOOLEAN",
+    "TIMESTAMP": "TIMESTAMPTZ",
+    "ARRAY<STRING>": "VARCHAR[]",
+}
+
+
+def write_file(path: str, output: Sequence[Column], read: Callable[[], Iterable[Mapping[str, Any]]]) -> int:
+    """Write rows of the published table to a file; give their number.
+
+    Args:
+        path: Ends in .parquet, .csv or .jsonl.
+        output: The columns, in the order of the file.
+        read: Gives the rows, in the order of the file; asked only for a path that can be written.
+
+    Raises:
+        Refused: The name ends otherwise.
+        Unavailable: The file cannot be written.
+    """
+    ending = Path(path).suffix
+    if ending not in EXPORT_FORMATS:
+        raise Refused(f"cannot write {path}: its name must end in one of {', '.join(EXPORT_FORMATS)}")
+    with tempfile.TemporaryDirectory(prefix="mlfs-export-") as folder:
+        pages = Path(folder) / "rows.jsonl"
+        with pages.open("w", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(row, default=_as_text, ensure_ascii=False) + "\n" for row in read())
+        with duckdb_errors(f"writing {path}"), duckdb.connect(":memory:") as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            columns = ", ".join(f"{c.name}: {quoted(DUCKDB_TYPES[c.type])}" for c in output)
+            source = f"read_json({quoted(str(pages))}, format = 'newline_delimited', columns = {{{columns}}})"
+            connection.execute(f"COPY (SELECT * FROM {source}) TO {quoted(path)} ({EXPORT_FORMATS[ending]})")  # noqa: S608 -- quoted
+            written = connection.fetchone()
+    return int(written[0]) if written else 0
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,116 @@
+"""Datasets and tables of the BigQuery warehouse as metadata: found, made, compared."""
+
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from google.api_core import exceptions as api
+from google.api_core.retry import Retry
+from google.cloud.bigquery import Client, Dataset, SchemaField, TableReference
+
+from worker.adapters.bigquery.errors import translated_errors
+from worker.adapters.bigquery.jobs import CALL_TIMEOUT_S
+from worker.adapters.bigquery.scripts import declared_columns, shown_columns
+from worker.errors import SchemaDrift
+from worker.features.pipeline import Pipeline
+
+# The API still speaks the old names.
+STANDARD_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
+
+
+LOOKS_AT_ONCE = 8
+"""Fewer than the ten connections that the client keeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableDescription:
+    """A table or view as it is.
+
+    Attributes:
+        columns: {name: BigQuery type}; empty where there is no such table.
+        is_stored: Whether it holds rows; False for a view.
+    """
+
+    columns: Mapping[str, str]
+    is_stored: bool
+
+
+class TableMetadata:
+    """The metadata of one project. Every method may raise `Unavailable` or `Fatal`."""
+
+    def __init__(self, client: Client, retry: Retry, pipeline: Pipeline) -> None:
+        self._client = client
+        self._pipeline = pipeline
+        self._retry = retry
+
+    def reference(self, table: str) -> TableReference:
+        """Name `dataset.table` of this project."""
+        return TableReference.from_string(table, default_project=self._client.project)
+
+    def columns(self, table: str) -> Mapping[str, str]:
+        """Give a table's columns as {name: BigQuery type}; empty where there is no such table."""
+        return self.find(table).columns
+
+    def find_all(self, tables: Collection[str]) -> Mapping[str, TableDescription]:
+        """Look for several tables or views side by side: one after the other, each takes 0.1 to 0.2 s at Google."""
+        with ThreadPoolExecutor(LOOKS_AT_ONCE) as threads:
+            return dict(zip(tables, threads.map(self.find, tables), strict=True))
+
+    def find(self, table: str) -> TableDescription:
+        """Look for a table or view."""
+        with translated_errors(f"looking for {table}"):
+            try:
+                found = self._client.get_table(self.reference(table), retry=self._retry, timeout=CALL_TIMEOUT_S)
+            except api.NotFound:
+                return TableDescription(columns={}, is_stored=False)
+        columns = {column.name: _standard_type(column) for column in found.schema}
+        return TableDescription(columns=columns, is_stored=str(found.table_type) == "TABLE")
+
+    def ensure_dataset(self, name: str) -> str:
+        """Find or make a dataset; return its location."""
+        with translated_errors(f"looking for the dataset {name}"):
+            location = self._location_of(name)
+            if location is not None:
+                return location
+            dataset = Dataset(f"{self._client.project}.{name}")
+            # Beside the upstream data: no query joins datasets of two locations.
+            dataset.location = self._client.location or self._location_of(
+                self._pipeline.entity.roster.partition(".")[0]
+            )
+            made = self._client.create_dataset(dataset, exists_ok=True, retry=self._retry, timeout=CALL_TIMEOUT_S)
+        return str(made.location)
+
+    def _location_of(self, dataset: str) -> str | None:
+        try:
+            return str(self._client.get_dataset(dataset, retry=self._retry, timeout=CALL_TIMEOUT_S).location)
+        except api.NotFound:
+            return None
+
+
+def missing_ddl(pipeline: Pipeline, table: str, actual: Mapping[str, str]) -> Iterator[str]:
+    """Compare one of our tables or views with its DDL, and yield what makes it or adds the columns that it lacks.
+
+    Columns of others do no harm. An added column may be NULL, whatever the DDL says: BigQuery adds no other ones.
+
+    Raises:
+        SchemaDrift: A column has another type.
+    """
+    if not actual:
+        yield pipeline.ddl_of(table)
+        return
+    if table in pipeline.tables.views:
+        if not shown_columns(pipeline, table) <= actual.keys():
+            yield pipeline.ddl_of(table)
+        return
+    for name, kind in declared_columns(pipeline, table).items():
+        if name not in actual:
+            yield f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {kind}"
+        elif actual[name] != kind:
+            raise SchemaDrift(f"{table}.{name} is {actual[name]}, not {kind}; rename that table and start again")
+
+
+def _standard_type(column: SchemaField) -> str:
+    kind = STANDARD_TYPES.get(column.field_type, column.field_type)
+    if kind == "STRUCT":
+        kind = f"STRUCT<{', '.join(f'{part.name} {_standard_type(part)}' for part in column.fields)}>"
+    return f"ARRAY<{kind}>" if column.mode == "REPEATED" else kind

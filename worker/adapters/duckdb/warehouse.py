@@ -1,0 +1,340 @@
+"""The warehouse on one machine: a DuckDB file, or memory, spoken to in BigQuery's dialect.
+
+Processes use a DuckDB file in turn: `file` opens the file for a call and gives the file back when no
+call comes. Inside a process any thread may call: each call has a separate cursor, readers see the last commit, and
+changes of the ledger take turns under a lock. Storing the rows of a build takes no turn: an append conflicts with
+nothing, and a million rows take seconds.
+
+What a crash leaves: the rows of an attempt are stored whole or not at all, and no view shows rows that the ledger does
+not name. After the commit of `publish` the ledger names them, and the same `publish` again changes nothing.
+
+What work costs on the embedded warehouse: no money, but the plan and the attempts on record show how much it is.
+"""
+
+import json
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from worker.adapters.duckdb.dialect import (
+    declared_columns,
+    quoted,
+    to_bigquery_type,
+    to_duckdb,
+    translated_errors,
+)
+from worker.adapters.duckdb.file import MEMORY, WAIT_S, SharedFile
+from worker.errors import Refused
+from worker.features.generations import plan_rows
+from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
+from worker.features.pipeline import Pipeline
+from worker.features.plan import (
+    plan_claim,
+    plan_claims,
+    plan_ledger,
+    plan_publication,
+    plan_storing,
+    plan_usual,
+)
+from worker.features.records import (
+    check_fence,
+    explain_refusal,
+    has_published,
+    published_row,
+    read_ledger_row,
+    refuse_old_tables,
+)
+from worker.pipelines.files import shipped_pipeline
+
+
+def plan_statement(cursor: duckdb.DuckDBPyConnection, statement: Statement) -> StatementEstimate:
+    """Have DuckDB plan a SELECT; its rows per table are the planner's guesses."""
+    cursor.execute(f"EXPLAIN (FORMAT json) {to_duckdb(statement.sql)}", dict(statement.parameters))
+    [(_kind, text)] = cursor.fetchall()
+    reads = tuple(sorted(scan for plan in json.loads(text) for scan in _scans(plan)))
+    return StatementEstimate(name=statement.name, bytes_processed=None, usd=0.0, reads=reads)
+
+
+def _scans(node: dict[str, Any]) -> Iterator[str]:
+    facts = node.get("extra_info") or {}
+    if "Table" in facts:
+        # The database's own name in front says nothing to the reader.
+        table = ".".join(str(facts["Table"]).split(".")[-2:])
+        yield f"{table} (about {facts.get('Estimated Cardinality', '?')} rows)"
+    for child in node.get("children", ()):
+        yield from _scans(child)
+
+
+def count_attempts(
+    cursor: duckdb.DuckDBPyConnection, executions: str, since: datetime, until: datetime
+) -> Sequence[StepCost]:
+    """Count the attempts in the execution log that began in [since, until), by day and date."""
+    cursor.execute(
+        "SELECT CAST(started_at AS DATE) AS executed_on, analysis_date, COUNT(*) "  # noqa: S608 -- from the catalogue
+        f"FROM {executions} WHERE started_at >= ? AND started_at < ? GROUP BY ALL ORDER BY 1 DESC, 2",
+        [since, until],
+    )
+    return [
+        StepCost(
+            executed_on=day,
+            analysis_date=analysis_date,
+            step="build",
+            jobs=attempts,
+            bytes_processed=0,
+            bytes_billed=0,
+            slot_ms=0,
+            usd=0.0,
+        )
+        for day, analysis_date, attempts in cursor.fetchall()
+    ]
+
+
+# A build that is running may take longer; a process that ends does not wait for the build.
+CLOSE_WAIT_S = 1.0
+EXPORT_FORMATS = {".parquet": "FORMAT parquet", ".csv": "FORMAT csv, HEADER", ".jsonl": "FORMAT json"}
+
+
+class DuckDbWarehouse:
+    """The `Warehouse` port over one DuckDB database. Close it to give the file back for good."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        memory_limit: str = "2GB",
+        threads: int = 2,
+        wait_s: float = WAIT_S,
+        pipeline: Pipeline | None = None,
+    ) -> None:
+        """Open or create the database.
+
+        Args:
+            path: A file, or `:memory:`.
+            memory_limit: The most memory DuckDB may use, with a unit; beyond it, a file spills beside itself, and
+                `:memory:` gives up.
+            threads: Threads per query, 1 or more.
+            wait_s: Seconds that a call waits for a file which another process has open.
+            pipeline: Whose tables it holds; the shipped one by default.
+
+        Raises:
+            Unavailable: Another process has kept the file open for *wait_s*, or it cannot be read now. Each method
+                raises this too.
+            Fatal: The file is no database.
+        """
+        self.pipeline = pipeline or shipped_pipeline()
+        self._tables = self.pipeline.tables
+        self._write_lock = threading.Lock()
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory_limit,
+            "threads": threads,
+            # No query counts on it; a build of a million rows takes three quarters of the time without it.
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,  # a warehouse fetches nothing from the network on its own
+            "python_enable_replacements": False,  # else a table that is gone might be found among Python's variables
+        }
+        if path == MEMORY:
+            config["temp_directory"] = ""  # else it would spill into the working directory
+        else:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._file = SharedFile(path, config, wait_s=wait_s)
+        with self._reading("opening the warehouse"):
+            """Raise at once what is wrong with the file."""
+
+    def ensure_tables(self) -> None:
+        """Create schemas, tables and views in one transaction; a table of an older release gets the columns it lacks.
+
+        Raises:
+            Fatal: The warehouse is of a version that stored the published rows themselves.
+        """
+        with self.writing("creating the tables") as cursor:
+            for dataset in self.pipeline.datasets:
+                cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {dataset}")
+            refuse_old_tables(self._tables, {name for name in self._tables.views if _is_table(cursor, name)})
+            for table in self._tables.stored:
+                ddl = self.pipeline.ddl_of(table)
+                cursor.execute(to_duckdb(ddl))
+                for column, kind in declared_columns(ddl):
+                    cursor.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {kind}")
+            for view in self._tables.views:
+                cursor.execute(to_duckdb(self.pipeline.ddl_of(view)))
+
+    def prepare_builds(self) -> None:
+        """Write the statements of a build in DuckDB's dialect; the first time in a process that takes 0.2 s."""
+        for statement in plan_usual(self.pipeline):
+            to_duckdb(statement.sql)
+
+    def columns(self, table: str) -> Mapping[str, str]:
+        """Read DuckDB's catalogue, types translated."""
+        return self.columns_of([table])[table]
+
+    def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+        """Read DuckDB's catalogue once."""
+        with self._reading(f"reading the columns of {', '.join(tables)}") as cursor:
+            found = cursor.execute(
+                "SELECT schema_name || '.' || table_name, column_name, data_type FROM duckdb_columns() "
+                "WHERE database_name = current_database() ORDER BY column_index"
+            ).fetchall()
+        columns: dict[str, dict[str, str]] = {table: {} for table in tables}
+        for table, column, kind in found:
+            if table in columns:
+                columns[table][column] = to_bigquery_type(kind)
+        return columns
+
+    def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
+        """Transpile and run."""
+        return self._select(statement.name, to_duckdb(statement.sql), statement.parameters)
+
+    def stage(self, key: BuildKey, select: Statement) -> None:
+        """Store the rows in one transaction."""
+        with self._reading(f"staging {key.build_id}") as cursor:
+            cursor.execute(to_duckdb(plan_storing(select, self.pipeline).sql), dict(select.parameters))
+
+    def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
+        """Run the claim's statement; where it changes nothing, the ledger says why."""
+        with self.writing(f"claiming {key.build_id}") as cursor:
+            if not _changed(cursor, plan_claim(key, at, claimant, self.pipeline)):
+                check_fence(self._claims(cursor, key.analysis_date), key, claimant, "build")
+
+    def claimed_token(self, analysis_date: date) -> tuple[int, int]:
+        """Read the newest claim of the date."""
+        with self._reading("reading the ledger") as cursor:
+            claims = self._claims(cursor, analysis_date)
+        return (claims[0]["claimed_generation"], claims[0]["claimed_attempt"]) if claims else (0, 0)
+
+    def publish(self, publication: Publication) -> None:
+        """Append to the quality history and point the ledger at the rows, in one transaction under the lock."""
+        key, claimant = publication.request.key, publication.request.claimant
+        with self.writing(f"publishing {key.build_id}") as cursor:
+            if has_published(self._claims(cursor, key.analysis_date), key, claimant):
+                return
+            _insert_row(cursor, self._tables.history, published_row(publication, self.pipeline.blocks))
+            if not _changed(cursor, plan_publication(publication, self.pipeline)):
+                explain_refusal(self._claims(cursor, key.analysis_date), publication, self._tables.generations)
+
+    def read_ledger(self, analysis_date: date) -> LedgerRow | None:
+        """Read the published generation of the date."""
+        rows = self._read_ledger(analysis_date, analysis_date)
+        return rows[0] if rows else None
+
+    def read_ledger_since(self, first: date) -> Sequence[LedgerRow]:
+        """Read the published generations from *first* on."""
+        return self._read_ledger(first, date.max)
+
+    def log_execution(self, row: Mapping[str, Any]) -> None:
+        """Append to the execution log."""
+        with self.writing("logging the execution") as cursor:
+            _insert_row(cursor, self._tables.execution, row)
+
+    def log_history(self, row: Mapping[str, Any]) -> None:
+        """Append to the quality history."""
+        with self.writing("logging what the rows are worth") as cursor:
+            _insert_row(cursor, self._tables.history, row)
+
+    def log_replay(self, row: Mapping[str, Any]) -> None:
+        """Append to the replay audit."""
+        with self.writing("logging the replay") as cursor:
+            _insert_row(cursor, self._tables.replay, row)
+
+    def estimate(self, statement: Statement) -> StatementEstimate:
+        """Let DuckDB plan it; nothing is billed here."""
+        with self._reading(f"planning {statement.name}") as cursor:
+            return plan_statement(cursor, statement)
+
+    def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
+        """Count the attempts in the execution log; nothing is billed here."""
+        with self._reading("reading the execution log") as cursor:
+            return count_attempts(cursor, self._tables.execution, since, until)
+
+    def delete_rows(self, change: Statement) -> int:
+        """Delete in one transaction, in turn with other writers."""
+        with self.writing(f"running {change.name}") as cursor:
+            return _changed(cursor, change)
+
+    def export_features(self, analysis_date: date, build_id: str, path: str) -> int:
+        """Let DuckDB write the file; arrays in CSV come as `[a, b]`."""
+        ending = Path(path).suffix
+        if ending not in EXPORT_FORMATS:
+            raise Refused(f"cannot write {path}: its name must end in one of {', '.join(EXPORT_FORMATS)}")
+        rows = plan_rows(analysis_date, build_id, self.pipeline)
+        with self._reading(f"writing {path}") as cursor:
+            cursor.execute(
+                f"COPY ({to_duckdb(rows.sql)}) TO {quoted(path)} ({EXPORT_FORMATS[ending]})", dict(rows.parameters)
+            )
+            written = cursor.fetchone()
+        return int(written[0]) if written else 0
+
+    def close(self) -> None:
+        """Wait a moment for running calls, then give the file back for good.
+
+        A call that is not done by then goes on, and gives the file back at its end or at the end of the process.
+        """
+        self._file.close(CLOSE_WAIT_S)
+
+    @contextmanager
+    def writing(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a cursor in a transaction that commits at the end of the block and rolls back on any error.
+
+        Writers of one process take turns, so two threads never meet in DuckDB's conflict detection.
+        """
+        # The file first: a thread that waits for another process must not make other writers wait longer.
+        with self._reading(doing) as cursor, self._write_lock:
+            cursor.execute("BEGIN TRANSACTION")
+            try:
+                yield cursor
+            except BaseException:
+                # The error that led here says more than a failed rollback; the closed cursor rolls back anyway.
+                with suppress(duckdb.Error):
+                    cursor.execute("ROLLBACK")
+                raise
+            cursor.execute("COMMIT")
+
+    @contextmanager
+    def _reading(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        with translated_errors(doing), self._file.cursor() as cursor:
+            yield cursor
+
+    def _claims(self, cursor: duckdb.DuckDBPyConnection, analysis_date: date) -> list[dict[str, Any]]:
+        statement = plan_claims(analysis_date, self.pipeline)
+        cursor.execute(to_duckdb(statement.sql), dict(statement.parameters))
+        return _rows(cursor)
+
+    def _read_ledger(self, first: date, last: date) -> list[LedgerRow]:
+        rows = self.query(plan_ledger(first, last, self.pipeline))
+        return [read_ledger_row(row, self.pipeline.blocks) for row in rows]
+
+    def _select(self, name: str, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        with self._reading(f"running {name}") as cursor:
+            cursor.execute(sql, dict(parameters))
+            return _rows(cursor)
+
+
+def _rows(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _changed(cursor: duckdb.DuckDBPyConnection, change: Statement) -> int:
+    """Run a statement that changes rows; return the number of rows that it changed."""
+    cursor.execute(to_duckdb(change.sql), dict(change.parameters))
+    counted = cursor.fetchone()
+    return int(counted[0]) if counted else 0
+
+
+def _is_table(cursor: duckdb.DuckDBPyConnection, name: str) -> bool:
+    dataset, table = name.split(".")
+    found = cursor.execute(
+        "SELECT COUNT(*) FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = ? "
+        "AND table_name = ?",
+        [dataset, table],
+    ).fetchone()
+    return bool(found and found[0])
+
+
+def _insert_row(cursor: duckdb.DuckDBPyConnection, table: str, row: Mapping[str, Any]) -> None:
+    names, marks = ", ".join(row), ", ".join("?" for _ in row)
+    cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608 -- keys from records.py

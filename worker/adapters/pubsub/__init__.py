@@ -1,0 +1,1 @@
+"""Message bus on Google Pub/Sub."""

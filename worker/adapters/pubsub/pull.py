@@ -1,0 +1,288 @@
+"""Pulling: takes deliveries from a stream to their handler, stops while the store is away, replaces a broken stream.
+
+A delivery that could not be stored because the store is away is *held*: it stays in hand, its lease is extended, and it
+is handled again once the store answers. Meanwhile flow control keeps the bus from sending more, and nothing is given
+back, because the bus counts that as a failed attempt and parks a message after a few. When the store stays away, the
+stream is closed: what was held goes to another worker, if one reaches the store, and nothing is pulled until the store
+answers here again.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from schemas.completion import Delivery
+from worker.adapters.pubsub.stream import Stream
+from worker.adapters.pubsub.unary import PullCheck
+from worker.adapters.pubsub.watchdog import Action, PullCheckResult, Symptom, Watchdog, WatchPolicy
+from worker.errors import Fatal, PipelineError, Unavailable
+from worker.intake import Verdict
+from worker.observing.observer import StreamNotes
+
+log = structlog.get_logger(__name__)
+
+# A fault of a few seconds costs the messages in hand nothing. Longer than this another worker should have them.
+HOLD_MAX_S = 30.0
+HOLD_PAUSES_S = (0.2, 0.5, 1.0, 2.0)
+# The store answers but keeps refusing commits: each time the stream is closed for twice as long, up to this.
+PAUSE_MAX_S = 60.0
+CHECK_PAUSE_S = 0.5
+RETRY_PAUSE_S = 5.0
+CLOSE_TIMEOUT_S = 3.0
+
+HandleAll = Callable[[Sequence[Delivery]], Iterable[tuple[int, Verdict]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullTuning:
+    """How the subscription is read.
+
+    Attributes:
+        messages_max: Deliveries leased at a time. They are few hundred bytes each; a group of them is one store trip.
+        lease_s: The client extends a lease by so much, 10 to 600. Its own guess goes down to 10, too near to a pause
+            of the process.
+        hold_max_s: Deliveries are held so long while the store is away; then the stream is closed.
+        watch: When a silent stream is suspected, and how often it is replaced.
+    """
+
+    messages_max: int = 500
+    lease_s: int = 60
+    hold_max_s: float = HOLD_MAX_S
+    watch: WatchPolicy = field(default_factory=WatchPolicy)
+
+
+class PullSubscriber:
+    """One subscription, read by one stream at a time; `start`, `check` now and then, then `stop`.
+
+    Attributes:
+        ended: Set when pulling is over for good although nobody asked for it; `error` says why.
+    """
+
+    def __init__(  # noqa: PLR0913 - one collaborator each
+        self,
+        *,
+        project: str,
+        subscription: str,
+        local_address: str | None,
+        handle_all: HandleAll,
+        store_answers: Callable[[], bool],
+        notes: StreamNotes | None = None,
+        tuning: PullTuning | None = None,
+        stopwatch: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address = (project, subscription, local_address)
+        self._handle_all = handle_all
+        self._notes = notes or StreamNotes()
+        self._store_answers = store_answers
+        self._tuning = tuning or PullTuning()
+        self._stopwatch = stopwatch
+        self._watchdog = Watchdog(self._tuning.watch, stopwatch())
+        self._lock = threading.Lock()
+        self._stream: Stream | None = None
+        self._openings_seen = 0
+        self._stopping = threading.Event()
+        self._holding = 0
+        self._pause_s = 1.0
+        self._resume_at = 0.0
+        self.ended = threading.Event()
+        self.error: Unavailable | Fatal | None = None
+
+    def start(self) -> None:
+        """Open the first stream.
+
+        Raises:
+            Unavailable: Google does not let this process in.
+        """
+        self._open()
+
+    @property
+    def running(self) -> bool:
+        """Whether a stream is open, as far as the client knows; not while pulling is paused."""
+        stream = self._stream
+        return stream is not None and stream.running
+
+    def check(self) -> float:
+        """Look after the stream once; give the seconds until the next look.
+
+        Raises:
+            Unavailable: Google does not let this process in; the next look tries again.
+        """
+        stream = self._stream
+        if self._stopping.is_set() or self.ended.is_set():
+            return CHECK_PAUSE_S
+        if stream is None:
+            self._resume()
+        elif isinstance(stream.error, Fatal):
+            self._give_up(stream.error)
+        elif stream.closing.is_set():
+            self._pause()
+        elif stream.ended.is_set():
+            self._judge(Symptom.ENDED)
+        elif not self._holding:
+            self._watch(stream)
+        return CHECK_PAUSE_S
+
+    def stop(self) -> None:
+        """Take no more messages, finish those in hand, send their acknowledgements, close. Repeatable."""
+        self._stopping.set()
+        self._close()
+
+    # Streams
+
+    def _open(self) -> None:
+        project, subscription, local_address = self._address
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            self._openings_seen = 0
+            self._stream = Stream(
+                project=project,
+                subscription=subscription,
+                local_address=local_address,
+                handle_group=self._handle_group,
+                messages_max=self._tuning.messages_max,
+                lease_s=self._tuning.lease_s,
+            )
+        self._watchdog.started(self._stopwatch())
+
+    def _close(self) -> None:
+        with self._lock:
+            stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close(CLOSE_TIMEOUT_S)
+
+    def _pause(self) -> None:
+        """Close the stream that gave up waiting for the store, and pull nothing for a while."""
+        log.warning("pulling_paused", held_s=self._tuning.hold_max_s, look_again_s=self._pause_s)
+        self._notes.pulling_paused(paused=True)
+        self._resume_at = self._stopwatch() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, PAUSE_MAX_S)
+        self._close()
+
+    def _resume(self) -> None:
+        if self._stopwatch() < self._resume_at or not self._store_answers():
+            return
+        self._open()
+        self._notes.pulling_paused(paused=False)
+        log.info("pulling_resumed")
+
+    # The watchdog
+
+    def _watch(self, stream: Stream) -> None:
+        openings, self._openings_seen = stream.openings - self._openings_seen, stream.openings
+        if openings:
+            self._notes.stream_opened(openings)
+            self._watchdog.opened(openings, self._stopwatch())
+        symptom = self._watchdog.symptom(self._stopwatch())
+        if symptom is not None:
+            self._judge(symptom)
+
+    def _judge(self, symptom: Symptom) -> None:
+        deliveries = self._watchdog.deliveries
+        answer = self._ask()
+        self._notes.stream_probed(answer)
+        action = self._watchdog.judge(symptom, answer, deliveries, self._stopwatch())
+        if action is Action.KEEP:
+            if symptom is Symptom.ENDED:
+                # The bus is away, so that a new stream would end as well.
+                self._resume_at = self._stopwatch() + RETRY_PAUSE_S
+                self._close()
+            return
+        if action is Action.GIVE_UP:
+            tried = self._tuning.watch.recycles_max
+            self._give_up(
+                Unavailable(
+                    f"the stream delivers nothing ({symptom}) although the bus answers, and {tried} new connections "
+                    "did not help; ending, so that whoever supervises this process starts a new one"
+                )
+            )
+            return
+        log.warning("stream_recycled", reason=symptom.value, found=answer.value, in_a_row=self._watchdog.recycles)
+        self._notes.stream_recycled(symptom)
+        self._close()
+        self._open()
+
+    def _ask(self) -> PullCheckResult:
+        """Ask for a message over a second connection, and handle it like any other if there is one."""
+        try:
+            with PullCheck(*self._address) as probe:
+                found = probe.ask()
+                if found is None:
+                    return PullCheckResult.EMPTY
+                probe.settle(found, stored=self._is_stored(found.delivery))
+        except PipelineError as exc:
+            log.warning("bus_not_answering", kind=type(exc).__name__, error=str(exc))
+            return PullCheckResult.FAILED
+        return PullCheckResult.MESSAGE
+
+    def _is_stored(self, delivery: Delivery) -> bool:
+        try:
+            return all(verdict is Verdict.ACK for _place, verdict in self._handle_all([delivery]))
+        except Exception:
+            self._notes.callback_failed()
+            log.exception("callback_failed", message_ids=[delivery.message_id])
+            return False
+
+    def _give_up(self, error: Unavailable | Fatal) -> None:
+        log.error("stream_given_up", kind=type(error).__name__, error=str(error))
+        self.error = error
+        self.ended.set()
+
+    # Deliveries
+
+    def _handle_group(self, stream: Stream, messages: Sequence[Any]) -> None:
+        """Settle every message of the group: acknowledge it, or give it back."""
+        self._watchdog.delivered(self._stopwatch())
+        left = dict(enumerate(messages))
+        try:
+            # A stream that closes gives back what is still in hand: handling it now would outlast the shutdown.
+            if not stream.closing.is_set() and self._settle(left):
+                self._hold(stream, left)
+        except BaseException:
+            self._notes.callback_failed()
+            log.exception("callback_failed", message_ids=[message.message_id for message in left.values()])
+        for message in left.values():
+            message.nack()
+
+    def _settle(self, left: dict[int, Any]) -> bool:
+        """Handle what is *left* and take out what is settled; say whether the rest is held for the store."""
+        places = list(left)
+        for number, verdict in self._handle_all([_delivery(left[place]) for place in places]):
+            place = places[number]
+            if verdict is Verdict.ACK:
+                left.pop(place).ack()
+                self._pause_s = 1.0
+            elif verdict is Verdict.RETRY:
+                left.pop(place).nack()
+        return bool(left)
+
+    def _hold(self, stream: Stream, left: dict[int, Any]) -> None:
+        """Keep what is *left* in hand until the store takes it, or the stream closes; after a while this closes it."""
+        give_up_at = self._stopwatch() + self._tuning.hold_max_s
+        pauses = iter(HOLD_PAUSES_S)
+        pause_s = 0.0
+        with self._lock:
+            self._holding += 1
+        try:
+            while left and not stream.closing.wait(pause_s := next(pauses, pause_s)):
+                if self._store_answers():
+                    self._settle(left)
+                if left and self._stopwatch() >= give_up_at:
+                    stream.begin_close()
+        finally:
+            self._watchdog.delivered(self._stopwatch())
+            with self._lock:
+                self._holding -= 1
+
+
+def _delivery(message: Any) -> Delivery:  # noqa: ANN401 - the client is untyped
+    return Delivery(
+        data=message.data,
+        attributes=dict(message.attributes),
+        message_id=message.message_id,
+        published_at=message.publish_time,
+    )

@@ -1,0 +1,1 @@
+"""State store on Redis or Valkey."""

@@ -1,0 +1,302 @@
+"""The state store on Redis or Valkey.
+
+One hash per date holds the record, its version and its revision. A commit is one Lua script, `commit.lua`: it
+compares both, then writes record, wake index, outbox and history. All keys of a pipeline share one hash tag, so the
+script also runs on a cluster. Scripts are sent without the client's own retries and carry an operation id: a script
+whose reply was lost is sent again by `commit` and recognised.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, datetime, timedelta
+from importlib.resources import files
+from typing import Any, cast
+
+import redis
+
+from schemas.record import encode_record
+from statemachine.model import DateRecord
+from worker.adapters.redis.client import (
+    is_wrong_type,
+    key_tag,
+    outage,
+    repeating,
+    speaks_of_the_server,
+    translated,
+)
+from worker.adapters.redis.damage import TYPES, Damage, SettingAside, log_damage
+from worker.adapters.redis.fields import FIELDS, change_bytes, millis_reached, record_from
+from worker.adapters.redis.indexes import RedisNotes
+from worker.adapters.redis.rebuild import misplaced, rebuild
+from worker.adapters.redis.rights import missing_rights
+from worker.adapters.redis.server import check_server, clock_skew, server_faults
+from worker.errors import CommitRefused, CorruptRecord, Denied, Fatal, Unavailable
+from worker.ports import Commit
+
+# A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
+HISTORY_LENGTH_MAX = 200
+# A client gives up on a lost reply within seconds; ten minutes outlast any re-sending.
+OPERATION_REMEMBERED_MS = 10 * 60 * 1000
+# One lost reply is cured by sending the script once more; a second loss is an outage, and the caller's to retry.
+COMMIT_SENDS_MAX = 2
+# Replicas on one network answer within a millisecond or two; one that needs longer is as good as away.
+REPLICATION_TIMEOUT_MS = 500
+
+
+class RedisStore(RedisNotes):
+    """The `StateStore` port on a Redis-compatible server of version 7.0 or newer."""
+
+    def __init__(self, client: redis.Redis, pipeline: str, *, replicas: int = 0, damage: Damage | None = None) -> None:
+        """Use a connected client.
+
+        Args:
+            client: Made by `client.connect`.
+            pipeline: Name in the hash tag of every key.
+            replicas: Replicas that must hold a commit before it counts; 0 on a single server.
+            damage: What becomes of what cannot be read; by default it is set aside.
+        """
+        super().__init__(client, pipeline, damage or SettingAside(client, key_tag(pipeline), log_damage))
+        self._replicas = replicas
+        self._was_denied = False
+        source = files("worker.adapters.redis").joinpath("commit.lua").read_text(encoding="utf-8")
+        self._commit_script = client.register_script(source)
+
+    def load(self, analysis_date: date) -> DateRecord | None:
+        """Read the record of the date."""
+        key = self._key("date", analysis_date.isoformat())
+        try:
+            stored = repeating(self._client, lambda: cast("list[bytes | None]", self._client.hmget(key, FIELDS)))
+        except redis.ResponseError as exc:
+            raise CorruptRecord(analysis_date, str(exc)) from exc
+        return record_from(analysis_date, stored)
+
+    def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
+        """Read the records of several dates in one trip."""
+
+        def read() -> list[Any]:
+            with self._client.pipeline(transaction=False) as pipe:
+                for day in analysis_dates:
+                    pipe.hmget(self._key("date", day.isoformat()), FIELDS)
+                return pipe.execute(raise_on_error=False)
+
+        found: dict[date, DateRecord | None] = {}
+        for day, stored in zip(analysis_dates, repeating(self._client, read), strict=True):
+            if is_wrong_type(stored):
+                continue
+            if isinstance(stored, redis.RedisError):
+                raise outage(self._client, stored)
+            with suppress(CorruptRecord):
+                found[day] = record_from(day, stored)
+        return found
+
+    def commit(self, commit: Commit) -> bool:
+        """Run the commit script; send it once more where the reply was lost."""
+        (answer,) = self._store([commit])
+        if isinstance(answer, redis.RedisError):
+            raise CommitRefused(commit.record.analysis_date, str(answer)) from answer
+        return bool(answer != b"conflict")
+
+    def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        """Run the commit scripts in one trip; the server makes one fsync of them, and answers after it."""
+        if not commits:
+            return []
+        return [isinstance(answer, bytes) and answer != b"conflict" for answer in self._store(commits)]
+
+    def _store(self, commits: Sequence[Commit]) -> list[Any]:
+        """Run the scripts, and once more where a key of a wrong type was in the way and is set aside now."""
+        calls = [self._call(commit) for commit in commits]
+        answers = self._send(calls)
+        refused = [commit for commit, answer in zip(commits, answers, strict=True) if is_wrong_type(answer)]
+        if not refused:
+            return answers
+        for name in dict.fromkeys(name for commit in refused for name in _names(commit)):
+            if self._has_wrong_type(name):
+                self._damage.key(name)
+        # What was stored the first time is recognised by its operation id.
+        return self._send(calls)
+
+    def _has_wrong_type(self, name: str) -> bool:
+        with translated(self._client):
+            found = self._client.execute_command("TYPE", self._key(name))
+        return found not in {b"none", TYPES[name.partition(":")[0]].encode()}
+
+    def _call(self, commit: Commit) -> list[Any]:
+        """Give the arguments of one run of the script: the number of keys, keys, arguments."""
+        record = commit.record
+        day = record.analysis_date.isoformat()
+        keys = [
+            self._key("date", day),
+            self._key("wake"),
+            self._key("dates"),
+            self._key("outbox"),
+            self._key("changes", day),
+            self._key("op", commit.operation_id),
+        ]
+        arguments: list[Any] = [
+            record.version - 1,
+            record.version,
+            encode_record(record),
+            day,
+            "" if record.wake_at is None else millis_reached(record.wake_at),
+            record.analysis_date.toordinal(),
+            "" if commit.history is None else change_bytes(commit.history),
+            HISTORY_LENGTH_MAX,
+            OPERATION_REMEMBERED_MS,
+            (commit.expires_after_s or 0) * 1000,
+            record.revision,
+            commit.operation_id,
+        ]
+        for message in commit.messages:
+            attributes = json.dumps(dict(message.attributes))
+            arguments += [message.event_id, message.topic, message.data, attributes, message.ordering_key]
+        return [len(keys), *keys, *arguments]
+
+    def _send(self, calls: Sequence[list[Any]]) -> list[Any]:
+        """Run scripts in one trip, again where the reply was lost or the server refused to serve at all.
+
+        Returns:
+            For each script bytes, or the error that concerns this script alone.
+        """
+        for send in range(1, COMMIT_SENDS_MAX + 1):
+            try:
+                answers = self._run(calls)
+                lasting = next((answer for answer in answers if speaks_of_the_server(answer)), None)
+                if lasting is None:
+                    return answers
+                raise lasting
+            except redis.RedisError as exc:
+                # A new connection follows the address to a new primary; the operation id recognises what was stored.
+                fault = outage(self._client, exc)
+                self._was_denied |= isinstance(fault, Denied)
+                if send == COMMIT_SENDS_MAX:
+                    raise fault from exc
+        raise AssertionError("the loop returns or raises")
+
+    def _run(self, calls: Sequence[list[Any]]) -> list[Any]:
+        answers = self._run_once(calls)
+        if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+            # A server that was restarted or is new; what had run before it knew the script is recognised.
+            self._client.script_load(self._commit_script.script)
+            answers = self._run_once(calls)
+        return answers
+
+    def _run_once(self, calls: Sequence[list[Any]]) -> list[Any]:
+        """Run the scripts; wait for the replicas on the same connection, WAIT speaks of that one's writes."""
+        if len(calls) == 1 and not self._replicas:
+            try:
+                return [self._client.execute_command("EVALSHA", self._commit_script.sha, *calls[0])]
+            except redis.ResponseError as exc:
+                return [exc]
+        with self._client.pipeline(transaction=False) as pipe:
+            for call in calls:
+                pipe.execute_command("EVALSHA", self._commit_script.sha, *call)
+            if self._replicas:
+                pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
+            answers = pipe.execute(raise_on_error=False)
+        if self._replicas:
+            reached = answers.pop()
+            if any(isinstance(answer, bytes) and answer != b"conflict" for answer in answers):
+                self._check_replicas(reached)
+        return answers
+
+    def _check_replicas(self, reached: object) -> None:
+        """A write that too few replicas hold may be lost in a failover: it does not count, and is to be repeated."""
+        if not isinstance(reached, int) or reached < self._replicas:
+            raise Unavailable(f"stored, but only {reached} of {self._replicas} replicas confirmed it in time")
+
+    def barrier(self) -> None:
+        """Write a mark and wait for the replicas, which then hold everything before it."""
+        if self._replicas:
+            self._write_mark()
+
+    def check_writable(self) -> None:
+        """Write a mark, as durable as a commit: a server that answers may still refuse to be written to.
+
+        A commit that was denied a right stands for those to come, until the account has every right again.
+        """
+        self._write_mark()
+        if self._was_denied:
+            self._check_rights()
+            self._was_denied = False
+
+    def _check_rights(self) -> None:
+        denied = self.missing_rights()
+        if denied:
+            raise Denied(f"{'; '.join(denied)}. The rights that a worker needs are in docs/deploy.md")
+
+    def _write_mark(self) -> None:
+        def write() -> list[Any]:
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.set(self._key("barrier"), 1)
+                if self._replicas:
+                    pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
+                return pipe.execute()
+
+        _set, *reached = repeating(self._client, write)
+        if reached:
+            self._check_replicas(reached[0])
+
+    def quarantine(self, analysis_date: date) -> None:
+        """Rename the record's key, unless another worker has begun the date anew since it was found unreadable."""
+        day = analysis_date.isoformat()
+        record_key = self._key("date", day)
+        with translated(self._client), self._client.pipeline(transaction=True) as pipe, suppress(redis.WatchError):
+            pipe.watch(record_key)
+            try:
+                self.load(analysis_date)
+            except CorruptRecord:
+                pipe.multi()
+                pipe.copy(record_key, self._key("corrupt", day), replace=True)
+                pipe.delete(record_key)
+                pipe.zadd(self._key("wake"), {day: 0})
+                pipe.execute()
+
+    def check_server(self) -> None:
+        """Refuse a server or an account with which a worker would lose state.
+
+        Raises:
+            Fatal: The server evicts keys when its memory is full, or is a read-only replica; or the account lacks a
+                right. The operator's to repair.
+            Unavailable: The server does not serve, or does not let the account in.
+        """
+        if missing := self.missing_rights():
+            raise Fatal(f"{'; '.join(missing)}. The rights that a worker needs are in docs/deploy.md")
+        check_server(self._client)
+
+    def missing_rights(self) -> Sequence[str]:
+        """Name the commands and keys that a worker needs and this account is denied."""
+        return missing_rights(self._client, self._tag, replicas=self._replicas)
+
+    def server_faults(self) -> Sequence[str]:
+        """Name everything that is wrong with the server, for people; `check_server` is what a worker insists on."""
+        return server_faults(self._client, replicas=self._replicas)
+
+    def clock_skew(self, now: Callable[[], datetime]) -> timedelta:
+        """Give how far the server's clock is ahead of the one given."""
+        return repeating(self._client, lambda: clock_skew(self._client, now))
+
+    def faults(self) -> Sequence[str]:
+        """Name everything in the store that cannot be read or contradicts the records; change nothing."""
+        noted = Damage()
+        RedisNotes(self._client, self._pipeline, noted).read_everything()
+        return [*noted.faults(), *misplaced(self._client, self._tag)]
+
+    def mend(self) -> None:
+        """Set aside everything that cannot be read, and make the indexes agree with the records."""
+        self.read_everything()
+        rebuild(self._client, self._tag)
+
+    def ping(self) -> None:
+        """Ask the server for a sign of life, as a command does that only reads; see `check_writable`."""
+        with translated(self._client):
+            self._client.ping()
+
+    def close(self) -> None:
+        """Close the connection pool."""
+        self._client.close()
+
+
+def _names(commit: Commit) -> tuple[str, ...]:
+    """Return the keys that a commit writes beside its record, without the pipeline's tag."""
+    return ("wake", "dates", "outbox", f"changes:{commit.record.analysis_date.isoformat()}")

@@ -1,0 +1,293 @@
+"""What a person asks about a date: how does it stand, why, and what happens next. Pure."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from schemas.outcome import RATE_DIGITS
+from statemachine.evidence import awaited_tables, publication_is_retracted, severity_of
+from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
+from worker.observing.outbox import Untold
+
+# What a page and a command call a processor whose run was taken back, with no other one since.
+RETRACTED = "retracted"
+_UTC_TEXT = re.compile(r"\b(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2})(:\d{2})?Z(?!\w)")
+
+
+def summary(record: DateRecord) -> dict[str, Any]:
+    """Give the facts of a date that scripts read; numbers are null where nothing was ever published."""
+    result = record.result
+    return {
+        "analysis_date": record.analysis_date.isoformat(),
+        "weekday": f"{record.analysis_date:%A}",
+        "state": record.state.value,
+        "generation": record.generation,
+        "row_count": result.row_count if result else None,
+        "quality_score": result.quality_score if result else None,
+        "components": dict(result.components) if result else None,
+        "component_total": result.component_total if result else None,
+        "fallback_rate": round(result.fallback_rate, RATE_DIGITS) if result else None,
+        "missing_rate": round(result.missing_rate, RATE_DIGITS) if result else None,
+        "severity": severity_of(record),
+        "attempt": record.attempt,
+        "trigger": record.trigger.value if record.trigger else None,
+        "mode": record.mode.value,
+        "published_generation": record.published_generation,
+        "published_is_retracted": publication_is_retracted(record),
+        "left_out": result.left_out if result else None,
+        "deadline_at": record.deadline_at.isoformat(),
+        "upgrade_cutoff_at": record.upgrade_cutoff_at.isoformat(),
+        "wake_at": record.wake_at.isoformat() if record.wake_at else None,
+        "committed_at": result.committed_at.isoformat() if result else None,
+        "failure": {"because": record.failure.because, "message": record.failure.message} if record.failure else None,
+    }
+
+
+def standing(record: DateRecord, untold: Untold | None) -> dict[str, Any]:
+    """Return the facts of a date together with its outcome that nobody has been told yet."""
+    return {**summary(record), "not_told": None if untold is None else untold.facts()}
+
+
+def explanation(
+    record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo, untold: Untold | None
+) -> dict[str, Any]:
+    """Return the whole answer on one screen: what arrived, what is missing since when, what happens next and why.
+
+    Args:
+        record: The date.
+        now: UTC.
+        policy: The pipeline's rules.
+        zone: Zone of the times in sentences.
+        untold: The date's newest outcome that still waits in the outbox.
+    """
+    return {
+        **standing(record, untold),
+        "now": now.isoformat(),
+        "processors": [_processor(record, name) for name in policy.processors],
+        "missing": list(policy.missing(record)),
+        "headline": headline(record, policy),
+        "next": what_next(record, now, policy, zone, untold),
+    }
+
+
+def _processor(record: DateRecord, name: str) -> dict[str, Any]:
+    completion = record.completions.get(name)
+    missing = RETRACTED if name in record.ignored else "missing"
+    rows: Mapping[str, int] = record.result.dependency_rows if record.result else {}
+    return {
+        "processor": name,
+        "status": completion.status.value if completion else missing,
+        "completed_at": completion.completed_at.isoformat() if completion else None,
+        "row_count": completion.row_count if completion else None,
+        "error": completion.error if completion else None,
+        "run": completion.identity if completion else None,
+        "traceparent": completion.traceparent if completion else None,
+        "unknown_fields": json.loads(completion.unknown_fields) if completion and completion.unknown_fields else None,
+        "awaited_since": None if completion else record.opened_at.isoformat(),
+        "rows_at_build": rows.get(name),
+        "retractions": [
+            {"run": one.identity, "by": one.actor, "reason": one.reason, "at": one.at.isoformat()}
+            for one in record.retractions
+            if one.processor == name
+        ],
+    }
+
+
+def retraction_follows(record: DateRecord, processor: str) -> str:
+    """Say what a retraction of *processor* means for the date as it is after it."""
+    without = f"built without the table of {processor}, whatever lies in it"
+    day = record.analysis_date.isoformat()
+    match record.state:
+        case State.WAITING:
+            return f"it waits for another run of {processor}; at the deadline it is {without}"
+        case State.READY:
+            return f"it is {without}, until another run of it succeeds"
+        case State.RUNNING:
+            return f"a build runs that may have read it; once it has ended, the date is {without}"
+        case State.DONE | State.DEGRADED:
+            return (
+                f"consumers read generation {record.published_generation} as it is. Before the upgrade cutoff the next "
+                f"run of {processor} has it built again; without that table at once: "
+                f"mlfs replay {day} --reason '…', or --rebuild here"
+            )
+        case State.FAILED:
+            again = "a replay of it" if record.wake_at is None else "the build at its deadline, or a replay,"
+            return f"it stays failed; {again} is {without}, until another run of it succeeds"
+
+
+def headline(record: DateRecord, policy: Policy) -> str:
+    """Say in one line how the date stands."""
+    result = record.result
+    if record.state is State.WAITING:
+        counted = len(policy.processors) - len(policy.missing(record))
+        return f"waiting: {counted} of {len(policy.processors)} completions"
+    if record.state in {State.DONE, State.DEGRADED} and result is not None:
+        wrong = " from a run that was taken back" if publication_is_retracted(record) else ""
+        return f"{record.state}: {_worth(result)}, published as generation {result.generation}{wrong}"
+    if record.state is State.FAILED:
+        because = record.failure.because if record.failure else "unknown"
+        still = f"; consumers still read generation {result.generation}" if result is not None else ""
+        return f"failed ({because}): nothing was published for generation {record.generation}{still}"
+    trigger = record.trigger.value if record.trigger else "none"
+    return f"{record.state}: generation {record.generation} ({trigger}), attempt {record.attempt}"
+
+
+def _worth(result: BuildResult) -> str:
+    return f"{result.row_count} rows, score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}"
+
+
+def untold_text(untold: Untold, now: datetime, zone: ZoneInfo) -> str:
+    """Return what is not known outside, why, and since when: `Generation 1 is published; Phase 5 has not been told`."""
+    what = "failed; on call has" if untold.state == State.FAILED else "is published; Phase 5 has"
+    since = "" if untold.since is None else f" since {_when(untold.since, now, zone)}"
+    why = f"{untold.error}; tried{since}" if untold.error else f"the outcome waits in the outbox{since}"
+    return f"Generation {untold.generation} {what} not been told yet: {why}."
+
+
+def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo, untold: Untold | None) -> str:
+    """Return what happens next, when, and what a person could do; first what nobody has been told yet."""
+    follows = _follows(record, now, policy, zone)
+    if untold is None:
+        told = "Phase 5 was told. " if record.state is State.DONE and not record.ignored else ""
+        return f"Nothing. {told}{follows}" if told else follows
+    return f"{untold_text(untold, now, zone)} A worker tries again every second. {follows}"
+
+
+def _follows(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
+    day = record.analysis_date.isoformat()
+    taken_back = _taken_back(record)
+    match record.state:
+        case State.WAITING:
+            missing = ", ".join(policy.missing(record))
+            return (
+                f"Waits for {missing}. Builds as soon as all {len(policy.processors)} report success; at the deadline, "
+                f"{_when(record.deadline_at, now, zone)}, it looks into the tables and falls back to Phase 3 for what "
+                f"is really missing{taken_back}. To build now: mlfs replay {day} --reason '…'"
+            )
+        case State.READY:
+            if record.wake_at is not None and record.wake_at > now:
+                message = record.failure.message if record.failure else ""
+                return f"Attempt {record.attempt + 1} starts {_when(record.wake_at, now, zone)}. Last error: {message}"
+            return "A worker claims it at once. If it stays like this, no worker is running: mlfs run"
+        case State.RUNNING:
+            owner = record.lease.owner if record.lease else "unknown"
+            until = _when(record.lease.until_at, now, zone) if record.lease else "unknown"
+            if record.giving_up and record.failure is not None:
+                cancelled = record.failure.because == FailedBecause.CANCELLED
+                how = "Cancelled" if cancelled else f"Given up after attempt {record.attempt}:"
+                return (
+                    f"{how} {record.failure.message}. Called failed as soon as the warehouse's ledger answers and "
+                    "shows that no attempt has published."
+                )
+            return f"{owner} is building. If it dies, its lease ends {until} and another worker starts again."
+        case State.DONE if record.ignored:
+            return _next_for_degraded(record, now, policy, zone)
+        case State.DONE:
+            return f"To build it again: mlfs replay {day} --reason '…'"
+        case State.DEGRADED:
+            return _next_for_degraded(record, now, policy, zone)
+        case State.FAILED:
+            return _next_for_failed(record, now, policy, zone)
+
+
+def _taken_back(record: DateRecord) -> str:
+    """Name the tables that no build reads, and who said so; empty where there are none."""
+    latest = {one.processor: one for one in record.retractions if one.processor in record.ignored}
+    told = (f"{name} ({one.identity}, taken back by {one.actor})" for name, one in sorted(latest.items()))
+    return f"; no build reads what lies in the table: {', '.join(told)}" if latest else ""
+
+
+def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
+    day = record.analysis_date.isoformat()
+    replay = f"mlfs replay {day} --reason '…'"
+    missing = ", ".join(policy.missing(record))
+    if not missing and not (awaited_tables(record) and now < record.upgrade_cutoff_at):
+        return f"Nothing by itself: all completions are in. To build it again: {replay}"
+    if not missing:
+        return f"All completions are in; built again by itself when the rows come{_looks(record)}. By hand: {replay}"
+    if now < record.upgrade_cutoff_at:
+        cutoff = _when(record.upgrade_cutoff_at, now, zone)
+        by_itself = f"Built again by itself when one of these completes before {cutoff}: {missing}"
+        return f"{by_itself}{_taken_back(record)}{_looks(record)}. By hand: {replay}"
+    return f"The upgrade window is closed{_taken_back(record)}. After the repair of {missing}: {replay}"
+
+
+def _looks(record: DateRecord) -> str:
+    """Add whose tables the worker looks into by itself until the cutoff; empty where it looks into none."""
+    awaited = ", ".join(sorted(awaited_tables(record)))
+    return f"; the worker also looks each minute, from the deadline on, for rows of {awaited}" if awaited else ""
+
+
+def _next_for_failed(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
+    replay = f"mlfs replay {record.analysis_date.isoformat()} --reason '…'"
+    if record.failure is not None and record.failure.because == FailedBecause.CANCELLED:
+        return f"Nothing by itself: a cancelled date waits for a person. To build it: {replay}"
+    missing = ", ".join(policy.missing(record))
+    wait = f"Once all have reported, it is built by itself (missing: {missing}). " if missing else ""
+    if record.wake_at is not None and record.result is not None:
+        cutoff, awaited = _when(record.upgrade_cutoff_at, now, zone), ", ".join(sorted(awaited_tables(record)))
+        wait += f"Until {cutoff} the worker looks by itself for rows of {awaited}, which upgrade what is published. "
+    elif record.wake_at is not None:
+        deadline = _when(record.wake_at, now, zone)
+        wait += f"At the deadline, {deadline}, it is tried again by itself with what is in the tables then. "
+    return f"{wait}After the repair: {replay}"
+
+
+def _when(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
+    """Give wall clock and distance: `23:25 EST (in 12 min)`."""
+    return f"{wall_clock(instant, now, zone)} ({distance(instant - now)})"
+
+
+def wall_clock(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
+    """Give an instant on the wall clock of *zone*, with its date where that is not the date of *now*."""
+    local = instant.astimezone(zone)
+    return f"{local:%H:%M %Z}" if local.date() == now.astimezone(zone).date() else f"{local:%Y-%m-%d %H:%M %Z}"
+
+
+def in_zone(text: str, zone: ZoneInfo) -> str:
+    """Give a stored sentence with its instants in UTC (`2024-12-16 04:25Z`) on the wall clock of *zone*."""
+
+    def local(found: re.Match[str]) -> str:
+        day, minute, second = found.groups()
+        try:
+            instant = datetime.fromisoformat(f"{day} {minute}{second or ''}").replace(tzinfo=UTC)
+        except ValueError:  # digits of something else
+            return found.group(0)
+        form = "%Y-%m-%d %H:%M:%S %Z" if second else "%Y-%m-%d %H:%M %Z"
+        return instant.astimezone(zone).strftime(form)
+
+    return _UTC_TEXT.sub(local, text)
+
+
+def distance(span: timedelta) -> str:
+    """Give a time span as a person says it: `in 12 min`, `3 h ago`."""
+    seconds = abs(span.total_seconds())
+    if seconds < 90:  # noqa: PLR2004 - under a minute and a half, seconds say more
+        text = f"{seconds:.0f} s"
+    elif seconds < 90 * 60:
+        text = f"{seconds / 60:.0f} min"
+    elif seconds < 48 * 3600:
+        text = f"{seconds / 3600:.0f} h"
+    else:
+        text = f"{seconds / 86400:.0f} days"
+    return f"in {text}" if span.total_seconds() >= 0 else f"{text} ago"
+
+
+def arrival_text(entry: Mapping[str, Any], zone: ZoneInfo) -> str:
+    """Give one processor's line: what it reported, when, how many rows."""
+    if entry["status"] == "missing":
+        since = datetime.fromisoformat(entry["awaited_since"]).astimezone(zone)
+        return f"not reported, awaited since {since:%Y-%m-%d %H:%M %Z}"
+    if entry["status"] == RETRACTED:
+        latest = entry["retractions"][-1]
+        at = datetime.fromisoformat(latest["at"]).astimezone(zone)
+        said = f"{latest['run']} was taken back at {at:%Y-%m-%d %H:%M:%S %Z} by {latest['by']}: {latest['reason']}"
+        return f"{said}; awaits another run"
+    at = datetime.fromisoformat(entry["completed_at"]).astimezone(zone)
+    rows = "" if entry["row_count"] is None else f", {entry['row_count']} rows"
+    found = " (rows found, no event came)" if entry["status"] == CompletionStatus.FOUND else ""
+    error = f": {entry['error']}" if entry["error"] else ""
+    return f"{entry['status']} at {at:%Y-%m-%d %H:%M:%S %Z}{rows}{found}{error}"

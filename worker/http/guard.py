@@ -1,0 +1,142 @@
+"""Who calls is settled before a byte of the body is read."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request, Response
+from fastapi.params import Depends as Dependency
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from starlette.concurrency import run_in_threadpool
+
+from worker.access import AccessControl, AccessRule, Caller, Role
+from worker.settings.access import is_loopback
+
+# What a request that came through a proxy, and so from elsewhere, carries.
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
+# For the documentation only; `RouteGuard` does the work, before FastAPI reads the body.
+BEARER = HTTPBearer(
+    scheme_name="google_identity_token",
+    bearerFormat="JWT",
+    description="A Google OIDC identity token for the audience of this door.",
+    auto_error=False,
+)
+
+
+class RouteGuard:
+    """Stands before one group of routes."""
+
+    def __init__(self, doorkeeper: AccessControl, door: AccessRule, *, for_browsers: bool = False) -> None:
+        """Put it there.
+
+        Args:
+            doorkeeper: Lets callers in.
+            door: Who may come in.
+            for_browsers: The routes are pages: a form comes from one of them or not at all. Without it, requests for
+                which a web page is the reason are refused where no token is asked for.
+        """
+        self._doorkeeper = doorkeeper
+        self._door = door
+        self._for_browsers = for_browsers
+
+    def route_class(self) -> type[APIRoute]:
+        """Give the class of the group's routes: each admits the caller, then reads the request."""
+        admit, for_browsers = self._admit, self._for_browsers
+
+        class GatedRoute(APIRoute):
+            def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+                handle = super().get_route_handler()
+
+                async def admitted(request: Request) -> Response:
+                    if not for_browsers:
+                        _read_as_json(request)
+                    request.state.caller = await run_in_threadpool(admit, request)
+                    return await handle(request)
+
+                return admitted
+
+        return GatedRoute
+
+    def at_least(self, role: Role) -> Dependency:
+        """Give the dependency that refuses callers of a lower role."""
+
+        def check(request: Request) -> None:
+            self.require(request, role)
+
+        dependency: Dependency = Depends(check)
+        return dependency
+
+    def require(self, request: Request, role: Role) -> None:
+        """Refuse a caller of a lower role.
+
+        Raises:
+            Forbidden: The role is not enough.
+        """
+        self._doorkeeper.require(self._door, caller_of(request), role)
+
+    def _admit(self, request: Request) -> Caller:
+        caller = self._doorkeeper.admit(self._door, request.headers.get("authorization"))
+        if not self._door.audiences:
+            self._check_local(request)
+        if self._for_browsers and request.method not in {"GET", "HEAD"}:
+            self._check_own_form(request)
+        return caller
+
+    def refuse(self, because: str, detail: str) -> NoReturn:
+        """Send a caller away that was let in: what it brings is not for this place.
+
+        Raises:
+            Forbidden: Always.
+        """
+        self._doorkeeper.refuse(self._door, because, detail)
+
+    def _check_local(self, request: Request) -> None:
+        """Without a token, a request must come from a program on this machine: no web page, no proxy in between."""
+        host = _host_name(request.headers.get("host", ""))
+        if not is_loopback(host):
+            self.refuse("not_local", f"{host or 'no host'} is not this machine's own name; use 127.0.0.1, or a token")
+        from_page = "origin" in request.headers and not self._for_browsers
+        if from_page or any(name in request.headers for name in FORWARDED):
+            self.refuse("not_local", "a request from a web page or through a proxy needs a token")
+
+    def _check_own_form(self, request: Request) -> None:
+        """Refuse a form that another site had the browser send.
+
+        A page cannot forge either header. Browsers send `Sec-Fetch-Site` to loopback and over TLS, and `Origin` with
+        every form.
+        """
+        site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin", "")
+        own = site == "same-origin" if site is not None else _authority(origin) == request.headers.get("host", "")
+        if not own:
+            self.refuse("cross_site", "a form must come from a page of this worker; programs use the API")
+
+
+def caller_of(request: Request) -> Caller:
+    """Give who calls, as a gate has found out."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+def _host_name(header: str) -> str:
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _authority(origin: str) -> str | None:
+    """Give host and port of an `Origin`; None for one that is missing or opaque."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
+
+
+def _read_as_json(request: Request) -> None:
+    """Cloud Scheduler calls its body `application/octet-stream` unless told otherwise; here every body is JSON.
+
+    Must come first: a request reads its headers once.
+    """
+    others = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
+    request.scope["headers"] = [*others, (b"content-type", b"application/json")]

@@ -1,0 +1,102 @@
+"""How much of a request body is read, and for how long.
+
+A body over the limit is refused before it is read, or as soon as the limit is reached. A body that does not come in
+time is refused too, so that its request, its thread and its connection are free again.
+
+`today`, `tonight` and `yesterday` in a path, with the meaning of commands and `/process`.
+"""
+
+import asyncio
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from worker.calendar import DAY_WORDS
+from worker.http.actions import ActionContext
+from worker.http.problems import problem
+
+# A command is a date and a reason.
+BODY_BYTES_MAX = 64 * 1024
+# Pub/Sub delivers 10 MB at most, in base64, with attributes; a message too large for us must get in to be parked.
+PUSH_BODY_BYTES_MAX = 16 * 1024 * 1024
+PUSH_PATH = "/pubsub/push"
+# For the whole body: the largest push at 1 MB a second.
+BODY_TIMEOUT_S = 15.0
+
+
+class BodyLimit:
+    """ASGI middleware: looks at `Content-Length`, and counts where there is none."""
+
+    def __init__(self, app: ASGIApp, timeout_s: float = BODY_TIMEOUT_S) -> None:
+        self._app = app
+        self._timeout_s = timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, with a bounded body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = PUSH_BODY_BYTES_MAX if scope["path"] == PUSH_PATH else BODY_BYTES_MAX
+        request = Request(scope)
+        declared = request.headers.get("content-length", "0")
+        if not declared.isdecimal() or int(declared) > limit:
+            answer = problem(request, 413, "too-large", f"at most {limit} bytes are read here", "send less")
+            await answer(scope, receive, send)
+            return
+        body = _Body(receive, limit, self._timeout_s)
+        await self._app(scope, body.receive, send)
+
+
+class _Body:
+    """Body of one request, as it comes in."""
+
+    def __init__(self, receive: Receive, limit: int, timeout_s: float) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._read = 0
+        self._due = asyncio.get_running_loop().time() + timeout_s
+        self._complete = False
+
+    async def receive(self) -> Message:
+        """Return the next part of the body, or the disconnection after the whole body.
+
+        Raises:
+            HTTPException: The body is too long, too slow, or ended too early.
+        """
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._due):
+                message = await self._receive()
+        except TimeoutError:
+            # Without the rest of the body the connection is of no use for another request.
+            raise HTTPException(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400, "the body ended too early")
+        self._read += len(message.get("body", b""))
+        if self._read > self._limit:
+            raise HTTPException(413, f"at most {self._limit} bytes are read here")
+        self._complete = not message.get("more_body", False)
+        return message
+
+
+class NamedDays:
+    """ASGI middleware: writes the date in the place of the word, so that every route of a date accepts both.
+
+    The word stays in `request.state.day_word`: a route that changes a date asks for the date soon after midnight.
+    """
+
+    def __init__(self, app: ASGIApp, desk: ActionContext) -> None:
+        self._app = app
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, with the analysis date that the word names at this moment."""
+        if scope["type"] == "http":
+            root, *rest = scope["path"].split("/")[1:]
+            if root in {"dates", "nights"} and rest and rest[0] in DAY_WORDS:
+                state = {**scope.get("state", {}), "day_word": rest[0]}
+                rest[0] = self._desk.day(rest[0]).isoformat()
+                scope = {**scope, "path": "/".join(["", root, *rest]), "state": state}
+        await self._app(scope, receive, send)

@@ -1,0 +1,105 @@
+"""Routes that machines call: Pub/Sub pushes deliveries, a scheduler ticks."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from schemas.completion import Delivery, Refusal
+from schemas.push import read_push, unread
+from worker.errors import Unavailable
+from worker.http.guard import BEARER, RouteGuard
+from worker.http.middleware import PUSH_PATH
+from worker.http.models import PUSH_BODY, TickAnswer
+from worker.http.problems import responses
+from worker.intake import Verdict
+from worker.ports import Clock
+from worker.tick import Ticked
+
+# What is kept of a body that is no push at all.
+UNREAD_BYTES_KEPT = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machines:
+    """What the routes for machines work with.
+
+    Attributes:
+        push_gate: Before `/pubsub/push`.
+        tick_gate: Before `/tick`.
+        subscription: Full name of the subscription that may push.
+        handle: Takes a delivery to its end.
+        refuse: Parks what is no delivery.
+        charge: Counts an unexpected exception against its delivery.
+        tick: Does what is due.
+        clock: The shell's clock.
+    """
+
+    push_gate: RouteGuard
+    tick_gate: RouteGuard
+    subscription: str
+    handle: Callable[[Delivery], Verdict]
+    refuse: Callable[[Delivery, Refusal], Verdict]
+    charge: Callable[[Delivery, Exception], Verdict]
+    tick: Callable[[], Ticked]
+    clock: Clock
+
+
+def machine_routes(machines: Machines) -> APIRouter:
+    """Make both routes."""
+    router = APIRouter()
+    router.include_router(_push_routes(machines))
+    router.include_router(_tick_routes(machines))
+    return router
+
+
+def _push_routes(machines: Machines) -> APIRouter:
+    router = APIRouter(
+        tags=["machines"],
+        route_class=machines.push_gate.route_class(),
+        dependencies=[Depends(BEARER)],
+        responses=responses(401, 403, 413, 500, 503),
+    )
+
+    @router.post(PUSH_PATH, status_code=204, response_class=Response, openapi_extra=PUSH_BODY)
+    async def push(request: Request) -> Response:
+        """Take one delivery. 204: stored, or parked with a reason; anything else: Pub/Sub delivers it again."""
+        body = await request.body()
+        verdict = await run_in_threadpool(_take, machines, body, request.headers)
+        if verdict is not Verdict.ACK:
+            raise Unavailable("the delivery could not be stored; deliver it again")
+        return Response(status_code=204)
+
+    return router
+
+
+def _take(machines: Machines, body: bytes, headers: Mapping[str, str]) -> Verdict:
+    now = machines.clock.now()
+    try:
+        pushed = read_push(body, headers, now)
+    except Refusal as refusal:
+        # An answer of 4xx would bring it again for days; parked, a person sees it and the subscription goes on.
+        return machines.refuse(unread(body[:UNREAD_BYTES_KEPT], now), refusal)
+    except Exception as exc:  # noqa: BLE001 - charged to this body, and logged there
+        return machines.charge(unread(body[:UNREAD_BYTES_KEPT], now), exc)
+    if pushed.subscription not in {None, machines.subscription}:
+        detail = f"this worker serves {machines.subscription}; another subscription pushed"
+        machines.push_gate.refuse("subscription", detail)
+    return machines.handle(pushed.delivery)
+
+
+def _tick_routes(machines: Machines) -> APIRouter:
+    router = APIRouter(
+        tags=["machines"],
+        route_class=machines.tick_gate.route_class(),
+        dependencies=[Depends(BEARER)],
+        responses=responses(401, 403, 413, 500, 503),
+    )
+
+    @router.post("/tick")
+    def tick() -> TickAnswer:
+        """Open dates, fire what is due, build what is ready, publish outcomes; within a bounded time."""
+        return TickAnswer.model_validate(asdict(machines.tick()))
+
+    return router

@@ -1,0 +1,1 @@
+"""Lineage: of a row, of a cell, and as OpenLineage events."""

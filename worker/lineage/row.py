@@ -1,0 +1,179 @@
+"""Traces one published row back to its sources: a handful of statements, whatever the number of features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+from statemachine.model import BuildMode
+from worker.builds.generations import find_generation
+from worker.errors import Refused
+from worker.features.generations import PUBLISHED_NOW, PublishedGeneration, Wanted
+from worker.features.model import Statement
+from worker.features.plan import COPY_AGE_DAYS_MAX
+from worker.lineage.cells import (
+    BuildFacts,
+    Evidence,
+    FeatureLineage,
+    explain_copy,
+    explain_row,
+    find_changes,
+    plan_sources,
+)
+from worker.ports import Warehouse
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowLineage:
+    """Where one player's row of one night comes from.
+
+    Attributes:
+        analysis_date: The night.
+        player_id: The player.
+        player_name: His name.
+        team_abbreviation: His team, as published; None for none.
+        opponent_abbreviation: The opponent, as published; None where his team does not play.
+        build: How the night was built.
+        published: Whether he has a row.
+        left_out_reason: Why he has none; None where he has one.
+        data_source: The row's, None without a row.
+        quality_score: The row's, None without a row.
+        features: Every feature, in catalogue order; empty without a row.
+        changes: What roster and schedule tell differently by now.
+    """
+
+    analysis_date: date
+    player_id: int
+    player_name: str
+    team_abbreviation: str | None
+    opponent_abbreviation: str | None
+    build: BuildFacts
+    published: bool
+    left_out_reason: str | None
+    data_source: str | None
+    quality_score: float | None
+    features: Sequence[FeatureLineage]
+    changes: Sequence[str]
+
+
+def trace_row(warehouse: Warehouse, night: date, player_id: int, wanted: Wanted = PUBLISHED_NOW) -> RowLineage:
+    """Trace one player's row of a published build of a night; upstream is read as it stands now.
+
+    Raises:
+        Refused: Nothing is published for the night, the generation that is wanted is not there, or the player is not
+            active that night.
+        Unavailable: The warehouse could not serve.
+        SchemaDrift: An upstream table or column is gone.
+    """
+    build = _read_build(warehouse, night, find_generation(warehouse, night, wanted))
+    about = {warehouse.pipeline.entity.key: player_id}
+    rows = _select(warehouse, "lineage_row", analysis_date=night, build_id=build.build_id, **about)
+    listed = _first(_select(warehouse, "lineage_player", analysis_date=night, **about))
+    if not rows:
+        return _left_out(warehouse, build, night, player_id, listed)
+    [row] = rows
+    build = replace(build, built_at=row["processed_at"])
+    return RowLineage(
+        analysis_date=night,
+        player_id=player_id,
+        player_name=row["player_name"],
+        team_abbreviation=row["team_abbreviation"],
+        opponent_abbreviation=row["opponent_abbreviation"],
+        build=build,
+        published=True,
+        left_out_reason=None,
+        data_source=row["data_source"],
+        quality_score=row["quality_score"],
+        features=_explain(warehouse, build, night, row),
+        changes=() if build.mode is BuildMode.YESTERDAY else find_changes(row, listed),
+    )
+
+
+def _read_build(warehouse: Warehouse, night: date, chosen: PublishedGeneration) -> BuildFacts:
+    row = _first(_select(warehouse, "lineage_build", analysis_date=night, build_id=chosen.build_id))
+    if row is None:
+        history = warehouse.pipeline.tables.history
+        raise Refused(f"{night}: {history} has lost how the build {chosen.build_id} was made")
+    return BuildFacts(
+        build_id=row["build_id"],
+        generation=row["generation"],
+        state=row["state"],
+        mode=BuildMode(row["mode"]),
+        trigger=row["trigger"],
+        phase3_lookback_days=row["phase3_lookback_days"],
+        as_of=row["as_of"],
+        ignored=frozenset(filter(None, (row["ignored_processors"] or "").split(","))),
+        built_at=row["completed_at"],
+    )
+
+
+def _explain(warehouse: Warehouse, build: BuildFacts, night: date, row: Row) -> tuple[FeatureLineage, ...]:
+    player_id = row["player_id"]
+    if build.mode is BuildMode.YESTERDAY:
+        copied = _copied_row(warehouse, night, player_id)
+        published = warehouse.pipeline.tables.published
+        return tuple(explain_copy(feature, row, copied, published) for feature in warehouse.pipeline.features)
+    evidence = _evidence(warehouse, build, night, player_id, row)
+    return explain_row(evidence, warehouse.pipeline.features, row)
+
+
+def _evidence(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, teams: Row) -> Evidence:
+    then, since = warehouse.query(plan_sources(build, night, player_id, teams, warehouse.pipeline))
+    return Evidence(build, night, then, since, warehouse.pipeline)
+
+
+def _copied_row(warehouse: Warehouse, night: date, player_id: int) -> Row | None:
+    asked = {
+        warehouse.pipeline.entity.key: player_id,
+        "earliest_date": night - timedelta(days=COPY_AGE_DAYS_MAX),
+        "previous_date": night - timedelta(days=1),
+    }
+    return _first(_select(warehouse, "lineage_copied", **asked))
+
+
+def _left_out(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, listed: Row | None) -> RowLineage:
+    if listed is None:
+        roster = warehouse.pipeline.entity.roster
+        raise Refused(
+            f"{player_id} has no row in {night}, and {roster} does not list him as active that night; "
+            f"see who is published: mlfs features {night} --out players.csv"
+        )
+    return RowLineage(
+        analysis_date=night,
+        player_id=player_id,
+        player_name=listed["player_name"],
+        team_abbreviation=listed["team_abbreviation"],
+        opponent_abbreviation=listed["opponent_abbreviation"],
+        build=build,
+        published=False,
+        left_out_reason=_left_out_reason(warehouse, build, night, player_id, listed),
+        data_source=None,
+        quality_score=None,
+        features=(),
+        changes=(),
+    )
+
+
+def _left_out_reason(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, listed: Row) -> str:
+    if build.mode is BuildMode.YESTERDAY:
+        return "the last resort: the night that was copied has no row of his"
+    evidence = _evidence(warehouse, build, night, player_id, listed)
+    pipeline = warehouse.pipeline
+    needed = next(feature for feature in pipeline.features if feature.name == pipeline.entity.must_have)
+    now = evidence.value_now(needed)
+    if now is not None:
+        return (
+            f"upstream has changed since the build: {needed.name} is {now!r} now, so a build would publish him; "
+            f"to do so: mlfs replay {night} --reason TEXT"
+        )
+    return f"no {needed.name}: {evidence.why_missing(needed)}"
+
+
+def _select(warehouse: Warehouse, name: str, **parameters: object) -> Sequence[Row]:
+    return warehouse.query(Statement(name=name, sql=warehouse.pipeline.text(name), parameters=parameters))
+
+
+def _first(rows: Sequence[Row]) -> Row | None:
+    return rows[0] if rows else None

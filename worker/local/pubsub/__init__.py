@@ -1,0 +1,1 @@
+"""Pub/Sub server of one machine, with Google's wire format."""

@@ -1,0 +1,1 @@
+"""Generated league: Phase 3 and Phase 4 tables of sample nights."""

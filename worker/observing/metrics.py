@@ -1,0 +1,313 @@
+"""What this process counts and times; docs/metrics.md explains each metric, `date_metrics` tells of the dates.
+
+Counters and histograms belong to this process. Gauges about dates are read from the state store at scrape time, so
+every replica shows the same truth: query them with `max by (…)`, never `sum`. Labels are closed sets; dates appear
+only for a bounded window of the latest ones. What alert rules watch and what a usual night counts begins at zero, or
+`increase()` and `rate()` would not see the first of a kind: and one a night is all there is.
+"""
+
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from schemas.completion import RefusalReason
+from statemachine.events import CompletionReceived, TimerFired
+from statemachine.model import PUBLISHED_STATES, BuildMode, State
+from statemachine.reasons import Reason
+from statemachine.table import TRANSITIONS
+from worker.calendar import Calendar
+from worker.errors import PipelineError
+from worker.features.model import BuildPhase
+from worker.observing.date_metrics import DateCollector
+from worker.observing.observer import Decided, Observer, StreamNotes
+from worker.ports import Clock, OutgoingMessage, StateStore
+
+# What deliveries of a usual night come to; other outcomes begin with their first one.
+USUAL_OUTCOMES = (Reason.RECORDED, Reason.JOIN_COMPLETE, Reason.UPGRADE_STARTED, Reason.DUPLICATE)
+BUILD_RESULTS = ("done", "degraded", "adopted", "fenced", "unavailable", "fatal", "gate_refused", "no_data")
+STREAM_SYMPTOMS = ("silent", "reopening", "ended")
+LOOPS = ("sweep", "relay", "schema", "build")
+# Bugs and damage; outages end by themselves and have alerts of their own.
+LOOP_ERRORS_WATCHED = ("CorruptRecord", "InvariantBroken", "unexpected")
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_BUILD = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 1500.0, 1800.0, 3600.0)
+_PHASE = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0, 1500.0)
+_LAG = (0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 40.0, 120.0, 600.0)
+
+
+def package_version() -> str:
+    """Give the installed version of the product."""
+    try:
+        return version("ml-feature-store-worker")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def moves() -> set[tuple[State, State, Reason]]:
+    """Give every (from, to, reason) of the transition table that leads to another state."""
+    return {
+        (before, after, reason)
+        for before, by_event in TRANSITIONS.items()
+        for outcomes in by_event.values()
+        for reason, after in outcomes.items()
+        if after is not before
+    }
+
+
+# A `_created` series beside every counter doubles their number and tells nobody anything.
+disable_created_metrics()
+
+
+class _CounterReader(Collector):
+    """Reads counters of this process that are kept below this module."""
+
+    def __init__(self, lines_dropped: Callable[[], int], store_restarts: Callable[[], int]) -> None:
+        self._lines_dropped = lines_dropped
+        self._store_restarts = store_restarts
+
+    def collect(self) -> Iterable[Metric]:
+        """Return one sample for each counter."""
+        dropped = "Log lines dropped because their reader did not take them."
+        yield CounterMetricFamily("mlfs_log_lines_dropped", dropped, self._lines_dropped())
+        restarts = "Restarts of the embedded state store after it died."
+        yield CounterMetricFamily("mlfs_state_store_restarts", restarts, self._store_restarts())
+
+
+class Metrics(Observer, StreamNotes):
+    """The process's counters and histograms, and the observer that feeds them."""
+
+    def __init__(self, processors: Sequence[str]) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self._processors = frozenset(processors)
+        ProcessCollector(registry=registry)
+        build_info = Info("mlfs_build", "Version of the running worker.", registry=registry)
+        build_info.info({"version": package_version(), "python": platform.python_version()})
+        self._events = Counter(
+            "mlfs_events_total", "Deliveries by processor and outcome.", ["processor", "outcome"], registry=registry
+        )
+        self._handling = Histogram(
+            "mlfs_handler_duration_seconds", "Delivery to verdict.", ["outcome"], registry=registry, buckets=_FAST
+        )
+        self._event_age = Histogram(
+            "mlfs_event_age_seconds", "Completion to its record.", ["processor"], registry=registry, buckets=_LAG
+        )
+        self._transitions = Counter(
+            "mlfs_transitions_total", "Stored changes of a state.", ["from", "to", "reason"], registry=registry
+        )
+        self._conflicts = Counter("mlfs_commit_conflicts_total", "Commits decided again.", registry=registry)
+        self._deadline_lag = Histogram(
+            "mlfs_deadline_lag_seconds", "Deadline to the decision about it.", registry=registry, buckets=_LAG
+        )
+        self._declare_work()
+        self._declare_process()
+        self._begin_at_zero()
+
+    def _declare_work(self) -> None:
+        registry = self.registry
+        self._builds = Counter("mlfs_builds_total", "Builds by how they ended.", ["mode", "result"], registry=registry)
+        self._build_seconds = Histogram(
+            "mlfs_build_duration_seconds", "Claim to end.", ["mode", "result"], registry=registry, buckets=_BUILD
+        )
+        self._phase_seconds = Histogram(
+            "mlfs_build_phase_seconds", "Where builds spend their time.", ["phase"], registry=registry, buckets=_PHASE
+        )
+        self._fenced = Counter("mlfs_fence_rejections_total", "Builds refused by the ledger.", registry=registry)
+        self._published = Counter("mlfs_publish_total", "Outcomes published.", ["result"], registry=registry)
+        self._lineage = Counter("mlfs_openlineage_events_total", "Run events by fate.", ["result"], registry=registry)
+        self._dead_letters_refused = Gauge(
+            "mlfs_dead_letter_topic_refuses", "Whether the topic took no dead letter.", ["topic"], registry=registry
+        )
+        self._dead_lettered = Counter("mlfs_dead_lettered_total", "Messages parked.", ["reason"], registry=registry)
+
+    def _declare_process(self) -> None:
+        registry = self.registry
+        self._callback_exceptions = Counter(
+            "mlfs_callback_exceptions_total", "Callbacks that failed unexpectedly.", registry=registry
+        )
+        self._loop_errors = Counter(
+            "mlfs_loop_errors_total", "Passes of a loop that failed.", ["loop", "kind"], registry=registry
+        )
+        self._auth_failures = Counter(
+            "mlfs_auth_failures_total", "Callers that were not let in.", ["endpoint", "reason"], registry=registry
+        )
+        self._declare_stream()
+        self._tick = Gauge("mlfs_tick_last_timestamp_seconds", "When the sweep last ran.", registry=registry)
+
+    def _declare_stream(self) -> None:
+        registry = self.registry
+        self._stream_up = Gauge("mlfs_stream_up", "Whether the pull stream is open.", registry=registry)
+        self._pulls = Gauge(
+            "mlfs_stream_expected", "Whether this worker pulls, 0 where it is pushed to.", registry=registry
+        )
+        self._last_message = Gauge(
+            "mlfs_last_message_timestamp_seconds", "When a message last came in.", registry=registry
+        )
+        self._schema_faults = Gauge(
+            "mlfs_upstream_schema_faults", "What upstream tables lack for a build.", registry=registry
+        )
+        self._stream_openings = Counter(
+            "mlfs_stream_openings_total", "Openings of the pull stream, the client's own included.", registry=registry
+        )
+        self._stream_recycles = Counter(
+            "mlfs_stream_recycles_total", "Streams replaced on a new connection.", ["reason"], registry=registry
+        )
+        self._stream_probes = Counter(
+            "mlfs_stream_probes_total", "Questions over the second connection.", ["answer"], registry=registry
+        )
+        self._paused = Gauge("mlfs_pulling_paused", "Whether nothing is pulled for want of a store.", registry=registry)
+        self._stream_up.set(0)
+
+    def _begin_at_zero(self) -> None:
+        """Make the series that alert rules and the dashboard watch, before anything happens to them."""
+        self._begin_nights_at_zero()
+        for reason in RefusalReason:
+            self._dead_lettered.labels(reason)
+        for phase in BuildPhase:
+            self._phase_seconds.labels(phase)
+        for result in ("confirmed", "failed"):
+            self._published.labels(result)
+        for symptom in STREAM_SYMPTOMS:
+            self._stream_recycles.labels(symptom)
+        for loop in LOOPS:
+            for kind in LOOP_ERRORS_WATCHED:
+                self._loop_errors.labels(loop, kind)
+        for processor in (*sorted(self._processors), "other"):
+            self._events.labels(processor, "quarantined")
+        for outcome in ("refused", "raised", "not_parked"):
+            self._events.labels("other", outcome)
+        for fault in ("refused", "stranger"):
+            self._auth_failures.labels("push", fault)
+
+    def _begin_nights_at_zero(self) -> None:
+        """Make what happens on most nights, and every move from state to state that can happen at all."""
+        for outcome in USUAL_OUTCOMES:
+            self._handling.labels(outcome)
+        for processor in sorted(self._processors):
+            self._event_age.labels(processor)
+            for outcome in USUAL_OUTCOMES:
+                self._events.labels(processor, outcome)
+        for before, after, reason in sorted(moves()):
+            self._transitions.labels(before, after, reason)
+        for mode in BuildMode:
+            for result in BUILD_RESULTS:
+                self._builds.labels(mode, result)
+        for state in sorted(PUBLISHED_STATES):
+            self._build_seconds.labels(BuildMode.NORMAL, state)
+
+    def show_dates(self, store: StateStore, clock: Clock, calendar: Calendar) -> None:
+        """Add the gauges that are read from the store and the calendar at scrape time."""
+        self.registry.register(DateCollector(store, clock, calendar, sorted(self._processors)))
+
+    def show_process(self, *, lines_dropped: Callable[[], int], store_restarts: Callable[[], int]) -> None:
+        """Add the counters that are kept where the events happen, and read at scrape time."""
+        self.registry.register(_CounterReader(lines_dropped, store_restarts))
+
+    def decided(self, decided: Decided) -> None:
+        """Count one decision of the engine."""
+        self._conflicts.inc(decided.conflicts)
+        before, decision = decided.before, decided.decision
+        if isinstance(decided.event, CompletionReceived):
+            completion = decided.event.completion
+            age = (decided.at - completion.completed_at).total_seconds()
+            self._event_age.labels(completion.processor).observe(max(age, 0.0))
+        if decision.changed and not decided.routine:
+            self._transitions.labels(before.state, decision.record.state, decision.reason).inc()
+        if isinstance(decided.event, TimerFired) and decision.reason in {Reason.DEADLINE_PASSED, Reason.FOUND_ALL}:
+            self._deadline_lag.observe(max((decided.at - before.deadline_at).total_seconds(), 0.0))
+
+    def received(self, outcome: str, processor: str, seconds: float) -> None:
+        """Count one delivery."""
+        label = processor if processor in self._processors else "other"
+        self._last_message.set_to_current_time()
+        self._events.labels(label, outcome).inc()
+        self._handling.labels(outcome).observe(seconds)
+
+    def refused(self, reason: str, detail: str) -> None:  # noqa: ARG002 - the hook's shape
+        """Count one parked message."""
+        self._dead_lettered.labels(reason).inc()
+
+    def dead_letter_topic(self, topic: str, fault: str | None) -> None:
+        """Note whether the dead-letter topic takes messages."""
+        self._dead_letters_refused.labels(topic).set(0 if fault is None else 1)
+
+    def callback_failed(self) -> None:
+        """Count one callback that let an exception out."""
+        self._callback_exceptions.inc()
+
+    def not_admitted(self, endpoint: str, reason: str) -> None:
+        """Count one caller that was not let in."""
+        self._auth_failures.labels(endpoint, reason).inc()
+
+    def built(self, mode: str, result: str, seconds: float) -> None:
+        """Count one build, however it ended."""
+        self._builds.labels(mode, result).inc()
+        self._build_seconds.labels(mode, result).observe(seconds)
+        if result == "fenced":
+            self._fenced.inc()
+
+    def phase_ended(self, phase: BuildPhase, seconds: float) -> None:
+        """Time one phase of a build."""
+        self._phase_seconds.labels(phase).observe(seconds)
+
+    def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the hook's shape
+        """Count one confirmed publish."""
+        self._published.labels("confirmed").inc()
+
+    def relay_failed(self, message: OutgoingMessage, error: str) -> None:  # noqa: ARG002 - the hook's shape
+        """Count one publish that was not confirmed."""
+        self._published.labels("failed").inc()
+
+    def lineage_event(self, result: str) -> None:
+        """Count one OpenLineage event: `sent`, `failed` or `dropped`."""
+        self._lineage.labels(result).inc()
+
+    def loop_failed(self, loop: str, error: Exception) -> None:
+        """Count one failed pass of a loop."""
+        kind = type(error).__name__ if isinstance(error, PipelineError) else "unexpected"
+        self._loop_errors.labels(loop, kind).inc()
+
+    def schema_checked(self, faults: Sequence[str], *, changed: bool) -> None:  # noqa: ARG002 - the hook's shape
+        """Note how many faults the last look at the upstream tables found."""
+        self._schema_faults.set(len(faults))
+
+    def ticked(self, now: datetime) -> None:
+        """Note that the sweep is alive."""
+        self._tick.set(now.timestamp())
+
+    def stream(self, up: bool) -> None:  # noqa: FBT001 - a gauge's value
+        """Note whether the stream is open."""
+        self._stream_up.set(1 if up else 0)
+
+    def expects_stream(self, expected: bool) -> None:  # noqa: FBT001 - a gauge's value
+        """Note whether this worker pulls at all."""
+        self._pulls.set(1 if expected else 0)
+
+    def stream_opened(self, times: int) -> None:
+        """Count openings of the stream."""
+        self._stream_openings.inc(times)
+
+    def stream_recycled(self, reason: str) -> None:
+        """Count one stream that was replaced."""
+        self._stream_recycles.labels(reason).inc()
+
+    def stream_probed(self, answer: str) -> None:
+        """Count one question over the second connection."""
+        self._stream_probes.labels(answer).inc()
+
+    def pulling_paused(self, *, paused: bool) -> None:
+        """Note whether nothing is pulled because the store is away."""
+        self._paused.set(1 if paused else 0)

@@ -1,0 +1,1 @@
+"""Pipeline definitions: files, checks of their SQL, the shipped pipeline."""

@@ -1,0 +1,47 @@
+"""The names of the shipped pipeline, for what speaks of that one alone: sample data, demo, the document's reports.
+
+Everything else is handed its pipeline, and `tests/architecture` keeps it from looking here.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from worker.features.pipeline import Feature
+from worker.pipelines.files import shipped_pipeline
+
+SHIPPED = shipped_pipeline()
+PIPELINE = SHIPPED.name
+
+BLOCKS = tuple(SHIPPED.blocks)
+FEATURES = tuple(SHIPPED.features)
+PROCESSORS = SHIPPED.processors
+REQUIRED_FIELDS = SHIPPED.required_fields
+OUTPUT_COLUMNS = SHIPPED.output_columns
+UPSTREAM = SHIPPED.upstream
+
+PLAYER_GAMES = "nba_analytics.player_game_summary"
+TEAM_OFFENSE = "nba_analytics.team_offense_game_summary"
+TEAM_DEFENSE = "nba_analytics.team_defense_game_summary"
+ROSTER = "nba_raw.nbac_player_list"
+SCHEDULE = "nba_raw.nbac_schedule"
+
+PUBLISHED_TABLE = SHIPPED.tables.published
+QUALITY_TABLE = SHIPPED.tables.quality
+DEPENDENCY_TABLE = SHIPPED.tables.dependency
+GENERATIONS_TABLE = SHIPPED.tables.generations
+HISTORY_TABLE = SHIPPED.tables.history
+EXECUTION_TABLE = SHIPPED.tables.execution
+LEDGER_TABLE = SHIPPED.tables.ledger
+REPLAY_TABLE = SHIPPED.tables.replay
+OWN_TABLES = SHIPPED.tables.all
+
+PREDICTIONS_TABLE = SHIPPED.optional.predictions
+DOWNSTREAM: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {PREDICTIONS_TABLE: MappingProxyType({"prediction_date": "DATE", "confidence_score": "FLOAT64"})}
+)
+"""Phase 5's table, as far as a report reads it, in the form of `UPSTREAM`; no build needs it."""
+
+
+def features_of(block: str) -> tuple[Feature, ...]:
+    """Give the features of a block, in catalogue order."""
+    return SHIPPED.features_of(block)

@@ -1,0 +1,158 @@
+"""Reads the SQL of a pipeline: it may hold only what DuckDB, through sqlglot, and BigQuery understand alike.
+
+BigQuery gets each statement verbatim, DuckDB gets the transpiled text, and some constructs change their meaning on the
+way without an error: TIMESTAMP_DIFF counts boundaries instead of whole units, DIV loses the parentheses of its
+arguments, x / 0 gives infinity, CAST(2.5 AS INT64) gives 2 instead of 3, EXTRACT(DAYOFWEEK) counts from 0, a literal
+2.5 is a decimal. So there is a list of what is allowed, not of what is refused: a construct that has not been compared
+stays out. `tests/contract/test_sql_oracle.py` compares what the list holds with Google's own evaluator.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+
+import sqlglot
+from sqlglot import exp
+
+from worker.features.pipeline import Pipeline
+from worker.pipelines.expression_types import MixedTypesError, type_of
+
+_VALUES = {"Column", "Identifier", "Literal", "Boolean", "Null", "Paren", "DataType"}
+_OPERATORS = {"And", "Or", "Not", "Is", "EQ", "NEQ", "GT", "GTE", "LT", "LTE", "Between", "In", "Add", "Sub", "Mul"}
+EXPRESSION_ALLOWED = frozenset(_VALUES | _OPERATORS | {"Neg", "If", "Case", "Coalesce", "SafeDivide", "Cast"})
+"""What a feature's expression may hold: of one row, and the same with NULLs."""
+
+ALLOWED = EXPRESSION_ALLOWED - {"Neg"} | {
+    *("Select", "From", "Where", "Join", "Union", "With", "CTE", "Table", "TableAlias", "Star", "Subquery"),
+    *("Order", "Ordered", "Limit", "Group", "Having", "Qualify", "Window", "RowNumber"),
+    *("Alias", "Parameter", "Var", "Greatest", "Round", "Array", "Concat", "Split", "Trim", "Count", "Sum", "Max"),
+    *("Distinct", "Unnest"),
+}
+"""What a statement may hold. GREATEST and CONCAT stand only where no argument is NULL: there the engines differ."""
+
+DDL_ALLOWED = frozenset(
+    {
+        *("Create", "Schema", "Table", "Identifier", "Column", "ColumnDef", "DataType"),
+        *("ColumnConstraint", "NotNullColumnConstraint", "Properties", "PartitionedByProperty", "ClusterProperty"),
+    }
+)
+
+VIEW_ALLOWED = ALLOWED | {"Create"}
+"""What may stand in a view."""
+
+DML_ALLOWED = ALLOWED | {
+    *("Delete", "Merge", "Whens", "When", "Insert", "Update", "Tuple", "Exists", "ArrayConcat", "Struct", "PropertyEQ"),
+}
+"""What may stand in a statement that changes the ledger, or deletes rows."""
+
+_MARKS = ("--", "#", "/*", ";", "\\")
+_ADVICE = "which BigQuery and DuckDB may understand differently; docs/pipelines.md lists what may stand there"
+
+
+def find_sql_faults(pipeline: Pipeline) -> list[str]:
+    """Return one sentence fragment per fault of the statements and tables rendered for a pipeline."""
+    faults = []
+    for name in pipeline.statements:
+        faults += [f"the statement {name} holds {fault}" for fault in offences(pipeline.text(name), ALLOWED)]
+    for name in pipeline.changes:
+        faults += [f"the statement {name} holds {fault}" for fault in offences(pipeline.text(name), DML_ALLOWED)]
+    for table in (*pipeline.tables.all, *pipeline.upstream):
+        allowed = VIEW_ALLOWED if table in pipeline.tables.views else DDL_ALLOWED
+        faults += [f"the table {table} holds {fault}" for fault in offences(pipeline.ddl_of(table), allowed)]
+    return faults
+
+
+def find_expression_faults(text: str, columns: Mapping[str, str], wanted: str) -> list[str]:
+    """Return one sentence fragment per fault of a feature's expression; empty where both engines read it alike.
+
+    Args:
+        text: The expression.
+        columns: Columns that it may read, with their BigQuery types.
+        wanted: The feature's type.
+    """
+    if found := [mark for mark in _MARKS if mark in text]:
+        return [f"holds {found[0]}, which may not stand in an expression: {text}"]
+    try:
+        tree = sqlglot.parse_one(f"SELECT {text}", read="bigquery")
+    except sqlglot.errors.SqlglotError as exc:
+        return [f"is no BigQuery expression: {text} ({str(exc).partition(chr(10))[0]})"]
+    if not isinstance(tree, exp.Select) or len(tree.expressions) != 1 or _has_clauses(tree):
+        return [f"is not one expression: {text}"]
+    if found := [f"holds {fault}" for fault in _offences(tree.expressions[0], EXPRESSION_ALLOWED)]:
+        return found
+    read = [column.sql(dialect="bigquery") for column in tree.find_all(exp.Column)]
+    if unknown := [name for name in dict.fromkeys(read) if name not in columns]:
+        return [f"reads {', '.join(unknown)}, which the columns of its upstream part do not list: {text}"]
+    try:
+        kind = type_of(tree.expressions[0], columns)
+    except MixedTypesError as exc:
+        return [f"holds {exc}"]
+    fits = kind in {wanted, None} or (wanted, kind) == ("FLOAT64", "INT64")
+    return [] if fits else [f"is {kind}, and the feature is {wanted}: {text}"]
+
+
+def columns_of(text: str) -> tuple[str, ...]:
+    """Return the columns that a sound expression reads, each once."""
+    tree = sqlglot.parse_one(f"SELECT {text}", read="bigquery")
+    return tuple(dict.fromkeys(column.name for column in tree.find_all(exp.Column)))
+
+
+def offences(text: str, allowed: frozenset[str] = ALLOWED) -> Iterator[str]:
+    """Yield what does not carry over in one statement, with the text that says it."""
+    try:
+        trees = [one for one in sqlglot.parse(text, read="bigquery") if one and not isinstance(one, exp.Semicolon)]
+    except sqlglot.errors.SqlglotError as exc:
+        yield f"what is no BigQuery statement: {str(exc).partition(chr(10))[0]}"
+        return
+    if len(trees) != 1:
+        yield f"{len(trees)} statements, not one"
+    for tree in trees:
+        yield from _offences(tree, allowed)
+
+
+def _offences(tree: exp.Expr, allowed: frozenset[str]) -> Iterator[str]:
+    """Yield the outermost parts that are refused; what is inside one goes with it."""
+    for node in tree.walk(prune=lambda one: _refusal(one, allowed) is not None):
+        if (said := _refusal(node, allowed)) is not None:
+            yield f"{said}, {_ADVICE}"
+
+
+def _refusal(node: exp.Expr, allowed: frozenset[str]) -> str | None:
+    name = type(node).__name__
+    if name not in allowed:
+        return f"{node.sql(dialect='bigquery')} ({name})"
+    if isinstance(node, exp.Cast) and not _is_exact(node):
+        return f"{node.sql(dialect='bigquery')}: a cast that may round"
+    if _is_decimal(node) and not _is_to_float(node.parent):
+        said = node.sql(dialect="bigquery")
+        return f"{said}: a decimal outside CAST({said} AS FLOAT64)"
+    return None
+
+
+def _has_clauses(tree: exp.Select) -> bool:
+    return any(value for name, value in tree.args.items() if name not in {"expressions", "kind"})
+
+
+def _is_exact(cast: exp.Cast) -> bool:
+    """Return whether a cast cannot round: to FLOAT64, of NULL, or a literal that sqlglot reads as a cast."""
+    kind = cast.to.sql(dialect="bigquery")
+    if kind == "FLOAT64":
+        # A text to a number: the engines accept different spellings.
+        return not (isinstance(cast.this, exp.Literal) and cast.this.is_string)
+    is_date = kind == "DATE" and isinstance(cast.this, exp.Literal) and _is_day(cast.this.name)
+    is_empty_array = kind == "ARRAY<STRING>" and isinstance(cast.this, exp.Array) and not cast.this.expressions
+    return is_date or is_empty_array or isinstance(cast.this, exp.Null)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_decimal(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Literal) and node.is_number and not node.name.isdigit()
+
+
+def _is_to_float(node: exp.Expr | None) -> bool:
+    return isinstance(node, exp.Cast) and node.to.sql(dialect="bigquery") == "FLOAT64"

@@ -1,0 +1,132 @@
+"""Settings of the HTTP side: listeners, who may call, and how long a request may take."""
+
+import re
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode
+
+from worker.access import AccessRule, Role, role_in
+from worker.settings import checks
+
+Names = Annotated[frozenset[str], NoDecode]
+GOOGLE_CERTIFICATES = "https://www.googleapis.com/oauth2/v1/certs"
+_MEMBER = re.compile(r"[^@\s]*@[^@\s]+")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener on *host* can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class AccessSettings(BaseSettings):
+    """What `worker.settings.model.Settings` holds about HTTP."""
+
+    http_host: str = Field(default="127.0.0.1", description="Address of the HTTP listener.")
+    http_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 takes a free one.")
+    admin_host: str = Field(default="127.0.0.1", description="Address of the second listener, where there is one.")
+    admin_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Moves dates, replays and metrics to a listener of their own."
+    )
+    push_audience: str = Field(default="", description="Audience of the push subscription's tokens.")
+    push_service_account: str = Field(default="", description="E-mail of the account that signs pushes.")
+    tick_audience: str = Field(default="", description="Audience of the scheduler's tokens for /tick.")
+    tick_service_account: str = Field(default="", description="E-mail of the account that calls /tick.")
+    api_audiences: Names = Field(default=frozenset(), description="Audiences accepted by /process and /dates.")
+    viewers: Names = Field(default=frozenset(), description="May look: e-mails or @domains, comma separated.")
+    operators: Names = Field(default=frozenset(), description="May also process, replay and cancel.")
+    admins: Names = Field(default=frozenset(), description="May also take over a running build.")
+    trust_loopback: bool = Field(default=True, description="No token needed on a loopback listener without audience.")
+    oidc_certs_url: str = Field(default=GOOGLE_CERTIFICATES, description="Where the token issuer's certificates are.")
+    behind_cloud_run_iam: bool = Field(
+        default=False, description="Cloud Run verifies every token and removes its signature; believe it."
+    )
+    serve_loops: bool = Field(default=False, description="`mlfs serve` works between requests too, not only on /tick.")
+    request_wait_s: float = Field(
+        default=120.0, ge=1, le=540, description="A request waits for builds at most this long."
+    )
+
+    @field_validator("api_audiences", "viewers", "operators", "admins", mode="before")
+    @classmethod
+    def _read_names(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return frozenset(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("viewers", "operators", "admins")
+    @classmethod
+    def _members(cls, value: frozenset[str]) -> frozenset[str]:
+        wrong = sorted(one for one in value if not _MEMBER.fullmatch(one))
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is neither an e-mail address nor an @domain")
+        return frozenset(one.lower() for one in value)
+
+    @field_validator("push_service_account", "tick_service_account")
+    @classmethod
+    def _account(cls, value: str) -> str:
+        if value and not (_MEMBER.fullmatch(value) and value[0] != "@"):
+            raise ValueError(f"{value!r} is no e-mail address")
+        return value.lower()
+
+    _hosts = field_validator("http_host", "admin_host")(checks.listener_host)
+
+    @field_validator("oidc_certs_url")
+    @classmethod
+    def _certificates_url(cls, value: str) -> str:
+        parts = urlsplit(checks.http_url(value))
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+            raise ValueError("must begin with https://; plain http is for loopback only")
+        return value
+
+    def serving_faults(self) -> list[str]:
+        """Say what keeps `mlfs serve` from being safe to start; empty when nothing does."""
+        faults = []
+        for door in ("push", "tick"):
+            audience, account = getattr(self, f"{door}_audience"), getattr(self, f"{door}_service_account")
+            prefix = f"MLFS_{door.upper()}"
+            if audience and not account:
+                faults.append(
+                    f"{prefix}_SERVICE_ACCOUNT: who may call? Name the account whose tokens are for {audience}"
+                )
+            needed = door == "push" or not self.serve_loops
+            if needed and not audience and not self._trusted(self.http_host):
+                faults.append(f"{prefix}_AUDIENCE: needed, because anybody who reaches {self.http_host} could call")
+        return faults
+
+    def push_door(self) -> AccessRule:
+        """Who may push."""
+        return self._machine_door("push", self.push_audience, self.push_service_account)
+
+    def tick_door(self) -> AccessRule:
+        """Who may tick."""
+        return self._machine_door("tick", self.tick_audience, self.tick_service_account)
+
+    def _machine_door(self, name: str, audience: str, account: str) -> AccessRule:
+        return AccessRule(
+            name=name,
+            audiences=(audience,) if audience else (),
+            role_of=lambda email: Role.OPERATOR if account and email == account else None,
+            trusts_loopback=self._trusted(self.http_host),
+            setting=f"MLFS_{name.upper()}_AUDIENCE",
+        )
+
+    def api_door(self) -> AccessRule:
+        """Who may look and intervene."""
+        host = self.http_host if self.admin_port is None else self.admin_host
+        return AccessRule(
+            name="api",
+            audiences=tuple(sorted(self.api_audiences)),
+            role_of=lambda email: role_in(self.viewers, self.operators, self.admins, email),
+            trusts_loopback=self._trusted(host),
+            setting="MLFS_API_AUDIENCES",
+        )
+
+    def _trusted(self, host: str) -> bool:
+        return self.trust_loopback and is_loopback(host)
