@@ -296,6 +296,7 @@ class NightOfWorkers(RuleBasedStateMachine):
             1
             for before, after in zip(self.seen, self.seen[1:], strict=False)
             if after.state is State.READY
+            and after.generation > before.generation
             and after.published_generation > before.published_generation
             and after.generation > after.published_generation
             and after.trigger is not None
