@@ -1,4 +1,7 @@
-"""What a person asks about a date: how does it stand, why, and what happens next. Pure."""
+"""Texts and figures about an analysis date: state, cause, next step. Pure.
+
+Commands, pages and the API show the same sentences. Stored instants are UTC; sentences show the wall clock of a zone.
+"""
 
 import json
 import re
@@ -12,13 +15,13 @@ from statemachine.evidence import awaited_tables, publication_is_retracted, seve
 from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
 from worker.observing.outbox import Untold
 
-# What a page and a command call a processor whose run was taken back, with no other one since.
+# Shown status of a processor with a retracted run and no newer run.
 RETRACTED = "retracted"
 _UTC_TEXT = re.compile(r"\b(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2})(:\d{2})?Z(?!\w)")
 
 
 def summary(record: DateRecord) -> dict[str, Any]:
-    """Give the facts of a date that scripts read; numbers are null where nothing was ever published."""
+    """Return the figures of an analysis date for scripts; without a publication the numbers are null."""
     result = record.result
     return {
         "analysis_date": record.analysis_date.isoformat(),
@@ -47,21 +50,21 @@ def summary(record: DateRecord) -> dict[str, Any]:
 
 
 def standing(record: DateRecord, untold: Untold | None) -> dict[str, Any]:
-    """Return the facts of a date together with its outcome that nobody has been told yet."""
+    """Return the figures of an analysis date and the outcome message still in the outbox."""
     return {**summary(record), "not_told": None if untold is None else untold.facts()}
 
 
 def explanation(
     record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo, untold: Untold | None
 ) -> dict[str, Any]:
-    """Return the whole answer on one screen: what arrived, what is missing since when, what happens next and why.
+    """Return the explanation of an analysis date: arrivals, missing processors, state, next step and reason.
 
     Args:
-        record: The date.
+        record: Record of the analysis date.
         now: UTC.
-        policy: The pipeline's rules.
+        policy: Rules of the pipeline.
         zone: Zone of the times in sentences.
-        untold: The date's newest outcome that still waits in the outbox.
+        untold: The newest outcome message of the analysis date in the outbox, None without a waiting message.
     """
     return {
         **standing(record, untold),
@@ -89,15 +92,20 @@ def _processor(record: DateRecord, name: str) -> dict[str, Any]:
         "awaited_since": None if completion else record.opened_at.isoformat(),
         "rows_at_build": rows.get(name),
         "retractions": [
-            {"run": one.identity, "by": one.actor, "reason": one.reason, "at": one.at.isoformat()}
-            for one in record.retractions
-            if one.processor == name
+            {
+                "run": retraction.identity,
+                "by": retraction.actor,
+                "reason": retraction.reason,
+                "at": retraction.at.isoformat(),
+            }
+            for retraction in record.retractions
+            if retraction.processor == name
         ],
     }
 
 
 def retraction_follows(record: DateRecord, processor: str) -> str:
-    """Say what a retraction of *processor* means for the date as it is after it."""
+    """Return the consequence of a retraction of *processor*; *record* is the record after the retraction."""
     without = f"built without the table of {processor}, whatever lies in it"
     day = record.analysis_date.isoformat()
     match record.state:
@@ -119,7 +127,7 @@ def retraction_follows(record: DateRecord, processor: str) -> str:
 
 
 def headline(record: DateRecord, policy: Policy) -> str:
-    """Say in one line how the date stands."""
+    """Return the state of the analysis date in a line."""
     result = record.result
     if record.state is State.WAITING:
         counted = len(policy.processors) - len(policy.missing(record))
@@ -140,7 +148,7 @@ def _worth(result: BuildResult) -> str:
 
 
 def untold_text(untold: Untold, now: datetime, zone: ZoneInfo) -> str:
-    """Return what is not known outside, why, and since when: `Generation 1 is published; Phase 5 has not been told`."""
+    """Return the text for an unpublished outcome message: `Generation 1 is published; Phase 5 has not been told`."""
     what = "failed; on call has" if untold.state == State.FAILED else "is published; Phase 5 has"
     since = "" if untold.since is None else f" since {_when(untold.since, now, zone)}"
     why = f"{untold.error}; tried{since}" if untold.error else f"the outcome waits in the outbox{since}"
@@ -148,7 +156,7 @@ def untold_text(untold: Untold, now: datetime, zone: ZoneInfo) -> str:
 
 
 def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo, untold: Untold | None) -> str:
-    """Return what happens next, when, and what a person could do; first what nobody has been told yet."""
+    """Return the next step, the instant and the possible command; an unpublished outcome message comes first."""
     follows = _follows(record, now, policy, zone)
     if untold is None:
         told = "Phase 5 was told. " if record.state is State.DONE and not record.ignored else ""
@@ -194,10 +202,14 @@ def _follows(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) 
 
 
 def _taken_back(record: DateRecord) -> str:
-    """Name the tables that no build reads, and who said so; empty where there are none."""
-    latest = {one.processor: one for one in record.retractions if one.processor in record.ignored}
-    told = (f"{name} ({one.identity}, taken back by {one.actor})" for name, one in sorted(latest.items()))
-    return f"; no build reads what lies in the table: {', '.join(told)}" if latest else ""
+    """Return the retracted tables with the run and the actor; empty without a retracted table."""
+    latest = {retraction.processor: retraction for retraction in record.retractions}
+    tables = [
+        f"{name} ({retraction.identity}, taken back by {retraction.actor})"
+        for name, retraction in sorted(latest.items())
+        if name in record.ignored
+    ]
+    return f"; no build reads what lies in the table: {', '.join(tables)}" if tables else ""
 
 
 def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
@@ -216,7 +228,7 @@ def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: 
 
 
 def _looks(record: DateRecord) -> str:
-    """Add whose tables the worker looks into by itself until the cutoff; empty where it looks into none."""
+    """Return the tables probed until the cutoff; empty without a probed table."""
     awaited = ", ".join(sorted(awaited_tables(record)))
     return f"; the worker also looks each minute, from the deadline on, for rows of {awaited}" if awaited else ""
 
@@ -237,24 +249,24 @@ def _next_for_failed(record: DateRecord, now: datetime, policy: Policy, zone: Zo
 
 
 def _when(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
-    """Give wall clock and distance: `23:25 EST (in 12 min)`."""
+    """Return wall clock and distance: `23:25 EST (in 12 min)`."""
     return f"{wall_clock(instant, now, zone)} ({distance(instant - now)})"
 
 
 def wall_clock(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
-    """Give an instant on the wall clock of *zone*, with its date where that is not the date of *now*."""
+    """Return an instant on the wall clock of *zone*; add the day if the day differs from the day of *now*."""
     local = instant.astimezone(zone)
     return f"{local:%H:%M %Z}" if local.date() == now.astimezone(zone).date() else f"{local:%Y-%m-%d %H:%M %Z}"
 
 
 def in_zone(text: str, zone: ZoneInfo) -> str:
-    """Give a stored sentence with its instants in UTC (`2024-12-16 04:25Z`) on the wall clock of *zone*."""
+    """Return a stored sentence with each UTC instant (`2024-12-16 04:25Z`) on the wall clock of *zone*."""
 
     def local(found: re.Match[str]) -> str:
         day, minute, second = found.groups()
         try:
             instant = datetime.fromisoformat(f"{day} {minute}{second or ''}").replace(tzinfo=UTC)
-        except ValueError:  # digits of something else
+        except ValueError:  # the digits are no instant
             return found.group(0)
         form = "%Y-%m-%d %H:%M:%S %Z" if second else "%Y-%m-%d %H:%M %Z"
         return instant.astimezone(zone).strftime(form)
@@ -263,9 +275,9 @@ def in_zone(text: str, zone: ZoneInfo) -> str:
 
 
 def distance(span: timedelta) -> str:
-    """Give a time span as a person says it: `in 12 min`, `3 h ago`."""
+    """Return a time span in words: `in 12 min`, `3 h ago`."""
     seconds = abs(span.total_seconds())
-    if seconds < 90:  # noqa: PLR2004 - under a minute and a half, seconds say more
+    if seconds < 90:  # noqa: PLR2004 - below 90 s, minutes would be too coarse
         text = f"{seconds:.0f} s"
     elif seconds < 90 * 60:
         text = f"{seconds / 60:.0f} min"
@@ -277,7 +289,7 @@ def distance(span: timedelta) -> str:
 
 
 def arrival_text(entry: Mapping[str, Any], zone: ZoneInfo) -> str:
-    """Give one processor's line: what it reported, when, how many rows."""
+    """Return the line of a processor: status, instant, rows."""
     if entry["status"] == "missing":
         since = datetime.fromisoformat(entry["awaited_since"]).astimezone(zone)
         return f"not reported, awaited since {since:%Y-%m-%d %H:%M %Z}"

@@ -1,4 +1,4 @@
-"""One sentence per decision, for history, logs and the demo's screen. Pure."""
+"""The sentence of each decision, for the history, the logs and the screen of the demo. Pure."""
 
 from statemachine.decide import Decision
 from statemachine.events import (
@@ -20,7 +20,7 @@ from statemachine.reasons import Reason
 
 
 def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
-    """Say in one sentence what the event was and what came of it."""
+    """Return the sentence for the event and the decision."""
     after = decision.record
     match event:
         case DateOpened():
@@ -70,7 +70,7 @@ def _retraction(event: CompletionRetracted, decision: Decision) -> str:
 
 
 def _again(after: DateRecord) -> str:
-    """Add to a failure what the date still waits for by itself; empty where it waits for a person."""
+    """Return the next automatic step after a failure; empty if the analysis date waits for a person."""
     if after.state is not State.FAILED or after.wake_at is None:
         return ""
     if after.result is not None:
@@ -79,7 +79,7 @@ def _again(after: DateRecord) -> str:
 
 
 def _timer(before: DateRecord, decision: Decision) -> str:
-    """What the timer was for depends on the state in which it fired."""
+    """Return the sentence for a fired timer; the state before the event tells the timers apart."""
     after = decision.record
     found = sorted(
         name
