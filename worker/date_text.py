@@ -106,7 +106,7 @@ def _processor(record: DateRecord, name: str) -> dict[str, Any]:
 
 def retraction_follows(record: DateRecord, processor: str) -> str:
     """Return the consequence of a retraction of *processor*; *record* is the record after the retraction."""
-    without = f"built without the table of {processor}, whatever lies in it"
+    without = f"built without the table of {processor}, even if the table has rows"
     day = record.analysis_date.isoformat()
     match record.state:
         case State.WAITING:
@@ -114,7 +114,7 @@ def retraction_follows(record: DateRecord, processor: str) -> str:
         case State.READY:
             return f"it is {without}, until another run of it succeeds"
         case State.RUNNING:
-            return f"a build runs that may have read it; once it has ended, the date is {without}"
+            return f"the running build may have read the table; after this build the date is {without}"
         case State.DONE | State.DEGRADED:
             return (
                 f"consumers read generation {record.published_generation} as it is. Before the upgrade cutoff the next "
@@ -172,8 +172,8 @@ def _follows(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) 
             missing = ", ".join(policy.missing(record))
             return (
                 f"Waits for {missing}. Builds as soon as all {len(policy.processors)} report success; at the deadline, "
-                f"{_when(record.deadline_at, now, zone)}, it looks into the tables and falls back to Phase 3 for what "
-                f"is really missing{taken_back}. To build now: mlfs replay {day} --reason '…'"
+                f"{_when(record.deadline_at, now, zone)}, a worker probes the tables and falls back to Phase 3 for "
+                f"missing rows{taken_back}. To build now: mlfs replay {day} --reason '…'"
             )
         case State.READY:
             if record.wake_at is not None and record.wake_at > now:
@@ -187,8 +187,8 @@ def _follows(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) 
                 cancelled = record.failure.because == FailedBecause.CANCELLED
                 how = "Cancelled" if cancelled else f"Given up after attempt {record.attempt}:"
                 return (
-                    f"{how} {record.failure.message}. Called failed as soon as the warehouse's ledger answers and "
-                    "shows that no attempt has published."
+                    f"{how} {record.failure.message}. The date fails as soon as the warehouse's ledger answers and "
+                    "shows no publication by an attempt."
                 )
             return f"{owner} is building. If it dies, its lease ends {until} and another worker starts again."
         case State.DONE if record.ignored:
@@ -219,7 +219,7 @@ def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: 
     if not missing and not (awaited_tables(record) and now < record.upgrade_cutoff_at):
         return f"Nothing by itself: all completions are in. To build it again: {replay}"
     if not missing:
-        return f"All completions are in; built again by itself when the rows come{_looks(record)}. By hand: {replay}"
+        return f"All completions are in; built again by itself when rows come{_looks(record)}. By hand: {replay}"
     if now < record.upgrade_cutoff_at:
         cutoff = _when(record.upgrade_cutoff_at, now, zone)
         by_itself = f"Built again by itself when one of these completes before {cutoff}: {missing}"
@@ -241,7 +241,7 @@ def _next_for_failed(record: DateRecord, now: datetime, policy: Policy, zone: Zo
     wait = f"Once all have reported, it is built by itself (missing: {missing}). " if missing else ""
     if record.wake_at is not None and record.result is not None:
         cutoff, awaited = _when(record.upgrade_cutoff_at, now, zone), ", ".join(sorted(awaited_tables(record)))
-        wait += f"Until {cutoff} the worker looks by itself for rows of {awaited}, which upgrade what is published. "
+        wait += f"Until {cutoff} the worker probes the tables of {awaited}; new rows upgrade the publication. "
     elif record.wake_at is not None:
         deadline = _when(record.wake_at, now, zone)
         wait += f"At the deadline, {deadline}, it is tried again by itself with what is in the tables then. "

@@ -41,7 +41,7 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
                 f"score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}"
             )
             follows = decision.reason is Reason.COMMITTED_REPLAY_FOLLOWS
-            return f"{said}; what was asked for is built as generation {after.generation}" if follows else said
+            return f"{said}; the requested build follows as generation {after.generation}" if follows else said
         case BuildFailed(failure=failure, message=message):
             return f"attempt {before.attempt} ended as {failure}: {message}{_again(after)}"
         case ReplayRequested() | CancelRequested() | CompletionRetracted():
@@ -59,12 +59,12 @@ def _asked(event: ReplayRequested | CancelRequested | CompletionRetracted, decis
 
 
 def _retraction(event: CompletionRetracted, decision: Decision) -> str:
-    again = ", as the audit has it" if event.taken_back_at is not None else ""
+    again = ", as the audit log shows" if event.taken_back_at is not None else ""
     said = f"{event.actor} took back {event.processor} ({event.identity}){again}: {event.reason}"
     follows = {
         Reason.WAITS_AGAIN: "it waits for another run",
-        Reason.FALLBACK_FOLLOWS: "the deadline is past, it is built without that table",
-        Reason.REBUILD_STARTED: "it is built again without that table",
+        Reason.FALLBACK_FOLLOWS: "the deadline has passed, the date is built without that table",
+        Reason.REBUILD_STARTED: "the date is built again without that table",
     }.get(decision.reason)
     return f"{said}; {follows}" if follows else said
 
@@ -74,7 +74,7 @@ def _again(after: DateRecord) -> str:
     if after.state is not State.FAILED or after.wake_at is None:
         return ""
     if after.result is not None:
-        return f"; rows of {', '.join(sorted(awaited_tables(after)))} still upgrade what is published"
+        return f"; rows of {', '.join(sorted(awaited_tables(after)))} still upgrade the publication"
     return f"; built again at the deadline, {after.wake_at:%Y-%m-%d %H:%M}Z"
 
 
@@ -95,5 +95,5 @@ def _timer(before: DateRecord, decision: Decision) -> str:
         text = f"deadline {before.deadline_at:%Y-%m-%d %H:%M}Z passed"
         if found:
             text += f"; no event, but rows found: {', '.join(found)}"
-        return text if decision.reason is Reason.FOUND_ALL else f"{text}; what is missing falls back to Phase 3"
+        return text if decision.reason is Reason.FOUND_ALL else f"{text}; missing rows fall back to Phase 3"
     return f"{decision.reason.replace('_', ' ')} while {before.state}"

@@ -44,7 +44,7 @@ class Relay:
         self._tracing = tracing
 
     def run_once(self) -> Relayed:
-        """Publish the waiting messages; after a failure, later messages with the same ordering key wait a pass."""
+        """Publish the waiting messages; a failure delays later messages of the same ordering key to the next pass."""
         published = left = 0
         blocked: set[str] = set()
         refusals: Counter[str] = Counter()

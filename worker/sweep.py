@@ -204,7 +204,7 @@ class Sweeper:
                 last_opened=mark.isoformat(),
                 store_time=now.isoformat(),
                 lowered_to=lowered.isoformat(),
-                next_step="check the clock of the state store's server; nights before "
+                next_step="check the clock of the state store's server; analysis dates before "
                 f"{lowered.isoformat()} that were not opened: mlfs replay DATE --reason '…'",
             )
         return lowered

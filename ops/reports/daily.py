@@ -196,7 +196,7 @@ def _dependencies(facts: ChecklistInput) -> Check:
     return Check(
         name="dependencies",
         status=status,
-        figure="no build has counted them, and they could not be read" if status is CheckStatus.UNKNOWN else figure,
+        figure="no build counted the rows, and no table could be read" if status is CheckStatus.UNKNOWN else figure,
         threshold="4 of 4",
         action=f"{action} {facts.day}" if action else "",
     )
@@ -278,7 +278,7 @@ def _phase5(facts: ChecklistInput) -> Check:
     if count >= PREDICTIONS_GREEN and (confidence or 0.0) >= CONFIDENCE_GREEN:
         return Check(name=name, status=CheckStatus.GREEN, figure=figure, threshold=threshold)
     status = CheckStatus.AMBER if count else CheckStatus.RED
-    action = "ask Phase 5: it was told of this night" + ("" if count else " and predicted nothing")
+    action = "ask Phase 5: the outcome was published" + ("" if count else ", and there are no predictions")
     return Check(name=name, status=status, figure=figure, threshold=threshold, action=action)
 
 

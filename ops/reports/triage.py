@@ -222,7 +222,7 @@ def _symptoms_of(triage: TriageInput, processor: str) -> Iterator[str]:
 def _scenario(triage: TriageInput) -> tuple[RootCause | None, str]:
     record = triage.record
     if record.state is State.FAILED and record.failure and record.failure.because == FailedBecause.CANCELLED:
-        return None, "a person cancelled it; none of the document's root causes"
+        return None, "a person cancelled it; no root cause of the document applies"
     if triage.upstream is None and not record.version:
         return None, "no worker has opened it, and without the tables, which could not be read, the cause is unknown"
     if triage.untold_too_long and severity_of(record) is None:
@@ -284,11 +284,11 @@ def _first_commands(triage: TriageInput, severity: str | None, idle: bool) -> It
     if triage.untold_too_long:
         yield "mlfs doctor", "what the bus needs; a worker publishes the outcome as soon as the bus takes it"
     if idle:
-        yield "mlfs run", "no worker is doing what is due; see also: mlfs doctor"
+        yield "mlfs run", "no worker fires the due timer; see also: mlfs doctor"
     if not triage.record.version:
         # `mlfs explain` and `mlfs history` refuse an analysis date without a record.
         if not idle:
-            yield "mlfs doctor", "why no worker has opened it; it is opened as soon as one runs: mlfs run"
+            yield "mlfs doctor", "why no worker has opened the date; a running worker opens the date: mlfs run"
     elif severity is None:
         yield f"mlfs explain {day}", "what happens next"
     else:
