@@ -1,7 +1,4 @@
-"""Access control: roles by verified e-mail address, and an access rule for each group of routes.
-
-Pure, apart from the verifier of tokens.
-"""
+"""Access control by verified e-mail address: roles, and an access rule for each group of routes."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Texts and figures about an analysis date: state, cause, next step. Pure.
-
-Commands, pages and the API show the same sentences. Stored instants are UTC; sentences show the wall clock of a zone.
-"""
+"""Texts about an analysis date, the same for commands, pages and API: state, cause, next step. Pure."""
 
 import json
 import re
@@ -92,14 +89,9 @@ def _processor(record: DateRecord, name: str) -> dict[str, Any]:
         "awaited_since": None if completion else record.opened_at.isoformat(),
         "rows_at_build": rows.get(name),
         "retractions": [
-            {
-                "run": retraction.identity,
-                "by": retraction.actor,
-                "reason": retraction.reason,
-                "at": retraction.at.isoformat(),
-            }
-            for retraction in record.retractions
-            if retraction.processor == name
+            {"run": entry.identity, "by": entry.actor, "reason": entry.reason, "at": entry.at.isoformat()}
+            for entry in record.retractions
+            if entry.processor == name
         ],
     }
 
@@ -203,13 +195,9 @@ def _follows(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) 
 
 def _taken_back(record: DateRecord) -> str:
     """Return the retracted tables with the run and the actor; empty without a retracted table."""
-    latest = {retraction.processor: retraction for retraction in record.retractions}
-    tables = [
-        f"{name} ({retraction.identity}, taken back by {retraction.actor})"
-        for name, retraction in sorted(latest.items())
-        if name in record.ignored
-    ]
-    return f"; no build reads what lies in the table: {', '.join(tables)}" if tables else ""
+    latest = {entry.processor: entry for entry in record.retractions if entry.processor in record.ignored}
+    tables = (f"{name} ({entry.identity}, taken back by {entry.actor})" for name, entry in sorted(latest.items()))
+    return f"; no build reads what lies in the table: {', '.join(tables)}" if latest else ""
 
 
 def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:

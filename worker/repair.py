@@ -48,7 +48,10 @@ class LedgerComparison(StrEnum):
 
 
 class Repair:
-    """Quarantines damaged records and restores analysis dates."""
+    """Quarantines damaged records and restores analysis dates.
+
+    Every method raises `Unavailable` while the store does not answer; a repeat is safe.
+    """
 
     def __init__(self, *, engine: Engine, store: StateStore, clock: Clock, warehouse: Warehouse) -> None:
         self._engine = engine
@@ -57,21 +60,13 @@ class Repair:
         self._warehouse = warehouse
 
     def replace_damaged(self, analysis_date: date, error: str) -> Decision:
-        """Quarantine the record of the analysis date and restore the analysis date.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
-        """
+        """Quarantine the record of the analysis date and restore the analysis date."""
         log.error("record_quarantined", analysis_date=analysis_date.isoformat(), error=error)
         self._store.quarantine(analysis_date)
         return self.restore(analysis_date)
 
     def restore(self, analysis_date: date) -> Decision:
-        """Open the analysis date and adopt the ledger's commit, if the ledger holds a commit.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
-        """
+        """Open the analysis date and adopt the ledger's commit, if the ledger holds a commit."""
         opened = self._engine.apply(analysis_date, DateOpened())
         try:
             committed = self._warehouse.read_ledger(analysis_date)
@@ -88,9 +83,6 @@ class Repair:
         The ledger is closed to the generation first, so that a silent attempt cannot publish after the failure was
         reported. While the warehouse does not answer, the generation does not end, and the next sweep tries again.
         While the warehouse denies access, the sweeps try for two minutes.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
         """
         record = self._store.load(analysis_date)
         if record is None or record.lease is None:
@@ -114,11 +106,7 @@ class Repair:
         return self._warehouse.read_ledger(record.analysis_date)
 
     def follow(self, committed: LedgerRow) -> Decision | None:
-        """Store the commit of a ledger row in the record; return None if the record is as new or newer.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
-        """
+        """Store the commit of a ledger row in the record; return None if the record is as new or newer."""
         if self._standing(committed) is LedgerComparison.AGREES:
             return None
         return self._engine.apply(
@@ -132,7 +120,6 @@ class Repair:
 
         Raises:
             CorruptRecord: The record is unreadable.
-            Unavailable: The store does not answer; repeating is safe.
         """
         try:
             committed = self._warehouse.read_ledger(analysis_date)
@@ -144,22 +131,14 @@ class Repair:
         return BuildCommitted(result=result_from_ledger(committed), found=True)
 
     def standing(self, committed: LedgerRow) -> LedgerComparison:
-        """Compare the record of the analysis date with the ledger row.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
-        """
+        """Compare the record of the analysis date with the ledger row."""
         try:
             return self._standing(committed)
         except CorruptRecord:
             return LedgerComparison.DAMAGED
 
     def catch_up(self, committed: LedgerRow) -> Decision | None:
-        """Store the commit like `follow`; replace a damaged record.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
-        """
+        """Store the commit like `follow`; replace a damaged record."""
         try:
             return self.follow(committed)
         except CorruptRecord as exc:

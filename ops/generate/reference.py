@@ -196,14 +196,10 @@ def _settings() -> Table:
 
 
 def _fields(schema: Mapping[str, Any]) -> Table:
-    required = set(schema.get("required", ()))
+    needed = set(schema.get("required", ()))
     rows = [
-        Row(
-            f"`{name}`",
-            [_json_type(field), "yes" if name in required else "no", _cell(field.get("description", ""))],
-            [],
-        )
-        for name, field in schema["properties"].items()
+        Row(f"`{name}`", [_json_type(prop), "yes" if name in needed else "no", _cell(prop.get("description", ""))], [])
+        for name, prop in schema["properties"].items()
     ]
     return Table(("field", "type", "required", "meaning"), rows)
 

@@ -1,7 +1,4 @@
-"""`mlfs daily`: the daily checklist of the pipeline document, five checks with figure, threshold and action.
-
-The command reads store and warehouse and changes no state.
-"""
+"""`mlfs daily`: the daily checklist of the pipeline document, five checks with figure, threshold, action."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,7 +121,7 @@ def daily(
     if as_json:
         show_json(_answer(day, checks, reader.not_read))
     else:
-        _show(day, checks, zone)
+        out.print(checks_table(day, checks, zone))
         for fault in reader.not_read:
             err.print("not read:", plain(fault), soft_wrap=True)
     raise typer.Exit(code)
@@ -298,10 +295,6 @@ def _answer(day: date, checks: Sequence[Check], not_read: Sequence[str]) -> dict
         ],
         "not_read": list(not_read),
     }
-
-
-def _show(day: date, checks: Sequence[Check], zone: ZoneInfo) -> None:
-    out.print(checks_table(day, checks, zone))
 
 
 def checks_table(day: date, checks: Sequence[Check], zone: ZoneInfo) -> RenderableType:

@@ -1,7 +1,4 @@
-"""`mlfs incident DATE`: the first ten minutes of the incident playbook in the pipeline document.
-
-The command reads store and warehouse and changes no state.
-"""
+"""`mlfs incident DATE`: the first ten minutes of the incident playbook in the pipeline document. Changes no state."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date

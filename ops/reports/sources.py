@@ -1,7 +1,6 @@
 """Data of the reports: the records in the store, and the tables of the warehouse.
 
-While the warehouse does not answer, a report uses the store alone and names the failed reads. The module writes no
-state.
+While the warehouse does not answer, a report uses the store alone and names the failed reads.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""Diagnosis of an analysis date: severity, symptoms, root cause and next commands. Pure.
-
-Severity levels and root causes come from the incident playbook in the pipeline document.
-"""
+"""Diagnosis of an analysis date: severity, symptoms, root cause of the pipeline document, next commands. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

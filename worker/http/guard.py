@@ -1,7 +1,4 @@
-"""Guards of the routes: a guard verifies the caller before the body of the request is read.
-
-A refused request is counted and changes no state, so a crash leaves no state either.
-"""
+"""Guards of the routes: a guard verifies the caller before the body of the request is read."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn

@@ -1,7 +1,4 @@
-"""The HTTP listeners of a process: a common listener, or separate listeners for machines and for people.
-
-With `MLFS_ADMIN_PORT` the routes for people move to the second listener.
-"""
+"""The HTTP listeners of a process: a common listener, or with `MLFS_ADMIN_PORT` a second listener for people."""
 
 import threading
 import time

@@ -1,7 +1,4 @@
-"""Routes for reading analysis dates: list, explanation, history, comparison of generations.
-
-The routes write no state.
-"""
+"""Routes for reading analysis dates: list, explanation, history, comparison of generations."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

@@ -1,8 +1,4 @@
-"""Rendering of the pages.
-
-Texts are escaped. A content security policy admits only the style and the script of the page. Rendering stores no
-state.
-"""
+"""Rendering of the pages: escaped texts, and a content security policy for the own style and script only."""
 
 import base64
 import hashlib

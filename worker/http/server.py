@@ -1,7 +1,4 @@
-"""HTTP server: uvicorn on a separate thread, so that the worker keeps the handling of signals.
-
-A stop waits at most `STOP_TIMEOUT_S` for open requests.
-"""
+"""HTTP server: uvicorn on a separate thread, so that the worker keeps the handling of signals."""
 
 import threading
 from contextlib import suppress

@@ -1,7 +1,4 @@
-"""Check of request targets: a valid target is a path with a leading slash, in UTF-8.
-
-A HEAD request gets the answer of GET without the body.
-"""
+"""Check of request targets: a path with a leading slash, in UTF-8. HEAD gets the answer of GET without the body."""
 
 from urllib.parse import unquote_to_bytes
 
