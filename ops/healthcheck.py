@@ -1,7 +1,7 @@
-"""Whether the worker in this container is ready, for the image's HEALTHCHECK: `python -m ops.healthcheck`.
+"""Health check of the image: `python -m ops.healthcheck` asks whether the worker in this container is ready.
 
-Exit code 0 when `/readyz` answers 200, else 1. Nothing but the standard library, so that it takes a few hundredths of a
-second; asked on loopback, where the worker listens whatever `MLFS_HTTP_HOST` says, unless it names one address.
+Exit code 0 if `/readyz` answers 200, otherwise 1. The module imports only the standard library, so a check takes a few
+hundredths of a second. The request goes to loopback, unless `MLFS_HTTP_HOST` names a single address.
 """
 
 import http.client
@@ -9,12 +9,12 @@ import os
 import sys
 
 TIMEOUT_S = 3.0
-# What answers on loopback where every address is listened on; `::` is IPv6 alone, as uvicorn opens it.
+# Loopback address for a worker listening on all addresses. uvicorn opens `::` for IPv6 only.
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not listened on
 
 
 def is_ready() -> bool:
-    """Ask once."""
+    """Ask `/readyz` once; return whether the answer is 200."""
     host = os.environ.get("MLFS_HTTP_HOST", "")
     port = int(os.environ.get("MLFS_HTTP_PORT") or "8080")
     connection = http.client.HTTPConnection(LOOPBACK.get(host, host), port, timeout=TIMEOUT_S)

@@ -1,10 +1,13 @@
-"""How a process ends that is asked to: in order where that is possible, and within eight seconds in any case.
+"""End of a process after SIGINT or SIGTERM: an orderly end if possible, and in any case an end within eight seconds.
 
-Model: SIGINT or SIGTERM begins the end, once; further signals change nothing. A command is interrupted in the main
-thread by KeyboardInterrupt or SystemExit, so that everything open is closed; a worker replaces the interruption by its
-own order to stop. From then on output that the reader does not take is dropped. Where something outside still holds the
-process up, the process breaks off: it kills the servers that it started, and ends as by a kill, which every part
-survives. Exit codes: 130 for SIGINT, 143 for SIGTERM, 4 for an end that was broken off.
+Model: the first signal begins the end; further signals have no effect. KeyboardInterrupt or SystemExit interrupts a
+command in the main thread, so that the command closes all open resources. A worker stops the loops instead. From the
+first signal on, output not taken by the reader is dropped.
+
+If a dependency still delays the process after `LEAVE_WITHIN_S`, the process kills the servers started by this process
+and ends at once. The stored state is then the state after a crash, and every part recovers from a crash.
+
+Exit codes: 130 for SIGINT, 143 for SIGTERM, 4 for an end at once.
 """
 
 import os
@@ -15,9 +18,9 @@ from collections.abc import Callable
 from ops import streams
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Kubernetes and Cloud Run may kill after ten seconds.
+# Seconds. Kubernetes and Cloud Run may kill the process after ten seconds.
 LEAVE_WITHIN_S = 7.0
-# The line about the broken-off end waits so long for its reader.
+# Seconds for which the last log line waits for the reader.
 LAST_LINE_S = 0.3
 
 _begun = threading.Event()
@@ -25,15 +28,15 @@ _number: int = signal.SIGINT
 
 
 def listen() -> None:
-    """Interrupt the command upon SIGINT and SIGTERM."""
+    """Interrupt the command at SIGINT and SIGTERM."""
     on_signal(_interrupt)
 
 
 def on_signal(act: Callable[[], None]) -> None:
-    """Begin to leave and call *act*, upon the first SIGINT or SIGTERM."""
+    """Begin the end and call *act* at the first SIGINT or SIGTERM."""
 
     def handle(number: int, _frame: object) -> None:
-        global _number  # noqa: PLW0603 - a process ends once
+        global _number  # noqa: PLW0603 - a process ends only once
         if not _begun.is_set():
             _number = number
             begin()
@@ -44,7 +47,7 @@ def on_signal(act: Callable[[], None]) -> None:
 
 
 def begin() -> None:
-    """Begin the end: bound every wait for a reader, and break off what takes too long. Repeatable."""
+    """Limit every wait for a reader and start the timer for the end at once. Repeatable."""
     if _begun.is_set():
         return
     _begun.set()
@@ -55,7 +58,7 @@ def begin() -> None:
 
 
 def exit_code() -> int:
-    """Return the exit code of a command that was interrupted: 130 by SIGINT, 143 by SIGTERM."""
+    """Return the exit code of an interrupted command: 130 after SIGINT, 143 after SIGTERM."""
     return 128 + _number
 
 
@@ -66,7 +69,7 @@ def _interrupt() -> None:
 
 
 def _break_off() -> None:
-    """End the process as a kill would; what is in hand comes again."""
+    """End the process like a kill; Pub/Sub delivers unfinished messages again."""
     import structlog
 
     from ops.arguments import EXIT_UNAVAILABLE

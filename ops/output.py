@@ -1,4 +1,4 @@
-"""How commands show things: tables for people, JSON for scripts, colour only on a terminal."""
+"""Output of commands: tables for people, JSON for scripts, colour only on a terminal."""
 
 import json
 import os
@@ -18,31 +18,31 @@ from rich.table import Table
 from worker.date_text import arrival_text, in_zone
 from worker.features.quality import COMPONENT_POINTS
 
-# A pipe has no width; tables are then as wide as they need for a person who reads the file.
+# Width without a terminal: a pipe has no width, and a person may read the file later.
 PIPE_COLUMNS = 120
-# Below these a table shows less, so that what it shows stays whole words.
+# Below these widths a table shows fewer columns, so that the words stay whole.
 DATES_COLUMNS = 80
 HISTORY_COLUMNS = 100
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Make a console: as wide as the terminal, or as `COLUMNS` says, or wide enough for a file."""
+    """Return a console with the width of the terminal, or of `COLUMNS`, or `PIPE_COLUMNS`."""
     stream = sys.stderr if stderr else sys.stdout
-    on_terminal = stream is not None and stream.isatty()  # None: the caller closed it; ops/streams.py
+    on_terminal = stream is not None and stream.isatty()  # None: a closed stream, see ops/streams.py
     width = None if on_terminal or "COLUMNS" in os.environ else PIPE_COLUMNS
     return Console(stderr=stderr, quiet=quiet, highlight=False, width=width)
 
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """A table in two forms, of which the wider is shown where there is room for it."""
+    """Table in two forms; the console shows the wide form at `columns_min` columns or more."""
 
     wide: RenderableType
     narrow: RenderableType
     columns_min: int
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Choose by the width at hand."""
+        """Yield the form for the present width."""
         yield self.wide if options.max_width >= self.columns_min else self.narrow
 
 
@@ -52,7 +52,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 def plain(text: str) -> str:
-    """Make a text from outside safe to show: no markup, no control characters."""
+    """Return a text from outside without control characters and with escaped markup."""
     return escape(_CONTROL.sub(" ", text))
 
 
@@ -67,7 +67,7 @@ STATE_STYLE: Mapping[str, str] = {
 
 
 def show_json(value: object) -> None:
-    """Print one JSON document."""
+    """Print a JSON document."""
     out.print_json(json.dumps(value, default=_as_text, ensure_ascii=False), indent=2)
 
 
@@ -76,17 +76,17 @@ def _as_text(value: object) -> str:
 
 
 def number(value: float | None, form: str = ".1f") -> str:
-    """Give a number, or a dash where there is none."""
+    """Return the formatted number, a dash for None."""
     return "-" if value is None else format(value, form)
 
 
 def state_text(state: str) -> str:
-    """Give a state in its colour."""
+    """Return the state with the markup of the colour."""
     return f"[{STATE_STYLE.get(state, 'white')}]{state}[/]"
 
 
 def dates_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Give the overview of several dates; on a narrow screen without fallback and severity."""
+    """Return the table of analysis dates; on a narrow screen without fallback and severity."""
     columns = ("date", "state", "gen", "rows", "score", "fallback", "severity", "why")
     narrow = ("date", "state", "gen", "rows", "score", "why")
     return Fitting(_dates(rows, columns), _dates(rows, narrow), DATES_COLUMNS)
@@ -122,7 +122,7 @@ def _why(row: Mapping[str, Any]) -> str:
 
 
 def components_table(row: Mapping[str, Any]) -> Table:
-    """Give the six parts of a score with their maxima."""
+    """Return the table of the six components of a score, with the maxima."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -136,7 +136,7 @@ def components_table(row: Mapping[str, Any]) -> Table:
 
 
 def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
-    """Give the whole story of one date on one screen."""
+    """Return the explanation of an analysis date as a panel."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column()
@@ -156,7 +156,7 @@ def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
 
 
 def history_table(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> RenderableType:
-    """Give what happened to a date, oldest first; on a narrow screen without what the line above says, and by whom."""
+    """Return the history of an analysis date, oldest first; on a narrow screen without previous state and actor."""
     wide = _history(entries, zone, ("at", "from", "to", "gen", "reason", "by", "what"))
     return Fitting(wide, _history(entries, zone, ("at", "to", "gen", "what")), HISTORY_COLUMNS)
 
@@ -164,7 +164,7 @@ def history_table(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> Rende
 def _history(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo, columns: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", title=f"times: {zone.key}", title_justify="left")
     if "reason" not in columns:
-        table.padding = (0, 1, 0, 0)  # leaves room for the longest reason at 60 columns
+        table.padding = (0, 1, 0, 0)  # room for the longest reason at 60 columns
     for name in columns:
         table.add_column(name, overflow="fold", no_wrap=name in {"at", "from", "to", "gen", "reason"})
     for entry in entries:

@@ -1,7 +1,7 @@
-"""Standard output and error as a command finds them: read by nobody any more, stalled, on a full disk, or closed.
+"""Standard input, output and error of a command, also with a gone or stalled reader, a full disk, or a closed stream.
 
-A command waits for the reader of its output (`mlfs status | less`). A process that leaves does not, nor does a worker,
-whose output is its log: `bound_waits`.
+A command waits for the reader of the output (`mlfs status | less`). A worker and an ending process do not wait:
+`bound_waits` drops the output of these processes after half a second without a reader.
 """
 
 import io
@@ -13,51 +13,51 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-# A write that waits looks so often whether the process is leaving.
-_LOOK_MS = 100
-# Once waits are bounded, a write gives up after so many looks without a reader.
-_LOOKS_MAX = 5
+# Milliseconds between two checks of a waiting write.
+_CHECK_MS = 100
+# With bounded waits, a write drops the data after so many checks without a reader.
+_CHECKS_MAX = 5
 
 _waits_are_bounded = threading.Event()
 
 
 def bound_waits() -> None:
-    """Drop from now on what the reader of standard output or error does not take within half a second."""
+    """Limit every later write to half a second: then drop the data not taken by the reader."""
     _waits_are_bounded.set()
 
 
 class _Outlet(io.FileIO):
-    """The end of an output that may go away or stall. What cannot be written is dropped, the last fault remembered."""
+    """Output with a reader that may go away or stall; drops unwritable data and stores the last fault."""
 
     fault: OSError | None = None
     _is_stalled = False
 
-    def write(self, data: Any) -> int:  # noqa: ANN401 - whatever FileIO takes
-        """Write everything, or drop the rest."""
+    def write(self, data: Any) -> int:  # noqa: ANN401 - the type of FileIO
+        """Write the data; after a fault or a stall drop the rest."""
         left = memoryview(data).cast("B")
         length = len(left)
         try:
-            # A pipe that may be written to takes this many bytes without blocking.
+            # A writable pipe accepts this many bytes without blocking.
             while left and self._may_write():
                 left = left[super().write(left[: select.PIPE_BUF]) :]
         except BrokenPipeError:
-            # A reader that left (`| head`) had enough: no fault.
+            # The reader has ended (`| head`) and needs no more output: no fault.
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())
             os.close(null)
         except OSError as exc:
-            # A full disk may have room again for the next line.
+            # Try the next line again: a full disk may have room by then.
             self.fault = exc
         return length
 
     def _may_write(self) -> bool:
-        """Wait for the reader; return False where the wait is bounded and over."""
+        """Wait for the reader; return False after a bounded wait."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLOUT)
-        looks = 0
-        while not poll.poll(0 if self._is_stalled else _LOOK_MS):
-            looks += 1
-            if _waits_are_bounded.is_set() and (self._is_stalled or looks >= _LOOKS_MAX):
+        checks = 0
+        while not poll.poll(0 if self._is_stalled else _CHECK_MS):
+            checks += 1
+            if _waits_are_bounded.is_set() and (self._is_stalled or checks >= _CHECKS_MAX):
                 self._is_stalled = True
                 return False
         self._is_stalled = False
@@ -65,14 +65,14 @@ class _Outlet(io.FileIO):
 
 
 class StandardStreams:
-    """The process's own input, output and error, put in place of Python's for the life of a command.
+    """Replacement of Python's standard streams during a command.
 
-    A command goes on to its end, and to its own exit code, when nobody reads its output any more: what it was told
-    to do is done. Output that was closed before it began, or could not be written, is a fault that the exit code tells.
+    If the reader ends early, the command still runs to the end with the usual exit code. Output closed before the start
+    or not writable is a fault, and the exit code shows the fault.
     """
 
     def __init__(self) -> None:
-        """Take the three over; a closed one leads to nowhere, so that no file opened later gets its number."""
+        """Replace the three streams; a closed stream gets the null device, so that no file gets the descriptor."""
         self.output_was_closed = sys.stdout is None
         for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
             if stream is None:
@@ -83,7 +83,7 @@ class StandardStreams:
         _, sys.stderr = _outlasting(sys.stderr, line_buffering=True)
 
     def lost_output(self) -> OSError | None:
-        """Write what is still in hand; say what kept the output from being written whole, None where it is."""
+        """Flush the output; return the fault of an incomplete output, None after a complete output."""
         sys.stdout.flush()
         return self._outlet.fault if self._outlet is not None else None
 
@@ -91,7 +91,7 @@ class StandardStreams:
 def _lead_nowhere(number: int) -> None:
     with suppress(OSError):
         os.fstat(number)
-        return  # meanwhile in other hands
+        return  # the descriptor is in use
     null = os.open(os.devnull, os.O_RDWR)
     if null != number:
         os.dup2(null, number)
@@ -104,7 +104,7 @@ def _outlasting(stream: TextIO | None, *, line_buffering: bool = False) -> tuple
     try:
         descriptor = stream.fileno()
     except io.UnsupportedOperation:
-        return None, stream  # kept in memory by a program that calls this one; nobody there goes away
+        return None, stream  # a stream in the memory of a calling program; such a reader does not go away
     outlet = _Outlet(descriptor, "w", closefd=False)
     return outlet, io.TextIOWrapper(
         io.BufferedWriter(outlet),

@@ -1,4 +1,4 @@
-"""Who may do what: roles by verified e-mail address, and one door per group of routes. Pure but for the verifier."""
+"""Access control by verified e-mail address: roles, and an access rule for each group of routes."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import NoReturn
 from worker.errors import Forbidden, Unauthenticated, Unavailable
 from worker.ports import TokenVerifier
 
-# Who acts where no token is asked for.
+# Name of a caller without a token, on a listener bound to loopback.
 LOCAL_CALLER = "local"
 
 
 class Role(IntEnum):
-    """What a caller may do; each role includes the ones below it."""
+    """Role of a caller; each role includes the lower roles."""
 
     VIEWER = 1
     OPERATOR = 2
@@ -21,13 +21,13 @@ class Role(IntEnum):
 
     @property
     def label(self) -> str:
-        """Name for people and settings."""
+        """Name in messages and settings."""
         return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Somebody who was let in."""
+    """An admitted caller."""
 
     name: str
     role: Role
@@ -35,14 +35,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessRule:
-    """One group of routes and who may come in.
+    """Access rule of a group of routes.
 
     Attributes:
         name: `push`, `tick` or `api`, for metrics.
-        audiences: Audiences that a token may be for; empty lets no token in.
-        role_of: The role of an e-mail address, None for a stranger.
-        trusts_loopback: Callers need no token: the listener is bound to loopback and nobody switched this off.
-        setting: Where the operator configures this door.
+        audiences: Accepted audiences of a token; with an empty tuple no token is accepted.
+        role_of: Returns the role of an e-mail address, None for an unknown address.
+        trusts_loopback: Callers need no token: the listener is bound to loopback and the trust is not switched off.
+        setting: Name of the setting with the audiences.
     """
 
     name: str
@@ -53,7 +53,7 @@ class AccessRule:
 
 
 def role_in(viewers: Collection[str], operators: Collection[str], admins: Collection[str], email: str) -> Role | None:
-    """Give the highest role of an e-mail address; entries are addresses, or `@domain` for all of a domain."""
+    """Return the highest role of an e-mail address; an entry is an address, or `@domain` for a whole domain."""
     local, at, domain = email.rpartition("@")
     if not local or not domain:
         return None
@@ -65,67 +65,67 @@ def role_in(viewers: Collection[str], operators: Collection[str], admins: Collec
 
 
 class AccessControl:
-    """Lets callers in by their bearer token."""
+    """Verifies bearer tokens and checks roles."""
 
     def __init__(self, verifier: TokenVerifier, count_refused: Callable[[str, str], None]) -> None:
-        """Wire it.
+        """Store the collaborators.
 
         Args:
-            verifier: Reads tokens.
-            count_refused: Called with the door's name and the reason of each refusal.
+            verifier: Verifies tokens.
+            count_refused: Called with the name of the access rule and the reason of each refusal.
         """
         self._verifier = verifier
         self._count_refused = count_refused
 
-    def admit(self, door: AccessRule, authorization: str | None) -> Caller:
-        """Say who calls.
+    def admit(self, rule: AccessRule, authorization: str | None) -> Caller:
+        """Return the caller named by the bearer token.
 
         Args:
-            door: Where they knock.
-            authorization: The `Authorization` header, None without one.
+            rule: Access rule of the requested route.
+            authorization: The `Authorization` header, None without a header.
 
         Raises:
-            Unauthenticated: No token, or one that proves nothing.
-            Forbidden: A good token of somebody who has no business here, or a door that nobody configured.
+            Unauthenticated: The token is missing or invalid.
+            Forbidden: The address of a valid token has no role, or the access rule has no audience.
             Unavailable: The issuer's certificates cannot be read.
         """
         try:
-            return self._admitted(door, authorization)
+            return self._admitted(rule, authorization)
         except (Unauthenticated, Forbidden) as exc:
-            self._count_refused(door.name, exc.because)
+            self._count_refused(rule.name, exc.because)
             raise
         except Unavailable:
-            self._count_refused(door.name, "unavailable")
+            self._count_refused(rule.name, "unavailable")
             raise
 
-    def _admitted(self, door: AccessRule, authorization: str | None) -> Caller:
-        if not door.audiences:
-            if door.trusts_loopback:
+    def _admitted(self, rule: AccessRule, authorization: str | None) -> Caller:
+        if not rule.audiences:
+            if rule.trusts_loopback:
                 return Caller(name=LOCAL_CALLER, role=Role.ADMIN)
-            raise Forbidden("not_configured", f"nobody may come in here until {door.setting} names an audience")
+            raise Forbidden("not_configured", f"no caller is admitted until {rule.setting} names an audience")
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated("missing", "send a Google identity token: Authorization: Bearer TOKEN")
-        email = self._verifier.verify(token.strip(), door.audiences)
-        role = door.role_of(email)
+        email = self._verifier.verify(token.strip(), rule.audiences)
+        role = rule.role_of(email)
         if role is None:
             raise Forbidden("stranger", f"{email} has no role here")
         return Caller(name=email, role=role)
 
-    def require(self, door: AccessRule, caller: Caller, least: Role) -> None:
-        """Check that a caller's role is enough.
+    def require(self, rule: AccessRule, caller: Caller, least: Role) -> None:
+        """Check that the role of a caller includes *least*.
 
         Raises:
-            Forbidden: It is not; says which one is.
+            Forbidden: The role is too low; the message names the necessary role.
         """
         if caller.role < least:
-            self.refuse(door, "role", f"{caller.name} is {caller.role.label} here; this takes {least.label}")
+            self.refuse(rule, "role", f"{caller.name} is {caller.role.label} here; this takes {least.label}")
 
-    def refuse(self, door: AccessRule, because: str, detail: str) -> NoReturn:
-        """Count a caller that is sent away, and send it away.
+    def refuse(self, rule: AccessRule, because: str, detail: str) -> NoReturn:
+        """Count the refusal and raise `Forbidden`.
 
         Raises:
             Forbidden: Always.
         """
-        self._count_refused(door.name, because)
+        self._count_refused(rule.name, because)
         raise Forbidden(because, detail)

@@ -1,4 +1,4 @@
-"""What a person asks about a date: how does it stand, why, and what happens next. Pure."""
+"""Texts about an analysis date, the same for commands, pages and API: state, cause, next step. Pure."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from statemachine.evidence import awaited_tables, publication_is_retracted, seve
 from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
 from worker.observing.outbox import Untold
 
-# What a page and a command call a processor whose run was taken back, with no other one since.
+# Shown status of a processor with a retracted run and no newer run.
 RETRACTED = "retracted"
 _UTC_TEXT = re.compile(r"\b(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2})(:\d{2})?Z(?!\w)")
 
 
 def summary(record: DateRecord) -> dict[str, Any]:
-    """Give the facts of a date that scripts read; numbers are null where nothing was ever published."""
+    """Return the figures of an analysis date for scripts; without a publication the numbers are null."""
     result = record.result
     return {
         "analysis_date": record.analysis_date.isoformat(),
@@ -47,21 +47,21 @@ def summary(record: DateRecord) -> dict[str, Any]:
 
 
 def standing(record: DateRecord, untold: Untold | None) -> dict[str, Any]:
-    """Return the facts of a date together with its outcome that nobody has been told yet."""
+    """Return the figures of an analysis date and the outcome message still in the outbox."""
     return {**summary(record), "not_told": None if untold is None else untold.facts()}
 
 
 def explanation(
     record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo, untold: Untold | None
 ) -> dict[str, Any]:
-    """Return the whole answer on one screen: what arrived, what is missing since when, what happens next and why.
+    """Return the explanation of an analysis date: arrivals, missing processors, state, next step and reason.
 
     Args:
-        record: The date.
+        record: Record of the analysis date.
         now: UTC.
-        policy: The pipeline's rules.
+        policy: Rules of the pipeline.
         zone: Zone of the times in sentences.
-        untold: The date's newest outcome that still waits in the outbox.
+        untold: The newest outcome message of the analysis date in the outbox, None without a waiting message.
     """
     return {
         **standing(record, untold),
@@ -89,16 +89,16 @@ def _processor(record: DateRecord, name: str) -> dict[str, Any]:
         "awaited_since": None if completion else record.opened_at.isoformat(),
         "rows_at_build": rows.get(name),
         "retractions": [
-            {"run": one.identity, "by": one.actor, "reason": one.reason, "at": one.at.isoformat()}
-            for one in record.retractions
-            if one.processor == name
+            {"run": entry.identity, "by": entry.actor, "reason": entry.reason, "at": entry.at.isoformat()}
+            for entry in record.retractions
+            if entry.processor == name
         ],
     }
 
 
 def retraction_follows(record: DateRecord, processor: str) -> str:
-    """Say what a retraction of *processor* means for the date as it is after it."""
-    without = f"built without the table of {processor}, whatever lies in it"
+    """Return the consequence of a retraction of *processor*; *record* is the record after the retraction."""
+    without = f"built without the table of {processor}, even if the table has rows"
     day = record.analysis_date.isoformat()
     match record.state:
         case State.WAITING:
@@ -106,7 +106,7 @@ def retraction_follows(record: DateRecord, processor: str) -> str:
         case State.READY:
             return f"it is {without}, until another run of it succeeds"
         case State.RUNNING:
-            return f"a build runs that may have read it; once it has ended, the date is {without}"
+            return f"the running build may have read the table; after this build the date is {without}"
         case State.DONE | State.DEGRADED:
             return (
                 f"consumers read generation {record.published_generation} as it is. Before the upgrade cutoff the next "
@@ -119,7 +119,7 @@ def retraction_follows(record: DateRecord, processor: str) -> str:
 
 
 def headline(record: DateRecord, policy: Policy) -> str:
-    """Say in one line how the date stands."""
+    """Return the state of the analysis date in a line."""
     result = record.result
     if record.state is State.WAITING:
         counted = len(policy.processors) - len(policy.missing(record))
@@ -140,7 +140,7 @@ def _worth(result: BuildResult) -> str:
 
 
 def untold_text(untold: Untold, now: datetime, zone: ZoneInfo) -> str:
-    """Return what is not known outside, why, and since when: `Generation 1 is published; Phase 5 has not been told`."""
+    """Return the text for an unpublished outcome message: `Generation 1 is published; Phase 5 has not been told`."""
     what = "failed; on call has" if untold.state == State.FAILED else "is published; Phase 5 has"
     since = "" if untold.since is None else f" since {_when(untold.since, now, zone)}"
     why = f"{untold.error}; tried{since}" if untold.error else f"the outcome waits in the outbox{since}"
@@ -148,7 +148,7 @@ def untold_text(untold: Untold, now: datetime, zone: ZoneInfo) -> str:
 
 
 def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo, untold: Untold | None) -> str:
-    """Return what happens next, when, and what a person could do; first what nobody has been told yet."""
+    """Return the next step, the instant and the possible command; an unpublished outcome message comes first."""
     follows = _follows(record, now, policy, zone)
     if untold is None:
         told = "Phase 5 was told. " if record.state is State.DONE and not record.ignored else ""
@@ -164,8 +164,8 @@ def _follows(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) 
             missing = ", ".join(policy.missing(record))
             return (
                 f"Waits for {missing}. Builds as soon as all {len(policy.processors)} report success; at the deadline, "
-                f"{_when(record.deadline_at, now, zone)}, it looks into the tables and falls back to Phase 3 for what "
-                f"is really missing{taken_back}. To build now: mlfs replay {day} --reason '…'"
+                f"{_when(record.deadline_at, now, zone)}, a worker probes the tables and falls back to Phase 3 for "
+                f"missing rows{taken_back}. To build now: mlfs replay {day} --reason '…'"
             )
         case State.READY:
             if record.wake_at is not None and record.wake_at > now:
@@ -179,8 +179,8 @@ def _follows(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) 
                 cancelled = record.failure.because == FailedBecause.CANCELLED
                 how = "Cancelled" if cancelled else f"Given up after attempt {record.attempt}:"
                 return (
-                    f"{how} {record.failure.message}. Called failed as soon as the warehouse's ledger answers and "
-                    "shows that no attempt has published."
+                    f"{how} {record.failure.message}. The date fails as soon as the warehouse's ledger answers and "
+                    "shows no publication by an attempt."
                 )
             return f"{owner} is building. If it dies, its lease ends {until} and another worker starts again."
         case State.DONE if record.ignored:
@@ -194,10 +194,10 @@ def _follows(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) 
 
 
 def _taken_back(record: DateRecord) -> str:
-    """Name the tables that no build reads, and who said so; empty where there are none."""
-    latest = {one.processor: one for one in record.retractions if one.processor in record.ignored}
-    told = (f"{name} ({one.identity}, taken back by {one.actor})" for name, one in sorted(latest.items()))
-    return f"; no build reads what lies in the table: {', '.join(told)}" if latest else ""
+    """Return the retracted tables with the run and the actor; empty without a retracted table."""
+    latest = {entry.processor: entry for entry in record.retractions if entry.processor in record.ignored}
+    tables = (f"{name} ({entry.identity}, taken back by {entry.actor})" for name, entry in sorted(latest.items()))
+    return f"; no build reads what lies in the table: {', '.join(tables)}" if latest else ""
 
 
 def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
@@ -207,7 +207,7 @@ def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: 
     if not missing and not (awaited_tables(record) and now < record.upgrade_cutoff_at):
         return f"Nothing by itself: all completions are in. To build it again: {replay}"
     if not missing:
-        return f"All completions are in; built again by itself when the rows come{_looks(record)}. By hand: {replay}"
+        return f"All completions are in; built again by itself when rows come{_looks(record)}. By hand: {replay}"
     if now < record.upgrade_cutoff_at:
         cutoff = _when(record.upgrade_cutoff_at, now, zone)
         by_itself = f"Built again by itself when one of these completes before {cutoff}: {missing}"
@@ -216,7 +216,7 @@ def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: 
 
 
 def _looks(record: DateRecord) -> str:
-    """Add whose tables the worker looks into by itself until the cutoff; empty where it looks into none."""
+    """Return the tables probed until the cutoff; empty without a probed table."""
     awaited = ", ".join(sorted(awaited_tables(record)))
     return f"; the worker also looks each minute, from the deadline on, for rows of {awaited}" if awaited else ""
 
@@ -229,7 +229,7 @@ def _next_for_failed(record: DateRecord, now: datetime, policy: Policy, zone: Zo
     wait = f"Once all have reported, it is built by itself (missing: {missing}). " if missing else ""
     if record.wake_at is not None and record.result is not None:
         cutoff, awaited = _when(record.upgrade_cutoff_at, now, zone), ", ".join(sorted(awaited_tables(record)))
-        wait += f"Until {cutoff} the worker looks by itself for rows of {awaited}, which upgrade what is published. "
+        wait += f"Until {cutoff} the worker probes the tables of {awaited}; new rows upgrade the publication. "
     elif record.wake_at is not None:
         deadline = _when(record.wake_at, now, zone)
         wait += f"At the deadline, {deadline}, it is tried again by itself with what is in the tables then. "
@@ -237,24 +237,24 @@ def _next_for_failed(record: DateRecord, now: datetime, policy: Policy, zone: Zo
 
 
 def _when(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
-    """Give wall clock and distance: `23:25 EST (in 12 min)`."""
+    """Return wall clock and distance: `23:25 EST (in 12 min)`."""
     return f"{wall_clock(instant, now, zone)} ({distance(instant - now)})"
 
 
 def wall_clock(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
-    """Give an instant on the wall clock of *zone*, with its date where that is not the date of *now*."""
+    """Return an instant on the wall clock of *zone*; add the day if the day differs from the day of *now*."""
     local = instant.astimezone(zone)
     return f"{local:%H:%M %Z}" if local.date() == now.astimezone(zone).date() else f"{local:%Y-%m-%d %H:%M %Z}"
 
 
 def in_zone(text: str, zone: ZoneInfo) -> str:
-    """Give a stored sentence with its instants in UTC (`2024-12-16 04:25Z`) on the wall clock of *zone*."""
+    """Return a stored sentence with each UTC instant (`2024-12-16 04:25Z`) on the wall clock of *zone*."""
 
     def local(found: re.Match[str]) -> str:
         day, minute, second = found.groups()
         try:
             instant = datetime.fromisoformat(f"{day} {minute}{second or ''}").replace(tzinfo=UTC)
-        except ValueError:  # digits of something else
+        except ValueError:  # the digits are no instant
             return found.group(0)
         form = "%Y-%m-%d %H:%M:%S %Z" if second else "%Y-%m-%d %H:%M %Z"
         return instant.astimezone(zone).strftime(form)
@@ -263,9 +263,9 @@ def in_zone(text: str, zone: ZoneInfo) -> str:
 
 
 def distance(span: timedelta) -> str:
-    """Give a time span as a person says it: `in 12 min`, `3 h ago`."""
+    """Return a time span in words: `in 12 min`, `3 h ago`."""
     seconds = abs(span.total_seconds())
-    if seconds < 90:  # noqa: PLR2004 - under a minute and a half, seconds say more
+    if seconds < 90:  # noqa: PLR2004 - below 90 s, minutes would be too coarse
         text = f"{seconds:.0f} s"
     elif seconds < 90 * 60:
         text = f"{seconds / 60:.0f} min"
@@ -277,7 +277,7 @@ def distance(span: timedelta) -> str:
 
 
 def arrival_text(entry: Mapping[str, Any], zone: ZoneInfo) -> str:
-    """Give one processor's line: what it reported, when, how many rows."""
+    """Return the line of a processor: status, instant, rows."""
     if entry["status"] == "missing":
         since = datetime.fromisoformat(entry["awaited_since"]).astimezone(zone)
         return f"not reported, awaited since {since:%Y-%m-%d %H:%M %Z}"

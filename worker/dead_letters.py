@@ -1,15 +1,14 @@
-"""Looks into the dead-letter subscription, and sends messages from it again. Broken off at any point, nothing is lost.
+"""Dead letters: parks refused messages in the dead-letter topic and redrives messages from this topic.
 
-Every message is held by a lease while somebody looks. It is removed only after the bus has confirmed that it was sent
-again; all others are given back. Broken off between the two, a message is sent twice: its first id comes with it, so
-that it counts once.
+Parking publishes a message that can never become a completion to the dead-letter topic, keeps a copy in the state store
+and then acknowledges the message. While the topic accepts no message, a refused message goes back to the bus and delays
+no other message; after a failed publish the topic gets no message for `PAUSE_S`. A crash between the publish and the
+copy publishes the message a second time.
 
-Parking: a message that can never become a completion goes to the dead-letter topic, and a copy into the state store.
-
-A parked message is acknowledged. A message that cannot be parked goes back to the bus, alone: no other message waits
-for the dead-letter topic. After a failed publish, the topic is left alone for `PAUSE_S`; meanwhile each bad message
-goes back at once. After a crash between the publish and the copy, the message comes again and is published to the
-dead-letter topic a second time.
+Redriving leases messages of the dead-letter subscription and publishes the chosen messages to the source topic. A
+message is removed only after the bus has confirmed the publication. Every other message goes back to the subscription,
+after a crash when the lease ends. A crash between the confirmation and the removal publishes a message twice; the copy
+carries the first message id, so that intake counts a single completion.
 """
 
 import threading
@@ -27,21 +26,153 @@ from worker.errors import PipelineError, PublishRefused, Unavailable
 from worker.observing.observer import Observer
 from worker.ports import Clock, OutgoingMessage, ParkedMessage, Publisher, StateStore
 
-# Whoever sent the message has not repaired anything by the fifth time; a person should look.
+log = structlog.get_logger(__name__)
+
+# Parking. The state store keeps the beginning of a body, enough for a person to recognise the sender.
+COPY_BYTES_MAX = 2048
+# A confirmed publish takes milliseconds. A thread stops waiting for the turn of another thread after this time, so that
+# an intake thread stays free for good messages.
+TURN_MAX_S = 0.25
+# After a refused message, the topic gets no message for this time. Pub/Sub delivers again after a similar time.
+PAUSE_S = 5.0
+# After so many exceptions for the same message, the message is the cause and not the moment.
+RAISES_MAX = 3
+# Message ids are short: ten thousand of them take about two megabytes.
+RAISES_KEPT_MAX = 10_000
+
+# Redriving. After five redrives the sender has not repaired the message; a person decides.
 REDRIVES_MAX = 5
 TAKE_MAX = 500
-# The longest lease Pub/Sub gives; a person may have to read a plan before it ends.
+# The longest lease of Pub/Sub: a person may need the time to read a plan.
 LEASE_S = 600
-# What one look may hold in memory.
+# Limit of the memory for leased messages.
 HELD_BYTES_MAX = 100_000_000
-# One request: Pub/Sub takes 1,000 messages and 10 MB of one ordering key, and a failed one should not hold up many.
+# Size of a publish request. Pub/Sub accepts 1,000 messages and 10 MB of the same ordering key; with a smaller batch a
+# failed request delays few messages.
 BATCH_MAX = 100
 BATCH_BYTES_MAX = 9_100_000
 
 
+class NotParked(PipelineError):
+    """The dead-letter topic accepts no message now. The refused message goes back to the bus and delays no other."""
+
+
+class Parking:
+    """Publisher to the dead-letter topic. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        store: StateStore,
+        bus: Publisher,
+        topic: str,
+        clock: Clock,
+        observer: Observer,
+        stopwatch: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._topic = topic
+        self._clock = clock
+        self._observer = observer
+        self._stopwatch = stopwatch
+        self._turn = threading.Lock()
+        self._closed_until: float | None = None
+
+    def park(self, delivery: Delivery, refusal: Refusal) -> None:
+        """Publish the message to the dead-letter topic, then store a copy for people.
+
+        Raises:
+            NotParked: The topic accepted no message.
+            Unavailable: The state store does not answer. The dead-letter topic has the message.
+        """
+        message = OutgoingMessage(
+            event_id=f"refused:{delivery.message_id}",
+            topic=self._topic,
+            data=delivery.data[:DATA_BYTES_MAX],
+            attributes=parked_attributes(delivery, refusal),
+        )
+        self._publish_in_turn(message)
+        self._keep_copy(delivery, refusal, message)
+        log.warning("message_parked", message_id=delivery.message_id, reason=refusal.reason, detail=refusal.detail)
+        self._observer.refused(refusal.reason.value, refusal.detail)
+
+    def _publish_in_turn(self, message: OutgoingMessage) -> None:
+        if self._closed_until is not None and self._stopwatch() < self._closed_until:
+            raise NotParked(f"{self._topic} took no message a moment ago")
+        if not self._turn.acquire(timeout=TURN_MAX_S):
+            # Without the pause, each further message of this thread would wait as long. A confirmation ends the pause.
+            self._closed_until = self._stopwatch() + PAUSE_S
+            raise NotParked(f"{self._topic} is slow: another message waits for its confirmation")
+        try:
+            self._publish(message)
+        except Unavailable as exc:
+            self._closed_until = self._stopwatch() + PAUSE_S
+            next_step = "create the topic or grant roles/pubsub.publisher; the message comes again"
+            log.error("dead_letter_topic_refuses", topic=self._topic, error=str(exc), next_step=next_step)
+            self._observer.dead_letter_topic(self._topic, str(exc))
+            raise NotParked(str(exc)) from exc
+        else:
+            self._closed_until = None
+            self._observer.dead_letter_topic(self._topic, None)
+        finally:
+            self._turn.release()
+
+    def _publish(self, message: OutgoingMessage) -> None:
+        """Publish the copy; without the sender's attributes if the bus refuses these attributes."""
+        try:
+            self._bus.publish(message)
+        except PublishRefused:
+            ours = without_senders(message.attributes)
+            if ours == message.attributes:
+                raise
+            self._bus.publish(replace(message, attributes=ours))
+
+    def _keep_copy(self, delivery: Delivery, refusal: Refusal, message: OutgoingMessage) -> None:
+        copy = ParkedMessage(
+            reason=refusal.reason.value,
+            detail=refusal.detail,
+            message_id=delivery.message_id,
+            received_at=self._clock.now(),
+            data=delivery.data[:COPY_BYTES_MAX],
+            attributes=message.attributes,
+        )
+        try:
+            self._store.park(copy)
+        except Unavailable:
+            raise
+        except PipelineError as exc:
+            # The store refuses only this key. The dead-letter topic has the message, so the bus need not deliver again.
+            log.error("parked_copy_not_kept", message_id=delivery.message_id, error=str(exc))
+
+
+class Raises:
+    """Number of exceptions for each message in this process. Bounded and thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: OrderedDict[str, int] = OrderedDict()
+
+    def count(self, message_id: str) -> int:
+        """Count an exception of the message; return the number of exceptions."""
+        with self._lock:
+            count = self._counts.pop(message_id, 0) + 1
+            self._counts[message_id] = count
+            if len(self._counts) > RAISES_KEPT_MAX:
+                self._counts.popitem(last=False)
+        return count
+
+    def forget(self, message_id: str) -> None:
+        """Delete the count of a stored or parked message."""
+        # The counts are nearly always empty, so a good message costs a comparison and no lock.
+        if self._counts:
+            with self._lock:
+                self._counts.pop(message_id, None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLetter:
-    """A dead letter under a lease of ours; *handle* names the lease."""
+    """A leased dead letter; *handle* names the lease."""
 
     letter: DeadLetter
     handle: str
@@ -51,21 +182,21 @@ class DeadLetterQueue(Protocol):
     """The dead-letter subscription. Every method may raise `Unavailable` or `Fatal`."""
 
     def take(self, limit: int) -> Sequence[HeldLetter]:
-        """Lease some of what waits; empty when nothing comes any more."""
+        """Lease some waiting messages; return an empty sequence if no message is waiting."""
 
     def give_back(self, held: Collection[HeldLetter]) -> None:
-        """End leases: the messages wait again, at once."""
+        """End the leases: the subscription delivers the messages again at once."""
 
     def send_again(self, letters: Sequence[DeadLetter]) -> None:
-        """Publish to the source topic, all or none; returns when confirmed."""
+        """Publish all letters to the source topic, or none; return after the confirmation."""
 
     def remove(self, held: Collection[HeldLetter]) -> None:
-        """Acknowledge."""
+        """Acknowledge the messages, so that the subscription deletes the messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeasedDeadLetters:
-    """What waits, oldest copy first; *more* says that there may be others beyond the limit."""
+    """Leased messages, oldest copy first; with *more* there may be messages beyond the limit."""
 
     held: Sequence[HeldLetter]
     more: bool
@@ -73,13 +204,13 @@ class LeasedDeadLetters:
 
 @contextmanager
 def looking(queue: DeadLetterQueue, limit: int) -> Iterator[LeasedDeadLetters]:
-    """Hold up to *limit* messages for the time of the block; those not removed in it are given back."""
+    """Lease up to *limit* messages for the duration of the block; then give back every message not removed."""
     held: dict[str, HeldLetter] = {}
     try:
         more = _take_all(queue, limit, held)
         yield LeasedDeadLetters(held=sorted(held.values(), key=_age), more=more)
     finally:
-        # A lease that was removed meanwhile is known to the bus as ended; giving it back changes nothing.
+        # For a removed message the lease has ended, so giving back changes no message.
         queue.give_back(held.values())
 
 
@@ -87,10 +218,10 @@ def _take_all(queue: DeadLetterQueue, limit: int, held: dict[str, HeldLetter]) -
     size = 0
     while len(held) < limit and size < HELD_BYTES_MAX:
         known = len(held)
-        for one in queue.take(min(TAKE_MAX, limit - known)):
-            size += len(one.letter.data)
-            # One that comes again has lost its lease: only the newest one counts.
-            held[one.letter.message_id] = one
+        for leased in queue.take(min(TAKE_MAX, limit - known)):
+            size += len(leased.letter.data)
+            # A message delivered again has lost the earlier lease: only the newest lease counts.
+            held[leased.letter.message_id] = leased
         if len(held) == known:
             return False
     return True
@@ -102,13 +233,13 @@ def _age(held: HeldLetter) -> tuple[object, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which messages are meant: all, or those of some reasons, or those of some ids (the copy's or the first one)."""
+    """Selection of messages: by reason, by id of the copy or of the first message; empty sets select all."""
 
     reasons: frozenset[str] = frozenset()
     message_ids: frozenset[str] = frozenset()
 
     def takes(self, letter: DeadLetter) -> bool:
-        """Whether *letter* is meant."""
+        """Whether *letter* is selected."""
         by_reason = not self.reasons or letter.reason in self.reasons
         by_id = not self.message_ids or bool(self.message_ids & {letter.message_id, letter.original_message_id})
         return by_reason and by_id
@@ -116,20 +247,20 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What would be sent again, and what was meant but stays, with why."""
+    """Messages to publish again, and selected messages that stay, each with the reason."""
 
     chosen: Sequence[HeldLetter]
     left: Sequence[tuple[DeadLetter, str]]
 
 
 def plan_redrive(look: LeasedDeadLetters, selection: Selection, *, count_max: int, subscription: str) -> Plan:
-    """Choose from what waits.
+    """Return the messages to publish again.
 
     Args:
-        look: What waits.
-        selection: What is meant.
-        count_max: How many at most.
-        subscription: The worker's own, short name: what Pub/Sub forwarded from another one does not belong to us.
+        look: Leased messages.
+        selection: Messages asked for.
+        count_max: Limit of messages.
+        subscription: Short name of the worker's subscription: a message forwarded from another subscription stays.
     """
     chosen: list[HeldLetter] = []
     left: list[tuple[DeadLetter, str]] = []
@@ -156,12 +287,12 @@ def _obstacle(letter: DeadLetter, subscription: str) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redriven:
-    """What was done.
+    """Result of a redrive.
 
     Attributes:
-        sent: Sent again and confirmed, in order.
-        removed: How many of them were removed from the dead letters, too.
-        error: What broke it off, None when nothing did.
+        sent: Messages published again and confirmed, in order.
+        removed: Number of sent messages that were also removed from the dead letters.
+        error: The error that stopped the redrive, None without an error.
     """
 
     sent: Sequence[DeadLetter]
@@ -172,7 +303,7 @@ class Redriven:
 def redrive(
     queue: DeadLetterQueue, chosen: Sequence[HeldLetter], progress: Callable[[int], None] = lambda _count: None
 ) -> Redriven:
-    """Send *chosen* again, batch by batch, and remove each batch once it is confirmed; stops at the first fault."""
+    """Publish *chosen* batch by batch and remove each batch after the confirmation; stop at the first error."""
     sent: list[DeadLetter] = []
     removed = 0
     try:
@@ -201,135 +332,3 @@ def _batches(chosen: Sequence[HeldLetter]) -> Iterator[list[HeldLetter]]:
         size += length
     if batch:
         yield batch
-
-
-log = structlog.get_logger(__name__)
-
-# The state store keeps the beginning of a body, enough for a person to recognise the sender.
-COPY_BYTES_MAX = 2048
-# A confirmed publish takes milliseconds. A thread that waits longer behind another thread's publish gives up, so that
-# one of the two intake threads is always free for good messages.
-TURN_MAX_S = 0.25
-# So long a topic that took no message is left alone. Pub/Sub delivers again after about as long.
-PAUSE_S = 5.0
-# An exception that is raised for one message so often is a property of the message, not of the moment.
-RAISES_MAX = 3
-# Message ids are short: ten thousand of them take about two megabytes.
-RAISES_KEPT_MAX = 10_000
-
-
-class NotParked(PipelineError):
-    """The dead-letter topic takes no message now. The message goes back to the bus; no other message is held."""
-
-
-class Parking:
-    """The way to the dead-letter topic. Thread-safe."""
-
-    def __init__(
-        self,
-        *,
-        store: StateStore,
-        bus: Publisher,
-        topic: str,
-        clock: Clock,
-        observer: Observer,
-        stopwatch: Callable[[], float],
-    ) -> None:
-        self._store = store
-        self._bus = bus
-        self._topic = topic
-        self._clock = clock
-        self._observer = observer
-        self._stopwatch = stopwatch
-        self._turn = threading.Lock()
-        self._closed_until: float | None = None
-
-    def park(self, delivery: Delivery, refusal: Refusal) -> None:
-        """Publish the message to the dead-letter topic, then keep a copy for people.
-
-        Raises:
-            NotParked: The topic took no message.
-            Unavailable: The state store is away. The dead-letter topic has the message.
-        """
-        message = OutgoingMessage(
-            event_id=f"refused:{delivery.message_id}",
-            topic=self._topic,
-            data=delivery.data[:DATA_BYTES_MAX],
-            attributes=parked_attributes(delivery, refusal),
-        )
-        self._publish_in_turn(message)
-        self._keep_copy(delivery, refusal, message)
-        log.warning("message_parked", message_id=delivery.message_id, reason=refusal.reason, detail=refusal.detail)
-        self._observer.refused(refusal.reason.value, refusal.detail)
-
-    def _publish_in_turn(self, message: OutgoingMessage) -> None:
-        if self._closed_until is not None and self._stopwatch() < self._closed_until:
-            raise NotParked(f"{self._topic} took no message a moment ago")
-        if not self._turn.acquire(timeout=TURN_MAX_S):
-            # Each further message of this thread's group would wait as long. A confirmation ends the pause.
-            self._closed_until = self._stopwatch() + PAUSE_S
-            raise NotParked(f"{self._topic} is slow: another message waits for its confirmation")
-        try:
-            self._publish(message)
-        except Unavailable as exc:
-            self._closed_until = self._stopwatch() + PAUSE_S
-            next_step = "create the topic or grant roles/pubsub.publisher; the message comes again"
-            log.error("dead_letter_topic_refuses", topic=self._topic, error=str(exc), next_step=next_step)
-            self._observer.dead_letter_topic(self._topic, str(exc))
-            raise NotParked(str(exc)) from exc
-        else:
-            self._closed_until = None
-            self._observer.dead_letter_topic(self._topic, None)
-        finally:
-            self._turn.release()
-
-    def _publish(self, message: OutgoingMessage) -> None:
-        """Publish the copy; without the sender's attributes where the bus refuses the copy with them."""
-        try:
-            self._bus.publish(message)
-        except PublishRefused:
-            ours = without_senders(message.attributes)
-            if ours == message.attributes:
-                raise
-            self._bus.publish(replace(message, attributes=ours))
-
-    def _keep_copy(self, delivery: Delivery, refusal: Refusal, message: OutgoingMessage) -> None:
-        copy = ParkedMessage(
-            reason=refusal.reason.value,
-            detail=refusal.detail,
-            message_id=delivery.message_id,
-            received_at=self._clock.now(),
-            data=delivery.data[:COPY_BYTES_MAX],
-            attributes=message.attributes,
-        )
-        try:
-            self._store.park(copy)
-        except Unavailable:
-            raise
-        except PipelineError as exc:
-            # The store refuses this one key. The dead-letter topic has the message, so the message need not come again.
-            log.error("parked_copy_not_kept", message_id=delivery.message_id, error=str(exc))
-
-
-class Raises:
-    """How often an exception was raised for each message, in this process. Bounded and thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: OrderedDict[str, int] = OrderedDict()
-
-    def count(self, message_id: str) -> int:
-        """Count one more exception; return how many there are."""
-        with self._lock:
-            count = self._counts.pop(message_id, 0) + 1
-            self._counts[message_id] = count
-            if len(self._counts) > RAISES_KEPT_MAX:
-                self._counts.popitem(last=False)
-        return count
-
-    def forget(self, message_id: str) -> None:
-        """Forget the message: it is stored or parked."""
-        # Nearly always empty, so that a good message costs one comparison and no lock.
-        if self._counts:
-            with self._lock:
-                self._counts.pop(message_id, None)

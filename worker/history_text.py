@@ -1,4 +1,4 @@
-"""One sentence per decision, for history, logs and the demo's screen. Pure."""
+"""The sentence of each decision, for the history, the logs and the screen of the demo. Pure."""
 
 from statemachine.decide import Decision
 from statemachine.events import (
@@ -20,7 +20,7 @@ from statemachine.reasons import Reason
 
 
 def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
-    """Say in one sentence what the event was and what came of it."""
+    """Return the sentence for the event and the decision."""
     after = decision.record
     match event:
         case DateOpened():
@@ -41,7 +41,7 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
                 f"score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}"
             )
             follows = decision.reason is Reason.COMMITTED_REPLAY_FOLLOWS
-            return f"{said}; what was asked for is built as generation {after.generation}" if follows else said
+            return f"{said}; the requested build follows as generation {after.generation}" if follows else said
         case BuildFailed(failure=failure, message=message):
             return f"attempt {before.attempt} ended as {failure}: {message}{_again(after)}"
         case ReplayRequested() | CancelRequested() | CompletionRetracted():
@@ -59,27 +59,27 @@ def _asked(event: ReplayRequested | CancelRequested | CompletionRetracted, decis
 
 
 def _retraction(event: CompletionRetracted, decision: Decision) -> str:
-    again = ", as the audit has it" if event.taken_back_at is not None else ""
+    again = ", as the audit log shows" if event.taken_back_at is not None else ""
     said = f"{event.actor} took back {event.processor} ({event.identity}){again}: {event.reason}"
     follows = {
         Reason.WAITS_AGAIN: "it waits for another run",
-        Reason.FALLBACK_FOLLOWS: "the deadline is past, it is built without that table",
-        Reason.REBUILD_STARTED: "it is built again without that table",
+        Reason.FALLBACK_FOLLOWS: "the deadline has passed, the date is built without that table",
+        Reason.REBUILD_STARTED: "the date is built again without that table",
     }.get(decision.reason)
     return f"{said}; {follows}" if follows else said
 
 
 def _again(after: DateRecord) -> str:
-    """Add to a failure what the date still waits for by itself; empty where it waits for a person."""
+    """Return the next automatic step after a failure; empty if the analysis date waits for a person."""
     if after.state is not State.FAILED or after.wake_at is None:
         return ""
     if after.result is not None:
-        return f"; rows of {', '.join(sorted(awaited_tables(after)))} still upgrade what is published"
+        return f"; rows of {', '.join(sorted(awaited_tables(after)))} still upgrade the publication"
     return f"; built again at the deadline, {after.wake_at:%Y-%m-%d %H:%M}Z"
 
 
 def _timer(before: DateRecord, decision: Decision) -> str:
-    """What the timer was for depends on the state in which it fired."""
+    """Return the sentence for a fired timer; the state before the event tells the timers apart."""
     after = decision.record
     found = sorted(
         name
@@ -95,5 +95,5 @@ def _timer(before: DateRecord, decision: Decision) -> str:
         text = f"deadline {before.deadline_at:%Y-%m-%d %H:%M}Z passed"
         if found:
             text += f"; no event, but rows found: {', '.join(found)}"
-        return text if decision.reason is Reason.FOUND_ALL else f"{text}; what is missing falls back to Phase 3"
+        return text if decision.reason is Reason.FOUND_ALL else f"{text}; missing rows fall back to Phase 3"
     return f"{decision.reason.replace('_', ' ')} while {before.state}"

@@ -1,13 +1,13 @@
-"""What Phase 5 uses: is a night ready to predict from, and its features.
+"""Interface of Phase 5: whether an analysis date is ready for predictions, and the features of the analysis date.
 
     if validate_ml_feature_store_ready("2024-12-15"):
         players = load_features_for_prediction("2024-12-15")
 
-Both read the published table alone and need no worker, Redis or Pub/Sub. With `generation=` or `published_by=` they
-read what was published before, as long as its rows are kept. The warehouse is the one that MLFS_WAREHOUSE names,
-another by its URL, or one that is open already. Both work beside a running worker: a call opens a DuckDB file for as
-long as the call takes. While another process has the file open, the call waits, MLFS_DUCKDB_WAIT_S (30 s) at most, and
-then raises `Unavailable`.
+Both functions read only the published table and need no worker, Redis or Pub/Sub. With `generation=` or
+`published_by=` both functions read an earlier publication, until a vacuum deletes the rows. The warehouse is
+MLFS_WAREHOUSE, another URL, or an open warehouse. Both functions work beside a running worker: a call opens a DuckDB
+file only for the duration of the call. While another process has the file open, the call waits at most
+MLFS_DUCKDB_WAIT_S (30 s), then raises `Unavailable`. A crash leaves no trace: both functions write no data.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 ROWS_MIN = 200
 QUALITY_SCORE_MIN = 75.0
-"""Phase 5's own thresholds; the gate of the build holds the same numbers, so what is published passes them.
+"""Thresholds of Phase 5. The quality gate of a build has the same numbers, so a published build passes.
 
 Source: the pipeline document, "Phase 5 Dependencies".
 """
@@ -41,12 +41,12 @@ Row = dict[str, Any]
 
 
 class FeatureStoreNotReady(PipelineError, ValueError):
-    """Nothing to predict from for this date. The message names the date and the next step.
+    """Phase 5 cannot predict from this analysis date. The message names the analysis date and the next step.
 
-    A `ValueError` too, because that is what Phase 5 has always caught here.
+    Also a `ValueError`, because existing code of Phase 5 catches `ValueError`.
 
     Attributes:
-        analysis_date: The night.
+        analysis_date: The analysis date.
     """
 
     def __init__(self, analysis_date: date, why: str) -> None:
@@ -57,15 +57,15 @@ class FeatureStoreNotReady(PipelineError, ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """What Phase 5 finds for a date.
+    """Figures of an analysis date for Phase 5.
 
     Attributes:
-        analysis_date: The night.
-        row_count: Rows published for it.
-        average_quality_score: Mean of their scores, 0 to 100; None without rows.
-        fallback_rows: Rows with a value that is not from Phase 4 of the date.
-        yesterday_rows: Rows that were copied from a night before, as the last resort.
-        generation: The generation published; None without rows.
+        analysis_date: The analysis date.
+        row_count: Number of published rows.
+        average_quality_score: Mean score of the rows, 0 to 100; None without rows.
+        fallback_rows: Rows with a value from another source than Phase 4 of the analysis date.
+        yesterday_rows: Rows copied from an earlier analysis date, as the last resort.
+        generation: The published generation; None without rows.
     """
 
     analysis_date: date
@@ -77,7 +77,7 @@ class Readiness:
 
     @property
     def fault(self) -> str | None:
-        """Why Phase 5 may not predict; None where it may."""
+        """The reason why Phase 5 may not predict; None if Phase 5 may predict."""
         if self.row_count == 0 or self.average_quality_score is None:
             return "no rows are published"
         if self.row_count < ROWS_MIN:
@@ -94,17 +94,17 @@ def validate_ml_feature_store_ready(
     generation: int | None = None,
     published_by: datetime | str | None = None,
 ) -> bool:
-    """Tell whether Phase 5 may predict: at least 200 rows, with an average quality score of at least 75.
+    """Check whether Phase 5 may predict: at least 200 rows, with an average quality score of at least 75.
 
     Args:
         prediction_date: The analysis date, a `date` or `YYYY-MM-DD`.
-        warehouse: An open warehouse, the URL of one, or None for the one that MLFS_WAREHOUSE names.
-        generation: Judge this published generation; the one that is published by default.
-        published_by: Judge the newest generation published at this instant: with its zone, or a text in ISO 8601.
+        warehouse: An open warehouse, a URL, or None for the URL in MLFS_WAREHOUSE.
+        generation: Published generation to check; by default the current publication.
+        published_by: Check the newest generation published at this instant: aware, or a text in ISO 8601.
 
     Raises:
-        Refused: *prediction_date* is no date, *published_by* is no instant with a zone, or there is no such warehouse
-            file.
+        Refused: *prediction_date* is no date, *published_by* is no instant with a zone, or the warehouse file does not
+            exist.
         Unavailable: The warehouse does not answer; try again.
     """
     try:
@@ -135,12 +135,12 @@ def read_readiness(
     generation: int | None = None,
     published_by: datetime | str | None = None,
 ) -> Readiness:
-    """Return the numbers behind `validate_ml_feature_store_ready`; `fault` says what is wrong.
+    """Return the figures checked by `validate_ml_feature_store_ready`; `fault` names the failed threshold.
 
     Raises:
-        FeatureStoreNotReady: The warehouse has no feature table at all, or not the generation that is asked for.
-        Refused: *prediction_date* is no date, *published_by* is no instant with a zone, or there is no such warehouse
-            file.
+        FeatureStoreNotReady: The warehouse has no feature table, or lacks the requested generation.
+        Refused: *prediction_date* is no date, *published_by* is no instant with a zone, or the warehouse file does not
+            exist.
         Unavailable: The warehouse does not answer; try again.
     """
     night = _read_date(prediction_date)
@@ -181,22 +181,22 @@ def load_features_for_prediction(
     generation: int | None = None,
     published_by: datetime | str | None = None,
 ) -> Any:
-    """Load the features of a date, one row per player, by player_id, every published column.
+    """Load the features of an analysis date: a row per player, ordered by player_id, with all published columns.
 
     Args:
         prediction_date: The analysis date, a `date` or `YYYY-MM-DD`.
-        warehouse: An open warehouse, the URL of one, or None for the one that MLFS_WAREHOUSE names.
-        quality_score_min: Rows worth less are left out, 0 to 100.
-        frame: `rows` for a list of dictionaries, or a DataFrame of `pandas` or `polars`; these need the extra of
-            that name: in a checkout of the product, `pip install '.[pandas]'`.
-        generation: Load this published generation; the one that is published by default.
-        published_by: Load the newest generation published at this instant: with its zone, or a text in ISO 8601.
+        warehouse: An open warehouse, a URL, or None for the URL in MLFS_WAREHOUSE.
+        quality_score_min: Leave out rows with a lower quality score, 0 to 100.
+        frame: `rows` for a list of dictionaries, or a DataFrame of `pandas` or `polars`; a DataFrame needs the extra
+            of the same name: in a checkout of the product, `pip install '.[pandas]'`.
+        generation: Published generation to load; by default the current publication.
+        published_by: Load the newest generation published at this instant: aware, or a text in ISO 8601.
 
     Raises:
-        FeatureStoreNotReady: There is no such row, or the generation that is asked for was never published or its rows
-            are gone.
-        Refused: *prediction_date* is no date, *published_by* is no instant with a zone, there is no such warehouse
-            file, or the library of the frame is not installed.
+        FeatureStoreNotReady: No row has the quality score, the requested generation was never published, or the rows
+            of the generation were deleted.
+        Refused: *prediction_date* is no date, *published_by* is no instant with a zone, the warehouse file does not
+            exist, or the library of the frame is not installed.
         Unavailable: The warehouse does not answer; try again.
     """
     as_frame = _frame_maker(frame)
@@ -219,11 +219,11 @@ def _read_date(value: date | str) -> date:
 
 
 def _frame_maker(frame: str) -> Any:  # noqa: ANN401 - list, or a constructor of a library that need not be installed
-    """Give what makes the answer, before anything is read: a missing library should not cost a query."""
+    """Return the constructor of the frame. Called before the query, so that a missing library costs no query."""
     if frame == "rows":
         return list
     if frame not in {"pandas", "polars"}:
-        raise Refused(f"{frame!r} is no kind of frame; one of rows, pandas, polars")
+        raise Refused(f"{frame!r} is no kind of frame; choose rows, pandas or polars")
     try:
         library = import_module(frame)
     except ImportError as exc:
@@ -253,7 +253,7 @@ def _select(
 def _read(
     source: "Warehouse", night: date, name: str, wanted: Wanted, parameters: Mapping[str, object]
 ) -> Sequence[Any]:
-    """Run one statement over the published rows, or over those of the generation that is wanted."""
+    """Run a statement over the published rows, or over the rows of the wanted generation."""
     values = {"analysis_date": night, **parameters}
     if wanted == PUBLISHED_NOW:
         return source.query(Statement(name=name, sql=SHIPPED.text(name), parameters=values))
@@ -261,7 +261,7 @@ def _read(
         build_id = find_generation(source, night, wanted).build_id
         sql = SHIPPED.text(name, rows_of="published_rows")
         rows = source.query(Statement(name=name, sql=sql, parameters={**values, "build_id": build_id}))
-        # A vacuum may have deleted the rows meanwhile; a generation that is not there is never an empty one.
+        # A vacuum may have deleted the rows meanwhile: check again, so that a deleted generation is not read as empty.
         find_generation(source, night, wanted)
     except Refused as exc:
         raise FeatureStoreNotReady(night, str(exc).removeprefix(f"{night}: ")) from exc
@@ -270,11 +270,11 @@ def _read(
 
 @contextmanager
 def _opened(warehouse: "Warehouse | str | None") -> Iterator["Warehouse"]:
-    """Use a warehouse that is open already, or open one for the moment; no table is made in it."""
+    """Use the open warehouse, or open a warehouse for the duration of the call; create no table."""
     if warehouse is not None and not isinstance(warehouse, str):
         yield warehouse
         return
-    # The clients of a warehouse take most of a second to import, and who brings an open one needs none of it.
+    # The import of a warehouse client takes most of a second; a caller with an open warehouse needs no import.
     from worker.resources import open_warehouse
     from worker.settings import load
 

@@ -1,6 +1,9 @@
-"""Publishes what the outbox holds, at least once, in order, and forgets a message only when the bus has confirmed it.
+"""The relay: publishes the outbox and removes a message after the bus has confirmed the message.
 
-A crash between the confirmation and the removal publishes again under the same event id; consumers drop the repeat.
+Guarantees: every message is published at least once, and the messages of an analysis date in order.
+
+A crash before the confirmation leaves the message in the outbox. After a crash between the confirmation and the
+removal, the next pass publishes the message again under the same event id; consumers drop the repeat.
 """
 
 from collections import Counter
@@ -15,22 +18,22 @@ from worker.ports import OutboxEntry, Publisher, StateStore
 log = structlog.get_logger(__name__)
 
 BATCH_MAX = 100
-# A topic that refuses so often is left alone until the next pass: each refusal may take a time-out.
+# After so many refusals by a topic, a pass publishes no more messages to the topic: each refusal may take a time-out.
 REFUSALS_MAX = 3
-# Pages and commands show what the bus answered.
+# Length of the stored error of the bus; pages and commands show the error.
 ERROR_CHARS_MAX = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relayed:
-    """What one pass did."""
+    """Figures of one pass."""
 
     published: int
     left: int
 
 
 class Relay:
-    """Moves outcomes from the store to the bus."""
+    """Moves outcome messages from the store to the bus."""
 
     def __init__(
         self, *, store: StateStore, publisher: Publisher, observer: Observer, tracing: Tracing = NO_TRACING
@@ -41,7 +44,7 @@ class Relay:
         self._tracing = tracing
 
     def run_once(self) -> Relayed:
-        """Publish what is waiting; after a date's message fails, that date's later ones wait for the next pass."""
+        """Publish the waiting messages; a failure delays later messages of the same ordering key to the next pass."""
         published = left = 0
         blocked: set[str] = set()
         refusals: Counter[str] = Counter()
@@ -53,7 +56,7 @@ class Relay:
             left += len(entries) - done
             if done or len(entries) < BATCH_MAX:
                 return Relayed(published=published, left=left)
-            # A whole batch that cannot be published must not hide what stands behind it.
+            # No message of this batch was published. Read on, so that the batch hides no message behind the batch.
             after = entries[-1].entry_id
 
     def _relay(self, entry: OutboxEntry, blocked: set[str], refusals: Counter[str]) -> bool:
@@ -63,8 +66,8 @@ class Relay:
         try:
             with self._tracing.publishing(message) as traced:
                 message_id = self._publisher.publish(traced)
-        except Exception as exc:  # noqa: BLE001 - logged, and tried again at the next pass
-            # Whatever an outcome does to the publisher, the outcomes of other dates are still told.
+        except Exception as exc:  # noqa: BLE001 - logged; the next pass publishes again
+            # Catch every exception: an outcome that breaks the publisher holds back no other analysis date.
             blocked.add(message.ordering_key)
             refusals[message.topic] += 1
             self._store.note_refused(entry.entry_id, str(exc)[:ERROR_CHARS_MAX] or type(exc).__name__)

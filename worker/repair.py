@@ -1,8 +1,12 @@
-"""Brings one date back after its record was lost or damaged: from the ledger where it was published, else from anew.
+"""Restores an analysis date after the loss or damage of the record: from the ledger, or as a new record.
 
-What a rebuilt record no longer knows are the completions that had arrived. The tables are looked into, at the deadline
-or, for a date restored as degraded, at once; a repeat from the bus is recorded as usual. So the date ends as it would
-have.
+A restored record has no completions. A probe finds the rows of the lost completions, at the deadline or, for an
+analysis date restored as degraded, at once; a repeat from the bus is recorded as usual. So the analysis date reaches
+the same state as with the lost record.
+
+A crash after the quarantine of a damaged record leaves no record; the next sweep restores the analysis date. A crash
+after the closing claim leaves the ledger closed; the next sweep closes the generation again and then ends the
+generation.
 """
 
 from contextlib import suppress
@@ -22,27 +26,32 @@ from worker.ports import Clock, StateStore, Warehouse
 
 log = structlog.get_logger(__name__)
 
-# A generation is closed by a claim above every attempt that any life of the record, or a person, could make. Whoever
-# does it does it under one name, so that closing twice is no quarrel.
+# A generation is closed by a ledger claim with the highest attempt number. The ledger then refuses the publication of
+# every other attempt, by a worker or by a person. All workers use the same name for this claim, so that a second worker
+# may close the generation again.
 CLOSING = "closing"
 CLOSING_ATTEMPT = 2**31 - 1
-# A denial may be a passing one; after this the date fails without the ledger, as nobody else can write to it either.
+# Denied access to the ledger may end soon. After this time the analysis date fails without an answer of the ledger:
+# while access is denied, no worker can publish.
 DENIED_FOR_GOOD_AFTER = timedelta(minutes=2)
 
 
 class LedgerComparison(StrEnum):
-    """How a record stands against the ledger."""
+    """Result of the comparison of a record with the ledger row."""
 
     AGREES = "agrees"
     UNKNOWN = "unknown"
-    """The store has no record of the date."""
+    """The store has no record of the analysis date."""
     BEHIND = "behind"
-    """The store was restored from an old copy, or nobody has reported the commit yet."""
+    """The store was restored from an old copy, or no worker has reported the commit yet."""
     DAMAGED = "damaged"
 
 
 class Repair:
-    """Sets damaged records aside and restores dates."""
+    """Quarantines damaged records and restores analysis dates.
+
+    Every method raises `Unavailable` while the store does not answer; a repeat is safe.
+    """
 
     def __init__(self, *, engine: Engine, store: StateStore, clock: Clock, warehouse: Warehouse) -> None:
         self._engine = engine
@@ -51,40 +60,29 @@ class Repair:
         self._warehouse = warehouse
 
     def replace_damaged(self, analysis_date: date, error: str) -> Decision:
-        """Quarantine the date's record and begin anew.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
-        """
+        """Quarantine the record of the analysis date and restore the analysis date."""
         log.error("record_quarantined", analysis_date=analysis_date.isoformat(), error=error)
         self._store.quarantine(analysis_date)
         return self.restore(analysis_date)
 
     def restore(self, analysis_date: date) -> Decision:
-        """Open the date, and let it follow the ledger where that holds a commit.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
-        """
+        """Open the analysis date and adopt the ledger's commit, if the ledger holds a commit."""
         opened = self._engine.apply(analysis_date, DateOpened())
         try:
             committed = self._warehouse.read_ledger(analysis_date)
         except (Unavailable, Fatal) as exc:
-            # A deadline must not wait for the warehouse. A build that was published is not repeated under its own
-            # number either way: the claim looks into the ledger again.
+            # The deadline does not wait for the warehouse. A published generation is not built again under the same
+            # number, because the claim reads the ledger again.
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
             return opened
         return self.follow(committed) or opened if committed is not None else opened
 
     def end_last_attempt(self, analysis_date: date) -> None:
-        """End a generation that nobody builds any more: as published where the ledger says so, else as failed.
+        """End a generation without a running attempt: as published if the ledger holds the commit, otherwise as failed.
 
-        The ledger is closed to the generation first, so that an attempt which fell silent cannot publish it once
-        somebody was told that it failed. While the warehouse does not answer nothing is decided, and the next sweep
-        asks again; while it denies the answer, for two minutes.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
+        The ledger is closed to the generation first, so that a silent attempt cannot publish after the failure was
+        reported. While the warehouse does not answer, the generation does not end, and the next sweep tries again.
+        While the warehouse denies access, the sweeps try for two minutes.
         """
         record = self._store.load(analysis_date)
         if record is None or record.lease is None:
@@ -101,18 +99,14 @@ class Repair:
             self._engine.apply(analysis_date, TimerFired(closed_generation=record.generation))
 
     def _close(self, record: DateRecord) -> LedgerRow | None:
-        """Claim what nobody builds, so that no attempt can publish; then give what the ledger holds for good."""
+        """Close the generation in the ledger, then return the final ledger row."""
         key = BuildKey(analysis_date=record.analysis_date, generation=record.generation, attempt=CLOSING_ATTEMPT)
-        with suppress(Fenced):  # committed, or closed already
+        with suppress(Fenced):  # the generation is committed or closed already
             self._warehouse.claim(key, self._clock.now(), CLOSING)
         return self._warehouse.read_ledger(record.analysis_date)
 
     def follow(self, committed: LedgerRow) -> Decision | None:
-        """Make the record agree with a ledger row; None when it does already, or is ahead.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
-        """
+        """Store the commit of a ledger row in the record; return None if the record is as new or newer."""
         if self._standing(committed) is LedgerComparison.AGREES:
             return None
         return self._engine.apply(
@@ -120,13 +114,12 @@ class Repair:
         )
 
     def unreported(self, analysis_date: date) -> BuildCommitted | None:
-        """Return the ledger's commit that the record of the date does not know; None without one.
+        """Return the commit of the ledger if the record lacks the commit; otherwise None.
 
-        None also where the ledger cannot be read: the claim of a build reads the ledger again.
+        Also return None if the ledger cannot be read: the claim of a build reads the ledger again.
 
         Raises:
             CorruptRecord: The record is unreadable.
-            Unavailable: The store does not answer; repeating is safe.
         """
         try:
             committed = self._warehouse.read_ledger(analysis_date)
@@ -138,22 +131,14 @@ class Repair:
         return BuildCommitted(result=result_from_ledger(committed), found=True)
 
     def standing(self, committed: LedgerRow) -> LedgerComparison:
-        """Say how the date's record stands against its ledger row.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
-        """
+        """Compare the record of the analysis date with the ledger row."""
         try:
             return self._standing(committed)
         except CorruptRecord:
             return LedgerComparison.DAMAGED
 
     def catch_up(self, committed: LedgerRow) -> Decision | None:
-        """As `follow`, also for a damaged record: that one is set aside and begun anew.
-
-        Raises:
-            Unavailable: The store does not answer; repeating is safe.
-        """
+        """Store the commit like `follow`; replace a damaged record."""
         try:
             return self.follow(committed)
         except CorruptRecord as exc:

@@ -1,10 +1,13 @@
-"""The sweep: one loop serves everything that waits.
+"""The sweep: the pass of a worker over all analysis dates with a timer.
 
-It opens expected dates and asks the wake index what is due: a deadline, a retry, an expired lease, the next look into
-the tables of a degraded date, the end of the upgrade window. Every replica sweeps; the commit's version check makes one
-of them win. Nothing sleeps on a deadline in memory, so a restart forgets nothing.
+A sweep opens the expected analysis dates, reads the wake index and fires every timer that is due: a deadline, a retry,
+the end of a lease, the next probe of a degraded analysis date, the cutoff. Every replica sweeps.
 
-Looks that may hang, beside the loop that needs them: one slow warehouse call must not hold up other deadlines.
+Guarantees: several replicas may fire the same timer, and the version check of the commit lets a single replica win.
+Warehouse queries run on separate threads: while a query of an analysis date is slow, the sweep goes on with the others.
+
+A crash at any step loses no timer: the wake index and the calendar's mark lie in the store, and the next sweep of any
+replica fires the same timers.
 """
 
 import threading
@@ -24,14 +27,21 @@ from worker.errors import CorruptRecord, Fatal, PipelineError, SweepFailed, Unav
 from worker.ports import Clock, StateStore
 from worker.repair import Repair
 
-# A look into the warehouse takes a fraction of this; who needs longer is asked about again at the next pass.
+log = structlog.get_logger(__name__)
+
+# A sweep reads at most this many analysis dates from the wake index; the next sweep reads the rest.
+BATCH_MAX = 500
+# Seconds. A sweep waits at most this long for a new warehouse query, then goes on; later sweeps check the query without
+# waiting.
 PATIENCE_S = 2.0
-# More than this many dates whose looks hang at once is an outage: the others wait for it to end.
-LOOKS_MAX = 16
+# Limit of running queries. When all of them hang, the warehouse is down, and more queries would only add threads.
+QUERIES_MAX = 16
+
+RunAside = Callable[[date, Callable[[], None]], bool]
 
 
-class _Look:
-    """One call on a thread of its own."""
+class _Query:
+    """One call on a separate thread."""
 
     def __init__(self, act: Callable[[], None], name: str) -> None:
         self._act = act
@@ -41,83 +51,77 @@ class _Look:
 
     @property
     def is_open(self) -> bool:
-        """Whether the call still runs, or raised what nobody has heard of yet."""
+        """Whether the call still runs, or ended with an error that no caller has received yet."""
         return not self.ended.is_set() or self.error is not None
 
     def _run(self) -> None:
         try:
             self._act()
-        except Exception as exc:  # noqa: BLE001 - raised again where somebody waits for it
+        except Exception as exc:  # noqa: BLE001 - `Aside` raises the error again in the thread of the sweep
             self.error = exc
         finally:
             self.ended.set()
 
 
 class Aside:
-    """Runs at most one look a date; any thread may ask."""
+    """Runs at most one query per analysis date on a separate thread. Thread-safe."""
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
-        """Take how long the first who asks waits for a look; with 0 nobody waits.
+        """Store the time for which the first call waits for a query.
 
         Args:
-            patience_s: Seconds.
+            patience_s: Seconds; with 0 no call waits.
         """
         self._patience_s = patience_s
-        self._looks: dict[date, _Look] = {}
+        self._queries: dict[date, _Query] = {}
         self._lock = threading.Lock()
 
     def __call__(self, analysis_date: date, act: Callable[[], None]) -> bool:
-        """Run *act*, or wait for the look that runs for the date already; False while that goes on.
+        """Run *act*, or check the running query of the analysis date; return False while the query runs.
 
         Raises:
-            Exception: What the look raised.
+            Exception: The error of the query.
         """
         with self._lock:
-            self._looks = {day: one for day, one in self._looks.items() if day == analysis_date or one.is_open}
-            look = self._looks.get(analysis_date)
-            is_new = look is None
-            if look is None:
-                if sum(not one.ended.is_set() for one in self._looks.values()) >= LOOKS_MAX:
+            self._queries = {
+                day: query for day, query in self._queries.items() if day == analysis_date or query.is_open
+            }
+            query = self._queries.get(analysis_date)
+            is_new = query is None
+            if query is None:
+                if sum(not running.ended.is_set() for running in self._queries.values()) >= QUERIES_MAX:
                     return False
-                look = self._looks[analysis_date] = _Look(act, f"look-{analysis_date}")
-        # Only the first to ask waits: a look that hangs costs one pass of the loop, and no other.
-        if not look.ended.wait(self._patience_s if is_new else 0):
+                query = self._queries[analysis_date] = _Query(act, f"query-{analysis_date}")
+        # Only the call that starts a query waits. A query that hangs delays one sweep, and no later sweep.
+        if not query.ended.wait(self._patience_s if is_new else 0):
             return False
         with self._lock:
-            if self._looks.get(analysis_date) is look:
-                del self._looks[analysis_date]
-        if look.error is not None:
-            raise look.error
+            if self._queries.get(analysis_date) is query:
+                del self._queries[analysis_date]
+        if query.error is not None:
+            raise query.error
         return True
 
 
 def at_once(_analysis_date: date, act: Callable[[], None]) -> bool:
-    """Run *act* here and now: where nothing can hang, in tests and simulation."""
+    """Run *act* in the calling thread: for tests and the simulation, where no query hangs."""
     act()
     return True
 
 
-log = structlog.get_logger(__name__)
-
-RunAside = Callable[[date, Callable[[], None]], bool]
-
-# One pass handles this many dates; the next pass takes the rest.
-BATCH_MAX = 500
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """What one pass did."""
+    """Figures of one sweep."""
 
     opened: int
     due: int
     failed: int
 
     def check(self) -> None:
-        """Refuse a pass that handled no date at all; a single date that fails is this date's own fault.
+        """Raise an error if every analysis date of the sweep failed; a single failed analysis date raises no error.
 
         Raises:
-            SweepFailed: Several dates were due or expected, and every one of them failed.
+            SweepFailed: Several analysis dates were due or expected, and all of them failed.
         """
         handled = self.opened + self.due
         if handled > 1 and self.failed >= handled:
@@ -125,7 +129,7 @@ class Sweep:
 
 
 class Sweeper:
-    """Fires what is due."""
+    """Opens expected analysis dates and fires due timers."""
 
     def __init__(  # noqa: PLR0913 - one collaborator each
         self,
@@ -140,19 +144,19 @@ class Sweeper:
         aside: RunAside = at_once,
         aside_for_upgrades: RunAside = at_once,
     ) -> None:
-        """Take the collaborators.
+        """Store the collaborators.
 
         Args:
             engine: Decides and stores.
             store: Holds the wake index and the calendar's mark.
-            calendar: Says which dates are expected.
+            calendar: Computes the expected analysis dates.
             clock: The store's clock.
-            repair: Opens dates and ends generations.
+            repair: Opens analysis dates and ends generations.
             probe: Counts the rows of each processor's table.
-            date_failed: Told of a fault of a single date.
-            aside: Runs what must be known in this pass, beside the loop where it hangs.
-            aside_for_upgrades: Runs the looks into the tables of degraded dates. There may be hundreds of them after a
-                backfill, and none of them may keep a deadline waiting.
+            date_failed: Called with the error of a single analysis date.
+            aside: Runs the queries on which a deadline or the end of a generation waits.
+            aside_for_upgrades: Runs the probes of degraded analysis dates. After a backfill there may be hundreds of
+                probes; with a separate limit these probes delay no deadline.
         """
         self._engine = engine
         self._store = store
@@ -167,11 +171,11 @@ class Sweeper:
         self._skip = 0
 
     def run_once(self) -> Sweep:
-        """Open what the calendar expects, fire what is due; safe to repeat, the core ignores a second one.
+        """Open the expected analysis dates and fire the due timers; the core ignores a repeat of the same timer.
 
         Raises:
-            Unavailable: The store does not answer at all. A fault of a single date is reported and does not stop the
-                others.
+            Unavailable: The store does not answer. A fault of a single analysis date is logged and does not stop the
+                sweep.
         """
         self._clock.follow()
         now = self._clock.now()
@@ -181,14 +185,15 @@ class Sweeper:
             failed += self._faults_of(day, lambda: self._restore(day))  # noqa: B023 - called at once
             self._store.set_last_opened(day)
         due = self._store.due(now, BATCH_MAX, skip=self._skip)
-        # Dates that wait for a build thread stay due: the next pass looks behind them, or they would hide a deadline.
+        # An analysis date in the build queue stays due. After a full page the next sweep reads the following page;
+        # otherwise 500 queued analysis dates would hide a deadline behind them.
         self._skip = self._skip + BATCH_MAX if len(due) == BATCH_MAX else 0
         for day in due:
             failed += self._faults_of(day, lambda: self._fire(day, now))  # noqa: B023 - called at once
         return Sweep(opened=len(expected), due=len(due), failed=failed)
 
     def _last_opened(self, now: datetime) -> date | None:
-        """Return the calendar's mark; lower a mark ahead of the store's clock, so that its nights are opened again."""
+        """Return the last opened analysis date; lower a mark in the future, so that the skipped dates are opened."""
         mark, latest = self._store.last_opened(), self._calendar.latest_opened(now)
         if mark is None or mark <= latest:
             return mark
@@ -199,13 +204,13 @@ class Sweeper:
                 last_opened=mark.isoformat(),
                 store_time=now.isoformat(),
                 lowered_to=lowered.isoformat(),
-                next_step="check the clock of the state store's server; nights before "
+                next_step="check the clock of the state store's server; analysis dates before "
                 f"{lowered.isoformat()} that were not opened: mlfs replay DATE --reason '…'",
             )
         return lowered
 
     def _faults_of(self, analysis_date: date, act: Callable[[], object]) -> int:
-        """Do something to one date; count a fault that is its own, so that the other dates go on."""
+        """Run *act* for an analysis date; return 1 if *act* failed for a reason of this analysis date, otherwise 0."""
         try:
             try:
                 act()
@@ -228,7 +233,8 @@ class Sweeper:
     def _fire(self, analysis_date: date, now: datetime) -> None:
         decision = self._engine.apply(analysis_date, TimerFired())
         if not decision.record.version:
-            # The wake index outlived the record: it was set aside by a worker that then died, or it is lost.
+            # The wake index names an analysis date without a record: the record is lost, or a worker died after the
+            # quarantine of a damaged record.
             self._restore(analysis_date)
             return
         if decision.reason is not Reason.NEEDS_PROBE:
@@ -237,14 +243,14 @@ class Sweeper:
         if record.state is State.RUNNING:
             self._aside(analysis_date, lambda: self._repair.end_last_attempt(analysis_date))
         elif now >= self._started_at + self._calendar.drain_grace:
-            # Before that the worker has just started: completions that wait in the queue are read first.
+            # In the grace period after a start, the worker first reads the completions waiting in the queue.
             aside = self._aside if record.result is None else self._aside_for_upgrades
-            looked = aside(analysis_date, lambda: self._look_into_tables(record, now))
-            if not looked and self._is_out_of_patience(record, now):
+            probed = aside(analysis_date, lambda: self._probe_tables(record, now))
+            if not probed and self._is_out_of_patience(record, now):
                 self._engine.apply(analysis_date, TimerFired(probe={}))
 
     def _restore(self, analysis_date: date) -> None:
-        # The date is opened before the ledger is read: it has its deadline, however long that takes.
+        # `Repair.restore` opens the analysis date before reading the ledger: a slow ledger delays no deadline.
         def restore() -> None:
             self._repair.restore(analysis_date)
 
@@ -252,11 +258,11 @@ class Sweeper:
 
     @staticmethod
     def _is_out_of_patience(record: DateRecord, now: datetime) -> bool:
-        """Whether what is due has waited long enough for the warehouse."""
+        """Whether the due timer has waited `PROBE_PATIENCE` for the warehouse."""
         return record.wake_at is not None and now >= record.wake_at + PROBE_PATIENCE
 
-    def _look_into_tables(self, record: DateRecord, now: datetime) -> None:
-        """Fire again with what the tables hold."""
+    def _probe_tables(self, record: DateRecord, now: datetime) -> None:
+        """Count the Phase 4 rows of the analysis date and fire the timer with the counts."""
         looked_at = self._clock.now()
         try:
             probe = self._probe(record.analysis_date)
@@ -269,12 +275,11 @@ class Sweeper:
 
 
 def seconds_to_next_sweep(wake: datetime | None, now: datetime, tick_s: float) -> float:
-    """Say how long to wait for the next sweep.
+    """Return the seconds to wait for the next sweep.
 
     Args:
-        wake: The earliest instant later than the beginning of the last sweep at which something is due, UTC. What was
-            due before that and still is lies in other hands (a build that runs or waits for its turn, a claim
-            elsewhere): it is looked at again at the tick, and keeps no other date waiting.
+        wake: The earliest due instant after the beginning of the last sweep, UTC; None without a timer. An analysis
+            date that was due earlier is queued, building or claimed elsewhere, and the next tick is early enough.
         now: UTC.
         tick_s: The longest wait.
     """

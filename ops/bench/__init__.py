@@ -1,6 +1,6 @@
-"""`mlfs bench`: the figures that DESIGN promises, each measured beside its yardstick in the same run.
+"""`mlfs bench`: the figures promised in DESIGN, each figure measured beside a yardstick in the same run.
 
-Everything measured runs in a child process of its own, so peak memory is that of the thing measured alone, and one
-benchmark's caches never help another. Other jobs on the machine move absolute figures; the ratio of two things measured
-in turns stays, and that is what the targets speak of.
+Every measured task runs in a separate child process: the peak memory is the peak of this task alone, and no task uses
+the warm caches of another task. Other jobs on the machine change absolute figures. The ratio of two figures measured in
+turns hardly changes, so the targets are ratios where possible.
 """

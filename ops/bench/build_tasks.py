@@ -1,18 +1,17 @@
-"""What `mlfs bench build` measures: the build from claim to ledger, and two yardsticks.
+"""Tasks of `mlfs bench build` and `mlfs bench profile`: a build, two yardsticks, the phases of a build.
 
-The first yardstick is one `CREATE TABLE` of the very select that a build stores, into the same file: whatever a build
-takes more is its claim, its checks, its counts and its publication. The second one is the bare join.
+The first yardstick (`same_select`) is a `CREATE TABLE` of the select stored by a build, into the same file. The
+difference is the cost of the claim, the checks, the counts and the publication.
 
-The bare join (`bare_join.sql`) is what a competent engineer writes who wants the same feature cells and nothing else:
-one `CREATE TABLE AS` over the same nine tables into the same file; the roster joined to the four Phase 4 tables of the
-date and to each player's and team's latest Phase 3 row in the window; 6 identity columns and 22
-`COALESCE(phase 4, phase 3)` cells, computed from the same rows. It leaves out what the product adds: the 14 metadata
-columns, care for duplicates (in Phase 4, and two versions of one game in Phase 3), `--as-of`, the count of cells, the
-score, the gate, the ledger and the publication.
+The second yardstick (`bare`) is the bare join (`bare_join.sql`): the shortest statement for the same feature cells. A
+`CREATE TABLE AS` reads the same nine tables into the same file. The roster is joined to the four Phase 4 tables of the
+analysis date and to the latest Phase 3 row of each player and team in the window. The result has 6 identity columns
+and 22 `COALESCE(phase 4, phase 3)` cells, computed from the same rows. The bare join lacks the additions of the
+product: the 14 metadata columns, the removal of duplicates (in Phase 4, and two versions of a game in Phase 3),
+`--as-of`, the count of cells, the score, the quality gate, the ledger and the publication.
 
-Each task runs once in a fresh process, and once more in the same, warm one.
-
-What `mlfs bench profile` measures of a build: the phases that the worker's own metrics name.
+A task runs in a new process, and on request a second time in the same, warm process. `phases` measures the phases named
+by the metrics of the worker.
 """
 
 import time
@@ -36,6 +35,8 @@ from worker.pipelines.files import shipped_pipeline
 
 NIGHT = date(2024, 12, 15)
 LOOKBACK_DAYS = 30
+ENTITIES = 400
+# Logged statements outside the build: COMMIT after the start of the log, BEGIN and SELECT of the count.
 LOGGING_STATEMENTS = 3
 
 
@@ -44,7 +45,7 @@ def _sql(name: str) -> str:
 
 
 def generate(path: str, entities: int, memory_limit: str, threads: int, nights: int = 1) -> dict[str, Any]:
-    """Write the upstream tables of *nights* nights up to NIGHT with *entities* players into a new database file."""
+    """Write the upstream tables of *nights* dates up to NIGHT with *entities* players into a new database file."""
     started = time.perf_counter()
     with closing(_connect(path, memory_limit, threads)) as connection:
         connection.execute("SET VARIABLE entities = ?", [entities])
@@ -58,13 +59,13 @@ def generate(path: str, entities: int, memory_limit: str, threads: int, nights: 
 
 
 def bare(path: str, memory_limit: str, threads: int, warm: bool = False) -> dict[str, Any]:
-    """Run the bare join, and where asked once more in this process; gives seconds and rows."""
+    """Run the bare join, with *warm* a second time in this process; return seconds and rows."""
     window = {"analysis_date": NIGHT, "lookback_start": NIGHT - timedelta(days=LOOKBACK_DAYS)}
     return _create(path, memory_limit, threads, _sql("bare_join.sql"), window, warm=warm)
 
 
 def same_select(path: str, memory_limit: str, threads: int) -> dict[str, Any]:
-    """Create a table of the select that a build stores; gives seconds and rows."""
+    """Create a table of the select stored by a build; return seconds and rows."""
     pipeline = shipped_pipeline()
     features = plan_build(make_request(1, SystemClock().now()), pipeline, built_at=SystemClock().now()).features
     sql = f"CREATE OR REPLACE TABLE nba_predictions.same_select AS {to_duckdb(features.sql)}"
@@ -91,12 +92,12 @@ def _create(
 
 
 def build(path: str, memory_limit: str, threads: int, warm: bool = False) -> dict[str, Any]:
-    """Build the night, claim to ledger, and where asked once more; gives seconds, by step, and warehouse statements."""
+    """Build the date from claim to ledger, with *warm* twice; return seconds, seconds by step, and statements."""
     clock = SystemClock()
     steps: dict[str, float] = {}
     with closing(DuckDbWarehouse(path, memory_limit=memory_limit, threads=threads)) as warehouse:
         warehouse.ensure_tables()
-        warehouse.prepare_builds()  # as a worker does when it starts
+        warehouse.prepare_builds()  # like a worker at the start
         with warehouse.writing("counting statements") as cursor:
             cursor.execute("CALL enable_logging('QueryLog')")
         request = make_request(1, clock.now())
@@ -113,8 +114,8 @@ def build(path: str, memory_limit: str, threads: int, warm: bool = False) -> dic
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         with warehouse.writing("counting statements") as cursor:
             counted = cursor.execute("SELECT count(*) FROM duckdb_logs WHERE type = 'QueryLog'").fetchone()
-        # The COMMIT that ended the start of the logging, and the BEGIN and the SELECT of the count itself. A build of
-        # several seconds gives the file back in between, and DuckDB's log of statements is lost with the connection.
+        # A build of several seconds closes the file in between, and DuckDB's log of statements is lost with the
+        # connection. The count is None then.
         statements = counted[0] - LOGGING_STATEMENTS if counted and counted[0] > LOGGING_STATEMENTS else None
         again = time.perf_counter()
         if warm:
@@ -133,7 +134,7 @@ def build(path: str, memory_limit: str, threads: int, warm: bool = False) -> dic
 
 
 def make_request(generation: int, started_at: datetime) -> BuildRequest:
-    """Ask for a build of the night, as the worker does at its fourth completion."""
+    """Return the request for a build, as the worker makes the request after the fourth completion."""
     return BuildRequest(
         key=BuildKey(analysis_date=NIGHT, generation=generation, attempt=1),
         claimant="bench",
@@ -146,7 +147,7 @@ def make_request(generation: int, started_at: datetime) -> BuildRequest:
 
 
 def _connect(path: str, memory_limit: str, threads: int) -> duckdb.DuckDBPyConnection:
-    """Open a database as the warehouse does, so that both sides get the same means."""
+    """Open a database like the warehouse, so that both sides get the same memory and threads."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory_limit,
         "threads": threads,
@@ -158,11 +159,8 @@ def _connect(path: str, memory_limit: str, threads: int) -> duckdb.DuckDBPyConne
     return connection
 
 
-ENTITIES = 400
-
-
 def phases(folder: str) -> dict[str, Any]:
-    """Build a night of 400 once, as the first build of its process; gives milliseconds by phase, and of all of it."""
+    """Build a date of 400 entities as the first build of the process; return milliseconds by phase and in total."""
     path, clock = str(Path(folder) / "warehouse.duckdb"), SystemClock()
     generate(path, ENTITIES, "1GB", 2)
     milliseconds: dict[str, float] = {}
@@ -175,7 +173,7 @@ def phases(folder: str) -> dict[str, Any]:
 
     with closing(DuckDbWarehouse(path)) as warehouse:
         warehouse.ensure_tables()
-        warehouse.prepare_builds()  # as a worker does when it starts
+        warehouse.prepare_builds()  # like a worker at the start
         request = make_request(1, clock.now())
         started = time.perf_counter()
         run_build(warehouse, request, now=clock.now, watch=timed)

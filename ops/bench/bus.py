@@ -1,4 +1,4 @@
-"""A local Pub/Sub server in a process of its own, as Google's is: it shares no interpreter with what is measured."""
+"""Local Pub/Sub server in a separate process: like Google's server, the server shares no interpreter with a worker."""
 
 import json
 import subprocess
@@ -23,10 +23,10 @@ STOP_TIMEOUT_S = 30.0
 
 @contextmanager
 def bus_process(folder: Path) -> Iterator[str]:
-    """Serve from a journal in *folder* for as long as the block runs; gives `host:port`, topic and subscription made.
+    """Serve from a journal in *folder* during the block; create topic and subscription and return `host:port`.
 
     Raises:
-        Unavailable: The server did not come up.
+        Unavailable: The server did not start.
     """
     command = [sys.executable, "-m", "ops.bench.measure", "bus", json.dumps({"folder": str(folder)})]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - this program
@@ -43,7 +43,7 @@ def bus_process(folder: Path) -> Iterator[str]:
 
 
 def serve(folder: str) -> dict[str, Any]:
-    """Serve until standard input ends; the first line of output is the address."""
+    """Serve until standard input ends; write the address as the first line."""
     with PubSubServer(Path(folder) / "journal.sqlite") as server:
         sys.stdout.write(f"{server.address}\n")
         sys.stdout.flush()
@@ -52,7 +52,7 @@ def serve(folder: str) -> dict[str, Any]:
 
 
 def publish_all(address: str, bodies: Iterator[bytes]) -> int:
-    """Publish many messages in large batches and wait until each is confirmed; gives their number."""
+    """Publish messages in large batches and wait for all confirmations; return the number of messages."""
     client: Any = publisher_client(address, batch_settings=BatchSettings(max_messages=500))
     topic = client.topic_path(PROJECT, TOPIC)
     futures = [client.publish(topic, body) for body in bodies]

@@ -1,4 +1,4 @@
-"""The commands below `mlfs bench`: options in, tables or JSON out."""
+"""The commands below `mlfs bench`: parse the options, run a measurement, print tables or JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ WORKERS_HEADER = (
     "store's CPU us/event",
 )
 
-Runs = Annotated[int, typer.Option(help="How often each is measured; the medians are shown.", min=1, max=50)]
+Runs = Annotated[int, typer.Option(help="Runs of each measurement; the medians are shown.", min=1, max=50)]
 
 
 def build(
@@ -28,11 +28,11 @@ def build(
         str, typer.Option(help="Sizes, separated by commas.", metavar="N,N,...")
     ] = "400,10000,100000,1000000",
     runs: Runs = 3,
-    memory_limit: Annotated[str, typer.Option(help="DuckDB's memory, for all of them.")] = "2GB",
-    threads: Annotated[int, typer.Option(help="DuckDB's threads, for all of them.", min=1)] = 2,
+    memory_limit: Annotated[str, typer.Option(help="Memory of DuckDB, for build and yardsticks.")] = "2GB",
+    threads: Annotated[int, typer.Option(help="Threads of DuckDB, for build and yardsticks.", min=1)] = 2,
     as_json: Json = False,
 ) -> None:
-    """Measure a build from claim to ledger beside a table of its select, and beside the bare join. Takes two minutes.
+    """Measure a build from claim to ledger beside a table of the same select and beside the bare join (two minutes).
 
     Examples:
       mlfs bench build
@@ -78,7 +78,7 @@ def intake(
     runs: Runs = 3,
     as_json: Json = False,
 ) -> None:
-    """Measure completions per second, stored and acknowledged, beside a callback that does nothing.
+    """Measure completions per second, stored and acknowledged, beside a callback that only acknowledges.
 
     Examples:
       mlfs bench intake
@@ -103,7 +103,7 @@ def latency(
     nights: Annotated[int, typer.Option(help="How many nights of 400.", min=2, max=300)] = 100,
     as_json: Json = False,
 ) -> None:
-    """Measure the time from the fourth completion's publish to the claim of the build, beside one message's hop.
+    """Measure the time from the publish of the fourth completion to the claim, beside the hop of a message.
 
     Examples:
       mlfs bench latency
@@ -118,7 +118,7 @@ def latency(
 
 def deadline(
     open_dates: Annotated[
-        str, typer.Option(help="Dates that wait meanwhile, one number or several.", metavar="N,N,...")
+        str, typer.Option(help="Waiting dates, one number or several.", metavar="N,N,...")
     ] = "100000",
     deadlines: Annotated[int, typer.Option(help="Deadlines measured, 50 ms apart.", min=2, max=500)] = 100,
     as_json: Json = False,
@@ -154,7 +154,7 @@ def profile(
     runs: Runs = 3,
     as_json: Json = False,
 ) -> None:
-    """Measure what one completion costs by part of its way, and a build of 400 by phase. Needs py-spy.
+    """Measure the cost of a completion by part of the hot path, and of a build of 400 by phase. Needs py-spy.
 
     Examples:
       mlfs bench profile
@@ -166,8 +166,8 @@ def profile(
     if as_json:
         show_json(answer)
         return
-    parts = [(name, f"{one['us']:.1f}", f"{one['share']:.1%}") for name, one in answer["parts"].items()]
-    phases = [(name, _range(one, "{:.1f}")) for name, one in answer["build_phases_ms"].items()]
+    parts = [(name, f"{part['us']:.1f}", f"{part['share']:.1%}") for name, part in answer["parts"].items()]
+    phases = [(name, _range(phase, "{:.1f}")) for name, phase in answer["build_phases_ms"].items()]
     runs_shown = [
         (label, *(_range(answer[name][field], "{:,.0f}") for field in ("events_per_s", "cpu_us_per_event")))
         for name, label in (("plain", "without the profiler"), ("sampled", "with it"))
@@ -183,7 +183,7 @@ def footprint(
     runs: Runs = 3,
     as_json: Json = False,
 ) -> None:
-    """Measure memory and time of a start of `mlfs run`, and what a finished date leaves in the store.
+    """Measure memory and time of a start of `mlfs run`, and the bytes of a finished date in the store.
 
     Examples:
       mlfs bench footprint
@@ -220,11 +220,13 @@ def _percentiles(values: Mapping[str, float]) -> tuple[str, str, str]:
 def _show_percentiles(
     answer: Mapping[str, Any], rows: Sequence[tuple[str, Mapping[str, float]]], *, as_json: bool
 ) -> None:
-    _show(answer, ("ms", "p50", "p99", "max"), [(label, *_percentiles(one)) for label, one in rows], as_json=as_json)
+    _show(
+        answer, ("ms", "p50", "p99", "max"), [(label, *_percentiles(values)) for label, values in rows], as_json=as_json
+    )
 
 
 def _show(answer: Mapping[str, Any], header: Sequence[str], rows: Sequence[Sequence[str]], *, as_json: bool) -> None:
-    """Print one measurement: the machine, the table, the targets; or JSON."""
+    """Print the machine, the table and the targets of a measurement, or JSON."""
     if as_json:
         show_json(answer)
         return

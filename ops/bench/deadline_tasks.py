@@ -1,4 +1,4 @@
-"""What `mlfs bench deadline` measures: how late a deadline fires while many other dates are open."""
+"""Task of `mlfs bench deadline`: the lag of a deadline while many other analysis dates are open."""
 
 import threading
 import time
@@ -28,19 +28,19 @@ GROUP = 500
 BETWEEN_DEADLINES_S = 0.05
 FIRST_FAR_DATE = date(2100, 1, 1)
 FIRST_DUE_DATE = date(2001, 1, 1)
-# What a worker does before and after the deadlines that are measured.
+# Seconds for the work before and after the measured deadlines.
 MARGIN_S = 2.0
 PATIENCE_S = 60.0
 
 
 class DeadlineWatch(Observer):
-    """Notes how many milliseconds after its deadline a date was made ready."""
+    """Records for each analysis date the milliseconds from the deadline to the ready state."""
 
     def __init__(self) -> None:
         self.lag_ms: dict[date, float] = {}
 
     def decided(self, decided: Decided) -> None:
-        """Note a date that stopped waiting."""
+        """Record the lag of an analysis date after a new generation."""
         before: DateRecord = decided.before
         if decided.decision.record.generation > before.generation:
             late = SystemClock().now() - before.deadline_at
@@ -48,7 +48,7 @@ class DeadlineWatch(Observer):
 
 
 def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
-    """Open *open_dates* dates of the far future, then let *deadlines* deadlines pass, and sweep as `mlfs run` does."""
+    """Open *open_dates* dates of the far future, then sweep like `mlfs run` until *deadlines* deadlines have fired."""
     home, clock, watch = Path(folder), SystemClock(), DeadlineWatch()
     generate(str(home / "warehouse.duckdb"), 400, "1GB", 2)
     settings = load(
@@ -56,7 +56,7 @@ def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
         data_dir=home,
         redis_url=f"embedded://{home}/valkey",
         warehouse=f"duckdb://{home}/warehouse.duckdb",
-        # The dates that are due lie in the past: each one's deadline is its opening plus this grace.
+        # The due dates lie in the past, so the deadline of each date is the opening plus this grace.
         drain_grace_s=deadlines * BETWEEN_DEADLINES_S + MARGIN_S,
     )
     with (home / "worker.log").open("w", encoding="utf-8") as log, Resources(settings, own=True) as parts:
@@ -90,7 +90,7 @@ def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
 
 
 def _store_bytes(home: Path) -> int:
-    """Give what the store's data takes in memory, the keys of operations included, which last ten minutes."""
+    """Return the bytes of the data in the store, with the keys of operations, which expire after ten minutes."""
     with closing(redis.Redis.from_url(f"unix://{home}/valkey/valkey.sock")) as client:
         return int(client.info("memory")["used_memory_dataset"])
 
@@ -104,7 +104,7 @@ def _open_far(engine: Engine, open_dates: int) -> float:
 
 
 def _open_due(engine: Engine, deadlines: int) -> None:
-    """Open dates of the past one after the other, so that their deadlines come as far apart."""
+    """Open dates of the past `BETWEEN_DEADLINES_S` apart, so that the deadlines have the same distance."""
     pause = threading.Event()
     for number in range(deadlines):
         engine.apply(FIRST_DUE_DATE + timedelta(days=number), DateOpened())
@@ -112,7 +112,7 @@ def _open_due(engine: Engine, deadlines: int) -> None:
 
 
 def _sweep(sweeper: Sweeper, store: StateStore, watch: DeadlineWatch, deadlines: int, tick_s: float) -> None:
-    """Repeat the sweep as the worker does, until every deadline has fired."""
+    """Sweep like the worker until every deadline has fired."""
     pause, clock = threading.Event(), SystemClock()
     give_up_at = time.monotonic() + 2 * (deadlines * BETWEEN_DEADLINES_S + MARGIN_S) + PATIENCE_S
     while len(watch.lag_ms) < deadlines:

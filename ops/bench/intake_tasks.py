@@ -1,4 +1,4 @@
-"""What `mlfs bench intake` measures: the worker's subscriber with the worker's intake behind it, or with nothing."""
+"""Tasks of `mlfs bench intake`: the subscriber of the worker with the intake, or with a callback as yardstick."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ HandleAll = Callable[[Sequence[Delivery]], Iterable[tuple[int, Verdict]]]
 
 
 def completions(events: int, first: date = FIRST_DATE) -> Iterator[bytes]:
-    """Make successes: four for each date, one date after the other, as a backfill would send them."""
+    """Return successful completions, four for each analysis date, date by date like a backfill."""
     for number in range(events):
         body = {
             "processor": PROCESSORS[number % 4],
@@ -45,7 +45,7 @@ def completions(events: int, first: date = FIRST_DATE) -> Iterator[bytes]:
 
 
 def settings_in(folder: Path, bus_address: str, redis_url: str = "") -> Settings:
-    """Make the settings of a worker whose embedded parts lie in *folder*, but for a store that is given."""
+    """Return the settings of a worker with the embedded parts in *folder*; *redis_url* names another store."""
     return load(
         pipeline="",
         data_dir=folder,
@@ -60,7 +60,7 @@ def settings_in(folder: Path, bus_address: str, redis_url: str = "") -> Settings
 
 
 def make_intake(parts: Resources, start_build: Callable[[date], None], observer: Observer) -> Intake:
-    """Wire the intake as `worker.app` does; only the build behind it is the caller's."""
+    """Wire the intake like `worker.app`, with the build of the caller."""
     clock, settings = SystemClock(), parts.settings
     engine = make_engine(
         settings,
@@ -86,20 +86,20 @@ def make_intake(parts: Resources, start_build: Callable[[date], None], observer:
 
 
 def worker_observer() -> Observer:
-    """Watch as the worker does: metrics and log lines."""
+    """Return the observers of the worker: metrics and log lines."""
     return Observers((Metrics(PROCESSORS), LogObserver()))
 
 
 def acknowledge_all(deliveries: Sequence[Delivery]) -> Iterator[tuple[int, Verdict]]:
-    """Acknowledge at once: the yardstick."""
+    """Acknowledge every delivery at once: the yardstick."""
     return ((place, Verdict.ACK) for place in range(len(deliveries)))
 
 
 class Tally:
-    """Counts what a callback acknowledged, and when: `first` is the first delivery's instant, `last` the last one's."""
+    """Counts acknowledgements; `first` is the instant of the first delivery, `last` of the last acknowledgement."""
 
     def __init__(self, handle_all: HandleAll, awaited: int | None = None) -> None:
-        """Count for *handle_all*; `finished` is set at *awaited* acknowledgements."""
+        """Store the callback; `finished` is set after *awaited* acknowledgements."""
         self.acknowledged: list[str] = []
         self.first, self.last = 0.0, 0.0
         self.finished = threading.Event()
@@ -107,12 +107,12 @@ class Tally:
         self._awaited = awaited
 
     def handle_all(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[int, Verdict]]:
-        """Pass the deliveries on; the subscriber comes back for the next one when it has acknowledged the last."""
+        """Forward the deliveries; the subscriber asks for a verdict after acknowledging the previous delivery."""
         self.first = self.first or time.perf_counter()
         for place, verdict in self._handle_all(deliveries):
             yield place, verdict
             if verdict is Verdict.ACK:
-                # One operation of the interpreter: two threads count here.
+                # Two threads append here: an append is a single operation of the interpreter.
                 self.acknowledged.append(deliveries[place].message_id)
                 self.last = time.perf_counter()
                 if len(self.acknowledged) == self._awaited:
@@ -120,7 +120,7 @@ class Tally:
 
 
 def subscribe(address: str, tally: Tally) -> PullSubscriber:
-    """Make the worker's subscriber with a counted callback behind it."""
+    """Return the subscriber of the worker with the counting callback."""
     return PullSubscriber(
         project=PROJECT,
         subscription=SUBSCRIPTION,
@@ -131,15 +131,15 @@ def subscribe(address: str, tally: Tally) -> PullSubscriber:
 
 
 def noop(folder: str, events: int) -> dict[str, Any]:
-    """Drain *events* messages with a callback that acknowledges at once."""
+    """Drain *events* messages with a callback which acknowledges at once."""
     with bus_process(Path(folder)) as address:
         return _drain(address, events, acknowledge_all)
 
 
 def intake(folder: str, events: int, sample_hz: int = 0) -> dict[str, Any]:
-    """Drain *events* completions into an embedded Valkey; an event counts once it is stored and acknowledged.
+    """Drain *events* completions into an embedded Valkey; an event counts when stored and acknowledged.
 
-    With *sample_hz* the stacks of this process are sampled meanwhile; see `ops.bench.sampling`.
+    With *sample_hz* py-spy samples the stacks of this process; see `ops.bench.sampling`.
     """
     started: list[date] = []
     with ExitStack() as stack:
@@ -155,7 +155,7 @@ def intake(folder: str, events: int, sample_hz: int = 0) -> dict[str, Any]:
 
 
 def _drain(address: str, events: int, handle_all: HandleAll, sampling: Sampling | None = None) -> dict[str, Any]:
-    """Publish everything, then open the stream; the time runs from the first callback to the last acknowledgement."""
+    """Publish all messages, then open the stream; the time runs from the first callback to the last acknowledgement."""
     publish_all(address, completions(events))
     tally = Tally(handle_all, awaited=events)
     subscriber = subscribe(address, tally)

@@ -1,6 +1,7 @@
-"""What `mlfs bench latency` and `footprint` measure: a whole worker, embedded store and warehouse, nights of 400.
+"""Tasks of `mlfs bench latency` and `mlfs bench footprint`: a whole worker with embedded store and warehouse.
 
-What `mlfs bench footprint` measures of a start: `mlfs run`, all parts embedded, until `/readyz` says yes.
+`hop` and `claim` measure the latency. `finished` measures the bytes of an analysis date in the store. `idle` measures a
+start of `mlfs run` with all parts embedded, until `/readyz` answers 200.
 """
 
 import os
@@ -40,10 +41,14 @@ from worker.resources import Resources
 
 ENTITIES = 400
 ANSWER_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 30.0
+POLL_S = 0.01
+SETTLE_S = 2.0
+STOP_TIMEOUT_S = 20.0
 
 
 class Watch(Observer):
-    """Notes when a date was claimed and when it ended."""
+    """Records the instant of the claim and the end of each analysis date."""
 
     def __init__(self) -> None:
         self.claimed_at: dict[date, float] = {}
@@ -52,7 +57,7 @@ class Watch(Observer):
         self._changed = threading.Condition()
 
     def decided(self, decided: Decided) -> None:
-        """Note a claim or an end."""
+        """Record a completion, a claim or an end."""
         after = decided.decision.record
         with self._changed:
             self.reports[after.analysis_date] += isinstance(decided.event, CompletionReceived)
@@ -63,11 +68,11 @@ class Watch(Observer):
             self._changed.notify_all()
 
     def wait_for_end(self, day: date) -> None:
-        """Return once the date has ended."""
+        """Wait until the analysis date has ended."""
         self._wait(lambda: day in self.ended, f"{day} did not end")
 
     def wait_for_reports(self, day: date, count: int) -> None:
-        """Return once so many completions of the date are stored."""
+        """Wait until *count* completions of the analysis date are stored."""
         self._wait(lambda: self.reports[day] >= count, f"{day} did not get {count} completions")
 
     def _wait(self, reached: Callable[[], bool], otherwise: str) -> None:
@@ -77,7 +82,7 @@ class Watch(Observer):
 
 
 def hop(folder: str, nights: int) -> dict[str, Any]:
-    """Measure publish to callback for single messages, *nights* times; gives milliseconds."""
+    """Measure the time from publish to callback for *nights* single messages; return milliseconds."""
     arrived = threading.Event()
     at = 0.0
 
@@ -109,9 +114,10 @@ def hop(folder: str, nights: int) -> dict[str, Any]:
 
 
 def claim(folder: str, nights: int) -> dict[str, Any]:
-    """Measure the fourth completion's publish to the claim of the build, over *nights* nights, one after the other.
+    """Measure the time from the publish of the fourth completion to the claim, for *nights* dates in sequence.
 
-    The other three are stored by then, as processors end minutes apart: what is measured is one completion's way.
+    The other three completions are stored before, because real processors end minutes apart. So the figure is the time
+    of a single completion.
     """
     milliseconds = []
     with _worker(Path(folder), nights) as (address, watch, _parts), closing(PubSubPublisher(PROJECT, address)) as bus:
@@ -130,7 +136,7 @@ def claim(folder: str, nights: int) -> dict[str, Any]:
 
 
 def finished(folder: str, nights: int) -> dict[str, Any]:
-    """Play *nights* nights to their end and give the bytes that each leaves in the store, and its state."""
+    """Play *nights* dates to the end; return the bytes of a date in the store, and the final states."""
     with _worker(Path(folder), nights) as (address, watch, parts), closing(PubSubPublisher(PROJECT, address)) as bus:
         url = f"unix://{folder}/valkey/valkey.sock"
         for body in completions(4 * nights, NIGHT - timedelta(days=nights - 1)):
@@ -154,7 +160,7 @@ def finished(folder: str, nights: int) -> dict[str, Any]:
 
 @contextmanager
 def _worker(folder: Path, nights: int) -> Iterator[tuple[str, Watch, Resources]]:
-    """Run a worker on *nights* nights of data; gives the bus's address, what it decides, and its parts."""
+    """Run a worker on *nights* dates of data; return the address of the bus, the watch and the resources."""
     generate(str(folder / "warehouse.duckdb"), ENTITIES, "1GB", 2, nights)
     watch = Watch()
     with bus_process(folder) as address, (folder / "worker.log").open("w", encoding="utf-8") as log:
@@ -173,14 +179,8 @@ def _message(body: bytes) -> OutgoingMessage:
     return OutgoingMessage(event_id="", topic=TOPIC, data=body, attributes={})
 
 
-READY_TIMEOUT_S = 30.0
-POLL_S = 0.01
-SETTLE_S = 2.0
-STOP_TIMEOUT_S = 20.0
-
-
 def idle(folder: str) -> dict[str, Any]:
-    """Give seconds from the start of the process to ready, and its resident megabytes two seconds later. Linux."""
+    """Return the seconds from the start of `mlfs run` to ready, and the resident megabytes 2 s later. Linux only."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     home = Path(folder)
@@ -207,6 +207,6 @@ def idle(folder: str) -> dict[str, Any]:
 def _is_ready(url: str) -> bool:
     try:
         with opener_to(url).open(url, timeout=1.0) as answer:
-            return bool(answer.status == 200)  # noqa: PLR2004 - the status says it all
+            return bool(answer.status == 200)  # noqa: PLR2004 - 200 means ready
     except OSError:
         return False

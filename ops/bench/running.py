@@ -1,10 +1,12 @@
-"""`mlfs bench intake`, `latency`, `deadline` and `footprint`: a running worker against its yardsticks.
+"""Measurements of `mlfs bench`: each function runs the tasks, compares the medians and judges the targets.
 
-`mlfs bench build`: time, memory and statements of a build beside two yardsticks, up to a million entities.
+- `intake`, `latency`, `deadline`, `footprint`: a running worker beside a yardstick.
+- `intake --workers`: throughput of several worker processes.
+- `build`: time, memory and statements of a build beside two yardsticks, up to a million entities.
+- `profile`: processor time of a completion by part of the hot path, and time of a build by phase.
 
-`mlfs bench profile`: one completion's processor time by part of its way, and a build's time by phase.
-
-`mlfs bench intake --workers`: does a second worker process help, and a fourth?
+Measured task and yardstick run in turns, so a busy minute of the machine slows both. Every task uses a temporary
+folder; a crash leaves the folder `mlfs-bench-…` of the running task.
 """
 
 import shutil
@@ -18,6 +20,7 @@ from typing import Any
 from ops.bench.measure import in_child, in_folder, percentiles, spread, verdict
 from ops.bench.sampling import PARTS, divided
 
+# Targets of intake, latency, deadline and footprint.
 INTAKE_RATIO_MIN = 0.8
 INTAKE_PER_S_MIN = 5000
 HOP_EXTRA_P50_MS_MAX = 2.0
@@ -27,13 +30,28 @@ IDLE_MB_MAX = 120.0
 READY_S_MAX = 2.0
 BYTES_PER_DATE_MAX = 4096
 
+# Limit of `mlfs bench deadline --open-dates`.
 OPEN_DATES_MAX = 1_000_000
+
+# Targets of a build of a million entities, against a `CREATE TABLE` of the same select.
+TIME_RATIO_MAX = 1.5
+MEMORY_RATIO_MAX = 1.5
+# Targets of a build of a night, against the bare join.
+COLD_RATIO_MAX = 6.0
+WARM_RATIO_MAX = 3.0
+# Only these two sizes have targets; the other sizes show the growth of the figures.
+NIGHT_ENTITIES = 400
+LARGE_ENTITIES = 1_000_000
+BUILD_FIGURES = ("seconds", "warm_seconds", "cpu_seconds", "peak_mb")
+WORKER_FIGURES = ("events_per_s", "cpu_us_per_event", "store_cpu_us_per_event", "team_mb")
+# The first build of a process is short, so the median needs more runs than the intake.
+BUILDS_PER_RUN = 3
 
 Progress = Callable[[str], None]
 
 
 def measure_intake(events: int, runs: int, progress: Progress) -> dict[str, Any]:
-    """Drain the same backlog with a callback that only acknowledges and with the worker's intake, in turns."""
+    """Drain the same backlog with a callback that only acknowledges and with the intake of the worker, in turns."""
     noop, intake = [], []
     for run in range(1, runs + 1):
         progress(f"{events:,} events: run {run} of {runs}")
@@ -53,7 +71,7 @@ def measure_intake(events: int, runs: int, progress: Progress) -> dict[str, Any]
 
 
 def measure_latency(nights: int, progress: Progress) -> dict[str, Any]:
-    """Time a message to a callback, and a fourth completion to the claim of its build, each *nights* times."""
+    """Time a message to a callback, and a fourth completion to the claim of the build, each *nights* times."""
     progress(f"{nights} messages to a callback that does nothing")
     hop = percentiles(in_folder("hop", nights=nights)["ms"])
     progress(f"{nights} nights of 400, each to its end")
@@ -66,7 +84,7 @@ def measure_latency(nights: int, progress: Progress) -> dict[str, Any]:
 
 
 def measure_deadline(sizes: Sequence[int], deadlines: int, progress: Progress) -> dict[str, Any]:
-    """Let deadlines pass with no other date open, then beside each of *sizes* open dates; a store of its own each."""
+    """Time deadlines with no other date open, then beside each of *sizes* open dates; each time with a new store."""
     progress(f"{deadlines} deadlines, no other date open")
     alone = in_folder("deadline", open_dates=0, deadlines=deadlines)
     measured = []
@@ -92,7 +110,7 @@ def measure_deadline(sizes: Sequence[int], deadlines: int, progress: Progress) -
 
 
 def measure_footprint(nights: int, runs: int, progress: Progress) -> dict[str, Any]:
-    """Start `mlfs run` and read its memory when idle; play nights and read what they leave in the store."""
+    """Start `mlfs run` and read the idle memory; play nights and read the bytes in the store."""
     idle: list[dict[str, Any]] = []
     for run in range(1, runs + 1):
         progress(f"start {run} of {runs}")
@@ -112,32 +130,20 @@ def _of(runs: Sequence[dict[str, Any]], name: str) -> list[float]:
     return [float(run[name]) for run in runs]
 
 
-# A million entities, against one CREATE TABLE of the same select.
-TIME_RATIO_MAX = 1.5
-MEMORY_RATIO_MAX = 1.5
-# A night, against the bare join.
-COLD_RATIO_MAX = 6.0
-WARM_RATIO_MAX = 3.0
-# The targets speak of these two sizes; the others show how the figures grow.
-NIGHT_ENTITIES = 400
-LARGE_ENTITIES = 1_000_000
-FIGURES = ("seconds", "warm_seconds", "cpu_seconds", "peak_mb")
-
-
 def measure_build(
-    sizes: Sequence[int], runs: int, memory_limit: str, threads: int, progress: Callable[[str], None]
+    sizes: Sequence[int], runs: int, memory_limit: str, threads: int, progress: Progress
 ) -> dict[str, Any]:
-    """Measure every size; yardsticks and build take turns, each run in a new process on a copy of the same file.
+    """Measure every size; yardsticks and build run in turns, each in a new process on a copy of the same file.
 
     Args:
         sizes: Numbers of entities.
         runs: Rounds per size; the medians are compared.
-        memory_limit: DuckDB's, with a unit, for all.
-        threads: DuckDB's, for all.
-        progress: Told what is being measured.
+        memory_limit: Memory of DuckDB for all tasks, with a unit.
+        threads: Threads of DuckDB for all tasks.
+        progress: Called with the name of each measurement.
 
     Returns:
-        `sizes`, one entry each, and `targets`.
+        `sizes`, with an entry for each size, and `targets`.
     """
     means: dict[str, Any] = {"memory_limit": memory_limit, "threads": threads}
     with tempfile.TemporaryDirectory(prefix="mlfs-bench-") as folder:
@@ -145,9 +151,7 @@ def measure_build(
     return {**means, "sizes": results, "targets": _targets(results)}
 
 
-def _measure_size(
-    folder: Path, entities: int, runs: int, means: dict[str, Any], progress: Callable[[str], None]
-) -> dict[str, Any]:
+def _measure_size(folder: Path, entities: int, runs: int, means: dict[str, Any], progress: Progress) -> dict[str, Any]:
     source = folder / "source.duckdb"
     source.unlink(missing_ok=True)
     progress(f"{entities:,} entities: generating")
@@ -177,7 +181,7 @@ def _measure_size(
 
 
 def _run_copy(task: str, source: Path, copy: Path, means: dict[str, Any]) -> dict[str, Any]:
-    """Run a task on a copy, which is read once beforehand: neither side waits for the disk in the other's place."""
+    """Run a task on a new copy: the copy is in the cache of the system, so no task waits for the disk."""
     shutil.copyfile(source, copy)
     try:
         return in_child(task, path=str(copy), **means)
@@ -187,12 +191,12 @@ def _run_copy(task: str, source: Path, copy: Path, means: dict[str, Any]) -> dic
 
 
 def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {name: spread([run[name] for run in runs]) for name in FIGURES if runs[0].get(name) is not None}
+    return {name: spread([run[name] for run in runs]) for name in BUILD_FIGURES if runs[0].get(name) is not None}
 
 
 def _ratios(ours: Sequence[dict[str, Any]], yardstick: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Divide the medians of each figure that both have."""
-    both = [name for name in FIGURES if None not in (ours[0].get(name), yardstick[0].get(name))]
+    """Divide the medians of each figure measured by both sides."""
+    both = [name for name in BUILD_FIGURES if None not in (ours[0].get(name), yardstick[0].get(name))]
     return {name: median(run[name] for run in ours) / median(run[name] for run in yardstick) for name in both}
 
 
@@ -213,19 +217,15 @@ def _targets(results: Sequence[dict[str, Any]]) -> list[Any]:
     return targets
 
 
-# The first build of a process is short; its median needs more runs than the intake's.
-BUILDS_PER_RUN = 3
-
-
 def measure_profile(
-    events: int, sample_hz: int, runs: int, progress: Callable[[str], None], builds_per_run: int = BUILDS_PER_RUN
+    events: int, sample_hz: int, runs: int, progress: Progress, builds_per_run: int = BUILDS_PER_RUN
 ) -> dict[str, Any]:
     """Drain the backlog without and with the profiler, in turns, then build nights of 400.
 
     Returns:
-        `parts`: for each part of the hot path its `share` and `us`, microseconds of an event, of the total
-        *without* the profiler. `threads_us`: the same total by kind of thread, from the kernel alone. `plain`,
-        `sampled`: rate and cost of both. `build_phases_ms`, `build_ms`.
+        `parts`: for each part of the hot path `share` and `us`, the microseconds of an event, of the total *without*
+        the profiler. `threads_us`: the same total by kind of thread, counted by the kernel. `plain`, `sampled`: rate
+        and cost without and with the profiler. `build_phases_ms`, `build_ms`.
     """
     plain, sampled = [], []
     for run in range(1, runs + 1):
@@ -244,8 +244,8 @@ def measure_profile(
         "parts": _parts(plain, sampled),
         "threads_us": _by_thread(plain, events),
         "unnamed": sampled[-1]["unnamed"],
-        "build_phases_ms": {phase: spread([one["phases_ms"][phase] for one in builds]) for phase in phases},
-        "build_ms": spread([one["total_ms"] for one in builds]),
+        "build_phases_ms": {phase: spread([build["phases_ms"][phase] for build in builds]) for phase in phases},
+        "build_ms": spread([build["total_ms"] for build in builds]),
         "targets": [],
     }
 
@@ -255,7 +255,7 @@ def _rates_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _parts(plain: Sequence[Mapping[str, Any]], sampled: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Divide the cost without the profiler: by kind of thread as the kernel counted it, inside a kind by samples."""
+    """Divide the cost without the profiler: by the kernel among the kinds of thread, by samples within a kind."""
     total = median(run["cpu_us_per_event"] for run in plain)
     kinds = {kind for run in plain for kind in run["thread_cpu_s"]}
     spent = {kind: sum(run["thread_cpu_s"].get(kind, 0.0) for run in plain) for kind in kinds}
@@ -274,21 +274,19 @@ def _by_thread(plain: Sequence[Mapping[str, Any]], events: int) -> dict[str, flo
     return {kind: median(run["thread_cpu_s"].get(kind, 0.0) for run in plain) / events * 1e6 for kind in kinds}
 
 
-FIELDS = ("events_per_s", "cpu_us_per_event", "store_cpu_us_per_event", "team_mb")
-
-
-def measure_workers(events: int, teams: Sequence[int], runs: int, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Drain the same backlog with teams of several sizes, each beside as many processes that only acknowledge.
+def measure_workers(events: int, teams: Sequence[int], runs: int, progress: Progress) -> dict[str, Any]:
+    """Drain the same backlog with teams of several sizes, each beside a team of the same size that only acknowledges.
 
     Args:
         events: Completions in the backlog.
         teams: Numbers of worker processes.
-        runs: How often each team drains it; all of them in turns, so that a busy minute meets all alike.
-        progress: Told of each run.
+        runs: Rounds of each team; the teams run in turns, so that a busy minute slows all teams.
+        progress: Called with the name of each run.
 
     Returns:
-        `teams`: for each the two sides, `ratio` (intake against nothing), and `against_one`, its rate against the one
-        worker's; None where one worker was not measured. No `targets`: those speak of one process.
+        `teams`: for each team both sides, `ratio` (intake against the callback that only acknowledges) and
+        `against_one`, the rate against a single worker; None without a measured single worker. `targets` is empty:
+        the targets apply to a single process.
     """
     done: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for run in range(1, runs + 1):
@@ -298,17 +296,17 @@ def measure_workers(events: int, teams: Sequence[int], runs: int, progress: Call
                 answer = in_folder("workers", events=events, processes=processes, callback=callback)
                 done.setdefault((processes, callback), []).append(answer)
     rates = {team: median(run["events_per_s"] for run in answers) for team, answers in done.items()}
-    one = rates.get((1, "intake"))
+    single = rates.get((1, "intake"))
     measured = [
         {
             "workers": processes,
             **{
-                callback: {field: spread([run[field] for run in done[processes, callback]]) for field in FIELDS}
+                callback: {field: spread([run[field] for run in done[processes, callback]]) for field in WORKER_FIGURES}
                 for callback in ("noop", "intake")
             },
             "smallest_share": min(run["shares"][0] for run in done[processes, "intake"]),
             "ratio": rates[processes, "intake"] / rates[processes, "noop"],
-            "against_one": None if one is None else rates[processes, "intake"] / one,
+            "against_one": None if single is None else rates[processes, "intake"] / single,
         }
         for processes in teams
     ]

@@ -1,12 +1,12 @@
-"""Where a process spends its processor time: stacks sampled from outside by py-spy, and the kernel's own account.
+"""Processor time of this process by part of the hot path: stacks sampled by py-spy, and thread times from the kernel.
 
-py-spy is a process of its own that stops this one for a moment, reads the stack of every thread and lets it go on; it
-needs no hook in the interpreter, so Python and C are slowed alike. Two things its samples cannot tell: whether a thread
-was running or only about to wait, and what the stops themselves cost, which even a waiting thread pays. So they only
-divide the time of each kind of thread; how much that is, the kernel says, of a run without the profiler. Threads
-without a Python stack, gRPC's own, are known to the kernel alone.
+py-spy is a separate process: py-spy stops this process for a moment, reads the stack of every thread and continues
+this process. py-spy needs no hook in the interpreter, so Python and C are slowed alike. The samples have two limits. A
+thread about to wait counts like a running thread, and each stop costs time, also in a waiting thread. So the samples
+only divide the time of each kind of thread; the kernel counts this time in a run without the profiler. The threads of
+gRPC have no Python stack, so only the kernel counts these threads.
 
-The parts of the hot path: from a stack of frames to the part of a completion's way that they belong to.
+`part_of` assigns a stack of frames to a part of the hot path.
 """
 
 import ctypes
@@ -29,20 +29,20 @@ REST = "rest"
 PARTS: Mapping[str, str] = {
     "receive": "Google's client: stream, messages, leases, hand-over to a thread",
     "parse": "read and check the message",
-    "read": "read the records from the store: Redis' client, and decoding them",
-    "decide": "decide, and check the invariants of what was read and of what is written",
+    "read": "read the records from the store: Redis' client, and the decoding",
+    "decide": "decide, and check the invariants of the read and of the written record",
     "write": "write record and history as JSON",
-    "script": "send the commit scripts and read their answers: Redis' client",
+    "script": "send the commit scripts and read the answers: Redis' client",
     "log": "the log line",
     "metrics": "metrics",
     "acknowledge": "acknowledge: the message's own part and the client's",
     "native": "gRPC's own threads, without Python",
-    REST: "everything else: the engine's and the intake's own lines, and threads that wake and wait again",
+    REST: "the rest: the engine's and the intake's own lines, and threads that wake and wait again",
 }
-"""In the order of the way; `native` is counted by the kernel, the others by where the stack was."""
+"""In the order of the hot path; the kernel counts `native`, the samples divide the other parts."""
 
-# The innermost frame that a rule knows decides: Redis' client belongs to whoever called it. A rule is a piece of the
-# file's name (py-spy leaves out what all paths of a package share) and the beginning of a function's, `` for any.
+# The innermost frame with a rule decides, so a frame of Redis' client counts for the caller. A rule is a part of the
+# path and the beginning of the function's name, `` for any. py-spy omits the common beginning of a package's paths.
 _RULES: Sequence[tuple[str, str, str]] = (
     ("pubsub_v1/subscriber/message.py", "ack", "acknowledge"),
     ("pubsub_v1/subscriber/_protocol/dispatcher.py", "", "acknowledge"),
@@ -70,17 +70,30 @@ _RULES: Sequence[tuple[str, str, str]] = (
     ("worker/intake.py", "", REST),
     ("worker/adapters/pubsub/pull.py", "_settle", REST),
 )
-# Where none of them is in the stack: the client's own threads, and ours while they take a message from it.
+# Without a rule for the stack: threads of Google's client, and threads of the worker while receiving a message.
 _CLIENT: Sequence[str] = ("pubsub_v1/", "api_core/", "grpc/", "proto/", "worker/adapters/pubsub/")
-# It hands its notes on to others: what they do is theirs.
+# `Observers` forwards every note, so the time counts for the observer further in.
 _PASSING = ("worker/observing/observer.py", "Observers.")
 
 
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 60.0
+# Linux, <sys/prctl.h>: permits any process to trace this process, if the kernel asks for a permission.
+_PR_SET_PTRACER, _PTRACER_ANY = 0x59616D61, -1
+_UNNAMED_SHOWN_MAX = 15
+
+NATIVE = "native"
+_PYTHONS_NAME = re.compile(r"Thread-\d+ \((.+)\)")
+_NUMBER = re.compile(r"[-_]?\d+$")
+
+Samples = Mapping[str, Counter[str]]
+
+
 def part_of(frames: Sequence[str]) -> str | None:
-    """Give the part that a stack belongs to, None for none.
+    """Return the part of the hot path for a stack; None for a stack without a part.
 
     Args:
-        frames: `FUNCTION (FILE)`, the outermost first, as py-spy writes them.
+        frames: `FUNCTION (FILE)`, the outermost first, in the form of py-spy.
     """
     for frame in reversed(frames):
         function, _, file = frame.removesuffix(")").rpartition(" (")
@@ -93,25 +106,12 @@ def part_of(frames: Sequence[str]) -> str | None:
     return "receive" if any(name in frame for frame in frames for name in _CLIENT) else None
 
 
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 60.0
-# Linux, <sys/prctl.h>: lets a process that is not our parent look at us, where the kernel is asked to care.
-_PR_SET_PTRACER, _PTRACER_ANY = 0x59616D61, -1
-_UNNAMED_SHOWN_MAX = 15
-
-NATIVE = "native"
-_PYTHONS_NAME = re.compile(r"Thread-\d+ \((.+)\)")
-_NUMBER = re.compile(r"[-_]?\d+$")
-
-Samples = Mapping[str, Counter[str]]
-
-
 class Sampling:
-    """Samples this process for as long as the block runs; `found` is filled at its end. At 0 Hz it only reads clocks.
+    """Samples this process during the block and fills `found` at the end. At 0 Hz only the thread times are read.
 
     Attributes:
-        found: `thread_cpu_s`, processor seconds by kind of thread; and where it sampled `thread_samples`, samples by
-            kind of thread and part of the hot path, and `unnamed`, the commonest frames that belong to no part.
+        found: `thread_cpu_s`, processor seconds by kind of thread. With sampling also `thread_samples`, samples by kind
+            of thread and part of the hot path, and `unnamed`, the commonest frames without a part.
     """
 
     def __init__(self, folder: Path, hz: int) -> None:
@@ -144,13 +144,13 @@ class Sampling:
 
 
 def thread_seconds() -> dict[int, float]:
-    """Give the processor seconds of each thread of this process so far, by its native id. Linux."""
+    """Return the processor seconds of each thread of this process, by native id. Linux only."""
     tasks = Path("/proc/self/task")
-    return {int(one.name): int((one / "schedstat").read_text().split()[0]) / 1e9 for one in tasks.iterdir()}
+    return {int(task.name): int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks.iterdir()}
 
 
 def kind_of(name: str) -> str:
-    """Give what threads of one purpose share: their name without the number."""
+    """Return the kind of a thread: the name without the number."""
     given = _PYTHONS_NAME.fullmatch(name)
     return _NUMBER.sub("", given[1] if given else name)
 
@@ -159,7 +159,7 @@ def read_samples(lines: Iterable[str]) -> tuple[Samples, Counter[str]]:
     """Read py-spy's raw format, `thread (ID): NAME;outermost;...;innermost COUNT`.
 
     Returns:
-        For each kind of thread its samples by part, and how often which innermost frame belonged to no part.
+        The samples by kind of thread and part, and the count of each innermost frame without a part.
     """
     samples: dict[str, Counter[str]] = {}
     unnamed: Counter[str] = Counter()
@@ -174,9 +174,9 @@ def read_samples(lines: Iterable[str]) -> tuple[Samples, Counter[str]]:
 
 
 def divided(spent: Mapping[str, float], samples: Samples) -> dict[str, float]:
-    """Divide the seconds of each kind of thread as its samples lie; one that was never met counts as rest.
+    """Divide the seconds of each kind of thread in proportion to the samples; without samples the kind counts as rest.
 
-    The sum of the parts is the sum of the seconds.
+    The sum of the parts equals the sum of the seconds.
     """
     parts: dict[str, float] = {}
     for kind, seconds in spent.items():
@@ -203,7 +203,7 @@ def _start(stacks: Path, hz: int) -> "subprocess.Popen[str]":
             said.append(line)
             begun.set()
 
-    # It goes on talking, and a full pipe would stop it.
+    # py-spy writes during the whole run, and a full pipe would stop py-spy.
     threading.Thread(target=listen, name="py-spy", daemon=True).start()
     if not begun.wait(START_TIMEOUT_S) or "Sampling" not in said[0]:
         spy.kill()

@@ -1,4 +1,4 @@
-"""What `mlfs bench intake --workers` measures: one backlog, drained by several processes on one store and one bus."""
+"""Tasks of `mlfs bench intake --workers`: several worker processes drain a backlog with a common store and bus."""
 
 import json
 import subprocess
@@ -36,20 +36,20 @@ from worker.resources import Resources
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
-# How often a worker tells what it has acknowledged: seldom enough to cost nothing.
-TELL_EVERY_S = 0.05
+# Pause between two reports of a worker: long enough for a negligible cost.
+REPORT_EVERY_S = 0.05
 DATES_READ_AT_ONCE = 1000
 
 
 def workers(folder: str, events: int, processes: int, callback: str) -> dict[str, Any]:
-    """Drain *events* completions with *processes* processes whose callback is `intake` or `noop`.
+    """Drain *events* completions with *processes* processes; *callback* is `intake` or `noop`.
 
-    The backlog is published and the processes are up before the first of them opens its stream. It counts only when
-    every message was acknowledged, nothing waits any more, and, for `intake`, every date is stored with its four
+    The first process opens a stream after the backlog is published and all processes have started. The run counts only
+    if every message was acknowledged, no message is waiting and, for `intake`, every analysis date is stored with four
     completions and became ready in exactly one process.
 
     Raises:
-        Unavailable: It was not drained in time, or not everything is stored; nothing was measured.
+        Unavailable: The backlog was not drained in time, or is not fully stored; there is no figure.
     """
     home = Path(folder)
     with ExitStack() as stack:
@@ -57,30 +57,30 @@ def workers(folder: str, events: int, processes: int, callback: str) -> dict[str
         url = stack.enter_context(_valkey(home))
         publish_all(address, completions(events))
         team = [stack.enter_context(_Worker(home / str(n), address, url, callback)) for n in range(processes)]
-        for one in team:
-            one.wait_until_up()
+        for process in team:
+            process.wait_until_up()
         before = _store_seconds(url)
-        for one in team:
-            one.begin()
+        for process in team:
+            process.begin()
         _wait_for(team, events)
-        answers = [one.end() for one in team]
+        answers = [process.end() for process in team]
         store_s = _store_seconds(url) - before
         if left := receive_waiting(PROJECT, SUBSCRIPTION, address):
             raise Unavailable(f"{len(left)} messages still waited; nothing was measured")
         if callback == "intake":
-            _check_stored(home, address, url, events, [day for one in answers for day in one["started"]])
-    seconds = max(one["last"] for one in answers) - min(one["first"] for one in answers if one["first"])
+            _check_stored(home, address, url, events, [day for answer in answers for day in answer["started"]])
+    seconds = max(answer["last"] for answer in answers) - min(answer["first"] for answer in answers if answer["first"])
     return {
         "events_per_s": events / seconds,
-        "cpu_us_per_event": sum(one["cpu_seconds"] for one in answers) / events * 1e6,
+        "cpu_us_per_event": sum(answer["cpu_seconds"] for answer in answers) / events * 1e6,
         "store_cpu_us_per_event": store_s / events * 1e6,
-        "team_mb": sum(one["peak_mb"] for one in answers),
-        "shares": sorted(one["acknowledged"] / events for one in answers),
+        "team_mb": sum(answer["peak_mb"] for answer in answers),
+        "shares": sorted(answer["acknowledged"] / events for answer in answers),
     }
 
 
 def worker(folder: str, address: str, redis_url: str, callback: str) -> dict[str, Any]:
-    """Be one of the processes: say `up`, start at a line on standard input, tell what is acknowledged, end with it."""
+    """Run as a process of the team: write `up`, start after a line on standard input, write the acknowledged ids."""
     home = Path(folder)
     home.mkdir()
     started: list[date] = []
@@ -92,22 +92,22 @@ def worker(folder: str, address: str, redis_url: str, callback: str) -> dict[str
             handle_all = make_intake(parts, started.append, worker_observer()).handle_all
         tally = Tally(handle_all)
         subscriber = subscribe(address, tally)
-        _say("up")
+        _send("up")
         sys.stdin.readline()
         ended = threading.Event()
         threading.Thread(target=_set_at_end_of_input, args=[ended], daemon=True).start()
         cpu = time.process_time()
         subscriber.start()
         told = 0
-        while not ended.wait(TELL_EVERY_S):
+        while not ended.wait(REPORT_EVERY_S):
             if len(tally.acknowledged) > told:
                 news = tally.acknowledged[told:]
                 told += len(news)
-                _say(" ".join(news))
+                _send(" ".join(news))
         subscriber.stop()
         cpu_seconds = time.process_time() - cpu
     return {
-        # The monotonic clock of the machine: one worker's instants can be compared with another's.
+        # Instants of the monotonic clock of the machine, comparable between the processes.
         "first": tally.first,
         "last": tally.last,
         "cpu_seconds": cpu_seconds,
@@ -121,7 +121,7 @@ def _set_at_end_of_input(ended: threading.Event) -> None:
     ended.set()
 
 
-def _say(text: str) -> None:
+def _send(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -137,7 +137,7 @@ def _valkey(home: Path) -> Iterator[str]:
 
 
 class _Worker:
-    """A worker process; a context that kills it if it is still there."""
+    """Context manager around a worker process; kills a process still running at the end."""
 
     def __init__(self, folder: Path, address: str, redis_url: str, callback: str) -> None:
         arguments = {"folder": str(folder), "address": address, "redis_url": redis_url, "callback": callback}
@@ -189,12 +189,12 @@ class _Worker:
 
 
 def _wait_for(team: Sequence[_Worker], events: int) -> None:
-    """Return once every message was acknowledged by somebody; one that came twice counts once."""
+    """Wait until every message was acknowledged; a message delivered twice counts once."""
     pause, give_up_at = threading.Event(), time.monotonic() + FINISH_TIMEOUT_S
-    while (seen := len(set().union(*(one.acknowledged.copy() for one in team)))) < events:
-        if time.monotonic() > give_up_at or not all(one.running for one in team):
+    while (seen := len(set().union(*(process.acknowledged.copy() for process in team)))) < events:
+        if time.monotonic() > give_up_at or not all(process.running for process in team):
             raise Unavailable(f"{seen} of {events} events were acknowledged; nothing was measured")
-        pause.wait(TELL_EVERY_S)
+        pause.wait(REPORT_EVERY_S)
 
 
 def _check_stored(home: Path, address: str, url: str, events: int, started: Sequence[str]) -> None:
@@ -210,11 +210,12 @@ def _check_stored(home: Path, address: str, url: str, events: int, started: Sequ
 
 def _whole(store: RedisStore, dates: Sequence[date]) -> int:
     records = store.load_all(dates).values()
-    return sum(one is not None and one.state is State.READY and len(one.completions) == 4 for one in records)  # noqa: PLR2004 - the join
+    ready = (record for record in records if record is not None and record.state is State.READY)
+    return sum(len(record.completions) == 4 for record in ready)  # noqa: PLR2004 - the join
 
 
 def _store_seconds(url: str) -> float:
-    """Give the processor seconds of the store's server so far."""
+    """Return the processor seconds of the store's server since the start of the server."""
     with redis.Redis.from_url(url) as client:
         used = client.info("cpu")
     return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])

@@ -1,7 +1,7 @@
-"""`make manifests`: the deployment files that are made from others, so that rules and tables have one source.
+"""`make manifests`: deployment files generated from other files, so that rules and tables have a single source.
 
-- The alert rules of `ops/prometheus`, as custom resources of the Prometheus operator and of Google's.
-- The product's own tables and views (`mlfs sql`), as the JSON that `ops/terraform` reads.
+- The alert rules of `ops/prometheus`, as custom resources of the Prometheus operator and of Google's operator.
+- The own tables and views of the product (`mlfs sql`), as JSON for `ops/terraform`.
 """
 
 import json
@@ -18,7 +18,7 @@ RULE_FILES = ("rules", "alerts")
 OPERATOR, GOOGLE = "monitoring.coreos.com/v1", "monitoring.googleapis.com/v1"
 
 PROJECT = "`project`"
-"""Stands in `views.json` for the project: BigQuery's API takes no view whose tables do not name theirs."""
+"""Placeholder for the project in `views.json`: BigQuery's API requires the project of every table in a view."""
 
 _COLUMN = re.compile(r"^  (\w+) (ARRAY<)?(STRUCT<(.+)>|[A-Z0-9]+?)>?( NOT NULL)?,?$")
 _PURPOSE = re.compile(r"^-- Purpose: +(.+(?:\n-- {5,}.+)*)", re.MULTILINE)
@@ -26,7 +26,7 @@ _PLACED = re.compile(r"^PARTITION BY (\w+)\nCLUSTER BY ([\w, ]+)$", re.MULTILINE
 
 
 def made() -> Mapping[Path, str]:
-    """Give the text of each made file, by its path."""
+    """Return the text of each generated file, by path."""
     texts = {
         OPS / "k8s/overlays/prometheus-operator/prometheus-rules.yaml": _rules(OPERATOR, "PrometheusRule"),
         OPS / "k8s/overlays/gke/rules.yaml": _rules(GOOGLE, "Rules"),
@@ -37,7 +37,7 @@ def made() -> Mapping[Path, str]:
 
 
 def _rules(version: str, kind: str) -> str:
-    """Wrap each rule file, verbatim, into one custom resource."""
+    """Wrap each rule file, verbatim, into a custom resource."""
     label = "  labels:\n    release: kube-prometheus-stack\n" if kind == "PrometheusRule" else ""
     documents = []
     for name in RULE_FILES:
@@ -49,12 +49,12 @@ def _rules(version: str, kind: str) -> str:
 
 
 def tables() -> dict[str, dict[str, Any]]:
-    """Read the product's own tables out of their DDL: {table: description, partition, clustering, schema}."""
+    """Read the own tables from the DDL; return {table: description, partition, clustering, schema}."""
     return {table.partition(".")[2]: _table(table, SHIPPED.ddl_of(table)) for table in sorted(SHIPPED.tables.stored)}
 
 
 def views() -> dict[str, dict[str, str]]:
-    """Read the product's own views out of their DDL: {view: description, query}."""
+    """Read the own views from the DDL; return {view: description, query}."""
     return {view.partition(".")[2]: _view(view, SHIPPED.ddl_of(view)) for view in sorted(SHIPPED.tables.views)}
 
 
@@ -97,7 +97,7 @@ def _column(line: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write them."""
+    """Write the generated files."""
     for path, text in made().items():
         path.write_text(text, encoding="utf-8")
 

@@ -1,8 +1,8 @@
-"""`make docs`: the parts of the documentation that the code knows better than a person does.
+"""`make docs`: writes options, settings, fields and columns from the code into the pages of the documentation.
 
-A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. Which rows there are, their names, types
-and defaults come from the code. Columns of prose belong to the page: a row keeps them, and a new row begins with the
-words of the code, for a person to say more. Several parts of one name share the rows; a new one goes to the first.
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. Rows, names, types and defaults come from
+the code. The columns of prose belong to the page: an existing row keeps the prose, and a new row begins with the text
+of the code. Several parts with the same name share the rows; a new row goes to the first part.
 """
 
 import re
@@ -19,7 +19,7 @@ from worker.pipelines.shipped import FEATURES, OWN_TABLES, PROCESSORS, SHIPPED
 from worker.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
-# Almost every command has it and the page explains it once: a row only where the page says what comes of it.
+# Almost every command has this option, and the page explains the option once. A table gets no new row for the option.
 _JSON = "--json"
 _PART = re.compile(r"(<!-- generated: ([^\n]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _COLUMN = re.compile(r"^  (\w+) ([A-Z0-9]+(?:<.+>)?)( NOT NULL)?,?$", re.MULTILINE)
@@ -31,9 +31,9 @@ _PLACED = re.compile(r"^(PARTITION|CLUSTER) BY ([\w, ]+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its name as the page shows it, what the code says of it, and its first prose, cell by cell.
+    """Row of a table: the name as shown, the cells from the code, and the first text of the cells of prose.
 
-    A cell of *facts* that is None is one that the code does not know: the page's own words stay.
+    For a None in *facts* the code has no value, and the cell of the page stays.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What the row is known by, whatever its name says beside it."""
+        """Key of the row: the name without metavar and aliases."""
         return _key(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows that the parts of one name hold together; *lead* stands above the first of them."""
+    """Rows of all parts with the same name; *lead* stands above the first part."""
 
     columns: Sequence[str]
     rows: Sequence[Row]
@@ -56,7 +56,7 @@ class Table:
 
 
 def made() -> Mapping[Path, str]:
-    """Give each page as it should be, by its path; it reads what the pages say now."""
+    """Return the text of each page, by path, made from the present text and the code."""
     known: Mapping[str, Mapping[str, Table]] = {
         "cli.md": {f"options of {path}": _options(command, path) for path, command in commands()},
         "settings.md": {"settings": _settings()},
@@ -70,10 +70,10 @@ def made() -> Mapping[Path, str]:
 
 
 def refreshed(page: str, known: Mapping[str, Table]) -> str:
-    """Give *page* with each generated part made anew.
+    """Return *page* with new generated parts.
 
     Raises:
-        ValueError: When the page has a part of a name that is not *known*, or lacks one.
+        ValueError: The page has a part with an unknown name, or lacks a known part.
     """
     names = {found[2] for found in _PART.finditer(page)}
     if names != known.keys():
@@ -95,7 +95,7 @@ def refreshed(page: str, known: Mapping[str, Table]) -> str:
 
 
 def _part(table: Table, kept: Sequence[Mapping[str, Sequence[str]]], number: int) -> str:
-    """Give the part of that *number*: the rows that it has, and, as the first, those that none has."""
+    """Return the part with this *number*: the rows of the part, and in the first part also the rows of no part."""
     here = kept[number]
     elsewhere = {name for index, part in enumerate(kept) if index != number for name in part}
     new = {row.key for row in table.rows if number == 0 and row.key not in elsewhere and row.key != _JSON}
@@ -118,14 +118,14 @@ def _cells(row: Row, before: Sequence[str] | None) -> list[str]:
 
 
 def _rows(part: str) -> dict[str, list[str]]:
-    """Read the rows of a table: {key of the first cell: the others}."""
+    """Read the rows of a table; return {key of the first cell: other cells}."""
     lines = [line for line in part.splitlines() if line.startswith("|")][2:]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     return {_key(first): others for first, *others in cells}
 
 
 def _key(name: str) -> str:
-    """Give what a row is known by: `--wait` of a cell that says `--wait SECONDS`."""
+    """Return the key of a row: `--wait` for the cell `--wait SECONDS`."""
     return name.split("`")[1].partition(" ")[0]
 
 
@@ -134,7 +134,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def commands(command: Any = None, path: str = "mlfs") -> Iterable[tuple[str, Any]]:  # noqa: ANN401 - Typer's own class
-    """Give every command that does something, by what one types for it."""
+    """Yield every command without subcommands, with the typed words."""
     from ops.cli import app
 
     command = typer.main.get_command(app) if command is None else command
@@ -146,16 +146,16 @@ def commands(command: Any = None, path: str = "mlfs") -> Iterable[tuple[str, Any
 
 def _options(command: Any, path: str) -> Table:  # noqa: ANN401 - Typer's own class
     arguments = [
-        f"[{word}]" if not one.required else word
-        for one in command.params
-        if one.param_type_name == "argument"
-        for word in [(one.metavar or one.name.upper()).strip("[]")]
+        f"[{word}]" if not argument.required else word
+        for argument in command.params
+        if argument.param_type_name == "argument"
+        for word in [(argument.metavar or argument.name.upper()).strip("[]")]
     ]
-    options = [one for one in command.params if one.param_type_name == "option"]
-    others = [one for one in options if one.opts[0] != _JSON]
+    options = [option for option in command.params if option.param_type_name == "option"]
+    others = [option for option in options if option.opts[0] != _JSON]
     flags = [*(["[OPTIONS]"] if others else []), *([f"[{_JSON}]"] if len(others) < len(options) else [])]
     usage = " ".join([path, *arguments, *flags])
-    return Table(("option", "default", "meaning"), [_option(one) for one in options], f"Usage: `{usage}`")
+    return Table(("option", "default", "meaning"), [_option(option) for option in options], f"Usage: `{usage}`")
 
 
 def _option(option: Any) -> Row:  # noqa: ANN401 - Typer's own class
@@ -189,25 +189,25 @@ def _option_default(option: Any) -> str | None:  # noqa: ANN401 - Typer's own cl
 def _settings() -> Table:
     defaults = Settings.model_construct(**SHIPPED.settings).describe()
     rows = [
-        Row(f"`{name}`", [f"`{default}`" if default else None], [_cell(one.description or ""), ""])
-        for (name, default), one in zip(defaults.items(), Settings.model_fields.values(), strict=True)
+        Row(f"`{name}`", [f"`{default}`" if default else None], [_cell(field.description or ""), ""])
+        for (name, default), field in zip(defaults.items(), Settings.model_fields.values(), strict=True)
     ]
     return Table(("setting", "default", "meaning, range", "when to change it"), rows)
 
 
 def _fields(schema: Mapping[str, Any]) -> Table:
-    required = set(schema.get("required", ()))
+    needed = set(schema.get("required", ()))
     rows = [
-        Row(f"`{name}`", [_json_type(one), "yes" if name in required else "no", _cell(one.get("description", ""))], [])
-        for name, one in schema["properties"].items()
+        Row(f"`{name}`", [_json_type(prop), "yes" if name in needed else "no", _cell(prop.get("description", ""))], [])
+        for name, prop in schema["properties"].items()
     ]
     return Table(("field", "type", "required", "meaning"), rows)
 
 
-def _json_type(one: Mapping[str, Any]) -> str:
-    kinds = [str(choice.get("type")) for choice in one.get("anyOf", [one])]
-    text = " or ".join(f"{kind} ({one['format']})" if "format" in one else kind for kind in kinds)
-    low, high = one.get("minimum"), one.get("maximum")
+def _json_type(field: Mapping[str, Any]) -> str:
+    kinds = [str(choice.get("type")) for choice in field.get("anyOf", [field])]
+    text = " or ".join(f"{kind} ({field['format']})" if "format" in field else kind for kind in kinds)
+    low, high = field.get("minimum"), field.get("maximum")
     if low is not None and high is not None:
         return f"{text}, {low} to {high}"
     return f"{text}, from {low}" if low is not None else text
@@ -237,7 +237,7 @@ def _place(table: str, ddl: str) -> str:
 
 
 def _columns(table: str, ddl: str) -> Sequence[tuple[str, str, str]]:
-    """Return (name, type, ` NOT NULL` or nothing) of each column; those of a view come from the table below it."""
+    """Return (name, type, ` NOT NULL` or empty) of each column; the columns of a view come from the table below."""
     if table == SHIPPED.tables.generations:
         shown = {column.name for column in SHIPPED.output_columns}
         return [found for found in _COLUMN.findall(ddl) if found[0] not in shown]
@@ -251,7 +251,7 @@ def _columns(table: str, ddl: str) -> Sequence[tuple[str, str, str]]:
 
 
 def _column(name: str, kind: str, required: str, *, own: str) -> Row:
-    """Make the row of a column of the product's table *own*, or of another's; values and units are the catalogue's."""
+    """Return the row of a column of the own table *own*, or of another table; the catalogue names values and units."""
     facts = [f"`{kind}`", "no" if required else "yes"]
     if own != SHIPPED.tables.published:
         return Row(f"`{name}`", facts, [""] if own else [])
@@ -275,7 +275,7 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Write them."""
+    """Write the pages."""
     for path, text in made().items():
         path.write_text(text, encoding="utf-8")
 

@@ -1,1 +1,1 @@
-"""Reports: daily, incident, weekly, cost, lineage."""
+"""Reports of the `mlfs` command: daily, incident, weekly, cost, lineage."""

@@ -1,4 +1,4 @@
-"""What the pipeline costs: `mlfs cost`, and the estimates of `mlfs build --dry-run`."""
+"""`mlfs cost`: the cost of the pipeline by day and step; also the estimates of `mlfs build --dry-run`."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ GIB = 1024**3
 MS_PER_HOUR = 3_600_000
 USD_DIGITS = 4
 
-# Source: the document's monthly cost analysis; more than either on one day means: optimise the queries.
+# Source: the monthly cost analysis of the pipeline document. A day above a limit calls for faster queries.
 SLOT_HOURS_PER_DAY_MAX = 2.0
 GIB_PER_DAY_MAX = 50.0
 
@@ -24,13 +24,13 @@ EMBEDDED_NOTE = "embedded warehouse: nothing is billed; the attempts come from t
 
 
 def cost(
-    days: Annotated[int, typer.Option(min=1, max=180, help="How far back, in days.")] = 30,
+    days: Annotated[int, typer.Option(min=1, max=180, help="Number of days.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Show what the pipeline's BigQuery jobs read, took and cost, by day and by step.
+    """Show bytes, slot time and price of the pipeline's BigQuery jobs, by day and by step.
 
-    A day above 2 slot hours or 50 GiB is marked: its queries want a look. On the embedded warehouse nothing is billed;
-    the attempts are counted instead.
+    A day above 2 slot hours or 50 GiB is marked for optimization. The embedded warehouse bills no query; the command
+    counts the attempts instead.
 
     Examples:
       mlfs cost
@@ -53,7 +53,7 @@ def cost(
 
 
 def describe_estimates(estimates: Sequence[StatementEstimate]) -> list[dict[str, Any]]:
-    """Give estimates for JSON and for the table."""
+    """Return the estimates for JSON and for the table."""
     return [
         {
             "statement": estimate.name,
@@ -66,7 +66,7 @@ def describe_estimates(estimates: Sequence[StatementEstimate]) -> list[dict[str,
 
 
 def estimates_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Show what each statement would read."""
+    """Return the table of the bytes read by each statement."""
     table = _table("statement", "bytes", "USD", "reads")
     for row in rows:
         size = row["bytes_processed"]
@@ -135,6 +135,6 @@ def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     words = {"statement", "reads", "day", "date", "step", ""}
     for name in names:
-        # Names of tables are wider than a narrow screen: whole, on two lines if need be.
+        # Fold long names of tables, so that a narrow screen shows the whole name.
         table.add_column(name, justify="left" if name in words else "right", overflow="fold")
     return table

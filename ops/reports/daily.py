@@ -1,4 +1,4 @@
-"""`mlfs daily`: the pipeline document's daily checklist, five checks with figure, threshold and what to do."""
+"""`mlfs daily`: the daily checklist of the pipeline document, five checks with figure, threshold, action."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from worker.date_text import in_zone
 from worker.observing.outbox import Untold, untold_by_date
 from worker.resources import Resources
 
-# Source: the document's daily checklist and its severity levels.
+# Source: daily checklist and severity levels of the pipeline document.
 ROWS_GREEN, ROWS_AMBER = 400, 200
 FALLBACK_GREEN, FALLBACK_AMBER = 0.10, 0.50
 SCORE_GREEN, SCORE_AMBER = 90.0, 75.0
 PREDICTIONS_GREEN, CONFIDENCE_GREEN = 400, 75.0
 COLUMNS_WIDE = 100
 
-# Source: the document's thresholds of each component: points from which it is no warning.
+# Source: the component thresholds of the pipeline document; fewer points are a warning.
 COMPONENTS_GREEN: Mapping[str, float] = {
     "phase4_availability": 36.0,
     "phase3_fallback": 18.0,
@@ -40,7 +40,7 @@ COMPONENTS_GREEN: Mapping[str, float] = {
 
 
 class CheckStatus(StrEnum):
-    """How a check came out."""
+    """Result of a check."""
 
     GREEN = "green"
     AMBER = "amber"
@@ -49,24 +49,24 @@ class CheckStatus(StrEnum):
 
 
 EXIT_OF = ((CheckStatus.RED, EXIT_FAILED), (CheckStatus.AMBER, EXIT_DEGRADED), (CheckStatus.UNKNOWN, EXIT_UNAVAILABLE))
-"""Worst first; 0 where all are green."""
+"""Exit codes, worst result first; 0 if all checks are green."""
 STYLE = {CheckStatus.GREEN: "green", CheckStatus.AMBER: "yellow", CheckStatus.RED: "red", CheckStatus.UNKNOWN: "dim"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One line of the checklist.
+    """Check of the checklist.
 
     Attributes:
-        name: What is looked at.
-        light: How it came out.
-        figure: What was found.
-        threshold: What is expected.
-        action: What to do; empty where nothing is.
+        name: Name of the check.
+        status: Result of the check.
+        figure: Measured figure.
+        threshold: Expected figure.
+        action: Next step; empty without a step.
     """
 
     name: str
-    light: CheckStatus
+    status: CheckStatus
     figure: str
     threshold: str
     action: str = ""
@@ -74,15 +74,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChecklistInput:
-    """All that the checks look at, of one date.
+    """Facts about an analysis date for the checks.
 
     Attributes:
-        day: The date.
-        now: Instant of the look. UTC.
-        record: As the store has it; None for a date it has not seen.
-        upstream: What the tables hold now, by table; None where they could not be read.
-        predictions: Phase 5's own; empty where its table is not in this warehouse, None where it could not be read.
-        untold: The newest outcome that still waits in the outbox.
+        day: The analysis date.
+        now: Instant of the checks. UTC.
+        record: Record from the store; None without a record.
+        upstream: Present row counts by table; None if the tables cannot be read.
+        predictions: Predictions of Phase 5; empty without the table in this warehouse, None after a failed read.
+        untold: The newest outcome message in the outbox, None without a message.
     """
 
     day: date
@@ -94,18 +94,18 @@ class ChecklistInput:
 
     @property
     def due(self) -> bool:
-        """Whether there should be a result by now."""
+        """Whether the analysis date has ended or the deadline has passed."""
         return self.record is None or self.record.state in TERMINAL_STATES or self.now >= self.record.deadline_at
 
 
 def daily(
-    analysis_date: Annotated[str, typer.Argument(metavar="DATE", help="The night; last night's without.")] = "",
+    analysis_date: Annotated[str, typer.Argument(metavar="DATE", help="The analysis date; default: last night.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Go through the daily checklist of one night: was it built, from what, how good, can Phase 5 go on.
+    """Run the daily checklist of an analysis date: build, dependencies, fallback, quality, predictions of Phase 5.
 
-    Exit codes: 0 all green, 3 something is amber, 1 something is red, 4 nothing worse than a check that could not be
-    made (while the warehouse does not answer: Phase 5's predictions).
+    Exit codes: 0 all green, 3 a check is amber, 1 a check is red, 4 a check could not be made and no check is amber or
+    red (while the warehouse does not answer: the predictions of Phase 5).
 
     Examples:
       mlfs daily
@@ -114,123 +114,123 @@ def daily(
     given = read_date(analysis_date) if analysis_date else None
     with reading_parts() as parts:
         day = given or parts.settings.calendar.last_night(guest_clock(parts).now())
-        witness = ReportReader(parts)
-        checks = check(_morning(parts, witness, day))
+        reader = ReportReader(parts)
+        checks = check(_facts(parts, reader, day))
         zone = parts.settings.calendar.zone
-    code = next((code for light, code in EXIT_OF if any(one.light is light for one in checks)), 0)
+    code = next((code for status, code in EXIT_OF if any(done.status is status for done in checks)), 0)
     if as_json:
-        show_json(_answer(day, checks, witness.not_read))
+        show_json(_answer(day, checks, reader.not_read))
     else:
-        _show(day, checks, zone)
-        for what in witness.not_read:
-            err.print("not read:", plain(what), soft_wrap=True)
+        out.print(checks_table(day, checks, zone))
+        for fault in reader.not_read:
+            err.print("not read:", plain(fault), soft_wrap=True)
     raise typer.Exit(code)
 
 
-def _morning(parts: Resources, witness: ReportReader, day: date) -> ChecklistInput:
+def _facts(parts: Resources, reader: ReportReader, day: date) -> ChecklistInput:
     record = parts.store.load(day)
     return ChecklistInput(
         day=day,
         now=guest_clock(parts).now(),
         record=record,
-        upstream=witness.upstream(day),
-        predictions=witness.predictions(day),
+        upstream=reader.upstream(day),
+        predictions=reader.predictions(day),
         untold=untold_by_date(parts.store).get(day),
     )
 
 
-def check(morning: ChecklistInput) -> list[Check]:
-    """Make the five checks, in the document's order."""
+def check(facts: ChecklistInput) -> list[Check]:
+    """Run the five checks, in the order of the pipeline document."""
     checks: Sequence[Callable[[ChecklistInput], Check]] = (_built, _dependencies, _fallback, _quality, _phase5)
-    return [one(morning) for one in checks]
+    return [run(facts) for run in checks]
 
 
-def _built(morning: ChecklistInput) -> Check:
-    record, day = morning.record, morning.day
+def _built(facts: ChecklistInput) -> Check:
+    record, day = facts.record, facts.day
     name, threshold = "built", f"done, {ROWS_GREEN} players"
     if record is None:
         action = f"no worker has opened it: mlfs doctor, then mlfs replay {day} --reason '…'"
-        return Check(name=name, light=CheckStatus.RED, figure="never opened", threshold=threshold, action=action)
+        return Check(name=name, status=CheckStatus.RED, figure="never opened", threshold=threshold, action=action)
     rows = record.result.row_count if record.result else 0
     figure = f"{record.state}, {rows} players"
     if record.result is not None:
         figure += f", published {record.result.committed_at:%Y-%m-%d %H:%M}Z"
-    if not morning.due:
+    if not facts.due:
         action = f"not due before {record.deadline_at:%Y-%m-%d %H:%M}Z: mlfs explain {day}"
-        return Check(name=name, light=CheckStatus.AMBER, figure=figure, threshold=threshold, action=action)
+        return Check(name=name, status=CheckStatus.AMBER, figure=figure, threshold=threshold, action=action)
     if record.state is State.FAILED or rows < ROWS_AMBER:
         return Check(
-            name=name, light=CheckStatus.RED, figure=figure, threshold=threshold, action=f"P0: mlfs incident {day}"
+            name=name, status=CheckStatus.RED, figure=figure, threshold=threshold, action=f"P0: mlfs incident {day}"
         )
     if publication_is_retracted(record):
         figure += ", from a run that was taken back"
         return Check(
-            name=name, light=CheckStatus.RED, figure=figure, threshold=threshold, action=f"P1: mlfs incident {day}"
+            name=name, status=CheckStatus.RED, figure=figure, threshold=threshold, action=f"P1: mlfs incident {day}"
         )
     if record.state is not State.DONE or rows < ROWS_GREEN:
         return Check(
-            name=name, light=CheckStatus.AMBER, figure=figure, threshold=threshold, action=f"mlfs explain {day}"
+            name=name, status=CheckStatus.AMBER, figure=figure, threshold=threshold, action=f"mlfs explain {day}"
         )
-    return Check(name=name, light=CheckStatus.GREEN, figure=figure, threshold=threshold)
+    return Check(name=name, status=CheckStatus.GREEN, figure=figure, threshold=threshold)
 
 
-def _dependencies(morning: ChecklistInput) -> Check:
-    held = _rows_held(morning)
-    taken_back = morning.record.ignored if morning.record else frozenset()
+def _dependencies(facts: ChecklistInput) -> Check:
+    held = _rows_held(facts)
+    taken_back = facts.record.ignored if facts.record else frozenset()
     empty = [name for name in PROCESSORS if not held.get(name) or name in taken_back]
     filled = len(PROCESSORS) - len(empty)
-    where = "at the build" if morning.upstream is None else "now"
-    light = CheckStatus.GREEN if not empty else CheckStatus.AMBER if filled else CheckStatus.RED
-    if morning.upstream is None and not held:
-        light = CheckStatus.UNKNOWN
+    where = "at the build" if facts.upstream is None else "now"
+    status = CheckStatus.GREEN if not empty else CheckStatus.AMBER if filled else CheckStatus.RED
+    if facts.upstream is None and not held:
+        status = CheckStatus.UNKNOWN
     shown = ", ".join(f"{name} {'taken back' if name in taken_back else held.get(name, 0)}" for name in PROCESSORS)
     figure = f"{filled} of {len(PROCESSORS)} tables with rows {where} ({shown})"
     action = (
         ""
-        if light in {CheckStatus.GREEN, CheckStatus.UNKNOWN}
+        if status in {CheckStatus.GREEN, CheckStatus.UNKNOWN}
         else f"run again: {', '.join(empty)}; then mlfs incident"
     )
     return Check(
         name="dependencies",
-        light=light,
-        figure="no build has counted them, and they could not be read" if light is CheckStatus.UNKNOWN else figure,
+        status=status,
+        figure="no build counted the rows, and no table could be read" if status is CheckStatus.UNKNOWN else figure,
         threshold="4 of 4",
-        action=f"{action} {morning.day}" if action else "",
+        action=f"{action} {facts.day}" if action else "",
     )
 
 
-def _rows_held(morning: ChecklistInput) -> Mapping[str, int]:
-    if morning.upstream is not None:
-        return {name: morning.upstream[name]["row_count"] for name in PROCESSORS}
-    result = morning.record.result if morning.record else None
+def _rows_held(facts: ChecklistInput) -> Mapping[str, int]:
+    if facts.upstream is not None:
+        return {name: facts.upstream[name]["row_count"] for name in PROCESSORS}
+    result = facts.record.result if facts.record else None
     return result.dependency_rows if result else {}
 
 
-def _fallback(morning: ChecklistInput) -> Check:
-    result = morning.record.result if morning.record else None
+def _fallback(facts: ChecklistInput) -> Check:
+    result = facts.record.result if facts.record else None
     threshold = f"up to {FALLBACK_GREEN:.0%}"
     if result is None:
-        return _nothing_published("fallback", morning, threshold)
+        return _nothing_published("fallback", facts, threshold)
     rate = result.fallback_rate
-    light = (
+    status = (
         CheckStatus.GREEN
         if rate <= FALLBACK_GREEN
         else CheckStatus.AMBER
         if rate <= FALLBACK_AMBER
         else CheckStatus.RED
     )
-    action = "" if light is CheckStatus.GREEN else f"which processor fell back: mlfs incident {morning.day}"
-    return Check(name="fallback", light=light, figure=f"{rate:.1%}", threshold=threshold, action=action)
+    action = "" if status is CheckStatus.GREEN else f"which processor fell back: mlfs incident {facts.day}"
+    return Check(name="fallback", status=status, figure=f"{rate:.1%}", threshold=threshold, action=action)
 
 
-def _quality(morning: ChecklistInput) -> Check:
-    result = morning.record.result if morning.record else None
+def _quality(facts: ChecklistInput) -> Check:
+    result = facts.record.result if facts.record else None
     threshold = f"score {SCORE_GREEN:g}, every component green"
     if result is None:
-        return _nothing_published("quality", morning, threshold)
+        return _nothing_published("quality", facts, threshold)
     weak = {name: points for name, points in result.components.items() if points < COMPONENTS_GREEN.get(name, 0.0)}
     score = result.quality_score
-    light = (
+    status = (
         CheckStatus.RED
         if score < SCORE_AMBER
         else CheckStatus.AMBER
@@ -239,44 +239,44 @@ def _quality(morning: ChecklistInput) -> Check:
     )
     low = ", ".join(f"{name} {points:g}" for name, points in weak.items())
     action = {
-        CheckStatus.RED: f"P1: mlfs incident {morning.day}",
-        CheckStatus.AMBER: f"mlfs incident {morning.day}",
-    }.get(light, "")
+        CheckStatus.RED: f"P1: mlfs incident {facts.day}",
+        CheckStatus.AMBER: f"mlfs incident {facts.day}",
+    }.get(status, "")
     figure = f"score {score:.1f}" + (f"; low: {low}" if low else "")
-    return Check(name="quality", light=light, figure=figure, threshold=threshold, action=action)
+    return Check(name="quality", status=status, figure=figure, threshold=threshold, action=action)
 
 
-def _nothing_published(name: str, morning: ChecklistInput, threshold: str) -> Check:
-    light = CheckStatus.RED if morning.due else CheckStatus.AMBER
-    action = f"mlfs incident {morning.day}" if morning.due else f"mlfs explain {morning.day}"
-    return Check(name=name, light=light, figure="nothing is published", threshold=threshold, action=action)
+def _nothing_published(name: str, facts: ChecklistInput, threshold: str) -> Check:
+    status = CheckStatus.RED if facts.due else CheckStatus.AMBER
+    action = f"mlfs incident {facts.day}" if facts.due else f"mlfs explain {facts.day}"
+    return Check(name=name, status=status, figure="nothing is published", threshold=threshold, action=action)
 
 
-def _phase5(morning: ChecklistInput) -> Check:
+def _phase5(facts: ChecklistInput) -> Check:
     threshold = f"told, {PREDICTIONS_GREEN} predictions, confidence {CONFIDENCE_GREEN:g}"
     name = "phase 5"
-    record = morning.record
+    record = facts.record
     if record is None or record.result is None:
-        return _nothing_published(name, morning, threshold)
-    if morning.untold:
-        why = morning.untold.error or "the outcome waits in the outbox"
+        return _nothing_published(name, facts, threshold)
+    if facts.untold:
+        why = facts.untold.error or "the outcome waits in the outbox"
         action = "a worker tries again every second; what the bus needs: mlfs doctor"
         return Check(
-            name=name, light=CheckStatus.RED, figure=f"not told yet: {why}", threshold=threshold, action=action
+            name=name, status=CheckStatus.RED, figure=f"not told yet: {why}", threshold=threshold, action=action
         )
-    if morning.predictions is None:
+    if facts.predictions is None:
         figure = "told; its predictions could not be read"
-        return Check(name=name, light=CheckStatus.UNKNOWN, figure=figure, threshold=threshold)
-    if not morning.predictions:
+        return Check(name=name, status=CheckStatus.UNKNOWN, figure=figure, threshold=threshold)
+    if not facts.predictions:
         figure = "told; its predictions are not in this warehouse"
-        return Check(name=name, light=CheckStatus.GREEN, figure=figure, threshold="told")
-    count, confidence = morning.predictions["prediction_count"], morning.predictions["average_confidence"]
+        return Check(name=name, status=CheckStatus.GREEN, figure=figure, threshold="told")
+    count, confidence = facts.predictions["prediction_count"], facts.predictions["average_confidence"]
     figure = f"told, {count} predictions, confidence {number(confidence)}"
     if count >= PREDICTIONS_GREEN and (confidence or 0.0) >= CONFIDENCE_GREEN:
-        return Check(name=name, light=CheckStatus.GREEN, figure=figure, threshold=threshold)
-    light = CheckStatus.AMBER if count else CheckStatus.RED
-    action = "ask Phase 5: it was told of this night" + ("" if count else " and predicted nothing")
-    return Check(name=name, light=light, figure=figure, threshold=threshold, action=action)
+        return Check(name=name, status=CheckStatus.GREEN, figure=figure, threshold=threshold)
+    status = CheckStatus.AMBER if count else CheckStatus.RED
+    action = "ask Phase 5: the outcome was published" + ("" if count else ", and there are no predictions")
+    return Check(name=name, status=status, figure=figure, threshold=threshold, action=action)
 
 
 def _answer(day: date, checks: Sequence[Check], not_read: Sequence[str]) -> dict[str, Any]:
@@ -285,24 +285,20 @@ def _answer(day: date, checks: Sequence[Check], not_read: Sequence[str]) -> dict
         "weekday": f"{day:%A}",
         "checks": [
             {
-                "check": one.name,
-                "status": one.light.value,
-                "figure": one.figure,
-                "threshold": one.threshold,
-                "action": one.action,
+                "check": done.name,
+                "status": done.status.value,
+                "figure": done.figure,
+                "threshold": done.threshold,
+                "action": done.action,
             }
-            for one in checks
+            for done in checks
         ],
         "not_read": list(not_read),
     }
 
 
-def _show(day: date, checks: Sequence[Check], zone: ZoneInfo) -> None:
-    out.print(checks_table(day, checks, zone))
-
-
 def checks_table(day: date, checks: Sequence[Check], zone: ZoneInfo) -> RenderableType:
-    """Give the checklist; on a narrow screen what is expected and what to do stand below what was found."""
+    """Return the checklist; on a narrow screen threshold and action stand below the figure."""
     wide, narrow = (
         Table(box=None, pad_edge=False, header_style="bold", title=with_weekday(day), title_justify="left")
         for _ in range(2)
@@ -311,10 +307,10 @@ def checks_table(day: date, checks: Sequence[Check], zone: ZoneInfo) -> Renderab
         wide.add_column(name, overflow="fold", no_wrap=name in {"", "check"})
     for name in ("", "check", "found, expected, to do"):
         narrow.add_column(name, overflow="fold", no_wrap=name in {"", "check"})
-    for one in checks:
-        light = f"[{STYLE[one.light]}]{one.light}[/]"
-        figure, action = (plain(in_zone(text, zone)) for text in (one.figure, one.action))
-        wide.add_row(light, one.name, figure, one.threshold, action)
+    for done in checks:
+        status = f"[{STYLE[done.status]}]{done.status}[/]"
+        figure, action = (plain(in_zone(text, zone)) for text in (done.figure, done.action))
+        wide.add_row(status, done.name, figure, done.threshold, action)
         do = f"\ndo: {action}" if action else ""
-        narrow.add_row(light, one.name, f"{figure}\n[dim]expected: {one.threshold}[/]{do}")
+        narrow.add_row(status, done.name, f"{figure}\n[dim]expected: {done.threshold}[/]{do}")
     return Fitting(wide, narrow, COLUMNS_WIDE)

@@ -1,4 +1,4 @@
-"""`mlfs incident DATE`: the first ten minutes of the document's incident playbook, from what the worker knows."""
+"""`mlfs incident DATE`: the first ten minutes of the incident playbook in the pipeline document. Changes no state."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -27,11 +27,12 @@ MEANING: Mapping[RootCause, str] = {
 
 
 def incident(analysis_date: AnalysisDate, as_json: Json = False) -> None:
-    """Say how bad a night is, what is seen, which root cause fits, and what to run next. Changes nothing.
+    """Show severity, symptoms, root cause and next commands for an analysis date. Changes no state.
 
-    It needs the state store; where the warehouse cannot be read it says so and goes by builds and events.
+    The command needs the state store. If the warehouse cannot be read, the command names the error and uses builds and
+    events only.
 
-    Exit codes: 0 nothing is wrong or the night is not over, 1 P0 or P1, 3 P2 or P3.
+    Exit codes: 0 no fault, or the analysis date is not over, 1 P0 or P1, 3 P2 or P3.
 
     Examples:
       mlfs incident today
@@ -39,36 +40,36 @@ def incident(analysis_date: AnalysisDate, as_json: Json = False) -> None:
     """
     with reading_parts() as parts:
         now = guest_clock(parts).now()
-        witness = ReportReader(parts)
+        reader = ReportReader(parts)
         stored = parts.store.load(analysis_date)
         calendar = parts.settings.calendar
         if stored is None and not calendar.expected(analysis_date):
             raise Refused(f"{analysis_date}: no night is expected, and none was opened; see: mlfs status")
-        # Nobody has opened it: what it would be, had it been opened in time.
+        # No worker has opened the analysis date: use the record of an opening in time.
         opened_at = calendar.at(analysis_date, calendar.deadline) if stored is None else now
         record = stored or calendar.fresh_record(analysis_date, min(now, opened_at))
-        scene = TriageInput(
+        triage = TriageInput(
             record=record,
             now=now,
             policy=parts.settings.policy,
-            upstream=witness.upstream(analysis_date),
+            upstream=reader.upstream(analysis_date),
             untold=untold_by_date(parts.store).get(analysis_date),
         )
-        found = diagnose(scene)
-    answer = _answer(scene, found, witness, opened=stored is not None)
+        found = diagnose(triage)
+    answer = _answer(triage, found, reader, opened=stored is not None)
     if as_json:
         show_json(answer)
     else:
-        _show(analysis_date, answer, witness, calendar.zone)
+        _show(analysis_date, answer, reader, calendar.zone)
     if found.severity is None:
         raise typer.Exit(0)
     raise typer.Exit(EXIT_FAILED if found.severity in SEVERE else EXIT_DEGRADED)
 
 
-def _answer(scene: TriageInput, found: Diagnosis, witness: ReportReader, *, opened: bool) -> dict[str, Any]:
+def _answer(triage: TriageInput, found: Diagnosis, reader: ReportReader, *, opened: bool) -> dict[str, Any]:
     symptoms = list(found.symptoms) if opened else ["no worker has ever opened this date", *found.symptoms]
     return {
-        **standing(scene.record, scene.untold),
+        **standing(triage.record, triage.untold),
         "severity": found.severity,
         "respond": RESPONSE[found.severity] if found.severity else None,
         "opened": opened,
@@ -77,16 +78,16 @@ def _answer(scene: TriageInput, found: Diagnosis, witness: ReportReader, *, open
         "why": found.why,
         "commands": [{"command": command, "purpose": purpose} for command, purpose in found.commands],
         "upstream": None
-        if scene.upstream is None
+        if triage.upstream is None
         else {
             name: {"row_count": row["row_count"], "last_processed": iso(row["last_processed"])}
-            for name, row in scene.upstream.items()
+            for name, row in triage.upstream.items()
         },
-        "not_read": witness.not_read,
+        "not_read": reader.not_read,
     }
 
 
-def _show(day: date, answer: Mapping[str, Any], witness: ReportReader, zone: ZoneInfo) -> None:
+def _show(day: date, answer: Mapping[str, Any], reader: ReportReader, zone: ZoneInfo) -> None:
     severity = answer["severity"]
     head = f"[bold red]{severity}[/]: {answer['respond']}" if severity else "[green]no incident[/]"
     out.print(f"{with_weekday(day)}  {state_text(answer['state'])}  {head}")
@@ -96,12 +97,12 @@ def _show(day: date, answer: Mapping[str, Any], witness: ReportReader, zone: Zon
     named = f"[bold]scenario {scenario}[/], {MEANING[RootCause(scenario)]}: " if scenario else ""
     out.print(f"{named}{plain(in_zone(answer['why'], zone))}", soft_wrap=True)
     show_commands([(step["command"], in_zone(step["purpose"], zone)) for step in answer["commands"]])
-    for what in witness.not_read:
-        err.print("not read:", plain(what), soft_wrap=True)
+    for fault in reader.not_read:
+        err.print("not read:", plain(fault), soft_wrap=True)
 
 
 def show_commands(steps: Sequence[tuple[str, str]]) -> None:
-    """Print what to run. A command stays on one line whatever the width: it is there to be copied."""
+    """Print the commands. A command stays on a single line at any width, so that a person can copy the command."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("next")
     table.add_column("what for")

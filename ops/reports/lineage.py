@@ -1,4 +1,4 @@
-"""`mlfs lineage`: where each feature of one published row comes from, and why."""
+"""`mlfs lineage`: source, reason and later change of each feature of a published row."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from worker.lineage.row import RowLineage, trace_row
 from worker.pipelines.shipped import FEATURES
 
 VALUE_FORM = ".4g"
-# Wide enough for every feature of the catalogue, so that the tables of one row line up.
+# Wide enough for every feature of the catalogue, so that the columns of all tables line up.
 NAME_WIDTH = max(len(feature.name) for feature in FEATURES) + 2
 VALUE_WIDTH = 9
 
@@ -32,10 +32,10 @@ def lineage(
     published_by: PublishedByOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show where each feature of a published row comes from, why, and what has changed upstream since.
+    """Show for each feature of a published row the source, the reason, and the changes upstream since the build.
 
-    For a player who was left out it says why. Times are the league's; UTC in JSON. Exit code 2: nothing is published
-    for the date, the generation is not there, or the player is not active that night.
+    For a player without a row, the command shows the reason. Times are in the league's zone; UTC in JSON. Exit code 2:
+    the analysis date is not published, the generation does not exist, or the player is not active on this date.
 
     Examples:
       mlfs lineage 2024-12-15 9641314
@@ -51,7 +51,7 @@ def lineage(
 
 
 def describe(traced: RowLineage) -> dict[str, Any]:
-    """Return the lineage of a row as scripts read it."""
+    """Return the lineage of a row for JSON."""
     answer = asdict(traced)
     answer["build"]["ignored"] = sorted(traced.build.ignored)
     changed = [feature.name for feature in traced.features if feature.changed is not None]

@@ -1,6 +1,6 @@
-"""What the reports stand on: the store's records, and the warehouse's tables where they can be read.
+"""Data of the reports: the records in the store, and the tables of the warehouse.
 
-While the warehouse does not answer, a report answers from the store alone and says what it could not read.
+While the warehouse does not answer, a report uses the store alone and names the failed reads.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +19,12 @@ from worker.resources import Resources
 
 Row = Mapping[str, Any]
 _T = TypeVar("_T")
-# Phase 4 of each processor by its block's name in the tables.
+# Processor -> name of the block in the columns of the tables.
 PROCESSORS: Mapping[str, str] = {block.processor: block.name for block in BLOCKS}
 
 
 class ReportReader:
-    """Reads for one report, and remembers what it could not read."""
+    """Reads the data of a report; `not_read` lists the failed reads."""
 
     def __init__(self, parts: Resources) -> None:
         shipped_only(parts.settings)
@@ -34,12 +34,12 @@ class ReportReader:
         self._warehouse_away = False
 
     def ask(self, name: str, **parameters: object) -> list[Row] | None:
-        """Run a shipped statement; None where the warehouse cannot serve it, which is then in `not_read`."""
+        """Run a shipped statement; on an error of the warehouse add the error to `not_read` and return None."""
         statement = Statement(name=name, sql=self._parts.settings.definition.text(name), parameters=parameters)
         return self._from_warehouse(lambda: list(self._parts.warehouse.query(statement)))
 
     def predictions(self, day: date) -> Row | None:
-        """Read Phase 5's predictions of a date; empty where its table is not in this warehouse, None when not read."""
+        """Read the predictions of Phase 5; return {} if the warehouse has no such table, None if the read failed."""
         found = self._from_warehouse(lambda: self._parts.warehouse.columns(PREDICTIONS_TABLE))
         if not found:
             return None if found is None else {}
@@ -52,13 +52,13 @@ class ReportReader:
         try:
             return read()
         except PipelineError as exc:
-            # One that does not answer is not asked again: each question may wait for a while.
+            # Do not query an unavailable warehouse again: each query may wait for a time-out.
             self._warehouse_away = isinstance(exc, Unavailable)
             self.not_read.append(f"the warehouse: {exc}")
             return None
 
     def upstream(self, day: date) -> dict[str, Row] | None:
-        """Count what upstream holds now for a date, by table; None where it cannot be read."""
+        """Count the present upstream rows of an analysis date by table; return None if the read failed."""
         lookback = timedelta(days=self._parts.settings.phase3_lookback_days)
         rows = self.ask(
             "report_upstream", analysis_date=day, lookback_start=day - lookback, previous_date=day - timedelta(days=1)
@@ -68,14 +68,14 @@ class ReportReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedDate:
-    """One date of a span, from both sides.
+    """Analysis date of a report, with the data of store and warehouse.
 
     Attributes:
-        analysis_date: The date.
-        expected: Whether the calendar awaits it.
-        record: What the store knows; None for a date it has not seen, or has forgotten.
-        published: What the warehouse knows of the last publication; None where there is none, or it was not read.
-        history: The changes the store kept, oldest first.
+        analysis_date: The analysis date.
+        expected: Whether the calendar expects the analysis date.
+        record: Record from the store; None if the store has no record, or no record any more.
+        published: The last publication in the warehouse; None without a publication, or after a failed read.
+        history: Changes kept by the store, oldest first.
     """
 
     analysis_date: date
@@ -86,14 +86,14 @@ class ReportedDate:
 
     @property
     def state(self) -> str | None:
-        """Where it stands; of a date that the store has forgotten what the warehouse says."""
+        """State of the record; without a record the state of the last publication."""
         if self.record is not None:
             return self.record.state.value
         return self.published["state"] if self.published else None
 
     @property
     def facts(self) -> Row:
-        """The last publication: generation, row_count, quality_score, fallback_rate, missing_rate; empty for none."""
+        """Figures of the last publication, empty without: generation, row_count, quality_score, rates, severity."""
         result = self.record.result if self.record else None
         if result is None:
             return self.published or {}
@@ -107,27 +107,27 @@ class ReportedDate:
         }
 
     def rows_at_build(self, processor: str) -> int | None:
-        """Rows that a processor's table had at the last publication."""
+        """Return the rows of the processor's table at the last publication."""
         if self.record is not None and self.record.result is not None:
             return self.record.result.dependency_rows.get(processor)
         return self.published[f"{PROCESSORS[processor]}_rows"] if self.published else None
 
 
 def read_nights(
-    parts: Resources, witness: ReportReader, last: date, days: int, *, with_history: bool = False
+    parts: Resources, reader: ReportReader, last: date, days: int, *, with_history: bool = False
 ) -> list[ReportedDate]:
-    """Read the *days* dates up to *last*, oldest first, without those that nobody expects and nobody has seen.
+    """Read *days* dates up to *last*, oldest first; omit a date not expected and without any data.
 
     Raises:
         Unavailable: The store does not answer.
     """
     span = [last - timedelta(days=back) for back in range(days - 1, -1, -1)]
     records = parts.store.load_all(span)
-    published = witness.ask("report_nights", first_date=span[0], last_date=last) or []
+    published = reader.ask("report_nights", first_date=span[0], last_date=last) or []
     by_date = {row["analysis_date"]: row for row in published}
     damaged = [day.isoformat() for day in span if day not in records]
     if damaged:
-        witness.not_read.append(f"damaged records: {', '.join(damaged)}; repair them: mlfs recover")
+        reader.not_read.append(f"damaged records: {', '.join(damaged)}; repair them: mlfs recover")
     calendar: Calendar = parts.settings.calendar
     nights = (
         ReportedDate(
@@ -143,5 +143,5 @@ def read_nights(
 
 
 def iso(instant: datetime | None) -> str | None:
-    """Give an instant for JSON."""
+    """Return an instant for JSON."""
     return None if instant is None else instant.isoformat()

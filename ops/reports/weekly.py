@@ -1,4 +1,4 @@
-"""`mlfs trend`, `reliability` and `durations`: the pipeline document's weekly review."""
+"""`mlfs trend`, `mlfs reliability` and `mlfs durations`: the weekly review of the pipeline document."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -17,30 +17,30 @@ from worker.errors import Unavailable
 
 DAYS_DEFAULT, DAYS_MAX = 14, 366
 BAR_COLUMNS = 20
-# Below these a table shows less, so that what it shows stays whole.
+# Below these widths a table shows fewer columns, so that the cells stay whole.
 TREND_COLUMNS = 74
 RELIABILITY_COLUMNS = 116
 TROUBLES = ("failed", "late", "missing", "event lost", "empty")
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-# Source: the document's weekly review: investigate days below 80; optimize above 25 minutes.
+# Source: the weekly review of the pipeline document: investigate days below 80, optimize above 25 minutes.
 SCORE_LOW = 80.0
 MINUTES_HIGH = 25.0
 
-Days = Annotated[int, typer.Option(min=1, max=DAYS_MAX, help="How many dates.")]
+Days = Annotated[int, typer.Option(min=1, max=DAYS_MAX, help="Number of dates.")]
 Last = Annotated[
-    date | None, typer.Option("--to", parser=read_date, metavar="DATE", help="The last of them; tonight's without.")
+    date | None, typer.Option("--to", parser=read_date, metavar="DATE", help="The last date; default: tonight.")
 ]
 
 
 def trend(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
-    """Show score, fallback rate and rows, night by night, and whether the score falls.
+    """Show score, fallback rate and rows of each analysis date, and the trend of the score.
 
     Examples:
       mlfs trend
       mlfs trend --days 7 --to 2024-12-15
       mlfs trend --days 30 --json
     """
-    nights, witness = _nights(days, last, with_history=False)
+    nights, reader = _nights(days, last, with_history=False)
     rows = [_trend_row(night) for night in nights]
     scores = [row["quality_score"] for row in rows if row["quality_score"] is not None]
     answer = {
@@ -48,13 +48,13 @@ def trend(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -
         "score_change_per_night": slope(scores),
         "fallback_change_per_night": slope([r["fallback_rate"] for r in rows if r["fallback_rate"] is not None]),
         "below_80": [row["analysis_date"] for row in rows if _is_low(row)],
-        "not_read": witness.not_read,
+        "not_read": reader.not_read,
     }
     if as_json:
         show_json(answer)
         return
     _show_trend(answer)
-    _show_not_read(witness)
+    _show_not_read(reader)
 
 
 def _trend_row(night: ReportedDate) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _trend_row(night: ReportedDate) -> dict[str, Any]:
 
 
 def _is_low(row: Mapping[str, Any]) -> bool:
-    """Whether a night wants a look: a low score, none although the night is over, or nobody ever opened it."""
+    """Return whether an analysis date needs an investigation: a low score, failed, or never opened."""
     if row["quality_score"] is not None:
         return bool(row["quality_score"] < SCORE_LOW)
     return row["state"] in {None, State.FAILED}
@@ -89,7 +89,7 @@ def _show_trend(answer: Mapping[str, Any]) -> None:
 
 
 def trend_screen(days: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Show nights one below the other; on a narrow screen without the bars."""
+    """Return the table of analysis dates; on a narrow screen without the bars."""
     return Fitting(_trend_table(days, bar=True), _trend_table(days, bar=False), TREND_COLUMNS)
 
 
@@ -112,14 +112,14 @@ def _trend_table(days: Sequence[Mapping[str, Any]], *, bar: bool) -> Table:
 
 
 def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
-    """Show which processor fails, comes late, or does not come at all, and on which days of the week.
+    """Show for each processor how often the processor failed, was late or missing, by day of the week.
 
     Examples:
       mlfs reliability
       mlfs reliability --days 60 --json
     """
-    nights, witness = _nights(days, last, with_history=True)
-    answer = {**reliability_of(nights, witness.now), "not_read": witness.not_read}
+    nights, reader = _nights(days, last, with_history=True)
+    answer = {**reliability_of(nights, reader.now), "not_read": reader.not_read}
     if as_json:
         show_json(answer)
         return
@@ -127,11 +127,11 @@ def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fa
     out.print(reliability_table(answer["processors"]))
     if answer["worst"]:
         out.print(f"most trouble: {answer['worst']}; its nights: mlfs reliability --json")
-    _show_not_read(witness)
+    _show_not_read(reader)
 
 
 def reliability_table(processors: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Show what each processor did; on a narrow screen only what there is to say of it, in words."""
+    """Return the table of processors; on a narrow screen only the troubles, in words."""
     wide = _table("processor", *TROUBLES, "troubled", *WEEKDAYS)
     narrow = Table(box=None, pad_edge=False, header_style="bold")
     narrow.add_column("processor", no_wrap=True)
@@ -153,20 +153,20 @@ def reliability_table(processors: Sequence[Mapping[str, Any]]) -> RenderableType
 
 
 def durations(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
-    """Show how long builds take: of all attempts from the execution log, and by phase where the store remembers.
+    """Show the duration of builds: all attempts in the execution log, and phases from the history in the store.
 
     Examples:
       mlfs durations
       mlfs durations --days 30 --json
     """
     with reading_parts() as parts:
-        witness = ReportReader(parts)
+        reader = ReportReader(parts)
         until = last or parts.settings.calendar.tonight(guest_clock(parts).now())
-        nights = read_nights(parts, witness, until, days, with_history=True)
+        nights = read_nights(parts, reader, until, days, with_history=True)
         first = until - timedelta(days=days - 1)
-        attempts = witness.ask("report_attempts", first_date=first, last_date=until)
+        attempts = reader.ask("report_attempts", first_date=first, last_date=until)
     if attempts is None:
-        raise Unavailable(f"durations are read from the execution log. {'; '.join(witness.not_read)}")
+        raise Unavailable(f"durations are read from the execution log. {'; '.join(reader.not_read)}")
     answer = durations_of(attempts, nights)
     answer["over_25_minutes"] = [row for row in answer["attempts"] if row["seconds"] > MINUTES_HIGH * 60]
     if as_json:
@@ -197,16 +197,14 @@ def _show_durations(answer: Mapping[str, Any], days: int) -> None:
 
 def _nights(days: int, last: date | None, *, with_history: bool) -> tuple[Sequence[ReportedDate], ReportReader]:
     with reading_parts() as parts:
-        witness = ReportReader(parts)
+        reader = ReportReader(parts)
         until = last or parts.settings.calendar.tonight(guest_clock(parts).now())
-        return read_nights(parts, witness, until, days, with_history=with_history), witness
+        return read_nights(parts, reader, until, days, with_history=with_history), reader
 
 
-def _show_not_read(witness: ReportReader) -> None:
-    if witness.not_read:
-        err.print(
-            "[yellow]from the state store alone;[/] not read:", plain("; ".join(witness.not_read)), soft_wrap=True
-        )
+def _show_not_read(reader: ReportReader) -> None:
+    if reader.not_read:
+        err.print("[yellow]from the state store alone;[/] not read:", plain("; ".join(reader.not_read)), soft_wrap=True)
 
 
 def _table(*names: str) -> Table:

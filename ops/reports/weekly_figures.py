@@ -1,4 +1,4 @@
-"""The arithmetic of the weekly review. Pure: nights and attempts in, figures out."""
+"""Figures of the weekly review, computed from analysis dates and attempts. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ TROUBLES = ("failed", "late", "missing", "event_lost", "empty")
 
 
 def slope(values: Sequence[float]) -> float | None:
-    """Give the least-squares change per value; None for fewer than `TREND_DAYS_MIN`."""
+    """Return the least-squares change per value; None for fewer than `TREND_DAYS_MIN` values."""
     if len(values) < TREND_DAYS_MIN:
         return None
     middle, mean = (len(values) - 1) / 2, fmean(values)
@@ -25,15 +25,15 @@ def slope(values: Sequence[float]) -> float | None:
 
 
 def reliability_of(nights: Sequence[ReportedDate], now: datetime) -> dict[str, Any]:
-    """Count for each processor the nights on which it made trouble, over all nights that are over.
+    """Count for each processor the analysis dates with a trouble, over all dates past the end or the deadline.
 
     Args:
-        nights: With their histories.
-        now: Instant of the look; a night before its deadline is not over. UTC.
+        nights: Analysis dates with histories.
+        now: Instant of the report; before the deadline a date without an end is not counted. UTC.
 
     Returns:
-        `nights`, `processors` (for each the count of every kind of trouble, `troubled` nights, `by_weekday`,
-        `dates`), `worst` (the processor with most troubled nights; None where no one stands out).
+        `nights`, `processors` (for each the count of every kind of trouble, `troubled` dates, `by_weekday`, `dates`),
+        `worst` (the processor with most troubled dates; None after a tie).
     """
     over = [night for night in nights if _is_over(night, now)]
     rows: list[dict[str, Any]] = []
@@ -63,11 +63,11 @@ def _is_over(night: ReportedDate, now: datetime) -> bool:
 
 
 def _troubles(night: ReportedDate, processor: str) -> Iterator[str]:
-    """Name the troubles of a processor in one night.
+    """Yield the troubles of a processor for an analysis date.
 
-    failed: it said so, even if a later run succeeded. late: its success came after the deadline. missing: no success
-    and no rows. event_lost: its rows were found, its event never came. empty: it reported success and its table had no
-    row at the build.
+    failed: the processor reported a failure, also before a later success. late: the success came after the deadline.
+    missing: no success and no rows. event_lost: a probe found rows, and no event came. empty: the processor reported
+    success and the table had no row at the build.
     """
     record, rows = night.record, night.rows_at_build(processor)
     if record is None:
@@ -99,16 +99,16 @@ def _reported_failure(night: ReportedDate, processor: str) -> bool:
 
 
 def durations_of(attempts: Sequence[Row], nights: Sequence[ReportedDate]) -> dict[str, Any]:
-    """Measure attempts, and phases where the store remembers them.
+    """Compute the durations of attempts from the execution log, and of phases from the histories in the store.
 
     Args:
         attempts: Rows of the execution log.
-        nights: With their histories.
+        nights: Analysis dates with histories.
 
     Returns:
-        `phases` (`phase`, `times`, `p50`, `p95`, `max` in seconds): `attempt` claim to end, published ones;
-        `failed attempt`; `queue` ready to claim; `build` claim to commit as the store saw it. `attempts`, `days`,
-        `rows_correlation` (of published attempts; None where it says nothing).
+        `phases` (`phase`, `times`, `p50`, `p95`, `max` in seconds): `attempt` claim to end of published attempts;
+        `failed attempt`; `queue` ready to claim; `build` claim to commit by the history. `attempts`, `days`,
+        `rows_correlation` (of published attempts; None for too few attempts or equal row counts).
     """
     rows = [_attempt(row) for row in attempts]
     good = [row for row in rows if row["state"] != State.FAILED]
@@ -172,7 +172,7 @@ def _phases(nights: Sequence[ReportedDate]) -> dict[str, list[float]]:
 
 
 def spread_of(seconds: Sequence[float]) -> dict[str, Any]:
-    """Give number, median, 95th percentile (interpolated) and highest of at least one value."""
+    """Return number, median, 95th percentile (interpolated) and highest of the values, at least one."""
     cuts = quantiles(seconds, n=20, method="inclusive") if len(seconds) > 1 else [seconds[0]] * 19
     p50, p95 = (round(cut, SECONDS_DIGITS) for cut in (cuts[9], cuts[18]))
     return {"times": len(seconds), "p50": p50, "p95": p95, "max": round(max(seconds), SECONDS_DIGITS)}

@@ -23,7 +23,7 @@ from tests.support.nights import (
 )
 from tests.support.rigs import LedgerWarehouse, Rig, repair_of
 from worker.errors import Unavailable
-from worker.sweep import LOOKS_MAX, PROBE_PATIENCE, Aside, Sweeper
+from worker.sweep import PROBE_PATIENCE, QUERIES_MAX, Aside, Sweeper
 
 
 def test_what_ends_in_time_has_ended_when_the_caller_goes_on() -> None:
@@ -59,11 +59,11 @@ def test_looks_that_have_ended_make_room_without_being_asked_about(wait_until: W
     """Nobody waits for the looks of degraded dates, and a date that is published is never asked about again."""
     aside, done = Aside(0.0), []
 
-    for offset in range(LOOKS_MAX + 5):
+    for offset in range(QUERIES_MAX + 5):
         aside(NIGHT + timedelta(days=offset), lambda: done.append(1))
         wait_until(lambda offset=offset: len(done) == offset + 1, "the look has ended")
 
-    assert len(done) == LOOKS_MAX + 5
+    assert len(done) == QUERIES_MAX + 5
 
 
 def test_many_hanging_looks_are_bounded() -> None:
@@ -73,11 +73,11 @@ def test_many_hanging_looks_are_bounded() -> None:
         started.append(1)
         gate.wait(30)
 
-    for offset in range(LOOKS_MAX + 5):
+    for offset in range(QUERIES_MAX + 5):
         aside(NIGHT + timedelta(days=offset), hang)
     gate.set()
 
-    assert len(started) <= LOOKS_MAX
+    assert len(started) <= QUERIES_MAX
 
 
 def test_a_hanging_probe_holds_up_neither_its_own_deadline_for_long_nor_any_other() -> None:
@@ -117,7 +117,7 @@ def test_a_hanging_probe_holds_up_neither_its_own_deadline_for_long_nor_any_othe
 def test_looks_into_degraded_dates_that_hang_hold_up_no_deadline_and_the_cutoff_closes_their_windows() -> None:
     """A backfill has published more degraded dates than looks may hang, and the warehouse queues every look at them."""
     rig, gate = Rig(), threading.Event()
-    backfilled = [NIGHT - timedelta(days=offset) for offset in range(1, LOOKS_MAX + 5)]
+    backfilled = [NIGHT - timedelta(days=offset) for offset in range(1, QUERIES_MAX + 5)]
 
     def probe(day: object) -> dict[str, int]:
         if day != NIGHT:

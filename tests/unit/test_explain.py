@@ -74,7 +74,7 @@ def test_the_morning_is_red_while_rows_are_published_that_were_taken_back() -> N
         for record in (done(), after(done(), retract(CACHE)))
     ]
 
-    assert [one.light for one in built] == [CheckStatus.GREEN, CheckStatus.RED]
+    assert [one.status for one in built] == [CheckStatus.GREEN, CheckStatus.RED]
     assert f"mlfs incident {NIGHT}" in built[1].action
 
 

@@ -137,7 +137,7 @@ def test_a_wide_screen_shows_every_column() -> None:
 def test_the_checklist_keeps_lights_and_checks_whole_on_a_narrow_screen(columns: int) -> None:
     check = Check(
         name="dependencies",
-        light=CheckStatus.UNKNOWN,
+        status=CheckStatus.UNKNOWN,
         figure="4 of 4 tables with rows now",
         threshold="4 of 4",
         action="run it again",

@@ -193,7 +193,7 @@ def checklist(record: DateRecord, upstream: Mapping[str, Row] | None) -> Mapping
 def test_the_daily_checklist_is_not_green_over_a_run_that_was_taken_back() -> None:
     dependencies = checklist(after(done(), retract(CACHE)), tables())["dependencies"]
 
-    assert dependencies.light is CheckStatus.AMBER
+    assert dependencies.status is CheckStatus.AMBER
     assert f"{CACHE} taken back" in dependencies.figure
     assert f"run again: {CACHE}" in dependencies.action
 
@@ -201,7 +201,7 @@ def test_the_daily_checklist_is_not_green_over_a_run_that_was_taken_back() -> No
 def test_the_daily_checklist_counts_no_tables_that_nobody_has_read() -> None:
     dependencies = checklist(waiting(), None)["dependencies"]
 
-    assert (dependencies.light, "0" in dependencies.figure) == (CheckStatus.UNKNOWN, False)
+    assert (dependencies.status, "0" in dependencies.figure) == (CheckStatus.UNKNOWN, False)
 
 
 def test_figures_of_a_review() -> None:

@@ -154,7 +154,7 @@ def test_the_daily_check_names_what_the_bus_answered() -> None:
     morning = ChecklistInput(day=NIGHT, now=DEADLINE, record=done(), upstream=None, predictions=None, untold=untold())
 
     [told] = [one for one in check(morning) if one.name == "phase 5"]
-    assert (CheckStatus.RED, f"not told yet: {GONE}") == (told.light, told.figure)
+    assert (CheckStatus.RED, f"not told yet: {GONE}") == (told.status, told.figure)
 
 
 # --- what a failure takes from consumers -----------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Puts the routes together: one application a listener.
+"""The HTTP application of a listener: routes for health and metrics, and the groups of routes of the listener.
 
-Health and metrics: no token, no data.
+The routes for health and metrics ask for no token and show no data of an analysis date.
 """
 
 from collections.abc import Callable
@@ -25,23 +25,21 @@ from worker.http.reading import DateReader, date_routes
 from worker.http.rendering import Pages
 from worker.http.targets import RequestTarget
 
-_FAILING: dict[int | str, dict[str, Any]] = {
-    503: {"model": Health, "description": "Something is wrong; `faults` says what"}
-}
+_FAILING: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "`faults` names the faults"}}
 
 
 def health_routes(alive: Callable[[], list[str]], ready: Callable[[], list[str]]) -> APIRouter:
-    """Make `/livez` and `/readyz`.
+    """Return the routes `/livez` and `/readyz`.
 
     Args:
-        alive: Gives what is wrong inside this process; empty when it is alive. Must not wait.
-        ready: Gives what keeps it from working; empty when it is ready.
+        alive: Returns the faults inside this process, without waiting; empty for a live process.
+        ready: Returns the faults that stop the work; empty for a ready process.
     """
     router = APIRouter(tags=["health"])
 
     @router.get("/livez", responses=_FAILING)
     async def livez(response: Response) -> Health:
-        # On the event loop: requests that occupy every thread must not make the process look dead.
+        # Runs on the event loop, so that requests in every thread do not make the process look dead.
         return _health(alive(), response)
 
     @router.get("/readyz", responses=_FAILING)
@@ -52,7 +50,7 @@ def health_routes(alive: Callable[[], list[str]], ready: Callable[[], list[str]]
 
 
 def metrics_routes(registry: CollectorRegistry) -> APIRouter:
-    """Make `/metrics`."""
+    """Return the route `/metrics`."""
     router = APIRouter(tags=["health"])
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -70,11 +68,11 @@ def _health(faults: list[str], response: Response) -> Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthChecks:
-    """What health pages ask.
+    """Checks behind the health routes.
 
     Attributes:
-        alive: Gives what is wrong inside this process; empty when it is alive.
-        ready: Gives what keeps it from working; empty when it is ready.
+        alive: Returns the faults inside this process; empty for a live process.
+        ready: Returns the faults that stop the work; empty for a ready process.
     """
 
     alive: Callable[[], list[str]]
@@ -83,7 +81,7 @@ class HealthChecks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """What people and schedulers reach: dates, actions, metrics, pages."""
+    """Arguments of the routes for people and schedulers: dates, actions, metrics, pages."""
 
     gate: RouteGuard
     page_gate: RouteGuard
@@ -95,14 +93,14 @@ class Api:
 def create_app(
     probes: HealthChecks, *, version: str, api: Api | None = None, machines: Machines | None = None
 ) -> FastAPI:
-    """Make the application of one listener: health, and the groups of routes that are given."""
+    """Return the application of a listener: the health routes and the given groups of routes."""
     app = FastAPI(
         title="mlfs",
         version=version,
         description="The ML feature-store worker. Errors are RFC 9457 problem details.",
         docs_url=None,
         redoc_url=None,
-        # Starlette would send the client to the host that the client itself named.
+        # With a redirect, Starlette would send the client to the host in the request.
         redirect_slashes=False,
     )
     problems.install(app)
@@ -128,7 +126,7 @@ def create_app(
 
 
 def _document(app: FastAPI) -> None:
-    """Describe problems as they are; FastAPI's own form of a validation error is never sent."""
+    """Describe the problem documents in the OpenAPI document, in place of the validation errors of FastAPI."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -1,11 +1,15 @@
-"""HTTP connections with bounds, because uvicorn bounds neither their number nor a client's time.
+"""HTTP connections with bounds, because uvicorn limits neither the number of connections nor the time of a client.
 
-Model: a connection waits for its client (for a request head, for the rest of a body, after an answer) or its request is
-worked on. A client gets `client_timeout_s` for a request head and as long for reading a stalled answer; the time for a
-body is in `worker.http.middleware`. At the limit a new connection closes the connection that has waited longest for its
-client. If no connection waits for a client, a new connection gets answers from the health paths only.
-A burst of connections is taken in parts smaller than the limit, so that a health check is read before newer connections
-can close it. Trouble with connections is logged at most once a second.
+Model: a connection waits for the client (for a request head, for the rest of a body, after an answer), or the worker
+answers a request. A client gets `client_timeout_s` for a request head and the same time for reading a stalled answer;
+`worker.http.middleware` limits the time for a body.
+
+Guarantees: at the limit, a new connection closes the connection with the longest wait for a client. If no connection
+waits for a client, a new connection gets answers from the health paths only. A burst of connections is accepted in
+parts smaller than the limit, so that the worker reads a health check before a newer connection closes the connection of
+the health check. Trouble with connections is logged at most once a second.
+
+A crash closes all connections; the state is in memory only.
 """
 
 import asyncio
@@ -30,7 +34,7 @@ from worker.observing.bounds import connections_max
 
 log = structlog.get_logger(__name__)
 
-# Beyond the limit, health checks get this many connections more.
+# Additional connections beyond the limit, for health checks.
 HEALTH_CONNECTIONS = 16
 HEALTH_PATHS = frozenset({"/livez", "/readyz"})
 CLIENT_TIMEOUT_S = 10.0
@@ -40,11 +44,11 @@ LOG_PAUSE_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionBounds:
-    """Bounds of one listener.
+    """Bounds of a listener.
 
     Attributes:
-        connections_max: Connections open at once, without those for health checks.
-        client_timeout_s: Seconds for a request head, and for each part of an answer that the client is to read.
+        connections_max: Limit of open connections, without the connections for health checks.
+        client_timeout_s: Seconds for a request head, and for reading each part of an answer.
     """
 
     connections_max: int
@@ -52,24 +56,24 @@ class ConnectionBounds:
 
     @property
     def backlog(self) -> int:
-        """Connections taken at once: fewer than the limit, so that none of them closes another of the same burst."""
+        """Connections accepted at once: fewer than the limit, so that no connection closes another of the burst."""
         return max(self.connections_max // 2, 1)
 
 
 def bounds_of_process() -> ConnectionBounds:
-    """Return the bounds that fit the number of files which this process may open."""
+    """Return the bounds for the number of files which this process may open."""
     return ConnectionBounds(connections_max=connections_max())
 
 
 class LogPause:
-    """At most one log line in `LOG_PAUSE_S`; counts the lines left out in between."""
+    """Limits a log to a line in `LOG_PAUSE_S`; counts the omitted lines."""
 
     def __init__(self) -> None:
         self.left_out = 0
         self._next_at = float("-inf")
 
     def over(self, at: float) -> bool:
-        """Return whether a line may be written at *at* (seconds of any one clock)."""
+        """Return whether a line may be written at *at*, in seconds; all calls use the same clock."""
         if at < self._next_at:
             self.left_out += 1
             return False
@@ -77,13 +81,13 @@ class LogPause:
         return True
 
     def taken(self) -> int:
-        """Return how many lines were left out since the last call."""
+        """Return the number of lines omitted since the last call."""
         left_out, self.left_out = self.left_out, 0
         return left_out
 
 
 class _FewWarnings(logging.Filter):
-    """Uvicorn warns once for each malformed request, so strangers decide how often; errors all pass."""
+    """Limits the warnings of uvicorn: each malformed request of a stranger causes a warning. Errors all pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +103,7 @@ _connection_logger.addFilter(_FewWarnings())
 
 
 class Connections(ServerState):
-    """The open connections of one listener, and who must go when there are too many."""
+    """The open connections of a listener; chooses the connection to close at the limit."""
 
     def __init__(self, bounds: ConnectionBounds) -> None:
         super().__init__()
@@ -107,7 +111,7 @@ class Connections(ServerState):
         self.pause = LogPause()
 
     def make_room(self, newest: "BoundedConnection") -> None:
-        """Keep the number of connections within the bounds, now that *newest* is there."""
+        """Keep the number of connections within the bounds after *newest* was opened."""
         if len(self.connections) <= self.bounds.connections_max:
             return
         if self.pause.over(newest.loop.time()):
@@ -123,7 +127,7 @@ class Connections(ServerState):
 
 
 async def _health_only(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer health checks; refuse everything else, as the listener has no free connection."""
+    """Answer health checks; refuse every other request, as the listener has no free connection."""
     if scope["path"] in HEALTH_PATHS:
         await app(scope, receive, send)
         return
@@ -134,10 +138,10 @@ async def _health_only(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
 
 
 class BoundedConnection(H11Protocol):
-    """One HTTP/1.1 connection whose client cannot keep it open by doing nothing.
+    """HTTP/1.1 connection that closes when the client is silent.
 
     Attributes:
-        since: When the connection began to wait for its client, by the loop's clock.
+        since: Start of the wait for the client, by the loop's clock.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
@@ -149,52 +153,52 @@ class BoundedConnection(H11Protocol):
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether the next step is the client's: to send a request or the rest of a body."""
+        """Whether the connection waits for a request or for the rest of a body."""
         return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
 
     def drop(self) -> None:
-        """Close the connection at once; what is not sent yet is lost."""
+        """Close the connection at once; unsent data is lost."""
         self.connections.discard(self)
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Register the connection, and close another if there are too many."""
+        """Register the connection; close another connection at the limit."""
         super().connection_made(transport)
         self._await_head()
         self._open.make_room(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection and its timers."""
+        """Cancel the timers and unregister the connection."""
         self._head_timer.cancel()
         self._read_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read what came; the time for a head ends with a whole head only, not with some bytes of it."""
+        """Read the received bytes; only a complete request head stops the timer for the head."""
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
             self._head_timer.cancel()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, unless it is there already."""
+        """Wait for the next request, unless the next request has already arrived."""
         answered = self.cycle
         super().on_response_complete()
         if self.cycle is answered:
             self._await_head()
 
     def pause_writing(self) -> None:
-        """Stop writing, as the client does not read; after a time without progress give up."""
+        """Stop writing, as the client does not read; close the connection after `client_timeout_s`."""
         super().pause_writing()
         self._read_timer = self.loop.call_later(self._open.bounds.client_timeout_s, self.drop)
 
     def resume_writing(self) -> None:
-        """Go on writing."""
+        """Continue writing and cancel the timer."""
         self._read_timer.cancel()
         super().resume_writing()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words; a problem document has ours
-        """Refuse what is no HTTP request, or a body that breaks off within its coding."""
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text; the answer is a problem document
+        """Refuse data without an HTTP request, or a body with a broken encoding."""
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.drop()
             return
@@ -213,7 +217,7 @@ class BoundedConnection(H11Protocol):
             self.drop()
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer without the application, and close."""
+        """Send the error without the application and close the connection."""
         body = bad_head(status, detail)
         headers = [("content-type", "application/problem+json"), ("content-length", str(len(body)))]
         events = (
@@ -235,7 +239,7 @@ def _ended_timer(loop: asyncio.AbstractEventLoop) -> asyncio.TimerHandle:
 
 
 class BoundedServer(uvicorn.Server):
-    """Uvicorn with bounded connections, and a log that a lack of files does not fill."""
+    """Uvicorn with bounded connections; a lack of free files does not fill the log."""
 
     def __init__(self, config: uvicorn.Config, bounds: ConnectionBounds) -> None:
         super().__init__(config)
@@ -243,11 +247,11 @@ class BoundedServer(uvicorn.Server):
         self._pause = LogPause()
 
     async def startup(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
-        """Listen; trouble of the loop, such as no free file for a connection, is logged once a second."""
+        """Listen; log errors of the event loop, such as no free file for a connection, at most once a second."""
         asyncio.get_running_loop().set_exception_handler(self._note)
         await super().startup(*arguments, **options)
         for listening in (listener for server in self.servers for listener in server.sockets):
-            # The loop takes few connections at a time; the kernel may hold more, so that a burst waits and is not lost.
+            # The event loop accepts few connections at once; a burst waits in the longer queue of the kernel.
             with socket.socket(fileno=os.dup(listening.fileno())) as same:
                 same.listen(KERNEL_BACKLOG)
 

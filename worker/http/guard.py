@@ -1,4 +1,4 @@
-"""Who calls is settled before a byte of the body is read."""
+"""Guards of the routes: a guard verifies the caller before the body of the request is read."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
@@ -13,35 +13,35 @@ from starlette.concurrency import run_in_threadpool
 from worker.access import AccessControl, AccessRule, Caller, Role
 from worker.settings.access import is_loopback
 
-# What a request that came through a proxy, and so from elsewhere, carries.
+# Headers of a request through a proxy; the request may come from another machine.
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
-# For the documentation only; `RouteGuard` does the work, before FastAPI reads the body.
+# For the OpenAPI document only: `RouteGuard` verifies the token, before FastAPI reads the body.
 BEARER = HTTPBearer(
     scheme_name="google_identity_token",
     bearerFormat="JWT",
-    description="A Google OIDC identity token for the audience of this door.",
+    description="A Google OIDC identity token for the audience of this group of routes.",
     auto_error=False,
 )
 
 
 class RouteGuard:
-    """Stands before one group of routes."""
+    """Access check of a group of routes."""
 
-    def __init__(self, doorkeeper: AccessControl, door: AccessRule, *, for_browsers: bool = False) -> None:
-        """Put it there.
+    def __init__(self, control: AccessControl, rule: AccessRule, *, for_browsers: bool = False) -> None:
+        """Store the rule.
 
         Args:
-            doorkeeper: Lets callers in.
-            door: Who may come in.
-            for_browsers: The routes are pages: a form comes from one of them or not at all. Without it, requests for
-                which a web page is the reason are refused where no token is asked for.
+            control: Verifies tokens and roles.
+            rule: Access rule of the group.
+            for_browsers: The routes are pages, and only a form from such a page is accepted. Otherwise, if the rule
+                asks for no token, a request caused by a web page is refused.
         """
-        self._doorkeeper = doorkeeper
-        self._door = door
+        self._control = control
+        self._rule = rule
         self._for_browsers = for_browsers
 
     def route_class(self) -> type[APIRoute]:
-        """Give the class of the group's routes: each admits the caller, then reads the request."""
+        """Return the class of the routes: a route admits the caller, then reads the request."""
         admit, for_browsers = self._admit, self._for_browsers
 
         class GatedRoute(APIRoute):
@@ -59,7 +59,7 @@ class RouteGuard:
         return GatedRoute
 
     def at_least(self, role: Role) -> Dependency:
-        """Give the dependency that refuses callers of a lower role."""
+        """Return the dependency which refuses callers of a lower role."""
 
         def check(request: Request) -> None:
             self.require(request, role)
@@ -71,28 +71,28 @@ class RouteGuard:
         """Refuse a caller of a lower role.
 
         Raises:
-            Forbidden: The role is not enough.
+            Forbidden: The role is too low.
         """
-        self._doorkeeper.require(self._door, caller_of(request), role)
+        self._control.require(self._rule, caller_of(request), role)
 
     def _admit(self, request: Request) -> Caller:
-        caller = self._doorkeeper.admit(self._door, request.headers.get("authorization"))
-        if not self._door.audiences:
+        caller = self._control.admit(self._rule, request.headers.get("authorization"))
+        if not self._rule.audiences:
             self._check_local(request)
         if self._for_browsers and request.method not in {"GET", "HEAD"}:
             self._check_own_form(request)
         return caller
 
     def refuse(self, because: str, detail: str) -> NoReturn:
-        """Send a caller away that was let in: what it brings is not for this place.
+        """Count and refuse an admitted caller: the origin, the form or the subscription is not accepted here.
 
         Raises:
             Forbidden: Always.
         """
-        self._doorkeeper.refuse(self._door, because, detail)
+        self._control.refuse(self._rule, because, detail)
 
     def _check_local(self, request: Request) -> None:
-        """Without a token, a request must come from a program on this machine: no web page, no proxy in between."""
+        """Refuse a request without a token, unless the request comes from a program on this machine without a proxy."""
         host = _host_name(request.headers.get("host", ""))
         if not is_loopback(host):
             self.refuse("not_local", f"{host or 'no host'} is not this machine's own name; use 127.0.0.1, or a token")
@@ -101,10 +101,10 @@ class RouteGuard:
             self.refuse("not_local", "a request from a web page or through a proxy needs a token")
 
     def _check_own_form(self, request: Request) -> None:
-        """Refuse a form that another site had the browser send.
+        """Refuse a form sent by a page of another site.
 
-        A page cannot forge either header. Browsers send `Sec-Fetch-Site` to loopback and over TLS, and `Origin` with
-        every form.
+        A page cannot forge `Sec-Fetch-Site` or `Origin`. Browsers send `Sec-Fetch-Site` to loopback and over TLS, and
+        `Origin` with every form.
         """
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin", "")
         own = site == "same-origin" if site is not None else _authority(origin) == request.headers.get("host", "")
@@ -113,7 +113,7 @@ class RouteGuard:
 
 
 def caller_of(request: Request) -> Caller:
-    """Give who calls, as a gate has found out."""
+    """Return the caller verified by the guard of the route."""
     caller: Caller = request.state.caller
     return caller
 
@@ -126,7 +126,7 @@ def _host_name(header: str) -> str:
 
 
 def _authority(origin: str) -> str | None:
-    """Give host and port of an `Origin`; None for one that is missing or opaque."""
+    """Return host and port of an `Origin`; None for a missing or opaque origin."""
     try:
         return urlsplit(origin).netloc or None
     except ValueError:
@@ -134,9 +134,9 @@ def _authority(origin: str) -> str | None:
 
 
 def _read_as_json(request: Request) -> None:
-    """Cloud Scheduler calls its body `application/octet-stream` unless told otherwise; here every body is JSON.
+    """Set the content type to JSON, because Cloud Scheduler sends `application/octet-stream` by default.
 
-    Must come first: a request reads its headers once.
+    Call before any read of the headers: a request reads the headers once.
     """
     others = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
     request.scope["headers"] = [*others, (b"content-type", b"application/json")]

@@ -1,4 +1,4 @@
-"""The HTTP listeners of one process: one for everything, or machines and people on a listener each."""
+"""The HTTP listeners of a process: a common listener, or with `MLFS_ADMIN_PORT` a second listener for people."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class Listeners:
-    """Everything that listens."""
+    """Builds, starts and stops the listeners."""
 
     def __init__(  # noqa: PLR0913 - one collaborator each
         self,
@@ -45,24 +45,24 @@ class Listeners:
         serves_machines: bool,
         publishes: bool,
     ) -> None:
-        """Wire the listeners; nothing is bound yet.
+        """Wire the listeners; bind no port yet.
 
         Args:
-            assembly: The worker's pieces.
-            metrics: What `/metrics` shows.
-            verifier: Reads tokens.
-            builds: Where dates that are ready go.
-            probes: What health pages ask.
-            tick_passed: Notes how a tick ended; None where it did its work.
-            serves_machines: Whether `/pubsub/push` and `/tick` are there.
-            publishes: Whether a request that made an outcome publishes it; else a loop does.
+            assembly: Engine, sweep, relay and intake of the worker.
+            metrics: Metrics shown by `/metrics`.
+            verifier: Verifies tokens.
+            builds: Accepts ready analysis dates.
+            probes: Checks behind the health routes.
+            tick_passed: Called with the error of each tick, None after a successful tick.
+            serves_machines: Whether `/pubsub/push` and `/tick` exist.
+            publishes: Whether a request publishes outcome messages; otherwise the loop of the relay publishes.
         """
         self.apps: list[FastAPI]
         self._assembly = assembly
         self._settings = settings = assembly.parts.settings
         self._metrics = metrics
         self._tick_passed = tick_passed
-        self._doorkeeper = AccessControl(verifier, metrics.not_admitted)
+        self._access = AccessControl(verifier, metrics.not_admitted)
         self._ticker = self._make_ticker(builds)
         api = self._make_api(builds, publishes=publishes)
         machines = self._make_machines() if serves_machines else None
@@ -114,7 +114,7 @@ class Listeners:
         compare = partial(compare_generations, warehouse)
         return Api(
             gate=self._gate(settings.api_door()),
-            page_gate=RouteGuard(self._doorkeeper, settings.api_door(), for_browsers=True),
+            page_gate=RouteGuard(self._access, settings.api_door(), for_browsers=True),
             shelf=DateReader(
                 store=parts.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone, compare=compare
             ),
@@ -151,18 +151,18 @@ class Listeners:
         self._tick_passed(None)
         return ticked
 
-    def _gate(self, door: AccessRule) -> RouteGuard:
-        return RouteGuard(self._doorkeeper, door)
+    def _gate(self, rule: AccessRule) -> RouteGuard:
+        return RouteGuard(self._access, rule)
 
     def _publish(self) -> None:
-        """Tell outcomes at once; what the bus does not take now, the next tick tells."""
+        """Publish the outbox at once; the next tick publishes the messages refused by the bus."""
         try:
             self._ticker.publish(time.monotonic() + self._settings.request_wait_s)
         except PipelineError as exc:
             log.warning("outcomes_left_to_next_tick", kind=type(exc).__name__, error=str(exc))
 
     def start(self) -> list[str]:
-        """Bind and serve; give the base addresses, the first listener's first.
+        """Bind and serve; return the base addresses, first the address of the first listener.
 
         Raises:
             Unavailable: A port is taken.
@@ -170,7 +170,7 @@ class Listeners:
         return [server.start() for server in self._servers]
 
     def stop(self) -> None:
-        """Stop serving; open requests get a moment."""
+        """Stop the listeners; each listener waits a short time for open requests."""
         for server in self._servers:
             server.stop()
 
@@ -180,4 +180,4 @@ def _wait(seconds: float) -> None:
 
 
 def _leave_to_the_loop() -> None:
-    """The relay's loop was woken already."""
+    """Return at once: the loop of the relay was woken by the outbox."""

@@ -1,9 +1,9 @@
-"""How much of a request body is read, and for how long.
+"""ASGI middlewares: `BodyLimit` bounds size and time of request bodies, `NamedDays` resolves words in paths.
 
-A body over the limit is refused before it is read, or as soon as the limit is reached. A body that does not come in
-time is refused too, so that its request, its thread and its connection are free again.
+A body over the limit is refused before the read, or as soon as the limit is reached. A body not complete in time is
+refused too, and the refusal frees the request, the thread and the connection.
 
-`today`, `tonight` and `yesterday` in a path, with the meaning of commands and `/process`.
+`today`, `tonight` and `yesterday` in a path mean the same analysis date as in commands and in `/process`.
 """
 
 import asyncio
@@ -16,24 +16,25 @@ from worker.calendar import DAY_WORDS
 from worker.http.actions import ActionContext
 from worker.http.problems import problem
 
-# A command is a date and a reason.
+# The body of an action: an analysis date and a reason.
 BODY_BYTES_MAX = 64 * 1024
-# Pub/Sub delivers 10 MB at most, in base64, with attributes; a message too large for us must get in to be parked.
+# Pub/Sub delivers at most 10 MB, in base64, with attributes. A message too large for a completion is parked, so the
+# worker must read the whole message.
 PUSH_BODY_BYTES_MAX = 16 * 1024 * 1024
 PUSH_PATH = "/pubsub/push"
-# For the whole body: the largest push at 1 MB a second.
+# Seconds for the whole body: enough for the largest push at 1 MB a second.
 BODY_TIMEOUT_S = 15.0
 
 
 class BodyLimit:
-    """ASGI middleware: looks at `Content-Length`, and counts where there is none."""
+    """Checks `Content-Length`, and counts the bytes while the body arrives."""
 
     def __init__(self, app: ASGIApp, timeout_s: float = BODY_TIMEOUT_S) -> None:
         self._app = app
         self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, with a bounded body."""
+        """Forward the request with a bounded body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -49,7 +50,7 @@ class BodyLimit:
 
 
 class _Body:
-    """Body of one request, as it comes in."""
+    """Body of a request while the parts arrive."""
 
     def __init__(self, receive: Receive, limit: int, timeout_s: float) -> None:
         self._receive = receive
@@ -62,7 +63,7 @@ class _Body:
         """Return the next part of the body, or the disconnection after the whole body.
 
         Raises:
-            HTTPException: The body is too long, too slow, or ended too early.
+            HTTPException: The body is too long, arrives too slowly, or ends too early.
         """
         if self._complete:
             return await self._receive()
@@ -70,7 +71,7 @@ class _Body:
             async with asyncio.timeout_at(self._due):
                 message = await self._receive()
         except TimeoutError:
-            # Without the rest of the body the connection is of no use for another request.
+            # The rest of the body may still arrive, so the connection cannot serve another request.
             raise HTTPException(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
         if message["type"] == "http.disconnect":
             raise HTTPException(400, "the body ended too early")
@@ -82,9 +83,9 @@ class _Body:
 
 
 class NamedDays:
-    """ASGI middleware: writes the date in the place of the word, so that every route of a date accepts both.
+    """Replaces the word in the path by the analysis date, so that every route accepts both.
 
-    The word stays in `request.state.day_word`: a route that changes a date asks for the date soon after midnight.
+    The word stays in `request.state.day_word`: soon after midnight, an action asks for the date in place of the word.
     """
 
     def __init__(self, app: ASGIApp, desk: ActionContext) -> None:
@@ -92,7 +93,7 @@ class NamedDays:
         self._desk = desk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, with the analysis date that the word names at this moment."""
+        """Forward the request with the analysis date named by the word now."""
         if scope["type"] == "http":
             root, *rest = scope["path"].split("/")[1:]
             if root in {"dates", "nights"} and rest and rest[0] in DAY_WORDS:

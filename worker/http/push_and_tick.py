@@ -1,4 +1,7 @@
-"""Routes that machines call: Pub/Sub pushes deliveries, a scheduler ticks."""
+"""Routes for machines: Pub/Sub pushes deliveries to `/pubsub/push`, and a scheduler calls `/tick`.
+
+After a crash before the answer, Pub/Sub delivers again, and the next tick does the rest of an unfinished tick.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,22 +20,22 @@ from worker.intake import Verdict
 from worker.ports import Clock
 from worker.tick import Ticked
 
-# What is kept of a body that is no push at all.
+# Bytes kept of a body without a valid push envelope.
 UNREAD_BYTES_KEPT = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machines:
-    """What the routes for machines work with.
+    """Arguments of the routes for machines.
 
     Attributes:
-        push_gate: Before `/pubsub/push`.
-        tick_gate: Before `/tick`.
-        subscription: Full name of the subscription that may push.
-        handle: Takes a delivery to its end.
-        refuse: Parks what is no delivery.
-        charge: Counts an unexpected exception against its delivery.
-        tick: Does what is due.
+        push_gate: Guard of `/pubsub/push`.
+        tick_gate: Guard of `/tick`.
+        subscription: Full name of the subscription with the right to push.
+        handle: Stores or parks a delivery.
+        refuse: Parks an unreadable body.
+        charge: Counts an unexpected exception of a delivery.
+        tick: Runs a tick.
         clock: The shell's clock.
     """
 
@@ -47,7 +50,7 @@ class Machines:
 
 
 def machine_routes(machines: Machines) -> APIRouter:
-    """Make both routes."""
+    """Return the routes for push and tick."""
     router = APIRouter()
     router.include_router(_push_routes(machines))
     router.include_router(_tick_routes(machines))
@@ -64,7 +67,7 @@ def _push_routes(machines: Machines) -> APIRouter:
 
     @router.post(PUSH_PATH, status_code=204, response_class=Response, openapi_extra=PUSH_BODY)
     async def push(request: Request) -> Response:
-        """Take one delivery. 204: stored, or parked with a reason; anything else: Pub/Sub delivers it again."""
+        """Store a delivery. 204: stored, or parked with a reason; after another status Pub/Sub delivers again."""
         body = await request.body()
         verdict = await run_in_threadpool(_take, machines, body, request.headers)
         if verdict is not Verdict.ACK:
@@ -79,9 +82,10 @@ def _take(machines: Machines, body: bytes, headers: Mapping[str, str]) -> Verdic
     try:
         pushed = read_push(body, headers, now)
     except Refusal as refusal:
-        # An answer of 4xx would bring it again for days; parked, a person sees it and the subscription goes on.
+        # After a 4xx answer Pub/Sub would deliver the body again for days. A parked body is visible to people, and the
+        # subscription continues.
         return machines.refuse(unread(body[:UNREAD_BYTES_KEPT], now), refusal)
-    except Exception as exc:  # noqa: BLE001 - charged to this body, and logged there
+    except Exception as exc:  # noqa: BLE001 - `charge` counts and logs the exception
         return machines.charge(unread(body[:UNREAD_BYTES_KEPT], now), exc)
     if pushed.subscription not in {None, machines.subscription}:
         detail = f"this worker serves {machines.subscription}; another subscription pushed"
@@ -99,7 +103,7 @@ def _tick_routes(machines: Machines) -> APIRouter:
 
     @router.post("/tick")
     def tick() -> TickAnswer:
-        """Open dates, fire what is due, build what is ready, publish outcomes; within a bounded time."""
+        """Open expected dates, fire due timers, build ready dates and publish outcomes, within a bounded time."""
         return TickAnswer.model_validate(asdict(machines.tick()))
 
     return router

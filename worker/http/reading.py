@@ -1,4 +1,4 @@
-"""Looking at dates: the list, one date explained, its history."""
+"""Routes for reading analysis dates: list, explanation, history, comparison of generations."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -28,14 +28,14 @@ Pair = Annotated[str | None, Query(pattern=PAIR_PATTERN, description="Two publis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DateReader:
-    """What the pages about dates read.
+    """Sources of the read routes.
 
     Attributes:
-        store: Where the records are.
+        store: Store of the records.
         clock: The shell's clock.
-        policy: For the explanation of a date.
+        policy: Rules of the pipeline, for the explanation of an analysis date.
         zone: Zone of the times shown to people.
-        compare: Compares two published generations of a date.
+        compare: Compares two published generations of an analysis date.
     """
 
     store: StateStore
@@ -46,7 +46,7 @@ class DateReader:
 
 
 def date_routes(shelf: DateReader, gate: RouteGuard) -> APIRouter:
-    """Make the routes that read."""
+    """Return the read routes."""
     router = APIRouter(
         tags=["dates"],
         route_class=gate.route_class(),
@@ -56,14 +56,14 @@ def date_routes(shelf: DateReader, gate: RouteGuard) -> APIRouter:
 
     @router.get("/dates")
     def dates() -> list[DateRow | DamagedDate]:
-        """Give the latest dates, newest first."""
+        """Return the latest analysis dates, newest first."""
         untold = untold_by_date(shelf.store)
         shown = (_row(shelf.store, day, untold.get(day)) for day in shelf.store.dates(DATES_LISTED_MAX))
         return [row for row in shown if row is not None]
 
     @router.get("/dates/{analysis_date}", responses=responses(404, 422))
     def one_date(analysis_date: DayInPath) -> DateStory:
-        """Explain one date."""
+        """Explain an analysis date."""
         record = _opened(shelf.store, analysis_date)
         untold = untold_by_date(shelf.store).get(analysis_date)
         story = explanation(record, shelf.clock.now(), shelf.policy, shelf.zone, untold)
@@ -71,13 +71,13 @@ def date_routes(shelf: DateReader, gate: RouteGuard) -> APIRouter:
 
     @router.get("/dates/{analysis_date}/history", responses=responses(404, 422))
     def history(analysis_date: DayInPath) -> list[HistoryItem]:
-        """Give every stored change of a date, oldest first."""
+        """Return every stored change of an analysis date, oldest first."""
         _opened(shelf.store, analysis_date)
         return _history(shelf.store, analysis_date)
 
     @router.get("/dates/{analysis_date}/diff", responses=responses(404, 409, 422))
     def diff(analysis_date: DayInPath, generations: Pair = None) -> DateDiff:
-        """Compare two published generations; by default the published one with the one published before it."""
+        """Compare two published generations; by default the current publication with the previous publication."""
         before, _, after = (generations or "").partition(",")
         pair = (int(before), int(after)) if generations else None
         return DateDiff(**describe(shelf.compare(analysis_date, pair)))
@@ -86,7 +86,7 @@ def date_routes(shelf: DateReader, gate: RouteGuard) -> APIRouter:
 
 
 def _row(store: StateStore, day: date, untold: Untold | None) -> DateRow | DamagedDate | None:
-    """Give a date's facts; one unreadable record must not hide the others."""
+    """Return the figures of an analysis date; an unreadable record does not hide the other dates."""
     try:
         record = store.load(day)
     except CorruptRecord as exc:

@@ -1,4 +1,4 @@
-"""Templates become pages: escaped, self-contained, and under a policy that lets nothing else in."""
+"""Rendering of the pages: escaped texts, and a content security policy for the own style and script only."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from worker.date_text import distance, in_zone, wall_clock
 
-# What a terminal or a reader's eye would obey: control characters, and those that turn the direction of a text.
+# Control characters, and characters with an effect on the direction of a text.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
@@ -26,7 +26,7 @@ def _hash(text: str) -> str:
 
 
 def _seen(value: object) -> object:
-    """Show what would not be seen."""
+    """Replace invisible characters of a text by a visible mark."""
     return (
         value
         if isinstance(value, Markup) or not isinstance(value, str)
@@ -35,28 +35,28 @@ def _seen(value: object) -> object:
 
 
 class Moments:
-    """Instants as a page says them."""
+    """Texts of instants on a page."""
 
     def __init__(self, now: datetime, zone: ZoneInfo) -> None:
-        """Tell times as they are at *now*, UTC, on the wall clock of *zone*."""
+        """Store the present instant *now*, UTC, and the zone of the wall clock."""
         self.now = now
         self._zone = zone
 
     @property
     def place(self) -> str:
-        """Name the place whose wall clock it is: `New York`."""
+        """Name of the place with this wall clock: `New York`."""
         return self._zone.key.rpartition("/")[2].replace("_", " ")
 
     def clock(self, at: datetime) -> str:
-        """Give the wall clock, with its date where that is not today."""
+        """Return the wall clock; add the day if the day is not today."""
         return wall_clock(at, self.now, self._zone)
 
     def hour(self, at: datetime) -> str:
-        """Give hour and minute alone."""
+        """Return hour and minute."""
         return f"{at.astimezone(self._zone):%H:%M}"
 
     def second(self, at: datetime) -> str:
-        """Give the wall clock to the second, with its date where that is not today."""
+        """Return the wall clock with seconds; add the day if the day is not today."""
         local = at.astimezone(self._zone)
         same_day = local.date() == self.now.astimezone(self._zone).date()
         return f"{local:%H:%M:%S %Z}" if same_day else f"{local:%Y-%m-%d %H:%M:%S %Z}"
@@ -66,12 +66,12 @@ class Moments:
         return in_zone(text, self._zone)
 
     def relative(self, at: datetime) -> str:
-        """Give the distance from now: `in 12 min`, `3 h ago`."""
+        """Return the distance from now: `in 12 min`, `3 h ago`."""
         return distance(at - self.now)
 
 
 class Pages:
-    """The templates, and the headers that every page carries."""
+    """Templates and common headers of all pages."""
 
     def __init__(self) -> None:
         self._style, self._script = _file("page.css"), _file("page.js")
@@ -99,19 +99,19 @@ class Pages:
             ),
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cross-Origin-Resource-Policy": "same-origin",
-            # Not `no-referrer`: a form would then come from the origin `null`.
+            # With `no-referrer`, browsers would send a form with the origin `null`.
             "Referrer-Policy": "same-origin",
             "X-Content-Type-Options": "nosniff",
         }
 
     def render(self, name: str, moments: Moments, *, status: int = 200, **facts: object) -> HTMLResponse:
-        """Make a page of the template *name*.
+        """Render the template *name*.
 
         Args:
             name: A file of `worker/http/templates`.
-            moments: How times are told.
+            moments: Texts of instants.
             status: HTTP status.
-            facts: What the template shows. Texts are escaped.
+            facts: Values for the template. Texts are escaped.
         """
         text = self._templates.get_template(name).render(
             **facts,

@@ -1,4 +1,4 @@
-"""Uvicorn on a thread; signals stay with the worker."""
+"""HTTP server: uvicorn on a separate thread, so that the worker keeps the handling of signals."""
 
 import threading
 from contextlib import suppress
@@ -14,7 +14,7 @@ STOP_TIMEOUT_S = 3.0
 
 
 class HttpServer:
-    """One listener."""
+    """Listener of an application."""
 
     def __init__(
         self,
@@ -25,14 +25,14 @@ class HttpServer:
         setting: str = "MLFS_HTTP_PORT",
         bounds: ConnectionBounds | None = None,
     ) -> None:
-        """Prepare to listen.
+        """Configure the server; bind no port yet.
 
         Args:
-            app: What to serve.
+            app: Application to serve.
             host: Address to bind.
-            port: Port to bind; 0 takes a free one.
-            setting: Which setting chooses another port, for the message when this one is taken.
-            bounds: How many connections, and for how long; None takes what fits the process.
+            port: Port to bind; 0 binds a free port.
+            setting: Name of the setting for the port, for the error message if the port is taken.
+            bounds: Limits of the connections; None for the limits of the process.
         """
         bounds = bounds or bounds_of_process()
         config = uvicorn.Config(
@@ -52,12 +52,12 @@ class HttpServer:
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
     def _run(self) -> None:
-        # Uvicorn leaves with SystemExit when it cannot listen; `start` finds the thread gone and says why.
+        # Uvicorn raises SystemExit if the port is taken; `start` sees the ended thread and raises `Unavailable`.
         with suppress(SystemExit):
             self._server.run()
 
     def start(self) -> str:
-        """Start serving and give the base address.
+        """Start the thread, wait until the server listens, and return the base address.
 
         Raises:
             Unavailable: The port is taken.
@@ -75,7 +75,7 @@ class HttpServer:
         raise Unavailable(f"cannot listen on {config.host}:{config.port}; choose another with {self._setting}")
 
     def stop(self) -> None:
-        """Stop serving; open requests get a moment."""
+        """Stop the server; wait for open requests, at most `STOP_TIMEOUT_S`."""
         self._server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join(STOP_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Which request lines are requests of ours: a path that begins with a slash, in UTF-8; HEAD is GET."""
+"""Check of request targets: a path with a leading slash, in UTF-8. HEAD gets the answer of GET without the body."""
 
 from urllib.parse import unquote_to_bytes
 
@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.http.problems import problem
 
-# Longer than any path of ours, shorter than what is worth routing.
+# Longer than every path of this API.
 TARGET_BYTES_MAX = 2048
 
 
@@ -18,7 +18,7 @@ class RequestTarget:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward a request whose target is a plain path."""
+        """Forward a request with a valid target; refuse another target with a problem document."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -38,7 +38,7 @@ class RequestTarget:
 
 
 def _fault(raw_path: bytes, query: bytes) -> str | None:
-    """Return what is wrong with a request target; None if nothing is."""
+    """Return the fault of a request target; None for a valid target."""
     if not raw_path.startswith(b"/"):
         return "the request target must be a path that begins with /; this is no proxy"
     if len(raw_path) + len(query) > TARGET_BYTES_MAX:
@@ -52,7 +52,7 @@ def _fault(raw_path: bytes, query: bytes) -> str | None:
 
 
 def _hides_a_slash(raw_path: bytes) -> bool:
-    """Return whether decoding makes more path segments: a proxy in front would have compared another path."""
+    """Return whether decoding adds path segments: a proxy in front would compare another path than the worker."""
     decoded = unquote_to_bytes(raw_path)
     return decoded.count(b"/") != raw_path.count(b"/") or b"\\" in decoded
 
