@@ -8,7 +8,7 @@ from functools import partial
 
 from worker.builds.builder import Builder, LeaseKeeper
 from worker.builds.generations import short_diffs
-from worker.builds.steps import probe
+from worker.builds.upstream import probe
 from worker.engine import Engine
 from worker.errors import PipelineError
 from worker.intake import Intake

@@ -12,7 +12,7 @@ import redis
 from ops.bench.build_tasks import generate
 from statemachine.events import DateOpened
 from statemachine.model import DateRecord
-from worker.builds.steps import probe
+from worker.builds.upstream import probe
 from worker.clock import SystemClock
 from worker.engine import Engine
 from worker.errors import Unavailable

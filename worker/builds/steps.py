@@ -8,12 +8,13 @@ again changes nothing. Retries, leases and fencing beyond the ledger are the cal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 
 import structlog
 
 from statemachine.model import BuildMode, FailureKind, State
-from worker.errors import Fatal, Fenced, PipelineError, SchemaDrift, SourceGone
+from worker.builds.upstream import validate_upstream
+from worker.errors import Fatal, Fenced, PipelineError, SourceGone
 from worker.features.model import (
     BuildOutcome,
     BuildPhase,
@@ -28,9 +29,7 @@ from worker.features.pipeline import Pipeline
 from worker.features.plan import (
     COPY_AGE_DAYS_MAX,
     BuildPlan,
-    find_drift,
     plan_build,
-    plan_probe,
     read_dependency_rows,
     read_left_out,
     read_stats,
@@ -40,10 +39,6 @@ from worker.features.records import Row, execution_row, history_row
 from worker.ports import Warehouse
 
 log = structlog.get_logger(__name__)
-
-# A drifted upstream release can touch every column; the first few say enough.
-DRIFT_SHOWN_MAX = 6
-
 
 Watch = Callable[[BuildPhase], AbstractContextManager[object]]
 """Entered when a phase begins, left when it ends, with its error if it had one; what it raises ends the build."""
@@ -107,31 +102,6 @@ def run_build(
         raise
 
 
-def probe(warehouse: Warehouse, analysis_date: date) -> Mapping[str, int]:
-    """Count the rows that each Phase 4 processor's table holds for the date, by processor.
-
-    Raises:
-        SchemaDrift: One of these tables does not exist.
-        Unavailable: The warehouse could not serve.
-    """
-    pipeline = warehouse.pipeline
-    return read_dependency_rows(warehouse.query(plan_probe(analysis_date, pipeline)), pipeline)
-
-
-def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
-    """Compare every upstream table that a build reads with the catalogue.
-
-    Returns:
-        One sentence fragment per fault, each naming table and column; empty where a build can read them all.
-
-    Raises:
-        Unavailable: The warehouse could not serve.
-    """
-    upstream = warehouse.pipeline.upstream
-    found = warehouse.columns_of(upstream)
-    return tuple(fault for table, wanted in upstream.items() for fault in find_drift(table, wanted, found[table]))
-
-
 def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -> list[StatementEstimate]:
     """Ask the warehouse what the build's reads of upstream tables would cost, without running them.
 
@@ -146,24 +116,6 @@ def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -
     if request.mode is not BuildMode.YESTERDAY:
         validate_upstream(warehouse, request.key.analysis_date)
     return [warehouse.estimate(statement) for statement in (plan.dependency_rows, plan.features)]
-
-
-def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
-    """Check every upstream table that a build reads against the catalogue; give the number of tables.
-
-    Raises:
-        SchemaDrift: Names each table and column that is gone or has another type.
-    """
-    faults = upstream_faults(warehouse)
-    if faults:
-        shown = "; ".join(faults[:DRIFT_SHOWN_MAX])
-        more = f"; and {len(faults) - DRIFT_SHOWN_MAX} more" if len(faults) > DRIFT_SHOWN_MAX else ""
-        day = analysis_date.isoformat()
-        raise SchemaDrift(
-            f"{day} cannot be built: {shown}{more}. Repair upstream (an embedded warehouse is filled "
-            f"by: mlfs load DIR), then: mlfs replay {day} --reason '…'"
-        )
-    return len(warehouse.pipeline.upstream)
 
 
 def _build(  # noqa: PLR0913 - what the caller was given

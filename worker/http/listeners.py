@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from worker.access import AccessControl, AccessRule
 from worker.builds.generations import compare_generations
 from worker.builds.queue import Builds
-from worker.builds.steps import probe
+from worker.builds.upstream import probe
 from worker.errors import PipelineError
 from worker.http.actions import ActionContext
 from worker.http.application import Api, HealthChecks, create_app
