@@ -1,6 +1,7 @@
 """Who calls is settled before a byte of the body is read."""
 
 from collections.abc import Callable, Coroutine
+from enum import Enum
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -24,32 +25,43 @@ BEARER = HTTPBearer(
 )
 
 
-class RouteGuard:
-    """Stands before one group of routes."""
+class RouteKind(Enum):
+    """Kind of a group of routes.
 
-    def __init__(self, doorkeeper: AccessControl, door: AccessRule, *, for_browsers: bool = False) -> None:
-        """Put it there.
+    Attributes:
+        API: For programs. Every body is read as JSON; without a token, a request from a web page is refused.
+        PAGE: For browsers. A form must come from a page of this worker.
+    """
+
+    API = "api"
+    PAGE = "page"
+
+
+class RouteGuard:
+    """Access check of one group of routes."""
+
+    def __init__(self, doorkeeper: AccessControl, door: AccessRule, kind: RouteKind) -> None:
+        """Store the collaborators.
 
         Args:
-            doorkeeper: Lets callers in.
-            door: Who may come in.
-            for_browsers: The routes are pages: a form comes from one of them or not at all. Without it, requests for
-                which a web page is the reason are refused where no token is asked for.
+            doorkeeper: Check of tokens and roles.
+            door: Audiences and roles of the group.
+            kind: Kind of the routes.
         """
         self._doorkeeper = doorkeeper
         self._door = door
-        self._for_browsers = for_browsers
+        self._kind = kind
 
     def route_class(self) -> type[APIRoute]:
         """Give the class of the group's routes: each admits the caller, then reads the request."""
-        admit, for_browsers = self._admit, self._for_browsers
+        admit, kind = self._admit, self._kind
 
         class GatedRoute(APIRoute):
             def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
                 handle = super().get_route_handler()
 
                 async def admitted(request: Request) -> Response:
-                    if not for_browsers:
+                    if kind is RouteKind.API:
                         _read_as_json(request)
                     request.state.caller = await run_in_threadpool(admit, request)
                     return await handle(request)
@@ -79,7 +91,7 @@ class RouteGuard:
         caller = self._doorkeeper.admit(self._door, request.headers.get("authorization"))
         if not self._door.audiences:
             self._check_local(request)
-        if self._for_browsers and request.method not in {"GET", "HEAD"}:
+        if self._kind is RouteKind.PAGE and request.method not in {"GET", "HEAD"}:
             self._check_own_form(request)
         return caller
 
@@ -96,7 +108,7 @@ class RouteGuard:
         host = _host_name(request.headers.get("host", ""))
         if not is_loopback(host):
             self.refuse("not_local", f"{host or 'no host'} is not this machine's own name; use 127.0.0.1, or a token")
-        from_page = "origin" in request.headers and not self._for_browsers
+        from_page = "origin" in request.headers and self._kind is RouteKind.API
         if from_page or any(name in request.headers for name in FORWARDED):
             self.refuse("not_local", "a request from a web page or through a proxy needs a token")
 

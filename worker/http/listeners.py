@@ -1,21 +1,23 @@
-"""The HTTP listeners of one process: one for everything, or machines and people on a listener each."""
+"""HTTP listeners of one process: one listener for all routes, or with `MLFS_ADMIN_PORT` two listeners.
+
+Of two listeners the first serves `/pubsub/push` and `/tick`, the second serves the API and the pages. A crash loses the
+open requests; a repeated request with the same `Idempotency-Key` has no second effect.
+"""
 
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 
-import structlog
 from fastapi import FastAPI
 
 from worker.access import AccessControl, AccessRule
 from worker.builds.generations import compare_generations
 from worker.builds.queue import Builds
 from worker.builds.upstream import probe
-from worker.errors import PipelineError
 from worker.http.actions import ActionContext
 from worker.http.application import Api, HealthChecks, create_app
-from worker.http.guard import RouteGuard
+from worker.http.guard import RouteGuard, RouteKind
 from worker.http.push_and_tick import Machines
 from worker.http.reading import DateReader
 from worker.http.server import HttpServer
@@ -24,48 +26,47 @@ from worker.interventions.idempotency import IdempotentRequests
 from worker.interventions.requests import Interventions
 from worker.observing.metrics import Metrics, package_version
 from worker.ports import TokenVerifier
+from worker.resources import ProcessKind
 from worker.tick import Ticked, Ticker
-from worker.wiring import Assembly
-
-log = structlog.get_logger(__name__)
+from worker.wiring import Services
 
 
 class Listeners:
-    """Everything that listens."""
+    """HTTP listeners of one worker."""
 
     def __init__(  # noqa: PLR0913 - one collaborator each
         self,
-        assembly: Assembly,
+        services: Services,
         *,
         metrics: Metrics,
         verifier: TokenVerifier,
         builds: Builds,
+        ticker: Ticker,
         probes: HealthChecks,
         tick_passed: Callable[[Exception | None], None],
-        serves_machines: bool,
-        publishes: bool,
+        publish_outcomes: Callable[[], None],
     ) -> None:
-        """Wire the listeners; nothing is bound yet.
+        """Connect the routes; bind no port.
 
         Args:
-            assembly: The worker's pieces.
-            metrics: What `/metrics` shows.
-            verifier: Reads tokens.
-            builds: Where dates that are ready go.
-            probes: What health pages ask.
-            tick_passed: Notes how a tick ended; None where it did its work.
-            serves_machines: Whether `/pubsub/push` and `/tick` are there.
-            publishes: Whether a request that made an outcome publishes it; else a loop does.
+            services: Services of the worker.
+            metrics: Metrics that `/metrics` shows.
+            verifier: Verifier of identity tokens.
+            builds: Driver of the build queue.
+            ticker: One tick, for `/tick`.
+            probes: Checks of `/livez` and `/readyz`.
+            tick_passed: Called after each tick, with the exception of a failed tick.
+            publish_outcomes: Called by a request after a decision with an outcome message.
         """
         self.apps: list[FastAPI]
-        self._assembly = assembly
-        self._settings = settings = assembly.parts.settings
+        self._services = services
+        self._settings = settings = services.resources.settings
         self._metrics = metrics
+        self._ticker = ticker
         self._tick_passed = tick_passed
         self._doorkeeper = AccessControl(verifier, metrics.not_admitted)
-        self._ticker = self._make_ticker(builds)
-        api = self._make_api(builds, publishes=publishes)
-        machines = self._make_machines() if serves_machines else None
+        api = self._make_api(builds, publish_outcomes)
+        machines = self._make_machines() if services.resources.kind is ProcessKind.PUSH else None
         version = package_version()
         if settings.admin_port is None:
             self.apps = [create_app(probes, version=version, api=api, machines=machines)]
@@ -79,48 +80,37 @@ class Listeners:
                 HttpServer(back, settings.admin_host, settings.admin_port, setting="MLFS_ADMIN_PORT"),
             ]
 
-    def _make_ticker(self, builds: Builds) -> Ticker:
-        assembly = self._assembly
-        return Ticker(
-            sweeper=assembly.sweeper,
-            builds=builds,
-            relay=assembly.relay,
-            clock=assembly.clock,
-            stopwatch=time.monotonic,
-            ticked=self._metrics.ticked,
-        )
-
-    def _make_api(self, builds: Builds, *, publishes: bool) -> Api:
-        assembly, settings = self._assembly, self._settings
-        parts, clock = assembly.parts, assembly.clock
-        warehouse = parts.warehouse
+    def _make_api(self, builds: Builds, publish_outcomes: Callable[[], None]) -> Api:
+        services, settings = self._services, self._settings
+        resources, clock = services.resources, services.clock
+        warehouse = resources.warehouse
         self.interventions = Interventions(
-            store=parts.store,
+            store=resources.store,
             auditor=Auditor(
-                engine=assembly.engine,
+                engine=services.engine,
                 log_replay=warehouse.log_replay,
                 clock=clock,
-                unreported=assembly.repair.unreported,
+                unreported=services.repair.unreported,
             ),
-            repair=assembly.repair,
+            repair=services.repair,
             builds=builds,
-            probe=lambda day: probe(warehouse, day),
+            probe=partial(probe, warehouse),
             clock=clock,
             stopwatch=time.monotonic,
             pause=_wait,
-            tell=self._publish if publishes else _leave_to_the_loop,
+            tell=publish_outcomes,
             processors=settings.policy.processors,
         )
         compare = partial(compare_generations, warehouse)
         return Api(
-            gate=self._gate(settings.api_door()),
-            page_gate=RouteGuard(self._doorkeeper, settings.api_door(), for_browsers=True),
+            gate=self._guard(settings.api_door(), RouteKind.API),
+            page_gate=self._guard(settings.api_door(), RouteKind.PAGE),
             shelf=DateReader(
-                store=parts.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone, compare=compare
+                store=resources.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone, compare=compare
             ),
             desk=ActionContext(
                 interventions=self.interventions,
-                once=IdempotentRequests(parts.requests),
+                once=IdempotentRequests(resources.requests),
                 calendar=settings.calendar,
                 earliest=settings.earliest_date,
                 clock=clock,
@@ -130,16 +120,16 @@ class Listeners:
         )
 
     def _make_machines(self) -> Machines:
-        settings, intake = self._settings, self._assembly.intake
+        settings, intake = self._settings, self._services.intake
         return Machines(
-            push_gate=self._gate(settings.push_door()),
-            tick_gate=self._gate(settings.tick_door()),
+            push_gate=self._guard(settings.push_door(), RouteKind.API),
+            tick_gate=self._guard(settings.tick_door(), RouteKind.API),
             subscription=f"projects/{settings.pubsub_project}/subscriptions/{settings.subscription}",
             handle=intake.handle,
             refuse=intake.refuse,
             charge=intake.charge,
             tick=self._tick,
-            clock=self._assembly.clock,
+            clock=self._services.clock,
         )
 
     def _tick(self) -> Ticked:
@@ -151,18 +141,11 @@ class Listeners:
         self._tick_passed(None)
         return ticked
 
-    def _gate(self, door: AccessRule) -> RouteGuard:
-        return RouteGuard(self._doorkeeper, door)
-
-    def _publish(self) -> None:
-        """Tell outcomes at once; what the bus does not take now, the next tick tells."""
-        try:
-            self._ticker.publish(time.monotonic() + self._settings.request_wait_s)
-        except PipelineError as exc:
-            log.warning("outcomes_left_to_next_tick", kind=type(exc).__name__, error=str(exc))
+    def _guard(self, door: AccessRule, kind: RouteKind) -> RouteGuard:
+        return RouteGuard(self._doorkeeper, door, kind)
 
     def start(self) -> list[str]:
-        """Bind and serve; give the base addresses, the first listener's first.
+        """Bind and serve; return the base address of each listener, the first listener first.
 
         Raises:
             Unavailable: A port is taken.
@@ -170,14 +153,10 @@ class Listeners:
         return [server.start() for server in self._servers]
 
     def stop(self) -> None:
-        """Stop serving; open requests get a moment."""
+        """Stop serving; wait a moment for open requests."""
         for server in self._servers:
             server.stop()
 
 
 def _wait(seconds: float) -> None:
     threading.Event().wait(seconds)
-
-
-def _leave_to_the_loop() -> None:
-    """The relay's loop was woken already."""
