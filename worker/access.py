@@ -1,4 +1,7 @@
-"""Who may do what: roles by verified e-mail address, and one door per group of routes. Pure but for the verifier."""
+"""Access control: roles by verified e-mail address, one access rule for each group of routes.
+
+Pure except for the token verifier, and without state: a crash leaves no trace.
+"""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -8,12 +11,12 @@ from typing import NoReturn
 from worker.errors import Forbidden, Unauthenticated, Unavailable
 from worker.ports import TokenVerifier
 
-# Who acts where no token is asked for.
+# Name of the caller where no token is required.
 LOCAL_CALLER = "local"
 
 
 class Role(IntEnum):
-    """What a caller may do; each role includes the ones below it."""
+    """Role of a caller; each role includes the rights of the lower roles."""
 
     VIEWER = 1
     OPERATOR = 2
@@ -21,13 +24,13 @@ class Role(IntEnum):
 
     @property
     def label(self) -> str:
-        """Name for people and settings."""
+        """Name of the role in messages and settings."""
         return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Somebody who was let in."""
+    """Admitted caller."""
 
     name: str
     role: Role
@@ -35,14 +38,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessRule:
-    """One group of routes and who may come in.
+    """Access rule of one group of routes.
 
     Attributes:
         name: `push`, `tick` or `api`, for metrics.
-        audiences: Audiences that a token may be for; empty lets no token in.
-        role_of: The role of an e-mail address, None for a stranger.
-        trusts_loopback: Callers need no token: the listener is bound to loopback and nobody switched this off.
-        setting: Where the operator configures this door.
+        audiences: Accepted audiences of a token; empty accepts no token.
+        role_of: Returns the role of an e-mail address, None for an unknown address.
+        trusts_loopback: True if callers need no token: a loopback listener, and `MLFS_TRUST_LOOPBACK` is on.
+        setting: Name of the setting with the audiences.
     """
 
     name: str
@@ -53,7 +56,7 @@ class AccessRule:
 
 
 def role_in(viewers: Collection[str], operators: Collection[str], admins: Collection[str], email: str) -> Role | None:
-    """Give the highest role of an e-mail address; entries are addresses, or `@domain` for all of a domain."""
+    """Return the highest role of an e-mail address; entries are addresses, or `@domain` for a whole domain."""
     local, at, domain = email.rpartition("@")
     if not local or not domain:
         return None
@@ -65,29 +68,29 @@ def role_in(viewers: Collection[str], operators: Collection[str], admins: Collec
 
 
 class AccessControl:
-    """Lets callers in by their bearer token."""
+    """Check of bearer tokens and roles."""
 
     def __init__(self, verifier: TokenVerifier, count_refused: Callable[[str, str], None]) -> None:
-        """Wire it.
+        """Store the collaborators.
 
         Args:
-            verifier: Reads tokens.
-            count_refused: Called with the door's name and the reason of each refusal.
+            verifier: Verifier of identity tokens.
+            count_refused: Called at each refusal with the name of the access rule and the reason.
         """
         self._verifier = verifier
         self._count_refused = count_refused
 
     def admit(self, door: AccessRule, authorization: str | None) -> Caller:
-        """Say who calls.
+        """Return the caller of a request, or refuse and count the request.
 
         Args:
-            door: Where they knock.
-            authorization: The `Authorization` header, None without one.
+            door: Access rule of the called route.
+            authorization: The `Authorization` header, None if absent.
 
         Raises:
-            Unauthenticated: No token, or one that proves nothing.
-            Forbidden: A good token of somebody who has no business here, or a door that nobody configured.
-            Unavailable: The issuer's certificates cannot be read.
+            Unauthenticated: The token is absent or invalid.
+            Forbidden: The token is valid and the account has no role, or the access rule has no audience.
+            Unavailable: Google's certificates cannot be fetched.
         """
         try:
             return self._admitted(door, authorization)
@@ -102,27 +105,28 @@ class AccessControl:
         if not door.audiences:
             if door.trusts_loopback:
                 return Caller(name=LOCAL_CALLER, role=Role.ADMIN)
-            raise Forbidden("not_configured", f"nobody may come in here until {door.setting} names an audience")
+            raise Forbidden("not_configured", f"no account has access here until {door.setting} names an audience")
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated("missing", "send a Google identity token: Authorization: Bearer TOKEN")
         email = self._verifier.verify(token.strip(), door.audiences)
         role = door.role_of(email)
         if role is None:
-            raise Forbidden("stranger", f"{email} has no role here")
+            raise Forbidden("stranger", f"{email} has no role for these routes")
         return Caller(name=email, role=role)
 
     def require(self, door: AccessRule, caller: Caller, least: Role) -> None:
-        """Check that a caller's role is enough.
+        """Refuse a caller with a role below *least*.
 
         Raises:
-            Forbidden: It is not; says which one is.
+            Forbidden: The role is too low; the message names the required role.
         """
         if caller.role < least:
-            self.refuse(door, "role", f"{caller.name} is {caller.role.label} here; this takes {least.label}")
+            detail = f"{caller.name} has the role {caller.role.label}; the route requires the role {least.label}"
+            self.refuse(door, "role", detail)
 
     def refuse(self, door: AccessRule, because: str, detail: str) -> NoReturn:
-        """Count a caller that is sent away, and send it away.
+        """Count and refuse an admitted caller.
 
         Raises:
             Forbidden: Always.

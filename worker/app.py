@@ -34,6 +34,7 @@ from worker.ports import Clock
 from worker.resources import ProcessKind, Resources, open_lineage
 from worker.supervisor import Loop, Passes, Supervisor
 from worker.sweep import seconds_to_next_sweep
+from worker.tick import Ticked
 from worker.wiring import Services, close_lineage
 
 log = structlog.get_logger(__name__)
@@ -250,9 +251,8 @@ class Worker:
             metrics=self.metrics,
             verifier=verifier,
             builds=self._work.builds,
-            ticker=self._work.ticker,
             probes=HealthChecks(alive=self._alive, ready=self._ready),
-            tick_passed=partial(self._passes.note, "tick"),
+            tick=self._tick,
             publish_outcomes=self._work.publish_outcomes,
         )
 
@@ -300,6 +300,15 @@ class Worker:
     def sweep_now(self) -> None:
         """Run the next sweep at once: the demo moves the clock and cannot wait for the next regular sweep."""
         self._services.sweep_wanted.set()
+
+    def _tick(self) -> Ticked:
+        try:
+            ticked = self._work.ticker.run_once(self._settings.request_wait_s)
+        except Exception as exc:
+            self._passes.note("tick", exc)
+            raise
+        self._passes.note("tick", None)
+        return ticked
 
     def _alive(self) -> list[str]:
         if (failure := self._resources.failure()) is not None:

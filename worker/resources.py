@@ -273,8 +273,8 @@ def store_is_lost(settings: Settings) -> bool:
 
 def _nothing_there(part: str, place: Path) -> Refused:
     return Refused(
-        f"nothing is here: no {part} at {place.absolute()}, and this command makes none. MLFS_DATA_DIR names "
-        "the folder of a worker or a demo (see what is set: mlfs config); to begin one: mlfs run, or mlfs demo"
+        f"there is no {part} at {place.absolute()}, and this command creates no {part}. MLFS_DATA_DIR names the folder "
+        "of a worker or a demo (current settings: mlfs config); to create a folder: mlfs run, or mlfs demo"
     )
 
 
@@ -288,8 +288,9 @@ def open_warehouse(settings: Settings) -> Warehouse:
     path = local_path(settings.warehouse)
     if scheme_of(settings.warehouse) == DUCKDB and path != MEMORY and not Path(path).is_file():
         raise Refused(
-            f"no warehouse file at {Path(path).absolute()}, and a reader makes none. MLFS_WAREHOUSE names it, or "
-            "MLFS_DATA_DIR the folder that holds warehouse.duckdb (see: mlfs config); to fill one: mlfs load DIR"
+            f"there is no warehouse file at {Path(path).absolute()}, and a reader creates none. MLFS_WAREHOUSE names "
+            "the file, or MLFS_DATA_DIR the folder of warehouse.duckdb (current settings: mlfs config); to fill a "
+            "warehouse: mlfs load DIR"
         )
     return make_warehouse(settings)
 

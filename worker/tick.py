@@ -1,8 +1,9 @@
-"""One tick: everything the loops of a worker do, once, within one request.
+"""Tick: sweep, builds and relay once, within one request or one command.
 
-A scheduler that calls this every minute makes a service without background work fire its deadlines, build what is
-due and tell the outcomes. Ticks may overlap, on one process or on several: a sweep is decided by the commit's version,
-a build by its claim, and an outcome published twice carries the same event id.
+A scheduler that calls the tick every minute replaces the loops of a worker. Ticks may overlap, also on several
+processes: the version of the commit decides a sweep, the claim decides a build, and an outcome published twice has the
+same event id. After a crash at any step the next tick continues: due analysis dates stay in the wake index, unpublished
+outcomes in the outbox, and an interrupted build is claimed again after the lease has expired.
 """
 
 import threading
@@ -17,15 +18,15 @@ from worker.sweep import Sweeper
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
-    """What one tick did.
+    """Result of one tick.
 
     Attributes:
-        opened: Dates that the calendar opened.
-        due: Dates at which something was due.
-        failed: Dates whose own fault kept the sweep from handling them.
+        opened: Analysis dates opened by the calendar.
+        due: Analysis dates with a due timer.
+        failed: Analysis dates that the sweep could not handle.
         built: Builds that ended.
-        published: Outcomes that the bus confirmed.
-        left: Outcomes that the bus did not take; the next tick tries again.
+        published: Outcomes confirmed by the bus.
+        left: Outcomes refused by the bus; the next tick publishes the outcomes again.
     """
 
     opened: int
@@ -37,7 +38,7 @@ class Ticked:
 
 
 class Ticker:
-    """Sweeps, builds, relays."""
+    """Sweep, builds and relay of one process; several threads may use one ticker."""
 
     def __init__(
         self,
@@ -58,13 +59,13 @@ class Ticker:
         self._relaying = threading.Lock()
 
     def run_once(self, wait_s: float) -> Ticked:
-        """Do what is due now, within *wait_s* seconds.
+        """Sweep, build and publish outcomes within *wait_s* seconds.
 
         Raises:
-            Unavailable: The store does not answer; what was due stays due.
+            Unavailable: The state store does not answer; due analysis dates stay due.
         """
         until = self._stopwatch() + wait_s
-        # First what an earlier request left: an outcome must not wait for a build.
+        # Publish the outcomes of earlier requests first: an outcome must not wait for a build.
         published, _left = self.publish(until)
         swept = self._sweeper.run_once()
         self._ticked(self._clock.now())
@@ -80,16 +81,16 @@ class Ticker:
         )
 
     def publish(self, until: float) -> tuple[int, int]:
-        """Empty the outbox; where another request of this process is at it, leave it to that one.
+        """Publish the outbox, unless another request of this process is publishing.
 
         Args:
-            until: Stop then, on the stopwatch.
+            until: Time on the stopwatch at which publishing stops.
 
         Returns:
-            How many outcomes were published, and how many the bus did not take.
+            Number of published outcomes, and number of outcomes refused by the bus.
 
         Raises:
-            Unavailable: The store does not answer.
+            Unavailable: The state store does not answer.
         """
         published = left = 0
         if not self._relaying.acquire(blocking=False):

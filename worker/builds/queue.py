@@ -101,7 +101,7 @@ class Builds(ABC):
 
     @abstractmethod
     def advance(self, until: float) -> list[Built]:
-        """Build queued analysis dates in this call, if the driver does; return the builds that ended by *until*."""
+        """Build queued analysis dates on threads of the caller, if any; return the builds that ended by *until*."""
 
     def _run(self, day: date) -> Decision | None:
         """Build one analysis date taken from the queue.

@@ -11,7 +11,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from worker.access import AccessControl, AccessRule
+from worker.access import AccessControl
 from worker.builds.generations import compare_generations
 from worker.builds.queue import Builds
 from worker.builds.upstream import probe
@@ -27,23 +27,22 @@ from worker.interventions.requests import Interventions
 from worker.observing.metrics import Metrics, package_version
 from worker.ports import TokenVerifier
 from worker.resources import ProcessKind
-from worker.tick import Ticked, Ticker
+from worker.tick import Ticked
 from worker.wiring import Services
 
 
 class Listeners:
     """HTTP listeners of one worker."""
 
-    def __init__(  # noqa: PLR0913 - one collaborator each
+    def __init__(
         self,
         services: Services,
         *,
         metrics: Metrics,
         verifier: TokenVerifier,
         builds: Builds,
-        ticker: Ticker,
         probes: HealthChecks,
-        tick_passed: Callable[[Exception | None], None],
+        tick: Callable[[], Ticked],
         publish_outcomes: Callable[[], None],
     ) -> None:
         """Connect the routes; bind no port.
@@ -53,18 +52,16 @@ class Listeners:
             metrics: Metrics that `/metrics` shows.
             verifier: Verifier of identity tokens.
             builds: Driver of the build queue.
-            ticker: One tick, for `/tick`.
             probes: Checks of `/livez` and `/readyz`.
-            tick_passed: Called after each tick, with the exception of a failed tick.
+            tick: One tick, for `/tick`.
             publish_outcomes: Called by a request after a decision with an outcome message.
         """
         self.apps: list[FastAPI]
         self._services = services
         self._settings = settings = services.resources.settings
         self._metrics = metrics
-        self._ticker = ticker
-        self._tick_passed = tick_passed
-        self._doorkeeper = AccessControl(verifier, metrics.not_admitted)
+        self._tick = tick
+        self._guard = partial(RouteGuard, AccessControl(verifier, metrics.not_admitted))
         api = self._make_api(builds, publish_outcomes)
         machines = self._make_machines() if services.resources.kind is ProcessKind.PUSH else None
         version = package_version()
@@ -131,18 +128,6 @@ class Listeners:
             tick=self._tick,
             clock=self._services.clock,
         )
-
-    def _tick(self) -> Ticked:
-        try:
-            ticked = self._ticker.run_once(self._settings.request_wait_s)
-        except Exception as exc:
-            self._tick_passed(exc)
-            raise
-        self._tick_passed(None)
-        return ticked
-
-    def _guard(self, door: AccessRule, kind: RouteKind) -> RouteGuard:
-        return RouteGuard(self._doorkeeper, door, kind)
 
     def start(self) -> list[str]:
         """Bind and serve; return the base address of each listener, the first listener first.
