@@ -13,6 +13,11 @@ from datetime import UTC, datetime, timedelta
 Now = Callable[[], datetime]
 
 
+def pause(seconds: float) -> None:
+    """Block the calling thread for *seconds*."""
+    threading.Event().wait(seconds)
+
+
 class SystemClock:
     """Time of this machine, UTC."""
 

@@ -1,7 +1,7 @@
 """Resources of one process: state store, warehouse, bus and tracing, opened from the settings.
 
 `worker.resources` and `worker.app` are the only modules that name concrete adapters. Each resource is opened at the
-first use and closed by `Resources.close`, in reverse order. A worker and a tick open every resource by
+first use and closed at the end of the context, in reverse order. A worker and a tick open every resource by
 `Resources.open` before the first thread starts; a command opens only the resources that the command uses. A client
 library is imported when the resource is opened: Google's and DuckDB's libraries take most of a second to import, and
 `mlfs status` needs neither.
@@ -247,15 +247,12 @@ class Resources:
         self._stack.callback(publisher.close)
         return publisher
 
-    def close(self) -> None:
-        """Close the opened resources in reverse order."""
-        self._stack.close()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        """Close the opened resources in reverse order."""
+        self._stack.close()
 
 
 def nothing_there(settings: Settings) -> Refused | None:

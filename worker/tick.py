@@ -8,7 +8,8 @@ outcomes in the outbox, and an interrupted build is claimed again after the leas
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from worker.builds.queue import Builds, Built
 from worker.ports import Clock
@@ -37,26 +38,21 @@ class Ticked:
     left: int
 
 
+@dataclass(slots=True, kw_only=True)
 class Ticker:
-    """Sweep, builds and relay of one process; several threads may use one ticker."""
+    """Sweep, builds and relay of one process; several threads may use one ticker.
 
-    def __init__(
-        self,
-        *,
-        sweeper: Sweeper,
-        builds: Builds,
-        relay: Relay,
-        clock: Clock,
-        stopwatch: Callable[[], float],
-        ticked: Callable[..., None],
-    ) -> None:
-        self._sweeper = sweeper
-        self._builds = builds
-        self._relay = relay
-        self._clock = clock
-        self._stopwatch = stopwatch
-        self._ticked = ticked
-        self._relaying = threading.Lock()
+    Attributes:
+        ticked: Called with the instant of each sweep.
+    """
+
+    sweeper: Sweeper
+    builds: Builds
+    relay: Relay
+    clock: Clock
+    stopwatch: Callable[[], float]
+    ticked: Callable[[datetime], None]
+    _relaying: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run_once(self, wait_s: float) -> Ticked:
         """Sweep, build and publish outcomes within *wait_s* seconds.
@@ -64,12 +60,12 @@ class Ticker:
         Raises:
             Unavailable: The state store does not answer; due analysis dates stay due.
         """
-        until = self._stopwatch() + wait_s
+        until = self.stopwatch() + wait_s
         # Publish the outcomes of earlier requests first: an outcome must not wait for a build.
         published, _left = self.publish(until)
-        swept = self._sweeper.run_once()
-        self._ticked(self._clock.now())
-        built = self._builds.advance(until)
+        swept = self.sweeper.run_once()
+        self.ticked(self.clock.now())
+        built = self.builds.advance(until)
         more, left = self.publish(until)
         return Ticked(
             opened=swept.opened,
@@ -96,8 +92,8 @@ class Ticker:
         if not self._relaying.acquire(blocking=False):
             return published, left
         try:
-            while self._stopwatch() < until:
-                relayed = self._relay.run_once()
+            while self.stopwatch() < until:
+                relayed = self.relay.run_once()
                 published, left = published + relayed.published, relayed.left
                 if not relayed.published:
                     break

@@ -41,11 +41,6 @@ log = structlog.get_logger(__name__)
 LINEAGE_FLUSH_S = 2.0
 
 
-def worker_name() -> str:
-    """Return the name of this process for leases and history: unique among replicas and restarts."""
-    return f"{socket.gethostname()}-{os.getpid()}"
-
-
 class Services:
     """Services of one process on opened resources.
 
@@ -76,7 +71,8 @@ class Services:
         self.resources = resources
         self.clock = clock
         self._observer = observer
-        self._worker = worker_name()
+        # Name of the process for leases and history, unique among replicas and restarts.
+        self._worker = f"{socket.gethostname()}-{os.getpid()}"
         self.queue = BuildQueue()
         self.outbox_filled, self.sweep_wanted = threading.Event(), threading.Event()
         self.engine = make_engine(

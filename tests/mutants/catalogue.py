@@ -354,7 +354,7 @@ MUTANTS = (
     Mutant(
         name="claims-without-following",
         file="worker/builds/builder.py",
-        old="            self._follow(committed)\n",
+        old="            self.follow(committed)\n",
         new="            pass\n",
         tests=(
             "tests/unit/test_builder.py::test_a_publication_that_nobody_reported_is_told_before_another_generation_is_built",
@@ -1809,8 +1809,8 @@ MUTANTS = (
     Mutant(
         name="changes-asked-for-a-first-generation",
         file="worker/builds/builder.py",
-        old="self._changes_of(outcome.request.key) if record.published_generation else None",
-        new="self._changes_of(outcome.request.key)",
+        old="self.changes_of(outcome.request.key) if record.published_generation else None",
+        new="self.changes_of(outcome.request.key)",
         tests=(f"{CHANGES}::test_an_upgrade_tells_what_it_changed_and_a_first_generation_asks_nothing",),
     ),
     Mutant(

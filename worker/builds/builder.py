@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Self
 
@@ -20,6 +21,7 @@ from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, Lease
 from statemachine.model import BuildResult, Changes, DateRecord, FailureKind
 from statemachine.reasons import Reason
 from worker.builds.steps import run_build
+from worker.clock import pause
 from worker.engine import Engine
 from worker.errors import Fatal, Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, LedgerRow
@@ -93,45 +95,33 @@ class LeaseKeeper:
         self.lost.set()
 
 
-def _pause(seconds: float) -> None:
-    threading.Event().wait(seconds)
-
-
+@dataclass(kw_only=True)
 class Builder:
-    """Builder of a worker; several threads may use one builder."""
+    """Builder of a worker; several threads may use one builder.
 
-    def __init__(  # noqa: PLR0913 - one collaborator each
-        self,
-        *,
-        engine: Engine,
-        warehouse: Warehouse,
-        clock: Clock,
-        worker: str,
-        lease_s: float,
-        phase3_lookback_days: int,
-        observer: Observer,
-        stopwatch: Callable[[], float],
-        settle_retractions: Callable[[DateRecord], DateRecord] = lambda record: record,
-        follow: Callable[[LedgerRow], object] = lambda _row: None,
-        changes_of: Callable[[BuildKey], Changes | None] = lambda _key: None,
-        tracing: Tracing = NO_TRACING,
-        lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper,
-        pause: Callable[[float], None] = _pause,
-    ) -> None:
-        self._engine = engine
-        self._warehouse = warehouse
-        self._clock = clock
-        self._worker = worker
-        self._lease_s = lease_s
-        self._lookback_days = phase3_lookback_days
-        self._observer = observer
-        self._stopwatch = stopwatch
-        self._settle_retractions = settle_retractions
-        self._follow = follow
-        self._changes_of = changes_of
-        self._tracing = tracing
-        self._lease_keeper = lease_keeper
-        self._pause = pause
+    Attributes:
+        worker: Name of the worker, for leases and history.
+        stopwatch: Monotonic seconds, for durations.
+        settle_retractions: Applies the retractions that the record lacks before a build; returns the record.
+        follow: Called with a commit of the ledger that the record may lack.
+        changes_of: Returns the short diff of a publication; None if unknown.
+        lease_keeper: Returns the renewal of a lease.
+    """
+
+    engine: Engine
+    warehouse: Warehouse
+    clock: Clock
+    worker: str
+    lease_s: float
+    phase3_lookback_days: int
+    observer: Observer
+    stopwatch: Callable[[], float]
+    settle_retractions: Callable[[DateRecord], DateRecord] = lambda record: record
+    follow: Callable[[LedgerRow], object] = lambda _row: None
+    changes_of: Callable[[BuildKey], Changes | None] = lambda _key: None
+    tracing: Tracing = NO_TRACING
+    lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper
+    pause: Callable[[float], None] = pause
 
     def run_one(self, analysis_date: date) -> Decision | None:
         """Claim the analysis date, build, report; return None without a claim: not ready, or claimed elsewhere.
@@ -139,17 +129,17 @@ class Builder:
         Raises:
             Unavailable: The store does not answer; after the lease has expired the next attempt claims the date.
         """
-        claim = self._engine.apply(analysis_date, self._bid(analysis_date))
+        claim = self.engine.apply(analysis_date, self._bid(analysis_date))
         if claim.reason is not Reason.CLAIMED:
             return None
-        started = self._stopwatch()
+        started = self.stopwatch()
         with (
-            self._tracing.building(claim.record) as trace,
-            self._lease_keeper(self._engine, claim.record, self._worker, self._lease_s) as lease,
+            self.tracing.building(claim.record) as trace,
+            self.lease_keeper(self.engine, claim.record, self.worker, self.lease_s) as lease,
         ):
             event, label = self._attempt(claim.record, lease)
             trace.ended(label)
-            self._observer.built(claim.record.mode, label, self._stopwatch() - started)
+            self.observer.built(claim.record.mode, label, self.stopwatch() - started)
             if event is None:
                 return None
             return self._report(analysis_date, event)
@@ -157,38 +147,38 @@ class Builder:
     def _follow_ledger(self, analysis_date: date) -> None:
         """Apply a commit of the ledger that the record lacks: after a lost report or a lost record."""
         try:
-            committed = self._warehouse.read_ledger(analysis_date)
+            committed = self.warehouse.read_ledger(analysis_date)
         except (Unavailable, Fatal) as exc:
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
             return
         if committed is not None:
-            self._follow(committed)
+            self.follow(committed)
 
     def _bid(self, analysis_date: date) -> BuildClaimed:
         """Return the claim event with the ledger's newest fencing token, so that the claim gets a higher token.
 
         If the ledger cannot be read, claim anyway: the build fails on the same error, or the ledger refuses the build.
         """
-        claimant = f"{self._worker}/{uuid.uuid4().hex}"
+        claimant = f"{self.worker}/{uuid.uuid4().hex}"
         try:
-            claimed: tuple[int, int] | None = self._warehouse.claimed_token(analysis_date)
+            claimed: tuple[int, int] | None = self.warehouse.claimed_token(analysis_date)
         except (Unavailable, Fatal) as exc:
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
             claimed = None
         if claimed != NEVER_CLAIMED:
             # A commit needs a claim, so the ledger holds no commit of an analysis date without claim.
             self._follow_ledger(analysis_date)
-        return BuildClaimed(worker=self._worker, claimant=claimant, ledger_claim=claimed)
+        return BuildClaimed(worker=self.worker, claimant=claimant, ledger_claim=claimed)
 
     def _attempt(self, record: DateRecord, lease: LeaseKeeper) -> tuple[BuildCommitted | BuildFailed | None, str]:
         """Build; return the event to report and the result label; no event if another worker has taken over."""
         day = record.analysis_date
         try:
-            ignored = self._settle_retractions(record).ignored
+            ignored = self.settle_retractions(record).ignored
             outcome = run_build(
-                self._warehouse,
+                self.warehouse,
                 self._request(record, ignored),
-                now=self._clock.now,
+                now=self.clock.now,
                 progress=lambda text: self._step(day, text, lease),
                 watch=self._timed,
             )
@@ -199,20 +189,20 @@ class Builder:
             return committed, "adopted" if adopted else "fenced"
         except PipelineError as exc:
             return self._broken_off(record, exc)
-        self._observer.scored(outcome)
+        self.observer.scored(outcome)
         if outcome.failure is not None:
             return _failed(record, outcome.failure, outcome.message), outcome.failure.value
         committed = BuildCommitted(
             result=_result_of(outcome),
             claimant=_claimant(record),
             # A first publication has no earlier generation to compare with.
-            changes=self._changes_of(outcome.request.key) if record.published_generation else None,
+            changes=self.changes_of(outcome.request.key) if record.published_generation else None,
         )
         return committed, outcome.report.earned_state.value
 
     def _committed(self, record: DateRecord) -> BuildCommitted | None:
         """Return the ledger's commit of this or a newer generation as an event; None without such a commit."""
-        committed = self._warehouse.read_ledger(record.analysis_date)
+        committed = self.warehouse.read_ledger(record.analysis_date)
         if committed is None or committed.generation < record.generation:
             return None
         log.info("commit_found_in_ledger", analysis_date=record.analysis_date, build_id=committed.build_id)
@@ -238,27 +228,27 @@ class Builder:
     @contextmanager
     def _timed(self, phase: BuildPhase) -> Iterator[None]:
         """Measure the duration of a phase, also of a failed phase."""
-        started = self._stopwatch()
+        started = self.stopwatch()
         try:
             yield
         finally:
-            self._observer.phase_ended(phase, self._stopwatch() - started)
+            self.observer.phase_ended(phase, self.stopwatch() - started)
 
     def _step(self, analysis_date: date, text: str, lease: LeaseKeeper) -> None:
         # Renew at each step, so that a cancelled or superseded build stops before the publication.
         lease.renew_once()
         if lease.lost.is_set():
             raise Fenced(f"{analysis_date}: the lease was lost during the build")
-        self._observer.step(analysis_date, text)
+        self.observer.step(analysis_date, text)
 
     def _request(self, record: DateRecord, ignored: frozenset[str]) -> BuildRequest:
         return BuildRequest(
             key=BuildKey(analysis_date=record.analysis_date, generation=record.generation, attempt=record.attempt),
             mode=record.mode,
             trigger=record.trigger.value if record.trigger is not None else "none",
-            phase3_lookback_days=self._lookback_days,
+            phase3_lookback_days=self.phase3_lookback_days,
             as_of=None,
-            started_at=record.lease.claimed_at if record.lease is not None else self._clock.now(),
+            started_at=record.lease.claimed_at if record.lease is not None else self.clock.now(),
             claimant=_claimant(record),
             ignored=ignored,
         )
@@ -266,11 +256,11 @@ class Builder:
     def _report(self, analysis_date: date, event: BuildCommitted | BuildFailed) -> Decision:
         for seconds in REPORT_PAUSES_S:
             try:
-                return self._engine.apply(analysis_date, event)
+                return self.engine.apply(analysis_date, event)
             except Unavailable as exc:
                 log.warning("report_postponed", analysis_date=analysis_date, event_kind=event.kind, error=str(exc))
-                self._pause(seconds)
-        return self._engine.apply(analysis_date, event)
+                self.pause(seconds)
+        return self.engine.apply(analysis_date, event)
 
 
 def _failed(record: DateRecord, failure: FailureKind, message: str) -> BuildFailed:

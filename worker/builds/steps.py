@@ -48,22 +48,13 @@ The context manager sees the exception of the phase; an exception raised by the 
 """
 
 
-def _silent(_step: str) -> None:
-    """Drop the progress text."""
-
-
-def _unwatched(_phase: BuildPhase) -> AbstractContextManager[object]:
-    """Return a context manager without effect."""
-    return nullcontext()
-
-
 def run_build(
     warehouse: Warehouse,
     request: BuildRequest,
     *,
     now: Callable[[], datetime],
-    progress: Callable[[str], None] = _silent,
-    watch: Watch = _unwatched,
+    progress: Callable[[str], None] = lambda _text: None,
+    watch: Watch = lambda _phase: nullcontext(),
     policy: QualityPolicy | None = None,
     publish: bool = True,
 ) -> BuildOutcome:

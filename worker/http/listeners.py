@@ -4,7 +4,6 @@ Of two listeners the first serves `/pubsub/push` and `/tick`, the second serves 
 open requests; a repeated request with the same `Idempotency-Key` has no second effect.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ from worker.access import AccessControl
 from worker.builds.generations import compare_generations
 from worker.builds.queue import Builds
 from worker.builds.upstream import probe
+from worker.clock import pause
 from worker.http.actions import ActionContext
 from worker.http.application import Api, HealthChecks, create_app
 from worker.http.guard import RouteGuard, RouteKind
@@ -94,7 +94,7 @@ class Listeners:
             probe=partial(probe, warehouse),
             clock=clock,
             stopwatch=time.monotonic,
-            pause=_wait,
+            pause=pause,
             tell=publish_outcomes,
             processors=settings.policy.processors,
         )
@@ -141,7 +141,3 @@ class Listeners:
         """Stop serving; wait a moment for open requests."""
         for server in self._servers:
             server.stop()
-
-
-def _wait(seconds: float) -> None:
-    threading.Event().wait(seconds)
