@@ -418,6 +418,20 @@ MUTANTS = (
         tests=("tests/acceptance/test_worker_process.py::test_a_worker_over_drifted_tables_shows_them_and_stays_up",),
     ),
     Mutant(
+        name="resources-are-opened-by-the-first-thread-that-asks",
+        file="worker/app.py",
+        old="        resources.open()\n",
+        new="",
+        tests=("tests/unit/test_wiring.py::test_every_resource_is_open_before_the_first_thread_starts",),
+    ),
+    Mutant(
+        name="a-build-that-fails-keeps-its-date-out-of-the-queue",
+        file="worker/builds/queue.py",
+        old="        finally:\n            self._queue.finished(day)\n",
+        new="        else:\n            self._queue.finished(day)\n",
+        tests=("tests/unit/test_wiring.py::test_a_build_that_fails_stops_no_other_and_its_date_can_be_queued_again",),
+    ),
+    Mutant(
         name="gives-back-what-an-absent-store-did-not-take",
         file="worker/adapters/pubsub/pull.py",
         old="            elif verdict is Verdict.RETRY:\n",
