@@ -427,8 +427,8 @@ MUTANTS = (
     Mutant(
         name="a-build-that-fails-keeps-its-date-out-of-the-queue",
         file="worker/builds/queue.py",
-        old="        finally:\n            self._queue.finished(day)\n",
-        new="        else:\n            self._queue.finished(day)\n",
+        old="        finally:\n            self.queue.finished(day)\n",
+        new="        else:\n            self.queue.finished(day)\n",
         tests=("tests/unit/test_wiring.py::test_a_build_that_fails_stops_no_other_and_its_date_can_be_queued_again",),
     ),
     Mutant(

@@ -13,7 +13,7 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 import structlog
@@ -78,26 +78,23 @@ class Built:
     reason: str
 
 
+@dataclass
 class Builds(ABC):
-    """Driver of the build queue."""
+    """Driver of the build queue.
 
-    def __init__(
-        self, waiting: BuildQueue, build: Callable[[date], Decision | None], failed: Callable[[Exception], None]
-    ) -> None:
-        """Store the collaborators.
+    Attributes:
+        queue: Queue of analysis dates.
+        build: Builds one analysis date; returns the decision on the end of the build, None without a claim.
+        failed: Called with the exception of a build that reported no end.
+    """
 
-        Args:
-            waiting: Queue of analysis dates.
-            build: Builds one analysis date; returns the decision on the end of the build, None without a claim.
-            failed: Called with the exception of a build that reported no end.
-        """
-        self._queue = waiting
-        self._build = build
-        self._failed = failed
+    queue: BuildQueue
+    build: Callable[[date], Decision | None]
+    failed: Callable[[Exception], None]
 
     def put(self, analysis_date: date) -> None:
         """Queue an analysis date for a build."""
-        self._queue.put(analysis_date)
+        self.queue.put(analysis_date)
 
     @abstractmethod
     def advance(self, until: float) -> list[Built]:
@@ -110,15 +107,15 @@ class Builds(ABC):
         next attempt of this analysis date.
         """
         try:
-            return self._build(day)
+            return self.build(day)
         except PipelineError as exc:
             log.warning("build_not_reported", analysis_date=day, kind=type(exc).__name__, error=str(exc))
-            self._failed(exc)
+            self.failed(exc)
         except Exception as exc:
             log.exception("build_failed_unexpectedly", analysis_date=day)
-            self._failed(exc)
+            self.failed(exc)
         finally:
-            self._queue.finished(day)
+            self.queue.finished(day)
         return None
 
 
@@ -131,42 +128,33 @@ class BackgroundBuilds(Builds):
 
     def build_next(self) -> bool:
         """Wait for an analysis date and build the analysis date; return False if the thread must stop."""
-        day = self._queue.get()
+        day = self.queue.get()
         if day is not None:
             self._run(day)
         return day is not None
 
 
+@dataclass
 class RequestBuilds(Builds):
-    """Driver on threads that end with the call of `advance`; at most *threads* run, for all callers together."""
+    """Driver on threads that end with the call of `advance`; at most `threads` run, for all callers together."""
 
-    def __init__(
-        self,
-        waiting: BuildQueue,
-        build: Callable[[date], Decision | None],
-        failed: Callable[[Exception], None],
-        *,
-        threads: int,
-        stopwatch: Callable[[], float],
-    ) -> None:
-        super().__init__(waiting, build, failed)
-        self._threads = threads
-        self._stopwatch = stopwatch
-        self._lock = threading.Lock()
-        self._active = 0
+    threads: int
+    stopwatch: Callable[[], float]
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _active: int = field(default=0, init=False)
 
     def advance(self, until: float) -> list[Built]:
         """Build until the queue is empty or the time is up; a running build goes on under the lease."""
         ended: list[Built] = []
         workers: list[threading.Thread] = []
         with self._lock:
-            while self._active < self._threads and len(workers) < len(self._queue):
+            while self._active < self.threads and len(workers) < len(self.queue):
                 self._active += 1
                 workers.append(threading.Thread(target=self._work, args=(until, ended), name="build", daemon=True))
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join(max(0.0, until - self._stopwatch()))
+            worker.join(max(0.0, until - self.stopwatch()))
         return list(ended)
 
     def _work(self, until: float, ended: list[Built]) -> None:
@@ -181,7 +169,7 @@ class RequestBuilds(Builds):
         One lock for both: between the empty queue and the end of the thread no `advance` counts the thread.
         """
         with self._lock:
-            day = self._queue.get_now() if self._stopwatch() < until else None
+            day = self.queue.get_now() if self.stopwatch() < until else None
             if day is None:
                 self._active -= 1
             return day

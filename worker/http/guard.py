@@ -1,4 +1,4 @@
-"""Who calls is settled before a byte of the body is read."""
+"""Route guards: the access check runs before the request body is read."""
 
 from collections.abc import Callable, Coroutine
 from enum import Enum
@@ -14,9 +14,9 @@ from starlette.concurrency import run_in_threadpool
 from worker.access import AccessControl, AccessRule, Caller, Role
 from worker.settings.access import is_loopback
 
-# What a request that came through a proxy, and so from elsewhere, carries.
+# Headers of a request that came through a proxy, so from another machine.
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
-# For the documentation only; `RouteGuard` does the work, before FastAPI reads the body.
+# For the OpenAPI document only; `RouteGuard` checks the token before FastAPI reads the body.
 BEARER = HTTPBearer(
     scheme_name="google_identity_token",
     bearerFormat="JWT",
@@ -53,7 +53,7 @@ class RouteGuard:
         self._kind = kind
 
     def route_class(self) -> type[APIRoute]:
-        """Give the class of the group's routes: each admits the caller, then reads the request."""
+        """Return the route class of the group: a route admits the caller, then reads the request."""
         admit, kind = self._admit, self._kind
 
         class GatedRoute(APIRoute):
@@ -71,7 +71,7 @@ class RouteGuard:
         return GatedRoute
 
     def at_least(self, role: Role) -> Dependency:
-        """Give the dependency that refuses callers of a lower role."""
+        """Return a dependency that refuses callers with a lower role."""
 
         def check(request: Request) -> None:
             self.require(request, role)
@@ -80,10 +80,10 @@ class RouteGuard:
         return dependency
 
     def require(self, request: Request, role: Role) -> None:
-        """Refuse a caller of a lower role.
+        """Refuse a caller with a lower role.
 
         Raises:
-            Forbidden: The role is not enough.
+            Forbidden: The role is too low.
         """
         self._doorkeeper.require(self._door, caller_of(request), role)
 
@@ -96,7 +96,7 @@ class RouteGuard:
         return caller
 
     def refuse(self, because: str, detail: str) -> NoReturn:
-        """Send a caller away that was let in: what it brings is not for this place.
+        """Refuse a request of an admitted caller because of the origin, the form or the subscription (403, counted).
 
         Raises:
             Forbidden: Always.
@@ -104,7 +104,7 @@ class RouteGuard:
         self._doorkeeper.refuse(self._door, because, detail)
 
     def _check_local(self, request: Request) -> None:
-        """Without a token, a request must come from a program on this machine: no web page, no proxy in between."""
+        """Refuse a request without token that comes from a web page, a proxy or another machine."""
         host = _host_name(request.headers.get("host", ""))
         if not is_loopback(host):
             self.refuse("not_local", f"{host or 'no host'} is not this machine's own name; use 127.0.0.1, or a token")
@@ -113,9 +113,9 @@ class RouteGuard:
             self.refuse("not_local", "a request from a web page or through a proxy needs a token")
 
     def _check_own_form(self, request: Request) -> None:
-        """Refuse a form that another site had the browser send.
+        """Refuse a form of another site's page.
 
-        A page cannot forge either header. Browsers send `Sec-Fetch-Site` to loopback and over TLS, and `Origin` with
+        A page can forge neither header. Browsers send `Sec-Fetch-Site` to loopback and over TLS, and `Origin` with
         every form.
         """
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin", "")
@@ -125,7 +125,7 @@ class RouteGuard:
 
 
 def caller_of(request: Request) -> Caller:
-    """Give who calls, as a gate has found out."""
+    """Return the caller that the route guard admitted."""
     caller: Caller = request.state.caller
     return caller
 
@@ -138,7 +138,7 @@ def _host_name(header: str) -> str:
 
 
 def _authority(origin: str) -> str | None:
-    """Give host and port of an `Origin`; None for one that is missing or opaque."""
+    """Return host and port of an `Origin` header; None for an absent or opaque origin."""
     try:
         return urlsplit(origin).netloc or None
     except ValueError:
@@ -146,9 +146,9 @@ def _authority(origin: str) -> str | None:
 
 
 def _read_as_json(request: Request) -> None:
-    """Cloud Scheduler calls its body `application/octet-stream` unless told otherwise; here every body is JSON.
+    """Set the content type to JSON: Cloud Scheduler sends `application/octet-stream` by default.
 
-    Must come first: a request reads its headers once.
+    Call before the first read of the headers: a request reads the headers once.
     """
     others = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
     request.scope["headers"] = [*others, (b"content-type", b"application/json")]
