@@ -164,12 +164,7 @@ class Services:
 
 
 def run_tick(resources: Resources, clock: Clock, wait_s: float) -> Ticked:
-    """Sweep, build and publish outcomes once, without a worker.
-
-    Args:
-        resources: Resources of the kind TICK.
-        clock: Clock of every instant that the tick stores.
-        wait_s: Seconds after which no further build starts.
+    """Sweep, build and publish outcomes once, without a worker; start no build after *wait_s* seconds.
 
     Raises:
         Unavailable: State store or warehouse does not answer; due analysis dates stay due.

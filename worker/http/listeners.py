@@ -117,14 +117,12 @@ class Listeners:
         )
 
     def _make_machines(self) -> Machines:
-        settings, intake = self._settings, self._services.intake
+        settings = self._settings
         return Machines(
             push_gate=self._guard(settings.push_door(), RouteKind.API),
             tick_gate=self._guard(settings.tick_door(), RouteKind.API),
             subscription=f"projects/{settings.pubsub_project}/subscriptions/{settings.subscription}",
-            handle=intake.handle,
-            refuse=intake.refuse,
-            charge=intake.charge,
+            intake=self._services.intake,
             tick=self._tick,
             clock=self._services.clock,
         )
