@@ -198,8 +198,8 @@ def _verdict(
         day, many = stats.analysis_date.isoformat(), pipeline.entity.plural
         if request.mode is BuildMode.YESTERDAY:
             return FailureKind.NO_DATA, (
-                f"{day} has no night to copy: nothing was built from Phase 4 or 3 and published in the "
-                f"{COPY_AGE_DAYS_MAX} days before it; replay one of them first"
+                f"{day} has no night to copy: no generation built from Phase 4 or 3 was published in the "
+                f"{COPY_AGE_DAYS_MAX} days before; replay an earlier analysis date first"
             )
         if stats.left_out_count == 0:
             return FailureKind.NO_DATA, f"{day} has no active {many}: {pipeline.entity.roster} holds no row for it"

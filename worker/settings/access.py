@@ -92,12 +92,10 @@ class AccessSettings(BaseSettings):
             audience, account = getattr(self, f"{door}_audience"), getattr(self, f"{door}_service_account")
             prefix = f"MLFS_{door.upper()}"
             if audience and not account:
-                faults.append(
-                    f"{prefix}_SERVICE_ACCOUNT: who may call? Name the account whose tokens are for {audience}"
-                )
+                faults.append(f"{prefix}_SERVICE_ACCOUNT: needed; name the account with tokens for {audience}")
             needed = door == "push" or not self.serve_loops
             if needed and not audience and not self._trusted(self.http_host):
-                faults.append(f"{prefix}_AUDIENCE: needed, because anybody who reaches {self.http_host} could call")
+                faults.append(f"{prefix}_AUDIENCE: needed, because any program could call {self.http_host}")
         return faults
 
     def push_door(self) -> AccessRule:

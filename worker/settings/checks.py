@@ -134,7 +134,7 @@ def bus_url(value: str) -> str:
     elif scheme_of(value) == EMBEDDED:
         _path(value, "embedded:///dir")
     else:
-        raise ValueError("is google, or begins with emulator:// or embedded://")
+        raise ValueError("must be google, or begin with emulator:// or embedded://")
     return value
 
 
