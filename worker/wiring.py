@@ -114,9 +114,9 @@ class Services:
     def _make_sweeper(self, date_failed: Callable[[date, Exception], None]) -> Sweeper:
         calendar, upgrade_patience_s = self.resources.settings.calendar, 0.0
         if self.resources.kind is not ProcessKind.PULL:
-            # Only a pull worker has messages to read after a start, before an overdue deadline fires; for a push
-            # service and a tick the probe at the deadline finds missed rows. Without loops both run only during a request or
-            # a command, so the sweep waits for the probes of upgrades, too.
+            # Only a pull worker has messages to read after a start, before an overdue deadline fires; elsewhere the
+            # probe at the deadline finds missed rows. A tick and a push service without loops run only during a
+            # command or a request, so the sweep waits for the probes of upgrades, too.
             calendar, upgrade_patience_s = replace(calendar, drain_grace=timedelta(0)), PATIENCE_S
         return Sweeper(
             engine=self.engine,
