@@ -24,7 +24,7 @@ from worker.interventions.audit import read_reason
 from worker.observing.observer import Observer
 from worker.pipelines.shipped import PIPELINE
 from worker.ports import Clock
-from worker.resources import Resources, make_engine, nothing_there
+from worker.resources import ProcessKind, Resources, make_engine, nothing_there
 from worker.settings import BadSettings, Settings, load
 
 EXIT_FAILED = 1
@@ -145,7 +145,7 @@ def now_of_words(settings: Settings) -> datetime:
     embedded = settings.redis_url.startswith("embedded:")
     if embedded and not (settings.data_dir / DEMO_NOTE).exists():
         return SystemClock().now()
-    with Resources(settings, own=False, reads=True) as parts:
+    with Resources(settings, ProcessKind.READER) as parts:
         return guest_clock(parts).now()
 
 
@@ -193,7 +193,7 @@ def confirmed(question: str) -> bool:
 @contextmanager
 def guest_parts() -> Iterator[Resources]:
     """Open the parts that the settings name, as a command that owns none of them; what is not there yet is made."""
-    with Resources(load(), own=False) as parts:
+    with Resources(load(), ProcessKind.COMMAND) as parts:
         yield parts
 
 
@@ -206,7 +206,7 @@ def acting_parts(*, dry_run: bool) -> Iterator[Resources]:
     """
     settings = load()
     refuse_empty_folder(settings)
-    with Resources(settings, own=False, reads=dry_run) as parts:
+    with Resources(settings, ProcessKind.READER if dry_run else ProcessKind.COMMAND) as parts:
         yield parts
 
 
@@ -280,8 +280,6 @@ def guest_engine(parts: Resources, worker: str, clock: Clock) -> Engine:
         store=parts.store,
         clock=clock,
         worker=worker,
-        start_build=lambda _day: None,
-        outbox_filled=lambda: None,
         observer=Observer(),
     )
 

@@ -1,4 +1,7 @@
-"""Access control by verified e-mail address: roles, and an access rule for each group of routes."""
+"""Access control: roles by verified e-mail address, one access rule for each group of routes.
+
+Pure except for the token verifier, and without state: a crash leaves no trace.
+"""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -8,12 +11,12 @@ from typing import NoReturn
 from worker.errors import Forbidden, Unauthenticated, Unavailable
 from worker.ports import TokenVerifier
 
-# Name of a caller without a token, on a listener bound to loopback.
+# Name of the caller where no token is required.
 LOCAL_CALLER = "local"
 
 
 class Role(IntEnum):
-    """Role of a caller; each role includes the lower roles."""
+    """Role of a caller; each role includes the rights of the lower roles."""
 
     VIEWER = 1
     OPERATOR = 2
@@ -21,13 +24,13 @@ class Role(IntEnum):
 
     @property
     def label(self) -> str:
-        """Name in messages and settings."""
+        """Name of the role in messages and settings."""
         return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """An admitted caller."""
+    """Admitted caller."""
 
     name: str
     role: Role
@@ -35,13 +38,13 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessRule:
-    """Access rule of a group of routes.
+    """Access rule of one group of routes.
 
     Attributes:
         name: `push`, `tick` or `api`, for metrics.
-        audiences: Accepted audiences of a token; with an empty tuple no token is accepted.
+        audiences: Accepted audiences of a token; empty accepts no token.
         role_of: Returns the role of an e-mail address, None for an unknown address.
-        trusts_loopback: Callers need no token: the listener is bound to loopback and the trust is not switched off.
+        trusts_loopback: True if callers need no token: a loopback listener, and `MLFS_TRUST_LOOPBACK` is on.
         setting: Name of the setting with the audiences.
     """
 
@@ -53,7 +56,7 @@ class AccessRule:
 
 
 def role_in(viewers: Collection[str], operators: Collection[str], admins: Collection[str], email: str) -> Role | None:
-    """Return the highest role of an e-mail address; an entry is an address, or `@domain` for a whole domain."""
+    """Return the highest role of an e-mail address; entries are addresses, or `@domain` for a whole domain."""
     local, at, domain = email.rpartition("@")
     if not local or not domain:
         return None
@@ -65,29 +68,29 @@ def role_in(viewers: Collection[str], operators: Collection[str], admins: Collec
 
 
 class AccessControl:
-    """Verifies bearer tokens and checks roles."""
+    """Check of bearer tokens and roles."""
 
     def __init__(self, verifier: TokenVerifier, count_refused: Callable[[str, str], None]) -> None:
         """Store the collaborators.
 
         Args:
-            verifier: Verifies tokens.
-            count_refused: Called with the name of the access rule and the reason of each refusal.
+            verifier: Verifier of identity tokens.
+            count_refused: Called at each refusal with the name of the access rule and the reason.
         """
         self._verifier = verifier
         self._count_refused = count_refused
 
-    def admit(self, rule: AccessRule, authorization: str | None) -> Caller:
-        """Return the caller named by the bearer token.
+    def admit(self, door: AccessRule, authorization: str | None) -> Caller:
+        """Return the caller of a request, or refuse and count the request.
 
         Args:
-            rule: Access rule of the requested route.
-            authorization: The `Authorization` header, None without a header.
+            door: Access rule of the called route.
+            authorization: The `Authorization` header, None if absent.
 
         Raises:
-            Unauthenticated: The token is missing or invalid.
-            Forbidden: The address of a valid token has no role, or the access rule has no audience.
-            Unavailable: The issuer's certificates cannot be read.
+            Unauthenticated: The token is absent or invalid.
+            Forbidden: The token is valid and the account has no role, or the access rule has no audience.
+            Unavailable: Google's certificates cannot be fetched.
         """
         try:
             return self._admitted(rule, authorization)
@@ -102,27 +105,28 @@ class AccessControl:
         if not rule.audiences:
             if rule.trusts_loopback:
                 return Caller(name=LOCAL_CALLER, role=Role.ADMIN)
-            raise Forbidden("not_configured", f"no caller is admitted until {rule.setting} names an audience")
+            raise Forbidden("not_configured", f"no account has access here until {door.setting} names an audience")
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated("missing", "send a Google identity token: Authorization: Bearer TOKEN")
         email = self._verifier.verify(token.strip(), rule.audiences)
         role = rule.role_of(email)
         if role is None:
-            raise Forbidden("stranger", f"{email} has no role here")
+            raise Forbidden("stranger", f"{email} has no role for these routes")
         return Caller(name=email, role=role)
 
-    def require(self, rule: AccessRule, caller: Caller, least: Role) -> None:
-        """Check that the role of a caller includes *least*.
+    def require(self, door: AccessRule, caller: Caller, least: Role) -> None:
+        """Refuse a caller with a role below *least*.
 
         Raises:
-            Forbidden: The role is too low; the message names the necessary role.
+            Forbidden: The role is too low; the message names the required role.
         """
         if caller.role < least:
-            self.refuse(rule, "role", f"{caller.name} is {caller.role.label} here; this takes {least.label}")
+            detail = f"{caller.name} has the role {caller.role.label}; the route requires the role {least.label}"
+            self.refuse(door, "role", detail)
 
-    def refuse(self, rule: AccessRule, because: str, detail: str) -> NoReturn:
-        """Count the refusal and raise `Forbidden`.
+    def refuse(self, door: AccessRule, because: str, detail: str) -> NoReturn:
+        """Count and refuse an admitted caller.
 
         Raises:
             Forbidden: Always.

@@ -1,9 +1,9 @@
-"""Which dates are expected, when each one's deadline and upgrade cutoff fall, and which date a word like `today` names.
+"""Calendar: expected analysis dates, deadline and cutoff of an analysis date, and the date behind a word like `today`.
 
-Wall clock times belong to the league's zone and become UTC instants when a date opens, so a night on which the clocks
-change has the same wall clock deadline as every other. Two readings of "now" are kept apart: dates open by the league's
-day, which changes at midnight; people and schedulers name dates by the night, which changes at noon. Pure: no clock, no
-storage.
+Wall clock times belong to the league's zone and become UTC instants when an analysis date opens, so the deadline has
+the same wall clock time on a night with a clock change. Two readings of the present exist: an analysis date opens by
+the league's day, which changes at midnight; people and schedulers name analysis dates by the night, which changes at
+noon. Pure: no clock, no storage.
 """
 
 import re
@@ -18,30 +18,30 @@ from worker.errors import TwoDates
 MonthDay = tuple[int, int]
 NOON = time(12)
 _TIME = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
-# A week, so that the date is over before its slot in the season comes again.
+# At most a week after the analysis date.
 _DAYS = re.compile(r"[0-7]d")
 
-# A processor in another zone may be a day ahead; further ahead is a wrong clock, not a night.
+# A processor in another zone may be a day ahead; a date more than a week ahead comes from a wrong clock.
 FUTURE_DAYS_MAX = 7
-# Replicas come to midnight one after the other: the mark of the quicker one is not ahead of the other's clock.
+# Replicas reach midnight within this time: the mark of the faster replica is not ahead of the slower replica's clock.
 MIDNIGHT_SLACK = timedelta(minutes=1)
-# The next expected date lies within a year, or no season is set.
+# The next expected analysis date lies within a year, unless the season is empty.
 DAYS_AHEAD_MAX = 367
 # The words that commands, routes and pages accept in the place of an analysis date.
 DAY_WORDS = ("today", "tonight", "yesterday")
-# A night belongs to the evening on which it began, until this time of the next day.
+# Until this time of the next day a night has the date of the evening before.
 NIGHT_ENDS = time(12)
-# Until this time `today` may be said of the night that ends or of the date that has begun: a change asks for the date.
+# Until this time `today` may mean the ending night or the new date, so a change of state requires the date.
 CHANGES_ASK_UNTIL = time(6)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class WallClock:
-    """A wall clock time by the day on which it lies, counted from the analysis date.
+    """Wall clock time, with the day counted from the analysis date.
 
     Attributes:
         days: 0 on the analysis date, 1 on the day after.
-        at: The time of that day, without a zone.
+        at: Time of day, without a zone.
     """
 
     days: int
@@ -52,7 +52,7 @@ class WallClock:
         """Read `23:25`, or `00:30+1d` for half past midnight of the day after.
 
         Raises:
-            ValueError: The text is neither.
+            ValueError: The text has neither form.
         """
         clock, plus, days = text.partition("+")
         if not _TIME.fullmatch(clock) or (plus and not _DAYS.fullmatch(days)):
@@ -60,25 +60,25 @@ class WallClock:
         return cls(int(days[:-1]) if plus else 0, time.fromisoformat(clock))
 
     def __str__(self) -> str:
-        """Return the text that `read` takes."""
+        """Return the text from which `read` makes an equal time."""
         clock = self.at.isoformat("seconds" if self.at.second else "minutes")
-        # A time before noon is not read without its day.
+        # `MLFS_DEADLINE` refuses a time before noon without a day.
         return f"{clock}+{self.days}d" if self.days or self.at < NOON else clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calendar:
-    """The rhythm of one pipeline.
+    """Season, deadline and cutoff of one pipeline.
 
     Attributes:
         zone: Zone of the wall clock times.
-        deadline: Wall clock time at which waiting ends, and its day from the analysis date.
-        upgrade_cutoff: Wall clock time after which a degraded date is no longer upgraded, and its day.
-        season_start: First (month, day) on which dates are expected.
+        deadline: Wall clock time of the deadline, with the day from the analysis date.
+        upgrade_cutoff: Wall clock time of the cutoff, with the day from the analysis date.
+        season_start: First (month, day) with expected analysis dates.
         season_end: Last (month, day); may lie in the next year.
         skip_dates: Dates inside the season that are not expected.
-        drain_grace: How long queued messages get before a deadline that is already past may fire.
-        catch_up_days: How many missed dates are opened after a downtime, at most.
+        drain_grace: Time for queued messages after a start, before an overdue deadline fires.
+        catch_up_days: Number of missed analysis dates opened after a downtime, at most.
     """
 
     zone: ZoneInfo
@@ -91,7 +91,7 @@ class Calendar:
     catch_up_days: int
 
     def league_day(self, now: datetime) -> date:
-        """Return the date on the league's wall clock, by which dates open. What people call today is `tonight`."""
+        """Return the date on the league's wall clock, by which analysis dates open; `today` means `tonight`."""
         return now.astimezone(self.zone).date()
 
     def tonight(self, now: datetime) -> date:
@@ -119,7 +119,7 @@ class Calendar:
         return self.named_day(word, now)
 
     def expected(self, day: date) -> bool:
-        """Whether completions are awaited for *day* even if nobody sends one."""
+        """Return True if the worker waits for completions of *day* before the first completion arrives."""
         if day in self.skip_dates:
             return False
         month_day = (day.month, day.day)
@@ -128,7 +128,7 @@ class Calendar:
         return month_day >= self.season_start or month_day <= self.season_end
 
     def to_open(self, last_opened: date | None, now: datetime) -> list[date]:
-        """Give the expected dates not opened yet, oldest first; the first start opens today only."""
+        """Return the expected dates after *last_opened*, oldest first; today alone if *last_opened* is None."""
         today = self.league_day(now)
         first = today
         if last_opened is not None:
@@ -138,16 +138,16 @@ class Calendar:
         return [day for day in days if self.expected(day)]
 
     def latest_opened(self, now: datetime) -> date:
-        """Return the latest date that can have been opened by now."""
+        """Return the latest date that a worker can have opened by *now*."""
         return self.league_day(now + MIDNIGHT_SLACK)
 
     def before_look_back(self, now: datetime) -> date:
-        """Return the date before the first one that is opened after a downtime."""
+        """Return the day before the first date that a worker opens after a downtime."""
         return self.league_day(now) - timedelta(days=self.catch_up_days + 1)
 
     def next_cutoff(self, now: datetime) -> datetime | None:
-        """Give the first upgrade cutoff of an expected date that is not past; None where a year holds none. UTC."""
-        # The cutoff of an earlier date may still be to come.
+        """Return the next cutoff of an expected date as a UTC instant; None if the coming year has no expected date."""
+        # The cutoff of an earlier analysis date may lie in the future.
         first = self.league_day(now) - timedelta(days=self.upgrade_cutoff.days)
         for offset in range(DAYS_AHEAD_MAX):
             day = first + timedelta(days=offset)
@@ -158,16 +158,16 @@ class Calendar:
     def at(self, day: date, wall_clock: WallClock) -> datetime:
         """Return the UTC instant of a wall clock time of an analysis date.
 
-        A time that a clock change skips or repeats is its first reading.
+        For a time that a clock change repeats, return the first of the two instants.
         """
         on = day + timedelta(days=wall_clock.days)
         return datetime.combine(on, wall_clock.at, self.zone).astimezone(UTC)
 
     def fresh_record(self, day: date, now: datetime) -> DateRecord:
-        """Give the unsaved record of a date nobody has seen.
+        """Return the record of a new analysis date, not yet stored.
 
-        A date seen only after its deadline (a backfill, or the end of a downtime) gets the drain grace from now, so
-        that its queued completions are read before anything falls back, and then the usual span to be upgraded in.
+        After the deadline (a replayed range, or the end of a downtime) the deadline is *now* plus the drain grace, so
+        that queued completions are read before the fallback. The cutoff follows after the usual span.
         """
         deadline_at = self.at(day, self.deadline)
         cutoff_at = max(self.at(day, self.upgrade_cutoff), deadline_at)
@@ -186,5 +186,5 @@ class Calendar:
 
 
 def with_weekday(day: date) -> str:
-    """Return a date as an answer names the date: `Sunday 2024-12-15`."""
+    """Return weekday and date: `Sunday 2024-12-15`."""
     return f"{day:%A} {day.isoformat()}"

@@ -1,4 +1,9 @@
-"""The only module that reads the machine's clock."""
+"""Clocks of the shell; the only module that reads the machine's clock.
+
+The state machine gets instants as arguments. A worker measures leases and deadlines by `SharedClock`, the time of the
+state store, so replicas agree although the machines' clocks differ. No clock stores state: after a crash the next
+process reads the state store's time again.
+"""
 
 import threading
 import time
@@ -8,22 +13,27 @@ from datetime import UTC, datetime, timedelta
 Now = Callable[[], datetime]
 
 
+def pause(seconds: float) -> None:
+    """Block the calling thread for *seconds*."""
+    threading.Event().wait(seconds)
+
+
 class SystemClock:
-    """The machine's own time, UTC."""
+    """Time of this machine, UTC."""
 
     def now(self) -> datetime:
-        """Give the present instant."""
+        """Return the present instant."""
         return datetime.now(UTC)
 
     def follow(self) -> None:
-        """Nothing: it follows nobody."""
+        """Return at once: the machine's clock needs no correction here."""
 
 
 class SharedClock:
-    """The state store's time, so that all replicas measure leases and deadlines by one clock.
+    """Time of the state store.
 
-    Between two looks at the store the monotonic clock carries it on: this machine's wall clock may be wrong, and may
-    step, and nothing is due early or late. Before the first look it is this machine's time.
+    Between two reads of the store's time the monotonic clock counts on, so a wrong or stepping wall clock of this
+    machine makes no timer early or late. Before the first read `now` returns this machine's time.
     """
 
     def __init__(
@@ -32,12 +42,12 @@ class SharedClock:
         begin: datetime | None = None,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with this machine's time.
+        """Start with this machine's time.
 
         Args:
-            skew_of: Says how far the store's clock is ahead of the one given, zero where the way there explains it.
-            begin: The present by this machine; read from it by default, once.
-            stopwatch: Seconds, never stepping.
+            skew_of: Returns store time minus local time; zero if the difference lies within the round-trip time.
+            begin: The present instant by this machine; read from the machine by default.
+            stopwatch: Monotonic seconds.
         """
         self._skew_of = skew_of
         self._stopwatch = stopwatch
@@ -45,24 +55,24 @@ class SharedClock:
         self._zero = (begin or datetime.now(UTC)) - timedelta(seconds=stopwatch())
 
     def now(self) -> datetime:
-        """Give the present instant."""
+        """Return the present instant."""
         return self._zero + timedelta(seconds=self._stopwatch())
 
     def follow(self) -> None:
-        """Look at the store's clock and go on from there.
+        """Read the store's time and count on from there.
 
         Raises:
-            Unavailable: The store does not answer; time goes on as before.
+            Unavailable: The store does not answer; the clock counts on without a correction.
         """
-        # One look at a time: two that correct the same difference would correct it twice.
+        # One read at a time: two threads that read the same difference would add the difference twice.
         with self._lock:
             self._zero += self._skew_of(self.now)
 
 
 class OffsetClock:
-    """The machine's time plus an offset that only grows: how the demo plays a night in seconds.
+    """Machine time plus an offset that only grows: the demo plays a night within seconds.
 
-    Between two jumps it runs at normal speed, so leases and time-outs mean what they say.
+    Between two jumps the clock runs at normal speed, so leases and timeouts keep their length.
     """
 
     def __init__(self, start: datetime) -> None:
@@ -70,15 +80,15 @@ class OffsetClock:
         self._offset = start - datetime.now(UTC)
 
     def now(self) -> datetime:
-        """Give the present instant of the played night."""
+        """Return the present instant of the played night."""
         with self._lock:
             return datetime.now(UTC) + self._offset
 
     def follow(self) -> None:
-        """Nothing: it follows nobody."""
+        """Return at once: the demo alone moves the clock."""
 
     def jump_to(self, instant: datetime) -> None:
-        """Move forward to *instant*; an instant already passed changes nothing."""
+        """Move the clock forward to *instant*; ignore an instant in the past."""
         with self._lock:
             ahead = instant - (datetime.now(UTC) + self._offset)
             self._offset += max(ahead, timedelta(0))

@@ -1,11 +1,9 @@
-"""The families of errors, by who can cure them.
+"""Families of errors, by the person or system that can cure the error; masking of credentials in texts. Pure.
 
-A message that can never become an event is `schemas.completion.Refusal`; everything else the product raises is here.
+`schemas.completion.Refusal` is the only error outside this module: a message that can never become an event.
 
-Credentials out of texts that people read: settings, log lines, errors, answers. Pure.
-
-A credential is known by its place: user information or a query parameter of an address, elsewhere a parameter whose
-name says so.
+`masked` removes credentials from settings, log lines, errors and answers. A credential is recognised by the place: user
+information or a query parameter of an address, elsewhere a parameter with the name of a credential.
 """
 
 import re
@@ -13,52 +11,52 @@ from datetime import date
 
 
 class PipelineError(Exception):
-    """The base of every error raised on purpose. Raise one of its families instead."""
+    """Base of every error raised on purpose; only the subclasses are raised."""
 
 
 class Unavailable(PipelineError):
-    """The weather's fault: something outside does not answer. Retry with backoff, bounded."""
+    """A dependency does not answer. Retry with backoff, a bounded number of times."""
 
 
 class Denied(Unavailable):
-    """The operator's fault: a part answers and refuses this account, by its password or a missing right.
+    """The operator's fault: a dependency answers and refuses this account, because of the password or a missing right.
 
-    Repeated like any outage, since the account may be corrected meanwhile; a process that starts ends with code 1.
+    Retried like an outage, because the operator may correct the account; a process that starts ends with code 1.
     """
 
 
 class SourceGone(Unavailable):
-    """The upstream's fault, and it may pass: the file behind a linked table is not there. Only its readers suffer."""
+    """Upstream's temporary fault: the file behind a linked table is absent. Only builds that read the table fail."""
 
 
 class PublishRefused(Unavailable):
     """The bus answers and refuses a publish: no such topic, no right, or a message beyond a limit.
 
-    Repeated like any outage, since the topic may be created and the right be granted meanwhile.
+    Retried like an outage, because the operator may create the topic or grant the right.
     """
 
 
 class Fatal(PipelineError):
-    """Nobody outside can cure it by waiting: denied access, an invalid query, a bug. Fail the date at once."""
+    """Waiting cures no such error: denied access, an invalid query, a bug. Fail the analysis date at once."""
 
 
 class SchemaDrift(Fatal):
-    """The upstream's fault: a table or a column that the build reads is gone or has another type."""
+    """Upstream's fault: a table or column that the build reads is absent or has another type."""
 
 
 class Fenced(PipelineError):
-    """Not an error of the world: a newer (generation, attempt) owns the date, so this worker must stop."""
+    """A newer fencing token owns the analysis date, so this worker must stop the build."""
 
 
 class InvariantBroken(PipelineError):
-    """Our fault: a record contradicts itself. Stop this date, leave the others alone, page someone."""
+    """A bug: a record violates an invariant. Stop this analysis date, continue the others, page the person on call."""
 
 
 class CorruptRecord(PipelineError):
-    """A stored record cannot be read. It is set aside and only its own date suffers.
+    """A stored record cannot be read. The worker sets the record aside; other analysis dates are not affected.
 
     Attributes:
-        analysis_date: Whose record it is.
+        analysis_date: Analysis date of the record.
     """
 
     def __init__(self, analysis_date: date, detail: str) -> None:
@@ -67,10 +65,10 @@ class CorruptRecord(PipelineError):
 
 
 class CommitRefused(PipelineError):
-    """The state store refused the commit of one analysis date, and would store the commit of another one.
+    """The state store refused the commit of one analysis date and accepts commits of other analysis dates.
 
     Attributes:
-        analysis_date: The date of the commit.
+        analysis_date: Analysis date of the commit.
     """
 
     def __init__(self, analysis_date: date, detail: str) -> None:
@@ -79,15 +77,15 @@ class CommitRefused(PipelineError):
 
 
 class SweepFailed(PipelineError):
-    """No analysis date of a sweep could be handled, although each failed by a fault of its own: the cause is shared."""
+    """Every analysis date of a sweep failed, so the failures have a common cause."""
 
 
 class Conflict(PipelineError):
-    """Somebody else changed the record between load and commit, more often than the bound allows. Retry later."""
+    """Other workers changed the record between load and commit, more often than the bound. Retry later."""
 
 
 class Refused(PipelineError):
-    """The caller's fault: the request makes no sense in this state. Says what to do instead."""
+    """The caller's fault: the state of the analysis date excludes the request. The message names the next step."""
 
 
 class TwoDates(Refused):
@@ -106,10 +104,10 @@ class TwoDates(Refused):
 
 
 class Unauthenticated(PipelineError):
-    """The caller's fault: nobody is shown, or by a token that proves nothing.
+    """The caller's fault: the token is absent or invalid.
 
     Attributes:
-        because: The class of fault, a closed set for metrics.
+        because: Class of fault, a closed set for metrics.
     """
 
     def __init__(self, because: str, detail: str) -> None:
@@ -118,10 +116,10 @@ class Unauthenticated(PipelineError):
 
 
 class Forbidden(PipelineError):
-    """The caller's fault: known, and not allowed.
+    """The caller's fault: the token is valid and the role does not allow the request.
 
     Attributes:
-        because: The class of fault, a closed set for metrics.
+        because: Class of fault, a closed set for metrics.
     """
 
     def __init__(self, because: str, detail: str) -> None:
@@ -129,19 +127,19 @@ class Forbidden(PipelineError):
         self.because = because
 
 
-# Names that hold one of these anywhere, or that are one of the short words, or that end in `key`.
+# A long word anywhere in the name, a short word as the whole last part, or the ending `key`.
 _NAME = (
     r"[\w.%-]*(?:passw(?:or)?d|pwd|secret|token|credential|signature|api[_.-]?key)[\w.%-]*"
     r"|(?:[\w.%-]*[_.-])?(?:auth|authorization|sig|pass|pw|sas|code)|[\w.%-]*key"
 )
-# In an address every parameter may be a credential, whatever its name; these are none.
+# Every other parameter of an address may be a credential.
 _HARMLESS = r"(?:location|db|health_check_interval|ssl_\w+|prettyPrint|alt|format|limit)="
 _ADDRESS = re.compile(r"(?<!\w)\w+://[^\s\"'<>]+")
 _ADDRESS_PARAMETER = re.compile(rf"([?&;#](?!{_HARMLESS})[^=&;#]+=)[^&;#]+")
 _PARAMETER = re.compile(rf"(?i)([?&;#](?:{_NAME})=)[^&;#\s\"'<>]+")
-# A password may itself hold an @: the last one before a space ends it.
+# A password may contain an @: the last @ before a space ends the password.
 _URL_PASSWORD = re.compile(r"((?<!\w)\w+://[^:/@\s]*:)\S+@")
-# Without a colon the user is the credential, as with access tokens.
+# Without a colon the user name is the credential: an access token.
 _URL_USER = re.compile(r"((?<!\w)https?://)[^:/@\s?#]+@")
 _CUT_URL_PASSWORD = re.compile(r"((?<!\w)\w+://[^:/@\s]*:)\S*$")
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
@@ -149,8 +147,8 @@ _BEARER = re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]{6,}")
 
 
 def masked(text: str) -> str:
-    """Return *text* with `***` in the place of each credential."""
-    # Quick looks spare most texts the searches: a log line has a dozen values, an intake thousands of lines a second.
+    """Return *text* with `***` in place of each credential."""
+    # The quick tests spare most texts the searches: the intake logs thousands of lines a second.
     if "@" in text:
         text = _URL_USER.sub(r"\1***@", _URL_PASSWORD.sub(r"\1***@", text))
     if "=" in text:
@@ -163,5 +161,5 @@ def masked(text: str) -> str:
 
 
 def masked_cut(text: str, chars: int) -> str:
-    """Return the first *chars* of *text*, masked; a password at the cut is masked although its @ was cut off."""
+    """Return the first *chars* of *text*, masked; mask a password at the cut although the @ was cut off."""
     return masked(_CUT_URL_PASSWORD.sub(r"\1***", text[:chars]) if len(text) > chars else text)

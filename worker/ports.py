@@ -1,4 +1,8 @@
-"""The seams of the worker: what it needs from the outside, as Protocols. Adapters live in `worker.adapters`."""
+"""Ports of the worker: one Protocol for each dependency, and the values that cross a port.
+
+`worker.adapters` holds the implementations; `tests/contract` holds the rules for every implementation. A method that
+stores takes effect as a whole or not at all, so a crash during a call leaves the state before or after the call.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,93 +15,92 @@ from worker.features.pipeline import Pipeline
 
 
 class Warehouse(Protocol):
-    """Where the features are built and published: BigQuery in the cloud, DuckDB on one machine.
+    """Warehouse in which features are built and published: BigQuery in the cloud, DuckDB on one machine.
 
-    It is opened for one pipeline, whose tables it writes. Every method may raise `Unavailable` (worth another attempt)
-    or `Fatal` (not).
+    A warehouse is opened for one pipeline. Every method may raise `Unavailable` (another attempt may succeed) or
+    `Fatal` (another attempt would fail the same way).
     """
 
     @property
     def pipeline(self) -> Pipeline:
-        """Give the pipeline whose tables it writes."""
+        """Return the pipeline whose tables the warehouse writes."""
 
     def ensure_tables(self) -> None:
-        """Create the datasets and tables that the product writes, where they do not exist yet. Repeatable."""
+        """Create the absent datasets and tables of the product. Repeatable."""
 
     def prepare_builds(self) -> None:
-        """Make ready what the first build of this process would otherwise wait for; asks nothing of the warehouse."""
+        """Prepare the statements and libraries of the first build; send no query."""
 
     def columns(self, table: str) -> Mapping[str, str]:
-        """Give the columns of `dataset.table` as {name: BigQuery type}; empty where the table does not exist."""
+        """Return the columns of `dataset.table` as {name: BigQuery type}; empty if the table does not exist."""
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
-        """Return the columns of several tables, by table; a warehouse far away is asked for all at once."""
+        """Return the columns of several tables, by table; BigQuery answers in one query."""
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
-        """Run one SELECT and give its rows as dictionaries."""
+        """Run one SELECT and return the rows as dictionaries."""
 
     def stage(self, key: BuildKey, select: Statement) -> None:
-        """Store what *select* gives in `generations`, where no view shows it; once for each attempt.
+        """Store the rows of *select* in `generations`, invisible to every view, once for each attempt.
 
-        Staging the same attempt again is a success without effect.
+        Staging the same attempt again succeeds without effect.
         """
 
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
-        """Take the date for this attempt: from now on the ledger refuses every older one.
+        """Claim the analysis date for an attempt: the ledger refuses every older attempt afterwards.
 
-        Claiming again is a success without effect for the same claimant, until the attempt is committed. Two claimants
-        can meet at one (generation, attempt) after the state store has lost the date; only the first one gets it.
+        A repeated claim of the same claimant succeeds without effect, until the attempt is committed. After the state
+        store has lost a record, two claimants may claim the same fencing token; only the first claim succeeds.
 
         Args:
-            key: The date and the token.
+            key: Analysis date and fencing token.
             at: Instant of the claim. UTC.
-            claimant: Unique to one attempt of one worker.
+            claimant: Name of the claim, unique to an attempt of a worker.
 
         Raises:
-            Fenced: A newer attempt has claimed the date, or another claimant this one, or its generation, or a newer
-                one, is committed already.
+            Fenced: A newer attempt has claimed the analysis date, another claimant holds the same fencing token, or the
+                generation or a newer generation is committed.
         """
 
     def claimed_token(self, analysis_date: date) -> tuple[int, int]:
-        """Give the newest (generation, attempt) that was ever claimed for the date, (0, 0) for none."""
+        """Return the newest claimed (generation, attempt) of the analysis date; (0, 0) without a claim."""
 
     def publish(self, publication: Publication) -> None:
-        """Make the staged rows of an attempt what consumers see.
+        """Append to the quality history, then set the pointer to the staged rows of an attempt, in one statement.
 
-        Appends to the quality history, then points the ledger at the rows, in one statement. That statement changes
-        nothing unless this attempt's claimant holds the newest claim, no generation as new is published, and the rows
-        that were judged are there. Publishing the very same attempt again is a success without effect: a lost reply is
-        resolved by the ledger.
+        The statement has no effect unless the claimant holds the newest claim, no equal or newer generation is
+        published, and every scored row is stored. Publishing the same attempt again succeeds without effect, so the
+        ledger resolves a lost reply.
 
         Raises:
-            Fenced: Somebody else has claimed the date, or the generation is published already; consumers see what they
-                saw before.
-            Fatal: The rows that were judged are not there.
+            Fenced: Another claimant has claimed the analysis date, or the generation is published; consumers read the
+                same rows as before.
+            Fatal: A scored row is absent.
         """
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
-        """Return what is published for the date; None where nothing is."""
+        """Return the ledger row of the published generation; None if the analysis date has no publication."""
 
     def read_ledger_since(self, first: date) -> Sequence[LedgerRow]:
-        """Return what is published for *first* and later dates, by date."""
+        """Return the ledger rows of the published generations from *first* on, by analysis date."""
 
     def log_execution(self, row: Mapping[str, Any]) -> None:
-        """Append one row to the execution log, as `records.execution_row` makes it."""
+        """Append a row of `records.execution_row` to the execution log."""
 
     def log_history(self, row: Mapping[str, Any]) -> None:
-        """Append one row to the quality history, as `records.history_row` makes it; for rows that the gate refuses."""
+        """Append a row of `records.history_row` to the quality history, after a refusal by the quality gate."""
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
-        """Append one row to the replay audit; before the replay takes effect."""
+        """Append a row to the replay audit, before the replay takes effect."""
 
     def estimate(self, statement: Statement) -> StatementEstimate:
-        """Check one SELECT and say what it would read and cost, without running it."""
+        """Check one SELECT and return the estimated size and cost, without running the SELECT."""
 
     def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
-        """Give what the pipeline's jobs took that began in [*since*, *until*), UTC; newest day first."""
+        """Return the costs of the pipeline's jobs that began in [*since*, *until*), UTC, newest day first."""
 
     def delete_rows(self, change: Statement) -> int:
-        """Run one DELETE of rows in `generations`; return how many are gone. Repeatable."""
+        """Run one DELETE on `generations`; return the number of deleted rows. Repeatable."""
 
     def export_features(self, analysis_date: date, build_id: str, path: str) -> int:
         """Write the published rows of one build to a .parquet, .csv or .jsonl file; return the number of rows."""
@@ -108,14 +111,14 @@ class Warehouse(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingMessage:
-    """One message for the bus, as stored in the outbox.
+    """Message for the bus, as stored in the outbox.
 
     Attributes:
-        event_id: Deterministic, so that a consumer can drop a repeat.
+        event_id: Deterministic id, by which a consumer drops a repeated message.
         topic: Short topic name, without the project.
-        data: The JSON body.
+        data: JSON body.
         attributes: Message attributes.
-        ordering_key: The analysis date, so that generations of one date stay in order.
+        ordering_key: Analysis date, so that the generations of an analysis date stay in order.
     """
 
     event_id: str
@@ -127,13 +130,13 @@ class OutgoingMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEntry:
-    """A message waiting to be published.
+    """Entry of the outbox.
 
     Attributes:
-        entry_id: The store's own id.
-        message: What to publish.
-        queued_at: When the store took it, by the store's clock; None where it keeps no time. UTC.
-        error: What the last try to publish it met; empty before the first one.
+        entry_id: Id given by the store.
+        message: Message to publish.
+        queued_at: Instant of the commit by the store's clock, UTC; None if the store keeps no time.
+        error: Error of the last publication; empty before the first publication.
     """
 
     entry_id: str
@@ -144,18 +147,18 @@ class OutboxEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """One change of one date: when, what happened, from where to where, why, and by whom.
+    """One change of one analysis date.
 
     Attributes:
         at: Instant of the decision. UTC.
         event: Name of the event.
-        before: State before.
-        after: State after.
-        reason: Why.
-        generation: After the change.
-        attempt: After the change.
-        actor: The worker or the person.
-        detail: One sentence with the facts of this change.
+        before: State before the change.
+        after: State after the change.
+        reason: Reason of the decision.
+        generation: Generation after the change.
+        attempt: Attempt after the change.
+        actor: Worker or person.
+        detail: A sentence with the facts of the change.
     """
 
     at: datetime
@@ -171,14 +174,14 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """One decision on its way to the store: all of it is stored, or nothing.
+    """Commit of one decision, stored as a whole or not at all.
 
     Attributes:
-        record: The new record; its version is one above the one it was decided on, its revision still that one's.
-        operation_id: Names this commit, so that sending it twice stores it once; the revision of what it stores.
-        messages: What to publish because of it.
-        history: The entry to append; None for changes nobody needs to read about (lease renewals).
-        expires_after_s: Seconds until a finished date is forgotten; None keeps it.
+        record: New record; the version is the old version plus one, the revision is the old revision.
+        operation_id: Name of the commit: a commit sent twice is stored once. Becomes the revision of the record.
+        messages: Messages for the outbox.
+        history: Entry for the history; None for a renewal of a lease.
+        expires_after_s: Seconds until the store deletes a finished analysis date; None keeps the date.
     """
 
     record: DateRecord
@@ -190,7 +193,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedMessage:
-    """A message that was refused, kept for a person to look at."""
+    """Short copy of a refused message, kept for a person."""
 
     reason: str
     detail: str
@@ -200,110 +203,110 @@ class ParkedMessage:
     attributes: Mapping[str, str]
 
 
-# The keys of the store in which something unreadable can lie, by the first part of their names.
+# Keys of the store that can hold unreadable members, by the first part of the key.
 DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "history", "parked", "calendar", "refused", "request")
 
 
 class StateStore(Protocol):
-    """Where the records live: Redis, or memory in tests. Every method may raise `Unavailable`."""
+    """Store of the records: Redis, or memory in tests. Every method may raise `Unavailable`."""
 
     def load(self, analysis_date: date) -> DateRecord | None:
-        """Give the record, None for a date never seen.
+        """Return the record; None for an unknown analysis date.
 
         Raises:
-            CorruptRecord: What is stored is not readable.
+            CorruptRecord: The stored record is unreadable.
         """
 
     def commit(self, commit: Commit) -> bool:
         """Store record, wake index entry, messages and history in one step.
 
-        False when version and revision are no longer those the record was decided on: somebody else changed the date,
-        or it was lost and has begun anew.
+        Return False if version or revision of the stored record differ from the decision's record: another worker
+        changed the record, or the record was lost and created again.
 
         Raises:
-            CommitRefused: The store refuses this commit and would take another date's.
+            CommitRefused: The store refuses this commit and accepts commits of other analysis dates.
         """
 
     def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
-        """Give several records in one trip, None for a date never seen; an unreadable one is left out of the answer."""
+        """Return several records in one trip: None for an unknown date, no entry for an unreadable record."""
 
     def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
-        """Store several decisions in one trip, in their order; each of them whole or not at all, as `commit` does.
+        """Store several commits in one trip, in the given order, each as a whole or not at all.
 
-        Several may follow one another on one date. False stands for whatever kept one from being stored. An error
-        leaves open which were stored; sending the same commits again stores none twice.
+        Several commits may belong to one analysis date. False stands for a commit that was not stored, for any cause.
+        After an exception the caller sends the same commits again; no commit is stored twice.
         """
 
     def barrier(self) -> None:
-        """Return when everything stored so far is as durable as a commit; for decisions that stored nothing new."""
+        """Return when every earlier write is as durable as a commit; for a decision without a write."""
 
     def quarantine(self, analysis_date: date) -> None:
-        """Set the date's record aside so that the date can begin anew; one that is readable stays where it is.
+        """Set an unreadable record aside, so that the analysis date can be opened again; keep a readable record.
 
-        The date becomes due at once: if this worker dies before it has begun anew, the next sweep finds it.
+        The analysis date becomes due at once: after a crash of this worker the next sweep opens the date again.
         """
 
     def due(self, now: datetime, limit: int, skip: int = 0) -> Sequence[date]:
-        """Give the dates whose `wake_at` has come, the longest overdue first, after the first *skip* of them."""
+        """Return the due analysis dates, the longest overdue first, without the first *skip* dates."""
 
     def next_wake(self, after: datetime | None = None) -> datetime | None:
-        """Give the earliest `wake_at` of all dates, of those later than *after* where it is given; None for none."""
+        """Return the earliest instant in the wake index, later than *after* if given; None without such an instant."""
 
     def dates(self, limit: int) -> Sequence[date]:
-        """Give the latest dates known, newest first."""
+        """Return the latest known analysis dates, newest first."""
 
     def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
-        """Give what happened to the date, oldest first."""
+        """Return the history of the analysis date, oldest entry first."""
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
-        """Give the messages waiting to be published, oldest first, from behind the entry *after* where it is named."""
+        """Return entries of the outbox, oldest first; with *after*, the entries behind this entry."""
 
     def remove_from_outbox(self, entry_id: str) -> None:
-        """Forget a published message; no error when it is gone already."""
+        """Remove a published message; no error if the entry is absent."""
 
     def outbox_size(self) -> int:
-        """Count the messages waiting to be published."""
+        """Return the number of entries in the outbox."""
 
     def note_refused(self, entry_id: str, error: str) -> None:
-        """Keep what the last try to publish an entry of the outbox met, until the entry is removed."""
+        """Store the error of the last publication of an outbox entry, until the entry is removed."""
 
     def park(self, parked: ParkedMessage) -> None:
-        """Keep a refused message for people to see; bounded, the oldest go first."""
+        """Store a refused message for people; bounded, the oldest messages are deleted first."""
 
     def parked(self, limit: int) -> Sequence[ParkedMessage]:
-        """Give the refused messages, newest first."""
+        """Return the refused messages, newest first."""
 
     def last_opened(self) -> date | None:
-        """Give the latest date that the calendar has opened."""
+        """Return the calendar's mark: the latest opened analysis date."""
 
     def set_last_opened(self, analysis_date: date) -> None:
-        """Remember it; a lower date than the stored one changes nothing."""
+        """Raise the mark to *analysis_date*; ignore a date below the mark."""
 
     def lower_last_opened(self, *, ceiling: date, to: date) -> bool:
-        """Lower the mark to *to* where it is later than *ceiling*; return whether this call did so.
+        """Lower a mark above *ceiling* to *to*; return True if this call lowered the mark.
 
-        Of several that find the mark too high at once, one lowers it.
+        Of several simultaneous calls a single call lowers the mark.
         """
 
     def check_writable(self) -> None:
-        """Return when a commit is possible; a store that answers and cannot be written to is `Unavailable`."""
+        """Return if a commit is possible; raise `Unavailable` for a store that answers and refuses writes."""
 
     def damage_counts(self) -> Mapping[str, int]:
-        """Return how much unreadable data this process has found, for each of `DAMAGE_KINDS`."""
+        """Return the number of unreadable members and keys found by this process, for each of `DAMAGE_KINDS`."""
 
     def close(self) -> None:
         """Release connections."""
 
 
 class Publisher(Protocol):
-    """Puts messages on the bus."""
+    """Publisher of messages on the bus."""
 
     def publish(self, message: OutgoingMessage) -> str:
-        """Publish and wait for the confirmation; give the bus's message id.
+        """Publish and wait for the confirmation; return the message id of the bus.
 
         Raises:
-            Unavailable: Not confirmed in time; it may or may not have been published.
-            PublishRefused: The bus refused the message: no such topic, no right, or a limit.
+            Unavailable: No confirmation in time; the message may have been published.
+            PublishRefused: The bus refused the message: unknown topic, missing right, or a limit.
         """
 
     def close(self) -> None:
@@ -311,26 +314,26 @@ class Publisher(Protocol):
 
 
 class Clock(Protocol):
-    """Time for the shell. The core gets instants as arguments."""
+    """Time for the shell. The state machine gets instants as arguments."""
 
     def now(self) -> datetime:
-        """Give the present instant, aware, UTC."""
+        """Return the present instant, with time zone UTC."""
 
     def follow(self) -> None:
-        """Set it right, where it can be wrong; every sweep begins so.
+        """Correct the clock by the state store's time; called at the start of each sweep.
 
         Raises:
-            Unavailable: Whose time it follows does not answer.
+            Unavailable: The state store does not answer.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """What is known of a request that came under the same key before.
+    """Earlier request with the same key.
 
     Attributes:
-        fingerprint: What it asked for.
-        answer: What it was told; None while it is still being answered.
+        fingerprint: Hash of the request.
+        answer: Stored answer; None while the request runs.
     """
 
     fingerprint: str
@@ -338,25 +341,25 @@ class Remembered:
 
 
 class RequestLog(Protocol):
-    """Remembers requests by key for a while, so that one sent twice takes effect once. May raise `Unavailable`."""
+    """Log of requests by key: a request sent twice takes effect once. Every method may raise `Unavailable`."""
 
     def begin(self, key: str, fingerprint: str, keep: timedelta) -> Remembered | None:
-        """Take the key; None when it was free, else what is known of the request that has it."""
+        """Take a free key and return None; for a taken key return the earlier request."""
 
     def finish(self, key: str, fingerprint: str, answer: str, keep: timedelta) -> None:
-        """Keep the answer under the key."""
+        """Store the answer under the key."""
 
     def forget(self, key: str) -> None:
         """Free the key: the request had no effect."""
 
 
 class TokenVerifier(Protocol):
-    """Tells whose identity token this is."""
+    """Verifier of identity tokens."""
 
     def verify(self, token: str, audiences: Sequence[str]) -> str:
-        """Give the verified e-mail address, lower case.
+        """Return the verified e-mail address, lower case.
 
         Raises:
-            Unauthenticated: The token proves nothing here.
-            Unavailable: The issuer's certificates cannot be read; the token may be good.
+            Unauthenticated: The token is invalid for these audiences.
+            Unavailable: The issuer's certificates cannot be fetched; the token may be valid.
         """

@@ -1,14 +1,21 @@
-"""Opens the outside parts that the settings name: the only module, with `app`, that names concrete adapters.
+"""Resources of one process: state store, warehouse, bus and tracing, opened from the settings.
 
-An owner (the worker, the demo) starts embedded servers and stops them; a guest (an admin command) uses running ones,
-or starts them for the moment. Each part's client library is imported when the part is opened: Google's and DuckDB's
-take most of a second, and `mlfs status` needs neither.
+`worker.resources` and `worker.app` are the only modules that name concrete adapters. Each resource is opened at the
+first use and closed at the end of the context, in reverse order. A worker and a tick open every resource by
+`Resources.open` before the first thread starts; a command opens only the resources that the command uses. A client
+library is imported when the resource is opened: Google's and DuckDB's libraries take most of a second to import, and
+`mlfs status` needs neither.
+
+After a crash the embedded Valkey server may still run: the next owner of the folder adopts the server. The lock of an
+embedded folder ends with the process.
 """
 
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date, timedelta
+from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
@@ -18,6 +25,8 @@ if TYPE_CHECKING:
     from worker.adapters.pubsub.publish import PubSubPublisher
     from worker.lineage.emitter import LineageEmitter
     from worker.local.pubsub.embedded import EmbeddedBus
+
+import redis
 
 from worker.adapters.redis.client import connect, key_tag
 from worker.adapters.redis.damage import Damage, SettingAside, keep_quiet, log_damage
@@ -35,84 +44,88 @@ from worker.settings.checks import DUCKDB, EMBEDDED, local_path, scheme_of
 
 # DuckDB's name for a database without a file.
 MEMORY = ":memory:"
-# A confirmed publish takes milliseconds. A dead letter that is not confirmed by then goes back to the bus.
+# Seconds. A confirmation takes milliseconds; the bus delivers a message again whose dead letter was not confirmed.
 PARKING_PATIENCE_S = 2.0
 
 
+class ProcessKind(Enum):
+    """Kind of a process; decides how the process opens the resources and which services the process runs.
+
+    Attributes:
+        PULL: `mlfs run`, the demo: pulls messages, runs loops and build threads, owns the embedded servers.
+        PUSH: `mlfs serve`: receives messages and ticks over HTTP, owns the embedded servers.
+        TICK: `mlfs tick`: one pass of sweep, builds and relay.
+        COMMAND: a command that changes data; creates an absent embedded resource.
+        READER: a command that only reads, or a dry run; refuses an absent embedded resource.
+    """
+
+    PULL = "pull"
+    PUSH = "push"
+    TICK = "tick"
+    COMMAND = "command"
+    READER = "reader"
+
+
+# A worker owns the embedded servers, checks the state store's server and logs damage.
+_WORKERS = frozenset({ProcessKind.PULL, ProcessKind.PUSH})
+
+
 class Resources:
-    """The store, the warehouse and the bus of one process, opened when first asked for; close it when done."""
+    """State store, warehouse, bus and tracing of one process; a context manager that closes the opened resources."""
 
-    def __init__(self, settings: Settings, *, own: bool, reads: bool = False) -> None:
-        """Prepare to open parts.
-
-        Args:
-            settings: Which parts.
-            own: True for a worker, that runs embedded servers for others; False for a command.
-            reads: True for a command that only reads: an embedded part that is not there is refused, not made.
-        """
+    def __init__(self, settings: Settings, kind: ProcessKind) -> None:
+        """Store settings and kind; open no resource."""
         self.settings = settings
-        self._own = own
-        self._reads = reads
+        self.kind = kind
         self._stack = ExitStack()
-        self._store: RedisStore | None = None
-        self._warehouse: Warehouse | None = None
-        self._requests: RedisRequests | None = None
-        self._publisher: PubSubPublisher | None = None
-        self._tracing: Tracing | None = None
-        self._valkey: EmbeddedValkey | None = None
-        self._bus: EmbeddedBus | None = None
-        self._bus_opened = False
-        self._bus_address: str | None = None
 
-    @property
+    def open(self) -> None:
+        """Open every resource of a worker or a tick.
+
+        Raises:
+            BadSettings: A setting names a resource that this installation cannot open.
+            Unavailable: A resource does not answer.
+            Fatal: A worker would lose state in this state store.
+        """
+        _ = (self.store, self.requests, self.warehouse, self.tracing, self.publisher, self.dead_letter_publisher)
+
+    @cached_property
     def store(self) -> RedisStore:
-        """The state store."""
-        if self._store is None:
-            url = self.settings.redis_url
-            if url.startswith("embedded:"):
-                self._refuse_absent("state store", _directory(url))
-                self._valkey = EmbeddedValkey(_directory(url))
-                self._stack.callback(self._valkey.stop)
-                self._valkey.start() if self._own else self._valkey.attach()
-                url = self._valkey.url
-            client = connect(url)
-            name = self.settings.definition.name
-            # A command that only reads passes over what is damaged; a worker and a command that acts set it aside.
-            tell = log_damage if self._own else keep_quiet
-            damage = Damage() if self._reads else SettingAside(client, key_tag(name), tell)
-            self._store = RedisStore(client, name, replicas=self.settings.redis_replicas, damage=damage)
-            self._requests = RedisRequests(client, name, damage)
-            self._stack.callback(self._store.close)
-            self._store.ping()
-            if self._own:
-                self._store.check_server()
-        return self._store
+        """State store whose server answers.
 
-    @property
+        Raises:
+            Refused: A reader found no folder of an embedded state store.
+            Unavailable: The state store does not answer.
+            Fatal: A worker would lose state in this state store.
+        """
+        settings = self.settings
+        store = RedisStore(self._redis, settings.definition.name, replicas=settings.redis_replicas, damage=self._damage)
+        self._stack.callback(store.close)
+        store.ping()
+        if self.kind in _WORKERS:
+            store.check_server()
+        return store
+
+    @cached_property
     def requests(self) -> RedisRequests:
-        """The memory of requests, in the state store."""
-        if self._requests is None:
-            # Opening the store opens its memory too.
-            self.store.ping()
-        if self._requests is None:
-            raise AssertionError("the store was opened without its memory of requests")
-        return self._requests
+        """Request log in the state store."""
+        return RedisRequests(self._redis, self.settings.definition.name, self._damage)
 
-    @property
+    @cached_property
     def warehouse(self) -> Warehouse:
-        """The warehouse, with its tables in place."""
-        if self._warehouse is None:
-            self._warehouse = open_warehouse(self.settings) if self._reads else make_warehouse(self.settings)
-            self._stack.callback(self._warehouse.close)
-            self._warehouse.ensure_tables()
-        return self._warehouse
+        """Warehouse whose tables exist."""
+        reads = self.kind is ProcessKind.READER
+        warehouse = open_warehouse(self.settings) if reads else make_warehouse(self.settings)
+        self._stack.callback(warehouse.close)
+        warehouse.ensure_tables()
+        return warehouse
 
     @property
     def embedded_warehouse(self) -> "DuckDbWarehouse":
-        """The warehouse on this machine, for what only it can do.
+        """Embedded warehouse, for methods that BigQuery does not have.
 
         Raises:
-            Refused: The settings name another one.
+            Refused: The settings name BigQuery.
         """
         if scheme_of(self.settings.warehouse) != DUCKDB:
             raise Refused(
@@ -121,42 +134,16 @@ class Resources:
             )
         return cast("DuckDbWarehouse", self.warehouse)
 
-    @property
+    @cached_property
     def bus_address(self) -> str | None:
-        """Where the local Pub/Sub server listens, `host:port`; None for Google's."""
-        if not self._bus_opened:
-            self._bus_address = self._open_bus()
-            self._bus_opened = True
-        return self._bus_address
-
-    def _refuse_absent(self, part: str, directory: Path) -> None:
-        if self._reads and not directory.is_dir():
-            raise _nothing_there(part, directory)
-
-    def _open_bus(self) -> str | None:
+        """Address of the local Pub/Sub server, `host:port`; None for Google Pub/Sub."""
         from worker.adapters.pubsub.connection import ensure_topology
 
         settings = self.settings
         if settings.pubsub == "google":
             return None
-        if settings.pubsub.startswith("embedded:"):
-            from worker.local.pubsub.embedded import EmbeddedBus
-            from worker.local.pubsub.faults import FaultPlan, PlannedFaults
-
-            try:
-                plan = FaultPlan.parse(settings.pubsub_faults)
-            except ValueError as exc:
-                raise BadSettings(f"wrong settings:\n  {PREFIX}PUBSUB_FAULTS: {exc}") from exc
-            self._refuse_absent("bus", _directory(settings.pubsub))
-            self._bus = EmbeddedBus(
-                _directory(settings.pubsub), PlannedFaults(plan) if settings.pubsub_faults else None
-            )
-            self._stack.callback(self._bus.stop)
-            self._bus.start() if self._own else self._bus.attach()
-            address = self._bus.address
-        else:
-            address = local_path(settings.pubsub)
-        # Locally nobody deploys topics, and a topic without a subscription forgets what it is told.
+        address = local_path(settings.pubsub) if self._bus is None else self._bus.address
+        # No deployment creates local topics, and a topic without a subscription drops every message.
         ensure_topology(
             address,
             settings.pubsub_project,
@@ -171,61 +158,105 @@ class Resources:
         )
         return address
 
-    @property
+    @cached_property
     def publisher(self) -> "PubSubPublisher":
-        """The way to the bus."""
-        self._publisher = self._publisher or self._open_publisher()
-        return self._publisher
+        """Publisher of outcomes and completions."""
+        return self._open_publisher(None)
 
+    @cached_property
     def dead_letter_publisher(self) -> "PubSubPublisher":
-        """Open a way to the dead-letter topic that gives up soon, because an intake thread waits for it."""
+        """Publisher of dead letters with a short timeout, because an intake thread waits for the confirmation."""
         return self._open_publisher(PARKING_PATIENCE_S)
 
-    def _open_publisher(self, patience_s: float | None = None) -> "PubSubPublisher":
+    @cached_property
+    def tracing(self) -> Tracing:
+        """Tracing with an exporter, or `NO_TRACING` if the settings ask for no spans.
+
+        Raises:
+            BadSettings: The settings ask for spans, and the extra `otel` is not installed.
+        """
+        if not tracing_wanted(self.settings.tracing, os.environ):
+            return NO_TRACING
+        from worker.adapters.opentelemetry import otlp_tracing
+
+        tracing = otlp_tracing(package_version())
+        self._stack.callback(tracing.close)
+        return tracing
+
+    def failure(self) -> Unavailable | None:
+        """Return why an embedded server of this worker has ended for good; None while every server runs."""
+        servers = (self._valkey, self._bus)
+        return next((server.failure for server in servers if server is not None and server.failure is not None), None)
+
+    def store_restarts(self) -> int:
+        """Return how often the embedded Valkey server of this worker ended and was started again."""
+        return self._valkey.restarts if self._valkey is not None else 0
+
+    @cached_property
+    def _valkey(self) -> EmbeddedValkey | None:
+        if scheme_of(self.settings.redis_url) != EMBEDDED:
+            return None
+        server = EmbeddedValkey(self._embedded_folder("state store", self.settings.redis_url))
+        self._start(server)
+        return server
+
+    @cached_property
+    def _redis(self) -> redis.Redis:
+        return connect(self.settings.redis_url if self._valkey is None else self._valkey.url)
+
+    @cached_property
+    def _damage(self) -> Damage:
+        """Damage log: a reader skips unreadable members; every other process sets unreadable members aside."""
+        if self.kind is ProcessKind.READER:
+            return Damage()
+        tell = log_damage if self.kind in _WORKERS else keep_quiet
+        return SettingAside(self._redis, key_tag(self.settings.definition.name), tell)
+
+    @cached_property
+    def _bus(self) -> "EmbeddedBus | None":
+        settings = self.settings
+        if scheme_of(settings.pubsub) != EMBEDDED:
+            return None
+        from worker.local.pubsub.embedded import EmbeddedBus
+        from worker.local.pubsub.faults import FaultPlan, PlannedFaults
+
+        try:
+            plan = FaultPlan.parse(settings.pubsub_faults)
+        except ValueError as exc:
+            raise BadSettings(f"wrong settings:\n  {PREFIX}PUBSUB_FAULTS: {exc}") from exc
+        folder = self._embedded_folder("bus", settings.pubsub)
+        server = EmbeddedBus(folder, PlannedFaults(plan) if settings.pubsub_faults else None)
+        self._start(server)
+        return server
+
+    def _embedded_folder(self, resource: str, url: str) -> Path:
+        folder = _directory(url)
+        if self.kind is ProcessKind.READER and not folder.is_dir():
+            raise _nothing_there(resource, folder)
+        return folder
+
+    def _start(self, server: "EmbeddedValkey | EmbeddedBus") -> None:
+        """Start an embedded server for a worker; for a command attach to the worker's server or start a server."""
+        self._stack.callback(server.stop)
+        server.start() if self.kind in _WORKERS else server.attach()
+
+    def _open_publisher(self, patience_s: float | None) -> "PubSubPublisher":
         from worker.adapters.pubsub.publish import PubSubPublisher
 
         publisher = PubSubPublisher(self.settings.pubsub_project, self.bus_address, patience_s=patience_s)
         self._stack.callback(publisher.close)
         return publisher
 
-    @property
-    def tracing(self) -> Tracing:
-        """Spans, where they are wanted.
-
-        Raises:
-            BadSettings: They are wanted, and the extra that makes them is not installed.
-        """
-        if self._tracing is None:
-            self._tracing = NO_TRACING
-            if tracing_wanted(self.settings.tracing, os.environ):
-                from worker.adapters.opentelemetry import otlp_tracing
-
-                self._tracing = otlp_tracing(package_version())
-                self._stack.callback(self._tracing.close)
-        return self._tracing
-
-    def failure(self) -> Unavailable | None:
-        """Return why an embedded server of this process is gone for good; None while all of them serve."""
-        servers = (self._valkey, self._bus)
-        return next((server.failure for server in servers if server is not None and server.failure is not None), None)
-
-    def store_restarts(self) -> int:
-        """Return how often the embedded state store of this process died and was started again."""
-        return self._valkey.restarts if self._valkey is not None else 0
-
-    def close(self) -> None:
-        """Close what was opened, in reverse order."""
-        self._stack.close()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        """Close the opened resources in reverse order."""
+        self._stack.close()
 
 
 def nothing_there(settings: Settings) -> Refused | None:
-    """Say that none of the embedded parts has ever been here; None where one has, or where one lies elsewhere."""
+    """Return the refusal of a command if no embedded folder exists; None if a folder exists or an address is remote."""
     places = (settings.redis_url, settings.pubsub, settings.warehouse)
     if not all(scheme_of(place) in {EMBEDDED, DUCKDB} for place in places):
         return None
@@ -233,35 +264,36 @@ def nothing_there(settings: Settings) -> Refused | None:
 
 
 def store_is_lost(settings: Settings) -> bool:
-    """Whether the state store is an embedded one, and its folder is gone."""
-    return settings.redis_url.startswith("embedded:") and not _directory(settings.redis_url).is_dir()
+    """Return True if the settings name an embedded state store without a folder."""
+    return scheme_of(settings.redis_url) == EMBEDDED and not _directory(settings.redis_url).is_dir()
 
 
 def _nothing_there(part: str, place: Path) -> Refused:
     return Refused(
-        f"nothing is here: no {part} at {place.absolute()}, and this command makes none. MLFS_DATA_DIR names "
-        "the folder of a worker or a demo (see what is set: mlfs config); to begin one: mlfs run, or mlfs demo"
+        f"there is no {part} at {place.absolute()}, and this command creates no {part}. MLFS_DATA_DIR names the folder "
+        "of a worker or a demo (current settings: mlfs config); to create a folder: mlfs run, or mlfs demo"
     )
 
 
 def open_warehouse(settings: Settings) -> Warehouse:
-    """Open the warehouse that the settings name, as it is: a reader makes no tables, and no file.
+    """Open the warehouse of the settings for a reader; create no file.
 
     Raises:
-        Refused: There is no such file; names it.
-        Unavailable: It does not answer, or another process keeps it open.
+        Refused: The warehouse file does not exist; the message names the file.
+        Unavailable: The warehouse does not answer, or another process keeps the file open.
     """
     path = local_path(settings.warehouse)
     if scheme_of(settings.warehouse) == DUCKDB and path != MEMORY and not Path(path).is_file():
         raise Refused(
-            f"no warehouse file at {Path(path).absolute()}, and a reader makes none. MLFS_WAREHOUSE names it, or "
-            "MLFS_DATA_DIR the folder that holds warehouse.duckdb (see: mlfs config); to fill one: mlfs load DIR"
+            f"there is no warehouse file at {Path(path).absolute()}, and a reader creates none. MLFS_WAREHOUSE names "
+            "the file, or MLFS_DATA_DIR the folder of warehouse.duckdb (current settings: mlfs config); to fill a "
+            "warehouse: mlfs load DIR"
         )
     return make_warehouse(settings)
 
 
 def make_warehouse(settings: Settings) -> Warehouse:
-    """Open the warehouse that the settings name; a file that is not there yet is made."""
+    """Open the warehouse of the settings; create an absent file."""
     if scheme_of(settings.warehouse) == "bigquery":
         return _open_bigquery(settings)
     from worker.adapters.duckdb.warehouse import DuckDbWarehouse
@@ -289,7 +321,7 @@ def _open_bigquery(settings: Settings) -> Warehouse:
 
 
 def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEmitter | None":
-    """Start telling of builds where the settings say so; *count* is told the fate of each event."""
+    """Start the emitter of OpenLineage events, which calls *count* per event; None if `MLFS_OPENLINEAGE` is empty."""
     if not settings.openlineage:
         return None
     from worker.adapters.openlineage import open_sink
@@ -313,12 +345,12 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
     store: StateStore,
     clock: Clock,
     worker: str,
-    start_build: Callable[[date], None],
-    outbox_filled: Callable[[], None],
     observer: Observer,
+    start_build: Callable[[date], None] = lambda _day: None,
+    outbox_filled: Callable[[], None] = lambda: None,
     tracing: Tracing = NO_TRACING,
 ) -> Engine:
-    """Make an engine by the settings: for the worker, and for commands that apply one event."""
+    """Return an engine with the rules of the settings, for a worker or for a command that applies an event."""
     keep_days = settings.keep_finished_days
     return Engine(
         store=store,
@@ -337,5 +369,5 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
 
 
 def _directory(url: str) -> Path:
-    """Read the directory out of `embedded:///dir`."""
+    """Return the folder of `embedded:///dir`."""
     return Path(local_path(url))

@@ -1,7 +1,8 @@
-"""Runs the worker's loops on threads, and stops them in the order that loses nothing.
+"""Threads of one worker: loops and build threads, started one by one and stopped together.
 
-Each loop repeats one pass that returns; the loop only waits. A pass that fails is logged and counted, and the loop goes
-on: the state store may be away for minutes and nothing here may forget its work because of that.
+A loop repeats a pass and waits between two passes. A failed pass is logged and counted, and the loop goes on: the state
+store may be away for minutes. The threads are daemons without state of their own, so a crash ends the threads at any
+step, and the next start repeats the pass.
 """
 
 import threading
@@ -15,31 +16,31 @@ from worker.errors import PipelineError
 
 log = structlog.get_logger(__name__)
 
-# One failed pass is a blip; three in a row are an outage that a probe should see.
+# So many failed passes in a row make `/readyz` fail; a single failed pass needs no attention.
 FAILURES_MAX = 3
 
-# A loop whose pass failed waits this long: soon enough to recover, too long to flood the log.
+# Seconds after a failed pass: short enough for a quick recovery, long enough to keep the log short.
 PAUSE_AFTER_FAILURE_S = 1.0
-# All loops together. A build that runs does not end for this; its lease brings it back.
+# Seconds for all threads together. A running build takes longer and is left to the lease.
 JOIN_TIMEOUT_S = 1.5
 
 
 class Passes:
-    """How often the passes of each loop have failed in a row; any thread may note one."""
+    """Number of failed passes in a row for each loop; any thread may note a pass."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failures: dict[str, tuple[int, str]] = {}
 
     def note(self, loop: str, error: Exception | None) -> None:
-        """Note a pass: one that did its work ends the row of failures."""
+        """Note a pass; a pass without *error* ends the row of failures."""
         with self._lock:
             times, _last = self._failures.pop(loop, (0, ""))
             if error is not None:
                 self._failures[loop] = (times + 1, f"{type(error).__name__}: {error}")
 
     def faults(self) -> list[str]:
-        """Name the loops whose last passes all failed, with the latest error."""
+        """Return the loops with at least `FAILURES_MAX` failed passes in a row, each with the latest error."""
         with self._lock:
             failing = sorted(self._failures.items())
         return [
@@ -51,12 +52,12 @@ class Passes:
 
 @dataclass(slots=True)
 class Loop:
-    """One repeated pass.
+    """Repeated pass.
 
     Attributes:
-        name: For the thread, the log and the metric.
-        run_once: The pass; gives the seconds until the next one.
-        wake: Set it to run the next pass at once.
+        name: Name of the thread, also in log and metric.
+        run_once: The pass; returns the seconds until the next pass.
+        wake: Set to run the next pass at once.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Loop:
 
 
 class Supervisor:
-    """Threads with one stop button."""
+    """Threads of one worker."""
 
     def __init__(self, loop_failed: Callable[[str, Exception], None], passes: Passes) -> None:
         self._loop_failed = loop_failed
@@ -76,22 +77,22 @@ class Supervisor:
 
     @property
     def stopping(self) -> bool:
-        """Whether `stop` was called."""
+        """True after `stop` was called."""
         return self._stopping.is_set()
 
     def run_loop(self, loop: Loop) -> None:
-        """Start a loop on its own thread."""
+        """Start a loop on a new thread."""
         self._loops.append(loop)
         self.run_thread(loop.name, lambda: self._repeat(loop))
 
     def run_thread(self, name: str, target: Callable[[], None]) -> None:
-        """Start a function on its own thread."""
+        """Start a function on a new thread."""
         thread = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def stop(self) -> list[str]:
-        """Ask every loop to end and wait for them; give the names of those that did not end in time."""
+        """Stop every loop and wait for the threads; return the names of the threads that still run."""
         self._stopping.set()
         for loop in self._loops:
             loop.wake.set()

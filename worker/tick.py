@@ -1,13 +1,15 @@
-"""One tick: everything the loops of a worker do, once, within one request.
+"""Tick: sweep, builds and relay once, within one request or one command.
 
-A scheduler that calls this every minute makes a service without background work fire its deadlines, build what is
-due and tell the outcomes. Ticks may overlap, on one process or on several: a sweep is decided by the commit's version,
-a build by its claim, and an outcome published twice carries the same event id.
+A scheduler that calls the tick every minute replaces the loops of a worker. Ticks may overlap, also on several
+processes: the version of the commit decides a sweep, the claim decides a build, and an outcome published twice has the
+same event id. After a crash at any step the next tick continues: due analysis dates stay in the wake index, unpublished
+outcomes in the outbox, and an interrupted build is claimed again after the lease has expired.
 """
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from worker.builds.queue import Builds, Built
 from worker.ports import Clock
@@ -17,15 +19,15 @@ from worker.sweep import Sweeper
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
-    """What one tick did.
+    """Result of one tick.
 
     Attributes:
-        opened: Dates that the calendar opened.
-        due: Dates at which something was due.
-        failed: Dates whose own fault kept the sweep from handling them.
+        opened: Analysis dates opened by the calendar.
+        due: Analysis dates with a due timer.
+        failed: Analysis dates that the sweep could not handle.
         built: Builds that ended.
-        published: Outcomes that the bus confirmed.
-        left: Outcomes that the bus did not take; the next tick tries again.
+        published: Outcomes confirmed by the bus.
+        left: Outcomes refused by the bus; the next tick publishes the outcomes again.
     """
 
     opened: int
@@ -36,39 +38,34 @@ class Ticked:
     left: int
 
 
+@dataclass(slots=True, kw_only=True)
 class Ticker:
-    """Sweeps, builds, relays."""
+    """Sweep, builds and relay of one process; several threads may use one ticker.
 
-    def __init__(
-        self,
-        *,
-        sweeper: Sweeper,
-        builds: Builds,
-        relay: Relay,
-        clock: Clock,
-        stopwatch: Callable[[], float],
-        ticked: Callable[..., None],
-    ) -> None:
-        self._sweeper = sweeper
-        self._builds = builds
-        self._relay = relay
-        self._clock = clock
-        self._stopwatch = stopwatch
-        self._ticked = ticked
-        self._relaying = threading.Lock()
+    Attributes:
+        ticked: Called with the instant of each sweep.
+    """
+
+    sweeper: Sweeper
+    builds: Builds
+    relay: Relay
+    clock: Clock
+    stopwatch: Callable[[], float]
+    ticked: Callable[[datetime], None]
+    _relaying: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run_once(self, wait_s: float) -> Ticked:
-        """Do what is due now, within *wait_s* seconds.
+        """Sweep, build and publish outcomes within *wait_s* seconds.
 
         Raises:
-            Unavailable: The store does not answer; what was due stays due.
+            Unavailable: The state store does not answer; due analysis dates stay due.
         """
-        until = self._stopwatch() + wait_s
-        # First what an earlier request left: an outcome must not wait for a build.
+        until = self.stopwatch() + wait_s
+        # Publish the outcomes of earlier requests first: an outcome must not wait for a build.
         published, _left = self.publish(until)
-        swept = self._sweeper.run_once()
-        self._ticked(self._clock.now())
-        built = self._builds.advance(until)
+        swept = self.sweeper.run_once()
+        self.ticked(self.clock.now())
+        built = self.builds.advance(until)
         more, left = self.publish(until)
         return Ticked(
             opened=swept.opened,
@@ -80,23 +77,23 @@ class Ticker:
         )
 
     def publish(self, until: float) -> tuple[int, int]:
-        """Empty the outbox; where another request of this process is at it, leave it to that one.
+        """Publish the outbox, unless another request of this process is publishing.
 
         Args:
-            until: Stop then, on the stopwatch.
+            until: Time on the stopwatch at which publishing stops.
 
         Returns:
-            How many outcomes were published, and how many the bus did not take.
+            Number of published outcomes, and number of outcomes refused by the bus.
 
         Raises:
-            Unavailable: The store does not answer.
+            Unavailable: The state store does not answer.
         """
         published = left = 0
         if not self._relaying.acquire(blocking=False):
             return published, left
         try:
-            while self._stopwatch() < until:
-                relayed = self._relay.run_once()
+            while self.stopwatch() < until:
+                relayed = self.relay.run_once()
                 published, left = published + relayed.published, relayed.left
                 if not relayed.published:
                     break

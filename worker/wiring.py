@@ -1,124 +1,191 @@
-"""Wires the worker's pieces to each other; which adapters they stand on is the caller's choice."""
+"""Services of one process, connected to each other: engine, repair, builder, sweeper, intake, relay, build queue.
 
+`Services` serves `mlfs run`, `mlfs serve` and `mlfs tick`; the kind of the resources decides the differences. No
+thread runs before a caller starts loops, requests or a tick. A crash loses only the build queue: messages wait on the
+bus, due instants in the wake index, outcomes in the outbox.
+"""
+
+import os
+import socket
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
 
 from worker.builds.builder import Builder, LeaseKeeper
 from worker.builds.generations import short_diffs
-from worker.builds.steps import probe
-from worker.engine import Engine
+from worker.builds.queue import BuildQueue, Builds, RequestBuilds
+from worker.builds.upstream import probe
 from worker.errors import PipelineError
 from worker.intake import Intake
 from worker.interventions.retractions import RetractionAudit
-from worker.observing.observer import Observer
+from worker.observing.observer import LogObserver, Observer, Observers
 from worker.ports import Clock
 from worker.relay import Relay
 from worker.repair import Repair
-from worker.resources import Resources, make_engine
-from worker.sweep import Aside, Sweeper
+from worker.resources import ProcessKind, Resources, make_engine, open_lineage
+from worker.sweep import PATIENCE_S, Aside, Sweeper
+from worker.tick import Ticked, Ticker
+
+if TYPE_CHECKING:
+    from worker.lineage.emitter import LineageEmitter
+
+log = structlog.get_logger(__name__)
+
+# Seconds for which the end of a process waits for queued lineage events; later events are lost.
+LINEAGE_FLUSH_S = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessCallbacks:
-    """What the pieces call in the process around them.
+class Services:
+    """Services of one process on opened resources.
 
     Attributes:
-        start_build: A date is ready.
-        outbox_filled: An outcome waits to be published.
-        date_failed: The sweep could not handle one date.
-        lease_passed: A renewal of a build's lease was stored, or failed with this error.
+        queue: Analysis dates that are ready for a build.
+        outbox_filled: Set by each commit with an outcome message; wakes the relay loop.
+        sweep_wanted: Set by each end of a build; wakes the sweep loop.
     """
 
-    start_build: Callable[[date], None]
-    outbox_filled: Callable[[], None]
-    date_failed: Callable[[date, Exception], None]
-    lease_passed: Callable[[PipelineError | None], None] = lambda _error: None
-
-
-class Assembly:
-    """Engine, repair, builder, sweeper, intake and relay of one process."""
-
     def __init__(
-        self, parts: Resources, *, clock: Clock, worker: str, observer: Observer, hooks: ProcessCallbacks, drains: bool
+        self,
+        resources: Resources,
+        *,
+        clock: Clock,
+        observer: Observer,
+        date_failed: Callable[[date, Exception], None],
+        lease_passed: Callable[[PipelineError | None], None] = lambda _error: None,
     ) -> None:
-        """Open the parts and wire everything; nothing runs yet.
+        """Connect the services.
 
         Args:
-            parts: Store, warehouse and bus.
-            clock: The shell's clock.
-            worker: Name of this process, for leases and history.
-            observer: Told of everything.
-            hooks: The process around.
-            drains: Whether this process reads a queue of its own, that must be drained after a start before an overdue
-                deadline fires. A push service has none: Pub/Sub pushes at its own rhythm, and the probe finds the rows.
-
-        Raises:
-            Unavailable: A part does not answer.
+            resources: Opened state store, warehouse, bus and tracing.
+            clock: Clock of every instant that the services store.
+            observer: Notified of deliveries, decisions and builds.
+            date_failed: Called with an analysis date that a sweep could not handle, and the exception.
+            lease_passed: Called after each renewal of a lease, with the exception of a failed renewal.
         """
-        settings, store, warehouse = parts.settings, parts.store, parts.warehouse
-        self.parts = parts
+        self.resources = resources
         self.clock = clock
-        self.engine: Engine = make_engine(
-            settings,
-            store=store,
+        self._observer = observer
+        # Name of the process for leases and history, unique among replicas and restarts.
+        self._worker = f"{socket.gethostname()}-{os.getpid()}"
+        self.queue = BuildQueue()
+        self.outbox_filled, self.sweep_wanted = threading.Event(), threading.Event()
+        self.engine = make_engine(
+            resources.settings,
+            store=resources.store,
             clock=clock,
-            worker=worker,
-            start_build=hooks.start_build,
-            outbox_filled=hooks.outbox_filled,
+            worker=self._worker,
+            start_build=self.queue.put,
+            outbox_filled=self.outbox_filled.set,
             observer=observer,
-            tracing=parts.tracing,
+            tracing=resources.tracing,
         )
-        self.repair = Repair(engine=self.engine, store=store, clock=clock, warehouse=warehouse)
-        self.builder = self._make_builder(worker, observer, hooks)
-        calendar = settings.calendar
-        self.sweeper = Sweeper(
-            engine=self.engine,
-            store=store,
-            calendar=calendar if drains else replace(calendar, drain_grace=timedelta(0)),
-            clock=clock,
-            repair=self.repair,
-            probe=lambda day: probe(warehouse, day),
-            date_failed=hooks.date_failed,
-            aside=Aside(),
-            # A push service works only while a request waits, so its looks are waited for.
-            aside_for_upgrades=Aside(0.0) if drains else Aside(),
+        self.repair = Repair(engine=self.engine, store=resources.store, clock=clock, warehouse=resources.warehouse)
+        self.builder = self._make_builder(lease_passed)
+        self.sweeper = self._make_sweeper(date_failed)
+        self.relay = Relay(
+            store=resources.store, publisher=resources.publisher, observer=observer, tracing=resources.tracing
         )
-        self.relay = Relay(store=store, publisher=parts.publisher, observer=observer, tracing=parts.tracing)
-        self.intake = self._make_intake(observer)
+        self.intake = self._make_intake()
 
-    def _make_builder(self, worker: str, observer: Observer, hooks: ProcessCallbacks) -> Builder:
-        settings, warehouse = self.parts.settings, self.parts.warehouse
+    def _make_builder(self, lease_passed: Callable[[PipelineError | None], None]) -> Builder:
+        settings, warehouse = self.resources.settings, self.resources.warehouse
         return Builder(
             engine=self.engine,
             warehouse=warehouse,
             clock=self.clock,
-            worker=worker,
+            worker=self._worker,
             lease_s=settings.lease_s,
             phase3_lookback_days=settings.phase3_lookback_days,
-            observer=observer,
+            observer=self._observer,
             stopwatch=time.perf_counter,
             follow=self.repair.follow,
             changes_of=short_diffs(warehouse),
             settle_retractions=RetractionAudit(self.engine, warehouse).settle,
-            tracing=self.parts.tracing,
-            lease_keeper=partial(LeaseKeeper, passed=hooks.lease_passed),
+            tracing=self.resources.tracing,
+            lease_keeper=partial(LeaseKeeper, passed=lease_passed),
         )
 
-    def _make_intake(self, observer: Observer) -> Intake:
-        settings = self.parts.settings
+    def _make_sweeper(self, date_failed: Callable[[date, Exception], None]) -> Sweeper:
+        calendar, upgrade_patience_s = self.resources.settings.calendar, 0.0
+        if self.resources.kind is not ProcessKind.PULL:
+            # Only a pull worker has messages to read after a start, before an overdue deadline fires; elsewhere the
+            # probe at the deadline finds missed rows. A tick and a push service without loops run only during a
+            # command or a request, so the sweep waits for the probes of upgrades, too.
+            calendar, upgrade_patience_s = replace(calendar, drain_grace=timedelta(0)), PATIENCE_S
+        return Sweeper(
+            engine=self.engine,
+            store=self.resources.store,
+            calendar=calendar,
+            clock=self.clock,
+            repair=self.repair,
+            probe=partial(probe, self.resources.warehouse),
+            date_failed=date_failed,
+            aside=Aside(),
+            aside_for_upgrades=Aside(upgrade_patience_s),
+        )
+
+    def _make_intake(self) -> Intake:
+        settings = self.resources.settings
         return Intake(
             engine=self.engine,
-            store=self.parts.store,
+            store=self.resources.store,
             repair=self.repair,
-            dead_letters=self.parts.dead_letter_publisher(),
+            dead_letters=self.resources.dead_letter_publisher,
             dead_letter_topic=settings.dead_letter_topic,
             processors=settings.definition.processors,
             earliest=settings.earliest_date,
             clock=self.clock,
-            observer=observer,
+            observer=self._observer,
             stopwatch=time.perf_counter,
-            tracing=self.parts.tracing,
+            tracing=self.resources.tracing,
         )
+
+    def request_builds(self, failed: Callable[[Exception], None]) -> RequestBuilds:
+        """Return the driver that builds queued analysis dates during a request or a tick."""
+        threads = self.resources.settings.build_threads
+        return RequestBuilds(self.queue, self.builder.run_one, failed, threads=threads, stopwatch=time.monotonic)
+
+    def ticker(self, builds: Builds, ticked: Callable[[datetime], None]) -> Ticker:
+        """Return the ticker of this process; *ticked* gets the instant of each sweep."""
+        return Ticker(
+            sweeper=self.sweeper,
+            builds=builds,
+            relay=self.relay,
+            clock=self.clock,
+            stopwatch=time.monotonic,
+            ticked=ticked,
+        )
+
+
+def run_tick(resources: Resources, clock: Clock, wait_s: float) -> Ticked:
+    """Sweep, build and publish outcomes once, without a worker; start no build after *wait_s* seconds.
+
+    Raises:
+        Unavailable: State store or warehouse does not answer; due analysis dates stay due.
+    """
+    resources.open()
+    lineage = open_lineage(resources.settings, lambda _fate: None)
+    try:
+        observers = (LogObserver(),) if lineage is None else (LogObserver(), lineage)
+        services = Services(resources, clock=clock, observer=Observers(observers), date_failed=_log_failed_date)
+        # The driver has logged the exception of a failed build.
+        builds = services.request_builds(failed=lambda _error: None)
+        return services.ticker(builds, ticked=lambda _now: None).run_once(wait_s)
+    finally:
+        close_lineage(lineage)
+
+
+def _log_failed_date(day: date, error: Exception) -> None:
+    log.warning("date_not_handled", analysis_date=day, kind=type(error).__name__, error=str(error))
+
+
+def close_lineage(lineage: "LineageEmitter | None") -> None:
+    """Send the queued lineage events within `LINEAGE_FLUSH_S`; log a warning for events that remain."""
+    if lineage is not None and not lineage.close(LINEAGE_FLUSH_S):
+        log.warning("lineage_left_over")

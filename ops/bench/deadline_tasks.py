@@ -12,7 +12,7 @@ import redis
 from ops.bench.build_tasks import generate
 from statemachine.events import DateOpened
 from statemachine.model import DateRecord
-from worker.builds.steps import probe
+from worker.builds.upstream import probe
 from worker.clock import SystemClock
 from worker.engine import Engine
 from worker.errors import Unavailable
@@ -20,7 +20,7 @@ from worker.observing import logs
 from worker.observing.observer import Decided, Observer
 from worker.ports import StateStore
 from worker.repair import Repair
-from worker.resources import Resources, make_engine
+from worker.resources import ProcessKind, Resources, make_engine
 from worker.settings import load
 from worker.sweep import Sweeper, seconds_to_next_sweep
 
@@ -59,15 +59,13 @@ def deadline(folder: str, open_dates: int, deadlines: int) -> dict[str, Any]:
         # The due dates lie in the past, so the deadline of each date is the opening plus this grace.
         drain_grace_s=deadlines * BETWEEN_DEADLINES_S + MARGIN_S,
     )
-    with (home / "worker.log").open("w", encoding="utf-8") as log, Resources(settings, own=True) as parts:
+    with (home / "worker.log").open("w", encoding="utf-8") as log, Resources(settings, ProcessKind.PULL) as parts:
         logs.configure("WARNING", log)
         engine = make_engine(
             settings,
             store=parts.store,
             clock=clock,
             worker="bench",
-            start_build=lambda _day: None,
-            outbox_filled=lambda: None,
             observer=watch,
         )
         empty = _store_bytes(home)

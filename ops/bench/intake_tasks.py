@@ -22,7 +22,7 @@ from worker.observing.metrics import Metrics
 from worker.observing.observer import LogObserver, Observer, Observers
 from worker.pipelines.shipped import PROCESSORS
 from worker.repair import Repair
-from worker.resources import Resources, make_engine
+from worker.resources import ProcessKind, Resources, make_engine
 from worker.settings import Settings, load
 
 FIRST_DATE = date(2001, 1, 1)
@@ -68,7 +68,6 @@ def make_intake(parts: Resources, start_build: Callable[[date], None], observer:
         clock=clock,
         worker="bench",
         start_build=start_build,
-        outbox_filled=lambda: None,
         observer=observer,
     )
     return Intake(
@@ -146,7 +145,7 @@ def intake(folder: str, events: int, sample_hz: int = 0) -> dict[str, Any]:
         address = stack.enter_context(bus_process(Path(folder)))
         log = stack.enter_context((Path(folder) / "worker.log").open("w", encoding="utf-8"))
         logs.configure("INFO", log)
-        parts = stack.enter_context(Resources(settings_in(Path(folder), address), own=True))
+        parts = stack.enter_context(Resources(settings_in(Path(folder), address), ProcessKind.PULL))
         handle_all = make_intake(parts, started.append, worker_observer()).handle_all
         answer = _drain(address, events, handle_all, Sampling(Path(folder), sample_hz))
         if len(set(started)) != events // 4:

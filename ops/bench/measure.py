@@ -13,7 +13,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from worker.clock import pause
 from worker.errors import Unavailable
 from worker.observing.metrics import package_version
 
@@ -112,7 +112,7 @@ def load_1m() -> float:
 def busy_share(seconds: float) -> float:
     """Wait *seconds* and return the used share of all processors, 0 to 1. Linux only."""
     before = _ticks()
-    threading.Event().wait(seconds)
+    pause(seconds)
     busy, whole = (after - earlier for after, earlier in zip(_ticks(), before, strict=True))
     return busy / max(whole, 1)
 

@@ -37,7 +37,7 @@ from worker.intake import Verdict
 from worker.observing import logs
 from worker.observing.observer import Decided, Observer
 from worker.ports import OutgoingMessage
-from worker.resources import Resources
+from worker.resources import ProcessKind, Resources
 
 ENTITIES = 400
 ANSWER_TIMEOUT_S = 60.0
@@ -166,7 +166,7 @@ def _worker(folder: Path, nights: int) -> Iterator[tuple[str, Watch, Resources]]
     with bus_process(folder) as address, (folder / "worker.log").open("w", encoding="utf-8") as log:
         logs.configure("INFO", log)
         settings = settings_in(folder, address)
-        with Resources(settings, own=True) as parts:
+        with Resources(settings, ProcessKind.PULL) as parts:
             worker = Worker(parts, SystemClock(), (watch,))
             worker.start()
             try:

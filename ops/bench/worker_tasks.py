@@ -32,7 +32,7 @@ from worker.adapters.redis.store import RedisStore
 from worker.errors import Unavailable
 from worker.local.valkey import EmbeddedValkey
 from worker.observing import logs
-from worker.resources import Resources
+from worker.resources import ProcessKind, Resources
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -88,7 +88,7 @@ def worker(folder: str, address: str, redis_url: str, callback: str) -> dict[str
         handle_all: HandleAll = acknowledge_all
         if callback == "intake":
             logs.configure("INFO", stack.enter_context((home / "worker.log").open("w", encoding="utf-8")))
-            parts = stack.enter_context(Resources(settings_in(home, address, redis_url), own=False))
+            parts = stack.enter_context(Resources(settings_in(home, address, redis_url), ProcessKind.COMMAND))
             handle_all = make_intake(parts, started.append, worker_observer()).handle_all
         tally = Tally(handle_all)
         subscriber = subscribe(address, tally)
@@ -201,7 +201,7 @@ def _check_stored(home: Path, address: str, url: str, events: int, started: Sequ
     dates = [FIRST_DATE + timedelta(days=number) for number in range(events // 4)]
     if sorted(started) != [day.isoformat() for day in dates]:
         raise Unavailable(f"{len(started)} builds of {len(set(started))} dates began, not one of each of {len(dates)}")
-    with Resources(settings_in(home, address, url), own=False) as parts:
+    with Resources(settings_in(home, address, url), ProcessKind.COMMAND) as parts:
         places = range(0, len(dates), DATES_READ_AT_ONCE)
         whole = sum(_whole(parts.store, dates[place : place + DATES_READ_AT_ONCE]) for place in places)
     if whole != len(dates):

@@ -87,7 +87,7 @@ class DoctorChecks:
 
     def upstream(self) -> Sequence[str]:
         """The tables and columns that a build reads."""
-        from worker.builds.steps import upstream_faults
+        from worker.builds.upstream import upstream_faults
 
         return upstream_faults(self.warehouse)
 

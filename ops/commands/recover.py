@@ -27,7 +27,7 @@ from worker.date_text import summary
 from worker.features.model import LedgerRow
 from worker.interventions.retractions import RetractionAudit, Unrestored
 from worker.repair import LedgerComparison, Repair
-from worker.resources import Resources, store_is_lost
+from worker.resources import ProcessKind, Resources, store_is_lost
 from worker.settings import load
 
 SeekHours = Annotated[
@@ -118,7 +118,8 @@ def _opened(*, dry_run: bool) -> Iterator[Resources]:
         if dry_run and store_is_lost(settings):
             folder = stack.enter_context(TemporaryDirectory(prefix="mlfs-recover-"))
             settings = load(redis_url=f"embedded://{folder}")
-        yield stack.enter_context(Resources(settings, own=False, reads=dry_run))
+        kind = ProcessKind.READER if dry_run else ProcessKind.COMMAND
+        yield stack.enter_context(Resources(settings, kind))
 
 
 def _astray(repair: Repair, committed: Sequence[LedgerRow]) -> dict[str, LedgerComparison]:

@@ -6,12 +6,10 @@
 import json
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -32,14 +30,8 @@ from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessa
 from schemas.fault_words import in_plain_words
 from worker.errors import Fatal, Refused
 from worker.ports import OutgoingMessage
-from worker.resources import Resources, open_lineage
-from worker.settings import BadSettings, load
-
-if TYPE_CHECKING:
-    from statemachine.decide import Decision
-    from worker.lineage.emitter import LineageEmitter
-    from worker.tick import Ticker
-
+from worker.resources import ProcessKind, Resources
+from worker.settings import BadSettings, Settings, load
 
 _OPTIONS: Mapping[str, str] = {"row_count": "--rows", "run_id": "--run-id", "error": "--error"}
 
@@ -60,7 +52,7 @@ def run() -> None:
       mlfs run
       MLFS_REDIS_URL=redis://localhost:6379/0 MLFS_PUBSUB=google mlfs run
     """
-    _run_worker(serves_push=False)
+    _run_worker(load(), ProcessKind.PULL)
 
 
 def serve() -> None:
@@ -74,23 +66,23 @@ def serve() -> None:
       mlfs serve
       MLFS_SERVE_LOOPS=true mlfs serve
     """
-    _run_worker(serves_push=True)
+    settings = load()
+    if faults := settings.serving_faults():
+        raise BadSettings("not safe to serve:\n  " + "\n  ".join(faults))
+    _run_worker(settings, ProcessKind.PUSH)
 
 
-def _run_worker(*, serves_push: bool) -> None:
+def _run_worker(settings: Settings, kind: ProcessKind) -> None:
     from worker.app import Worker
     from worker.observing import logs
 
-    settings = load()
-    if serves_push and (faults := settings.serving_faults()):
-        raise BadSettings("not safe to serve:\n  " + "\n  ".join(faults))
     logs.configure(settings.log_level, sys.stdout, trace_project=settings.trace_project)
     # Standard error of a worker may be the same stalled pipe as its log.
     streams.bound_waits()
     stop = threading.Event()
     leaving.on_signal(stop.set)
-    with Resources(settings, own=True) as parts:
-        worker = Worker(parts, store_clock(parts), serves_push=serves_push)
+    with Resources(settings, kind) as resources:
+        worker = Worker(resources, store_clock(resources))
         try:
             if stop.is_set():
                 raise typer.Exit(leaving.exit_code())
@@ -185,17 +177,12 @@ def tick(
       mlfs tick
       mlfs tick --wait 60 --json
     """
-    from worker.app import LINEAGE_FLUSH_S
     from worker.observing import logs
+    from worker.wiring import run_tick
 
-    with guest_parts() as parts:
-        logs.configure(parts.settings.log_level, sys.stderr)
-        lineage = open_lineage(parts.settings, lambda _fate: None)
-        try:
-            ticked = _ticker(parts, lineage).run_once(wait_s)
-        finally:
-            if lineage is not None:
-                lineage.close(LINEAGE_FLUSH_S)
+    with Resources(load(), ProcessKind.TICK) as resources:
+        logs.configure(resources.settings.log_level, sys.stderr)
+        ticked = run_tick(resources, store_clock(resources), wait_s)
     if as_json:
         show_json(asdict(ticked))
     else:
@@ -204,44 +191,3 @@ def tick(
             out.print(f"{built.analysis_date}  {built.state}, generation {built.generation}  {built.reason}")
     if ticked.failed or ticked.left:
         raise typer.Exit(EXIT_FAILED)
-
-
-def _ticker(parts: Resources, lineage: "LineageEmitter | None") -> "Ticker":
-    import structlog
-
-    from worker.app import worker_name
-    from worker.builds.queue import RequestBuilds
-    from worker.observing.observer import LogObserver, Observers
-    from worker.tick import Ticker
-    from worker.wiring import Assembly, ProcessCallbacks
-
-    log = structlog.get_logger(__name__)
-
-    def build(day: date) -> "Decision | None":
-        return assembly.builder.run_one(day)
-
-    def date_failed(day: date, error: Exception) -> None:
-        log.warning("date_not_handled", analysis_date=day, kind=type(error).__name__, error=str(error))
-
-    builds = RequestBuilds(
-        build=build,
-        threads=parts.settings.build_threads,
-        stopwatch=time.monotonic,
-        failed=lambda _error: None,  # logged where it happened
-    )
-    assembly = Assembly(
-        parts,
-        clock=store_clock(parts),
-        worker=worker_name(),
-        observer=Observers((LogObserver(),) if lineage is None else (LogObserver(), lineage)),
-        hooks=ProcessCallbacks(start_build=builds.put, outbox_filled=lambda: None, date_failed=date_failed),
-        drains=False,
-    )
-    return Ticker(
-        sweeper=assembly.sweeper,
-        builds=builds,
-        relay=assembly.relay,
-        clock=assembly.clock,
-        stopwatch=time.monotonic,
-        ticked=lambda _now: None,
-    )

@@ -26,7 +26,7 @@ from worker.local.sample.data import write_sample_data
 from worker.local.valkey import EmbeddedValkey
 from worker.observing import logs
 from worker.pipelines.shipped import PUBLISHED_TABLE
-from worker.resources import Resources
+from worker.resources import ProcessKind, Resources
 from worker.settings import Settings
 
 # The generator writes Phase 4 for the last three dates.
@@ -49,7 +49,7 @@ class DemoRun:
         with ExitStack() as stack:
             log_file = stack.enter_context((settings.data_dir / "worker.log").open("a", encoding="utf-8"))
             logs.configure(settings.log_level, log_file, trace_project=settings.trace_project)
-            parts = stack.enter_context(Resources(settings, own=True))
+            parts = stack.enter_context(Resources(settings, ProcessKind.PULL))
             data_dir = self._data_dir(stack)
             resumed = self._prepare(parts, data_dir)
             over = night_start(settings.calendar, self._days[-1] + timedelta(days=1), None)

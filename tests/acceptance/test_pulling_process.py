@@ -16,7 +16,7 @@ from worker.local.ownership import read_address
 from worker.local.pubsub.faults import FaultHooks, FaultPlan, PlannedFaults
 from worker.local.pubsub.model import LeasedMessage
 from worker.local.pubsub.server import PubSubServer
-from worker.resources import Resources
+from worker.resources import ProcessKind, Resources
 from worker.settings import load
 
 SUBSCRIPTION = "projects/nba-props-platform/subscriptions/ml-feature-store-worker"
@@ -67,7 +67,7 @@ def publish(server: PubSubServer, told: list[Report], stop: threading.Event | No
 def stored_rows(tmp_path) -> set[tuple[object, str, int | None]]:
     """Date, processor and row count of every completion in the store of a worker that has left."""
     settings = load(environment={}, data_dir=tmp_path / "data")
-    with Resources(settings, own=False) as parts:
+    with Resources(settings, ProcessKind.COMMAND) as parts:
         records = [parts.store.load(day) for day in parts.store.dates(10_000)]
     return {
         (record.analysis_date, name, completion.row_count)

@@ -27,7 +27,7 @@ from worker.local.pubsub.faults import FaultPlan, PlannedFaults
 from worker.local.pubsub.server import PubSubServer
 from worker.observing import logs
 from worker.observing.observer import Observer, StreamNotes
-from worker.resources import Resources
+from worker.resources import ProcessKind, Resources
 
 EVERYTHING = FaultPlan(duplicate=0.05, drop_ack=0.01, reorder=0.5, stall=0.002, close=0.01)
 # A processor that is not sure repeats itself; the bus gives that another message id.
@@ -83,7 +83,7 @@ def play(folder: Path, events: int, faults: PlannedFaults, timeout_s: float, see
     tally, started = Tally(), list[date]()
     with ExitStack() as stack:
         server = stack.enter_context(PubSubServer(folder / "journal.sqlite", faults=faults))
-        parts = stack.enter_context(Resources(settings_in(folder, server.address), own=True))
+        parts = stack.enter_context(Resources(settings_in(folder, server.address), ProcessKind.PULL))
         intake = make_intake(parts, started.append, tally)
         began = time.perf_counter()
         publishing = threading.Thread(target=publish_all, args=(server.address, iter(bodies)))

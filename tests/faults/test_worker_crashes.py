@@ -28,7 +28,7 @@ from worker.local.ownership import read_address
 from worker.local.valkey import EmbeddedValkey
 from worker.pipelines.shipped import SHIPPED
 from worker.ports import OutgoingMessage
-from worker.resources import Resources
+from worker.resources import ProcessKind, Resources
 from worker.settings import load
 
 DATE = "2024-12-15"
@@ -64,7 +64,7 @@ def evening(tmp_path_factory: pytest.TempPathFactory) -> Path:
     loaded = Program(folder / "data").run("load", str(folder / "sample"), "--generate", DATE)
     assert loaded.returncode == 0, loaded.stderr
     settings = load({}, data_dir=folder / "data")
-    with Resources(settings, own=False) as parts:
+    with Resources(settings, ProcessKind.COMMAND) as parts:
         for processor in PROCESSORS:
             body = {"processor": processor, "analysis_date": DATE, "status": "success", "run_id": f"run-{processor}"}
             message = OutgoingMessage(event_id="", topic=settings.topic, data=json.dumps(body).encode(), attributes={})

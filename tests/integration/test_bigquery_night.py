@@ -32,7 +32,8 @@ from tests.support.nights import NIGHT, PROCESSORS, success
 from tests.support.rigs import Rig
 from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.builds.builder import Builder
-from worker.builds.steps import estimate_build, probe
+from worker.builds.steps import estimate_build
+from worker.builds.upstream import probe
 from worker.errors import Fatal, Refused
 from worker.features.model import BuildKey, BuildRequest, Statement
 from worker.features.plan import plan_of, plan_probe

@@ -10,7 +10,8 @@ import pytest
 from statemachine.model import BuildMode, FailureKind, State
 from tests.support.recomputed import tenths
 from worker.adapters.duckdb.warehouse import DuckDbWarehouse
-from worker.builds.steps import probe, run_build
+from worker.builds.steps import run_build
+from worker.builds.upstream import probe
 from worker.errors import Fenced, SchemaDrift
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, Statement
 from worker.features.quality import QualityPolicy

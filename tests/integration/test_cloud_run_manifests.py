@@ -8,6 +8,7 @@ import pytest
 from tests.support.manifests import IMAGE, Workload, answers, environment, render, settings_of, workloads
 from worker.adapters.redis.client import connect
 from worker.app import TICK_SILENCE_MAX_S
+from worker.resources import ProcessKind
 from worker.settings import Settings
 
 KINDS = {
@@ -48,9 +49,10 @@ def test_the_probes_meet_an_answer(name: str, monkeypatch: pytest.MonkeyPatch) -
     probes = [workload.container[f"{kind}Probe"] for kind in ("startup", "liveness")]
 
     assert settings.http_host == "0.0.0.0"  # noqa: S104 -- probes come from outside the container
+    kind = ProcessKind.PUSH if name == "push" else ProcessKind.PULL
     for probe in probes:
         asked = probe["httpGet"]
-        assert answers(settings, asked["port"], asked["path"], serves_push=name == "push") == 200
+        assert answers(settings, asked["port"], asked["path"], kind) == 200
     assert probes[1]["periodSeconds"] * probes[1]["failureThreshold"] <= TICK_SILENCE_MAX_S
 
 

@@ -143,7 +143,7 @@ def test_a_bus_whose_server_ends_by_itself_says_so_and_still_stops(tmp_path: Pat
 
 def test_a_worker_whose_server_is_lost_is_not_alive_and_ends() -> None:
     parts = StandIns(load({}, http_port=0), ModelClock())
-    worker = Worker(parts, ModelClock(), serves_push=True)  # type: ignore[arg-type]
+    worker = Worker(parts, ModelClock())  # type: ignore[arg-type]
     assert worker._alive() == []
 
     parts.lost = Unavailable("the embedded Valkey server is gone")

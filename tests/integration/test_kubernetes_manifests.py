@@ -22,6 +22,7 @@ from tests.support.manifests import (
     workloads,
 )
 from worker.adapters.redis.client import connect
+from worker.resources import ProcessKind
 
 OVERLAYS = ("gke", "keda", "prometheus-operator", "dev")
 PRODUCTION = OVERLAYS[:3]
@@ -80,14 +81,14 @@ def test_every_probe_and_scrape_meets_an_answer_of_the_worker(name: str, monkeyp
     settings = settings_of(environment(worker, manifests), monkeypatch)
     probes = [worker.container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
 
-    asked = [answers(settings, worker.ports[probe["port"]], probe["path"], serves_push=False) for probe in probes]
+    asked = [answers(settings, worker.ports[probe["port"]], probe["path"], ProcessKind.PULL) for probe in probes]
 
     assert [probe["path"] for probe in probes] == ["/livez", "/livez", "/readyz"]
     # No stream is open here, and readiness says so.
     assert asked == [200, 200, 503]
     assert settings.http_host == "0.0.0.0"  # noqa: S104 -- the kubelet asks at the pod's address
-    assert answers(settings, worker.ports["admin"], "/metrics", serves_push=False) == 200
-    assert answers(settings, worker.ports["http"], "/metrics", serves_push=False) == 404
+    assert answers(settings, worker.ports["admin"], "/metrics", ProcessKind.PULL) == 200
+    assert answers(settings, worker.ports["http"], "/metrics", ProcessKind.PULL) == 404
 
 
 @pytest.mark.parametrize(("name", "kind"), [("gke", "PodMonitoring"), ("prometheus-operator", "PodMonitor")])

@@ -354,7 +354,7 @@ MUTANTS = (
     Mutant(
         name="claims-without-following",
         file="worker/builds/builder.py",
-        old="            self._follow(committed)\n",
+        old="            self.follow(committed)\n",
         new="            pass\n",
         tests=(
             "tests/unit/test_builder.py::test_a_publication_that_nobody_reported_is_told_before_another_generation_is_built",
@@ -413,9 +413,23 @@ MUTANTS = (
     Mutant(
         name="drift-is-not-looked-for-at-the-start",
         file="worker/app.py",
-        old="        self._supervisor.run_loop(self._schema_loop)\n",
+        old='            Loop(name="schema", run_once=SchemaWatch(warehouse, observer).run_once),\n',
         new="",
         tests=("tests/acceptance/test_worker_process.py::test_a_worker_over_drifted_tables_shows_them_and_stays_up",),
+    ),
+    Mutant(
+        name="resources-are-opened-by-the-first-thread-that-asks",
+        file="worker/app.py",
+        old="        resources.open()\n",
+        new="",
+        tests=("tests/unit/test_wiring.py::test_every_resource_is_open_before_the_first_thread_starts",),
+    ),
+    Mutant(
+        name="a-build-that-fails-keeps-its-date-out-of-the-queue",
+        file="worker/builds/queue.py",
+        old="        finally:\n            self.queue.finished(day)\n",
+        new="        else:\n            self.queue.finished(day)\n",
+        tests=("tests/unit/test_wiring.py::test_a_build_that_fails_stops_no_other_and_its_date_can_be_queued_again",),
     ),
     Mutant(
         name="gives-back-what-an-absent-store-did-not-take",
@@ -900,7 +914,7 @@ MUTANTS = (
     Mutant(
         name="ready-whatever-the-loops-do",
         file="worker/app.py",
-        old="        faults += [*self._subscription.faults, *self._passes.faults()]\n",
+        old="        faults += self._passes.faults()\n",
         new="",
         tests=(
             "tests/unit/test_http.py::test_three_failed_passes_in_a_row_make_a_worker_not_ready_until_one_succeeds",
@@ -1809,8 +1823,8 @@ MUTANTS = (
     Mutant(
         name="changes-asked-for-a-first-generation",
         file="worker/builds/builder.py",
-        old="self._changes_of(outcome.request.key) if record.published_generation else None",
-        new="self._changes_of(outcome.request.key)",
+        old="self.changes_of(outcome.request.key) if record.published_generation else None",
+        new="self.changes_of(outcome.request.key)",
         tests=(f"{CHANGES}::test_an_upgrade_tells_what_it_changed_and_a_first_generation_asks_nothing",),
     ),
     Mutant(

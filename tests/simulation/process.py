@@ -15,7 +15,7 @@ from tests.simulation.store import Server, SimulatedStore
 from tests.simulation.warehouse import SimulatedWarehouse, Tables
 from worker.builds.builder import RENEWALS_PER_LEASE, Builder, LeaseKeeper
 from worker.builds.queue import BuildQueue
-from worker.builds.steps import probe
+from worker.builds.upstream import probe
 from worker.calendar import Calendar, WallClock
 from worker.engine import Engine, Topics
 from worker.errors import PipelineError

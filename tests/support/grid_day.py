@@ -18,7 +18,7 @@ from worker.app import Worker
 from worker.features.model import Statement
 from worker.observing.observer import Observer
 from worker.ports import OutgoingMessage
-from worker.resources import Resources
+from worker.resources import ProcessKind, Resources
 from worker.settings import load
 
 DEFINITION = Path(__file__).parents[1] / "pipelines" / "grid_day_ahead.toml"
@@ -64,9 +64,9 @@ class GridDay:
     def __enter__(self) -> Self:
         with redis.Redis.from_url(self.redis_url) as server:
             server.flushall()
-        self.parts = self._stack.enter_context(Resources(load(), own=True))
+        self.parts = self._stack.enter_context(Resources(load(), ProcessKind.PUSH))
         self._make_upstream()
-        worker = Worker(self.parts, self.clock, (self.heard,), serves_push=True)
+        worker = Worker(self.parts, self.clock, (self.heard,))
         transport = InProcess(worker.listeners.apps[0])
         self.client = self._stack.enter_context(httpx.Client(transport=transport, base_url="http://127.0.0.1"))
         return self

@@ -16,6 +16,7 @@ import yaml
 from tests.support.rigs import ModelClock
 from tests.support.services import InProcess, StandIns
 from worker.app import Worker
+from worker.resources import ProcessKind
 from worker.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
@@ -108,9 +109,9 @@ def settings_of(seen: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Set
     return load()
 
 
-def answers(settings: Settings, port: int, path: str, *, serves_push: bool) -> int:
+def answers(settings: Settings, port: int, path: str, kind: ProcessKind) -> int:
     """The status that a worker of these settings answers on one of its ports; 0 where nothing listens."""
-    worker = Worker(StandIns(settings, ModelClock()), ModelClock(), serves_push=serves_push)  # type: ignore[arg-type]
+    worker = Worker(StandIns(settings, ModelClock(), kind), ModelClock())  # type: ignore[arg-type]
     listeners = dict(zip((settings.http_port, settings.admin_port), worker.listeners.apps, strict=False))
     if port not in listeners:
         return 0

@@ -34,7 +34,7 @@ from tests.support.programs import Program, RunningWorker
 from worker.clock import SystemClock
 from worker.local.sample.data import write_sample_data
 from worker.ports import OutgoingMessage
-from worker.resources import Resources
+from worker.resources import ProcessKind, Resources
 from worker.settings import load
 
 PROJECT = "nba-props-platform"
@@ -91,7 +91,7 @@ class ObservedNight:
     def report_in_time(self) -> None:
         """The punctual processors report; their tables are there."""
         settings = load(data_dir=self.program.data_dir, pubsub_project=PROJECT)
-        with Resources(settings, own=False) as parts:
+        with Resources(settings, ProcessKind.COMMAND) as parts:
             for processor in PUNCTUAL:
                 body = {"processor": processor, "analysis_date": self.night.isoformat(), "status": "success"}
                 body["completed_at"] = SystemClock().now().isoformat()

@@ -18,6 +18,7 @@ from tests.support.rigs import Bus, LedgerWarehouse, ModelClock
 from worker.app import Worker
 from worker.errors import Unavailable
 from worker.observing.tracing import NO_TRACING, Tracing
+from worker.resources import ProcessKind
 from worker.settings import Settings, load
 
 SUBSCRIPTION = "projects/nba-props-platform/subscriptions/ml-feature-store-worker"
@@ -29,6 +30,7 @@ class StandIns:
 
     settings: Settings
     clock: ModelClock
+    kind: ProcessKind = ProcessKind.PUSH
     store: Any = field(default_factory=MemoryStore)
     warehouse: LedgerWarehouse = field(default_factory=LedgerWarehouse)
     publisher: Bus = field(default_factory=Bus)
@@ -46,8 +48,12 @@ class StandIns:
     def __post_init__(self) -> None:
         self.requests = self.requests or MemoryRequests(self.clock)
 
+    @property
     def dead_letter_publisher(self) -> Bus:
         return self.publisher
+
+    def open(self) -> None:
+        """Nothing: all of it is in memory already."""
 
 
 class InProcess(httpx.BaseTransport):
@@ -100,7 +106,7 @@ class Service:
         chosen = load({}, http_port=0, **settings)
         given = {"store": store, "warehouse": warehouse}
         self.parts = StandIns(chosen, self.clock, **{name: part for name, part in given.items() if part is not None})
-        self.worker = Worker(self.parts, self.clock, serves_push=True)  # type: ignore[arg-type]
+        self.worker = Worker(self.parts, self.clock)  # type: ignore[arg-type]
         self._stack = ExitStack()
 
     @property

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from ops.commands.run import serve
 from tests.support.nights import CACHE, NIGHT
 from tests.support.rigs import ModelClock
 from tests.support.services import Service, envelope, event
@@ -245,10 +247,15 @@ def test_trust_in_loopback_can_be_switched_off() -> None:
     ],
     ids=str,
 )
-def test_a_service_that_anybody_could_call_does_not_start(settings: dict[str, Any], named: list[str]) -> None:
+def test_a_service_that_anybody_could_call_does_not_start(
+    settings: dict[str, Any], named: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"data_dir": tmp_path / "data", **settings}.items():
+        monkeypatch.setenv(f"MLFS_{name.upper()}", str(value))
     with pytest.raises(BadSettings) as caught:
-        Service(**settings)
+        serve()
 
+    assert not (tmp_path / "data").exists()
     assert named == [line.strip().split(":")[0] for line in str(caught.value).splitlines()[1:]]
 
 

@@ -90,10 +90,10 @@ def test_a_store_that_is_away_for_long_makes_no_stuck_worker() -> None:
             raise Unavailable("no server")
 
     with Service(store=CalendarlessStore(), serve_loops=True) as service:
-        service.worker._last_tick -= 10 * TICK_SILENCE_MAX_S
+        service.worker._work._swept_at -= 10 * TICK_SILENCE_MAX_S
         assert service.worker._alive()
         with pytest.raises(Unavailable):
-            service.worker._sweep()
+            service.worker._work._sweep()
 
         assert service.worker._alive() == []
 

@@ -14,7 +14,7 @@ from tests.support.memory_requests import MemoryRequests
 from tests.support.nights import CACHE, DEADLINE, EVENING, NIGHT, NO_ROWS, PROCESSORS, claimed, success
 from tests.support.rigs import LedgerWarehouse, Rig, repair_of
 from tests.support.services import Service
-from worker.builds.queue import BackgroundBuilds
+from worker.builds.queue import BackgroundBuilds, BuildQueue
 from worker.errors import Fatal, Unavailable
 from worker.interventions.audit import Auditor
 from worker.interventions.idempotency import KEEP, PENDING, IdempotentRequests, KeyInUse, StoredResponse
@@ -144,7 +144,7 @@ def test_a_date_that_hangs_holds_up_no_other_and_says_so_to_its_own_callers() ->
         store=rig.store,
         auditor=Auditor(engine=rig.engine, log_replay=log_replay, clock=rig.clock),
         repair=repair_of(rig, warehouse),
-        builds=BackgroundBuilds(lambda _day: None),
+        builds=BackgroundBuilds(BuildQueue(), lambda _day: None, lambda _error: None),
         probe=lambda _day: {},
         clock=rig.clock,
         stopwatch=lambda: 0.0,

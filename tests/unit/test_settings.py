@@ -10,7 +10,7 @@ import pytest
 from statemachine.model import OnRerun, OnUpstreamFailure
 from tests.support.nights import CALENDAR, POLICY
 from worker.calendar import WallClock
-from worker.resources import Resources
+from worker.resources import ProcessKind, Resources
 from worker.settings import BadSettings, Settings, load
 
 
@@ -275,7 +275,7 @@ def test_a_folder_is_taken_by_its_whole_name(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     settings = load(data_dir=folder)
 
-    with Resources(settings, own=True) as parts:
+    with Resources(settings, ProcessKind.PULL) as parts:
         parts.warehouse.columns("nba_raw.nothing")
         assert parts.store.dates(1) == []
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [name]

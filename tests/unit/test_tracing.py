@@ -28,7 +28,7 @@ from worker.observing.tracing import NO_TRACING, Tracing, tracing_wanted
 from worker.ports import Commit
 from worker.relay import Relay
 from worker.repair import Repair
-from worker.resources import Resources
+from worker.resources import ProcessKind, Resources
 from worker.settings import BadSettings, Settings
 
 
@@ -318,7 +318,7 @@ def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.Mo
 def test_a_worker_that_shall_trace_and_cannot_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
 
-    parts = Resources(Settings(data_dir=tmp_path, tracing="on"), own=True)
+    parts = Resources(Settings(data_dir=tmp_path, tracing="on"), ProcessKind.PULL)
 
     with pytest.raises(BadSettings, match="MLFS_TRACING=off"):
         assert parts.tracing

@@ -27,7 +27,7 @@ from tests.upgrade.warehouse import PROJECT
 from worker.adapters.pubsub.connection import subscriber_client
 from worker.local.pubsub.server import PubSubServer
 from worker.ports import OutgoingMessage
-from worker.resources import Resources
+from worker.resources import ProcessKind, Resources
 from worker.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +165,7 @@ class Stage:
         }
         names = {name.removeprefix("MLFS_").lower(): value for name, value in self.environment.items()}
         self.settings: Settings = load({}, **names)
-        self.parts = self._stack.enter_context(Resources(self.settings, own=False))
+        self.parts = self._stack.enter_context(Resources(self.settings, ProcessKind.COMMAND))
         # Topics and tables are there before the first message.
         _ = (self.parts.bus_address, self.parts.warehouse, self.parts.store)
 

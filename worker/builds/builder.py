@@ -1,14 +1,16 @@
-"""Claims dates that are ready, builds them, reports how it went.
+"""Builder: claims a ready analysis date, builds the analysis date, reports the end to the engine.
 
-A claim is a lease; while a build runs a second thread renews it. A worker that lost its lease stops at the next step,
-and if it does not notice, the ledger refuses its token. A worker that died after publishing but before reporting is
-caught up with by the next one: the ledger refuses it too, and what was committed is reported, not repeated.
+A claim holds a lease, and a second thread renews the lease during the build. A worker without lease stops at the next
+step; the ledger refuses the fencing token of a worker that has not noticed the loss. After a crash before publication
+the lease expires and the next attempt builds again. After a crash between publication and report the ledger refuses the
+next claim, and the next worker reports the commit found in the ledger.
 """
 
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Self
 
@@ -19,6 +21,7 @@ from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, Lease
 from statemachine.model import BuildResult, Changes, DateRecord, FailureKind
 from statemachine.reasons import Reason
 from worker.builds.steps import run_build
+from worker.clock import pause
 from worker.engine import Engine
 from worker.errors import Fatal, Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, LedgerRow
@@ -28,17 +31,17 @@ from worker.ports import Clock, Warehouse
 
 log = structlog.get_logger(__name__)
 
-# A build that takes longer hangs: its date is given to another attempt, and it stops at its next step.
+# Seconds after which a build hangs: the lease is no longer renewed, and the build stops at the next step.
 LEASE_HELD_MAX_S = 3600.0
 NEVER_CLAIMED = (0, 0)
-# A third of the lease: two renewals may fail before it is lost.
+# Two renewals of three may fail before the lease expires.
 RENEWALS_PER_LEASE = 3
-# A store that is away for a moment must not cost a finished build; the lease outlasts these pauses.
+# Seconds between the tries of a report: a short absence of the store loses no finished build.
 REPORT_PAUSES_S = (0.2, 1.0, 3.0)
 
 
 class LeaseKeeper:
-    """Renews one lease on a thread of its own, until the build ends or somebody else has taken over."""
+    """Renewal of one lease on a separate thread, until the build ends or the lease is lost."""
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class LeaseKeeper:
         self._thread.join()
 
     def renew_once(self) -> None:
-        """Renew now; sets `lost` when the lease is another's. A store that is away now may answer the next time."""
+        """Renew the lease; set `lost` if another claim holds the lease. The next renewal repeats a failed renewal."""
         try:
             decision = self._engine.apply(self._day, self._event)
         except PipelineError as exc:
@@ -92,102 +95,90 @@ class LeaseKeeper:
         self.lost.set()
 
 
-def _pause(seconds: float) -> None:
-    threading.Event().wait(seconds)
-
-
+@dataclass(kw_only=True)
 class Builder:
-    """Builds one date at a time; several threads may use one builder."""
+    """Builder of a worker; several threads may use one builder.
 
-    def __init__(  # noqa: PLR0913 - one collaborator each
-        self,
-        *,
-        engine: Engine,
-        warehouse: Warehouse,
-        clock: Clock,
-        worker: str,
-        lease_s: float,
-        phase3_lookback_days: int,
-        observer: Observer,
-        stopwatch: Callable[[], float],
-        settle_retractions: Callable[[DateRecord], DateRecord] = lambda record: record,
-        follow: Callable[[LedgerRow], object] = lambda _row: None,
-        changes_of: Callable[[BuildKey], Changes | None] = lambda _key: None,
-        tracing: Tracing = NO_TRACING,
-        lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper,
-        pause: Callable[[float], None] = _pause,
-    ) -> None:
-        self._engine = engine
-        self._warehouse = warehouse
-        self._clock = clock
-        self._worker = worker
-        self._lease_s = lease_s
-        self._lookback_days = phase3_lookback_days
-        self._observer = observer
-        self._stopwatch = stopwatch
-        self._settle_retractions = settle_retractions
-        self._follow = follow
-        self._changes_of = changes_of
-        self._tracing = tracing
-        self._lease_keeper = lease_keeper
-        self._pause = pause
+    Attributes:
+        worker: Name of the worker, for leases and history.
+        stopwatch: Monotonic seconds, for durations.
+        settle_retractions: Applies the retractions that the record lacks before a build; returns the record.
+        follow: Called with a commit of the ledger that the record may lack.
+        changes_of: Returns the short diff of a publication; None if unknown.
+        lease_keeper: Returns the renewal of a lease.
+    """
+
+    engine: Engine
+    warehouse: Warehouse
+    clock: Clock
+    worker: str
+    lease_s: float
+    phase3_lookback_days: int
+    observer: Observer
+    stopwatch: Callable[[], float]
+    settle_retractions: Callable[[DateRecord], DateRecord] = lambda record: record
+    follow: Callable[[LedgerRow], object] = lambda _row: None
+    changes_of: Callable[[BuildKey], Changes | None] = lambda _key: None
+    tracing: Tracing = NO_TRACING
+    lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper
+    pause: Callable[[float], None] = pause
 
     def run_one(self, analysis_date: date) -> Decision | None:
-        """Claim the date, build it, report; None when somebody else has it or it is not ready.
+        """Claim the analysis date, build, report; return None without a claim: not ready, or claimed elsewhere.
 
         Raises:
-            Unavailable: The store does not answer; the lease will expire and the date be claimed again.
+            Unavailable: The store does not answer; after the lease has expired the next attempt claims the date.
         """
-        claim = self._engine.apply(analysis_date, self._bid(analysis_date))
+        claim = self.engine.apply(analysis_date, self._bid(analysis_date))
         if claim.reason is not Reason.CLAIMED:
             return None
-        started = self._stopwatch()
+        started = self.stopwatch()
         with (
-            self._tracing.building(claim.record) as trace,
-            self._lease_keeper(self._engine, claim.record, self._worker, self._lease_s) as lease,
+            self.tracing.building(claim.record) as trace,
+            self.lease_keeper(self.engine, claim.record, self.worker, self.lease_s) as lease,
         ):
             event, label = self._attempt(claim.record, lease)
             trace.ended(label)
-            self._observer.built(claim.record.mode, label, self._stopwatch() - started)
+            self.observer.built(claim.record.mode, label, self.stopwatch() - started)
             if event is None:
                 return None
             return self._report(analysis_date, event)
 
     def _follow_ledger(self, analysis_date: date) -> None:
-        """Take over what the ledger holds and the record does not know: a lost report, or a lost record."""
+        """Apply a commit of the ledger that the record lacks: after a lost report or a lost record."""
         try:
-            committed = self._warehouse.read_ledger(analysis_date)
+            committed = self.warehouse.read_ledger(analysis_date)
         except (Unavailable, Fatal) as exc:
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
             return
         if committed is not None:
-            self._follow(committed)
+            self.follow(committed)
 
     def _bid(self, analysis_date: date) -> BuildClaimed:
-        """Ask for the date, with what the ledger knows of it: a claim takes no token that was ever in use.
+        """Return the claim event with the ledger's newest fencing token, so that the claim gets a higher token.
 
-        Where the warehouse does not say, the attempt meets the same fault, or the ledger refuses it.
+        If the ledger cannot be read, claim anyway: the build fails on the same error, or the ledger refuses the build.
         """
-        claimant = f"{self._worker}/{uuid.uuid4().hex}"
+        claimant = f"{self.worker}/{uuid.uuid4().hex}"
         try:
-            claimed: tuple[int, int] | None = self._warehouse.claimed_token(analysis_date)
+            claimed: tuple[int, int] | None = self.warehouse.claimed_token(analysis_date)
         except (Unavailable, Fatal) as exc:
             log.warning("ledger_not_read", analysis_date=analysis_date.isoformat(), error=str(exc))
             claimed = None
         if claimed != NEVER_CLAIMED:
-            # Every commit was claimed before, so a date that nobody has claimed needs no second look.
+            # A commit needs a claim, so the ledger holds no commit of an analysis date without claim.
             self._follow_ledger(analysis_date)
-        return BuildClaimed(worker=self._worker, claimant=claimant, ledger_claim=claimed)
+        return BuildClaimed(worker=self.worker, claimant=claimant, ledger_claim=claimed)
 
     def _attempt(self, record: DateRecord, lease: LeaseKeeper) -> tuple[BuildCommitted | BuildFailed | None, str]:
-        """Build, and say what to report: nothing when another worker has taken over."""
+        """Build; return the event to report and the result label; no event if another worker has taken over."""
         day = record.analysis_date
         try:
-            ignored = self._settle_retractions(record).ignored
+            ignored = self.settle_retractions(record).ignored
             outcome = run_build(
-                self._warehouse,
+                self.warehouse,
                 self._request(record, ignored),
-                now=self._clock.now,
+                now=self.clock.now,
                 progress=lambda text: self._step(day, text, lease),
                 watch=self._timed,
             )
@@ -198,29 +189,29 @@ class Builder:
             return committed, "adopted" if adopted else "fenced"
         except PipelineError as exc:
             return self._broken_off(record, exc)
-        self._observer.scored(outcome)
+        self.observer.scored(outcome)
         if outcome.failure is not None:
             return _failed(record, outcome.failure, outcome.message), outcome.failure.value
         committed = BuildCommitted(
             result=_result_of(outcome),
             claimant=_claimant(record),
-            # A first publication has nothing before it: its message is not held up by a question.
-            changes=self._changes_of(outcome.request.key) if record.published_generation else None,
+            # A first publication has no earlier generation to compare with.
+            changes=self.changes_of(outcome.request.key) if record.published_generation else None,
         )
         return committed, outcome.report.earned_state.value
 
     def _committed(self, record: DateRecord) -> BuildCommitted | None:
-        """Report what the ledger holds for this generation or a newer one; None while it holds nothing of the kind."""
-        committed = self._warehouse.read_ledger(record.analysis_date)
+        """Return the ledger's commit of this or a newer generation as an event; None without such a commit."""
+        committed = self.warehouse.read_ledger(record.analysis_date)
         if committed is None or committed.generation < record.generation:
             return None
         log.info("commit_found_in_ledger", analysis_date=record.analysis_date, build_id=committed.build_id)
         return BuildCommitted(result=result_from_ledger(committed), found=True)
 
     def _broken_off(self, record: DateRecord, error: PipelineError) -> tuple[BuildCommitted | BuildFailed, str]:
-        """Report a failure, unless the ledger knows better.
+        """Return the failure event and the result label; the commit event if the ledger holds a commit.
 
-        A publication may have taken effect and lost its reply, or an earlier worker died before it could report.
+        The reply of the publication may be lost, or an earlier worker ended before the report.
         """
         try:
             committed = self._committed(record)
@@ -236,28 +227,28 @@ class Builder:
 
     @contextmanager
     def _timed(self, phase: BuildPhase) -> Iterator[None]:
-        """Time a phase, one that breaks off too: where a build hangs is what the figure is for."""
-        started = self._stopwatch()
+        """Measure the duration of a phase, also of a failed phase."""
+        started = self.stopwatch()
         try:
             yield
         finally:
-            self._observer.phase_ended(phase, self._stopwatch() - started)
+            self.observer.phase_ended(phase, self.stopwatch() - started)
 
     def _step(self, analysis_date: date, text: str, lease: LeaseKeeper) -> None:
-        # Renewed at each step, so that a build which was cancelled or taken over stops before it publishes.
+        # Renew at each step, so that a cancelled or superseded build stops before the publication.
         lease.renew_once()
         if lease.lost.is_set():
             raise Fenced(f"{analysis_date}: the lease was lost during the build")
-        self._observer.step(analysis_date, text)
+        self.observer.step(analysis_date, text)
 
     def _request(self, record: DateRecord, ignored: frozenset[str]) -> BuildRequest:
         return BuildRequest(
             key=BuildKey(analysis_date=record.analysis_date, generation=record.generation, attempt=record.attempt),
             mode=record.mode,
             trigger=record.trigger.value if record.trigger is not None else "none",
-            phase3_lookback_days=self._lookback_days,
+            phase3_lookback_days=self.phase3_lookback_days,
             as_of=None,
-            started_at=record.lease.claimed_at if record.lease is not None else self._clock.now(),
+            started_at=record.lease.claimed_at if record.lease is not None else self.clock.now(),
             claimant=_claimant(record),
             ignored=ignored,
         )
@@ -265,11 +256,11 @@ class Builder:
     def _report(self, analysis_date: date, event: BuildCommitted | BuildFailed) -> Decision:
         for seconds in REPORT_PAUSES_S:
             try:
-                return self._engine.apply(analysis_date, event)
+                return self.engine.apply(analysis_date, event)
             except Unavailable as exc:
                 log.warning("report_postponed", analysis_date=analysis_date, event_kind=event.kind, error=str(exc))
-                self._pause(seconds)
-        return self._engine.apply(analysis_date, event)
+                self.pause(seconds)
+        return self.engine.apply(analysis_date, event)
 
 
 def _failed(record: DateRecord, failure: FailureKind, message: str) -> BuildFailed:
@@ -307,7 +298,7 @@ def _result_of(outcome: BuildOutcome) -> BuildResult:
 
 
 def result_from_ledger(row: LedgerRow) -> BuildResult:
-    """Say what the ledger knows of a commit in the words of the state machine."""
+    """Return a commit of the ledger as a result of the state machine."""
     return BuildResult(
         generation=row.generation,
         attempt=row.attempt,

@@ -1,6 +1,7 @@
-"""Asks the warehouse which generations of a date were published, for whoever reads another one than the published.
+"""Published generations of an analysis date: list, choose, compare.
 
-Compares two published generations of a date: a few statements, whatever the number of rows and columns.
+A comparison takes a few statements, for any number of rows and columns. Every function only reads; a crash leaves no
+trace.
 """
 
 from collections.abc import Callable
@@ -26,57 +27,57 @@ from worker.ports import Warehouse
 
 
 def publications(warehouse: Warehouse, analysis_date: date) -> tuple[PublishedGeneration, ...]:
-    """Return every publication of a date, oldest generation first.
+    """Return every publication of an analysis date, oldest generation first.
 
     Raises:
-        Unavailable: The warehouse could not serve.
+        Unavailable: The warehouse does not answer.
     """
     return read_publications(warehouse.query(plan_publications(analysis_date, warehouse.pipeline)))
 
 
 def find_generation(warehouse: Warehouse, analysis_date: date, wanted: Wanted = PUBLISHED_NOW) -> PublishedGeneration:
-    """Return the generation that a reader asks for; its rows were there a moment ago.
+    """Return the generation that a reader wants; the rows existed at the time of the query.
 
     Raises:
-        Refused: There is no such generation, or its rows are gone; the message names what there is.
-        Unavailable: The warehouse could not serve.
+        Refused: The generation does not exist, or the rows are deleted; the message names the readable generations.
+        Unavailable: The warehouse does not answer.
     """
     return choose(analysis_date, publications(warehouse, analysis_date), wanted)
 
 
 log = structlog.get_logger(__name__)
 
-# Two statements take a quarter of this on BigQuery; a message is not held up for longer.
+# Seconds for which an outcome message waits for the comparison; on BigQuery two statements take a quarter.
 CHANGES_PATIENCE_S = 10.0
 
 
 def compare_generations(
     warehouse: Warehouse, analysis_date: date, pair: tuple[int, int] | None = None
 ) -> GenerationDiff:
-    """Compare two published generations: those of *pair*, else the published one with the one before it.
+    """Compare the published generations of *pair*; without *pair*, the published generation with the generation before.
 
     Raises:
-        Refused: There are no two generations to compare, or the rows of one are gone; the message names what there is.
-        Unavailable: The warehouse could not serve.
+        Refused: A generation does not exist, or the rows are deleted; the message names the readable generations.
+        Unavailable: The warehouse does not answer.
     """
     pipeline = warehouse.pipeline
     before, after = choose_pair(analysis_date, publications(warehouse, analysis_date), pair)
     lines = warehouse.query(plan_diff(analysis_date, before.build_id, after.build_id, pipeline))
-    # A vacuum may have deleted rows meanwhile; rows that are gone must not look like rows removed.
+    # Check again: rows that a vacuum deleted during the comparison must not count as removed by a generation.
     choose_pair(analysis_date, publications(warehouse, analysis_date), (before.generation, after.generation))
     return read_diff(analysis_date, before, after, lines, pipeline.entity)
 
 
 def read_short_diff(warehouse: Warehouse, key: BuildKey) -> Changes | None:
-    """Return what an attempt that was just published changed; None where it is the first publication of its date.
+    """Return the changes of a new publication; None for the first publication of an analysis date.
 
     Raises:
-        PipelineError: The warehouse could not serve, or the rows that were published before are gone.
+        PipelineError: The warehouse does not answer, or the rows of the generation before are deleted.
     """
-    there = [one for one in publications(warehouse, key.analysis_date) if one.generation < key.generation]
-    if not there:
+    earlier = [found for found in publications(warehouse, key.analysis_date) if found.generation < key.generation]
+    if not earlier:
         return None
-    before = there[-1]
+    before = earlier[-1]
     if not before.row_count:
         raise Refused(f"{key.analysis_date}: the rows of generation {before} are gone")
     lines = warehouse.query(plan_diff(key.analysis_date, before.build_id, key.build_id, warehouse.pipeline))
@@ -84,16 +85,17 @@ def read_short_diff(warehouse: Warehouse, key: BuildKey) -> Changes | None:
 
 
 def short_diffs(warehouse: Warehouse, patience_s: float = CHANGES_PATIENCE_S) -> Callable[[BuildKey], Changes | None]:
-    """Return what asks for the short form of a diff, and neither fails nor waits for long: None where it is not known.
+    """Return a function that reads the short diff of a publication within *patience_s*, or returns None.
 
-    The rows are published by then, and consumers wait for the message that says so.
+    The rows are already published, and consumers wait for the outcome message, so no error and no slow query may delay
+    the message.
     """
 
     def changes_of(key: BuildKey) -> Changes | None:
         ask = Bounded(lambda: read_short_diff(warehouse, key), f"diff-{key.build_id}", patience_s=patience_s)
         try:
             return ask()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the publication is told without it
+        except Exception as exc:  # noqa: BLE001 - no exception may delay the outcome message
             log.warning("changes_not_known", build_id=key.build_id, kind=type(exc).__name__, error=str(exc))
             return None
 

@@ -1,19 +1,21 @@
-"""One build from request to outcome: validate, stage, score, gate, publish.
+"""Steps of one build: claim, validate, count dependencies, stage, score, quality gate, publish.
 
-A second attempt can follow each step. The rows of an attempt are stored under its build id, and no consumer sees them
-until `publish` points the ledger at them; afterwards the ledger answers for the attempt, and publishing the attempt
-again changes nothing. Retries, leases and fencing beyond the ledger are the caller's.
+The rows of an attempt bear the build id of the attempt. No consumer sees the rows before `publish` sets the pointer;
+publishing the same attempt again has no effect. After a crash before `publish` the rows are invisible, and the vacuum
+deletes the rows; after a crash behind `publish` the ledger names the commit, and the next attempt reports the commit.
+The caller retries, renews the lease and reports the end.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 
 import structlog
 
 from statemachine.model import BuildMode, FailureKind, State
-from worker.errors import Fatal, Fenced, PipelineError, SchemaDrift, SourceGone
+from worker.builds.upstream import validate_upstream
+from worker.errors import Fatal, Fenced, PipelineError, SourceGone
 from worker.features.model import (
     BuildOutcome,
     BuildPhase,
@@ -28,9 +30,7 @@ from worker.features.pipeline import Pipeline
 from worker.features.plan import (
     COPY_AGE_DAYS_MAX,
     BuildPlan,
-    find_drift,
     plan_build,
-    plan_probe,
     read_dependency_rows,
     read_left_out,
     read_stats,
@@ -41,21 +41,11 @@ from worker.ports import Warehouse
 
 log = structlog.get_logger(__name__)
 
-# A drifted upstream release can touch every column; the first few say enough.
-DRIFT_SHOWN_MAX = 6
-
-
 Watch = Callable[[BuildPhase], AbstractContextManager[object]]
-"""Entered when a phase begins, left when it ends, with its error if it had one; what it raises ends the build."""
+"""Context manager around each build phase.
 
-
-def _silent(_step: str) -> None:
-    """Report progress to nobody."""
-
-
-def _unwatched(_phase: BuildPhase) -> AbstractContextManager[object]:
-    """Let a phase pass."""
-    return nullcontext()
+The context manager sees the exception of the phase; an exception raised by the context manager ends the build.
+"""
 
 
 def run_build(
@@ -63,31 +53,30 @@ def run_build(
     request: BuildRequest,
     *,
     now: Callable[[], datetime],
-    progress: Callable[[str], None] = _silent,
-    watch: Watch = _unwatched,
+    progress: Callable[[str], None] = lambda _text: None,
+    watch: Watch = lambda _phase: nullcontext(),
     policy: QualityPolicy | None = None,
     publish: bool = True,
 ) -> BuildOutcome:
-    """Build one date, and publish it if it passes the gate.
+    """Build one analysis date and publish the rows if the quality gate passes.
 
     Args:
-        warehouse: Where to build.
-        request: What to build.
-        now: The clock, UTC.
-        progress: Called after each step with its name and what it counted: `validate 9 tables`,
-            `dependencies 4 of 4`, `stage 476 rows`, `score 99.9`, `publish 476 rows`. An error it raises ends
-            the build.
-        watch: Told of each phase that the build really passes. A dry run neither claims nor publishes.
-        policy: Other rules than the pipeline's, for a gate that is tried out.
-        publish: False for a dry run: the rows are counted and judged as they are selected, and nothing is stored.
+        warehouse: Warehouse of the build.
+        request: Key, mode and inputs of the build.
+        now: Clock, UTC.
+        progress: Called after each step with name and count of the step: `validate 9 tables`, `dependencies 4 of 4`,
+            `stage 476 rows`, `score 99.9`, `publish 476 rows`. An exception of *progress* ends the build.
+        watch: Entered and left around each phase. A dry run has no claim and no publication.
+        policy: Quality policy in place of the pipeline's policy, to try out a quality gate.
+        publish: False for a dry run: count and score the rows, store no row.
 
     Returns:
-        The outcome; a build that the gate refuses, or that finds no data, is an outcome and not an error.
+        The outcome, also if the quality gate refuses the build or no data exists.
 
     Raises:
-        SchemaDrift: An upstream table or column is gone or has another type.
-        Fenced: Another attempt has taken the date, or its generation is committed already; nothing was changed.
-        Unavailable: The warehouse could not serve; worth another attempt.
+        SchemaDrift: An upstream table or column is absent or has another type.
+        Fenced: Another attempt has claimed the analysis date, or the generation is committed; no row was published.
+        Unavailable: The warehouse does not answer; another attempt may succeed.
         Fatal: Another attempt would fail the same way.
     """
     try:
@@ -95,7 +84,7 @@ def run_build(
         if publish:
             with watch(BuildPhase.CLAIM):
                 warehouse.claim(request.key, claimed_at, request.claimant)
-        # A clock that is set back meanwhile must not date the rows before their claim: the vacuum knows them by that.
+        # If the clock is set back, date the rows not before the claim: the vacuum selects rows by this instant.
         built_at = max(claimed_at, now())
         plan = plan_build(request, warehouse.pipeline, built_at=built_at, stored=publish)
         return _build(warehouse, request, plan, now, progress, policy, watch=watch, publish=publish)
@@ -107,40 +96,15 @@ def run_build(
         raise
 
 
-def probe(warehouse: Warehouse, analysis_date: date) -> Mapping[str, int]:
-    """Count the rows that each Phase 4 processor's table holds for the date, by processor.
-
-    Raises:
-        SchemaDrift: One of these tables does not exist.
-        Unavailable: The warehouse could not serve.
-    """
-    pipeline = warehouse.pipeline
-    return read_dependency_rows(warehouse.query(plan_probe(analysis_date, pipeline)), pipeline)
-
-
-def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
-    """Compare every upstream table that a build reads with the catalogue.
-
-    Returns:
-        One sentence fragment per fault, each naming table and column; empty where a build can read them all.
-
-    Raises:
-        Unavailable: The warehouse could not serve.
-    """
-    upstream = warehouse.pipeline.upstream
-    found = warehouse.columns_of(upstream)
-    return tuple(fault for table, wanted in upstream.items() for fault in find_drift(table, wanted, found[table]))
-
-
 def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -> list[StatementEstimate]:
-    """Ask the warehouse what the build's reads of upstream tables would cost, without running them.
+    """Return the estimated cost of the build's reads of upstream tables, without running the statements.
 
-    What comes after reads the attempt's own rows, a few hundred kilobytes on a usual night, and cannot be asked about
-    before these rows exist.
+    The later statements read the staged rows of the attempt, a few hundred kilobytes on a usual night; BigQuery cannot
+    estimate a statement before the rows exist.
 
     Raises:
         SchemaDrift: A table or column that the build reads does not exist.
-        Unavailable: The warehouse could not serve.
+        Unavailable: The warehouse does not answer.
     """
     plan = plan_build(request, warehouse.pipeline, built_at=now)
     if request.mode is not BuildMode.YESTERDAY:
@@ -148,25 +112,7 @@ def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -
     return [warehouse.estimate(statement) for statement in (plan.dependency_rows, plan.features)]
 
 
-def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
-    """Check every upstream table that a build reads against the catalogue; give the number of tables.
-
-    Raises:
-        SchemaDrift: Names each table and column that is gone or has another type.
-    """
-    faults = upstream_faults(warehouse)
-    if faults:
-        shown = "; ".join(faults[:DRIFT_SHOWN_MAX])
-        more = f"; and {len(faults) - DRIFT_SHOWN_MAX} more" if len(faults) > DRIFT_SHOWN_MAX else ""
-        day = analysis_date.isoformat()
-        raise SchemaDrift(
-            f"{day} cannot be built: {shown}{more}. Repair upstream (an embedded warehouse is filled "
-            f"by: mlfs load DIR), then: mlfs replay {day} --reason '…'"
-        )
-    return len(warehouse.pipeline.upstream)
-
-
-def _build(  # noqa: PLR0913 - what the caller was given
+def _build(  # noqa: PLR0913 - the arguments of `run_build`
     warehouse: Warehouse,
     request: BuildRequest,
     plan: BuildPlan,
@@ -210,9 +156,9 @@ def _build(  # noqa: PLR0913 - what the caller was given
 def _read_upstream(
     warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None], watch: Watch
 ) -> Mapping[str, int]:
-    """Check upstream; return the rows of each Phase 4 table by processor."""
+    """Compare upstream with the catalogue; return the row count of each Phase 4 table by processor."""
     if request.mode is not BuildMode.YESTERDAY:
-        # The last resort reads nothing upstream, so that it works where upstream is what is broken.
+        # A copy of yesterday's rows reads no upstream table, so a broken upstream table does not stop the copy.
         with watch(BuildPhase.VALIDATE):
             tables = validate_upstream(warehouse, request.key.analysis_date)
         progress(f"validate {tables} tables")
@@ -224,7 +170,7 @@ def _read_upstream(
 
 
 def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> Sequence[LeftOut]:
-    """Return who got no row. The outcome of the build is settled by now, so an error here must not change it."""
+    """Return the players without a row; empty after an error, because the outcome of the build is final."""
     if not stats.left_out_count:
         return ()
     try:
@@ -235,7 +181,7 @@ def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> 
 
 
 def _count_dependencies(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> dict[str, int]:
-    """Count what Phase 4 holds; the last resort goes on without a count where a table cannot be read."""
+    """Count the Phase 4 rows by processor; for a copy of yesterday's rows an unreadable table counts as empty."""
     try:
         counted = warehouse.query(plan.dependency_rows)
         return read_dependency_rows(counted, warehouse.pipeline, ignored=request.ignored)
@@ -252,8 +198,8 @@ def _verdict(
         day, many = stats.analysis_date.isoformat(), pipeline.entity.plural
         if request.mode is BuildMode.YESTERDAY:
             return FailureKind.NO_DATA, (
-                f"{day} has no night to copy: nothing was built from Phase 4 or 3 and published in the "
-                f"{COPY_AGE_DAYS_MAX} days before it; replay one of them first"
+                f"{day} has no night to copy: no generation built from Phase 4 or 3 was published in the "
+                f"{COPY_AGE_DAYS_MAX} days before; replay an earlier analysis date first"
             )
         if stats.left_out_count == 0:
             return FailureKind.NO_DATA, f"{day} has no active {many}: {pipeline.entity.roster} holds no row for it"
@@ -271,10 +217,7 @@ def _log_outcome(
     refusal: str,
     at: datetime,
 ) -> None:
-    """Append an attempt that came to a verdict to the execution log, and a refused one to the quality history.
-
-    An error here changes nothing about the outcome; reports that count attempts will lack this one.
-    """
+    """Append an attempt to the execution log, and a refused attempt to the quality history."""
     state = State.FAILED if refusal else report.earned_state
     refused = None
     if refusal:
@@ -285,12 +228,12 @@ def _log_outcome(
 
 
 def _log_quietly(warehouse: Warehouse, executed: Row, refused: Row | None = None) -> None:
-    """Append the rows of an attempt that ended to the logs; how it ended matters more than the logs of it."""
+    """Append the rows of an ended attempt to the logs; an error changes no outcome."""
     try:
         if refused is not None:
             warehouse.log_history(refused)
         warehouse.log_execution(executed)
     except PipelineError as exc:
-        # Reports that count attempts will lack this one.
+        # Reports that count attempts leave out this attempt.
         after = executed["error"] or executed["state"]
         log.warning("execution_not_logged", build_id=executed["build_id"], after=after, error=str(exc))

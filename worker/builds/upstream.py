@@ -1,19 +1,70 @@
-"""Compares the upstream tables with the catalogue between builds, so that a drift is seen before the night it breaks.
+"""Upstream tables of a build: compare columns with the catalogue, count the Phase 4 rows of an analysis date.
 
-The first look is taken when the worker starts. A fault is told and never fatal: upstream may be repaired before the
-next build, which checks again by itself and stops with the same words.
+A build compares before the build reads the tables, and stops with `SchemaDrift` at a fault. `SchemaWatch` compares
+between builds, so that the log and the metrics show a fault before the evening. Every function only reads: a crash
+leaves no trace, and the next call starts from the tables again.
 """
 
-from worker.builds.steps import upstream_faults
+from collections.abc import Mapping
+from datetime import date
+
+from worker.errors import SchemaDrift
+from worker.features.plan import find_drift, plan_probe, read_dependency_rows
 from worker.observing.observer import Observer
 from worker.ports import Warehouse
 
-# Often enough to be ahead of any evening, seldom enough to cost nothing: nine reads of a table's columns.
+# A new upstream release can change every column; an error message names the first faults.
+FAULTS_SHOWN_MAX = 6
+# Seconds between two comparisons: several before each evening, at the cost of one read of the columns of nine tables.
 PAUSE_S = 300.0
 
 
+def probe(warehouse: Warehouse, analysis_date: date) -> Mapping[str, int]:
+    """Count the rows of an analysis date in the table of each Phase 4 processor, by processor.
+
+    Raises:
+        SchemaDrift: A table does not exist.
+        Unavailable: The warehouse does not answer.
+    """
+    pipeline = warehouse.pipeline
+    return read_dependency_rows(warehouse.query(plan_probe(analysis_date, pipeline)), pipeline)
+
+
+def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
+    """Compare every upstream table that a build reads with the catalogue.
+
+    Returns:
+        One sentence fragment per fault, with table and column; empty if a build can read all tables.
+
+    Raises:
+        Unavailable: The warehouse does not answer.
+    """
+    upstream = warehouse.pipeline.upstream
+    found = warehouse.columns_of(upstream)
+    return tuple(fault for table, wanted in upstream.items() for fault in find_drift(table, wanted, found[table]))
+
+
+def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
+    """Compare every upstream table that a build reads with the catalogue; return the number of tables.
+
+    Raises:
+        SchemaDrift: A table or column is absent or has another type; the message names tables and columns.
+        Unavailable: The warehouse does not answer.
+    """
+    faults = upstream_faults(warehouse)
+    if faults:
+        shown = "; ".join(faults[:FAULTS_SHOWN_MAX])
+        more = f"; and {len(faults) - FAULTS_SHOWN_MAX} more" if len(faults) > FAULTS_SHOWN_MAX else ""
+        day = analysis_date.isoformat()
+        raise SchemaDrift(
+            f"{day} cannot be built: {shown}{more}. Repair upstream (an embedded warehouse is filled "
+            f"by: mlfs load DIR), then: mlfs replay {day} --reason '…'"
+        )
+    return len(warehouse.pipeline.upstream)
+
+
 class SchemaWatch:
-    """One look at a time; the observer hears of every look, the log only of news."""
+    """Comparison between builds; the observer hears of every comparison, the log only of changed faults."""
 
     def __init__(self, warehouse: Warehouse, observer: Observer) -> None:
         self._warehouse = warehouse
@@ -21,10 +72,10 @@ class SchemaWatch:
         self._known: tuple[str, ...] | None = None
 
     def run_once(self) -> float:
-        """Look once; give the seconds until the next look.
+        """Compare once; return the seconds until the next comparison.
 
         Raises:
-            Unavailable: The warehouse could not serve; nothing is known, and what was known stands.
+            Unavailable: The warehouse does not answer; the faults of the last comparison stay shown.
         """
         faults = upstream_faults(self._warehouse)
         self._observer.schema_checked(faults, changed=faults != self._known)

@@ -1,9 +1,9 @@
-"""Deletes rows in `generations` that no reader asks for any more: one DELETE for each kind.
+"""Vacuum: deletes rows in `generations` that no reader needs, with one DELETE for each kind of row.
 
-Rows of an attempt that was never published go a day after they were made, unless the attempt's claim still stands: only
-then could they still be published. Rows of a superseded generation go `keep_generations` days after another generation
-was published in its place; by default they stay. The published generation stays, and so do ledger and histories. A
-crash between the statements leaves the rest for the next pass; several workers may delete at once.
+Rows of an unpublished attempt are deleted after a day, unless the attempt's claim is the newest claim: such an attempt
+can still publish the rows. Rows of a superseded generation are deleted `keep_generations` days after the next
+publication; by default the rows stay. The published generation, the ledger and the histories stay. A crash between the
+statements leaves the remaining rows for the next pass; several workers may delete at once.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 UNPUBLISHED_KEPT = timedelta(days=1)
 PASS_EVERY = timedelta(days=1)
-# Right after a start the process has completions to read and deadlines to meet.
+# After a start the process first reads completions and fires deadlines.
 FIRST_PASS_AFTER = timedelta(minutes=10)
 AGAIN_AFTER = timedelta(hours=1)
 LOOK_S = 60.0
@@ -28,11 +28,11 @@ LOOK_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vacuumed:
-    """What a vacuum deleted, or would delete.
+    """Rows that a vacuum deleted, or would delete.
 
     Attributes:
         unpublished_rows: Rows of attempts that were never published.
-        superseded_rows: Rows of generations in whose place another one was published; None where all are kept.
+        superseded_rows: Rows of superseded generations; None if every superseded generation is kept.
     """
 
     unpublished_rows: int
@@ -40,16 +40,16 @@ class Vacuumed:
 
 
 def vacuum(warehouse: Warehouse, now: datetime, keep_days: int, *, dry_run: bool = False) -> Vacuumed:
-    """Delete what nobody asks for any more.
+    """Delete rows that no reader needs.
 
     Args:
-        warehouse: Where the rows lie.
+        warehouse: Warehouse with the rows.
         now: UTC.
-        keep_days: Days for which a superseded generation is kept; 0 keeps it for good.
-        dry_run: Count the rows, and delete none.
+        keep_days: Days for which a superseded generation is kept; 0 keeps every generation.
+        dry_run: Count the rows and delete no row.
 
     Raises:
-        Unavailable: The warehouse could not serve; repeating is safe.
+        Unavailable: The warehouse does not answer; repeating is safe.
     """
     take = _count if dry_run else _delete
     unpublished_rows = take(warehouse, "vacuum_unpublished", {"processed_before": now - UNPUBLISHED_KEPT})
@@ -71,7 +71,7 @@ def _count(warehouse: Warehouse, name: str, values: Mapping[str, datetime]) -> i
 
 
 class DailyVacuum:
-    """One pass a day in each worker; the first one a while after the start."""
+    """Vacuum of a worker: a pass each day, the first pass ten minutes after the start."""
 
     def __init__(self, warehouse: Warehouse, clock: Clock, keep_days: int) -> None:
         self._warehouse = warehouse
@@ -80,10 +80,10 @@ class DailyVacuum:
         self._due_at = clock.now() + FIRST_PASS_AFTER
 
     def run_once(self) -> float:
-        """Vacuum if a pass is due; return the seconds until the next look.
+        """Run a due pass; return the seconds until the next call.
 
-        A pass that fails is tried again an hour later: rows that stay for longer do no harm, and a worker that cannot
-        delete rows can still build.
+        A failed pass is repeated an hour later: remaining rows do no harm, and a worker without the right to delete
+        rows can still build.
         """
         now = self._clock.now()
         if now >= self._due_at:

@@ -28,23 +28,31 @@ from worker.http.targets import RequestTarget
 _FAILING: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "`faults` names the faults"}}
 
 
-def health_routes(alive: Callable[[], list[str]], ready: Callable[[], list[str]]) -> APIRouter:
-    """Return the routes `/livez` and `/readyz`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthChecks:
+    """Checks of the health routes.
 
-    Args:
-        alive: Returns the faults inside this process, without waiting; empty for a live process.
-        ready: Returns the faults that stop the work; empty for a ready process.
+    Attributes:
+        alive: Returns the faults inside this process; empty while the process works. Must not wait.
+        ready: Returns the reasons why the process takes no work; empty while the process is ready.
     """
+
+    alive: Callable[[], list[str]]
+    ready: Callable[[], list[str]]
+
+
+def health_routes(checks: HealthChecks) -> APIRouter:
+    """Make `/livez` and `/readyz`."""
     router = APIRouter(tags=["health"])
 
     @router.get("/livez", responses=_FAILING)
     async def livez(response: Response) -> Health:
-        # Runs on the event loop, so that requests in every thread do not make the process look dead.
-        return _health(alive(), response)
+        # On the event loop: requests that occupy every thread must not make the process look dead.
+        return _health(checks.alive(), response)
 
     @router.get("/readyz", responses=_FAILING)
     async def readyz(response: Response) -> Health:
-        return _health(await run_in_threadpool(ready), response)
+        return _health(await run_in_threadpool(checks.ready), response)
 
     return router
 
@@ -64,19 +72,6 @@ def _health(faults: list[str], response: Response) -> Health:
     if faults:
         response.status_code = 503
     return Health(status="ok" if not faults else "failing", faults=faults)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthChecks:
-    """Checks behind the health routes.
-
-    Attributes:
-        alive: Returns the faults inside this process; empty for a live process.
-        ready: Returns the faults that stop the work; empty for a ready process.
-    """
-
-    alive: Callable[[], list[str]]
-    ready: Callable[[], list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +103,7 @@ def create_app(
     if api is not None:
         app.add_middleware(NamedDays, desk=api.desk)
     app.add_middleware(RequestTarget)
-    app.include_router(health_routes(probes.alive, probes.ready))
+    app.include_router(health_routes(probes))
     if api is not None:
         app.include_router(metrics_routes(api.registry))
         app.include_router(date_routes(api.shelf, api.gate))

@@ -1,21 +1,23 @@
-"""The HTTP listeners of a process: a common listener, or with `MLFS_ADMIN_PORT` a second listener for people."""
+"""HTTP listeners of one process: one listener for all routes, or with `MLFS_ADMIN_PORT` two listeners.
 
-import threading
+Of two listeners the first serves `/pubsub/push` and `/tick`, the second serves the API and the pages. A crash loses the
+open requests; a repeated request with the same `Idempotency-Key` has no second effect.
+"""
+
 import time
 from collections.abc import Callable
 from functools import partial
 
-import structlog
 from fastapi import FastAPI
 
-from worker.access import AccessControl, AccessRule
+from worker.access import AccessControl
 from worker.builds.generations import compare_generations
 from worker.builds.queue import Builds
-from worker.builds.steps import probe
-from worker.errors import PipelineError
+from worker.builds.upstream import probe
+from worker.clock import pause
 from worker.http.actions import ActionContext
 from worker.http.application import Api, HealthChecks, create_app
-from worker.http.guard import RouteGuard
+from worker.http.guard import RouteGuard, RouteKind
 from worker.http.push_and_tick import Machines
 from worker.http.reading import DateReader
 from worker.http.server import HttpServer
@@ -24,48 +26,44 @@ from worker.interventions.idempotency import IdempotentRequests
 from worker.interventions.requests import Interventions
 from worker.observing.metrics import Metrics, package_version
 from worker.ports import TokenVerifier
-from worker.tick import Ticked, Ticker
-from worker.wiring import Assembly
-
-log = structlog.get_logger(__name__)
+from worker.resources import ProcessKind
+from worker.tick import Ticked
+from worker.wiring import Services
 
 
 class Listeners:
-    """Builds, starts and stops the listeners."""
+    """HTTP listeners of one worker."""
 
-    def __init__(  # noqa: PLR0913 - one collaborator each
+    def __init__(
         self,
-        assembly: Assembly,
+        services: Services,
         *,
         metrics: Metrics,
         verifier: TokenVerifier,
         builds: Builds,
         probes: HealthChecks,
-        tick_passed: Callable[[Exception | None], None],
-        serves_machines: bool,
-        publishes: bool,
+        tick: Callable[[], Ticked],
+        publish_outcomes: Callable[[], None],
     ) -> None:
-        """Wire the listeners; bind no port yet.
+        """Connect the routes; bind no port.
 
         Args:
-            assembly: Engine, sweep, relay and intake of the worker.
-            metrics: Metrics shown by `/metrics`.
-            verifier: Verifies tokens.
-            builds: Accepts ready analysis dates.
-            probes: Checks behind the health routes.
-            tick_passed: Called with the error of each tick, None after a successful tick.
-            serves_machines: Whether `/pubsub/push` and `/tick` exist.
-            publishes: Whether a request publishes outcome messages; otherwise the loop of the relay publishes.
+            services: Services of the worker.
+            metrics: Metrics that `/metrics` shows.
+            verifier: Verifier of identity tokens.
+            builds: Driver of the build queue.
+            probes: Checks of `/livez` and `/readyz`.
+            tick: One tick, for `/tick`.
+            publish_outcomes: Called by a request after a decision with an outcome message.
         """
         self.apps: list[FastAPI]
-        self._assembly = assembly
-        self._settings = settings = assembly.parts.settings
+        self._services = services
+        self._settings = settings = services.resources.settings
         self._metrics = metrics
-        self._tick_passed = tick_passed
-        self._access = AccessControl(verifier, metrics.not_admitted)
-        self._ticker = self._make_ticker(builds)
-        api = self._make_api(builds, publishes=publishes)
-        machines = self._make_machines() if serves_machines else None
+        self._tick = tick
+        self._guard = partial(RouteGuard, AccessControl(verifier, metrics.not_admitted))
+        api = self._make_api(builds, publish_outcomes)
+        machines = self._make_machines() if services.resources.kind is ProcessKind.PUSH else None
         version = package_version()
         if settings.admin_port is None:
             self.apps = [create_app(probes, version=version, api=api, machines=machines)]
@@ -79,48 +77,37 @@ class Listeners:
                 HttpServer(back, settings.admin_host, settings.admin_port, setting="MLFS_ADMIN_PORT"),
             ]
 
-    def _make_ticker(self, builds: Builds) -> Ticker:
-        assembly = self._assembly
-        return Ticker(
-            sweeper=assembly.sweeper,
-            builds=builds,
-            relay=assembly.relay,
-            clock=assembly.clock,
-            stopwatch=time.monotonic,
-            ticked=self._metrics.ticked,
-        )
-
-    def _make_api(self, builds: Builds, *, publishes: bool) -> Api:
-        assembly, settings = self._assembly, self._settings
-        parts, clock = assembly.parts, assembly.clock
-        warehouse = parts.warehouse
+    def _make_api(self, builds: Builds, publish_outcomes: Callable[[], None]) -> Api:
+        services, settings = self._services, self._settings
+        resources, clock = services.resources, services.clock
+        warehouse = resources.warehouse
         self.interventions = Interventions(
-            store=parts.store,
+            store=resources.store,
             auditor=Auditor(
-                engine=assembly.engine,
+                engine=services.engine,
                 log_replay=warehouse.log_replay,
                 clock=clock,
-                unreported=assembly.repair.unreported,
+                unreported=services.repair.unreported,
             ),
-            repair=assembly.repair,
+            repair=services.repair,
             builds=builds,
-            probe=lambda day: probe(warehouse, day),
+            probe=partial(probe, warehouse),
             clock=clock,
             stopwatch=time.monotonic,
-            pause=_wait,
-            tell=self._publish if publishes else _leave_to_the_loop,
+            pause=pause,
+            tell=publish_outcomes,
             processors=settings.policy.processors,
         )
         compare = partial(compare_generations, warehouse)
         return Api(
-            gate=self._gate(settings.api_door()),
-            page_gate=RouteGuard(self._access, settings.api_door(), for_browsers=True),
+            gate=self._guard(settings.api_door(), RouteKind.API),
+            page_gate=self._guard(settings.api_door(), RouteKind.PAGE),
             shelf=DateReader(
-                store=parts.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone, compare=compare
+                store=resources.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone, compare=compare
             ),
             desk=ActionContext(
                 interventions=self.interventions,
-                once=IdempotentRequests(parts.requests),
+                once=IdempotentRequests(resources.requests),
                 calendar=settings.calendar,
                 earliest=settings.earliest_date,
                 clock=clock,
@@ -130,39 +117,18 @@ class Listeners:
         )
 
     def _make_machines(self) -> Machines:
-        settings, intake = self._settings, self._assembly.intake
+        settings = self._settings
         return Machines(
-            push_gate=self._gate(settings.push_door()),
-            tick_gate=self._gate(settings.tick_door()),
+            push_gate=self._guard(settings.push_door(), RouteKind.API),
+            tick_gate=self._guard(settings.tick_door(), RouteKind.API),
             subscription=f"projects/{settings.pubsub_project}/subscriptions/{settings.subscription}",
-            handle=intake.handle,
-            refuse=intake.refuse,
-            charge=intake.charge,
+            intake=self._services.intake,
             tick=self._tick,
-            clock=self._assembly.clock,
+            clock=self._services.clock,
         )
 
-    def _tick(self) -> Ticked:
-        try:
-            ticked = self._ticker.run_once(self._settings.request_wait_s)
-        except Exception as exc:
-            self._tick_passed(exc)
-            raise
-        self._tick_passed(None)
-        return ticked
-
-    def _gate(self, rule: AccessRule) -> RouteGuard:
-        return RouteGuard(self._access, rule)
-
-    def _publish(self) -> None:
-        """Publish the outbox at once; the next tick publishes the messages refused by the bus."""
-        try:
-            self._ticker.publish(time.monotonic() + self._settings.request_wait_s)
-        except PipelineError as exc:
-            log.warning("outcomes_left_to_next_tick", kind=type(exc).__name__, error=str(exc))
-
     def start(self) -> list[str]:
-        """Bind and serve; return the base addresses, first the address of the first listener.
+        """Bind and serve; return the base address of each listener, the first listener first.
 
         Raises:
             Unavailable: A port is taken.
@@ -170,14 +136,6 @@ class Listeners:
         return [server.start() for server in self._servers]
 
     def stop(self) -> None:
-        """Stop the listeners; each listener waits a short time for open requests."""
+        """Stop serving; wait a moment for open requests."""
         for server in self._servers:
             server.stop()
-
-
-def _wait(seconds: float) -> None:
-    threading.Event().wait(seconds)
-
-
-def _leave_to_the_loop() -> None:
-    """Return at once: the loop of the relay was woken by the outbox."""

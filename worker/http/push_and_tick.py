@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from schemas.completion import Delivery, Refusal
+from schemas.completion import Refusal
 from schemas.push import read_push, unread
 from worker.errors import Unavailable
 from worker.http.guard import BEARER, RouteGuard
 from worker.http.middleware import PUSH_PATH
 from worker.http.models import PUSH_BODY, TickAnswer
 from worker.http.problems import responses
-from worker.intake import Verdict
+from worker.intake import Intake, Verdict
 from worker.ports import Clock
 from worker.tick import Ticked
 
@@ -29,22 +29,18 @@ class Machines:
     """Arguments of the routes for machines.
 
     Attributes:
-        push_gate: Guard of `/pubsub/push`.
-        tick_gate: Guard of `/tick`.
-        subscription: Full name of the subscription with the right to push.
-        handle: Stores or parks a delivery.
-        refuse: Parks an unreadable body.
-        charge: Counts an unexpected exception of a delivery.
-        tick: Runs a tick.
+        push_gate: Before `/pubsub/push`.
+        tick_gate: Before `/tick`.
+        subscription: Full name of the subscription that may push.
+        intake: Stores or parks deliveries.
+        tick: Runs one tick.
         clock: The shell's clock.
     """
 
     push_gate: RouteGuard
     tick_gate: RouteGuard
     subscription: str
-    handle: Callable[[Delivery], Verdict]
-    refuse: Callable[[Delivery, Refusal], Verdict]
-    charge: Callable[[Delivery, Exception], Verdict]
+    intake: Intake
     tick: Callable[[], Ticked]
     clock: Clock
 
@@ -82,15 +78,14 @@ def _take(machines: Machines, body: bytes, headers: Mapping[str, str]) -> Verdic
     try:
         pushed = read_push(body, headers, now)
     except Refusal as refusal:
-        # After a 4xx answer Pub/Sub would deliver the body again for days. A parked body is visible to people, and the
-        # subscription continues.
-        return machines.refuse(unread(body[:UNREAD_BYTES_KEPT], now), refusal)
-    except Exception as exc:  # noqa: BLE001 - `charge` counts and logs the exception
-        return machines.charge(unread(body[:UNREAD_BYTES_KEPT], now), exc)
+        # An answer of 4xx would bring it again for days; parked, a person sees it and the subscription goes on.
+        return machines.intake.refuse(unread(body[:UNREAD_BYTES_KEPT], now), refusal)
+    except Exception as exc:  # noqa: BLE001 - charged to this body, and logged there
+        return machines.intake.charge(unread(body[:UNREAD_BYTES_KEPT], now), exc)
     if pushed.subscription not in {None, machines.subscription}:
         detail = f"this worker serves {machines.subscription}; another subscription pushed"
         machines.push_gate.refuse("subscription", detail)
-    return machines.handle(pushed.delivery)
+    return machines.intake.handle(pushed.delivery)
 
 
 def _tick_routes(machines: Machines) -> APIRouter:

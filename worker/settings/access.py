@@ -1,4 +1,4 @@
-"""Settings of the HTTP side: listeners, who may call, and how long a request may take."""
+"""Settings of HTTP: listeners, callers with access, and the time limit of a request."""
 
 import re
 from ipaddress import ip_address
@@ -17,7 +17,7 @@ _MEMBER = re.compile(r"[^@\s]*@[^@\s]+")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a listener on *host* can be reached from this machine only."""
+    """Return True if only this machine reaches a listener on *host*."""
     if host == "localhost":
         return True
     try:
@@ -27,28 +27,28 @@ def is_loopback(host: str) -> bool:
 
 
 class AccessSettings(BaseSettings):
-    """What `worker.settings.model.Settings` holds about HTTP."""
+    """HTTP fields of `worker.settings.model.Settings`."""
 
     http_host: str = Field(default="127.0.0.1", description="Address of the HTTP listener.")
-    http_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 takes a free one.")
-    admin_host: str = Field(default="127.0.0.1", description="Address of the second listener, where there is one.")
+    http_port: int = Field(default=8080, ge=0, le=65535, description="Port of the HTTP listener; 0 takes a free port.")
+    admin_host: str = Field(default="127.0.0.1", description="Address of the second listener, if `admin_port` is set.")
     admin_port: int | None = Field(
-        default=None, ge=0, le=65535, description="Moves dates, replays and metrics to a listener of their own."
+        default=None, ge=0, le=65535, description="Moves dates, replays and metrics to a second listener."
     )
     push_audience: str = Field(default="", description="Audience of the push subscription's tokens.")
     push_service_account: str = Field(default="", description="E-mail of the account that signs pushes.")
     tick_audience: str = Field(default="", description="Audience of the scheduler's tokens for /tick.")
     tick_service_account: str = Field(default="", description="E-mail of the account that calls /tick.")
     api_audiences: Names = Field(default=frozenset(), description="Audiences accepted by /process and /dates.")
-    viewers: Names = Field(default=frozenset(), description="May look: e-mails or @domains, comma separated.")
+    viewers: Names = Field(default=frozenset(), description="May read: e-mails or @domains, comma separated.")
     operators: Names = Field(default=frozenset(), description="May also process, replay and cancel.")
     admins: Names = Field(default=frozenset(), description="May also take over a running build.")
     trust_loopback: bool = Field(default=True, description="No token needed on a loopback listener without audience.")
-    oidc_certs_url: str = Field(default=GOOGLE_CERTIFICATES, description="Where the token issuer's certificates are.")
+    oidc_certs_url: str = Field(default=GOOGLE_CERTIFICATES, description="Address of the token issuer's certificates.")
     behind_cloud_run_iam: bool = Field(
-        default=False, description="Cloud Run verifies every token and removes its signature; believe it."
+        default=False, description="Accept tokens without signature: Cloud Run has verified the token."
     )
-    serve_loops: bool = Field(default=False, description="`mlfs serve` works between requests too, not only on /tick.")
+    serve_loops: bool = Field(default=False, description="`mlfs serve` works between requests, too.")
     request_wait_s: float = Field(
         default=120.0, ge=1, le=540, description="A request waits for builds at most this long."
     )
@@ -86,26 +86,24 @@ class AccessSettings(BaseSettings):
         return value
 
     def serving_faults(self) -> list[str]:
-        """Say what keeps `mlfs serve` from being safe to start; empty when nothing does."""
+        """Return the settings that would let any caller reach `mlfs serve`; empty if the start is safe."""
         faults = []
         for door in ("push", "tick"):
             audience, account = getattr(self, f"{door}_audience"), getattr(self, f"{door}_service_account")
             prefix = f"MLFS_{door.upper()}"
             if audience and not account:
-                faults.append(
-                    f"{prefix}_SERVICE_ACCOUNT: who may call? Name the account whose tokens are for {audience}"
-                )
+                faults.append(f"{prefix}_SERVICE_ACCOUNT: needed; name the account with tokens for {audience}")
             needed = door == "push" or not self.serve_loops
             if needed and not audience and not self._trusted(self.http_host):
-                faults.append(f"{prefix}_AUDIENCE: needed, because anybody who reaches {self.http_host} could call")
+                faults.append(f"{prefix}_AUDIENCE: needed, because any program could call {self.http_host}")
         return faults
 
     def push_door(self) -> AccessRule:
-        """Who may push."""
+        """Return the access rule of `/pubsub/push`."""
         return self._machine_door("push", self.push_audience, self.push_service_account)
 
     def tick_door(self) -> AccessRule:
-        """Who may tick."""
+        """Return the access rule of `/tick`."""
         return self._machine_door("tick", self.tick_audience, self.tick_service_account)
 
     def _machine_door(self, name: str, audience: str, account: str) -> AccessRule:
@@ -118,7 +116,7 @@ class AccessSettings(BaseSettings):
         )
 
     def api_door(self) -> AccessRule:
-        """Who may look and intervene."""
+        """Return the access rule of the API and the pages."""
         host = self.http_host if self.admin_port is None else self.admin_host
         return AccessRule(
             name="api",

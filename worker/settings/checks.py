@@ -1,7 +1,7 @@
-"""Whether the value of a setting can be used for what the setting is for. Pure; each fault is a `ValueError` in words.
+"""Checks of setting values. Pure; each fault is a `ValueError` in words.
 
-The checks stop a start that would fail later, or work on something else than was meant: an address that no client
-takes, a name that Pub/Sub refuses, a path of which a part is read as a query.
+The checks stop a start that would fail later or use a wrong resource: an address that no client accepts, a name that
+Pub/Sub refuses, a path with a part that a client reads as a query.
 """
 
 import re
@@ -12,14 +12,14 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 EMBEDDED = "embedded"
 DUCKDB = "duckdb"
 
-# Pub/Sub's own rule for topics and subscriptions.
+# Pub/Sub's rule for topics and subscriptions.
 _RESOURCE = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
-# A project id, with the domain before it where the organisation has one of its own. Local servers take short ids too.
+# A project id, after the domain of the organisation, if any. Local servers accept short ids, too.
 _PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z]([a-z0-9-]{0,28}[a-z0-9])?")
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
 )
-# The others of the client's change its time-outs, its retries or what it returns.
+# The client's other parameters change timeouts, retries or the returned types.
 _REDIS_PARAMETERS = frozenset(
     {
         "db",
@@ -41,7 +41,7 @@ MEMORY_MB_MAX = 16 * 1024 * 1024
 
 
 def resource_name(value: str) -> str:
-    """Return a name of a topic or subscription as Pub/Sub takes it."""
+    """Return a name of a topic or subscription that Pub/Sub accepts."""
     if not _RESOURCE.fullmatch(value):
         raise ValueError(
             "is no name for Pub/Sub: 3 to 255 of letters, digits and - . _ ~ + %, beginning with a letter and not with "
@@ -68,7 +68,7 @@ def listener_host(value: str) -> str:
 
 
 def host_and_port(value: str) -> str:
-    """Return `host:port` as an emulator has it."""
+    """Return `host:port`, the address of an emulator."""
     parts = _split(f"emulator://{value}")
     if "://" in value or parts.netloc != value or "@" in value or not _is_host(parts.hostname or ""):
         raise ValueError("is not host:port, such as localhost:8085 or [::1]:8085")
@@ -78,7 +78,7 @@ def host_and_port(value: str) -> str:
 
 
 def memory_limit(value: str) -> str:
-    """Return a size that DuckDB can work with."""
+    """Return a memory size that DuckDB accepts."""
     size = _MEMORY.fullmatch(value)
     if size is None:
         raise ValueError("is no size in MB or GB, such as 2GB")
@@ -134,7 +134,7 @@ def bus_url(value: str) -> str:
     elif scheme_of(value) == EMBEDDED:
         _path(value, "embedded:///dir")
     else:
-        raise ValueError("is google, or begins with emulator:// or embedded://")
+        raise ValueError("must be google, or begin with emulator:// or embedded://")
     return value
 
 
@@ -160,17 +160,17 @@ def sink_url(value: str) -> str:
 
 
 def scheme_of(url: str) -> str:
-    """Return what stands before `://`; empty where nothing does."""
+    """Return the text before `://`; empty without `://`."""
     return url.partition("://")[0] if "://" in url else ""
 
 
 def local_path(url: str) -> str:
-    """Return the path of a `duckdb://` or `embedded://` address: all that follows, also behind `?` and `#`."""
+    """Return the path of a `duckdb://` or `embedded://` address: the whole text after `://`, with `?` and `#`."""
     return url.partition("://")[2]
 
 
 def unreadable_names(names: Mapping[str, str], prefix: str) -> list[str]:
-    """Return a fault for each setting whose bytes are no UTF-8: no client and no page could take the text."""
+    """Return a fault for each setting with bytes that are not UTF-8: no client and no page could show the text."""
     faults = []
     for name in sorted(names):
         try:
@@ -182,7 +182,7 @@ def unreadable_names(names: Mapping[str, str], prefix: str) -> list[str]:
 
 
 def _known_parameters(query: str) -> None:
-    """Refuse parameters of a Redis address that the client does not know, or that would undo what the worker needs."""
+    """Refuse parameters of a Redis address that are unknown or would change timeouts or retries of the worker."""
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in _REDIS_PARAMETERS:
             known = ", ".join(sorted(_REDIS_PARAMETERS))
@@ -202,7 +202,7 @@ def _path(url: str, example: str) -> None:
 
 
 def _split(url: str) -> SplitResult:
-    """Split an address whose host and port can be read."""
+    """Split an address; refuse an unreadable host or port."""
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -1,8 +1,7 @@
-"""Every setting, read once at start from `MLFS_…` environment variables into one frozen model.
+"""Settings, read once at the start from `MLFS_…` environment variables into a frozen model.
 
-All faults are reported together and stop the start. Secrets never appear in `describe()`.
-
-Which pipeline runs, and the defaults that its definition gives.
+`load` reports all faults together and stops the start. The pipeline's definition gives defaults; environment variables
+come first. Secrets never appear in `describe()`.
 """
 
 import os
@@ -26,7 +25,7 @@ from worker.settings.access import AccessSettings
 
 
 class PipelineSettings(BaseSettings):
-    """What `worker.settings.model.Settings` holds about the pipeline."""
+    """Pipeline field of `Settings`, and the defaults from the pipeline's definition."""
 
     pipeline: str = Field(
         default="",
@@ -36,11 +35,11 @@ class PipelineSettings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _take_defaults_of_pipeline(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Fill in what the environment does not say and the definition does."""
+        """Add the settings of the definition that the environment leaves out."""
         try:
             definition = load_pipeline(values.get("pipeline") or "")
         except BadPipeline:
-            # Told by the field's own check; the shipped defaults keep it from being told once more for each of them.
+            # `_sound_pipeline` reports the fault; with the shipped defaults no further field reports the fault again.
             definition = load_pipeline("")
         return {**definition.settings, **values}
 
@@ -52,7 +51,7 @@ class PipelineSettings(BaseSettings):
 
     @property
     def definition(self) -> Pipeline:
-        """The pipeline that `pipeline` names."""
+        """Definition of the pipeline."""
         return load_pipeline(self.pipeline)
 
 
@@ -61,7 +60,7 @@ _EMULATOR = "PUBSUB_EMULATOR_HOST"
 
 
 class BadSettings(ValueError):
-    """The operator's fault: one or more settings are wrong. The message lists them all."""
+    """The operator's fault: settings are wrong. The message lists every fault."""
 
 
 class Settings(PipelineSettings, AccessSettings):
@@ -71,7 +70,7 @@ class Settings(PipelineSettings, AccessSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, allow_inf_nan=False
     )
 
-    data_dir: Path = Field(default=Path(".mlfs"), description="Where the embedded parts keep their files.")
+    data_dir: Path = Field(default=Path(".mlfs"), description="Folder of the embedded resources.")
     warehouse: str = Field(
         default="", description="`duckdb:///path` or `bigquery://project[?location=US]`; empty: in data_dir."
     )
@@ -83,21 +82,21 @@ class Settings(PipelineSettings, AccessSettings):
         default="", description="`google`, `emulator://host:port` or `embedded:///dir`; empty: embedded in data_dir."
     )
     pubsub_faults: str = Field(
-        default="", description="What goes wrong on the embedded bus, for drills: `duplicate=0.05,stall=0.001`."
+        default="", description="Faults of the embedded bus, for drills: `duplicate=0.05,stall=0.001`."
     )
     pubsub_project: str = Field(description="Project that owns topics and subscriptions.")
-    topic: str = Field(description="Completions come in here.")
+    topic: str = Field(description="Topic of the completions.")
     subscription: str = Field(description="The worker's subscription to `topic`.")
     success_topic: str = Field(description="Outcomes done and degraded.")
     failure_topic: str = Field(description="Outcomes failed.")
     dead_letter_topic: str = Field(description="Refused messages.")
     dead_letter_subscription: str = Field(
-        default="", description="Where `mlfs dlq` reads them; empty: the topic's name and `-parked`."
+        default="", description="Subscription that `mlfs dlq` reads; empty: the topic's name and `-parked`."
     )
 
     timezone: str = Field(description="Zone of every wall clock time.")
     deadline: Annotated[WallClock, NoDecode] = Field(
-        description="Waiting ends; `23:25` on the analysis date, `00:30+1d` on the day after it."
+        description="Waiting ends; `23:25` on the analysis date, `00:30+1d` on the day after."
     )
     upgrade_cutoff: Annotated[WallClock, NoDecode] = Field(
         description="Later completions no longer upgrade a date; written like `deadline`."
@@ -153,10 +152,12 @@ class Settings(PipelineSettings, AccessSettings):
         default=3, ge=1, le=100, description="New streams tried in a row before the process ends with exit code 4."
     )
     openlineage: str = Field(
-        default="", description="Where run events of builds go: `file:///path` or `http(s)://…`; empty: nowhere."
+        default="", description="Address for OpenLineage events: `file:///path` or `http(s)://…`; empty: no events."
     )
     tracing: str = Field(
-        default="auto", pattern="^(auto|on|off)$", description="OpenTelemetry spans; `auto`: where OTEL_… says whereto."
+        default="auto",
+        pattern="^(auto|on|off)$",
+        description="OpenTelemetry spans; `auto`: by the OTEL_… variables.",
     )
     trace_project: str = Field(
         default="", description="Google Cloud project of the traces that log lines name; empty: pubsub_project."
@@ -244,7 +245,7 @@ class Settings(PipelineSettings, AccessSettings):
 
     @model_validator(mode="after")
     def _fill_embedded(self) -> Self:
-        """Empty addresses mean the embedded parts below `data_dir`."""
+        """Replace empty addresses by the embedded resources below `data_dir`."""
         base = self.data_dir.absolute()
         filled = {
             "warehouse": self.warehouse or f"{checks.DUCKDB}://{base}/warehouse.duckdb",
@@ -261,7 +262,7 @@ class Settings(PipelineSettings, AccessSettings):
                 f"{PREFIX}DATA_DIR: {base} has a ? in its name, which DuckDB cannot take; choose another folder"
             )
         if self.topic in {self.success_topic, self.failure_topic, self.dead_letter_topic}:
-            faults.append(f"{PREFIX}TOPIC is also a topic that the worker publishes to: it would hear its own words")
+            faults.append(f"{PREFIX}TOPIC is also a topic that the worker publishes to; choose another topic")
         if self.pubsub_faults and not self.pubsub.startswith(checks.EMBEDDED):
             faults.append(f"{PREFIX}PUBSUB_FAULTS is for the embedded bus; {self.pubsub} has faults of its own")
         try:
@@ -274,7 +275,7 @@ class Settings(PipelineSettings, AccessSettings):
 
     @property
     def policy(self) -> Policy:
-        """The state machine's rules."""
+        """Rules of the state machine."""
         return Policy(
             processors=self.definition.processors,
             attempts_max=self.attempts_max,
@@ -286,7 +287,7 @@ class Settings(PipelineSettings, AccessSettings):
 
     @property
     def calendar(self) -> Calendar:
-        """The pipeline's rhythm."""
+        """Calendar of the pipeline."""
         return Calendar(
             zone=ZoneInfo(self.timezone),
             deadline=self.deadline,
@@ -299,7 +300,7 @@ class Settings(PipelineSettings, AccessSettings):
         )
 
     def describe(self) -> dict[str, str]:
-        """Give every setting as text, by environment name, passwords masked."""
+        """Return every setting as text, by environment name, with masked passwords."""
         return {f"{PREFIX}{name.upper()}": _shown(name, getattr(self, name)) for name in type(self).model_fields}
 
 
@@ -307,11 +308,11 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
     """Read the settings from the process environment.
 
     Args:
-        environment: Where unknown `MLFS_…` names are looked for; the process environment by default.
-        overrides: Values that win over the environment, by field name.
+        environment: Variables searched for unknown `MLFS_…` names; the process environment by default.
+        overrides: Values that replace the values of the environment, by field name.
 
     Raises:
-        BadSettings: With every fault, one a line.
+        BadSettings: At least one fault exists; the message has a line for each fault.
     """
     names = os.environ if environment is None else environment
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
@@ -321,7 +322,7 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
     faults += checks.unreadable_names(names, PREFIX)
     emulator = os.environ.get(_EMULATOR)
     if emulator and not (overrides.get("pubsub") or os.environ.get(f"{PREFIX}PUBSUB")):
-        # Google's own variable for its emulator counts where the setting says nothing.
+        # Without `MLFS_PUBSUB`, Google's variable for the emulator applies.
         overrides = {**overrides, "pubsub": f"emulator://{emulator}"}
         try:
             checks.host_and_port(emulator)

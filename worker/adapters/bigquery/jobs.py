@@ -9,7 +9,6 @@ Makes the client: to Google, or to a peer on this machine.
 
 import concurrent.futures
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +26,7 @@ from google.cloud.bigquery import DEFAULT_RETRY, Client, QueryJob, QueryJobConfi
 from worker.adapters.bigquery.errors import CALL_ERRORS, Cure, cure_of, translated, translated_errors, with_tables
 from worker.adapters.bigquery.scripts import Parameter
 from worker.adapters.direct import is_local, session_to
+from worker.clock import pause
 from worker.errors import Fatal, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -95,10 +95,6 @@ class Finished:
     changed: int
 
 
-def _pause(seconds: float) -> None:
-    threading.Event().wait(seconds)
-
-
 class JobRunner:
     """Runs jobs in one project; threads may share it. `location` is where, None where BigQuery is to find out."""
 
@@ -106,7 +102,7 @@ class JobRunner:
         self,
         client: Client,
         limits: Limits,
-        pause: Callable[[float], None] = _pause,
+        pause: Callable[[float], None] = pause,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """Use a client.

@@ -6,7 +6,6 @@ of one key, closes the idle connections: the next call looks the address up agai
 """
 
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
+from worker.clock import pause
 from worker.errors import Denied, Unavailable
 
 CALL_TIMEOUT_S = 2.0
@@ -102,5 +102,5 @@ def repeating(client: redis.Redis, call: Callable[[], _T]) -> _T:
             fault = outage(client, exc)
             if tried == TRIES_MAX or isinstance(fault, Denied) or time.monotonic() - begun >= TRIES_WITHIN_S:
                 raise fault from exc
-        threading.Event().wait(_BACKOFF.compute(tried))
+        pause(_BACKOFF.compute(tried))
     raise AssertionError("the loop returns or raises")
