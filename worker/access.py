@@ -80,11 +80,11 @@ class AccessControl:
         self._verifier = verifier
         self._count_refused = count_refused
 
-    def admit(self, door: AccessRule, authorization: str | None) -> Caller:
+    def admit(self, rule: AccessRule, authorization: str | None) -> Caller:
         """Return the caller of a request, or refuse and count the request.
 
         Args:
-            door: Access rule of the called route.
+            rule: Access rule of the called route.
             authorization: The `Authorization` header, None if absent.
 
         Raises:
@@ -105,7 +105,7 @@ class AccessControl:
         if not rule.audiences:
             if rule.trusts_loopback:
                 return Caller(name=LOCAL_CALLER, role=Role.ADMIN)
-            raise Forbidden("not_configured", f"no account has access here until {door.setting} names an audience")
+            raise Forbidden("not_configured", f"no account has access here until {rule.setting} names an audience")
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated("missing", "send a Google identity token: Authorization: Bearer TOKEN")
@@ -115,7 +115,7 @@ class AccessControl:
             raise Forbidden("stranger", f"{email} has no role for these routes")
         return Caller(name=email, role=role)
 
-    def require(self, door: AccessRule, caller: Caller, least: Role) -> None:
+    def require(self, rule: AccessRule, caller: Caller, least: Role) -> None:
         """Refuse a caller with a role below *least*.
 
         Raises:
@@ -123,9 +123,9 @@ class AccessControl:
         """
         if caller.role < least:
             detail = f"{caller.name} has the role {caller.role.label}; the route requires the role {least.label}"
-            self.refuse(door, "role", detail)
+            self.refuse(rule, "role", detail)
 
-    def refuse(self, door: AccessRule, because: str, detail: str) -> NoReturn:
+    def refuse(self, rule: AccessRule, because: str, detail: str) -> NoReturn:
         """Count and refuse an admitted caller.
 
         Raises:

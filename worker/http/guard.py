@@ -40,16 +40,16 @@ class RouteKind(Enum):
 class RouteGuard:
     """Access check of one group of routes."""
 
-    def __init__(self, doorkeeper: AccessControl, door: AccessRule, kind: RouteKind) -> None:
+    def __init__(self, control: AccessControl, rule: AccessRule, kind: RouteKind) -> None:
         """Store the collaborators.
 
         Args:
-            doorkeeper: Check of tokens and roles.
-            door: Audiences and roles of the group.
+            control: Check of tokens and roles.
+            rule: Audiences and roles of the group.
             kind: Kind of the routes.
         """
-        self._doorkeeper = doorkeeper
-        self._door = door
+        self._control = control
+        self._rule = rule
         self._kind = kind
 
     def route_class(self) -> type[APIRoute]:
