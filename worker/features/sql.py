@@ -150,6 +150,21 @@ def head(label: str, text: str) -> str:
     )
 
 
+def read_head(text: str) -> Mapping[str, str]:
+    """Return {label: text} of the comment above a statement."""
+    parts: dict[str, str] = {}
+    label = ""
+    for line in text.splitlines():
+        if line.startswith(_HEAD_INDENT) and label:
+            parts[label] += f" {line.removeprefix('--').strip()}"
+        elif line.startswith("-- "):
+            label, _, first = line.removeprefix("-- ").partition(":")
+            parts[label] = first.strip()
+        elif line:
+            break
+    return parts
+
+
 class _Context:
     """What templates see of a pipeline."""
 

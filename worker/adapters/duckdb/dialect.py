@@ -11,6 +11,7 @@ import sqlglot
 from sqlglot import exp
 
 from worker.errors import Fatal, PipelineError, SchemaDrift, SourceGone, Unavailable
+from worker.pipelines.sql_checks import parse_statement
 
 # The product has some fifteen statements; what comes on top are the operator's own queries.
 TRANSPILED_MAX = 256
@@ -37,9 +38,6 @@ BIGQUERY_TYPES = {
 }
 """DuckDB's name of a type and BigQuery's; a decimal is NUMERIC whatever its width."""
 
-# Of a struct of plain types: a comma or a bracket inside a field's type is not expected.
-_FIELD = re.compile(r'"?(\w+)"? ([^,]+)')
-
 
 @lru_cache(maxsize=TRANSPILED_MAX)
 def to_duckdb(sql: str) -> str:
@@ -50,23 +48,7 @@ def to_duckdb(sql: str) -> str:
     Raises:
         Fatal: The text is not one BigQuery statement.
     """
-    return render(parse(sql))
-
-
-def parse(sql: str) -> exp.Expr:
-    """Read one statement in BigQuery's dialect.
-
-    Raises:
-        Fatal: The text is not one BigQuery statement.
-    """
-    try:
-        # A comment behind the last semicolon is read as a statement of its own.
-        trees = [one for one in sqlglot.parse(sql, read="bigquery") if one and not isinstance(one, exp.Semicolon)]
-    except sqlglot.errors.SqlglotError as error:
-        raise Fatal(f"the statement is not BigQuery SQL: {error}") from error
-    if len(trees) != 1:
-        raise Fatal(f"the text is {len(trees)} statements, not one: {sql[:80]!r}")
-    return trees[0]
+    return render(parse_statement(sql))
 
 
 def render(tree: exp.Expr) -> str:
@@ -83,21 +65,13 @@ def render(tree: exp.Expr) -> str:
         raise Fatal(f"the statement cannot be said to DuckDB: {error}") from error
 
 
-@lru_cache(maxsize=TRANSPILED_MAX)
-def declared_columns(create_table: str) -> tuple[tuple[str, str], ...]:
-    """Give (name, DuckDB type) of each column of a CREATE TABLE in BigQuery's dialect."""
-    tree = sqlglot.parse_one(create_table, read="bigquery")
-    columns = (part for part in tree.this.expressions if isinstance(part, exp.ColumnDef))
-    return tuple((column.name, column.args["kind"].sql(dialect="duckdb")) for column in columns)
-
-
 def to_bigquery_type(duckdb_type: str) -> str:
     """Name a DuckDB type as BigQuery would; a type it does not have keeps its own name."""
     if duckdb_type.endswith("[]"):
         return f"ARRAY<{to_bigquery_type(duckdb_type.removesuffix('[]'))}>"
     if duckdb_type.startswith("STRUCT("):
-        fields = _FIELD.findall(duckdb_type.removeprefix("STRUCT(").removesuffix(")"))
-        return f"STRUCT<{', '.join(f'{name} {to_bigquery_type(kind)}' for name, kind in fields)}>"
+        fields = duckdb.dtype(duckdb_type).children
+        return f"STRUCT<{', '.join(f'{name} {to_bigquery_type(str(kind))}' for name, kind in fields)}>"
     if duckdb_type.startswith("DECIMAL"):
         return "NUMERIC"
     return BIGQUERY_TYPES.get(duckdb_type, duckdb_type)

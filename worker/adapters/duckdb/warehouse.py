@@ -22,7 +22,6 @@ from typing import Any
 import duckdb
 
 from worker.adapters.duckdb.dialect import (
-    declared_columns,
     quoted,
     to_bigquery_type,
     to_duckdb,
@@ -50,6 +49,7 @@ from worker.features.records import (
     refuse_old_tables,
 )
 from worker.pipelines.files import shipped_pipeline
+from worker.pipelines.sql_checks import declared_columns
 
 
 def plan_statement(cursor: duckdb.DuckDBPyConnection, statement: Statement) -> StatementEstimate:
@@ -158,8 +158,8 @@ class DuckDbWarehouse:
             for table in self._tables.stored:
                 ddl = self.pipeline.ddl_of(table)
                 cursor.execute(to_duckdb(ddl))
-                for column, kind in declared_columns(ddl):
-                    cursor.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {kind}")
+                for column in declared_columns(ddl, "duckdb").values():
+                    cursor.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column.name} {column.type}")
             for view in self._tables.views:
                 cursor.execute(to_duckdb(self.pipeline.ddl_of(view)))
 
