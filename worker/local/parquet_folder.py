@@ -83,7 +83,7 @@ def tables_in(directory: Path, own_tables: Collection[str]) -> list[tuple[str, P
     first: dict[str, Path] = {}
     for table, path in tables:
         if (other := first.setdefault(table.casefold(), path)) is not path:
-            raise Refused(f"{other} and {path.name} are the same table: table names ignore case; keep one of the files")
+            raise Refused(f"{other} and {path.name} are one table: names are compared without case; keep one file")
     return tables
 
 

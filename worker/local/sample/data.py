@@ -1,8 +1,9 @@
 """Generated sample data in the form of the warehouse's source tables, so that a demo needs no download.
 
-Python invents the league (`league`), SQL derives the tables for the build (`inputs.sql`, `phase3.sql`, `phase4.sql`). The data is the data
-known on the evening of the analysis date: the games of this night are scheduled, not played. The same seed and date
-write the same rows in the same order. A crash leaves complete files, old or new, and a hidden folder to delete.
+Python invents the league (`league`), SQL derives the tables for the build (`inputs.sql`, `phase3.sql`, `phase4.sql`).
+The data is the data known on the evening of the analysis date: the games of this night are scheduled, not played. The
+same seed and date write the same rows in the same order. A crash leaves complete files, old or new, and a hidden folder
+to delete.
 """
 
 import csv
