@@ -1334,8 +1334,8 @@ MUTANTS = (
     Mutant(
         name="notes-of-a-wrong-type-stay-in-the-way",
         file="worker/adapters/redis/indexes.py",
-        old='            self._damage.key("refused")\n\n\n',
-        new="            return\n\n\n",
+        old='            self._damage.key("refused")\n',
+        new="            return\n",
         tests=("tests/contract/test_redis_store_damage.py::test_notes_of_another_kind_do_not_stop_the_outbox",),
     ),
     Mutant(

@@ -90,7 +90,7 @@ def choose(analysis_date: date, there: Sequence[PublishedGeneration], wanted: Wa
             any more. The message names the available generations.
     """
     if not there:
-        raise Refused(f"nothing is published for {analysis_date}; see the state: mlfs explain {analysis_date}")
+        raise Refused(f"nothing is published for {analysis_date}; see how it stands: mlfs explain {analysis_date}")
     listed = ", ".join(str(published) for published in there)
     chosen = [published for published in there if _fits(published, wanted)]
     if not chosen and wanted.published_by is not None:

@@ -7,6 +7,7 @@ releases the lock when the owner dies, so the next owner takes over and adopts a
 import fcntl
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from typing import Self
 from worker.errors import Unavailable
 
 POLL_S = 0.05
+GUEST_POLL_S = 0.02
 
 
 class DirectoryLock:
@@ -58,6 +60,20 @@ class DirectoryLock:
             return (self.directory / "owner.lock").read_text(encoding="ascii") or "unknown"
         except OSError:
             return "unknown"
+
+    def wait_for_server(self, timeout_s: float, answers: Callable[[str], bool]) -> str:
+        """Return the address of the owner's server as soon as the server answers.
+
+        Raises:
+            Unavailable: No answer within *timeout_s*.
+        """
+        pause = threading.Event()
+        for _ in range(round(timeout_s / GUEST_POLL_S)):
+            address = read_address(self.directory)
+            if address is not None and answers(address):
+                return address
+            pause.wait(GUEST_POLL_S)
+        raise Unavailable(f"process {self.owner()} owns {self.directory}, but the server there does not answer")
 
     @property
     def held(self) -> bool:

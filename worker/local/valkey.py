@@ -100,14 +100,7 @@ class EmbeddedValkey:
         if self._lock.try_acquire():
             self._adopt_or_launch()
             return
-        pause = threading.Event()
-        for _ in range(round(START_TIMEOUT_S / _POLL_S)):
-            address = read_address(self._directory)
-            if address is not None and _process_at(address) is not None:
-                self.url = address
-                return
-            pause.wait(_POLL_S)
-        raise Unavailable(f"process {self._lock.owner()} owns {self._directory}, but the server there does not answer")
+        self.url = self._lock.wait_for_server(START_TIMEOUT_S, lambda address: _process_at(address) is not None)
 
     def stop(self) -> None:
         """Stop an owned server in order, so that the append-only file is complete; repeatable."""

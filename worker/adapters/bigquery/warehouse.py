@@ -178,13 +178,8 @@ class BigQueryWarehouse:
 
     def estimate(self, statement: Statement) -> StatementEstimate:
         """Return the estimate of a dry run; for a clustered table BigQuery's number is an upper bound."""
-        script = Script(statement.sql, bind(statement.parameters))
-        spec = JobSpec(
-            job_id="",
-            sql=script.sql,
-            parameters=script.parameters,
-            labels=_labels(self.pipeline, "estimate", None, None),
-        )
+        labels = _labels(self.pipeline, "estimate", None, None)
+        spec = JobSpec(job_id="", sql=statement.sql, parameters=bind(statement.parameters), labels=labels)
         job = self.jobs.estimate(spec, f"estimating {statement.name}")
         processed = int(job.total_bytes_processed or 0)
         reads = sorted(f"{table.dataset_id}.{table.table_id}" for table in job.referenced_tables)
@@ -220,12 +215,7 @@ class BigQueryWarehouse:
         """Close the connections."""
         self._client.close()
 
-    def _read(
-        self,
-        step: str,
-        sql: str,
-        parameters: Mapping[str, Any],
-    ) -> Iterator[dict[str, Any]]:
+    def _read(self, step: str, sql: str, parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Run a SELECT with a new job id, and yield the rows page by page."""
         day = parameters.get("analysis_date")
         stem = f"mlfs-{parameters.get('build_id') or day.isoformat()}" if isinstance(day, date) else "mlfs"
@@ -234,20 +224,10 @@ class BigQueryWarehouse:
         return (dict(row.items()) for row in finished.rows)
 
     def _run(
-        self,
-        step: str,
-        key: BuildKey | None,
-        script: Script,
-        job_id: str,
-        *,
-        day: date | None = None,
+        self, step: str, key: BuildKey | None, script: Script, job_id: str, *, day: date | None = None
     ) -> Finished:
-        spec = JobSpec(
-            job_id=job_id,
-            sql=script.sql,
-            parameters=script.parameters,
-            labels=_labels(self.pipeline, step, key, day),
-        )
+        labels = _labels(self.pipeline, step, key, day)
+        spec = JobSpec(job_id=job_id, sql=script.sql, parameters=script.parameters, labels=labels)
         return self.jobs.run(spec, f"running {step}" + (f" of {key.build_id}" if key is not None else ""))
 
     def _guarded(self, key: BuildKey, change: Statement, job_ids: Sequence[str], settle: Settle) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from typing import Any, TypeVar, cast
 
 import redis
@@ -32,6 +31,8 @@ from worker.adapters.redis.rebuild import SCAN_COUNT, rebuild
 from worker.ports import HistoryEntry, OutboxEntry, ParkedMessage
 
 PARKED_LENGTH_MAX = 1000
+# The relay stores the error again each second while the bus refuses the message.
+REFUSED_KEPT = timedelta(days=1)
 # Number of heads of the wake index read to find a readable head; a sweep moves unreadable heads out of the way.
 HEADS_MAX = 10
 # Number of stream entries read by an examination. A longer outbox has another cause.
@@ -152,11 +153,48 @@ class RedisIndexes:
         return changes
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
-        """Read the outbox stream from the head, or from the entry after *after*."""
+        """Read the outbox stream from the head, or from the entry after *after*; with the errors of the bus."""
         first = f"({after}" if after else "-"
         key = self._key("outbox")
-        entries = self._read("outbox", lambda: cast("list[_Stored]", self._client.xrange(key, min=first, count=limit)))
-        return list(self._readable("outbox", entries, entry_from, "XDEL"))
+        stored = self._read("outbox", lambda: cast("list[_Stored]", self._client.xrange(key, min=first, count=limit)))
+        entries = list(self._readable("outbox", stored, entry_from, "XDEL"))
+        errors = self._errors([entry.entry_id for entry in entries]) if entries else []
+        return [
+            replace(entry, error=error.decode(errors="replace")) if error else entry
+            for entry, error in zip(entries, errors or [None] * len(entries), strict=True)
+        ]
+
+    def _errors(self, entry_ids: Sequence[str]) -> Sequence[bytes | None]:
+        """Read the errors of the entries; return an empty list where the key has another type."""
+        key = self._key("refused")
+        return self._read("refused", lambda: cast("list[bytes | None]", self._client.hmget(key, entry_ids)))
+
+    def remove_from_outbox(self, entry_id: str) -> None:
+        """Delete an entry of the outbox stream together with the error of the entry."""
+
+        def remove() -> list[Any]:
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.xdel(self._key("outbox"), entry_id)
+                pipe.hdel(self._key("refused"), entry_id)
+                return _answers(pipe)
+
+        for name, answer in zip(("outbox", "refused"), repeating(self._client, remove), strict=True):
+            if isinstance(answer, redis.RedisError):
+                self._damage.key(name)
+
+    def note_refused(self, entry_id: str, error: str) -> None:
+        """Store the error of an entry; the whole hash expires a day after the last error.
+
+        Another worker may have published and removed the entry meanwhile: the error then stays until the hash expires.
+        """
+        for _ in range(2):
+            with translated(self._client), self._client.pipeline(transaction=True) as pipe:
+                pipe.hset(self._key("refused"), entry_id, error)
+                pipe.pexpire(self._key("refused"), REFUSED_KEPT)
+                noted, _expires = _answers(pipe)
+            if not isinstance(noted, redis.RedisError):
+                return
+            self._damage.key("refused")
 
     def outbox_size(self) -> int:
         """Read the length of the outbox stream."""
@@ -235,8 +273,7 @@ class RedisIndexes:
         self.outbox(EXAMINED_MAX)
         self.parked(EXAMINED_MAX)
         self.last_opened()
-        for name in ("refused", "audits"):
-            self._read(name, partial(self._client.hmget, self._key(name), ["any"]))
+        self._errors([""])
         prefix = self._key("changes", "")
         with translated(self._client):
             names = [
@@ -261,62 +298,6 @@ def _instant(milliseconds: float) -> datetime | None:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (OverflowError, OSError, ValueError):
         return None
-
-
-# The relay stores the error again each second while the bus refuses the message.
-REFUSED_KEPT = timedelta(days=1)
-
-
-class RedisNotes(RedisIndexes):
-    """Part of the `StateStore` port for the outbox together with the errors of the bus."""
-
-    def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
-        """Read the outbox stream, each entry with the last error of the bus."""
-        entries = super().outbox(limit, after)
-        if not entries:
-            return entries
-        errors = self._errors([entry.entry_id for entry in entries])
-        return [
-            replace(entry, error=error.decode(errors="replace")) if error else entry
-            for entry, error in zip(entries, errors or [None] * len(entries), strict=True)
-        ]
-
-    def _errors(self, entry_ids: Sequence[str]) -> Sequence[bytes | None]:
-        """Read the errors of the entries; return an empty list where the key has another type."""
-        key = self._key("refused")
-        return self._read("refused", lambda: cast("list[bytes | None]", self._client.hmget(key, entry_ids)))
-
-    def remove_from_outbox(self, entry_id: str) -> None:
-        """Delete an entry of the outbox stream together with the error of the entry."""
-
-        def remove() -> list[Any]:
-            with self._client.pipeline(transaction=True) as pipe:
-                pipe.xdel(self._key("outbox"), entry_id)
-                pipe.hdel(self._key("refused"), entry_id)
-                return _answers(pipe)
-
-        for name, answer in zip(("outbox", "refused"), repeating(self._client, remove), strict=True):
-            if isinstance(answer, redis.RedisError):
-                self._damage.key(name)
-
-    def read_everything(self) -> None:
-        """Read also the errors of the outbox entries."""
-        super().read_everything()
-        self._errors([""])
-
-    def note_refused(self, entry_id: str, error: str) -> None:
-        """Store the error of an entry; the whole hash expires a day after the last error.
-
-        Another worker may have published and removed the entry meanwhile: the error then stays until the hash expires.
-        """
-        for _ in range(2):
-            with translated(self._client), self._client.pipeline(transaction=True) as pipe:
-                pipe.hset(self._key("refused"), entry_id, error)
-                pipe.pexpire(self._key("refused"), REFUSED_KEPT)
-                noted, _expires = _answers(pipe)
-            if not isinstance(noted, redis.RedisError):
-                return
-            self._damage.key("refused")
 
 
 def _answers(pipe: Any) -> list[Any]:  # noqa: ANN401 - the client is untyped

@@ -29,7 +29,7 @@ from worker.adapters.redis.client import (
 )
 from worker.adapters.redis.damage import TYPES, Damage, SettingAside, log_damage
 from worker.adapters.redis.fields import FIELDS, change_bytes, millis_reached, record_from
-from worker.adapters.redis.indexes import RedisNotes
+from worker.adapters.redis.indexes import RedisIndexes
 from worker.adapters.redis.rebuild import misplaced, rebuild
 from worker.adapters.redis.rights import missing_rights
 from worker.adapters.redis.server import check_server, clock_skew, server_faults
@@ -46,7 +46,7 @@ COMMIT_SENDS_MAX = 2
 REPLICATION_TIMEOUT_MS = 500
 
 
-class RedisStore(RedisNotes):
+class RedisStore(RedisIndexes):
     """`StateStore` port on a Redis-compatible server of version 7.0 or newer."""
 
     def __init__(self, client: redis.Redis, pipeline: str, *, replicas: int = 0, damage: Damage | None = None) -> None:
@@ -282,7 +282,7 @@ class RedisStore(RedisNotes):
     def faults(self) -> Sequence[str]:
         """Return a sentence for each unreadable member and each index that contradicts a record; change no key."""
         noted = Damage()
-        RedisNotes(self._client, self._pipeline, noted).read_everything()
+        RedisIndexes(self._client, self._pipeline, noted).read_everything()
         return [*noted.faults(), *misplaced(self._client, self._tag)]
 
     def mend(self) -> None:

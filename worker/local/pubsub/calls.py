@@ -7,13 +7,14 @@ another delivery. Each method takes the request and the present instant, and rai
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 from google.pubsub_v1 import types
 
 from worker.local.pubsub.broker import Broker, Subscription
 from worker.local.pubsub.faults import FaultHooks
+from worker.local.pubsub.journal import Journal
 from worker.local.pubsub.model import CallRefused, RefusalCode
 from worker.local.pubsub.resources import (
     repushed_subscription,
@@ -34,25 +35,10 @@ _EMPTY = types.SeekResponse.pb()()
 _Item = TypeVar("_Item")
 
 
-class CommittingJournal(Protocol):
-    """Part of a journal used by the server."""
-
-    @property
-    def is_dirty(self) -> bool:
-        """Whether a commit has changes to write."""
-
-    def commit(self) -> None:
-        """Write the changes reported by the broker.
-
-        Raises:
-            sqlite3.Error, OSError: No change was written; the next commit tries again.
-        """
-
-
 class Calls:
     """Calls by the names of the API."""
 
-    def __init__(self, broker: Broker, journal: CommittingJournal, faults: FaultHooks) -> None:
+    def __init__(self, broker: Broker, journal: Journal, faults: FaultHooks) -> None:
         self._broker = broker
         self._journal = journal
         self._faults = faults

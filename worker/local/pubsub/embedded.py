@@ -5,13 +5,12 @@ owner reads the journal.
 """
 
 import socket
-import threading
 from pathlib import Path
 
 import structlog
 
 from worker.errors import Unavailable
-from worker.local.ownership import DirectoryLock, read_address, write_address
+from worker.local.ownership import DirectoryLock, write_address
 from worker.local.pubsub.faults import FaultHooks
 from worker.local.pubsub.server import PubSubServer
 
@@ -19,7 +18,6 @@ log = structlog.get_logger(__name__)
 
 ATTACH_TIMEOUT_S = 5.0
 OWN_TIMEOUT_S = 5.0
-_POLL_S = 0.02
 
 
 class EmbeddedBus:
@@ -51,14 +49,7 @@ class EmbeddedBus:
         if self._lock.try_acquire():
             self._serve()
             return
-        pause = threading.Event()
-        for _ in range(round(ATTACH_TIMEOUT_S / _POLL_S)):
-            address = read_address(self._directory)
-            if address is not None and _listens(address):
-                self.address = address
-                return
-            pause.wait(_POLL_S)
-        raise Unavailable(f"process {self._lock.owner()} owns {self._directory}, but the server there does not answer")
+        self.address = self._lock.wait_for_server(ATTACH_TIMEOUT_S, _listens)
 
     def _serve(self) -> None:
         self._server = PubSubServer(self._directory / "journal.sqlite", faults=self._faults)

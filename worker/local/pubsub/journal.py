@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -39,8 +39,26 @@ from worker.local.pubsub.resources import (
 from worker.local.pubsub.wire import message_from_proto, message_to_proto
 
 
-class Journal(Protocol):
-    """Interface by which the broker stores changes that must survive a restart."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """Content of a journal, the argument of `Broker.restore`. *acked* holds (subscription, message) numbers."""
+
+    topics: Sequence[TopicSpec] = ()
+    subscriptions: Sequence[StoredSubscription] = ()
+    batches: Sequence[Batch] = ()
+    acked: Collection[tuple[int, int]] = ()
+
+
+class Journal:
+    """Interface by which the broker stores changes that must survive a restart.
+
+    This class is the default and stores no changes: all messages end with the server.
+    """
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether a commit has changes to write."""
+        return False
 
     def put_topic(self, topic: TopicSpec) -> None:
         """Store a topic, replacing an earlier version."""
@@ -66,15 +84,19 @@ class Journal(Protocol):
     def drop_acked(self, subscription: int, message: Message) -> None:
         """Delete an acknowledgement after a seek."""
 
+    def load(self) -> Stored:
+        """Read the content of the journal."""
+        return Stored()
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """Content of a journal, the argument of `Broker.restore`. *acked* holds (subscription, message) numbers."""
+    def commit(self) -> None:
+        """Write the changes reported by the broker.
 
-    topics: Sequence[TopicSpec] = ()
-    subscriptions: Sequence[StoredSubscription] = ()
-    batches: Sequence[Batch] = ()
-    acked: Collection[tuple[int, int]] = ()
+        Raises:
+            sqlite3.Error, OSError: No change was written; the next commit tries again.
+        """
+
+    def close(self) -> None:
+        """Close the journal; uncommitted changes are lost."""
 
 
 class BatchRetention:
@@ -125,47 +147,7 @@ _Statement = tuple[str, tuple[object, ...]]
 _Acked = tuple[int, int, int]
 
 
-class NoJournal:
-    """Journal that stores no changes: all messages end with the server. For the methods see `SqliteJournal`."""
-
-    is_dirty = False
-
-    def put_topic(self, topic: TopicSpec) -> None:
-        """Ignore."""
-
-    def drop_topic(self, name: str) -> None:
-        """Ignore."""
-
-    def put_subscription(self, subscription: StoredSubscription) -> None:
-        """Ignore."""
-
-    def drop_subscription(self, number: int) -> None:
-        """Ignore."""
-
-    def put_batch(self, batch: Batch) -> None:
-        """Ignore."""
-
-    def drop_batch(self, number: int) -> None:
-        """Ignore."""
-
-    def put_acked(self, subscription: int, message: Message) -> None:
-        """Ignore."""
-
-    def drop_acked(self, subscription: int, message: Message) -> None:
-        """Ignore."""
-
-    def load(self) -> Stored:
-        """Return empty content."""
-        return Stored()
-
-    def commit(self) -> None:
-        """Ignore."""
-
-    def close(self) -> None:
-        """Ignore."""
-
-
-class SqliteJournal:
+class SqliteJournal(Journal):
     """Journal in an SQLite file, held exclusively.
 
     Raises:
@@ -189,7 +171,7 @@ class SqliteJournal:
 
     @property
     def is_dirty(self) -> bool:
-        """Whether a commit has changes to write."""
+        """See `Journal`."""
         return bool(self._statements or self._batches or self._dropped or self._acked)
 
     def put_topic(self, topic: TopicSpec) -> None:
@@ -260,11 +242,7 @@ class SqliteJournal:
         )
 
     def commit(self) -> None:
-        """Write all changes in a transaction.
-
-        Raises:
-            sqlite3.Error: No change was written; the changes are kept for the next commit.
-        """
+        """See `Journal`; all changes are a single transaction."""
         if not self.is_dirty:
             return
         if _identity(self._path) != self._file:
@@ -290,7 +268,7 @@ class SqliteJournal:
         self._statements, self._batches, self._dropped, self._acked = [], {}, [], {}
 
     def close(self) -> None:
-        """Close the file; uncommitted changes are lost."""
+        """See `Journal`."""
         for connection in (self._connection, *self._replaced):
             connection.close()
 

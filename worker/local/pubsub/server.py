@@ -38,7 +38,7 @@ from worker.clock import SystemClock
 from worker.errors import Refused, Unavailable
 from worker.local.pubsub.broker import Broker
 from worker.local.pubsub.faults import FaultHooks
-from worker.local.pubsub.journal import NoJournal, SqliteJournal
+from worker.local.pubsub.journal import Journal, SqliteJournal
 from worker.local.pubsub.service import PubSubService
 from worker.observing.bounds import connections_max
 
@@ -187,7 +187,7 @@ class PubSubServer:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         clock = _Clock()
-        journal = NoJournal() if self._journal_path is None else SqliteJournal(self._journal_path)
+        journal = Journal() if self._journal_path is None else SqliteJournal(self._journal_path)
         try:
             self._broker = broker = Broker(journal, clock())
             broker.restore(journal.load())

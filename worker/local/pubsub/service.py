@@ -15,9 +15,10 @@ from google.pubsub_v1 import types
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from worker.local.pubsub.broker import Broker
-from worker.local.pubsub.calls import Calls, CommittingJournal
+from worker.local.pubsub.calls import Calls
 from worker.local.pubsub.delivery import Context, Deliverer
 from worker.local.pubsub.faults import FaultHooks
+from worker.local.pubsub.journal import Journal
 from worker.local.pubsub.model import CallRefused
 from worker.local.pubsub.push import Pusher
 from worker.local.pubsub.wire import Wire
@@ -42,9 +43,7 @@ class PubSubService:
         clock: Returns seconds since the epoch; must not jump.
     """
 
-    def __init__(
-        self, broker: Broker, journal: CommittingJournal, faults: FaultHooks, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, broker: Broker, journal: Journal, faults: FaultHooks, clock: Callable[[], float]) -> None:
         self.now = clock
         self._broker = broker
         self._journal = journal
