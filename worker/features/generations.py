@@ -145,7 +145,7 @@ def read_instant(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
     except ValueError as exc:
-        raise Refused(f"{text!r} is not an instant; write 2024-12-15T23:50:00-05:00 or 2024-12-16T04:50:00Z") from exc
+        raise Refused(f"{text!r} is no instant; write 2024-12-15T23:50:00-05:00 or 2024-12-16T04:50:00Z") from exc
     if instant.tzinfo is None:
         raise Refused(f"{text} has no zone; write {instant.isoformat()}-05:00 or {instant.isoformat()}Z")
     try:
