@@ -93,7 +93,7 @@ class DoctorChecks:
 
     def own_tables(self) -> Sequence[str]:
         """The tables that a worker writes, against their DDL."""
-        from worker.adapters.bigquery.scripts import declared_columns, shown_columns
+        from worker.pipelines.sql_checks import declared_columns, shown_columns
 
         faults: list[str] = []
         pipeline = self.warehouse.pipeline
@@ -102,14 +102,14 @@ class DoctorChecks:
             if not actual:
                 faults.append(f"table {table} does not exist; a worker makes it at its start: mlfs run")
                 continue
-            declared = declared_columns(pipeline, table)
-            wanted = shown_columns(pipeline, table) if table in pipeline.tables.views else declared.keys()
-            missing = sorted(wanted - actual.keys())
+            ddl = pipeline.ddl_of(table)
+            declared = declared_columns(ddl)
+            missing = sorted((declared.keys() | shown_columns(ddl).keys()) - actual.keys())
             faults += [f"{table} has no column {name}; a worker adds it at its start: mlfs run" for name in missing]
             faults += [
-                f"{table}.{name} is {actual[name]}, not {kind}; rename that table"
-                for name, kind in declared.items()
-                if name in actual and actual[name] != kind
+                f"{table}.{name} is {actual[name]}, not {column.type}; rename the table"
+                for name, column in declared.items()
+                if name in actual and actual[name] != column.type
             ]
         return [*faults, *self._doubled_claims()] if found[pipeline.tables.ledger] else faults
 

@@ -1,7 +1,6 @@
 """`mlfs schemas` and `mlfs sql`: the messages in and out and the SQL that runs, for others to check against."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +12,8 @@ from ops.output import out, show_json
 from schemas.contract import TopicNames, documents
 from worker.errors import Refused
 from worker.features.pipeline import Pipeline
+from worker.features.sql import read_head
 from worker.settings import Settings, load
-
-_PURPOSE = re.compile(r"^-- Purpose: +(.+(?:\n-- {5,}.+)*)", re.MULTILINE)
 
 
 def contract(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
@@ -83,7 +81,10 @@ def sql(
         else:
             out.print(texts[name], end="", markup=False, soft_wrap=True)
         return
-    rows = [{"name": one, "kind": _kind(pipeline, one), "purpose": _purpose(text)} for one, text in texts.items()]
+    rows = [
+        {"name": one, "kind": _kind(pipeline, one), "purpose": read_head(text)["Purpose"]}
+        for one, text in texts.items()
+    ]
     if as_json:
         show_json(rows)
         return
@@ -102,8 +103,3 @@ def _kind(pipeline: Pipeline, name: str) -> str:
     if name in pipeline.tables.views:
         return "view"
     return "table" if name in pipeline.described else "statement"
-
-
-def _purpose(text: str) -> str:
-    [purpose] = _PURPOSE.findall(text)
-    return re.sub(r"\n-- +", " ", purpose)

@@ -11,7 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from worker.features.pipeline import Column
+from worker.features.sql import read_head
 from worker.pipelines.shipped import SHIPPED
+from worker.pipelines.sql_checks import declared_columns, placement, split_type
 
 OPS = Path(__file__).parents[1]
 RULE_FILES = ("rules", "alerts")
@@ -19,10 +22,6 @@ OPERATOR, GOOGLE = "monitoring.coreos.com/v1", "monitoring.googleapis.com/v1"
 
 PROJECT = "`project`"
 """Placeholder for the project in `views.json`: BigQuery's API requires the project of every table in a view."""
-
-_COLUMN = re.compile(r"^  (\w+) (ARRAY<)?(STRUCT<(.+)>|[A-Z0-9]+?)>?( NOT NULL)?,?$")
-_PURPOSE = re.compile(r"^-- Purpose: +(.+(?:\n-- {5,}.+)*)", re.MULTILINE)
-_PLACED = re.compile(r"^PARTITION BY (\w+)\nCLUSTER BY ([\w, ]+)$", re.MULTILINE)
 
 
 def made() -> Mapping[Path, str]:
@@ -49,8 +48,8 @@ def _rules(version: str, kind: str) -> str:
 
 
 def tables() -> dict[str, dict[str, Any]]:
-    """Read the own tables from the DDL; return {table: description, partition, clustering, schema}."""
-    return {table.partition(".")[2]: _table(table, SHIPPED.ddl_of(table)) for table in sorted(SHIPPED.tables.stored)}
+    """Read the product's own tables out of their DDL: {table: description, partition, clustering, schema}."""
+    return {table.partition(".")[2]: _table(SHIPPED.ddl_of(table)) for table in sorted(SHIPPED.tables.stored)}
 
 
 def views() -> dict[str, dict[str, str]]:
@@ -59,41 +58,31 @@ def views() -> dict[str, dict[str, str]]:
 
 
 def _view(view: str, ddl: str) -> dict[str, str]:
-    purpose, body = _PURPOSE.search(ddl), ddl.partition(f"CREATE OR REPLACE VIEW {view} AS\n")[2]
-    if purpose is None or not body:
+    body = ddl.partition(f"CREATE OR REPLACE VIEW {view} AS\n")[2]
+    if not body:
         raise ValueError(f"the DDL of {view} does not have the form of the other views")
     dataset = view.partition(".")[0]
     query = re.sub(rf"\b(FROM|JOIN) ({dataset}\.)", rf"\1 {PROJECT}.\2", body)
-    return {"description": _as_line(purpose[1]), "query": query}
+    return {"description": read_head(ddl)["Purpose"], "query": query}
 
 
-def _table(name: str, ddl: str) -> dict[str, Any]:
-    purpose, placed = _PURPOSE.search(ddl), _PLACED.search(ddl)
-    columns = re.search(rf"{re.escape(name)} \(\n(.+)\n\)\n", ddl, re.DOTALL)
-    if purpose is None or placed is None or columns is None:
-        raise ValueError(f"the DDL of {name} does not have the form of the other tables")
+def _table(ddl: str) -> dict[str, Any]:
+    partition, clustering = placement(ddl)
     return {
-        "description": _as_line(purpose[1]),
-        "partition": placed[1],
-        "clustering": placed[2].split(", "),
-        "schema": [_column(line) for line in columns[1].splitlines()],
+        "description": read_head(ddl)["Purpose"],
+        "partition": partition,
+        "clustering": list(clustering),
+        "schema": [_column(column) for column in declared_columns(ddl).values()],
     }
 
 
-def _as_line(comment: str) -> str:
-    return re.sub(r"\n-- +", " ", comment)
-
-
-def _column(line: str) -> dict[str, Any]:
-    found = _COLUMN.match(line)
-    if found is None:
-        raise ValueError(f"not a column that BigQuery's JSON schema can hold: {line}")
-    name, is_array, kind, parts, is_required = found.groups()
-    mode = "REPEATED" if is_array else "REQUIRED" if is_required else "NULLABLE"
-    if parts is None:
-        return {"name": name, "type": kind, "mode": mode}
-    fields = [_column(f"  {part}") for part in parts.split(", ")]
-    return {"name": name, "type": "RECORD", "mode": mode, "fields": fields}
+def _column(column: Column) -> dict[str, Any]:
+    """Return a column as BigQuery's JSON schema writes columns."""
+    is_array, kind, fields = split_type(column.type)
+    mode = "REPEATED" if is_array else "REQUIRED" if column.required else "NULLABLE"
+    if not fields:
+        return {"name": column.name, "type": kind, "mode": mode}
+    return {"name": column.name, "type": "RECORD", "mode": mode, "fields": [_column(part) for part in fields]}
 
 
 def main() -> None:

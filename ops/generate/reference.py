@@ -15,18 +15,16 @@ from typing import Any
 import typer
 
 from schemas.contract import completion_schema, outcome_schema
+from worker.features.pipeline import Column
+from worker.features.sql import read_head
 from worker.pipelines.shipped import FEATURES, OWN_TABLES, PROCESSORS, SHIPPED
+from worker.pipelines.sql_checks import declared_columns, placement, shown_columns
 from worker.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 # Almost every command has this option, and the page explains the option once. A table gets no new row for the option.
 _JSON = "--json"
 _PART = re.compile(r"(<!-- generated: ([^\n]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-_COLUMN = re.compile(r"^  (\w+) ([A-Z0-9]+(?:<.+>)?)( NOT NULL)?,?$", re.MULTILINE)
-_SHOWN = re.compile(r"^  made\.(\w+)( > 0 AS (\w+))?,?$", re.MULTILINE)
-_HEAD = re.compile(r"^-- (Purpose|Result): +(.+(?:\n-- {5,}.+)*)", re.MULTILINE)
-_CREATED = re.compile(r"^-- Creates: +(\S+)", re.MULTILINE)
-_PLACED = re.compile(r"^(PARTITION|CLUSTER) BY ([\w, ]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,45 +212,41 @@ def _json_type(field: Mapping[str, Any]) -> str:
 
 
 def _tables() -> Mapping[str, Table]:
-    return dict(_table(SHIPPED.ddl_of(table)) for table in SHIPPED.described)
+    return {table: _table(table, SHIPPED.ddl_of(table)) for table in SHIPPED.described}
 
 
-def _table(ddl: str) -> tuple[str, Table]:
-    created = _CREATED.search(ddl)
-    if created is None:
-        raise ValueError(f"no line `-- Creates:` in {ddl[:80]!r}")
-    head = {name: " ".join(re.sub(r"\n-- +", " ", text).split()) for name, text in _HEAD.findall(ddl)}
-    lead = f"{_sentence(head['Purpose'])} {_sentence(head['Result'])} {_place(created[1], ddl)}"
-    own = created[1] in OWN_TABLES
-    rows = [_column(*found, own=created[1] if own else "") for found in _columns(created[1], ddl)]
-    columns = ("column", "type", "NULL", "meaning") if own else ("column", "type", "NULL")
-    return created[1], Table(columns, rows, lead)
+def _table(name: str, ddl: str) -> Table:
+    head = read_head(ddl)
+    lead = f"{_sentence(head['Purpose'])} {_sentence(head['Result'])} {_place(name, ddl)}"
+    is_own = name in OWN_TABLES
+    rows = [_column(column, own=name if is_own else "") for column in _columns(name, ddl)]
+    columns = ("column", "type", "NULL", "meaning") if is_own else ("column", "type", "NULL")
+    return Table(columns, rows, lead)
 
 
 def _place(table: str, ddl: str) -> str:
     if table in SHIPPED.tables.views:
         return "A view: it holds no rows of its own."
-    placed = {kind: f"`{by}`" for kind, by in _PLACED.findall(ddl)}
-    return f"Partitioned by {placed['PARTITION']}, clustered by {placed['CLUSTER']}."
+    partition, clustering = placement(ddl)
+    return f"Partitioned by `{partition}`, clustered by `{', '.join(clustering)}`."
 
 
-def _columns(table: str, ddl: str) -> Sequence[tuple[str, str, str]]:
-    """Return (name, type, ` NOT NULL` or empty) of each column; the columns of a view come from the table below."""
-    if table == SHIPPED.tables.generations:
-        shown = {column.name for column in SHIPPED.output_columns}
-        return [found for found in _COLUMN.findall(ddl) if found[0] not in shown]
+def _columns(table: str, ddl: str) -> Sequence[Column]:
+    """Return the columns of a table or a view; the types of a view come from the table below the view."""
     if table not in SHIPPED.tables.views:
-        return _COLUMN.findall(ddl)
+        shown = {column.name for column in SHIPPED.output_columns} if table == SHIPPED.tables.generations else ()
+        return [column for column in declared_columns(ddl).values() if column.name not in shown]
     below = SHIPPED.tables.generations if table == SHIPPED.tables.published else SHIPPED.tables.history
-    known = {name: (kind, required) for name, kind, required in _COLUMN.findall(SHIPPED.ddl_of(below))}
+    known = declared_columns(SHIPPED.ddl_of(below))
     return [
-        (renamed, "BOOL", " NOT NULL") if renamed else (name, *known[name]) for name, _, renamed in _SHOWN.findall(ddl)
+        known[source] if source else Column(name=name, type="BOOL", required=True)
+        for name, source in shown_columns(ddl).items()
     ]
 
 
-def _column(name: str, kind: str, required: str, *, own: str) -> Row:
-    """Return the row of a column of the own table *own*, or of another table; the catalogue names values and units."""
-    facts = [f"`{kind}`", "no" if required else "yes"]
+def _column(shown: Column, *, own: str) -> Row:
+    """Return the row of a column of the product's table *own*, or of an upstream table; values are the catalogue's."""
+    name, facts = shown.name, [f"`{shown.type}`", "no" if shown.required else "yes"]
     if own != SHIPPED.tables.published:
         return Row(f"`{name}`", facts, [""] if own else [])
     values = {column.name: column.values for column in SHIPPED.output_columns if column.values}

@@ -770,7 +770,6 @@ def test_a_push_subscription_goes_on_after_a_restart(tmp_path):
 KILLABLE = """
 import sys, threading
 from pathlib import Path
-from worker.local.pubsub.faults import Faults
 from worker.local.pubsub.server import PubSubServer
 server = PubSubServer(Path(sys.argv[1]))
 server.start()

@@ -80,7 +80,7 @@ def test_a_damaged_journal_is_refused_with_its_cure_and_the_cure_works(
 ) -> None:
     damage(journal)
 
-    with pytest.raises(Fatal, match=r"is damaged .*; move it aside \(mv ") as refused:
+    with pytest.raises(Fatal, match=r"is damaged .*; move the file aside \(mv ") as refused:
         PubSubServer(journal).start()
 
     assert str(journal) in str(refused.value)

@@ -267,8 +267,7 @@ def test_the_way_of_dead_letters_is_checked_as_google_keeps_it(tmp_path: Path) -
         look.close()
 
     assert (
-        unwired
-        == "subscription worker forwards what nobody acknowledges to nowhere, not to projects/nba/topics/refused"
+        unwired == "subscription worker forwards unacknowledged messages to nowhere, not to projects/nba/topics/refused"
     )
 
 

@@ -286,7 +286,7 @@ def test_a_warehouse_that_another_process_holds_is_unavailable_and_says_what_to_
     assert code == EXIT_UNAVAILABLE
     told = " ".join(said.split())
     assert f"the warehouse file {held} is open in another process, process " in told
-    assert "was not given back within 0.1 s (MLFS_DUCKDB_WAIT_S). Run this again." in told
+    assert "was not given back within 0.1 s (MLFS_DUCKDB_WAIT_S). Run the command again." in told
 
 
 @pytest.mark.parametrize("command", [("status", NIGHT), ("explain", NIGHT)], ids=" ".join)

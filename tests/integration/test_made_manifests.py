@@ -3,8 +3,8 @@
 from typing import Any
 
 from ops.generate.manifests import OPS, made, tables, views
-from worker.adapters.bigquery.scripts import declared_columns
 from worker.pipelines.shipped import SHIPPED
+from worker.pipelines.sql_checks import declared_columns
 
 
 def test_every_made_file_is_as_it_would_be_made_now() -> None:
@@ -31,6 +31,6 @@ def test_terraform_gets_every_table_as_the_worker_declares_it() -> None:
     assert set(given) == set(SHIPPED.tables.stored)
     for name, table in given.items():
         types = {column["name"]: type_of(column) for column in table["schema"]}
-        assert types == declared_columns(SHIPPED, name)
+        assert types == {column.name: column.type for column in declared_columns(SHIPPED.ddl_of(name)).values()}
         assert table["partition"] == "analysis_date"
         assert set(table["clustering"]) <= set(types)

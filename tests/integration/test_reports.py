@@ -266,7 +266,7 @@ def test_while_the_warehouse_cannot_be_read_the_store_alone_answers(run: Run) ->
     for _code, answer in (daily, trend, incident, unseen):
         assert len(answer["not_read"]) == 1
         assert "open in another process" in answer["not_read"][0]
-    with pytest.raises(Unavailable, match=r"durations are read from the execution log.*Run this again"):
+    with pytest.raises(Unavailable, match=r"durations are read from the execution log.*Run the command again"):
         run("durations", "--to", TUESDAY)
 
 

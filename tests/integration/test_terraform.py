@@ -14,9 +14,9 @@ from google.pubsub_v1.types import Subscription
 from ops.generate.manifests import PROJECT, tables, views
 from tests.support.manifests import IMAGE, environment, render, settings_of, workloads
 from tests.support.terraform import FOLDER, blocks, default, local, resource, resources, terraform, text
-from worker.adapters.bigquery.scripts import declared_columns
 from worker.adapters.pubsub.unary import subscription_faults
 from worker.pipelines.shipped import SHIPPED
+from worker.pipelines.sql_checks import declared_columns
 from worker.settings import Settings
 
 DAY_S = 24 * 3600
@@ -200,7 +200,7 @@ def test_every_table_and_view_that_a_worker_uses_is_made_with_its_columns() -> N
     assert set(made) == set(SHIPPED.tables.stored)
     assert {f"nba_predictions.{name}" for name in views()} == set(SHIPPED.tables.views)
     for table, columns in made.items():
-        assert [column["name"] for column in columns] == list(declared_columns(SHIPPED, table))
+        assert [column["name"] for column in columns] == list(declared_columns(SHIPPED.ddl_of(table)))
     assert ledger["publications"] == {
         "name": "publications",
         "type": "RECORD",

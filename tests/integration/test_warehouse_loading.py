@@ -247,8 +247,8 @@ def test_a_linked_file_that_is_gone_is_named_with_its_table_and_the_next_step(
         rows(warehouse, CACHE)
 
     assert str(gone.value) == (
-        f"running count: the file {file}, to which the table {CACHE} is linked, is gone; put it back, or link the "
-        "folder where it lies now: mlfs load DIR --link"
+        f"running count: the file {file}, to which the table {CACHE} is linked, is gone; put the file back, or "
+        "link the new folder: mlfs load DIR --link"
     )
     assert 1 == rows(warehouse, LIST)
     aside.rename(file)

@@ -14,9 +14,9 @@ from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.generation_rows import publication_of, rows_select
 from worker.adapters.bigquery.jobs import Limits, connect
 from worker.adapters.bigquery.warehouse import BigQueryWarehouse
-from worker.adapters.duckdb.dialect import parse
 from worker.features.model import BuildKey, Publication, Statement
 from worker.pipelines.shipped import PUBLISHED_TABLE
+from worker.pipelines.sql_checks import parse_statement
 
 NIGHT = date(2024, 12, 15)
 AT = datetime(2024, 12, 16, 4, 20, tzinfo=UTC)
@@ -85,7 +85,7 @@ def unpruned(sql: str, partitions: dict[str, str]) -> list[str]:
     for statement in split_script(sql):
         if statement.upper().startswith("CREATE "):
             continue
-        tree = parse(statement)
+        tree = parse_statement(statement)
         for table in tree.find_all(exp.Table):
             column = partitions.get(f"{table.db}.{table.name}")
             if column and not _is_target_of_insert(table) and not pruning_conditions(table, column):

@@ -17,7 +17,7 @@ from worker.local.pubsub.broker import Broker, Subscription
 from worker.local.pubsub.calls import Calls
 from worker.local.pubsub.faults import FaultHooks
 from worker.local.pubsub.filter import compile_filter
-from worker.local.pubsub.journal import NoJournal, SqliteJournal
+from worker.local.pubsub.journal import Journal, SqliteJournal
 from worker.local.pubsub.model import (
     CallRefused,
     Consumer,
@@ -41,7 +41,7 @@ class World:
     """A broker with one topic and one subscription, and a consumer without limits."""
 
     def __init__(self, journal=None, **spec) -> None:
-        self.broker = Broker(journal or NoJournal(), T0)
+        self.broker = Broker(journal or Journal(), T0)
         self.broker.create_topic(TopicSpec(name=TOPIC))
         self.broker.create_topic(TopicSpec(name=DEAD))
         self.broker.create_subscription(SubscriptionSpec(name=DEAD_SUB, topic=DEAD))

@@ -11,15 +11,20 @@ import worker.features
 from tests.support.grid_day import DEFINITION
 from worker.adapters.duckdb.dialect import to_duckdb
 from worker.errors import Fatal
+from worker.features.sql import read_head
 from worker.pipelines.files import read_pipeline
 from worker.pipelines.shipped import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
 from worker.pipelines.sql_checks import (
     DDL_ALLOWED,
     DML_ALLOWED,
     VIEW_ALLOWED,
+    declared_columns,
     find_expression_faults,
     find_sql_faults,
     offences,
+    placement,
+    shown_columns,
+    split_type,
 )
 
 PACKAGE = Path(worker.features.__file__).parents[1]
@@ -211,6 +216,35 @@ def test_a_parameter_without_a_value_is_not_in_the_text(name: str) -> None:
         parameter.name for parameter in sqlglot.parse_one(SHIPPED.text(name), read="bigquery").find_all(exp.Parameter)
     } - unset
     assert list(offences(text)) == []
+
+
+DDL = "CREATE TABLE a.b (c DATE NOT NULL, d ARRAY<STRUCT<e INT64, f STRING>>) PARTITION BY c CLUSTER BY d, c"
+VIEW = "CREATE OR REPLACE VIEW a.v AS SELECT made.c, made.d > 0 AS positive, made.d AS g FROM a.b AS made"
+
+
+def test_ddl_is_read_into_columns_and_placement() -> None:
+    assert {name: (column.type, column.required) for name, column in declared_columns(DDL).items()} == {
+        "c": ("DATE", True),
+        "d": ("ARRAY<STRUCT<e INT64, f STRING>>", False),
+    }
+    assert declared_columns(DDL, "duckdb")["d"].type == "STRUCT(e BIGINT, f TEXT)[]"
+    assert placement(DDL) == ("c", ("d", "c"))
+    assert dict(shown_columns(VIEW)) == {"c": "c", "positive": "", "g": "d"}
+    assert (dict(shown_columns(DDL)), dict(declared_columns(VIEW))) == ({}, {})
+
+
+def test_a_type_is_split_into_array_element_and_fields() -> None:
+    is_array, element, fields = split_type("ARRAY<STRUCT<e INT64, f STRING>>")
+
+    assert (is_array, element) == (True, "STRUCT<e INT64, f STRING>")
+    assert [(field.name, field.type) for field in fields] == [("e", "INT64"), ("f", "STRING")]
+    assert split_type("FLOAT64") == (False, "FLOAT64", ())
+
+
+def test_the_comment_above_a_statement_is_read_by_label_with_its_wrapped_lines() -> None:
+    text = "-- Purpose:     one\n--              two: three\n-- Result:      four.\nSELECT 1 -- Result: five\n"
+
+    assert dict(read_head(text)) == {"Purpose": "one two: three", "Result": "four."}
 
 
 @pytest.mark.parametrize("text", ["SELECT 1 AS c; DROP TABLE a.b", "SELECT 1 AS c; SELECT 2 AS c", "", "-- nothing"])

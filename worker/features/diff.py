@@ -1,6 +1,7 @@
-"""What differs between two published generations of a date. Pure.
+"""Difference between two published generations of an analysis date. Pure.
 
-One statement compares the rows and answers with lines in groups (`templates/sql/diff.sql`); this module reads them.
+A single statement compares the rows and returns lines in groups (`templates/sql/diff.sql`); this module reads the
+lines.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,21 +17,21 @@ from worker.features.pipeline import Entity, Pipeline
 Line = Mapping[str, Any]
 
 LARGEST_SHOWN_MAX = 3
-"""Changes of a column, or of the whole night in an outcome message, that are shown by name."""
+"""Number of changes of a column, or of the whole analysis date in an outcome message, that are shown by name."""
 
 ROWS_LISTED_MAX = 20
-"""Rows added or removed that are shown by name."""
+"""Number of added or removed rows that are shown by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcePair:
-    """Cells of one column whose source was one and is another, or the same.
+    """Differing cells of a column, grouped by the source before and after.
 
     Attributes:
         before: `phase4`, `phase3`, `yesterday`, `missing`, or `none` where the block did not apply.
-        after: Likewise.
-        cells: Cells whose value or source differs.
-        changed: Those of them whose value differs.
+        after: The same values as *before*.
+        cells: Number of cells with another value or another source.
+        changed: Number of these cells with another value.
     """
 
     before: str
@@ -41,7 +42,7 @@ class SourcePair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LargestChange:
-    """One cell that changed, and what the row was worth before and after."""
+    """Changed cell, with the score of the row before and after."""
 
     key: int | str
     label: str
@@ -55,12 +56,12 @@ class LargestChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnDiff:
-    """One column in which cells differ.
+    """Column with differing cells.
 
     Attributes:
-        column: Its name.
-        cells_changed: Cells whose value differs.
-        sources: By source before and after.
+        column: Name of the column.
+        cells_changed: Number of cells with another value.
+        sources: Cells by source before and after.
         largest: The largest changes, largest first.
     """
 
@@ -72,7 +73,7 @@ class ColumnDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDiff:
-    """A row that only one of the generations has."""
+    """Row of a single generation, missing in the other generation."""
 
     key: int | str
     label: str
@@ -81,17 +82,17 @@ class RowDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationDiff:
-    """Everything that differs.
+    """Difference between two generations.
 
     Attributes:
-        analysis_date: The date.
-        before: The one generation.
-        after: The other one.
-        rows_added: Rows that only `after` has.
-        rows_removed: Rows that only `before` has.
-        added: The first of them, by key.
-        removed: The first of them, by key.
-        columns: Columns in which cells differ, the one with the most changed cells first.
+        analysis_date: The analysis date.
+        before: First generation.
+        after: Second generation.
+        rows_added: Number of rows that only `after` has.
+        rows_removed: Number of rows that only `before` has.
+        added: The first added rows, by key.
+        removed: The first removed rows, by key.
+        columns: Columns with differing cells, most changed cells first.
     """
 
     analysis_date: date
@@ -105,7 +106,7 @@ class GenerationDiff:
 
     @property
     def cells_changed(self) -> int:
-        """Cells of rows that both have, whose value differs."""
+        """Number of cells with another value in rows that exist in both generations."""
         return sum(column.cells_changed for column in self.columns)
 
 
@@ -193,7 +194,7 @@ def _read_cell(line: Line, entity: Entity) -> LargestChange:
 
 
 def describe(found: GenerationDiff) -> dict[str, Any]:
-    """Return a diff as scripts and callers over HTTP read it."""
+    """Return a diff in the JSON form for scripts and HTTP."""
     return {
         "analysis_date": found.analysis_date.isoformat(),
         "before": _described(found.before),
@@ -207,21 +208,21 @@ def describe(found: GenerationDiff) -> dict[str, Any]:
     }
 
 
-def _described(one: PublishedGeneration) -> dict[str, Any]:
+def _described(published: PublishedGeneration) -> dict[str, Any]:
     return {
-        "generation": one.generation,
-        "build_id": one.build_id,
-        "published_at": instant_text(one.committed_at),
-        "state": one.state,
-        "quality_score": one.quality_score,
-        "row_count": one.row_count,
+        "generation": published.generation,
+        "build_id": published.build_id,
+        "published_at": instant_text(published.committed_at),
+        "state": published.state,
+        "quality_score": published.quality_score,
+        "row_count": published.row_count,
     }
 
 
 def read_changes(from_generation: int, lines: Sequence[Line], entity: Entity) -> Changes:
-    """Read the answer to the statement `diff` in short, for an outcome message.
+    """Return the short form of a diff for an outcome message, from the answer to the statement `diff`.
 
-    Columns have different units: a change is as large as it is beside the mean size of its column's differing cells.
+    Columns have different units, so the size of a change is relative to the mean size of the changes in the column.
     """
     groups = {(line["feature"], line["before_source"], line["after_source"]): line for line in lines}
     cells = [line for line in lines if line["what"] == "cell" and line["differs"]]

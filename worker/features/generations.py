@@ -1,8 +1,8 @@
-"""Which published generation of a date a reader gets. Pure.
+"""Choice of the published generation of an analysis date for a reader. Pure.
 
-The ledger lists every publication of a date. The rows of each lie in `generations` under a build id and never change,
-until a vacuum deletes the rows of a superseded generation. One choice serves every reader: `mlfs features`,
-`mlfs lineage`, `mlfs diff` and `worker.phase5`.
+The ledger lists every publication of an analysis date. The rows of each publication lie in `generations` under a build
+id and never change, until a vacuum deletes the rows of a superseded generation. All readers use this choice: `mlfs
+features`, `mlfs lineage`, `mlfs diff` and `worker.phase5`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from worker.features.pipeline import Pipeline
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which generation a reader asks for; the published one where both are None.
+    """Requested generation; the published generation if both fields are None.
 
     Attributes:
-        generation: By number.
-        published_by: The newest that was published at this instant. With a zone.
+        generation: Number of the generation.
+        published_by: The newest generation published at this instant. With a zone.
     """
 
     generation: int | None = None
@@ -37,15 +37,15 @@ PUBLISHED_NOW = Wanted()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedGeneration:
-    """One publication of a date.
+    """Publication of an analysis date.
 
     Attributes:
-        generation: Its number.
-        build_id: Under which its rows lie.
-        committed_at: When it was published. UTC.
-        row_count: Published rows that are still there; 0 after a vacuum.
-        state: `done` or `degraded`; None where the quality history has lost the build.
-        quality_score: 0 to 100; None likewise.
+        generation: Number of the generation.
+        build_id: Build id of the rows.
+        committed_at: Instant of the publication. UTC.
+        row_count: Number of published rows still in the table; 0 after a vacuum.
+        state: `done` or `degraded`; None if the quality history has lost the build.
+        quality_score: 0 to 100; None if the quality history has lost the build.
     """
 
     generation: int
@@ -60,7 +60,7 @@ class PublishedGeneration:
 
 
 def plan_publications(analysis_date: date, pipeline: Pipeline) -> Statement:
-    """Plan the reading of every publication of a date."""
+    """Plan the statement that reads every publication of an analysis date."""
     return Statement(
         name="publications", sql=pipeline.text("publications"), parameters={"analysis_date": analysis_date}
     )
@@ -72,27 +72,27 @@ def read_publications(rows: Sequence[Mapping[str, Any]]) -> tuple[PublishedGener
 
 
 def plan_rows(analysis_date: date, build_id: str, pipeline: Pipeline) -> Statement:
-    """Plan the reading of the published rows of one build, whole, by the entity's key."""
+    """Plan the statement that reads all published rows of a build, by the entity's key."""
     values = {"analysis_date": analysis_date, "build_id": build_id}
     return Statement(name="published_rows", sql=pipeline.text("published_rows"), parameters=values)
 
 
 def choose(analysis_date: date, there: Sequence[PublishedGeneration], wanted: Wanted) -> PublishedGeneration:
-    """Choose the generation that a reader asks for.
+    """Return the requested generation.
 
     Args:
-        analysis_date: The date.
-        there: Its publications, oldest generation first.
-        wanted: What is asked for.
+        analysis_date: The analysis date.
+        there: Publications of the analysis date, oldest generation first.
+        wanted: Requested generation.
 
     Raises:
-        Refused: Nothing was ever published, or not this generation, or not by this instant, or its rows are gone. The
-            message names what there is.
+        Refused: The analysis date has no publication, no such generation, no publication by this instant, or no rows
+            any more. The message names the available generations.
     """
     if not there:
         raise Refused(f"nothing is published for {analysis_date}; see how it stands: mlfs explain {analysis_date}")
-    listed = ", ".join(str(one) for one in there)
-    chosen = [one for one in there if _fits(one, wanted)]
+    listed = ", ".join(str(published) for published in there)
+    chosen = [published for published in there if _fits(published, wanted)]
     if not chosen and wanted.published_by is not None:
         by = instant_text(wanted.published_by)
         raise Refused(f"{analysis_date}: nothing was published by {by}; published generations: {listed}")
@@ -101,7 +101,7 @@ def choose(analysis_date: date, there: Sequence[PublishedGeneration], wanted: Wa
             f"{analysis_date}: generation {wanted.generation} was never published; published generations: {listed}"
         )
     if not chosen[-1].row_count:
-        kept = ", ".join(str(one) for one in there if one.row_count) or "none"
+        kept = ", ".join(str(published) for published in there if published.row_count) or "none"
         raise Refused(
             f"{analysis_date}: the rows of generation {chosen[-1]} are gone: superseded generations are deleted after "
             f"keep_generations days (MLFS_KEEP_GENERATIONS); generations with rows: {kept}"
@@ -109,25 +109,25 @@ def choose(analysis_date: date, there: Sequence[PublishedGeneration], wanted: Wa
     return chosen[-1]
 
 
-def _fits(one: PublishedGeneration, wanted: Wanted) -> bool:
+def _fits(published: PublishedGeneration, wanted: Wanted) -> bool:
     if wanted.generation is not None:
-        return one.generation == wanted.generation
-    return wanted.published_by is None or one.committed_at <= wanted.published_by
+        return published.generation == wanted.generation
+    return wanted.published_by is None or published.committed_at <= wanted.published_by
 
 
 def choose_pair(
     analysis_date: date, there: Sequence[PublishedGeneration], pair: tuple[int, int] | None
 ) -> tuple[PublishedGeneration, PublishedGeneration]:
-    """Choose two generations to compare: those of *pair*, else the published one and the one published before it.
+    """Return two generations to compare: *pair*, or the published generation and the generation published before.
 
     Raises:
-        Refused: As `choose`; or nothing was published before the published one.
+        Refused: As in `choose`; or the published generation is the first publication.
     """
     if pair is not None:
         first, second = (choose(analysis_date, there, Wanted(generation=number)) for number in pair)
         return first, second
     newest = choose(analysis_date, there, PUBLISHED_NOW)
-    older = [one for one in there if one.generation < newest.generation]
+    older = [published for published in there if published.generation < newest.generation]
     if not older:
         raise Refused(
             f"{analysis_date}: only generation {newest} was published, and there is no other to compare; to publish "
@@ -137,10 +137,10 @@ def choose_pair(
 
 
 def read_instant(text: str) -> datetime:
-    """Read an instant in ISO 8601, with its zone, and return it in UTC.
+    """Return an ISO 8601 instant with a zone, in UTC.
 
     Raises:
-        Refused: It is no instant, it has no zone, or it has none of the years 1 to 9999 in UTC.
+        Refused: The text is not an instant, has no zone, or lies outside the years 1 to 9999 of UTC.
     """
     try:
         instant = datetime.fromisoformat(text)
@@ -155,5 +155,5 @@ def read_instant(text: str) -> datetime:
 
 
 def instant_text(at: datetime) -> str:
-    """Write an instant whole and in UTC, so that it can be asked for again."""
+    """Return the text of an instant in UTC with full precision, usable as `--published-by`."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The values that travel between the build, the score and the warehouse."""
+"""Values exchanged between the build, the score and the warehouse."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,26 +10,26 @@ from statemachine.model import BuildMode, FailureKind, State
 
 
 class BuildPhase(StrEnum):
-    """What a build is at, in this order; where its time goes. A label of metrics, so the set is closed."""
+    """Phase of a build, in this order. A label of metrics, so the set is closed."""
 
     CLAIM = "claim"
-    """The ledger is told whose the date is."""
+    """Claim the analysis date in the ledger."""
     VALIDATE = "validate"
-    """Upstream tables are compared with the catalogue."""
+    """Compare upstream tables with the catalogue."""
     DEPENDENCIES = "dependencies"
-    """Rows of the four Phase 4 tables are counted."""
+    """Count the rows of the four Phase 4 tables."""
     STAGE = "stage"
-    """The rows are made, where no consumer sees them."""
+    """Store the rows, still invisible to consumers."""
     SCORE = "score"
-    """The rows are counted and judged."""
+    """Count and score the rows."""
     GATE = "gate"
-    """The verdict; a refusal is written down."""
+    """Apply the quality gate and store a refusal."""
     PUBLISH = "publish"
-    """The ledger is pointed at the rows: from then on consumers see them."""
+    """Change the pointer of the ledger: consumers then see the rows."""
 
 
 class CellSource(StrEnum):
-    """Where a block of a row, or a whole row, comes from."""
+    """Source of a block in a row, or of a whole row."""
 
     PHASE4 = "phase4"
     PHASE3 = "phase3"
@@ -40,13 +40,13 @@ class CellSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One SQL statement in BigQuery dialect with its typed parameters.
+    """SQL statement in BigQuery's dialect with typed parameters.
 
     Attributes:
-        name: As `mlfs sql` lists it; used in job ids, logs and spans.
+        name: Name in `mlfs sql`, job ids, logs and spans.
         sql: The text, verbatim.
-        parameters: Values by name. `date`, aware `datetime`, `int`, `float`, `str`, `bool`; a list is an array
-            of one of them. Never None: BigQuery's documentation says that no parameter can be NULL.
+        parameters: Values by name. `date`, aware `datetime`, `int`, `float`, `str`, `bool`; a list is an array of a
+            single type. Never None, because BigQuery documents that no parameter can be NULL.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildKey:
-    """The identity of one attempt; generation and attempt together are the fencing token."""
+    """Identity of an attempt; generation and attempt together are the fencing token."""
 
     analysis_date: date
     generation: int
@@ -69,23 +69,23 @@ class BuildKey:
 
     @property
     def token(self) -> tuple[int, int]:
-        """What the ledger compares."""
+        """Fencing token, compared by the ledger."""
         return self.generation, self.attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """What to build.
+    """Request of a build.
 
     Attributes:
-        key: Date, generation, attempt.
-        mode: Which data may be used.
-        trigger: Why, for the execution log.
-        phase3_lookback_days: How far back a Phase 3 row may lie, in days before the date.
+        key: Analysis date, generation, attempt.
+        mode: Allowed data.
+        trigger: Reason of the build, for the execution log.
+        phase3_lookback_days: Maximal age of a Phase 3 row, in days before the analysis date.
         as_of: Use only upstream rows with `processed_at` up to this instant (UTC); None for no limit.
-        started_at: When the attempt was claimed. UTC.
-        claimant: Under which name the ledger is claimed; unique to one attempt of one worker.
-        ignored: Processors whose table is not read and counts as empty: what it holds was taken back (ADR 0017).
+        started_at: Instant of the claim. UTC.
+        claimant: Name of the claim in the ledger; unique to an attempt of a worker.
+        ignored: Processors whose table counts as empty after a retraction (ADR 0017).
     """
 
     key: BuildKey
@@ -104,13 +104,13 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCounts:
-    """Cells of one processor's block over all active entities it applies to, those left out included.
+    """Cells of a processor's block over all active entities with the block, with entities left out.
 
     Attributes:
-        players: Entities the block applies to; players, in the shipped pipeline.
-        cells_each: Features in the block.
-        phase4_cells: Cells filled from Phase 4, over the entities that have a row.
-        phase3_cells: Cells filled from Phase 3, likewise.
+        players: Number of entities with the block; players, in the shipped pipeline.
+        cells_each: Number of features in the block.
+        phase4_cells: Number of cells from Phase 4, over the entities with a row.
+        phase3_cells: Number of cells from Phase 3, over the entities with a row.
     """
 
     players: int
@@ -121,13 +121,13 @@ class BlockCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """An active entity without a row, and why.
+    """Active entity without a row, and the reason.
 
     Attributes:
-        key: What tells it apart.
-        label: What people know it by.
-        identity: Both, and what else is known of it, by column.
-        reason: Why it has no row.
+        key: Key of the entity.
+        label: Name of the entity for people.
+        identity: Key, name and further known columns.
+        reason: Reason for the missing row.
     """
 
     key: int | str
@@ -138,17 +138,17 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildStats:
-    """Counts of a build's rows: all that the score needs.
+    """Counts of a build's rows: the input of the score.
 
     Attributes:
-        analysis_date: The date built.
+        analysis_date: The analysis date of the build.
         row_count: Rows that may be published.
-        dependency_rows: Rows in each processor's table for the date, also when the build was forced past them.
+        dependency_rows: Row count of each processor's table, also for a forced build.
         blocks: Counts per block name.
         required_nulls: NULLs in the required fields over all rows.
         newest_source_date: The newest source date of any row; None without rows.
         left_out_count: Active entities without a row.
-        left_out: Who they are, by key; the first thousand at most. Listed when the build has ended.
+        left_out: These entities, by key; the first thousand at most. Listed at the end of the build.
     """
 
     analysis_date: date
@@ -163,19 +163,19 @@ class BuildStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityReport:
-    """What a build is worth.
+    """Score and verdict of a build.
 
     Attributes:
         row_count: Rows that may be published.
         quality_score: 0 to 100, one decimal.
-        components: The components by name, in points, one decimal each.
-        component_total: Their sum.
+        components: Components by name, in points with one decimal.
+        component_total: Sum of the components.
         fallback_rate: Share of blocks not from Phase 4 (the ruling's x), 0 to 1.
         missing_rate: Share of blocks from neither phase, 0 to 1.
-        severity: P0 to P3, None where nothing is wrong.
-        gate_passed: Whether the build may become visible.
-        gate_message: Why not, empty when passed.
-        earned_state: `done` or `degraded` if it is published.
+        severity: P0 to P3, None without a fault.
+        gate_passed: Whether the quality gate passed.
+        gate_message: Reason of a refusal, empty after a pass.
+        earned_state: `done` or `degraded`, the state after a publication.
     """
 
     row_count: int
@@ -192,7 +192,7 @@ class QualityReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """One scored and accepted build on its way to being visible."""
+    """Scored and accepted build before publication."""
 
     request: BuildRequest
     stats: BuildStats
@@ -202,7 +202,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow:
-    """What the warehouse knows of the published generation of a date; enough to rebuild the record from."""
+    """Published generation of an analysis date in the warehouse, sufficient to restore the record."""
 
     analysis_date: date
     generation: int
@@ -224,16 +224,16 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOutcome:
-    """How one attempt ended, short of an error.
+    """Result of an attempt that ended without an exception.
 
     Attributes:
-        request: What was asked for.
-        stats: Counts of its rows.
-        report: What it is worth.
+        request: The request of the build.
+        stats: Counts of the rows.
+        report: Score and verdict.
         published: Whether the rows are visible now; False for a refused build and for a dry run.
-        failure: Why the build may not be published; None where it may.
-        message: The failure in words, empty without one.
-        finished_at: When the attempt ended; the commit time of a published build. UTC.
+        failure: Reason why the build may not be published; None for an accepted build.
+        message: The failure in words, empty without a failure.
+        finished_at: End of the attempt; the commit time of a published build. UTC.
     """
 
     request: BuildRequest
@@ -247,13 +247,13 @@ class BuildOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementEstimate:
-    """What a statement would cost, asked without running it.
+    """Estimated cost of a statement that did not run.
 
     Attributes:
-        name: Of the statement.
-        bytes_processed: What it would read; None where the engine does not say.
-        usd: What that costs on demand, minimum charges included; 0 where nothing is billed.
-        reads: What it reads, one text a table, with the engine's guess of rows where it has one.
+        name: Name of the statement.
+        bytes_processed: Bytes to read; None if the engine returns no estimate.
+        usd: On-demand price with minimum charges; 0 for an engine without charges.
+        reads: A text for each table, with the engine's guess of the rows if available.
     """
 
     name: str
@@ -264,13 +264,13 @@ class StatementEstimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCost:
-    """What the jobs of one step for one date took on one day.
+    """Cost of the jobs of a step for an analysis date on a calendar day.
 
     Attributes:
-        executed_on: The day they ran. UTC.
-        analysis_date: The date they worked for; None for jobs that served no single date.
-        step: `features`, `publish`, …; `build` where only whole attempts are on record.
-        jobs: How many.
+        executed_on: Calendar day of the jobs. UTC.
+        analysis_date: The analysis date of the jobs; None for jobs without a single analysis date.
+        step: `features`, `publish`, …; `build` if only whole attempts are recorded.
+        jobs: Number of jobs.
         bytes_processed: Read, in bytes.
         bytes_billed: Billed, in bytes.
         slot_ms: Slot time in milliseconds.

@@ -1,7 +1,7 @@
-"""A pipeline as a value: what it waits for, what it builds from it, where that lies and what it has to be worth. Pure.
+"""Pipeline definition as a value: processors, features, tables, quality rules and settings. Pure.
 
-Whatever in the product depends on which pipeline it runs takes one of these as an argument, or asks the warehouse that
-was opened for it. `worker.pipelines.files` reads it from its TOML; its SQL is rendered from it (`worker.features.sql`).
+Pipeline-dependent code takes a `Pipeline` as an argument, or uses the pipeline of the open warehouse.
+`worker.pipelines.files` reads a pipeline from TOML; `worker.features.sql` renders the SQL.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,13 @@ from worker.features.quality import DEFAULT_POLICY, QualityPolicy
 from worker.features.sql import NOTHING, NOWHERE, Templates, Unusable, render
 
 LEFT_OUT = "left_out_reason"
-"""The column of `generations` that is NULL for a row that may be published."""
+"""Column of `generations`; NULL for a publishable row."""
 
 PHASE4_DATE = "analysis_date"
-"""The date column of every Phase 4 table."""
+"""Date column of every Phase 4 table."""
 
 PROCESSED = "processed_at"
-"""The column of every upstream table that says when a row was written; of several for one key the newest counts."""
+"""Column of every upstream table with the instant of writing; of several rows for a key the newest row counts."""
 
 BLOCK_SOURCES = (
     CellSource.PHASE4,
@@ -30,22 +30,22 @@ BLOCK_SOURCES = (
     CellSource.YESTERDAY,
     CellSource.MISSING,
 )
-"""The values of `<block>_source`; NULL where the block does not apply to the row."""
+"""Values of `<block>_source`; NULL if the block does not apply to the row."""
 
 ROW_SOURCES = (CellSource.PHASE4, CellSource.PHASE3, CellSource.MIXED, CellSource.YESTERDAY)
-"""The values of `data_source`. A row without any cell lacks the feature that it must have, and is left out."""
+"""Values of `data_source`. A row without cells lacks the indispensable feature and is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """What one Phase 4 processor contributes to a row.
+    """Block: the features of a Phase 4 processor in a row.
 
     Attributes:
         name: Prefix of the block's columns, `<name>_source`.
         processor: Name in completion events.
-        table: Its Phase 4 table, `dataset.table`.
-        key: The column that joins it, next to `analysis_date`.
-        matches: The identity column whose value stands in `key`.
+        table: Phase 4 table, `dataset.table`.
+        key: Column of the join, next to `analysis_date`.
+        matches: Identity column with the value of `key`.
     """
 
     name: str
@@ -57,33 +57,33 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """How a feature is read from a row of one upstream table.
+    """Expression that reads a feature from a row of an upstream table.
 
     Attributes:
-        sql: The column's name, or an expression over columns of the table.
-        columns: The columns that `sql` reads.
+        sql: Column name, or an expression over columns of the table.
+        columns: Columns read by `sql`.
     """
 
     sql: str
     columns: Sequence[str]
 
     def named(self, name: str) -> str:
-        """Return the text for a SELECT list that gives the value *name*."""
+        """Return the text for a SELECT list with the name *name*."""
         return self.sql if self.sql == name else f"{self.sql} AS {name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """One feature of an entity.
+    """Feature of an entity.
 
     Attributes:
-        name: Its column in the output.
+        name: Column in the output.
         type: BigQuery type.
-        unit: Unit or meaning of the number, and its range where it has one.
-        block: Name of the block it comes with.
-        phase3_table: Where the fallback value lies.
-        phase4: How it is read from the block's Phase 4 table.
-        phase3: How it is read from `phase3_table`.
+        unit: Unit or meaning of the number, with the range if any.
+        block: Name of the block.
+        phase3_table: Table of the fallback value.
+        phase4: Expression for the block's Phase 4 table.
+        phase3: Expression for `phase3_table`.
         required: Whether a NULL counts against the NULL-field component.
     """
 
@@ -99,13 +99,13 @@ class Feature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column of the published table, in BigQuery types; `ARRAY<STRING>` is the only nested one.
+    """Column of a table, in BigQuery types.
 
     Attributes:
-        name: Its name.
-        type: Its type.
-        required: Whether it is declared NOT NULL.
-        values: The only values that it takes; empty where any value of the type may stand there.
+        name: Name of the column.
+        type: BigQuery type.
+        required: Whether the column is declared NOT NULL.
+        values: All possible values; empty for a column with any value of the type.
     """
 
     name: str
@@ -116,11 +116,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityColumn(Column):
-    """A published column that says what a row is about.
+    """Published column that identifies the entity of a row.
 
     Attributes:
-        table: Where it is read, `dataset.table`; empty where it is made from others.
-        columns: The columns there; several where either may give it.
+        table: Source table, `dataset.table`; empty for a derived column.
+        columns: Source columns; several if either column may hold the value.
     """
 
     table: str
@@ -129,15 +129,15 @@ class IdentityColumn(Column):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entity:
-    """What a row is about.
+    """Entity: the subject of a row.
 
     Attributes:
-        key: The published column that tells entities apart within a date.
-        label: The published column that people know one by.
-        singular: The word for one, `player`.
-        plural: The word for several; the counting statement calls a block's entities `<block>_<plural>`.
-        roster: The table that lists the active ones of a date.
-        must_have: The feature without which an entity gets no row.
+        key: Published column that identifies an entity within an analysis date.
+        label: Published column with the name of an entity for people.
+        singular: Word for an entity, `player`.
+        plural: Word for several entities; the counting statement names a block's entities `<block>_<plural>`.
+        roster: Table with the active entities of a date.
+        must_have: Feature without which an entity gets no row.
     """
 
     key: str
@@ -150,15 +150,15 @@ class Entity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The table that says which two teams meet on a date.
+    """Table with the pairs of teams that meet on a date.
 
     Attributes:
-        table: Its name, `dataset.table`.
-        game: The column that tells two games apart.
-        sides: The two columns that hold the teams.
-        team: The identity column, from the roster, that holds an entity's team.
-        opponent: The identity column that gets the other team; NULL where the team does not play.
-        plays: The identity column that says whether the team plays.
+        table: Name of the table, `dataset.table`.
+        game: Column that identifies a game.
+        sides: Both columns with the teams.
+        team: Identity column, from the roster, with an entity's team.
+        opponent: Identity column for the other team; NULL if the team does not play.
+        plays: Identity column that is true if the team plays.
     """
 
     table: str
@@ -171,17 +171,16 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamTable:
-    """A table that upstream owns and a build reads.
+    """Upstream table that a build reads.
 
     Attributes:
         name: `dataset.table`.
-        date: Its date column, by which it is partitioned; empty where the definition names none.
-        key: The column that joins it, by which it is clustered.
-        matches: The identity column whose value stands in `key`.
-        purpose: What it holds, for its DDL.
-        rows: What one row is, for its DDL.
-        columns: Its columns as the definition lists them: {name: BigQuery type}. A column that a build reads need not
-            be listed.
+        date: Date column of the partitions; empty if the definition names none.
+        key: Column of the join and of the clustering.
+        matches: Identity column with the value of `key`.
+        purpose: Content of the table, for the DDL.
+        rows: Meaning of a row, for the DDL.
+        columns: Columns listed in the definition: {name: BigQuery type}. A build may read unlisted columns, too.
     """
 
     name: str
@@ -194,25 +193,25 @@ class UpstreamTable:
 
     @property
     def short(self) -> str:
-        """The name without the dataset."""
+        """Name without the dataset."""
         return self.name.partition(".")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnTables:
-    """The tables that the product writes, and the views that show what is published, `dataset.table`.
+    """Tables that the product writes, and views of the published rows, `dataset.table`.
 
     Attributes:
-        published: View of the published rows, which consumers read.
-        quality: View of what each published date is worth.
-        dependency: View of what the Phase 4 tables held when the published rows were made.
-        generations: The rows of every attempt, written once and never changed.
-        history: What the rows of every attempt were worth.
-        execution: Every attempt that ended.
-        ledger: For each date its claim, and which attempt's rows are published.
-        arrivals: Every report of a processor that counted.
+        published: View of the published rows for consumers.
+        quality: View of the scores of the published rows.
+        dependency: View of the Phase 4 row counts of the published builds.
+        generations: Rows of every attempt, written once and never changed.
+        history: Scores of the rows of every attempt.
+        execution: Every ended attempt.
+        ledger: Claim and pointer of each analysis date.
+        arrivals: Every arrival.
         profile: Statistics of each feature in each generation.
-        replay: What people asked for.
+        replay: Requests of people.
     """
 
     published: str
@@ -228,12 +227,12 @@ class OwnTables:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Return the names under which consumers read; each view shows the published generation alone."""
+        """Return the views for consumers; each view shows only published generations."""
         return self.published, self.quality, self.dependency
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """Return the tables that hold rows."""
+        """Return the tables with rows."""
         return tuple(name for name in self.all if name not in self.views)
 
     @property
@@ -244,10 +243,10 @@ class OwnTables:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionalTables:
-    """Tables that no build needs, `dataset.table`; empty where the pipeline has none.
+    """Tables that no build needs, `dataset.table`; empty for a pipeline without the table.
 
     Attributes:
-        predictions: The consumer's predictions, which a report counts.
+        predictions: The consumer's predictions, counted by a report.
         joined_view: The materialized view of the Phase 4 join (ADR 0013).
         fallback_cache: Phase 3 values put aside for the fallback (ADR 0013).
     """
@@ -259,21 +258,21 @@ class OptionalTables:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pipeline:
-    """One validated definition. Two of them are the same only if they are the same object.
+    """Validated definition. Two pipelines are equal only if they are the same object.
 
     Attributes:
-        name: In keys, messages, labels and lineage.
-        entity: What a row is about.
-        identity: The published columns before the features, after `analysis_date`.
-        blocks: One per processor, in the order in which they are shown.
-        features: In the order of the published columns.
+        name: Name in keys, messages, labels and lineage.
+        entity: Subject of a row.
+        identity: Published columns before the features, after `analysis_date`.
+        blocks: A block for each processor, in the order of display.
+        features: Features in the order of the published columns.
         upstream_tables: {`dataset.table`: table} of the tables that a build reads.
-        schedule: Who meets whom; None for entities that meet nobody.
-        tables: What the product writes.
-        optional: What else the definition names.
-        quality: How a build is scored and what it takes to be published.
-        settings: {field of the settings: its default}, as text or number.
-        templates: What its SQL is rendered from.
+        schedule: Table of the games; None for entities without opponents.
+        tables: Tables of the product.
+        optional: Optional tables of the definition.
+        quality: Rules of the score and the quality gate.
+        settings: {field of the settings: default}, as text or number.
+        templates: Templates of the SQL.
     """
 
     name: str
@@ -291,43 +290,45 @@ class Pipeline:
 
     @property
     def processors(self) -> tuple[str, ...]:
-        """Name the processors whose success a date waits for."""
+        """Return the processors whose success an analysis date waits for."""
         return tuple(block.processor for block in self.blocks)
 
     @property
     def required_fields(self) -> tuple[str, ...]:
-        """Name the features whose NULLs count."""
+        """Return the features whose NULLs count."""
         return tuple(feature.name for feature in self.features if feature.required)
 
     def features_of(self, block: str) -> tuple[Feature, ...]:
-        """Give the features of a block, in catalogue order."""
+        """Return the features of a block, in catalogue order."""
         return tuple(feature for feature in self.features if feature.block == block)
 
     def block_of(self, feature: Feature) -> Block:
-        """Give the block that a feature comes with."""
+        """Return the block of a feature."""
         return next(block for block in self.blocks if block.name == feature.block)
 
     def needs_game(self, block: Block) -> bool:
-        """Return whether the block applies only to an entity whose team plays: it is looked up by the opponent."""
+        """Return whether the block applies only to an entity whose team plays: the opponent joins the table."""
         return self.schedule is not None and block.matches == self.schedule.opponent
 
     @property
     def listed(self) -> tuple[IdentityColumn, ...]:
-        """Return the identity columns that the roster gives."""
+        """Return the identity columns of the roster."""
         return tuple(column for column in self.identity if column.table == self.entity.roster)
 
     @property
     def phase3_tables(self) -> tuple[UpstreamTable, ...]:
         """Return the tables of the fallback, in the order in which the features name them."""
-        return tuple(self.upstream_tables[name] for name in dict.fromkeys(one.phase3_table for one in self.features))
+        return tuple(
+            self.upstream_tables[name] for name in dict.fromkeys(feature.phase3_table for feature in self.features)
+        )
 
     def features_from(self, phase3_table: str) -> tuple[Feature, ...]:
-        """Return the features whose fallback lies in a table."""
+        """Return the features with a fallback in a table."""
         return tuple(feature for feature in self.features if feature.phase3_table == phase3_table)
 
     @property
     def lookups(self) -> tuple[Column, ...]:
-        """Return the identity columns by whose values upstream rows are found; the entity's key is the first."""
+        """Return the identity columns that join upstream rows, the entity's key first."""
         matched = {block.matches for block in self.blocks} | {table.matches for table in self.phase3_tables}
         matched |= {self.entity.key}
         return tuple(sorted((c for c in self.identity if c.name in matched), key=lambda c: c.name != self.entity.key))
@@ -354,7 +355,7 @@ class Pipeline:
 
     @property
     def generation_columns(self) -> tuple[Column, ...]:
-        """Return the columns of `generations`, in the order in which a build selects them."""
+        """Return the columns of `generations`, in the order of a build's SELECT."""
         cells = (f"{block.name}_{phase}_cells" for block in self.blocks for phase in ("phase4", "phase3"))
         return (
             *self.output_columns,
@@ -364,9 +365,9 @@ class Pipeline:
 
     @property
     def upstream(self) -> Mapping[str, Mapping[str, str]]:
-        """Collect every upstream column that a build reads: {`dataset.table`: {column: BigQuery type}}.
+        """Return every upstream column that a build reads: {`dataset.table`: {column: BigQuery type}}.
 
-        A build stops with `SchemaDrift` where an upstream table disagrees.
+        A build stops with `SchemaDrift` if an upstream table disagrees.
         """
         columns: dict[str, dict[str, str]] = {}
         for table, name, kind in self.columns_read():
@@ -374,7 +375,7 @@ class Pipeline:
         return MappingProxyType({table: MappingProxyType(types) for table, types in columns.items()})
 
     def columns_read(self) -> Iterator[tuple[str, str, str]]:
-        """Yield (table, column, BigQuery type) of each upstream column that a build reads; some come twice."""
+        """Yield (table, column, BigQuery type) of each upstream column that a build reads; some columns twice."""
         types = {column.name: column.type for column in self.identity}
         yield self.entity.roster, self.upstream_tables[self.entity.roster].date, "DATE"
         for column in self.listed:
@@ -406,33 +407,33 @@ class Pipeline:
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Name every dataset that a build reads or writes, each once."""
+        """Return every dataset that a build reads or writes, without repetition."""
         tables = (*self.upstream, *self.tables.all)
         return tuple(dict.fromkeys(table.partition(".")[0] for table in tables))
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """Return the names of the statements that read."""
+        """Return the names of the reading statements."""
         absent = () if self.optional.predictions else ("report_predictions",)
         return tuple(name for name in self.templates.names("sql") if name not in absent)
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """Return the names of the statements that change the ledger, or delete rows."""
+        """Return the names of the statements that change the ledger or delete rows."""
         return self.templates.names("dml")
 
     def text(
         self, name: str, without: Unusable = NOTHING, *, rows_of: str = "", unset: frozenset[str] = frozenset()
     ) -> str:
-        """Render a statement; rendered once per pipeline and arguments.
+        """Return the text of a statement; rendered texts are cached by pipeline and arguments.
 
         Args:
-            name: The name of its template.
-            without: Upstream tables and columns that count as empty; the statement reads typed NULLs in their place.
-            rows_of: For a statement about one build's rows: the statement that selects the rows; empty where the rows
-                lie in `generations`.
-            unset: Parameters that get no value. BigQuery takes no NULL for a parameter, so the text does without them:
-                no `as_of` leaves out its condition, an entity to look up that is not given finds nothing.
+            name: Name of the template.
+            without: Upstream tables and columns that count as empty; the statement reads typed NULLs instead.
+            rows_of: For a statement about a build's rows: the statement that selects the rows; empty for rows in
+                `generations`.
+            unset: Parameters without a value. BigQuery accepts no NULL as a parameter, so the text leaves these
+                parameters out: without `as_of` the condition is missing, and an entity without a value finds no row.
 
         Raises:
             Refused: The pipeline has no such statement.
@@ -440,25 +441,25 @@ class Pipeline:
         if name in self.changes:
             return render(self, f"dml/{name}.sql")
         if name not in self.statements:
-            raise Refused(f"the pipeline {self.name} has no statement {name}; see the statements it has: mlfs sql")
+            raise Refused(f"the pipeline {self.name} has no statement {name}; list the statements: mlfs sql")
         return render(self, f"sql/{name}.sql", without=without, rows_of=rows_of, unset=unset)
 
     @property
     def described(self) -> tuple[str, ...]:
-        """Return the tables and views that have DDL: the product's own, upstream's, then the optional ones."""
+        """Return the tables and views with DDL: the product's tables, then upstream and optional tables."""
         extra = (self.optional.joined_view, self.optional.fallback_cache)
         return (*self.tables.all, *self.upstream, *filter(None, extra))
 
     def ddl_of(self, table: str) -> str:
         """Return the CREATE statement of a table, `dataset.table`.
 
-        Upstream's own tables are never created by a worker. Their statements say how they have to look and lie.
+        A worker never creates upstream tables; the statements of these tables are documentation.
 
         Raises:
             Refused: The pipeline has no such table.
         """
         if table not in self.described:
-            raise Refused(f"the pipeline {self.name} has no table {table}; see the tables it has: mlfs sql")
+            raise Refused(f"the pipeline {self.name} has no table {table}; list the tables: mlfs sql")
         own = {getattr(self.tables, kind): kind for kind in OwnTables.__dataclass_fields__}
         extra = {self.optional.joined_view: "joined_view", self.optional.fallback_cache: "fallback_cache"}
         return render(self, f"ddl/{({**extra, **own}).get(table, 'upstream')}.sql", table=table)

@@ -1,7 +1,4 @@
-"""The build plan: a request and a pipeline in, typed statements out; and the reading of what they return.
-
-Pure. The answers come from a warehouse.
-"""
+"""Build plan: typed statements for a request and a pipeline; and readers of the answers. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,26 +18,26 @@ from worker.features.model import (
 from worker.features.pipeline import Pipeline
 
 ACCEPTED_TYPES: Mapping[str, frozenset[str]] = {
-    # A column of whole numbers or decimals widens to a float without harm; nothing else changes type silently.
+    # A column of whole numbers or decimals becomes a float without loss; no other type changes silently.
     "FLOAT64": frozenset({"FLOAT64", "INT64", "NUMERIC", "BIGNUMERIC"}),
 }
 
 COPY_AGE_DAYS_MAX = 2
-"""The oldest night, in days before the date, whose rows may be published in its place.
+"""Maximal age in days of the published rows that may be copied for an analysis date.
 
-Source: data older than two days is worth no point of freshness to the pipeline document.
+Source: the pipeline document gives no freshness points for data older than two days.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPlan:
-    """The statements of one attempt.
+    """Statements of an attempt.
 
     Attributes:
-        dependency_rows: Counts the rows of each processor's Phase 4 table.
-        features: Selects every active entity with its features, or the rows of the night to copy.
-        stats: Counts these rows for the score.
-        left_out: Lists the entities without a row.
+        dependency_rows: Row count of each Phase 4 table.
+        features: SELECT of every active entity with features, or of the rows to copy.
+        stats: Counts of these rows for the score.
+        left_out: List of the entities without a row.
     """
 
     dependency_rows: Statement
@@ -50,17 +47,16 @@ class BuildPlan:
 
 
 def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime, stored: bool = True) -> BuildPlan:
-    """Plan one attempt.
+    """Plan the statements of an attempt.
 
     Args:
-        request: What to build.
-        pipeline: Whose statements to use.
+        request: The attempt and the options.
+        pipeline: Pipeline of the statements.
         built_at: The `processed_at` of the rows. UTC.
-        stored: Whether the rows are stored before they are counted; False for a dry run, which counts the rows as they
-            are selected.
+        stored: Whether the rows are stored before counting; False for a dry run, which counts selected rows.
 
     Raises:
-        Refused: The last resort is asked for, and the pipeline has none.
+        Refused: The request copies yesterday's rows, and the pipeline has no statement for copying.
     """
     copies = request.mode is BuildMode.YESTERDAY
     features = _plan_copy(request, pipeline, built_at) if copies else _plan_features(request, pipeline, built_at)
@@ -73,7 +69,7 @@ def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime,
 
 
 def _plan_count(name: str, key: BuildKey, pipeline: Pipeline, rows: Statement | None) -> Statement:
-    """Plan a statement about the rows of one attempt: those in `generations`, or those that *rows* selects."""
+    """Plan a statement about the rows of an attempt: stored rows of `generations`, or the rows of the SELECT *rows*."""
     if rows is None:
         values = {"analysis_date": key.analysis_date, "build_id": key.build_id}
         return Statement(name=name, sql=pipeline.text(name), parameters=values)
@@ -82,7 +78,7 @@ def _plan_count(name: str, key: BuildKey, pipeline: Pipeline, rows: Statement | 
 
 
 def plan_usual(pipeline: Pipeline) -> tuple[Statement, ...]:
-    """Plan what an ordinary build runs, for a date that does not exist: the texts are those of every such build."""
+    """Plan the statements of an ordinary build for a placeholder date; every such build has the same texts."""
     key = BuildKey(analysis_date=date(1900, 1, 31), generation=1, attempt=1)
     at = datetime(1900, 1, 31, tzinfo=UTC)
     request = BuildRequest(
@@ -100,7 +96,7 @@ def plan_usual(pipeline: Pipeline) -> tuple[Statement, ...]:
 
 
 def plan_storing(select: Statement, pipeline: Pipeline) -> Statement:
-    """Plan the statement that stores what *select* gives in `generations`, unless rows of that build are there."""
+    """Plan the statement that stores the rows of *select* in `generations`, unless the build has rows there."""
     columns = ", ".join(column.name for column in pipeline.generation_columns)
     table = pipeline.tables.generations
     sql = (
@@ -112,7 +108,7 @@ def plan_storing(select: Statement, pipeline: Pipeline) -> Statement:
 
 
 def plan_claim(key: BuildKey, at: datetime, claimant: str, pipeline: Pipeline) -> Statement:
-    """Plan the statement that takes a date for an attempt; *at* is UTC."""
+    """Plan the claim of an analysis date for an attempt; *at* is UTC."""
     return Statement(
         name="claim",
         sql=pipeline.text("claim"),
@@ -121,7 +117,7 @@ def plan_claim(key: BuildKey, at: datetime, claimant: str, pipeline: Pipeline) -
 
 
 def plan_publication(publication: Publication, pipeline: Pipeline) -> Statement:
-    """Plan the statement that points the ledger at the rows of an attempt."""
+    """Plan the statement that changes the pointer of the ledger to the rows of an attempt."""
     request = publication.request
     return Statement(
         name="publish",
@@ -137,13 +133,13 @@ def plan_publication(publication: Publication, pipeline: Pipeline) -> Statement:
 
 
 def plan_ledger(first: date, last: date, pipeline: Pipeline) -> Statement:
-    """Plan the reading of what is published from *first* to *last*, both included."""
+    """Plan the statement that reads the published generations from *first* to *last*, both included."""
     values = {"first_date": first, "last_date": last}
     return Statement(name="ledger", sql=pipeline.text("ledger"), parameters=values)
 
 
 def plan_claims(analysis_date: date, pipeline: Pipeline) -> Statement:
-    """Plan the reading of who has claimed a date."""
+    """Plan the statement that reads the claims of an analysis date."""
     return Statement(name="claims", sql=pipeline.text("claims"), parameters={"analysis_date": analysis_date})
 
 
@@ -152,12 +148,12 @@ def _token(key: BuildKey) -> dict[str, Any]:
 
 
 def plan_probe(analysis_date: date, pipeline: Pipeline, *, as_of: datetime | None = None) -> Statement:
-    """Plan the count of Phase 4 rows for a date; *as_of* (UTC) hides rows processed later."""
+    """Plan the probe of an analysis date; *as_of* (UTC) hides rows processed later."""
     return plan_of("dependency_rows", {"analysis_date": analysis_date, "as_of": as_of}, pipeline)
 
 
 def plan_of(name: str, values: Mapping[str, Any], pipeline: Pipeline) -> Statement:
-    """Plan a statement that does without those of *values* that are None."""
+    """Plan a statement without the parameters whose value is None."""
     given = {parameter: value for parameter, value in values.items() if value is not None}
     return Statement(name=name, sql=pipeline.text(name, unset=frozenset(values.keys() - given)), parameters=given)
 
@@ -181,7 +177,7 @@ def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime
 
 
 def _plan_copy(request: BuildRequest, pipeline: Pipeline, built_at: datetime) -> Statement:
-    """Plan the last resort: rows of a night before the date, read from the published table alone."""
+    """Plan the copy of published rows of an earlier analysis date."""
     analysis_date = request.key.analysis_date
     return Statement(
         name="yesterday",
@@ -198,15 +194,15 @@ def _plan_copy(request: BuildRequest, pipeline: Pipeline, built_at: datetime) ->
 
 
 def find_drift(table: str, wanted_columns: Mapping[str, str], actual: Mapping[str, str]) -> tuple[str, ...]:
-    """Compare an upstream table with the catalogue.
+    """Return the differences between an upstream table and the catalogue.
 
     Args:
-        table: Its name, `dataset.table`.
-        wanted_columns: The columns that a build reads, in the same form.
-        actual: Its columns as {name: BigQuery type}; empty where the table does not exist.
+        table: Name of the table, `dataset.table`.
+        wanted_columns: Columns read by a build, in the same form as *actual*.
+        actual: Columns of the table as {name: BigQuery type}; empty for a missing table.
 
     Returns:
-        One sentence fragment per fault, each naming the table; empty where the build can read it.
+        A sentence fragment for each fault, with the table; empty for a usable table.
     """
     if not actual:
         return (f"table {table} does not exist",)
@@ -222,12 +218,12 @@ def find_drift(table: str, wanted_columns: Mapping[str, str], actual: Mapping[st
 def read_dependency_rows(
     rows: Sequence[Mapping[str, Any]], pipeline: Pipeline, *, ignored: frozenset[str] = frozenset()
 ) -> dict[str, int]:
-    """Read the answer to the dependency count, in the pipeline's order of processors.
+    """Return the row count of each processor from the answer, in the pipeline's order of processors.
 
     Args:
-        rows: The answer.
-        pipeline: Whose processors were counted for.
-        ignored: Processors whose table counts as empty, whatever lies in it.
+        rows: Answer of the statement.
+        pipeline: Pipeline of the processors.
+        ignored: Processors whose table counts as empty regardless of the rows.
     """
     counted = {str(row["processor"]): int(row["row_count"]) for row in rows if row["processor"] not in ignored}
     return {processor: counted.get(processor, 0) for processor in pipeline.processors}
@@ -239,7 +235,7 @@ def read_stats(
     counts: Mapping[str, Any],
     pipeline: Pipeline,
 ) -> BuildStats:
-    """Read the answer to the counting statement into the values that are scored."""
+    """Return the counts for the score from the answer to the counting statement."""
     return BuildStats(
         analysis_date=analysis_date,
         row_count=int(counts["row_count"]),

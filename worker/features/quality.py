@@ -1,11 +1,11 @@
-"""What a staged build is worth: six components, one score, the gate, the severity and the state it earns.
+"""Score of a staged build: six components, the score, the quality gate, the severity and the earned state.
 
-Pure and exact: counts go in as whole numbers, everything between is a `Fraction`, and only the reported figures are
-rounded, half away from zero, to one decimal.
+Pure and exact: counts are whole numbers, intermediate values are `Fraction`, and only reported figures are rounded,
+half away from zero, to one decimal.
 
 Source: section "Quality Score Monitoring" and "Severity Levels" of the pipeline document, as ruled in the design
-(section 4, "Quality"): the share of player-blocks replaces the share of players, and a usable fallback costs at most
-25 points.
+(section 4, "Quality"): the share of player-blocks replaces the share of players, and a usable fallback costs at most 25
+points.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ COMPONENT_POINTS: Mapping[str, int] = MappingProxyType(
         "null_field_rate": 5,
     }
 )
-"""The six components, in the document's order, and the most points each can give to the document."""
+"""The six components, in the document's order, with the most points of each component."""
 
 COMPONENTS = tuple(COMPONENT_POINTS)
-"""Their names; the quality table holds each as `<name>_score`."""
+"""Names of the components; the quality table has a column `<name>_score` for each name."""
 
 REQUIRED_FIELD_COUNT = 5
 
@@ -42,12 +42,12 @@ PENALTY_LINE = (
     (Fraction(1, 2), Fraction(20)),
     (Fraction(1), Fraction(25)),
 )
-"""(fallback rate, points lost): the corners of the document's table "Quality Score Adjustments"."""
+"""Pairs (fallback rate, points lost): the corners of the document's table "Quality Score Adjustments"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Severity:
-    """A level that applies below a score or a number of rows, or above a fallback rate."""
+    """Severity level below a score or a number of rows, or above a fallback rate."""
 
     name: str
     score: int
@@ -61,26 +61,26 @@ SEVERITIES = (
     Severity(name="P2", score=80, rows=0, fallback=Fraction(1, 4)),
     Severity(name="P3", score=90, rows=0, fallback=Fraction(1, 10)),
 )
-"""No fallback rate is above 1, no number of rows below 0."""
+"""Severity levels, worst first. A fallback rate is never above 1, a number of rows never below 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityPolicy:
-    """How a build is scored, and the gate; the document's figures, unless a pipeline's definition says otherwise.
+    """Rules of the score and the quality gate; the document's figures by default.
 
     Attributes:
-        rows_min: Rows that the gate asks for.
-        score_min: Score that the gate asks for, 0 to 100.
-        points: The most points each component can give, by name.
-        freshness_points: Points by age of the newest source in days; older is worth nothing.
+        rows_min: Rows required by the quality gate.
+        score_min: Score required by the quality gate, 0 to 100.
+        points: Most points of each component, by name.
+        freshness_points: Points by age of the newest source in days; older sources get no points.
         row_points: (rows at least, points), best first.
         required_field_count: Fields of a row whose NULLs count.
-        usable_rows_min: Rows without which a fallback is not usable, whatever the gate: Phase 5 reads no smaller night.
-        usable_nulls_max: The most required fields that may be NULL in a usable fallback, as a share.
+        usable_rows_min: Minimal rows of a usable fallback, regardless of the gate: Phase 5 refuses fewer rows.
+        usable_nulls_max: Maximal share of NULLs in required fields of a usable fallback.
         penalty_line: (fallback rate, points lost), from 0 to 1.
-        missing_free: Share of a date's blocks that may be missing before it costs a point per per cent.
-        done_fallback_max: The most fallback that still counts as a full night, as a share.
-        severities: Worst first; the first that applies counts.
+        missing_free: Share of missing blocks without a loss of points; each further per cent costs a point.
+        done_fallback_max: Maximal fallback rate of the state `done`.
+        severities: Levels, worst first; the first matching level counts.
 
     Source: Phase 5 refuses fewer than 200 rows and a score under 75.
     """
@@ -104,7 +104,7 @@ DEFAULT_POLICY = QualityPolicy()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shares:
-    """Means over player-blocks of the share of cells from each phase."""
+    """Mean shares of cells from each phase over player-blocks."""
 
     phase4: Fraction
     missing: Fraction
@@ -115,16 +115,16 @@ class _Shares:
 
 
 def score(stats: BuildStats, mode: BuildMode, policy: QualityPolicy = DEFAULT_POLICY) -> QualityReport:
-    """Say what a staged build is worth.
+    """Return the score and the verdict of a staged build.
 
     Args:
         stats: Counts of the staged rows.
-        mode: Which data the build was allowed to use; a forced build is never `done`.
+        mode: Allowed data of the build; a forced build is never `done`.
         policy: The pipeline's rules.
 
     Returns:
-        Score and components in points with one decimal, the two rates as shares from 0 to 1, severity, the gate's
-        verdict and the state that a publication would earn.
+        Score and components in points with one decimal, both rates as shares from 0 to 1, severity, the verdict of the
+        gate, and the state after a publication.
     """
     shares = _shares(stats.blocks)
     points = _components(stats, shares, policy)
@@ -147,7 +147,7 @@ def score(stats: BuildStats, mode: BuildMode, policy: QualityPolicy = DEFAULT_PO
 
 
 def penalty(fallback_rate: Fraction, line: Sequence[tuple[Fraction, Fraction]] = PENALTY_LINE) -> Fraction:
-    """Give the points lost to a fallback rate from 0 to 1, read off the line."""
+    """Return the points lost by a fallback rate from 0 to 1, by the line."""
     for (left, low), (right, high) in pairwise(line):
         if fallback_rate <= right:
             return low + (high - low) * (fallback_rate - left) / (right - left)
@@ -157,7 +157,7 @@ def penalty(fallback_rate: Fraction, line: Sequence[tuple[Fraction, Fraction]] =
 def severity(
     quality_score: Fraction, row_count: int, fallback_rate: Fraction, levels: Sequence[Severity] = SEVERITIES
 ) -> str | None:
-    """Give the severity level, the worst that applies; None where nothing is wrong."""
+    """Return the worst matching severity level; None without a fault."""
     for level in levels:
         if quality_score < level.score or row_count < level.rows or fallback_rate > level.fallback:
             return level.name
@@ -165,7 +165,7 @@ def severity(
 
 
 def _shares(blocks: Mapping[str, BlockCounts]) -> _Shares:
-    """Average over player-blocks; a population of nobody has nothing at all."""
+    """Return the means over player-blocks; an empty population counts as missing."""
     players = sum(block.players for block in blocks.values())
     if players == 0:
         return _Shares(phase4=Fraction(0), missing=Fraction(1))
@@ -175,7 +175,7 @@ def _shares(blocks: Mapping[str, BlockCounts]) -> _Shares:
 
 
 def _components(stats: BuildStats, shares: _Shares, policy: QualityPolicy) -> dict[str, Fraction]:
-    """Compute the six components, each rounded as it is shown."""
+    """Return the six components, rounded as shown."""
     points = policy.points
     filled = sum(1 for rows in stats.dependency_rows.values() if rows > 0)
     dependency = Fraction(points["dependency_completeness"] * filled, len(stats.dependency_rows))
@@ -209,14 +209,14 @@ def _required_null_rate(stats: BuildStats, policy: QualityPolicy) -> Fraction:
 
 
 def _is_usable(stats: BuildStats, policy: QualityPolicy) -> bool:
-    """Tell a fallback that models can work with from one that only fills the table."""
+    """Return whether models can work with the fallback."""
     if stats.row_count < policy.usable_rows_min:
         return False
     return _required_null_rate(stats, policy) <= policy.usable_nulls_max
 
 
 def _usable_fallback_floor(shares: _Shares, policy: QualityPolicy) -> Fraction:
-    """Give what a usable fallback is worth at least: the penalty for its rate, and a point per per cent missing."""
+    """Return the least score of a usable fallback: the penalty for the rate, and a point for each missing per cent."""
     missing = max(Fraction(0), shares.missing - policy.missing_free)
     return max(Fraction(0), 100 - penalty(shares.fallback, policy.penalty_line) - 100 * missing)
 
@@ -238,5 +238,5 @@ def _earned_state(stats: BuildStats, mode: BuildMode, fallback_rate: Fraction, f
 
 
 def _one_decimal(points: Fraction) -> Fraction:
-    """Round a number of points, never negative, to tenths, half away from zero."""
+    """Return a number of points, never negative, rounded to tenths, half away from zero."""
     return Fraction((points * 10 + Fraction(1, 2)).__floor__(), 10)

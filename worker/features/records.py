@@ -1,9 +1,7 @@
-"""Rows of the bookkeeping tables: what is known of a build, as the columns that the warehouse keeps. Pure.
+"""Rows of the bookkeeping tables, and the verdict of the ledger on an attempt. Pure.
 
-The keys of every row are the columns of its table, as the pipeline's DDL declares them; the contract tests insert each
-of them into both engines.
-
-The ledger's verdict on one attempt, the same words for every warehouse.
+The keys of a row are the columns of the table in the pipeline's DDL; the contract tests insert each row into both
+engines. Every warehouse uses the same checks and the same texts for a claim or a publication refused by the ledger.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -28,15 +26,15 @@ def history_row(
     processed_at: datetime,
     blocks: Sequence[Block],
 ) -> Row:
-    """Return the row of `_quality_history` for one attempt: how its rows were made, and what they are worth.
+    """Return the row of `_quality_history` for an attempt: options and score of the rows.
 
     Args:
-        request: What was attempted.
-        stats: The counts of its rows.
-        report: What they are worth.
-        state: The state they earn, or `failed` where the gate refuses them.
-        processed_at: When they were judged; the commit time of rows that are published. UTC.
-        blocks: The pipeline's blocks, whose Phase 4 rows were counted.
+        request: The request of the attempt.
+        stats: Counts of the rows.
+        report: Score and verdict.
+        state: Earned state, or `failed` after a refusal by the gate.
+        processed_at: Instant of the verdict; the commit time of published rows. UTC.
+        blocks: The blocks of the pipeline, with counted Phase 4 rows.
     """
     return {
         **_how(request),
@@ -56,7 +54,7 @@ def history_row(
 
 
 def published_row(publication: Publication, blocks: Sequence[Block]) -> Row:
-    """Return the row of `_quality_history` for an attempt that is about to be published."""
+    """Return the row of `_quality_history` for an attempt before publication."""
     return history_row(
         publication.request,
         stats=publication.stats,
@@ -68,7 +66,7 @@ def published_row(publication: Publication, blocks: Sequence[Block]) -> Row:
 
 
 def _how(request: BuildRequest) -> Row:
-    """Return the columns that say which attempt it was, and how it read upstream."""
+    """Return the columns with the identity and the options of an attempt."""
     return {
         "analysis_date": request.key.analysis_date,
         "build_id": request.key.build_id,
@@ -91,15 +89,15 @@ def execution_row(
     report: QualityReport | None = None,
     error: str | None = None,
 ) -> Row:
-    """Give one row of `_execution_log`: an attempt that ended, published or not.
+    """Return the row of `_execution_log` for an ended attempt, published or not.
 
     Args:
-        request: What was attempted.
-        state: The state it earned, or `failed`.
-        completed_at: When it ended. UTC.
-        stats: The counts of its rows, where it came that far.
-        report: What it was worth, where it came that far.
-        error: Why nothing was published.
+        request: The request of the attempt.
+        state: Earned state, or `failed`.
+        completed_at: End of the attempt. UTC.
+        stats: Counts of the rows; None after an earlier end.
+        report: Score and verdict; None after an earlier end.
+        error: Reason of an attempt without publication.
     """
     return {
         **_how(request),
@@ -131,20 +129,20 @@ def replay_row(  # noqa: PLR0913 - one column each
     idempotency_key: str | None = None,
     retraction: Retraction | None = None,
 ) -> Row:
-    """Give the row of the replay audit: who wanted a date built again or stopped, or a run taken back, and why.
+    """Return the row of the replay audit: the person, the action and the reason.
 
     Args:
-        analysis_date: The date.
-        requested_at: When it was asked for. UTC.
-        requested_by: Who asked.
-        reason: In their words.
-        mode: Which data the build may use; `cancel` where none shall be; `retract` for a run taken back.
-        previous_state: The state before, None where nobody knows.
-        previous_generation: The generation that consumers read until then, 0 for none.
-        decision: What was decided about it.
-        request_id: Unique to the request, where it has one.
-        idempotency_key: What the caller named the request, where it did.
-        retraction: The run that is taken back, where one is.
+        analysis_date: The analysis date.
+        requested_at: Instant of the request. UTC.
+        requested_by: The requesting person.
+        reason: Reason in the words of the person.
+        mode: Allowed data of the build; `cancel` for a cancellation, `retract` for a retraction.
+        previous_state: State before the request; None if unknown.
+        previous_generation: Published generation before the request, 0 for none.
+        decision: Decision about the request.
+        request_id: Unique id of the request, if known.
+        idempotency_key: Key given by the caller, if any.
+        retraction: Retracted run, if any.
     """
     return {
         "analysis_date": analysis_date,
@@ -164,7 +162,7 @@ def replay_row(  # noqa: PLR0913 - one column each
 
 
 def read_retraction(row: Mapping[str, Any]) -> Retraction:
-    """Read a row of the replay audit about a run taken back."""
+    """Return the retraction of a row of the replay audit."""
     return Retraction(
         processor=row["processor"],
         identity=row["run"],
@@ -203,30 +201,30 @@ Claims = Sequence[Mapping[str, Any]]
 
 
 def holds_claim(claims: Claims, key: BuildKey, claimant: str) -> bool:
-    """Return whether the claimant has the date for this attempt."""
+    """Return whether the ledger shows a claim of this attempt by this claimant."""
     return any(_claim_of(row) == (*key.token, claimant) for row in claims)
 
 
 def has_published(claims: Claims, key: BuildKey, claimant: str) -> bool:
-    """Return whether this attempt of this claimant is what is published."""
+    """Return whether this attempt of this claimant is published."""
     return any(row["build_id"] == key.build_id and _claim_of(row) == (*key.token, claimant) for row in claims)
 
 
 def check_fence(claims: Claims, key: BuildKey, claimant: str, wanted: str) -> None:
-    """Refuse an attempt that a newer one has replaced, one that is another's, and a generation that is published.
+    """Refuse a superseded attempt, an attempt of another claimant, and an attempt of a published generation.
 
     Args:
-        claims: What the ledger says of the date.
+        claims: Ledger rows of the analysis date.
         key: The attempt.
-        claimant: Who wants it.
-        wanted: What it wants, `build` or `publish`.
+        claimant: Claimant of the attempt.
+        wanted: The wanted action, `build` or `publish`.
 
     Raises:
-        Fenced: The ledger says no.
+        Fenced: The ledger refuses the attempt.
     """
     for row in claims:
         if row["generation"] >= key.generation:
-            # A row that somebody wrote by hand may lack the instant.
+            # A row written by hand may lack the instant.
             at = f", at {row['committed_at'].astimezone(UTC).isoformat()}" if row["committed_at"] else ""
             raise Fenced(f"{key.build_id} may not {wanted}: {row['build_id']} already did{at}")
         generation, attempt, holder = _claim_of(row)
@@ -239,16 +237,16 @@ def check_fence(claims: Claims, key: BuildKey, claimant: str, wanted: str) -> No
 
 
 def explain_refusal(claims: Claims, publication: Publication, generations: str) -> None:
-    """Raise why a publication changed nothing in the ledger.
+    """Raise the reason for a publication that changed no ledger row.
 
     Args:
-        claims: What the ledger says of the date.
-        publication: What was to be published.
+        claims: Ledger rows of the analysis date.
+        publication: The refused publication.
         generations: Name of the table that holds the rows.
 
     Raises:
-        Fenced: Another attempt has the date, or this one never claimed it.
-        Fatal: The rows that were judged are not in the table.
+        Fenced: Another attempt holds the claim, or this attempt has no claim.
+        Fatal: The scored rows are not in the table.
     """
     key, claimant = publication.request.key, publication.request.claimant
     check_fence(claims, key, claimant, "publish")
@@ -261,14 +259,14 @@ def explain_refusal(claims: Claims, publication: Publication, generations: str) 
 
 
 def refuse_old_tables(tables: OwnTables, found: Collection[str]) -> None:
-    """Refuse a warehouse whose published rows lie in tables of their own.
+    """Refuse a warehouse of an earlier release, which stored published rows in tables.
 
     Args:
-        tables: The names that the pipeline writes and shows.
-        found: Those of its views that exist as tables.
+        tables: Names of the product's tables and views.
+        found: Names of views that exist as tables.
 
     Raises:
-        Fatal: There is one.
+        Fatal: Such a table exists.
     """
     if found:
         raise Fatal(

@@ -1,9 +1,9 @@
-"""SQL rendered from a pipeline's definition: every statement and every CREATE TABLE, in BigQuery's dialect. Pure.
+"""SQL rendered from a pipeline's definition: every statement and every CREATE, in BigQuery's dialect. Pure.
 
-The templates repeat nothing of a pipeline. Columns, sources, arrays of names and the weights of a row's score are loops
-over its blocks and features, so a statement cannot disagree with the definition. Every name in a definition is a plain
-identifier (`schemas.pipeline`), and every expression has passed the allow-list of `worker.pipelines.sql_checks`, before
-anything is rendered; values reach a statement as bound parameters only.
+The templates repeat no part of a pipeline. Columns, sources, arrays of names and the weights of a row's score are loops
+over blocks and features, so a statement cannot contradict the definition. Before rendering, every name in a definition
+is a plain identifier (`schemas.pipeline`), and every expression has passed the allow-list of
+`worker.pipelines.sql_checks`. Values reach a statement only as bound parameters.
 """
 
 import textwrap
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from worker.features.pipeline import Block, Feature, Pipeline
 
 WIDTH = 120
-"""Columns of a rendered line, in characters; lists are wrapped there."""
+"""Width of a rendered line in characters; lists are wrapped there."""
 
 _HEAD_INDENT = "--              "
 RENDERED_MAX = 512
-"""Rendered texts that are kept; a pipeline has about forty."""
+"""Number of cached rendered texts; a pipeline has about forty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unusable:
-    """Upstream tables and columns that a statement must not read; typed NULLs stand in their place.
+    """Upstream tables and columns replaced by typed NULLs in a statement.
 
     Attributes:
         tables: Names, `dataset.table`; each counts as empty.
@@ -48,7 +48,7 @@ NOTHING = Unusable()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Templates:
-    """Jinja templates by path: `sql/NAME.sql`, `ddl/NAME.sql`, and parts that others include."""
+    """Jinja templates by path: `sql/NAME.sql`, `ddl/NAME.sql`, and included parts."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class Templates:
 
 
 NOWHERE = Templates()
-"""No templates: a pipeline made by hand, of which no SQL is wanted."""
+"""No templates, for a hand-made pipeline without SQL."""
 
 
 @lru_cache(maxsize=RENDERED_MAX)
@@ -72,15 +72,15 @@ def render(
     rows_of: str = "",
     unset: frozenset[str] = frozenset(),
 ) -> str:
-    """Render one template.
+    """Return the text of a template for a pipeline.
 
     Args:
-        pipeline: Whose names and columns stand in it.
-        path: Of the template.
+        pipeline: Source of names and columns.
+        path: Path of the template.
         table: For DDL: the table to create.
-        without: What counts as empty.
-        rows_of: The statement whose rows are read; empty for the rows of one build in `generations`.
-        unset: Parameters that get no value, of those that may lack one.
+        without: Tables and columns that count as empty.
+        rows_of: Statement whose rows are read; empty for the rows of a build in `generations`.
+        unset: Optional parameters without a value.
     """
     values = _Context(pipeline, table, without).values() | {"rows_of": rows_of}
     values["seen"] = "" if "as_of" in unset else " AND processed_at <= @as_of"
@@ -90,24 +90,24 @@ def render(
 
 @cache
 def _environment(templates: Templates) -> "Environment":
-    # Imported here: it takes 25 ms, and most commands render nothing.
+    # Late import: the import takes 25 ms, and most commands render no SQL.
     from jinja2 import DictLoader, Environment, StrictUndefined  # noqa: PLC0415
 
-    made = Environment(
+    environment = Environment(
         loader=DictLoader(templates.texts),
-        autoescape=False,  # noqa: S701 -- the output is SQL, not HTML; what may stand in it is checked before
+        autoescape=False,  # noqa: S701 -- the output is SQL, not HTML; names and expressions are checked before
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"each": each, "commas": commas, "joined": joined, "fit": fit}
-    made.globals["head"] = head
-    return made
+    environment.filters |= {"each": each, "commas": commas, "joined": joined, "fit": fit}
+    environment.globals["head"] = head
+    return environment
 
 
 def each(items: Iterable[Any], pattern: str) -> list[str]:
-    """Return *pattern* once for each item, with its name in place of each `{}` and its type in place of `{type}`."""
+    """Return *pattern* for each item, with the name of the item for each `{}` and the type for `{type}`."""
     named = [(item, "") if isinstance(item, str) else (item.name, getattr(item, "type", "")) for item in items]
     return [pattern.replace("{}", name).replace("{type}", kind) for name, kind in named]
 
@@ -118,12 +118,12 @@ def commas(units: Sequence[str], indent: int) -> str:
 
 
 def joined(units: Sequence[str], operator: str, indent: int) -> str:
-    """Return *units* with an operator between them, wrapped before an operator."""
+    """Return *units* separated by an operator, wrapped before an operator."""
     return _wrapped([*units[:1], *(f"{operator} {unit}" for unit in units[1:])], indent)
 
 
 def fit(units: Sequence[str], indent: int) -> str:
-    """Return *units* with blanks between them, on one line or, where it gets too long, on lines indented further."""
+    """Return *units* separated by blanks, on one line or, beyond the width, on lines indented further."""
     return _wrapped(units, indent, 2)
 
 
@@ -139,7 +139,7 @@ def _wrapped(units: Iterable[str], indent: int, further: int = 0) -> str:
 
 
 def head(label: str, text: str) -> str:
-    """Return one part of the comment above a statement; white space in *text* is only where lines may break."""
+    """Return a part of the comment above a statement, with *text* wrapped at blanks."""
     return textwrap.fill(
         " ".join(text.split()),
         WIDTH,
@@ -150,8 +150,23 @@ def head(label: str, text: str) -> str:
     )
 
 
+def read_head(text: str) -> Mapping[str, str]:
+    """Return {label: text} of the comment above a statement."""
+    parts: dict[str, str] = {}
+    label = ""
+    for line in text.splitlines():
+        if line.startswith(_HEAD_INDENT) and label:
+            parts[label] += f" {line.removeprefix('--').strip()}"
+        elif line.startswith("-- "):
+            label, _, first = line.removeprefix("-- ").partition(":")
+            parts[label] = first.strip()
+        elif line:
+            break
+    return parts
+
+
 class _Context:
-    """What templates see of a pipeline."""
+    """Values and functions of a pipeline for templates."""
 
     def __init__(self, pipeline: "Pipeline", table: str, without: Unusable) -> None:
         self._pipeline = pipeline
@@ -187,7 +202,7 @@ class _Context:
         }
 
     def source(self, table: str) -> str:
-        """Return what a FROM reads: the table, or typed NULLs in place of what is unusable."""
+        """Return the source of a FROM: the table, or a subquery with typed NULLs for unusable columns."""
         columns = self._pipeline.upstream[table]
         is_gone = table in self._without.tables
         if not is_gone and not any((table, name) in self._without.columns for name in columns):
@@ -196,27 +211,27 @@ class _Context:
             f"CAST(NULL AS {kind}) AS {name}" if is_gone or (table, name) in self._without.columns else name
             for name, kind in columns.items()
         ]
-        # With every column NULL the row has no date, so that no statement finds it.
+        # With every column NULL the row has no date, so no statement finds the row.
         return f"(SELECT {', '.join(listed)} FROM {'(SELECT 1 AS one)' if is_gone else table})"  # noqa: S608 -- names
 
     def looked_up(self, matches: str) -> str:
-        """Return the expression whose value stands in the key of a table that is looked up by an identity column."""
+        """Return the expression for the key of a table that is joined by an identity column."""
         schedule = self._pipeline.schedule
         return "tonight.opponent" if schedule is not None and matches == schedule.opponent else f"roster.{matches}"
 
     def cell(self, feature: "Feature") -> str:
-        """Return the expression of a cell: Phase 4, else Phase 3, else NULL; NULL where its block does not apply."""
+        """Return the expression of a cell: Phase 4, else Phase 3, else NULL; NULL if the block does not apply."""
         table, block = self._pipeline.upstream_tables[feature.phase3_table], self._pipeline.block_of(feature)
         both = f"COALESCE(phase4_{feature.name}, from_{table.short}.{feature.name})"
-        # Neither phase has a row of no opponent; a Phase 3 table that is looked up otherwise may have one.
+        # Without an opponent neither phase has a row; a Phase 3 table with another join key may have a row.
         return both if table.matches == block.matches else self._if_it_applies(block, both, "NULL")
 
     def parts_of_a_block(self) -> int:
-        """Return the parts into which every block can be divided evenly: twelfths for blocks of 3, 4 and 12 cells."""
+        """Return the number of parts that divides every block evenly: twelfths for blocks of 3, 4 and 12 cells."""
         return lcm(*(len(self._pipeline.features_of(block.name)) for block in self._pipeline.blocks))
 
     def parts_not_from_phase4(self) -> list[str]:
-        """Return the sum of a row's parts that are not from Phase 4: one term for each block."""
+        """Return the terms of a row's sum of parts not from Phase 4: a term for each block."""
         return [self._if_it_applies(block, self._parts_not_from_phase4(block), "0") for block in self._pipeline.blocks]
 
     def _parts_not_from_phase4(self, block: "Block") -> str:
@@ -226,16 +241,16 @@ class _Context:
         return parts if weight == 1 else f"{weight} * {parts}"
 
     def parts_wanted(self) -> str:
-        """Return how many parts a row's blocks are together."""
+        """Return the number of parts of a row's blocks together."""
         return self._total({block.name: self.parts_of_a_block() for block in self._pipeline.blocks})
 
     def cells_wanted(self) -> str:
-        """Return how many cells a row's blocks are together."""
-        return self._total({one.name: len(self._pipeline.features_of(one.name)) for one in self._pipeline.blocks})
+        """Return the number of cells of a row's blocks together."""
+        return self._total({block.name: len(self._pipeline.features_of(block.name)) for block in self._pipeline.blocks})
 
     def _total(self, of_block: Mapping[str, int]) -> str:
         """Return a sum over the blocks that apply to the row."""
-        always = sum(of_block[one.name] for one in self._pipeline.blocks if not self._pipeline.needs_game(one))
+        always = sum(of_block[block.name] for block in self._pipeline.blocks if not self._pipeline.needs_game(block))
         most, schedule = sum(of_block.values()), self._pipeline.schedule
         return str(most) if schedule is None or most == always else f"IF({schedule.plays}, {most}, {always})"
 
@@ -254,12 +269,12 @@ class _Context:
         return pieces
 
     def upstream_columns(self) -> dict[str, str]:
-        """Return the columns of the upstream table to create: those listed, and those read that are not listed."""
+        """Return the columns of the upstream table to create: listed columns, then unlisted columns of the build."""
         listed = self._pipeline.upstream_tables.get(self._table)
         read = self._pipeline.upstream.get(self._table, {})
         if listed is None:
             return {}
-        # A whole number that is listed may be read as a float.
+        # A build may read a listed column of whole numbers as a float.
         first = {name: listed.columns.get(name, kind) for name, kind in {**listed.columns, **read}.items()}
         return {name: kind for name, kind in first.items() if name != "processed_at"} | {"processed_at": "TIMESTAMP"}
 
@@ -268,10 +283,10 @@ _SEEN = (
     *("entity", "identity", "listed", "blocks", "features", "required_fields", "schedule", "tables", "optional"),
     *("phase3_tables", "lookups", "output_columns", "generation_columns", "upstream", "upstream_tables"),
 )
-"""Attributes of a pipeline that templates see under the same names."""
+"""Attributes of a pipeline with the same names in templates."""
 
 
 def _decimal(number: Fraction | int) -> str:
-    """Write a number for SQL; a decimal with a cast, because DuckDB reads 0.1 as a decimal and BigQuery as a float."""
+    """Return a number for SQL; a decimal gets a cast, because DuckDB reads 0.1 as a decimal and BigQuery as a float."""
     exact = Fraction(number)
     return str(exact.numerator) if exact.denominator == 1 else f"CAST({float(exact)!r} AS FLOAT64)"

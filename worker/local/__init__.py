@@ -1,1 +1,1 @@
-"""What stands in for the cloud on one machine: Pub/Sub server, embedded Valkey, sample data."""
+"""Replacements of cloud services on a single machine: Pub/Sub server, embedded Valkey, sample data."""

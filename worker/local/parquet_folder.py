@@ -1,11 +1,8 @@
-"""Filling the embedded warehouse from Parquet: whole folders, copied or linked, and one table for one night.
+"""Parquet files of the embedded warehouse: load or link a folder, load an analysis date, write rehearsal files.
 
-A file is named after its table, `<dataset>.<table>.parquet`.
-
-Parquet files that processors of a rehearsal write, one table a file, and a linked warehouse reads.
-
-A file is written aside and moved into its place whole: a reader sees the old one or the new one. Two writers of one
-file at the same time would lose the rows of one of them; a rehearsal has one.
+A file is named after the table, `<dataset>.<table>.parquet`. Loading and linking are a transaction: a crash leaves the
+tables as before. A file of a rehearsal is written beside the target and then moved, so a reader sees the old file or
+the new file. Two simultaneous writers of a file would lose rows of the first writer; a rehearsal has a single writer.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,10 +23,10 @@ ENDING = ".parquet"
 def load_parquet_folder(
     warehouse: DuckDbWarehouse, directory: Path, *, structure_only: Collection[str] = ()
 ) -> list[tuple[str, int]]:
-    """Replace one table per file of a folder: all of them or, on any fault, none.
+    """Replace a table for each file of a folder: all tables or, on any fault, no table.
 
     Args:
-        warehouse: Where to load.
+        warehouse: Target of the rows.
         directory: The folder; hidden files and files with another ending than `.parquet` are left alone.
         structure_only: Tables (`dataset.table`) that get their columns but no rows, for a night still to come.
 
@@ -37,9 +34,9 @@ def load_parquet_folder(
         (`dataset.table`, rows) per file, by name.
 
     Raises:
-        Refused: No such folder, no Parquet file in it, a file whose name is no table's, or a table that the worker
-            itself writes. Names the file.
-        SchemaDrift: A file that cannot be read as Parquet. Names the file.
+        Refused: The folder is missing or has no Parquet file, a file is not named after a table, or the table is
+            written by the worker. The error names the file.
+        SchemaDrift: A file cannot be read as Parquet. The error names the file.
         Unavailable: The disk or the memory is full.
     """
     with warehouse.writing(f"loading {directory}") as cursor:
@@ -50,15 +47,15 @@ def load_parquet_folder(
 
 
 def link_parquet_folder(warehouse: DuckDbWarehouse, directory: Path) -> list[tuple[str, int]]:
-    """Put one view per file of a folder in the place of its table: all of them or, on any fault, none.
+    """Replace a table by a view for each file of a folder: all tables or, on any fault, no table.
 
-    What the files hold later is read by later statements, so upstream can go on writing without loading
-    again. A writer moves a whole file into place before it reports; one replaced in the middle of a build may be
-    read old by one statement and new by the next.
+    Later statements read the later content of the files, so upstream can go on writing without another load. A writer
+    moves a complete file into place before the completion event; if a file is replaced during a build, some statements
+    of the build may read the old file and others the new file.
 
     Args:
-        warehouse: Where to link.
-        directory: The folder, as the worker sees it; the files must stay there.
+        warehouse: Warehouse that gets the views.
+        directory: The folder, as seen by the worker; the files must stay there.
 
     Returns:
         (`dataset.table`, rows now) per file, by name.
@@ -72,13 +69,13 @@ def link_parquet_folder(warehouse: DuckDbWarehouse, directory: Path) -> list[tup
 
 
 def tables_in(directory: Path, own_tables: Collection[str]) -> list[tuple[str, Path]]:
-    """Give (`dataset.table`, its file) for each file of a folder, by name; *own_tables* are the worker's.
+    """Return (`dataset.table`, file) for each file of a folder, by name; *own_tables* are the worker's tables.
 
     Raises:
         Refused: As for `load_parquet_folder`.
     """
     if not directory.is_dir():
-        raise Refused(f"{directory} is not a folder; name one that holds <dataset>.<table>.parquet files")
+        raise Refused(f"{directory} is not a folder; name a folder with <dataset>.<table>.parquet files")
     files = sorted(path for path in directory.iterdir() if path.suffix == ENDING and not is_hidden(path))
     if not files:
         raise Refused(f"{directory} holds no .parquet file; name a folder of <dataset>.<table>.parquet files")
@@ -86,24 +83,24 @@ def tables_in(directory: Path, own_tables: Collection[str]) -> list[tuple[str, P
     first: dict[str, Path] = {}
     for table, path in tables:
         if (other := first.setdefault(table.casefold(), path)) is not path:
-            raise Refused(f"{other} and {path.name} are one table: names of tables are compared without case; keep one")
+            raise Refused(f"{other} and {path.name} are one table: names are compared without case; keep one file")
     return tables
 
 
 def is_hidden(path: Path) -> bool:
-    """Return whether a file is left alone for its name: macOS and editors keep notes of theirs beside each file."""
+    """Return whether a file is ignored because of the name: macOS and editors store hidden files beside each file."""
     return path.name.startswith(".")
 
 
 def load_parquet_slice(
     warehouse: DuckDbWarehouse, path: Path, day: date, *, date_column: str = "analysis_date"
 ) -> tuple[str, int]:
-    """Replace the rows of one date of one table by those that its file holds, as its processor would at night.
+    """Replace the rows of an analysis date in a table by the rows of a file, like a processor at night.
 
-    A second call changes nothing. The table is created where it does not exist yet.
+    A second call changes no row. A missing table is created.
 
     Args:
-        warehouse: Where to load.
+        warehouse: Target of the rows.
         path: The table's file.
         day: The date whose rows to take.
         date_column: The table's date.
@@ -112,8 +109,8 @@ def load_parquet_slice(
         (`dataset.table`, rows of the date).
 
     Raises:
-        Refused: The file's name is no table's.
-        SchemaDrift: The file cannot be read as Parquet, or its columns are not the table's.
+        Refused: The file is not named after a table.
+        SchemaDrift: The file cannot be read as Parquet, or has other columns than the table.
         Unavailable: The disk or the memory is full.
     """
     table = table_of(path, warehouse.pipeline.tables.all)
@@ -122,29 +119,31 @@ def load_parquet_slice(
 
 
 def delete_slice(warehouse: DuckDbWarehouse, table: str, day: date, *, date_column: str = "analysis_date") -> int:
-    """Delete the rows of one date of `dataset.table`; give how many there were.
+    """Delete the rows of a date in `dataset.table`; return the number of deleted rows.
 
     Raises:
-        Refused: *table* or *date_column* is no name.
-        SchemaDrift: There is no such table or column.
+        Refused: *table* or *date_column* is not a valid name.
+        SchemaDrift: The table or the column is missing.
     """
     with warehouse.writing(f"deleting {day.isoformat()} from {table}") as cursor:
         return delete_rows(cursor, table, date_column, day)
 
 
 def table_of(path: Path, own_tables: Collection[str]) -> str:
-    """Give the table that a Parquet file is named after, which is none of *own_tables*.
+    """Return the table that a Parquet file is named after; refuse a table in *own_tables*.
 
     Raises:
-        Refused: The name is not `<dataset>.<table>.parquet`, or is that of a table which the worker itself writes.
+        Refused: The name is not `<dataset>.<table>.parquet`, or names a table that only the worker writes.
     """
     table = path.name.removesuffix(ENDING)
     parts = table.split(".")
     if path.suffix != ENDING or len(parts) != 2 or any(NAME.fullmatch(part) is None for part in parts):  # noqa: PLR2004
-        raise Refused(f"{path} is not named <dataset>.<table>.parquet; rename it, or move it out of the folder")
+        raise Refused(
+            f"{path} is not named <dataset>.<table>.parquet; rename the file, or move the file out of the folder"
+        )
     # DuckDB compares names without case.
     if table.casefold() in {own.casefold() for own in own_tables}:
-        raise Refused(f"{path} would replace {table}, which only the worker writes; move it out of the folder")
+        raise Refused(f"{path} would replace {table}, which only the worker writes; move the file out of the folder")
     return table
 
 
@@ -153,19 +152,19 @@ _WITH = "SELECT * FROM read_parquet($source) WHERE list_contains($days, analysis
 
 
 def dates_in(path: Path) -> list[date]:
-    """Give the analysis dates of a file's rows, in order."""
+    """Return the analysis dates of the rows of a file, in order."""
     with duckdb.connect() as connection:
         sql = "SELECT DISTINCT analysis_date FROM read_parquet(?) ORDER BY 1"
         return [day for (day,) in connection.execute(sql, [str(path)]).fetchall()]
 
 
 def write_without(path: Path, source: Path, days: Sequence[date]) -> None:
-    """Write the rows of *source* but for those of *days*, as they stand before the processor of those nights."""
+    """Write the rows of *source* except for *days*: the file as before the processor of these nights runs."""
     _write(path, _WITHOUT, {"held": str(source), "days": list(days)})
 
 
 def write_night(path: Path, source: Path, day: date) -> int:
-    """Replace the rows of one date of *path* by those of *source*; give their number. Repeatable."""
+    """Replace the rows of a date in *path* by the rows of *source*; return the number of rows. Repeatable."""
     _write(path, f"{_WITHOUT} UNION ALL {_WITH}", {"held": str(path), "source": str(source), "days": [day]})
     with duckdb.connect() as connection:
         sql = "SELECT count(*) FROM read_parquet(?) WHERE analysis_date = ?"

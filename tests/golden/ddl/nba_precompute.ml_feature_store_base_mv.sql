@@ -1,8 +1,8 @@
--- Purpose:     the Phase 4 tables joined beforehand, for who reads them often. The build does not read it: an outer
---              join makes the view one that may lag behind its tables by max_staleness; see docs/adr/0013.
+-- Purpose:     the Phase 4 tables joined beforehand, for frequent readers. The build does not read the view: with an
+--              outer join the view may lag behind the tables by max_staleness; see docs/adr/0013.
 -- Parameters:  none.
 -- Creates:     nba_precompute.ml_feature_store_base_mv
--- Result:      one row per analysis_date and player_id of player_composite_factors, as often as it stands there.
+-- Result:      one row per analysis_date and player_id of player_composite_factors, with repetitions.
 -- Second run:  changes nothing.
 CREATE MATERIALIZED VIEW IF NOT EXISTS nba_precompute.ml_feature_store_base_mv
 PARTITION BY analysis_date

@@ -1,9 +1,9 @@
--- Purpose:     the fallback values of each active player, put aside by Phase 3 for the night. The build does not read
---              it: see docs/adr/0013.
+-- Purpose:     the fallback values of each active player, stored by Phase 3 for the night. The build does not read the
+--              table: see docs/adr/0013.
 -- Parameters:  none.
 -- Creates:     nba_precompute.phase3_fallback_cache
--- Result:      one row per cache_date (the analysis date it is meant for) and player_id. The columns named after a
---              Phase 3 table say of which date its values are, so that freshness stays visible.
+-- Result:      one row per cache_date (the analysis date of use) and player_id. A column named after a Phase 3 table
+--              holds the date of the values from this table, so that freshness stays visible.
 -- Second run:  changes nothing.
 CREATE TABLE IF NOT EXISTS nba_precompute.phase3_fallback_cache (
   cache_date DATE NOT NULL,

@@ -2,7 +2,7 @@
 -- Parameters:  none.
 -- Creates:     nba_predictions.ml_feature_store_v2_arrivals
 -- Result:      one row per analysis_date, processor and run; appended to, never changed. lateness_s is negative where
---              the report came before the deadline. caused is what followed: the trigger of a build, or nothing.
+--              the report came before the deadline. caused is the trigger of the following build, or empty.
 -- Second run:  changes nothing.
 CREATE TABLE IF NOT EXISTS nba_predictions.ml_feature_store_v2_arrivals (
   analysis_date DATE NOT NULL,

@@ -1,4 +1,4 @@
--- Purpose:     publish the rows of one attempt: point the ledger at the rows. This is the whole publication.
+-- Purpose:     publish the rows of one attempt: change the pointer of the ledger to the rows.
 -- Parameters:  analysis_date DATE; generation, attempt INT64 (the fencing token); claimant, build_id STRING;
 --              committed_at TIMESTAMP; row_count INT64 (rows that were counted and judged).
 -- Reads:       nba_predictions.ml_feature_store_v2_generations.

@@ -1,4 +1,4 @@
--- Purpose:     delete the rows of generations in whose place another one was published long ago.
+-- Purpose:     delete the rows of generations superseded long ago.
 -- Parameters:  superseded_before TIMESTAMP (generations that were superseded later stay).
 -- Reads:       nba_predictions.ml_feature_store_v2_ledger.
 -- Changes:     nba_predictions.ml_feature_store_v2_generations.

@@ -1,9 +1,9 @@
--- Purpose:     delete the rows of attempts that were never published and that cannot publish any more.
+-- Purpose:     delete the rows of unpublished attempts that cannot publish any more.
 -- Parameters:  processed_before TIMESTAMP (rows processed later stay).
 -- Reads:       nba_predictions.ml_feature_store_v2_ledger.
 -- Changes:     nba_predictions.ml_feature_store_v2_generations.
--- Result:      the number of rows deleted. Rows that are or were published stay, and rows of the claim that stands for
---              their date, and rows of a date that the ledger does not know.
+-- Result:      the number of rows deleted. Rows that are or were published stay, and rows of the newest claim of a
+--              date, and rows of a date without a ledger row.
 -- Second run:  changes nothing.
 DELETE FROM nba_predictions.ml_feature_store_v2_generations AS made
 WHERE

@@ -2,7 +2,7 @@
 -- Parameters:  analysis_date DATE; build_id STRING.
 -- Reads:       nba_predictions.ml_feature_store_v2_generations.
 -- Result:      one row. <block>_players counts every active player the block applies to; cells, NULLs and dates count
---              only the rows that may be published, so a player left out weighs in with all cells missing.
+--              only the rows that may be published, so a player left out counts with all cells missing.
 -- Second run:  reads only.
 WITH this_build AS (
   SELECT *

@@ -1,7 +1,7 @@
--- Purpose:     who has claimed a date, and which generation of the date is published.
+-- Purpose:     the claims of a date, and the published generation.
 -- Parameters:  analysis_date DATE.
 -- Reads:       nba_predictions.ml_feature_store_v2_ledger.
--- Result:      one row, the newest claim first where a date has several; none for a date that nobody has claimed.
+-- Result:      one row, the newest claim first where a date has several; none for a date without a claim.
 -- Second run:  reads only.
 SELECT claimed_generation, claimed_attempt, claimed_by, generation, build_id, committed_at
 FROM nba_predictions.ml_feature_store_v2_ledger

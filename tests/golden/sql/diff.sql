@@ -1,10 +1,10 @@
 -- Purpose:     what changed for a date from one generation to another: rows, and cells by column and source.
 -- Parameters:  analysis_date DATE; before_build, after_build STRING; largest_max INT64 (lines of each group).
 -- Reads:       nba_predictions.ml_feature_store_v2_generations.
--- Result:      lines in groups: what is added, removed (a row, feature is empty) or cell. Of each group of one feature
---              and one pair of sources the lines of the largest changes, with the size of the whole group: cells counts
---              those whose value or source differs, changed those whose value differs. typical is the mean size of the
---              feature's differing cells. Numbers only; an array is not compared.
+-- Result:      lines in groups: what is added, removed (a row, feature is empty) or cell. A group is a feature and a
+--              pair of sources, with the lines of the largest changes and the counts of the whole group: cells counts
+--              differing values or sources, changed counts differing values. typical is the mean size of the feature's
+--              differing cells. Numbers only; an array is not compared.
 -- Second run:  reads only.
 WITH
 before_rows AS (

@@ -1,4 +1,4 @@
--- Purpose:     the dates that have several rows in the ledger, which two first claims of one instant may leave.
+-- Purpose:     the dates with several rows in the ledger, left by two simultaneous first claims.
 -- Parameters:  none.
 -- Reads:       nba_predictions.ml_feature_store_v2_ledger.
 -- Result:      (analysis_date, row_count), by date; nothing where every date has one row.

@@ -1,9 +1,8 @@
--- Purpose:     the upstream rows that decide the cells of one row: per table the row that a build by the same rule
---              takes.
--- Parameters:  analysis_date DATE; player_id INT64; team_abbreviation STRING; opponent_abbreviation STRING (whose rows
---              are looked up; one that is not given finds none); lookback_start, previous_date DATE (the Phase 3
---              window, both ends included); as_of TIMESTAMP (rows processed later are not seen; without it the
---              condition is left out); built_at TIMESTAMP (the build's).
+-- Purpose:     the upstream rows that decide the cells of one row: per table the row that a build would use.
+-- Parameters:  analysis_date DATE; player_id INT64; team_abbreviation STRING; opponent_abbreviation STRING (the rows to
+--              find; a missing parameter finds no rows); lookback_start, previous_date DATE (the Phase 3 window, both
+--              ends included); as_of TIMESTAMP (rows processed later are not seen; without it the condition is left
+--              out); built_at TIMESTAMP (the build's).
 -- Reads:       nba_precompute.team_defense_zone_analysis, nba_precompute.player_shot_zone_analysis,
 --              nba_precompute.player_composite_factors, nba_precompute.player_daily_cache,
 --              nba_analytics.player_game_summary, nba_analytics.team_offense_game_summary,

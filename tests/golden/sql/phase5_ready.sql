@@ -1,4 +1,4 @@
--- Purpose:     what Phase 5 asks before it predicts: are there rows for the date, enough of them, good enough.
+-- Purpose:     the check of Phase 5 before predictions: number of rows and score of the date.
 -- Parameters:  analysis_date DATE.
 -- Reads:       nba_predictions.ml_feature_store_v2.
 -- Result:      one row; zero rows published give 0 and NULL.

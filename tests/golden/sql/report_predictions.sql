@@ -1,4 +1,4 @@
--- Purpose:     how many predictions the consumer made from a night, and how sure it was of them.
+-- Purpose:     number and mean confidence of the consumer's predictions for a night.
 -- Parameters:  analysis_date DATE.
 -- Reads:       nba_predictions.player_prop_predictions, which is the consumer's.
 -- Result:      one row; no predictions give 0 and NULL.

@@ -1,4 +1,4 @@
--- Purpose:     which runs people have taken back, so that a lost record can be told again.
+-- Purpose:     the retracted runs, so that a lost record can be restored.
 -- Parameters:  first_date, last_date DATE (both included).
 -- Reads:       nba_predictions.replay_audit.
 -- Result:      one row per retraction, oldest first.

@@ -20,9 +20,10 @@ import duckdb
 from sqlglot import exp
 
 from tests.support.bigquery_peer.wire import WireError, aborted, engine_error
-from worker.adapters.duckdb.dialect import parse, render
+from worker.adapters.duckdb.dialect import render
 from worker.adapters.duckdb.parquet import replace_table
 from worker.errors import Fatal
+from worker.pipelines.sql_checks import parse_statement
 
 JOBS_TABLE = "peer_information_schema.jobs"
 _JOBS_VIEW = re.compile(r"INFORMATION_SCHEMA\.JOBS(_BY_PROJECT|_BY_USER)?$", re.IGNORECASE)
@@ -322,7 +323,7 @@ def read_sql(sql: str) -> exp.Expr:
         WireError: It is not BigQuery SQL.
     """
     try:
-        return parse(sql)
+        return parse_statement(sql)
     except Fatal as error:
         raise WireError("invalidQuery", f"Syntax error: {error}") from error
 

@@ -1,4 +1,4 @@
-"""What BigQuery charged for the pipeline's jobs, by their labels; and what bytes cost."""
+"""Costs of the pipeline's BigQuery jobs, found by the labels of the jobs; and the price of bytes."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -6,15 +6,15 @@ from typing import Any
 
 from worker.features.model import StepCost
 
-# Where BigQuery puts what names no place.
+# BigQuery's location for a dataset without a location.
 DEFAULT_LOCATION = "US"
 BYTES_PER_TIB = 1024**4
-# Each table that a query reads is billed with ten megabytes at least.
+# BigQuery bills at least ten megabytes for each table in a query.
 BILLED_MIN_PER_TABLE = 10 * 1024**2
 
-# A script's own row sums up its statements, so the statements' rows (they have a parent) would count twice. The view is
-# partitioned by creation_time.
-# By project: the worker's jobs and those of people count alike. JOBS_BY_USER would show people their own jobs only.
+# The row of a script includes the statements of the script, so rows with a parent job would count twice. The view is
+# partitioned by creation_time. JOBS_BY_PROJECT counts the jobs of the worker and of people alike; JOBS_BY_USER would
+# show an account only the jobs of this account.
 COSTS_SQL = """
 WITH labelled AS (
   SELECT
@@ -39,22 +39,22 @@ ORDER BY executed_on DESC, analysis_date, step
 
 
 def jobs_view(location: str | None) -> str:
-    """Return the name of the project's job history for the region or multi-region in which the datasets lie."""
+    """Return the name of the project's job history in the region or multi-region of the datasets."""
     return f"`region-{(location or DEFAULT_LOCATION).lower()}`.INFORMATION_SCHEMA.JOBS_BY_PROJECT"
 
 
 def costs_sql(location: str | None) -> str:
-    """Return the report's SQL for the region or multi-region in which the datasets lie."""
+    """Return the SQL of the cost report for the region or multi-region of the datasets."""
     return COSTS_SQL.replace("jobs_view", jobs_view(location))
 
 
 def usd(bytes_billed: int, usd_per_tib: float) -> float:
-    """Price bytes on demand."""
+    """Return the on-demand price of bytes."""
     return bytes_billed / BYTES_PER_TIB * usd_per_tib
 
 
 def read_costs(rows: Sequence[Mapping[str, Any]], usd_per_tib: float) -> list[StepCost]:
-    """Read the report's rows."""
+    """Convert the rows of the cost report."""
     return [
         StepCost(
             executed_on=row["executed_on"],

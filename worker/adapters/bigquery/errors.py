@@ -1,6 +1,6 @@
-"""BigQuery's errors as our families, by who can cure them.
+"""BigQuery's errors as errors of `worker.errors`, by the cure: another job now, a later attempt, or a person.
 
-The reason counts, not the HTTP status: `rateLimitExceeded` and `accessDenied` both come as 403.
+BigQuery's reason decides, not the HTTP status: `rateLimitExceeded` and `accessDenied` both have status 403.
 """
 
 import concurrent.futures
@@ -15,18 +15,18 @@ from google.auth import exceptions as auth
 
 from worker.errors import Fatal, PipelineError, SchemaDrift, Unavailable
 
-# A job that failed so may run again under another id, now.
+# A job that failed for one of these reasons may run again at once, with another id.
 TRANSIENT_REASONS = frozenset(
     {
         *("backendError", "internalError", "badGateway", "jobBackendError", "jobInternalError"),
         *("rateLimitExceeded", "jobRateLimitExceeded", "tableUnavailable"),
     }
 )
-# Another statement changed the same rows first, or too many wait their turn; ours left nothing behind.
+# Another statement changed the same rows first, or too many statements wait. The failed statement changed no row.
 PASSING_TEXTS = ("due to concurrent update", "Could not serialize access", "too many DML statements outstanding")
-# A quota comes back by the hour or the day, a cancelled job does not come back: the builder's delay is the pause.
+# A quota returns after an hour or a day, and a cancelled job does not return: the builder's delay is the pause.
 PATIENT_REASONS = frozenset({"quotaExceeded", "stopped", "timeout"})
-# Another try fails the same way. The client makes a 500 of those it does not know, so the status says nothing.
+# Another try fails the same way. The client reports unknown reasons with status 500, so the status is not used.
 HOPELESS_REASONS = frozenset(
     {
         *("accessDenied", "billingNotEnabled", "billingTierLimitExceeded", "blocked", "bytesBilledLimitExceeded"),
@@ -44,7 +44,7 @@ CALL_ERRORS = (
     concurrent.futures.TimeoutError,
     ConnectionError,
 )
-"""Everything that the client raises for reasons outside this process."""
+"""Exceptions that the client raises for causes outside this process."""
 
 NEXT_STEPS = {
     "accessDenied": "grant the worker's account BigQuery Job User on the project, and what the message names",
@@ -59,7 +59,7 @@ COST_READER = (
 
 
 class Cure(Enum):
-    """What helps against an error."""
+    """Cure of an error."""
 
     NOW = "run again at once, under another job id"
     LATER = "another attempt of the build"
@@ -67,24 +67,24 @@ class Cure(Enum):
 
 
 def reason_of(error: BaseException) -> str:
-    """Give BigQuery's reason of an error, empty where it has none."""
+    """Return BigQuery's reason of an error; empty if the error has no reason."""
     errors = getattr(error, "errors", None) or ()
     first = errors[0] if errors else {}
     return str(first.get("reason", "")) if isinstance(first, dict) else ""
 
 
 def cure_of(error: BaseException) -> Cure:
-    """Say what helps against an error of a job or of a call."""
+    """Return the cure of an error of a job or of a call."""
     reason = reason_of(error)
     said = str(error).lower()
     if reason in TRANSIENT_REASONS or any(text.lower() in said for text in PASSING_TEXTS):
         return Cure.NOW
-    if reason in PATIENT_REASONS or (reason not in HOPELESS_REASONS and _is_weather(error)):
+    if reason in PATIENT_REASONS or (reason not in HOPELESS_REASONS and _is_temporary(error)):
         return Cure.LATER
     return Cure.NOTHING
 
 
-def _is_weather(error: BaseException) -> bool:
+def _is_temporary(error: BaseException) -> bool:
     if isinstance(error, auth.DefaultCredentialsError):
         return False
     passing = (
@@ -101,7 +101,7 @@ def _is_weather(error: BaseException) -> bool:
 
 
 def with_tables(doing: str, error: BaseException, sql: str) -> str:
-    """Return *doing* with the tables that a statement reads in a dataset that does not exist: Google names no table."""
+    """Return *doing* with the tables that a statement reads in a missing dataset, because Google names no table."""
     lost = MISSING_DATASET.search(str(error))
     if lost is None:
         return doing
@@ -110,7 +110,7 @@ def with_tables(doing: str, error: BaseException, sql: str) -> str:
 
 
 def translated(error: BaseException, doing: str) -> PipelineError:
-    """Give the error of our family for one of BigQuery's; *doing* says what was attempted."""
+    """Return the error of `worker.errors` for an error of BigQuery; *doing* names the attempted action."""
     text = f"{doing}: {_first_line(error)}"
     if isinstance(error, PipelineError):
         return error
@@ -133,7 +133,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def translated_errors(doing: str) -> Iterator[None]:
-    """Turn BigQuery's errors into the families of `worker.errors`."""
+    """Raise BigQuery's errors as errors of `worker.errors`."""
     try:
         yield
     except CALL_ERRORS as error:

@@ -1,6 +1,7 @@
-"""Rows of a query into a Parquet, CSV or JSON-lines file, in pages, with DuckDB as the writer.
+"""Export of rows into a Parquet, CSV or JSON-lines file, written by DuckDB.
 
-The same writer as the embedded warehouse's, so a file looks the same whatever it came from.
+The embedded warehouse uses the same writer, so files from both warehouses have the same form. A crash leaves a
+temporary folder, and no file or an incomplete file.
 """
 
 import json
@@ -30,20 +31,20 @@ DUCKDB_TYPES = {
 
 
 def write_file(path: str, output: Sequence[Column], read: Callable[[], Iterable[Mapping[str, Any]]]) -> int:
-    """Write rows of the published table to a file; give their number.
+    """Write rows of the published table to a file; return the number of rows.
 
     Args:
         path: Ends in .parquet, .csv or .jsonl.
         output: The columns, in the order of the file.
-        read: Gives the rows, in the order of the file; asked only for a path that can be written.
+        read: Returns the rows, in the order of the file; called only for a valid path.
 
     Raises:
-        Refused: The name ends otherwise.
+        Refused: The path has another ending.
         Unavailable: The file cannot be written.
     """
     ending = Path(path).suffix
     if ending not in EXPORT_FORMATS:
-        raise Refused(f"cannot write {path}: its name must end in one of {', '.join(EXPORT_FORMATS)}")
+        raise Refused(f"cannot write {path}: the name must end in {', '.join(EXPORT_FORMATS)}")
     with tempfile.TemporaryDirectory(prefix="mlfs-export-") as folder:
         pages = Path(folder) / "rows.jsonl"
         with pages.open("w", encoding="utf-8") as lines:

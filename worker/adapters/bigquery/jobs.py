@@ -1,10 +1,11 @@
-"""Runs BigQuery jobs so that no lost reply ever runs one twice.
+"""Jobs on BigQuery: no lost reply makes a job run twice. Also the client, for Google or for a local server.
 
-Every job has an id of ours. A call whose reply was lost is sent again under the same id, and `409 Already Exists` then
-means: attach to that job and wait for it. A job that failed for a passing reason has burnt its id; the next try takes a
-suffix. The client's own job retry stays off: it would start a second job behind our back.
+The runner chooses the id of every job. A call with a lost reply is sent again with the same id; the answer `409 Already
+Exists` then means that the job exists, and the runner waits for this job. A job that failed for a temporary reason has
+used the id, so the next try adds a suffix. The client's own job retry is off, because the retry would start a second
+job with an unknown id.
 
-Makes the client: to Google, or to a peer on this machine.
+A crash leaves the job running at BigQuery; a later call with the same id attaches to the job.
 """
 
 import concurrent.futures
@@ -31,28 +32,28 @@ from worker.errors import Fatal, Unavailable
 
 log = structlog.get_logger(__name__)
 
-# A single statement that met another one takes two to three seconds; the pause grows to several of these.
+# A statement in conflict with another statement takes two to three seconds; the pause grows to several times this.
 FIRST_PAUSE_S = 0.5
 PAUSE_MAX_S = 10.0
-# Ids that one call may look at. Earlier calls may have used up many; with these pauses five minutes use up fifty.
+# Number of ids tried by a call. Earlier calls may have used many ids; with these pauses five minutes use fifty.
 IDS_MAX = 1000
 PAGE_ROWS = 10_000
-# One HTTP request; the client's own default is to wait for ever.
+# Time limit of an HTTP request; the client's default is no limit.
 CALL_TIMEOUT_S = 30.0
-# BigQuery stops the job itself; what comes on top is for noticing it.
+# BigQuery stops the job; the extra seconds are for noticing the end.
 NOTICE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a job may take.
+    """Limits of a job.
 
     Attributes:
-        bytes_billed_max: A statement that would bill more is refused before it runs.
+        bytes_billed_max: BigQuery refuses a statement that would bill more bytes.
         job_timeout_s: A job that takes longer is stopped.
-        call_s: How long one call (not one job) is repeated after it failed.
-        retry_s: How long a job is run again while it fails for a reason that passes by itself: another statement
-            changes the same rows, a rate limit, an error inside BigQuery.
+        call_s: Seconds for which a failed call (not a job) is repeated.
+        retry_s: Seconds for which a job is run again after temporary failures: a conflict with another statement, a
+            rate limit, an error inside BigQuery.
         usd_per_tib: On-demand price.
     """
 
@@ -65,13 +66,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """One job to run.
+    """Job to run.
 
     Attributes:
-        job_id: Its id; tries after the first add a suffix.
-        sql: The text, verbatim.
-        parameters: Typed.
-        labels: For cost reports; lower case, digits, dashes, underscores.
+        job_id: Id of the job; tries after the first add a suffix.
+        sql: Statement, sent verbatim.
+        parameters: Parameters with types.
+        labels: Labels for cost reports; lower case, digits, dashes, underscores.
     """
 
     job_id: str
@@ -82,12 +83,12 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A job that succeeded.
+    """Successful job.
 
     Attributes:
-        rows: Its result.
-        attached: Whether the job existed before this call sent it: it may have run at any time before.
-        changed: Rows that its statement inserted, updated or deleted; 0 for a statement that reads.
+        rows: Result of the statement.
+        attached: Whether the job existed before the call: the job may have run at any earlier time.
+        changed: Rows inserted, updated or deleted by the statement; 0 for a SELECT.
     """
 
     rows: Iterable[Any]
@@ -96,7 +97,7 @@ class Finished:
 
 
 class JobRunner:
-    """Runs jobs in one project; threads may share it. `location` is where, None where BigQuery is to find out."""
+    """Runner of jobs in a project. Thread-safe. `location` None lets BigQuery find the location."""
 
     def __init__(
         self,
@@ -105,13 +106,13 @@ class JobRunner:
         pause: Callable[[float], None] = pause,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Use a client.
+        """Store the client and the limits.
 
         Args:
-            client: Signed in.
-            limits: What a job may take.
-            pause: Waits so many seconds.
-            seconds: A clock that never goes back.
+            client: Client with credentials.
+            limits: Limits of each job.
+            pause: Function that waits some seconds.
+            seconds: Monotonic clock.
         """
         self._client = client
         self._limits = limits
@@ -121,13 +122,13 @@ class JobRunner:
         self.call_retry: Retry = DEFAULT_RETRY.with_delay(initial=0.1, maximum=4.0).with_timeout(limits.call_s)
 
     def run(self, spec: JobSpec, doing: str) -> Finished:
-        """Run a job to its end, again under new ids while the reason of its failure passes by itself.
+        """Run a job to the end; after temporary failures run the job again with new ids.
 
-        The time for further tries begins with the first failure, so a job that takes long gets a second try as well.
+        The time for further tries begins with the first failure, so a long job gets a second try as well.
 
         Raises:
             Unavailable: BigQuery did not answer, or the job was stopped, took too long, or failed for `retry_s`.
-            Fatal: The job cannot work.
+            Fatal: Every try of the job would fail.
         """
         tries, gives_up_at = 0, 0.0
         for number in range(IDS_MAX):
@@ -139,19 +140,19 @@ class JobRunner:
             except CALL_ERRORS as error:
                 has_failed = job is not None and job.error_result is not None
                 if attached and has_failed:
-                    continue  # an earlier call's job: it did nothing, and this call has not tried yet
+                    continue  # a failed job of an earlier call; this call has not tried yet
                 tries += 1
                 gives_up_at = gives_up_at or self._seconds() + self._limits.retry_s
-                # A job that may still run must not get a second one beside it.
+                # A second job must not run beside a job that may still run.
                 may_run = job is not None and not has_failed
                 if may_run or cure_of(error) is not Cure.NOW or self._seconds() >= gives_up_at:
                     raise translated(error, with_tables(doing, error, spec.sql)) from error
                 log.info("job_tried_again", job_id=spec.job_id, tries=tries, error=str(error).splitlines()[0])
             self._pause(_jittered(tries))
-        raise Unavailable(f"{doing}: {IDS_MAX} jobs of the name {spec.job_id} have failed")
+        raise Unavailable(f"{doing}: {IDS_MAX} jobs named {spec.job_id} have failed")
 
     def estimate(self, spec: JobSpec, doing: str) -> QueryJob:
-        """Have BigQuery check a statement and say what it would read; nothing runs and nothing is billed."""
+        """Return a dry run of a statement with the estimated bytes; no job runs and no bytes are billed."""
         config = QueryJobConfig(
             dry_run=True, use_query_cache=False, query_parameters=list(spec.parameters), labels=dict(spec.labels)
         )
@@ -168,7 +169,7 @@ class JobRunner:
             raise translated(error, with_tables(doing, error, spec.sql)) from error
 
     def _begin(self, spec: JobSpec, job_id: str) -> tuple[QueryJob, bool]:
-        """Send the job, or find the one that has its id already; the second value says which."""
+        """Send a job, or find the job with this id; return the job and whether the job existed."""
         try:
             job = self._client.query(
                 spec.sql,
@@ -192,7 +193,7 @@ class JobRunner:
         )
 
     def _attach(self, job_id: str) -> QueryJob:
-        """Find the job that has our id already; right after a lost reply it may not be visible yet."""
+        """Find the existing job with this id; directly after a lost reply the job may not be visible yet."""
         log.info("job_attached", job_id=job_id)
         patient = Retry(
             predicate=lambda error: isinstance(error, api.NotFound) or cure_of(error) is not Cure.NOTHING,
@@ -202,11 +203,11 @@ class JobRunner:
         )
         job = self._client.get_job(job_id, location=self.location, retry=patient, timeout=CALL_TIMEOUT_S)
         if not isinstance(job, QueryJob):
-            raise Fatal(f"the job id {job_id} belongs to a {job.job_type} job, which is not ours")
+            raise Fatal(f"the job id {job_id} belongs to a {job.job_type} job of another program")
         return job
 
     def _wait(self, job: QueryJob) -> Iterable[Any]:
-        """Wait for the job, and stop one that BigQuery itself does not stop in time."""
+        """Wait for a job; cancel a job that BigQuery does not stop in time."""
         try:
             return job.result(
                 page_size=PAGE_ROWS,
@@ -215,7 +216,7 @@ class JobRunner:
                 timeout=self._limits.job_timeout_s + min(NOTICE_S, self._limits.job_timeout_s),
             )
         except concurrent.futures.TimeoutError as error:
-            # Best effort: a job that goes on all the same is refused by the ledger once a newer attempt has claimed.
+            # If the cancellation fails, the ledger refuses the job as soon as a newer attempt has claimed.
             with suppress(*CALL_ERRORS):
                 job.cancel(retry=self.call_retry, timeout=CALL_TIMEOUT_S)
             raise concurrent.futures.TimeoutError(
@@ -224,18 +225,18 @@ class JobRunner:
 
 
 def _jittered(attempt: int) -> float:
-    """Pause longer after each try, never twice the same: those who collided must not collide again."""
+    """Return a pause that grows with each try, with random jitter so that colliding workers do not collide again."""
     ceiling = min(PAUSE_MAX_S, FIRST_PAUSE_S * 2.0 ** (attempt - 1))
     return random.uniform(ceiling / 4, ceiling)  # noqa: S311 -- spreads load, keeps no secret
 
 
 def connect(url: str, endpoint: str = "") -> Client:
-    """Make a client for `bigquery://project[?location=US]`.
+    """Return a client for `bigquery://project[?location=US]`.
 
     Args:
-        url: Names the project, and where its datasets lie; without a location BigQuery finds it by the tables named.
-        endpoint: Base address of another server than Google's. One on a loopback address is spoken to without signing
-            in; every other one gets the machine's own credentials.
+        url: Project and location of the datasets; without a location BigQuery infers the location from the tables.
+        endpoint: Base address of a server other than Google's. A loopback address needs no credentials; every other
+            address gets the credentials of the machine.
 
     Raises:
         Fatal: This machine has no credentials.

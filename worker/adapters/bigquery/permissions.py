@@ -1,10 +1,9 @@
-"""The pipeline document's four cross-dataset permission tests, run as the account that will build: for `mlfs doctor`.
+"""Permission tests for `mlfs doctor`, run with the account of the worker.
 
-They ask for no more than a worker needs. The document writes a scratch table beside the feature store's; who may do so
-may fill other tables there too, so here one row goes into the audit table in a transaction that is rolled back. The
-row is counted before the rollback and the count is the script's last statement: no documentation says whether the rows
-of a SELECT that other statements follow are the script's answer. Reads ask for no rows: a night without data is no lack
-of permission.
+Each test needs only permissions of a worker. The write test inserts a row into the audit table in a transaction that is
+rolled back. The script counts the row before the rollback and selects the count as the last statement, because BigQuery
+does not document whether the rows of an earlier SELECT are the answer. Read tests accept an empty table: missing data
+is no missing permission. A crash leaves no row, because BigQuery rolls an abandoned transaction back.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,9 +18,9 @@ from worker.pipelines.shipped import REPLAY_TABLE, SHIPPED
 
 CALL_S = 60.0
 TABLE_PERMISSIONS = ("bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData")
-"""What a worker needs on each of its own tables, and all that `ops/terraform/roles.yaml` grants there."""
+"""Permissions of a worker on each table of the product, and all permissions in `ops/terraform/roles.yaml` there."""
 VIEW_PERMISSIONS = TABLE_PERMISSIONS[:2]
-"""What a worker needs on each of the views above them."""
+"""Permissions of a worker on each view of the product."""
 
 PHASE4 = "SELECT COUNT(*) AS row_count FROM nba_precompute.player_composite_factors WHERE analysis_date = @day"
 PHASE3 = "SELECT COUNT(*) AS row_count FROM nba_analytics.player_game_summary WHERE game_date = @day"
@@ -37,15 +36,15 @@ SELECT found AS row_count;"""  # noqa: S608 -- from the catalogue
 
 
 class PermissionTests:
-    """One run of the tests. Each raises `Fatal` or `Unavailable` where it does not pass."""
+    """A run of the permission tests. A failing test raises `Fatal` or `Unavailable`."""
 
     def __init__(self, client: Client, analysis_date: date, mark: str) -> None:
-        """Prepare them; nothing is asked yet.
+        """Prepare the tests without a call to BigQuery.
 
         Args:
             client: Signed in as the account to test.
-            analysis_date: The date whose rows are counted.
-            mark: Names what is written: letters, digits, underscores.
+            analysis_date: The analysis date for the row counts.
+            mark: Name of the written row: letters, digits, underscores.
         """
         self._client = client
         self._day = analysis_date
@@ -53,21 +52,21 @@ class PermissionTests:
         self._found = 0
 
     def tests(self) -> Mapping[str, Callable[[], None]]:
-        """Give the tests by name, in their order: one may look at what the one before has done."""
+        """Return the tests by name, in order: a test may depend on the test before."""
         return {
             "read nba_precompute (Phase 4)": lambda: self._count(PHASE4, self._day),
             "read nba_analytics (Phase 3)": lambda: self._count(PHASE3, self._day - timedelta(days=1)),
             "write nba_predictions": self._write,
-            "read back what was written": self._read_back,
+            "read back the written row": self._read_back,
             "read nba_raw (roster, schedule)": lambda: self._count(ROSTER, self._day),
             "permissions on each of the worker's tables and views": self._ask,
             "see what jobs cost (mlfs cost)": self._see_costs,
         }
 
     def remove(self) -> None:
-        """See that the rollback left nothing; no error when nothing was written."""
+        """Check that the rollback removed the row; raise no error if no row was written."""
         if self._found and self._run(FOUND, self._marked()):
-            raise Fatal(f"{REPLAY_TABLE} still has the row of {self._mark}, although its transaction was rolled back")
+            raise Fatal(f"{REPLAY_TABLE} still has the row of {self._mark}, although the transaction was rolled back")
 
     def _count(self, sql: str, day: date) -> None:
         self._run(sql, QueryJobConfig(query_parameters=[ScalarQueryParameter("day", "DATE", day)]))
@@ -77,7 +76,7 @@ class PermissionTests:
 
     def _read_back(self) -> None:
         if self._found != 1:
-            raise Fatal(f"what was written to {REPLAY_TABLE} is not there")
+            raise Fatal(f"the row written to {REPLAY_TABLE} is not there")
 
     def _ask(self) -> None:
         lacking = [

@@ -1,15 +1,12 @@
-"""What BigQuery is sent: typed parameters, and the statements that append a row.
+"""Typed parameters for BigQuery, and the statements that append a row.
 
-The documentation says that a query parameter cannot be NULL, so a column without a value is left out of an INSERT.
+BigQuery documents that a query parameter cannot be NULL, so an INSERT leaves out every column without a value.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
@@ -20,8 +17,6 @@ from worker.features.pipeline import Pipeline
 Parameter = ScalarQueryParameter | ArrayQueryParameter
 
 DIGEST_CHARS = 10
-_COLUMN = re.compile(r"^  (\w+) ([A-Z0-9]+(?:<.+>)?)(?: NOT NULL)?,?$", re.MULTILINE)
-_SHOWN = re.compile(r"^  made\..*?(\w+),?$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +27,11 @@ class Script:
     parameters: Sequence[Parameter]
 
 
-@cache
-def declared_columns(pipeline: Pipeline, table: str) -> Mapping[str, str]:
-    """Give the columns of one of the product's own tables, `dataset.table`, as its DDL declares them: {name: type}."""
-    return MappingProxyType(dict(_COLUMN.findall(pipeline.ddl_of(table))))
-
-
-@cache
-def shown_columns(pipeline: Pipeline, view: str) -> frozenset[str]:
-    """Return the names of the columns of one of the product's own views, `dataset.table`, as its DDL selects them."""
-    return frozenset(_SHOWN.findall(pipeline.ddl_of(view)))
-
-
 def bind(parameters: Mapping[str, Any]) -> list[Parameter]:
-    """Give values their BigQuery types.
+    """Return query parameters with BigQuery types.
 
     Raises:
-        Fatal: A value has no BigQuery type. None has none: no parameter can be NULL.
+        Fatal: A value has no BigQuery type. None has no type, because no parameter can be NULL.
     """
     bound: list[Parameter] = []
     for name, value in parameters.items():
@@ -60,7 +43,7 @@ def bind(parameters: Mapping[str, Any]) -> list[Parameter]:
 
 
 def _type_of(name: str, value: object) -> str:
-    # A bool is an int and a datetime a date: the narrower one comes first.
+    # In Python a bool is an int and a datetime is a date, so the narrower type comes first.
     for kind, named in (
         (bool, "BOOL"),
         (int, "INT64"),
@@ -75,12 +58,12 @@ def _type_of(name: str, value: object) -> str:
 
 
 def digest(*parts: object) -> str:
-    """Give a short hash of what a job does: two jobs share an id only if they do the very same."""
+    """Return a short hash of the content of a job: two jobs share an id only if the content is the same."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:DIGEST_CHARS]
 
 
 def insert_row(pipeline: Pipeline, table: str, row: Mapping[str, Any]) -> Script:
-    """Write one row into one of the product's own tables; a column that is left out becomes NULL."""
+    """Return the INSERT of a row into a table of the product; a column without a value becomes NULL."""
     held = {name: value for name, value in row.items() if value is not None}
     marks = ", ".join(f"@{name}" for name in held)
     sql = f"INSERT INTO {table} ({', '.join(held)}) VALUES ({marks})"  # noqa: S608 -- keys from records.py
@@ -88,7 +71,7 @@ def insert_row(pipeline: Pipeline, table: str, row: Mapping[str, Any]) -> Script
 
 
 def insert_once(pipeline: Pipeline, table: str, row: Mapping[str, Any]) -> Script:
-    """Write one row about a build into one of the product's own tables, unless the build has a row there."""
+    """Return the INSERT of a row about a build into a table of the product, unless the build has a row there."""
     held = {name: value for name, value in row.items() if value is not None}
     marks = ", ".join(f"@{name}" for name in held)
     sql = (
@@ -99,6 +82,9 @@ def insert_once(pipeline: Pipeline, table: str, row: Mapping[str, Any]) -> Scrip
 
 
 def _row_parameters(pipeline: Pipeline, table: str, row: Mapping[str, Any]) -> list[Parameter]:
-    """Bind a row's values, each as the type of its column."""
-    types = declared_columns(pipeline, table)
-    return [ScalarQueryParameter(name, types[name], value) for name, value in row.items()]
+    """Return the values of a row as parameters with the types of the columns."""
+    # sqlglot takes a tenth of a second to import, and a process that only reads needs no sqlglot.
+    from worker.pipelines.sql_checks import declared_columns  # noqa: PLC0415
+
+    columns = declared_columns(pipeline.ddl_of(table))
+    return [ScalarQueryParameter(name, columns[name].type, value) for name, value in row.items()]

@@ -1,11 +1,12 @@
-"""The warehouse in the cloud: BigQuery, through Google's client.
+"""Warehouse in the cloud: BigQuery, with Google's client.
 
-Statements go out verbatim with typed parameters. A claim and a publication are one statement each, which changes the
-date's row of the ledger or nothing; statements about different dates change different partitions, so they do not
-conflict. What a lost reply leaves open is answered by the job's id (the same job, never a second one) and, for claims
-and publications, by the ledger itself.
+Statements are sent verbatim with typed parameters. A claim and a publication are a single statement each: the statement
+changes the ledger row of the analysis date, or no row. Statements about different analysis dates change different
+partitions and do not conflict.
 
-Reads carry an id of their own each time: attaching to an older answer would be a wrong answer.
+After a lost reply the id of the job finds the same job again; for claims and publications the ledger decides. Each read
+uses a new id, because an older answer would be a wrong answer. A crash leaves the rows of an attempt invisible until
+the ledger names the `build_id`.
 """
 
 import uuid
@@ -39,14 +40,14 @@ from worker.pipelines.files import shipped_pipeline
 
 
 class Settle(Protocol):
-    """Says what the ledger shows of a statement that was to change it."""
+    """Function that checks in the ledger whether a change took effect."""
 
     def __call__(self, claims: Claims, *, ran: bool) -> bool:
-        """Return whether the change is made.
+        """Return whether the change took effect.
 
         Args:
-            claims: The ledger's rows of the date.
-            ran: Whether the statement ran to its end.
+            claims: Ledger rows of the analysis date.
+            ran: Whether the statement ran to the end.
 
         Raises:
             PipelineError: The ledger refuses the change.
@@ -54,15 +55,15 @@ class Settle(Protocol):
 
 
 class BigQueryWarehouse:
-    """The `Warehouse` port over one BigQuery project. Threads may share it."""
+    """`Warehouse` port on a BigQuery project. Thread-safe."""
 
     def __init__(self, client: Client, *, limits: Limits | None = None, pipeline: Pipeline | None = None) -> None:
-        """Use a client; nothing is asked of BigQuery yet.
+        """Store the client; send no call to BigQuery yet.
 
         Args:
-            client: Signed in, for the project that holds the datasets; `connection` makes it.
-            limits: What a job may take.
-            pipeline: Whose tables it holds, and what its jobs are labelled with; the shipped one by default.
+            client: Client with credentials for the project of the datasets, made by `jobs.connect`.
+            limits: Limits of each job.
+            pipeline: Pipeline of the tables and of the job labels; the shipped pipeline by default.
         """
         self._client = client
         self.pipeline = pipeline or shipped_pipeline()
@@ -72,15 +73,15 @@ class BigQueryWarehouse:
         self._tables = TableMetadata(client, self.jobs.call_retry, self.pipeline)
 
     def ensure_tables(self) -> None:
-        """Look for each table and view: run the DDL where it is missing, add the columns that an older release lacked.
+        """Find each table and view; create missing tables and views, and add columns that an older release lacked.
 
-        Where all is in place nothing but metadata is read, so the worker's account needs no right to create.
+        If all tables exist, only metadata is read, so the worker's account needs no right to create tables.
 
         Raises:
-            SchemaDrift: A table of ours has a column with another type.
-            Fatal: The warehouse is of a version that stored the published rows themselves.
+            SchemaDrift: A table of the product has a column of another type.
+            Fatal: The warehouse belongs to a release that stored published rows in a table.
         """
-        # Outside the multi-regions a job is found again only by who knows its location.
+        # Outside the multi-regions a job is found again only with the location of the job.
         self.jobs.location = self._tables.ensure_dataset(self._own.published.partition(".")[0])
         found = self._tables.find_all((*self._own.stored, *self._own.views))
         refuse_old_tables(self._own, {view for view in self._own.views if found[view].is_stored})
@@ -93,36 +94,36 @@ class BigQueryWarehouse:
                 self._run("ddl", None, Script(sql, ()), f"mlfs-ddl-{name}-{uuid.uuid4().hex}")
 
     def prepare_builds(self) -> None:
-        """Render the statements of a build; the first time in a process that takes 0.1 s."""
+        """Render the statements of a build; the first rendering in a process takes 0.1 s."""
         plan_usual(self.pipeline)
 
     def columns(self, table: str) -> Mapping[str, str]:
-        """Read the table's schema."""
+        """Read the schema of a table."""
         return self._tables.columns(table)
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
-        """Read the schemas side by side."""
+        """Read the schemas of several tables in parallel."""
         return {table: found.columns for table, found in self._tables.find_all(tables).items()}
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
-        """Run it verbatim."""
+        """Run a statement verbatim."""
         with translated_errors(f"running {statement.name}"):
             return list(self._read(statement.name, statement.sql, statement.parameters))
 
     def stage(self, key: BuildKey, select: Statement) -> None:
-        """Run the INSERT; within one call a lost reply finds its own job."""
+        """Run the INSERT; after a lost reply the call finds the same job again."""
         storing = plan_storing(select, self.pipeline)
         script = Script(storing.sql, bind(storing.parameters))
         self._run(select.name, key, script, f"{_stem(key)}-{select.name}-{digest(script)}")
 
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
-        """Run the claim's statement.
+        """Run the statement of a claim.
 
-        The job's id names the attempt alone: of two workers that claim one attempt at once, BigQuery runs the job of
-        one, and the other one reads in the ledger who that was.
+        The job id names only the attempt: of two workers with the same attempt BigQuery runs the job of one worker, and
+        the other worker reads the claimant in the ledger.
         """
 
-        def settle(claims: Claims, *, ran: bool) -> bool:  # noqa: ARG001 -- the ledger alone answers for a claim
+        def settle(claims: Claims, *, ran: bool) -> bool:  # noqa: ARG001 -- only the ledger decides a claim
             check_fence(claims, key, claimant, "build")
             return holds_claim(claims, key, claimant)
 
@@ -130,12 +131,12 @@ class BigQueryWarehouse:
         self._guarded(key, change, (f"{_stem(key)}-claim", f"{_stem(key)}-claim-{digest(claimant, at)}"), settle)
 
     def claimed_token(self, analysis_date: date) -> tuple[int, int]:
-        """Read the newest claim of the date."""
+        """Read the newest claim of an analysis date."""
         claims = self._claims(analysis_date)
         return (claims[0]["claimed_generation"], claims[0]["claimed_attempt"]) if claims else (0, 0)
 
     def publish(self, publication: Publication) -> None:
-        """Append to the quality history, then run the statement that points the ledger at the rows."""
+        """Append to the quality history, then change the pointer of the ledger."""
         key, claimant = publication.request.key, publication.request.claimant
         row = published_row(publication, self.pipeline.blocks)
         history = insert_once(self.pipeline, self._own.history, row)
@@ -153,7 +154,7 @@ class BigQueryWarehouse:
         self._guarded(key, plan_publication(publication, self.pipeline), (job_id,), settle)
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
-        """Read the published generation of the date."""
+        """Read the published generation of an analysis date."""
         rows = self._read_ledger(analysis_date, analysis_date)
         return rows[0] if rows else None
 
@@ -166,7 +167,7 @@ class BigQueryWarehouse:
         self._append(self._own.execution, row, f"mlfs-{row['build_id']}-log", "log")
 
     def log_history(self, row: Mapping[str, Any]) -> None:
-        """Append to the quality history, unless the build has its row there."""
+        """Append to the quality history, unless the build has a row there."""
         script = insert_once(self.pipeline, self._own.history, row)
         job_id = f"mlfs-{row['build_id']}-history-{digest(script)}"
         self._run("history", None, script, job_id, day=row["analysis_date"])
@@ -176,14 +177,9 @@ class BigQueryWarehouse:
         self._append(self._own.replay, row, f"mlfs-{row['analysis_date'].isoformat()}-audit", "audit")
 
     def estimate(self, statement: Statement) -> StatementEstimate:
-        """Ask for a dry run; BigQuery's number is an upper bound where the table is clustered."""
-        script = Script(statement.sql, bind(statement.parameters))
-        spec = JobSpec(
-            job_id="",
-            sql=script.sql,
-            parameters=script.parameters,
-            labels=_labels(self.pipeline, "estimate", None, None),
-        )
+        """Return the estimate of a dry run; for a clustered table BigQuery's number is an upper bound."""
+        labels = _labels(self.pipeline, "estimate", None, None)
+        spec = JobSpec(job_id="", sql=statement.sql, parameters=bind(statement.parameters), labels=labels)
         job = self.jobs.estimate(spec, f"estimating {statement.name}")
         processed = int(job.total_bytes_processed or 0)
         reads = sorted(f"{table.dataset_id}.{table.table_id}" for table in job.referenced_tables)
@@ -195,19 +191,19 @@ class BigQueryWarehouse:
         )
 
     def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
-        """Read the project's job history, by our labels."""
+        """Read the job history of the project by the labels of the pipeline."""
         values = {"since": since, "until": until, "pipeline": self.pipeline.name}
         statement = Statement(name="costs", sql=costs_sql(self.jobs.location), parameters=values)
         return read_costs(self.query(statement), self._limits.usd_per_tib)
 
     def delete_rows(self, change: Statement) -> int:
-        """Run the DELETE under an id of its own: what a lost reply leaves open, the next vacuum finds done."""
+        """Run a DELETE with a new job id; after a lost reply the next vacuum finds the rows deleted."""
         script = Script(change.sql, bind(change.parameters))
         return self._run(change.name, None, script, f"mlfs-{change.name.replace('_', '-')}-{uuid.uuid4().hex}").changed
 
     def export_features(self, analysis_date: date, build_id: str, path: str) -> int:
-        """Page the rows into the file; arrays in CSV come as `[a, b]`."""
-        # DuckDB writes the file; a worker that never exports does without it, and saves 30 MB.
+        """Write the rows of a build into a file, page by page; CSV shows arrays as `[a, b]`."""
+        # DuckDB writes the file; the late import saves 30 MB in a worker without exports.
         from worker.adapters.bigquery.export import write_file  # noqa: PLC0415
 
         rows = plan_rows(analysis_date, build_id, self.pipeline)
@@ -219,13 +215,8 @@ class BigQueryWarehouse:
         """Close the connections."""
         self._client.close()
 
-    def _read(
-        self,
-        step: str,
-        sql: str,
-        parameters: Mapping[str, Any],
-    ) -> Iterator[dict[str, Any]]:
-        """Run one SELECT under an id of its own, and page through its rows."""
+    def _read(self, step: str, sql: str, parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Run a SELECT with a new job id, and yield the rows page by page."""
         day = parameters.get("analysis_date")
         stem = f"mlfs-{parameters.get('build_id') or day.isoformat()}" if isinstance(day, date) else "mlfs"
         script = Script(sql, bind(parameters))
@@ -233,30 +224,20 @@ class BigQueryWarehouse:
         return (dict(row.items()) for row in finished.rows)
 
     def _run(
-        self,
-        step: str,
-        key: BuildKey | None,
-        script: Script,
-        job_id: str,
-        *,
-        day: date | None = None,
+        self, step: str, key: BuildKey | None, script: Script, job_id: str, *, day: date | None = None
     ) -> Finished:
-        spec = JobSpec(
-            job_id=job_id,
-            sql=script.sql,
-            parameters=script.parameters,
-            labels=_labels(self.pipeline, step, key, day),
-        )
+        labels = _labels(self.pipeline, step, key, day)
+        spec = JobSpec(job_id=job_id, sql=script.sql, parameters=script.parameters, labels=labels)
         return self.jobs.run(spec, f"running {step}" + (f" of {key.build_id}" if key is not None else ""))
 
     def _guarded(self, key: BuildKey, change: Statement, job_ids: Sequence[str], settle: Settle) -> None:
-        """Run a statement that changes the ledger; any end but a plain success is settled by reading the ledger.
+        """Run a statement that changes the ledger; after any end but a plain success read the ledger.
 
         Args:
             key: The attempt.
             change: The statement.
-            job_ids: Ids to run it under: the next one where the job of the one before ran before this ledger was made.
-            settle: What the ledger shows.
+            job_ids: Ids of the job. The next id is used if the ledger does not show the change of the job before.
+            settle: Checks the change in the ledger.
         """
         script = Script(change.sql, bind(change.parameters))
         for job_id in job_ids:
@@ -271,7 +252,7 @@ class BigQueryWarehouse:
                 return
             if failure is not None:
                 raise failure
-        raise Unavailable(f"{key.build_id}: the job {job_ids[-1]} succeeded, but the ledger does not show it")
+        raise Unavailable(f"{key.build_id}: the job {job_ids[-1]} succeeded, but the ledger does not show the change")
 
     def _append(self, table: str, row: Mapping[str, Any], stem: str, step: str) -> None:
         script = insert_row(self.pipeline, table, row)

@@ -1,4 +1,4 @@
-"""How BigQuery text becomes DuckDB text, DuckDB types BigQuery types, and DuckDB errors our families."""
+"""Translation between BigQuery and DuckDB: statements, types, and errors."""
 
 import re
 from collections.abc import Iterator
@@ -11,8 +11,9 @@ import sqlglot
 from sqlglot import exp
 
 from worker.errors import Fatal, PipelineError, SchemaDrift, SourceGone, Unavailable
+from worker.pipelines.sql_checks import parse_statement
 
-# The product has some fifteen statements; what comes on top are the operator's own queries.
+# The product has some fifteen statements; the rest are queries of the operator.
 TRANSPILED_MAX = 256
 
 BIGQUERY_TYPES = {
@@ -35,82 +36,55 @@ BIGQUERY_TYPES = {
     "TIMESTAMP": "DATETIME",
     "BLOB": "BYTES",
 }
-"""DuckDB's name of a type and BigQuery's; a decimal is NUMERIC whatever its width."""
-
-# Of a struct of plain types: a comma or a bracket inside a field's type is not expected.
-_FIELD = re.compile(r'"?(\w+)"? ([^,]+)')
+"""DuckDB's and BigQuery's names of the types; a decimal of any width is NUMERIC."""
 
 
 @lru_cache(maxsize=TRANSPILED_MAX)
 def to_duckdb(sql: str) -> str:
-    """Transpile one statement from BigQuery to DuckDB; `@name` becomes `$name`.
+    """Translate a statement from BigQuery to DuckDB; `@name` becomes `$name`.
 
-    Partitioning, clustering and options of a CREATE TABLE are dropped on purpose: a DuckDB table has none.
-
-    Raises:
-        Fatal: The text is not one BigQuery statement.
-    """
-    return render(parse(sql))
-
-
-def parse(sql: str) -> exp.Expr:
-    """Read one statement in BigQuery's dialect.
+    Partitioning, clustering and options of a CREATE TABLE are dropped: a DuckDB table has none.
 
     Raises:
-        Fatal: The text is not one BigQuery statement.
+        Fatal: The text is not exactly one BigQuery statement.
     """
-    try:
-        # A comment behind the last semicolon is read as a statement of its own.
-        trees = [one for one in sqlglot.parse(sql, read="bigquery") if one and not isinstance(one, exp.Semicolon)]
-    except sqlglot.errors.SqlglotError as error:
-        raise Fatal(f"the statement is not BigQuery SQL: {error}") from error
-    if len(trees) != 1:
-        raise Fatal(f"the text is {len(trees)} statements, not one: {sql[:80]!r}")
-    return trees[0]
+    return render(parse_statement(sql))
 
 
 def render(tree: exp.Expr) -> str:
-    """Write a statement in DuckDB's dialect; changes *tree*.
+    """Return a statement in DuckDB's dialect; *tree* is changed.
 
     Raises:
-        Fatal: DuckDB has no words for it.
+        Fatal: DuckDB has no form of the statement.
     """
     for create in tree.find_all(exp.Create):
         create.set("properties", None)
     try:
         return tree.sql(dialect="duckdb", comments=False)
     except sqlglot.errors.SqlglotError as error:
-        raise Fatal(f"the statement cannot be said to DuckDB: {error}") from error
-
-
-@lru_cache(maxsize=TRANSPILED_MAX)
-def declared_columns(create_table: str) -> tuple[tuple[str, str], ...]:
-    """Give (name, DuckDB type) of each column of a CREATE TABLE in BigQuery's dialect."""
-    tree = sqlglot.parse_one(create_table, read="bigquery")
-    columns = (part for part in tree.this.expressions if isinstance(part, exp.ColumnDef))
-    return tuple((column.name, column.args["kind"].sql(dialect="duckdb")) for column in columns)
+        raise Fatal(f"the statement has no form in DuckDB: {error}") from error
 
 
 def to_bigquery_type(duckdb_type: str) -> str:
-    """Name a DuckDB type as BigQuery would; a type it does not have keeps its own name."""
+    """Return BigQuery's name of a DuckDB type; a type unknown to BigQuery keeps DuckDB's name."""
     if duckdb_type.endswith("[]"):
         return f"ARRAY<{to_bigquery_type(duckdb_type.removesuffix('[]'))}>"
     if duckdb_type.startswith("STRUCT("):
-        fields = _FIELD.findall(duckdb_type.removeprefix("STRUCT(").removesuffix(")"))
-        return f"STRUCT<{', '.join(f'{name} {to_bigquery_type(kind)}' for name, kind in fields)}>"
+        fields = duckdb.dtype(duckdb_type).children
+        return f"STRUCT<{', '.join(f'{name} {to_bigquery_type(str(kind))}' for name, kind in fields)}>"
     if duckdb_type.startswith("DECIMAL"):
         return "NUMERIC"
     return BIGQUERY_TYPES.get(duckdb_type, duckdb_type)
 
 
 def quoted(text: str) -> str:
-    """Write *text* as an SQL string literal, for the places where DuckDB takes no parameter."""
+    """Return *text* as an SQL string literal, for places without parameters in DuckDB."""
     return "'" + text.replace("'", "''") + "'"
 
 
 @contextmanager
 def translated_errors(doing: str) -> Iterator[None]:
-    """Turn DuckDB's errors into the families of `worker.errors`; *doing* says what was attempted."""
+    """Raise DuckDB's errors as errors of `worker.errors`; *doing* names the attempted action."""
     try:
         yield
     except duckdb.Error as error:
@@ -123,7 +97,7 @@ _FILE_GONE = re.compile(
 )
 
 
-# A retry meets the same bytes again. A Parquet file that is too short is not meant: its writer may still be at work.
+# A retry reads the same bytes again. A short Parquet file is excepted: the writer may still be at work.
 _DAMAGED = re.compile(
     r"Corrupt (?:database|WAL) file|does not match stored checksum|replaying WAL|not a valid DuckDB database"
     r"|Could not read enough bytes(?!.*\.parquet)"
@@ -138,8 +112,8 @@ def _lasting(text: str, path: str) -> Fatal | None:
     said = " ".join(text.split())
     if _OTHER_VERSION.search(text):
         return Fatal(
-            f"the warehouse file {path} is of another version of DuckDB: {said}; open it with that version (EXPORT "
-            f"DATABASE), or {_CURE}"
+            f"the warehouse file {path} is of another version of DuckDB: {said}; open the file with that version "
+            f"(EXPORT DATABASE), or {_CURE}"
         )
     if not _DAMAGED.search(text):
         return None
@@ -165,30 +139,35 @@ def _translate(error: duckdb.Error, doing: str) -> PipelineError:
         return lasting
     if gone := _FILE_GONE.search(str(error)):
         return SourceGone(f"{doing}: {_where_to_put(Path(gone['bound'] or gone['read']))}")
-    # The excerpt is of the transpiled text, which is in no file; the cause keeps it.
+    # The excerpt shows the translated text, which is in no file; the cause of the error keeps the excerpt.
     said = str(error).partition(_EXCERPT)[0].strip()
     text = f"{doing}: {' '.join(said.split())}"
     if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
         return SchemaDrift(text)
     if isinstance(error, duckdb.FatalException):
         return Unavailable(f"{text}; the database has shut itself off, restart the process")
-    # Full disk, full memory, two writers on one row, an interrupted query: all pass.
-    passing = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.InterruptException)
-    if isinstance(error, passing):
+    # Full disk, full memory, two writers of the same row, an interrupted query: all are temporary.
+    temporary = (
+        duckdb.IOException,
+        duckdb.OutOfMemoryException,
+        duckdb.TransactionException,
+        duckdb.InterruptException,
+    )
+    if isinstance(error, temporary):
         return Unavailable(text)
     return Fatal(text)
 
 
 def _where_to_put(path: Path) -> str:
-    """Say which table a file that is gone stood for; a linked one is named after it."""
+    """Return the error text for a missing linked file; a linked file is named after the table."""
     return (
-        f"the file {path}, to which the table {path.stem} is linked, is gone; put it back, or link the folder where "
-        "it lies now: mlfs load DIR --link"
+        f"the file {path}, to which the table {path.stem} is linked, is gone; put the file back, or link the "
+        "new folder: mlfs load DIR --link"
     )
 
 
 def open_error(error: duckdb.Error, path: str) -> PipelineError:
-    """Say why a database file could not be opened, and what to do."""
+    """Return the error of a database file that could not be opened, with the next step."""
     text = str(error).strip()
     if (lasting := _lasting(text, path)) is not None:
         return lasting
@@ -198,6 +177,6 @@ def open_error(error: duckdb.Error, path: str) -> PipelineError:
         return Fatal(f"the warehouse file {path} is already open in this process with other settings: {text}")
     if "Is a directory" in text:
         return Fatal(
-            f"the warehouse file {path} is a folder; name a file in it: MLFS_WAREHOUSE=duckdb:///path/file.duckdb"
+            f"the warehouse file {path} is a folder; name a file in the folder: MLFS_WAREHOUSE=duckdb:///path/file.duckdb"
         )
     return Unavailable(f"the warehouse file {path} cannot be opened: {text}")

@@ -1,14 +1,14 @@
-"""The DuckDB file of the warehouse, which several processes use in turn.
+"""DuckDB file of the warehouse, used by several processes in turn.
 
-DuckDB lets one process open a file for writing. The first call opens the file; IDLE_S after the last call a thread
-closes the file, so that another process can open it. A process that finds the file taken tries again every few
-milliseconds, and raises `Unavailable` after `wait_s`. A process that never idles closes the file after TURN_S and
-leaves it closed for PAUSE_S, so that a waiting process gets a turn.
+DuckDB lets a single process open a file for writing. The first call opens the file; IDLE_S after the last call a thread
+closes the file, so that another process can open the file. A process that finds the file taken tries again every few
+milliseconds, and raises `Unavailable` after `wait_s`. A process without idle time closes the file after TURN_S and
+leaves the file closed for PAUSE_S, so that a waiting process gets a turn.
 
-Everybody opens the file for writing: read-only openings share the file among readers, but three looping readers made a
-writer wait half as long again (ADR 0030).
+Every process opens the file for writing: read-only openings share the file among readers, but three looping readers
+made a writer wait half as long again (ADR 0030).
 
-A process that dies loses its lock at once. The next opening applies what DuckDB's log beside the file holds.
+A process that dies loses the lock at once. The next opening applies the content of DuckDB's log beside the file.
 """
 
 import logging
@@ -27,8 +27,7 @@ import duckdb
 from worker.adapters.duckdb.dialect import open_error
 from worker.errors import Unavailable
 
-# Standard logging: a command and a program that uses `worker.phase5` configure no log, and then a warning goes to
-# standard error.
+# Standard logging: commands and programs with `worker.phase5` configure no log, so a warning goes to standard error.
 log = logging.getLogger(__name__)
 
 MEMORY = ":memory:"
@@ -48,7 +47,7 @@ _WORDS_SHOWN_MAX, _WORD_CHARS_MAX = 3, 40
 
 
 class SharedFile:
-    """Opens a DuckDB file for the calls of one process, and gives the file back between them. Any thread may call."""
+    """DuckDB file that is open during the calls of a process and closed between them. Thread-safe."""
 
     def __init__(
         self, path: str, config: Config, *, wait_s: float = WAIT_S, idle_s: float = IDLE_S, turn_s: float = TURN_S
@@ -56,9 +55,9 @@ class SharedFile:
         """Prepare to open the file.
 
         Args:
-            path: A file, which the first opening creates where it is missing, or `:memory:`, which stays open.
+            path: A file, created by the first opening if missing, or `:memory:`, which stays open.
             config: Settings of the database.
-            wait_s: Seconds to wait for a file that another process has open.
+            wait_s: Seconds to wait for a file opened by another process.
             idle_s: Seconds without a call after which the file is closed.
             turn_s: Seconds after which a busy process closes the file for a moment.
         """
@@ -75,7 +74,7 @@ class SharedFile:
         self._uses = 0
         self._opened_at = self._used_at = self._reopen_at = 0.0
         self._gave_up_at = -math.inf
-        # For a program that closes nothing.
+        # For a program that does not call `close`.
         weakref.finalize(self, _close_at_exit, weakref.ref(self))
 
     @contextmanager
@@ -83,8 +82,8 @@ class SharedFile:
         """Return a cursor; the file stays open until the end of the block.
 
         Raises:
-            Unavailable: Another process has kept the file open for too long, the file is gone, or it was closed.
-            Fatal: The file is no database.
+            Unavailable: Another process keeps the file open for too long, the file is gone, or `close` was called.
+            Fatal: The file is not a database.
         """
         connection = self._enter()
         try:
@@ -96,10 +95,10 @@ class SharedFile:
                 self._used()
 
     def close(self, patience_s: float) -> None:
-        """Refuse further calls and close the file, at the latest at the end of the last call that is running now.
+        """Refuse further calls and close the file, at the latest at the end of the last running call.
 
         Args:
-            patience_s: Seconds to wait for running calls. After that the method returns, and they go on.
+            patience_s: Seconds to wait for running calls. Afterwards the method returns, and the calls go on.
         """
         self._closed.set()
         with self._changed:
@@ -107,14 +106,14 @@ class SharedFile:
             if self._uses:
                 return
             self._give_back()
-        # A thread that lives beyond the interpreter makes DuckDB's binding complain on standard error.
+        # A thread that outlives the interpreter makes DuckDB's binding complain on standard error.
         if self._watcher is not None:
             self._watcher.join(patience_s + self._idle_s)
 
     def _enter(self) -> duckdb.DuckDBPyConnection:
-        """Count a use of the connection, which this thread opens unless another thread is opening it."""
+        """Count a use of the connection; open the connection unless another thread is opening the connection."""
         now = time.monotonic()
-        # After a wait in vain the next calls try once: a sweep over many dates must not wait anew for each date.
+        # After a failed wait the next calls try once: a sweep over many analysis dates must not wait for each date.
         patience_ends = now + self._wait_s if now >= self._gave_up_at + self._wait_s else now
         with self._changed:
             self._changed.wait_for(lambda: not self._opening)
@@ -143,7 +142,7 @@ class SharedFile:
         return opened
 
     def _open(self, patience_ends: float) -> duckdb.DuckDBPyConnection:
-        """Open the file; wait for it while another process has it open."""
+        """Open the file; wait while another process has the file open."""
         self._closed.wait(max(self._reopen_at - time.monotonic(), 0.0))
         started, told = time.monotonic(), False
         while True:
@@ -171,7 +170,7 @@ class SharedFile:
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         if self._openings and self._path != MEMORY and not Path(self._path).exists():
-            # DuckDB would create an empty file, and each analysis date would fail for want of tables.
+            # DuckDB would create an empty file, and each analysis date would fail because of missing tables.
             raise Unavailable(
                 f"the warehouse file {self._path} is gone; put the file back. If it is lost, stop the worker, then: "
                 "mlfs load DIR, mlfs recover, mlfs run"
@@ -179,7 +178,7 @@ class SharedFile:
         connection = duckdb.connect(self._path, config=self._config)
         try:
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
-            # BigQuery raises where IEEE would answer infinity; so does DuckDB now.
+            # BigQuery raises an error where IEEE returns infinity; this setting makes DuckDB raise, too.
             connection.execute("SET GLOBAL ieee_floating_point_ops = false")
         except BaseException:
             connection.close()
@@ -189,12 +188,12 @@ class SharedFile:
     def _refusal(self, error: duckdb.Error) -> str:
         return (
             f"the warehouse file {self._path} is open in another process, {holder(error)}, and was not given back "
-            f"within {self._wait_s:g} s (MLFS_DUCKDB_WAIT_S). Run this again. A large load or build may take longer; "
-            "a program that is not mlfs, such as a DuckDB shell, keeps the file until that program ends"
+            f"within {self._wait_s:g} s (MLFS_DUCKDB_WAIT_S). Run the command again. A large load or build may take "
+            "longer; a program that is not mlfs, such as a DuckDB shell, keeps the file until that program ends"
         )
 
     def _used(self) -> None:
-        """Note the end of a use; close the file where the process leaves, or its turn is over."""
+        """Record the end of a use; close the file if the process ends or the turn of the process is over."""
         self._used_at = time.monotonic()
         if self._uses:
             return
@@ -205,7 +204,7 @@ class SharedFile:
             self._reopen_at = self._used_at + PAUSE_S
 
     def _watch(self, opening: int) -> None:
-        """Close the file once it has been idle for long enough; end with the connection of this *opening*."""
+        """Close the file when the file has been idle for long enough; end with the connection of this *opening*."""
         with self._changed:
             while self._connection is not None and self._openings == opening:
                 left_s = self._used_at + self._idle_s - time.monotonic()
@@ -215,28 +214,28 @@ class SharedFile:
                     self._changed.wait(self._idle_s if self._uses else left_s)
 
     def _give_back(self) -> None:
-        """Close the connection, and with it the file."""
+        """Close the connection and the file."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            # Closing moves the log into the file. Where that fails (a full disk), the log keeps each commit.
+            # Closing moves the log into the file. If closing fails (a full disk), the log keeps each commit.
             with suppress(duckdb.Error):
                 connection.close()
         self._changed.notify_all()
 
 
 def _close_at_exit(known: "weakref.ref[SharedFile]") -> None:
-    """Close the file at the end of the process, unless it was collected before."""
+    """Close the file at the end of the process, unless the object was collected before."""
     if (file := known()) is not None:
         file.close(0.0)
 
 
 def is_taken(error: duckdb.Error) -> bool:
-    """Return whether a file could not be opened because another process has it open."""
+    """Return whether another process has the file open."""
     return " lock " in str(error)
 
 
 def holder(error: duckdb.Error) -> str:
-    """Return the process that has the file open, with its command where the system shows them."""
+    """Return the process that has the file open, with the command where the system shows the command."""
     found = _HOLDER.search(str(error))
     # The kernel answers 0 for a process that this container cannot see.
     number = int(found[1]) if found else 0
@@ -247,7 +246,7 @@ def holder(error: duckdb.Error) -> str:
 
 
 def _command(process_id: int) -> str:
-    """Return the first words of the command of a process, without folders; empty where it cannot be read."""
+    """Return the first words of the command of a process, without folders; empty for an unreadable command."""
     try:
         words = Path(f"/proc/{process_id}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:

@@ -1,7 +1,8 @@
-"""Parquet files into DuckDB tables: the SQL that `worker.local.parquet_folder` stands on.
+"""SQL that reads Parquet files into DuckDB tables, for `worker.local.parquet_folder`.
 
-Every function works inside the caller's transaction and takes names that are checked or quoted here, since DuckDB takes
-no parameter in their place. Types come over as they are, but for timestamps without a zone, which are read as UTC.
+Every function works inside the caller's transaction: a crash leaves the tables as before. Names are checked or quoted
+here, because DuckDB takes no parameter for a name. Types are kept, except for timestamps without a zone, which are read
+as UTC.
 """
 
 import re
@@ -19,10 +20,10 @@ NAIVE_TIMESTAMPS = frozenset({"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMES
 
 
 def replace_table(cursor: duckdb.DuckDBPyConnection, table: str, path: Path, *, rows_max: int | None = None) -> int:
-    """Create or replace `dataset.table` from a file, with *rows_max* rows at most; give the number of rows.
+    """Create or replace `dataset.table` from a file, with at most *rows_max* rows; return the number of rows.
 
     Raises:
-        Refused: *table* is no name.
+        Refused: *table* is not a valid name.
         SchemaDrift: The file cannot be read as Parquet.
     """
     _require_table(table)
@@ -37,12 +38,12 @@ def replace_table(cursor: duckdb.DuckDBPyConnection, table: str, path: Path, *, 
 
 
 def link_table(cursor: duckdb.DuckDBPyConnection, table: str, path: Path) -> int:
-    """Put a view over a file in the place of `dataset.table`; give the number of rows it shows now.
+    """Replace `dataset.table` by a view of a file; return the present number of rows.
 
-    The file is opened anew by each statement, so a file moved into its place is seen by the next one.
+    Each statement opens the file again, so the next statement reads a file that was replaced.
 
     Raises:
-        Refused: *table* is no name.
+        Refused: *table* is not a valid name.
         SchemaDrift: The file cannot be read as Parquet.
     """
     _require_table(table)
@@ -54,11 +55,11 @@ def link_table(cursor: duckdb.DuckDBPyConnection, table: str, path: Path) -> int
 
 
 def replace_slice(cursor: duckdb.DuckDBPyConnection, table: str, path: Path, date_column: str, day: date) -> int:
-    """Replace one date's rows of a table, created where needed, by the file's; give their number.
+    """Replace the rows of a date in a table, created if missing, by the rows of a file; return the number of rows.
 
     Raises:
-        Refused: *table* or *date_column* is no name.
-        SchemaDrift: The file cannot be read as Parquet, or has columns that the table has not.
+        Refused: *table* or *date_column* is not a valid name.
+        SchemaDrift: The file cannot be read as Parquet, or has columns unknown to the table.
     """
     _require_table(table)
     _require(date_column)
@@ -71,10 +72,10 @@ def replace_slice(cursor: duckdb.DuckDBPyConnection, table: str, path: Path, dat
 
 
 def delete_slice(cursor: duckdb.DuckDBPyConnection, table: str, date_column: str, day: date) -> int:
-    """Delete one date's rows; give their number.
+    """Delete the rows of a date; return the number of rows.
 
     Raises:
-        Refused: *table* or *date_column* is no name.
+        Refused: *table* or *date_column* is not a valid name.
     """
     _require_table(table)
     _require(date_column)
@@ -83,7 +84,7 @@ def delete_slice(cursor: duckdb.DuckDBPyConnection, table: str, date_column: str
 
 
 def _make_room(cursor: duckdb.DuckDBPyConnection, table: str) -> None:
-    """Make the dataset, and take away what bears the table's name: DuckDB replaces no view by a table."""
+    """Create the dataset, and drop the table or view of this name: DuckDB replaces no view by a table."""
     dataset, _, name = table.partition(".")
     cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {dataset}")
     for kind in ("table", "view"):
@@ -97,7 +98,7 @@ def _make_room(cursor: duckdb.DuckDBPyConnection, table: str) -> None:
 
 
 def _select(cursor: duckdb.DuckDBPyConnection, path: Path) -> str:
-    """Write the SELECT over a file, after reading names and types off its footer."""
+    """Return a SELECT from a file, after reading names and types in the footer of the file."""
     source = f"read_parquet({quoted(str(path))})"
     try:
         columns = cursor.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()  # noqa: S608 -- quoted
@@ -112,7 +113,7 @@ def _select(cursor: duckdb.DuckDBPyConnection, path: Path) -> str:
 
 
 def _affected(cursor: duckdb.DuckDBPyConnection) -> int:
-    """Read the number of rows that the last statement wrote or deleted."""
+    """Return the number of rows written or deleted by the last statement."""
     row = cursor.fetchone()
     return int(row[0]) if row else 0
 

@@ -1,14 +1,14 @@
-"""The warehouse on one machine: a DuckDB file, or memory, spoken to in BigQuery's dialect.
+"""Warehouse on a single machine: a DuckDB file, or memory, with statements in BigQuery's dialect.
 
-Processes use a DuckDB file in turn: `file` opens the file for a call and gives the file back when no
-call comes. Inside a process any thread may call: each call has a separate cursor, readers see the last commit, and
-changes of the ledger take turns under a lock. Storing the rows of a build takes no turn: an append conflicts with
-nothing, and a million rows take seconds.
+Processes use a DuckDB file in turn: `file` opens the file for a call and closes the file when no call comes. Inside a
+process any thread may call: each call has a separate cursor, readers see the last commit, and changes of the ledger
+take turns under a lock. Storing the rows of a build takes no turn: an append conflicts with no other statement, and a
+million rows take seconds.
 
-What a crash leaves: the rows of an attempt are stored whole or not at all, and no view shows rows that the ledger does
-not name. After the commit of `publish` the ledger names them, and the same `publish` again changes nothing.
+The rows of an attempt are stored whole or not at all, and no view shows rows without a pointer in the ledger. After a
+crash behind the commit of `publish` the ledger names the rows, and a second `publish` changes no row.
 
-What work costs on the embedded warehouse: no money, but the plan and the attempts on record show how much it is.
+Work on the embedded warehouse costs no money; the plan and the counted attempts show the amount of work.
 """
 
 import json
@@ -22,7 +22,6 @@ from typing import Any
 import duckdb
 
 from worker.adapters.duckdb.dialect import (
-    declared_columns,
     quoted,
     to_bigquery_type,
     to_duckdb,
@@ -50,10 +49,11 @@ from worker.features.records import (
     refuse_old_tables,
 )
 from worker.pipelines.files import shipped_pipeline
+from worker.pipelines.sql_checks import declared_columns
 
 
 def plan_statement(cursor: duckdb.DuckDBPyConnection, statement: Statement) -> StatementEstimate:
-    """Have DuckDB plan a SELECT; its rows per table are the planner's guesses."""
+    """Return DuckDB's plan of a SELECT; the numbers of rows are guesses of the planner."""
     cursor.execute(f"EXPLAIN (FORMAT json) {to_duckdb(statement.sql)}", dict(statement.parameters))
     [(_kind, text)] = cursor.fetchall()
     reads = tuple(sorted(scan for plan in json.loads(text) for scan in _scans(plan)))
@@ -63,7 +63,7 @@ def plan_statement(cursor: duckdb.DuckDBPyConnection, statement: Statement) -> S
 def _scans(node: dict[str, Any]) -> Iterator[str]:
     facts = node.get("extra_info") or {}
     if "Table" in facts:
-        # The database's own name in front says nothing to the reader.
+        # Drop the name of the database in front of the table.
         table = ".".join(str(facts["Table"]).split(".")[-2:])
         yield f"{table} (about {facts.get('Estimated Cardinality', '?')} rows)"
     for child in node.get("children", ()):
@@ -73,7 +73,7 @@ def _scans(node: dict[str, Any]) -> Iterator[str]:
 def count_attempts(
     cursor: duckdb.DuckDBPyConnection, executions: str, since: datetime, until: datetime
 ) -> Sequence[StepCost]:
-    """Count the attempts in the execution log that began in [since, until), by day and date."""
+    """Count the attempts in the execution log that started in [since, until), by day and analysis date."""
     cursor.execute(
         "SELECT CAST(started_at AS DATE) AS executed_on, analysis_date, COUNT(*) "  # noqa: S608 -- from the catalogue
         f"FROM {executions} WHERE started_at >= ? AND started_at < ? GROUP BY ALL ORDER BY 1 DESC, 2",
@@ -94,13 +94,13 @@ def count_attempts(
     ]
 
 
-# A build that is running may take longer; a process that ends does not wait for the build.
+# A running build may take longer; a process that ends does not wait for the build.
 CLOSE_WAIT_S = 1.0
 EXPORT_FORMATS = {".parquet": "FORMAT parquet", ".csv": "FORMAT csv, HEADER", ".jsonl": "FORMAT json"}
 
 
 class DuckDbWarehouse:
-    """The `Warehouse` port over one DuckDB database. Close it to give the file back for good."""
+    """`Warehouse` port on a DuckDB database. `close` closes the file for good."""
 
     def __init__(
         self,
@@ -115,16 +115,16 @@ class DuckDbWarehouse:
 
         Args:
             path: A file, or `:memory:`.
-            memory_limit: The most memory DuckDB may use, with a unit; beyond it, a file spills beside itself, and
-                `:memory:` gives up.
+            memory_limit: Maximal memory of DuckDB, with a unit. Beyond the limit a file spills into a folder beside the
+                file, and `:memory:` fails.
             threads: Threads per query, 1 or more.
-            wait_s: Seconds that a call waits for a file which another process has open.
-            pipeline: Whose tables it holds; the shipped one by default.
+            wait_s: Seconds for which a call waits for a file opened by another process.
+            pipeline: Pipeline of the tables; the shipped pipeline by default.
 
         Raises:
-            Unavailable: Another process has kept the file open for *wait_s*, or it cannot be read now. Each method
-                raises this too.
-            Fatal: The file is no database.
+            Unavailable: Another process keeps the file open for *wait_s*, or the file cannot be read now. Each method
+                raises this error, too.
+            Fatal: The file is not a database.
         """
         self.pipeline = pipeline or shipped_pipeline()
         self._tables = self.pipeline.tables
@@ -132,24 +132,24 @@ class DuckDbWarehouse:
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
             "threads": threads,
-            # No query counts on it; a build of a million rows takes three quarters of the time without it.
+            # No query relies on the order; a build of a million rows takes three quarters of the time without order.
             "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,  # a warehouse fetches nothing from the network on its own
-            "python_enable_replacements": False,  # else a table that is gone might be found among Python's variables
+            "autoinstall_known_extensions": False,  # no download by the warehouse
+            "python_enable_replacements": False,  # else a Python variable could replace a missing table
         }
         if path == MEMORY:
-            config["temp_directory"] = ""  # else it would spill into the working directory
+            config["temp_directory"] = ""  # else DuckDB would spill into the working directory
         else:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._file = SharedFile(path, config, wait_s=wait_s)
         with self._reading("opening the warehouse"):
-            """Raise at once what is wrong with the file."""
+            pass  # a faulty file raises here
 
     def ensure_tables(self) -> None:
-        """Create schemas, tables and views in one transaction; a table of an older release gets the columns it lacks.
+        """Create schemas, tables and views in a transaction; add columns that an older release lacked.
 
         Raises:
-            Fatal: The warehouse is of a version that stored the published rows themselves.
+            Fatal: The warehouse belongs to a release that stored published rows in a table.
         """
         with self.writing("creating the tables") as cursor:
             for dataset in self.pipeline.datasets:
@@ -158,22 +158,22 @@ class DuckDbWarehouse:
             for table in self._tables.stored:
                 ddl = self.pipeline.ddl_of(table)
                 cursor.execute(to_duckdb(ddl))
-                for column, kind in declared_columns(ddl):
-                    cursor.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {kind}")
+                for column in declared_columns(ddl, "duckdb").values():
+                    cursor.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column.name} {column.type}")
             for view in self._tables.views:
                 cursor.execute(to_duckdb(self.pipeline.ddl_of(view)))
 
     def prepare_builds(self) -> None:
-        """Write the statements of a build in DuckDB's dialect; the first time in a process that takes 0.2 s."""
+        """Translate the statements of a build; the first translation in a process takes 0.2 s."""
         for statement in plan_usual(self.pipeline):
             to_duckdb(statement.sql)
 
     def columns(self, table: str) -> Mapping[str, str]:
-        """Read DuckDB's catalogue, types translated."""
+        """Return the columns of a table from DuckDB's catalogue, with BigQuery types."""
         return self.columns_of([table])[table]
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
-        """Read DuckDB's catalogue once."""
+        """Return the columns of several tables with a single query of DuckDB's catalogue."""
         with self._reading(f"reading the columns of {', '.join(tables)}") as cursor:
             found = cursor.execute(
                 "SELECT schema_name || '.' || table_name, column_name, data_type FROM duckdb_columns() "
@@ -186,28 +186,28 @@ class DuckDbWarehouse:
         return columns
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
-        """Transpile and run."""
+        """Translate and run a statement."""
         return self._select(statement.name, to_duckdb(statement.sql), statement.parameters)
 
     def stage(self, key: BuildKey, select: Statement) -> None:
-        """Store the rows in one transaction."""
+        """Store the rows of an attempt in a transaction."""
         with self._reading(f"staging {key.build_id}") as cursor:
             cursor.execute(to_duckdb(plan_storing(select, self.pipeline).sql), dict(select.parameters))
 
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
-        """Run the claim's statement; where it changes nothing, the ledger says why."""
+        """Run the statement of a claim; if no row changed, raise the reason shown by the ledger."""
         with self.writing(f"claiming {key.build_id}") as cursor:
             if not _changed(cursor, plan_claim(key, at, claimant, self.pipeline)):
                 check_fence(self._claims(cursor, key.analysis_date), key, claimant, "build")
 
     def claimed_token(self, analysis_date: date) -> tuple[int, int]:
-        """Read the newest claim of the date."""
+        """Read the newest claim of an analysis date."""
         with self._reading("reading the ledger") as cursor:
             claims = self._claims(cursor, analysis_date)
         return (claims[0]["claimed_generation"], claims[0]["claimed_attempt"]) if claims else (0, 0)
 
     def publish(self, publication: Publication) -> None:
-        """Append to the quality history and point the ledger at the rows, in one transaction under the lock."""
+        """Append to the quality history and change the pointer of the ledger, in a transaction under the lock."""
         key, claimant = publication.request.key, publication.request.claimant
         with self.writing(f"publishing {key.build_id}") as cursor:
             if has_published(self._claims(cursor, key.analysis_date), key, claimant):
@@ -217,7 +217,7 @@ class DuckDbWarehouse:
                 explain_refusal(self._claims(cursor, key.analysis_date), publication, self._tables.generations)
 
     def read_ledger(self, analysis_date: date) -> LedgerRow | None:
-        """Read the published generation of the date."""
+        """Read the published generation of an analysis date."""
         rows = self._read_ledger(analysis_date, analysis_date)
         return rows[0] if rows else None
 
@@ -241,25 +241,25 @@ class DuckDbWarehouse:
             _insert_row(cursor, self._tables.replay, row)
 
     def estimate(self, statement: Statement) -> StatementEstimate:
-        """Let DuckDB plan it; nothing is billed here."""
+        """Return DuckDB's plan of a statement; the embedded warehouse bills no bytes."""
         with self._reading(f"planning {statement.name}") as cursor:
             return plan_statement(cursor, statement)
 
     def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
-        """Count the attempts in the execution log; nothing is billed here."""
+        """Count the attempts in the execution log; the embedded warehouse bills no bytes."""
         with self._reading("reading the execution log") as cursor:
             return count_attempts(cursor, self._tables.execution, since, until)
 
     def delete_rows(self, change: Statement) -> int:
-        """Delete in one transaction, in turn with other writers."""
+        """Delete rows in a transaction, in turn with other writers."""
         with self.writing(f"running {change.name}") as cursor:
             return _changed(cursor, change)
 
     def export_features(self, analysis_date: date, build_id: str, path: str) -> int:
-        """Let DuckDB write the file; arrays in CSV come as `[a, b]`."""
+        """Write the rows of a build into a file; CSV shows arrays as `[a, b]`."""
         ending = Path(path).suffix
         if ending not in EXPORT_FORMATS:
-            raise Refused(f"cannot write {path}: its name must end in one of {', '.join(EXPORT_FORMATS)}")
+            raise Refused(f"cannot write {path}: the name must end in {', '.join(EXPORT_FORMATS)}")
         rows = plan_rows(analysis_date, build_id, self.pipeline)
         with self._reading(f"writing {path}") as cursor:
             cursor.execute(
@@ -269,17 +269,17 @@ class DuckDbWarehouse:
         return int(written[0]) if written else 0
 
     def close(self) -> None:
-        """Wait a moment for running calls, then give the file back for good.
+        """Wait a second for running calls, then close the file for good.
 
-        A call that is not done by then goes on, and gives the file back at its end or at the end of the process.
+        A call that runs longer goes on, and closes the file at the end of the call or of the process.
         """
         self._file.close(CLOSE_WAIT_S)
 
     @contextmanager
     def writing(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Give a cursor in a transaction that commits at the end of the block and rolls back on any error.
+        """Return a cursor in a transaction that commits at the end of the block and rolls back on any error.
 
-        Writers of one process take turns, so two threads never meet in DuckDB's conflict detection.
+        Writers of a process take turns, so two threads never meet in DuckDB's conflict detection.
         """
         # The file first: a thread that waits for another process must not make other writers wait longer.
         with self._reading(doing) as cursor, self._write_lock:
@@ -287,7 +287,7 @@ class DuckDbWarehouse:
             try:
                 yield cursor
             except BaseException:
-                # The error that led here says more than a failed rollback; the closed cursor rolls back anyway.
+                # The first error says more than an error of the rollback; the closed cursor rolls back anyway.
                 with suppress(duckdb.Error):
                     cursor.execute("ROLLBACK")
                 raise
@@ -319,7 +319,7 @@ def _rows(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 
 def _changed(cursor: duckdb.DuckDBPyConnection, change: Statement) -> int:
-    """Run a statement that changes rows; return the number of rows that it changed."""
+    """Run a statement that changes rows; return the number of changed rows."""
     cursor.execute(to_duckdb(change.sql), dict(change.parameters))
     counted = cursor.fetchone()
     return int(counted[0]) if counted else 0

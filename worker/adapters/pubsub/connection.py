@@ -1,6 +1,7 @@
-"""How the worker reaches Pub/Sub: Google's real client, pointed at Google or at a local server.
+"""Clients for Pub/Sub: Google's client library, for Google or for a local server.
 
-All of the untyped client library is imported here and in the two adapters beside it.
+Only this package imports the untyped client library. A crash closes the connections; Pub/Sub then delivers every
+unacknowledged message again.
 """
 
 from typing import Any
@@ -18,14 +19,14 @@ from google.pubsub_v1.services.subscriber.transports.grpc import SubscriberGrpcT
 from worker.adapters.direct import NO_PROXY
 from worker.errors import Fatal, Unavailable
 
-# One call may take this long, and be tried again for this long in all.
+# Time limit of a call, and of all tries of a call together.
 CALL_TIMEOUT_S = 10.0
-# Google's default retry re-sends for ten minutes; a command or a start wants to know sooner.
+# Google's default retry sends for ten minutes; a command or a start needs the answer sooner.
 CALL_RETRY = Retry(timeout=CALL_TIMEOUT_S)
 _LOCAL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.keepalive_time_ms", 30_000),
-    # A local server that restarts is back in a moment; gRPC's own pause grows to two minutes.
+    # A restarted local server is back within a second; gRPC's own pause grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     NO_PROXY,
@@ -33,15 +34,15 @@ _LOCAL_OPTIONS = (
 
 
 def _signed_in(client: Any, **options: Any) -> Any:  # noqa: ANN401 - the client is untyped
-    """Make one of Google's clients with the machine's own credentials."""
+    """Return a client of Google's library with the credentials of the machine."""
     try:
         return client(**options)
     except GoogleAuthError as exc:
-        raise Unavailable(f"Google does not let this process in: {exc}") from exc
+        raise Unavailable(f"Google accepts no credentials of this process: {exc}") from exc
 
 
 class CountingSubscriber(pubsub_v1.SubscriberClient):
-    """Google's subscriber client, which also tells how often it opened its stream: it opens it again without a word.
+    """Subscriber client with a count of stream openings: Google's client reconnects silently.
 
     Attributes:
         openings: Streams opened so far.
@@ -50,17 +51,17 @@ class CountingSubscriber(pubsub_v1.SubscriberClient):
     openings = 0
 
     def streaming_pull(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the client is untyped
-        """Open a stream; the client calls this at first and after each passing fault."""
+        """Open a stream; the client calls this method at the start and after each temporary fault."""
         self.openings += 1
         return super().streaming_pull(*arguments, **options)
 
 
 def subscriber_client(local_address: str | None, kind: Any = pubsub_v1.SubscriberClient) -> Any:  # noqa: ANN401 - the client is untyped
-    """Make a subscriber client, of a *kind* that derives from Google's, for Google or for the server at `host:port`."""
+    """Return a subscriber client of class *kind*, for Google or for the server at `host:port`."""
     if local_address is None:
         return _signed_in(kind)
-    # A channel of its own: gRPC shares connections among channels that look alike, and who leaves a broken stream
-    # behind must not get its connection again.
+    # Separate connections: gRPC shares connections among similar channels, and the client that replaces a broken stream
+    # must not get the connection of the broken stream again.
     options = (*_LOCAL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
     channel = grpc.insecure_channel(local_address, options=options)
     transport = SubscriberGrpcTransport(channel=channel, credentials=AnonymousCredentials())
@@ -68,7 +69,7 @@ def subscriber_client(local_address: str | None, kind: Any = pubsub_v1.Subscribe
 
 
 def publisher_client(local_address: str | None, **options: Any) -> Any:  # noqa: ANN401 - the client is untyped
-    """Make a publisher client for Google, or for the server at `host:port`."""
+    """Return a publisher client for Google, or for the server at `host:port`."""
     if local_address is None:
         return _signed_in(pubsub_v1.PublisherClient, **options)
     channel = grpc.insecure_channel(local_address, options=_LOCAL_OPTIONS)
@@ -77,7 +78,7 @@ def publisher_client(local_address: str | None, **options: Any) -> Any:  # noqa:
 
 
 def plain_publisher_client(local_address: str | None) -> Any:  # noqa: ANN401 - the client is untyped
-    """Make a publisher client without batching, order or threads: one call, one answer, attributes of any name."""
+    """Return a publisher client without batching, order or threads: each call has an answer."""
     if local_address is None:
         return _signed_in(PlainPublisherClient)
     channel = grpc.insecure_channel(local_address, options=_LOCAL_OPTIONS)
@@ -85,8 +86,8 @@ def plain_publisher_client(local_address: str | None) -> Any:  # noqa: ANN401 - 
     return PlainPublisherClient(transport=transport)
 
 
-def translated(error: Exception, what: str) -> Unavailable | Fatal:
-    """Sort one of the client's errors into ours."""
+def translated(error: Exception, doing: str) -> Unavailable | Fatal:
+    """Return an error of the client as an error of `worker.errors`."""
     lasting = (
         google_errors.NotFound,
         google_errors.PermissionDenied,
@@ -95,7 +96,7 @@ def translated(error: Exception, what: str) -> Unavailable | Fatal:
         google_errors.FailedPrecondition,
     )
     family = Fatal if isinstance(error, lasting) else Unavailable
-    return family(f"{what}: {type(error).__name__}: {error}")
+    return family(f"{doing}: {type(error).__name__}: {error}")
 
 
 def ensure_topology(
@@ -107,15 +108,15 @@ def ensure_topology(
     ack_deadline_s: int = 60,
     at_once: frozenset[str] = frozenset(),
 ) -> None:
-    """Create topics and subscriptions that do not exist yet. For local servers; in the cloud they are deployed.
+    """Create missing topics and subscriptions of a local server; cloud resources are deployed instead.
 
     Args:
-        local_address: Where the server listens.
+        local_address: `host:port` of the server.
         project: Project id.
         topics: Short topic names.
         subscriptions: Short subscription name -> short topic name.
         ack_deadline_s: Seconds until an unacknowledged message is delivered again.
-        at_once: Subscriptions that deliver again without a pause what was given back: people look into them.
+        at_once: Subscriptions that deliver returned messages again without a pause, for commands that inspect messages.
 
     Raises:
         Unavailable: The server does not answer.
@@ -133,7 +134,7 @@ def ensure_topology(
                     "name": subscriber.subscription_path(project, subscription),
                     "topic": publisher.topic_path(project, topic),
                     "ack_deadline_seconds": ack_deadline_s,
-                    # Recovery turns the subscription back to what was acknowledged before the store was lost.
+                    # `mlfs recover` seeks the subscription to a time before the loss of the store.
                     "retain_acked_messages": True,
                     **({} if subscription in at_once else {"retry_policy": pause}),
                 },

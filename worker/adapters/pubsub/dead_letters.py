@@ -1,4 +1,8 @@
-"""The dead-letter subscription through Google's client, for `mlfs dlq`: unary calls, each bounded."""
+"""Dead-letter subscription for `mlfs dlq`: bounded unary calls of Google's client.
+
+A dead letter is leased, sent to the source topic and then acknowledged. A crash between both steps leaves the dead
+letter in the subscription: a second redrive may publish the message twice, which changes no outcome.
+"""
 
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -23,19 +27,19 @@ _FAULTS = (google_errors.GoogleAPIError, grpc.RpcError)
 
 
 class DeadLetterSubscription:
-    """Leases, resends and acknowledges dead letters. For one thread; close it when done."""
+    """Leased access to the dead letters of a subscription. Not thread-safe; the caller closes the connection."""
 
     def __init__(
         self, *, project: str, subscription: str, source_topic: str, local_address: str | None, quiet_s: float
     ) -> None:
-        """Connect.
+        """Connect to the subscription and to the source topic.
 
         Args:
             project: Project of topics and subscriptions.
             subscription: Short name of the dead-letter subscription.
             source_topic: Short name of the topic to which messages are sent again.
-            local_address: Where a local server listens; None for Google's.
-            quiet_s: So long nothing must come for the subscription to count as empty.
+            local_address: `host:port` of a local server; None for Google.
+            quiet_s: Seconds without a message after which the subscription counts as empty.
         """
         self._subscriber: Any = subscriber_client(local_address)
         self._publisher: Any = plain_publisher_client(local_address)
@@ -45,7 +49,7 @@ class DeadLetterSubscription:
         self._connected = False
 
     def take(self, limit: int) -> Sequence[HeldLetter]:
-        """Lease some of what waits; empty when nothing comes any more.
+        """Lease at most *limit* waiting dead letters; empty when no further message comes.
 
         Raises:
             Unavailable: The bus does not answer.
@@ -57,13 +61,13 @@ class DeadLetterSubscription:
         return [HeldLetter(letter=_letter(item.message), handle=item.ack_id) for item in received]
 
     def _first_pull(self, limit: int) -> Sequence[Any]:
-        """Ask without waiting for messages, but long enough for a connection: silence must not hide a dead bus."""
+        """Pull without waiting for messages, but with time for a connection, so that an unreachable bus is an error."""
         if self._connected:
             return ()
         request = {"subscription": self._path, "max_messages": limit, "return_immediately": True}
         try:
             with warnings.catch_warnings():
-                # Deprecated for those who poll with it; here it tells a dead bus from an empty subscription, once.
+                # Deprecated for polling. A single call distinguishes an unreachable bus from an empty subscription.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 answer = self._subscriber.pull(request=request, timeout=CALL_TIMEOUT_S, retry=None)
         except _FAULTS as exc:
@@ -82,18 +86,18 @@ class DeadLetterSubscription:
         return list(answer.received_messages)
 
     def give_back(self, held: Collection[HeldLetter]) -> None:
-        """End leases: the messages wait again.
+        """End the leases, so that the messages wait again.
 
         Raises:
-            Unavailable: The bus does not answer; the leases end by themselves in ten minutes.
+            Unavailable: The bus does not answer; the leases end after ten minutes.
         """
-        self._set_deadline([one.handle for one in held], 0)
+        self._set_deadline([letter.handle for letter in held], 0)
 
     def send_again(self, letters: Sequence[DeadLetter]) -> None:
-        """Publish to the source topic, all or none, and wait for the confirmation.
+        """Publish all letters to the source topic, or no letter, and wait for the confirmation.
 
         Raises:
-            Unavailable: Not confirmed; they may or may not have been published.
+            Unavailable: The bus confirmed no publication; the letters may or may not be published.
             Fatal: There is no such topic, or no right to publish to it.
         """
         messages = [
@@ -111,12 +115,12 @@ class DeadLetterSubscription:
             raise translated(exc, f"cannot publish to {self._topic}") from exc
 
     def remove(self, held: Collection[HeldLetter]) -> None:
-        """Acknowledge.
+        """Acknowledge dead letters.
 
         Raises:
-            Unavailable: The bus does not answer; the messages come again.
+            Unavailable: The bus does not answer; the bus delivers the messages again.
         """
-        for ids in _parts([one.handle for one in held]):
+        for ids in _parts([letter.handle for letter in held]):
             request = {"subscription": self._path, "ack_ids": ids}
             try:
                 self._subscriber.acknowledge(request=request, timeout=CALL_TIMEOUT_S, retry=CALL_RETRY)

@@ -1,7 +1,8 @@
-"""The `Publisher` port through Google's client: one message, one call, one confirmed publish.
+"""`Publisher` port with Google's client: each message is a call with a confirmation.
 
 The client without batches is used on purpose. The batching client keeps a failed batch for a topic and raises
-AssertionError on every later publish, so that a topic which was missing once is lost to the process.
+AssertionError on every later publish, so a topic that was missing for a moment would stay unusable in the process. A
+crash before the confirmation leaves the message in the outbox; the relay then publishes the message again.
 """
 
 from typing import Any
@@ -14,22 +15,22 @@ from worker.adapters.pubsub.connection import plain_publisher_client, translated
 from worker.errors import Fatal, PublishRefused, Unavailable
 from worker.ports import OutgoingMessage
 
-# Google's default keeps a publish pending for up to ten minutes; the outbox retries better than that.
+# Google's default keeps a publish pending for up to ten minutes; the outbox retries sooner.
 PUBLISH_RETRY_S = 20.0
 ATTEMPT_TIMEOUT_S = 10.0
 _FAULTS = (google_errors.GoogleAPIError, grpc.RpcError)
 
 
 class PubSubPublisher:
-    """Publishes with confirmation. Thread-safe."""
+    """Publisher with confirmation. Thread-safe."""
 
     def __init__(self, project: str, local_address: str | None, *, patience_s: float | None = None) -> None:
-        """Connect.
+        """Connect to Pub/Sub.
 
         Args:
             project: Project of the topics.
-            local_address: Where a local server listens; None for Google's.
-            patience_s: A publish is tried again for so long; None for the relay's patience.
+            local_address: `host:port` of a local server; None for Google.
+            patience_s: Seconds for which a publish is tried again; None for the value of the relay.
         """
         self._project = project
         patience_s = PUBLISH_RETRY_S if patience_s is None else patience_s
@@ -38,7 +39,7 @@ class PubSubPublisher:
         self._client: Any = plain_publisher_client(local_address)
 
     def publish(self, message: OutgoingMessage) -> str:
-        """Publish and wait for the bus's message id."""
+        """Publish a message and return the message id given by the bus."""
         content = {
             "data": message.data,
             "attributes": dict(message.attributes),

@@ -1,10 +1,11 @@
-"""Pulling: takes deliveries from a stream to their handler, stops while the store is away, replaces a broken stream.
+"""Pull subscriber: passes deliveries of a stream to the handler, and replaces a broken stream.
 
-A delivery that could not be stored because the store is away is *held*: it stays in hand, its lease is extended, and it
-is handled again once the store answers. Meanwhile flow control keeps the bus from sending more, and nothing is given
-back, because the bus counts that as a failed attempt and parks a message after a few. When the store stays away, the
-stream is closed: what was held goes to another worker, if one reaches the store, and nothing is pulled until the store
-answers here again.
+While the store does not answer, deliveries are *held*: the messages stay leased and are handled again once the store
+answers. Flow control keeps the bus from sending more. No held message is returned to the bus, because the bus counts a
+return as a failed attempt and forwards the message to the dead-letter topic after a few attempts.
+
+After `hold_max_s` the stream is closed: another worker may receive the messages, and this worker pulls again only when
+the store answers. A crash leaves the messages unacknowledged; the bus delivers them again after the lease.
 """
 
 import threading
@@ -25,10 +26,10 @@ from worker.observing.observer import StreamNotes
 
 log = structlog.get_logger(__name__)
 
-# A fault of a few seconds costs the messages in hand nothing. Longer than this another worker should have them.
+# A fault of a few seconds does not return messages. After a longer fault another worker should receive the messages.
 HOLD_MAX_S = 30.0
 HOLD_PAUSES_S = (0.2, 0.5, 1.0, 2.0)
-# The store answers but keeps refusing commits: each time the stream is closed for twice as long, up to this.
+# If the store answers but refuses commits, each pause is twice as long as the last pause, up to this limit.
 PAUSE_MAX_S = 60.0
 CHECK_PAUSE_S = 0.5
 RETRY_PAUSE_S = 5.0
@@ -39,13 +40,14 @@ HandleAll = Callable[[Sequence[Delivery]], Iterable[tuple[int, Verdict]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullTuning:
-    """How the subscription is read.
+    """Settings of a pull subscriber.
 
     Attributes:
-        messages_max: Deliveries leased at a time. They are few hundred bytes each; a group of them is one store trip.
-        lease_s: The client extends a lease by so much, 10 to 600. Its own guess goes down to 10, too near to a pause
-            of the process.
-        hold_max_s: Deliveries are held so long while the store is away; then the stream is closed.
+        messages_max: Deliveries leased at a time. A delivery has a few hundred bytes; a group is stored in a single
+            round trip.
+        lease_s: Seconds of each lease extension, 10 to 600. The client's own estimate may fall to 10, which a pause of
+            the process can exceed.
+        hold_max_s: Seconds for which deliveries are held while the store does not answer; then the stream is closed.
         watch: When a silent stream is suspected, and how often it is replaced.
     """
 
@@ -56,10 +58,10 @@ class PullTuning:
 
 
 class PullSubscriber:
-    """One subscription, read by one stream at a time; `start`, `check` now and then, then `stop`.
+    """Reader of a subscription with a single stream at a time. Call `start`, then `check` regularly, then `stop`.
 
     Attributes:
-        ended: Set when pulling is over for good although nobody asked for it; `error` says why.
+        ended: Set when pulling has ended for good without `stop`; `error` holds the cause.
     """
 
     def __init__(  # noqa: PLR0913 - one collaborator each
@@ -95,21 +97,21 @@ class PullSubscriber:
         """Open the first stream.
 
         Raises:
-            Unavailable: Google does not let this process in.
+            Unavailable: Google accepts no credentials of this process.
         """
         self._open()
 
     @property
     def running(self) -> bool:
-        """Whether a stream is open, as far as the client knows; not while pulling is paused."""
+        """Whether a stream is open according to the client; False while pulling is paused."""
         stream = self._stream
         return stream is not None and stream.running
 
     def check(self) -> float:
-        """Look after the stream once; give the seconds until the next look.
+        """Check the stream; return the seconds until the next check.
 
         Raises:
-            Unavailable: Google does not let this process in; the next look tries again.
+            Unavailable: Google accepts no credentials of this process; the next check tries again.
         """
         stream = self._stream
         if self._stopping.is_set() or self.ended.is_set():
@@ -127,7 +129,7 @@ class PullSubscriber:
         return CHECK_PAUSE_S
 
     def stop(self) -> None:
-        """Take no more messages, finish those in hand, send their acknowledgements, close. Repeatable."""
+        """Take no more messages, finish the messages in hand, send the acknowledgements and close. Repeatable."""
         self._stopping.set()
         self._close()
 
@@ -156,7 +158,7 @@ class PullSubscriber:
             stream.close(CLOSE_TIMEOUT_S)
 
     def _pause(self) -> None:
-        """Close the stream that gave up waiting for the store, and pull nothing for a while."""
+        """Close the stream that held messages for too long, and pull no messages for a while."""
         log.warning("pulling_paused", held_s=self._tuning.hold_max_s, look_again_s=self._pause_s)
         self._notes.pulling_paused(paused=True)
         self._resume_at = self._stopwatch() + self._pause_s
@@ -188,7 +190,7 @@ class PullSubscriber:
         action = self._watchdog.judge(symptom, answer, deliveries, self._stopwatch())
         if action is Action.KEEP:
             if symptom is Symptom.ENDED:
-                # The bus is away, so that a new stream would end as well.
+                # The bus does not answer, so a new stream would end as well.
                 self._resume_at = self._stopwatch() + RETRY_PAUSE_S
                 self._close()
             return
@@ -197,7 +199,7 @@ class PullSubscriber:
             self._give_up(
                 Unavailable(
                     f"the stream delivers nothing ({symptom}) although the bus answers, and {tried} new connections "
-                    "did not help; ending, so that whoever supervises this process starts a new one"
+                    "did not help; ending, so that the supervisor of this process starts a new process"
                 )
             )
             return
@@ -207,7 +209,7 @@ class PullSubscriber:
         self._open()
 
     def _ask(self) -> PullCheckResult:
-        """Ask for a message over a second connection, and handle it like any other if there is one."""
+        """Pull a message over a second connection, handle a message that waits, and return the result."""
         try:
             with PullCheck(*self._address) as probe:
                 found = probe.ask()
@@ -235,11 +237,11 @@ class PullSubscriber:
     # Deliveries
 
     def _handle_group(self, stream: Stream, messages: Sequence[Any]) -> None:
-        """Settle every message of the group: acknowledge it, or give it back."""
+        """Settle every message of the group: acknowledge the message, or return the message to the bus."""
         self._watchdog.delivered(self._stopwatch())
         left = dict(enumerate(messages))
         try:
-            # A stream that closes gives back what is still in hand: handling it now would outlast the shutdown.
+            # A closing stream returns the messages in hand: handling the messages now would outlast the shutdown.
             if not stream.closing.is_set() and self._settle(left):
                 self._hold(stream, left)
         except BaseException:
@@ -249,7 +251,7 @@ class PullSubscriber:
             message.nack()
 
     def _settle(self, left: dict[int, Any]) -> bool:
-        """Handle what is *left* and take out what is settled; say whether the rest is held for the store."""
+        """Handle the messages in *left* and remove settled messages; return whether messages are held for the store."""
         places = list(left)
         for number, verdict in self._handle_all([_delivery(left[place]) for place in places]):
             place = places[number]
@@ -261,7 +263,7 @@ class PullSubscriber:
         return bool(left)
 
     def _hold(self, stream: Stream, left: dict[int, Any]) -> None:
-        """Keep what is *left* in hand until the store takes it, or the stream closes; after a while this closes it."""
+        """Hold the messages in *left* until the store takes them or the stream closes; close after `hold_max_s`."""
         give_up_at = self._stopwatch() + self._tuning.hold_max_s
         pauses = iter(HOLD_PAUSES_S)
         pause_s = 0.0

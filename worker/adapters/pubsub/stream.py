@@ -1,12 +1,12 @@
-"""One streaming pull on a connection of its own: opened once, closed once, never mended. Who wants another makes one.
+"""Streaming pull with a separate connection, and the scheduler that passes messages to the handler in groups.
 
-Closing waits for the groups in hand: without that their acknowledgements never reach the server.
+A `Stream` is not reusable: create a new `Stream` to reconnect. Closing waits for the groups in hand; otherwise the
+acknowledgements would not reach the server.
 
-How delivered messages reach their handler: in groups, on a few threads.
-
-Google's client hands each message to a scheduler. Its own runs one callback a message; this one lets a free thread take
-everything that waits, so that one trip to the store serves many. Nobody waits for a group to fill: a message that
-arrives alone is handled alone, at once.
+Google's client hands each message to a scheduler. Google's scheduler runs a callback for each message; `GroupScheduler`
+lets a free thread take all waiting messages, so that a single round trip to the store serves many messages. A message
+that arrives alone is handled at once. A crash leaves unacknowledged messages to the bus, which delivers the messages
+again.
 """
 
 import queue
@@ -25,7 +25,7 @@ GROUP_MESSAGES_MAX = 256
 
 
 class GroupScheduler(Scheduler):
-    """Hands messages in groups to *handle*, which must not raise and must settle every one of them."""
+    """Scheduler that passes groups of messages to *handle*. *handle* must not raise and must settle every message."""
 
     def __init__(self, handle: Callable[[Sequence[Any]], None], threads: int) -> None:
         self._handle = handle
@@ -40,18 +40,18 @@ class GroupScheduler(Scheduler):
 
     @property
     def queue(self) -> "queue.Queue[Any]":
-        """Where messages leave their acknowledgements for the client."""
+        """Queue of acknowledgements for the client."""
         return self._requests
 
     def schedule(self, callback: Callable[..., None], *args: Any, **_kwargs: Any) -> None:  # noqa: ANN401, ARG002 - the client's shape
-        """Let the message, the first of *args*, wait for a free thread; the client's callback is not needed."""
+        """Queue the message, the first of *args*, for a free thread; the callback of the client is not used."""
         if self._ended.is_set():
             args[0].nack()
             return
         self._waiting.put(args[0])
 
     def shutdown(self, await_msg_callbacks: bool = False) -> list[Any]:  # noqa: FBT001, FBT002 - the client's shape
-        """Take no more; give back the messages that no thread has taken, and wait for the threads if asked to."""
+        """Take no more messages; return the messages that no thread has taken. Wait for the threads if asked."""
         self._ended.set()
         dropped = self._take_waiting()
         for _thread in self._threads:
@@ -67,7 +67,7 @@ class GroupScheduler(Scheduler):
             while limit is None or len(taken) < limit:
                 message = self._waiting.get_nowait()
                 if message is None:
-                    # Another thread's word to end: hand it on.
+                    # This None is the stop signal for another thread: put the None back.
                     self._waiting.put(None)
                     break
                 taken.append(message)
@@ -82,18 +82,18 @@ class GroupScheduler(Scheduler):
 
 log = structlog.get_logger(__name__)
 
-# While one thread waits for the store another one decodes; a third would only take turns with them.
+# While a thread waits for the store, another thread decodes; a third thread would only wait for the second thread.
 GROUP_THREADS = 2
 CONNECTION_CLOSE_S = 0.5
 
 
 class Stream:
-    """A client, its channel and one streaming pull.
+    """Client, channel and streaming pull.
 
     Attributes:
-        closing: Set once the stream is to end; whoever waits with its messages in hand stops waiting.
-        ended: Set when it has ended, for whatever reason.
-        error: Why it ended by itself; None while it runs or after `close`.
+        closing: Set when the stream is to end; a handler that holds messages stops waiting.
+        ended: Set when the stream has ended, for any reason.
+        error: Cause of an end without `close`; None while the stream runs or after `close`.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class Stream:
         messages_max: int,
         lease_s: int,
     ) -> None:
-        """Open the stream; deliveries arrive on threads of its own from now on.
+        """Open the stream; deliveries then arrive on separate threads.
 
         Raises:
-            Unavailable: Google does not let this process in.
+            Unavailable: Google accepts no credentials of this process.
         """
         self.closing = threading.Event()
         self.ended = threading.Event()
@@ -121,7 +121,8 @@ class Stream:
             callback=_not_called,
             flow_control=FlowControl(
                 max_messages=messages_max,
-                # The upper bound is also the lease of what the server sends into a stream that ends before it arrives.
+                # The upper bound is also the lease of messages that the server sends into a stream that ends before
+                # their arrival.
                 min_duration_per_lease_extension=lease_s,
                 max_duration_per_lease_extension=lease_s,
             ),
@@ -132,23 +133,23 @@ class Stream:
 
     @property
     def running(self) -> bool:
-        """Whether the stream is open as far as the client knows."""
+        """Whether the stream is open according to the client."""
         return not (self.closing.is_set() or self.ended.is_set())
 
     @property
     def openings(self) -> int:
-        """How often the client has opened it so far; it opens it again by itself after each passing fault."""
+        """Number of openings so far; the client opens the stream again after each temporary fault."""
         return self._client.openings
 
     def begin_close(self) -> None:
-        """Take no more messages; returns at once."""
+        """Take no more messages; return at once."""
         self.closing.set()
         self._future.cancel()
 
     def close(self, timeout_s: float) -> None:
-        """Finish the groups in hand, send their acknowledgements, give the rest back, end the connection. Repeatable.
+        """Finish the groups in hand, send the acknowledgements, return other messages, disconnect. Repeatable.
 
-        A stream that does not end within *timeout_s* is left behind.
+        A stream that does not end within *timeout_s* is abandoned.
         """
         self.begin_close()
         try:
@@ -157,8 +158,9 @@ class Stream:
             log.warning("stream_left_behind", subscription=self._path)
         except Exception as exc:  # noqa: BLE001 - any way in which a stream ended is an end
             log.info("stream_closed", subscription=self._path, error=f"{type(exc).__name__}: {exc}")
-        # While the bus is away the client sleeps up to ten seconds between two openings, and gRPC lets go of the
-        # connection only then. Nothing is on it any more, so nobody needs to wait for that.
+        # While the bus does not answer, the client sleeps up to ten seconds between two openings, and gRPC releases the
+        # connection only afterwards. The connection carries no messages any more, so closing does not wait for the
+        # release.
         closing = threading.Thread(target=self._client.close, name="stream-close", daemon=True)
         closing.start()
         closing.join(CONNECTION_CLOSE_S)
@@ -172,4 +174,4 @@ class Stream:
 
 
 def _not_called(_message: object) -> None:
-    """Satisfy the client, which wants a callback; `GroupScheduler` takes the messages."""
+    """Serve as the callback that the client requires; `GroupScheduler` takes the messages instead."""

@@ -1,18 +1,14 @@
-"""What of the bus's topics and subscriptions is missing or set so that a night would suffer.
+"""Unary calls to the bus: checks of topics and subscriptions, a single pull, and seek.
 
-`mlfs doctor` looks at everything once; a worker that pulls looks at its subscription every minute, for `/readyz`.
+`BusLook` reports missing or wrongly configured topics and subscriptions: `mlfs doctor` checks all, and a pull worker
+checks the subscription every minute for `/readyz`. `PullCheck` pulls a message over a second connection, which
+distinguishes an idle stream from a broken stream; the pull needs no further right and works alike on Google's service,
+the emulator and the local server. `receive_waiting` takes all waiting messages, for commands. `seek` delivers
+acknowledged messages again, for `mlfs recover`; the subscription must retain acknowledged messages, or the topic must
+retain messages. Repeated messages change no outcome, so an instant that is too early is harmless.
 
-A second connection that asks a subscription for one message: how a silent stream is told from an idle one.
-
-The question is a unary pull. It needs no right that the stream does not need, and it works alike on Google's service,
-its emulator and the local server. What it finds is a delivery like any other: it must be settled.
-
-Takes what waits in a subscription, once: for commands that look, not for the worker.
-
-Turns a subscription back in time, so that what was acknowledged comes again: for recovery after the store was lost.
-
-Needs retained messages: `retain_acked_messages` on the subscription, or retention on the topic. A repeat that is known
-changes nothing, so going back too far is harmless and too little is not.
+A pulled message must be settled. A crash before settling leaves the lease to end, and the bus delivers the message
+again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,16 +29,19 @@ from worker.errors import Fatal, Unavailable
 
 log = structlog.get_logger(__name__)
 
-# A subscription is moved by hand, a few times in its life.
+# A subscription is moved to another topic by hand, and rarely.
 WATCH_PAUSE_S = 60.0
 PUBLISH, CONSUME = "pubsub.topics.publish", "pubsub.subscriptions.consume"
 
 
 class BusLook:
-    """Looks at one project's bus. Close it. Every method may raise `Unavailable`, or `Fatal` for want of a right."""
+    """Checks of the topics and subscriptions of a project. The caller closes the connections.
+
+    Every method may raise `Unavailable`, or `Fatal` if a right is missing.
+    """
 
     def __init__(self, project: str, local_address: str | None) -> None:
-        """Connect.
+        """Connect to the bus.
 
         Args:
             project: Owner of topics and subscriptions.
@@ -59,7 +58,7 @@ class BusLook:
         self._subscriptions.close()
 
     def missing_topics(self, names: Sequence[str]) -> list[str]:
-        """Name the topics that do not exist."""
+        """Return a sentence for each topic that does not exist."""
         return [
             f"topic {name} does not exist"
             for name in names
@@ -67,12 +66,12 @@ class BusLook:
         ]
 
     def subscription_faults(self, subscriptions: Mapping[str, str], dead_letters: Mapping[str, str]) -> list[str]:
-        """Name what is wrong with subscriptions.
+        """Return a sentence for each fault of the subscriptions.
 
         Args:
             subscriptions: Short subscription name -> short name of the topic it must belong to.
-            dead_letters: Short subscription name -> short name of the topic to which Pub/Sub must forward what nobody
-                acknowledges. A local server is not asked: there the worker's own refusals are the dead letters.
+            dead_letters: Short subscription name -> short name of the topic to which Pub/Sub must forward
+                unacknowledged messages. A local server is not checked: there only a worker parks messages.
         """
         faults: list[str] = []
         for name, topic in subscriptions.items():
@@ -85,7 +84,7 @@ class BusLook:
         return faults
 
     def denied(self, publish: Sequence[str], consume: Sequence[str]) -> list[str]:
-        """Ask Google which of the permissions that a worker uses this account lacks, by `testIamPermissions`."""
+        """Return a sentence for each permission that a worker needs and this account lacks, by `testIamPermissions`."""
         asked = [(self._topics, self._topic(name), PUBLISH) for name in publish]
         asked += [(self._subscriptions, self._subscription(name), CONSUME) for name in consume]
         return [
@@ -102,16 +101,16 @@ class BusLook:
 
 
 class SubscriptionWatch:
-    """Looks now and then whether the subscription belongs to its topic: an orphan is open, and silent for ever."""
+    """Regular check that the subscription belongs to the topic; an orphaned subscription delivers no message."""
 
     def __init__(self, project: str, local_address: str | None, *, subscription: str, topic: str) -> None:
-        """Know nothing yet; short names of subscription and topic."""
+        """Start without faults; the arguments are short names of subscription and topic."""
         self._address = (project, local_address)
         self._wanted = {subscription: topic}
         self.faults: Sequence[str] = ()
 
     def run_once(self) -> float:
-        """Look once; return the seconds until the next look. Where the bus does not answer nothing changes."""
+        """Check once; return the seconds until the next check. If the bus does not answer, the known faults stay."""
         try:
             look = BusLook(*self._address)
             try:
@@ -124,7 +123,7 @@ class SubscriptionWatch:
 
 
 def subscription_faults(name: str, found: Any, topic: str, dead_letters: str | None) -> Iterator[str]:  # noqa: ANN401 - the client is untyped
-    """Say what a subscription is that a worker's must not be; *dead_letters* None: it needs no dead-letter policy."""
+    """Yield the faults of a subscription; *dead_letters* None means that no dead-letter policy is needed."""
     if found.topic != topic:
         yield f"subscription {name} belongs to {found.topic}, not to {topic}"
     if dead_letters is None:
@@ -132,17 +131,17 @@ def subscription_faults(name: str, found: Any, topic: str, dead_letters: str | N
     policy = found.dead_letter_policy
     if policy.dead_letter_topic != dead_letters:
         where = policy.dead_letter_topic or "nowhere"
-        yield f"subscription {name} forwards what nobody acknowledges to {where}, not to {dead_letters}"
+        yield f"subscription {name} forwards unacknowledged messages to {where}, not to {dead_letters}"
     if not found.retain_acked_messages:
-        yield f"subscription {name} does not retain acknowledged messages: mlfs recover could not turn it back"
+        yield f"subscription {name} does not retain acknowledged messages: mlfs recover could not seek back"
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
+def _translated(doing: str) -> Iterator[None]:
     try:
         yield
     except (google_errors.GoogleAPIError, grpc.RpcError) as exc:
-        raise translated(exc, what) from exc
+        raise translated(exc, doing) from exc
 
 
 def _found(call: Callable[..., Any], request: dict[str, str]) -> Any:  # noqa: ANN401 - the client is untyped
@@ -164,14 +163,14 @@ PROBE_TIMEOUT_S = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PulledMessage:
-    """A message that waited, leased to this process."""
+    """Pulled message, leased to this process."""
 
     ack_id: str
     delivery: Delivery
 
 
 class PullCheck:
-    """A connection for one question; leave it to close it."""
+    """Connection for a single pull, closed at the end of the `with` block."""
 
     def __init__(self, project: str, subscription: str, local_address: str | None) -> None:
         self._client: Any = subscriber_client(local_address)
@@ -186,14 +185,14 @@ class PullCheck:
         self._client.close()
 
     def ask(self) -> PulledMessage | None:
-        """Take one message that waits now; None where there is none.
+        """Return a waiting message; None if no message waits.
 
         Raises:
             Unavailable: The bus does not answer.
             Fatal: There is no such subscription, or no right to read it.
         """
-        # A pull that waits would compete with a sound stream for the next message. The client's own method warns of
-        # every pull that does not wait, so this is the call below it, with the routing header it would add.
+        # A waiting pull would compete with a working stream for the next message. The client's own method warns about
+        # every pull without waiting, so call the transport directly, with the routing header of the client.
         request = PullRequest(subscription=self._path, max_messages=1, return_immediately=True)
         routing = (("x-goog-request-params", f"subscription={self._path}"),)
         try:
@@ -212,10 +211,10 @@ class PullCheck:
         return None
 
     def settle(self, found: PulledMessage, *, stored: bool) -> None:
-        """Acknowledge the message if it is *stored*, else give it back.
+        """Acknowledge the message if *stored*, otherwise return the message to the bus.
 
         Raises:
-            Unavailable: The bus does not answer; the message comes again when its lease ends.
+            Unavailable: The bus does not answer; the bus delivers the message again after the lease.
         """
         request: dict[str, Any] = {"subscription": self._path, "ack_ids": [found.ack_id]}
         try:
@@ -232,7 +231,7 @@ MESSAGES_MAX = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedMessage:
-    """A message taken from a subscription and acknowledged."""
+    """Message taken from a subscription and acknowledged."""
 
     message_id: str
     data: bytes
@@ -240,7 +239,7 @@ class ReceivedMessage:
 
 
 def receive_waiting(project: str, subscription: str, local_address: str | None) -> Sequence[ReceivedMessage]:
-    """Take and acknowledge what waits in the subscription now; give it in the order of delivery.
+    """Take and acknowledge all waiting messages; return the messages in the order of delivery.
 
     Raises:
         Unavailable: The bus does not answer.
@@ -270,7 +269,7 @@ def receive_waiting(project: str, subscription: str, local_address: str | None) 
 
 
 def seek(project: str, subscription: str, local_address: str | None, to: datetime) -> None:
-    """Deliver everything published since *to* (aware) again, as far as it was retained.
+    """Make the bus deliver all retained messages published since *to* (aware) again.
 
     Raises:
         Unavailable: The bus does not answer.

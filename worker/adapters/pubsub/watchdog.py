@@ -1,9 +1,11 @@
-"""When a pull stream is suspected, and what follows: pure rules over instants, no connection and no clock.
+"""Rules that detect and replace a broken pull stream: pure functions of instants, without connection or clock.
 
-A stream that delivers nothing is either idle or broken, and from inside both look alike: Google's client keeps a dead
-stream "running" for ever. So silence is only a suspicion. What settles it is a question over a second connection: a
-message that waits there while the stream is silent proves the stream broken, and an empty answer proves nothing. A bus
-that does not answer the question either is away, and no new stream would help; deadlines and builds go on meanwhile.
+A stream without deliveries is either idle or broken, and Google's client reports a dead stream as running. Silence is
+therefore only a suspicion. A check over a second connection decides: a message waiting there while the stream is silent
+proves the stream broken; an empty answer proves no fault. If the bus does not answer the check either, a new stream
+would not help, and the stream is kept. Deadlines and builds go on meanwhile.
+
+The state lies in memory: after a crash a new process starts with a new stream.
 """
 
 import threading
@@ -13,18 +15,18 @@ from enum import StrEnum, auto
 
 
 class Symptom(StrEnum):
-    """Why a stream is suspected; also the reason told when it is replaced."""
+    """Reason for the suspicion, also logged when the stream is replaced."""
 
     SILENT = "silent"
-    """It delivered nothing for a while."""
+    """No delivery for a while."""
     REOPENING = "reopening"
-    """It is opened again and again and delivers nothing in between."""
+    """Repeated openings without a delivery in between."""
     ENDED = "ended"
-    """The client gave it up because of an error that a new one may not have."""
+    """End of the stream by an error that a new stream may not have."""
 
 
 class PullCheckResult(StrEnum):
-    """What a question over the second connection found."""
+    """Result of a check over the second connection."""
 
     EMPTY = "empty"
     MESSAGE = "message"
@@ -32,7 +34,7 @@ class PullCheckResult(StrEnum):
 
 
 class Action(StrEnum):
-    """What to do about a stream."""
+    """Action for a stream."""
 
     KEEP = auto()
     RECYCLE = auto()
@@ -41,12 +43,12 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchPolicy:
-    """How patient the watchdog is.
+    """Limits of the watchdog.
 
     Attributes:
-        silence_s: Without a delivery for so long, it asks whether something waits; and so often again.
-        recycles_max: New streams tried in a row without a single delivery; the next proof ends the process.
-        reopens_max: Openings without a delivery within *reopen_window_s* that are still normal.
+        silence_s: Seconds without a delivery until a check, and between two checks.
+        recycles_max: New streams tried in a row without a delivery; the next proof ends the process.
+        reopens_max: Openings without a delivery within *reopen_window_s* that still count as normal.
         reopen_window_s: See *reopens_max*.
     """
 
@@ -57,12 +59,12 @@ class WatchPolicy:
 
     @property
     def doubt_s(self) -> float:
-        """The patience with a stream that replaced a broken one and has delivered nothing yet."""
+        """Seconds of silence allowed to a replacement stream that has delivered no message yet."""
         return self.silence_s / 4
 
 
 class Watchdog:
-    """Watches one subscription's streams. Instants are seconds of a monotonic clock. Thread-safe."""
+    """State of the streams of a subscription. Instants are seconds of a monotonic clock. Thread-safe."""
 
     def __init__(self, policy: WatchPolicy, now: float) -> None:
         self._policy = policy
@@ -74,7 +76,7 @@ class Watchdog:
 
     @property
     def deliveries(self) -> int:
-        """Counts what the streams delivered: compare two readings to see progress."""
+        """Number of deliveries so far; a change between two readings shows progress."""
         return self._deliveries
 
     @property
@@ -83,7 +85,7 @@ class Watchdog:
         return self._recycles
 
     def delivered(self, now: float) -> None:
-        """Note that the stream delivered: whatever was suspected is over."""
+        """Record a delivery and drop every suspicion."""
         with self._lock:
             self._deliveries += 1
             self._quiet_since = now
@@ -91,18 +93,18 @@ class Watchdog:
             self._openings.clear()
 
     def started(self, now: float) -> None:
-        """Note that a stream was made, at first or after a pause; its patience begins anew."""
+        """Record a new stream, at the start or after a pause; the time limits start again."""
         with self._lock:
             self._quiet_since = now
             self._openings.clear()
 
     def opened(self, times: int, now: float) -> None:
-        """Note that the client opened the stream *times* more."""
+        """Record that the client opened the stream *times* more."""
         with self._lock:
             self._openings.extend([now] * times)
 
     def symptom(self, now: float) -> Symptom | None:
-        """Say whether the stream is suspected: then ask the bus, and tell `judge` what it answered."""
+        """Return the reason for a suspicion, or None; the caller then runs a check and passes the result to `judge`."""
         policy = self._policy
         with self._lock:
             openings = self._openings
@@ -112,12 +114,12 @@ class Watchdog:
             return Symptom.SILENT if now - self._quiet_since >= patience_s else None
 
     def judge(self, symptom: Symptom, answer: PullCheckResult, deliveries_before: int, now: float) -> Action:
-        """Say what the answer means.
+        """Return the action that follows from the result of a check.
 
         Args:
-            symptom: What was suspected.
-            answer: What the second connection found.
-            deliveries_before: `deliveries` when the question was put; more by now means that the stream lives.
+            symptom: Reason for the suspicion.
+            answer: Result of the check.
+            deliveries_before: `deliveries` before the check; a larger number now means that the stream lives.
             now: The present instant.
         """
         with self._lock:

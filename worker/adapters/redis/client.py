@@ -1,8 +1,10 @@
-"""The client of the state store: bounded waits, errors as our families, no connection kept to a server that refuses.
+"""Client of the state store, with bounded waits and with the error families of `worker.errors`.
 
-A pooled connection leads to the server that the address named when the connection was made. After a failover that moves
-the address, the old server still answers PING and refuses each write. So each error that speaks of the server, and not
-of one key, closes the idle connections: the next call looks the address up again, signs in again and follows.
+A pooled connection leads to the server behind the address at the time of connecting. After a failover moves the
+address, the old server still answers PING and refuses each write. Therefore each error about the whole server, not
+about a single key, closes the idle connections: the next call resolves the address again and signs in again.
+
+The module keeps no state: a crash loses only open connections.
 """
 
 import re
@@ -19,12 +21,12 @@ from worker.clock import pause
 from worker.errors import Denied, Unavailable
 
 CALL_TIMEOUT_S = 2.0
-# A call that may run twice is tried so often, while the first try began less than this ago: a server that stands still
-# costs one time-out and not four.
+# Number of tries of a call that may run twice. A try starts only within TRIES_WITHIN_S of the first try, so a server
+# that does not answer costs a single time-out instead of four.
 TRIES_MAX = 4
 TRIES_WITHIN_S = 1.0
-# The server's words for a fault of one key. Every other word (READONLY, LOADING, OOM ...) speaks of the server.
-_OF_ONE_KEY = frozenset({"WRONGTYPE", "ERR"})
+# First words of errors about a single key. Every other word (READONLY, LOADING, OOM ...) concerns the whole server.
+_KEY_ERRORS = frozenset({"WRONGTYPE", "ERR"})
 _WRONG_TYPE = re.compile(r"(Command # .* of pipeline caused error: )?WRONGTYPE ", re.DOTALL)
 _BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
 
@@ -32,7 +34,7 @@ _T = TypeVar("_T")
 
 
 def connect(url: str) -> redis.Redis:
-    """Make a client with bounded waits: two seconds a call, no re-sending of what may have run."""
+    """Return a client that waits at most two seconds for a call and never sends a command again by default."""
     return redis.Redis.from_url(
         url,
         socket_timeout=CALL_TIMEOUT_S,
@@ -44,25 +46,25 @@ def connect(url: str) -> redis.Redis:
 
 
 def key_tag(pipeline: str) -> str:
-    """Return the hash tag with which every key of a pipeline begins, so that one script may touch all of them."""
+    """Return the hash tag at the start of every key of a pipeline; the shared tag lets a script use all keys."""
     return f"{{mlfs:{pipeline}}}"
 
 
 def speaks_of_the_server(error: object) -> bool:
-    """Return whether an answer is an error that every other call would meet, too."""
+    """Return whether an answer is an error that every other call would get, too."""
     if isinstance(error, redis.ResponseError):
         word = getattr(error, "status_code", None) or str(error).partition(" ")[0]
-        return word.isupper() and word not in _OF_ONE_KEY
+        return word.isupper() and word not in _KEY_ERRORS
     return isinstance(error, redis.RedisError)
 
 
 def is_wrong_type(error: object) -> bool:
-    """Return whether an answer says that a key holds a value of another type; a pipeline puts its command before it."""
+    """Return whether an answer reports a key of another type; a pipeline puts the command before the error text."""
     return isinstance(error, redis.ResponseError) and _WRONG_TYPE.match(str(error)) is not None
 
 
 def outage(client: redis.Redis, error: redis.RedisError) -> Unavailable:
-    """Close the idle connections and return the error of our families that *error* means."""
+    """Close the idle connections and return *error* as an error of `worker.errors`."""
     client.connection_pool.disconnect(inuse_connections=False)
     if isinstance(error, redis.AuthenticationError):
         return Denied(
@@ -78,7 +80,7 @@ def outage(client: redis.Redis, error: redis.RedisError) -> Unavailable:
 
 @contextmanager
 def translated(client: redis.Redis) -> Iterator[None]:
-    """Turn the client's errors into our families."""
+    """Raise errors of the client as errors of `worker.errors`."""
     try:
         yield
     except redis.RedisError as exc:
@@ -86,7 +88,7 @@ def translated(client: redis.Redis) -> Iterator[None]:
 
 
 def repeating(client: redis.Redis, call: Callable[[], _T]) -> _T:
-    """Run a call that may run twice; try again shortly, on new connections where the server refused.
+    """Run a call that may run twice. Try again after a short wait, on new connections where the server refused.
 
     Raises:
         Unavailable: The server does not serve.

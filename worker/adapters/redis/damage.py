@@ -1,8 +1,9 @@
-"""What cannot be read in the state store: told and counted once, named, set aside by a process that may change it.
+"""Unreadable members and keys of the state store: logged once, counted once, and set aside.
 
-Every date shares a few keys, so one unreadable member must never stop the reader of the others. A member is moved into
-the stream `damaged`; a key of a wrong type is renamed to `damaged:<name>`. Both are bounded. A crash between the steps
-leaves the member where it was, or twice: the next reader finds it again.
+Analysis dates share a few keys, so an unreadable member must not stop the reader of the other members. Only a process
+with write access sets damage aside: an unreadable member moves into the stream `damaged`, and a key of a wrong type is
+renamed to `damaged:<name>`. Both copies are bounded. A crash between the steps leaves the member in place, or twice;
+the next reader finds the member again.
 """
 
 import hashlib
@@ -30,74 +31,76 @@ TYPES: Mapping[str, str] = {
 }
 DAMAGED = "damaged"
 DAMAGED_LENGTH_MAX = 1000
-# An outbox entry with its message has about 2 KiB; what is longer is somebody else's, and its beginning names it.
+# An outbox entry has about 2 KiB. A longer member was written by another program; the beginning suffices to identify
+# the member.
 DAMAGED_BYTES_MAX = 16 * 1024
-# A key that was set aside is looked at within a month, or never.
+# A person examines a key that was set aside within a month, or never.
 DAMAGED_KEPT_MS = 30 * 24 * 3600 * 1000
-# The member that asks for the wake index and the list of dates to be made anew from the records. It lies in the index
-# itself, so that a worker that dies before it has done so leaves the request behind.
+# Member of the wake index that requests a rebuild of the wake index and of the list of dates. A worker that dies before
+# the rebuild leaves the request in the index.
 REBUILD = b"rebuild"
-# What is remembered as logged; a store with more damage than this is logged again.
+# Number of findings remembered as logged. A store with more damage is logged again.
 _REMEMBERED_MAX = 10_000
-# So many are named; a person repairs them by `mlfs recover`, not one by one.
+# Number of findings kept for `mlfs doctor`. A person repairs more findings with `mlfs recover`, not by hand.
 FAULTS_KEPT_MAX = 100
 _SHOWN_BYTES_MAX = 200
 
 
 def log_damage(key: str, member: str, why: str) -> None:
-    """Write the line that a worker logs once for each finding."""
+    """Log a finding as `store_damaged`; a worker logs each finding once."""
     log.error("store_damaged", key=key, member=member, error=why)
 
 
 def keep_quiet(key: str, member: str, why: str) -> None:
-    """A command prints its answer; `mlfs doctor` names the damage."""
+    """Do not report the finding: commands print only the answer, and `mlfs doctor` names the damage."""
 
 
 class Damage:
-    """Notes what cannot be read and changes nothing: for commands that only read. Thread-safe."""
+    """Record of unreadable members and keys that changes no key, for commands that only read. Thread-safe."""
 
-    def __init__(self, tell: Callable[[str, str, str], None] = keep_quiet) -> None:
-        """Begin without findings; *tell* hears of each finding once: key, member, cause."""
-        self._tell = tell
+    def __init__(self, report: Callable[[str, str, str], None] = keep_quiet) -> None:
+        """Start without findings; call *report* with key, member and cause once for each finding."""
+        self._report = report
         self._lock = threading.Lock()
         self._known: set[bytes] = set()
         self._counts: Counter[str] = Counter()
         self._faults: deque[str] = deque(maxlen=FAULTS_KEPT_MAX)
 
     def counts(self) -> Mapping[str, int]:
-        """Return how many damaged members and keys this process has found, by kind of key."""
+        """Return the numbers of damaged members and keys found by this process: {kind of key: number}."""
         with self._lock:
             return {kind: self._counts[kind] for kind in DAMAGE_KINDS}
 
     def faults(self) -> Sequence[str]:
-        """Return each damaged member and key in words, in the order in which they were found."""
+        """Return a sentence for each damaged member and key, in the order of discovery."""
         with self._lock:
             return list(self._faults)
 
     def member(self, name: str, member: bytes, why: str, removal: Sequence[Any] = ()) -> None:
-        """Note an unreadable member.
+        """Record an unreadable member.
 
         Args:
-            name: Its key, without the pipeline's tag.
-            member: What is stored.
-            why: What is wrong with it.
-            removal: The command that takes it out of its key; empty where it stays until the key is shortened.
+            name: Key of the member, without the pipeline's tag.
+            member: The stored bytes.
+            why: The cause, in words.
+            removal: Command that removes the member from the key; empty where a later trim of the key removes the
+                member.
         """
         if self._is_new(name, member, f"{name} holds {member[:_SHOWN_BYTES_MAX]!r}, which cannot be read: {why}"):
-            self._tell(name, repr(member[:_SHOWN_BYTES_MAX]), why)
+            self._report(name, repr(member[:_SHOWN_BYTES_MAX]), why)
         if removal and self._move_member(name, member, why, removal):
             self._forget(name, member)
 
     def key(self, name: str) -> None:
-        """Note a key that holds a value of another type than `TYPES` says."""
+        """Record a key whose type differs from `TYPES`."""
         wanted = TYPES[name.partition(":")[0]]
         if self._is_new(name, b"", f"{name} is not a {wanted}, as it should be"):
-            self._tell(name, "", f"is not a {wanted}")
+            self._report(name, "", f"is not a {wanted}")
         if self._move_key(name, wanted):
             self._forget(name, b"")
 
     def _forget(self, name: str, member: bytes) -> None:
-        """Have what was set aside logged and counted again when it appears again."""
+        """Forget a finding that was set aside, so that the next occurrence is logged and counted again."""
         with self._lock:
             self._known.discard(_mark(name, member))
 
@@ -114,19 +117,19 @@ class Damage:
         return True
 
     def _move_member(self, name: str, member: bytes, why: str, removal: Sequence[Any]) -> bool:  # noqa: ARG002
-        """Leave the member where it is; return whether it was moved."""
+        """Leave the member in place; return whether the member was moved."""
         return False
 
     def _move_key(self, name: str, wanted: str) -> bool:  # noqa: ARG002
-        """Leave the key where it is; return whether it was moved."""
+        """Leave the key in place; return whether the key was moved."""
         return False
 
 
 class SettingAside(Damage):
-    """Also moves what cannot be read out of the way. What the server refuses to move is passed over until next time."""
+    """Record that also sets damage aside. A move refused by the server is tried again at the next reading."""
 
-    def __init__(self, client: redis.Redis, tag: str, tell: Callable[[str, str, str], None] = keep_quiet) -> None:
-        super().__init__(tell)
+    def __init__(self, client: redis.Redis, tag: str, report: Callable[[str, str, str], None] = keep_quiet) -> None:
+        super().__init__(report)
         self._client = client
         self._tag = tag
 
@@ -146,7 +149,8 @@ class SettingAside(Damage):
         key, aside = f"{self._tag}:{name}", f"{self._tag}:{DAMAGED}:{name}"
         try:
             with self._client.pipeline(transaction=True) as pipe:
-                # Another worker may have moved the key already, and a commit may have begun the right one since.
+                # Another worker may have moved the key already, and a commit may have created a new key of the right
+                # type since.
                 pipe.watch(key)
                 found = pipe.execute_command("TYPE", key)
                 if found in {b"none", wanted.encode()}:

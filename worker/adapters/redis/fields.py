@@ -1,4 +1,4 @@
-"""What the Redis store reads back, as values."""
+"""Conversion between stored bytes of the state store and values."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,18 @@ from worker.ports import HistoryEntry, OutboxEntry, OutgoingMessage, ParkedMessa
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-# What reading stored bytes raises where they are no such thing.
+# Exceptions raised by reading malformed bytes.
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError)
-# What is read of a date's hash: the record, its revision, its version.
+# Fields read from the hash of an analysis date: record, revision, version.
 FIELDS = ("r", "n", "v")
-_CHANGE = tuple(one.name for one in fields_of(HistoryEntry))
+_CHANGE = tuple(field.name for field in fields_of(HistoryEntry))
 
 
 def record_from(analysis_date: date, fields: Sequence[bytes | None]) -> DateRecord | None:
-    """Read the `FIELDS` of a date's hash.
+    """Read the `FIELDS` of the hash of an analysis date.
 
     Raises:
-        CorruptRecord: What is stored is not readable.
+        CorruptRecord: The stored bytes are not readable.
     """
     stored, revision, version = fields
     if stored is None:
@@ -36,39 +36,40 @@ def record_from(analysis_date: date, fields: Sequence[bytes | None]) -> DateReco
     except (UnreadableRecord, UnicodeDecodeError) as exc:
         raise CorruptRecord(analysis_date, str(exc)) from exc
     if version != str(record.version).encode() or record.analysis_date != analysis_date:
-        # A commit compares the version beside the record: each would be a conflict, for ever.
+        # A commit compares the version beside the record: with a wrong version every commit would be a conflict.
         found = f"version {record.version} of {record.analysis_date}"
         raise CorruptRecord(analysis_date, f"{found} lies under another name, or beside version {version!r}")
     return record
 
 
 def millis_begun(instant: datetime) -> int:
-    """Give the whole milliseconds since 1970 UTC that have passed at *instant*."""
+    """Return the whole milliseconds since 1970 UTC that have passed at *instant*."""
     return (instant - _EPOCH) // _MILLISECOND
 
 
 def millis_reached(instant: datetime) -> int:
-    """Give the first whole millisecond since 1970 UTC at or after *instant*.
+    """Return the first whole millisecond since 1970 UTC at or after *instant*.
 
-    A wake kept under an earlier one would fire too soon, find nothing due and wait for the next tick.
+    An entry of the wake index with an earlier millisecond would fire too soon, find no due timer and wait for the next
+    tick.
     """
     return -((_EPOCH - instant) // _MILLISECOND)
 
 
 def change_bytes(entry: HistoryEntry) -> bytes:
-    """Give the stored form of a change: its values as a JSON array, in the order of `HistoryEntry`.
+    """Return the stored form of a change: the values as a JSON array, in the order of `HistoryEntry`.
 
-    A name before each value would make it half as long again, and a date keeps seven of them for weeks.
+    Names before the values would add half the length, and an analysis date keeps about seven changes for weeks.
     """
     values = [getattr(entry, name) for name in _CHANGE]
     return json.dumps([entry.at.isoformat(), *values[1:]], ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def change_from(stored: bytes) -> HistoryEntry:
-    """Read a change as `change_bytes` made it; values that a newer release added at the end are left out.
+    """Read a change written by `change_bytes`; ignore values that a newer release added at the end.
 
     Raises:
-        UNREADABLE: It is something else.
+        UNREADABLE: The bytes have another form.
     """
     return _change(dict(zip(_CHANGE, json.loads(stored), strict=False)))
 
@@ -77,7 +78,7 @@ def noted_change_from(entry: tuple[bytes, Mapping[bytes, bytes]]) -> HistoryEntr
     """Read a change as a worker from before ADR 0020 stores it: an entry of a stream, a JSON object with names.
 
     Raises:
-        UNREADABLE: It is something else.
+        UNREADABLE: The bytes have another form.
     """
     return _change(json.loads(entry[1][b"e"]))
 
@@ -88,7 +89,7 @@ def _change(stored: dict[str, Any]) -> HistoryEntry:
     words = (change.event, change.before, change.after, change.reason, change.actor, change.detail)
     if not all(isinstance(number, int) for number in numbers) or not all(isinstance(word, str) for word in words):
         raise TypeError("a value of a change has another type")
-    "".join(words).encode()  # half a character is on no page
+    "".join(words).encode()  # raises for half a surrogate pair, which no page can show
     return change
 
 
@@ -102,10 +103,10 @@ def _instant(text: str) -> datetime:
 
 
 def entry_from(entry: tuple[bytes, Mapping[bytes, bytes]]) -> OutboxEntry:
-    """Read an entry of the outbox stream; its id begins with the server's milliseconds since 1970 UTC.
+    """Read an entry of the outbox stream; the entry id begins with the server's milliseconds since 1970 UTC.
 
     Raises:
-        UNREADABLE: It is something else.
+        UNREADABLE: The bytes have another form.
     """
     entry_id, fields = entry
     milliseconds = int(entry_id.partition(b"-")[0])
@@ -128,7 +129,7 @@ def _attributes(stored: bytes) -> Mapping[str, str]:
 
 
 def parked_fields(parked: ParkedMessage) -> dict[Any, Any]:
-    """Give the stored form of a refused message: an entry of a stream."""
+    """Return the stored form of a refused message: the fields of a stream entry."""
     return {
         "reason": parked.reason,
         "detail": parked.detail,
@@ -143,7 +144,7 @@ def parked_from(entry: tuple[bytes, Mapping[bytes, bytes]]) -> ParkedMessage:
     """Read an entry of the stream of refused messages.
 
     Raises:
-        UNREADABLE: It is something else.
+        UNREADABLE: The bytes have another form.
     """
     fields = entry[1]
     return ParkedMessage(

@@ -1,18 +1,16 @@
-"""What all analysis dates share in Redis: wake index, list of dates, outbox, refused messages; and the histories.
+"""Keys that all analysis dates share in Redis: wake index, list of dates, outbox, refused messages; also the histories.
 
-A reader passes over what it cannot read, tells `Damage` and returns the rest: an unreadable member stops no other date.
+A reader skips an unreadable member, reports the member to `Damage` and returns the other members, so an unreadable
+member stops no other analysis date. A key of another type is set aside and starts again empty.
 
-Notes beside the records in Redis: what the bus answered to an outcome.
-
-The hash of notes expires by itself, because a worker that dies leaves its note behind. A key of another type in its
-place is set aside: outcomes are told without what was noted of them.
+Beside the outbox lies a hash with the last error of the bus for each entry. A worker that dies leaves the hash behind,
+so the hash expires a day after the last error. Where the hash is lost, outcomes are shown without the error.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from typing import Any, TypeVar, cast
 
 import redis
@@ -33,11 +31,13 @@ from worker.adapters.redis.rebuild import SCAN_COUNT, rebuild
 from worker.ports import HistoryEntry, OutboxEntry, ParkedMessage
 
 PARKED_LENGTH_MAX = 1000
-# Heads of the wake index read to find one that can be read; a sweep moves the others out of the way.
+# The relay stores the error again each second while the bus refuses the message.
+REFUSED_KEPT = timedelta(days=1)
+# Number of heads of the wake index read to find a readable head; a sweep moves unreadable heads out of the way.
 HEADS_MAX = 10
-# Entries of a stream that an examination reads: an outbox that is longer has another cause.
+# Number of stream entries read by an examination. A longer outbox has another cause.
 EXAMINED_MAX = 10_000
-# Members read beyond those asked for, so that a few unreadable ones among the newest dates hide none.
+# Number of extra members read, so that a few unreadable members among the newest dates hide no readable date.
 SPARE = 32
 
 _Stored = tuple[bytes, Mapping[bytes, bytes]]
@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 
 class RedisIndexes:
-    """The part of the `StateStore` port that concerns more than one record."""
+    """Part of the `StateStore` port for keys shared by several records."""
 
     def __init__(self, client: redis.Redis, pipeline: str, damage: Damage) -> None:
         self._client = client
@@ -57,7 +57,7 @@ class RedisIndexes:
         return ":".join((self._tag, *parts))
 
     def _read(self, name: str, call: Callable[[], Sequence[_T]]) -> Sequence[_T]:
-        """Read members of a key; none where the key holds a value of another type."""
+        """Read members of a key; return no members where the key has another type."""
         try:
             return repeating(self._client, call)
         except redis.ResponseError:
@@ -65,7 +65,7 @@ class RedisIndexes:
             return []
 
     def _write(self, name: str, call: Callable[[], _T]) -> _T:
-        """Run a call that writes to a key, and once more where a value of another type was in the way.
+        """Run a call that writes to a key; set a value of another type aside and run the call again.
 
         Raises:
             Unavailable: The server does not serve, or this process may not set the value aside.
@@ -84,7 +84,7 @@ class RedisIndexes:
         return self._damage.counts()
 
     def due(self, now: datetime, limit: int, skip: int = 0) -> Sequence[date]:
-        """Read the wake index up to *now*; make it anew where it was set aside."""
+        """Read the wake index up to *now*; rebuild the wake index where a rebuild is requested."""
         key = self._key("wake")
         members = self._read(
             "wake",
@@ -97,7 +97,7 @@ class RedisIndexes:
         return list(self._dates("wake", members))
 
     def next_wake(self, after: datetime | None = None) -> datetime | None:
-        """Read the head of the wake index, or of what comes in it after an instant."""
+        """Read the head of the wake index, or the first instant after *after*."""
         low = "-inf" if after is None else f"({millis_begun(after)}"
         key = self._key("wake")
         heads = self._read(
@@ -113,7 +113,7 @@ class RedisIndexes:
         return None
 
     def dates(self, limit: int) -> Sequence[date]:
-        """Read the newest dates."""
+        """Read the newest analysis dates."""
         key = self._key("dates")
         members = self._read("dates", lambda: cast("list[bytes]", self._client.zrevrange(key, 0, limit + SPARE - 1)))
         return list(self._dates("dates", members))[:limit]
@@ -153,11 +153,48 @@ class RedisIndexes:
         return changes
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
-        """Read the outbox stream from its head, or from behind an entry."""
+        """Read the outbox stream from the head, or from the entry after *after*; with the errors of the bus."""
         first = f"({after}" if after else "-"
         key = self._key("outbox")
-        entries = self._read("outbox", lambda: cast("list[_Stored]", self._client.xrange(key, min=first, count=limit)))
-        return list(self._readable("outbox", entries, entry_from, "XDEL"))
+        stored = self._read("outbox", lambda: cast("list[_Stored]", self._client.xrange(key, min=first, count=limit)))
+        entries = list(self._readable("outbox", stored, entry_from, "XDEL"))
+        errors = self._errors([entry.entry_id for entry in entries]) if entries else []
+        return [
+            replace(entry, error=error.decode(errors="replace")) if error else entry
+            for entry, error in zip(entries, errors or [None] * len(entries), strict=True)
+        ]
+
+    def _errors(self, entry_ids: Sequence[str]) -> Sequence[bytes | None]:
+        """Read the errors of the entries; return an empty list where the key has another type."""
+        key = self._key("refused")
+        return self._read("refused", lambda: cast("list[bytes | None]", self._client.hmget(key, entry_ids)))
+
+    def remove_from_outbox(self, entry_id: str) -> None:
+        """Delete an entry of the outbox stream together with the error of the entry."""
+
+        def remove() -> list[Any]:
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.xdel(self._key("outbox"), entry_id)
+                pipe.hdel(self._key("refused"), entry_id)
+                return _answers(pipe)
+
+        for name, answer in zip(("outbox", "refused"), repeating(self._client, remove), strict=True):
+            if isinstance(answer, redis.RedisError):
+                self._damage.key(name)
+
+    def note_refused(self, entry_id: str, error: str) -> None:
+        """Store the error of an entry; the whole hash expires a day after the last error.
+
+        Another worker may have published and removed the entry meanwhile: the error then stays until the hash expires.
+        """
+        for _ in range(2):
+            with translated(self._client), self._client.pipeline(transaction=True) as pipe:
+                pipe.hset(self._key("refused"), entry_id, error)
+                pipe.pexpire(self._key("refused"), REFUSED_KEPT)
+                noted, _expires = _answers(pipe)
+            if not isinstance(noted, redis.RedisError):
+                return
+            self._damage.key("refused")
 
     def outbox_size(self) -> int:
         """Read the length of the outbox stream."""
@@ -176,7 +213,7 @@ class RedisIndexes:
         return list(self._readable("parked", entries, parked_from, "XDEL"))
 
     def last_opened(self) -> date | None:
-        """Read how far the calendar has come; a mark beyond all dates reads as the last one."""
+        """Read the last analysis date opened by the calendar; a mark beyond all dates reads as the last date."""
         key = self._key("calendar")
         for ordinal in self._read("calendar", lambda: [self._client.zscore(key, "last_opened")]):
             if ordinal is not None and ordinal > date.max.toordinal():
@@ -188,12 +225,12 @@ class RedisIndexes:
         return None
 
     def set_last_opened(self, analysis_date: date) -> None:
-        """Raise the calendar's mark; a sorted set's GT makes the lower of two racing writers lose."""
+        """Raise the calendar's mark; with GT of a sorted set the lower of two racing writers loses."""
         mark = {"last_opened": analysis_date.toordinal()}
         self._read("calendar", lambda: [self._client.zadd(self._key("calendar"), mark, gt=True)])
 
     def lower_last_opened(self, *, ceiling: date, to: date) -> bool:
-        """Replace a mark that is too high, in one transaction; of several workers one removes it."""
+        """Replace a mark above *ceiling* in a single transaction; return True in the worker that removed the mark."""
         key = self._key("calendar")
 
         def lower() -> list[int]:
@@ -205,12 +242,12 @@ class RedisIndexes:
         return any(self._read("calendar", lower)[:1])
 
     def _readable(self, name: str, stored: Sequence[Any], read: Callable[[Any], _T], removal: str) -> Iterator[_T]:
-        """Read stored entries one by one and pass over the unreadable ones.
+        """Yield the value of each stored entry; report unreadable entries and skip them.
 
         Args:
-            name: Their key.
+            name: Key of the entries.
             stored: Elements of a list, or (id, fields) of a stream.
-            read: Makes a value of an entry.
+            read: Converts an entry into a value.
             removal: The command that removes an entry: LREM or XDEL.
         """
         key = self._key(name)
@@ -230,14 +267,13 @@ class RedisIndexes:
         return self._read(name, lambda: cast("list[bytes]", self._client.zrangebyscore(key, "-inf", "+inf")))
 
     def read_everything(self) -> None:
-        """Read every shared key and every history, so that `Damage` hears of all that cannot be read."""
+        """Read every shared key and every history, so that `Damage` records all unreadable members."""
         for name in ("wake", "dates"):
             list(self._dates(name, self._members(name)))
         self.outbox(EXAMINED_MAX)
         self.parked(EXAMINED_MAX)
         self.last_opened()
-        for name in ("refused", "audits"):
-            self._read(name, partial(self._client.hmget, self._key(name), ["any"]))
+        self._errors([""])
         prefix = self._key("changes", "")
         with translated(self._client):
             names = [
@@ -264,64 +300,8 @@ def _instant(milliseconds: float) -> datetime | None:
         return None
 
 
-# Refusals are noted again each second while they last.
-REFUSED_KEPT = timedelta(days=1)
-
-
-class RedisNotes(RedisIndexes):
-    """The part of the `StateStore` port about notes, and the outbox with them."""
-
-    def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
-        """Read the outbox stream, each entry with the note about its refusal."""
-        entries = super().outbox(limit, after)
-        if not entries:
-            return entries
-        errors = self._errors([entry.entry_id for entry in entries])
-        return [
-            replace(entry, error=error.decode(errors="replace")) if error else entry
-            for entry, error in zip(entries, errors or [None] * len(entries), strict=True)
-        ]
-
-    def _errors(self, entry_ids: Sequence[str]) -> Sequence[bytes | None]:
-        """Read what was noted of the entries; nothing where the key holds a value of another type."""
-        key = self._key("refused")
-        return self._read("refused", lambda: cast("list[bytes | None]", self._client.hmget(key, entry_ids)))
-
-    def remove_from_outbox(self, entry_id: str) -> None:
-        """Delete one entry of the outbox stream, and in the same step the note about its refusal."""
-
-        def remove() -> list[Any]:
-            with self._client.pipeline(transaction=True) as pipe:
-                pipe.xdel(self._key("outbox"), entry_id)
-                pipe.hdel(self._key("refused"), entry_id)
-                return _answers(pipe)
-
-        for name, answer in zip(("outbox", "refused"), repeating(self._client, remove), strict=True):
-            if isinstance(answer, redis.RedisError):
-                self._damage.key(name)
-
-    def read_everything(self) -> None:
-        """Read the notes, too."""
-        super().read_everything()
-        self._errors([""])
-
-    def note_refused(self, entry_id: str, error: str) -> None:
-        """Write into the hash of errors; the whole hash goes a day after the last one.
-
-        Another worker may have published and removed the entry meanwhile: what is noted then goes with the hash.
-        """
-        for _ in range(2):
-            with translated(self._client), self._client.pipeline(transaction=True) as pipe:
-                pipe.hset(self._key("refused"), entry_id, error)
-                pipe.pexpire(self._key("refused"), REFUSED_KEPT)
-                noted, _expires = _answers(pipe)
-            if not isinstance(noted, redis.RedisError):
-                return
-            self._damage.key("refused")
-
-
 def _answers(pipe: Any) -> list[Any]:  # noqa: ANN401 - the client is untyped
-    """Run a transaction; return its answers, an error about a key of another type among them, and raise any other."""
+    """Run a transaction; return the answers and the errors about keys of another type, raise any other error."""
     answers: list[Any] = pipe.execute(raise_on_error=False)
     for answer in answers:
         if isinstance(answer, redis.RedisError) and not is_wrong_type(answer):

@@ -1,7 +1,8 @@
-"""Wake index and list of dates, made anew from the records.
+"""Rebuild of the wake index and of the list of dates from the records.
 
-A record says everything that both hold about its date. Each date is entered by itself; where a commit changes the date
-meanwhile, the commit enters it. A crash in between leaves the request for a rebuild in the wake index.
+A record holds everything that both indexes hold about the analysis date. A transaction for each analysis date enters
+the date; where a commit changes the record meanwhile, the commit itself enters the date. A crash during the rebuild
+leaves the request for a rebuild in the wake index.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,12 @@ from worker.adapters.redis.damage import REBUILD
 from worker.adapters.redis.fields import FIELDS, millis_reached, record_from
 from worker.errors import CorruptRecord
 
-# Names of keys that the server looks at in one step.
+# Number of key names that the server examines in a step of SCAN.
 SCAN_COUNT = 1000
 
 
 def rebuild(client: redis.Redis, tag: str) -> None:
-    """Enter every date that has a record into both indexes.
+    """Enter every analysis date with a record into both indexes.
 
     Args:
         client: Connected.
@@ -49,7 +50,7 @@ def rebuild(client: redis.Redis, tag: str) -> None:
 
 
 def misplaced(client: redis.Redis, tag: str) -> Sequence[str]:
-    """Name the dates whose record is unreadable, or is kept in the indexes otherwise than it says.
+    """Return a sentence for each analysis date whose record is unreadable or contradicts an index.
 
     Raises:
         Unavailable: The server does not serve.
@@ -79,7 +80,7 @@ def _misplaced(client: redis.Redis, tag: str, day: date) -> Iterator[str]:
 
 
 def _place_of(day: date, stored: Any) -> int | None:  # noqa: ANN401 - the client is untyped
-    """Return the date's score in the wake index; a damaged record is due at once, so that a sweep replaces it."""
+    """Return the date's score in the wake index; a damaged record is due at once and replaced by a sweep."""
     try:
         record = _record(day, stored)
     except CorruptRecord:
@@ -88,7 +89,7 @@ def _place_of(day: date, stored: Any) -> int | None:  # noqa: ANN401 - the clien
 
 
 def _answer(pipe: Any, key: str) -> Any:  # noqa: ANN401 - the client is untyped
-    """Read a record within a transaction that watches it."""
+    """Read a record within a transaction that watches the record."""
     try:
         return pipe.hmget(key, FIELDS)
     except redis.ResponseError as exc:
@@ -104,9 +105,9 @@ def _record(day: date, stored: Any) -> DateRecord | None:  # noqa: ANN401 - the 
 
 
 def _recorded(client: redis.Redis, tag: str) -> Iterator[date]:
-    """Find every date that has a record, by the names of the keys."""
+    """Yield every analysis date with a record, read from the names of the keys."""
     prefix = f"{tag}:date:"
-    # Braces are no wildcards, and a pipeline's name has none either.
+    # Braces are no wildcards, and the name of a pipeline has no wildcards either.
     for key in client.scan_iter(match=f"{prefix}*", count=SCAN_COUNT):
         with suppress(ValueError):
             yield date.fromisoformat(key.decode().removeprefix(prefix))

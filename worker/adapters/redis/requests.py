@@ -1,4 +1,8 @@
-"""Remembers requests in Redis, beside the state: every replica sees the same, and each entry expires by itself."""
+"""Log of idempotent requests in Redis: every replica sees the same entries, and each entry expires.
+
+Setting a free key and reading a taken key are a single command, so only one caller starts a request. A crash after
+`begin` leaves an entry without an answer until the entry expires.
+"""
 
 import json
 from datetime import timedelta
@@ -17,7 +21,7 @@ class RedisRequests:
     """The `RequestLog` port on a Redis-compatible server."""
 
     def __init__(self, client: redis.Redis, pipeline: str, damage: Damage | None = None) -> None:
-        """Use a connected client, made by `client.connect`; an unreadable entry is told to *damage*."""
+        """Store *client*, made by `client.connect`; report unreadable entries to *damage*."""
         self._client = client
         self._damage = damage or Damage()
         self._tag = key_tag(pipeline)
@@ -26,7 +30,7 @@ class RedisRequests:
         return f"{self._tag}:request:{key}"
 
     def begin(self, key: str, fingerprint: str, keep: timedelta) -> Remembered | None:
-        """Set the key where it is free, and read it where it is not, in one command."""
+        """Set a free key, or read the entry of a taken key, in a single command."""
         entry = json.dumps({"fingerprint": fingerprint, "answer": None})
         with translated(self._client):
             try:
@@ -41,7 +45,7 @@ class RedisRequests:
         """Read an entry.
 
         Raises:
-            Refused: It is unreadable, so nothing says whether the request took effect. Only its own key suffers.
+            Refused: The entry is unreadable, so the outcome of the request is unknown. Other keys are unaffected.
         """
         try:
             remembered = Remembered(**json.loads(stored))
@@ -50,13 +54,13 @@ class RedisRequests:
         except UNREADABLE as exc:
             self._damage.member("request", stored, f"{type(exc).__name__}: {exc}")
             raise Refused(
-                "what is remembered of an earlier request under this idempotency key is unreadable; see by "
-                "mlfs history DATE whether the request took effect, and repeat it under a new key"
+                "the stored entry of an earlier request under this idempotency key is unreadable; see with "
+                "mlfs history DATE whether the request took effect, and repeat the request under a new key"
             ) from exc
         return remembered
 
     def finish(self, key: str, fingerprint: str, answer: str, keep: timedelta) -> None:
-        """Replace the entry by one with the answer."""
+        """Replace the entry by an entry with the answer."""
         entry = json.dumps({"fingerprint": fingerprint, "answer": answer})
         repeating(self._client, lambda: self._client.set(self._key(key), entry, px=keep))
 

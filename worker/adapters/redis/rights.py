@@ -1,6 +1,7 @@
-"""What an account of the state store must be allowed to do. Each command is tried on scratch keys, removed again.
+"""Rights that a worker's account needs in the state store, tried command by command on scratch keys.
 
-`ACL DRYRUN` would say it without trying, and is itself a right that a worker does not need.
+`ACL DRYRUN` would answer without a trial, but needs a right that a worker does not need otherwise. A crash between the
+calls leaves scratch keys, which expire after a minute.
 """
 
 import uuid
@@ -11,10 +12,10 @@ import redis
 
 from worker.adapters.redis.client import translated
 
-# Asked for at the start and in `mlfs doctor`; without them only those checks are left out.
+# Commands used at the start and by `mlfs doctor` only. Without the right, only the checks with these commands are left
+# out.
 OPTIONAL = ("INFO",)
-# One harmless call of every command that the product sends or that its script calls, on scratch keys {key}:….
-# Should the worker die between the calls, the keys expire after a minute.
+# A harmless call of every command that the product or the script sends, on scratch keys {key}:….
 TRIALS = """
     TIME
     SET {key}:s 1 PX 60000
@@ -60,30 +61,30 @@ CLEAN_UP = "DEL {key}:s {key}:h {key}:z {key}:l {key}:x {key}:c {key}:d"
 
 
 def trials(key: str, *, replicas: int) -> Iterator[Sequence[str]]:
-    """Return the calls by which the rights of an account are tried.
+    """Return the calls that try the rights of an account.
 
     Args:
         key: Beginning of the names of the scratch keys.
-        replicas: With one or more, WAIT is needed, too.
+        replicas: Above 0, WAIT is needed, too.
     """
     calls = [*TRIALS.strip().splitlines(), *([REPLICA_TRIALS] if replicas else []), CLEAN_UP]
     return (call.format(key=key).split() for call in calls)
 
 
 def missing_rights(client: redis.Redis, tag: str, *, replicas: int) -> Sequence[str]:
-    """Name the commands that the account may not run, and the pattern of keys where it may not use those.
+    """Return a sentence for each command, and for the key pattern, denied to the account.
 
     Raises:
         Unavailable: The server does not serve.
     """
     denied: list[str] = []
-    # One connection for all of them: WATCH and MULTI are of a connection.
-    with translated(client), client.client() as one:
+    # A single connection for all calls: WATCH and MULTI belong to a connection.
+    with translated(client), client.client() as connection:
         for call in trials(f"{tag}:rights:{uuid.uuid4().hex}", replicas=replicas):
             try:
-                one.execute_command(*call)
+                connection.execute_command(*call)
             except redis.ResponseError as exc:
-                # Any other refusal has another reason: a full or read-only server, no such key, no such script.
+                # Any other error has another reason: a full or read-only server, no such key, no such script.
                 if isinstance(exc, redis.exceptions.NoPermissionError) or "NOPERM" in str(exc):
                     denied.append(_right(call, str(exc), tag))
                 elif "unknown command" in str(exc).lower() and call[0] not in OPTIONAL:

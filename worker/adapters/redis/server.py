@@ -1,4 +1,7 @@
-"""What a Redis-compatible server tells of itself that could cost a night: for `mlfs doctor`. Changes nothing."""
+"""Checks of the configuration of a Redis-compatible server. No check changes the server.
+
+A worker refuses to start on a server that may discard state; `mlfs doctor` names every fault.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,30 +16,30 @@ from worker.errors import Denied, Fatal
 log = structlog.get_logger(__name__)
 
 VERSION_MIN = (7, 0)
-# Leases, deadlines and retry delays are instants of the workers' clocks; a second more or less harms none of them.
+# Leases, deadlines and retry delays are instants of the workers' clocks; none needs more precision than a second.
 CLOCK_SKEW_MAX = timedelta(seconds=2)
 
 
 def server_faults(client: redis.Redis, *, replicas: int) -> list[str]:
-    """Name what is wrong with the server: role, memory policy, version, persistence.
+    """Return a sentence for each fault of the server: role, memory policy, version, persistence.
 
     Args:
         client: Connected.
-        replicas: Replicas that must hold a commit; with one or more, a server need not write to disk itself.
+        replicas: Replicas that must hold a commit; above 0, the server need not write to disk.
 
     Raises:
-        Unavailable: It does not answer.
+        Unavailable: The server does not answer.
     """
-    told: dict[str, Any] = {
+    info: dict[str, Any] = {
         key: value
         for section in ("server", "memory", "replication", "persistence")
         for key, value in _info(client, section).items()
     }
-    return list(_faults(told, replicas))
+    return list(_faults(info, replicas))
 
 
 def check_server(client: redis.Redis) -> None:
-    """Refuse a server that may throw state away; say so where the account may not ask.
+    """Refuse a server that may discard state; log a warning where the account may not run INFO.
 
     Raises:
         Fatal: The server evicts keys when its memory is full, or is a read-only replica.
@@ -61,27 +64,27 @@ def _info(client: redis.Redis, section: str) -> Mapping[str, Any]:
     return repeating(client, lambda: client.info(section))
 
 
-def _faults(told: Mapping[str, Any], replicas: int) -> Iterator[str]:
-    """What a managed service does not tell is no fault."""
-    policy = told.get("maxmemory_policy", "noeviction")
+def _faults(info: Mapping[str, Any], replicas: int) -> Iterator[str]:
+    """Yield the faults; a value that a managed service hides is no fault."""
+    policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         yield f"maxmemory-policy is {policy}, so dates could vanish when memory is full; set it to noeviction"
-    role = told.get("role", "master")
+    role = info.get("role", "master")
     if role != "master":
         yield f"the server is a {role}; name the primary in MLFS_REDIS_URL"
-    # Valkey answers redis_version with the version of Redis that it is compatible with.
-    version = str(told.get("redis_version", ""))
+    # Valkey answers redis_version with the compatible version of Redis.
+    version = str(info.get("redis_version", ""))
     if version and _version(version) < VERSION_MIN:
         yield f"version {version} is too old, {VERSION_MIN[0]}.{VERSION_MIN[1]} is needed"
-    if str(told.get("aof_enabled", "1")) == "0" and not replicas:
+    if str(info.get("aof_enabled", "1")) == "0" and not replicas:
         yield (
             "appendonly is off, so a crash of the server loses what was committed since the last snapshot; set "
             "appendonly yes, or name replicas in MLFS_REDIS_REPLICAS"
         )
     for name in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
-        if told.get(name, "ok") != "ok":
-            yield f"{name} is {told[name]}: the server cannot write to its disk"
-    connected = int(told.get("connected_slaves", replicas))
+        if info.get(name, "ok") != "ok":
+            yield f"{name} is {info[name]}: the server cannot write to its disk"
+    connected = int(info.get("connected_slaves", replicas))
     if connected < replicas:
         yield f"{connected} replicas are connected, MLFS_REDIS_REPLICAS asks for {replicas}: no commit would count"
 
@@ -91,10 +94,10 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def clock_skew(client: redis.Redis, now: Callable[[], datetime]) -> timedelta:
-    """Give how far the server's clock is ahead of ours, less what the way there can explain.
+    """Return server time minus local time; zero where the round trip explains the difference.
 
     Raises:
-        redis.RedisError: It does not answer.
+        redis.RedisError: The server does not answer.
     """
     before = now()
     seconds, microseconds = client.time()

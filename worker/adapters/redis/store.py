@@ -1,9 +1,11 @@
-"""The state store on Redis or Valkey.
+"""State store on Redis or Valkey.
 
-One hash per date holds the record, its version and its revision. A commit is one Lua script, `commit.lua`: it
-compares both, then writes record, wake index, outbox and history. All keys of a pipeline share one hash tag, so the
-script also runs on a cluster. Scripts are sent without the client's own retries and carry an operation id: a script
-whose reply was lost is sent again by `commit` and recognised.
+A hash for each analysis date holds the record, the version and the revision. A commit is a run of the Lua script
+`commit.lua`: the script compares version and revision, then writes record, wake index, outbox and history together. All
+keys of a pipeline share a hash tag, so the script also runs on a cluster.
+
+The client sends scripts without automatic retries and with an operation id. After a lost reply `commit` sends the
+script again, and the script recognises the operation id. A crash of the worker leaves each commit whole or absent.
 """
 
 import json
@@ -27,34 +29,34 @@ from worker.adapters.redis.client import (
 )
 from worker.adapters.redis.damage import TYPES, Damage, SettingAside, log_damage
 from worker.adapters.redis.fields import FIELDS, change_bytes, millis_reached, record_from
-from worker.adapters.redis.indexes import RedisNotes
+from worker.adapters.redis.indexes import RedisIndexes
 from worker.adapters.redis.rebuild import misplaced, rebuild
 from worker.adapters.redis.rights import missing_rights
 from worker.adapters.redis.server import check_server, clock_skew, server_faults
 from worker.errors import CommitRefused, CorruptRecord, Denied, Fatal, Unavailable
 from worker.ports import Commit
 
-# A date sees about ten changes; two hundred keep the story of a bad night without unbounded growth.
+# An analysis date has about ten changes; two hundred keep the history of a bad night within bounds.
 HISTORY_LENGTH_MAX = 200
-# A client gives up on a lost reply within seconds; ten minutes outlast any re-sending.
+# A client gives up on a lost reply within seconds; ten minutes are longer than any repeated sending.
 OPERATION_REMEMBERED_MS = 10 * 60 * 1000
-# One lost reply is cured by sending the script once more; a second loss is an outage, and the caller's to retry.
+# After a lost reply the script is sent again. A second loss is an outage: the caller retries.
 COMMIT_SENDS_MAX = 2
-# Replicas on one network answer within a millisecond or two; one that needs longer is as good as away.
+# Replicas in the same network answer within two milliseconds; a slower replica counts as lost.
 REPLICATION_TIMEOUT_MS = 500
 
 
-class RedisStore(RedisNotes):
-    """The `StateStore` port on a Redis-compatible server of version 7.0 or newer."""
+class RedisStore(RedisIndexes):
+    """`StateStore` port on a Redis-compatible server of version 7.0 or newer."""
 
     def __init__(self, client: redis.Redis, pipeline: str, *, replicas: int = 0, damage: Damage | None = None) -> None:
-        """Use a connected client.
+        """Register the commit script with a connected client.
 
         Args:
             client: Made by `client.connect`.
             pipeline: Name in the hash tag of every key.
             replicas: Replicas that must hold a commit before it counts; 0 on a single server.
-            damage: What becomes of what cannot be read; by default it is set aside.
+            damage: Handles unreadable members; the default sets unreadable members aside.
         """
         super().__init__(client, pipeline, damage or SettingAside(client, key_tag(pipeline), log_damage))
         self._replicas = replicas
@@ -72,7 +74,7 @@ class RedisStore(RedisNotes):
         return record_from(analysis_date, stored)
 
     def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
-        """Read the records of several dates in one trip."""
+        """Read the records of several analysis dates in a single round trip."""
 
         def read() -> list[Any]:
             with self._client.pipeline(transaction=False) as pipe:
@@ -91,20 +93,20 @@ class RedisStore(RedisNotes):
         return found
 
     def commit(self, commit: Commit) -> bool:
-        """Run the commit script; send it once more where the reply was lost."""
+        """Run the commit script; send the script again after a lost reply."""
         (answer,) = self._store([commit])
         if isinstance(answer, redis.RedisError):
             raise CommitRefused(commit.record.analysis_date, str(answer)) from answer
         return bool(answer != b"conflict")
 
     def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
-        """Run the commit scripts in one trip; the server makes one fsync of them, and answers after it."""
+        """Run the commit scripts in a single round trip; the server answers after a single fsync for all commits."""
         if not commits:
             return []
         return [isinstance(answer, bytes) and answer != b"conflict" for answer in self._store(commits)]
 
     def _store(self, commits: Sequence[Commit]) -> list[Any]:
-        """Run the scripts, and once more where a key of a wrong type was in the way and is set aside now."""
+        """Run the scripts; set keys of a wrong type aside and run the scripts again."""
         calls = [self._call(commit) for commit in commits]
         answers = self._send(calls)
         refused = [commit for commit, answer in zip(commits, answers, strict=True) if is_wrong_type(answer)]
@@ -113,7 +115,7 @@ class RedisStore(RedisNotes):
         for name in dict.fromkeys(name for commit in refused for name in _names(commit)):
             if self._has_wrong_type(name):
                 self._damage.key(name)
-        # What was stored the first time is recognised by its operation id.
+        # The script recognises commits stored by the first run by the operation id.
         return self._send(calls)
 
     def _has_wrong_type(self, name: str) -> bool:
@@ -122,7 +124,7 @@ class RedisStore(RedisNotes):
         return found not in {b"none", TYPES[name.partition(":")[0]].encode()}
 
     def _call(self, commit: Commit) -> list[Any]:
-        """Give the arguments of one run of the script: the number of keys, keys, arguments."""
+        """Return the arguments of a run of the script: the number of keys, keys, arguments."""
         record = commit.record
         day = record.analysis_date.isoformat()
         keys = [
@@ -153,10 +155,10 @@ class RedisStore(RedisNotes):
         return [len(keys), *keys, *arguments]
 
     def _send(self, calls: Sequence[list[Any]]) -> list[Any]:
-        """Run scripts in one trip, again where the reply was lost or the server refused to serve at all.
+        """Run scripts in a single round trip; repeat after a lost reply, or where the server refused all commands.
 
         Returns:
-            For each script bytes, or the error that concerns this script alone.
+            For each script the answer as bytes, or the error of this script alone.
         """
         for send in range(1, COMMIT_SENDS_MAX + 1):
             try:
@@ -166,7 +168,7 @@ class RedisStore(RedisNotes):
                     return answers
                 raise lasting
             except redis.RedisError as exc:
-                # A new connection follows the address to a new primary; the operation id recognises what was stored.
+                # A new connection follows the address to a new primary; the operation id prevents a second commit.
                 fault = outage(self._client, exc)
                 self._was_denied |= isinstance(fault, Denied)
                 if send == COMMIT_SENDS_MAX:
@@ -176,13 +178,14 @@ class RedisStore(RedisNotes):
     def _run(self, calls: Sequence[list[Any]]) -> list[Any]:
         answers = self._run_once(calls)
         if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
-            # A server that was restarted or is new; what had run before it knew the script is recognised.
+            # The server was restarted or is new. The operation id recognises commits that ran before the script was
+            # lost.
             self._client.script_load(self._commit_script.script)
             answers = self._run_once(calls)
         return answers
 
     def _run_once(self, calls: Sequence[list[Any]]) -> list[Any]:
-        """Run the scripts; wait for the replicas on the same connection, WAIT speaks of that one's writes."""
+        """Run the scripts and wait for the replicas on the same connection; WAIT covers a connection's own writes."""
         if len(calls) == 1 and not self._replicas:
             try:
                 return [self._client.execute_command("EVALSHA", self._commit_script.sha, *calls[0])]
@@ -201,19 +204,19 @@ class RedisStore(RedisNotes):
         return answers
 
     def _check_replicas(self, reached: object) -> None:
-        """A write that too few replicas hold may be lost in a failover: it does not count, and is to be repeated."""
+        """Refuse a write that too few replicas confirmed: a failover could lose the write."""
         if not isinstance(reached, int) or reached < self._replicas:
             raise Unavailable(f"stored, but only {reached} of {self._replicas} replicas confirmed it in time")
 
     def barrier(self) -> None:
-        """Write a mark and wait for the replicas, which then hold everything before it."""
+        """Write a mark and wait for the replicas; afterwards the replicas hold every earlier write."""
         if self._replicas:
             self._write_mark()
 
     def check_writable(self) -> None:
-        """Write a mark, as durable as a commit: a server that answers may still refuse to be written to.
+        """Write a mark as durable as a commit, because a server that answers PING may refuse writes.
 
-        A commit that was denied a right stands for those to come, until the account has every right again.
+        After a commit was denied a right, the check fails until the account has every right again.
         """
         self._write_mark()
         if self._was_denied:
@@ -238,7 +241,7 @@ class RedisStore(RedisNotes):
             self._check_replicas(reached[0])
 
     def quarantine(self, analysis_date: date) -> None:
-        """Rename the record's key, unless another worker has begun the date anew since it was found unreadable."""
+        """Rename the key of an unreadable record, unless another worker has replaced the record meanwhile."""
         day = analysis_date.isoformat()
         record_key = self._key("date", day)
         with translated(self._client), self._client.pipeline(transaction=True) as pipe, suppress(redis.WatchError):
@@ -253,11 +256,11 @@ class RedisStore(RedisNotes):
                 pipe.execute()
 
     def check_server(self) -> None:
-        """Refuse a server or an account with which a worker would lose state.
+        """Refuse a server or an account that would make a worker lose state.
 
         Raises:
-            Fatal: The server evicts keys when its memory is full, or is a read-only replica; or the account lacks a
-                right. The operator's to repair.
+            Fatal: The server evicts keys when the memory is full, or is a read-only replica, or the account lacks a
+                right. An operator must repair the cause.
             Unavailable: The server does not serve, or does not let the account in.
         """
         if missing := self.missing_rights():
@@ -265,30 +268,30 @@ class RedisStore(RedisNotes):
         check_server(self._client)
 
     def missing_rights(self) -> Sequence[str]:
-        """Name the commands and keys that a worker needs and this account is denied."""
+        """Return a sentence for each command and key that a worker needs and that this account is denied."""
         return missing_rights(self._client, self._tag, replicas=self._replicas)
 
     def server_faults(self) -> Sequence[str]:
-        """Name everything that is wrong with the server, for people; `check_server` is what a worker insists on."""
+        """Return a sentence for each fault of the server; only the faults of `check_server` stop a worker."""
         return server_faults(self._client, replicas=self._replicas)
 
     def clock_skew(self, now: Callable[[], datetime]) -> timedelta:
-        """Give how far the server's clock is ahead of the one given."""
+        """Return server time minus local time; zero if the difference lies within the round-trip time."""
         return repeating(self._client, lambda: clock_skew(self._client, now))
 
     def faults(self) -> Sequence[str]:
-        """Name everything in the store that cannot be read or contradicts the records; change nothing."""
+        """Return a sentence for each unreadable member and each index that contradicts a record; change no key."""
         noted = Damage()
-        RedisNotes(self._client, self._pipeline, noted).read_everything()
+        RedisIndexes(self._client, self._pipeline, noted).read_everything()
         return [*noted.faults(), *misplaced(self._client, self._tag)]
 
     def mend(self) -> None:
-        """Set aside everything that cannot be read, and make the indexes agree with the records."""
+        """Set unreadable members aside, and rebuild the indexes from the records."""
         self.read_everything()
         rebuild(self._client, self._tag)
 
     def ping(self) -> None:
-        """Ask the server for a sign of life, as a command does that only reads; see `check_writable`."""
+        """Send PING, for commands that only read; `check_writable` is the check for workers."""
         with translated(self._client):
             self._client.ping()
 
@@ -298,5 +301,5 @@ class RedisStore(RedisNotes):
 
 
 def _names(commit: Commit) -> tuple[str, ...]:
-    """Return the keys that a commit writes beside its record, without the pipeline's tag."""
+    """Return the keys that a commit writes beside the record, without the pipeline's tag."""
     return ("wake", "dates", "outbox", f"changes:{commit.record.analysis_date.isoformat()}")

@@ -1,1 +1,1 @@
-"""Pub/Sub server of one machine, with Google's wire format."""
+"""Pub/Sub server for a single machine, with Google's wire format."""

@@ -1,19 +1,18 @@
-"""One subscription's messages: who holds which, until when, and what is delivered next.
+"""Backlog of a subscription: the leases of messages, the next delivery, and the order for an ordering key.
 
-A message is READY, then LEASED to a consumer, then either acknowledged or given back (refused, or its lease ended).
-Given back, it is READY again after the retry policy's delay, or leaves for the dead-letter topic once its attempts are
-used up. Whatever waits for an instant sits in one heap of timers; `next_due_at` names the earliest, and the owner calls
-`advance` then. Nothing polls.
+A message is READY, then LEASED to a consumer, then acknowledged or returned (refused, or the lease ended). A returned
+message is READY again after the delay of the retry policy, or goes to the dead-letter topic after the last attempt. A
+single heap of timers holds every future instant; `next_due_at` returns the earliest instant, and the owner calls
+`advance` then. No loop polls.
 
-An ack id is `<message number>-<lease serial>`. Without exactly-once delivery an acknowledgement that comes after the
-lease ended still counts, as long as the message was not acknowledged before, even across a restart. With exactly-once
-delivery, or an ordering key, only the present lease counts.
+An ack id is `<message number>-<lease serial>`. Without exactly-once delivery an acknowledgement after the end of the
+lease still counts if the message was not acknowledged before, even across a restart. With exactly-once delivery, or
+with an ordering key, only the present lease counts.
 
-Deliveries of one subscription, and the order among those that share an ordering key.
-
-A lane is one ordering key. Messages wait in it in the order of their publication and are in flight from their delivery
-until they and every earlier message of the key are acknowledged. When one in flight is given back, it and every later
-one go back to waiting, acknowledged or not: the key is replayed from there, as the real service does.
+The messages of an ordering key wait in the order of publication in a queue, the lane. A message is in flight from the
+delivery until the message and all earlier messages of the key are acknowledged. If a message in flight is returned,
+this message and all later messages wait again, acknowledged or not: the key is replayed from there, as in the real
+service.
 """
 
 import heapq
@@ -34,31 +33,31 @@ from worker.local.pubsub.model import (
 
 
 class Phase(Enum):
-    """Where one message stands in one subscription."""
+    """State of a message in a subscription."""
 
     READY = auto()
-    """May be delivered now (in a lane: once it is the first that waits)."""
+    """May be delivered now (in a lane: as soon as the message is the first waiting message)."""
     DELAYED = auto()
-    """Given back; its backoff has not passed."""
+    """Returned; the backoff has not passed."""
     LEASED = auto()
     """Delivered; the lease has not ended."""
     ACKED = auto()
-    """Acknowledged. Kept only behind an earlier message of its lane, or for a seek."""
+    """Acknowledged. Kept only behind an earlier message of the lane, or for a seek."""
     GONE = auto()
-    """No longer in the backlog; whoever still refers to it must drop it."""
+    """No longer in the backlog; every holder of a reference must drop the reference."""
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One message in one subscription.
+    """Message in a subscription.
 
     Attributes:
-        attempt: Deliveries so far.
-        serial: Names the present lease or delay; 0 means neither.
-        until_at: When the present lease or delay ends.
-        timer_at: When the earliest timer set for *serial* fires.
-        consumer: Who holds the lease.
-        lane: The ordering key it belongs to, if order is kept.
+        attempt: Number of deliveries so far.
+        serial: Number of the present lease or delay; 0 without lease and delay.
+        until_at: End of the present lease or delay.
+        timer_at: Instant of the earliest timer for *serial*.
+        consumer: Holder of the lease.
+        lane: Queue of the ordering key, if order is kept.
     """
 
     message: Message
@@ -72,7 +71,7 @@ class Entry:
 
 
 class OrderingKeyQueue:
-    """The messages of one ordering key in one subscription."""
+    """Lane: the messages of an ordering key in a subscription."""
 
     __slots__ = ("_flight", "_holder", "_waiting")
 
@@ -83,21 +82,21 @@ class OrderingKeyQueue:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits and nothing is in flight."""
+        """Whether no message waits and no message is in flight."""
         return not self._flight and self.head() is None
 
     def wait(self, entry: Entry) -> None:
-        """Put *entry* among those that wait, in the order of publication."""
+        """Add *entry* to the waiting messages, in the order of publication."""
         heapq.heappush(self._waiting, (entry.message.number, entry))
 
     def head(self) -> Entry | None:
-        """Give the first message that waits."""
+        """Return the first waiting message."""
         while self._waiting and self._waiting[0][1].phase not in {Phase.READY, Phase.DELAYED}:
             heapq.heappop(self._waiting)
         return self._waiting[0][1] if self._waiting else None
 
     def is_open_to(self, consumer: Consumer) -> bool:
-        """Whether *consumer* may take the head: nobody else holds a message of this key."""
+        """Whether *consumer* may take the head: no other consumer holds a message of this key."""
         return not self._flight or self._holder == consumer.name
 
     def depart(self, entry: Entry, consumer: Consumer) -> None:
@@ -107,7 +106,7 @@ class OrderingKeyQueue:
         self._holder = consumer.name
 
     def settle(self) -> list[Entry]:
-        """Take out of flight, and give, the acknowledged messages that no earlier one holds up any more."""
+        """Remove and return the acknowledged messages in flight that have no unacknowledged predecessor."""
         settled = []
         for entry in self._flight.values():
             if entry.phase is not Phase.ACKED:
@@ -118,27 +117,28 @@ class OrderingKeyQueue:
         return settled
 
     def replay_from(self, entry: Entry) -> list[Entry]:
-        """Take *entry* and all later messages out of flight and give them, in order."""
+        """Remove and return *entry* and all later messages in flight, in order."""
         return [self._flight.pop(number) for number in sorted(self._flight) if number >= entry.message.number]
 
     def recall(self) -> list[Entry]:
-        """Give everything in flight, in order; the lane itself is being given up."""
+        """Return all messages in flight, in order, before the lane is dropped."""
         return list(self._flight.values())
 
     def forget(self, entry: Entry) -> None:
-        """Take *entry* out, wherever it is; its phase must say that it neither waits nor is in flight."""
+        """Remove *entry*; the phase must say that the entry neither waits nor is in flight."""
         self._flight.pop(entry.message.number, None)
 
 
 STALE_ACK_ID = "PERMANENT_FAILURE_INVALID_ACK_ID"
-"""The word by which the real client knows a stale ack id (`streaming_pull_manager._process_requests`)."""
+"""Text by which the real client recognises a stale ack id (`streaming_pull_manager._process_requests`)."""
 
-# One response of a few hundred typical messages: large enough that the fixed cost of a response does not show, small
-# enough that several streams on one subscription share a backlog.
+# A response has at most a few hundred typical messages: large enough to hide the fixed cost of a response, small enough
+# that several streams of a subscription share a backlog.
 DELIVERIES_MAX = 250
 DELIVERY_BYTES_MAX = 4_000_000
 
-# Timers of leases that ended early stay in the heap until they fire; beyond this many per live one it is rebuilt.
+# Timers of leases that ended early stay in the heap until they fire. With more stale timers for each live entry, the
+# heap is rebuilt.
 STALE_TIMERS_PER_LIVE_MAX = 4
 TIMERS_KEPT_MIN = 1024
 
@@ -151,7 +151,7 @@ def _parse(ack_id: str) -> tuple[str, int, int]:
 
 
 class Backlog:
-    """The messages of one subscription."""
+    """Messages of a subscription."""
 
     def __init__(self, spec: SubscriptionSpec, keeper: Keeper, serials: Iterator[int]) -> None:
         self.spec = spec
@@ -171,7 +171,7 @@ class Backlog:
         return sum(entry.phase is not Phase.ACKED for entry in self._entries.values())
 
     def admit(self, message: Message) -> None:
-        """Add a newly published *message*; its number is higher than any before."""
+        """Add a newly published *message* with a higher number than all earlier messages."""
         self._add(message, Phase.READY)
 
     def restore(self, message: Message, phase: Phase) -> None:
@@ -179,7 +179,7 @@ class Backlog:
         self._add(message, phase)
 
     def take(self, consumer: Consumer, now: float, limit: int = DELIVERIES_MAX) -> list[LeasedMessage]:
-        """Lease to *consumer* what it may have now: at most *limit* messages and 4 MB, oldest first."""
+        """Lease messages to *consumer*, oldest first: at most *limit* messages, 4 MB, and the room of the consumer."""
         taken: list[LeasedMessage] = []
         aside: list[int] = []
         size = 0
@@ -199,7 +199,7 @@ class Backlog:
         return taken
 
     def acknowledge(self, ack_ids: Iterable[str], now: float) -> dict[str, str]:
-        """Settle the named deliveries; give the ack ids that exactly-once delivery does not honour.
+        """Acknowledge deliveries; return the stale ack ids of a subscription with exactly-once delivery.
 
         Raises:
             CallRefused: `INVALID_ARGUMENT`, an ack id was not made by this server.
@@ -216,7 +216,7 @@ class Backlog:
         return failures
 
     def modify(self, ack_ids: Iterable[str], seconds: float, now: float) -> dict[str, str]:
-        """Let the named leases end *seconds* from now, 0 to 600; 0 gives them back. Gives failures as `acknowledge`.
+        """Move the end of leases to *seconds* from now, 0 to 600; 0 returns the messages. Return stale ack ids.
 
         Raises:
             CallRefused: `INVALID_ARGUMENT`, an ack id was not made by this server.
@@ -234,7 +234,7 @@ class Backlog:
         return failures
 
     def next_due_at(self) -> float | None:
-        """Give the next instant at which to call `advance`; now and then it finds nothing to do."""
+        """Return the next instant for `advance`; sometimes no lease or delay has ended then."""
         due_at = self._timers[0][0] if self._timers else None
         if self._entries:
             oldest = next(iter(self._entries.values()))
@@ -243,7 +243,7 @@ class Backlog:
         return due_at
 
     def advance(self, now: float) -> None:
-        """End leases and delays that are over, and drop messages past their retention."""
+        """End expired leases and delays, and drop messages past the retention."""
         while self._timers and self._timers[0][0] <= now:
             _, number, serial = heapq.heappop(self._timers)
             entry = self._entries.get(number)
@@ -257,7 +257,7 @@ class Backlog:
         self._announce()
 
     def seek(self, at: float) -> None:
-        """Mark what was published before *at* as acknowledged, and what was kept from then on as not."""
+        """Mark messages published before *at* as acknowledged, and kept messages published later as unacknowledged."""
         for lane in self._lanes.values():
             for entry in lane.recall():
                 self._end_lease(entry, Phase.READY)
@@ -267,7 +267,7 @@ class Backlog:
         self._announce()
 
     def clear(self) -> None:
-        """Drop everything; the subscription is being deleted."""
+        """Drop all messages before the subscription is deleted."""
         for entry in list(self._entries.values()):
             self._remove(entry)
 
@@ -281,7 +281,7 @@ class Backlog:
             self._announce()
 
     def _line_up(self, entry: Entry) -> None:
-        """Put a READY entry where `take` will find it."""
+        """Queue a READY entry for `take`."""
         key = entry.message.ordering_key
         if not (key and self.spec.ordered):
             heapq.heappush(self._ready, entry.message.number)
@@ -296,7 +296,7 @@ class Backlog:
             heapq.heappush(self._ready, head.message.number)
 
     def _depart(self, entry: Entry, lane: OrderingKeyQueue, consumer: Consumer, aside: list[int]) -> bool:
-        """Move the entry into its lane's flight, if it is its turn and the lane is open to the consumer."""
+        """Move the entry into flight if the entry is the head of the lane and the lane is open to the consumer."""
         if lane.head() is not entry:
             return False
         if not lane.is_open_to(consumer):
@@ -326,7 +326,7 @@ class Backlog:
         heapq.heappush(self._timers, (at, entry.message.number, entry.serial))
 
     def _extend(self, entry: Entry, until_at: float) -> None:
-        """Move the end of a lease. A timer that fires too early is set again; only an earlier end needs a new one."""
+        """Move the end of a lease. A timer that fires early is set again; only an earlier end needs another timer."""
         entry.until_at = until_at
         if until_at < entry.timer_at:
             self._set_timer(entry, until_at)
@@ -352,7 +352,7 @@ class Backlog:
                 self._offer(entry.lane)
 
     def _give_back(self, entry: Entry, now: float) -> None:
-        """A delivery failed: dead-letter the message, delay it, or make it ready at once."""
+        """Handle a failed delivery: dead-letter the message, delay the message, or make the message ready at once."""
         policy = self.spec.dead_letter
         is_exhausted = policy is not None and entry.attempt >= policy.attempts_max
         if is_exhausted and self._keeper.on_exhausted(entry.message, entry.attempt, now):
@@ -426,7 +426,7 @@ class Backlog:
             self._line_up(entry)
 
     def _resolve(self, ack_ids: Iterable[str], now: float) -> Iterator[tuple[str, Entry | None, bool]]:
-        """Give for each ack id its entry, if it is still here, and whether the lease it names still holds."""
+        """Yield each ack id with the entry, if present, and whether the named lease still holds."""
         for ack_id, number, serial in [_parse(ack_id) for ack_id in ack_ids]:
             entry = self._entries.get(number)
             is_held = (

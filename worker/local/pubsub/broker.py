@@ -1,14 +1,14 @@
-"""The local Pub/Sub broker: topics, subscriptions and their messages, in memory, told the time by its caller.
+"""Local Pub/Sub broker: topics, subscriptions and messages in memory; the caller passes the time.
 
-Model: a topic copies each published message into the backlog of every subscription it has at that moment and whose
-filter lets it through. A message with no taker is gone, as in the real service.
+Model: a topic copies each published message into the backlog of every existing subscription whose filter accepts the
+message. A message without a subscription is dropped, as in the real service.
 
-Guarantees: at least once per subscription until the retention ends; messages of one ordering key in order; dead letters
-after the policy's number of attempts. Every change is told to the journal before the method returns, and the caller
-decides when the journal commits; so a crash loses only what was not committed, and repeats only what was delivered but
+Guarantees: at least one delivery for each subscription until the retention ends; messages of an ordering key in order;
+dead letters after the number of attempts in the policy. Every change goes to the journal before the method returns, and
+the caller decides when the journal commits. Therefore a crash loses only uncommitted changes, and repeats only messages
 whose acknowledgement was not committed.
 
-One thread at a time: the broker takes no locks. Instants are seconds since the Unix epoch.
+A single thread calls the broker, so the broker takes no locks. Instants are seconds since the Unix epoch.
 """
 
 import itertools
@@ -36,7 +36,7 @@ MICROSECONDS: Final = 1_000_000
 
 
 class Subscription:
-    """A subscription at work; the keeper of its own backlog."""
+    """Subscription with a backlog; also the keeper of the backlog."""
 
     def __init__(
         self, stored: StoredSubscription, broker: "Broker", shelf: BatchRetention, serials: Iterator[int]
@@ -54,7 +54,7 @@ class Subscription:
         return self.stored.spec
 
     def change(self, stored: StoredSubscription) -> None:
-        """Take new settings, and write them down."""
+        """Store new settings in memory and in the journal."""
         self.stored = stored
         self.backlog.spec = stored.spec
         self._shelf.journal.put_subscription(stored)
@@ -82,11 +82,11 @@ class Subscription:
 
 
 class Broker:
-    """Topics and subscriptions by name.
+    """Registry of topics and subscriptions by name.
 
     Attributes:
-        ready: Names of subscriptions that may have something to deliver. The caller empties it.
-        subscription_changes: Rises whenever a subscription is made, changed or deleted.
+        ready: Names of subscriptions with possibly deliverable messages. The caller empties the set.
+        subscription_changes: Counter of created, changed and deleted subscriptions.
     """
 
     def __init__(self, journal: Journal, started_at: float) -> None:
@@ -99,9 +99,9 @@ class Broker:
         self._subscriptions: dict[str, Subscription] = {}
 
     def restore(self, stored: Stored) -> None:
-        """Take over what the journal remembers. Delivery attempts start again at one.
+        """Restore the content of the journal. Delivery attempts start again at one.
 
-        Numbers go on after the highest one remembered, should the clock stand earlier than that.
+        Numbers continue after the highest stored number, even if the clock is behind this number.
         """
         highest = max(
             [subscription.number for subscription in stored.subscriptions]
@@ -118,20 +118,20 @@ class Broker:
     # Topics
 
     def create_topic(self, topic: TopicSpec) -> None:
-        """Create a topic, or raise `CallRefused` where the name is taken."""
+        """Create a topic; raise `CallRefused` if the name is taken."""
         if topic.name in self._topics:
             raise CallRefused(RefusalCode.ALREADY_EXISTS, f"Topic already exists (resource={topic.name})")
         self._topics[topic.name] = topic
         self._journal.put_topic(topic)
 
     def topic(self, name: str) -> TopicSpec:
-        """Give the settings of a topic, or raise `CallRefused` where there is none."""
+        """Return the settings of a topic; raise `CallRefused` if the topic does not exist."""
         if name not in self._topics:
             raise CallRefused(RefusalCode.NOT_FOUND, f"Topic not found (resource={name})")
         return self._topics[name]
 
     def topics(self) -> list[TopicSpec]:
-        """Give all topics, by name."""
+        """Return all topics, by name."""
         return [self._topics[name] for name in sorted(self._topics)]
 
     def update_topic(self, topic: TopicSpec) -> None:
@@ -141,7 +141,7 @@ class Broker:
         self._journal.put_topic(topic)
 
     def delete_topic(self, name: str) -> None:
-        """Delete a topic. Its subscriptions stay, keep their backlog and get nothing new, even if it is made again."""
+        """Delete a topic. The subscriptions keep the backlog and get no messages from a new topic of this name."""
         self.topic(name)
         del self._topics[name]
         until = next(self._numbers)
@@ -154,7 +154,7 @@ class Broker:
     # Subscriptions
 
     def create_subscription(self, spec: SubscriptionSpec) -> None:
-        """Create a subscription; it gets what is published from now on.
+        """Create a subscription for all messages published afterwards.
 
         Raises:
             CallRefused: The name is taken, a topic does not exist, or the filter cannot be read.
@@ -170,20 +170,20 @@ class Broker:
         self._journal.put_subscription(stored)
 
     def subscription(self, name: str) -> Subscription:
-        """Give a subscription, or raise `CallRefused` where there is none."""
+        """Return a subscription; raise `CallRefused` if the subscription does not exist."""
         if name not in self._subscriptions:
             raise CallRefused(RefusalCode.NOT_FOUND, f"Subscription does not exist (resource={name})")
         return self._subscriptions[name]
 
     def subscriptions(self) -> list[SubscriptionSpec]:
-        """Give the settings of all subscriptions, by name."""
+        """Return the settings of all subscriptions, by name."""
         return [self._subscriptions[name].spec for name in sorted(self._subscriptions)]
 
     def update_subscription(self, spec: SubscriptionSpec) -> None:
         """Replace the settings of an existing subscription.
 
         Raises:
-            CallRefused: There is none of that name, or its topic, filter or ordering would change.
+            CallRefused: The subscription does not exist, or topic, filter or ordering would change.
         """
         subscription = self.subscription(spec.name)
         old = subscription.spec
@@ -197,7 +197,7 @@ class Broker:
         self.subscription_changes += 1
 
     def delete_subscription(self, name: str) -> None:
-        """Delete a subscription and its backlog."""
+        """Delete a subscription and the backlog."""
         subscription = self.subscription(name)
         subscription.is_being_deleted = True
         subscription.backlog.clear()
@@ -209,10 +209,10 @@ class Broker:
     # Messages
 
     def publish(self, topic: str, drafts: Iterable[Draft], now: float) -> list[int]:
-        """Number the messages and hand them to every subscription that wants them; give the numbers.
+        """Number the messages, add the messages to every matching subscription, and return the numbers.
 
         Raises:
-            CallRefused: There is no such topic.
+            CallRefused: The topic does not exist.
         """
         self.topic(topic)
         first = next(self._numbers)
@@ -230,7 +230,7 @@ class Broker:
         return [message.number for message in messages]
 
     def dead_letter(self, spec: SubscriptionSpec, message: Message, attempt: int, now: float) -> bool:
-        """Publish a copy of *message* to the dead-letter topic of *spec*; False where that topic is gone."""
+        """Publish a copy of *message* to the dead-letter topic of *spec*; return False if the topic is gone."""
         if spec.dead_letter is None or spec.dead_letter.topic not in self._topics:
             return False
         _, project, _, short_name = spec.name.split("/")
@@ -248,12 +248,12 @@ class Broker:
     # Time
 
     def next_due_at(self) -> float | None:
-        """Give the next instant at which to call `advance`; now and then it finds nothing to do."""
+        """Return the next instant for `advance`; sometimes no lease or delay has ended then."""
         dues = [subscription.backlog.next_due_at() for subscription in self._subscriptions.values()]
         return min((due for due in dues if due is not None), default=None)
 
     def advance(self, now: float) -> None:
-        """Do whatever is due."""
+        """Advance every subscription to *now*."""
         for subscription in list(self._subscriptions.values()):
             subscription.backlog.advance(now)
 
@@ -262,7 +262,7 @@ class Broker:
             raise CallRefused(RefusalCode.NOT_FOUND, f"Dead letter topic not found (resource={spec.dead_letter.topic})")
 
     def _restore_batch(self, batch: Batch, acked: Collection[tuple[int, int]]) -> None:
-        """Give the messages of a stored batch back to the subscriptions that hold them."""
+        """Restore the messages of a stored batch in the subscriptions that hold the messages."""
         held = [
             (taker, message, phase)
             for taker in self._subscriptions.values()
@@ -277,7 +277,7 @@ class Broker:
 
 
 def _phase_of(taker: Subscription, batch: Batch, message: Message, acked: Collection[tuple[int, int]]) -> Phase | None:
-    """Say where a stored message stands in a subscription, None where it is not the subscription's."""
+    """Return the phase of a stored message in a subscription; None for a message of other subscriptions."""
     known = taker.stored
     is_in_time = known.since <= message.number and (known.until is None or message.number < known.until)
     if known.source_topic != batch.topic or not is_in_time or not taker.accepts(message.attributes):

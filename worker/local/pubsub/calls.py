@@ -1,19 +1,20 @@
-"""The unary calls of the Pub/Sub v1 API over the broker: one request, one answer, no waiting.
+"""Unary calls of the Pub/Sub v1 API on the broker: a request, an answer, no waiting.
 
-Calls whose effect the caller will rely on (publishing, administration, exactly-once acknowledgements) return only after
-the journal has committed. Other acknowledgements are committed a moment later by the service: losing one in a crash
-only brings a redelivery. Each method takes the request and the present instant, and raises `CallRefused`.
+Calls whose effect the caller relies on (publishing, administration, exactly-once acknowledgements) return only after
+the commit of the journal. The service commits other acknowledgements a moment later: a crash in between only causes
+another delivery. Each method takes the request and the present instant, and raises `CallRefused`.
 """
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 from google.pubsub_v1 import types
 
 from worker.local.pubsub.broker import Broker, Subscription
 from worker.local.pubsub.faults import FaultHooks
+from worker.local.pubsub.journal import Journal
 from worker.local.pubsub.model import CallRefused, RefusalCode
 from worker.local.pubsub.resources import (
     repushed_subscription,
@@ -29,37 +30,22 @@ from worker.local.pubsub.wire import MODIFY_RANGE_S, Wire, check_range, drafts_f
 PAGE_SIZE_MAX = 1000
 _log = structlog.get_logger(__name__)
 
-# An empty message is empty on the wire whatever its type, and this one comes with the client.
+# An empty message of any type has the same bytes, and this type comes with the client.
 _EMPTY = types.SeekResponse.pb()()
 _Item = TypeVar("_Item")
 
 
-class CommittingJournal(Protocol):
-    """The part of a journal that the server drives."""
-
-    @property
-    def is_dirty(self) -> bool:
-        """Whether a commit has anything to write."""
-
-    def commit(self) -> None:
-        """Write what the broker reported.
-
-        Raises:
-            sqlite3.Error, OSError: Nothing was written; the next commit tries again.
-        """
-
-
 class Calls:
-    """The calls, by their names in the API."""
+    """Calls by the names of the API."""
 
-    def __init__(self, broker: Broker, journal: CommittingJournal, faults: FaultHooks) -> None:
+    def __init__(self, broker: Broker, journal: Journal, faults: FaultHooks) -> None:
         self._broker = broker
         self._journal = journal
         self._faults = faults
         self._is_behind = False
 
     def commit(self) -> None:
-        """Write the journal, or raise `UNAVAILABLE`, on which clients try again."""
+        """Write the journal; raise `UNAVAILABLE` after a failure, so that clients try again."""
         try:
             self._journal.commit()
         except (sqlite3.Error, OSError) as exc:
@@ -77,7 +63,7 @@ class Calls:
         """Answer Publish."""
         drafts = drafts_from_proto(request.messages)
         if self._is_behind:
-            # A refused publish is repeated. Without this each repeat would add to what waits for the disk.
+            # Clients repeat a refused publish. Without this commit each repeat would add messages waiting for the disk.
             self.commit()
         numbers = self._broker.publish(request.topic, drafts, now)
         self.commit()
@@ -163,7 +149,7 @@ class Calls:
         )
 
     def seek(self, request: Wire, now: float) -> Wire:  # noqa: ARG002
-        """Answer Seek, to a time."""
+        """Answer Seek with a time."""
         subscription = self._broker.subscription(request.subscription)
         if not request.HasField("time"):
             raise CallRefused(RefusalCode.UNIMPLEMENTED, "This server has no snapshots; seek to a time.")
@@ -184,7 +170,7 @@ class Calls:
         return _EMPTY
 
     def settle_deliveries(self, subscription: Subscription, ack_ids: Sequence[str], now: float) -> None:
-        """Acknowledge deliveries, however the acknowledgement came."""
+        """Acknowledge deliveries of a unary call, a stream or a push."""
         arrived = self._faults.on_acknowledge(subscription.spec.name, ack_ids)
         failures = subscription.backlog.acknowledge(arrived, now)
         if subscription.spec.exactly_once:
@@ -192,7 +178,7 @@ class Calls:
         _refuse_stale(failures)
 
     def modify_deliveries(self, subscription: Subscription, ack_ids: Sequence[str], seconds: int, now: float) -> None:
-        """Extend deliveries, or give them back with 0 seconds, however the request came."""
+        """Extend deliveries of a unary call, a stream or a push; 0 seconds return the messages."""
         check_range("ack_deadline_seconds", seconds, MODIFY_RANGE_S)
         _refuse_stale(subscription.backlog.modify(ack_ids, seconds, now))
 
@@ -214,7 +200,7 @@ def _is_in(name: str, project: str) -> bool:
 
 
 def _page(items: Sequence[_Item], request: Wire) -> tuple[Sequence[_Item], str]:
-    """Cut the page that *request* asks for; the token is the position after it."""
+    """Return the requested page; the token is the position after the page."""
     token: str = request.page_token
     if token and not token.isdecimal():
         raise CallRefused(RefusalCode.INVALID_ARGUMENT, f"Invalid page token {token!r}")

@@ -1,8 +1,8 @@
-"""The calls that wait for messages: Pull and StreamingPull.
+"""Calls that wait for messages: Pull and StreamingPull.
 
-A consumer takes what it may have, sends it, and takes again; when there is nothing it sleeps on an event that is set as
-soon as something may be deliverable. Nothing polls. What was taken stays leased when a stream ends, as in the real
-service: it comes again when the lease ends.
+A consumer takes messages, sends the messages and takes again; without messages the consumer sleeps on an event that is
+set as soon as a message may be deliverable. No loop polls. Messages of an ended stream stay leased, as in the real
+service: the server delivers the messages again when the lease ends.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from worker.local.pubsub.faults import FaultHooks
 from worker.local.pubsub.model import CallRefused, Consumer, LeasedMessage, RefusalCode
 from worker.local.pubsub.wire import ACK_DEADLINE_RANGE_S, Wire, check_range, delivery_to_proto
 
-# A unary pull with nothing to give ends empty after this long, or earlier by its own deadline.
+# A unary pull without messages ends empty after this time, or earlier by the deadline of the call.
 PULL_WAIT_MAX_S = 20.0
 
-# Kept back from a pull's own deadline, so that the empty answer arrives before the client gives up.
+# Subtracted from the deadline of a pull, so that the empty answer arrives before the client gives up.
 PULL_ANSWER_S = 0.5
 
 
@@ -32,17 +32,17 @@ Context: TypeAlias = grpc.aio.ServicerContext[Wire, Wire]
 
 
 class Pulse(Protocol):
-    """What the deliveries need of the service around them."""
+    """Functions of the service that deliveries need."""
 
     def now(self) -> float:
-        """Give the present instant, seconds since the epoch."""
+        """Return the present instant in seconds since the epoch."""
 
     def settle(self) -> None:
-        """Do what the last change of the broker brought about."""
+        """Wake consumers, set the timer and schedule the commit after a change of the broker."""
 
 
 class Deliverer:
-    """Hands messages to the consumers of all subscriptions."""
+    """Delivery of messages to the consumers of all subscriptions."""
 
     def __init__(self, broker: Broker, calls: Calls, faults: FaultHooks, pulse: Pulse) -> None:
         self._broker = broker
@@ -54,9 +54,9 @@ class Deliverer:
         self._is_closing = False
 
     def wake(self, subscription: str) -> None:
-        """Let the consumers of *subscription* look for messages.
+        """Wake the consumers of *subscription*.
 
-        The first one awake takes what there is, so they take turns at being first.
+        The first consumer awake takes all available messages, so the consumers take turns at being first.
         """
         events = self._sleepers.get(subscription)
         if events is not None:
@@ -65,13 +65,13 @@ class Deliverer:
             events.rotate(1)
 
     def close(self) -> None:
-        """End every waiting call with `UNAVAILABLE`, on which the real client tries again."""
+        """End every waiting call with `UNAVAILABLE`; the real client then tries again."""
         self._is_closing = True
         for subscription in list(self._sleepers):
             self.wake(subscription)
 
     async def pull(self, request: Wire, context: Context) -> Wire:
-        """Answer Pull: what there is, or the first that comes, or nothing after a while."""
+        """Answer Pull with the waiting messages, with the first new message, or empty after a while."""
         if request.max_messages <= 0:
             raise CallRefused(RefusalCode.INVALID_ARGUMENT, "No max_messages specified")
         name = request.subscription
@@ -91,7 +91,7 @@ class Deliverer:
         return types.PullResponse.pb()(received_messages=[delivery_to_proto(delivery) for delivery in sent])
 
     async def streaming_pull(self, context: Context) -> None:
-        """Serve one StreamingPull until the client half-closes it, is refused, or the server closes."""
+        """Serve a StreamingPull until the client half-closes the stream, a refusal, or the end of the server."""
         first = await context.read()
         if first is grpc.aio.EOF:
             return
@@ -122,7 +122,7 @@ class Deliverer:
         listener: asyncio.Task[None],
         context: Context,
     ) -> None:
-        """Send what the consumer may have, until its listener ends."""
+        """Send messages to the consumer until the listener ends."""
         while not listener.done():
             event.clear()
             taken = self.take(name, consumer, 0) if self._faults.on_stream(name, consumer.name) else []
@@ -142,7 +142,7 @@ class Deliverer:
             )
 
     async def _listen(self, name: str, consumer: Consumer, first: Wire, context: Context) -> None:
-        """Do what the client asks for on its stream, until it half-closes it."""
+        """Handle the requests of the client until the client half-closes the stream."""
         request = first
         while request is not grpc.aio.EOF:
             self._hear(name, consumer, request)
@@ -163,14 +163,14 @@ class Deliverer:
             self._calls.modify_deliveries(subscription, [ack_id], seconds, self._pulse.now())
 
     def sent(self, name: str, taken: Sequence[LeasedMessage]) -> Sequence[LeasedMessage]:
-        """Give what of the deliveries *taken* really goes out."""
+        """Return the deliveries that are sent after planned faults."""
         return self._faults.on_deliver(name, taken)
 
     def take(self, name: str, consumer: Consumer, limit: int) -> list[LeasedMessage]:
-        """Lease to *consumer* what it may have now; a *limit* of 0 is the server's own.
+        """Lease messages to *consumer*; a *limit* of 0 means the limit of the server.
 
         Raises:
-            CallRefused: `UNAVAILABLE`, the server closes; `NOT_FOUND`, there is no such subscription any more.
+            CallRefused: `UNAVAILABLE`, the server closes; `NOT_FOUND`, the subscription no longer exists.
         """
         if self._is_closing:
             raise CallRefused(RefusalCode.UNAVAILABLE, "The server is closing.")
@@ -191,7 +191,7 @@ class Deliverer:
 
     @contextlib.contextmanager
     def sleeper(self, name: str) -> Iterator[asyncio.Event]:
-        """Give an event that is set whenever the subscription may have something to deliver."""
+        """Return an event that is set whenever the subscription may have a deliverable message."""
         event = asyncio.Event()
         events = self._sleepers.setdefault(name, deque())
         events.append(event)

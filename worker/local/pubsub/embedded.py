@@ -1,13 +1,16 @@
-"""The embedded bus: the local Pub/Sub server in this process, with its journal in a directory."""
+"""Embedded bus: the local Pub/Sub server in this process, with a journal in a directory.
+
+A single process owns the directory and serves; other processes connect to the written address. After a crash the next
+owner reads the journal.
+"""
 
 import socket
-import threading
 from pathlib import Path
 
 import structlog
 
 from worker.errors import Unavailable
-from worker.local.ownership import DirectoryLock, read_address, write_address
+from worker.local.ownership import DirectoryLock, write_address
 from worker.local.pubsub.faults import FaultHooks
 from worker.local.pubsub.server import PubSubServer
 
@@ -15,11 +18,10 @@ log = structlog.get_logger(__name__)
 
 ATTACH_TIMEOUT_S = 5.0
 OWN_TIMEOUT_S = 5.0
-_POLL_S = 0.02
 
 
 class EmbeddedBus:
-    """A Pub/Sub server of this machine; `address` is valid after `start` or `attach`."""
+    """Pub/Sub server of this machine; `address` is valid after `start` or `attach`."""
 
     def __init__(self, directory: Path, faults: FaultHooks | None = None) -> None:
         """Prepare to serve from *directory*, with *faults* between this server and its clients."""
@@ -30,16 +32,16 @@ class EmbeddedBus:
         self.address = ""
 
     def start(self) -> None:
-        """Own the directory and serve from it.
+        """Own the directory and serve.
 
         Raises:
-            Unavailable: Another process owns it.
+            Unavailable: Another process owns the directory.
         """
         self._lock.acquire(OWN_TIMEOUT_S)
         self._serve()
 
     def attach(self) -> None:
-        """Use the running server of another process, or serve for as long as this object lives.
+        """Use the running server of another process, or serve while this object lives.
 
         Raises:
             Unavailable: The owner's server does not answer.
@@ -47,14 +49,7 @@ class EmbeddedBus:
         if self._lock.try_acquire():
             self._serve()
             return
-        pause = threading.Event()
-        for _ in range(round(ATTACH_TIMEOUT_S / _POLL_S)):
-            address = read_address(self._directory)
-            if address is not None and _listens(address):
-                self.address = address
-                return
-            pause.wait(_POLL_S)
-        raise Unavailable(f"process {self._lock.owner()} owns {self._directory}, but its server does not answer")
+        self.address = self._lock.wait_for_server(ATTACH_TIMEOUT_S, _listens)
 
     def _serve(self) -> None:
         self._server = PubSubServer(self._directory / "journal.sqlite", faults=self._faults)
@@ -64,17 +59,21 @@ class EmbeddedBus:
 
     @property
     def failure(self) -> Unavailable | None:
-        """Why the server of this process has ended by itself; None while it serves."""
+        """Error that ended the server of this process; None while the server runs."""
         ended = self._server.failure if self._server is not None else None
-        return None if ended is None else Unavailable(f"the local Pub/Sub server has ended: {ended!r}; start it again")
+        return (
+            None
+            if ended is None
+            else Unavailable(f"the local Pub/Sub server has ended: {ended!r}; restart the process")
+        )
 
     def stop(self) -> None:
-        """Stop serving if this process does; repeatable."""
+        """Stop the server of this process; repeatable."""
         if self._server is not None:
             try:
                 self._server.stop()
             except Exception as exc:  # noqa: BLE001 - the process ends, and has more to close
-                # Acknowledgements of the last moments may be lost: their messages come again.
+                # The last acknowledgements may be lost: the server then delivers the messages again.
                 log.error("bus_stopped_with_fault", kind=type(exc).__name__, error=str(exc))
             self._server = None
         self._lock.release()

@@ -1,4 +1,4 @@
-"""What may go wrong between the local Pub/Sub server and its clients: nothing, or what a plan says, at random."""
+"""Faults between the local Pub/Sub server and the clients: none, or random faults of a plan."""
 
 import math
 import random
@@ -14,18 +14,18 @@ CLOSE_CODES = frozenset({"UNAVAILABLE", "INTERNAL", "ABORTED", "NOT_FOUND", "PER
 
 
 class FaultHooks:
-    """The hooks, called in the server's one thread. This class is the default: nothing goes wrong."""
+    """Hooks called in the thread of the server. This class is the default without faults."""
 
     def on_deliver(self, subscription: str, deliveries: Sequence[LeasedMessage]) -> Sequence[LeasedMessage]:  # noqa: ARG002
-        """Give what really reaches the consumer of *deliveries*, which are leased already."""
+        """Return the deliveries that reach the consumer; *deliveries* are leased already."""
         return deliveries
 
     def on_acknowledge(self, subscription: str, ack_ids: Sequence[str]) -> Sequence[str]:  # noqa: ARG002
-        """Give the acknowledgements that really reach the broker."""
+        """Return the acknowledgements that reach the broker."""
         return ack_ids
 
     def on_stream(self, subscription: str, stream: str) -> bool:  # noqa: ARG002
-        """Say whether a client's stream may have its next messages; if not, it stays open and silent.
+        """Return whether a stream may get more messages; otherwise the stream stays open and silent.
 
         Raises:
             CallRefused: The stream ends with this status.
@@ -35,16 +35,16 @@ class FaultHooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultPlan:
-    """How often each fault happens, 0 to 1; as text `duplicate=0.05,drop_ack=0.02,seed=7`.
+    """Probability of each fault, 0 to 1; as text `duplicate=0.05,drop_ack=0.02,seed=7`.
 
     Attributes:
         duplicate: A delivery is sent twice.
-        drop_ack: An acknowledgement is lost on its way.
+        drop_ack: An acknowledgement is lost on the way.
         reorder: A response's messages are shuffled.
-        stall: A stream falls silent for good, without ending: at each response, and for as long as its client lives.
-        close: A stream ends with *close_with*: at each response.
+        stall: A stream falls silent without ending, while the client lives; drawn at each response.
+        close: A stream ends with *close_with*; drawn at each response.
         close_with: A gRPC status; the real client opens the stream again after UNAVAILABLE, INTERNAL or ABORTED.
-        seed: Names the sequence of faults.
+        seed: Seed of the sequence of faults.
     """
 
     duplicate: float = 0.0
@@ -60,7 +60,7 @@ class FaultPlan:
         """Read a plan.
 
         Raises:
-            ValueError: It names an unknown fault, or a value out of bounds.
+            ValueError: The text names an unknown fault, or a value out of bounds.
         """
         words = dict(part.strip().partition("=")[::2] for part in text.split(",") if part.strip())
         if unknown := set(words) - {field.name for field in fields(cls)}:
@@ -70,7 +70,7 @@ class FaultPlan:
             raise ValueError(f"close_with is one of {', '.join(sorted(CLOSE_CODES))}")
         seed = words.pop("seed", "0")
         if not seed.isdecimal():
-            raise ValueError(f"seed={seed} is no whole number")
+            raise ValueError(f"seed={seed} is not a whole number")
         return cls(close_with=close_with, seed=int(seed), **{name: _share(name, text) for name, text in words.items()})
 
 
@@ -80,15 +80,15 @@ def _share(name: str, text: str) -> float:
     except ValueError:
         share = math.nan
     if not 0.0 <= share <= 1.0:
-        raise ValueError(f"{name}={text} is no share from 0 to 1")
+        raise ValueError(f"{name}={text} is not a number from 0 to 1")
     return share
 
 
 class PlannedFaults(FaultHooks):
-    """Faults by a plan, the same ones for the same calls in the same order.
+    """Faults of a plan: the same calls in the same order get the same faults.
 
     Attributes:
-        counts: How often each fault has happened, by its name in the plan.
+        counts: Number of faults, by the name in the plan.
     """
 
     def __init__(self, plan: FaultPlan) -> None:
@@ -98,7 +98,7 @@ class PlannedFaults(FaultHooks):
         self.counts: Counter[str] = Counter()
 
     def on_deliver(self, subscription: str, deliveries: Sequence[LeasedMessage]) -> Sequence[LeasedMessage]:  # noqa: ARG002
-        """Repeat some, and shuffle all."""
+        """Return the deliveries with planned repetitions and in planned order."""
         sent = list(deliveries)
         sent += [delivery for delivery in deliveries if self._happens("duplicate", self._plan.duplicate)]
         if len(sent) > 1 and self._happens("reorder", self._plan.reorder):
@@ -106,11 +106,11 @@ class PlannedFaults(FaultHooks):
         return sent
 
     def on_acknowledge(self, subscription: str, ack_ids: Sequence[str]) -> Sequence[str]:  # noqa: ARG002
-        """Lose some."""
+        """Return the acknowledgements without the planned losses."""
         return [ack_id for ack_id in ack_ids if not self._happens("drop_ack", self._plan.drop_ack)]
 
     def on_stream(self, subscription: str, stream: str) -> bool:  # noqa: ARG002
-        """End it, or let it fall silent."""
+        """Close the stream or let the stream fall silent, as planned."""
         if stream not in self._silent and self._happens("close", self._plan.close):
             raise CallRefused(RefusalCode[self._plan.close_with], "Closed by the fault plan.")
         if stream not in self._silent and self._happens("stall", self._plan.stall):

@@ -12,7 +12,7 @@ from worker.local.pubsub.model import CallRefused, RefusalCode
 
 Predicate = Callable[[Mapping[str, str]], bool]
 
-# The documented limit. It also bounds how deep the parser below can recurse.
+# Documented limit, which also bounds the depth of recursion in the parser.
 FILTER_BYTES_MAX = 256
 
 _TOKEN = re.compile(
@@ -23,7 +23,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 def compile_filter(expression: str) -> Predicate:
-    """Turn *expression* into a predicate; an empty expression takes every message.
+    """Return *expression* as a predicate; an empty expression accepts every message.
 
     Raises:
         CallRefused: `INVALID_ARGUMENT`, the expression is longer than 256 bytes or not in the filter language.
@@ -62,14 +62,14 @@ def _unquote(literal: str) -> str:
 
 
 class _Parser:
-    """Recursive descent over the tokens of one filter."""
+    """Recursive descent parser for the tokens of a filter."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens
         self._position = 0
 
     def expression(self) -> Predicate:
-        """Read terms joined by one kind of operator."""
+        """Read terms joined by a single kind of operator."""
         terms, joined_by = [self._term()], ""
         while self._peek() in {"AND", "OR"}:
             operator = self._next()
@@ -82,7 +82,7 @@ class _Parser:
         return lambda attributes: all(term(attributes) for term in terms)
 
     def expect_end(self) -> None:
-        """Refuse whatever follows a complete expression."""
+        """Refuse tokens after a complete expression."""
         if self._position < len(self._tokens):
             raise _refuse(f"{self._tokens[self._position]!r} was not expected.")
 

@@ -1,22 +1,19 @@
-"""The SQLite journal of the local Pub/Sub server: what survives its end, orderly or not.
+"""Journal of the local Pub/Sub server in an SQLite file; and the interface between broker and journal.
 
-Model: one row per topic, subscription and publish call, and one row per acknowledgement of a message whose batch is
-still held by someone. Changes collect in memory and `commit` writes them in one transaction.
+Model: a row for each topic, subscription and publish call, and a row for each acknowledgement of a message whose batch
+is still held by a subscription. Changes collect in memory, and `commit` writes all changes in a transaction.
 
-Guarantees: what was committed before the process died is there afterwards. The write-ahead log with
-`synchronous=NORMAL` survives the death of the process, including `kill -9`; a power cut may take the last commits, but
-never damages the file. A commit that fails (disk full) keeps its changes and writes them with the next one.
+Guarantees: a committed change survives the death of the process, including `kill -9`, by the write-ahead log with
+`synchronous=NORMAL`. A power cut may lose the last commits, but never damages the file. After a failed commit (disk
+full) the changes stay in memory for the next commit. An unreadable file is refused with the cure before the first
+client is served. If another program replaces or removes the file while the server runs, the next commit writes a
+complete new file.
 
-A file that cannot be read is refused with its cure, before a client is served. A file that somebody replaced or removed
-while the server runs is written anew, whole, with the next commit.
+A crash before a commit loses the messages of unconfirmed publish calls, and the last acknowledgements, so that the
+server delivers these messages again.
 
-A crash before a commit loses the messages of publish calls that were not yet confirmed, and forgets acknowledgements
-of the last moments, so that their messages come again.
-
-Batches and acknowledgements are written by one statement each, with a list as its argument: sqlite3 gives up Python's
-interpreter lock once per row it steps through, and with busy threads around every such row could cost milliseconds.
-
-What the broker tells its journal, and what a journal gives back after a restart.
+A single statement with a list as argument writes all acknowledgements: sqlite3 releases Python's interpreter lock for
+each row of a statement, and with busy threads each release could cost milliseconds.
 """
 
 import json
@@ -25,7 +22,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -42,37 +39,9 @@ from worker.local.pubsub.resources import (
 from worker.local.pubsub.wire import message_from_proto, message_to_proto
 
 
-class Journal(Protocol):
-    """Where the broker writes down what must survive it."""
-
-    def put_topic(self, topic: TopicSpec) -> None:
-        """Remember a topic, replacing what was known of it."""
-
-    def drop_topic(self, name: str) -> None:
-        """Forget a topic."""
-
-    def put_subscription(self, subscription: StoredSubscription) -> None:
-        """Remember a subscription, replacing what was known of it."""
-
-    def drop_subscription(self, number: int) -> None:
-        """Forget a subscription and its acknowledgements."""
-
-    def put_batch(self, batch: Batch) -> None:
-        """Remember published messages."""
-
-    def drop_batch(self, number: int) -> None:
-        """Forget a batch and the acknowledgements of its messages."""
-
-    def put_acked(self, subscription: int, message: Message) -> None:
-        """Remember that a subscription is done with a message; once is enough."""
-
-    def drop_acked(self, subscription: int, message: Message) -> None:
-        """Forget that; a seek brought the message back."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What a journal remembers: the argument of `Broker.restore`. *acked* holds (subscription, message) numbers."""
+    """Content of a journal, the argument of `Broker.restore`. *acked* holds (subscription, message) numbers."""
 
     topics: Sequence[TopicSpec] = ()
     subscriptions: Sequence[StoredSubscription] = ()
@@ -80,24 +49,74 @@ class Stored:
     acked: Collection[tuple[int, int]] = ()
 
 
+class Journal:
+    """Interface by which the broker stores changes that must survive a restart.
+
+    This class is the default and stores no changes: all messages end with the server.
+    """
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether a commit has changes to write."""
+        return False
+
+    def put_topic(self, topic: TopicSpec) -> None:
+        """Store a topic, replacing an earlier version."""
+
+    def drop_topic(self, name: str) -> None:
+        """Delete a topic."""
+
+    def put_subscription(self, subscription: StoredSubscription) -> None:
+        """Store a subscription, replacing an earlier version."""
+
+    def drop_subscription(self, number: int) -> None:
+        """Delete a subscription and the acknowledgements of the subscription."""
+
+    def put_batch(self, batch: Batch) -> None:
+        """Store published messages."""
+
+    def drop_batch(self, number: int) -> None:
+        """Delete a batch and the acknowledgements of the messages."""
+
+    def put_acked(self, subscription: int, message: Message) -> None:
+        """Store the acknowledgement of a message by a subscription; repeatable."""
+
+    def drop_acked(self, subscription: int, message: Message) -> None:
+        """Delete an acknowledgement after a seek."""
+
+    def load(self) -> Stored:
+        """Read the content of the journal."""
+        return Stored()
+
+    def commit(self) -> None:
+        """Write the changes reported by the broker.
+
+        Raises:
+            sqlite3.Error, OSError: No change was written; the next commit tries again.
+        """
+
+    def close(self) -> None:
+        """Close the journal; uncommitted changes are lost."""
+
+
 class BatchRetention:
-    """Keeps each batch in the journal for as long as any subscription holds one of its messages."""
+    """Reference count of batches: the journal keeps a batch while any subscription holds a message of the batch."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self._holders: dict[int, int] = {}
 
     def put(self, batch: Batch, holders: int) -> None:
-        """Store a batch that *holders* entries of backlogs refer to."""
+        """Store a batch that is referenced by *holders* entries of backlogs."""
         self.restore(batch.number, holders)
         self.journal.put_batch(batch)
 
     def restore(self, number: int, holders: int) -> None:
-        """Count the holders of a batch that is stored already."""
+        """Set the number of references to a stored batch."""
         self._holders[number] = holders
 
     def release(self, number: int) -> bool:
-        """Count one holder less; say whether the batch is still stored."""
+        """Remove a reference; return whether the batch is still stored."""
         self._holders[number] -= 1
         if self._holders[number] > 0:
             return True
@@ -107,7 +126,7 @@ class BatchRetention:
 
 
 FORMAT: Final = 1
-"""Rises with every change of the tables that an older server could not read."""
+"""Version of the tables; raised by a change that an older server cannot read."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS topic (name TEXT PRIMARY KEY, spec BLOB NOT NULL) WITHOUT ROWID;
@@ -128,51 +147,11 @@ _Statement = tuple[str, tuple[object, ...]]
 _Acked = tuple[int, int, int]
 
 
-class NoJournal:
-    """Remembers nothing: everything ends with the server. See `SqliteJournal` for what the methods mean."""
-
-    is_dirty = False
-
-    def put_topic(self, topic: TopicSpec) -> None:
-        """Ignore."""
-
-    def drop_topic(self, name: str) -> None:
-        """Ignore."""
-
-    def put_subscription(self, subscription: StoredSubscription) -> None:
-        """Ignore."""
-
-    def drop_subscription(self, number: int) -> None:
-        """Ignore."""
-
-    def put_batch(self, batch: Batch) -> None:
-        """Ignore."""
-
-    def drop_batch(self, number: int) -> None:
-        """Ignore."""
-
-    def put_acked(self, subscription: int, message: Message) -> None:
-        """Ignore."""
-
-    def drop_acked(self, subscription: int, message: Message) -> None:
-        """Ignore."""
-
-    def load(self) -> Stored:
-        """Give nothing."""
-        return Stored()
-
-    def commit(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class SqliteJournal:
-    """Remembers in one SQLite file, which it holds exclusively.
+class SqliteJournal(Journal):
+    """Journal in an SQLite file, held exclusively.
 
     Raises:
-        Refused: The file belongs to another running server, or was written by a newer one.
+        Refused: The file belongs to another running server, or was written by a newer server.
         Fatal: The file is damaged, or may not be opened.
         Unavailable: The disk is full, or fails.
     """
@@ -192,7 +171,7 @@ class SqliteJournal:
 
     @property
     def is_dirty(self) -> bool:
-        """Whether a commit has anything to write."""
+        """See `Journal`."""
         return bool(self._statements or self._batches or self._dropped or self._acked)
 
     def put_topic(self, topic: TopicSpec) -> None:
@@ -236,7 +215,7 @@ class SqliteJournal:
         self._statements.append(("DELETE FROM acked WHERE (batch, message, subscription) = (?, ?, ?)", row))
 
     def load(self) -> Stored:
-        """Read everything back.
+        """Read the content of the journal.
 
         Raises:
             Fatal: The file is damaged.
@@ -263,11 +242,7 @@ class SqliteJournal:
         )
 
     def commit(self) -> None:
-        """Write all changes in one transaction.
-
-        Raises:
-            sqlite3.Error: Nothing was written; the changes are kept for the next commit.
-        """
+        """See `Journal`; all changes are a single transaction."""
         if not self.is_dirty:
             return
         if _identity(self._path) != self._file:
@@ -293,25 +268,25 @@ class SqliteJournal:
         self._statements, self._batches, self._dropped, self._acked = [], {}, [], {}
 
     def close(self) -> None:
-        """Release the file; changes not committed are lost."""
+        """See `Journal`."""
         for connection in (self._connection, *self._replaced):
             connection.close()
 
     def _write_anew(self) -> None:
-        """Copy everything out of the file that is still open but no longer there, and go on in the copy."""
+        """Copy the content of the open but removed file into a new file, and continue with the new file."""
         _log.warning("pubsub_journal_replaced", path=str(self._path))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = _fresh(self._path)
         with closing(sqlite3.connect(fresh)) as copy:
             self._connection.backup(copy)
         _put_in_place(fresh, self._path)
-        # An old connection that is closed removes the write-ahead log of its file by name, and that is the new one's.
+        # Closing an old connection would remove the write-ahead log by name, and the name now belongs to the new file.
         self._replaced.append(self._connection)
         self._connection, self._file = _open(self._path)
 
 
 def _create(path: Path) -> None:
-    """Make an empty journal in one step: a file without tables is then always a damaged one."""
+    """Create an empty journal atomically, so that a file without tables is always a damaged file."""
     fresh = _fresh(path)
     with closing(sqlite3.connect(fresh)) as connection:
         connection.executescript(f"{_TABLES} PRAGMA user_version = {FORMAT};")
@@ -325,13 +300,13 @@ def _fresh(path: Path) -> Path:
 
 
 def _put_in_place(fresh: Path, path: Path) -> None:
-    """Rename a new file, without the write-ahead log that an older file of this name may have left."""
+    """Move a new file into place after removing the write-ahead log of an older file."""
     path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
     fresh.replace(path)
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
-    # One thread writes at a time; it need not be the one that opened the file.
+    # A single thread writes at a time, possibly another thread than the opening thread.
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         execute = connection.execute
@@ -353,7 +328,7 @@ def _check_format(path: Path, found: int) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another one that has come into its place; None where there is none."""
+    """Return the identity of a file, which changes when the file is replaced; None for a missing file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -363,7 +338,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """Turn the faults of a journal at its opening into our families, each with its cure."""
+    """Raise errors at the opening of a journal as errors of `worker.errors`, each with the cure."""
     try:
         yield
     except sqlite3.OperationalError as exc:
@@ -371,12 +346,14 @@ def _translated(path: Path) -> Iterator[None]:
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             raise Refused(f"journal {path} cannot be opened ({exc}); stop the server that uses it") from exc
         if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
-            raise Unavailable(f"journal {path} cannot be opened ({exc}); make room on its disk") from exc
-        raise Fatal(f"journal {path} cannot be opened ({exc}); let this user read and write it and its folder") from exc
+            raise Unavailable(f"journal {path} cannot be opened ({exc}); make room on the disk") from exc
+        raise Fatal(
+            f"journal {path} cannot be opened ({exc}); let this user read and write the file and the folder"
+        ) from exc
     except (sqlite3.DatabaseError, DecodeError, CallRefused, ValueError, TypeError) as exc:
         raise Fatal(
-            f"journal {path} is damaged ({exc}); move it aside (mv {path} {path}.damaged) and start again: only local "
-            "messages that were not acknowledged are lost with it"
+            f"journal {path} is damaged ({exc}); move the file aside (mv {path} {path}.damaged) and start again: only "
+            "unacknowledged local messages are lost"
         ) from exc
 
 

@@ -1,8 +1,8 @@
-"""The nouns of the local Pub/Sub server: messages, settings, deliveries, and how a call is refused.
+"""Values of the local Pub/Sub server: messages, settings, deliveries, and refusals of a call.
 
-Instants (`*_at`) are seconds since the Unix epoch, UTC, as floats: a broker handles thousands a second. Durations end
-in `_s`. Message, batch, lease and subscription numbers come from one rising counter that starts at the microsecond of
-the server's start, so none of them repeats across restarts.
+Instants (`*_at`) are seconds since the Unix epoch, UTC, as floats, because a broker handles thousands of messages a
+second. Durations end in `_s`. Message, batch, lease and subscription numbers come from a single rising counter that
+starts at the microsecond of the server's start, so no number repeats across restarts.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from typing import NamedTuple, Protocol
 from worker.errors import Refused
 
 DELETED_TOPIC = "_deleted-topic_"
-"""What a subscription names as its topic once that topic is gone. Source: `Subscription.topic` in the v1 API."""
+"""Topic name of a subscription whose topic was deleted. Source: `Subscription.topic` in the v1 API."""
 
 DAY_S = 86_400.0
 
-# Defaults of the v1 API, for a field that a caller leaves out.
+# Defaults of the v1 API for missing fields.
 ACK_DEADLINE_DEFAULT_S = 10
 RETENTION_DEFAULT_S = 7 * DAY_S
 EXPIRATION_DEFAULT_S = 31 * DAY_S
@@ -30,7 +30,7 @@ NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 class RefusalCode(StrEnum):
-    """Why a call is refused; the values are names of gRPC status codes."""
+    """Reason of a refusal; the values are names of gRPC status codes."""
 
     ABORTED = "ABORTED"
     ALREADY_EXISTS = "ALREADY_EXISTS"
@@ -45,13 +45,15 @@ class RefusalCode(StrEnum):
 
 
 class CallRefused(Refused):
-    """The caller's fault (or, for `UNAVAILABLE`, ours): the call changed nothing but what `ack_failures` leaves out.
+    """Refusal of a call that changed no state, except for acknowledgements outside `ack_failures`.
+
+    A refusal is a fault of the caller, or with `UNAVAILABLE` of the server.
 
     Attributes:
-        code: The gRPC status to answer with.
-        detail: What to do about it, for a person.
-        ack_failures: For an exactly-once subscription, the ack ids that were not honoured, each with the word the
-            real client understands.
+        code: gRPC status of the answer.
+        detail: Next step, for a person.
+        ack_failures: Stale ack ids of an exactly-once subscription, each with the text that the real client
+            understands.
     """
 
     def __init__(self, code: RefusalCode, detail: str, ack_failures: Mapping[str, str] = NO_LABELS) -> None:
@@ -62,7 +64,7 @@ class CallRefused(Refused):
 
 
 class Draft(NamedTuple):
-    """What a publisher hands over."""
+    """Message of a publish call, without a number."""
 
     data: bytes
     attributes: Mapping[str, str]
@@ -70,7 +72,7 @@ class Draft(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A published message. `number` is the message id; `batch` the number of the first message published with it."""
+    """Published message. `number` is the message id; `batch` the number of the first message of the publish call."""
 
     number: int
     batch: int
@@ -86,7 +88,7 @@ class Message(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The messages of one publish call, stored and forgotten together. `number` is the first message's number."""
+    """Messages of a publish call, stored and deleted together. `number` is the number of the first message."""
 
     number: int
     topic: str
@@ -94,7 +96,7 @@ class Batch(NamedTuple):
 
 
 class LeasedMessage(NamedTuple):
-    """One message handed to one consumer. `attempt` is 0 unless the subscription has a dead-letter policy."""
+    """Message leased to a consumer. `attempt` is 0 unless the subscription has a dead-letter policy."""
 
     ack_id: str
     message: Message
@@ -103,7 +105,7 @@ class LeasedMessage(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
-    """A topic as its owner configured it."""
+    """Settings of a topic."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
@@ -111,20 +113,20 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Exponential wait between a failed delivery and the next, in seconds, 0 to 600."""
+    """Exponential wait between a failed delivery and the next delivery, in seconds, 0 to 600."""
 
     min_backoff_s: float = MIN_BACKOFF_DEFAULT_S
     max_backoff_s: float = MAX_BACKOFF_DEFAULT_S
 
     def backoff_s(self, attempt: int) -> float:
-        """Give the wait after the failure of delivery number *attempt*, which is 1 or more."""
+        """Return the wait after the failure of delivery number *attempt*, which is 1 or more."""
         # Two to the 32nd seconds is past any maximum; the bound keeps the power from overflowing.
         return min(self.max_backoff_s, self.min_backoff_s * 2.0 ** min(attempt - 1, 32))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterPolicy:
-    """Where a message goes after *attempts_max* deliveries, 5 to 100, without an acknowledgement."""
+    """Topic for a message after *attempts_max* deliveries, 5 to 100, without an acknowledgement."""
 
     topic: str
     attempts_max: int = ATTEMPTS_DEFAULT_MAX
@@ -132,19 +134,19 @@ class DeadLetterPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionSpec:
-    """A subscription as its owner configured it.
+    """Settings of a subscription.
 
     Attributes:
         name: `projects/P/subscriptions/S`.
         topic: `projects/P/topics/T`, or `_deleted-topic_`.
         labels: Stored, without effect.
         ack_deadline_s: Lease of a delivery by unary pull, 10 to 600 seconds.
-        retention_s: How long a message is kept, 600 seconds to 31 days.
+        retention_s: Seconds for which a message is kept, 600 seconds to 31 days.
         retain_acked: Keep acknowledged messages too, for a seek.
-        ordered: Deliver messages of one ordering key in order.
+        ordered: Deliver messages of an ordering key in order.
         exactly_once: Refuse stale ack ids instead of ignoring them.
-        filter: Expression over the attributes; empty takes everything.
-        push_endpoint: URL to which messages are pushed; empty where they are pulled.
+        filter: Expression over the attributes; an empty filter accepts every message.
+        push_endpoint: URL for push requests; empty for a pull subscription.
         retry: None means redeliver at once.
         dead_letter: None means retry until the retention ends.
         expiration_s: Stored, never enforced; None means never.
@@ -167,10 +169,10 @@ class SubscriptionSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSubscription:
-    """A subscription as the journal keeps it.
+    """Subscription in the journal.
 
-    It owns the messages of *source_topic* whose number lies in `[since, until)`, passes the filter and was not
-    acknowledged. *until* is None while the topic exists.
+    The subscription owns the messages of *source_topic* with numbers in `[since, until)` that pass the filter and are
+    not acknowledged. *until* is None while the topic exists.
     """
 
     number: int
@@ -182,13 +184,13 @@ class StoredSubscription:
 
 @dataclass(slots=True, kw_only=True)
 class Consumer:
-    """One stream, or one unary pull, that takes messages; counts what it holds.
+    """Stream or unary pull that takes messages; counts the held messages.
 
     Attributes:
-        name: The client's id. Messages of one ordering key stay with one name while any is unacknowledged.
+        name: Id of the client. Messages of an ordering key stay with a consumer while any message is unacknowledged.
         ack_deadline_s: Lease of each delivery, 10 to 600 seconds.
-        messages_max: Deliveries it may hold; 0 or less means no limit.
-        bytes_max: Bytes it may hold; 0 or less means no limit.
+        messages_max: Maximal number of held deliveries; 0 or less means no limit.
+        bytes_max: Maximal number of held bytes; 0 or less means no limit.
     """
 
     name: str
@@ -200,26 +202,26 @@ class Consumer:
 
     @property
     def has_room(self) -> bool:
-        """Whether flow control allows one more delivery."""
+        """Whether flow control allows another delivery."""
         return (self.messages_max <= 0 or self.messages_held < self.messages_max) and (
             self.bytes_max <= 0 or self.bytes_held < self.bytes_max
         )
 
 
 class Keeper(Protocol):
-    """Who owns a backlog: hears what happens to its messages."""
+    """Owner of a backlog, called for each change of a message."""
 
     def on_ready(self) -> None:
-        """Something may be deliverable now."""
+        """Handle a possibly deliverable message."""
 
     def on_acked(self, message: Message) -> None:
-        """*message* was acknowledged and is kept for a seek."""
+        """Handle an acknowledged *message* that is kept for a seek."""
 
     def on_unacked(self, message: Message) -> None:
-        """A seek brought an acknowledged *message* back."""
+        """Handle an acknowledged *message* that a seek made deliverable again."""
 
     def on_gone(self, message: Message) -> None:
-        """*message* left this subscription for good."""
+        """Handle a *message* that left the subscription for good."""
 
     def on_exhausted(self, message: Message, attempt: int, now: float) -> bool:
-        """*message* has used up its attempts; say whether the dead-letter topic took it."""
+        """Handle a *message* after the last attempt; return whether the dead-letter topic took the message."""

@@ -1,10 +1,10 @@
-"""Push subscriptions: the server's own consumer, that POSTs each message to an endpoint and acknowledges by its answer.
+"""Push subscriptions: the server posts each message to an endpoint, and the status of the answer acknowledges.
 
-102, 200, 201, 202 and 204 acknowledge; every other answer, none within the ack deadline, and a refused connection give
-the message back. After a failure the whole subscription pauses, twice as long each time up to a minute, as in the real
-service; the retry policy delays the message besides.
+102, 200, 201, 202 and 204 acknowledge. Every other status, no answer within the ack deadline, and a refused connection
+return the message. After a failure the whole subscription pauses, each time twice as long, up to a minute, as in the
+real service; the retry policy also delays the message.
 
-Requests carry no OpenID token: a subscription that asks for one is refused when it is made.
+Requests carry no OpenID token: the server refuses to create a subscription with a token.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 
 class Pusher:
-    """One task for each subscription that has an endpoint."""
+    """Tasks of the push subscriptions: a task for each subscription with an endpoint."""
 
     def __init__(self, broker: Broker, calls: Calls, deliverer: Deliverer, pulse: Pulse) -> None:
         self._broker = broker
@@ -41,7 +41,7 @@ class Pusher:
         self._seen = -1
 
     def reconcile(self) -> None:
-        """Start and end tasks so that they fit the subscriptions; cheap when nothing has changed."""
+        """Start and end tasks to match the subscriptions; cheap without changes."""
         if self._seen == self._broker.subscription_changes:
             return
         self._seen = self._broker.subscription_changes
@@ -52,13 +52,13 @@ class Pusher:
             self._tasks[key] = asyncio.create_task(self._run(*key))
 
     def close(self) -> None:
-        """End all tasks; what they hold comes again when its lease ends."""
+        """End all tasks; the server delivers the held messages again when the lease ends."""
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
 
     async def _run(self, name: str, endpoint: str) -> None:
-        # The subscription is gone, or the server closes: nobody is left to tell.
+        # The subscription is gone, or the server closes: no caller needs an answer.
         with contextlib.suppress(CallRefused):
             await self._serve(name, endpoint)
 
@@ -81,7 +81,7 @@ class Pusher:
                 await asyncio.sleep(pause_s)
 
     async def _push(self, name: str, endpoint: str, delivery: LeasedMessage) -> bool:
-        """Push one message and settle it; say whether it was acknowledged."""
+        """Push a message and settle the delivery; return whether the endpoint acknowledged."""
         subscription = self._broker.subscription(name)
         body = json.dumps(envelope(name, delivery)).encode()
         try:
@@ -99,14 +99,14 @@ class Pusher:
             else:
                 self._calls.modify_deliveries(subscription, [delivery.ack_id], 0, self._pulse.now())
         except CallRefused as exc:
-            # Exactly once, and the lease ended while the endpoint worked: the message comes again.
+            # Exactly-once delivery: the lease ended while the endpoint worked, so the message is delivered again.
             log.info("push_came_too_late", endpoint=endpoint, message_id=str(delivery.message.number), why=exc.detail)
         self._pulse.settle()
         return is_acknowledged
 
 
 def envelope(subscription: str, delivery: LeasedMessage) -> dict[str, object]:
-    """Give the JSON body of a push request, in which some fields stand under two names, as in the real service."""
+    """Return the JSON body of a push request; some fields have two names, as in the real service."""
     message = delivery.message
     published_at = datetime.fromtimestamp(message.published_at, UTC).isoformat(timespec="milliseconds")
     stamp = published_at.replace("+00:00", "Z")
@@ -128,12 +128,12 @@ def envelope(subscription: str, delivery: LeasedMessage) -> dict[str, object]:
 
 
 async def post(endpoint: str, body: bytes) -> int:
-    """POST JSON and give the status of the answer.
+    """POST JSON and return the status of the answer.
 
     Raises:
-        OSError: Nobody listens there, or the connection broke.
-        EOFError: The answer ended before its status.
-        ValueError: What answers does not speak HTTP.
+        OSError: No server listens there, or the connection broke.
+        EOFError: The answer ended before the status.
+        ValueError: The answer is not HTTP.
     """
     parts = urlsplit(endpoint)
     secure = ssl.create_default_context() if parts.scheme == "https" else None

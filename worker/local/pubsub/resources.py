@@ -1,8 +1,8 @@
-"""Topics and subscriptions between Google's Pub/Sub v1 API and the broker's nouns.
+"""Conversion of topics and subscriptions between Google's Pub/Sub v1 API and the broker.
 
-What the server does not do is refused with `UNIMPLEMENTED` when a caller asks for it, never silently ignored; fields
-that only the service may set are ignored, as the real one does. Where the documentation of a limit names no status
-code, the one of Google's emulator 0.8.20 is used.
+An unsupported setting is refused with `UNIMPLEMENTED`, never silently ignored. Fields that only the service may set are
+ignored, as in the real service. If the documentation of a limit names no status code, the status code of Google's
+emulator 0.8.20 is used.
 """
 
 import re
@@ -50,7 +50,7 @@ _SUBSCRIPTION_FIELDS = frozenset(
         "analytics_hub_subscription_info",
     }
 )  # fmt: skip
-# An OIDC token would have to be signed by Google; `x-goog-version` is v1 whatever it says.
+# Only Google could sign an OIDC token; `x-goog-version` is v1 for any value.
 _PUSH_FIELDS = frozenset({"push_endpoint", "attributes"})
 _TOPIC_UPDATES = frozenset({"labels"})
 _IMMUTABLE = frozenset({"name", "topic", "filter", "enable_message_ordering"})
@@ -71,7 +71,7 @@ def topic_from_proto(topic: Wire) -> TopicSpec:
     """Read and check a topic.
 
     Raises:
-        CallRefused: `INVALID_ARGUMENT` for a bad name, `UNIMPLEMENTED` for a setting this server does not have.
+        CallRefused: `INVALID_ARGUMENT` for a bad name, `UNIMPLEMENTED` for an unsupported setting.
     """
     _check_fields(topic, _TOPIC_FIELDS)
     _check_name(topic.name, "topics")
@@ -79,7 +79,7 @@ def topic_from_proto(topic: Wire) -> TopicSpec:
 
 
 def topic_to_proto(topic: TopicSpec) -> Wire:
-    """Give *topic* in the form of the v1 API."""
+    """Return *topic* in the form of the v1 API."""
     return _Topic(name=topic.name, labels=topic.labels, state=types.Topic.State.ACTIVE)
 
 
@@ -90,8 +90,7 @@ def subscription_from_proto(subscription: Wire) -> SubscriptionSpec:
     """Read and check a subscription.
 
     Raises:
-        CallRefused: `INVALID_ARGUMENT` or `OUT_OF_RANGE` for a bad value, `UNIMPLEMENTED` for a setting this server
-            does not have.
+        CallRefused: `INVALID_ARGUMENT` or `OUT_OF_RANGE` for a bad value, `UNIMPLEMENTED` for an unsupported setting.
     """
     _check_fields(subscription, _SUBSCRIPTION_FIELDS)
     _check_name(subscription.name, "subscriptions")
@@ -118,7 +117,7 @@ def subscription_from_proto(subscription: Wire) -> SubscriptionSpec:
 
 
 def subscription_to_proto(spec: SubscriptionSpec) -> Wire:
-    """Give *spec* in the form of the v1 API."""
+    """Return *spec* in the form of the v1 API."""
     subscription = _Subscription(
         name=spec.name,
         topic=spec.topic,
@@ -156,7 +155,7 @@ def _push_endpoint(config: Wire) -> str:
     except ValueError:
         is_url = False
     if not is_url or not endpoint.isascii() or any(character.isspace() for character in endpoint):
-        raise invalid(f"Invalid push endpoint given (endpoint={endpoint}): it is no http or https URL.")
+        raise invalid(f"Invalid push endpoint given (endpoint={endpoint}): not an http or https URL.")
     return endpoint
 
 
@@ -203,19 +202,19 @@ def _dead_letter_from_proto(subscription: Wire) -> DeadLetterPolicy | None:
 
 
 def updated_topic(old: TopicSpec, request: Wire) -> TopicSpec:
-    """Give *old* with the fields that an UpdateTopic request names; errors as `topic_from_proto`."""
+    """Return *old* with the fields named by an UpdateTopic request; errors as in `topic_from_proto`."""
     target = topic_to_proto(old)
     _merge(request.topic, request.update_mask, target, _TOPIC_UPDATES)
     return topic_from_proto(target)
 
 
 def repushed_subscription(old: SubscriptionSpec, request: Wire) -> SubscriptionSpec:
-    """Give *old* with the endpoint that a ModifyPushConfig request names; without one it is pulled from then on."""
+    """Return *old* with the endpoint of a ModifyPushConfig request; without an endpoint clients pull messages."""
     return replace(old, push_endpoint=_push_endpoint(request.push_config))
 
 
 def updated_subscription(old: SubscriptionSpec, request: Wire) -> SubscriptionSpec:
-    """Give *old* with the fields that an UpdateSubscription request names; errors as `subscription_from_proto`."""
+    """Return *old* with the fields named by an UpdateSubscription request; errors as in `subscription_from_proto`."""
     target = subscription_to_proto(old)
     _merge(request.subscription, request.update_mask, target, _SUBSCRIPTION_UPDATES)
     return subscription_from_proto(target)

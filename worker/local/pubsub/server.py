@@ -1,4 +1,4 @@
-"""A Pub/Sub v1 server on this machine, spoken to by Google's unmodified client.
+"""Pub/Sub v1 server on this machine, for Google's unmodified client.
 
     with PubSubServer(Path("pubsub.sqlite")) as server:
         transport = PublisherGrpcTransport(
@@ -7,22 +7,21 @@
         publisher = pubsub_v1.PublisherClient(transport=transport)
 
 with `PublisherGrpcTransport` from `google.pubsub_v1.services.publisher.transports`, and `SubscriberGrpcTransport` from
-`google.pubsub_v1.services.subscriber.transports` for a `SubscriberClient`. Programs that are not ours can be pointed
-here by the environment variable `PUBSUB_EMULATOR_HOST`, which the client reads.
-
-What it does: topics and subscriptions (create, get, list, update, delete), publish, pull, streaming pull with flow
+`google.pubsub_v1.services.subscriber.transports` for a `SubscriberClient`. Other programs can use the server with the
+environment variable `PUBSUB_EMULATOR_HOST`, which the client reads.
+Supported: topics and subscriptions (create, get, list, update, delete), publish, pull, streaming pull with flow
 control, push, acknowledgement and deadlines, retry policies, dead letters, filters, ordering keys, exactly-once ack
-ids, seek to a time, retention. With a journal, topics, subscriptions and what is not acknowledged survive a restart and
-`kill -9`; a publish is confirmed only after it is written.
+ids, seek to a time, retention. With a journal, topics, subscriptions and unacknowledged messages survive a restart and
+`kill -9`; a publish is confirmed only after the commit.
 
-What this does not do, and answers with `UNIMPLEMENTED`: OpenID tokens and unwrapped bodies in push requests; BigQuery,
+Not supported, and answered with `UNIMPLEMENTED`: OpenID tokens and unwrapped bodies in push requests; BigQuery,
 Cloud Storage and Bigtable subscriptions; snapshots; schemas; retention on topics; message transforms; ingestion;
 customer-managed keys; detaching; IAM.
 
-What differs from the real service without an error: there is no authentication, so it binds to loopback addresses only;
-labels and expiration policies are stored without effect; delivery attempts start again at one after a restart; a stream
-is never closed for idleness or age; a message given back without a retry policy comes again at once; an exactly-once
-acknowledgement that is repeated, because its answer was lost, is reported as invalid.
+Different from the real service without an error: the server has no authentication and binds to loopback addresses only;
+labels and expiration policies are stored without effect; delivery attempts start again at one after a restart; the
+server never closes an idle or old stream; a message returned without a retry policy is delivered again at once; an
+exactly-once acknowledgement repeated after a lost answer is reported as invalid.
 """
 
 import asyncio
@@ -39,33 +38,34 @@ from worker.clock import SystemClock
 from worker.errors import Refused, Unavailable
 from worker.local.pubsub.broker import Broker
 from worker.local.pubsub.faults import FaultHooks
-from worker.local.pubsub.journal import NoJournal, SqliteJournal
+from worker.local.pubsub.journal import Journal, SqliteJournal
 from worker.local.pubsub.service import PubSubService
 from worker.observing.bounds import connections_max
 
-# The largest publish call is 10 MB; the rest is for its envelope.
+# The largest publish call has 10 MB; the rest is for the envelope.
 REQUEST_BYTES_MAX = 11 * 1024 * 1024
 
-# Calls in progress when the server stops have this long to be answered.
+# Time for calls in progress when the server stops.
 STOP_GRACE_S = 1.0
 
-# Opening the journal reads the whole backlog; a backlog that takes longer is not one for this server.
+# Opening the journal reads the whole backlog; a larger backlog is too large for this server.
 START_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 10.0
 
 _OPTIONS = (
-    # Without this a second server could share the port, and each would get some of the calls.
+    # Otherwise a second server could share the port, and each server would get some of the calls.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
     ("grpc.max_send_message_length", -1),
-    # The real client pings every 30 s; gRPC's default is to hang up on who pings an idle stream so often.
+    # The real client pings every 30 s; by default gRPC disconnects a client that pings an idle stream so often.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Ends a connection that never becomes HTTP/2 after 5 s (default: two minutes), one without calls after 5 minutes.
+    # End a connection that never becomes HTTP/2 after 5 s (default: two minutes), and a connection without calls after
+    # 5 minutes.
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_idle_ms", 300_000),
-    # A client that was stopped, or whose machine is gone, is noticed after a minute and a half (default: two hours).
+    # Notice a stopped client or a lost machine after a minute and a half (default: two hours).
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 30_000),
     ("grpc.max_concurrent_streams", 100),
@@ -76,13 +76,13 @@ CALLS_MAX = 1000
 
 
 class PubSubServer:
-    """The server, in a thread of its own.
+    """Pub/Sub server in a separate thread.
 
     Args:
         journal_path: The SQLite file that survives restarts; None keeps everything in memory.
         host: A loopback address.
         port: 0 takes a free one.
-        faults: What goes wrong between server and clients; nothing by default.
+        faults: Faults between server and clients; none by default.
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class PubSubServer:
         return f"{host}:{self.port}"
 
     def start(self) -> None:
-        """Open the journal and the port; returns when calls are answered.
+        """Open the journal and the port; return when the server answers calls.
 
         Raises:
             Refused: The port is taken, or the journal belongs to another server.
-            Unavailable: It did not start in time.
+            Unavailable: The server did not start in time.
         """
         if self._thread is not None:
             raise Refused("the Pub/Sub server was started already")
@@ -131,10 +131,10 @@ class PubSubServer:
             self._raise_failure()
 
     def stop(self) -> None:
-        """End all calls, write the journal, close the port; returns when the thread has ended. Repeatable.
+        """End all calls, write the journal, close the port; return when the thread has ended. Repeatable.
 
         Raises:
-            sqlite3.Error: The journal could not be written; acknowledgements of the last moments are lost.
+            sqlite3.Error: The journal could not be written; the last acknowledgements are lost.
         """
         if self._thread is None:
             return
@@ -146,14 +146,14 @@ class PubSubServer:
 
     @property
     def failure(self) -> Exception | None:
-        """What has ended the server by itself; None while it serves, and after `stop`."""
+        """Error that ended the server; None while the server runs, and after `stop`."""
         return self._failure
 
     def undelivered(self, subscription: str) -> int:
-        """Count the messages of a subscription, by its full name, that nobody has acknowledged.
+        """Return the number of unacknowledged messages of a subscription, given by the full name.
 
         Raises:
-            CallRefused: There is no such subscription.
+            CallRefused: The subscription does not exist.
         """
         if self._loop is None or self._broker is None:
             raise Refused("the Pub/Sub server is not running")
@@ -179,7 +179,7 @@ class PubSubServer:
             asyncio.run(self._serve())
         except Exception as failure:  # noqa: BLE001 - handed to the thread that called start
             self._failure = failure
-        except BaseException as failure:  # noqa: BLE001 - a cancelled server must not cancel who stops it
+        except BaseException as failure:  # noqa: BLE001 - a cancelled server must not cancel the thread that stops the server
             self._failure = RuntimeError(repr(failure))
         finally:
             self._started.set()
@@ -187,7 +187,7 @@ class PubSubServer:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         clock = _Clock()
-        journal = NoJournal() if self._journal_path is None else SqliteJournal(self._journal_path)
+        journal = Journal() if self._journal_path is None else SqliteJournal(self._journal_path)
         try:
             self._broker = broker = Broker(journal, clock())
             broker.restore(journal.load())
@@ -220,7 +220,7 @@ async def _undelivered(broker: Broker, subscription: str) -> int:
 
 
 class _Clock:
-    """Seconds since the epoch that never jump: read once, then counted on by the monotonic clock.
+    """Seconds since the epoch without jumps: read at the start, then advanced by the monotonic clock.
 
     Setting the machine's clock must not end every lease at once.
     """

@@ -1,8 +1,9 @@
-"""The two gRPC services of the Pub/Sub v1 API: the one place where calls, deliveries, time and journal meet.
+"""Two gRPC services of the Pub/Sub v1 API, which connect calls, deliveries, time and journal.
 
-Everything runs on one event loop, so the broker needs no locks. After each change `settle` does what it brought about:
-it wakes the consumers of subscriptions with something to deliver, sets the one timer to the next lease, delay or
-retention that ends, and has what is left for the journal written shortly.
+All code runs on a single event loop, so the broker needs no locks. After each change `settle` wakes the consumers of
+subscriptions with deliverable messages, sets the timer to the next end of a lease, delay or retention, and schedules
+the commit of the journal. A crash before the commit loses the last acknowledgements, and the server delivers these
+messages again.
 """
 
 import asyncio
@@ -14,36 +15,35 @@ from google.pubsub_v1 import types
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from worker.local.pubsub.broker import Broker
-from worker.local.pubsub.calls import Calls, CommittingJournal
+from worker.local.pubsub.calls import Calls
 from worker.local.pubsub.delivery import Context, Deliverer
 from worker.local.pubsub.faults import FaultHooks
+from worker.local.pubsub.journal import Journal
 from worker.local.pubsub.model import CallRefused
 from worker.local.pubsub.push import Pusher
 from worker.local.pubsub.wire import Wire
 
-# Long enough to gather the acknowledgements of a busy stream into one commit; a crash in between costs that much work
-# done twice.
+# Long enough to collect the acknowledgements of a busy stream in a single commit; a crash in between repeats this much
+# work.
 LAZY_COMMIT_S = 0.02
 
-# After a commit that failed: a full disk does not empty itself within milliseconds.
+# Pause after a failed commit: a full disk does not empty within milliseconds.
 COMMIT_RETRY_S = 1.0
 
 _Call = Callable[[Wire, float], Wire]
 
 
 class PubSubService:
-    """Serves one broker.
+    """gRPC services of a broker.
 
     Args:
-        broker: Owned by this service from now on; nobody else may call it.
-        journal: The one the broker reports to.
-        faults: What goes wrong between server and clients.
-        clock: Gives seconds since the epoch; must not jump.
+        broker: Owned by this service; no other code may call the broker afterwards.
+        journal: Journal of the broker.
+        faults: Faults between server and clients.
+        clock: Returns seconds since the epoch; must not jump.
     """
 
-    def __init__(
-        self, broker: Broker, journal: CommittingJournal, faults: FaultHooks, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, broker: Broker, journal: Journal, faults: FaultHooks, clock: Callable[[], float]) -> None:
         self.now = clock
         self._broker = broker
         self._journal = journal
@@ -54,7 +54,7 @@ class PubSubService:
         self._commit_timer: asyncio.TimerHandle | None = None
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
-        """Give what a gRPC server needs; it answers methods not named here with `UNIMPLEMENTED`."""
+        """Return the handlers for a gRPC server, which answers other methods with `UNIMPLEMENTED`."""
         calls = self._calls
         publisher = {
             "CreateTopic": self._unary(calls.create_topic, types.Topic),
@@ -86,15 +86,15 @@ class PubSubService:
         )
 
     def drain(self) -> None:
-        """End the calls that wait for messages, so that the server can stop."""
+        """End the calls that wait for messages, before the server stops."""
         self._pusher.close()
         self._deliverer.close()
 
     def close(self) -> None:
-        """Stop the timers and write what the journal has left; no call may be in progress.
+        """Stop the timers and write the remaining changes; no call may be in progress.
 
         Raises:
-            sqlite3.Error, OSError: The journal could not be written; acknowledgements of the last moments are lost.
+            sqlite3.Error, OSError: The journal could not be written; the last acknowledgements are lost.
         """
         for timer in (self._timer, self._commit_timer):
             if timer is not None:
@@ -102,7 +102,7 @@ class PubSubService:
         self._journal.commit()
 
     def settle(self) -> None:
-        """Do what the last change of the broker brought about; cheap when it brought nothing."""
+        """Wake consumers, set the timer and schedule the commit after a change of the broker; cheap without changes."""
         self._pusher.reconcile()
         ready = self._broker.ready
         while ready:
@@ -117,7 +117,7 @@ class PubSubService:
             return
         loop = asyncio.get_running_loop()
         at = loop.time() + due_at - self.now()
-        # A timer that comes too early does no harm: it finds nothing due and is set again.
+        # An early timer does no harm: no lease has ended, and the timer is set again.
         if self._timer is None or self._timer.cancelled() or at < self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()
@@ -169,7 +169,7 @@ async def _or_abort(answer: Awaitable[Wire], context: Context) -> Wire:
 
 
 async def _abort(context: Context, refused: CallRefused) -> None:
-    """End the call as refused; stale ack ids go along in the form that the real client reads."""
+    """End a call as refused, with stale ack ids in the form that the real client reads."""
     code = grpc.StatusCode[refused.code.name]
     metadata: tuple[tuple[str, bytes], ...] = ()
     if refused.ack_failures:

@@ -1,6 +1,6 @@
-"""Messages and numbers between Google's Pub/Sub v1 API and the broker's nouns; the service's limits are checked here.
+"""Conversion of messages and numbers between Google's Pub/Sub v1 API and the broker, with the limits of the service.
 
-Limits are those of the Pub/Sub documentation ("Quotas and limits" and the v1 reference).
+The limits come from the Pub/Sub documentation ("Quotas and limits" and the v1 reference).
 """
 
 from collections.abc import Iterable
@@ -20,17 +20,17 @@ ACK_DEADLINE_RANGE_S = (10, 600)
 MODIFY_RANGE_S = (0, 600)
 
 Wire: TypeAlias = Any
-"""A message of the v1 API; its classes are made at run time and have no types."""
+"""Message of the v1 API; the classes are created at run time and have no types."""
 
 _MICROSECONDS: Final = 1_000_000
 
-# The classes of the wire itself: several times faster than the wrappers that `types` shows to users.
+# Raw protobuf classes, several times faster than the wrappers in `types`.
 _PubsubMessage = types.PubsubMessage.pb()
 _ReceivedMessage = types.ReceivedMessage.pb()
 
 
 def invalid(detail: str) -> CallRefused:
-    """Make the refusal of a request that breaks a rule of the service."""
+    """Return the refusal of a request that breaks a rule of the service."""
     return CallRefused(RefusalCode.INVALID_ARGUMENT, detail)
 
 
@@ -38,7 +38,7 @@ def drafts_from_proto(messages: Iterable[Wire]) -> list[Draft]:
     """Read and check the messages of a publish call.
 
     Raises:
-        CallRefused: `INVALID_ARGUMENT`, the call or one of its messages breaks a limit.
+        CallRefused: `INVALID_ARGUMENT`, the call or a message breaks a limit.
     """
     drafts = [Draft(message.data, dict(message.attributes), message.ordering_key) for message in messages]
     if not drafts:
@@ -67,7 +67,7 @@ def _check_draft(draft: Draft) -> None:
 
 
 def message_to_proto(message: Message) -> Wire:
-    """Give *message* in the form of the v1 API."""
+    """Return *message* in the form of the v1 API."""
     return _PubsubMessage(
         data=message.data,
         attributes=message.attributes,
@@ -78,7 +78,7 @@ def message_to_proto(message: Message) -> Wire:
 
 
 def message_from_proto(message: Wire, *, batch: int) -> Message:
-    """Read back what `message_to_proto` gave."""
+    """Read a message written by `message_to_proto`."""
     return Message(
         number=int(message.message_id),
         batch=batch,
@@ -90,14 +90,14 @@ def message_from_proto(message: Wire, *, batch: int) -> Message:
 
 
 def delivery_to_proto(delivery: LeasedMessage) -> Wire:
-    """Give *delivery* in the form of the v1 API."""
+    """Return *delivery* in the form of the v1 API."""
     return _ReceivedMessage(
         ack_id=delivery.ack_id, message=message_to_proto(delivery.message), delivery_attempt=delivery.attempt
     )
 
 
 def seconds_to_proto(seconds: float) -> dict[str, int]:
-    """Give an instant or a duration in the form of the v1 API, to the microsecond."""
+    """Return an instant or a duration in the form of the v1 API, to the microsecond."""
     whole, microseconds = divmod(round(seconds * _MICROSECONDS), _MICROSECONDS)
     return {"seconds": whole, "nanos": microseconds * 1000}
 
@@ -108,9 +108,9 @@ def seconds_from_proto(stamp: Wire) -> float:
 
 
 def check_range(
-    what: str, value: float, bounds: tuple[float, float], code: RefusalCode = RefusalCode.INVALID_ARGUMENT
+    name: str, value: float, bounds: tuple[float, float], code: RefusalCode = RefusalCode.INVALID_ARGUMENT
 ) -> None:
     """Refuse a number outside *bounds*, both included."""
     low, high = bounds
     if not low <= value <= high:
-        raise CallRefused(code, f"{what} is out of bounds: {value:g}, it must be between {low:g} and {high:g}.")
+        raise CallRefused(code, f"{name} is out of bounds: {value:g}, must be between {low:g} and {high:g}.")

@@ -1,8 +1,9 @@
-"""Generated sample data in the shape of the warehouse's source tables, so that a demo needs no download.
+"""Generated sample data in the form of the warehouse's source tables, so that a demo needs no download.
 
-Python invents the league (`sample_league`), SQL derives the tables the build reads (`sample_*.sql`). The data is what
-is known on the evening of the analysis date: that night's games are scheduled, not played. The same seed and date
-write the same rows in the same order. A crash leaves whole files, old or new, and a hidden folder to delete.
+Python invents the league (`league`), SQL derives the tables for the build (`inputs.sql`, `phase3.sql`, `phase4.sql`).
+The data is the data known on the evening of the analysis date: the games of this night are scheduled, not played. The
+same seed and date write the same rows in the same order. A crash leaves complete files, old or new, and a hidden folder
+to delete.
 """
 
 import csv
@@ -24,7 +25,7 @@ NIGHTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleTable:
-    """One written table: its name `<dataset>.<table>`, its file and its number of rows."""
+    """Written table: name `<dataset>.<table>`, file and number of rows."""
 
     name: str
     path: Path
@@ -33,13 +34,13 @@ class SampleTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSummary:
-    """What was written.
+    """Summary of the written data.
 
     Attributes:
         nights: Dates with rosters and Phase 4 rows, oldest first; the last one is the analysis date.
         games_tonight: Games scheduled for the analysis date.
         active_players: Players on the roster of the analysis date.
-        unprojected_players: Those among them for whom neither phase has a projection; a build leaves them out.
+        unprojected_players: Active players without a projection in either phase; a build leaves these players out.
         tables: The tables, by name.
     """
 
@@ -53,19 +54,19 @@ class SampleSummary:
 def write_sample_data(
     directory: Path, *, analysis_date: date, seed: int = 20241215, games_tonight: int | None = None
 ) -> SampleSummary:
-    """Write one Parquet file per source table, named `<dataset>.<table>.parquet`, replacing those already there.
+    """Write a Parquet file for each source table, named `<dataset>.<table>.parquet`; replace existing files.
 
     Args:
-        directory: Where to write; made if it does not exist. Other files in it are left alone.
-        analysis_date: The night to prepare, a calendar day of America/New_York; 45 days of schedule end with it.
+        directory: Target folder, created if missing. Other files there are ignored.
+        analysis_date: Night to prepare, a calendar day of America/New_York and the last of 45 days of schedule.
         seed: Another seed is another league. The same seed and date write the same rows.
-        games_tonight: Games on *analysis_date*, 0 to 15. 7 when None.
+        games_tonight: Games on *analysis_date*, 0 to 15; None means 7.
 
     Returns:
-        What was written.
+        Summary of the written data.
 
     Raises:
-        ValueError: *games_tonight* is out of range; the caller's fault.
+        ValueError: *games_tonight* is out of range.
         OSError: *directory* cannot be written.
     """
     tonight = GAMES_TONIGHT if games_tonight is None else games_tonight
@@ -74,7 +75,7 @@ def write_sample_data(
     league = build_league(Random(seed), last_day=analysis_date, games_tonight=tonight)  # noqa: S311 - no secret
     nights = tuple(analysis_date - timedelta(days=days) for days in reversed(range(NIGHTS)))
     directory.mkdir(parents=True, exist_ok=True)
-    # One thread: the order in which floats are summed, and so their last digit, must not vary.
+    # A single thread: the order of a float sum, and therefore the last digit, must not vary.
     config: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "autoinstall_known_extensions": False}
     with duckdb.connect(config=config) as connection:
         _run(connection, "inputs.sql")
@@ -97,7 +98,7 @@ def _run(connection: duckdb.DuckDBPyConnection, script: str) -> None:
 
 
 def _load(connection: duckdb.DuckDBPyConnection, league: League, nights: tuple[date, ...]) -> None:
-    """Fill the input tables. By CSV, because binding the values row by row takes seconds."""
+    """Fill the input tables from CSV files, because binding the values row by row takes seconds."""
     inputs: dict[str, Iterable[Iterable[object]]] = {
         "team": league.teams,
         "player": league.players,
@@ -105,7 +106,7 @@ def _load(connection: duckdb.DuckDBPyConnection, league: League, nights: tuple[d
         "box_line": league.box_lines,
         "night": ((night, season_of(night)) for night in nights),
     }
-    # Not in the caller's directory: DuckDB reads a path as a pattern, and that one may hold brackets or stars.
+    # Not in the caller's directory: DuckDB reads a path as a pattern, and the directory may hold brackets or stars.
     with TemporaryDirectory() as scratch:
         for table, rows in inputs.items():
             path = Path(scratch) / f"{table}.csv"
@@ -115,7 +116,7 @@ def _load(connection: duckdb.DuckDBPyConnection, league: League, nights: tuple[d
 
 
 def _export(connection: duckdb.DuckDBPyConnection, directory: Path) -> tuple[SampleTable, ...]:
-    """Write every table aside, then move the files into place one by one."""
+    """Write every table into a hidden folder, then move the files into place, file by file."""
     names = connection.execute(
         "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE schema_name != 'main' ORDER BY ALL"
     ).fetchall()
@@ -132,7 +133,7 @@ def _export(connection: duckdb.DuckDBPyConnection, directory: Path) -> tuple[Sam
 
 
 def _roster(connection: duckdb.DuckDBPyConnection, analysis_date: date) -> tuple[int, int]:
-    """Count the active players, and those who have played nowhere yet."""
+    """Count the active players, and the active players without a game so far."""
     row = connection.execute(
         "SELECT count(*), count(*) FILTER (last_game_date IS NULL) FROM nba_raw.nbac_player_list"
         " WHERE snapshot_date = ?",

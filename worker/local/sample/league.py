@@ -1,7 +1,7 @@
-"""An invented season: the real thirty teams, invented players, a calendar and box scores, all from one seed.
+"""Invented season: the real thirty teams, invented players, a calendar and box scores, all from a single seed.
 
-Nothing here reads a clock or depends on hash order: the same seed and date give the same league.
-The means are those of the 2024-25 regular season: 240 player minutes, about 100 possessions and 113 points a team.
+No function reads a clock or depends on hash order: the same seed and date give the same league. The means are the means
+of the 2024-25 regular season: 240 player minutes, about 100 possessions and 113 points for each team.
 """
 
 import math
@@ -42,13 +42,14 @@ LAST_NAMES = (
 )  # fmt: skip
 
 DAYS = 45
-# Nights without a game included; shuffled, so every seed gives the same load: a team plays about every second day.
+# With nights without a game. The order is shuffled, so every seed gives the same load: a team plays about every second
+# day.
 GAMES_PER_NIGHT = (0, 3, 4, 5, 6, 6, 7, 8, 8, 9, 10, 11, 11, 12, 14)
 GAMES_TONIGHT = 7
-# How far luck moves a team in the order of rest; at this size some teams play on two days in a row.
+# Influence of chance on a team's place in the order of rest; with this value some teams play on two days in a row.
 REST_LUCK_DAYS = 1.3
 
-# Minutes of a full night and the chance to play at all, from the first starter to the fifteenth man.
+# Minutes of a full night and the chance to play at all, from the first starter to the fifteenth player.
 ROTATION = (
     (34.0, 0.95), (33.0, 0.95), (32.0, 0.95), (30.0, 0.95), (28.0, 0.95), (24.0, 0.9), (21.0, 0.9), (19.0, 0.9),
     (16.0, 0.7), (14.0, 0.55), (12.0, 0.4), (11.0, 0.3), (10.0, 0.25), (9.0, 0.25), (8.0, 0.2),
@@ -61,14 +62,14 @@ MINUTES_MAX = 46
 ZONE_COUNT = 5  # restricted area, paint, mid range, corner three, above-the-break three
 ZONE_ACCURACY = (0.66, 0.43, 0.40, 0.38, 0.355)
 FREE_THROW_ACCURACY = 0.78
-# One team in eight has a fifteenth man who never shoots: no attempts, so no shot zones to analyse.
+# In every eighth team the fifteenth player never shoots: no attempts, so no shot zones to analyse.
 NON_SHOOTER_EVERY = 8
-# Days before the analysis date on which a player joins a roster without having played anywhere.
+# Days before the analysis date on which a player without any game joins a roster.
 SIGNED_DAYS_BEFORE = (2, 0)
 
 
 class Player(NamedTuple):
-    """A player as a row; `signed_on` is set only for one who joined during the window and has not played yet."""
+    """Player as a row; `signed_on` is set only for a player who joined during the window and has not played yet."""
 
     player_id: int
     player_name: str
@@ -77,7 +78,7 @@ class Player(NamedTuple):
 
 
 class Game(NamedTuple):
-    """A scheduled game; `season` reads like 2024-25."""
+    """Scheduled game; `season` has the form 2024-25."""
 
     game_date: date
     game_id: str
@@ -87,7 +88,7 @@ class Game(NamedTuple):
 
 
 class BoxLine(NamedTuple):
-    """What one player did in one game: whole minutes and counts. Points and totals follow from these."""
+    """Result of a player in a game: whole minutes and counts. Points and totals follow from the counts."""
 
     game_id: str
     player_id: int
@@ -120,7 +121,7 @@ class BoxLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class League:
-    """A season up to one night: games of the last day are scheduled and have no box lines."""
+    """Season up to a night: games of the last day are scheduled and have no box lines."""
 
     teams: tuple[tuple[int, str, str], ...]
     players: tuple[Player, ...]
@@ -130,7 +131,7 @@ class League:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Style:
-    """How a player plays. *size* runs from 0 (guard) to 1 (centre); rates are per minute."""
+    """Style of a player. *size* runs from 0 (guard) to 1 (centre); rates are per minute."""
 
     player_id: int
     minutes: float
@@ -168,13 +169,13 @@ def build_league(rng: Random, *, last_day: date, games_tonight: int) -> League:
 
 
 def season_of(day: date) -> str:
-    """Name the season *day* belongs to, like 2024-25; a season starts in July for this purpose."""
+    """Return the season of *day*, for example 2024-25; a season starts in July for this purpose."""
     first = day.year if day.month >= 7 else day.year - 1  # noqa: PLR2004 - July
     return f"{first}-{(first + 1) % 100:02d}"
 
 
 def _players(rng: Random, last_day: date) -> tuple[Player, ...]:
-    """Fifteen players a team, then the signings."""
+    """Return fifteen players for each team, then the signings."""
     signed: list[date | None] = [last_day - timedelta(days=days) for days in SIGNED_DAYS_BEFORE]
     codes = [code for code in TEAM_NAMES for _ in ROTATION]
     codes += rng.sample(list(TEAM_NAMES), len(signed))
@@ -202,7 +203,7 @@ def _style(rng: Random, player: Player, *, slot: int) -> _Style:
 
 
 def _games(rng: Random, last_day: date, games_tonight: int) -> tuple[Game, ...]:
-    """Pair the teams that have rested longest, with some luck in it."""
+    """Return the games: teams with the longest rest play, with some chance."""
     counts = list(GAMES_PER_NIGHT * (DAYS // len(GAMES_PER_NIGHT)))
     rng.shuffle(counts)
     counts[-1] = games_tonight
@@ -221,7 +222,7 @@ def _games(rng: Random, last_day: date, games_tonight: int) -> tuple[Game, ...]:
 
 
 def _box_score(rng: Random, game_id: str, home: Sequence[_Style], away: Sequence[_Style]) -> list[BoxLine]:
-    """Play one game. A tie goes to the home team by a free throw: there is no overtime."""
+    """Return the box lines of a game. The home team wins a tie by a free throw: there is no overtime."""
     home_lines, away_lines = _side(rng, game_id, home), _side(rng, game_id, away)
     if sum(line.points() for line in home_lines) == sum(line.points() for line in away_lines):
         first = home_lines[0]
@@ -231,7 +232,7 @@ def _box_score(rng: Random, game_id: str, home: Sequence[_Style], away: Sequence
 
 
 def _side(rng: Random, game_id: str, team: Sequence[_Style]) -> list[BoxLine]:
-    """Let one team play; whoever is most likely to dress makes up the numbers on a thin night."""
+    """Return the box lines of a team; with too few players, the players with the best chance fill the side."""
     luck = sorted((rng.random() - style.chance, slot) for slot, style in enumerate(team))
     dressed = sorted(slot for rank, (margin, slot) in enumerate(luck) if margin < 0 or rank < DRESSED_MIN)
     minutes = [max(0.0, rng.gauss(team[slot].minutes, 1.5 + 0.08 * team[slot].minutes)) for slot in dressed]
@@ -266,7 +267,7 @@ def _box_line(rng: Random, game_id: str, style: _Style, minutes: int) -> BoxLine
 
 
 def _shots(rng: Random, mean: float) -> int:
-    """Draw with less spread than `_count`: the shots of a team share the clock, so their number varies little."""
+    """Return a draw with less spread than `_count`: the shots of a team share the clock and vary little."""
     return max(0, round(rng.gauss(mean, 0.4 * math.sqrt(mean))))
 
 
@@ -275,7 +276,7 @@ def _hits(rng: Random, tries: int, chance: float) -> int:
 
 
 def _count(rng: Random, mean: float) -> int:
-    """Draw from the Poisson distribution (Knuth's product of uniforms; the means here stay under 25)."""
+    """Return a draw from the Poisson distribution (Knuth's product of uniforms; the means here stay under 25)."""
     floor, product, count = math.exp(-mean), rng.random(), 0
     while product > floor:
         product *= rng.random()

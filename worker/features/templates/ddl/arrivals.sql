@@ -1,7 +1,7 @@
 {{ head("Purpose", "every report of a processor that counted, and how late it came.") }}
 {{ head("Parameters", "none.") }}
 {{ head("Creates", table) }}
-{{ head("Result", "one row per analysis_date, processor and run; appended to, never changed. lateness_s is negative where the report came before the deadline. caused is what followed: the trigger of a build, or nothing.") }}
+{{ head("Result", "one row per analysis_date, processor and run; appended to, never changed. lateness_s is negative where the report came before the deadline. caused is the trigger of the following build, or empty.") }}
 {{ head("Second run", "changes nothing.") }}
 CREATE TABLE IF NOT EXISTS {{ table }} (
   analysis_date DATE NOT NULL,

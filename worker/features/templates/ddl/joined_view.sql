@@ -1,8 +1,8 @@
 {% set base = block_of(features | selectattr("name", "equalto", entity.must_have) | first) %}
-{{ head("Purpose", "the Phase 4 tables joined beforehand, for who reads them often. The build does not read it: an outer join makes the view one that may lag behind its tables by max_staleness; see docs/adr/0013.") }}
+{{ head("Purpose", "the Phase 4 tables joined beforehand, for frequent readers. The build does not read the view: with an outer join the view may lag behind the tables by max_staleness; see docs/adr/0013.") }}
 {{ head("Parameters", "none.") }}
 {{ head("Creates", table) }}
-{{ head("Result", "one row per analysis_date and " ~ entity.key ~ " of " ~ base.processor ~ ", as often as it stands there.") }}
+{{ head("Result", "one row per analysis_date and " ~ entity.key ~ " of " ~ base.processor ~ ", with repetitions.") }}
 {{ head("Second run", "changes nothing.") }}
 CREATE MATERIALIZED VIEW IF NOT EXISTS {{ table }}
 PARTITION BY analysis_date

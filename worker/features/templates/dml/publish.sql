@@ -1,4 +1,4 @@
-{{ head("Purpose", "publish the rows of one attempt: point the ledger at the rows. This is the whole publication.") }}
+{{ head("Purpose", "publish the rows of one attempt: change the pointer of the ledger to the rows.") }}
 {{ head("Parameters", "analysis_date DATE; generation, attempt INT64 (the fencing token); claimant, build_id STRING; committed_at TIMESTAMP; row_count INT64 (rows that were counted and judged).") }}
 {{ head("Reads", tables.generations ~ ".") }}
 {{ head("Changes", tables.ledger ~ ".") }}

@@ -1,4 +1,4 @@
-{{ head("Purpose", "delete the rows of generations in whose place another one was published long ago.") }}
+{{ head("Purpose", "delete the rows of generations superseded long ago.") }}
 {{ head("Parameters", "superseded_before TIMESTAMP (generations that were superseded later stay).") }}
 {{ head("Reads", tables.ledger ~ ".") }}
 {{ head("Changes", tables.generations ~ ".") }}

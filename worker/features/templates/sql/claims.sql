@@ -1,7 +1,7 @@
-{{ head("Purpose", "who has claimed a date, and which generation of the date is published.") }}
+{{ head("Purpose", "the claims of a date, and the published generation.") }}
 {{ head("Parameters", "analysis_date DATE.") }}
 {{ head("Reads", tables.ledger ~ ".") }}
-{{ head("Result", "one row, the newest claim first where a date has several; none for a date that nobody has claimed.") }}
+{{ head("Result", "one row, the newest claim first where a date has several; none for a date without a claim.") }}
 {{ head("Second run", "reads only.") }}
 SELECT claimed_generation, claimed_attempt, claimed_by, generation, build_id, committed_at
 FROM {{ tables.ledger }}

@@ -1,4 +1,4 @@
-{{ head("Purpose", "the dates that have several rows in the ledger, which two first claims of one instant may leave.") }}
+{{ head("Purpose", "the dates with several rows in the ledger, left by two simultaneous first claims.") }}
 {{ head("Parameters", "none.") }}
 {{ head("Reads", tables.ledger ~ ".") }}
 {{ head("Result", "(analysis_date, row_count), by date; nothing where every date has one row.") }}

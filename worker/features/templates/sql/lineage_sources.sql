@@ -1,6 +1,6 @@
 {% set sources = blocks | map(attribute="table") | list + phase3_tables | map(attribute="name") | list %}
-{{ head("Purpose", "the upstream rows that decide the cells of one row: per table the row that a build by the same rule takes.") }}
-{{ head("Parameters", "analysis_date DATE; " ~ lookups | each("{} {type}") | join("; ") ~ " (whose rows are looked up; one that is not given finds none); lookback_start, previous_date DATE (the Phase 3 window, both ends included); as_of TIMESTAMP (rows processed later are not seen; without it the condition is left out); built_at TIMESTAMP (the build's).") }}
+{{ head("Purpose", "the upstream rows that decide the cells of one row: per table the row that a build would use.") }}
+{{ head("Parameters", "analysis_date DATE; " ~ lookups | each("{} {type}") | join("; ") ~ " (the rows to find; a missing parameter finds no rows); lookback_start, previous_date DATE (the Phase 3 window, both ends included); as_of TIMESTAMP (rows processed later are not seen; without it the condition is left out); built_at TIMESTAMP (the build's).") }}
 {{ head("Reads", sources | join(", ") ~ ".") }}
 {{ head("Result", "two rows: seen TRUE from what had been processed by the build, FALSE from what was processed since. Per table whether it has a row, its date and processed_at; phase4_ and phase3_ values of every feature.") }}
 {{ head("Second run", "reads only.") }}

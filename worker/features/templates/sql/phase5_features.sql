@@ -1,4 +1,4 @@
-{{ head("Purpose", "the features of a date that Phase 5 predicts from.") }}
+{{ head("Purpose", "the features of a date for the predictions of Phase 5.") }}
 {{ head("Parameters", "analysis_date DATE; quality_score_min FLOAT64 (rows worth less are left out).") }}
 {{ head("Reads", tables.published ~ ".") }}
 {{ head("Result", "one row per " ~ entity.singular ~ ", whole, by " ~ entity.key ~ ".") }}

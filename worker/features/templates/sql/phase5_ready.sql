@@ -1,4 +1,4 @@
-{{ head("Purpose", "what Phase 5 asks before it predicts: are there rows for the date, enough of them, good enough.") }}
+{{ head("Purpose", "the check of Phase 5 before predictions: number of rows and score of the date.") }}
 {{ head("Parameters", "analysis_date DATE.") }}
 {{ head("Reads", tables.published ~ ".") }}
 {{ head("Result", "one row; zero rows published give 0 and NULL.") }}

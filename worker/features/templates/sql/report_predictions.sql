@@ -1,4 +1,4 @@
-{{ head("Purpose", "how many predictions the consumer made from a night, and how sure it was of them.") }}
+{{ head("Purpose", "number and mean confidence of the consumer's predictions for a night.") }}
 {{ head("Parameters", "analysis_date DATE.") }}
 {{ head("Reads", optional.predictions ~ ", which is the consumer's.") }}
 {{ head("Result", "one row; no predictions give 0 and NULL.") }}

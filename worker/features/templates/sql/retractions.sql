@@ -1,4 +1,4 @@
-{{ head("Purpose", "which runs people have taken back, so that a lost record can be told again.") }}
+{{ head("Purpose", "the retracted runs, so that a lost record can be restored.") }}
 {{ head("Parameters", "first_date, last_date DATE (both included).") }}
 {{ head("Reads", tables.replay ~ ".") }}
 {{ head("Result", "one row per retraction, oldest first.") }}
