@@ -264,7 +264,7 @@ MUTANTS = (
     Mutant(
         name="gives-up-without-asking-the-ledger",
         file=BUILDS,
-        old='            return give_up(record, kind, Reason.GIVING_UP, failure, "nobody")\n',
+        old='            return give_up(record, Reason.GIVING_UP, failure, "nobody")\n',
         new="            reason, because = Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED\n",
         tests=("tests/unit/test_decide_builds.py::test_a_generation_is_given_up_only_after_the_ledger_was_asked",),
     ),
@@ -326,7 +326,7 @@ MUTANTS = (
     Mutant(
         name="deadline-without-probe",
         file=TIMERS,
-        old="    if probe is None:\n        return unchanged(record, kind, Reason.NEEDS_PROBE)\n    kept =",
+        old="    if probe is None:\n        return Ruling(Reason.NEEDS_PROBE)\n    kept =",
         new="    probe = probe or {}\n    kept =",
         tests=("tests/unit/test_decide.py::test_nothing_falls_back_before_somebody_has_looked_into_the_tables",),
     ),
@@ -371,8 +371,8 @@ MUTANTS = (
     Mutant(
         name="cancels-without-closing-the-ledger",
         file=ASKED,
-        old="    if record.attempt:\n        # What it has built",
-        new="    if record.attempt < 0:\n        # What it has built",
+        old="    if record.attempt:\n        # An attempt may",
+        new="    if record.attempt < 0:\n        # An attempt may",
         tests=("tests/unit/test_decide_published.py::test_a_cancel_of_a_date_that_was_tried_closes_the_ledger_first",),
     ),
     Mutant(

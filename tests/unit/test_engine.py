@@ -1,13 +1,16 @@
 """Load, decide, commit: what the engine stores, announces and refuses."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from types import FrameType
 
 import pytest
 
 from statemachine.events import CancelRequested, DateOpened, LeaseRenewed
+from statemachine.invariants import violations
 from statemachine.model import DateRecord, FailureKind, State
 from statemachine.reasons import Reason
 from tests.support.memory_store import MemoryStore
@@ -74,6 +77,25 @@ def test_a_change_is_stored_with_its_history_and_announced() -> None:
     assert ("completion_received", "", "waiting", "recorded") == (entry.event, entry.before, entry.after, entry.reason)
     assert (WORKER, f"{CACHE} reported success, 400 rows") == (entry.actor, entry.detail)
     assert [Reason.RECORDED] == [noted.decision.reason for noted in rig.notes.decisions]
+
+
+def test_each_record_is_checked_once_on_read_and_once_before_a_commit() -> None:
+    rig = Rig()
+    checks = []
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code is violations.__code__:
+            checks.append(frame)
+
+    sys.setprofile(count)
+    try:
+        for name in PROCESSORS[:3]:
+            rig.engine.apply(NIGHT, success(name))
+    finally:
+        sys.setprofile(None)
+
+    # The first event finds no record: two reads and three commits.
+    assert len(checks) == 5
 
 
 def test_what_changes_nothing_is_announced_and_not_stored() -> None:
