@@ -21,7 +21,7 @@ from worker.engine import Engine
 from worker.errors import Conflict, Denied, PipelineError, Refused, Unavailable, masked
 from worker.features.generations import read_instant
 from worker.interventions.audit import read_reason
-from worker.observing.observer import Observer
+from worker.observing.observer import Observers
 from worker.pipelines.shipped import PIPELINE
 from worker.ports import Clock
 from worker.resources import Resources, make_engine, nothing_there
@@ -282,7 +282,7 @@ def guest_engine(parts: Resources, worker: str, clock: Clock) -> Engine:
         worker=worker,
         start_build=lambda _day: None,
         outbox_filled=lambda: None,
-        observer=Observer(),
+        observer=Observers(),
     )
 
 

@@ -24,7 +24,7 @@ from worker.http.listeners import Listeners
 from worker.observing.bounds import Bounded
 from worker.observing.logs import lines_dropped
 from worker.observing.metrics import Metrics
-from worker.observing.observer import LogObserver, Observer, Observers
+from worker.observing.observer import DeadLetterTopicChecked, LogObserver, Observer, Observers
 from worker.ports import Clock
 from worker.resources import Resources, open_lineage
 from worker.settings import BadSettings
@@ -75,7 +75,7 @@ class Worker:
         self.metrics = self._make_metrics(expects_stream=not serves_push)
         self._lineage = open_lineage(settings, self.metrics.lineage_event)
         told = () if self._lineage is None else (self._lineage,)
-        observer = Observers((self.metrics, LogObserver(), *told, *watchers))
+        observer = Observers(self.metrics, LogObserver(), *told, *watchers)
         self._queue = BuildQueue()
         self._builds = self._make_builds()
         self._passes = Passes()
@@ -106,7 +106,7 @@ class Worker:
         metrics = Metrics(settings.definition.processors)
         metrics.show_dates(self._store, self._clock, settings.calendar)
         metrics.expects_stream(expects_stream)
-        metrics.dead_letter_topic(settings.dead_letter_topic, None)
+        metrics.note(DeadLetterTopicChecked(topic=settings.dead_letter_topic, fault=None))
         metrics.show_process(lines_dropped=lines_dropped, store_restarts=self._parts.store_restarts)
         return metrics
 
@@ -139,7 +139,7 @@ class Worker:
             local_address=parts.bus_address,
             handle_all=self._assembly.intake.handle_all,
             store_answers=self._store_answers,
-            notes=self.metrics,
+            observer=self.metrics,
             tuning=PullTuning(
                 messages_max=settings.messages_leased_max,
                 watch=WatchPolicy(silence_s=settings.stream_silence_s, recycles_max=settings.stream_recycles_max),

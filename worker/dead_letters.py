@@ -24,7 +24,7 @@ import structlog
 from schemas.completion import Delivery, Refusal
 from schemas.dead_letter import DATA_BYTES_MAX, DeadLetter, parked_attributes, without_senders
 from worker.errors import PipelineError, PublishRefused, Unavailable
-from worker.observing.observer import Observer
+from worker.observing.observer import DeadLetterTopicChecked, MessageParked, Observer
 from worker.ports import Clock, OutgoingMessage, ParkedMessage, Publisher, StateStore
 
 # Whoever sent the message has not repaired anything by the fifth time; a person should look.
@@ -260,7 +260,7 @@ class Parking:
         self._publish_in_turn(message)
         self._keep_copy(delivery, refusal, message)
         log.warning("message_parked", message_id=delivery.message_id, reason=refusal.reason, detail=refusal.detail)
-        self._observer.refused(refusal.reason.value, refusal.detail)
+        self._observer.note(MessageParked(reason=refusal.reason.value, detail=refusal.detail))
 
     def _publish_in_turn(self, message: OutgoingMessage) -> None:
         if self._closed_until is not None and self._stopwatch() < self._closed_until:
@@ -275,11 +275,11 @@ class Parking:
             self._closed_until = self._stopwatch() + PAUSE_S
             next_step = "create the topic or grant roles/pubsub.publisher; the message comes again"
             log.error("dead_letter_topic_refuses", topic=self._topic, error=str(exc), next_step=next_step)
-            self._observer.dead_letter_topic(self._topic, str(exc))
+            self._observer.note(DeadLetterTopicChecked(topic=self._topic, fault=str(exc)))
             raise NotParked(str(exc)) from exc
         else:
             self._closed_until = None
-            self._observer.dead_letter_topic(self._topic, None)
+            self._observer.note(DeadLetterTopicChecked(topic=self._topic, fault=None))
         finally:
             self._turn.release()
 

@@ -97,15 +97,8 @@ class Engine:
         for conflicts in range(COMMIT_TRIES_MAX):
             now = self._clock.now()
             before = self._store.load(analysis_date) or self._calendar.fresh_record(analysis_date, now)
-            decision = decide(before, event, now=now, policy=self._policy)
-            decided = Decided(
-                before=before,
-                decision=decision,
-                event=event,
-                actor=actor,
-                at=now,
-                conflicts=conflicts,
-            )
+            decided = self._decide(before, event, now, actor, conflicts)
+            decision = decided.decision
             if not decision.changed:
                 # The caller may acknowledge what an earlier try stored: that must be as durable as a commit.
                 self._store.barrier()
@@ -115,6 +108,18 @@ class Engine:
                 self._announce(decided)
                 return decision
         raise Conflict(f"{analysis_date}: others changed it {COMMIT_TRIES_MAX} times in a row; it will be tried again")
+
+    def _decide(self, before: DateRecord, event: Event, now: datetime, actor: str, conflicts: int = 0) -> Decided:
+        decision = decide(before, event, now=now, policy=self._policy)
+        return Decided(
+            before=before,
+            decision=decision,
+            event=event,
+            actor=actor,
+            at=now,
+            conflicts=conflicts,
+            sentence=narrate(event, before, decision),
+        )
 
     def apply_all(self, happened: Sequence[tuple[date, Event]]) -> Sequence[Decision | None]:
         """Decide several events and store what they change in one trip; what happened to one date, in the order given.
@@ -157,15 +162,14 @@ class Engine:
             return None, None
         try:
             before = records[day] or self._calendar.fresh_record(day, now)
-            decision = decide(before, event, now=now, policy=self._policy)
-            decided = Decided(before=before, decision=decision, event=event, actor=self._worker, at=now, conflicts=0)
-            if not decision.changed:
+            decided = self._decide(before, event, now, self._worker)
+            if not decided.decision.changed:
                 return decided, None
             commit = self._commit_of(decided)
         except Exception:  # noqa: BLE001 - `apply` raises the same exception for this event alone
             del records[day]
             return None, None
-        records[day] = replace(decision.record, revision=commit.operation_id)
+        records[day] = replace(commit.record, revision=commit.operation_id)
         return decided, commit
 
     def preview(
@@ -223,7 +227,7 @@ class Engine:
 
     def _announce(self, decided: Decided) -> None:
         try:
-            self._observer.decided(decided)
+            self._observer.note(decided)
         except Exception:
             # The decision is stored, so its effects follow and its message is acknowledged.
             log.exception("decision_not_observed", analysis_date=decided.decision.record.analysis_date.isoformat())
@@ -245,5 +249,5 @@ def _history_entry(decided: Decided) -> HistoryEntry:
         generation=after.generation,
         attempt=after.attempt,
         actor=decided.actor,
-        detail=narrate(decided.event, decided.before, decided.decision),
+        detail=decided.sentence,
     )

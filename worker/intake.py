@@ -19,7 +19,7 @@ from worker.calendar import FUTURE_DAYS_MAX
 from worker.dead_letters import RAISES_MAX, NotParked, Parking, Raises
 from worker.engine import Engine
 from worker.errors import CorruptRecord, PipelineError, Unavailable
-from worker.observing.observer import Observer
+from worker.observing.observer import Observer, Received
 from worker.observing.tracing import NO_TRACING, Reception, Tracing
 from worker.ports import Clock, Publisher, StateStore
 from worker.repair import Repair
@@ -104,7 +104,7 @@ class Intake:
         except Unavailable as exc:
             log.warning("deliveries_postponed", count=len(places), error=str(exc), kind=type(exc).__name__)
             for place, (_day, event) in zip(places, happened, strict=True):
-                self._observer.received("unavailable", event.completion.processor, self._stopwatch() - started)
+                self._note("unavailable", event.completion.processor, started)
                 yield place, Verdict.HOLD
             return alone
         except Exception as exc:  # noqa: BLE001 - handled alone, the message that raises is charged with that
@@ -115,9 +115,13 @@ class Intake:
             if decision is None:
                 alone.append(place)
                 continue
-            self._observer.received(decision.reason.value, event.completion.processor, self._stopwatch() - started)
+            self._note(decision.reason.value, event.completion.processor, started)
             yield place, Verdict.ACK
         return alone
+
+    def _note(self, outcome: str, processor: str, started: float) -> None:
+        seconds = self._stopwatch() - started
+        self._observer.note(Received(outcome=outcome, processor=processor, seconds=seconds))
 
     def _expectation(self, now: datetime) -> Expectation:
         latest = now.date() + timedelta(days=FUTURE_DAYS_MAX)
@@ -140,7 +144,7 @@ class Intake:
         kind = type(error).__name__
         log.error("message_raised", message_id=delivery.message_id, kind=kind, times=times, exc_info=error)
         if times < RAISES_MAX:
-            self._observer.received("raised", "other", 0.0)
+            self._note("raised", "other", self._stopwatch())
             return Verdict.RETRY
         detail = f"{kind} was raised each of {times} times; the log line message_raised of the worker has the stack"
         # Where the attributes are the cause, the copy does without them.
@@ -173,7 +177,7 @@ class Intake:
         except PipelineError as exc:
             log.error("delivery_failed", message_id=delivery.message_id, error=str(exc), kind=type(exc).__name__)
             outcome, verdict = "error", Verdict.RETRY
-        self._observer.received(outcome, processor, self._stopwatch() - started)
+        self._note(outcome, processor, started)
         reception.ended(outcome, processor)
         return verdict
 
@@ -181,7 +185,7 @@ class Intake:
         """Park a delivery that was refused elsewhere, such as a push body that is no push."""
         started = self._stopwatch()
         outcome, verdict = self._park(delivery, refusal)
-        self._observer.received(outcome, "other", self._stopwatch() - started)
+        self._note(outcome, "other", started)
         return verdict
 
     def _replace_damaged(self, exc: CorruptRecord) -> str:

@@ -87,7 +87,7 @@ def make_intake(parts: Resources, start_build: Callable[[date], None], observer:
 
 def worker_observer() -> Observer:
     """Watch as the worker does: metrics and log lines."""
-    return Observers((Metrics(PROCESSORS), LogObserver()))
+    return Observers(Metrics(PROCESSORS), LogObserver())
 
 
 def acknowledge_all(deliveries: Sequence[Delivery]) -> Iterator[tuple[int, Verdict]]:

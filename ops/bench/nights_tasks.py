@@ -34,7 +34,7 @@ from worker.clock import SystemClock
 from worker.errors import Unavailable
 from worker.intake import Verdict
 from worker.observing import logs
-from worker.observing.observer import Decided, Observer
+from worker.observing.observer import Decided, Notice
 from worker.ports import OutgoingMessage
 from worker.resources import Resources
 
@@ -42,7 +42,7 @@ ENTITIES = 400
 ANSWER_TIMEOUT_S = 60.0
 
 
-class Watch(Observer):
+class Watch:
     """Notes when a date was claimed and when it ended."""
 
     def __init__(self) -> None:
@@ -51,12 +51,14 @@ class Watch(Observer):
         self.ended: dict[date, State] = {}
         self._changed = threading.Condition()
 
-    def decided(self, decided: Decided) -> None:
-        """Note a claim or an end."""
-        after = decided.decision.record
+    def note(self, notice: Notice) -> None:
+        """Keep the instant of a claim and the state at an end."""
+        if not isinstance(notice, Decided):
+            return
+        after = notice.decision.record
         with self._changed:
-            self.reports[after.analysis_date] += isinstance(decided.event, CompletionReceived)
-            if decided.decision.reason is Reason.CLAIMED:
+            self.reports[after.analysis_date] += isinstance(notice.event, CompletionReceived)
+            if notice.decision.reason is Reason.CLAIMED:
                 self.claimed_at[after.analysis_date] = time.perf_counter()
             if after.state in TERMINAL_STATES:
                 self.ended[after.analysis_date] = after.state

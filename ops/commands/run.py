@@ -233,7 +233,7 @@ def _ticker(parts: Resources, lineage: "LineageEmitter | None") -> "Ticker":
         parts,
         clock=store_clock(parts),
         worker=worker_name(),
-        observer=Observers((LogObserver(),) if lineage is None else (LogObserver(), lineage)),
+        observer=Observers(LogObserver(), *(() if lineage is None else (lineage,))),
         hooks=ProcessCallbacks(start_build=builds.put, outbox_filled=lambda: None, date_failed=date_failed),
         drains=False,
     )

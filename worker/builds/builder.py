@@ -22,7 +22,7 @@ from worker.builds.steps import run_build
 from worker.engine import Engine
 from worker.errors import Fatal, Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, LedgerRow
-from worker.observing.observer import Observer
+from worker.observing.observer import BuildEnded, BuildScored, BuildStep, Observer, PhaseEnded
 from worker.observing.tracing import NO_TRACING, Tracing
 from worker.ports import Clock, Warehouse
 
@@ -148,7 +148,8 @@ class Builder:
         ):
             event, label = self._attempt(claim.record, lease)
             trace.ended(label)
-            self._observer.built(claim.record.mode, label, self._stopwatch() - started)
+            seconds = self._stopwatch() - started
+            self._observer.note(BuildEnded(mode=claim.record.mode, result=label, seconds=seconds))
             if event is None:
                 return None
             return self._report(analysis_date, event)
@@ -198,7 +199,7 @@ class Builder:
             return committed, "adopted" if adopted else "fenced"
         except PipelineError as exc:
             return self._broken_off(record, exc)
-        self._observer.scored(outcome)
+        self._observer.note(BuildScored(outcome=outcome))
         if outcome.failure is not None:
             return _failed(record, outcome.failure, outcome.message), outcome.failure.value
         committed = BuildCommitted(
@@ -241,14 +242,14 @@ class Builder:
         try:
             yield
         finally:
-            self._observer.phase_ended(phase, self._stopwatch() - started)
+            self._observer.note(PhaseEnded(phase=phase, seconds=self._stopwatch() - started))
 
     def _step(self, analysis_date: date, text: str, lease: LeaseKeeper) -> None:
         # Renewed at each step, so that a build which was cancelled or taken over stops before it publishes.
         lease.renew_once()
         if lease.lost.is_set():
             raise Fenced(f"{analysis_date}: the lease was lost during the build")
-        self._observer.step(analysis_date, text)
+        self._observer.note(BuildStep(analysis_date=analysis_date, text=text))
 
     def _request(self, record: DateRecord, ignored: frozenset[str]) -> BuildRequest:
         return BuildRequest(

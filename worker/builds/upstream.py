@@ -5,7 +5,7 @@ next build, which checks again by itself and stops with the same words.
 """
 
 from worker.builds.steps import upstream_faults
-from worker.observing.observer import Observer
+from worker.observing.observer import Observer, SchemaChecked
 from worker.ports import Warehouse
 
 # Often enough to be ahead of any evening, seldom enough to cost nothing: nine reads of a table's columns.
@@ -27,6 +27,6 @@ class SchemaWatch:
             Unavailable: The warehouse could not serve; nothing is known, and what was known stands.
         """
         faults = upstream_faults(self._warehouse)
-        self._observer.schema_checked(faults, changed=faults != self._known)
+        self._observer.note(SchemaChecked(faults=faults, changed=faults != self._known))
         self._known = faults
         return PAUSE_S
