@@ -29,6 +29,7 @@ from statemachine.events import (
 )
 from statemachine.interventions import asked
 from statemachine.model import DateRecord, Policy
+from statemachine.reasons import Reason
 from statemachine.table import TRANSITIONS
 from statemachine.timers import opened, timer_fired
 
@@ -50,7 +51,9 @@ def decide(record: DateRecord, event: Event, *, now: datetime, policy: Policy) -
     reason, change, effects = _rule(record, event, now, policy)
     state = TRANSITIONS[record.state][event.kind][reason]
     if change is not None:
-        after = change.applied_to(record, state=state, version=record.version + 1)
+        # The store extends the lease of the stored record, which keeps the version.
+        version = record.version if reason is Reason.LEASE_RENEWED else record.version + 1
+        after = change.applied_to(record, state=state, version=version)
         return Decision(record=after, reason=reason, effects=effects)
     if state is not record.state:
         raise AssertionError(f"{record.state}/{event.kind}/{reason} leads to {state}, and no field changes")

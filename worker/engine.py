@@ -18,6 +18,7 @@ from statemachine.decision import PublishOutcome, StartBuild
 from statemachine.events import BuildCommitted, Event
 from statemachine.invariants import change_violations
 from statemachine.model import TERMINAL_STATES, DateRecord, Policy, State
+from statemachine.reasons import Reason
 from worker.calendar import Calendar
 from worker.errors import Conflict, InvariantBroken
 from worker.history_text import narrate
@@ -104,13 +105,16 @@ class Engine:
                 self._store.barrier()
                 self._announce(decided)
                 return decision
-            if self._store.commit(self._commit_of(decided)):
+            if self._store_change(decided):
                 self._announce(decided)
                 return decision
         raise Conflict(f"{analysis_date}: others changed it {COMMIT_TRIES_MAX} times in a row; it will be tried again")
 
     def _decide(self, before: DateRecord, event: Event, now: datetime, actor: str, conflicts: int = 0) -> Decided:
         decision = decide(before, event, now=now, policy=self._policy)
+        broken = change_violations(before, decision.record, self._policy) if decision.changed else ()
+        if broken:
+            raise InvariantBroken(f"{before.analysis_date}: {decision.reason} would break {', '.join(broken)}")
         return Decided(
             before=before,
             decision=decision,
@@ -188,11 +192,15 @@ class Engine:
             before = decide(before, after, now=now, policy=self._policy).record
         return before, decide(before, event, now=now, policy=self._policy)
 
+    def _store_change(self, decided: Decided) -> bool:
+        """Store the change whole; of a renewed lease store the end of the lease only."""
+        lease = decided.decision.record.lease
+        if decided.decision.reason is Reason.LEASE_RENEWED and lease is not None:
+            return self._store.renew(decided.before, lease.until_at, uuid.uuid4().hex)
+        return self._store.commit(self._commit_of(decided))
+
     def _commit_of(self, decided: Decided) -> Commit:
         after = decided.decision.record
-        broken = change_violations(decided.before, after, self._policy)
-        if broken:
-            raise InvariantBroken(f"{after.analysis_date}: {decided.decision.reason} would break {', '.join(broken)}")
         finished = after.state in TERMINAL_STATES and after.wake_at is None
         expires = self._keep_finished if finished else None
         return Commit(

@@ -224,6 +224,16 @@ class StateStore(Protocol):
             CommitRefused: The store refuses this commit and would take another date's.
         """
 
+    def renew(self, held: DateRecord, until_at: datetime, operation_id: str) -> bool:
+        """Extend the lease of *held* in the record and in the wake index; write no other part of the record.
+
+        *operation_id* becomes the revision, so a commit decided on the record before the renewal is a conflict. False
+        if version and revision are no longer those of *held*. A repeat under the same operation id is a success.
+
+        Raises:
+            CommitRefused: The store refuses this renewal and would take a renewal of another analysis date.
+        """
+
     def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
         """Give several records in one trip, None for a date never seen; an unreadable one is left out of the answer."""
 

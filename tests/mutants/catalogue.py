@@ -331,6 +331,30 @@ MUTANTS = (
         tests=("tests/unit/test_decide.py::test_nothing_falls_back_before_somebody_has_looked_into_the_tables",),
     ),
     Mutant(
+        name="renewal-under-the-old-revision",
+        file="worker/adapters/redis/renew.lua",
+        old="redis.call('HSET', KEYS[1], 'n', ARGV[3], 'l', ARGV[4])\n",
+        new="redis.call('HSET', KEYS[1], 'l', ARGV[4])\n",
+        tests=(
+            f"{STORE_CONTRACT}::test_a_decision_on_the_record_before_a_renewal_is_a_conflict[fakeredis]",
+            f"{STORE_CONTRACT}::test_a_renewal_extends_the_lease_and_changes_nothing_else[fakeredis]",
+        ),
+    ),
+    Mutant(
+        name="renewal-of-any-record",
+        file="worker/adapters/redis/renew.lua",
+        old="if stored[1] ~= ARGV[1] or (stored[2] ~= ARGV[2] and stored[2] ~= ARGV[3]) then\n",
+        new="if stored[1] == nil then\n",
+        tests=(f"{STORE_CONTRACT}::test_a_renewal_of_a_lost_record_is_a_conflict[fakeredis]",),
+    ),
+    Mutant(
+        name="renewal-of-an-earlier-commit-counts",
+        file="worker/adapters/redis/fields.py",
+        old="    if revision != record.revision.encode():\n",
+        new="    if not revision:\n",
+        tests=(f"{STORE_CONTRACT}::test_a_commit_after_a_renewal_replaces_the_renewal[fakeredis]",),
+    ),
+    Mutant(
         name="lease-renewed-by-any-token",
         file="statemachine/evidence.py",
         old="    return now_building == (event.generation, event.attempt, event.claimant)\n",

@@ -109,15 +109,24 @@ def test_what_changes_nothing_is_announced_and_not_stored() -> None:
     assert len(rig.notes.decisions) == 2
 
 
-def test_a_lease_renewal_is_stored_without_history() -> None:
-    rig = Rig()
+def test_a_lease_renewal_is_stored_without_history_and_without_a_commit() -> None:
+    class Counted(MemoryStore):
+        commits = 0
+
+        def commit(self, commit: Commit) -> bool:
+            self.commits += 1
+            return super().commit(commit)
+
+    store = Counted()
+    rig = Rig(store=store)
     for event in (*(success(name) for name in PROCESSORS), claimed()):
         rig.engine.apply(NIGHT, event)
-    told_before = len(rig.store.history(NIGHT))
+    told_before, commits = len(rig.store.history(NIGHT)), store.commits
+    rig.clock.forward(MINUTE / 3)
 
     decision = rig.engine.apply(NIGHT, LeaseRenewed(worker=WORKER, generation=1, attempt=1))
 
-    assert Reason.LEASE_RENEWED is decision.reason
+    assert (Reason.LEASE_RENEWED, commits) == (decision.reason, store.commits)
     assert decision.record == rig.store.load(NIGHT)
     assert told_before == len(rig.store.history(NIGHT))
 
