@@ -13,7 +13,6 @@ dead-letter topic a second time.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -212,10 +211,6 @@ COPY_BYTES_MAX = 2048
 TURN_MAX_S = 0.25
 # So long a topic that took no message is left alone. Pub/Sub delivers again after about as long.
 PAUSE_S = 5.0
-# An exception that is raised for one message so often is a property of the message, not of the moment.
-RAISES_MAX = 3
-# Message ids are short: ten thousand of them take about two megabytes.
-RAISES_KEPT_MAX = 10_000
 
 
 class NotParked(PipelineError):
@@ -309,27 +304,3 @@ class Parking:
         except PipelineError as exc:
             # The store refuses this one key. The dead-letter topic has the message, so the message need not come again.
             log.error("parked_copy_not_kept", message_id=delivery.message_id, error=str(exc))
-
-
-class Raises:
-    """How often an exception was raised for each message, in this process. Bounded and thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: OrderedDict[str, int] = OrderedDict()
-
-    def count(self, message_id: str) -> int:
-        """Count one more exception; return how many there are."""
-        with self._lock:
-            count = self._counts.pop(message_id, 0) + 1
-            self._counts[message_id] = count
-            if len(self._counts) > RAISES_KEPT_MAX:
-                self._counts.popitem(last=False)
-        return count
-
-    def forget(self, message_id: str) -> None:
-        """Forget the message: it is stored or parked."""
-        # Nearly always empty, so that a good message costs one comparison and no lock.
-        if self._counts:
-            with self._lock:
-                self._counts.pop(message_id, None)

@@ -6,6 +6,8 @@ A message is acknowledged only after what it says is stored, or after it is park
 it with the bus, which delivers it again; a repeat is recognised and changes nothing.
 """
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -16,7 +18,7 @@ import structlog
 from schemas.completion import Delivery, Expectation, Refusal, RefusalReason, decode
 from statemachine.events import CompletionReceived
 from worker.calendar import FUTURE_DAYS_MAX
-from worker.dead_letters import RAISES_MAX, NotParked, Parking, Raises
+from worker.dead_letters import NotParked, Parking
 from worker.engine import Engine
 from worker.errors import CorruptRecord, PipelineError, Unavailable
 from worker.observing.observer import Observer, Received
@@ -26,6 +28,11 @@ from worker.repair import Repair
 
 log = structlog.get_logger(__name__)
 
+# An exception that is raised for one message so often is a property of the message, not of the moment.
+RAISES_MAX = 3
+# Message ids are short: ten thousand of them take about two megabytes.
+RAISES_KEPT_MAX = 10_000
+
 
 class Verdict(StrEnum):
     """What the bus is told about a delivery."""
@@ -34,6 +41,30 @@ class Verdict(StrEnum):
     RETRY = "retry"
     HOLD = "hold"
     """Not now: the store is away. Kept in hand where that is possible, else as RETRY."""
+
+
+class Raises:
+    """Number of unexpected exceptions for each message in this process. Bounded and thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: OrderedDict[str, int] = OrderedDict()
+
+    def count(self, message_id: str) -> int:
+        """Count another exception of the message; return the number of exceptions."""
+        with self._lock:
+            count = self._counts.pop(message_id, 0) + 1
+            self._counts[message_id] = count
+            if len(self._counts) > RAISES_KEPT_MAX:
+                self._counts.popitem(last=False)
+        return count
+
+    def forget(self, message_id: str) -> None:
+        """Forget a message that is stored or parked."""
+        # Nearly always empty, so that a good message costs one comparison and no lock.
+        if self._counts:
+            with self._lock:
+                self._counts.pop(message_id, None)
 
 
 class Intake:

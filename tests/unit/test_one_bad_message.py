@@ -17,10 +17,10 @@ from tests.fuzz.seeds import SHAPES, nested, sized
 from tests.support.memory_store import MemoryStore
 from tests.support.nights import CACHE, EVENING, NIGHT, PROCESSORS, done, success, told, waiting
 from tests.support.rigs import Bus, Rig, repair_of
-from worker.dead_letters import PAUSE_S, RAISES_KEPT_MAX, RAISES_MAX, Raises
+from worker.dead_letters import PAUSE_S
 from worker.errors import Fatal, PipelineError, PublishRefused, Unavailable
 from worker.history_text import narrate
-from worker.intake import Intake, Verdict
+from worker.intake import RAISES_KEPT_MAX, RAISES_MAX, Intake, Raises, Verdict
 from worker.observing.observer import Decided, LogObserver, Notice
 from worker.ports import Commit, OutgoingMessage, ParkedMessage
 

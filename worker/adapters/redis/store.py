@@ -69,7 +69,7 @@ class RedisStore(RedisNotes):
 
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""
-        key = self._key("date", analysis_date.isoformat())
+        key = f"{self._tag}:date:{analysis_date}"
         try:
             stored = repeating(self._client, lambda: cast("list[bytes | None]", self._client.hmget(key, FIELDS)))
         except redis.ResponseError as exc:
@@ -82,7 +82,7 @@ class RedisStore(RedisNotes):
         def read() -> list[Any]:
             with self._client.pipeline(transaction=False) as pipe:
                 for day in analysis_dates:
-                    pipe.hmget(self._key("date", day.isoformat()), FIELDS)
+                    pipe.hmget(f"{self._tag}:date:{day}", FIELDS)
                 return pipe.execute(raise_on_error=False)
 
         found: dict[date, DateRecord | None] = {}
@@ -102,7 +102,7 @@ class RedisStore(RedisNotes):
     def renew(self, held: DateRecord, until_at: datetime, operation_id: str) -> bool:
         """Run the renewal script; send the script once more where the reply was lost."""
         day = held.analysis_date.isoformat()
-        keys = [self._key("date", day), self._key("wake")]
+        keys = [f"{self._tag}:date:{day}", f"{self._tag}:wake"]
         renewal = renewal_text(until_at, operation_id)
         arguments = [held.version, held.revision, operation_id, renewal, day, millis_reached(until_at)]
         return self._store_one(held.analysis_date, [self._renew_script.sha, len(keys), *keys, *arguments])
@@ -149,13 +149,14 @@ class RedisStore(RedisNotes):
         """Return the arguments of EVALSHA for one commit: the script, the number of keys, keys, arguments."""
         record = commit.record
         day = record.analysis_date.isoformat()
+        tag = self._tag
         keys = [
-            self._key("date", day),
-            self._key("wake"),
-            self._key("dates"),
-            self._key("outbox"),
-            self._key("changes", day),
-            self._key("op", commit.operation_id),
+            f"{tag}:date:{day}",
+            f"{tag}:wake",
+            f"{tag}:dates",
+            f"{tag}:outbox",
+            f"{tag}:changes:{day}",
+            f"{tag}:op:{commit.operation_id}",
         ]
         arguments: list[Any] = [
             record.version - 1,
