@@ -21,7 +21,7 @@ from worker.engine import Engine
 from worker.errors import Conflict, Denied, PipelineError, Refused, Unavailable, masked
 from worker.features.generations import read_instant
 from worker.interventions.audit import read_reason
-from worker.observing.observer import Observer
+from worker.observing.observer import Observers
 from worker.pipelines.shipped import PIPELINE
 from worker.ports import Clock
 from worker.resources import ProcessKind, Resources, make_engine, nothing_there
@@ -280,7 +280,7 @@ def guest_engine(parts: Resources, worker: str, clock: Clock) -> Engine:
         store=parts.store,
         clock=clock,
         worker=worker,
-        observer=Observer(),
+        observer=Observers(),
     )
 
 

@@ -31,12 +31,7 @@ class UnreadableRecord(ValueError):
 
 
 def encode_record(record: DateRecord) -> bytes:
-    """Give the stored form.
-
-    Raises:
-        UnreadableRecord: The record contradicts itself; storing it would spread the damage. Our fault.
-    """
-    _must_be_sound(record)
+    """Return the stored form of a sound record; `change_violations` checks each change before the commit."""
     body = _ADAPTER.dump_json(_plain(record), exclude_defaults=True)
     return b'{"schema":%d,%b' % (SCHEMA, body[1:])
 
@@ -65,14 +60,9 @@ def decode_record(stored: bytes) -> DateRecord:
         raise UnreadableRecord(f"schema {schema}: {'; '.join(faults)}") from exc
     except KeyError as exc:
         raise UnreadableRecord(f"schema {schema}: {exc}") from exc
-    _must_be_sound(record)
-    return record
-
-
-def _must_be_sound(record: DateRecord) -> None:
-    broken = violations(record)
-    if broken:
+    if broken := violations(record):
         raise UnreadableRecord(f"{record.analysis_date}: breaks {', '.join(broken)}")
+    return record
 
 
 def _plain(record: DateRecord) -> DateRecord:

@@ -1,4 +1,4 @@
-"""What a processor's report does to a date, in each of its states."""
+"""Rules of a processor's report, by the state of the analysis date."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,8 +6,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import assert_never
 
-from statemachine.decision import Decision, changed, next_generation, start, unchanged
-from statemachine.events import EventKind
+from statemachine.decision import Change, Ruling, next_generation, start
 from statemachine.evidence import missing_from_result
 from statemachine.model import (
     Completion,
@@ -23,33 +22,31 @@ from statemachine.model import (
 from statemachine.reasons import Reason
 
 
-def completion_received(record: DateRecord, arrived: Completion, now: datetime, policy: Policy) -> Decision:
-    """Keep the report if it outranks what is known, and say what follows from it."""
-    kind = EventKind.COMPLETION_RECEIVED
+def completion_received(record: DateRecord, arrived: Completion, now: datetime, policy: Policy) -> Ruling:
+    """Keep a report that outranks the known report of the processor, and start a generation where due."""
     no_news = _no_news(record, arrived)
     if no_news is not None:
-        return unchanged(record, kind, no_news)
+        return Ruling(no_news)
     kept = MappingProxyType({**record.completions, arrived.processor: arrived})
-    after = replace(record, completions=kept)
     if arrived.status is CompletionStatus.FAILED and record.state is not State.WAITING:
-        return changed(record, kind, Reason.FAILURE_RECORDED, completions=kept)
+        return Ruling(Reason.FAILURE_RECORDED, Change(completions=kept))
     match record.state:
         case State.WAITING:
-            return _completion_while_waiting(record, after, arrived, now, policy)
+            return _completion_while_waiting(record, kept, arrived, now, policy)
         case State.READY | State.RUNNING:
-            return changed(record, kind, Reason.RECORDED, completions=kept)
+            return Ruling(Reason.RECORDED, Change(completions=kept))
         case State.DONE:
-            return _completion_after_done(record, after, arrived, now, policy)
+            return _completion_after_done(record, kept, arrived, now, policy)
         case State.DEGRADED:
-            return _completion_after_degraded(record, after, arrived, now, policy)
+            return _completion_after_degraded(record, kept, arrived, now, policy)
         case State.FAILED:
-            return _completion_after_failed(record, after, now, policy)
+            return _completion_after_failed(record, kept, now, policy)
         case _:
             assert_never(record.state)
 
 
 def _no_news(record: DateRecord, arrived: Completion) -> Reason | None:
-    """Say why the report changes nothing; None where it does."""
+    """Return the reason for which the report changes no record; None for a report with news."""
     if record.withdrawn(arrived):
         return Reason.RUN_RETRACTED
     known = record.completions.get(arrived.processor)
@@ -61,65 +58,63 @@ def _no_news(record: DateRecord, arrived: Completion) -> Reason | None:
 
 
 def _completion_while_waiting(
-    record: DateRecord, after: DateRecord, arrived: Completion, now: datetime, policy: Policy
-) -> Decision:
-    kind, kept = EventKind.COMPLETION_RECEIVED, after.completions
-    if not policy.missing(after):
-        fields = next_generation(record, Trigger.JOIN, now)
-        return changed(record, kind, Reason.JOIN_COMPLETE, start(record), completions=kept, **fields)
+    record: DateRecord, kept: Mapping[str, Completion], arrived: Completion, now: datetime, policy: Policy
+) -> Ruling:
+    change = Change(completions=kept)
+    if not policy.missing(replace(record, completions=kept)):
+        return Ruling(Reason.JOIN_COMPLETE, next_generation(record, Trigger.JOIN, now, change), start(record))
     all_reported = all(name in kept for name in policy.processors)
     if all_reported and policy.on_upstream_failure is OnUpstreamFailure.FALLBACK_NOW:
-        fields = next_generation(record, Trigger.UPSTREAM_FAILED, now)
-        return changed(record, kind, Reason.UPSTREAM_FAILED, start(record), completions=kept, **fields)
+        change = next_generation(record, Trigger.UPSTREAM_FAILED, now, change)
+        return Ruling(Reason.UPSTREAM_FAILED, change, start(record))
     failed = arrived.status is CompletionStatus.FAILED
     reason = Reason.FAILURE_RECORDED if failed else Reason.RECORDED
-    return changed(record, kind, reason, completions=kept, wake_at=record.deadline_at)
+    return Ruling(reason, replace(change, wake_at=record.deadline_at))
 
 
 def _completion_after_done(
-    record: DateRecord, after: DateRecord, arrived: Completion, now: datetime, policy: Policy
-) -> Decision:
+    record: DateRecord, kept: Mapping[str, Completion], arrived: Completion, now: datetime, policy: Policy
+) -> Ruling:
     known = record.completions.get(arrived.processor)
     if arrived.processor in record.ignored:
-        # What is published rests on a run that was taken back, or does without: this is the one it waits for.
-        return _upgrade(record, after.completions, now)
+        # The publication holds rows of a retracted run, or no rows of this processor: the new run replaces both.
+        return _upgrade(record, kept, now)
     if known is None or known.status is CompletionStatus.FOUND:
-        # The build had found this table filled; the event only confirms it.
-        return changed(record, EventKind.COMPLETION_RECEIVED, Reason.RECORDED, completions=after.completions)
-    return _rerun(record, after.completions, now, policy)
+        # The build had found rows in the table; the event only confirms the rows.
+        return Ruling(Reason.RECORDED, Change(completions=kept))
+    return _rerun(record, kept, now, policy)
 
 
-def _rerun(record: DateRecord, kept: Mapping[str, Completion], now: datetime, policy: Policy) -> Decision:
-    """A processor that the published build relied on ran again."""
-    kind = EventKind.COMPLETION_RECEIVED
+def _rerun(record: DateRecord, kept: Mapping[str, Completion], now: datetime, policy: Policy) -> Ruling:
+    """Record or build the new run of a processor whose earlier run the published build used."""
+    change = Change(completions=kept)
     if policy.rerun is OnRerun.HOLD:
-        return changed(record, kind, Reason.RERUN_HELD, completions=kept)
-    fields = next_generation(record, Trigger.RERUN, now)
-    return changed(record, kind, Reason.RERUN_STARTED, start(record), completions=kept, **fields)
+        return Ruling(Reason.RERUN_HELD, change)
+    return Ruling(Reason.RERUN_STARTED, next_generation(record, Trigger.RERUN, now, change), start(record))
 
 
 def _completion_after_degraded(
-    record: DateRecord, after: DateRecord, arrived: Completion, now: datetime, policy: Policy
-) -> Decision:
+    record: DateRecord, kept: Mapping[str, Completion], arrived: Completion, now: datetime, policy: Policy
+) -> Ruling:
     if arrived.processor not in missing_from_result(record):
-        return _completion_after_done(record, after, arrived, now, policy)
-    return _upgrade(record, after.completions, now)
+        return _completion_after_done(record, kept, arrived, now, policy)
+    return _upgrade(record, kept, now)
 
 
-def _upgrade(record: DateRecord, kept: Mapping[str, Completion], now: datetime) -> Decision:
-    """Build again with what was missing, while consumers can still make use of it."""
-    kind = EventKind.COMPLETION_RECEIVED
+def _upgrade(record: DateRecord, kept: Mapping[str, Completion], now: datetime) -> Ruling:
+    """Start a generation with the missing rows until the cutoff; afterwards only record the report."""
+    change = Change(completions=kept)
     if now >= record.upgrade_cutoff_at:
-        return changed(record, kind, Reason.UPGRADE_TOO_LATE, completions=kept)
-    fields = next_generation(record, Trigger.UPGRADE, now)
-    return changed(record, kind, Reason.UPGRADE_STARTED, start(record), completions=kept, **fields)
+        return Ruling(Reason.UPGRADE_TOO_LATE, change)
+    return Ruling(Reason.UPGRADE_STARTED, next_generation(record, Trigger.UPGRADE, now, change), start(record))
 
 
-def _completion_after_failed(record: DateRecord, after: DateRecord, now: datetime, policy: Policy) -> Decision:
-    kind, kept = EventKind.COMPLETION_RECEIVED, after.completions
-    # A person's cancel stands until a person replays: data known to be bad must not publish itself. ADR 0004.
+def _completion_after_failed(
+    record: DateRecord, kept: Mapping[str, Completion], now: datetime, policy: Policy
+) -> Ruling:
+    change = Change(completions=kept)
+    # A cancel by a person holds until a person replays: data known to be bad must not be published. ADR 0004.
     cancelled = record.failure is not None and record.failure.because == FailedBecause.CANCELLED
-    if policy.missing(after) or cancelled:
-        return changed(record, kind, Reason.RECORDED, completions=kept)
-    fields = next_generation(record, Trigger.RESCUE, now)
-    return changed(record, kind, Reason.RESCUE_STARTED, start(record), completions=kept, **fields)
+    if policy.missing(replace(record, completions=kept)) or cancelled:
+        return Ruling(Reason.RECORDED, change)
+    return Ruling(Reason.RESCUE_STARTED, next_generation(record, Trigger.RESCUE, now, change), start(record))

@@ -1,8 +1,11 @@
-"""The only door through which an analysis date changes.
+"""The only function that changes an analysis date.
 
-`decide` is total and pure: every event in every state gets a decision; one that no longer matters returns the record
-unchanged, with the reason. What each kind of event means stands in the module of whoever caused it: a processor
-(`completions`), an instant (`timers`), a worker (`builds`), a person (`interventions`).
+Model: the rules of an event stand in the module of the event's source: a processor (`completions`), an instant
+(`timers`), a worker (`builds`), a person (`interventions`). A rule returns the reason, the change and the effects.
+`decide` reads the next state from the transition table and makes the next record.
+
+Guarantees: `decide` is total and pure. Every event in every state gets a decision; an event without effect returns the
+record unchanged, with the reason. A reason missing from the table raises an exception.
 """
 
 from datetime import datetime
@@ -10,7 +13,7 @@ from typing import assert_never
 
 from statemachine.builds import build_failed, claimed, committed, renewed
 from statemachine.completions import completion_received
-from statemachine.decision import Decision
+from statemachine.decision import Decision, Ruling
 from statemachine.events import (
     BuildClaimed,
     BuildCommitted,
@@ -26,23 +29,38 @@ from statemachine.events import (
 )
 from statemachine.interventions import asked
 from statemachine.model import DateRecord, Policy
+from statemachine.reasons import Reason
+from statemachine.table import TRANSITIONS
 from statemachine.timers import opened, timer_fired
 
 __all__ = ["Decision", "decide"]
 
 
 def decide(record: DateRecord, event: Event, *, now: datetime, policy: Policy) -> Decision:
-    """Say what *event* does to *record*, without doing it.
+    """Return the decision about *event*; store and start no part of the decision.
 
     Args:
-        record: The record as last stored; version 0 for a date seen for the first time.
-        event: What happened to this date.
+        record: The record as last stored; version 0 for a new analysis date.
+        event: The event of this analysis date.
         now: Instant of the decision, aware, UTC. The core reads no clock.
-        policy: The pipeline's rules.
+        policy: The rules of the pipeline.
 
     Returns:
-        The next record, the reason, and the effects to store with it in one commit.
+        The next record, the reason, and the effects to store in the same commit.
     """
+    reason, change, effects = _rule(record, event, now, policy)
+    state = TRANSITIONS[record.state][event.kind][reason]
+    if change is not None:
+        # The store extends the lease of the stored record, which keeps the version.
+        version = record.version if reason is Reason.LEASE_RENEWED else record.version + 1
+        after = change.applied_to(record, state=state, version=version)
+        return Decision(record=after, reason=reason, effects=effects)
+    if state is not record.state:
+        raise AssertionError(f"{record.state}/{event.kind}/{reason} leads to {state}, and no field changes")
+    return Decision(record=record, reason=reason, effects=effects, changed=False)
+
+
+def _rule(record: DateRecord, event: Event, now: datetime, policy: Policy) -> Ruling:
     match event:
         case DateOpened():
             return opened(record)

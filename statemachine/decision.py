@@ -1,47 +1,52 @@
-"""What a decision is, and the steps that several of them share. The next state is always read from the table.
+"""Values of a decision, and the steps that several rules share.
 
-What a decision wants done, in the imperative.
+Model: a rule answers an event with a `Ruling`: the reason, the typed change of the record, and the effects. `decide`
+reads the next state from the transition table, makes the next record and returns the `Decision`.
 
-`PublishOutcome` is stored with the record, in the outbox, by the same commit. `StartBuild` is only a hint to the
-worker that made the date ready: if it dies, the wake index tells everybody else.
+Guarantees: a change names each changed field with the type of the field; version, state and instants of the analysis
+date are no fields of a change. `PublishOutcome` is stored in the outbox by the commit of the record. `StartBuild` is a
+hint to the deciding worker: after a crash of that worker the wake index shows the ready analysis date to every worker.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
-from typing import Any, TypeAlias
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias
 
-from statemachine.events import EventKind
 from statemachine.evidence import awaited_tables, lost_what_it_stood_on
 from statemachine.model import (
     BuildMode,
+    BuildResult,
     Changes,
+    Completion,
     DateRecord,
     FailedBecause,
     Failure,
     Lease,
     Policy,
+    Retraction,
     State,
     Trigger,
 )
 from statemachine.reasons import Reason
-from statemachine.table import TRANSITIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartBuild:
-    """Claim and build the date now."""
+    """Claim and build the analysis date now."""
 
     analysis_date: date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishOutcome:
-    """Tell the consumers how a generation ended.
+    """Publish an outcome message about the end of a generation.
 
     Attributes:
-        record: The record whose result or failure is told.
-        supersedes: The generation published before this one, None when this is the first.
-        changes: What this one changed; None when this is the first, and where it is not known.
+        record: The record with the result or the failure of the message.
+        supersedes: The generation published before, None for a first publication.
+        changes: Difference from the superseded generation; None for a first publication and where not known.
     """
 
     record: DateRecord
@@ -52,15 +57,62 @@ class PublishOutcome:
 Effect: TypeAlias = StartBuild | PublishOutcome
 
 
+class Keep(Enum):
+    """Type of `KEEP`, the value of a field without a change."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Keep.KEEP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """New values of a record's fields, named as in `DateRecord`; a field left at `KEEP` stays as before."""
+
+    generation: int | Keep = KEEP
+    attempt: int | Keep = KEEP
+    own_from: int | Keep = KEEP
+    completions: Mapping[str, Completion] | Keep = KEEP
+    wake_at: datetime | Keep | None = KEEP
+    trigger: Trigger | Keep | None = KEEP
+    mode: BuildMode | Keep = KEEP
+    relied_on: frozenset[str] | Keep = KEEP
+    claimed_runs: Mapping[str, str] | Keep = KEEP
+    lease: Lease | Keep | None = KEEP
+    result: BuildResult | Keep | None = KEEP
+    failure: Failure | Keep | None = KEEP
+    requested_by: str | Keep | None = KEEP
+    request_reason: str | Keep | None = KEEP
+    request_id: str | Keep = KEEP
+    retractions: tuple[Retraction, ...] | Keep = KEEP
+
+    def applied_to(self, record: DateRecord, *, state: State, version: int) -> DateRecord:
+        """Return *record* with the changed fields, in *state* and under *version*."""
+        new = {name: value for name in _FIELDS if (value := getattr(self, name)) is not KEEP}
+        return replace(record, state=state, version=version, **new)
+
+
+_FIELDS = tuple(field.name for field in fields(Change))
+
+
+class Ruling(NamedTuple):
+    """Answer of a rule to an event; without a change the record stays as stored."""
+
+    reason: Reason
+    change: Change | None = None
+    effects: tuple[Effect, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What an event does to a record, without having done it.
+    """Answer of `decide` to an event; no part of the answer is carried out yet.
 
     Attributes:
-        record: The next record; the very same object when nothing changes.
+        record: The next record; the very same object without a change.
         reason: Why.
-        effects: What to do about it.
-        changed: Whether there is anything to store.
+        effects: Builds to start and outcomes to publish.
+        changed: Whether the record is to be stored.
     """
 
     record: DateRecord
@@ -69,88 +121,65 @@ class Decision:
     changed: bool = True
 
 
-def unchanged(record: DateRecord, kind: EventKind, reason: Reason, *effects: Effect) -> Decision:
-    """Leave the record as it is; the table must agree that this reason does that."""
-    if TRANSITIONS[record.state][kind][reason] is not record.state:
-        raise AssertionError(f"{record.state}/{kind}/{reason} is no outcome that stays")
-    return Decision(record=record, reason=reason, effects=effects, changed=False)
+def next_generation(record: DateRecord, trigger: Trigger, now: datetime, change: Change | None = None) -> Change:
+    """Return *change* with the fields of an analysis date made ready for a new generation."""
+    return replace(
+        change or Change(),
+        generation=record.generation + 1,
+        attempt=0,
+        own_from=0,
+        trigger=trigger,
+        mode=BuildMode.NORMAL,
+        wake_at=now,
+        lease=None,
+        failure=None,
+        requested_by=None,
+        request_reason=None,
+        request_id="",
+    )
 
 
-def changed(record: DateRecord, kind: EventKind, reason: Reason, *effects: Effect, **fields: Any) -> Decision:  # noqa: ANN401 - checked by replace
-    """Change fields and move to the state that the table gives for the reason."""
-    state = TRANSITIONS[record.state][kind][reason]
-    after = replace(record, state=state, version=record.version + 1, **fields)
-    return Decision(record=after, reason=reason, effects=effects)
+def start(record: DateRecord) -> tuple[StartBuild]:
+    """Return the effect that has the analysis date claimed and built now."""
+    return (StartBuild(analysis_date=record.analysis_date),)
 
 
-def next_generation(record: DateRecord, trigger: Trigger, now: datetime) -> dict[str, Any]:
-    """Fields of a date made ready for a new generation."""
-    return {
-        "generation": record.generation + 1,
-        "attempt": 0,
-        "own_from": 0,
-        "trigger": trigger,
-        "mode": BuildMode.NORMAL,
-        "wake_at": now,
-        "lease": None,
-        "failure": None,
-        "requested_by": None,
-        "request_reason": None,
-        "request_id": "",
-    }
-
-
-def start(record: DateRecord) -> StartBuild:
-    """Have the date claimed and built now."""
-    return StartBuild(analysis_date=record.analysis_date)
-
-
-def give_up(record: DateRecord, kind: EventKind, reason: Reason, failure: Failure, owner: str) -> Decision:
-    """Let the sweep end the generation: an attempt whose reply was lost may have published, or may still do so."""
+def give_up(record: DateRecord, reason: Reason, failure: Failure, owner: str) -> Ruling:
+    """Leave the end of the generation to the sweep: an attempt with a lost reply may have published, or still may."""
     lease = record.lease or Lease(owner=owner, until_at=failure.at, claimed_at=failure.at)
-    return changed(record, kind, reason, lease=lease, wake_at=failure.at, failure=failure)
+    return Ruling(reason, Change(lease=lease, wake_at=failure.at, failure=failure))
 
 
 def fail(
-    record: DateRecord,
-    kind: EventKind,
-    reason: Reason,
-    because: FailedBecause,
-    message: str,
-    now: datetime,
-    policy: Policy,
-) -> Decision:
-    """End the generation, unless what it was built on changed while it ran: then try again at once.
+    record: DateRecord, reason: Reason, because: FailedBecause, message: str, now: datetime, policy: Policy
+) -> Ruling:
+    """End the generation as failed; start another generation at once if the inputs changed during the attempt.
 
-    Either a run that it relied on was taken back, and what went wrong may be that run's doing, or the completion that
-    makes four came.
+    Inputs changed in two cases. A person retracted a run of the inputs, and that run may have caused the failure. Or
+    the completion arrived that makes all processors count.
     """
     if lost_what_it_stood_on(record):
-        fields = next_generation(record, Trigger.RETRACTION, now)
-        return changed(record, kind, Reason.RESCUE_FOLLOWS, start(record), **fields)
+        return Ruling(Reason.RESCUE_FOLLOWS, next_generation(record, Trigger.RETRACTION, now), start(record))
     if record.counted - record.relied_on and not policy.missing(record):
-        fields = next_generation(record, Trigger.RESCUE, now)
-        return changed(record, kind, Reason.RESCUE_FOLLOWS, start(record), **fields)
-    return end_failed(record, kind, reason, because, message, now)
+        return Ruling(Reason.RESCUE_FOLLOWS, next_generation(record, Trigger.RESCUE, now), start(record))
+    return end_failed(record, reason, because, message, now)
 
 
-def end_failed(
-    record: DateRecord, kind: EventKind, reason: Reason, because: FailedBecause, message: str, now: datetime
-) -> Decision:
-    """Call the generation failed, and tell of it."""
+def end_failed(record: DateRecord, reason: Reason, because: FailedBecause, message: str, now: datetime) -> Ruling:
+    """End the generation as failed and publish the outcome."""
     failure = Failure(because=because, message=message, at=now)
-    told = replace(record, state=State.FAILED, failure=failure, lease=None)
-    outcome = PublishOutcome(record=told, supersedes=None)
-    return changed(record, kind, reason, outcome, lease=None, wake_at=_still_due(record, because, now), failure=failure)
+    failed = replace(record, state=State.FAILED, failure=failure, lease=None)
+    change = Change(lease=None, wake_at=_still_due(record, because, now), failure=failure)
+    return Ruling(reason, change, (PublishOutcome(record=failed, supersedes=None),))
 
 
 def _still_due(record: DateRecord, because: FailedBecause, now: datetime) -> datetime | None:
-    """Return when a date that fails is looked at again.
+    """Return the next due instant of an analysis date that fails now; None where only a person can continue.
 
-    A date without a publication is still to be built at its deadline: an attempt that was claimed before the deadline
-    does not stand for that build, also where the attempt ended after it. A publication without some of the tables is
-    still to be upgraded, until the cutoff; where the upgrade itself failed, the same rows would let it fail again. A
-    date that a person cancelled waits for a person (ADR 0004).
+    An analysis date without a publication is built at the deadline: an attempt claimed before the deadline does not
+    replace the build at the deadline, even if the attempt ended later. A publication without rows of some tables is
+    upgraded until the cutoff. A failed upgrade is not repeated: the same rows would fail again. A cancelled analysis
+    date waits for a person (ADR 0004).
     """
     if because is FailedBecause.CANCELLED:
         return None

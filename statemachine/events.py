@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from statemachine.model import BuildMode, BuildResult, Changes, Completion, FailureKind
 
@@ -28,22 +28,15 @@ class EventKind(StrEnum):
 class DateOpened:
     """The calendar expects this date."""
 
-    @property
-    def kind(self) -> EventKind:
-        """Name of the event."""
-        return EventKind.DATE_OPENED
+    kind: ClassVar = EventKind.DATE_OPENED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionReceived:
     """A processor reported."""
 
+    kind: ClassVar = EventKind.COMPLETION_RECEIVED
     completion: Completion
-
-    @property
-    def kind(self) -> EventKind:
-        """Name of the event."""
-        return EventKind.COMPLETION_RECEIVED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +51,10 @@ class TimerFired:
             none. The end of a generation needs it.
     """
 
+    kind: ClassVar = EventKind.TIMER_FIRED
     probe: Mapping[str, int] | None = None
     looked_at: datetime | None = None
     closed_generation: int = 0
-
-    @property
-    def kind(self) -> EventKind:
-        """Name of the event."""
-        return EventKind.TIMER_FIRED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,29 +70,21 @@ class BuildClaimed:
             not be read.
     """
 
+    kind: ClassVar = EventKind.BUILD_CLAIMED
     worker: str
     claimant: str = ""
     ledger_claim: tuple[int, int] | None = (0, 0)
-
-    @property
-    def kind(self) -> EventKind:
-        """Name of the event."""
-        return EventKind.BUILD_CLAIMED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRenewed:
     """The worker that holds this claim of (generation, attempt) is alive."""
 
+    kind: ClassVar = EventKind.LEASE_RENEWED
     worker: str
     generation: int
     attempt: int
     claimant: str = ""
-
-    @property
-    def kind(self) -> EventKind:
-        """Name of the event."""
-        return EventKind.LEASE_RENEWED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,31 +99,23 @@ class BuildCommitted:
         changes: What the commit changed; None for a first publication, and where the reporter does not know.
     """
 
+    kind: ClassVar = EventKind.BUILD_COMMITTED
     result: BuildResult
     found: bool = False
     claimant: str = ""
     changes: Changes | None = None
-
-    @property
-    def kind(self) -> EventKind:
-        """Name of the event."""
-        return EventKind.BUILD_COMMITTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildFailed:
     """The attempt of this claim ended without a commit."""
 
+    kind: ClassVar = EventKind.BUILD_FAILED
     generation: int
     attempt: int
     failure: FailureKind
     message: str
     claimant: str = ""
-
-    @property
-    def kind(self) -> EventKind:
-        """Name of the event."""
-        return EventKind.BUILD_FAILED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,16 +130,12 @@ class ReplayRequested:
         request_id: Unique to this request, for its row in the audit.
     """
 
+    kind: ClassVar = EventKind.REPLAY_REQUESTED
     actor: str
     reason: str
     mode: BuildMode = BuildMode.NORMAL
     take_over: bool = False
     request_id: str = ""
-
-    @property
-    def kind(self) -> EventKind:
-        """Name of the event."""
-        return EventKind.REPLAY_REQUESTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,14 +148,10 @@ class CancelRequested:
         request_id: Unique to this request, for its row in the audit.
     """
 
+    kind: ClassVar = EventKind.CANCEL_REQUESTED
     actor: str
     reason: str
     request_id: str = ""
-
-    @property
-    def kind(self) -> EventKind:
-        """Name of the event."""
-        return EventKind.CANCEL_REQUESTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +170,7 @@ class CompletionRetracted:
             it holds for a run that has not been reported (again) yet, too. None for a new one.
     """
 
+    kind: ClassVar = EventKind.COMPLETION_RETRACTED
     processor: str
     identity: str
     actor: str
@@ -214,12 +180,8 @@ class CompletionRetracted:
     completed_at: datetime | None = None
     taken_back_at: datetime | None = None
 
-    @property
-    def kind(self) -> EventKind:
-        """Name of the event."""
-        return EventKind.COMPLETION_RETRACTED
 
-
+InterventionEvent: TypeAlias = ReplayRequested | CancelRequested | CompletionRetracted
 Event: TypeAlias = (
     DateOpened
     | CompletionReceived
@@ -228,7 +190,5 @@ Event: TypeAlias = (
     | LeaseRenewed
     | BuildCommitted
     | BuildFailed
-    | ReplayRequested
-    | CancelRequested
-    | CompletionRetracted
+    | InterventionEvent
 )

@@ -1,9 +1,7 @@
 """What a date's record, and what is known beside it, answer to the questions of a decision. Changes nothing."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
 from statemachine.model import (
@@ -127,7 +125,7 @@ def rerun_waits(record: DateRecord) -> bool:
 def rests_on_retracted(record: DateRecord, result: BuildResult) -> bool:
     """Whether the build of *result* read rows of a run that was taken back after its claim, or just before."""
     # A build that a person asked for in another mode reads no processor's table, also once a later one has begun.
-    if _mode_of(record, result) is not BuildMode.NORMAL:
+    if mode_of(record, result) is not BuildMode.NORMAL:
         return False
     token, started_at = (result.generation, result.attempt), result.committed_at - timedelta(seconds=result.duration_s)
     return any(
@@ -137,7 +135,8 @@ def rests_on_retracted(record: DateRecord, result: BuildResult) -> bool:
     )
 
 
-def _mode_of(record: DateRecord, result: BuildResult) -> BuildMode:
+def mode_of(record: DateRecord, result: BuildResult) -> BuildMode:
+    """Return the data mode of the build: the record's for the present generation, else the mode in the result."""
     return record.mode if result.generation == record.generation else result.mode
 
 
@@ -164,15 +163,3 @@ def lost_what_it_stood_on(record: DateRecord) -> bool:
         retraction.processor in record.relied_on and retraction.token == (record.generation, record.attempt)
         for retraction in record.retractions
     )
-
-
-def published_fields(record: DateRecord, result: BuildResult) -> dict[str, Any]:
-    """Fields of a date that the ledger holds *result* for."""
-    return {
-        "generation": result.generation,
-        # A later attempt may report what an earlier one had committed before its worker died.
-        "attempt": max(result.attempt, record.attempt if result.generation == record.generation else 0),
-        "result": replace(result, mode=_mode_of(record, result)),
-        "lease": None,
-        "failure": None,
-    }

@@ -96,7 +96,8 @@ def change_violations(before: DateRecord, after: DateRecord, policy: Policy) -> 
     """Name every rule that the step from *before* to *after* breaks, and those that *after* breaks by itself."""
     rules = {
         "same_date": before.analysis_date == after.analysis_date,
-        "version_rises_by_one": after.version == before.version + 1,
+        "version_rises_by_one_except_with_a_renewed_lease": after.version == before.version + 1
+        or (before.lease is not None and after == before.with_lease_until(after.wake_at)),
         "generation_never_falls": after.generation >= before.generation,
         "attempt_never_falls_within_a_generation": after.generation != before.generation
         or after.attempt >= before.attempt,

@@ -6,7 +6,7 @@ Instants are aware datetimes in UTC and end in `_at`; an analysis date is a plai
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -312,9 +312,9 @@ class DateRecord:
     Attributes:
         analysis_date: The night, in the league's calendar.
         state: Where it stands.
-        version: Rises by one with each stored change; 0 means never stored.
-        revision: Names the stored change that this record is, or was decided on; empty for one never stored. Versions
-            begin at 1 again after the store lost a date, revisions never repeat.
+        version: Rises by one with each stored change except a renewed lease; 0 means never stored.
+        revision: Name of the commit or renewal that stored this record, or the record before the decision; empty for a
+            record never stored. Versions begin at 1 again after the store lost a date, revisions never repeat.
         generation: Rises with every new trigger; 0 until the first.
         attempt: Rises with every claim inside a generation; 0 until the first.
         own_from: The first attempt of the present generation that was claimed above every token in the ledger; 0 before
@@ -387,6 +387,12 @@ class DateRecord:
                 if completion.status is CompletionStatus.SUCCESS
             }
         )
+
+    def with_lease_until(self, instant: datetime | None) -> "DateRecord":
+        """Return the record with the lease extended to *instant*; without a lease the record as before."""
+        if self.lease is None or instant is None:
+            return self
+        return replace(self, lease=replace(self.lease, until_at=instant), wake_at=instant)
 
     @property
     def giving_up(self) -> bool:

@@ -57,7 +57,7 @@ class PulledMessages:
             local_address=resources.bus_address,
             handle_all=services.intake.handle_all,
             store_answers=self._store_answers,
-            notes=metrics,
+            observer=metrics,
             tuning=PullTuning(
                 messages_max=settings.messages_leased_max,
                 watch=WatchPolicy(silence_s=settings.stream_silence_s, recycles_max=settings.stream_recycles_max),
@@ -207,7 +207,7 @@ class Worker:
         self.metrics = self._make_metrics(clock)
         self._lineage = open_lineage(self._settings, self.metrics.lineage_event)
         lineage = () if self._lineage is None else (self._lineage,)
-        observer = Observers((self.metrics, LogObserver(), *lineage, *watchers))
+        observer = Observers(self.metrics, LogObserver(), *lineage, *watchers)
         self._passes = Passes()
         self._supervisor = Supervisor(self.metrics.loop_failed, self._passes)
         self._services = Services(
@@ -234,7 +234,7 @@ class Worker:
         metrics = Metrics(settings.definition.processors)
         metrics.show_dates(resources.store, clock, settings.calendar)
         metrics.expects_stream(resources.kind is ProcessKind.PULL)
-        metrics.dead_letter_topic(settings.dead_letter_topic, None)
+        metrics.note(DeadLetterTopicChecked(topic=settings.dead_letter_topic, fault=None))
         metrics.show_process(lines_dropped=lines_dropped, store_restarts=resources.store_restarts)
         return metrics
 

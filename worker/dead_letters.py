@@ -12,7 +12,6 @@ carries the first message id, so that intake counts a single completion.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ import structlog
 from schemas.completion import Delivery, Refusal
 from schemas.dead_letter import DATA_BYTES_MAX, DeadLetter, parked_attributes, without_senders
 from worker.errors import PipelineError, PublishRefused, Unavailable
-from worker.observing.observer import Observer
+from worker.observing.observer import DeadLetterTopicChecked, MessageParked, Observer
 from worker.ports import Clock, OutgoingMessage, ParkedMessage, Publisher, StateStore
 
 log = structlog.get_logger(__name__)
@@ -35,10 +34,6 @@ COPY_BYTES_MAX = 2048
 TURN_MAX_S = 0.25
 # After a refused message, the topic gets no message for this time. Pub/Sub delivers again after a similar time.
 PAUSE_S = 5.0
-# After so many exceptions for the same message, the message is the cause and not the moment.
-RAISES_MAX = 3
-# Message ids are short: ten thousand of them take about two megabytes.
-RAISES_KEPT_MAX = 10_000
 
 # Redriving. After five redrives the sender has not repaired the message; a person decides.
 REDRIVES_MAX = 5
@@ -95,7 +90,7 @@ class Parking:
         self._publish_in_turn(message)
         self._keep_copy(delivery, refusal, message)
         log.warning("message_parked", message_id=delivery.message_id, reason=refusal.reason, detail=refusal.detail)
-        self._observer.refused(refusal.reason.value, refusal.detail)
+        self._observer.note(MessageParked(reason=refusal.reason.value, detail=refusal.detail))
 
     def _publish_in_turn(self, message: OutgoingMessage) -> None:
         if self._closed_until is not None and self._stopwatch() < self._closed_until:
@@ -110,11 +105,11 @@ class Parking:
             self._closed_until = self._stopwatch() + PAUSE_S
             next_step = "create the topic or grant roles/pubsub.publisher; the message comes again"
             log.error("dead_letter_topic_refuses", topic=self._topic, error=str(exc), next_step=next_step)
-            self._observer.dead_letter_topic(self._topic, str(exc))
+            self._observer.note(DeadLetterTopicChecked(topic=self._topic, fault=str(exc)))
             raise NotParked(str(exc)) from exc
         else:
             self._closed_until = None
-            self._observer.dead_letter_topic(self._topic, None)
+            self._observer.note(DeadLetterTopicChecked(topic=self._topic, fault=None))
         finally:
             self._turn.release()
 
@@ -144,30 +139,6 @@ class Parking:
         except PipelineError as exc:
             # The store refuses only this key. The dead-letter topic has the message, so the bus need not deliver again.
             log.error("parked_copy_not_kept", message_id=delivery.message_id, error=str(exc))
-
-
-class Raises:
-    """Number of exceptions for each message in this process. Bounded and thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: OrderedDict[str, int] = OrderedDict()
-
-    def count(self, message_id: str) -> int:
-        """Count an exception of the message; return the number of exceptions."""
-        with self._lock:
-            count = self._counts.pop(message_id, 0) + 1
-            self._counts[message_id] = count
-            if len(self._counts) > RAISES_KEPT_MAX:
-                self._counts.popitem(last=False)
-        return count
-
-    def forget(self, message_id: str) -> None:
-        """Delete the count of a stored or parked message."""
-        # The counts are nearly always empty, so a good message costs a comparison and no lock.
-        if self._counts:
-            with self._lock:
-                self._counts.pop(message_id, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from statemachine.decision import PublishOutcome, StartBuild
 from statemachine.events import BuildCommitted, Event
 from statemachine.invariants import change_violations
 from statemachine.model import TERMINAL_STATES, DateRecord, Policy, State
+from statemachine.reasons import Reason
 from worker.calendar import Calendar
 from worker.errors import Conflict, InvariantBroken
 from worker.history_text import narrate
@@ -97,24 +98,32 @@ class Engine:
         for conflicts in range(COMMIT_TRIES_MAX):
             now = self._clock.now()
             before = self._store.load(analysis_date) or self._calendar.fresh_record(analysis_date, now)
-            decision = decide(before, event, now=now, policy=self._policy)
-            decided = Decided(
-                before=before,
-                decision=decision,
-                event=event,
-                actor=actor,
-                at=now,
-                conflicts=conflicts,
-            )
+            decided = self._decide(before, event, now, actor, conflicts)
+            decision = decided.decision
             if not decision.changed:
                 # The caller may acknowledge what an earlier try stored: that must be as durable as a commit.
                 self._store.barrier()
                 self._announce(decided)
                 return decision
-            if self._store.commit(self._commit_of(decided)):
+            if self._store_change(decided):
                 self._announce(decided)
                 return decision
         raise Conflict(f"{analysis_date}: others changed it {COMMIT_TRIES_MAX} times in a row; it will be tried again")
+
+    def _decide(self, before: DateRecord, event: Event, now: datetime, actor: str, conflicts: int = 0) -> Decided:
+        decision = decide(before, event, now=now, policy=self._policy)
+        broken = change_violations(before, decision.record, self._policy) if decision.changed else ()
+        if broken:
+            raise InvariantBroken(f"{before.analysis_date}: {decision.reason} would break {', '.join(broken)}")
+        return Decided(
+            before=before,
+            decision=decision,
+            event=event,
+            actor=actor,
+            at=now,
+            conflicts=conflicts,
+            sentence=narrate(event, before, decision),
+        )
 
     def apply_all(self, happened: Sequence[tuple[date, Event]]) -> Sequence[Decision | None]:
         """Decide several events and store what they change in one trip; what happened to one date, in the order given.
@@ -157,15 +166,14 @@ class Engine:
             return None, None
         try:
             before = records[day] or self._calendar.fresh_record(day, now)
-            decision = decide(before, event, now=now, policy=self._policy)
-            decided = Decided(before=before, decision=decision, event=event, actor=self._worker, at=now, conflicts=0)
-            if not decision.changed:
+            decided = self._decide(before, event, now, self._worker)
+            if not decided.decision.changed:
                 return decided, None
             commit = self._commit_of(decided)
         except Exception:  # noqa: BLE001 - `apply` raises the same exception for this event alone
             del records[day]
             return None, None
-        records[day] = replace(decision.record, revision=commit.operation_id)
+        records[day] = replace(commit.record, revision=commit.operation_id)
         return decided, commit
 
     def preview(
@@ -184,11 +192,15 @@ class Engine:
             before = decide(before, after, now=now, policy=self._policy).record
         return before, decide(before, event, now=now, policy=self._policy)
 
+    def _store_change(self, decided: Decided) -> bool:
+        """Store the change whole; of a renewed lease store the end of the lease only."""
+        lease = decided.decision.record.lease
+        if decided.decision.reason is Reason.LEASE_RENEWED and lease is not None:
+            return self._store.renew(decided.before, lease.until_at, uuid.uuid4().hex)
+        return self._store.commit(self._commit_of(decided))
+
     def _commit_of(self, decided: Decided) -> Commit:
         after = decided.decision.record
-        broken = change_violations(decided.before, after, self._policy)
-        if broken:
-            raise InvariantBroken(f"{after.analysis_date}: {decided.decision.reason} would break {', '.join(broken)}")
         finished = after.state in TERMINAL_STATES and after.wake_at is None
         expires = self._keep_finished if finished else None
         return Commit(
@@ -223,7 +235,7 @@ class Engine:
 
     def _announce(self, decided: Decided) -> None:
         try:
-            self._observer.decided(decided)
+            self._observer.note(decided)
         except Exception:
             # The decision is stored, so its effects follow and its message is acknowledged.
             log.exception("decision_not_observed", analysis_date=decided.decision.record.analysis_date.isoformat())
@@ -245,5 +257,5 @@ def _history_entry(decided: Decided) -> HistoryEntry:
         generation=after.generation,
         attempt=after.attempt,
         actor=decided.actor,
-        detail=narrate(decided.event, decided.before, decided.decision),
+        detail=decided.sentence,
     )

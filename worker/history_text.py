@@ -10,6 +10,7 @@ from statemachine.events import (
     CompletionRetracted,
     DateOpened,
     Event,
+    InterventionEvent,
     LeaseRenewed,
     ReplayRequested,
     TimerFired,
@@ -48,7 +49,7 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
             return _asked(event, decision)
 
 
-def _asked(event: ReplayRequested | CancelRequested | CompletionRetracted, decision: Decision) -> str:
+def _asked(event: InterventionEvent, decision: Decision) -> str:
     match event:
         case ReplayRequested(actor=actor, reason=reason, mode=mode):
             return f"{actor} asked for a replay ({mode}): {reason}"

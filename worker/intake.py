@@ -6,6 +6,8 @@ A message is acknowledged only after what it says is stored, or after it is park
 it with the bus, which delivers it again; a repeat is recognised and changes nothing.
 """
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -16,15 +18,20 @@ import structlog
 from schemas.completion import Delivery, Expectation, Refusal, RefusalReason, decode
 from statemachine.events import CompletionReceived
 from worker.calendar import FUTURE_DAYS_MAX
-from worker.dead_letters import RAISES_MAX, NotParked, Parking, Raises
+from worker.dead_letters import NotParked, Parking
 from worker.engine import Engine
 from worker.errors import CorruptRecord, PipelineError, Unavailable
-from worker.observing.observer import Observer
+from worker.observing.observer import Observer, Received
 from worker.observing.tracing import NO_TRACING, Reception, Tracing
 from worker.ports import Clock, Publisher, StateStore
 from worker.repair import Repair
 
 log = structlog.get_logger(__name__)
+
+# An exception that is raised for one message so often is a property of the message, not of the moment.
+RAISES_MAX = 3
+# Message ids are short: ten thousand of them take about two megabytes.
+RAISES_KEPT_MAX = 10_000
 
 
 class Verdict(StrEnum):
@@ -34,6 +41,30 @@ class Verdict(StrEnum):
     RETRY = "retry"
     HOLD = "hold"
     """Not now: the store is away. Kept in hand where that is possible, else as RETRY."""
+
+
+class Raises:
+    """Number of unexpected exceptions for each message in this process. Bounded and thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: OrderedDict[str, int] = OrderedDict()
+
+    def count(self, message_id: str) -> int:
+        """Count another exception of the message; return the number of exceptions."""
+        with self._lock:
+            count = self._counts.pop(message_id, 0) + 1
+            self._counts[message_id] = count
+            if len(self._counts) > RAISES_KEPT_MAX:
+                self._counts.popitem(last=False)
+        return count
+
+    def forget(self, message_id: str) -> None:
+        """Forget a message that is stored or parked."""
+        # Nearly always empty, so that a good message costs one comparison and no lock.
+        if self._counts:
+            with self._lock:
+                self._counts.pop(message_id, None)
 
 
 class Intake:
@@ -104,7 +135,7 @@ class Intake:
         except Unavailable as exc:
             log.warning("deliveries_postponed", count=len(places), error=str(exc), kind=type(exc).__name__)
             for place, (_day, event) in zip(places, happened, strict=True):
-                self._observer.received("unavailable", event.completion.processor, self._stopwatch() - started)
+                self._note("unavailable", event.completion.processor, started)
                 yield place, Verdict.HOLD
             return alone
         except Exception as exc:  # noqa: BLE001 - handled alone, the message that raises is charged with that
@@ -115,9 +146,13 @@ class Intake:
             if decision is None:
                 alone.append(place)
                 continue
-            self._observer.received(decision.reason.value, event.completion.processor, self._stopwatch() - started)
+            self._note(decision.reason.value, event.completion.processor, started)
             yield place, Verdict.ACK
         return alone
+
+    def _note(self, outcome: str, processor: str, started: float) -> None:
+        seconds = self._stopwatch() - started
+        self._observer.note(Received(outcome=outcome, processor=processor, seconds=seconds))
 
     def _expectation(self, now: datetime) -> Expectation:
         latest = now.date() + timedelta(days=FUTURE_DAYS_MAX)
@@ -140,7 +175,7 @@ class Intake:
         kind = type(error).__name__
         log.error("message_raised", message_id=delivery.message_id, kind=kind, times=times, exc_info=error)
         if times < RAISES_MAX:
-            self._observer.received("raised", "other", 0.0)
+            self._note("raised", "other", self._stopwatch())
             return Verdict.RETRY
         detail = f"{kind} was raised each of {times} times; the log line message_raised of the worker has the stack"
         # Where the attributes are the cause, the copy does without them.
@@ -173,7 +208,7 @@ class Intake:
         except PipelineError as exc:
             log.error("delivery_failed", message_id=delivery.message_id, error=str(exc), kind=type(exc).__name__)
             outcome, verdict = "error", Verdict.RETRY
-        self._observer.received(outcome, processor, self._stopwatch() - started)
+        self._note(outcome, processor, started)
         reception.ended(outcome, processor)
         return verdict
 
@@ -181,7 +216,7 @@ class Intake:
         """Park a delivery that was refused elsewhere, such as a push body that is no push."""
         started = self._stopwatch()
         outcome, verdict = self._park(delivery, refusal)
-        self._observer.received(outcome, "other", self._stopwatch() - started)
+        self._note(outcome, "other", started)
         return verdict
 
     def _replace_damaged(self, exc: CorruptRecord) -> str:

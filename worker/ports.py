@@ -227,6 +227,16 @@ class StateStore(Protocol):
             CommitRefused: The store refuses this commit and accepts commits of other analysis dates.
         """
 
+    def renew(self, held: DateRecord, until_at: datetime, operation_id: str) -> bool:
+        """Extend the lease of *held* in the record and in the wake index; write no other part of the record.
+
+        *operation_id* becomes the revision, so a commit decided on the record before the renewal is a conflict. False
+        if version and revision are no longer those of *held*. A repeat under the same operation id is a success.
+
+        Raises:
+            CommitRefused: The store refuses this renewal and would take a renewal of another analysis date.
+        """
+
     def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:
         """Return several records in one trip: None for an unknown date, no entry for an unreadable record."""
 

@@ -173,7 +173,7 @@ def run_tick(resources: Resources, clock: Clock, wait_s: float) -> Ticked:
     lineage = open_lineage(resources.settings, lambda _fate: None)
     try:
         observers = (LogObserver(),) if lineage is None else (LogObserver(), lineage)
-        services = Services(resources, clock=clock, observer=Observers(observers), date_failed=_log_failed_date)
+        services = Services(resources, clock=clock, observer=Observers(*observers), date_failed=_log_failed_date)
         # The driver has logged the exception of a failed build.
         builds = services.request_builds(failed=lambda _error: None)
         return services.ticker(builds, ticked=lambda _now: None).run_once(wait_s)

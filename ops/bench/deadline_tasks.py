@@ -17,7 +17,7 @@ from worker.clock import SystemClock
 from worker.engine import Engine
 from worker.errors import Unavailable
 from worker.observing import logs
-from worker.observing.observer import Decided, Observer
+from worker.observing.observer import Decided, Notice
 from worker.ports import StateStore
 from worker.repair import Repair
 from worker.resources import ProcessKind, Resources, make_engine
@@ -33,16 +33,18 @@ MARGIN_S = 2.0
 PATIENCE_S = 60.0
 
 
-class DeadlineWatch(Observer):
-    """Records for each analysis date the milliseconds from the deadline to the ready state."""
+class DeadlineWatch:
+    """Notes how many milliseconds after its deadline a date was made ready."""
 
     def __init__(self) -> None:
         self.lag_ms: dict[date, float] = {}
 
-    def decided(self, decided: Decided) -> None:
-        """Record the lag of an analysis date after a new generation."""
-        before: DateRecord = decided.before
-        if decided.decision.record.generation > before.generation:
+    def note(self, notice: Notice) -> None:
+        """Measure the lag of an analysis date that stopped waiting."""
+        if not isinstance(notice, Decided):
+            return
+        before: DateRecord = notice.before
+        if notice.decision.record.generation > before.generation:
             late = SystemClock().now() - before.deadline_at
             self.lag_ms[before.analysis_date] = late.total_seconds() * 1000
 

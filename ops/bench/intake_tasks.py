@@ -85,8 +85,8 @@ def make_intake(parts: Resources, start_build: Callable[[date], None], observer:
 
 
 def worker_observer() -> Observer:
-    """Return the observers of the worker: metrics and log lines."""
-    return Observers((Metrics(PROCESSORS), LogObserver()))
+    """Watch as the worker does: metrics and log lines."""
+    return Observers(Metrics(PROCESSORS), LogObserver())
 
 
 def acknowledge_all(deliveries: Sequence[Delivery]) -> Iterator[tuple[int, Verdict]]:

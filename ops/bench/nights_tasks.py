@@ -35,7 +35,7 @@ from worker.clock import SystemClock
 from worker.errors import Unavailable
 from worker.intake import Verdict
 from worker.observing import logs
-from worker.observing.observer import Decided, Observer
+from worker.observing.observer import Decided, Notice
 from worker.ports import OutgoingMessage
 from worker.resources import ProcessKind, Resources
 
@@ -47,8 +47,8 @@ SETTLE_S = 2.0
 STOP_TIMEOUT_S = 20.0
 
 
-class Watch(Observer):
-    """Records the instant of the claim and the end of each analysis date."""
+class Watch:
+    """Notes when a date was claimed and when it ended."""
 
     def __init__(self) -> None:
         self.claimed_at: dict[date, float] = {}
@@ -56,12 +56,14 @@ class Watch(Observer):
         self.ended: dict[date, State] = {}
         self._changed = threading.Condition()
 
-    def decided(self, decided: Decided) -> None:
-        """Record a completion, a claim or an end."""
-        after = decided.decision.record
+    def note(self, notice: Notice) -> None:
+        """Keep the instant of a claim and the state at an end."""
+        if not isinstance(notice, Decided):
+            return
+        after = notice.decision.record
         with self._changed:
-            self.reports[after.analysis_date] += isinstance(decided.event, CompletionReceived)
-            if decided.decision.reason is Reason.CLAIMED:
+            self.reports[after.analysis_date] += isinstance(notice.event, CompletionReceived)
+            if notice.decision.reason is Reason.CLAIMED:
                 self.claimed_at[after.analysis_date] = time.perf_counter()
             if after.state in TERMINAL_STATES:
                 self.ended[after.analysis_date] = after.state

@@ -63,7 +63,7 @@ _RULES: Sequence[tuple[str, str, str]] = (
     ("statemachine/", "", "decide"),
     ("worker/observing/metrics.py", "", "metrics"),
     ("worker/observing/date_metrics.py", "", "metrics"),
-    ("worker/observing/observer.py", "decided", "log"),
+    ("worker/observing/observer.py", "", "log"),
     ("structlog/", "", "log"),
     ("worker/observing/logs.py", "", "log"),
     ("worker/engine.py", "", REST),

@@ -19,7 +19,7 @@ from worker.calendar import Calendar, WallClock
 from worker.clock import OffsetClock
 from worker.errors import Unavailable
 from worker.local.parquet_folder import delete_slice, load_parquet_folder, load_parquet_slice
-from worker.observing.observer import Observer
+from worker.observing.observer import Notice, Received
 from worker.ports import OutgoingMessage, Publisher, StateStore
 
 PHASE4 = "nba_precompute"
@@ -36,16 +36,16 @@ _POLL_S = 0.01
 _AFTER_DEADLINE = timedelta(seconds=1)
 
 
-class DeliveryCounter(Observer):
+class DeliveryCounter:
     """Counts deliveries that the worker has finished with."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.count = 0
 
-    def received(self, outcome: str, processor: str, seconds: float) -> None:  # noqa: ARG002 - the hook's shape
-        """Count one, unless it will come again."""
-        if outcome not in {"unavailable", "error"}:
+    def note(self, notice: Notice) -> None:
+        """Count a delivery, unless the bus delivers the message again."""
+        if isinstance(notice, Received) and notice.outcome not in {"unavailable", "error"}:
             with self._lock:
                 self.count += 1
 

@@ -17,18 +17,15 @@ from statemachine.events import BuildClaimed, DateOpened, LeaseRenewed
 from statemachine.model import CompletionStatus, DateRecord
 from worker.clock import OffsetClock
 from worker.date_text import in_zone
-from worker.features.model import BuildOutcome
-from worker.history_text import narrate
-from worker.observing.observer import Decided, Observer
+from worker.observing.observer import BuildScored, BuildStep, Decided, MessageParked, Notice, OutcomeRelayed
 from worker.pipelines.shipped import PROCESSORS
-from worker.ports import OutgoingMessage
 from worker.settings import Settings
 
 LEFT_OUT_SHOWN_MAX = 20
 LEFT_OUT_OF_MANY = 3
 
 
-class NightScreen(Observer):
+class NightScreen:
     """Shows a night as it happens. Notes come from the worker's threads."""
 
     def __init__(self, settings: Settings, clock: OffsetClock, *, quiet: bool) -> None:
@@ -67,8 +64,27 @@ class NightScreen(Observer):
         """Tell what the played world does."""
         self._line(f"[bold]→[/] {text}")
 
-    def decided(self, decided: Decided) -> None:
-        """Tell what the worker decided."""
+    def note(self, notice: Notice) -> None:
+        """Show the notice as a line of the night."""
+        match notice:
+            case Decided():
+                self._show_decision(notice)
+            case BuildStep(text=text):
+                with self._lock:
+                    self._steps.append(text)
+                self._line(f"    [dim]build: {text}[/]")
+            case BuildScored(outcome=outcome):
+                self._left_out[outcome.request.key.analysis_date] = [
+                    {"player_id": player.key, "player_name": player.label, "reason": player.reason}
+                    for player in outcome.stats.left_out
+                ]
+            case MessageParked(reason=reason, detail=detail):
+                self._line(f"  [yellow]parked[/] {reason}: {plain(detail)}")
+            case OutcomeRelayed(message=message):
+                state, generation = message.attributes["state"], message.attributes["generation"]
+                self._line(f"  [magenta]told[/] {message.topic}: {state}, generation {generation}")
+
+    def _show_decision(self, decided: Decided) -> None:
         decision = decided.decision
         with self._lock:
             self._record = decision.record
@@ -80,33 +96,10 @@ class NightScreen(Observer):
             return
         after = decision.record
         if decision.changed:
-            said = narrate(decided.event, decided.before, decision)
             move = f"{state_text(after.state)} [dim]{decision.reason}[/]"
-            self._line(f"  {move}  {plain(in_zone(said, self._zone))}", decided.at)
+            self._line(f"  {move}  {plain(in_zone(decided.sentence, self._zone))}", decided.at)
         elif decision.reason in {"duplicate", "outdated"}:
             self._line(f"  {state_text(after.state)} [dim]{decision.reason}: changes nothing[/]", decided.at)
-
-    def step(self, analysis_date: date, text: str) -> None:  # noqa: ARG002 - the hook's shape
-        """Tell what a build does."""
-        with self._lock:
-            self._steps.append(text)
-        self._line(f"    [dim]build: {text}[/]")
-
-    def scored(self, outcome: BuildOutcome) -> None:
-        """Remember who was left out."""
-        self._left_out[outcome.request.key.analysis_date] = [
-            {"player_id": player.key, "player_name": player.label, "reason": player.reason}
-            for player in outcome.stats.left_out
-        ]
-
-    def refused(self, reason: str, detail: str) -> None:
-        """Tell of a parked message."""
-        self._line(f"  [yellow]parked[/] {reason}: {plain(detail)}")
-
-    def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the hook's shape
-        """Tell what consumers were told."""
-        state = message.attributes["state"]
-        self._line(f"  [magenta]told[/] {message.topic}: {state}, generation {message.attributes['generation']}")
 
     def left_out(self, day: date) -> list[dict[str, Any]]:
         """Give the players left out of the date's last build in this run."""

@@ -26,7 +26,7 @@ from worker.adapters.pubsub.watchdog import WatchPolicy
 from worker.local.pubsub.faults import FaultPlan, PlannedFaults
 from worker.local.pubsub.server import PubSubServer
 from worker.observing import logs
-from worker.observing.observer import Observer, StreamNotes
+from worker.observing.observer import CallbackFailed, Notice, Received, StreamOpened, StreamRecycled
 from worker.resources import ProcessKind, Resources
 
 EVERYTHING = FaultPlan(duplicate=0.05, drop_ack=0.01, reorder=0.5, stall=0.002, close=0.01)
@@ -36,7 +36,7 @@ TUNING = PullTuning(lease_s=10, watch=WatchPolicy(silence_s=1.0, recycles_max=10
 LOOK_S = 0.05
 
 
-class Tally(StreamNotes, Observer):
+class Tally:
     """Counts what happened on the way."""
 
     def __init__(self) -> None:
@@ -45,17 +45,16 @@ class Tally(StreamNotes, Observer):
         self.openings = 0
         self.failures = 0
 
-    def callback_failed(self) -> None:
-        self.failures += 1
-
-    def stream_opened(self, times: int) -> None:
-        self.openings += times
-
-    def stream_recycled(self, reason: str) -> None:
-        self.recycles[reason] += 1
-
-    def received(self, outcome: str, processor: str, seconds: float) -> None:  # noqa: ARG002 - the hook's shape
-        self.outcomes[outcome] += 1
+    def note(self, notice: Notice) -> None:
+        match notice:
+            case CallbackFailed():
+                self.failures += 1
+            case StreamOpened():
+                self.openings += notice.times
+            case StreamRecycled():
+                self.recycles[notice.reason] += 1
+            case Received():
+                self.outcomes[notice.outcome] += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +125,7 @@ def _drain(
         local_address=server.address,
         handle_all=handle_all,
         store_answers=lambda: True,
-        notes=tally,
+        observer=tally,
         tuning=TUNING,
     )
     subscriber.start()

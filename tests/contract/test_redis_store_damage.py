@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from statemachine.model import DateRecord
 from tests.contract.test_redis_store_faults import entry, message
 from tests.contract.test_state_store_contract import parked
-from tests.support.nights import CACHE, DEADLINE, NIGHT, after, success, unseen
+from tests.support.nights import CACHE, DEADLINE, EVENING, NIGHT, after, running, success, unseen
 from worker.adapters.redis.client import connect
 from worker.adapters.redis.damage import DAMAGED_LENGTH_MAX, Damage
 from worker.adapters.redis.requests import RedisRequests
@@ -196,6 +196,58 @@ def test_a_record_beside_another_version_is_damaged(store: RedisStore, field: st
 
     with pytest.raises(CorruptRecord):
         store.load(NIGHT)
+
+
+RUNNING = replace(running(), version=1)
+
+
+@pytest.mark.parametrize(
+    "renewal",
+    [
+        b"junk",
+        b"one",
+        b"one junk",
+        b"one \xff",
+        b"one 2024-12-16T04:00:00",
+        b"one 9999-12-31T23:59:59+00:00",
+        b"\xff x",
+    ],
+)
+def test_a_renewal_that_cannot_be_read_does_not_count_and_the_next_one_replaces_it(
+    store: RedisStore, renewal: bytes
+) -> None:
+    store.commit(Commit(record=RUNNING, operation_id="one"))
+    store._client.hset(store._key("date", NIGHT.isoformat()), "l", renewal)
+
+    record = store.load(NIGHT)
+    assert record == RUNNING
+
+    until = EVENING + timedelta(hours=1)
+    assert store.renew(record, until, "two") is True
+    assert (RUNNING.with_lease_until(until), []) == (store.load(NIGHT), list(store.faults()))
+
+
+def test_a_renewal_sets_an_index_of_another_kind_aside_and_is_stored(store: RedisStore) -> None:
+    store.commit(Commit(record=RUNNING, operation_id="one"))
+    store._client.set(store._key("wake"), "somebody else's")
+    until = EVENING + timedelta(hours=1)
+
+    assert store.renew(replace(RUNNING, revision="one"), until, "two") is True
+
+    assert store._client.get(store._key("damaged", "wake")) == b"somebody else's"
+    assert store.load(NIGHT) == RUNNING.with_lease_until(until)
+    assert store.next_wake() == until
+
+
+def test_an_index_made_anew_holds_the_renewed_lease(store: RedisStore) -> None:
+    store.commit(Commit(record=RUNNING, operation_id="one"))
+    until = EVENING + timedelta(hours=1)
+    store.renew(replace(RUNNING, revision="one"), until, "two")
+    store._client.delete(store._key("wake"))
+
+    store.mend()
+
+    assert store.next_wake() == until
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import redis
 
 from statemachine.model import DateRecord
 from tests.conftest import free_port
-from tests.support.nights import CACHE, NIGHT, after, done, success, unseen
+from tests.support.nights import CACHE, EVENING, NIGHT, after, done, running, success, unseen
 from worker.adapters.redis.client import connect
 from worker.adapters.redis.damage import Damage
 from worker.adapters.redis.store import HISTORY_LENGTH_MAX, RedisStore
@@ -132,6 +132,20 @@ def test_a_second_lost_reply_is_an_outage_and_still_stored_once(url: str) -> Non
 
         assert store.load(NIGHT) == FIRST
         assert store.outbox_size() == 1
+
+
+def test_a_renewal_whose_reply_is_lost_is_stored(url: str) -> None:
+    until = EVENING + timedelta(hours=1)
+    with ForgetfulClient.from_url(url) as client:
+        store = RedisStore(client, next(_pipelines))
+        store.commit(Commit(record=replace(running(), version=1), operation_id="one"))
+        client.script_flush()
+        client.replies_to_lose = 1
+
+        assert store.renew(replace(running(), version=1, revision="one"), until, "two") is True
+
+        assert client.replies_to_lose == 0
+        assert store.load(NIGHT) == replace(running(), version=1).with_lease_until(until)
 
 
 @pytest.mark.parametrize("spoiled", ["wake", "dates", "outbox", "changes:2024-12-15", "date:2024-12-15"])

@@ -23,6 +23,7 @@ from tests.support.nights import (
     committed,
     degraded,
     done,
+    running,
     success,
     unseen,
     waiting,
@@ -34,6 +35,7 @@ from worker.ports import Commit, HistoryEntry, OutgoingMessage, ParkedMessage, S
 
 PARKED_MIN, PARKED_MAX = 1000, 1100
 OTHER_NIGHT = date(2024, 12, 16)
+LATER = CUTOFF + timedelta(minutes=7)
 _pipelines = (f"pipeline-{number}" for number in count())
 
 
@@ -202,6 +204,74 @@ def test_an_operation_is_recognised_even_after_others_have_moved_the_date_on(sto
 
     assert newer == store.load(NIGHT)
     assert store.outbox_size() == 1
+
+
+def held(store: StateStore, keep: Keep) -> DateRecord:
+    """Store a running record; return the record as loaded."""
+    assert keep(replace(running(), version=1)) is True
+    record = store.load(NIGHT)
+    assert record is not None
+    return record
+
+
+def test_a_renewal_extends_the_lease_and_changes_nothing_else(store: StateStore, keep: Keep) -> None:
+    record = held(store, keep)
+
+    assert store.renew(record, LATER, "renewal") is True
+
+    renewed = store.load(NIGHT)
+    assert renewed == record.with_lease_until(LATER)
+    assert renewed is not None
+    assert ("renewal", record.version, LATER) == (renewed.revision, renewed.version, renewed.wake_at)
+    assert ([], [NIGHT], LATER) == (list(store.due(LATER - SECOND, 10)), list(store.due(LATER, 10)), store.next_wake())
+    assert list(store.load_all([NIGHT]).values()) == [renewed]
+
+
+def test_a_renewal_of_a_record_that_was_changed_is_a_conflict(store: StateStore, keep: Keep) -> None:
+    record = held(store, keep)
+    keep(replace(record, version=2))
+
+    assert store.renew(record, LATER, "renewal") is False
+
+    assert store.load(NIGHT) == replace(record, version=2)
+    assert store.next_wake() == record.wake_at
+
+
+def test_a_renewal_of_a_lost_record_is_a_conflict(store: StateStore, keep: Keep) -> None:
+    record = held(store, keep)
+
+    assert store.renew(replace(record, revision="of a former life"), LATER, "renewal") is False
+    assert store.renew(replace(record, analysis_date=OTHER_NIGHT), LATER, "renewal") is False
+
+    assert (record, None) == (store.load(NIGHT), store.load(OTHER_NIGHT))
+    assert store.next_wake() == record.wake_at
+
+
+def test_a_decision_on_the_record_before_a_renewal_is_a_conflict(store: StateStore, keep: Keep) -> None:
+    """The lease had ended when the sweep read the record; meanwhile the worker renewed the lease."""
+    record = held(store, keep)
+    store.renew(record, LATER, "renewal")
+
+    assert store.commit(Commit(record=replace(record, version=2), operation_id="expiry")) is False
+
+    assert store.load(NIGHT) == record.with_lease_until(LATER)
+
+
+def test_a_renewal_sent_twice_is_stored_once(store: StateStore, keep: Keep) -> None:
+    record = held(store, keep)
+
+    assert [True, True] == [store.renew(record, LATER, "renewal") for _ in range(2)]
+
+    assert store.load(NIGHT) == record.with_lease_until(LATER)
+
+
+def test_a_commit_after_a_renewal_replaces_the_renewal(store: StateStore, keep: Keep) -> None:
+    record = held(store, keep)
+    store.renew(record, LATER, "renewal")
+    keep(replace(record, version=2))
+
+    assert store.load(NIGHT) == replace(record, version=2)
+    assert store.next_wake() == record.wake_at
 
 
 @pytest.mark.parametrize("stored", [b"", b"\x80\xff", b"{}", b"null", b'{"schema":99}', b"[" * 100_000])

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStat
 from worker.features.quality import score
 from worker.local.parquet_folder import load_parquet_folder
 from worker.observing.metrics import Metrics
-from worker.observing.observer import Observer, Observers
+from worker.observing.observer import BuildStep, Notice, Observer, Observers
 from worker.pipelines.shipped import BLOCKS, SHIPPED
 from worker.ports import Warehouse
 
@@ -157,14 +157,14 @@ def test_a_reader_sees_the_old_or_the_new_generation_and_never_a_mixture(
     assert (last["generation"], last["row_count"]) == (REBUILDS, rows_of(REBUILDS))
 
 
-class Overtaken(Observer):
+class Overtaken:
     """Lets another worker take the date and publish it, at the moment this one has scored its build."""
 
     def __init__(self, overtake: Callable[[], None]) -> None:
         self._overtake = overtake
 
-    def step(self, analysis_date: date, text: str) -> None:  # noqa: ARG002 - the hook's shape
-        if text.startswith("score"):
+    def note(self, notice: Notice) -> None:
+        if isinstance(notice, BuildStep) and notice.text.startswith("score"):
             self._overtake()
 
 
@@ -199,7 +199,7 @@ def test_a_stale_workers_publish_is_refused_and_counted(loaded: DuckDbWarehouse)
 
     for name in PROCESSORS:
         rig.engine.apply(NIGHT, success(name))
-    builder("worker-a", Observers((metrics, Overtaken(overtake)))).run_one(NIGHT)
+    builder("worker-a", Observers(metrics, Overtaken(overtake))).run_one(NIGHT)
 
     record, ledger = rig.store.load(NIGHT), loaded.read_ledger(NIGHT)
     sql = "SELECT DISTINCT build_id FROM nba_predictions.ml_feature_store_v2 WHERE analysis_date = @night"

@@ -71,8 +71,8 @@ def test_the_parts_of_the_profile_add_up_to_what_an_event_costs_without_the_prof
             (
                 INTAKE,
                 ENGINE,
-                "Observers.decided (worker/observing/observer.py)",
-                "Metrics.decided (worker/observing/metrics.py)",
+                "Observers.note (worker/observing/observer.py)",
+                "Metrics.note (worker/observing/metrics.py)",
             ),
             "metrics",
         ),

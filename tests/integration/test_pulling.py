@@ -11,35 +11,15 @@ import pytest
 
 from schemas.completion import Delivery
 from tests.support.buses import PROJECT, SUBSCRIPTION, LocalBus, Watched, local_bus
+from tests.support.rigs import Notes
 from worker.adapters.pubsub.pull import PullSubscriber, PullTuning
 from worker.adapters.pubsub.watchdog import WatchPolicy
 from worker.errors import Fatal, Unavailable
 from worker.intake import Verdict
 from worker.local.pubsub.faults import FaultHooks, FaultPlan, PlannedFaults
 from worker.local.pubsub.model import CallRefused, RefusalCode
-from worker.observing.observer import StreamNotes
 
 TIMEOUT_S = 10.0
-
-
-class Notes(StreamNotes):
-    def __init__(self) -> None:
-        self.recycles: list[str] = []
-        self.answers: list[str] = []
-        self.pauses: list[bool] = []
-        self.openings = 0
-
-    def stream_opened(self, times: int) -> None:
-        self.openings += times
-
-    def stream_recycled(self, reason: str) -> None:
-        self.recycles.append(reason)
-
-    def stream_probed(self, answer: str) -> None:
-        self.answers.append(answer)
-
-    def pulling_paused(self, *, paused: bool) -> None:
-        self.pauses.append(paused)
 
 
 class Desk:
@@ -59,7 +39,7 @@ class Desk:
             local_address=bus.address,
             handle_all=self.handle_all,
             store_answers=lambda: self.store_is_there,
-            notes=self.notes,
+            observer=self.notes,
             tuning=PullTuning(watch=WatchPolicy(**{"silence_s": 120.0, **watch})),  # type: ignore[arg-type]
             stopwatch=lambda: self.now,
         )

@@ -264,7 +264,7 @@ MUTANTS = (
     Mutant(
         name="gives-up-without-asking-the-ledger",
         file=BUILDS,
-        old='            return give_up(record, kind, Reason.GIVING_UP, failure, "nobody")\n',
+        old='            return give_up(record, Reason.GIVING_UP, failure, "nobody")\n',
         new="            reason, because = Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED\n",
         tests=("tests/unit/test_decide_builds.py::test_a_generation_is_given_up_only_after_the_ledger_was_asked",),
     ),
@@ -326,9 +326,33 @@ MUTANTS = (
     Mutant(
         name="deadline-without-probe",
         file=TIMERS,
-        old="    if probe is None:\n        return unchanged(record, kind, Reason.NEEDS_PROBE)\n    kept =",
+        old="    if probe is None:\n        return Ruling(Reason.NEEDS_PROBE)\n    kept =",
         new="    probe = probe or {}\n    kept =",
         tests=("tests/unit/test_decide.py::test_nothing_falls_back_before_somebody_has_looked_into_the_tables",),
+    ),
+    Mutant(
+        name="renewal-under-the-old-revision",
+        file="worker/adapters/redis/renew.lua",
+        old="redis.call('HSET', KEYS[1], 'n', ARGV[3], 'l', ARGV[4])\n",
+        new="redis.call('HSET', KEYS[1], 'l', ARGV[4])\n",
+        tests=(
+            f"{STORE_CONTRACT}::test_a_decision_on_the_record_before_a_renewal_is_a_conflict[fakeredis]",
+            f"{STORE_CONTRACT}::test_a_renewal_extends_the_lease_and_changes_nothing_else[fakeredis]",
+        ),
+    ),
+    Mutant(
+        name="renewal-of-any-record",
+        file="worker/adapters/redis/renew.lua",
+        old="if stored[1] ~= ARGV[1] or (stored[2] ~= ARGV[2] and stored[2] ~= ARGV[3]) then\n",
+        new="if stored[1] == nil then\n",
+        tests=(f"{STORE_CONTRACT}::test_a_renewal_of_a_lost_record_is_a_conflict[fakeredis]",),
+    ),
+    Mutant(
+        name="renewal-of-an-earlier-commit-counts",
+        file="worker/adapters/redis/fields.py",
+        old="    if revision != record.revision.encode():\n",
+        new="    if not revision:\n",
+        tests=(f"{STORE_CONTRACT}::test_a_commit_after_a_renewal_replaces_the_renewal[fakeredis]",),
     ),
     Mutant(
         name="lease-renewed-by-any-token",
@@ -371,8 +395,8 @@ MUTANTS = (
     Mutant(
         name="cancels-without-closing-the-ledger",
         file=ASKED,
-        old="    if record.attempt:\n        # What it has built",
-        new="    if record.attempt < 0:\n        # What it has built",
+        old="    if record.attempt:\n        # An attempt may",
+        new="    if record.attempt < 0:\n        # An attempt may",
         tests=("tests/unit/test_decide_published.py::test_a_cancel_of_a_date_that_was_tried_closes_the_ledger_first",),
     ),
     Mutant(

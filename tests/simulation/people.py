@@ -3,14 +3,14 @@
 from datetime import date
 from typing import TYPE_CHECKING
 
-from statemachine.events import CancelRequested, CompletionRetracted, ReplayRequested
+from statemachine.events import CancelRequested, CompletionRetracted, InterventionEvent, ReplayRequested
 from statemachine.model import BuildMode
 from tests.simulation.checker import BY_HAND_MIN
 from tests.simulation.plan import PROCESSORS, Happening
 from worker.builds.steps import run_build
 from worker.errors import PipelineError
 from worker.features.model import BuildKey, BuildRequest
-from worker.interventions.audit import Auditor, Intervention
+from worker.interventions.audit import Auditor
 from worker.interventions.retractions import identity_to_take_back
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class People:
         world.schedule.nights[day].complete_by = None
         self._ask(day, event)
 
-    def _ask(self, day: date, event: Intervention) -> None:
+    def _ask(self, day: date, event: InterventionEvent) -> None:
         world = self._world
         try:
             decision = self._auditor.apply(day, event)

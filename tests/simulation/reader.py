@@ -1,11 +1,11 @@
 """The reader of a worker's log: now and then it stands still, and nothing may wait for it."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.simulation.boundary import Suspended
 from tests.simulation.fibers import FIBERS
-from worker.observing.observer import Decided, Observer
+from worker.observing.observer import BuildEnded, BuildStep, Decided, MessageParked, Notice, OutcomeRelayed
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -42,25 +42,14 @@ class LogReader:
             boundary.alive(process)
 
 
-class LoggingObserver(Observer):
+class LoggingObserver:
     """Writes a line wherever the product's own observer does."""
 
     def __init__(self, reader: LogReader, process: "Process") -> None:
         self._reader = reader
         self._process = process
 
-    def decided(self, decided: Decided) -> None:
-        if decided.decision.changed and not decided.routine:
+    def note(self, notice: Notice) -> None:
+        news = isinstance(notice, Decided) and notice.decision.changed and not notice.routine
+        if news or isinstance(notice, MessageParked | BuildEnded | BuildStep | OutcomeRelayed):
             self._reader.write(self._process)
-
-    def refused(self, *_: Any, **__: Any) -> None:
-        self._reader.write(self._process)
-
-    def built(self, *_: Any, **__: Any) -> None:
-        self._reader.write(self._process)
-
-    def step(self, *_: Any, **__: Any) -> None:
-        self._reader.write(self._process)
-
-    def relayed(self, *_: Any, **__: Any) -> None:
-        self._reader.write(self._process)

@@ -1,11 +1,11 @@
 """The simulated state store: the product's `MemoryStore` behind a boundary, and how a server loses data."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schemas.record import decode_record, encode_record
 from statemachine.model import DateRecord, State
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from tests.simulation.checker import Checker
     from tests.simulation.process import Process
 
+T = TypeVar("T")
+
 # As the Redis adapter: a commit whose reply was lost is sent once more.
 COMMIT_SENDS_MAX = 2
 # What a server keeps, and so what a snapshot holds. Not the counter of outbox entries: Redis names them by instants,
 # and those do not come again after a loss.
-_KEPT = ("_records", "_wake", "_outbox", "_history", "_operations", "_last_opened")
+_KEPT = ("_records", "_renewals", "_wake", "_outbox", "_history", "_operations", "_last_opened")
 
 
 class Codec:
@@ -149,15 +151,18 @@ class SimulatedStore:
         return self._call("load_all", analysis_dates)  # type: ignore[no-any-return]
 
     def commit(self, commit: Commit) -> bool:
-        return self._send("commit", [commit])[0]
+        return self._send("commit", lambda: self._commit(commit))
 
     def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
-        return self._send("commit_all", commits) if commits else []
+        return self._send("commit_all", lambda: [*map(self._commit, commits)]) if commits else []
 
-    def _send(self, name: str, commits: Sequence[Commit]) -> list[bool]:
+    def renew(self, held: DateRecord, until_at: datetime, operation_id: str) -> bool:
+        return self._send("renew", lambda: self._renew(held, until_at, operation_id))
+
+    def _send(self, name: str, effect: Callable[[], T]) -> T:
         for send in range(1, COMMIT_SENDS_MAX + 1):
             try:
-                return self._boundary.call(self._process, "store", name, lambda: [*map(self._commit, commits)])
+                return self._boundary.call(self._process, "store", name, effect)
             except Unavailable:
                 if send == COMMIT_SENDS_MAX:
                     raise
@@ -178,6 +183,16 @@ class SimulatedStore:
         if stored and not known:
             self._server.checker.committed(self._process, commit)
         self._server.checker.answered(commit, stored=stored)
+        return stored
+
+    def _renew(self, held: DateRecord, until_at: datetime, operation_id: str) -> bool:
+        memory, day = self._memory, held.analysis_date
+        if "version_check_off" in self._server.sabotage and day in memory._records:
+            memory._records[day] = (held.version, held.revision, memory._records[day][2])
+        known = memory._records.get(day, (0, "", b""))[1] == operation_id
+        stored = memory.renew(held, until_at, operation_id)
+        if stored and not known:
+            self._server.checker.renewed(self._process, day, until_at)
         return stored
 
     def _forget_time(self, record: DateRecord) -> None:

@@ -13,6 +13,7 @@ from statemachine.model import FailureKind
 from tests.support.nights import CALENDAR, NIGHT, PROCESSORS, broke, claimed, closed, committed, success
 from tests.support.rigs import Rig
 from worker.observing.metrics import Metrics
+from worker.observing.observer import BuildEnded, DeadLetterTopicChecked, Received
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "ops" / "prometheus"
@@ -76,9 +77,9 @@ def emitted() -> list[tuple[str, Mapping[str, str]]]:
     found: dict[str, tuple[str, Mapping[str, str]]] = {}
     joined = [success(name) for name in PROCESSORS]
     for name in PROCESSORS:
-        metrics.received("recorded", name, 0.001)
-    metrics.built("normal", "done", 1.0)
-    metrics.dead_letter_topic("phase4-processor-success-dlq", None)
+        metrics.note(Received(outcome="recorded", processor=name, seconds=0.001))
+    metrics.note(BuildEnded(mode="normal", result="done", seconds=1.0))
+    metrics.note(DeadLetterTopicChecked(topic="phase4-processor-success-dlq", fault=None))
     good = [*joined, claimed(), committed()]
     bad = [*joined, claimed(), broke(FailureKind.FATAL), closed()]
     for night, events in ((NIGHT, good), (NIGHT - timedelta(days=1), bad)):

@@ -16,7 +16,7 @@ from tests.support.services import InProcess, envelope, event
 from worker.adapters.duckdb.dialect import to_duckdb
 from worker.app import Worker
 from worker.features.model import Statement
-from worker.observing.observer import Observer
+from worker.observing.observer import Notice, OutcomeRelayed
 from worker.ports import OutgoingMessage
 from worker.resources import ProcessKind, Resources
 from worker.settings import load
@@ -38,14 +38,15 @@ VALUES = {
 }
 
 
-class Heard(Observer):
+class Heard:
     """Keeps what the bus has confirmed."""
 
     def __init__(self) -> None:
         self.outcomes: list[OutgoingMessage] = []
 
-    def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the hook's shape
-        self.outcomes.append(message)
+    def note(self, notice: Notice) -> None:
+        if isinstance(notice, OutcomeRelayed):
+            self.outcomes.append(notice.message)
 
 
 class GridDay:

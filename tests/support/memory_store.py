@@ -22,6 +22,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._records: dict[date, tuple[int, str, bytes]] = {}
+        self._renewals: dict[date, tuple[str, datetime]] = {}
         self._wake: dict[date, datetime] = {}
         self._outbox: dict[str, OutboxEntry] = {}
         self._history: dict[date, list[HistoryEntry]] = {}
@@ -35,12 +36,14 @@ class MemoryStore:
         """Read the record of the date."""
         with self._lock:
             stored = self._records.get(analysis_date)
+            revision, until_at = self._renewals.get(analysis_date, ("", None))
         if stored is None:
             return None
         try:
-            return replace(decode_record(stored[2]), revision=stored[1])
+            record = replace(decode_record(stored[2]), revision=stored[1])
         except UnreadableRecord as exc:
             raise CorruptRecord(analysis_date, str(exc)) from exc
+        return record.with_lease_until(until_at) if revision == record.revision else record
 
     def commit(self, commit: Commit) -> bool:
         """Store all or nothing."""
@@ -66,6 +69,18 @@ class MemoryStore:
                 entry_id = str(self._entries)
                 queued_at = None if commit.history is None else commit.history.at
                 self._outbox[entry_id] = OutboxEntry(entry_id=entry_id, message=message, queued_at=queued_at)
+        return True
+
+    def renew(self, held: DateRecord, until_at: datetime, operation_id: str) -> bool:
+        """Extend the lease of the stored record."""
+        day = held.analysis_date
+        with self._lock:
+            version, revision, stored = self._records.get(day, (0, "", b""))
+            if version != held.version or revision not in {held.revision, operation_id}:
+                return False
+            self._records[day] = (version, operation_id, stored)
+            self._renewals[day] = (operation_id, until_at)
+            self._wake[day] = until_at
         return True
 
     def load_all(self, analysis_dates: Sequence[date]) -> Mapping[date, DateRecord | None]:

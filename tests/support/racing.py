@@ -16,7 +16,7 @@ from tests.support.rigs import ModelClock, Rig, repair_of
 from worker.adapters.redis.client import connect
 from worker.adapters.redis.store import RedisStore
 from worker.errors import PipelineError
-from worker.observing.observer import Decided, Observer
+from worker.observing.observer import Decided, Notice
 from worker.sweep import Sweep, Sweeper
 
 # The opponent may be off its processor for a while; one that is this late has died.
@@ -45,7 +45,7 @@ class Lane:
 
 
 @dataclass(slots=True)
-class Ran(Observer):
+class Ran:
     """What one racer did: what it stored, what it was told to build, and how often it had to decide again."""
 
     stored: list[tuple[date, int, Reason]] = field(default_factory=list)
@@ -53,11 +53,13 @@ class Ran(Observer):
     conflicts: int = 0
     swept: Sweep | None = None
 
-    def decided(self, decided: Decided) -> None:
-        self.conflicts += decided.conflicts
-        if decided.decision.changed:
-            record = decided.decision.record
-            self.stored.append((record.analysis_date, record.generation, decided.decision.reason))
+    def note(self, notice: Notice) -> None:
+        if not isinstance(notice, Decided):
+            return
+        self.conflicts += notice.conflicts
+        if notice.decision.changed:
+            record = notice.decision.record
+            self.stored.append((record.analysis_date, record.generation, notice.decision.reason))
 
     def of(self, reason: Reason) -> list[tuple[date, int]]:
         """The dates and generations of what was stored for this reason."""

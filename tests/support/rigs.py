@@ -11,7 +11,21 @@ from tests.support.nights import CALENDAR, EVENING, EVERY_TABLE_FILLED, POLICY
 from worker.engine import Engine, Topics
 from worker.errors import Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildPhase, LedgerRow, Publication, Statement
-from worker.observing.observer import Decided, Observer
+from worker.observing.observer import (
+    BuildEnded,
+    DeadLetterTopicChecked,
+    Decided,
+    MessageParked,
+    Notice,
+    OutcomeRelayed,
+    PhaseEnded,
+    PullingPaused,
+    Received,
+    RelayFailed,
+    StreamOpened,
+    StreamProbed,
+    StreamRecycled,
+)
 from worker.pipelines.shipped import BLOCKS, SHIPPED, UPSTREAM, features_of
 from worker.ports import OutgoingMessage, StateStore
 from worker.repair import Repair
@@ -35,7 +49,7 @@ class ModelClock:
         self.instant += span
 
 
-class Notes(Observer):
+class Notes:
     """Remembers what it was told."""
 
     def __init__(self) -> None:
@@ -47,30 +61,37 @@ class Notes(Observer):
         self.phases: list[tuple[BuildPhase, float]] = []
         self.published: list[str] = []
         self.not_published: list[str] = []
+        self.recycles: list[str] = []
+        self.answers: list[str] = []
+        self.pauses: list[bool] = []
+        self.openings = 0
 
-    def decided(self, decided: Decided) -> None:
-        self.decisions.append(decided)
-
-    def received(self, outcome: str, processor: str, seconds: float) -> None:  # noqa: ARG002 - the hook's shape
-        self.deliveries.append((outcome, processor))
-
-    def refused(self, reason: str, detail: str) -> None:  # noqa: ARG002 - the hook's shape
-        self.refusals.append(reason)
-
-    def dead_letter_topic(self, topic: str, fault: str | None) -> None:
-        self.dead_letter_topics.append((topic, fault is not None))
-
-    def built(self, mode: str, result: str, seconds: float) -> None:  # noqa: ARG002 - the hook's shape
-        self.builds.append((mode, result))
-
-    def phase_ended(self, phase: BuildPhase, seconds: float) -> None:
-        self.phases.append((phase, seconds))
-
-    def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the hook's shape
-        self.published.append(message.event_id)
-
-    def relay_failed(self, message: OutgoingMessage, error: str) -> None:  # noqa: ARG002 - the hook's shape
-        self.not_published.append(message.event_id)
+    def note(self, notice: Notice) -> None:  # noqa: C901 - one case for each notice
+        match notice:
+            case Decided():
+                self.decisions.append(notice)
+            case Received():
+                self.deliveries.append((notice.outcome, notice.processor))
+            case MessageParked():
+                self.refusals.append(notice.reason)
+            case DeadLetterTopicChecked():
+                self.dead_letter_topics.append((notice.topic, notice.fault is not None))
+            case BuildEnded():
+                self.builds.append((notice.mode, notice.result))
+            case PhaseEnded():
+                self.phases.append((notice.phase, notice.seconds))
+            case OutcomeRelayed():
+                self.published.append(notice.message.event_id)
+            case RelayFailed():
+                self.not_published.append(notice.message.event_id)
+            case StreamOpened():
+                self.openings += notice.times
+            case StreamRecycled():
+                self.recycles.append(notice.reason)
+            case StreamProbed():
+                self.answers.append(notice.answer)
+            case PullingPaused():
+                self.pauses.append(notice.paused)
 
 
 @dataclass

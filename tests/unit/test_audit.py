@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from statemachine.events import CancelRequested, ReplayRequested
+from statemachine.events import CancelRequested, InterventionEvent, ReplayRequested
 from statemachine.model import BuildMode, DateRecord, State
 from tests.support.nights import NIGHT, PROCESSORS, retract, success
 from tests.support.rigs import WORKER, LedgerWarehouse, Rig, repair_of
@@ -15,7 +15,7 @@ from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.builds.builder import Builder
 from worker.errors import PipelineError, Unavailable
 from worker.features.model import Statement
-from worker.interventions.audit import Auditor, Intervention
+from worker.interventions.audit import Auditor
 
 ASKED = ReplayRequested(
     actor="ana@desk", reason="bad rows upstream", mode=BuildMode.FORCED_FALLBACK, request_id="replay-1"
@@ -101,7 +101,7 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("event", [ASKED, CANCEL, replace(retract(PROCESSORS[0]), request_id="retract-1")])
-def test_what_a_person_asks_for_has_its_row(stage: Stage, event: Intervention) -> None:
+def test_what_a_person_asks_for_has_its_row(stage: Stage, event: InterventionEvent) -> None:
     stage.joined()
     asked_at = stage.rig.clock.now()
     stage.auditor.apply(NIGHT, event)

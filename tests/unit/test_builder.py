@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 from structlog.testing import capture_logs
@@ -346,10 +346,10 @@ def test_each_renewal_of_a_lease_is_told_with_its_error() -> None:
     class BlinkingStore(MemoryStore):
         away = False
 
-        def commit(self, commit: Commit) -> bool:
+        def renew(self, held: DateRecord, until_at: datetime, operation_id: str) -> bool:
             if self.away:
                 raise Unavailable("no server")
-            return super().commit(commit)
+            return super().renew(held, until_at, operation_id)
 
     store = BlinkingStore()
     site = Site(store=store)

@@ -1,10 +1,11 @@
 """One readable example of each rule of the state machine."""
 
 from dataclasses import replace
+from typing import get_type_hints
 
 import pytest
 
-from statemachine.decision import StartBuild
+from statemachine.decision import Change, Keep, StartBuild
 from statemachine.events import CompletionReceived, DateOpened
 from statemachine.model import (
     CompletionStatus,
@@ -49,6 +50,12 @@ FALLBACK_NOW = replace(POLICY, on_upstream_failure=OnUpstreamFailure.FALLBACK_NO
 START = StartBuild(analysis_date=NIGHT)
 
 EVERY_STATE: tuple[DateRecord, ...] = (waiting(), joined(), running(), done(), degraded(CACHE), failed())
+
+
+def test_a_change_has_fields_of_the_record_with_the_record_s_types() -> None:
+    changeable, record = get_type_hints(Change), get_type_hints(DateRecord)
+
+    assert {name: record[name] | Keep for name in changeable} == changeable
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """Load, decide, commit: what the engine stores, announces and refuses."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from types import FrameType
 
 import pytest
 
 from statemachine.events import CancelRequested, DateOpened, LeaseRenewed
+from statemachine.invariants import violations
 from statemachine.model import DateRecord, FailureKind, State
 from statemachine.reasons import Reason
 from tests.support.memory_store import MemoryStore
@@ -76,6 +79,25 @@ def test_a_change_is_stored_with_its_history_and_announced() -> None:
     assert [Reason.RECORDED] == [noted.decision.reason for noted in rig.notes.decisions]
 
 
+def test_each_record_is_checked_once_on_read_and_once_before_a_commit() -> None:
+    rig = Rig()
+    checks = []
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code is violations.__code__:
+            checks.append(frame)
+
+    sys.setprofile(count)
+    try:
+        for name in PROCESSORS[:3]:
+            rig.engine.apply(NIGHT, success(name))
+    finally:
+        sys.setprofile(None)
+
+    # The first event finds no record: two reads and three commits.
+    assert len(checks) == 5
+
+
 def test_what_changes_nothing_is_announced_and_not_stored() -> None:
     rig = Rig()
     rig.engine.apply(NIGHT, success(CACHE))
@@ -87,15 +109,24 @@ def test_what_changes_nothing_is_announced_and_not_stored() -> None:
     assert len(rig.notes.decisions) == 2
 
 
-def test_a_lease_renewal_is_stored_without_history() -> None:
-    rig = Rig()
+def test_a_lease_renewal_is_stored_without_history_and_without_a_commit() -> None:
+    class Counted(MemoryStore):
+        commits = 0
+
+        def commit(self, commit: Commit) -> bool:
+            self.commits += 1
+            return super().commit(commit)
+
+    store = Counted()
+    rig = Rig(store=store)
     for event in (*(success(name) for name in PROCESSORS), claimed()):
         rig.engine.apply(NIGHT, event)
-    told_before = len(rig.store.history(NIGHT))
+    told_before, commits = len(rig.store.history(NIGHT)), store.commits
+    rig.clock.forward(MINUTE / 3)
 
     decision = rig.engine.apply(NIGHT, LeaseRenewed(worker=WORKER, generation=1, attempt=1))
 
-    assert Reason.LEASE_RENEWED is decision.reason
+    assert (Reason.LEASE_RENEWED, commits) == (decision.reason, store.commits)
     assert decision.record == rig.store.load(NIGHT)
     assert told_before == len(rig.store.history(NIGHT))
 

@@ -38,6 +38,15 @@ from worker.features.model import BuildPhase
 from worker.observing.bounds import Bounded
 from worker.observing.date_metrics import DATES_SHOWN_MAX
 from worker.observing.metrics import Metrics
+from worker.observing.observer import (
+    BuildEnded,
+    CallbackFailed,
+    MessageParked,
+    OutcomeRelayed,
+    PhaseEnded,
+    Received,
+    RelayFailed,
+)
 from worker.ports import OutgoingMessage
 
 SERIES_MAX = 1000
@@ -149,7 +158,7 @@ def test_the_lag_of_a_deadline_is_measured_from_its_instant() -> None:
 def test_names_from_outside_never_become_labels() -> None:
     board = Board()
     for number in range(10_000):
-        board.metrics.received("refused", f"processor-{number}", 0.001)
+        board.metrics.note(Received(outcome="refused", processor=f"processor-{number}", seconds=0.001))
 
     shown = board.samples()
     assert shown["mlfs_events_total", "refused", "other"] == 10_000
@@ -162,11 +171,11 @@ def test_ten_thousand_dates_do_not_make_more_series_than_a_server_likes() -> Non
     for number in range(10_000):
         board.engine.apply(first + timedelta(days=number), success(CACHE))
     for name in PROCESSORS:
-        board.metrics.received("recorded", name, 0.001)
+        board.metrics.note(Received(outcome="recorded", processor=name, seconds=0.001))
     for state in State:
-        board.metrics.built("normal", state.value, 1.0)
+        board.metrics.note(BuildEnded(mode="normal", result=state.value, seconds=1.0))
     for phase in BuildPhase:
-        board.metrics.phase_ended(phase, 1.0)
+        board.metrics.note(PhaseEnded(phase=phase, seconds=1.0))
 
     shown = board.samples()
     assert len(shown) < SERIES_MAX
@@ -325,12 +334,12 @@ def test_it_is_shown_who_has_reported_the_newest_date_and_only_that() -> None:
 
 def test_what_happens_around_the_dates_is_counted() -> None:
     board = Board()
-    board.metrics.refused("not_json", "why")
-    board.metrics.callback_failed()
-    board.metrics.built("normal", "fenced", 1.0)
-    board.metrics.phase_ended(BuildPhase.STAGE, 2.0)
-    board.metrics.relayed(message(), "7")
-    board.metrics.relay_failed(message(), "why")
+    board.metrics.note(MessageParked(reason="not_json", detail="why"))
+    board.metrics.note(CallbackFailed())
+    board.metrics.note(BuildEnded(mode="normal", result="fenced", seconds=1.0))
+    board.metrics.note(PhaseEnded(phase=BuildPhase.STAGE, seconds=2.0))
+    board.metrics.note(OutcomeRelayed(message=message()))
+    board.metrics.note(RelayFailed(message=message()))
     board.metrics.loop_failed("relay", Unavailable("why"))
     board.metrics.loop_failed("relay", KeyError("why"))
     board.metrics.stream(up=True)
@@ -353,7 +362,7 @@ def test_signs_of_life_are_timestamps() -> None:
     board = Board()
     assert board.samples()["mlfs_last_message_timestamp_seconds",] == 0
     board.metrics.ticked(DEADLINE)
-    board.metrics.received("recorded", CACHE, 0.001)
+    board.metrics.note(Received(outcome="recorded", processor=CACHE, seconds=0.001))
 
     shown = board.samples()
     assert DEADLINE.timestamp() == shown["mlfs_tick_last_timestamp_seconds",]

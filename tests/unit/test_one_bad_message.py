@@ -17,10 +17,11 @@ from tests.fuzz.seeds import SHAPES, nested, sized
 from tests.support.memory_store import MemoryStore
 from tests.support.nights import CACHE, EVENING, NIGHT, PROCESSORS, done, success, told, waiting
 from tests.support.rigs import Bus, Rig, repair_of
-from worker.dead_letters import PAUSE_S, RAISES_KEPT_MAX, RAISES_MAX, Raises
+from worker.dead_letters import PAUSE_S
 from worker.errors import Fatal, PipelineError, PublishRefused, Unavailable
-from worker.intake import Intake, Verdict
-from worker.observing.observer import Decided, LogObserver
+from worker.history_text import narrate
+from worker.intake import RAISES_KEPT_MAX, RAISES_MAX, Intake, Raises, Verdict
+from worker.observing.observer import Decided, LogObserver, Notice
 from worker.ports import Commit, OutgoingMessage, ParkedMessage
 
 OTHER = NIGHT + timedelta(days=1)
@@ -201,10 +202,12 @@ def test_a_message_that_is_stored_after_all_begins_its_count_anew() -> None:
 def test_an_observer_that_raises_undoes_nothing() -> None:
     desk = Desk()
 
-    def broken(_decided: object) -> None:
-        raise RuntimeError("a bug")
+    def broken(notice: Notice) -> None:
+        match notice:
+            case Decided():
+                raise RuntimeError("a bug")
 
-    desk.rig.notes.decided = broken  # type: ignore[method-assign, assignment]
+    desk.rig.notes.note = broken  # type: ignore[method-assign]
 
     assert [Verdict.ACK] * 4 == desk.take(*good_four())
     assert ([State.READY], [NIGHT]) == (desk.states(), desk.rig.started)
@@ -363,8 +366,16 @@ def test_a_run_that_is_dropped_after_a_publication_is_told_at_info(before: DateR
     decision = told(before, older)
 
     with capture_logs() as logs:
-        LogObserver().decided(
-            Decided(before=before, decision=decision, event=older, actor="worker-a", at=EVENING, conflicts=0)
+        LogObserver().note(
+            Decided(
+                before=before,
+                decision=decision,
+                event=older,
+                actor="worker-a",
+                at=EVENING,
+                conflicts=0,
+                sentence=narrate(older, before, decision),
+            )
         )
 
     assert [(level, "outdated")] == [(line["log_level"], line["reason"]) for line in logs]

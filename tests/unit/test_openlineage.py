@@ -320,7 +320,7 @@ def test_a_fault_in_telling_is_no_fault_of_the_build(emitting: Any) -> None:
     rig = Rig()
     rig.engine.apply(NIGHT, success(PROCESSORS[0]))
     emitter.writer = WriterThatFails()
-    emitter.decided(rig.notes.decisions[0])
+    emitter.note(rig.notes.decisions[0])
 
     assert counted == ["failed"]
 

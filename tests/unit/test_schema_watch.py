@@ -1,6 +1,6 @@
 """A drifted upstream table is told when the worker looks, and never ends the worker."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 import pytest
 from prometheus_client import generate_latest
@@ -9,18 +9,19 @@ from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.builds.upstream import SchemaWatch
 from worker.errors import Unavailable
 from worker.observing.metrics import Metrics
-from worker.observing.observer import Observer, Observers
+from worker.observing.observer import Notice, Observers, SchemaChecked
 from worker.pipelines.shipped import PROCESSORS, SHIPPED, UPSTREAM
 
 DUCKDB_TYPES = {"DATE": "DATE", "INT64": "BIGINT", "FLOAT64": "DOUBLE", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ"}
 
 
-class Heard(Observer):
+class Heard:
     def __init__(self) -> None:
         self.looks: list[tuple[tuple[str, ...], bool]] = []
 
-    def schema_checked(self, faults: Sequence[str], *, changed: bool) -> None:
-        self.looks.append((tuple(faults), changed))
+    def note(self, notice: Notice) -> None:
+        assert isinstance(notice, SchemaChecked)
+        self.looks.append((tuple(notice.faults), notice.changed))
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def execute(warehouse: DuckDbWarehouse, sql: str) -> None:
 
 def test_a_drift_is_told_once_and_so_is_its_repair(warehouse: DuckDbWarehouse) -> None:
     heard, metrics = Heard(), Metrics(PROCESSORS)
-    watch = SchemaWatch(warehouse, Observers((heard, metrics)))
+    watch = SchemaWatch(warehouse, Observers(heard, metrics))
     watch.run_once()
     execute(warehouse, "ALTER TABLE nba_precompute.player_composite_factors DROP COLUMN pace")
     execute(warehouse, "DROP TABLE nba_raw.nbac_schedule")

@@ -25,7 +25,7 @@ from worker.clock import pause
 from worker.engine import Engine
 from worker.errors import Fatal, Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, LedgerRow
-from worker.observing.observer import Observer
+from worker.observing.observer import BuildEnded, BuildScored, BuildStep, Observer, PhaseEnded
 from worker.observing.tracing import NO_TRACING, Tracing
 from worker.ports import Clock, Warehouse
 
@@ -139,7 +139,8 @@ class Builder:
         ):
             event, label = self._attempt(claim.record, lease)
             trace.ended(label)
-            self.observer.built(claim.record.mode, label, self.stopwatch() - started)
+            seconds = self.stopwatch() - started
+            self.observer.note(BuildEnded(mode=claim.record.mode, result=label, seconds=seconds))
             if event is None:
                 return None
             return self._report(analysis_date, event)
@@ -189,7 +190,7 @@ class Builder:
             return committed, "adopted" if adopted else "fenced"
         except PipelineError as exc:
             return self._broken_off(record, exc)
-        self.observer.scored(outcome)
+        self.observer.note(BuildScored(outcome=outcome))
         if outcome.failure is not None:
             return _failed(record, outcome.failure, outcome.message), outcome.failure.value
         committed = BuildCommitted(
@@ -232,14 +233,14 @@ class Builder:
         try:
             yield
         finally:
-            self.observer.phase_ended(phase, self.stopwatch() - started)
+            self.observer.note(PhaseEnded(phase=phase, seconds=self.stopwatch() - started))
 
     def _step(self, analysis_date: date, text: str, lease: LeaseKeeper) -> None:
         # Renew at each step, so that a cancelled or superseded build stops before the publication.
         lease.renew_once()
         if lease.lost.is_set():
             raise Fenced(f"{analysis_date}: the lease was lost during the build")
-        self.observer.step(analysis_date, text)
+        self.observer.note(BuildStep(analysis_date=analysis_date, text=text))
 
     def _request(self, record: DateRecord, ignored: frozenset[str]) -> BuildRequest:
         return BuildRequest(

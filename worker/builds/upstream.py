@@ -10,7 +10,7 @@ from datetime import date
 
 from worker.errors import SchemaDrift
 from worker.features.plan import find_drift, plan_probe, read_dependency_rows
-from worker.observing.observer import Observer
+from worker.observing.observer import Observer, SchemaChecked
 from worker.ports import Warehouse
 
 # A new upstream release can change every column; an error message names the first faults.
@@ -78,6 +78,6 @@ class SchemaWatch:
             Unavailable: The warehouse does not answer; the faults of the last comparison stay shown.
         """
         faults = upstream_faults(self._warehouse)
-        self._observer.schema_checked(faults, changed=faults != self._known)
+        self._observer.note(SchemaChecked(faults=faults, changed=faults != self._known))
         self._known = faults
         return PAUSE_S

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from statemachine.decide import Decision
-from statemachine.events import CancelRequested, CompletionRetracted, ReplayRequested
+from statemachine.events import CancelRequested, CompletionRetracted, InterventionEvent, ReplayRequested
 from statemachine.model import BuildMode, State
 from worker.access import Role
 from worker.calendar import FUTURE_DAYS_MAX, Calendar
@@ -31,7 +31,6 @@ from worker.http.models import (
     RetractRequest,
 )
 from worker.http.problems import problem, responses
-from worker.interventions.audit import Intervention
 from worker.interventions.idempotency import IdempotentRequests, StoredResponse
 from worker.interventions.requests import Interventions, Processed
 from worker.ports import Clock
@@ -202,7 +201,7 @@ def _process_answer(processed: Processed) -> StoredResponse:
     return StoredResponse(status=_FAILED if record.state is State.FAILED else 200, body=summary(record))
 
 
-def intervention_answer(decision: Decision, event: Intervention, *, status: int, applied: bool) -> StoredResponse:
+def intervention_answer(decision: Decision, event: InterventionEvent, *, status: int, applied: bool) -> StoredResponse:
     """Give the answer to what a person asked of a date."""
     body = {
         **summary(decision.record),

@@ -15,7 +15,13 @@ from typing import Any
 import structlog
 
 from statemachine.decide import Decision
-from statemachine.events import BuildCommitted, CancelRequested, CompletionRetracted, ReplayRequested
+from statemachine.events import (
+    BuildCommitted,
+    CancelRequested,
+    CompletionRetracted,
+    InterventionEvent,
+    ReplayRequested,
+)
 from statemachine.model import RETRACTIONS_MAX, DateRecord, Retraction
 from statemachine.reasons import Reason
 from worker.engine import Engine
@@ -25,7 +31,6 @@ from worker.ports import Clock
 
 log = structlog.get_logger(__name__)
 
-Intervention = ReplayRequested | CancelRequested | CompletionRetracted
 CANCEL_MODE = "cancel"
 RETRACT_MODE = "retract"
 
@@ -61,7 +66,7 @@ class Auditor:
         self._log_replay = log_replay
         self._clock = clock
 
-    def plan(self, analysis_date: date, event: Intervention) -> tuple[DateRecord, Decision]:
+    def plan(self, analysis_date: date, event: InterventionEvent) -> tuple[DateRecord, Decision]:
         """Return the record that the intervention would meet, and what would become of it. Changes nothing.
 
         Raises:
@@ -71,7 +76,7 @@ class Auditor:
         return self._plan(analysis_date, event, self._unreported(analysis_date))
 
     def _plan(
-        self, analysis_date: date, event: Intervention, unreported: BuildCommitted | None
+        self, analysis_date: date, event: InterventionEvent, unreported: BuildCommitted | None
     ) -> tuple[DateRecord, Decision]:
         before, planned = self._engine.preview(analysis_date, event, after=unreported)
         if not planned.changed and planned.reason is not Reason.DUPLICATE:
@@ -87,7 +92,7 @@ class Auditor:
         unreported = self._unreported(record.analysis_date)
         return record if unreported is None else self._engine.apply(record.analysis_date, unreported).record
 
-    def apply(self, analysis_date: date, event: Intervention, *, idempotency_key: str | None = None) -> Decision:
+    def apply(self, analysis_date: date, event: InterventionEvent, *, idempotency_key: str | None = None) -> Decision:
         """Write the audit row, then apply the event.
 
         Raises:
@@ -123,7 +128,7 @@ class Auditor:
         return decision
 
 
-def _mode(event: Intervention) -> str:
+def _mode(event: InterventionEvent) -> str:
     match event:
         case ReplayRequested():
             return event.mode.value

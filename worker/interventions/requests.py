@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import date
 
 from statemachine.decide import Decision
-from statemachine.events import ReplayRequested
+from statemachine.events import InterventionEvent, ReplayRequested
 from statemachine.model import TERMINAL_STATES, BuildMode, DateRecord, FailedBecause, State
 from worker.builds.queue import Builds
 from worker.errors import CorruptRecord, Fatal, Refused, Unavailable
-from worker.interventions.audit import Auditor, Intervention
+from worker.interventions.audit import Auditor
 from worker.interventions.retractions import identity_to_take_back
 from worker.ports import Clock, StateStore
 from worker.repair import Repair
@@ -69,7 +69,7 @@ class Interventions:
         self._deciding = [threading.Lock() for _ in range(STRIPES)]
         self._waiting = threading.BoundedSemaphore(WAITING_MAX)
 
-    def plan(self, analysis_date: date, event: Intervention) -> Decision:
+    def plan(self, analysis_date: date, event: InterventionEvent) -> Decision:
         """Say what an intervention would do.
 
         Raises:
@@ -78,7 +78,7 @@ class Interventions:
         """
         return self._auditor.plan(analysis_date, event)[1]
 
-    def apply(self, analysis_date: date, event: Intervention, *, idempotency_key: str | None) -> Decision:
+    def apply(self, analysis_date: date, event: InterventionEvent, *, idempotency_key: str | None) -> Decision:
         """Replay or cancel a date, or take back a run, audited.
 
         Raises:

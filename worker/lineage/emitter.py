@@ -14,7 +14,7 @@ import structlog
 
 from worker.errors import Fatal, Unavailable
 from worker.lineage.openlineage import Event, EventWriter
-from worker.observing.observer import Decided, Observer
+from worker.observing.observer import Decided, Notice
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ class Sink(Protocol):
         """
 
 
-class LineageEmitter(Observer):
+class LineageEmitter:
     """Tells a sink of every build that starts and ends."""
 
     def __init__(self, sink: Sink, writer: EventWriter, count: Callable[[str], None]) -> None:
@@ -55,13 +55,15 @@ class LineageEmitter(Observer):
         self._thread = threading.Thread(target=self._send_all, name="openlineage", daemon=True)
         self._thread.start()
 
-    def decided(self, decided: Decided) -> None:
-        """Queue what is to be told of a decision."""
+    def note(self, notice: Notice) -> None:
+        """Queue the lineage events of a decision."""
+        if not isinstance(notice, Decided):
+            return
         try:
-            self.emit(self.writer.events_of(decided))
+            self.emit(self.writer.events_of(notice))
         except Exception:
-            # A fault in telling must never become a fault of the build.
-            log.exception("lineage_not_written", analysis_date=decided.before.analysis_date.isoformat())
+            # A fault in a lineage event must never become a fault of the build.
+            log.exception("lineage_not_written", analysis_date=notice.before.analysis_date.isoformat())
             self._count("failed")
 
     def emit(self, events: Iterable[Event]) -> None:

@@ -32,8 +32,24 @@ from worker.calendar import Calendar
 from worker.errors import PipelineError
 from worker.features.model import BuildPhase
 from worker.observing.date_metrics import DateCollector
-from worker.observing.observer import Decided, Observer, StreamNotes
-from worker.ports import Clock, OutgoingMessage, StateStore
+from worker.observing.observer import (
+    BuildEnded,
+    CallbackFailed,
+    DeadLetterTopicChecked,
+    Decided,
+    MessageParked,
+    Notice,
+    OutcomeRelayed,
+    PhaseEnded,
+    PullingPaused,
+    Received,
+    RelayFailed,
+    SchemaChecked,
+    StreamOpened,
+    StreamProbed,
+    StreamRecycled,
+)
+from worker.ports import Clock, StateStore
 
 # What deliveries of a usual night come to; other outcomes begin with their first one.
 USUAL_OUTCOMES = (Reason.RECORDED, Reason.JOIN_COMPLETE, Reason.UPGRADE_STARTED, Reason.DUPLICATE)
@@ -86,7 +102,7 @@ class _CounterReader(Collector):
         yield CounterMetricFamily("mlfs_state_store_restarts", restarts, self._store_restarts())
 
 
-class Metrics(Observer, StreamNotes):
+class Metrics:
     """The process's counters and histograms, and the observer that feeds them."""
 
     def __init__(self, processors: Sequence[str]) -> None:
@@ -216,8 +232,42 @@ class Metrics(Observer, StreamNotes):
         """Add the counters that are kept where the events happen, and read at scrape time."""
         self.registry.register(_CounterReader(lines_dropped, store_restarts))
 
-    def decided(self, decided: Decided) -> None:
-        """Count one decision of the engine."""
+    def note(self, notice: Notice) -> None:  # noqa: C901, PLR0912 - one case for each notice
+        """Count the notice."""
+        match notice:
+            case Decided():
+                self._count_decision(notice)
+            case Received():
+                self._count_delivery(notice)
+            case MessageParked(reason=reason):
+                self._dead_lettered.labels(reason).inc()
+            case DeadLetterTopicChecked(topic=topic, fault=fault):
+                self._dead_letters_refused.labels(topic).set(0 if fault is None else 1)
+            case BuildEnded(mode=mode, result=result, seconds=seconds):
+                self._builds.labels(mode, result).inc()
+                self._build_seconds.labels(mode, result).observe(seconds)
+                if result == "fenced":
+                    self._fenced.inc()
+            case PhaseEnded(phase=phase, seconds=seconds):
+                self._phase_seconds.labels(phase).observe(seconds)
+            case SchemaChecked(faults=faults):
+                self._schema_faults.set(len(faults))
+            case OutcomeRelayed():
+                self._published.labels("confirmed").inc()
+            case RelayFailed():
+                self._published.labels("failed").inc()
+            case CallbackFailed():
+                self._callback_exceptions.inc()
+            case StreamOpened(times=times):
+                self._stream_openings.inc(times)
+            case StreamRecycled(reason=reason):
+                self._stream_recycles.labels(reason).inc()
+            case StreamProbed(answer=answer):
+                self._stream_probes.labels(answer).inc()
+            case PullingPaused(paused=paused):
+                self._paused.set(1 if paused else 0)
+
+    def _count_decision(self, decided: Decided) -> None:
         self._conflicts.inc(decided.conflicts)
         before, decision = decided.before, decided.decision
         if isinstance(decided.event, CompletionReceived):
@@ -229,47 +279,15 @@ class Metrics(Observer, StreamNotes):
         if isinstance(decided.event, TimerFired) and decision.reason in {Reason.DEADLINE_PASSED, Reason.FOUND_ALL}:
             self._deadline_lag.observe(max((decided.at - before.deadline_at).total_seconds(), 0.0))
 
-    def received(self, outcome: str, processor: str, seconds: float) -> None:
-        """Count one delivery."""
-        label = processor if processor in self._processors else "other"
+    def _count_delivery(self, received: Received) -> None:
+        label = received.processor if received.processor in self._processors else "other"
         self._last_message.set_to_current_time()
-        self._events.labels(label, outcome).inc()
-        self._handling.labels(outcome).observe(seconds)
-
-    def refused(self, reason: str, detail: str) -> None:  # noqa: ARG002 - the hook's shape
-        """Count one parked message."""
-        self._dead_lettered.labels(reason).inc()
-
-    def dead_letter_topic(self, topic: str, fault: str | None) -> None:
-        """Note whether the dead-letter topic takes messages."""
-        self._dead_letters_refused.labels(topic).set(0 if fault is None else 1)
-
-    def callback_failed(self) -> None:
-        """Count one callback that let an exception out."""
-        self._callback_exceptions.inc()
+        self._events.labels(label, received.outcome).inc()
+        self._handling.labels(received.outcome).observe(received.seconds)
 
     def not_admitted(self, endpoint: str, reason: str) -> None:
         """Count one caller that was not let in."""
         self._auth_failures.labels(endpoint, reason).inc()
-
-    def built(self, mode: str, result: str, seconds: float) -> None:
-        """Count one build, however it ended."""
-        self._builds.labels(mode, result).inc()
-        self._build_seconds.labels(mode, result).observe(seconds)
-        if result == "fenced":
-            self._fenced.inc()
-
-    def phase_ended(self, phase: BuildPhase, seconds: float) -> None:
-        """Time one phase of a build."""
-        self._phase_seconds.labels(phase).observe(seconds)
-
-    def relayed(self, message: OutgoingMessage, message_id: str) -> None:  # noqa: ARG002 - the hook's shape
-        """Count one confirmed publish."""
-        self._published.labels("confirmed").inc()
-
-    def relay_failed(self, message: OutgoingMessage, error: str) -> None:  # noqa: ARG002 - the hook's shape
-        """Count one publish that was not confirmed."""
-        self._published.labels("failed").inc()
 
     def lineage_event(self, result: str) -> None:
         """Count one OpenLineage event: `sent`, `failed` or `dropped`."""
@@ -279,10 +297,6 @@ class Metrics(Observer, StreamNotes):
         """Count one failed pass of a loop."""
         kind = type(error).__name__ if isinstance(error, PipelineError) else "unexpected"
         self._loop_errors.labels(loop, kind).inc()
-
-    def schema_checked(self, faults: Sequence[str], *, changed: bool) -> None:  # noqa: ARG002 - the hook's shape
-        """Note how many faults the last look at the upstream tables found."""
-        self._schema_faults.set(len(faults))
 
     def ticked(self, now: datetime) -> None:
         """Note that the sweep is alive."""
@@ -295,19 +309,3 @@ class Metrics(Observer, StreamNotes):
     def expects_stream(self, expected: bool) -> None:  # noqa: FBT001 - a gauge's value
         """Note whether this worker pulls at all."""
         self._pulls.set(1 if expected else 0)
-
-    def stream_opened(self, times: int) -> None:
-        """Count openings of the stream."""
-        self._stream_openings.inc(times)
-
-    def stream_recycled(self, reason: str) -> None:
-        """Count one stream that was replaced."""
-        self._stream_recycles.labels(reason).inc()
-
-    def stream_probed(self, answer: str) -> None:
-        """Count one question over the second connection."""
-        self._stream_probes.labels(answer).inc()
-
-    def pulling_paused(self, *, paused: bool) -> None:
-        """Note whether nothing is pulled because the store is away."""
-        self._paused.set(1 if paused else 0)

@@ -1,8 +1,16 @@
-"""Watching the worker: one set of hooks, for metrics, logs and the demo's screen."""
+"""Notices of the worker, and the observers of the notices: metrics, log lines, lineage events, the demo's screen.
+
+Model: the worker calls `note` with a notice, one frozen class of the union `Notice`. An observer matches the classes
+of interest and ignores all others. `note` is called on the thread of the event, so `note` must be quick.
+
+Guarantees: an observer hears of a decision after the commit. An exception of an observer undoes no commit. A crash
+between commit and notice loses the notice; records, history and outbox do not depend on notices.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Protocol, TypeAlias
 
 import structlog
 
@@ -11,27 +19,27 @@ from statemachine.events import Event
 from statemachine.model import DateRecord
 from statemachine.reasons import Reason
 from worker.features.model import BuildOutcome, BuildPhase
-from worker.history_text import narrate
 from worker.ports import OutgoingMessage
 
 log = structlog.get_logger(__name__)
 
-# A log line names a few of those left out; the rest are a query away.
+# A log line names a few of the entities left out; a query returns all of them.
 LEFT_OUT_LOGGED_MAX = 50
 FAULTS_LOGGED_MAX = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """One decision that took effect.
+    """One decision, stored if the decision changed the record.
 
     Attributes:
-        before: The record it was decided on.
-        decision: What was decided, and stored if it changed anything.
-        event: What had happened.
-        actor: Who caused it.
+        before: The record before the decision.
+        decision: The decision.
+        event: The event.
+        actor: The worker or the person behind the event.
         at: Instant of the decision. UTC.
-        conflicts: How often it was decided again because somebody else had been faster.
+        conflicts: Number of decisions before this decision that a faster commit of another writer made obsolete.
+        sentence: The decision in one sentence, for history, log and screen.
     """
 
     before: DateRecord
@@ -40,186 +48,227 @@ class Decided:
     actor: str
     at: datetime
     conflicts: int
+    sentence: str
 
     @property
     def routine(self) -> bool:
-        """Whether this comes again and again and says nothing new: a renewed lease, a look that found nothing."""
+        """Whether the decision repeats without news: a renewed lease, or a probe that found no rows."""
         return self.decision.reason in {Reason.LEASE_RENEWED, Reason.STILL_MISSING}
 
 
-class Observer:
-    """Hooks that do nothing; a watcher overrides those it cares for. They must be quick and must not fail."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A delivery was handled; *outcome* is the reason of the decision, or the way in which handling ended."""
 
-    def decided(self, decided: Decided) -> None:
-        """Note a decision of the engine."""
-
-    def received(self, outcome: str, processor: str, seconds: float) -> None:
-        """Note a delivery and how it ended."""
-
-    def refused(self, reason: str, detail: str) -> None:
-        """Note a parked message."""
-
-    def dead_letter_topic(self, topic: str, fault: str | None) -> None:
-        """Note whether the dead-letter topic takes messages; *fault* is None where the topic does."""
-
-    def built(self, mode: str, result: str, seconds: float) -> None:
-        """Note the end of a build."""
-
-    def phase_ended(self, phase: BuildPhase, seconds: float) -> None:
-        """Note how long a phase of a build took, whether it succeeded or not."""
-
-    def step(self, analysis_date: date, text: str) -> None:
-        """Note a step of a build."""
-
-    def scored(self, outcome: BuildOutcome) -> None:
-        """Note what a build that ran to its end was worth, published or not."""
-
-    def schema_checked(self, faults: Sequence[str], *, changed: bool) -> None:
-        """Note what upstream tables lack, and whether that is news since the last look."""
-
-    def relayed(self, message: OutgoingMessage, message_id: str) -> None:
-        """Note a confirmed publish of an outcome."""
-
-    def relay_failed(self, message: OutgoingMessage, error: str) -> None:
-        """Note an outcome whose publish was not confirmed."""
+    outcome: str
+    processor: str
+    seconds: float
 
 
-class StreamNotes:
-    """Hooks that do nothing, for whoever counts what happens to the stream."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageParked:
+    """A message was parked."""
 
-    def callback_failed(self) -> None:
-        """Note that a delivery's handling raised."""
-
-    def stream_opened(self, times: int) -> None:
-        """Note that the client opened the stream *times* more."""
-
-    def stream_recycled(self, reason: str) -> None:
-        """Note that a stream was replaced by one on a new connection."""
-
-    def stream_probed(self, answer: str) -> None:
-        """Note what the second connection found."""
-
-    def pulling_paused(self, *, paused: bool) -> None:
-        """Note that pulling stopped because the store is away, or goes on."""
+    reason: str
+    detail: str
 
 
-class Observers(Observer):
-    """Hands every note to several watchers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterTopicChecked:
+    """The dead-letter topic took a message, or refused a message with *fault*."""
 
-    def __init__(self, watchers: Sequence[Observer]) -> None:
-        self._watchers = tuple(watchers)
-
-    def decided(self, decided: Decided) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.decided(decided)
-
-    def received(self, outcome: str, processor: str, seconds: float) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.received(outcome, processor, seconds)
-
-    def refused(self, reason: str, detail: str) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.refused(reason, detail)
-
-    def dead_letter_topic(self, topic: str, fault: str | None) -> None:
-        """Forward the state of the dead-letter topic to every observer."""
-        for watcher in self._watchers:
-            watcher.dead_letter_topic(topic, fault)
-
-    def built(self, mode: str, result: str, seconds: float) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.built(mode, result, seconds)
-
-    def phase_ended(self, phase: BuildPhase, seconds: float) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.phase_ended(phase, seconds)
-
-    def step(self, analysis_date: date, text: str) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.step(analysis_date, text)
-
-    def scored(self, outcome: BuildOutcome) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.scored(outcome)
-
-    def schema_checked(self, faults: Sequence[str], *, changed: bool) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.schema_checked(faults, changed=changed)
-
-    def relayed(self, message: OutgoingMessage, message_id: str) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.relayed(message, message_id)
-
-    def relay_failed(self, message: OutgoingMessage, error: str) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.relay_failed(message, error)
+    topic: str
+    fault: str | None
 
 
-class LogObserver(Observer):
-    """One canonical log line per decision."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildEnded:
+    """A build ended, with or without a publication."""
 
-    def decided(self, decided: Decided) -> None:
-        """Log at info a stored change and a run that came too late for what is published, everything else at debug."""
-        decision, before = decided.decision, decided.before
-        after = decision.record
-        loud = decision.changed and not decided.routine
-        loud = loud or (decision.reason is Reason.OUTDATED and before.result is not None)
-        (log.info if loud else log.debug)(
-            "decision",
-            analysis_date=after.analysis_date.isoformat(),
-            event_kind=decided.event.kind.value,
-            before=before.state.value,
-            state=after.state.value,
-            reason=decision.reason.value,
-            generation=after.generation,
-            attempt=after.attempt,
-            version=after.version,
-            worker=decided.actor,
-            detail=narrate(decided.event, before, decision),
-        )
+    mode: str
+    result: str
+    seconds: float
 
-    def built(self, mode: str, result: str, seconds: float) -> None:
-        """Log the end of a build."""
-        log.info("build_ended", mode=mode, result=result, duration_s=round(seconds, 3))
 
-    def scored(self, outcome: BuildOutcome) -> None:
-        """Log what a build was worth, and whom it left out."""
-        report, key = outcome.report, outcome.request.key
-        log.info(
-            "build_scored",
-            analysis_date=key.analysis_date.isoformat(),
-            build_id=key.build_id,
-            row_count=report.row_count,
-            quality_score=report.quality_score,
-            components=dict(report.components),
-            fallback_rate=report.fallback_rate,
-            severity=report.severity,
-            left_out=[entity.key for entity in outcome.stats.left_out[:LEFT_OUT_LOGGED_MAX]],
-            refused=outcome.message,
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseEnded:
+    """A phase of a build ended, with or without success."""
 
-    def step(self, analysis_date: date, text: str) -> None:
-        """Log a step of a build."""
-        log.info("build_step", analysis_date=analysis_date.isoformat(), step=text)
+    phase: BuildPhase
+    seconds: float
 
-    def schema_checked(self, faults: Sequence[str], *, changed: bool) -> None:
-        """Log a change for better or worse, once."""
-        if changed and faults:
-            log.error(
-                "upstream_schema_drifted",
-                faults=list(faults[:FAULTS_LOGGED_MAX]),
-                fault_count=len(faults),
-                next_step="repair upstream; until then every build fails, afterwards: mlfs replay DATE",
-            )
-        elif changed:
-            log.info("upstream_schema_matches")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildStep:
+    """A build begins a step."""
+
+    analysis_date: date
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildScored:
+    """A build was scored, and published or refused."""
+
+    outcome: BuildOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaChecked:
+    """The upstream tables were compared with the catalogue; *changed* if the faults differ from the last comparison."""
+
+    faults: Sequence[str]
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeRelayed:
+    """The bus confirmed an outcome message."""
+
+    message: OutgoingMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayFailed:
+    """The bus did not confirm an outcome message."""
+
+    message: OutgoingMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackFailed:
+    """Handling a delivery raised an exception."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOpened:
+    """The client opened the stream *times* more."""
+
+    times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRecycled:
+    """A stream was replaced by a stream on a new connection."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamProbed:
+    """The second connection answered the question for messages."""
+
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullingPaused:
+    """Pulling stopped because the store is away, or continues."""
+
+    paused: bool
+
+
+Notice: TypeAlias = (
+    Decided
+    | Received
+    | MessageParked
+    | DeadLetterTopicChecked
+    | BuildEnded
+    | PhaseEnded
+    | BuildStep
+    | BuildScored
+    | SchemaChecked
+    | OutcomeRelayed
+    | RelayFailed
+    | CallbackFailed
+    | StreamOpened
+    | StreamRecycled
+    | StreamProbed
+    | PullingPaused
+)
+
+
+class Observer(Protocol):
+    """Receives the notices of a worker."""
+
+    def note(self, notice: Notice) -> None:
+        """Handle the notices of interest, quickly; ignore all others."""
+
+
+class Observers:
+    """Several observers as a single observer; without an observer a sink that ignores every notice."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def note(self, notice: Notice) -> None:
+        """Forward the notice to every observer."""
+        for observer in self._observers:
+            observer.note(notice)
+
+
+class LogObserver:
+    """Writes one canonical log line for each decision, and lines for builds and upstream tables."""
+
+    def note(self, notice: Notice) -> None:
+        """Write the log line of the notice."""
+        match notice:
+            case Decided():
+                _log_decision(notice)
+            case BuildStep(analysis_date=day, text=text):
+                log.info("build_step", analysis_date=day.isoformat(), step=text)
+            case BuildScored(outcome=outcome):
+                _log_score(outcome)
+            case BuildEnded(mode=mode, result=result, seconds=seconds):
+                log.info("build_ended", mode=mode, result=result, duration_s=round(seconds, 3))
+            case SchemaChecked(faults=faults, changed=True):
+                _log_schema(faults)
+
+
+def _log_decision(decided: Decided) -> None:
+    """Log stored news, and a run too late for the publication, at info; all other decisions at debug."""
+    decision, before = decided.decision, decided.before
+    after = decision.record
+    loud = decision.changed and not decided.routine
+    loud = loud or (decision.reason is Reason.OUTDATED and before.result is not None)
+    (log.info if loud else log.debug)(
+        "decision",
+        analysis_date=after.analysis_date.isoformat(),
+        event_kind=decided.event.kind.value,
+        before=before.state.value,
+        state=after.state.value,
+        reason=decision.reason.value,
+        generation=after.generation,
+        attempt=after.attempt,
+        version=after.version,
+        worker=decided.actor,
+        detail=decided.sentence,
+    )
+
+
+def _log_score(outcome: BuildOutcome) -> None:
+    report, key = outcome.report, outcome.request.key
+    log.info(
+        "build_scored",
+        analysis_date=key.analysis_date.isoformat(),
+        build_id=key.build_id,
+        row_count=report.row_count,
+        quality_score=report.quality_score,
+        components=dict(report.components),
+        fallback_rate=report.fallback_rate,
+        severity=report.severity,
+        left_out=[entity.key for entity in outcome.stats.left_out[:LEFT_OUT_LOGGED_MAX]],
+        refused=outcome.message,
+    )
+
+
+def _log_schema(faults: Sequence[str]) -> None:
+    if not faults:
+        log.info("upstream_schema_matches")
+        return
+    log.error(
+        "upstream_schema_drifted",
+        faults=list(faults[:FAULTS_LOGGED_MAX]),
+        fault_count=len(faults),
+        next_step="repair upstream; until then every build fails, afterwards: mlfs replay DATE",
+    )

@@ -22,7 +22,15 @@ from worker.adapters.pubsub.unary import PullCheck
 from worker.adapters.pubsub.watchdog import Action, PullCheckResult, Symptom, Watchdog, WatchPolicy
 from worker.errors import Fatal, PipelineError, Unavailable
 from worker.intake import Verdict
-from worker.observing.observer import StreamNotes
+from worker.observing.observer import (
+    CallbackFailed,
+    Observer,
+    Observers,
+    PullingPaused,
+    StreamOpened,
+    StreamProbed,
+    StreamRecycled,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -72,13 +80,13 @@ class PullSubscriber:
         local_address: str | None,
         handle_all: HandleAll,
         store_answers: Callable[[], bool],
-        notes: StreamNotes | None = None,
+        observer: Observer | None = None,
         tuning: PullTuning | None = None,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = (project, subscription, local_address)
         self._handle_all = handle_all
-        self._notes = notes or StreamNotes()
+        self._observer = observer or Observers()
         self._store_answers = store_answers
         self._tuning = tuning or PullTuning()
         self._stopwatch = stopwatch
@@ -160,7 +168,7 @@ class PullSubscriber:
     def _pause(self) -> None:
         """Close the stream that held messages for too long, and pull no messages for a while."""
         log.warning("pulling_paused", held_s=self._tuning.hold_max_s, look_again_s=self._pause_s)
-        self._notes.pulling_paused(paused=True)
+        self._observer.note(PullingPaused(paused=True))
         self._resume_at = self._stopwatch() + self._pause_s
         self._pause_s = min(2 * self._pause_s, PAUSE_MAX_S)
         self._close()
@@ -169,7 +177,7 @@ class PullSubscriber:
         if self._stopwatch() < self._resume_at or not self._store_answers():
             return
         self._open()
-        self._notes.pulling_paused(paused=False)
+        self._observer.note(PullingPaused(paused=False))
         log.info("pulling_resumed")
 
     # The watchdog
@@ -177,7 +185,7 @@ class PullSubscriber:
     def _watch(self, stream: Stream) -> None:
         openings, self._openings_seen = stream.openings - self._openings_seen, stream.openings
         if openings:
-            self._notes.stream_opened(openings)
+            self._observer.note(StreamOpened(times=openings))
             self._watchdog.opened(openings, self._stopwatch())
         symptom = self._watchdog.symptom(self._stopwatch())
         if symptom is not None:
@@ -186,7 +194,7 @@ class PullSubscriber:
     def _judge(self, symptom: Symptom) -> None:
         deliveries = self._watchdog.deliveries
         answer = self._ask()
-        self._notes.stream_probed(answer)
+        self._observer.note(StreamProbed(answer=answer))
         action = self._watchdog.judge(symptom, answer, deliveries, self._stopwatch())
         if action is Action.KEEP:
             if symptom is Symptom.ENDED:
@@ -204,7 +212,7 @@ class PullSubscriber:
             )
             return
         log.warning("stream_recycled", reason=symptom.value, found=answer.value, in_a_row=self._watchdog.recycles)
-        self._notes.stream_recycled(symptom)
+        self._observer.note(StreamRecycled(reason=symptom))
         self._close()
         self._open()
 
@@ -225,7 +233,7 @@ class PullSubscriber:
         try:
             return all(verdict is Verdict.ACK for _place, verdict in self._handle_all([delivery]))
         except Exception:
-            self._notes.callback_failed()
+            self._observer.note(CallbackFailed())
             log.exception("callback_failed", message_ids=[delivery.message_id])
             return False
 
@@ -245,7 +253,7 @@ class PullSubscriber:
             if not stream.closing.is_set() and self._settle(left):
                 self._hold(stream, left)
         except BaseException:
-            self._notes.callback_failed()
+            self._observer.note(CallbackFailed())
             log.exception("callback_failed", message_ids=[message.message_id for message in left.values()])
         for message in left.values():
             message.nack()

@@ -1,6 +1,6 @@
 -- Store one decision about one analysis date: record, wake index, outbox and history together, or nothing.
 --
--- KEYS[1] record   hash    {v = version, n = revision: the operation that stored it, r = record as JSON}
+-- KEYS[1] record   hash    {v = version, n = revision: the operation that stored it, r = record as JSON}; see renew.lua for l
 -- KEYS[2] wake     zset    date -> next instant something is due, milliseconds since 1970 UTC
 -- KEYS[3] dates    zset    date -> its ordinal, every date ever opened
 -- KEYS[4] outbox   stream  messages to publish

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields as fields_of
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -17,8 +18,8 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 # Exceptions raised by reading malformed bytes.
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError)
-# Fields read from the hash of an analysis date: record, revision, version.
-FIELDS = ("r", "n", "v")
+# Fields of the hash of an analysis date: the record, the revision, the version, and the last renewal of the lease.
+FIELDS = ("r", "n", "v", "l")
 _CHANGE = tuple(field.name for field in fields_of(HistoryEntry))
 
 
@@ -28,7 +29,7 @@ def record_from(analysis_date: date, fields: Sequence[bytes | None]) -> DateReco
     Raises:
         CorruptRecord: The stored bytes are not readable.
     """
-    stored, revision, version = fields
+    stored, revision, version, renewal = fields
     if stored is None:
         return None
     try:
@@ -39,6 +40,24 @@ def record_from(analysis_date: date, fields: Sequence[bytes | None]) -> DateReco
         # A commit compares the version beside the record: with a wrong version every commit would be a conflict.
         found = f"version {record.version} of {record.analysis_date}"
         raise CorruptRecord(analysis_date, f"{found} lies under another name, or beside version {version!r}")
+    return record if renewal is None else _with_renewal(record, renewal)
+
+
+def renewal_text(until_at: datetime, operation_id: str) -> str:
+    """Return the stored form of a renewal: the revision of the renewal, a space, the end of the lease."""
+    return f"{operation_id} {until_at.isoformat()}"
+
+
+def _with_renewal(record: DateRecord, renewal: bytes) -> DateRecord:
+    """Return the record with the renewed lease; without the renewal after a later commit, or if unreadable.
+
+    Without an unreadable renewal the lease ends earlier; the next renewal replaces the unreadable renewal.
+    """
+    revision, _, until = renewal.partition(b" ")
+    if revision != record.revision.encode():
+        return record
+    with suppress(*UNREADABLE):
+        return record.with_lease_until(_instant(until.decode()).astimezone(UTC))
     return record
 
 

@@ -1,15 +1,16 @@
 """State store on Redis or Valkey.
 
-A hash for each analysis date holds the record, the version and the revision. A commit is a run of the Lua script
-`commit.lua`: the script compares version and revision, then writes record, wake index, outbox and history together. All
-keys of a pipeline share a hash tag, so the script also runs on a cluster.
+Model: a hash per analysis date holds record, version and revision. A commit is the script `commit.lua`: the script
+compares version and revision, then writes record, wake index, outbox and history. A renewal of a lease is the script
+`renew.lua`: the script compares version and revision, then writes revision, end of the lease and wake index. All keys
+of a pipeline share a hash tag, so the scripts also run on a cluster.
 
-The client sends scripts without automatic retries and with an operation id. After a lost reply `commit` sends the
-script again, and the script recognises the operation id. A crash of the worker leaves each commit whole or absent.
+Guarantees: a script is stored whole or not at all. Scripts are sent without the retries of the client and carry an
+operation id, so a script sent again after a lost reply is recognised.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from importlib.resources import files
@@ -28,7 +29,7 @@ from worker.adapters.redis.client import (
     translated,
 )
 from worker.adapters.redis.damage import TYPES, Damage, SettingAside, log_damage
-from worker.adapters.redis.fields import FIELDS, change_bytes, millis_reached, record_from
+from worker.adapters.redis.fields import FIELDS, change_bytes, millis_reached, record_from, renewal_text
 from worker.adapters.redis.indexes import RedisIndexes
 from worker.adapters.redis.rebuild import misplaced, rebuild
 from worker.adapters.redis.rights import missing_rights
@@ -61,12 +62,14 @@ class RedisStore(RedisIndexes):
         super().__init__(client, pipeline, damage or SettingAside(client, key_tag(pipeline), log_damage))
         self._replicas = replicas
         self._was_denied = False
-        source = files("worker.adapters.redis").joinpath("commit.lua").read_text(encoding="utf-8")
-        self._commit_script = client.register_script(source)
+        self._commit_script, self._renew_script = (
+            client.register_script(files("worker.adapters.redis").joinpath(name).read_text(encoding="utf-8"))
+            for name in ("commit.lua", "renew.lua")
+        )
 
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""
-        key = self._key("date", analysis_date.isoformat())
+        key = f"{self._tag}:date:{analysis_date}"
         try:
             stored = repeating(self._client, lambda: cast("list[bytes | None]", self._client.hmget(key, FIELDS)))
         except redis.ResponseError as exc:
@@ -79,7 +82,7 @@ class RedisStore(RedisIndexes):
         def read() -> list[Any]:
             with self._client.pipeline(transaction=False) as pipe:
                 for day in analysis_dates:
-                    pipe.hmget(self._key("date", day.isoformat()), FIELDS)
+                    pipe.hmget(f"{self._tag}:date:{day}", FIELDS)
                 return pipe.execute(raise_on_error=False)
 
         found: dict[date, DateRecord | None] = {}
@@ -93,30 +96,49 @@ class RedisStore(RedisIndexes):
         return found
 
     def commit(self, commit: Commit) -> bool:
-        """Run the commit script; send the script again after a lost reply."""
-        (answer,) = self._store([commit])
+        """Run the commit script; send it once more where the reply was lost."""
+        return self._store_one(commit.record.analysis_date, self._call(commit))
+
+    def renew(self, held: DateRecord, until_at: datetime, operation_id: str) -> bool:
+        """Run the renewal script; send the script once more where the reply was lost."""
+        day = held.analysis_date.isoformat()
+        keys = [f"{self._tag}:date:{day}", f"{self._tag}:wake"]
+        renewal = renewal_text(until_at, operation_id)
+        arguments = [held.version, held.revision, operation_id, renewal, day, millis_reached(until_at)]
+        return self._store_one(held.analysis_date, [self._renew_script.sha, len(keys), *keys, *arguments])
+
+    def _store_one(self, analysis_date: date, call: list[Any]) -> bool:
+        (answer,) = self._store([call])
         if isinstance(answer, redis.RedisError):
-            raise CommitRefused(commit.record.analysis_date, str(answer)) from answer
+            raise CommitRefused(analysis_date, str(answer)) from answer
         return bool(answer != b"conflict")
 
     def commit_all(self, commits: Sequence[Commit]) -> Sequence[bool]:
         """Run the commit scripts in a single round trip; the server answers after a single fsync for all commits."""
         if not commits:
             return []
-        return [isinstance(answer, bytes) and answer != b"conflict" for answer in self._store(commits)]
+        answers = self._store([self._call(commit) for commit in commits])
+        return [isinstance(answer, bytes) and answer != b"conflict" for answer in answers]
 
-    def _store(self, commits: Sequence[Commit]) -> list[Any]:
-        """Run the scripts; set keys of a wrong type aside and run the scripts again."""
-        calls = [self._call(commit) for commit in commits]
+    def _store(self, calls: Sequence[list[Any]]) -> list[Any]:
+        """Run the scripts, and once more where a key of a wrong type was in the way and is set aside now."""
         answers = self._send(calls)
-        refused = [commit for commit, answer in zip(commits, answers, strict=True) if is_wrong_type(answer)]
+        refused = [call for call, answer in zip(calls, answers, strict=True) if is_wrong_type(answer)]
         if not refused:
             return answers
-        for name in dict.fromkeys(name for commit in refused for name in _names(commit)):
+        for name in dict.fromkeys(name for call in refused for name in self._shared_names(call)):
             if self._has_wrong_type(name):
                 self._damage.key(name)
         # The script recognises commits stored by the first run by the operation id.
         return self._send(calls)
+
+    def _shared_names(self, call: list[Any]) -> Iterator[str]:
+        """Yield the names of the keys of a script beside the record and the operation, without the pipeline's tag."""
+        _sha, count, *rest = call
+        for key in rest[:count]:
+            name = key.removeprefix(self._key(""))
+            if name.partition(":")[0] in TYPES:
+                yield name
 
     def _has_wrong_type(self, name: str) -> bool:
         with translated(self._client):
@@ -124,16 +146,17 @@ class RedisStore(RedisIndexes):
         return found not in {b"none", TYPES[name.partition(":")[0]].encode()}
 
     def _call(self, commit: Commit) -> list[Any]:
-        """Return the arguments of a run of the script: the number of keys, keys, arguments."""
+        """Return the arguments of EVALSHA for one commit: the script, the number of keys, keys, arguments."""
         record = commit.record
         day = record.analysis_date.isoformat()
+        tag = self._tag
         keys = [
-            self._key("date", day),
-            self._key("wake"),
-            self._key("dates"),
-            self._key("outbox"),
-            self._key("changes", day),
-            self._key("op", commit.operation_id),
+            f"{tag}:date:{day}",
+            f"{tag}:wake",
+            f"{tag}:dates",
+            f"{tag}:outbox",
+            f"{tag}:changes:{day}",
+            f"{tag}:op:{commit.operation_id}",
         ]
         arguments: list[Any] = [
             record.version - 1,
@@ -152,7 +175,7 @@ class RedisStore(RedisIndexes):
         for message in commit.messages:
             attributes = json.dumps(dict(message.attributes))
             arguments += [message.event_id, message.topic, message.data, attributes, message.ordering_key]
-        return [len(keys), *keys, *arguments]
+        return [self._commit_script.sha, len(keys), *keys, *arguments]
 
     def _send(self, calls: Sequence[list[Any]]) -> list[Any]:
         """Run scripts in a single round trip; repeat after a lost reply, or where the server refused all commands.
@@ -178,9 +201,9 @@ class RedisStore(RedisIndexes):
     def _run(self, calls: Sequence[list[Any]]) -> list[Any]:
         answers = self._run_once(calls)
         if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
-            # The server was restarted or is new. The operation id recognises commits that ran before the script was
-            # lost.
-            self._client.script_load(self._commit_script.script)
+            # A server that was restarted or is new; what had run before it knew the script is recognised.
+            for script in (self._commit_script, self._renew_script):
+                self._client.script_load(script.script)
             answers = self._run_once(calls)
         return answers
 
@@ -188,12 +211,12 @@ class RedisStore(RedisIndexes):
         """Run the scripts and wait for the replicas on the same connection; WAIT covers a connection's own writes."""
         if len(calls) == 1 and not self._replicas:
             try:
-                return [self._client.execute_command("EVALSHA", self._commit_script.sha, *calls[0])]
+                return [self._client.execute_command("EVALSHA", *calls[0])]
             except redis.ResponseError as exc:
                 return [exc]
         with self._client.pipeline(transaction=False) as pipe:
             for call in calls:
-                pipe.execute_command("EVALSHA", self._commit_script.sha, *call)
+                pipe.execute_command("EVALSHA", *call)
             if self._replicas:
                 pipe.execute_command("WAIT", self._replicas, REPLICATION_TIMEOUT_MS)
             answers = pipe.execute(raise_on_error=False)
@@ -298,8 +321,3 @@ class RedisStore(RedisIndexes):
     def close(self) -> None:
         """Close the connection pool."""
         self._client.close()
-
-
-def _names(commit: Commit) -> tuple[str, ...]:
-    """Return the keys that a commit writes beside the record, without the pipeline's tag."""
-    return ("wake", "dates", "outbox", f"changes:{commit.record.analysis_date.isoformat()}")
