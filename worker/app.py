@@ -29,7 +29,7 @@ from worker.http.listeners import Listeners
 from worker.observing.bounds import Bounded
 from worker.observing.logs import lines_dropped
 from worker.observing.metrics import Metrics
-from worker.observing.observer import LogObserver, Observer, Observers
+from worker.observing.observer import DeadLetterTopicChecked, LogObserver, Observer, Observers
 from worker.ports import Clock
 from worker.resources import ProcessKind, Resources, open_lineage
 from worker.supervisor import Loop, Passes, Supervisor
