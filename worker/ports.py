@@ -201,7 +201,7 @@ class ParkedMessage:
 
 
 # The keys of the store in which something unreadable can lie, by the first part of their names.
-DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "history", "parked", "calendar", "refused", "request")
+DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "parked", "calendar", "refused", "request")
 
 
 class StateStore(Protocol):

@@ -134,15 +134,13 @@ class Entity:
     Attributes:
         key: The published column that tells entities apart within a date.
         label: The published column that people know one by.
-        singular: The word for one, `player`.
-        plural: The word for several; the counting statement calls a block's entities `<block>_<plural>`.
+        plural: The word for several entities; the counting statement calls a block's entities `<block>_<plural>`.
         roster: The table that lists the active ones of a date.
         must_have: The feature without which an entity gets no row.
     """
 
     key: str
     label: str
-    singular: str
     plural: str
     roster: str
     must_have: str

@@ -1,4 +1,4 @@
--- Purpose:     the fallback values of each active player, put aside by Phase 3 for the night. The build does not read
+-- Purpose:     the fallback values of the active players, put aside by Phase 3 for the night. The build does not read
 --              it: see docs/adr/0013.
 -- Parameters:  none.
 -- Creates:     nba_precompute.phase3_fallback_cache

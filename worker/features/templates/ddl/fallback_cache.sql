@@ -1,4 +1,4 @@
-{{ head("Purpose", "the fallback values of each active " ~ entity.singular ~ ", put aside by Phase 3 for the night. The build does not read it: see docs/adr/0013.") }}
+{{ head("Purpose", "the fallback values of the active " ~ entity.plural ~ ", put aside by Phase 3 for the night. The build does not read it: see docs/adr/0013.") }}
 {{ head("Parameters", "none.") }}
 {{ head("Creates", table) }}
 {{ head("Result", "one row per cache_date (the analysis date it is meant for) and " ~ entity.key ~ ". The columns named after a Phase 3 table say of which date its values are, so that freshness stays visible.") }}
