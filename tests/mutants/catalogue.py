@@ -479,9 +479,16 @@ MUTANTS = (
     Mutant(
         name="token-for-any-audience",
         file=OIDC,
-        old="                audience=list(audiences),",
-        new="                audience=None,",
+        old="audience=list(audiences),",
+        new="audience=None,",
         tests=(f"{OIDC_TESTS}::test_a_wrong_claim_is_refused",),
+    ),
+    Mutant(
+        name="bad-certificates-kept-for-an-hour",
+        file=OIDC,
+        old="            self._cache.set(self._url, kept) if kept else self._cache.delete(self._url)\n",
+        new="",
+        tests=(f"{OIDC_TESTS}::test_an_endpoint_that_gives_no_certificates_says_nothing_about_the_token",),
     ),
     Mutant(
         name="token-of-unverified-address",
