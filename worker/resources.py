@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from worker.lineage.emitter import LineageEmitter
     from worker.local.pubsub.embedded import EmbeddedBus
 
+from opentelemetry.trace import Tracer
+
 from worker.adapters.redis.client import connect, key_tag
 from worker.adapters.redis.damage import Damage, SettingAside, keep_quiet, log_damage
 from worker.adapters.redis.requests import RedisRequests
@@ -28,7 +30,7 @@ from worker.errors import Refused, Unavailable
 from worker.local.valkey import EmbeddedValkey
 from worker.observing.metrics import package_version
 from worker.observing.observer import Observer
-from worker.observing.tracing import NO_TRACING, Tracing, tracing_wanted
+from worker.observing.tracing import NO_SPANS, tracing_wanted
 from worker.ports import Clock, StateStore, Warehouse
 from worker.settings import PREFIX, BadSettings, Settings
 from worker.settings.checks import DUCKDB, EMBEDDED, local_path, scheme_of
@@ -58,7 +60,7 @@ class Resources:
         self._warehouse: Warehouse | None = None
         self._requests: RedisRequests | None = None
         self._publisher: PubSubPublisher | None = None
-        self._tracing: Tracing | None = None
+        self._tracer: Tracer | None = None
         self._valkey: EmbeddedValkey | None = None
         self._bus: EmbeddedBus | None = None
         self._bus_opened = False
@@ -189,20 +191,21 @@ class Resources:
         return publisher
 
     @property
-    def tracing(self) -> Tracing:
-        """Spans, where they are wanted.
+    def tracer(self) -> Tracer:
+        """The tracer; records nothing unless the settings ask for spans.
 
         Raises:
-            BadSettings: They are wanted, and the extra that makes them is not installed.
+            BadSettings: The settings ask for spans, and the extra `otel` is not installed.
         """
-        if self._tracing is None:
-            self._tracing = NO_TRACING
+        if self._tracer is None:
+            self._tracer = NO_SPANS
             if tracing_wanted(self.settings.tracing, os.environ):
-                from worker.adapters.opentelemetry import otlp_tracing
+                from worker.adapters.opentelemetry import SERVICE, close, open_provider
 
-                self._tracing = otlp_tracing(package_version())
-                self._stack.callback(self._tracing.close)
-        return self._tracing
+                provider = open_provider(package_version())
+                self._stack.callback(close, provider)
+                self._tracer = provider.get_tracer(SERVICE)
+        return self._tracer
 
     def failure(self) -> Unavailable | None:
         """Return why an embedded server of this process is gone for good; None while all of them serve."""
@@ -316,7 +319,7 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
     start_build: Callable[[date], None],
     outbox_filled: Callable[[], None],
     observer: Observer,
-    tracing: Tracing = NO_TRACING,
+    tracer: Tracer = NO_SPANS,
 ) -> Engine:
     """Make an engine by the settings: for the worker, and for commands that apply one event."""
     keep_days = settings.keep_finished_days
@@ -332,7 +335,7 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
         start_build=start_build,
         outbox_filled=outbox_filled,
         observer=observer,
-        tracing=tracing,
+        tracer=tracer,
     )
 
 

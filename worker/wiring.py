@@ -69,7 +69,7 @@ class Assembly:
             start_build=hooks.start_build,
             outbox_filled=hooks.outbox_filled,
             observer=observer,
-            tracing=parts.tracing,
+            tracer=parts.tracer,
         )
         self.repair = Repair(engine=self.engine, store=store, clock=clock, warehouse=warehouse)
         self.builder = self._make_builder(worker, observer, hooks)
@@ -86,7 +86,7 @@ class Assembly:
             # A push service works only while a request waits, so its looks are waited for.
             aside_for_upgrades=Aside(0.0) if drains else Aside(),
         )
-        self.relay = Relay(store=store, publisher=parts.publisher, observer=observer, tracing=parts.tracing)
+        self.relay = Relay(store=store, publisher=parts.publisher, observer=observer, tracer=parts.tracer)
         self.intake = self._make_intake(observer)
 
     def _make_builder(self, worker: str, observer: Observer, hooks: ProcessCallbacks) -> Builder:
@@ -103,7 +103,7 @@ class Assembly:
             follow=self.repair.follow,
             changes_of=short_diffs(warehouse),
             settle_retractions=RetractionAudit(self.engine, warehouse).settle,
-            tracing=self.parts.tracing,
+            tracer=self.parts.tracer,
             lease_keeper=partial(LeaseKeeper, passed=hooks.lease_passed),
         )
 
@@ -120,5 +120,5 @@ class Assembly:
             clock=self.clock,
             observer=observer,
             stopwatch=time.perf_counter,
-            tracing=self.parts.tracing,
+            tracer=self.parts.tracer,
         )

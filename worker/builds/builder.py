@@ -13,6 +13,7 @@ from datetime import date, datetime
 from typing import Self
 
 import structlog
+from opentelemetry.trace import Tracer
 
 from statemachine.decide import Decision
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
@@ -23,7 +24,7 @@ from worker.engine import Engine
 from worker.errors import Fatal, Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, LedgerRow
 from worker.observing.observer import Observer
-from worker.observing.tracing import NO_TRACING, Tracing
+from worker.observing.tracing import NO_SPANS, building
 from worker.ports import Clock, Warehouse
 
 log = structlog.get_logger(__name__)
@@ -113,7 +114,7 @@ class Builder:
         settle_retractions: Callable[[DateRecord], DateRecord] = lambda record: record,
         follow: Callable[[LedgerRow], object] = lambda _row: None,
         changes_of: Callable[[BuildKey], Changes | None] = lambda _key: None,
-        tracing: Tracing = NO_TRACING,
+        tracer: Tracer = NO_SPANS,
         lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper,
         pause: Callable[[float], None] = _pause,
     ) -> None:
@@ -128,7 +129,7 @@ class Builder:
         self._settle_retractions = settle_retractions
         self._follow = follow
         self._changes_of = changes_of
-        self._tracing = tracing
+        self._tracer = tracer
         self._lease_keeper = lease_keeper
         self._pause = pause
 
@@ -143,11 +144,11 @@ class Builder:
             return None
         started = self._stopwatch()
         with (
-            self._tracing.building(claim.record) as trace,
+            building(self._tracer, claim.record) as span,
             self._lease_keeper(self._engine, claim.record, self._worker, self._lease_s) as lease,
         ):
             event, label = self._attempt(claim.record, lease)
-            trace.ended(label)
+            span.set_attribute("mlfs.result", label)
             self._observer.built(claim.record.mode, label, self._stopwatch() - started)
             if event is None:
                 return None
