@@ -292,12 +292,26 @@ def _open_bigquery(settings: Settings) -> Warehouse:
 
 
 def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEmitter | None":
-    """Start telling of builds where the settings say so; *count* is told the fate of each event."""
+    """Return the sender of lineage events; None if the settings name no receiver.
+
+    Args:
+        settings: Receiver, pipeline and warehouse.
+        count: Called with the result of each event: `sent`, `failed` or `dropped`.
+
+    Raises:
+        BadSettings: The settings name a receiver, and the extra `lineage` is not installed.
+    """
     if not settings.openlineage:
         return None
-    from worker.adapters.openlineage import open_sink
-    from worker.lineage.emitter import LineageEmitter
-    from worker.lineage.openlineage import EventWriter
+    try:
+        from worker.adapters.openlineage import open_transport
+        from worker.lineage.emitter import LineageEmitter
+        from worker.lineage.openlineage import EventWriter
+    except ImportError as exc:
+        raise BadSettings(
+            f"{PREFIX}OPENLINEAGE names a receiver of lineage events, but {exc.name} is not there; install the extra: "
+            "pip install 'ml-feature-store-worker[lineage]' ('.[lineage]' in the checkout), or unset the variable"
+        ) from exc
 
     in_bigquery = scheme_of(settings.warehouse) == "bigquery"
     writer = EventWriter(
@@ -307,7 +321,7 @@ def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEm
         version=package_version(),
         zone=settings.calendar.zone,
     )
-    return LineageEmitter(open_sink(settings.openlineage), writer, count)
+    return LineageEmitter(open_transport(settings.openlineage), writer, count)
 
 
 def make_engine(  # noqa: PLR0913 - one collaborator each
