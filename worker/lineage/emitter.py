@@ -23,7 +23,7 @@ QUEUE_MAX = 1000
 
 
 class LineageEmitter(Observer):
-    """Observer that sends an event for the start and the end of every build."""
+    """Observer of builds: sends an event for the start and the end of every build."""
 
     def __init__(self, transport: Transport, writer: EventWriter, count: Callable[[str], None]) -> None:
         """Start the thread.

@@ -1,6 +1,6 @@
 """OpenLineage run events of builds, as classes of OpenLineage's client: START, COMPLETE, FAIL and ABORT.
 
-An OpenLineage run is one attempt of one generation. The id of the run follows from analysis date, generation and
+An OpenLineage run is an attempt of a generation. The id of the run follows from analysis date, generation and
 attempt: an event sent by a second worker belongs to the same run. The ledger decides what is published; a crash can
 lose events. Needs the extra `lineage`, so this module is imported only if the settings name a receiver.
 """
@@ -42,7 +42,7 @@ _RUNS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:ml-feature-store-worker:runs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """One attempt: analysis date, fencing token, trigger, and build mode."""
+    """Facts of an attempt: analysis date, fencing token, build mode, and trigger."""
 
     analysis_date: date
     generation: int
@@ -52,7 +52,7 @@ class RunFacts:
 
 
 class EventWriter:
-    """Writer of the events of one pipeline over one warehouse."""
+    """Writer of the events of a pipeline in a warehouse."""
 
     def __init__(
         self, *, pipeline: Pipeline, dataset_namespace: str, dataset_prefix: str, version: str, zone: ZoneInfo
@@ -76,7 +76,7 @@ class EventWriter:
         set_producer(f"urn:ml-feature-store-worker:{version}")
 
     def events_of(self, decided: Decided) -> Iterator[RunEvent]:
-        """Yield the events of a decision that took effect: none, one, or two if another attempt was overtaken."""
+        """Yield the events of a stored decision: at most an event, or two events after an overtaken attempt."""
         if not decided.decision.changed:
             return
         before, event = decided.before, decided.event
@@ -270,7 +270,7 @@ class EventWriter:
         }
 
     def _tables_read(self, mode: BuildMode) -> Sequence[str]:
-        """Return the tables that a build reads in a mode."""
+        """Return the tables read by a build in a mode."""
         pipeline = self._pipeline
         if mode is BuildMode.YESTERDAY:
             return (pipeline.tables.published,)

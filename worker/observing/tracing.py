@@ -1,6 +1,6 @@
 """Spans on the way from a completion to the outcome, made with OpenTelemetry's API.
 
-Without the SDK, OpenTelemetry's tracer records nothing. `adapters.opentelemetry` opens the SDK.
+Without the SDK, OpenTelemetry's tracer records no spans. `adapters.opentelemetry` opens the SDK.
 
 A build follows four completions and is the child of none: the span of the build links to the spans of the completions.
 The trace contexts lie in the stored record, so every worker knows them. A message in the outbox carries the trace
@@ -117,7 +117,7 @@ def publishing(tracer: Tracer, message: OutgoingMessage) -> Iterator[OutgoingMes
 
 
 def trace_attributes(span: Span | None = None) -> Mapping[str, str]:
-    """Return the message attributes that name a span of this process, the current span by default; else empty."""
+    """Return the message attributes for a span of this process, by default the current span; otherwise empty."""
     span = span or get_current_span()
     carrier: dict[str, str] = {}
     if not span.get_span_context().is_remote:
