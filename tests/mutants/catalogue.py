@@ -494,8 +494,8 @@ MUTANTS = (
     Mutant(
         name="the-senders-span-taken-for-our-own",
         file="worker/observing/tracing.py",
-        old="    current = INVALID_SPAN if span.get_span_context().is_remote else span\n",
-        new="    current = span\n",
+        old="    return context.is_valid and not context.is_remote\n",
+        new="    return context.is_valid\n",
         tests=(f"{TRACING_TESTS}::test_without_tracing_no_line_and_no_message_of_ours_names_the_senders_span",),
     ),
     Mutant(

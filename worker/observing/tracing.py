@@ -10,7 +10,7 @@ A fault of the SDK is logged and never fails the work. A crash loses the spans t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import date
 
@@ -69,27 +69,21 @@ def is_recorded(tracer: Tracer, delivery: Delivery) -> bool:
         return True
 
 
-@contextmanager
-def receiving(tracer: Tracer, delivery: Delivery) -> Iterator[Span]:
+def receiving(tracer: Tracer, delivery: Delivery) -> AbstractContextManager[Span]:
     """Span the handling of a delivery, as a child of the sender's span."""
     facts = {**_MESSAGING, "messaging.operation.type": "process", "messaging.message.id": delivery.message_id}
-    with _span(tracer, "mlfs.receive", SpanKind.CONSUMER, facts, parent=_sender(delivery)) as span:
-        yield span
+    return _span(tracer, "mlfs.receive", SpanKind.CONSUMER, facts, parent=_sender(delivery))
 
 
-@contextmanager
-def applying(tracer: Tracer, analysis_date: date, event: Event) -> Iterator[Span]:
+def applying(tracer: Tracer, analysis_date: date, event: Event) -> AbstractContextManager[Span]:
     """Span the decision about an event and the commit. Claims and renewals of leases get no span."""
     if isinstance(event, LeaseRenewed | BuildClaimed):
-        yield INVALID_SPAN
-        return
+        return nullcontext(INVALID_SPAN)
     facts = {"mlfs.analysis_date": analysis_date.isoformat(), "mlfs.event": event.kind.value}
-    with _span(tracer, "mlfs.apply", SpanKind.INTERNAL, facts) as span:
-        yield span
+    return _span(tracer, "mlfs.apply", SpanKind.INTERNAL, facts)
 
 
-@contextmanager
-def building(tracer: Tracer, record: DateRecord) -> Iterator[Span]:
+def building(tracer: Tracer, record: DateRecord) -> AbstractContextManager[Span]:
     """Span a build and the report of the result: a new trace, with links to the spans of the completions."""
     facts: Attributes = {
         "mlfs.analysis_date": record.analysis_date.isoformat(),
@@ -98,8 +92,7 @@ def building(tracer: Tracer, record: DateRecord) -> Iterator[Span]:
         "mlfs.mode": record.mode.value,
         "mlfs.trigger": record.trigger.value if record.trigger is not None else "none",
     }
-    with _span(tracer, "mlfs.build", SpanKind.INTERNAL, facts, parent=Context(), links=_links(record)) as span:
-        yield span
+    return _span(tracer, "mlfs.build", SpanKind.INTERNAL, facts, parent=Context(), links=_links(record))
 
 
 @contextmanager
@@ -120,9 +113,15 @@ def trace_attributes(span: Span | None = None) -> Mapping[str, str]:
     """Return the message attributes for a span of this process, by default the current span; otherwise empty."""
     span = span or get_current_span()
     carrier: dict[str, str] = {}
-    if not span.get_span_context().is_remote:
+    if _is_ours(span):
         _PROPAGATOR.inject(carrier, context=set_span_in_context(span))
     return {name: text for name, text in carrier.items() if name == TRACEPARENT}
+
+
+def _is_ours(span: Span) -> bool:
+    """Return whether this process began the span. Without the SDK, the span of a delivery is the sender's span."""
+    context = span.get_span_context()
+    return context.is_valid and not context.is_remote
 
 
 @contextmanager
@@ -136,9 +135,10 @@ def _span(
     links: Sequence[Link] = (),
 ) -> Iterator[Span]:
     span = _begun(tracer, name, kind, facts, parent, links)
-    # Without the SDK, the span is the sender's span. A sender's span is never the current span of this process.
-    current = INVALID_SPAN if span.get_span_context().is_remote else span
-    token = otel_context.attach(set_span_in_context(current))
+    if not _is_ours(span):
+        yield span
+        return
+    token = otel_context.attach(set_span_in_context(span))
     try:
         yield span
     except Exception as exc:
