@@ -62,7 +62,6 @@ class EntityPart(_Part):
 
     key: ColumnName
     label: ColumnName
-    singular: Name
     plural: Name
     roster: Table
     must_have: ColumnName

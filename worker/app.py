@@ -195,7 +195,7 @@ class Worker:
         """Open the resources and connect the services; start no thread of the worker.
 
         Args:
-            resources: State store, warehouse, bus and tracing, of the kind PULL or PUSH.
+            resources: State store, warehouse, bus and tracer, of the kind PULL or PUSH.
             clock: Clock of every instant that the worker stores.
             watchers: Observers beside metrics, log and lineage.
 

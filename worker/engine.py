@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import structlog
+from opentelemetry.trace import Tracer
 
 from schemas.outcome import outcome_message
 from statemachine.decide import Decision, decide
@@ -23,7 +24,7 @@ from worker.calendar import Calendar
 from worker.errors import Conflict, InvariantBroken
 from worker.history_text import narrate
 from worker.observing.observer import Decided, Observer
-from worker.observing.tracing import NO_TRACING, Tracing
+from worker.observing.tracing import NO_SPANS, applying, trace_attributes
 from worker.ports import Clock, Commit, HistoryEntry, OutgoingMessage, StateStore
 
 log = structlog.get_logger(__name__)
@@ -57,7 +58,7 @@ class Engine:
         start_build: Callable[[date], None],
         outbox_filled: Callable[[], None],
         observer: Observer,
-        tracing: Tracing = NO_TRACING,
+        tracer: Tracer = NO_SPANS,
     ) -> None:
         self._store = store
         self._policy = policy
@@ -70,7 +71,7 @@ class Engine:
         self._start_build = start_build
         self._outbox_filled = outbox_filled
         self._observer = observer
-        self._tracing = tracing
+        self._tracer = tracer
 
     def apply(self, analysis_date: date, event: Event, *, actor: str | None = None) -> Decision:
         """Decide what *event* does to the date and store it.
@@ -89,9 +90,16 @@ class Engine:
             CorruptRecord: The stored record is unreadable.
             InvariantBroken: The decision would break a rule; nothing was stored. Our fault.
         """
-        with self._tracing.applying(analysis_date, event) as application:
+        with applying(self._tracer, analysis_date, event) as span:
             decision = self._apply(analysis_date, event, actor or self._worker)
-            application.decided(decision)
+            span.set_attributes(
+                {
+                    "mlfs.reason": decision.reason.value,
+                    "mlfs.state": decision.record.state.value,
+                    "mlfs.generation": decision.record.generation,
+                    "mlfs.changed": decision.changed,
+                }
+            )
         return decision
 
     def _apply(self, analysis_date: date, event: Event, actor: str) -> Decision:
@@ -228,7 +236,7 @@ class Engine:
                 "generation": str(outcome.generation),
                 "event_id": outcome.event_id,
                 "schema_version": str(outcome.schema_version),
-                **self._tracing.attributes(),
+                **trace_attributes(),
             },
             ordering_key=day,
         )

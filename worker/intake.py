@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 import structlog
+from opentelemetry.trace import Span, Tracer
 
 from schemas.completion import Delivery, Expectation, Refusal, RefusalReason, decode
 from statemachine.events import CompletionReceived
@@ -22,7 +23,7 @@ from worker.dead_letters import NotParked, Parking
 from worker.engine import Engine
 from worker.errors import CorruptRecord, PipelineError, Unavailable
 from worker.observing.observer import Observer, Received
-from worker.observing.tracing import NO_TRACING, Reception, Tracing
+from worker.observing.tracing import NO_SPANS, TRACEPARENT, is_recorded, receiving, trace_attributes
 from worker.ports import Clock, Publisher, StateStore
 from worker.repair import Repair
 
@@ -83,7 +84,7 @@ class Intake:
         clock: Clock,
         observer: Observer,
         stopwatch: Callable[[], float],
-        tracing: Tracing = NO_TRACING,
+        tracer: Tracer = NO_SPANS,
     ) -> None:
         self._engine = engine
         self._repair = repair
@@ -101,7 +102,7 @@ class Intake:
         self._clock = clock
         self._observer = observer
         self._stopwatch = stopwatch
-        self._tracing = tracing
+        self._tracer = tracer
 
     def handle_all(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[int, Verdict]]:
         """Take several deliveries to their end, those that can be stored together first.
@@ -109,8 +110,8 @@ class Intake:
         Yields:
             The place of a delivery and its verdict, as soon as it is known; every place once.
         """
-        # A traced delivery has spans of its own, so it is taken by itself; that costs a trip to the store each.
-        if len(deliveries) > 1 and self._tracing is NO_TRACING:
+        # A delivery with a recorded span is stored alone, because the span covers one trip to the store.
+        if len(deliveries) > 1 and not any(is_recorded(self._tracer, delivery) for delivery in deliveries):
             alone = yield from self._handle_together(deliveries)
         else:
             alone = range(len(deliveries))
@@ -161,8 +162,8 @@ class Intake:
     def handle(self, delivery: Delivery) -> Verdict:
         """Store or park one delivery, whatever exception it raises."""
         try:
-            with self._tracing.receiving(delivery) as reception:
-                verdict = self._handle(delivery, reception)
+            with receiving(self._tracer, delivery) as span:
+                verdict = self._handle(delivery, span)
         except Exception as exc:  # noqa: BLE001 - charged to the message, and logged there
             return self.charge(delivery, exc)
         if verdict is Verdict.ACK:
@@ -186,7 +187,7 @@ class Intake:
                 log.exception("parking_raised", message_id=delivery.message_id)
         return Verdict.RETRY
 
-    def _handle(self, delivery: Delivery, reception: Reception) -> Verdict:
+    def _handle(self, delivery: Delivery, span: Span) -> Verdict:
         started = self._stopwatch()
         now = self._clock.now()
         expected = self._expectation(now)
@@ -194,8 +195,8 @@ class Intake:
         try:
             analysis_date, completion = decode(delivery, expected, now)
             processor = completion.processor
-            if reception.traceparent != completion.traceparent:
-                completion = replace(completion, traceparent=reception.traceparent)
+            if own := trace_attributes(span):
+                completion = replace(completion, traceparent=own[TRACEPARENT])
             decision = self._engine.apply(analysis_date, CompletionReceived(completion=completion))
             outcome, verdict = decision.reason.value, Verdict.ACK
         except Refusal as refusal:
@@ -209,7 +210,7 @@ class Intake:
             log.error("delivery_failed", message_id=delivery.message_id, error=str(exc), kind=type(exc).__name__)
             outcome, verdict = "error", Verdict.RETRY
         self._note(outcome, processor, started)
-        reception.ended(outcome, processor)
+        span.set_attributes({"mlfs.outcome": outcome, "mlfs.processor": processor})
         return verdict
 
     def refuse(self, delivery: Delivery, refusal: Refusal) -> Verdict:

@@ -203,8 +203,8 @@ class ParkedMessage:
     attributes: Mapping[str, str]
 
 
-# Keys of the store that can hold unreadable members, by the first part of the key.
-DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "history", "parked", "calendar", "refused", "request")
+# The keys of the store in which something unreadable can lie, by the first part of their names.
+DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "parked", "calendar", "refused", "request")
 
 
 class StateStore(Protocol):

@@ -10,9 +10,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 import structlog
+from opentelemetry.trace import Tracer
 
 from worker.observing.observer import Observer, OutcomeRelayed, RelayFailed
-from worker.observing.tracing import NO_TRACING, Tracing
+from worker.observing.tracing import NO_SPANS, publishing
 from worker.ports import OutboxEntry, Publisher, StateStore
 
 log = structlog.get_logger(__name__)
@@ -36,12 +37,12 @@ class Relay:
     """Moves outcome messages from the store to the bus."""
 
     def __init__(
-        self, *, store: StateStore, publisher: Publisher, observer: Observer, tracing: Tracing = NO_TRACING
+        self, *, store: StateStore, publisher: Publisher, observer: Observer, tracer: Tracer = NO_SPANS
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._observer = observer
-        self._tracing = tracing
+        self._tracer = tracer
 
     def run_once(self) -> Relayed:
         """Publish the waiting messages; a failure delays later messages of the same ordering key to the next pass."""
@@ -64,7 +65,7 @@ class Relay:
         if message.ordering_key in blocked or refusals[message.topic] >= REFUSALS_MAX:
             return False
         try:
-            with self._tracing.publishing(message) as traced:
+            with publishing(self._tracer, message) as traced:
                 message_id = self._publisher.publish(traced)
         except Exception as exc:  # noqa: BLE001 - logged; the next pass publishes again
             # Catch every exception: an outcome that breaks the publisher holds back no other analysis date.

@@ -1,4 +1,4 @@
-"""Resources of one process: state store, warehouse, bus and tracing, opened from the settings.
+"""Resources of one process: state store, warehouse, bus and tracer, opened from the settings.
 
 `worker.resources` and `worker.app` are the only modules that name concrete adapters. Each resource is opened at the
 first use and closed at the end of the context, in reverse order. A worker and a tick open every resource by
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from worker.local.pubsub.embedded import EmbeddedBus
 
 import redis
+from opentelemetry.trace import Tracer
 
 from worker.adapters.redis.client import connect, key_tag
 from worker.adapters.redis.damage import Damage, SettingAside, keep_quiet, log_damage
@@ -37,7 +38,7 @@ from worker.errors import Refused, Unavailable
 from worker.local.valkey import EmbeddedValkey
 from worker.observing.metrics import package_version
 from worker.observing.observer import Observer
-from worker.observing.tracing import NO_TRACING, Tracing, tracing_wanted
+from worker.observing.tracing import NO_SPANS, tracing_wanted
 from worker.ports import Clock, StateStore, Warehouse
 from worker.settings import PREFIX, BadSettings, Settings
 from worker.settings.checks import DUCKDB, EMBEDDED, local_path, scheme_of
@@ -71,7 +72,7 @@ _WORKERS = frozenset({ProcessKind.PULL, ProcessKind.PUSH})
 
 
 class Resources:
-    """State store, warehouse, bus and tracing of one process; a context manager that closes the opened resources."""
+    """State store, warehouse, bus and tracer of one process; a context manager that closes the opened resources."""
 
     def __init__(self, settings: Settings, kind: ProcessKind) -> None:
         """Store settings and kind; open no resource."""
@@ -87,7 +88,7 @@ class Resources:
             Unavailable: A resource does not answer.
             Fatal: A worker would lose state in this state store.
         """
-        _ = (self.store, self.requests, self.warehouse, self.tracing, self.publisher, self.dead_letter_publisher)
+        _ = (self.store, self.requests, self.warehouse, self.tracer, self.publisher, self.dead_letter_publisher)
 
     @cached_property
     def store(self) -> RedisStore:
@@ -169,19 +170,19 @@ class Resources:
         return self._open_publisher(PARKING_PATIENCE_S)
 
     @cached_property
-    def tracing(self) -> Tracing:
-        """Tracing with an exporter, or `NO_TRACING` if the settings ask for no spans.
+    def tracer(self) -> Tracer:
+        """Tracer of the spans; records no span unless the settings ask for spans.
 
         Raises:
             BadSettings: The settings ask for spans, and the extra `otel` is not installed.
         """
         if not tracing_wanted(self.settings.tracing, os.environ):
-            return NO_TRACING
-        from worker.adapters.opentelemetry import otlp_tracing
+            return NO_SPANS
+        from worker.adapters.opentelemetry import SERVICE, close, open_provider
 
-        tracing = otlp_tracing(package_version())
-        self._stack.callback(tracing.close)
-        return tracing
+        provider = open_provider(package_version())
+        self._stack.callback(close, provider)
+        return provider.get_tracer(SERVICE)
 
     def failure(self) -> Unavailable | None:
         """Return why an embedded server of this worker has ended for good; None while every server runs."""
@@ -324,9 +325,15 @@ def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEm
     """Start the emitter of OpenLineage events, which calls *count* per event; None if `MLFS_OPENLINEAGE` is empty."""
     if not settings.openlineage:
         return None
-    from worker.adapters.openlineage import open_sink
-    from worker.lineage.emitter import LineageEmitter
-    from worker.lineage.openlineage import EventWriter
+    try:
+        from worker.adapters.openlineage import open_transport
+        from worker.lineage.emitter import LineageEmitter
+        from worker.lineage.openlineage import EventWriter
+    except ImportError as exc:
+        raise BadSettings(
+            f"{PREFIX}OPENLINEAGE names a receiver of lineage events, but {exc.name} is not there; install the extra: "
+            "pip install 'ml-feature-store-worker[lineage]' ('.[lineage]' in the checkout), or unset the variable"
+        ) from exc
 
     in_bigquery = scheme_of(settings.warehouse) == "bigquery"
     writer = EventWriter(
@@ -336,7 +343,7 @@ def open_lineage(settings: Settings, count: Callable[[str], None]) -> "LineageEm
         version=package_version(),
         zone=settings.calendar.zone,
     )
-    return LineageEmitter(open_sink(settings.openlineage), writer, count)
+    return LineageEmitter(open_transport(settings.openlineage), writer, count)
 
 
 def make_engine(  # noqa: PLR0913 - one collaborator each
@@ -348,7 +355,7 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
     observer: Observer,
     start_build: Callable[[date], None] = lambda _day: None,
     outbox_filled: Callable[[], None] = lambda: None,
-    tracing: Tracing = NO_TRACING,
+    tracer: Tracer = NO_SPANS,
 ) -> Engine:
     """Return an engine with the rules of the settings, for a worker or for a command that applies an event."""
     keep_days = settings.keep_finished_days
@@ -364,7 +371,7 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
         start_build=start_build,
         outbox_filled=outbox_filled,
         observer=observer,
-        tracing=tracing,
+        tracer=tracer,
     )
 
 

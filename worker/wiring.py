@@ -62,7 +62,7 @@ class Services:
         """Connect the services.
 
         Args:
-            resources: Opened state store, warehouse, bus and tracing.
+            resources: Opened state store, warehouse, bus and tracer.
             clock: Clock of every instant that the services store.
             observer: Notified of deliveries, decisions and builds.
             date_failed: Called with an analysis date that a sweep could not handle, and the exception.
@@ -83,13 +83,13 @@ class Services:
             start_build=self.queue.put,
             outbox_filled=self.outbox_filled.set,
             observer=observer,
-            tracing=resources.tracing,
+            tracer=resources.tracer,
         )
         self.repair = Repair(engine=self.engine, store=resources.store, clock=clock, warehouse=resources.warehouse)
         self.builder = self._make_builder(lease_passed)
         self.sweeper = self._make_sweeper(date_failed)
         self.relay = Relay(
-            store=resources.store, publisher=resources.publisher, observer=observer, tracing=resources.tracing
+            store=resources.store, publisher=resources.publisher, observer=observer, tracer=resources.tracer
         )
         self.intake = self._make_intake()
 
@@ -107,7 +107,7 @@ class Services:
             follow=self.repair.follow,
             changes_of=short_diffs(warehouse),
             settle_retractions=RetractionAudit(self.engine, warehouse).settle,
-            tracing=self.resources.tracing,
+            tracer=self.resources.tracer,
             lease_keeper=partial(LeaseKeeper, passed=lease_passed),
         )
 
@@ -143,7 +143,7 @@ class Services:
             clock=self.clock,
             observer=self._observer,
             stopwatch=time.perf_counter,
-            tracing=self.resources.tracing,
+            tracer=self.resources.tracer,
         )
 
     def request_builds(self, failed: Callable[[Exception], None]) -> RequestBuilds:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from requests import RequestException, Session, codes
 
 from ops.bench.build_tasks import NIGHT, generate
 from ops.bench.bus import PROJECT, SUBSCRIPTION, TOPIC, bus_process
@@ -27,7 +28,7 @@ from schemas.completion import Delivery
 from statemachine.events import CompletionReceived
 from statemachine.model import TERMINAL_STATES, State
 from statemachine.reasons import Reason
-from worker.adapters.direct import opener_to
+from worker.adapters.direct import session_to
 from worker.adapters.pubsub.publish import PubSubPublisher
 from worker.adapters.pubsub.pull import PullSubscriber
 from worker.app import Worker
@@ -207,8 +208,8 @@ def idle(folder: str) -> dict[str, Any]:
 
 
 def _is_ready(url: str) -> bool:
-    try:
-        with opener_to(url).open(url, timeout=1.0) as answer:
-            return bool(answer.status == 200)  # noqa: PLR2004 - 200 means ready
-    except OSError:
-        return False
+    with session_to(url, Session()) as session:
+        try:
+            return session.get(url, timeout=1.0).status_code == codes.ok
+        except RequestException:
+            return False

@@ -36,7 +36,6 @@ from worker.errors import PipelineError, Refused
 from worker.features.generations import PublishedGeneration, Wanted, instant_text
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
 from worker.features.records import replay_row
-from worker.lineage.openlineage import RunFacts
 from worker.resources import Resources, open_lineage
 from worker.settings import load
 
@@ -170,6 +169,8 @@ def _told(parts: Resources, request: BuildRequest, *, quiet: bool) -> Iterator[C
     if emitter is None:
         yield lambda _outcome: None
         return
+    from worker.lineage.openlineage import RunFacts
+
     key, now = request.key, SystemClock().now
     run = RunFacts(
         analysis_date=key.analysis_date,

@@ -272,9 +272,8 @@ def test_an_unreadable_change_hides_no_other_one(store: RedisStore, junk: bytes)
     assert 1 == store.damage_counts()["changes"]
 
 
-@pytest.mark.parametrize("key", ["changes", "history"])
-def test_a_history_of_another_kind_reads_as_empty(store: RedisStore, key: str) -> None:
-    store._client.set(store._key(key, NIGHT.isoformat()), "somebody else's")
+def test_a_history_of_another_kind_reads_as_empty(store: RedisStore) -> None:
+    store._client.set(store._key("changes", NIGHT.isoformat()), "somebody else's")
 
     assert [] == list(store.history(NIGHT))
 

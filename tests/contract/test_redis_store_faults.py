@@ -1,9 +1,8 @@
 """What only a real server can get wrong: races, lost replies, keys of another kind, expiry, absence."""
 
-import json
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date, timedelta
 from itertools import count
 from typing import Any
@@ -196,24 +195,6 @@ def test_history_is_bounded(store: RedisStore) -> None:
     kept = store.history(NIGHT)
     assert len(kept) == HISTORY_LENGTH_MAX
     assert kept[-1].actor == str(HISTORY_LENGTH_MAX + 149)
-
-
-def test_what_an_older_worker_notes_in_a_stream_stands_among_the_changes(
-    store: RedisStore, client: redis.Redis
-) -> None:
-    """Both versions work on one date during a rolling update; people read one history."""
-    store.commit(
-        Commit(
-            record=FIRST, operation_id="one", history=replace(entry("new"), at=FIRST.opened_at + timedelta(seconds=1))
-        )
-    )
-    for seconds, name in ((0, "before"), (2, "after")):
-        noted = asdict(entry(name)) | {
-            "at": (FIRST.opened_at + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
-        }
-        client.xadd(store._key("history", NIGHT.isoformat()), {"e": json.dumps(noted)})
-
-    assert ["before", "new", "after"] == [one.actor for one in store.history(NIGHT)]
 
 
 def test_a_finished_date_expires_and_a_replay_keeps_it(store: RedisStore, client: redis.Redis) -> None:

@@ -30,6 +30,7 @@ DOCTOR = "tests/integration/test_doctor.py"
 PULLING = "tests/integration/test_pulling.py"
 OIDC = "worker/adapters/google_tokens.py"
 PAGE = "tests/unit/test_status_page.py"
+TRACING_TESTS = "tests/unit/test_tracing.py"
 OIDC_TESTS = "tests/unit/test_oidc_tokens.py"
 INTERVENTIONS = "tests/unit/test_interventions.py"
 CONNECTIONS = "tests/unit/test_connections.py"
@@ -295,9 +296,9 @@ MUTANTS = (
     Mutant(
         name="relay-removes-unconfirmed",
         file="worker/relay.py",
-        old="        try:\n            with self._tracing.publishing(message) as traced:\n",
+        old="        try:\n            with publishing(self._tracer, message) as traced:\n",
         new="        self._store.remove_from_outbox(entry.entry_id)\n"
-        "        try:\n            with self._tracing.publishing(message) as traced:\n",
+        "        try:\n            with publishing(self._tracer, message) as traced:\n",
         tests=("tests/unit/test_relay.py::test_what_is_not_confirmed_stays_and_holds_back_only_its_own_date",),
     ),
     Mutant(
@@ -517,9 +518,23 @@ MUTANTS = (
     Mutant(
         name="token-for-any-audience",
         file=OIDC,
-        old="                audience=list(audiences),",
-        new="                audience=None,",
+        old="audience=list(audiences),",
+        new="audience=None,",
         tests=(f"{OIDC_TESTS}::test_a_wrong_claim_is_refused",),
+    ),
+    Mutant(
+        name="bad-certificates-kept-for-an-hour",
+        file=OIDC,
+        old="            self._cache.set(self._url, kept) if kept else self._cache.delete(self._url)\n",
+        new="",
+        tests=(f"{OIDC_TESTS}::test_an_endpoint_that_gives_no_certificates_says_nothing_about_the_token",),
+    ),
+    Mutant(
+        name="the-senders-span-taken-for-our-own",
+        file="worker/observing/tracing.py",
+        old="    return context.is_valid and not context.is_remote\n",
+        new="    return context.is_valid\n",
+        tests=(f"{TRACING_TESTS}::test_without_tracing_no_line_and_no_message_of_ours_names_the_senders_span",),
     ),
     Mutant(
         name="token-of-unverified-address",

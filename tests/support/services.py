@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from opentelemetry.trace import Tracer
 
 from tests.support.memory_requests import MemoryRequests
 from tests.support.memory_store import MemoryStore
@@ -17,7 +18,7 @@ from tests.support.nights import NIGHT, PROCESSORS
 from tests.support.rigs import Bus, LedgerWarehouse, ModelClock
 from worker.app import Worker
 from worker.errors import Unavailable
-from worker.observing.tracing import NO_TRACING, Tracing
+from worker.observing.tracing import NO_SPANS
 from worker.resources import ProcessKind
 from worker.settings import Settings, load
 
@@ -35,7 +36,7 @@ class StandIns:
     warehouse: LedgerWarehouse = field(default_factory=LedgerWarehouse)
     publisher: Bus = field(default_factory=Bus)
     requests: Any = None
-    tracing: Tracing = NO_TRACING
+    tracer: Tracer = NO_SPANS
     bus_address: str | None = "127.0.0.1:1"  # where nothing listens; a worker that pulls connects only at its start
     lost: Unavailable | None = None
 

@@ -15,8 +15,8 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from schemas.completion import Delivery
 from tests.support.nights import EVENING
-from worker.adapters.opentelemetry import OtelTracing
 from worker.observing.logs import TEXT_CHARS_MAX, configure, flush
+from worker.observing.tracing import receiving
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJl"
 
@@ -168,7 +168,8 @@ def test_a_line_within_a_span_names_it_as_cloud_trace_knows_it(
     """Real spans: our own line and a library's belong to the innermost one, a line after it to none."""
     configure("info", stream, trace_project="nba-traces")
     provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-    with OtelTracing(provider).receiving(DELIVERY), provider.get_tracer("test").start_as_current_span("inner") as span:
+    tracer = provider.get_tracer("test")
+    with receiving(tracer, DELIVERY), tracer.start_as_current_span("inner") as span:
         structlog.get_logger("worker").info("decision", analysis_date="2024-12-15")
         logging.getLogger("google.cloud").warning("retrying")
     structlog.get_logger("worker").info("worker_stopped")
@@ -186,7 +187,7 @@ def test_a_line_within_a_span_names_it_as_cloud_trace_knows_it(
 
 
 def test_a_line_names_no_span_of_a_project_that_nobody_told(stream: io.StringIO) -> None:
-    with OtelTracing(TracerProvider(shutdown_on_exit=False)).receiving(DELIVERY):
+    with receiving(TracerProvider(shutdown_on_exit=False).get_tracer("test"), DELIVERY):
         structlog.get_logger("worker").info("decision")
 
     assert SPAN_FIELDS.isdisjoint(line(stream))

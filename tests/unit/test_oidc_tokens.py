@@ -2,7 +2,9 @@
 
 import base64
 from collections.abc import Iterator
+from types import SimpleNamespace
 
+import cachecontrol
 import pytest
 import structlog
 
@@ -24,10 +26,10 @@ NO_INSTANTS = (float("nan"), float("inf"), float("-inf"), True, "1", -1, 10**40,
 
 
 class Watch:
-    """A stopwatch that is set by hand."""
+    """A stopwatch that is set by hand, and the time that the HTTP cache reads."""
 
     def __init__(self) -> None:
-        self.at = 1000.0
+        self.at = SystemClock().now().timestamp()
 
     def __call__(self) -> float:
         return self.at
@@ -50,8 +52,10 @@ def issuer(key: Key) -> Iterator[Issuer]:
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    watch = Watch()
+    monkeypatch.setattr(cachecontrol.controller, "time", SimpleNamespace(time=watch))
+    return watch
 
 
 @pytest.fixture
@@ -232,7 +236,7 @@ def test_certificates_are_fetched_once_an_hour(tokens: GoogleTokens, issuer: Iss
     for _ in range(3):
         tokens.verify(token(key), [AUDIENCE])
     within_the_hour = issuer.fetches
-    watch.at += CERTIFICATES_KEPT_S
+    watch.at += CERTIFICATES_KEPT_S + 1
     tokens.verify(token(key), [AUDIENCE])
 
     assert (1, 2) == (within_the_hour, issuer.fetches)
@@ -265,12 +269,16 @@ def test_unknown_keys_do_not_make_it_fetch_again_and_again(
     ("status", "body"), [(500, b"{}"), (200, b"no json"), (200, b"[]"), (200, b"{}"), (200, b'{"keys": [{}]}')]
 )
 def test_an_endpoint_that_gives_no_certificates_says_nothing_about_the_token(
-    tokens: GoogleTokens, issuer: Issuer, key: Key, status: int, body: bytes
+    tokens: GoogleTokens, issuer: Issuer, key: Key, watch: Watch, status: int, body: bytes
 ) -> None:
     issuer.status, issuer.body = status, body
 
     with pytest.raises(Unavailable):
         tokens.verify(token(key), [AUDIENCE])
+    issuer.status, issuer.body = 200, None
+    watch.at += FAILURE_PAUSE_S
+
+    assert PUSHER == tokens.verify(token(key), [AUDIENCE])
 
 
 def test_an_endpoint_that_is_down_is_asked_again_after_a_pause(
@@ -299,6 +307,21 @@ def test_certificates_in_hand_outlast_an_endpoint_that_goes_down_but_not_their_h
     assert PUSHER == still
     with pytest.raises(Unavailable):
         tokens.verify(token(key), [AUDIENCE])
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, None), (200, b"sign in to this network first")])
+def test_a_failed_early_fetch_blames_no_token_and_hides_no_certificate(
+    tokens: GoogleTokens, issuer: Issuer, key: Key, other_key: Key, watch: Watch, status: int, body: bytes | None
+) -> None:
+    tokens.verify(token(key), [AUDIENCE])
+    issuer.status, issuer.body = status, body
+    watch.at += REFETCH_PAUSE_S
+
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            tokens.verify(token(other_key), [AUDIENCE])
+        assert PUSHER == tokens.verify(token(key), [AUDIENCE])
+    assert issuer.fetches == 2
 
 
 def test_an_endpoint_that_is_not_there_is_unavailable(key: Key, issuer: Issuer) -> None:

@@ -1,28 +1,37 @@
 """Every build is told to OpenLineage in the shape of its specification, and telling never hinders a build."""
 
 import json
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pytest
+import structlog
+from openlineage.client import event_v2
+from openlineage.client.serde import Serde
+from openlineage.client.transport import Transport
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from requests import ConnectionError as NotConnected
+from requests import HTTPError
+from requests.exceptions import RetryError
 
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, CancelRequested, TimerFired
 from statemachine.model import BuildMode, FailureKind
 from tests.support.nights import NIGHT, NO_ROWS, PROCESSORS, REPLAY, result, success
 from tests.support.rigs import WORKER, Rig
-from worker.adapters.openlineage import FileSink, HttpSink, open_sink
-from worker.errors import Fatal, PipelineError, Unavailable
+from worker.adapters.openlineage import open_transport
 from worker.lineage.emitter import QUEUE_MAX, LineageEmitter
 from worker.lineage.openlineage import EventWriter, RunFacts
 from worker.observing.observer import Decided
 from worker.pipelines.shipped import FEATURES, OUTPUT_COLUMNS, PUBLISHED_TABLE, SHIPPED
+from worker.resources import open_lineage
+from worker.settings import BadSettings, Settings
 
 AT = datetime(2024, 12, 16, 4, 25, tzinfo=UTC)
 WRITER = EventWriter(
@@ -103,6 +112,11 @@ def run(mode: BuildMode = BuildMode.NORMAL) -> RunFacts:
     return RunFacts(analysis_date=NIGHT, generation=1, attempt=1, mode=mode, trigger="join")
 
 
+def sent(event: event_v2.RunEvent) -> dict[str, Any]:
+    """What a receiver reads."""
+    return dict(json.loads(Serde.to_json(event)))
+
+
 ALL_EVENTS = [
     WRITER.started(run(), AT),
     WRITER.completed(run(), result(), AT),
@@ -114,8 +128,8 @@ ALL_EVENTS = [
 
 
 @pytest.mark.parametrize("event", ALL_EVENTS, ids=range(len(ALL_EVENTS)))
-def test_an_event_has_the_shape_of_the_specification(event: dict[str, Any]) -> None:
-    read = RunEvent.model_validate_json(json.dumps(event))
+def test_an_event_has_the_shape_of_the_specification(event: event_v2.RunEvent) -> None:
+    read = RunEvent.model_validate_json(json.dumps(sent(event)))
 
     assert read.job.name == "ml_feature_store_v2"
     assert read.outputs[0].name == f"nba.{PUBLISHED_TABLE}"
@@ -123,7 +137,7 @@ def test_an_event_has_the_shape_of_the_specification(event: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("mode", BuildMode)
 def test_each_column_leads_to_tables_that_the_build_reads(mode: BuildMode) -> None:
-    event = WRITER.started(run(mode), AT)
+    event = sent(WRITER.started(run(mode), AT))
     lineage = event["outputs"][0]["facets"]["columnLineage"]["fields"]
     read = {dataset["name"] for dataset in event["inputs"]}
 
@@ -134,14 +148,14 @@ def test_each_column_leads_to_tables_that_the_build_reads(mode: BuildMode) -> No
 
 
 def test_the_schema_lists_every_published_column() -> None:
-    fields = WRITER.started(run(), AT)["outputs"][0]["facets"]["schema"]["fields"]
+    fields = sent(WRITER.started(run(), AT))["outputs"][0]["facets"]["schema"]["fields"]
 
     assert [(field["name"], field["type"]) for field in fields] == [(c.name, c.type) for c in OUTPUT_COLUMNS]
 
 
 def test_a_completed_run_tells_what_it_was_worth() -> None:
     published = result()
-    event = WRITER.completed(run(), published, AT)
+    event = sent(WRITER.completed(run(), published, AT))
     output = event["outputs"][0]
 
     assert output["outputFacets"]["outputStatistics"]["rowCount"] == published.row_count
@@ -157,7 +171,7 @@ def test_a_completed_run_tells_what_it_was_worth() -> None:
 
 
 def test_the_nominal_time_is_the_league_day() -> None:
-    facet = WRITER.started(run(), AT)["run"]["facets"]["nominalTime"]
+    facet = sent(WRITER.started(run(), AT))["run"]["facets"]["nominalTime"]
 
     assert facet["nominalStartTime"] == "2024-12-15T05:00:00+00:00"
     assert facet["nominalEndTime"] == "2024-12-16T05:00:00+00:00"
@@ -177,7 +191,7 @@ class Told:
         self.rig.engine.apply(NIGHT, event)
 
     def kinds(self) -> list[tuple[str, str]]:
-        events = [event for decided in self.rig.notes.decisions for event in WRITER.events_of(decided)]
+        events = [sent(event) for decided in self.rig.notes.decisions for event in WRITER.events_of(decided)]
         return [(event["eventType"], event["run"]["facets"]["mlfs_build"]["buildId"]) for event in events]
 
 
@@ -239,84 +253,85 @@ def test_what_changes_nothing_is_not_told(told: Told) -> None:
 # --- the emitter -----------------------------------------------------------------------------------------------------
 
 
-class ScriptedSink:
+class ScriptedTransport(Transport):
     """Keeps what it takes; raises what the script says, and can be held."""
 
-    def __init__(self, *script: PipelineError) -> None:
+    def __init__(self, *script: Exception) -> None:
         self.script = list(script)
-        self.taken: list[bytes] = []
+        self.taken: list[event_v2.RunEvent] = []
         self.go_on = threading.Event()
         self.go_on.set()
         self.entered = threading.Event()
 
-    def send(self, line: bytes) -> None:
+    def emit(self, event: Any) -> None:
         self.entered.set()
         self.go_on.wait(timeout=30)
         if self.script:
             raise self.script.pop(0)
-        self.taken.append(line)
+        self.taken.append(event)
 
 
 @pytest.fixture
 def emitting() -> Iterator[Callable[..., tuple[LineageEmitter, list[str]]]]:
-    opened: list[tuple[LineageEmitter, ScriptedSink]] = []
+    opened: list[tuple[LineageEmitter, ScriptedTransport]] = []
 
-    def start(sink: ScriptedSink) -> tuple[LineageEmitter, list[str]]:
+    def start(transport: ScriptedTransport) -> tuple[LineageEmitter, list[str]]:
         counted: list[str] = []
-        emitter = LineageEmitter(sink, WRITER, counted.append)
-        opened.append((emitter, sink))
+        emitter = LineageEmitter(transport, WRITER, counted.append)
+        opened.append((emitter, transport))
         return emitter, counted
 
     yield start
-    for emitter, sink in opened:
-        sink.go_on.set()
+    for emitter, transport in opened:
+        transport.go_on.set()
         emitter.close(10)
 
 
 def test_what_is_queued_is_sent_before_the_end(emitting: Any) -> None:
-    sink = ScriptedSink()
-    emitter, counted = emitting(sink)
+    transport = ScriptedTransport()
+    emitter, counted = emitting(transport)
     emitter.emit(ALL_EVENTS)
 
     assert emitter.close(10) is True
-    assert [json.loads(line) for line in sink.taken] == ALL_EVENTS
+    assert transport.taken == ALL_EVENTS
     assert counted == ["sent"] * len(ALL_EVENTS)
 
 
-def test_a_receiver_that_is_away_is_tried_again(emitting: Any) -> None:
-    sink = ScriptedSink(Unavailable("away"), Unavailable("away"))
-    emitter, counted = emitting(sink)
-    emitter.emit(ALL_EVENTS[:1])
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (NotConnected("away"), "lineage_not_sent"),
+        (RuntimeError("disk full"), "lineage_not_sent"),
+        (HTTPError("400"), "lineage_refused"),
+    ],
+)
+def test_an_event_that_cannot_be_sent_is_counted_and_the_next_goes_on(
+    emitting: Any, error: Exception, line: str
+) -> None:
+    transport = ScriptedTransport(error)
+    emitter, counted = emitting(transport)
+    with structlog.testing.capture_logs() as lines:
+        emitter.emit(ALL_EVENTS[:2])
+        assert emitter.close(10) is True
 
-    assert emitter.close(10) is True
-    assert (len(sink.taken), counted) == (1, ["sent"])
-
-
-@pytest.mark.parametrize("script", [[Unavailable("away")] * 3, [Fatal("refused")]])
-def test_an_event_that_cannot_be_sent_is_counted_and_the_next_goes_on(emitting: Any, script: list[Any]) -> None:
-    sink = ScriptedSink(*script)
-    emitter, counted = emitting(sink)
-    emitter.emit(ALL_EVENTS[:2])
-
-    assert emitter.close(10) is True
-    assert (len(sink.taken), counted) == (1, ["failed", "sent"])
+    assert (len(transport.taken), counted) == (1, ["failed", "sent"])
+    assert [line] == [logged["event"] for logged in lines]
 
 
 def test_a_receiver_that_hangs_delays_nobody_and_costs_bounded_memory(emitting: Any) -> None:
-    sink = ScriptedSink()
-    sink.go_on.clear()
-    emitter, counted = emitting(sink)
+    transport = ScriptedTransport()
+    transport.go_on.clear()
+    emitter, counted = emitting(transport)
     emitter.emit(ALL_EVENTS[:1])
-    assert sink.entered.wait(timeout=10)
-    event = {"small": True}
-    emitter.emit(event for _ in range(QUEUE_MAX + 7))
+    assert transport.entered.wait(timeout=10)
+    emitter.emit(ALL_EVENTS[0] for _ in range(QUEUE_MAX + 7))
 
     assert counted == ["dropped"] * 7
     assert emitter.close(0.05) is False
 
 
 def test_a_fault_in_telling_is_no_fault_of_the_build(emitting: Any) -> None:
-    emitter, counted = emitting(ScriptedSink())
+    emitter, counted = emitting(ScriptedTransport())
     rig = Rig()
     rig.engine.apply(NIGHT, success(PROCESSORS[0]))
     emitter.writer = WriterThatFails()
@@ -326,34 +341,52 @@ def test_a_fault_in_telling_is_no_fault_of_the_build(emitting: Any) -> None:
 
 
 class WriterThatFails:
-    def events_of(self, decided: Decided) -> Iterator[dict[str, Any]]:
+    def events_of(self, decided: Decided) -> Iterator[event_v2.RunEvent]:
         raise ValueError(decided.actor)
 
 
-# --- the sinks -------------------------------------------------------------------------------------------------------
+# --- the receivers ---------------------------------------------------------------------------------------------------
 
 
 def test_a_file_gets_a_line_per_event(tmp_path: Path) -> None:
     path = tmp_path / "a b.jsonl"
-    sink = open_sink(path.as_uri())
-    assert isinstance(sink, FileSink)
+    transport = open_transport(path.as_uri())
     for event in ALL_EVENTS:
-        sink.send(json.dumps(event).encode())
+        transport.emit(event)
 
-    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == ALL_EVENTS
-
-
-def test_a_file_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="cannot be written"):
-        FileSink(tmp_path / "gone" / "events.jsonl").send(b"{}")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert lines == [sent(event) for event in ALL_EVENTS]
 
 
-class Receiver(HTTPServer):
-    """Answers with the status that the path ends in, 201 without one; remembers what it was sent."""
+def test_a_file_shared_by_processes_holds_whole_lines(tmp_path: Path) -> None:
+    """Each event reaches the file in one write, also an event that is longer than a buffer."""
+    path = tmp_path / "events.jsonl"
+    threads = [
+        threading.Thread(target=lambda: [open_transport(path.as_uri()).emit(event) for event in ALL_EVENTS])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 4 * len(ALL_EVENTS)
+    assert all(line in [sent(event) for event in ALL_EVENTS] for line in lines)
+
+
+def test_a_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"gone/events\.jsonl"):
+        open_transport((tmp_path / "gone" / "events.jsonl").as_uri()).emit(ALL_EVENTS[0])
+
+
+class Receiver(ThreadingHTTPServer):
+    """Answers with the next status of the script, 201 after the last; remembers what it was sent."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), ReceiverHandler)
-        self.posts: list[tuple[str, str | None, bytes]] = []
+        self.script: list[int] = []
+        self.posts: list[tuple[str, str | None, Any]] = []
 
 
 class ReceiverHandler(BaseHTTPRequestHandler):
@@ -361,9 +394,10 @@ class ReceiverHandler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         server = self.server
         assert isinstance(server, Receiver)
-        server.posts.append((self.path, self.headers["Authorization"], body))
-        ending = self.path.rpartition("/")[2]
-        self.send_response(int(ending) if ending.isdigit() else 201)
+        server.posts.append((self.path, self.headers["Authorization"], json.loads(body)))
+        self.send_response(server.script.pop(0) if server.script else 201)
+        self.send_header("Content-Length", "0")
+        self.send_header("Retry-After", "600")
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -382,25 +416,47 @@ def receiver() -> Iterator[Receiver]:
 
 
 def test_a_receiver_gets_the_event_at_the_usual_path(receiver: Receiver) -> None:
-    open_sink(f"http://127.0.0.1:{receiver.server_port}").send(b'{"a": 1}')
-    open_sink(f"http://me:s%20t@127.0.0.1:{receiver.server_port}/own/path").send(b"{}")
+    open_transport(f"http://127.0.0.1:{receiver.server_port}").emit(ALL_EVENTS[0])
+    open_transport(f"http://me:s%20t@127.0.0.1:{receiver.server_port}/own/path?a=b").emit(ALL_EVENTS[1])
 
     assert receiver.posts == [
-        ("/api/v1/lineage", None, b'{"a": 1}'),
-        ("/own/path", "Basic bWU6cyB0", b"{}"),
+        ("/api/v1/lineage", None, sent(ALL_EVENTS[0])),
+        ("/own/path?a=b", "Basic bWU6cyB0", sent(ALL_EVENTS[1])),
     ]
 
 
-@pytest.mark.parametrize(("status", "error"), [(503, Unavailable), (429, Unavailable), (400, Fatal), (401, Fatal)])
-def test_a_refusal_says_whether_to_try_again(receiver: Receiver, status: int, error: type[PipelineError]) -> None:
-    with pytest.raises(error, match=f"answers {status}"):
-        HttpSink(f"http://me:secret@127.0.0.1:{receiver.server_port}/{status}").send(b"{}")
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503, 599])
+def test_a_receiver_that_is_busy_is_tried_again_at_once(receiver: Receiver, status: int) -> None:
+    receiver.script = [status]
+
+    open_transport(f"http://127.0.0.1:{receiver.server_port}").emit(ALL_EVENTS[0])
+
+    assert 2 == len(receiver.posts)
 
 
-def test_a_receiver_that_is_not_there_is_unavailable_and_no_secret_is_told(receiver: Receiver) -> None:
-    port = receiver.server_port
-    receiver.server_close()
+def test_after_three_tries_an_event_is_given_up(receiver: Receiver) -> None:
+    receiver.script = [503] * 3
 
-    with pytest.raises(Unavailable, match="does not answer") as caught:
-        HttpSink(f"http://me:secret@127.0.0.1:{port}").send(b"{}")
+    with pytest.raises(RetryError, match="503"):
+        open_transport(f"http://127.0.0.1:{receiver.server_port}").emit(ALL_EVENTS[0])
+    assert 3 == len(receiver.posts)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404])
+def test_a_refused_event_is_not_tried_again_and_no_secret_is_told(receiver: Receiver, status: int) -> None:
+    receiver.script = [status]
+
+    with pytest.raises(HTTPError, match=str(status)) as caught:
+        open_transport(f"http://me:secret@127.0.0.1:{receiver.server_port}").emit(ALL_EVENTS[0])
     assert "secret" not in str(caught.value)
+    assert 1 == len(receiver.posts)
+
+
+@pytest.mark.parametrize("setting", ["file:///events.jsonl", "http://127.0.0.1:1"])
+def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    for name in [name for name in sys.modules if name.startswith(("worker.lineage.", "worker.adapters.openlineage"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "openlineage.client.transport", None)
+
+    with pytest.raises(BadSettings, match=r"pip install 'ml-feature-store-worker\[lineage\]'"):
+        open_lineage(Settings(openlineage=setting), lambda _result: None)

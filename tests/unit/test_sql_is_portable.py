@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import sqlglot
 from sqlglot import exp
+from sqlglot.optimizer.qualify import qualify
 
 import worker.features
 from tests.support.grid_day import DEFINITION
 from worker.adapters.duckdb.dialect import to_duckdb
 from worker.errors import Fatal
+from worker.features.pipeline import Pipeline
 from worker.features.sql import read_head
 from worker.pipelines.files import read_pipeline
 from worker.pipelines.shipped import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
@@ -28,6 +30,7 @@ from worker.pipelines.sql_checks import (
 )
 
 PACKAGE = Path(worker.features.__file__).parents[1]
+GRID = read_pipeline(DEFINITION)
 KNOWN_TABLES = {*UPSTREAM, *OWN_TABLES, *DOWNSTREAM}
 FILES = {
     **{name: SHIPPED.text(name) for name in (*SHIPPED.statements, *SHIPPED.changes)},
@@ -72,8 +75,55 @@ def test_a_view_uses_only_what_carries_over(view: str) -> None:
     assert list(offences(SHIPPED.ddl_of(view), VIEW_ALLOWED)) == []
 
 
+def catalogue(pipeline: Pipeline) -> dict[str, dict[str, dict[str, str]]]:
+    """Every column of a pipeline's tables, by dataset and table."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for table, known in DOWNSTREAM.items():
+        dataset, name = table.split(".")
+        found.setdefault(dataset, {})[name] = dict(known)
+    for table in pipeline.described:
+        tree = sqlglot.parse_one(pipeline.ddl_of(table), read="bigquery")
+        query = tree.expression if isinstance(tree.expression, exp.Query) else None
+        columns = {column.name: column.kind.sql("bigquery") for column in tree.find_all(exp.ColumnDef)}
+        dataset, name = table.split(".")
+        found.setdefault(dataset, {})[name] = columns if query is None else dict.fromkeys(query.named_selects, "STRING")
+    return found
+
+
+SCHEMAS = {SHIPPED: catalogue(SHIPPED), GRID: catalogue(GRID)}
+
+
+def resolve(text: str, pipeline: Pipeline) -> None:
+    tree = sqlglot.parse_one(text, read="bigquery")
+    qualify(tree, schema=SCHEMAS[pipeline], dialect="bigquery", quote_identifiers=False)
+
+
+@pytest.mark.parametrize("pipeline", SCHEMAS, ids=lambda pipeline: pipeline.name)
+def test_every_column_of_a_statement_is_a_column_of_a_table_that_the_statement_reads(pipeline: Pipeline) -> None:
+    for name in (*pipeline.statements, *pipeline.changes):
+        resolve(pipeline.text(name), pipeline)
+
+
+@pytest.mark.parametrize(
+    ("sound", "planted"),
+    [
+        ("processed_at DESC", "processed_up DESC"),
+        ("roster.player_id", "roster.player"),
+        ("FROM roster\n", "FROM rooster\n"),
+        ("tonight.opponent AS", "tonight.rival AS"),
+        ("AND processed_at <= @as_of", "AND processed <= @as_of"),
+    ],
+)
+def test_a_planted_name_is_found(sound: str, planted: str) -> None:
+    text = SHIPPED.text("features")
+    assert sound in text
+
+    with pytest.raises(sqlglot.errors.SqlglotError):
+        resolve(text.replace(sound, planted), SHIPPED)
+
+
 def test_a_second_pipelines_sql_means_the_same_to_both_engines() -> None:
-    assert find_sql_faults(read_pipeline(DEFINITION)) == []
+    assert find_sql_faults(GRID) == []
 
 
 @pytest.mark.parametrize(

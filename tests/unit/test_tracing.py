@@ -13,18 +13,27 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+)
 
 from schemas.completion import Delivery
 from statemachine.model import DateRecord, State
 from tests.support.memory_store import MemoryStore
 from tests.support.nights import CALENDAR, EVENING, NIGHT, POLICY, PROCESSORS, probed, success
 from tests.support.rigs import Bus, LedgerWarehouse, ModelClock, Notes
-from worker.adapters.opentelemetry import OtelTracing, otlp_tracing
+from worker.adapters.opentelemetry import SERVICE, close, open_provider
 from worker.builds.builder import Builder
 from worker.engine import Engine, Topics
 from worker.intake import Intake, Verdict
-from worker.observing.tracing import NO_TRACING, Tracing, tracing_wanted
+from worker.observing.tracing import NO_SPANS, receiving, trace_attributes, tracing_wanted
 from worker.ports import Commit
 from worker.relay import Relay
 from worker.repair import Repair
@@ -35,11 +44,11 @@ from worker.settings import BadSettings, Settings
 class Collector:
     """What one worker's tracing exported."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampler: Sampler | None = None) -> None:
         self.exporter = InMemorySpanExporter()
-        provider = TracerProvider(shutdown_on_exit=False)
+        provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracing = OtelTracing(provider)
+        self.tracer = provider.get_tracer(SERVICE)
 
     def spans(self, name: str) -> list[ReadableSpan]:
         return [span for span in self.exporter.get_finished_spans() if span.name == name]
@@ -48,7 +57,7 @@ class Collector:
 class Worker:
     """One worker over a store, a bus and a warehouse that it shares with others."""
 
-    def __init__(self, store: MemoryStore, warehouse: LedgerWarehouse, tracing: Tracing) -> None:
+    def __init__(self, store: MemoryStore, warehouse: LedgerWarehouse, tracer: Tracer) -> None:
         self.bus = Bus()
         self.clock = ModelClock()
         self.notes = Notes()
@@ -64,7 +73,7 @@ class Worker:
             start_build=lambda _day: None,
             outbox_filled=lambda: None,
             observer=self.notes,
-            tracing=tracing,
+            tracer=tracer,
         )
         self.intake = Intake(
             engine=self.engine,
@@ -77,7 +86,7 @@ class Worker:
             clock=self.clock,
             observer=self.notes,
             stopwatch=lambda: 0.0,
-            tracing=tracing,
+            tracer=tracer,
         )
         self.builder = Builder(
             engine=self.engine,
@@ -88,9 +97,9 @@ class Worker:
             phase3_lookback_days=30,
             observer=self.notes,
             stopwatch=lambda: 0.0,
-            tracing=tracing,
+            tracer=tracer,
         )
-        self.relay = Relay(store=store, publisher=self.bus, observer=self.notes, tracing=tracing)
+        self.relay = Relay(store=store, publisher=self.bus, observer=self.notes, tracer=tracer)
 
 
 class Night:
@@ -100,8 +109,8 @@ class Night:
         self.store = MemoryStore()
         self.warehouse = LedgerWarehouse()
 
-    def worker(self, tracing: Tracing) -> Worker:
-        return Worker(self.store, self.warehouse, tracing)
+    def worker(self, tracer: Tracer) -> Worker:
+        return Worker(self.store, self.warehouse, tracer)
 
     def record(self) -> DateRecord:
         record = self.store.load(NIGHT)
@@ -148,7 +157,7 @@ def facts(span: ReadableSpan) -> Mapping[str, Any]:
 def test_each_event_is_a_child_of_its_sender_and_its_decision_a_child_of_it() -> None:
     seen = Collector()
 
-    deliver(Night().worker(seen.tracing))
+    deliver(Night().worker(seen.tracer))
 
     received, applied = seen.spans("mlfs.receive"), seen.spans("mlfs.apply")
     assert [number + 1 for number in range(4)] == [parent_id(span) for span in received]
@@ -160,9 +169,9 @@ def test_each_event_is_a_child_of_its_sender_and_its_decision_a_child_of_it() ->
 
 def test_the_build_links_to_its_four_events_whichever_worker_took_them() -> None:
     night, taking, building = Night(), Collector(), Collector()
-    deliver(night.worker(taking.tracing))
+    deliver(night.worker(taking.tracer))
 
-    night.worker(building.tracing).builder.run_one(NIGHT)
+    night.worker(building.tracer).builder.run_one(NIGHT)
 
     [built] = building.spans("mlfs.build")
     linked = {link.attributes["mlfs.processor"]: link.context.span_id for link in built.links if link.attributes}
@@ -172,11 +181,11 @@ def test_the_build_links_to_its_four_events_whichever_worker_took_them() -> None
 
 def test_the_outcome_continues_the_build_on_whatever_worker_publishes_it() -> None:
     night, building, publishing = Night(), Collector(), Collector()
-    worker = night.worker(building.tracing)
+    worker = night.worker(building.tracer)
     deliver(worker)
     worker.builder.run_one(NIGHT)
 
-    other = night.worker(publishing.tracing)
+    other = night.worker(publishing.tracer)
     other.relay.run_once()
 
     [built], [published] = building.spans("mlfs.build"), publishing.spans("mlfs.publish")
@@ -189,7 +198,7 @@ def test_the_outcome_continues_the_build_on_whatever_worker_publishes_it() -> No
 
 def test_a_fallback_links_to_the_events_there_were() -> None:
     night, seen = Night(), Collector()
-    worker = night.worker(seen.tracing)
+    worker = night.worker(seen.tracer)
     deliver(worker, PROCESSORS[:2])
     worker.clock.instant = CALENDAR.fresh_record(NIGHT, EVENING).deadline_at
     worker.engine.apply(NIGHT, probed())
@@ -202,9 +211,9 @@ def test_a_fallback_links_to_the_events_there_were() -> None:
 
 def test_a_worker_that_does_not_trace_keeps_the_sender_s_context_for_one_that_does() -> None:
     night, seen = Night(), Collector()
-    deliver(night.worker(NO_TRACING))
+    deliver(night.worker(NO_SPANS))
 
-    worker = night.worker(seen.tracing)
+    worker = night.worker(seen.tracer)
     worker.builder.run_one(NIGHT)
 
     [built] = seen.spans("mlfs.build")
@@ -213,7 +222,7 @@ def test_a_worker_that_does_not_trace_keeps_the_sender_s_context_for_one_that_do
 
 def test_without_tracing_a_message_has_no_context_and_a_completion_none_of_ours() -> None:
     night = Night()
-    worker = night.worker(NO_TRACING)
+    worker = night.worker(NO_SPANS)
     deliver(worker, traced=False)
     worker.builder.run_one(NIGHT)
     worker.relay.run_once()
@@ -222,9 +231,43 @@ def test_without_tracing_a_message_has_no_context_and_a_completion_none_of_ours(
     assert "traceparent" not in worker.bus.confirmed[0].attributes
 
 
+def test_without_tracing_no_line_and_no_message_of_ours_names_the_senders_span() -> None:
+    delivery = Delivery(data=b"", attributes={"traceparent": sender_of(0)}, message_id="m", published_at=EVENING)
+
+    with receiving(NO_SPANS, delivery) as span:
+        current = get_current_span()
+        named = [trace_attributes(), trace_attributes(span)]
+
+    assert (INVALID_SPAN, [{}, {}]) == (current, named)
+
+
+def batch(worker: Worker) -> list[Verdict]:
+    deliveries = [
+        Delivery(
+            data=json.dumps({"processor": name, "analysis_date": "2024-12-15", "status": "success"}).encode(),
+            attributes={"traceparent": sender_of(number)},
+            message_id=f"message-{number}",
+            published_at=EVENING,
+        )
+        for number, name in enumerate(PROCESSORS)
+    ]
+    return [verdict for _place, verdict in worker.intake.handle_all(deliveries)]
+
+
+@pytest.mark.parametrize(("sampler", "received"), [(ALWAYS_ON, 4), (ALWAYS_OFF, 0)])
+def test_each_delivery_of_a_batch_has_a_span_where_spans_are_recorded(sampler: Sampler, received: int) -> None:
+    night, seen = Night(), Collector(sampler)
+
+    assert [Verdict.ACK] * 4 == batch(night.worker(seen.tracer))
+
+    assert received == len(seen.spans("mlfs.receive"))
+    kept = {completion.traceparent for completion in night.record().completions.values()}
+    assert (kept == {sender_of(number) for number in range(4)}) == (received == 0)
+
+
 def test_a_refused_message_and_a_failed_publish_are_seen() -> None:
     night, seen = Night(), Collector()
-    worker = night.worker(seen.tracing)
+    worker = night.worker(seen.tracer)
     worker.intake.handle(Delivery(data=b"", attributes={}, message_id="m", published_at=EVENING))
     deliver(worker)
     worker.builder.run_one(NIGHT)
@@ -241,7 +284,7 @@ def test_a_refused_message_and_a_failed_publish_are_seen() -> None:
 
 def test_claims_and_renewals_of_leases_make_no_spans_of_their_own() -> None:
     night, seen = Night(), Collector()
-    worker = night.worker(seen.tracing)
+    worker = night.worker(seen.tracer)
     deliver(worker)
     worker.builder.run_one(NIGHT)
 
@@ -264,11 +307,9 @@ class BrokenTracer:
 def test_whatever_fails_in_tracing_the_night_is_done(broken: str) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(BrokenExporter()))
-    tracing = OtelTracing(provider)
-    if broken == "tracer":
-        tracing._tracer = BrokenTracer()  # type: ignore[assignment]
+    tracer: Any = BrokenTracer() if broken == "tracer" else provider.get_tracer(SERVICE)
     night = Night()
-    worker = night.worker(tracing)
+    worker = night.worker(tracer)
 
     deliver(worker)
     worker.builder.run_one(NIGHT)
@@ -282,7 +323,7 @@ def test_the_work_s_own_faults_pass_through_as_they_are() -> None:
         def commit(self, commit: Commit) -> bool:
             raise ZeroDivisionError(commit.operation_id)
 
-    worker = Worker(Full(), LedgerWarehouse(), Collector().tracing)
+    worker = Worker(Full(), LedgerWarehouse(), Collector().tracer)
 
     with pytest.raises(ZeroDivisionError):
         worker.engine.apply(NIGHT, success(PROCESSORS[0]))
@@ -312,7 +353,7 @@ def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
 
     with pytest.raises(BadSettings, match=r"pip install '\.\[otel\]'"):
-        otlp_tracing("0.1.0")
+        open_provider("0.1.0")
 
 
 def test_a_worker_that_shall_trace_and_cannot_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -321,14 +362,14 @@ def test_a_worker_that_shall_trace_and_cannot_does_not_start(monkeypatch: pytest
     parts = Resources(Settings(data_dir=tmp_path, tracing="on"), ProcessKind.PULL)
 
     with pytest.raises(BadSettings, match="MLFS_TRACING=off"):
-        assert parts.tracing
+        assert parts.tracer
 
 
 def test_a_protocol_it_does_not_speak_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
 
     with pytest.raises(BadSettings, match="http/protobuf"):
-        otlp_tracing("0.1.0")
+        open_provider("0.1.0")
 
 
 @pytest.fixture
@@ -359,10 +400,10 @@ def test_spans_reach_a_collector_at_the_latest_when_the_worker_stops(
     address, came = collector
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
     monkeypatch.setenv("OTEL_SERVICE_NAME", "feature-store-east")
-    tracing = otlp_tracing("0.1.0")
-    deliver(Night().worker(tracing))
+    provider = open_provider("0.1.0")
+    deliver(Night().worker(provider.get_tracer(SERVICE)))
 
-    tracing.close()
+    close(provider)
 
     [(path, body)] = came
     assert path == "/v1/traces"

@@ -48,7 +48,7 @@ def test_a_worker_opens_all_that_its_threads_will_use_and_closes_it(tmp_path: Pa
         resources.open()
         opened = set(vars(resources))
         server = resources._valkey
-    assert {"store", "requests", "warehouse", "tracing", "bus_address", "publisher", "dead_letter_publisher"} <= opened
+    assert {"store", "requests", "warehouse", "tracer", "bus_address", "publisher", "dead_letter_publisher"} <= opened
     assert server is not None
     assert not server._is_running()
 

@@ -1,24 +1,25 @@
 """Google's OIDC identity tokens: Pub/Sub push, Cloud Scheduler, Workflows, `gcloud auth print-identity-token`.
 
-Google's own library checks signature, times and audience; issuer and verified e-mail are checked here. Its helper would
-fetch the certificates for every token: they are kept for an hour at most, and fetched early when a token names a key
-that is not among them (Google changes its keys). While they cannot be fetched nobody is let in and nobody is told that
-the token is bad.
+Google's library checks signature, times and audience of a token. This module checks issuer and verified e-mail.
+
+The HTTP session keeps the certificates of the issuer for an hour. A token with an unknown key causes an early fetch,
+because Google changes the keys. If the certificates cannot be fetched, the request gets 503. A 401 would blame the
+token. A crash loses only the cached certificates.
 """
 
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 from time import monotonic
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
 import structlog
+from cachecontrol import CacheControlAdapter, CacheController
+from cachecontrol.cache import DictCache
+from cachecontrol.heuristics import ExpiresAfter
 from google.auth import exceptions, jwt
-from google.auth.transport import requests
-from google.oauth2 import id_token
-from requests import Session
+from requests import RequestException, Response, Session
 
 from worker.adapters.direct import session_to
 from worker.errors import Unauthenticated, Unavailable
@@ -32,107 +33,85 @@ TOKEN_CHARS_MAX = 8 * 1024
 CLOCK_SKEW_S = 10
 # The end of the year 9999.
 SECONDS_MAX = 253_402_300_799
-# What Cloud Run puts in the place of a signature that it has checked.
+# Cloud Run replaces the signature of a verified token with this text.
 SIGNATURE_REMOVED = ".SIGNATURE_REMOVED_BY_GOOGLE"
 FETCH_TIMEOUT_S = 3.0
-CERTIFICATES_KEPT_S = 3600.0
-# Unknown keys and an endpoint that is down must not make this process hammer it.
+CERTIFICATES_KEPT_S = 3600
+# Pauses before an early fetch and after a failed fetch: forged tokens must not flood the issuer.
 REFETCH_PAUSE_S = 30.0
 FAILURE_PAUSE_S = 5.0
 OK = 200
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """Certificates as fetched: the JSON body, the key ids in it, and when."""
-
-    body: bytes
-    key_ids: frozenset[str]
-    fetched_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What Google's helper wants of a transport."""
-
-    data: bytes
-    status: int = OK
-
-
 class Certificates:
-    """The issuer's certificates, cached; several threads may ask."""
+    """Certificates of an issuer by key id, cached by the HTTP session. Thread-safe."""
 
     def __init__(self, url: str, stopwatch: Callable[[], float] = monotonic) -> None:
-        self._url = url
+        self._url = CacheController.cache_url(url)
         self._stopwatch = stopwatch
-        self._fetch = requests.Request(session_to(url, Session()))
-        self._lock = threading.Lock()
-        self._held: _Held | None = None
-        self._failed_at: float | None = None
+        self._cache = DictCache()
+        self._session = session_to(url, Session())
+        self._session.mount(url, CacheControlAdapter(self._cache, heuristic=ExpiresAfter(seconds=CERTIFICATES_KEPT_S)))
+        # Early fetches have a separate lock and a separate pause: a token with a known key never waits for them.
+        self._locks = {early: threading.Lock() for early in (False, True)}
+        self._failed_at = dict.fromkeys((False, True), -inf)
+        self._fetched_at = -inf
 
-    def holding(self, key_id: str) -> bytes:
-        """Give the certificates, fetched again if they are old or do not have this key.
+    def holding(self, key_id: str) -> Mapping[str, str]:
+        """Return the certificates; fetch early if the cached certificates lack this key.
 
         Raises:
-            Unavailable: They cannot be fetched.
+            Unavailable: The certificates cannot be fetched.
         """
-        held = self._fresh()
-        if held is not None and key_id in held.key_ids:
-            return held.body
-        with self._lock:
-            held, now = self._fresh(), self._stopwatch()
-            if held is not None and (key_id in held.key_ids or now - held.fetched_at < REFETCH_PAUSE_S):
-                return held.body
-            if self._failed_at is not None and now - self._failed_at < FAILURE_PAUSE_S:
+        certificates = self._read(early=False)
+        return certificates if key_id in certificates else self._read(early=True)
+
+    def _read(self, *, early: bool) -> Mapping[str, str]:
+        with self._locks[early]:
+            early = early and self._stopwatch() - self._fetched_at >= REFETCH_PAUSE_S
+            if self._stopwatch() - self._failed_at[early] < FAILURE_PAUSE_S:
                 raise Unavailable(f"the certificates of the token's issuer could not be read from {self._url}")
             try:
-                self._held = self._fetched()
+                return self._get({"Cache-Control": "no-cache"} if early else {})
             except Unavailable as exc:
-                self._failed_at = self._stopwatch()
+                self._failed_at[early] = self._stopwatch()
                 log.warning("certificates_not_read", url=self._url, error=str(exc))
                 raise
-            return self._held.body
 
-    def _fresh(self) -> _Held | None:
-        held = self._held
-        return held if held is not None and self._stopwatch() - held.fetched_at < CERTIFICATES_KEPT_S else None
-
-    def _fetched(self) -> _Held:
-        started = self._stopwatch()
+    def _get(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        started, kept = self._stopwatch(), self._cache.get(self._url)
         try:
-            answer = self._fetch(self._url, method="GET", timeout=FETCH_TIMEOUT_S)
-        except exceptions.TransportError as exc:
+            answer = self._session.get(self._url, headers=headers, timeout=FETCH_TIMEOUT_S)
+        except RequestException as exc:
             raise Unavailable(f"the certificates of the token's issuer cannot be read from {self._url}: {exc}") from exc
-        if answer.status != OK:
-            raise Unavailable(f"{self._url} answers {answer.status} instead of certificates")
-        try:
-            by_key_id = json.loads(answer.data)
-        except ValueError as exc:
-            raise Unavailable(f"{self._url} answers no JSON") from exc
-        pem = isinstance(by_key_id, dict) and by_key_id and all(isinstance(one, str) for one in by_key_id.values())
-        if not pem:
-            raise Unavailable(f"{self._url} answers JSON, but not certificates by key id")
-        return _Held(body=answer.data, key_ids=frozenset(by_key_id), fetched_at=started)
+        certificates = _certificates_in(answer)
+        if not certificates:
+            # The cache may hold the bad answer now. Put the certificates back.
+            self._cache.set(self._url, kept) if kept else self._cache.delete(self._url)
+            raise Unavailable(f"{self._url} answers {answer.status_code} without certificates by key id")
+        if not getattr(answer, "from_cache", False):
+            self._fetched_at = started
+        return certificates
 
 
 class GoogleTokens:
     """The `TokenVerifier` port for tokens of Google's issuer."""
 
     def __init__(self, certificates: Certificates, clock: Clock, *, behind_cloud_run_iam: bool = False) -> None:
-        """Use an issuer's certificates.
+        """Prepare to verify tokens.
 
         Args:
-            certificates: Of the issuer.
-            clock: This machine's.
-            behind_cloud_run_iam: Cloud Run has verified every token that reaches this process, and has removed its
-                signature; such a token is then believed. Wrong where anybody may invoke the service.
+            certificates: Certificates of the issuer.
+            clock: Clock of this machine.
+            behind_cloud_run_iam: Accept a token without signature: Cloud Run has verified every token that reaches this
+                process, and has removed the signature. Wrong if Cloud Run admits unauthenticated calls.
         """
         self._certificates = certificates
         self._clock = clock
         self._behind_cloud_run_iam = behind_cloud_run_iam
 
     def verify(self, token: str, audiences: Sequence[str]) -> str:
-        """Check signature, times, audience, issuer and e-mail; give the e-mail."""
+        """Check signature, times, audience, issuer and e-mail; return the e-mail in lower case."""
         if not audiences:
             raise ValueError("a token without an expected audience proves nothing")
         if len(token) > TOKEN_CHARS_MAX:
@@ -141,19 +120,14 @@ class GoogleTokens:
             return self._email(self._verified_before(token, audiences))
         certificates = self._certificates.holding(_key_id(token))
         try:
-            claims = id_token.verify_token(
-                token,
-                cast("Any", lambda _url, **_options: _Answer(certificates)),
-                audience=list(audiences),
-                clock_skew_in_seconds=CLOCK_SKEW_S,
-            )
+            claims = jwt.decode(token, certs=certificates, audience=list(audiences), clock_skew_in_seconds=CLOCK_SKEW_S)
         except Exception as exc:
-            # Whatever a forged token makes the parser stumble over: it is not let in.
+            # A forged token can raise any exception in the parser. Refuse the token.
             raise Unauthenticated("refused", f"the token is refused: {_short(exc, audiences)}") from exc
         return self._email(claims)
 
     def _verified_before(self, token: str, audiences: Sequence[str]) -> Mapping[str, Any]:
-        """Read a token whose signature Cloud Run's own check has removed."""
+        """Check a token without signature, verified by Cloud Run before."""
         if not self._behind_cloud_run_iam:
             raise Unauthenticated(
                 "unsigned", "Cloud Run's IAM check has removed the token's signature; see MLFS_BEHIND_CLOUD_RUN_IAM"
@@ -189,13 +163,22 @@ class GoogleTokens:
         return _is_instant(not_before) and not_before <= latest
 
 
+def _certificates_in(answer: Response) -> Mapping[str, str]:
+    """Return the certificates by key id; empty if the issuer answers anything else."""
+    try:
+        body = answer.json() if answer.status_code == OK else None
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) and all(isinstance(text, str) for text in body.values()) else {}
+
+
 def _is_instant(value: object) -> TypeGuard[float]:
-    """Return whether a claim is a number of seconds since 1970; NaN and infinity are neither before nor after now."""
+    """Return whether a claim is a number of seconds since 1970. NaN and infinity cannot be compared with a time."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= SECONDS_MAX
 
 
 def _key_id(token: str) -> str:
-    """Read which key is said to have signed; nothing is believed yet."""
+    """Return the key id in the header of a token. The header is not verified yet."""
     try:
         key_id = jwt.decode_header(token).get("kid")
     except Exception as exc:
@@ -206,7 +189,7 @@ def _key_id(token: str) -> str:
 
 
 def _short(error: Exception, audiences: Sequence[str]) -> str:
-    """Return why the library refuses, without the token, and without the audiences: a stranger must not learn them."""
+    """Return the library's reason without token and audiences, because a stranger must not learn the audiences."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if not isinstance(error, exceptions.InvalidValue):
         return "it cannot be verified"

@@ -1,90 +1,57 @@
-"""Where OpenLineage events go: lines of a file, or an HTTP receiver such as Marquez."""
+"""Receivers of OpenLineage events: a file or an HTTP service such as Marquez, as transports of OpenLineage's client.
 
-import http.client
-import urllib.error
-import urllib.request
+A transport sends each event before `emit` returns. A crash loses the unsent event; a file keeps whole lines.
+"""
+
 from base64 import b64encode
-from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from worker.adapters.direct import opener_to
-from worker.errors import Fatal, Unavailable
+from openlineage.client.transport import FileTransport, HttpConfig, HttpTransport, Transport
+from openlineage.client.transport.file import FileConfig
+from requests import Session
+
+from worker.adapters.direct import session_to
 
 HTTP_TIMEOUT_S = 5.0
 DEFAULT_PATH = "/api/v1/lineage"
-# The receiver is busy or asks to slow down; every other 4xx means that it will never take the event.
-RETRIED_STATUSES = frozenset({408, 425, 429})
-SERVER_FAULT_MIN = 500
+# A receiver that is busy or has a fault gets the event three times, at once and after two seconds. Every other status
+# from 400 on refuses the event for good. A pause asked for by the receiver could hold up the queue for hours.
+RETRY: Mapping[str, Any] = {
+    "total": 2,
+    "backoff_factor": 1.0,
+    "status_forcelist": frozenset({408, 425, 429, *range(500, 600)}),
+    "allowed_methods": frozenset({"POST"}),
+    "respect_retry_after_header": False,
+}
 
 
-class FileSink:
-    """Appends one line per event; several processes may share the file."""
+def open_transport(url: str) -> Transport:
+    """Return the transport to a receiver.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def send(self, line: bytes) -> None:
-        """Append the line in one write.
-
-        Raises:
-            Unavailable: The file cannot be written.
-        """
-        try:
-            with self._path.open("ab", buffering=0) as file:
-                file.write(line + b"\n")
-        except OSError as exc:
-            raise Unavailable(f"{self._path} cannot be written: {exc}") from exc
-
-
-class HttpSink:
-    """Posts one event per request, each with a bounded wait."""
-
-    def __init__(self, url: str) -> None:
-        """Prepare to post.
-
-        Args:
-            url: The receiver; without a path the events go to `/api/v1/lineage`. A user and a password in it are sent
-                as basic authentication.
-        """
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        path = parts.path if parts.path.strip("/") else DEFAULT_PATH
-        self._url = urlunsplit(parts._replace(netloc=host, path=path))
-        self._opener = opener_to(self._url)
-        self._headers = {"Content-Type": "application/json"}
-        if parts.username is not None:
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            self._headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
-
-    def send(self, line: bytes) -> None:
-        """Post the event.
-
-        Raises:
-            Unavailable: No answer in time, or the receiver has a fault of its own.
-            Fatal: The receiver refuses the event.
-        """
-        request = urllib.request.Request(  # noqa: S310 -- the settings admit http and https only
-            self._url, data=line, headers=self._headers, method="POST"
-        )
-        try:
-            with self._opener.open(request, timeout=HTTP_TIMEOUT_S):
-                return
-        except urllib.error.HTTPError as exc:
-            with exc:
-                text = f"{self._where} answers {exc.code}"
-                if exc.code in RETRIED_STATUSES or exc.code >= SERVER_FAULT_MIN:
-                    raise Unavailable(text) from exc
-                raise Fatal(text) from exc
-        except (OSError, http.client.HTTPException) as exc:
-            raise Unavailable(f"{self._where} does not answer: {exc}") from exc
-
-    @property
-    def _where(self) -> str:
-        parts = urlsplit(self._url)
-        return f"{parts.scheme}://{parts.hostname}{parts.path}"
-
-
-def open_sink(url: str) -> FileSink | HttpSink:
-    """Give the sink that the setting names: `file:///path`, `http://…` or `https://…`."""
+    Args:
+        url: `file:///path`, to which each event appends one line, or `http(s)://…`. Without a path events go to
+            `/api/v1/lineage`. User and password are sent as basic authentication.
+    """
     parts = urlsplit(url)
-    return FileSink(Path(unquote(parts.path))) if parts.scheme == "file" else HttpSink(url)
+    if parts.scheme == "file":
+        return FileTransport(FileConfig(log_file_path=unquote(parts.path), append=True))
+    path = parts.path if parts.path.strip("/") else DEFAULT_PATH
+    receiver = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
+    config = HttpConfig(
+        url=receiver,
+        endpoint=urlunsplit(("", "", path, parts.query, "")),
+        timeout=HTTP_TIMEOUT_S,
+        session=session_to(receiver, Session()),
+        custom_headers=_authorization(parts),
+        retry=dict(RETRY),
+    )
+    return HttpTransport(config)
+
+
+def _authorization(parts: SplitResult) -> dict[str, str]:
+    if parts.username is None:
+        return {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Authorization": f"Basic {b64encode(pair.encode()).decode()}"}

@@ -15,6 +15,7 @@ from datetime import date, datetime
 from typing import Self
 
 import structlog
+from opentelemetry.trace import Tracer
 
 from statemachine.decide import Decision
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
@@ -26,7 +27,7 @@ from worker.engine import Engine
 from worker.errors import Fatal, Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, LedgerRow
 from worker.observing.observer import BuildEnded, BuildScored, BuildStep, Observer, PhaseEnded
-from worker.observing.tracing import NO_TRACING, Tracing
+from worker.observing.tracing import NO_SPANS, building
 from worker.ports import Clock, Warehouse
 
 log = structlog.get_logger(__name__)
@@ -119,7 +120,7 @@ class Builder:
     settle_retractions: Callable[[DateRecord], DateRecord] = lambda record: record
     follow: Callable[[LedgerRow], object] = lambda _row: None
     changes_of: Callable[[BuildKey], Changes | None] = lambda _key: None
-    tracing: Tracing = NO_TRACING
+    tracer: Tracer = NO_SPANS
     lease_keeper: Callable[[Engine, DateRecord, str, float], LeaseKeeper] = LeaseKeeper
     pause: Callable[[float], None] = pause
 
@@ -134,11 +135,11 @@ class Builder:
             return None
         started = self.stopwatch()
         with (
-            self.tracing.building(claim.record) as trace,
+            building(self.tracer, claim.record) as span,
             self.lease_keeper(self.engine, claim.record, self.worker, self.lease_s) as lease,
         ):
             event, label = self._attempt(claim.record, lease)
-            trace.ended(label)
+            span.set_attribute("mlfs.result", label)
             seconds = self.stopwatch() - started
             self.observer.note(BuildEnded(mode=claim.record.mode, result=label, seconds=seconds))
             if event is None:

@@ -134,7 +134,6 @@ class Entity:
     Attributes:
         key: Published column that identifies an entity within an analysis date.
         label: Published column with the name of an entity for people.
-        singular: Word for an entity, `player`.
         plural: Word for several entities; the counting statement names a block's entities `<block>_<plural>`.
         roster: Table with the active entities of a date.
         must_have: Feature without which an entity gets no row.
@@ -142,7 +141,6 @@ class Entity:
 
     key: str
     label: str
-    singular: str
     plural: str
     roster: str
     must_have: str

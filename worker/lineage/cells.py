@@ -1,8 +1,8 @@
-"""Where each feature of one published row comes from, and why from there. Pure.
+"""Lineage of each cell of a published row: source and reason. Pure functions without I/O.
 
-What was published is read off the row itself: its arrays say which features came from Phase 3 and which were missing.
-The upstream rows, as they stand now, are the evidence. Where they no longer support what was published, the feature
-says what has changed, and what a build by the same rule would take now.
+The arrays of the published row name the features from Phase 3 and the missing features. The current upstream rows are
+the evidence. If the evidence no longer supports a published value, the lineage names the change and the value of a new
+build.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,18 +22,18 @@ NO_GAME = "no game tonight: the block does not apply"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildFacts:
-    """How a published build of the date was made.
+    """Facts of a published build.
 
     Attributes:
-        build_id: Its name.
-        generation: Its generation.
-        state: What it earned, `done` or `degraded`.
-        mode: Which data it might use.
-        trigger: Why it was made.
-        phase3_lookback_days: How far back a Phase 3 row might lie.
-        as_of: Only rows processed up to then were seen; None for no limit. UTC.
-        built_at: The `processed_at` of its rows. UTC.
-        ignored: Processors whose table was not read, because the run that filled it had been taken back.
+        build_id: Name of the build.
+        generation: Generation of the build.
+        state: `done` or `degraded`.
+        mode: Build mode.
+        trigger: Trigger of the generation.
+        phase3_lookback_days: Greatest age of a Phase 3 row, in days.
+        as_of: The build saw only rows processed up to this instant; None without a limit. UTC.
+        built_at: The `processed_at` of the published rows. UTC.
+        ignored: Processors with a retracted run: the build did not read the Phase 4 tables of these processors.
     """
 
     build_id: str
@@ -47,25 +47,25 @@ class BuildFacts:
     ignored: frozenset[str] = frozenset()
 
     def reads(self, block: Block) -> bool:
-        """Whether the build might read the block's Phase 4 table."""
+        """Return whether the build could read the Phase 4 table of a block."""
         return self.mode is not BuildMode.FORCED_FALLBACK and block.processor not in self.ignored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureLineage:
-    """One feature of one row.
+    """Lineage of a cell.
 
     Attributes:
-        name: Its column.
-        value: As published.
+        name: Column of the feature.
+        value: Published value.
         unit: Unit or meaning.
-        block: The processor's block it comes with.
-        source: `phase4`, `phase3`, `yesterday` or `missing`; None where the block does not apply.
-        source_table: `dataset.table` of the row that gave the value; None without one.
-        source_date: That row's analysis date (Phase 4, yesterday) or game date (Phase 3).
-        source_processed_at: When that row was processed. UTC. None where it is gone.
-        why: Why the value comes from there.
-        changed: What has changed upstream since the build; None where the evidence still agrees.
+        block: Block of the feature.
+        source: `phase4`, `phase3`, `yesterday` or `missing`; None if the block does not apply.
+        source_table: `dataset.table` of the source row; None without a source row.
+        source_date: Analysis date (Phase 4, yesterday) or game date (Phase 3) of the source row.
+        source_processed_at: Instant at which the source row was processed; None if the source row is gone. UTC.
+        why: Reason for this source.
+        changed: Change upstream since the build; None if the evidence supports the value.
     """
 
     name: str
@@ -82,7 +82,7 @@ class FeatureLineage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """One upstream row that might give a cell."""
+    """Upstream row with a candidate value for a cell."""
 
     source: CellSource
     table: str
@@ -92,7 +92,15 @@ class _Candidate:
 
 
 def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, pipeline: Pipeline) -> Statement:
-    """Plan the search for the upstream rows of one row; *teams* holds the player's team and opponent."""
+    """Return the statement that reads the upstream rows of a published row.
+
+    Args:
+        build: Facts of the build.
+        night: The analysis date.
+        player_id: Key of the row.
+        teams: Columns with the player's team and opponent.
+        pipeline: The pipeline.
+    """
     entity_key = pipeline.entity.key
     others = [column for column in pipeline.lookups if column.name != entity_key]
     return plan_of(
@@ -111,7 +119,7 @@ def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, pip
 
 
 class Evidence:
-    """The upstream rows of one row: those that the build could see, and those processed since."""
+    """Upstream rows of a published row: the rows visible to the build, and the rows processed since the build."""
 
     def __init__(self, build: BuildFacts, night: date, then: Row, since: Row, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -120,7 +128,7 @@ class Evidence:
         self._moments = (then, since)
 
     def explain(self, feature: Feature, published: Row) -> FeatureLineage:
-        """Say where one cell of the published row comes from."""
+        """Return the lineage of a cell of the published row."""
         value = published[feature.name]
         source = _published_source(feature, published)
         given = self._given(feature, source, value)
@@ -138,11 +146,11 @@ class Evidence:
         )
 
     def why_missing(self, feature: Feature) -> str:
-        """Say why neither phase gave the feature."""
+        """Return the reason why neither phase has a value of the feature."""
         return self._why(feature, CellSource.MISSING)
 
     def value_now(self, feature: Feature) -> float | None:
-        """Give what a build by the same rule would take now."""
+        """Return the value that a new build by the same rule would take."""
         current = self._current(feature)
         return current.value if current is not None else None
 
@@ -171,7 +179,7 @@ class Evidence:
         return "Phase 4 value was NULL" if row.value is None else "Phase 4 had no value at the build"
 
     def _given(self, feature: Feature, source: CellSource | None, value: float | None) -> _Candidate | None:
-        """Find the row that gave the value: the one that agrees, else the one the build must have seen."""
+        """Find the source row: a row with the published value, else the row visible to the build."""
         if source not in {CellSource.PHASE4, CellSource.PHASE3}:
             return None
         look = self._phase4 if source is CellSource.PHASE4 else self._phase3
@@ -196,7 +204,7 @@ class Evidence:
         return None
 
     def _current(self, feature: Feature) -> _Candidate | None:
-        """Apply the cell rule to everything there is now; None where it gives no value."""
+        """Apply the rule of the cell to the current rows; return None without a value."""
         if self._build.reads(self._pipeline.block_of(feature)):
             row = self._phase4(feature, since=True) or self._phase4(feature, since=False)
             if row is not None and row.value is not None:
@@ -233,7 +241,7 @@ class Evidence:
 
 
 def explain_copy(feature: Feature, published: Row, copied: Row | None, table: str) -> FeatureLineage:
-    """Say where one cell of a copied row comes from: the row of *table* that was copied, as it stands now."""
+    """Return the lineage of a cell of a copied row, by the current values of the copied row in *table*."""
     value = published[feature.name]
     source = _published_source(feature, published)
     gave = copied if source is CellSource.YESTERDAY else None
@@ -268,12 +276,17 @@ def _changed_copy(feature: Feature, published: Row, copied: Row | None) -> str |
 
 
 def explain_row(evidence: Evidence, features: Sequence[Feature], published: Row) -> tuple[FeatureLineage, ...]:
-    """Say where each cell of a row comes from that was built from the two phases."""
+    """Return the lineage of each cell of a row built from Phase 4 and Phase 3."""
     return tuple(evidence.explain(feature, published) for feature in features)
 
 
 def find_changes(published: Row, listed: Row | None) -> tuple[str, ...]:
-    """Say what roster and schedule now tell differently from the row; *listed* is None for a player who is gone."""
+    """Return the differences between the row and the current roster and schedule.
+
+    Args:
+        published: The published row.
+        listed: Current roster and schedule of the player; None if the roster does not list the player.
+    """
     if listed is None:
         return ("the player is no longer on the roster of the date",)
     names = {"team_abbreviation": "team", "opponent_abbreviation": "opponent"}
@@ -295,7 +308,7 @@ def _published_source(feature: Feature, published: Row) -> CellSource | None:
 
 
 def _float(value: object) -> float | None:
-    """Read a cell as a build does: whole numbers and decimals widen."""
+    """Return a cell as float, as a build does for whole numbers and decimals."""
     return None if value is None else float(str(value))
 
 

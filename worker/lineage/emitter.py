@@ -1,57 +1,42 @@
-"""Sends OpenLineage events from a thread of its own, so that no build ever waits for them or fails by them.
+"""Sending of OpenLineage events from a separate thread: no build waits for the receiver or fails by the receiver.
 
-The queue is bounded: while the receiver is away for long, events are dropped and counted. They are for catalogues and
-lineage graphs; what the product itself relies on is in the ledger and the history.
+The queue is bounded: during a long outage of the receiver, events are dropped and counted. The events serve catalogues
+and lineage graphs; the product relies on the ledger and the history. A crash loses the queued events.
 """
 
-import json
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 import structlog
+from openlineage.client.event_v2 import RunEvent
+from openlineage.client.transport import Transport
+from requests import HTTPError
 
-from worker.errors import Fatal, Unavailable
-from worker.lineage.openlineage import Event, EventWriter
+from worker.lineage.openlineage import EventWriter
 from worker.observing.observer import Decided, Notice
 
 log = structlog.get_logger(__name__)
 
-# A night of one date is a dozen events; this is a long outage of the receiver during a backfill.
+# One analysis date has a dozen events. A full queue means a long outage of the receiver during a backfill.
 QUEUE_MAX = 1000
-TRIES_MAX = 3
-RETRY_PAUSES_S = (0.5, 2.0)
-
-
-class Sink(Protocol):
-    """Where the events go."""
-
-    def send(self, line: bytes) -> None:
-        """Hand over one event as JSON.
-
-        Raises:
-            Unavailable: Not confirmed in time; worth another try.
-            Fatal: Refused; another try would end the same way.
-        """
 
 
 class LineageEmitter:
-    """Tells a sink of every build that starts and ends."""
+    """Observer of builds: sends an event for the start and the end of every build."""
 
-    def __init__(self, sink: Sink, writer: EventWriter, count: Callable[[str], None]) -> None:
+    def __init__(self, transport: Transport, writer: EventWriter, count: Callable[[str], None]) -> None:
         """Start the thread.
 
         Args:
-            sink: Where the events go.
-            writer: Writes them.
-            count: Told `sent`, `failed` or `dropped` for each event; must be quick and must not fail.
+            transport: Way to the receiver.
+            writer: Writer of the events.
+            count: Called with `sent`, `failed` or `dropped` for each event; must be quick and must not fail.
         """
-        self._sink = sink
+        self._transport = transport
         self.writer = writer
         self._count = count
-        self._queue: queue.Queue[bytes | None] = queue.Queue(QUEUE_MAX)
-        self._stopping = threading.Event()
+        self._queue: queue.Queue[RunEvent | None] = queue.Queue(QUEUE_MAX)
         self._thread = threading.Thread(target=self._send_all, name="openlineage", daemon=True)
         self._thread.start()
 
@@ -66,17 +51,16 @@ class LineageEmitter:
             log.exception("lineage_not_written", analysis_date=notice.before.analysis_date.isoformat())
             self._count("failed")
 
-    def emit(self, events: Iterable[Event]) -> None:
-        """Queue events; those that find the queue full are dropped and counted."""
+    def emit(self, events: Iterable[RunEvent]) -> None:
+        """Queue events; drop and count events while the queue is full."""
         for event in events:
             try:
-                self._queue.put_nowait(json.dumps(event, ensure_ascii=False).encode())
+                self._queue.put_nowait(event)
             except queue.Full:
                 self._count("dropped")
 
     def close(self, timeout_s: float) -> bool:
-        """Send what is queued, for *timeout_s* at most; False where something was left over."""
-        self._stopping.set()
+        """Send the queued events for at most *timeout_s* seconds; return False if events are left."""
         try:
             self._queue.put(None, timeout=timeout_s)
         except queue.Full:
@@ -85,25 +69,16 @@ class LineageEmitter:
         return not self._thread.is_alive()
 
     def _send_all(self) -> None:
-        while (line := self._queue.get()) is not None:
-            self._count("sent" if self._send(line) else "failed")
+        while (event := self._queue.get()) is not None:
+            self._count("sent" if self._send(event) else "failed")
 
-    def _send(self, line: bytes) -> bool:
-        for pause_s in (*RETRY_PAUSES_S, None):
-            try:
-                self._sink.send(line)
-            except Unavailable as exc:
-                if pause_s is None:
-                    log.warning("lineage_not_sent", tries=TRIES_MAX, error=str(exc))
-                    return False
-                # A worker that stops does not wait: it makes its last tries at once.
-                self._stopping.wait(pause_s)
-            except Fatal as exc:
-                log.warning("lineage_refused", error=str(exc))
-                return False
-            except Exception:
-                log.exception("lineage_not_sent")
-                return False
-            else:
-                return True
-        return False
+    def _send(self, event: RunEvent) -> bool:
+        try:
+            self._transport.emit(event)
+        except HTTPError as exc:
+            log.warning("lineage_refused", error=str(exc))
+            return False
+        except Exception as exc:  # noqa: BLE001 - the thread must live on for the next event
+            log.warning("lineage_not_sent", kind=type(exc).__name__, error=str(exc))
+            return False
+        return True

@@ -1,4 +1,8 @@
-"""Traces one published row back to its sources: a handful of statements, whatever the number of features."""
+"""Lineage of a published row: build, source of each feature, and changes upstream since the build.
+
+At most four statements read the warehouse, for any number of features. Upstream tables show the current rows only.
+Reading changes no state.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,21 +31,21 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowLineage:
-    """Where one player's row of one night comes from.
+    """Sources of the row of a player on an analysis date.
 
     Attributes:
-        analysis_date: The night.
+        analysis_date: The analysis date.
         player_id: The player.
-        player_name: His name.
-        team_abbreviation: His team, as published; None for none.
-        opponent_abbreviation: The opponent, as published; None where his team does not play.
-        build: How the night was built.
-        published: Whether he has a row.
-        left_out_reason: Why he has none; None where he has one.
-        data_source: The row's, None without a row.
-        quality_score: The row's, None without a row.
-        features: Every feature, in catalogue order; empty without a row.
-        changes: What roster and schedule tell differently by now.
+        player_name: Name of the player.
+        team_abbreviation: Published team of the player; None without a team.
+        opponent_abbreviation: Published opponent; None if the team does not play.
+        build: Facts of the published build.
+        published: Whether the player has a row.
+        left_out_reason: Reason for a missing row; None for a published row.
+        data_source: Data source of the row; None without a row.
+        quality_score: Quality score of the row; None without a row.
+        features: Lineage of every feature, in catalogue order; empty without a row.
+        changes: Differences between the row and the current roster and schedule.
     """
 
     analysis_date: date
@@ -59,13 +63,13 @@ class RowLineage:
 
 
 def trace_row(warehouse: Warehouse, night: date, player_id: int, wanted: Wanted = PUBLISHED_NOW) -> RowLineage:
-    """Trace one player's row of a published build of a night; upstream is read as it stands now.
+    """Return the lineage of a player's row in a published build, by the current rows of the upstream tables.
 
     Raises:
-        Refused: Nothing is published for the night, the generation that is wanted is not there, or the player is not
-            active that night.
-        Unavailable: The warehouse could not serve.
-        SchemaDrift: An upstream table or column is gone.
+        Refused: The analysis date has no publication, the wanted generation is missing, or the roster does not list the
+            player as active.
+        Unavailable: The warehouse does not answer.
+        SchemaDrift: An upstream table or column is missing.
     """
     build = _read_build(warehouse, night, find_generation(warehouse, night, wanted))
     about = {warehouse.pipeline.entity.key: player_id}

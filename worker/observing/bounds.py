@@ -1,9 +1,8 @@
-"""A read that may hang, for callers that must not: health pages and scrapes.
+"""Bounds of health pages, scrapes and listeners.
 
-The read runs on a thread. Every caller waits for it until a bound after its beginning and shares its answer. A read
-that hangs takes no second thread, and no time of a later caller.
-
-How many connections a listener of this process may hold, by the number of files that the process may open.
+Model: a read of the store runs on a separate thread. Every caller waits for the answer until a bound after the start of
+the read; all callers share the answer. Guarantees: a hanging read occupies one thread, and a later caller does not
+wait. A listener holds a bounded number of connections, by the number of files of the process. A crash leaves no state.
 """
 
 import resource
@@ -14,14 +13,14 @@ from typing import Generic, TypeVar
 
 from worker.errors import Unavailable
 
-# Prometheus gives up after ten seconds and Kubernetes' probes after five; two reads of one page stay within both.
+# Prometheus waits ten seconds, probes of Kubernetes wait five seconds; a page with two reads stays within both limits.
 PATIENCE_S = 1.8
 
 T = TypeVar("T")
 
 
 class _Answer(Generic[T]):
-    """One run of the read."""
+    """A run of the read."""
 
     def __init__(self, read: Callable[[], T], name: str, begun: float) -> None:
         self._read = read
@@ -34,14 +33,14 @@ class _Answer(Generic[T]):
     def _run(self) -> None:
         try:
             self.value = self._read()
-        except Exception as exc:  # noqa: BLE001 - raised again where a caller waits
+        except Exception as exc:  # noqa: BLE001 - raised again in the thread of the caller
             self.error = exc
         finally:
             self.ended.set()
 
 
 class Bounded(Generic[T]):
-    """Runs at most one read at a time; any thread may ask."""
+    """A read with a bounded wait: a single read runs at a time. Thread-safe."""
 
     def __init__(
         self,
@@ -59,11 +58,11 @@ class Bounded(Generic[T]):
         self._running: _Answer[T] | None = None
 
     def __call__(self) -> T:
-        """Return the answer of the read that runs, else of a new one.
+        """Return the answer of the running read, else of a new read.
 
         Raises:
-            Unavailable: There is no answer in time.
-            Exception: What the read raised.
+            Unavailable: The read does not answer in time.
+            Exception: The exception of the read.
         """
         now = self._stopwatch()
         with self._lock:
@@ -74,16 +73,16 @@ class Bounded(Generic[T]):
             raise Unavailable(f"{self._name} has not answered for {self._stopwatch() - answer.begun:.0f} s")
         if answer.error is not None:
             raise answer.error
-        return answer.value  # type: ignore[return-value] # set where no error is
+        return answer.value  # type: ignore[return-value] # set unless the read raised
 
 
 CONNECTIONS_MAX = 1000
-# Two HTTP listeners and the local bus take three quarters at most; the rest is for the store, the warehouse and logs.
+# Two HTTP listeners and the local bus take at most three quarters. Store, warehouse and logs share the remaining files.
 SHARE_OF_FILES = 4
 
 
 def connections_max() -> int:
-    """Return the limit of one listener."""
+    """Return the greatest number of connections of a listener."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return CONNECTIONS_MAX

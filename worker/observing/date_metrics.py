@@ -1,7 +1,7 @@
-"""Gauges about dates, read from the state store and the calendar at scrape time; docs/metrics.md explains each.
+"""Gauges about analysis dates, read from state store and calendar at each scrape; docs/metrics.md explains each gauge.
 
-Every replica shows the same truth: query them with `max by (…)`, never `sum`. A date is a label only while it is one of
-the latest; a date that leaves this window leaves the answer, since each scrape makes all families anew.
+Every replica shows the same values: query the gauges with `max by (…)`, never `sum`. Labels hold only the latest
+analysis dates; each scrape builds all families anew. A crash loses no values, because the store holds the values.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,12 +20,12 @@ from worker.ports import Clock, StateStore
 
 log = structlog.get_logger(__name__)
 
-# Ten dates are what a person looks at and what bounds the number of series.
+# A dashboard shows ten analysis dates; this limit bounds the number of series.
 DATES_SHOWN_MAX = 10
 
 
 class DateCollector(Collector):
-    """Reads the latest dates from the state store at each scrape; shows nothing rather than something old."""
+    """Collector of the gauges. Without an answer of the store, the gauges are absent: old values would mislead."""
 
     def __init__(self, store: StateStore, clock: Clock, calendar: Calendar, processors: Sequence[str]) -> None:
         self._store = store
@@ -35,11 +35,11 @@ class DateCollector(Collector):
         self._scrape = Bounded(self._read, "the state store")
 
     def describe(self) -> Iterable[Metric]:
-        """Register without a first scrape."""
+        """Return no families, so that registration causes no scrape."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Read the store; what the calendar says is shown with or without it."""
+        """Return the families of calendar and store; if the store does not answer, the families of the calendar."""
         known = [*self._calendar_families(self._clock.now()), self._damage_family()]
         try:
             return [*known, *self._scrape()]
@@ -47,7 +47,7 @@ class DateCollector(Collector):
             return [*known, _up(value=False)]
 
     def _read(self) -> list[Metric]:
-        """Read everything that a scrape shows of the store; what cannot be shown hides nothing else."""
+        """Return the families of the store; a family with an error does not hide the other families."""
         families: list[Metric] = [_up(value=self._is_writable())]
         for read in (self._record_families, self._wake_families, self._outbox_families):
             try:
@@ -103,7 +103,7 @@ class DateCollector(Collector):
             yield _gauge("mlfs_next_wake_timestamp_seconds", "When something is due next.", wake.timestamp())
 
     def _sla_family(self, records: Sequence[DateRecord], now: datetime) -> Metric:
-        """When each awaited night must be published; backfills and dates outside the season are awaited by nobody."""
+        """Return the SLA of each expected analysis date; backfills and dates outside the season have no SLA."""
         today = self._calendar.league_day(now)
         oldest = today - timedelta(days=self._calendar.catch_up_days)
         awaited: dict[date, datetime] = {
@@ -123,7 +123,11 @@ class DateCollector(Collector):
         )
 
     def _report_families(self, records: Sequence[DateRecord]) -> Iterable[Metric]:
-        """Who has reported the newest date, whatever has become of it; records come newest first."""
+        """Yield the processors with a counted completion for the newest analysis date.
+
+        Args:
+            records: Records, the newest first.
+        """
         if not records:
             return
         text = "Whether its completion counts for the newest date."
@@ -183,7 +187,7 @@ def _state_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
 def _of_each(
     records: Sequence[DateRecord], name: str, text: str, read: Callable[[DateRecord], float | None]
 ) -> GaugeMetricFamily:
-    """Make one gauge by date; a date for which *read* gives None has no sample."""
+    """Return a gauge by analysis date; an analysis date has no sample if *read* returns None."""
     values = ((record.analysis_date, read(record)) for record in records)
     return _by_date(name, text, {day: value for day, value in values if value is not None})
 
@@ -207,7 +211,7 @@ def _instant_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
 
 
 def _publication_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
-    """What consumers can read of each date, whatever happens to the date meanwhile."""
+    """Yield the facts of the publication of each analysis date, in every state of the analysis date."""
     yield _of_each(
         records,
         "mlfs_date_published_generation",
@@ -240,7 +244,7 @@ def _publication_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
 
 
 def _latest_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
-    """The quality of what consumers read of the latest published date, also while it is built again; newest first."""
+    """Yield the quality of the latest publication, also during another build; *records* begin with the newest."""
     result = next((record.result for record in records if record.result is not None), None)
     if result is None:
         return

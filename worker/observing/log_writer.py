@@ -1,14 +1,13 @@
-"""Log lines on their way out: a bounded queue, and the one thread that writes.
+"""Output of log lines: a bounded queue, and a single thread for writing.
 
-Model: `put` appends a line to a queue in memory. The thread takes the lines that wait and writes them to the file
-descriptor without a buffer of Python's, so that the interpreter has nothing to flush when it ends. The thread encodes;
-a caller that wants to render on this thread too puts the fields in place of the line.
+Model: `put` appends a line to a queue in memory. The thread takes all queued lines, encodes the lines, and writes to
+the file descriptor without a buffer of Python, so the interpreter has no buffer to flush at the end.
 
-Guarantees: `put` never waits, whatever the reader does. Lines are written in the order of `put`. A line that finds the
-queue full is dropped and counted, and so is a line whose reader has gone; as soon as a write works again, one line says
-how many are missing. A full disk, or a descriptor that must not block, is tried again until there is room.
+Guarantees: `put` never waits for the reader of the log. Lines are written in the order of `put`. If the queue is full
+or the reader is gone, lines are dropped and counted; the next successful write adds a line with the number of missing
+lines. If the disk is full or a non-blocking descriptor is busy, the thread tries again until the write succeeds.
 
-A crash loses the lines of the last moment: those of `GATHER_S`, or those that a stalled reader did not take.
+A crash loses the last lines: the lines of the last `GATHER_S`, or all lines queued for a stalled reader.
 """
 
 import io
@@ -20,8 +19,8 @@ from typing import TextIO
 
 # A stalled reader costs at most this many lines of memory: about 5 MB. A busy worker logs so much in two seconds.
 LINES_MAX = 10_000
-# Lines of so long go out in one system call. A thread that woke for each line would take the interpreter lock from the
-# threads that handle events.
+# Lines of this period share a system call. A wake-up for each line would take the interpreter lock from the threads of
+# the intake.
 GATHER_S = 0.01
 BATCH_LINES_MAX = 1_000
 # A full disk does not empty itself within milliseconds.
@@ -29,15 +28,15 @@ RETRY_S = 0.1
 
 
 class LogWriter:
-    """Writes lines to the descriptor of one stream, on a thread of its own, until `close`."""
+    """Writer of lines to the descriptor of a stream, on a separate thread, until `close`."""
 
     def __init__(self, stream: TextIO, missing_line: Callable[[int], str]) -> None:
         """Start the thread.
 
         Args:
-            stream: Where to. The descriptor is duplicated: the caller may close the stream. A stream in memory, which
-                has no descriptor, is written to as it is.
-            missing_line: Renders the line that says how many lines were dropped.
+            stream: Output. The descriptor is duplicated: the caller may close the stream. A stream in memory has no
+                descriptor and is written directly.
+            missing_line: Function that renders the line with the number of dropped lines.
         """
         self._descriptor, self._write_some = _outlet(stream)
         self._missing_line = missing_line
@@ -57,7 +56,7 @@ class LogWriter:
         return self._dropped
 
     def put(self, line: str) -> None:
-        """Queue a line, without its line break; drop the line if the queue is full."""
+        """Queue a line without line break; drop the line if the queue is full."""
         if self._queue.qsize() >= LINES_MAX:
             self._drop(1)
         else:
@@ -68,7 +67,7 @@ class LogWriter:
         return self._wait_for(threading.Event(), timeout_s)
 
     def close(self, timeout_s: float) -> None:
-        """Write what was put before, as `flush` does, and end the thread; a stalled thread ends with the process."""
+        """Write the lines put before, as `flush` does, and end the thread; a stalled thread ends with the process."""
         self._wait_for(self._end, timeout_s)
 
     def _wait_for(self, marker: threading.Event, timeout_s: float) -> bool:
@@ -91,7 +90,7 @@ class LogWriter:
             os.close(self._descriptor)
 
     def _take(self) -> tuple[list[str], threading.Event | None]:
-        """Return the lines that wait, up to the first marker."""
+        """Return the queued lines up to the first marker."""
         item = self._queue.get()
         self._at_once.wait(GATHER_S)
         lines: list[str] = []
@@ -104,7 +103,7 @@ class LogWriter:
 
     def _write(self, lines: list[str]) -> bool:
         """Write all lines, trying again while the disk is full; return False if the reader has gone."""
-        # A text from outside may hold half a surrogate pair, which UTF-8 has no bytes for.
+        # A text from outside may hold half a surrogate pair; UTF-8 has no bytes for half a pair.
         left = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
         while left:
             try:
@@ -126,7 +125,7 @@ class LogWriter:
 
 
 def _outlet(stream: TextIO) -> tuple[int | None, Callable[[bytes], int]]:
-    """Return a descriptor of our own for the stream, and the function that writes a part of some bytes."""
+    """Return a duplicate of the stream's descriptor, and a function for writing a part of some bytes."""
     try:
         descriptor = os.dup(stream.fileno())
     except io.UnsupportedOperation:

@@ -1,10 +1,11 @@
-"""Structured logs: one JSON object a line, with the field names that Cloud Logging reads.
+"""Structured logs: a JSON object in each line, with the field names of Cloud Logging.
 
-`message` is a constant name for the event, facts are fields; `severity` and `time` are what Cloud Logging expects. A
-line written within a span names it, so that Cloud Trace shows the line beside the span.
-Credentials and token-shaped strings are removed before a line is written.
+`message` is a constant name of the event; facts are fields; `severity` and `time` have the form of Cloud Logging. A
+line written within a span names the span, so Cloud Trace shows the line beside the span. Credentials and token-shaped
+strings are removed before a line is written.
 
-A caller renders a line and puts the line into the queue of `log_writer`; no caller ever waits for the reader.
+A caller renders a line and puts the line into the queue of `log_writer`; no caller waits for the reader. A crash loses
+the queued lines.
 """
 
 import atexit
@@ -26,28 +27,28 @@ _SECRET_KEY = re.compile(
     r"authorization|passw(or)?d|pwd|secret|cookie|credential|signature|api[_.-]?key|private[_.-]?key|(^|[_.-])(token|sig|auth)$",
     re.IGNORECASE,
 )
-# Cloud Logging finds lines by these in its index, whatever the payload looks like.
+# Cloud Logging indexes these labels for every form of payload.
 _LABELS = "logging.googleapis.com/labels"
 _LABELLED = ("analysis_date", "generation", "worker", "build_id")
 _TRACE = "logging.googleapis.com/trace"
 _SPAN = "logging.googleapis.com/spanId"
 _SAMPLED = "logging.googleapis.com/trace_sampled"
-# Deeper than any field of ours; what lies below is shown as text.
+# Fields of the product are less deep; deeper values become text.
 _DEPTH_MAX = 4
 TEXT_CHARS_MAX = 2048
-# A process that ends waits so long for the reader of its last lines.
+# At the end, the process waits at most this long for the reader of the last lines.
 LAST_LINES_S = 1.0
 
 _writer: LogWriter | None = None
 
 
 def configure(level: str, stream: TextIO | None = None, *, trace_project: str = "") -> None:
-    """Send structured logs of the product, and warnings of the libraries.
+    """Send the product's structured logs, and warnings of libraries.
 
     Args:
         level: Least level written.
-        stream: Where to; standard output by default.
-        trace_project: The Google Cloud project in which a span is looked up that a line names. Empty: lines name none.
+        stream: Output; standard output by default.
+        trace_project: Google Cloud project of the spans named in lines. Empty: lines name no spans.
     """
     writer = _replace_writer(stream or sys.stdout)
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -71,7 +72,7 @@ def configure(level: str, stream: TextIO | None = None, *, trace_project: str = 
     handlers: list[logging.Handler] = [_QueueHandler(writer)]
     handlers[0].setFormatter(_LibraryFormatter(trace_project))
     logging.basicConfig(handlers=handlers, level=max(number, logging.WARNING), force=True)
-    # Google's clients cut their loggers off from the root when the first one is made; so theirs get the handlers too.
+    # Google's clients separate the logger `google` from the root logger, so the logger gets the handlers too.
     google = logging.getLogger("google")
     google.handlers[:] = handlers
     google.propagate = False
@@ -105,7 +106,7 @@ def _missing_line(lines: int) -> str:
 
 
 class _QueueLogger:
-    """The logger that structlog calls with a rendered line, by the name of the level."""
+    """Logger called by structlog with a rendered line, by the name of the level."""
 
     def __init__(self, writer: LogWriter) -> None:
         self.debug = self.info = self.warning = self.warn = writer.put
@@ -113,7 +114,7 @@ class _QueueLogger:
 
 
 class _QueueHandler(logging.Handler):
-    """The handler that puts the log records of libraries into the same queue."""
+    """Handler of the log records of libraries: puts the records into the same queue."""
 
     def __init__(self, writer: LogWriter) -> None:
         super().__init__()
@@ -123,19 +124,19 @@ class _QueueHandler(logging.Handler):
         """Queue a log record."""
         try:
             self._writer.put(self.format(record))
-        except Exception:  # noqa: BLE001 - a library's faulty arguments must not reach its caller
+        except Exception:  # noqa: BLE001 - faulty arguments of a library must not fail the library's caller
             self.handleError(record)
 
 
 class _LibraryFormatter(logging.Formatter):
-    """Write a library's log record in the same form as ours."""
+    """Formatter of the log records of libraries, in the form of the product's lines."""
 
     def __init__(self, trace_project: str) -> None:
         super().__init__()
         self._trace_project = trace_project
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render one record as a JSON line."""
+        """Return a record as a JSON line."""
         fields: dict[str, Any] = {"event": "library", "library": record.name, "text": record.getMessage()}
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
@@ -152,7 +153,7 @@ def _severity(_logger: object, method: str, fields: MutableMapping[str, Any]) ->
 
 
 def _head_first(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> dict[str, Any]:
-    """Begin each line with what every line has, for people who read it raw."""
+    """Move time, severity and message to the start of each line, for readers of raw lines."""
     head = {name: fields.pop(name) for name in ("time", "severity", "message") if name in fields}
     return {**head, **fields}
 
@@ -165,7 +166,7 @@ def _labelled(_logger: object, _method: str, fields: MutableMapping[str, Any]) -
 
 
 def _span_fields(project: str) -> dict[str, str | bool]:
-    """Name the span within which this is called, as Cloud Logging reads it; nothing where there is none."""
+    """Return the fields with the current span, in the form of Cloud Logging; empty without a span."""
     context = get_current_span().get_span_context()
     if not project or not context.is_valid:
         return {}
@@ -182,7 +183,7 @@ def redact(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> d
 
 
 def _field(key: str, value: Any, depth: int) -> Any:  # noqa: ANN401 - any field value
-    # Numbers and empty values give nothing away: `tokens: 3` stays readable.
+    # Numbers and empty values hold no secret: `tokens: 3` stays readable.
     if value and isinstance(value, str | bytes) and _is_secret(key):
         return "***"
     return _clean(value, depth)
@@ -190,7 +191,7 @@ def _field(key: str, value: Any, depth: int) -> Any:  # noqa: ANN401 - any field
 
 @lru_cache(maxsize=1024)
 def _is_secret(key: str) -> bool:
-    """Remembered, since field names are few and lines are many."""
+    """Return whether a field name names a secret. Cached, because field names are few and lines are many."""
     return _SECRET_KEY.search(key) is not None
 
 

@@ -1,9 +1,8 @@
-"""What this process counts and times; docs/metrics.md explains each metric, `date_metrics` tells of the dates.
+"""Counters and histograms of this process; docs/metrics.md explains each metric, `date_metrics` has gauges of dates.
 
-Counters and histograms belong to this process. Gauges about dates are read from the state store at scrape time, so
-every replica shows the same truth: query them with `max by (…)`, never `sum`. Labels are closed sets; dates appear
-only for a bounded window of the latest ones. What alert rules watch and what a usual night counts begins at zero, or
-`increase()` and `rate()` would not see the first of a kind: and one a night is all there is.
+Labels are closed sets. Series used by alert rules, and series of a usual analysis date, are created with 0 at the
+start. Otherwise `increase()` and `rate()` miss the first increment, often the only increment for an analysis date. A
+crash loses the counts; Prometheus sees a reset.
 """
 
 import platform
@@ -51,12 +50,12 @@ from worker.observing.observer import (
 )
 from worker.ports import Clock, StateStore
 
-# What deliveries of a usual night come to; other outcomes begin with their first one.
+# Outcomes of deliveries of a usual analysis date. The series of other outcomes begin with the first increment.
 USUAL_OUTCOMES = (Reason.RECORDED, Reason.JOIN_COMPLETE, Reason.UPGRADE_STARTED, Reason.DUPLICATE)
 BUILD_RESULTS = ("done", "degraded", "adopted", "fenced", "unavailable", "fatal", "gate_refused", "no_data")
 STREAM_SYMPTOMS = ("silent", "reopening", "ended")
 LOOPS = ("sweep", "relay", "schema", "build")
-# Bugs and damage; outages end by themselves and have alerts of their own.
+# Bugs and damage. Outages end without a repair and have separate alerts.
 LOOP_ERRORS_WATCHED = ("CorruptRecord", "InvariantBroken", "unexpected")
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _BUILD = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 1500.0, 1800.0, 3600.0)
@@ -65,7 +64,7 @@ _LAG = (0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 40.0, 120.0, 600.0)
 
 
 def package_version() -> str:
-    """Give the installed version of the product."""
+    """Return the installed version of the product."""
     try:
         return version("ml-feature-store-worker")
     except PackageNotFoundError:
@@ -73,7 +72,7 @@ def package_version() -> str:
 
 
 def moves() -> set[tuple[State, State, Reason]]:
-    """Give every (from, to, reason) of the transition table that leads to another state."""
+    """Return every (from, to, reason) of the transition table with a change of the state."""
     return {
         (before, after, reason)
         for before, by_event in TRANSITIONS.items()
@@ -83,19 +82,19 @@ def moves() -> set[tuple[State, State, Reason]]:
     }
 
 
-# A `_created` series beside every counter doubles their number and tells nobody anything.
+# A `_created` series beside every counter would double the number of series without use.
 disable_created_metrics()
 
 
 class _CounterReader(Collector):
-    """Reads counters of this process that are kept below this module."""
+    """Collector of counters kept in modules below this module."""
 
     def __init__(self, lines_dropped: Callable[[], int], store_restarts: Callable[[], int]) -> None:
         self._lines_dropped = lines_dropped
         self._store_restarts = store_restarts
 
     def collect(self) -> Iterable[Metric]:
-        """Return one sample for each counter."""
+        """Return a sample for each counter."""
         dropped = "Log lines dropped because their reader did not take them."
         yield CounterMetricFamily("mlfs_log_lines_dropped", dropped, self._lines_dropped())
         restarts = "Restarts of the embedded state store after it died."
@@ -103,7 +102,7 @@ class _CounterReader(Collector):
 
 
 class Metrics:
-    """The process's counters and histograms, and the observer that feeds them."""
+    """Counters and histograms of the process, fed as an observer."""
 
     def __init__(self, processors: Sequence[str]) -> None:
         self.registry = CollectorRegistry()
@@ -188,7 +187,7 @@ class Metrics:
         self._stream_up.set(0)
 
     def _begin_at_zero(self) -> None:
-        """Make the series that alert rules and the dashboard watch, before anything happens to them."""
+        """Create the series used by alert rules and the dashboard, with 0."""
         self._begin_nights_at_zero()
         for reason in RefusalReason:
             self._dead_lettered.labels(reason)
@@ -209,7 +208,7 @@ class Metrics:
             self._auth_failures.labels("push", fault)
 
     def _begin_nights_at_zero(self) -> None:
-        """Make what happens on most nights, and every move from state to state that can happen at all."""
+        """Create the series of a usual analysis date, and of every possible change of a state, with 0."""
         for outcome in USUAL_OUTCOMES:
             self._handling.labels(outcome)
         for processor in sorted(self._processors):
@@ -225,11 +224,11 @@ class Metrics:
             self._build_seconds.labels(BuildMode.NORMAL, state)
 
     def show_dates(self, store: StateStore, clock: Clock, calendar: Calendar) -> None:
-        """Add the gauges that are read from the store and the calendar at scrape time."""
+        """Add the gauges read from store and calendar at each scrape."""
         self.registry.register(DateCollector(store, clock, calendar, sorted(self._processors)))
 
     def show_process(self, *, lines_dropped: Callable[[], int], store_restarts: Callable[[], int]) -> None:
-        """Add the counters that are kept where the events happen, and read at scrape time."""
+        """Add the counters of other modules, read at each scrape."""
         self.registry.register(_CounterReader(lines_dropped, store_restarts))
 
     def note(self, notice: Notice) -> None:  # noqa: C901, PLR0912 - one case for each notice

@@ -1,7 +1,8 @@
-"""Outcomes that nobody has been told yet, as the outbox holds them.
+"""Outcomes in the outbox without a confirmation of the bus.
 
-"Phase 5 was told" is true of a date whose outcomes have all left the outbox: an entry leaves the outbox only after the
-bus has confirmed the message. Every replica and every command reads the same outbox.
+An entry leaves the outbox only after the bus has confirmed the message. Therefore Phase 5 has got every outcome of an
+analysis date without an entry in the outbox. Every replica and every command reads the same outbox. Reading changes no
+state.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,21 +13,21 @@ from typing import Any
 from worker.ports import OutboxEntry, StateStore
 
 PAGE = 500
-# The outbox of a bus that was away for a month of backfills; what lies further back is not looked at.
+# Enough for an outage of the bus during a month of backfills. Later entries are not read.
 PAGES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untold:
-    """The newest outcome of a date that waits in the outbox.
+    """The newest outcome of an analysis date in the outbox.
 
     Attributes:
-        event_id: Of the outcome message.
-        topic: Where it goes.
-        state: What it says of the date: done, degraded or failed.
-        generation: Of which generation.
-        since: Since when it waits; None where the store keeps no time. UTC.
-        error: What the last try to publish it met, or to publish another outcome to its topic; empty before the first.
+        event_id: Id of the outcome message.
+        topic: Topic of the message.
+        state: State in the outcome: done, degraded or failed.
+        generation: Generation of the outcome.
+        since: Instant of the commit; None if the store keeps no time. UTC.
+        error: Error of the last publish of this message, or of an earlier message of the topic; empty without an error.
     """
 
     event_id: str
@@ -42,7 +43,7 @@ class Untold:
 
 
 def untold_by_date(store: StateStore) -> Mapping[date, Untold]:
-    """Return the newest waiting outcome of each date that has one.
+    """Return the newest outcome in the outbox by analysis date.
 
     Raises:
         Unavailable: The store does not answer.
@@ -55,7 +56,7 @@ def untold_by_date(store: StateStore) -> Mapping[date, Untold]:
         try:
             day = date.fromisoformat(message.ordering_key)
             generation = int(message.attributes["generation"])
-        except (KeyError, ValueError):  # no outcome of a date
+        except (KeyError, ValueError):  # the message is no outcome of an analysis date
             continue
         found[day] = Untold(
             event_id=message.event_id,
@@ -63,7 +64,7 @@ def untold_by_date(store: StateStore) -> Mapping[date, Untold]:
             state=message.attributes.get("state", "unknown"),
             generation=generation,
             since=entry.queued_at,
-            # A message behind one that was refused is not tried itself.
+            # The relay does not publish a message behind a refused message.
             error=entry.error or errors[message.topic],
         )
     return found

@@ -1,4 +1,4 @@
-"""What has to fit together in a pipeline's definition, apart from its SQL. Pure; gives every fault at once."""
+"""Checks of a pipeline's definition without the rendered SQL. Pure functions; every fault is reported at once."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ POINTS_IN_ALL = 100
 
 
 def find_faults(pipeline: Pipeline) -> list[str]:
-    """Give one sentence fragment per fault, in the words of the file; empty for a sound definition."""
+    """Return a sentence fragment for each fault, in the words of the file; empty for a sound definition."""
     found = [
         *_repeated(pipeline),
         *_block_faults(pipeline),
@@ -23,7 +23,7 @@ def find_faults(pipeline: Pipeline) -> list[str]:
         *_table_faults(pipeline),
         *_view_faults(pipeline),
     ]
-    # Types are told only of names that fit together.
+    # Faults of types are reported only if the names fit together.
     return [*found, *([] if found else _type_faults(pipeline)), *_quality_faults(pipeline.quality)]
 
 
@@ -47,11 +47,11 @@ def _repeated(pipeline: Pipeline) -> Iterator[str]:
 
 
 _JOINED = ("seen", "processed_at")
-"""What statements select from each upstream table beside its key, its date and the features."""
+"""Columns selected by statements from each upstream table, besides key, date and features."""
 
 
 def _inside(pipeline: Pipeline) -> Iterator[str]:
-    """Name every column that the statements make, each once for each of its makers."""
+    """Yield every column made by the statements, once for each statement part that makes the column."""
     yield from {column.name for column in pipeline.output_columns}
     yield from {f"phase4_{feature.name}" for feature in pipeline.features}
     yield from (f"{table.short}_{end}" for table in pipeline.phase3_tables for end in ("date", "gap"))
@@ -133,7 +133,7 @@ def _table_faults(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _type_faults(pipeline: Pipeline) -> Iterator[str]:
-    """Find upstream columns that are declared twice with different types; a build would expect either, unnoticed."""
+    """Find upstream columns declared with two types: a build would expect either type without notice."""
     known = {
         (table.name, name): kind for table in pipeline.upstream_tables.values() for name, kind in table.columns.items()
     }
@@ -174,12 +174,12 @@ def _rises(values: Sequence[int | Fraction]) -> bool:
 
 
 def _severity_faults(levels: Sequence[Severity]) -> Iterator[str]:
-    """Find what the rule that the first level counts makes unreachable, or makes a milder night look worse."""
+    """Find severities out of order, without threshold, or with a stricter threshold at a milder level."""
     names = [level.name for level in levels]
     if any(later <= earlier for earlier, later in pairwise(names)):
         yield f"quality.severities are {', '.join(names)}; each is there once, the worst, P0, first"
         return
-    # A score or number of rows of 0, a fallback of 1 are no thresholds: nothing is below the one or above the other.
+    # A score of 0, a row count of 0 and a fallback rate of 1 are no thresholds: no build lies beyond these limits.
     thresholds: dict[str, list[tuple[str, int | Fraction]]] = {
         "score": [(level.name, level.score) for level in levels if level.score > 0],
         "rows": [(level.name, level.rows) for level in levels if level.rows > 0],

@@ -1,7 +1,7 @@
-"""The BigQuery type of an expression, and whether its parts fit together as BigQuery wants them to.
+"""BigQuery type of an expression, and errors for parts with types that BigQuery does not mix.
 
-DuckDB casts silently where BigQuery stops: a text beside a number, a truth value as a number. Such an expression would
-pass on one machine and fail at night on BigQuery.
+DuckDB casts without an error where BigQuery raises an error: a text beside a number, a truth value as a number. Such an
+expression would pass on DuckDB and fail in the first build on BigQuery.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ _COMPARISONS = exp.EQ | exp.NEQ | exp.GT | exp.GTE | exp.LT | exp.LTE | exp.Betw
 
 
 class MixedTypesError(ValueError):
-    """Two parts of an expression whose types do not belong together; the text names the part."""
+    """Parts of an expression have types that BigQuery does not mix; the message names the part."""
 
 
 def type_of(node: exp.Expr, columns: Mapping[str, str]) -> str | None:
     """Return the type of an expression; None for a bare NULL.
 
     Args:
-        node: An expression of what `worker.pipelines.sql_checks` allows.
-        columns: The type of each column in it.
+        node: An expression allowed by `worker.pipelines.sql_checks`.
+        columns: The type of each column in the expression.
 
     Raises:
-        MixedTypesError: BigQuery would not evaluate it.
+        MixedTypesError: BigQuery would not evaluate the expression.
     """
     if isinstance(node, exp.Column):
         return columns[node.name]
@@ -45,7 +45,7 @@ def type_of(node: exp.Expr, columns: Mapping[str, str]) -> str | None:
         return "FLOAT64" if isinstance(node, exp.SafeDivide) else kind
     if isinstance(node, exp.Coalesce):
         return _common(node, parts)
-    # What is left gives a truth value: of values that compare, of any value and NULL, or of truth values.
+    # All other expressions have a truth value: comparisons, tests for NULL, and operators on truth values.
     is_test = isinstance(node, exp.Is) and isinstance(node.expression, exp.Null)
     _common(node, parts if is_test or isinstance(node, _COMPARISONS) else [*parts, "BOOL"])
     return "BOOL"
@@ -75,7 +75,7 @@ def _type_of_choice(node: exp.If | exp.Case, columns: Mapping[str, str]) -> str 
 
 
 def _common(node: exp.Expr, kinds: Sequence[str | None]) -> str | None:
-    """Return the type that all parts can have together."""
+    """Return the common type of all parts."""
     known = {kind for kind in kinds if kind is not None}
     if len(known) > 1 and not known <= NUMBERS:
         raise MixedTypesError(f"{node.sql(dialect='bigquery')}, which mixes {' and '.join(sorted(known))}")

@@ -1,7 +1,8 @@
-"""Reads a pipeline from TOML: a file, or the `pipeline.toml` of a folder. Its SQL is rendered from shipped templates.
+"""Reading of a pipeline from TOML: a file, or the `pipeline.toml` of a folder. Shipped templates render the SQL.
 
-All faults of a definition are reported together, each in the words of the file. The rendered statements of a definition
-that does not ship with the package are read too (`sql_checks`); those of the shipped one the test suite reads.
+All faults of a definition are reported together, each in the words of the file. `sql_checks` reads the rendered
+statements of every definition except the shipped definition; the test suite reads the statements of the shipped
+definition. Reading has no side effects.
 """
 
 import tomllib
@@ -50,32 +51,32 @@ SETTINGS = (
     "failure_topic",
     "dead_letter_topic",
 )
-"""The settings whose defaults a definition gives: what differs between two pipelines on one installation."""
+"""Settings with defaults from the definition: these settings differ between two pipelines of an installation."""
 
 TEMPLATES = ("sql", "dml", "ddl", "parts")
 
 HAND_WRITTEN = ("sql", "ddl")
-"""Folders of hand-written statements, which a definition had before its SQL was rendered."""
+"""Folders of hand-written statements: definitions had these folders before the SQL was rendered."""
 
 
 class BadPipeline(ValueError):
-    """The fault of whoever wrote the definition; `faults` has them all, one sentence fragment each."""
+    """The definition is faulty; `faults` holds a sentence fragment for each fault."""
 
     def __init__(self, where: str, faults: Sequence[str]) -> None:
-        """Say where the definition lies and what is wrong with it."""
+        """Build the message from the place of the definition and all faults."""
         self.faults = tuple(faults)
         super().__init__(f"{where} defines no pipeline:\n    " + "\n    ".join(faults))
 
 
 @cache
 def shipped_pipeline() -> Pipeline:
-    """Give the pipeline that comes with the package; read once."""
+    """Return the pipeline of the package; read once."""
     return _read(resources.files("worker.features").joinpath(DEFINITION), DEFINITION)
 
 
 @cache
 def templates() -> Templates:
-    """Read the templates that come with the package; once."""
+    """Return the templates of the package; read once."""
     root = resources.files("worker.features").joinpath("templates")
     texts = {
         f"{folder}/{file.name}": file.read_text("utf-8")
@@ -88,27 +89,27 @@ def templates() -> Templates:
 
 @lru_cache(maxsize=8)
 def load_pipeline(where: str) -> Pipeline:
-    """Read and check a definition; once in a process.
+    """Return the pipeline of a definition; read and checked once in a process.
 
     Args:
-        where: Its file, or the folder of its `pipeline.toml`; empty for the shipped one.
+        where: File of the definition, or folder of a `pipeline.toml`; empty for the shipped definition.
 
     Raises:
-        BadPipeline: With every fault.
+        BadPipeline: The definition has faults; the message names every fault.
     """
     return shipped_pipeline() if not where else read_pipeline(Path(where))
 
 
 def read_pipeline(path: Path) -> Pipeline:
-    """Read and check a definition, the SQL that is rendered from it included.
+    """Return the pipeline of a definition; check the definition and the rendered SQL.
 
     Args:
-        path: Its file, or the folder of its `pipeline.toml`.
+        path: File of the definition, or folder of a `pipeline.toml`.
 
     Raises:
-        BadPipeline: With every fault.
+        BadPipeline: The definition has faults; the message names every fault.
     """
-    # sqlglot takes a tenth of a second, and the shipped pipeline needs none of it here.
+    # The import of sqlglot takes a tenth of a second, and the shipped pipeline needs no sqlglot here.
     from worker.pipelines.sql_checks import find_sql_faults  # noqa: PLC0415
 
     if path.is_dir() and (unread := _hand_written(path)):
@@ -121,7 +122,7 @@ def read_pipeline(path: Path) -> Pipeline:
 
 
 def _hand_written(folder: Path) -> list[str]:
-    """Find statements that nothing reads; running without them would change what is built, silently."""
+    """Return a fault for each hand-written statement: a worker that ignored the statement would build other rows."""
     found = sorted(file.relative_to(folder) for name in HAND_WRITTEN for file in folder.glob(f"{name}/*.sql"))
     return [
         f"{file} is not read: SQL is rendered from {DEFINITION}. Write what is special about a value as the feature's "
@@ -159,7 +160,7 @@ def _setting_faults(pipeline: Pipeline) -> list[str]:
 
 
 def _pipeline(document: PipelineFile, faults: list[str]) -> Pipeline:
-    """Make the value of a definition; what is wrong with an expression goes to *faults*."""
+    """Return the pipeline of a document; append the faults of expressions to *faults*."""
     given = document.schedule
     return Pipeline(
         name=document.name,
@@ -211,7 +212,7 @@ def _plain(column: str) -> Cell:
 
 
 def _cell(document: PipelineFile, feature: FeaturePart, table: str, key: str, faults: list[str]) -> Cell | None:
-    """Read an expression of a feature; None where it has none, or one that must not run."""
+    """Return the cell of a feature's expression; None without an expression, or if the expression is refused."""
     if (expression := getattr(feature, key)) is None:
         return None
     from worker.pipelines.sql_checks import columns_of, find_expression_faults  # noqa: PLC0415 -- as above
@@ -220,7 +221,7 @@ def _cell(document: PipelineFile, feature: FeaturePart, table: str, key: str, fa
     if found := find_expression_faults(expression, columns, feature.type):
         faults += [f"features.{feature.name}.{key} {fault}" for fault in found]
         return None
-    # A column of whole numbers may stand for a float upstream; the cast makes it one here, too.
+    # An upstream column of whole numbers may stand for a float. The cast makes the value a float.
     sql = f"CAST({expression} AS FLOAT64)" if feature.type == "FLOAT64" else expression
     return Cell(sql=sql, columns=columns_of(expression))
 
@@ -233,7 +234,7 @@ def _tables_read(document: PipelineFile) -> tuple[str, ...]:
 
 
 def _upstream(document: PipelineFile, name: str) -> UpstreamTable:
-    """Describe a table; the join of a Phase 4 table, of the roster and of the schedule follows from their own parts."""
+    """Return an upstream table; the parts block, roster and schedule define the joins of the named tables."""
     part, entity = document.upstream.get(name), document.entity
     block = next((block for block in document.blocks if block.table == name), None)
     key, matches, date = entity.key, entity.key, ""
@@ -258,7 +259,7 @@ def _upstream(document: PipelineFile, name: str) -> UpstreamTable:
 
 
 def _quality(document: PipelineFile) -> QualityPolicy:
-    # Field by field: a dump would write fractions as text.
+    # Field by field, because a dump would write fractions as text.
     said = {name: value for name, value in document.quality if value is not None}
     if document.quality.severities is not None:
         said["severities"] = tuple(Severity(**dict(level)) for level in document.quality.severities)

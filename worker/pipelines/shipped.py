@@ -1,6 +1,6 @@
-"""The names of the shipped pipeline, for what speaks of that one alone: sample data, demo, the document's reports.
+"""Names of the shipped pipeline, for sample data, the demo and the reports of the design document.
 
-Everything else is handed its pipeline, and `tests/architecture` keeps it from looking here.
+Every other module gets a pipeline as an argument; `tests/architecture` refuses an import of this module there.
 """
 
 from collections.abc import Mapping
@@ -39,9 +39,9 @@ PREDICTIONS_TABLE = SHIPPED.optional.predictions
 DOWNSTREAM: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {PREDICTIONS_TABLE: MappingProxyType({"prediction_date": "DATE", "confidence_score": "FLOAT64"})}
 )
-"""Phase 5's table, as far as a report reads it, in the form of `UPSTREAM`; no build needs it."""
+"""Columns of Phase 5's table read by a report, in the form of `UPSTREAM`; no build reads the table."""
 
 
 def features_of(block: str) -> tuple[Feature, ...]:
-    """Give the features of a block, in catalogue order."""
+    """Return the features of a block, in catalogue order."""
     return SHIPPED.features_of(block)

@@ -1,10 +1,10 @@
 """Reader of all SQL and DDL, with sqlglot: one statement, the columns that DDL declares, and the constructs to refuse.
 
-BigQuery gets each statement verbatim, DuckDB gets the transpiled text, and some constructs change their meaning on the
-way without an error: TIMESTAMP_DIFF counts boundaries instead of whole units, DIV loses the parentheses of its
-arguments, x / 0 gives infinity, CAST(2.5 AS INT64) gives 2 instead of 3, EXTRACT(DAYOFWEEK) counts from 0, a literal
-2.5 is a decimal. So there is a list of what is allowed, not of what is refused: a construct that has not been compared
-stays out. `tests/contract/test_sql_oracle.py` compares what the list holds with Google's own evaluator.
+BigQuery gets each statement verbatim, DuckDB gets the transpiled text. Some constructs change their meaning on the way
+without an error: TIMESTAMP_DIFF counts boundaries instead of whole units, DIV loses the parentheses of the arguments,
+x / 0 gives infinity, CAST(2.5 AS INT64) gives 2 instead of 3, EXTRACT(DAYOFWEEK) counts from 0, a literal 2.5 is a
+decimal. Therefore the check holds a list of allowed constructs: a construct without a comparison is refused.
+`tests/contract/test_sql_oracle.py` compares the allowed constructs with Google's evaluator.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from worker.pipelines.expression_types import MixedTypesError, type_of
 _VALUES = {"Column", "Identifier", "Literal", "Boolean", "Null", "Paren", "DataType"}
 _OPERATORS = {"And", "Or", "Not", "Is", "EQ", "NEQ", "GT", "GTE", "LT", "LTE", "Between", "In", "Add", "Sub", "Mul"}
 EXPRESSION_ALLOWED = frozenset(_VALUES | _OPERATORS | {"Neg", "If", "Case", "Coalesce", "SafeDivide", "Cast"})
-"""What a feature's expression may hold: of one row, and the same with NULLs."""
+"""Constructs allowed in a feature's expression: functions of a row, with equal results for NULLs."""
 
 ALLOWED = EXPRESSION_ALLOWED - {"Neg"} | {
     *("Select", "From", "Where", "Join", "Union", "With", "CTE", "Table", "TableAlias", "Star", "Subquery"),
@@ -30,7 +30,7 @@ ALLOWED = EXPRESSION_ALLOWED - {"Neg"} | {
     *("Alias", "Parameter", "Var", "Greatest", "Round", "Array", "Concat", "Split", "Trim", "Count", "Sum", "Max"),
     *("Distinct", "Unnest"),
 }
-"""What a statement may hold. GREATEST and CONCAT stand only where no argument is NULL: there the engines differ."""
+"""Constructs allowed in a statement. GREATEST and CONCAT get no NULL argument, because the engines differ there."""
 
 DDL_ALLOWED = frozenset(
     {
@@ -40,12 +40,12 @@ DDL_ALLOWED = frozenset(
 )
 
 VIEW_ALLOWED = ALLOWED | {"Create"}
-"""What may stand in a view."""
+"""Constructs allowed in a view."""
 
 DML_ALLOWED = ALLOWED | {
     *("Delete", "Merge", "Whens", "When", "Insert", "Update", "Tuple", "Exists", "ArrayConcat", "Struct", "PropertyEQ"),
 }
-"""What may stand in a statement that changes the ledger, or deletes rows."""
+"""Constructs allowed in a statement that changes the ledger, or deletes rows."""
 
 DDL_KEPT = 128
 """CREATE statements whose columns are kept; a pipeline has about twenty."""
@@ -55,7 +55,7 @@ _ADVICE = "which BigQuery and DuckDB may understand differently; docs/pipelines.
 
 
 def find_sql_faults(pipeline: Pipeline) -> list[str]:
-    """Return one sentence fragment per fault of the statements and tables rendered for a pipeline."""
+    """Return a sentence fragment for each fault of the statements and tables rendered for a pipeline."""
     faults = []
     for name in pipeline.statements:
         faults += [f"the statement {name} holds {fault}" for fault in offences(pipeline.text(name), ALLOWED)]
@@ -68,11 +68,11 @@ def find_sql_faults(pipeline: Pipeline) -> list[str]:
 
 
 def find_expression_faults(text: str, columns: Mapping[str, str], wanted: str) -> list[str]:
-    """Return one sentence fragment per fault of a feature's expression; empty where both engines read it alike.
+    """Return a sentence fragment for each fault of a feature's expression; empty for an allowed expression.
 
     Args:
         text: The expression.
-        columns: Columns that it may read, with their BigQuery types.
+        columns: Readable columns with their BigQuery types.
         wanted: The feature's type.
     """
     if found := [mark for mark in _MARKS if mark in text]:
@@ -97,7 +97,7 @@ def find_expression_faults(text: str, columns: Mapping[str, str], wanted: str) -
 
 
 def columns_of(text: str) -> tuple[str, ...]:
-    """Return the columns that a sound expression reads, each once."""
+    """Return the columns read by a sound expression, each once."""
     tree = sqlglot.parse_one(f"SELECT {text}", read="bigquery")
     return tuple(dict.fromkeys(column.name for column in tree.find_all(exp.Column)))
 
@@ -173,7 +173,7 @@ def _column(part: exp.ColumnDef, dialect: str) -> Column:
 
 
 def _offences(tree: exp.Expr, allowed: frozenset[str]) -> Iterator[str]:
-    """Yield the outermost parts that are refused; what is inside one goes with it."""
+    """Yield the outermost refused parts; parts inside a refused part are not reported."""
     for node in tree.walk(prune=lambda one: _refusal(one, allowed) is not None):
         if (said := _refusal(node, allowed)) is not None:
             yield f"{said}, {_ADVICE}"
@@ -196,10 +196,10 @@ def _has_clauses(tree: exp.Select) -> bool:
 
 
 def _is_exact(cast: exp.Cast) -> bool:
-    """Return whether a cast cannot round: to FLOAT64, of NULL, or a literal that sqlglot reads as a cast."""
+    """Return whether a cast cannot round: to FLOAT64, of NULL, or a literal read by sqlglot as a cast."""
     kind = cast.to.sql(dialect="bigquery")
     if kind == "FLOAT64":
-        # A text to a number: the engines accept different spellings.
+        # For a cast of a text to a number, the engines accept different spellings.
         return not (isinstance(cast.this, exp.Literal) and cast.this.is_string)
     is_date = kind == "DATE" and isinstance(cast.this, exp.Literal) and _is_day(cast.this.name)
     is_empty_array = kind == "ARRAY<STRING>" and isinstance(cast.this, exp.Array) and not cast.this.expressions

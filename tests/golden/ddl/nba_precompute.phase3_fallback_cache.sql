@@ -1,4 +1,4 @@
--- Purpose:     the fallback values of each active player, stored by Phase 3 for the night. The build does not read the
+-- Purpose:     the fallback values of the active players, stored by Phase 3 for the night. The build does not read the
 --              table: see docs/adr/0013.
 -- Parameters:  none.
 -- Creates:     nba_precompute.phase3_fallback_cache

@@ -1,8 +1,8 @@
 -- Purpose:     the counts from which a build is scored.
 -- Parameters:  analysis_date DATE; build_id STRING.
 -- Reads:       nba_predictions.ml_feature_store_v2_generations.
--- Result:      one row. <block>_players counts every active player the block applies to; cells, NULLs and dates count
---              only the rows that may be published, so a player left out counts with all cells missing.
+-- Result:      one row. <block>_players counts the active players to which the block applies; cells, NULLs and dates
+--              count only the rows that may be published, so all cells of a row left out count as missing.
 -- Second run:  reads only.
 WITH this_build AS (
   SELECT *

@@ -1,4 +1,4 @@
--- Purpose:     every active player of the date with its features, each cell from Phase 4 where it has a value, else
+-- Purpose:     the active players of the date with their features, each cell from Phase 4 where it has a value, else
 --              from the latest Phase 3 row of the lookback window, else NULL; where each came from; the row's score.
 -- Parameters:  analysis_date DATE; lookback_start, previous_date DATE (the Phase 3 window, both ends included); as_of
 --              TIMESTAMP (Phase 3 and 4 rows processed later are not seen; without it the condition is left out);
@@ -8,7 +8,7 @@
 --              nba_analytics.team_offense_game_summary, nba_analytics.team_defense_game_summary,
 --              nba_precompute.team_defense_zone_analysis, nba_precompute.player_shot_zone_analysis,
 --              nba_precompute.player_composite_factors, nba_precompute.player_daily_cache.
--- Result:      one row per active player: the published columns, then left_out_reason (NULL for a row that may be
+-- Result:      one row per active player_id: the published columns, then left_out_reason (NULL for a row that may be
 --              published) and, per block, how many cells came from each phase.
 -- Second run:  reads only; the same parameters over the same tables give the same rows, but for ties (see below).
 --

@@ -1,7 +1,7 @@
--- Purpose:     the row that the statement yesterday copies for one player, as it stands now.
+-- Purpose:     the row that the statement yesterday copies for one player_id, with the current values.
 -- Parameters:  earliest_date, previous_date DATE (the nights that may be copied, both ends included); player_id INT64.
 -- Reads:       nba_predictions.ml_feature_store_v2.
--- Result:      one row, whole; none where that night has none of the player.
+-- Result:      one row with every published column; none if the copied build has no row of this player_id.
 -- Second run:  reads only.
 WITH night AS (
   SELECT MAX(analysis_date) AS copied_date

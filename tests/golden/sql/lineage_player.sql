@@ -1,8 +1,8 @@
--- Purpose:     what roster and schedule say of one player and the date, now.
+-- Purpose:     the current values of roster and schedule for one player_id and the date.
 -- Parameters:  analysis_date DATE; player_id INT64.
 -- Reads:       nba_raw.nbac_player_list, nba_raw.nbac_schedule.
--- Result:      one row; none for a player who is not active. opponent_abbreviation is NULL where the team does not
---              play.
+-- Result:      one row; none if the roster does not list this player_id as active. opponent_abbreviation is NULL where
+--              the team does not play.
 -- Second run:  reads only.
 WITH
 team_games AS (

@@ -1,7 +1,7 @@
 -- Purpose:     one row of one published build, whole.
 -- Parameters:  analysis_date DATE; build_id STRING; player_id INT64.
 -- Reads:       nba_predictions.ml_feature_store_v2_generations.
--- Result:      one row; none for a player without a row that night.
+-- Result:      one row; none if the build has no row of this player_id.
 -- Second run:  reads only.
 SELECT
   analysis_date, player_id, player_name, team_abbreviation, opponent_abbreviation, has_game, offensive_rating,

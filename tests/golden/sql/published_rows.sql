@@ -1,7 +1,7 @@
 -- Purpose:     the rows of one published build, the published one or one before it.
 -- Parameters:  analysis_date DATE; build_id STRING.
 -- Reads:       nba_predictions.ml_feature_store_v2_generations.
--- Result:      one row per player, every published column, by player_id; none where the rows were deleted.
+-- Result:      one row per player_id, every published column, in this order; none where the rows were deleted.
 -- Second run:  reads only; the same rows each time, for as long as they are there.
 SELECT
   analysis_date, player_id, player_name, team_abbreviation, opponent_abbreviation, has_game, offensive_rating,

@@ -90,20 +90,8 @@ def change_from(stored: bytes) -> HistoryEntry:
     Raises:
         UNREADABLE: The bytes have another form.
     """
-    return _change(dict(zip(_CHANGE, json.loads(stored), strict=False)))
-
-
-def noted_change_from(entry: tuple[bytes, Mapping[bytes, bytes]]) -> HistoryEntry:
-    """Read a change as a worker from before ADR 0020 stores it: an entry of a stream, a JSON object with names.
-
-    Raises:
-        UNREADABLE: The bytes have another form.
-    """
-    return _change(json.loads(entry[1][b"e"]))
-
-
-def _change(stored: dict[str, Any]) -> HistoryEntry:
-    change = HistoryEntry(**{**stored, "at": _instant(stored["at"])})
+    stored_values = dict(zip(_CHANGE, json.loads(stored), strict=False))
+    change = HistoryEntry(**{**stored_values, "at": _instant(stored_values["at"])})
     numbers = (change.generation, change.attempt)
     words = (change.event, change.before, change.after, change.reason, change.actor, change.detail)
     if not all(isinstance(number, int) for number in numbers) or not all(isinstance(word, str) for word in words):

@@ -16,14 +16,13 @@ from typing import Any, TypeVar, cast
 import redis
 
 from statemachine.invariants import YEARS
-from worker.adapters.redis.client import is_wrong_type, key_tag, outage, repeating, translated
+from worker.adapters.redis.client import is_wrong_type, key_tag, repeating, translated
 from worker.adapters.redis.damage import REBUILD, Damage
 from worker.adapters.redis.fields import (
     UNREADABLE,
     change_from,
     entry_from,
     millis_begun,
-    noted_change_from,
     parked_fields,
     parked_from,
 )
@@ -130,27 +129,10 @@ class RedisIndexes:
                 yield day
 
     def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
-        """Read the list of the date's changes, and the stream in which a worker from before ADR 0020 notes its own."""
-        day = analysis_date.isoformat()
-
-        def read() -> list[Any]:
-            with self._client.pipeline(transaction=False) as pipe:
-                pipe.lrange(self._key("changes", day), 0, -1)
-                pipe.xrange(self._key("history", day))
-                return pipe.execute(raise_on_error=False)
-
-        listed, streamed = repeating(self._client, read)
-        for answer in (listed, streamed):
-            if isinstance(answer, redis.RedisError) and not is_wrong_type(answer):
-                raise outage(self._client, answer)
-        if isinstance(listed, redis.RedisError):
-            self._damage.key(f"changes:{day}")
-            listed = []
-        changes = list(self._readable(f"changes:{day}", listed, change_from, "LREM"))
-        if streamed and not isinstance(streamed, redis.RedisError):
-            changes += self._readable(f"history:{day}", streamed, noted_change_from, "XDEL")
-            changes.sort(key=lambda change: change.at)
-        return changes
+        """Read the list of the changes of an analysis date."""
+        name = f"changes:{analysis_date.isoformat()}"
+        listed = self._read(name, lambda: cast("list[bytes]", self._client.lrange(self._key(name), 0, -1)))
+        return list(self._readable(name, listed, change_from, "LREM"))
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
         """Read the outbox stream from the head, or from the entry after *after*; with the errors of the bus."""

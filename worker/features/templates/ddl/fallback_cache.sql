@@ -1,4 +1,4 @@
-{{ head("Purpose", "the fallback values of each active " ~ entity.singular ~ ", stored by Phase 3 for the night. The build does not read the table: see docs/adr/0013.") }}
+{{ head("Purpose", "the fallback values of the active " ~ entity.plural ~ ", stored by Phase 3 for the night. The build does not read the table: see docs/adr/0013.") }}
 {{ head("Parameters", "none.") }}
 {{ head("Creates", table) }}
 {{ head("Result", "one row per cache_date (the analysis date of use) and " ~ entity.key ~ ". A column named after a Phase 3 table holds the date of the values from this table, so that freshness stays visible.") }}

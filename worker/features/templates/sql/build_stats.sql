@@ -1,7 +1,7 @@
 {{ head("Purpose", "the counts from which a build is scored.") }}
 {{ head("Parameters", "analysis_date DATE; build_id STRING.") }}
 {{ head("Reads", tables.generations ~ ".") }}
-{{ head("Result", "one row. <block>_" ~ entity.plural ~ " counts every active " ~ entity.singular ~ " the block applies to; cells, NULLs and dates count only the rows that may be published, so a " ~ entity.singular ~ " left out counts with all cells missing.") }}
+{{ head("Result", "one row. <block>_" ~ entity.plural ~ " counts the active " ~ entity.plural ~ " to which the block applies; cells, NULLs and dates count only the rows that may be published, so all cells of a row left out count as missing.") }}
 {{ head("Second run", "reads only.") }}
 {% include "parts/this_build.sql" %}
 SELECT

@@ -1,7 +1,7 @@
-{{ head("Purpose", "the row that the statement yesterday copies for one " ~ entity.singular ~ ", as it stands now.") }}
+{{ head("Purpose", "the row that the statement yesterday copies for one " ~ entity.key ~ ", with the current values.") }}
 {{ head("Parameters", "earliest_date, previous_date DATE (the nights that may be copied, both ends included); " ~ entity.key ~ " " ~ lookups[0].type ~ ".") }}
 {{ head("Reads", tables.published ~ ".") }}
-{{ head("Result", "one row, whole; none where that night has none of the " ~ entity.singular ~ ".") }}
+{{ head("Result", "one row with every published column; none if the copied build has no row of this " ~ entity.key ~ ".") }}
 {{ head("Second run", "reads only.") }}
 WITH night AS (
   SELECT MAX(analysis_date) AS copied_date

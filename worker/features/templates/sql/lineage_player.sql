@@ -1,7 +1,7 @@
-{{ head("Purpose", "what roster and schedule say of one " ~ entity.singular ~ " and the date, now.") }}
+{{ head("Purpose", "the current values of roster and schedule for one " ~ entity.key ~ " and the date.") }}
 {{ head("Parameters", "analysis_date DATE; " ~ entity.key ~ " " ~ lookups[0].type ~ ".") }}
 {{ head("Reads", [entity.roster] | join ~ (", " ~ schedule.table if schedule else "") ~ ".") }}
-{{ head("Result", "one row; none for a " ~ entity.singular ~ " who is not active." ~ (" " ~ schedule.opponent ~ " is NULL where the team does not play." if schedule else "")) }}
+{{ head("Result", "one row; none if the roster does not list this " ~ entity.key ~ " as active." ~ (" " ~ schedule.opponent ~ " is NULL where the team does not play." if schedule else "")) }}
 {{ head("Second run", "reads only.") }}
 WITH
 {% if schedule %}

@@ -1,7 +1,7 @@
 {{ head("Purpose", "one row of one published build, whole.") }}
 {{ head("Parameters", "analysis_date DATE; build_id STRING; " ~ entity.key ~ " " ~ lookups[0].type ~ ".") }}
 {{ head("Reads", tables.generations ~ ".") }}
-{{ head("Result", "one row; none for a " ~ entity.singular ~ " without a row that night.") }}
+{{ head("Result", "one row; none if the build has no row of this " ~ entity.key ~ ".") }}
 {{ head("Second run", "reads only.") }}
 SELECT
   {{ output_columns | each("{}") | commas(2) }}

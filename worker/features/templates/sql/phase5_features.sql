@@ -1,7 +1,7 @@
 {{ head("Purpose", "the features of a date for the predictions of Phase 5.") }}
 {{ head("Parameters", "analysis_date DATE; quality_score_min FLOAT64 (rows worth less are left out).") }}
 {{ head("Reads", tables.published ~ ".") }}
-{{ head("Result", "one row per " ~ entity.singular ~ ", whole, by " ~ entity.key ~ ".") }}
+{{ head("Result", "one row per " ~ entity.key ~ ", every published column, in this order.") }}
 {{ head("Second run", "reads only.") }}
 SELECT *
 {% include "parts/published_or_build.sql" %}

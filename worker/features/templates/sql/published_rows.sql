@@ -1,7 +1,7 @@
 {{ head("Purpose", "the rows of one published build, the published one or one before it.") }}
 {{ head("Parameters", "analysis_date DATE; build_id STRING.") }}
 {{ head("Reads", tables.generations ~ ".") }}
-{{ head("Result", "one row per " ~ entity.singular ~ ", every published column, by " ~ entity.key ~ "; none where the rows were deleted.") }}
+{{ head("Result", "one row per " ~ entity.key ~ ", every published column, in this order; none where the rows were deleted.") }}
 {{ head("Second run", "reads only; the same rows each time, for as long as they are there.") }}
 SELECT
   {{ output_columns | each("{}") | commas(2) }}
