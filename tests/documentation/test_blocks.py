@@ -305,7 +305,7 @@ def publish(stage: Stage, *bodies: bytes) -> None:
 
 
 def test_a_worker_of_ones_own(own_stage: Stage, wait_until: Callable[..., None]) -> None:
-    """The session of docs/cli.md, and then, in its folder, what needs a worker, a lost store, or a night nobody has seen."""
+    """The session of docs/cli.md; then, in its folder, the blocks that need a worker, a lost store, or a new night."""
     stage = own_stage
     *_, processed, status, _stop = type_all(stage, "docs/cli.md", "export MLFS_DATA_DIR=$PWD/night")
     assert json.loads(processed.text)["state"] == "done"
