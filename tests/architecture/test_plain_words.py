@@ -64,6 +64,13 @@ def test_the_list_of_the_page_is_whole() -> None:
     assert len(pro_forms()) == PRO_FORMS
 
 
+def test_the_glossary_is_sorted_and_names_each_term_once() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = [term.lower() for term in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)[1:]]
+
+    assert terms == sorted(set(terms))
+
+
 def test_a_pro_form_and_a_banned_beginning_are_found() -> None:
     [_module, (node, text)] = docstrings('"""Rows."""\ndef f():\n    """Give it to whoever asks."""\n')
 
