@@ -61,8 +61,10 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
 }  # fmt: skip
 DRAWINGS: Mapping[tuple[str, str], str] = {
     ("README.md", "flowchart LR"): "a picture",
-    ("docs/architecture.md", "statemachine/     pure: states, events, the transition table, decide(), invariants"):
-    "a tree",
+    (
+        "docs/architecture.md",
+        "statemachine/     pure: states, events, the transition table, decide(), invariants",
+    ): "a tree",
     ("docs/pipelines.md", "[[features]]"): "tests/unit/test_pipeline_definition.py reads it",
     ("docs/deploy.md", "# The account of a worker"): "read by tests/contract/test_redis_rights.py",
 }
