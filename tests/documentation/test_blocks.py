@@ -61,15 +61,19 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
 }  # fmt: skip
 DRAWINGS: Mapping[tuple[str, str], str] = {
     ("README.md", "flowchart LR"): "a picture",
-    ("README.md", "4 completions ─┐                            ┌─> done      every table was there"): "a picture",
+    (
+        "docs/architecture.md",
+        "statemachine/     pure: states, events, the transition table, decide(), invariants",
+    ): "a tree",
     ("docs/pipelines.md", "[[features]]"): "tests/unit/test_pipeline_definition.py reads it",
     ("docs/deploy.md", "# The account of a worker"): "read by tests/contract/test_redis_rights.py",
 }
 # Blocks that change something: run in order by the test that is named.
 IN_ORDER: Mapping[tuple[str, str], str] = {
-    ("README.md", "Preparing .venv (Python 3.11.7)"): "test_a_fresh_checkout_prints_the_night_of_the_readme",
-    ("README.md", "export MLFS_DATA_DIR=$PWD/night"): "test_a_worker_of_ones_own",
-    ("README.md", "mlfs status                                    # the latest dates, and refused messages"):
+    ("README.md", "export MLFS_DATA_DIR=$PWD/own"): "test_tables_of_ones_own",
+    ("docs/tutorial.md", "Preparing .venv (Python 3.11.7)"): "test_a_fresh_checkout_prints_the_night_of_the_tutorial",
+    ("docs/cli.md", "export MLFS_DATA_DIR=$PWD/night"): "test_a_worker_of_ones_own",
+    ("docs/cli.md", "mlfs status                                    # the latest dates, and refused messages"):
     "test_everyday_commands",
     ("docs/cli.md", "mlfs demo --scenario missing-processor"): "test_the_demo_commands",
     ("docs/tutorial.md", "mlfs demo --scenario missing-processor"): "played",  # the same line as in docs/cli.md
@@ -228,8 +232,17 @@ def test_sql_can_be_read(block: Block) -> None:
     assert sqlglot.parse(block.text, read="bigquery")
 
 
-def test_a_fresh_checkout_prints_the_night_of_the_readme(played: tuple[Path, str, str]) -> None:
-    block = NAMED["README.md", "Preparing .venv (Python 3.11.7)"]
+def test_tables_of_ones_own(own_stage: Stage, sample_folder: Path) -> None:
+    shutil.copytree(sample_folder, own_stage.folder / "tables")
+
+    *_, features, lineage = type_all(own_stage, "README.md", "export MLFS_DATA_DIR=$PWD/own")
+
+    assert "449 rows" in features.text
+    assert "9641314" in lineage.text
+
+
+def test_a_fresh_checkout_prints_the_night_of_the_tutorial(played: tuple[Path, str, str]) -> None:
+    block = NAMED["docs/tutorial.md", "Preparing .venv (Python 3.11.7)"]
     # The first line is make's, on a machine without environment.
     assert_same(block.text.partition("\n")[2], played[1], where=block.where)
 
@@ -240,7 +253,7 @@ def test_everyday_commands(copied_stage: Stage) -> None:
     ran(stage, "mlfs replay 2024-12-14 --reason 'to have one' --yes")
 
     type_all(
-        stage, "README.md", "mlfs status                                    # the latest dates, and refused messages"
+        stage, "docs/cli.md", "mlfs status                                    # the latest dates, and refused messages"
     )
 
     assert (stage.folder / "features.parquet").stat().st_size > 0
@@ -296,9 +309,9 @@ def publish(stage: Stage, *bodies: bytes) -> None:
 
 
 def test_a_worker_of_ones_own(own_stage: Stage, wait_until: Callable[..., None]) -> None:
-    """The README's session, and then, in its folder, what needs a worker, a lost store, or a night nobody has seen."""
+    """The session of docs/cli.md; then, in its folder, the blocks that need a worker, a lost store, or a new night."""
     stage = own_stage
-    *_, processed, status, _stop = type_all(stage, "README.md", "export MLFS_DATA_DIR=$PWD/night")
+    *_, processed, status, _stop = type_all(stage, "docs/cli.md", "export MLFS_DATA_DIR=$PWD/night")
     assert json.loads(processed.text)["state"] == "done"
     assert "done" in status.text
 

@@ -144,5 +144,5 @@ def test_a_gone_target_file_function_or_anchor_is_found() -> None:
     assert make_fault("make tset") == "no target ['tset']"
     assert missing_paths("see worker/gone.py and docs/cli.md") == ["worker/gone.py"]
     assert not resolves("worker.engine.Engine.never")
-    assert "everyday" in anchors(ROOT / "README.md")
-    assert "nowhere" not in anchors(ROOT / "README.md")
+    assert "everyday" in anchors(ROOT / "docs" / "cli.md")
+    assert "nowhere" not in anchors(ROOT / "docs" / "cli.md")

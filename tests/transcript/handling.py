@@ -22,8 +22,8 @@ WORKER, PERSON = "worker-1", "oncall@desk"
 
 HEAD = """# A degraded night, from alert to end
 
-Two of four processors are late. This page is what a person on call got, typed and read, in order; `make transcript`
-played the night and wrote it.
+Two of four processors are late. This page shows the alerts, commands and outputs of a person on call, in order; `make
+transcript` played the night and wrote the page.
 
 - **Real**: `mlfs run` and every command, as processes; Prometheus and Alertmanager with the rules and routes of
   `ops/prometheus`; each alert as Alertmanager posted it to a webhook; time.
@@ -33,8 +33,8 @@ played the night and wrote it.
   players.
 - **Changed afterwards**: the names of worker and person. Addresses and hashes of one run are cut from the alerts.
 
-A test plays the night again and fails where a command prints something else than here, instants aside. What each alert
-means is in the [runbook](runbook.md).
+A test plays the night again and fails if a command prints another output, instants aside. The [runbook](runbook.md)
+explains each alert.
 """
 
 
@@ -75,27 +75,27 @@ def handle(night: ObservedNight) -> Iterator[Entry]:
 
     yield Prose("## The pager rings")
     yield Delivered(night.notice("pager", "firing", PAGED))
-    yield Prose("The alert names the command to begin with. First, is it this night alone?")
+    yield Prose("The alert names the first command. First question: is only this night degraded?")
     yield type_in("status")
-    yield Prose("One night. Who did not report?")
+    yield Prose("Only this night. Which processors did not report?")
     yield type_in("explain", day)
-    yield Prose("How bad is it, and what is to be done?")
+    yield Prose("How severe is the degradation, and which step is next?")
     yield type_in("incident", day)
-    yield Prose("## What Phase 5 can read meanwhile")
+    yield Prose("## The rows for Phase 5 meanwhile")
     yield type_in("daily", day)
     yield Prose(
-        "The rows are there and above the gate; more than half of them come from older data. The owners of the two\n"
+        "The rows are published and above the quality gate; most come from older data. The owners of the two\n"
         "processors are called. A replay now would read the same tables:"
     )
     yield type_in("replay", day, "--reason", "is it worth it?", "--dry-run")
     yield Prose(
-        f"## The first table comes\n\nThe owner has run `{LATE[0]}` again; its report starts the upgrade by itself."
+        f"## The first table comes\n\nThe owner has run `{LATE[0]}` again; the report starts the upgrade at once."
     )
     night.write_late_table(LATE[0])
     yield type_in("emit", day, LATE[0], "--rows", "449", "--run-id", "rerun-1")
     night.wait_for(2)
     yield type_in("status", day)
-    yield Prose("Better, not good: the pager is told that it is over, and the channel for P2 takes on.")
+    yield Prose("Better, but not good: the pager gets the end of the alert, and the channel for P2 gets the rest.")
     yield Delivered(night.notice("pager", "resolved", PAGED))
     yield Delivered(night.notice("channel", "firing", LESSER))
     yield Prose(f"## The second table comes\n\n`{LATE[1]}` has run as well.")
@@ -107,7 +107,7 @@ def handle(night: ObservedNight) -> Iterator[Entry]:
     yield Prose("## Afterwards")
     yield type_in("incident", day)
     yield type_in("daily", day)
-    yield Prose("Everything that happened, for the report in the morning:")
+    yield Prose("The whole history, for the report in the morning:")
     yield type_in("history", day)
 
 
