@@ -6,11 +6,11 @@ take most of a second, and `mlfs status` needs neither.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -19,20 +19,28 @@ if TYPE_CHECKING:
     from worker.lineage.emitter import LineageEmitter
     from worker.local.pubsub.embedded import EmbeddedBus
 
+from statemachine.events import BuildCommitted
 from worker.adapters.redis.client import connect, key_tag
 from worker.adapters.redis.damage import Damage, SettingAside, keep_quiet, log_damage
 from worker.adapters.redis.requests import RedisRequests
 from worker.adapters.redis.store import RedisStore
+from worker.clock import OffsetClock, SharedClock, SystemClock
 from worker.engine import Engine, Topics
 from worker.errors import Refused, Unavailable
+from worker.interventions.audit import Auditor, log_row
+from worker.interventions.idempotency import IdempotentRequests
+from worker.interventions.requests import Interventions
 from worker.local.valkey import EmbeddedValkey
 from worker.observing.metrics import package_version
 from worker.observing.observer import Observer
 from worker.observing.tracing import NO_TRACING, Tracing, tracing_wanted
 from worker.ports import Clock, StateStore, Warehouse
+from worker.repair import Repair
 from worker.settings import PREFIX, BadSettings, Settings
 from worker.settings.checks import DUCKDB, EMBEDDED, local_path, scheme_of
 
+# File by which a demo marks its folder.
+DEMO_NOTE = "demo.json"
 # DuckDB's name for a database without a file.
 MEMORY = ":memory:"
 # A confirmed publish takes milliseconds. A dead letter that is not confirmed by then goes back to the bus.
@@ -57,6 +65,7 @@ class Resources:
         self._store: RedisStore | None = None
         self._warehouse: Warehouse | None = None
         self._requests: RedisRequests | None = None
+        self._clock: Clock | None = None
         self._publisher: PubSubPublisher | None = None
         self._tracing: Tracing | None = None
         self._valkey: EmbeddedValkey | None = None
@@ -97,6 +106,37 @@ class Resources:
         if self._requests is None:
             raise AssertionError("the store was opened without its memory of requests")
         return self._requests
+
+    @property
+    def clock(self) -> Clock:
+        """Clock of everything that this process stores and shows: the store's, in a demo's folder the demo's.
+
+        A demo goes on from the last change in its folder. An instant by another clock would never be due there. A
+        command that only reads goes by this machine's clock where no store answers: a report waits for no store.
+
+        Raises:
+            Unavailable: The store does not answer, and this process changes dates.
+        """
+        if self._clock is None:
+            try:
+                self._clock = self._open_clock()
+            except (Unavailable, Refused):
+                if not self._reads:
+                    raise
+                self._clock = SystemClock()
+        return self._clock
+
+    def _open_clock(self) -> Clock:
+        if is_demo(self.settings) and not self._own:
+            entries = [entry.at for day in self.store.dates(1) for entry in self.store.history(day)]
+            if entries:
+                return OffsetClock(entries[-1])
+        elif self._reads and self.settings.redis_url.startswith("embedded:"):
+            # An embedded store runs by this machine's clock: the store need not be opened.
+            return SystemClock()
+        clock = SharedClock(self.store.clock_skew)
+        clock.follow()
+        return clock
 
     @property
     def warehouse(self) -> Warehouse:
@@ -232,6 +272,11 @@ def nothing_there(settings: Settings) -> Refused | None:
     return None if any(_directory(place).exists() for place in places) else _nothing_there("data", settings.data_dir)
 
 
+def is_demo(settings: Settings) -> bool:
+    """Whether the data folder is a demo's."""
+    return (settings.data_dir / DEMO_NOTE).exists()
+
+
 def store_is_lost(settings: Settings) -> bool:
     """Whether the state store is an embedded one, and its folder is gone."""
     return settings.redis_url.startswith("embedded:") and not _directory(settings.redis_url).is_dir()
@@ -333,6 +378,50 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
         outbox_filled=outbox_filled,
         observer=observer,
         tracing=tracing,
+    )
+
+
+def make_interventions(
+    parts: Resources,
+    *,
+    engine: Engine,
+    clock: Clock,
+    log_row: Callable[[Mapping[str, Any]], None] = log_row,
+    publish_outcomes: Callable[[], None] = lambda: None,
+) -> Interventions:
+    """Return the service through which people change dates: for the worker, and for commands.
+
+    The warehouse is opened at the first request.
+    """
+
+    def repair() -> Repair:
+        return Repair(engine=engine, store=parts.store, clock=clock, warehouse=parts.warehouse)
+
+    def unreported(day: date) -> BuildCommitted | None:
+        try:
+            return repair().unreported(day)
+        except Refused:
+            # A dry run without a warehouse file: no ledger holds a commit.
+            return None
+
+    def log_replay(row: Mapping[str, Any]) -> None:
+        parts.warehouse.log_replay(row)
+
+    return Interventions(
+        store=parts.store,
+        auditor=Auditor(
+            engine=engine,
+            log_replay=log_replay,
+            clock=clock,
+            unreported=unreported,
+            log_row=log_row,
+        ),
+        requests=IdempotentRequests(parts.requests),
+        replace_damaged=lambda day, error: repair().replace_damaged(day, error),
+        calendar=parts.settings.calendar,
+        clock=clock,
+        processors=parts.settings.definition.processors,
+        publish_outcomes=publish_outcomes,
     )
 
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from statemachine.decide import Decision
 from statemachine.events import ReplayRequested
-from statemachine.model import TERMINAL_STATES, BuildMode, DateRecord, State
+from statemachine.model import BuildMode, DateRecord, State
 from worker.calendar import Calendar
 from worker.engine import Engine
 from worker.errors import CorruptRecord, PipelineError, Refused, Unavailable
+from worker.interventions.audit import why_refused
+from worker.interventions.requests import has_ended
 from worker.ports import Clock, StateStore
 
 MISSING = "missing"
@@ -127,8 +128,8 @@ def _plan(
         return Planned(analysis_date=day, step=Step.SKIPPED, why=why_not, record=seen)
     if seen and seen.request_id == event.request_id:
         return Planned(analysis_date=day, step=Step.REPLAY, why="asked for already", record=seen, planned=seen)
-    refusal = _refusal(wish, before, decision)
-    if refusal:
+    refusal = why_refused(before, decision, event)
+    if refusal is not None:
         return Planned(analysis_date=day, step=Step.REFUSED, why=refusal, record=seen)
     why = "tonight goes first" if day == tonight else "" if seen else "nobody has seen it"
     return Planned(analysis_date=day, step=Step.REPLAY, why=why, record=seen, planned=decision.record)
@@ -141,15 +142,6 @@ def _why_not(day: date, wish: RangeRequest, seen: DateRecord | None, calendar: C
         return "no night is expected"
     state = seen.state.value if seen else MISSING
     return f"not meant by --only: {state}" if wish.only and state not in wish.only else ""
-
-
-def _refusal(wish: RangeRequest, before: DateRecord, decision: Decision) -> str:
-    day = before.analysis_date
-    if not decision.changed:
-        return f"a build is running; wait for it (mlfs status {day}) or take over with --force"
-    if wish.mode is BuildMode.YESTERDAY and before.state is State.DONE and not wish.force:
-        return f"it is done, yesterday's rows would replace better ones; all the same: mlfs replay {day} --force"
-    return ""
 
 
 class Backfill:
@@ -224,7 +216,7 @@ class Backfill:
         self._others = {day for day in self._others if _on_its_way(records.get(day))}
         for day, generation in list(self._underway.items()):
             record = records.get(day)
-            if record is not None and record.generation >= generation and record.state in TERMINAL_STATES:
+            if record is not None and has_ended(record, generation):
                 del self._underway[day]
                 self._end(Planned(analysis_date=day, step=Step.ENDED, why=_how_it_ended(record), record=record))
         while self._queue and self._may_begin(records):

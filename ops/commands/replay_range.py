@@ -1,6 +1,7 @@
 """`mlfs replay --from --to`: the plan of a range as a table, then, with `--yes`, its replays."""
 
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,18 +9,25 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
-import typer
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, acting_parts, confirmed
-from ops.commands.asking import open_door
+from ops.arguments import (
+    EXIT_DEGRADED,
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    EXIT_UNAVAILABLE,
+    acting_parts,
+    actor,
+    confirmed,
+    guest_engine,
+    guest_interventions,
+)
 from ops.commands.range_plan import Backfill, Planned, RangeRequest, Step, plan_range
 from ops.output import err, number, out, plain, show_json, state_text
 from statemachine.events import ReplayRequested
 from statemachine.model import DateRecord, State
 from worker.date_text import summary
 from worker.errors import Conflict, Unavailable
-from worker.interventions.idempotency import ask_once, request_id_of
 from worker.resources import Resources
 
 POLL_S = 0.2
@@ -33,37 +41,38 @@ class RangeReplay:
     """One range replay: its plan, its requests, its progress."""
 
     def __init__(self, parts: Resources, wish: RangeRequest, *, reason: str, key: str | None) -> None:
-        """Prepare it; nothing is asked of the store yet.
+        """Prepare the replay; nothing is stored yet.
 
         Args:
-            parts: Store and its memory of requests.
-            wish: What is asked for.
+            parts: Store and warehouse.
+            wish: Dates, mode and force.
             reason: Why, for histories and audit.
-            key: Names the whole request, so that repeating it replays no date twice; None for a new request.
+            key: Names the whole request, so that repeating the request replays no date twice; None for a new request.
         """
         self._parts = parts
         self._wish = wish
         self._reason = reason
         self._key = key
-        self._door = open_door(parts)
-        self._ids: dict[date, str] = {}
+        self._service = guest_interventions(parts)
+        self._tonight = parts.settings.calendar.tonight(parts.clock.now())
+        # The ids of a request without a key stay the same within the command: the service recognises by the id a
+        # commit whose reply was lost.
+        self._ids_of = key or uuid.uuid4().hex
 
     def _event(self, day: date) -> ReplayRequested:
-        # The same id each time it is asked for: a commit whose reply was lost is recognised by it.
-        if day not in self._ids:
-            self._ids[day] = request_id_of(self._key, self._door.who, day, self._door.league_day)
+        who = actor()
         return ReplayRequested(
-            actor=self._door.who,
+            actor=who,
             reason=self._reason,
             mode=self._wish.mode,
             take_over=self._wish.force,
-            request_id=self._ids[day],
+            request_id=self._service.request_id(self._ids_of, who, day),
         )
 
     def plan(self) -> list[Planned]:
-        """Say for each date what would happen to it."""
-        door = self._door
-        return plan_range(self._wish, door.engine, self._event, self._parts.settings.calendar, door.tonight)
+        """Return for each date the step that the replay would take."""
+        engine, calendar = guest_engine(self._parts), self._parts.settings.calendar
+        return plan_range(self._wish, engine, self._event, calendar, self._tonight)
 
     def run(
         self, plan: Sequence[Planned], *, concurrency: int, patience_s: float, tell: Callable[[Planned], None]
@@ -71,8 +80,8 @@ class RangeReplay:
         """Replay what the plan says; give up once nothing has ended for *patience_s* seconds."""
         backfill = Backfill(
             store=self._parts.store,
-            clock=self._door.clock,
-            tonight=self._door.tonight,
+            clock=self._parts.clock,
+            tonight=self._tonight,
             begin=self._begin,
             concurrency=concurrency,
             tell=tell,
@@ -91,21 +100,11 @@ class RangeReplay:
         return list(backfill.run(plan, pause))
 
     def _begin(self, day: date) -> int:
-        event = self._event(day)
-        record = self._parts.store.load(day)
-        if record is not None and record.request_id == event.request_id:
-            return record.generation
-
-        def act() -> int:
-            try:
-                return self._door.auditor.apply(day, event).record.generation
-            except Conflict as exc:
-                raise Unavailable(str(exc)) from exc
-
-        asked = {"analysis_date": day.isoformat(), "mode": event.mode.value, "force": event.take_over}
-        return ask_once(
-            self._parts.requests, key=self._key and f"{self._key}/{day}", caller=self._door.who, asked=asked, act=act
-        ).generation
+        event, key = self._event(day), self._key and f"{self._key}/{day}"
+        try:
+            return self._service.ask(day, event, caller=event.actor, key=key).generation
+        except Conflict as exc:
+            raise Unavailable(str(exc)) from exc
 
 
 class Consent(StrEnum):
@@ -272,15 +271,3 @@ def _table(*names: str) -> Table:
     for name in names:
         table.add_column(name, justify="right" if name in {"gen", "rows", "score"} else "left")
     return table
-
-
-def refuse_both(analysis_date: date | None, first: date | None, last: date | None) -> None:
-    """Refuse a command that names one date and a range, or neither.
-
-    Raises:
-        BadParameter: With what to write instead.
-    """
-    if analysis_date is None and (first is None or last is None):
-        raise typer.BadParameter("name one DATE, or a range by both --from and --to")
-    if analysis_date is not None and (first or last):
-        raise typer.BadParameter("DATE and a range at once; leave one of them out")

@@ -23,9 +23,8 @@ from ops.arguments import (
     AnalysisDate,
     Json,
     finite,
-    guest_clock,
     guest_parts,
-    store_clock,
+    now_of_words,
 )
 from ops.output import out, show_json
 from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessage
@@ -90,7 +89,7 @@ def _run_worker(*, serves_push: bool) -> None:
     stop = threading.Event()
     leaving.on_signal(stop.set)
     with Resources(settings, own=True) as parts:
-        worker = Worker(parts, store_clock(parts), serves_push=serves_push)
+        worker = Worker(parts, parts.clock, serves_push=serves_push)
         try:
             if stop.is_set():
                 raise typer.Exit(leaving.exit_code())
@@ -136,7 +135,7 @@ def emit(
     body |= {name: value for name, value in optional.items() if value is not None}
     _encoded(body)
     with guest_parts() as parts:
-        body["completed_at"] = guest_clock(parts).now().isoformat()
+        body["completed_at"] = now_of_words(parts.settings).isoformat()
         message_id = parts.publisher.publish(
             OutgoingMessage(event_id="", topic=parts.settings.topic, data=_encoded(body), attributes={})
         )
@@ -231,7 +230,7 @@ def _ticker(parts: Resources, lineage: "LineageEmitter | None") -> "Ticker":
     )
     assembly = Assembly(
         parts,
-        clock=store_clock(parts),
+        clock=parts.clock,
         worker=worker_name(),
         observer=Observers((LogObserver(),) if lineage is None else (LogObserver(), lineage)),
         hooks=ProcessCallbacks(start_build=builds.put, outbox_filled=lambda: None, date_failed=date_failed),

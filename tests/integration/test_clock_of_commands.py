@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from ops.arguments import clock_of_changes, guest_clock, guest_parts, reading_parts
-from ops.demo.schedule import DEMO_NOTE
+from ops.arguments import guest_parts, reading_parts
 from worker.clock import SystemClock
 from worker.errors import Unavailable
+from worker.resources import DEMO_NOTE, Resources
+from worker.settings import load
 
 
 @pytest.fixture
@@ -26,10 +27,10 @@ def test_a_date_is_changed_by_the_stores_time_or_not_at_all(
 ) -> None:
     monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("MLFS_REDIS_URL", url_without_time)
-    with guest_parts() as parts:
-        with pytest.raises(Unavailable, match="time"):
-            clock_of_changes(parts)
-        assert isinstance(guest_clock(parts), SystemClock), "a report goes on"
+    with guest_parts() as parts, pytest.raises(Unavailable, match="time"):
+        parts.clock.now()
+    with Resources(load(), own=False, reads=True) as parts:
+        assert isinstance(parts.clock, SystemClock), "a report goes on"
 
 
 def test_a_report_of_a_demo_whose_store_is_lost_goes_by_this_machine(
@@ -40,4 +41,4 @@ def test_a_report_of_a_demo_whose_store_is_lost_goes_by_this_machine(
     (tmp_path / "warehouse.duckdb").touch()
     before = SystemClock().now()
     with reading_parts() as parts:
-        assert guest_clock(parts).now() >= before
+        assert parts.clock.now() >= before

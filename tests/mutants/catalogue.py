@@ -589,8 +589,8 @@ MUTANTS = (
     Mutant(
         name="words-by-the-machines-clock",
         file="ops/arguments.py",
-        old="        return guest_clock(parts).now()\n\n\ndef league_day",
-        new="        return SystemClock().now()\n\n\ndef league_day",
+        old="        return parts.clock.now()\n",
+        new="        return SystemClock().now()\n",
         tests=(
             "tests/integration/test_day_words.py"
             "::test_a_date_of_a_demo_is_read_by_its_own_clock_whatever_the_machine_says",
@@ -1283,7 +1283,7 @@ MUTANTS = (
     Mutant(
         name="audit-after-the-effect",
         file="worker/interventions/audit.py",
-        old="        self._log_replay(row)\n        self._tell(row)\n",
+        old="        self._log_replay(row)\n        self._log_row(row)\n",
         new="        self._engine.apply(analysis_date, event, actor=event.actor)\n        self._log_replay(row)\n",
         tests=("tests/unit/test_audit.py::test_without_its_row_nothing_is_changed",),
     ),

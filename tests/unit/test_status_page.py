@@ -351,8 +351,9 @@ def test_the_form_is_shown_first_and_done_when_confirmed(night: Service, headers
 
     assert (200, 1) == (asked.status_code, before)
     assert {**WISH, "confirmed": "on"} == fields
-    assert [202, 202] == [answer.status_code for answer in accepted]
-    assert "As generation 2, asked for by local: daily cache was repaired" in Read(accepted[1].text).text
+    assert [(303, f"{PAGE}?follow=2")] * 2 == [(answer.status_code, answer.headers["location"]) for answer in accepted]
+    followed = Read(night.client.get(accepted[1].headers["location"]).text)
+    assert "As generation 2, asked for by local: daily cache was repaired" in followed.text
     assert (2, 1) == (night.store.load(NIGHT).generation, len(night.warehouse.audits))
     assert "daily cache was repaired" == night.warehouse.audits[0]["reason"]
 
@@ -381,7 +382,7 @@ def test_each_form_has_a_key_of_its_own(night: Service) -> None:
     ids=str,
 )
 def test_a_wrong_form_is_told_as_a_page(night: Service, fields: dict[str, str], status: int, told: str) -> None:
-    assert 202 == night.client.post(FORM, data={**WISH, "confirmed": "on"}, headers=OWN).status_code
+    assert 303 == night.client.post(FORM, data={**WISH, "confirmed": "on"}, headers=OWN).status_code
     answer = night.client.post(FORM, data=fields, headers=OWN)
 
     assert (status, "text/html; charset=utf-8") == (answer.status_code, answer.headers["content-type"])

@@ -19,11 +19,11 @@ from worker.http.guard import RouteGuard
 from worker.http.push_and_tick import Machines
 from worker.http.reading import DateReader
 from worker.http.server import HttpServer
-from worker.interventions.audit import Auditor
 from worker.interventions.idempotency import IdempotentRequests
-from worker.interventions.requests import Interventions
+from worker.interventions.process import Processing
 from worker.observing.metrics import Metrics, package_version
 from worker.ports import TokenVerifier
+from worker.resources import make_interventions
 from worker.tick import Ticked, Ticker
 from worker.wiring import Assembly
 
@@ -94,22 +94,20 @@ class Listeners:
         assembly, settings = self._assembly, self._settings
         parts, clock = assembly.parts, assembly.clock
         warehouse = parts.warehouse
-        self.interventions = Interventions(
+        publish_outcomes = self._publish if publishes else _leave_to_the_loop
+        interventions = make_interventions(
+            parts, engine=assembly.engine, clock=clock, publish_outcomes=publish_outcomes
+        )
+        self.processing = Processing(
             store=parts.store,
-            auditor=Auditor(
-                engine=assembly.engine,
-                log_replay=warehouse.log_replay,
-                clock=clock,
-                unreported=assembly.repair.unreported,
-            ),
+            auditor=interventions.auditor,
             repair=assembly.repair,
             builds=builds,
             probe=lambda day: probe(warehouse, day),
             clock=clock,
             stopwatch=time.monotonic,
             pause=_wait,
-            tell=self._publish if publishes else _leave_to_the_loop,
-            processors=settings.policy.processors,
+            publish_outcomes=publish_outcomes,
         )
         compare = partial(compare_generations, warehouse)
         return Api(
@@ -119,7 +117,8 @@ class Listeners:
                 store=parts.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone, compare=compare
             ),
             desk=ActionContext(
-                interventions=self.interventions,
+                interventions=interventions,
+                processing=self.processing,
                 once=IdempotentRequests(parts.requests),
                 calendar=settings.calendar,
                 earliest=settings.earliest_date,

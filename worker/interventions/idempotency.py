@@ -3,18 +3,15 @@
 The key is taken before anything happens and holds the answer afterwards. A worker that dies in between leaves it taken
 for `PENDING`; after that the request runs as if it were new, which the state machine bears: a replay is one more
 generation.
-
-`--idempotency-key`: a command that is run twice under one key takes effect once.
 """
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import date, timedelta
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -110,48 +107,3 @@ def _answer_again(key: str, fingerprint: str, known_fingerprint: str, known_answ
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-class RequestedGeneration(NamedTuple):
-    """The generation that was asked for, and whether this very call asked for it."""
-
-    generation: int
-    now: bool
-
-
-def ask_once(
-    requests: RequestLog, *, key: str | None, caller: str, asked: Mapping[str, Any], act: Callable[[], int]
-) -> RequestedGeneration:
-    """Ask for a generation, or give the one that was asked for under this key within the last day.
-
-    Args:
-        requests: The store's memory of requests.
-        key: The caller's key; None asks in any case.
-        caller: Who asks; keys of different people never meet.
-        asked: What is asked for, JSON values.
-        act: Asks; gives the generation.
-
-    Raises:
-        KeyInUse: The key stands for another request, or for one that is just being answered.
-        Unavailable: The store does not answer.
-    """
-    acted = False
-
-    def answer() -> StoredResponse:
-        nonlocal acted
-        generation = act()
-        acted = True
-        return StoredResponse(status=0, body={"generation": generation})
-
-    given = IdempotentRequests(requests).run(key, f"command {caller}", {"command": "replay", **asked}, answer)
-    return RequestedGeneration(int(given.body["generation"]), acted)
-
-
-def request_id_of(key: str | None, caller: str, analysis_date: date, today: date) -> str:
-    """Give the id of a request: the same each time it is made under one key, so that a repeat finds its own change.
-
-    It is another one the next day: the memory of keys lasts one day, and each request after that has its own audit row.
-    """
-    if key is None:
-        return uuid.uuid4().hex
-    return uuid.uuid5(uuid.NAMESPACE_OID, f"{caller}/{key}/{analysis_date}/{today}").hex
