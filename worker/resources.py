@@ -28,7 +28,6 @@ from worker.clock import OffsetClock, SharedClock, SystemClock
 from worker.engine import Engine, Topics
 from worker.errors import Refused, Unavailable
 from worker.interventions.audit import Auditor, log_row
-from worker.interventions.idempotency import IdempotentRequests
 from worker.interventions.requests import Interventions
 from worker.local.valkey import EmbeddedValkey
 from worker.observing.metrics import package_version
@@ -416,7 +415,7 @@ def make_interventions(
             unreported=unreported,
             log_row=log_row,
         ),
-        requests=IdempotentRequests(parts.requests),
+        requests=parts.requests,
         replace_damaged=lambda day, error: repair().replace_damaged(day, error),
         calendar=parts.settings.calendar,
         clock=clock,

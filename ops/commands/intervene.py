@@ -1,10 +1,9 @@
 """`mlfs replay`, `mlfs cancel`, `mlfs retract`: show the plan, ask the person, apply by the one service, wait."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -180,30 +179,28 @@ def _intervene(day: date, event: Intervention, options: Options) -> None:
     with acting_parts(dry_run=options.dry_run) as parts:
         service, key = guest_interventions(parts), None if options.dry_run else options.key
         answer = service.ask(day, event, caller=event.actor, key=key, consent=consent)
-        facts = dict(answer.facts)
-        if answer.repeated:
-            facts |= {**_summary_now(parts.store, day), "reason": "asked_before"}
+        record, outcome = answer.record, answer.outcome
+        if record is None:
+            record, outcome = _asked_before(parts.store, day), {**outcome, "reason": "asked_before"}
             if not options.as_json:
                 out.print(f"{day}: asked for already under this key, as generation {answer.generation}")
-        if wait_s and (ended := service.wait(day, answer.generation, wait_s)) is not None:
-            facts |= summary(ended)
-    _finish(facts, options)
+        if wait_s:
+            ended = service.wait(day, answer.generation, wait_s)
+    if options.as_json:
+        show_json({**outcome, **summary(ended or record)})
+    else:
+        _finish(ended or record, event.kind, applied=not options.dry_run)
     if wait_s and ended is None:
         err.print(f"{day}: no worker finished generation {answer.generation} in {wait_s:g} s; see: mlfs status")
         raise typer.Exit(EXIT_UNAVAILABLE)
     raise typer.Exit(exit_code(ended.state) if ended is not None else 0)
 
 
-def _summary_now(store: StateStore, day: date) -> dict[str, Any]:
-    """Return the summary of a date that was asked for before.
-
-    Raises:
-        Refused: The store has forgotten the date since.
-    """
+def _asked_before(store: StateStore, day: date) -> DateRecord:
     record = store.load(day)
     if record is None:
         raise Refused(f"{day} was forgotten since it was asked for; see the dates there are: mlfs status")
-    return summary(record)
+    return record
 
 
 def _show_plan(event: Intervention, before: DateRecord, planned: Decision) -> None:
@@ -231,18 +228,17 @@ def _named(event: Intervention) -> str:
             return f"take back {event.processor} ({event.identity})"
 
 
-def _finish(facts: Mapping[str, Any], options: Options) -> None:
-    if options.as_json:
-        show_json(dict(facts))
-    elif options.dry_run:
+def _finish(record: DateRecord, event: EventKind, *, applied: bool) -> None:
+    if not applied:
         out.print("dry run: nothing was changed")
-    else:
-        day, failure = facts["analysis_date"], facts["failure"]
-        out.print(f"{day} is {facts['state']} (generation {facts['generation']})")
-        if facts["state"] == State.FAILED and failure is not None and facts["event"] != EventKind.COMPLETION_RETRACTED:
-            out.print(f"  because {failure['because']}: {failure['message']}", markup=False, soft_wrap=True)
-            if facts["event"] == EventKind.REPLAY_REQUESTED:
-                out.print(f"  what to do: mlfs incident {day}; once repaired, replay it again", markup=False)
+        return
+    out.print(f"{record.analysis_date} is {record.state} (generation {record.generation})")
+    if record.state is State.FAILED and record.failure is not None and event is not EventKind.COMPLETION_RETRACTED:
+        out.print(f"  because {record.failure.because}: {record.failure.message}", markup=False, soft_wrap=True)
+        if event is EventKind.REPLAY_REQUESTED:
+            out.print(
+                f"  what to do: mlfs incident {record.analysis_date}; once repaired, replay it again", markup=False
+            )
 
 
 def retract(

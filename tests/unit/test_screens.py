@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from ops.commands.dead_letters import letters_table
-from ops.commands.intervene import Options, _finish
+from ops.commands.intervene import _finish
 from ops.output import dates_table, explanation_panel, history_table
 from ops.reports.daily import Check, CheckStatus, checks_table
 from ops.reports.weekly import WEEKDAYS, reliability_table, trend_screen
@@ -17,7 +17,7 @@ from statemachine.events import EventKind
 from statemachine.model import DateRecord, FailedBecause, State
 from statemachine.reasons import Reason
 from tests.support.nights import CACHE, DEADLINE, POLICY, PROCESSORS, degraded, done, failed
-from worker.date_text import explanation, in_zone, summary
+from worker.date_text import explanation, in_zone
 
 ZONE = ZoneInfo("America/New_York")
 NARROW = range(60, 81, 5)
@@ -179,7 +179,7 @@ def test_stored_instants_are_told_on_the_wall_clock(stored: str, told: str) -> N
 def test_a_replay_that_failed_says_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     record = failed()
     assert record.failure is not None
-    _finish({**summary(record), "event": EventKind.REPLAY_REQUESTED}, Options(dry_run=False, yes=True, as_json=False))
+    _finish(record, EventKind.REPLAY_REQUESTED, applied=True)
     told = capsys.readouterr().out
 
     assert f"{record.analysis_date} is failed" in told

@@ -135,10 +135,10 @@ def _add_interventions(router: APIRouter, desk: ActionContext, gate: RouteGuard)
     ) -> JSONResponse:
         day = desk.day_to_change(request, day)
         if dry_run:
-            return JSONResponse(dict(desk.interventions.dry_run(day, event).facts))
+            return JSONResponse(desk.interventions.dry_run(day, event).facts)
         answer = desk.interventions.ask(day, event, caller=event.actor, key=key)
         status = 202 if isinstance(event, ReplayRequested) else 200
-        return JSONResponse(dict(answer.facts), status, _location(day) if answer.facts["applied"] else None)
+        return JSONResponse(answer.facts, status, _location(day) if answer.outcome["applied"] else None)
 
     @router.post("/dates/{analysis_date}/replay", response_model=Intervened, responses=accepted)
     def replay(

@@ -24,7 +24,7 @@ from worker.errors import CorruptRecord
 from worker.interventions.audit import Auditor, Intervention
 from worker.interventions.idempotency import IdempotentRequests, StoredResponse
 from worker.interventions.retractions import identity_to_take_back
-from worker.ports import Clock, StateStore
+from worker.ports import Clock, RequestLog, StateStore
 
 POLL_S = 0.2
 Consent = Callable[[Intervention, DateRecord, Decision], bool]
@@ -35,17 +35,22 @@ class InterventionAnswer:
     """Answer to an intervention.
 
     Attributes:
-        facts: Summary of the date after the change, with `applied`, `event` and `reason`.
-        repeated: True for a request that had been answered under the same key before.
+        record: The date after the change; None for a request that was answered under the same key before.
+        outcome: `applied`, `event` and `reason`; for a request that was answered before the whole earlier answer.
     """
 
-    facts: Mapping[str, Any]
-    repeated: bool = False
+    record: DateRecord | None
+    outcome: Mapping[str, Any]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Summary of the date with the outcome."""
+        return {**(summary(self.record) if self.record else {}), **self.outcome}
 
     @property
     def generation(self) -> int:
         """Generation of the date after the change."""
-        return int(self.facts["generation"])
+        return int(self.record.generation if self.record else self.outcome["generation"])
 
 
 class Interventions:
@@ -56,7 +61,7 @@ class Interventions:
         *,
         store: StateStore,
         auditor: Auditor,
-        requests: IdempotentRequests,
+        requests: RequestLog,
         replace_damaged: Callable[[date, str], object],
         calendar: Calendar,
         clock: Clock,
@@ -68,7 +73,7 @@ class Interventions:
         Args:
             store: Holds the records.
             auditor: Plans; applies after the audit row is written.
-            requests: Runs a request once for each key.
+            requests: Remembers requests by key.
             replace_damaged: `Repair.replace_damaged`.
             calendar: Tells the league's day, part of a request id.
             clock: Clock of the changes.
@@ -110,7 +115,7 @@ class Interventions:
     def dry_run(self, day: date, event: Intervention) -> InterventionAnswer:
         """Return the answer that the event would get; the exceptions are those of `plan`."""
         event, _, planned = self.plan(day, event)
-        return InterventionAnswer(facts=_facts(planned, event, applied=False))
+        return _answer(planned, event, applied=False)
 
     def ask(
         self, day: date, event: Intervention, *, caller: str, key: str | None = None, consent: Consent | None = None
@@ -129,6 +134,8 @@ class Interventions:
             Unavailable: Store or warehouse does not answer. Without an audit row nothing was changed.
             Fatal: The warehouse refuses the audit row; nothing was changed.
         """
+        if key is None:
+            return self._act(day, event, caller, key, consent)
         acted: list[InterventionAnswer] = []
 
         def act() -> StoredResponse:
@@ -137,8 +144,8 @@ class Interventions:
 
         wanted = {name: value for name, value in asdict(event).items() if name not in {"actor", "request_id"}}
         request = {"event": event.kind, "analysis_date": day.isoformat(), **wanted}
-        stored = self._requests.run(key, caller, request, act)
-        return acted[0] if acted else InterventionAnswer(facts=stored.body, repeated=True)
+        stored = IdempotentRequests(self._requests).run(key, caller, request, act)
+        return acted[0] if acted else InterventionAnswer(record=None, outcome=stored.body)
 
     def _act(
         self, day: date, event: Intervention, caller: str, key: str | None, consent: Consent | None
@@ -147,14 +154,14 @@ class Interventions:
         if consent is not None:
             event, before, planned = self.plan(day, event)
             if not consent(event, before, planned):
-                return InterventionAnswer(facts=_facts(planned, event, applied=False))
+                return _answer(planned, event, applied=False)
         else:
             self._begin_anew_if_damaged(day)
             event = self._with_run(day, event)
         decision = self.auditor.apply(day, event, idempotency_key=key)
         self._publish_outcomes()
         applied = decision.changed or not isinstance(event, CompletionRetracted)
-        return InterventionAnswer(facts=_facts(decision, event, applied=applied))
+        return _answer(decision, event, applied=applied)
 
     def _begin_anew_if_damaged(self, day: date) -> None:
         try:
@@ -190,6 +197,6 @@ def has_ended(record: DateRecord, generation: int) -> bool:
     return record.generation >= generation and record.state in TERMINAL_STATES
 
 
-def _facts(decision: Decision, event: Intervention, *, applied: bool) -> dict[str, Any]:
+def _answer(decision: Decision, event: Intervention, *, applied: bool) -> InterventionAnswer:
     outcome = {"applied": applied, "event": event.kind.value, "reason": decision.reason.value}
-    return {**summary(decision.record), **outcome}
+    return InterventionAnswer(record=decision.record, outcome=outcome)
