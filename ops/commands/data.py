@@ -125,7 +125,7 @@ def build(
         clock = parts.clock
         ledger = parts.warehouse.read_ledger(analysis_date)
         if why := copy_over_done(analysis_date.isoformat(), mode, ledger.state if ledger is not None else None):
-            raise Refused(f"{analysis_date}: {why}")
+            raise Refused(why)
         request = _manual_request(parts, analysis_date, mode, clock.now())
         if mode is BuildMode.YESTERDAY and not dry_run:
             parts.warehouse.log_replay(_audit_row(request, ledger, reason))

@@ -130,7 +130,7 @@ def _plan(
         return Planned(analysis_date=day, step=Step.REPLAY, why="asked for already", record=seen, planned=seen)
     refusal = why_refused(before, decision, event)
     if refusal is not None:
-        return Planned(analysis_date=day, step=Step.REFUSED, why=refusal, record=seen)
+        return Planned(analysis_date=day, step=Step.REFUSED, why=refusal.removeprefix(f"{day}: "), record=seen)
     why = "tonight goes first" if day == tonight else "" if seen else "nobody has seen it"
     return Planned(analysis_date=day, step=Step.REPLAY, why=why, record=seen, planned=decision.record)
 

@@ -1,14 +1,23 @@
 """By whose time commands change and show dates."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import redis
+from typer.testing import CliRunner
 
 from ops.arguments import guest_parts, reading_parts
+from ops.cli import app
+from tests.support.nights import CACHE, EVENING, NIGHT, success
+from tests.support.rigs import Rig
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.store import RedisStore
 from worker.clock import SystemClock
 from worker.errors import Unavailable
+from worker.features.model import Statement
+from worker.pipelines.shipped import PIPELINE
 from worker.resources import DEMO_NOTE, Resources
 from worker.settings import load
 
@@ -42,3 +51,27 @@ def test_a_report_of_a_demo_whose_store_is_lost_goes_by_this_machine(
     before = SystemClock().now()
     with reading_parts() as parts:
         assert parts.clock.now() >= before
+
+
+def test_audit_and_history_of_a_demo_bear_the_clock_of_the_demo(
+    valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MLFS_REDIS_URL", valkey_url)
+    (tmp_path / DEMO_NOTE).write_text("{}", encoding="utf-8")
+    client = connect(valkey_url)
+    client.flushall()
+    store = RedisStore(client, PIPELINE)
+    Rig(store=store).engine.apply(NIGHT, success(CACHE))
+    for arguments in (("retract", str(NIGHT), CACHE), ("replay", str(NIGHT)), ("cancel", str(NIGHT))):
+        done = CliRunner().invoke(app, [*arguments, "--reason", "because", "--yes"])
+        assert done.exit_code == 0, done.stderr
+    changed = [entry.at for entry in store.history(NIGHT)][-3:]
+    store.close()
+    with reading_parts() as parts:
+        sql = "SELECT mode, requested_at FROM nba_predictions.replay_audit ORDER BY requested_at"
+        rows = parts.warehouse.query(Statement(name="audit", sql=sql))
+
+    assert ["retract", "normal", "cancel"] == [row["mode"] for row in rows]
+    for row, at in zip(rows, changed, strict=True):
+        assert EVENING <= row["requested_at"] <= at < row["requested_at"] + timedelta(minutes=1)

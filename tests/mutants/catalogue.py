@@ -577,6 +577,22 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="name-of-a-form-over-the-verified-caller",
+        file="worker/http/pages.py",
+        old="controls.name if controls.name and caller == LOCAL_CALLER else caller",
+        new="controls.name or caller",
+        tests=("tests/unit/test_status_page.py::test_the_name_in_a_form_never_stands_in_for_a_verified_caller",),
+    ),
+    Mutant(
+        name="retraction-of-whatever-run-counts-by-now",
+        file="worker/http/pages.py",
+        old='            fields = {**fields, "run_id": event.identity}\n',
+        new="",
+        tests=(
+            "tests/unit/test_status_page.py::test_a_run_is_taken_back_from_its_page_and_only_the_run_that_was_shown",
+        ),
+    ),
+    Mutant(
         name="command-that-changes-today-does-not-ask",
         file="ops/arguments.py",
         old="settings.calendar.day_to_change(text, now_of_words(settings))",

@@ -156,14 +156,14 @@ def why_refused(before: DateRecord, decision: Decision, event: Intervention) -> 
     if decision.changed:
         return None
     hints: dict[str, str] = {
-        Reason.REPLAY_REFUSED_RUNNING: f"a build is running; wait for it (mlfs status {day}) or take over with --force "
-        "(over HTTP: force)",
-        Reason.CANCEL_REFUSED: f"it is {before.state}, there is nothing to stop; to build it again: "
+        Reason.REPLAY_REFUSED_RUNNING: f"{day}: a build is running; wait for it (mlfs status {day}) "
+        "or take over with --force (over HTTP: force)",
+        Reason.CANCEL_REFUSED: f"{day}: it is {before.state}, there is nothing to stop; to build it again: "
         f"mlfs replay {day} --reason '…'",
-        Reason.RETRACTION_REFUSED: "that run is not what counts now, the date was cancelled, or "
+        Reason.RETRACTION_REFUSED: f"{day}: that run is not what counts now, the date was cancelled, or "
         f"{RETRACTIONS_MAX} runs were taken back already; see: mlfs explain {day}",
     }
-    return hints.get(decision.reason, decision.reason.value)
+    return hints.get(decision.reason, f"{day}: {decision.reason}")
 
 
 def copy_over_done(day: str, mode: BuildMode, state: str | None) -> str | None:
@@ -171,14 +171,14 @@ def copy_over_done(day: str, mode: BuildMode, state: str | None) -> str | None:
     if mode is not BuildMode.YESTERDAY or state != State.DONE:
         return None
     return (
-        "it is done: yesterday's rows would replace better ones; to do it all the same: "
+        f"{day} is done: yesterday's rows would replace better ones; to do it all the same: "
         f"mlfs replay {day} --source yesterday --force --reason '…'"
     )
 
 
 def _refuse(before: DateRecord, decision: Decision, event: Intervention) -> None:
     if why := why_refused(before, decision, event):
-        raise Refused(f"{before.analysis_date}: {why}")
+        raise Refused(why)
 
 
 REASON_CHARS_MAX = 500
