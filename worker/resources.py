@@ -126,7 +126,7 @@ class Resources:
         return self._clock
 
     def _open_clock(self) -> Clock:
-        if is_demo(self.settings) and not self._own:
+        if (self.settings.data_dir / DEMO_NOTE).exists() and not self._own:
             entries = [entry.at for day in self.store.dates(1) for entry in self.store.history(day)]
             if entries:
                 return OffsetClock(entries[-1])
@@ -269,11 +269,6 @@ def nothing_there(settings: Settings) -> Refused | None:
     if not all(scheme_of(place) in {EMBEDDED, DUCKDB} for place in places):
         return None
     return None if any(_directory(place).exists() for place in places) else _nothing_there("data", settings.data_dir)
-
-
-def is_demo(settings: Settings) -> bool:
-    """Whether the data folder is a demo's."""
-    return (settings.data_dir / DEMO_NOTE).exists()
 
 
 def store_is_lost(settings: Settings) -> bool:

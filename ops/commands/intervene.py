@@ -1,7 +1,6 @@
 """`mlfs replay`, `mlfs cancel`, `mlfs retract`: show the plan, ask the person, apply by the one service, wait."""
 
 import re
-from dataclasses import dataclass
 from datetime import date
 from typing import Annotated
 
@@ -27,18 +26,17 @@ from ops.commands.range_plan import RangeRequest, read_only
 from ops.commands.replay_range import (
     CONCURRENCY_DEFAULT,
     CONCURRENCY_MAX,
-    Consent,
-    RangeOptions,
+    Options,
     replay_range,
 )
 from ops.output import err, out, show_json
 from statemachine.decide import Decision
 from statemachine.events import CancelRequested, CompletionRetracted, EventKind, ReplayRequested
-from statemachine.model import DateRecord, Retraction, State
+from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason as Outcome
 from worker.date_text import retraction_follows, summary
 from worker.errors import Refused
-from worker.interventions.audit import Intervention
+from worker.interventions.audit import Intervention, taken_back
 from worker.interventions.idempotency import KEY_PATTERN
 from worker.ports import StateStore
 
@@ -126,17 +124,13 @@ def replay(
     """
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
     _refuse_both(analysis_date, first, last)
+    options = Options(dry_run=dry_run, yes=yes, as_json=as_json, key=key, wait_s=wait, concurrency=concurrency)
     if first is not None and last is not None:
         wish = RangeRequest(first=first, last=last, only=read_only(only), mode=mode, force=force)
-        consent = Consent.GIVEN if yes else Consent.ASKED_FOR
-        how = RangeOptions(
-            key=key, concurrency=concurrency, wait_s=wait, consent=Consent.DRY_RUN if dry_run else consent
-        )
-        raise typer.Exit(replay_range(wish, reason, how, as_json=as_json))
+        raise typer.Exit(replay_range(wish, reason, options))
     if analysis_date is None or only:
         raise typer.BadParameter("--only chooses among the dates of a range; give --from and --to")
-    event = ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force)
-    _intervene(analysis_date, event, Options(dry_run=dry_run, yes=yes, as_json=as_json, key=key, wait_s=wait or 0.0))
+    _intervene(analysis_date, ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force), options)
 
 
 def cancel(
@@ -149,17 +143,6 @@ def cancel(
     """
     event = CancelRequested(actor=actor(), reason=reason)
     _intervene(analysis_date, event, Options(dry_run=dry_run, yes=yes, as_json=as_json))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """Options that the three commands share."""
-
-    dry_run: bool
-    yes: bool
-    as_json: bool
-    key: str | None = None
-    wait_s: float = 0.0
 
 
 def _intervene(day: date, event: Intervention, options: Options) -> None:
@@ -175,7 +158,7 @@ def _intervene(day: date, event: Intervention, options: Options) -> None:
         return planned.changed and not options.dry_run
 
     ended = None
-    wait_s = 0.0 if options.dry_run else options.wait_s
+    wait_s = 0.0 if options.dry_run else options.wait_s or 0.0
     with acting_parts(dry_run=options.dry_run) as parts:
         service, key = guest_interventions(parts), None if options.dry_run else options.key
         answer = service.ask(day, event, caller=event.actor, key=key, consent=consent)
@@ -206,7 +189,7 @@ def _asked_before(store: StateStore, day: date) -> DateRecord:
 def _show_plan(event: Intervention, before: DateRecord, planned: Decision) -> None:
     after, day = planned.record, before.analysis_date
     if isinstance(event, CompletionRetracted) and planned.reason is Outcome.DUPLICATE:
-        known = taken_back_before(after, event)
+        known = taken_back(after, event)
         told = f"{known.identity} of {known.processor} was taken back already, by {known.actor}: {known.reason}"
         out.print(f"{day}: {told}", markup=False)
         return
@@ -274,13 +257,6 @@ def retract(
         processor=processor, identity=run_id or "", actor=actor(), reason=reason, rebuild=rebuild
     )
     _intervene(analysis_date, event, Options(dry_run=dry_run, yes=yes, as_json=as_json, key=key))
-
-
-def taken_back_before(record: DateRecord, event: CompletionRetracted) -> Retraction:
-    """Give what makes *event* a repetition: its run's own retraction, else what its request, by its key, took back."""
-    about = (event.processor, event.identity)
-    same_run = [one for one in record.retractions if (one.processor, one.identity) == about]
-    return (same_run or [one for one in record.retractions if one.request_id == event.request_id])[0]
 
 
 def _refuse_both(analysis_date: date | None, first: date | None, last: date | None) -> None:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
 from typing import Any
 
 from rich.table import Table
@@ -107,51 +106,44 @@ class RangeReplay:
             raise Unavailable(str(exc)) from exc
 
 
-class Consent(StrEnum):
-    """Whether a range may be replayed once its plan is shown."""
-
-    GIVEN = "given"
-    """--yes."""
-    ASKED_FOR = "asked for"
-    """A person is asked, as for one date."""
-    DRY_RUN = "dry run"
-    """It may not."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RangeOptions:
-    """How a range is to be replayed.
+class Options:
+    """Options that replay, cancel and retract share.
 
     Attributes:
-        key: Names the request, so that repeating it replays no date twice; None for a new one.
-        concurrency: Dates on their way at once, 1 or more.
-        wait_s: Give up when nothing has ended for so many seconds; None for `PATIENCE_S`.
-        consent: Whether to go on after the plan.
+        dry_run: Stop after the plan.
+        yes: Ask no person.
+        as_json: Print JSON.
+        key: Names the request, so that repeating the request takes effect once; None for a new request.
+        wait_s: Seconds to wait for the end; of a range, seconds in which no date ends. None for the default.
+        concurrency: Dates of a range on their way at once, 1 or more.
     """
 
-    key: str | None
-    concurrency: int
-    wait_s: float | None
-    consent: Consent
+    dry_run: bool
+    yes: bool
+    as_json: bool
+    key: str | None = None
+    wait_s: float | None = None
+    concurrency: int = CONCURRENCY_DEFAULT
 
 
-def replay_range(wish: RangeRequest, reason: str, how: RangeOptions, *, as_json: bool) -> int:
-    """Show the plan of a range; where it is wanted replay it and follow it to its end. Give the exit code."""
-    with acting_parts(dry_run=how.consent is Consent.DRY_RUN) as parts:
-        asked = RangeReplay(parts, wish, reason=reason, key=how.key)
+def replay_range(wish: RangeRequest, reason: str, options: Options) -> int:
+    """Show the plan of a range, ask, replay the dates, follow the dates to their end; return the exit code."""
+    with acting_parts(dry_run=options.dry_run) as parts:
+        asked = RangeReplay(parts, wish, reason=reason, key=options.key)
         plan = asked.plan()
-        if not as_json:
+        if not options.as_json:
             _show_plan(plan, wish, reason)
-        if how.consent is Consent.DRY_RUN:
-            return _stop_after_plan(plan, as_json=as_json)
-        if how.consent is Consent.ASKED_FOR and not confirmed("go on?"):
-            if as_json:
+        if options.dry_run:
+            return _stop_after_plan(plan, as_json=options.as_json)
+        if not options.yes and not confirmed("go on?"):
+            if options.as_json:
                 show_json(_answer(plan, applied=False))
             return EXIT_REFUSED
         progress = _Progress(_chosen(plan))
-        patience_s = PATIENCE_S if how.wait_s is None else how.wait_s
-        results = asked.run(plan, concurrency=how.concurrency, patience_s=patience_s, tell=progress.tell)
-    if as_json:
+        patience_s = PATIENCE_S if options.wait_s is None else options.wait_s
+        results = asked.run(plan, concurrency=options.concurrency, patience_s=patience_s, tell=progress.tell)
+    if options.as_json:
         show_json(_answer(results, applied=True))
     else:
         _show_results(results)

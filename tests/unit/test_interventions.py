@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from statemachine.model import State
+from statemachine.model import DateRecord, State
 from tests.support.memory_requests import MemoryRequests
 from tests.support.nights import CACHE, DEADLINE, EVENING, NIGHT, NO_ROWS, PROCESSORS, claimed, success
 from tests.support.rigs import LedgerWarehouse, Rig, repair_of
@@ -18,7 +18,7 @@ from worker.builds.queue import BackgroundBuilds
 from worker.errors import Fatal, Unavailable
 from worker.interventions.audit import Auditor
 from worker.interventions.idempotency import KEEP, PENDING, IdempotentRequests, KeyInUse, StoredResponse
-from worker.interventions.process import WAITING_MAX, Processed, Processing
+from worker.interventions.process import WAITING_MAX, Processing
 
 REPLAY, CANCEL = f"/dates/{NIGHT}/replay", f"/dates/{NIGHT}/cancel"
 RETRACT = f"/dates/{NIGHT}/retract"
@@ -152,14 +152,14 @@ def test_a_date_that_hangs_holds_up_no_other_and_says_so_to_its_own_callers() ->
         publish_outcomes=lambda: None,
     )
 
-    def ask(day: date) -> Processed:
+    def ask(day: date) -> DateRecord:
         return desk.process(day, forced=False, actor="ana", idempotency_key=None, wait_s=0.0)
 
     hanging = threading.Thread(target=ask, args=(other,), daemon=True)
     hanging.start()
     assert hangs.wait(10)
     try:
-        assert State.READY is ask(NIGHT).record.state
+        assert State.READY is ask(NIGHT).state
         with pytest.raises(Unavailable, match="not decided yet"):
             ask(other)
     finally:

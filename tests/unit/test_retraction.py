@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from ops.commands.intervene import taken_back_before
 from schemas.record import decode_record, encode_record
 from statemachine.decision import StartBuild
 from statemachine.events import CompletionReceived
@@ -273,7 +272,7 @@ def test_a_key_that_was_used_for_another_run_is_told_which_one() -> None:
     decision = told(taken_back.record, other)
 
     assert Reason.DUPLICATE is decision.reason
-    assert CACHE == taken_back_before(decision.record, other).processor
+    assert CACHE == taken_back(decision.record, other).processor
 
 
 @pytest.mark.parametrize("mode", [BuildMode.FORCED_FALLBACK, BuildMode.YESTERDAY])

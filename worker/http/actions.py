@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from statemachine.events import ReplayRequested
-from statemachine.model import State
+from statemachine.model import TERMINAL_STATES, DateRecord, State
 from worker.access import Role
 from worker.calendar import FUTURE_DAYS_MAX, Calendar
 from worker.date_text import summary
@@ -28,7 +28,7 @@ from worker.http.models import (
 from worker.http.problems import problem, responses
 from worker.interventions.audit import Intervention
 from worker.interventions.idempotency import IdempotentRequests, StoredResponse
-from worker.interventions.process import Processed, Processing
+from worker.interventions.process import Processing
 from worker.interventions.requests import Interventions
 from worker.ports import Clock
 
@@ -108,14 +108,14 @@ def action_routes(desk: ActionContext, gate: RouteGuard) -> APIRouter:
         wanted = {"route": "process", "day": day.isoformat(), "forced": body.force_phase3_fallback}
 
         def act() -> StoredResponse:
-            processed = desk.processing.process(
+            record = desk.processing.process(
                 day,
                 forced=body.force_phase3_fallback,
                 actor=caller,
                 idempotency_key=idempotency_key,
                 wait_s=desk.wait_s,
             )
-            return _process_answer(processed)
+            return _process_answer(record)
 
         return _tell(request, desk.once.run(idempotency_key, caller, wanted, act))
 
@@ -135,7 +135,8 @@ def _add_interventions(router: APIRouter, desk: ActionContext, gate: RouteGuard)
     ) -> JSONResponse:
         day = desk.day_to_change(request, day)
         if dry_run:
-            return JSONResponse(desk.interventions.dry_run(day, event).facts)
+            planned = desk.interventions.ask(day, event, caller=event.actor, consent=lambda *_plan: False)
+            return JSONResponse(planned.facts)
         answer = desk.interventions.ask(day, event, caller=event.actor, key=key)
         status = 202 if isinstance(event, ReplayRequested) else 200
         return JSONResponse(answer.facts, status, _location(day) if answer.outcome["applied"] else None)
@@ -167,9 +168,8 @@ def _add_interventions(router: APIRouter, desk: ActionContext, gate: RouteGuard)
         return intervene(request, analysis_date, event, idempotency_key, dry_run=body.dry_run)
 
 
-def _process_answer(processed: Processed) -> StoredResponse:
-    record = processed.record
-    if not processed.ended:
+def _process_answer(record: DateRecord) -> StoredResponse:
+    if record.state not in TERMINAL_STATES:
         return StoredResponse(status=202, body=summary(record), headers=_location(record.analysis_date))
     return StoredResponse(status=_FAILED if record.state is State.FAILED else 200, body=summary(record))
 

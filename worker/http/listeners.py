@@ -94,7 +94,7 @@ class Listeners:
         assembly, settings = self._assembly, self._settings
         parts, clock = assembly.parts, assembly.clock
         warehouse = parts.warehouse
-        publish_outcomes = self._publish if publishes else _leave_to_the_loop
+        publish_outcomes = self._publish if publishes else lambda: None
         interventions = make_interventions(
             parts, engine=assembly.engine, clock=clock, publish_outcomes=publish_outcomes
         )
@@ -106,7 +106,7 @@ class Listeners:
             probe=lambda day: probe(warehouse, day),
             clock=clock,
             stopwatch=time.monotonic,
-            pause=_wait,
+            pause=threading.Event().wait,
             publish_outcomes=publish_outcomes,
         )
         compare = partial(compare_generations, warehouse)
@@ -172,11 +172,3 @@ class Listeners:
         """Stop serving; open requests get a moment."""
         for server in self._servers:
             server.stop()
-
-
-def _wait(seconds: float) -> None:
-    threading.Event().wait(seconds)
-
-
-def _leave_to_the_loop() -> None:
-    """The relay's loop was woken already."""

@@ -132,10 +132,11 @@ def _mode(event: Intervention) -> str:
             return RETRACT_MODE
 
 
-def taken_back(record: DateRecord, event: CompletionRetracted) -> Retraction | None:
-    """Find what the event took back; None where it did not."""
+def taken_back(record: DateRecord, event: CompletionRetracted) -> Retraction:
+    """Return the retraction of the event's run; of a repeated request the retraction that the request made before."""
     about = (event.processor, event.identity)
-    return next((one for one in record.retractions if (one.processor, one.identity) == about), None)
+    same_run = [known for known in record.retractions if (known.processor, known.identity) == about]
+    return (same_run or [known for known in record.retractions if known.request_id == event.request_id])[0]
 
 
 def why_refused(before: DateRecord, decision: Decision, event: Intervention) -> str | None:

@@ -7,7 +7,6 @@ two callers start one generation. A crash while a request waits loses the answer
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import date
 
 from statemachine.events import ReplayRequested
@@ -24,19 +23,6 @@ WAITING_MAX = 8
 STRIPES = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Processed:
-    """How a date stands after it was asked to be built.
-
-    Attributes:
-        record: The date.
-        ended: Whether its generation has come to an end; else it is still on its way.
-    """
-
-    record: DateRecord
-    ended: bool
-
-
 class Processing:
     """Builds dates for callers that wait."""
 
@@ -50,7 +36,7 @@ class Processing:
         probe: Callable[[date], Mapping[str, int]],
         clock: Clock,
         stopwatch: Callable[[], float],
-        pause: Callable[[float], None],
+        pause: Callable[[float], object],
         publish_outcomes: Callable[[], None],
     ) -> None:
         self._store = store
@@ -68,7 +54,7 @@ class Processing:
 
     def process(
         self, analysis_date: date, *, forced: bool, actor: str, idempotency_key: str | None, wait_s: float
-    ) -> Processed:
+    ) -> DateRecord:
         """Have the date built, unless it is published already, and wait for the end.
 
         A date that is done stays as it is; so does a degraded one, until a table that was empty at its build has rows.
@@ -89,9 +75,9 @@ class Processing:
             raise Unavailable(f"{analysis_date}: {WAITING_MAX} callers wait for builds already; ask again in a moment")
         try:
             until = self._stopwatch() + wait_s
-            processed = self._wait(self._begin_alone(analysis_date, forced, actor, idempotency_key, wait_s), until)
+            record = self._wait(self._begin_alone(analysis_date, forced, actor, idempotency_key, wait_s), until)
             self._publish_outcomes()
-            return processed
+            return record
         finally:
             self._waiting.release()
 
@@ -152,7 +138,7 @@ class Processing:
             raise Refused(f"{record.analysis_date}: its tables cannot be looked at: {exc}") from exc
         return any(rows.get(name, 0) > 0 and not count for name, count in held.items() if name not in record.ignored)
 
-    def _wait(self, started: DateRecord, until: float) -> Processed:
+    def _wait(self, started: DateRecord, until: float) -> DateRecord:
         """Drive the build where that is a request's job, and wait for the end of the generation or of a later one."""
         record = started
         while record.state not in TERMINAL_STATES:
@@ -165,4 +151,4 @@ class Processing:
             if record.state in TERMINAL_STATES or self._stopwatch() >= until:
                 break
             self._pause(POLL_S)
-        return Processed(record=record, ended=record.state in TERMINAL_STATES)
+        return record

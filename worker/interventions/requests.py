@@ -53,47 +53,35 @@ class InterventionAnswer:
         return int(self.record.generation if self.record else self.outcome["generation"])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interventions:
-    """Plans and applies what people ask of analysis dates."""
+    """Plans and applies what people ask of analysis dates.
 
-    def __init__(  # noqa: PLR0913 - one collaborator each
-        self,
-        *,
-        store: StateStore,
-        auditor: Auditor,
-        requests: RequestLog,
-        replace_damaged: Callable[[date, str], object],
-        calendar: Calendar,
-        clock: Clock,
-        processors: Sequence[str],
-        publish_outcomes: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Wire the service.
+    Attributes:
+        store: Holds the records.
+        auditor: Plans; applies after the audit row is written.
+        requests: Remembers requests by key.
+        replace_damaged: `Repair.replace_damaged`.
+        calendar: Tells the league's day, part of a request id.
+        clock: Clock of the changes.
+        processors: Names of the pipeline's processors.
+        publish_outcomes: Called after each change, for a process without a relay loop.
+    """
 
-        Args:
-            store: Holds the records.
-            auditor: Plans; applies after the audit row is written.
-            requests: Remembers requests by key.
-            replace_damaged: `Repair.replace_damaged`.
-            calendar: Tells the league's day, part of a request id.
-            clock: Clock of the changes.
-            processors: Names of the pipeline's processors.
-            publish_outcomes: Called after each change, for a process without a relay loop.
-        """
-        self._store = store
-        self.auditor = auditor
-        self._requests = requests
-        self._replace_damaged = replace_damaged
-        self._calendar = calendar
-        self._clock = clock
-        self._processors = processors
-        self._publish_outcomes = publish_outcomes
+    store: StateStore
+    auditor: Auditor
+    requests: RequestLog
+    replace_damaged: Callable[[date, str], object]
+    calendar: Calendar
+    clock: Clock
+    processors: Sequence[str]
+    publish_outcomes: Callable[[], None]
 
     def request_id(self, key: str | None, caller: str, day: date) -> str:
         """Return the id of a request; for one day the same id each time under one key, so a repeat finds the change."""
         if key is None:
             return uuid.uuid4().hex
-        today = self._calendar.league_day(self._clock.now())
+        today = self.calendar.league_day(self.clock.now())
         return uuid.uuid5(uuid.NAMESPACE_OID, f"{caller}/{key}/{day}/{today}").hex
 
     def plan(self, day: date, event: Intervention) -> tuple[Intervention, DateRecord, Decision]:
@@ -112,11 +100,6 @@ class Interventions:
         event = self._with_run(day, event)
         return event, *self.auditor.plan(day, event)
 
-    def dry_run(self, day: date, event: Intervention) -> InterventionAnswer:
-        """Return the answer that the event would get; the exceptions are those of `plan`."""
-        event, _, planned = self.plan(day, event)
-        return _answer(planned, event, applied=False)
-
     def ask(
         self, day: date, event: Intervention, *, caller: str, key: str | None = None, consent: Consent | None = None
     ) -> InterventionAnswer:
@@ -127,7 +110,7 @@ class Interventions:
             event: As for `plan`; an event without a request id gets the id that belongs to caller, key and day.
             caller: Who sends the request; keys of different callers never meet.
             key: Idempotency key.
-            consent: Called with the plan before the audit row; False stops after the plan.
+            consent: Called with the plan before the audit row; False stops after the plan, as for a dry run.
 
         Raises:
             Refused: The event makes no sense in this state, or the key stands for another request.
@@ -144,7 +127,7 @@ class Interventions:
 
         wanted = {name: value for name, value in asdict(event).items() if name not in {"actor", "request_id"}}
         request = {"event": event.kind, "analysis_date": day.isoformat(), **wanted}
-        stored = IdempotentRequests(self._requests).run(key, caller, request, act)
+        stored = IdempotentRequests(self.requests).run(key, caller, request, act)
         return acted[0] if acted else InterventionAnswer(record=None, outcome=stored.body)
 
     def _act(
@@ -159,22 +142,22 @@ class Interventions:
             self._begin_anew_if_damaged(day)
             event = self._with_run(day, event)
         decision = self.auditor.apply(day, event, idempotency_key=key)
-        self._publish_outcomes()
+        self.publish_outcomes()
         applied = decision.changed or not isinstance(event, CompletionRetracted)
         return _answer(decision, event, applied=applied)
 
     def _begin_anew_if_damaged(self, day: date) -> None:
         try:
-            self._store.load(day)
+            self.store.load(day)
         except CorruptRecord as exc:
-            self._replace_damaged(day, str(exc))
+            self.replace_damaged(day, str(exc))
 
     def _with_run(self, day: date, event: Intervention) -> Intervention:
         """Return a retraction with the identity of the run that the retraction is about."""
         if not isinstance(event, CompletionRetracted):
             return event
-        record = self._store.load(day)
-        identity = identity_to_take_back(day, record, event.processor, event.identity or None, self._processors)
+        record = self.store.load(day)
+        identity = identity_to_take_back(day, record, event.processor, event.identity or None, self.processors)
         return replace(event, identity=identity)
 
     def wait(self, day: date, generation: int, wait_s: float) -> DateRecord | None:
@@ -185,7 +168,7 @@ class Interventions:
         """
         pause = threading.Event()
         for _ in range(max(1, round(wait_s / POLL_S))):
-            record = self._store.load(day)
+            record = self.store.load(day)
             if record is not None and has_ended(record, generation):
                 return record
             pause.wait(POLL_S)
