@@ -267,9 +267,9 @@ def test_what_was_never_reported_cannot_be_taken_back_and_the_next_step_makes_se
 
 def test_a_key_that_was_used_for_another_run_is_told_which_one() -> None:
     other = retract(FACTORS, request_id="ana/1")
-    taken_back = told(waiting(CACHE, FACTORS), retract(CACHE, request_id="ana/1"))
+    before = told(waiting(CACHE, FACTORS), retract(CACHE, request_id="ana/1"))
 
-    decision = told(taken_back.record, other)
+    decision = told(before.record, other)
 
     assert Reason.DUPLICATE is decision.reason
     assert CACHE == taken_back(decision.record, other).processor
