@@ -43,6 +43,7 @@ from tests.support.nights import (
 )
 from tests.unit.test_decide_published import CANCEL
 from worker.errors import Refused
+from worker.interventions.audit import taken_back
 from worker.interventions.retractions import identity_to_take_back
 
 NEXT = EVENING + MINUTE
