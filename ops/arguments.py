@@ -86,7 +86,7 @@ PublishedByOption = Annotated[
 
 
 def build_mode(source: Source | None, *, force_phase3_fallback: bool) -> BuildMode:
-    """Say which data a build may use by the options of a command."""
+    """Return the build mode of the options of a command."""
     if source is Source.YESTERDAY:
         if force_phase3_fallback:
             raise typer.BadParameter("--source yesterday reads neither phase; leave --force-phase3-fallback out")
@@ -95,7 +95,7 @@ def build_mode(source: Source | None, *, force_phase3_fallback: bool) -> BuildMo
 
 
 def exit_code(state: str | None) -> int:
-    """Give the exit code that a state means: 0 done or on its way, 1 failed, 3 degraded."""
+    """Return the exit code of a state: 0 done or on its way, 1 failed, 3 degraded."""
     if state == State.FAILED:
         return EXIT_FAILED
     return EXIT_DEGRADED if state == State.DEGRADED else 0
@@ -156,7 +156,7 @@ DateToChange = Annotated[
 
 
 def actor() -> str:
-    """Give who acts, for histories: user and machine."""
+    """Return user and machine, for histories."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
@@ -235,7 +235,7 @@ def shipped_only(settings: Settings) -> None:
 
 
 def report_fault(error: Exception) -> int:
-    """Say what went wrong in one line, and give the exit code for it."""
+    """Print the error in one line; return the exit code."""
     err.print("[red]mlfs:[/]", escape(masked(str(error))), soft_wrap=True)
     if isinstance(error, Denied):
         return EXIT_FAILED

@@ -26,20 +26,20 @@ ON_THEIR_WAY = frozenset({State.READY, State.RUNNING})
 
 
 class Step(StrEnum):
-    """What a plan says of a date, and what became of it."""
+    """Step of a date: planned, then as the result."""
 
     REPLAY = "replay"
-    """It is to be built again."""
+    """The date is to be built again."""
     SKIPPED = "skipped"
-    """It is not meant, or needs nothing."""
+    """The date is not chosen, or needs no build."""
     REFUSED = "refused"
-    """It cannot be replayed as it stands; nothing was changed."""
+    """The date cannot be replayed in this state; no change was stored."""
     ENDED = "ended"
-    """Its generation has come to an end."""
+    """The generation has ended."""
     UNFINISHED = "unfinished"
-    """It was asked for, and had not ended when the waiting did."""
+    """The replay was requested, and the waiting ended before the generation."""
     NOT_STARTED = "not started"
-    """It was not asked for before the waiting ended."""
+    """The waiting ended before the replay was requested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class RangeRequest:
     force: bool
 
     def days(self) -> list[date]:
-        """Give the dates, oldest first."""
+        """Return the dates, oldest first."""
         return [self.first + timedelta(days=offset) for offset in range((self.last - self.first).days + 1)]
 
 
@@ -100,7 +100,7 @@ def read_only(text: str) -> frozenset[str]:
 def plan_range(
     wish: RangeRequest, engine: Engine, event: Callable[[date], ReplayRequested], calendar: Calendar, tonight: date
 ) -> list[Planned]:
-    """Say for each date what would happen to it, tonight's first, then oldest first. Changes nothing.
+    """Return the planned step of each date, tonight's date first, then oldest first. Stores no change.
 
     Raises:
         Refused: The range is none, or too long.
@@ -179,11 +179,11 @@ class Backfill:
         self._ended: dict[date, Planned] = {}
 
     def run(self, plan: Sequence[Planned], pause: Callable[[], bool]) -> Iterator[Planned]:
-        """Replay what the plan says, and give each date of it as it ended up.
+        """Replay the dates of the plan, and yield each date with the result.
 
         Args:
             plan: Made by `plan_range`.
-            pause: Waits a moment; told by its answer whether to go on. It is asked anew after every date that ends.
+            pause: Waits a moment; False ends the replay.
 
         Yields:
             Every date of the plan, in its order.
@@ -207,11 +207,11 @@ class Backfill:
 
     @property
     def ended(self) -> int:
-        """How many dates have come to their end."""
+        """Number of dates with an end."""
         return len(self._ended)
 
     def _advance(self) -> None:
-        """Note what has ended, then fill the places that are free."""
+        """Note the ended dates, then begin dates in the free places."""
         records = self._store.load_all(sorted({self._tonight, *self._underway, *self._others}))
         self._others = {day for day in self._others if _on_its_way(records.get(day))}
         for day, generation in list(self._underway.items()):
@@ -242,7 +242,7 @@ class Backfill:
         self._tell(ended)
 
     def _left(self, planned: Planned, trouble: str) -> Planned:
-        """Say how a date stands that has not ended: not meant, or given up waiting for."""
+        """Return a date without an end: skipped, refused, or given up."""
         if planned.step is not Step.REPLAY:
             return planned
         day = planned.analysis_date

@@ -1,4 +1,4 @@
-"""`mlfs replay --from --to`: the plan of a range as a table, then, with `--yes`, its replays."""
+"""`mlfs replay --from --to`: the plan of a range as a table, then, with `--yes`, the replays."""
 
 import threading
 import uuid
@@ -37,7 +37,7 @@ CONCURRENCY_MAX = 16
 
 
 class RangeReplay:
-    """One range replay: its plan, its requests, its progress."""
+    """Range replay: plan, requests, progress."""
 
     def __init__(self, parts: Resources, wish: RangeRequest, *, reason: str, key: str | None) -> None:
         """Prepare the replay; nothing is stored yet.
@@ -76,7 +76,7 @@ class RangeReplay:
     def run(
         self, plan: Sequence[Planned], *, concurrency: int, patience_s: float, tell: Callable[[Planned], None]
     ) -> list[Planned]:
-        """Replay what the plan says; give up once nothing has ended for *patience_s* seconds."""
+        """Replay the dates of the plan; give up when no date has ended for *patience_s* seconds."""
         backfill = Backfill(
             store=self._parts.store,
             clock=self._parts.clock,
@@ -165,7 +165,7 @@ def _stop_after_plan(plan: Sequence[Planned], *, as_json: bool) -> int:
 
 
 def worst(results: Sequence[Planned]) -> int:
-    """Give the exit code of the worst date: failed, then not finished, then refused, then degraded."""
+    """Return the exit code of the worst date: failed, then not finished, then refused, then degraded."""
     codes = {_code(result) for result in results}
     return next((code for code in (EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_REFUSED, EXIT_DEGRADED) if code in codes), 0)
 
@@ -183,14 +183,14 @@ def _code(result: Planned) -> int:
 
 
 class _Progress:
-    """Tells a person how far it is, on standard error: one line a change."""
+    """Prints the progress on standard error: a line for each change."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._done = 0
 
     def tell(self, planned: Planned) -> None:
-        """Note a date that was begun or has ended."""
+        """Print the date, begun or ended."""
         day = planned.analysis_date
         if planned.step is Step.REPLAY:
             err.print(f"[dim]{day} begun[/]")

@@ -38,7 +38,7 @@ _FAILED = 409
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionContext:
-    """What the routes that act work with.
+    """Arguments of the action routes.
 
     Attributes:
         interventions: Plans and applies.
@@ -88,7 +88,7 @@ class ActionContext:
 
 
 def action_routes(desk: ActionContext, gate: RouteGuard) -> APIRouter:
-    """Make the routes that act."""
+    """Return the action routes."""
     router = APIRouter(
         tags=["actions"],
         route_class=gate.route_class(),
@@ -179,7 +179,7 @@ def _location(day: date) -> dict[str, str]:
 
 
 def _tell(request: Request, answer: StoredResponse) -> JSONResponse:
-    """Send an answer; a date that failed is a problem to its caller, so that schedulers and workflows notice."""
+    """Return the response; a failed date is a problem document, so schedulers and workflows notice the failure."""
     if answer.status == _FAILED:
         return _failed(request, answer.body)
     return JSONResponse(dict(answer.body), answer.status, headers=dict(answer.headers))

@@ -154,7 +154,7 @@ class Listeners:
         return RouteGuard(self._doorkeeper, door)
 
     def _publish(self) -> None:
-        """Tell outcomes at once; what the bus does not take now, the next tick tells."""
+        """Publish outcomes at once; the next tick publishes the rest."""
         try:
             self._ticker.publish(time.monotonic() + self._settings.request_wait_s)
         except PipelineError as exc:

@@ -57,12 +57,12 @@ _TOLD = (PipelineError, HTTPException, RequestValidationError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageContext:
-    """What the pages work with.
+    """Arguments of the page routes.
 
     Attributes:
-        shelf: What they read.
-        desk: What their form asks.
-        gate: Who may see them.
+        shelf: Reads dates.
+        desk: Carries out the forms.
+        gate: Checks the caller.
         pages: The templates.
     """
 
@@ -72,7 +72,7 @@ class PageContext:
     pages: Pages
 
     def moments(self) -> Moments:
-        """Tell times as they are now."""
+        """Return the formatter of times, at the present instant."""
         return Moments(self.shelf.clock.now(), self.shelf.zone)
 
     def strip(self, day: date) -> Strip:
@@ -164,7 +164,7 @@ class PageContext:
         return RedirectResponse(address, 303, headers=self.pages.headers)
 
     def problem(self, request: Request, exc: Exception) -> Response:
-        """Make the page of a problem; it says what the API says."""
+        """Return the page of a problem, with the texts of the API."""
         answer = problems.answer(request, exc)
         told = json.loads(bytes(answer.body))
         if isinstance(exc, HTTPException):
@@ -178,7 +178,7 @@ class PageContext:
 
 
 def page_routes(window: PageContext) -> APIRouter:
-    """Make the routes of the pages."""
+    """Return the page routes."""
     router = APIRouter(
         include_in_schema=False,
         route_class=_route_class(window),
@@ -249,7 +249,7 @@ def read_form(
 
 
 def _route_class(window: PageContext) -> type[APIRoute]:
-    """Give the class of the pages' routes: a problem is a page too."""
+    """Return the class of the page routes: a problem is a page, too."""
     gated = window.gate.route_class()
 
     class PageRoute(gated):  # type: ignore[misc, valid-type] # made by a function

@@ -79,7 +79,7 @@ class Auditor:
         return before, planned
 
     def followed(self, record: DateRecord) -> DateRecord:
-        """Let the record follow a commit in the ledger that the record does not know; return the record as it is then.
+        """Apply a commit of the ledger unknown to the record; return the record afterwards.
 
         Raises:
             Unavailable: The store does not answer.

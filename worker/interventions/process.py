@@ -1,7 +1,7 @@
 """`/process`: build an analysis date now, unless the date is published, and wait for the end of the build.
 
 A date that needs a build gets a replay, audited first. Requests for one date are decided one after the other, so that
-two callers start one generation. A crash while a request waits loses the answer and nothing else.
+two callers start a single generation. A crash while a request waits loses the answer alone.
 """
 
 import threading
@@ -18,13 +18,13 @@ from worker.ports import Clock, StateStore
 from worker.repair import Repair
 
 POLL_S = 0.1
-# Each occupies a thread while it waits; the others are for deliveries, ticks and health.
+# Each waiting caller occupies a thread; the other threads serve deliveries, ticks and health.
 WAITING_MAX = 8
 STRIPES = 64
 
 
 class Processing:
-    """Builds dates for callers that wait."""
+    """Builds dates for waiting callers."""
 
     def __init__(  # noqa: PLR0913 - one collaborator each
         self,
@@ -55,10 +55,10 @@ class Processing:
     def process(
         self, analysis_date: date, *, forced: bool, actor: str, idempotency_key: str | None, wait_s: float
     ) -> DateRecord:
-        """Have the date built, unless it is published already, and wait for the end.
+        """Start a build of the date, unless the date is published, and return the record at the end of the wait.
 
-        A date that is done stays as it is; so does a degraded one, until a table that was empty at its build has rows.
-        A failed one is tried again. *forced* ignores Phase 4 and always builds anew.
+        A done date stays unchanged. A degraded date is built again if a table without rows at the build has rows now.
+        A failed date is built again. *forced* ignores Phase 4 and always builds anew.
 
         Args:
             analysis_date: The night.
@@ -68,7 +68,7 @@ class Processing:
             wait_s: Wait at most this long for the end.
 
         Raises:
-            Refused: The date was cancelled, or a build that used Phase 4 is running and cannot be forced.
+            Refused: The date was cancelled, or a build from Phase 4 is running and cannot be forced.
             Unavailable: Store or warehouse does not answer, or too many callers wait already.
         """
         if not self._waiting.acquire(blocking=False):
@@ -82,7 +82,7 @@ class Processing:
             self._waiting.release()
 
     def _begin_alone(self, day: date, forced: bool, actor: str, key: str | None, wait_s: float) -> DateRecord:  # noqa: FBT001 - a fact
-        """Begin one after the other, so that two callers at the same moment do not start two generations."""
+        """Decide requests for one date in turn: two callers at the same moment start a single generation."""
         deciding = self._deciding[day.toordinal() % STRIPES]
         if not deciding.acquire(timeout=wait_s):
             raise Unavailable(f"{day}: another request for it is not decided yet; ask again in a moment")
@@ -102,14 +102,14 @@ class Processing:
         try:
             return self._auditor.apply(day, event, idempotency_key=key).record
         except Refused:
-            # Another process was faster, with a delivery or with the same call: its build is as good as ours.
+            # Another process was faster, with a delivery or with the same call: that build serves this caller, too.
             record = self._opened(day)
             if forced or record.state not in {State.READY, State.RUNNING}:
                 raise
             return record
 
     def _opened(self, day: date) -> DateRecord:
-        """Give the date's record; one that was never opened, or is damaged, begins with what the ledger knows."""
+        """Return the record of the date; open the date with the ledger's commit if the record is absent or damaged."""
         try:
             record = self._store.load(day)
         except CorruptRecord as exc:
@@ -124,11 +124,13 @@ class Processing:
             return self._filled_since(record)
         if record.state is State.FAILED and record.failure and record.failure.because == FailedBecause.CANCELLED:
             day = record.analysis_date
-            raise Refused(f"{day}: it was cancelled ({record.failure.message}) and stays so until somebody replays it")
+            raise Refused(
+                f"{day}: it was cancelled ({record.failure.message}) and stays so until a person replays the date"
+            )
         return record.state in {State.WAITING, State.FAILED}
 
     def _filled_since(self, record: DateRecord) -> bool:
-        """Whether a table that was empty at the published build has rows now."""
+        """Whether a table without rows at the published build has rows now."""
         held = record.result.dependency_rows if record.result is not None else {}
         if all(held.values()):
             return False
@@ -139,7 +141,7 @@ class Processing:
         return any(rows.get(name, 0) > 0 and not count for name, count in held.items() if name not in record.ignored)
 
     def _wait(self, started: DateRecord, until: float) -> DateRecord:
-        """Drive the build where that is a request's job, and wait for the end of the generation or of a later one."""
+        """Build within the request where no build thread runs; wait until this or a later generation has ended."""
         record = started
         while record.state not in TERMINAL_STATES:
             if record.state is State.READY:

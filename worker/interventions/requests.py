@@ -5,7 +5,8 @@ applies the event, answers, and waits for the end of a generation. A request und
 
 Guarantees: no change without an audit row; one text for each refusal; audit row and history bear the same clock. A
 crash before the audit row changes nothing. A crash after the audit row leaves a row without a change, and the key taken
-for `PENDING`; the same request under the same key then has the same `request_id`, so the change happens once.
+for `PENDING`. The same request under the same key bears the same `request_id` for a day, and by the id the state
+machine recognises a replay or a retraction that took effect.
 """
 
 import threading
@@ -55,7 +56,7 @@ class InterventionAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interventions:
-    """Plans and applies what people ask of analysis dates.
+    """Plans and applies interventions.
 
     Attributes:
         store: Holds the records.
@@ -78,7 +79,7 @@ class Interventions:
     publish_outcomes: Callable[[], None]
 
     def request_id(self, key: str | None, caller: str, day: date) -> str:
-        """Return the id of a request; for one day the same id each time under one key, so a repeat finds the change."""
+        """Return the id of a request; under a key the same id for a day, so a repeat finds the change."""
         if key is None:
             return uuid.uuid4().hex
         today = self.calendar.league_day(self.clock.now())
