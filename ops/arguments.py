@@ -12,19 +12,18 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from ops.demo.schedule import DEMO_NOTE
 from ops.output import err
 from statemachine.model import BuildMode, State
 from worker.calendar import DAY_WORDS, FUTURE_DAYS_MAX, with_weekday
-from worker.clock import OffsetClock, SharedClock, SystemClock
+from worker.clock import SystemClock
 from worker.engine import Engine
 from worker.errors import Conflict, Denied, PipelineError, Refused, Unavailable, masked
 from worker.features.generations import read_instant
 from worker.interventions.audit import read_reason
+from worker.interventions.requests import Interventions
 from worker.observing.observer import Observers
 from worker.pipelines.shipped import PIPELINE
-from worker.ports import Clock
-from worker.resources import ProcessKind, Resources, make_engine, nothing_there
+from worker.resources import DEMO_NOTE, ProcessKind, Resources, make_engine, make_interventions, nothing_there
 from worker.settings import BadSettings, Settings, load
 
 EXIT_FAILED = 1
@@ -87,7 +86,7 @@ PublishedByOption = Annotated[
 
 
 def build_mode(source: Source | None, *, force_phase3_fallback: bool) -> BuildMode:
-    """Say which data a build may use by the options of a command."""
+    """Return the build mode of the options of a command."""
     if source is Source.YESTERDAY:
         if force_phase3_fallback:
             raise typer.BadParameter("--source yesterday reads neither phase; leave --force-phase3-fallback out")
@@ -95,17 +94,8 @@ def build_mode(source: Source | None, *, force_phase3_fallback: bool) -> BuildMo
     return BuildMode.FORCED_FALLBACK if force_phase3_fallback else BuildMode.NORMAL
 
 
-def refuse_copy_over_done(day: date, mode: BuildMode, state: str | None) -> None:
-    """Refuse to put stale rows in the place of a full night's by accident."""
-    if mode is BuildMode.YESTERDAY and state == State.DONE:
-        raise Refused(
-            f"{day} is done: yesterday's rows would replace better ones; to do it all the same: "
-            f"mlfs replay {day} --source yesterday --force --reason '…'"
-        )
-
-
 def exit_code(state: str | None) -> int:
-    """Give the exit code that a state means: 0 done or on its way, 1 failed, 3 degraded."""
+    """Return the exit code of a state: 0 done or on its way, 1 failed, 3 degraded."""
     if state == State.FAILED:
         return EXIT_FAILED
     return EXIT_DEGRADED if state == State.DEGRADED else 0
@@ -138,20 +128,9 @@ def tell_day(word: str, day: date) -> date:
 
 
 def now_of_words(settings: Settings) -> datetime:
-    """Return the instant at which a command reads `today`: by the clock that the command shows dates by.
-
-    An embedded store runs by this machine's clock and is not opened, unless its folder is a demo's.
-    """
-    embedded = settings.redis_url.startswith("embedded:")
-    if embedded and not (settings.data_dir / DEMO_NOTE).exists():
-        return SystemClock().now()
+    """Return the instant at which a command reads `today`, by the clock of the opened resources."""
     with Resources(settings, ProcessKind.READER) as parts:
-        return guest_clock(parts).now()
-
-
-def league_day() -> date:
-    """Return the date on the league's wall clock, by this machine's time."""
-    return load().calendar.league_day(SystemClock().now())
+        return parts.clock.now()
 
 
 def _written_date(text: str, settings: Settings) -> date:
@@ -177,7 +156,7 @@ DateToChange = Annotated[
 
 
 def actor() -> str:
-    """Give who acts, for histories: user and machine."""
+    """Return user and machine, for histories."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
@@ -228,60 +207,20 @@ def refuse_empty_folder(settings: Settings) -> None:
         raise Refused(f"{nothing}; a demo lies in MLFS_DATA_DIR={demos[0]}") if demos else nothing
 
 
-def guest_clock(parts: Resources) -> Clock:
-    """Give the clock by which a command shows dates: that of changes, or this machine's where no store answers.
-
-    A report that does without the store is not held up by it.
-    """
-    try:
-        return clock_of_changes(parts)
-    except (Unavailable, Refused):
-        return SystemClock()
-
-
-def clock_of_changes(parts: Resources) -> Clock:
-    """Give the clock by which a command changes dates: the store's, in a demo's folder its last night's.
-
-    A demo goes on from the last change it finds, and its worker's clock stays in the night: what was asked for at the
-    machine's time would never be due there.
-
-    Raises:
-        Unavailable: The store does not answer.
-        Refused: It is an embedded one, and not there.
-    """
-    if (parts.settings.data_dir / DEMO_NOTE).exists():
-        entries = [entry.at for day in parts.store.dates(1) for entry in parts.store.history(day)]
-        if entries:
-            return OffsetClock(entries[-1])
-    return store_clock(parts)
-
-
-def store_clock(parts: Resources) -> SharedClock:
-    """Give the state store's time.
-
-    Raises:
-        Unavailable: The store does not answer.
-    """
-    clock = SharedClock(parts.store.clock_skew)
-    clock.follow()
-    return clock
-
-
-def guest_engine(parts: Resources, worker: str, clock: Clock) -> Engine:
-    """Make an engine for a command: it decides and stores; what follows from that is a worker's to do.
-
-    Args:
-        parts: Store and settings.
-        worker: Who acts, for the history.
-        clock: `clock_of_changes`, the same for everything that the command stores.
-    """
+def guest_engine(parts: Resources) -> Engine:
+    """Return the engine of a command: the command decides and stores, a worker does everything that follows."""
     return make_engine(
         parts.settings,
         store=parts.store,
-        clock=clock,
-        worker=worker,
+        clock=parts.clock,
+        worker=actor(),
         observer=Observers(),
     )
+
+
+def guest_interventions(parts: Resources) -> Interventions:
+    """Return the service through which a command changes dates."""
+    return make_interventions(parts, engine=guest_engine(parts), clock=parts.clock, log_row=lambda _row: None)
 
 
 def shipped_only(settings: Settings) -> None:
@@ -294,7 +233,7 @@ def shipped_only(settings: Settings) -> None:
 
 
 def report_fault(error: Exception) -> int:
-    """Say what went wrong in one line, and give the exit code for it."""
+    """Print the error in one line; return the exit code."""
     err.print("[red]mlfs:[/]", escape(masked(str(error))), soft_wrap=True)
     if isinstance(error, Denied):
         return EXIT_FAILED

@@ -11,13 +11,13 @@ embedded folder ends with the process.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import date, timedelta
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -29,20 +29,27 @@ if TYPE_CHECKING:
 import redis
 from opentelemetry.trace import Tracer
 
+from statemachine.events import BuildCommitted
 from worker.adapters.redis.client import connect, key_tag
 from worker.adapters.redis.damage import Damage, SettingAside, keep_quiet, log_damage
 from worker.adapters.redis.requests import RedisRequests
 from worker.adapters.redis.store import RedisStore
+from worker.clock import OffsetClock, SharedClock, SystemClock
 from worker.engine import Engine, Topics
 from worker.errors import Refused, Unavailable
+from worker.interventions.audit import Auditor, log_row
+from worker.interventions.requests import Interventions
 from worker.local.valkey import EmbeddedValkey
 from worker.observing.metrics import package_version
 from worker.observing.observer import Observer
 from worker.observing.tracing import NO_SPANS, tracing_wanted
 from worker.ports import Clock, StateStore, Warehouse
+from worker.repair import Repair
 from worker.settings import PREFIX, BadSettings, Settings
 from worker.settings.checks import DUCKDB, EMBEDDED, local_path, scheme_of
 
+# File by which a demo marks its folder.
+DEMO_NOTE = "demo.json"
 # DuckDB's name for a database without a file.
 MEMORY = ":memory:"
 # Seconds. A confirmation takes milliseconds; the bus delivers a message again whose dead letter was not confirmed.
@@ -111,6 +118,33 @@ class Resources:
     def requests(self) -> RedisRequests:
         """Request log in the state store."""
         return RedisRequests(self._redis, self.settings.definition.name, self._damage)
+
+    @cached_property
+    def clock(self) -> Clock:
+        """Clock of every instant that this process stores and shows: the store's, in the folder of a demo the demo's.
+
+        A demo goes on from the last change in the folder: an instant by another clock would never be due there. A
+        reader goes by this machine's clock if no store answers, so that a report waits for no store.
+
+        Raises:
+            Unavailable: The store does not answer, and this process changes analysis dates.
+        """
+        reads = self.kind is ProcessKind.READER
+        try:
+            if self.kind not in _WORKERS and (self.settings.data_dir / DEMO_NOTE).exists():
+                entries = [entry.at for day in self.store.dates(1) for entry in self.store.history(day)]
+                if entries:
+                    return OffsetClock(entries[-1])
+            elif reads and scheme_of(self.settings.redis_url) == EMBEDDED:
+                # An embedded store runs by this machine's clock: the store need not be opened.
+                return SystemClock()
+            clock = SharedClock(self.store.clock_skew)
+            clock.follow()
+        except (Unavailable, Refused):
+            if not reads:
+                raise
+            return SystemClock()
+        return clock
 
     @cached_property
     def warehouse(self) -> Warehouse:
@@ -372,6 +406,50 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
         outbox_filled=outbox_filled,
         observer=observer,
         tracer=tracer,
+    )
+
+
+def make_interventions(
+    parts: Resources,
+    *,
+    engine: Engine,
+    clock: Clock,
+    log_row: Callable[[Mapping[str, Any]], None] = log_row,
+    publish_outcomes: Callable[[], None] = lambda: None,
+) -> Interventions:
+    """Return the service through which people change dates: for the worker, and for commands.
+
+    The warehouse is opened at the first request.
+    """
+
+    def repair() -> Repair:
+        return Repair(engine=engine, store=parts.store, clock=clock, warehouse=parts.warehouse)
+
+    def unreported(day: date) -> BuildCommitted | None:
+        try:
+            return repair().unreported(day)
+        except Refused:
+            # A dry run without a warehouse file: no ledger holds a commit.
+            return None
+
+    def log_replay(row: Mapping[str, Any]) -> None:
+        parts.warehouse.log_replay(row)
+
+    return Interventions(
+        store=parts.store,
+        auditor=Auditor(
+            engine=engine,
+            log_replay=log_replay,
+            clock=clock,
+            unreported=unreported,
+            log_row=log_row,
+        ),
+        requests=parts.requests,
+        replace_damaged=lambda day, error: repair().replace_damaged(day, error),
+        calendar=parts.settings.calendar,
+        clock=clock,
+        processors=parts.settings.definition.processors,
+        publish_outcomes=publish_outcomes,
     )
 
 

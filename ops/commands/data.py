@@ -23,7 +23,6 @@ from ops.arguments import (
     now_of_words,
     read_date,
     reading_parts,
-    refuse_copy_over_done,
     tell_day,
 )
 from ops.output import components_table, dates_table, err, number, out, show_json
@@ -31,11 +30,11 @@ from ops.reports.cost import describe_estimates, estimates_table
 from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
 from worker.builds.generations import find_generation
-from worker.clock import SystemClock
 from worker.errors import PipelineError, Refused
 from worker.features.generations import PublishedGeneration, Wanted, instant_text
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
 from worker.features.records import replay_row
+from worker.interventions.audit import copy_over_done
 from worker.resources import Resources, open_lineage
 from worker.settings import load
 
@@ -121,10 +120,11 @@ def build(
     from worker.builds.steps import estimate_build, run_build
 
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
-    clock = SystemClock()
     with reading_parts() as parts:
+        clock = parts.clock
         ledger = parts.warehouse.read_ledger(analysis_date)
-        refuse_copy_over_done(analysis_date, mode, ledger.state if ledger is not None else None)
+        if why := copy_over_done(analysis_date.isoformat(), mode, ledger.state if ledger is not None else None):
+            raise Refused(why)
         request = _manual_request(parts, analysis_date, mode, clock.now())
         if mode is BuildMode.YESTERDAY and not dry_run:
             parts.warehouse.log_replay(_audit_row(request, ledger, reason))
@@ -171,7 +171,7 @@ def _told(parts: Resources, request: BuildRequest, *, quiet: bool) -> Iterator[C
         return
     from worker.lineage.openlineage import RunFacts
 
-    key, now = request.key, SystemClock().now
+    key, now = request.key, parts.clock.now
     run = RunFacts(
         analysis_date=key.analysis_date,
         generation=key.generation,

@@ -1,8 +1,8 @@
 """`mlfs dlq`: what lies in the dead-letter subscription, and the way back for what was repaired."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -14,7 +14,6 @@ from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, Json, con
 from ops.output import Fitting, err, out, plain, show_json
 from schemas.completion import RefusalReason
 from schemas.dead_letter import UNDELIVERED, UNKNOWN, DeadLetter
-from worker.clock import SystemClock
 from worker.dead_letters import LEASE_S, LeasedDeadLetters, Plan, Redriven, Selection, looking, plan_redrive, redrive
 from worker.errors import Refused, Unavailable
 from worker.ports import ParkedMessage
@@ -169,7 +168,7 @@ def redrive_dead_letters(
     # A selection may lie anywhere among what waits.
     look_max = 10_000 if reason or message_id else count_max
     with reading_parts() as parts, _queue(parts, wait) as queue:
-        settings, looked_at = parts.settings, SystemClock().now()
+        settings, looked_at = parts.settings, time.monotonic()
         with looking(queue, look_max) as look:
             plan = plan_redrive(look, selection, count_max=count_max, subscription=settings.subscription)
             _check_named(plan, selection)
@@ -179,7 +178,7 @@ def redrive_dead_letters(
             if plan.chosen and not dry_run:
                 if not yes and not confirmed(f"send {len(plan.chosen)} again?"):
                     raise typer.Exit(EXIT_REFUSED)
-                if SystemClock().now() - looked_at > timedelta(seconds=LEASE_S - 60):
+                if time.monotonic() - looked_at > LEASE_S - 60:
                     raise Refused("the question waited too long, the messages may be in other hands; ask again")
                 done = redrive(queue, plan.chosen, lambda count: _progress(count, len(plan.chosen)))
     _report(look, plan, done, settings.topic, as_json=as_json)

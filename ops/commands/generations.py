@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.table import Table
 
-from ops.arguments import AnalysisDate, Json, guest_clock, reading_parts
+from ops.arguments import AnalysisDate, Json, reading_parts
 from ops.output import number, out, plain, show_json
 from worker.builds.generations import compare_generations
 from worker.builds.vacuum import vacuum as delete_rows
@@ -99,7 +99,7 @@ def vacuum(
     """
     with reading_parts() as parts:
         keep_days = parts.settings.keep_generations
-        done = delete_rows(parts.warehouse, guest_clock(parts).now(), keep_days, dry_run=dry_run)
+        done = delete_rows(parts.warehouse, parts.clock.now(), keep_days, dry_run=dry_run)
     if as_json:
         show_json({**asdict(done), "keep_generations": keep_days, "dry_run": dry_run})
         return

@@ -1,15 +1,8 @@
-"""Commands by which a person intervenes: replay, cancel. Each shows its plan, then asks, then acts.
-
-`mlfs retract`: a person takes back what a processor announced by mistake.
-"""
+"""`mlfs replay`, `mlfs cancel`, `mlfs retract`: show the plan, ask the person, apply by the one service, wait."""
 
 import re
-import threading
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,36 +14,32 @@ from ops.arguments import (
     ReasonOption,
     SourceOption,
     acting_parts,
+    actor,
     build_mode,
     confirmed,
     exit_code,
     finite,
+    guest_interventions,
     read_date_to_change,
-    refuse_copy_over_done,
 )
-from ops.commands.asking import Door, open_door
 from ops.commands.range_plan import RangeRequest, read_only
 from ops.commands.replay_range import (
     CONCURRENCY_DEFAULT,
     CONCURRENCY_MAX,
-    Consent,
-    RangeOptions,
-    refuse_both,
+    Options,
     replay_range,
 )
 from ops.output import err, out, show_json
 from statemachine.decide import Decision
-from statemachine.events import CancelRequested, CompletionRetracted, EventKind, ReplayRequested
-from statemachine.model import TERMINAL_STATES, DateRecord, Retraction, State
+from statemachine.events import CancelRequested, CompletionRetracted, EventKind, InterventionEvent, ReplayRequested
+from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason as Outcome
 from worker.date_text import retraction_follows, summary
 from worker.errors import Refused
-from worker.interventions.idempotency import KEY_PATTERN, ask_once, request_id_of
-from worker.interventions.retractions import identity_to_take_back
+from worker.interventions.audit import taken_back
+from worker.interventions.idempotency import KEY_PATTERN
 from worker.ports import StateStore
 
-Wanted = ReplayRequested | CancelRequested
-WAIT_POLL_S = 0.2
 # Longer than a night with all its attempts.
 WAIT_S_MAX = 86_400
 
@@ -134,24 +123,14 @@ def replay(
       mlfs replay --from 2024-12-01 --to 2024-12-15 --reason 'new ratings' --yes --idempotency-key ratings-2
     """
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
-    refuse_both(analysis_date, first, last)
+    _refuse_both(analysis_date, first, last)
+    options = Options(dry_run=dry_run, yes=yes, as_json=as_json, key=key, wait_s=wait, concurrency=concurrency)
     if first is not None and last is not None:
         wish = RangeRequest(first=first, last=last, only=read_only(only), mode=mode, force=force)
-        consent = Consent.GIVEN if yes else Consent.ASKED_FOR
-        how = RangeOptions(
-            key=key, concurrency=concurrency, wait_s=wait, consent=Consent.DRY_RUN if dry_run else consent
-        )
-        raise typer.Exit(replay_range(wish, reason, how, as_json=as_json))
+        raise typer.Exit(replay_range(wish, reason, options))
     if analysis_date is None or only:
         raise typer.BadParameter("--only chooses among the dates of a range; give --from and --to")
-    day = analysis_date
-
-    def event(door: Door) -> ReplayRequested:
-        request_id = request_id_of(key, door.who, day, door.league_day)
-        return ReplayRequested(actor=door.who, reason=reason, mode=mode, take_over=force, request_id=request_id)
-
-    asked = Asked(event=EventKind.REPLAY_REQUESTED, mode=mode.value, key=None if dry_run else key)
-    _intervene(day, event, asked, dry_run=dry_run, yes=yes, wait_s=wait or 0.0, as_json=as_json)
+    _intervene(analysis_date, ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force), options)
 
 
 def cancel(
@@ -162,107 +141,87 @@ def cancel(
     Examples:
       mlfs cancel 2024-12-15 --reason 'upstream is known to be wrong' --yes
     """
-
-    def event(door: Door) -> CancelRequested:
-        return CancelRequested(actor=door.who, reason=reason, request_id=uuid.uuid4().hex)
-
-    asked = Asked(event=EventKind.CANCEL_REQUESTED, mode="", key=None)
-    _intervene(analysis_date, event, asked, dry_run=dry_run, yes=yes, wait_s=0.0, as_json=as_json)
+    event = CancelRequested(actor=actor(), reason=reason)
+    _intervene(analysis_date, event, Options(dry_run=dry_run, yes=yes, as_json=as_json))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What is asked for, as the memory of requests compares it, and under which key."""
+def _intervene(day: date, event: InterventionEvent, options: Options) -> None:
+    """Show the plan, ask the person, apply, wait, and show the end."""
 
-    event: EventKind
-    mode: str
-    key: str | None
+    def consent(event: InterventionEvent, before: DateRecord, planned: Decision) -> bool:
+        if isinstance(event, CancelRequested) and not before.version:
+            raise Refused(f"{day} was never opened; there is nothing to stop. The dates there are: mlfs status")
+        if not options.as_json:
+            _show_plan(event, before, planned)
+        if planned.changed and not options.dry_run and not options.yes and not confirmed("go on?"):
+            raise typer.Exit(EXIT_REFUSED)
+        return planned.changed and not options.dry_run
 
-
-def _intervene(
-    day: date,
-    event_of: Callable[[Door], Wanted],
-    asked: Asked,
-    *,
-    dry_run: bool,
-    yes: bool,
-    wait_s: float,
-    as_json: bool,
-) -> None:
-    with acting_parts(dry_run=dry_run) as parts:
-        door = open_door(parts)
-        acted: list[Decision] = []
-
-        def act() -> int:
-            event = event_of(door)
-            acted.append(_plan_and_apply(door, day, event, dry_run=dry_run, yes=yes, as_json=as_json))
-            return acted[0].record.generation
-
-        request = {"event": asked.event.value, "analysis_date": day.isoformat(), "mode": asked.mode}
-        generation = ask_once(parts.requests, key=asked.key, caller=door.who, asked=request, act=act).generation
-        record = acted[0].record if acted else parts.store.load(day)
+    ended = None
+    wait_s = 0.0 if options.dry_run else options.wait_s or 0.0
+    with acting_parts(dry_run=options.dry_run) as parts:
+        service, key = guest_interventions(parts), None if options.dry_run else options.key
+        answer = service.ask(day, event, caller=event.actor, key=key, consent=consent)
+        record, outcome = answer.record, answer.outcome
         if record is None:
-            raise Refused(f"{day} was forgotten since it was asked for; see the dates there are: mlfs status")
-        if not acted and not as_json:
-            out.print(f"{day}: asked for already under this key, as generation {generation}")
-        ended = _wait(parts.store, day, generation, wait_s) if wait_s and not dry_run else None
-    reason = acted[0].reason if acted else "asked_before"
-    _finish(ended or record, asked.event, reason, applied=not dry_run, as_json=as_json)
-    if wait_s and not dry_run and ended is None:
-        err.print(f"{day}: no worker finished generation {generation} in {wait_s:g} s; see: mlfs status")
+            record, outcome = _asked_before(parts.store, day), {**outcome, "reason": "asked_before"}
+            if not options.as_json:
+                out.print(f"{day}: asked for already under this key, as generation {answer.generation}")
+        if wait_s:
+            ended = service.wait(day, answer.generation, wait_s)
+    if options.as_json:
+        show_json({**outcome, **summary(ended or record)})
+    else:
+        _finish(ended or record, event.kind, applied=not options.dry_run)
+    if wait_s and ended is None:
+        err.print(f"{day}: no worker finished generation {answer.generation} in {wait_s:g} s; see: mlfs status")
         raise typer.Exit(EXIT_UNAVAILABLE)
     raise typer.Exit(exit_code(ended.state) if ended is not None else 0)
 
 
-def _plan_and_apply(door: Door, day: date, event: Wanted, *, dry_run: bool, yes: bool, as_json: bool) -> Decision:
-    """Show the plan, ask, act; for a dry run only the plan."""
-    before, planned = door.auditor.plan(day, event)
-    if isinstance(event, ReplayRequested) and not event.take_over:
-        refuse_copy_over_done(day, event.mode, before.state)
-    if isinstance(event, CancelRequested) and not before.version:
-        raise Refused(f"{day} was never opened; there is nothing to stop. The dates there are: mlfs status")
-    if not as_json:
-        _show_plan(before, planned, event)
-    if dry_run:
-        return planned
-    if not yes and not confirmed("go on?"):
-        raise typer.Exit(EXIT_REFUSED)
-    return door.auditor.apply(day, event)
+def _asked_before(store: StateStore, day: date) -> DateRecord:
+    record = store.load(day)
+    if record is None:
+        raise Refused(f"{day} was forgotten since it was asked for; see the dates there are: mlfs status")
+    return record
 
 
-def _show_plan(before: DateRecord, planned: Decision, event: Wanted) -> None:
-    after = planned.record
-    wanted = f"replay ({event.mode})" if isinstance(event, ReplayRequested) else "cancel"
-    out.print(f"{wanted} by {event.actor}: {event.reason}", markup=False)
-    out.print(f"  {before.analysis_date}: {before.state} → {after.state}, generation {after.generation}")
-    if before.published_generation and isinstance(event, ReplayRequested):
+def _show_plan(event: InterventionEvent, before: DateRecord, planned: Decision) -> None:
+    after, day = planned.record, before.analysis_date
+    if isinstance(event, CompletionRetracted) and planned.reason is Outcome.DUPLICATE:
+        known = taken_back(after, event)
+        told = f"{known.identity} of {known.processor} was taken back already, by {known.actor}: {known.reason}"
+        out.print(f"{day}: {told}", markup=False)
+        return
+    out.print(f"{_named(event)} by {event.actor}: {event.reason}", markup=False)
+    out.print(f"  {day}: {before.state} → {after.state}, generation {after.generation}")
+    if isinstance(event, CompletionRetracted):
+        out.print(f"  {retraction_follows(after, event.processor)}", markup=False, soft_wrap=True)
+    elif before.published_generation and isinstance(event, ReplayRequested):
         out.print(f"  consumers read generation {before.published_generation} until the new one is published")
 
 
-def _finish(record: DateRecord, event: EventKind, reason: str, *, applied: bool, as_json: bool) -> None:
-    if as_json:
-        answer: dict[str, Any] = {"applied": applied, "event": event.value, "reason": reason, **summary(record)}
-        show_json(answer)
-    elif not applied:
+def _named(event: InterventionEvent) -> str:
+    match event:
+        case ReplayRequested():
+            return f"replay ({event.mode})"
+        case CancelRequested():
+            return "cancel"
+        case CompletionRetracted():
+            return f"take back {event.processor} ({event.identity})"
+
+
+def _finish(record: DateRecord, event: EventKind, *, applied: bool) -> None:
+    if not applied:
         out.print("dry run: nothing was changed")
-    else:
-        out.print(f"{record.analysis_date} is {record.state} (generation {record.generation})")
-        if record.state is State.FAILED and record.failure is not None:
-            failure, day = record.failure, record.analysis_date
-            out.print(f"  because {failure.because}: {failure.message}", markup=False, soft_wrap=True)
-            if event is EventKind.REPLAY_REQUESTED:
-                out.print(f"  what to do: mlfs incident {day}; once repaired, replay it again", markup=False)
-
-
-def _wait(store: StateStore, day: date, generation: int, wait_s: float) -> DateRecord | None:
-    """Wait for the end of the generation, or of a later one; None when the time is up."""
-    pause = threading.Event()
-    for _ in range(max(1, round(wait_s / WAIT_POLL_S))):
-        record = store.load(day)
-        if record is not None and record.generation >= generation and record.state in TERMINAL_STATES:
-            return record
-        pause.wait(WAIT_POLL_S)
-    return None
+        return
+    out.print(f"{record.analysis_date} is {record.state} (generation {record.generation})")
+    if record.state is State.FAILED and record.failure is not None and event is not EventKind.COMPLETION_RETRACTED:
+        out.print(f"  because {record.failure.because}: {record.failure.message}", markup=False, soft_wrap=True)
+        if event is EventKind.REPLAY_REQUESTED:
+            out.print(
+                f"  what to do: mlfs incident {record.analysis_date}; once repaired, replay it again", markup=False
+            )
 
 
 def retract(
@@ -294,68 +253,19 @@ def retract(
       mlfs retract 2024-12-15 PROCESSOR --run-id r42 --reason 'wrote last week' --yes
       mlfs retract 2024-12-15 PROCESSOR --reason 'wrote last week' --rebuild --yes
     """
-    with acting_parts(dry_run=dry_run) as parts:
-        door = open_door(parts)
-        acted: list[Decision] = []
-
-        def act() -> int:
-            record, processors = parts.store.load(analysis_date), parts.settings.definition.processors
-            event = CompletionRetracted(
-                processor=processor,
-                identity=identity_to_take_back(analysis_date, record, processor, run_id, processors),
-                actor=door.who,
-                reason=reason,
-                rebuild=rebuild,
-                request_id=request_id_of(key, door.who, analysis_date, door.league_day),
-            )
-            acted.append(_retract(door, analysis_date, event, dry_run=dry_run, yes=yes, quiet=as_json))
-            return acted[0].record.generation
-
-        asked = {"event": "retract", "date": str(analysis_date), "of": [processor, run_id], "rebuild": rebuild}
-        ask_once(parts.requests, key=None if dry_run else key, caller=door.who, asked=asked, act=act)
-        record = acted[0].record if acted else parts.store.load(analysis_date)
-    if record is None:
-        raise Refused(f"{analysis_date} was forgotten since it was asked for; see the dates there are: mlfs status")
-    outcome = acted[0].reason.value if acted else "asked_before"
-    applied = not dry_run and bool(acted) and acted[0].changed
-    _show_end(record, outcome, applied=applied, dry_run=dry_run, as_json=as_json)
+    event = CompletionRetracted(
+        processor=processor, identity=run_id or "", actor=actor(), reason=reason, rebuild=rebuild
+    )
+    _intervene(analysis_date, event, Options(dry_run=dry_run, yes=yes, as_json=as_json, key=key))
 
 
-def _retract(door: Door, day: date, event: CompletionRetracted, *, dry_run: bool, yes: bool, quiet: bool) -> Decision:
-    """Show the plan, ask, write the audit row, act; for a dry run only the plan."""
-    before, planned = door.auditor.plan(day, event)
-    if not quiet:
-        _show_retraction(before, planned, event)
-    if dry_run or not planned.changed:
-        return planned
-    if not yes and not confirmed("go on?"):
-        raise typer.Exit(EXIT_REFUSED)
-    return door.auditor.apply(day, event)
+def _refuse_both(analysis_date: date | None, first: date | None, last: date | None) -> None:
+    """Refuse a command that names one date and a range, or neither.
 
-
-def taken_back_before(record: DateRecord, event: CompletionRetracted) -> Retraction:
-    """Give what makes *event* a repetition: its run's own retraction, else what its request, by its key, took back."""
-    about = (event.processor, event.identity)
-    same_run = [one for one in record.retractions if (one.processor, one.identity) == about]
-    return (same_run or [one for one in record.retractions if one.request_id == event.request_id])[0]
-
-
-def _show_retraction(before: DateRecord, planned: Decision, event: CompletionRetracted) -> None:
-    after = planned.record
-    if planned.reason is Outcome.DUPLICATE:
-        known = taken_back_before(after, event)
-        told = f"{known.identity} of {known.processor} was taken back already, by {known.actor}: {known.reason}"
-        out.print(f"{before.analysis_date}: {told}", markup=False)
-        return
-    out.print(f"take back {event.processor} ({event.identity}) by {event.actor}: {event.reason}", markup=False)
-    out.print(f"  {before.analysis_date}: {before.state} → {after.state}, generation {after.generation}")
-    out.print(f"  {retraction_follows(after, event.processor)}", markup=False, soft_wrap=True)
-
-
-def _show_end(record: DateRecord, reason: str, *, applied: bool, dry_run: bool, as_json: bool) -> None:
-    if as_json:
-        show_json({"applied": applied, "event": "completion_retracted", "reason": reason, **summary(record)})
-    elif dry_run:
-        out.print("dry run: nothing was changed")
-    else:
-        out.print(f"{record.analysis_date} is {record.state} (generation {record.generation})")
+    Raises:
+        BadParameter: The message names the arguments to write instead.
+    """
+    if analysis_date is None and (first is None or last is None):
+        raise typer.BadParameter("name one DATE, or a range by both --from and --to")
+    if analysis_date is not None and (first or last):
+        raise typer.BadParameter("DATE and a range at once; leave one of them out")

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from statemachine.decide import Decision
 from statemachine.events import ReplayRequested
-from statemachine.model import TERMINAL_STATES, BuildMode, DateRecord, State
+from statemachine.model import BuildMode, DateRecord, State
 from worker.calendar import Calendar
 from worker.engine import Engine
 from worker.errors import CorruptRecord, PipelineError, Refused, Unavailable
+from worker.interventions.audit import why_refused
+from worker.interventions.requests import has_ended
 from worker.ports import Clock, StateStore
 
 MISSING = "missing"
@@ -25,20 +26,20 @@ ON_THEIR_WAY = frozenset({State.READY, State.RUNNING})
 
 
 class Step(StrEnum):
-    """What a plan says of a date, and what became of it."""
+    """Step of a date: planned, then as the result."""
 
     REPLAY = "replay"
-    """It is to be built again."""
+    """The date is to be built again."""
     SKIPPED = "skipped"
-    """It is not meant, or needs nothing."""
+    """The date is not chosen, or needs no build."""
     REFUSED = "refused"
-    """It cannot be replayed as it stands; nothing was changed."""
+    """The date cannot be replayed in this state; no change was stored."""
     ENDED = "ended"
-    """Its generation has come to an end."""
+    """The generation has ended."""
     UNFINISHED = "unfinished"
-    """It was asked for, and had not ended when the waiting did."""
+    """The replay was requested, and the waiting ended before the generation."""
     NOT_STARTED = "not started"
-    """It was not asked for before the waiting ended."""
+    """The waiting ended before the replay was requested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class RangeRequest:
     force: bool
 
     def days(self) -> list[date]:
-        """Give the dates, oldest first."""
+        """Return the dates, oldest first."""
         return [self.first + timedelta(days=offset) for offset in range((self.last - self.first).days + 1)]
 
 
@@ -99,7 +100,7 @@ def read_only(text: str) -> frozenset[str]:
 def plan_range(
     wish: RangeRequest, engine: Engine, event: Callable[[date], ReplayRequested], calendar: Calendar, tonight: date
 ) -> list[Planned]:
-    """Say for each date what would happen to it, tonight's first, then oldest first. Changes nothing.
+    """Return the planned step of each date, tonight's date first, then oldest first. Stores no change.
 
     Raises:
         Refused: The range is none, or too long.
@@ -127,9 +128,9 @@ def _plan(
         return Planned(analysis_date=day, step=Step.SKIPPED, why=why_not, record=seen)
     if seen and seen.request_id == event.request_id:
         return Planned(analysis_date=day, step=Step.REPLAY, why="asked for already", record=seen, planned=seen)
-    refusal = _refusal(wish, before, decision)
-    if refusal:
-        return Planned(analysis_date=day, step=Step.REFUSED, why=refusal, record=seen)
+    refusal = why_refused(before, decision, event)
+    if refusal is not None:
+        return Planned(analysis_date=day, step=Step.REFUSED, why=refusal.removeprefix(f"{day}: "), record=seen)
     why = "tonight goes first" if day == tonight else "" if seen else "nobody has seen it"
     return Planned(analysis_date=day, step=Step.REPLAY, why=why, record=seen, planned=decision.record)
 
@@ -141,15 +142,6 @@ def _why_not(day: date, wish: RangeRequest, seen: DateRecord | None, calendar: C
         return "no night is expected"
     state = seen.state.value if seen else MISSING
     return f"not meant by --only: {state}" if wish.only and state not in wish.only else ""
-
-
-def _refusal(wish: RangeRequest, before: DateRecord, decision: Decision) -> str:
-    day = before.analysis_date
-    if not decision.changed:
-        return f"a build is running; wait for it (mlfs status {day}) or take over with --force"
-    if wish.mode is BuildMode.YESTERDAY and before.state is State.DONE and not wish.force:
-        return f"it is done, yesterday's rows would replace better ones; all the same: mlfs replay {day} --force"
-    return ""
 
 
 class Backfill:
@@ -187,11 +179,11 @@ class Backfill:
         self._ended: dict[date, Planned] = {}
 
     def run(self, plan: Sequence[Planned], pause: Callable[[], bool]) -> Iterator[Planned]:
-        """Replay what the plan says, and give each date of it as it ended up.
+        """Replay the dates of the plan, and yield each date with the result.
 
         Args:
             plan: Made by `plan_range`.
-            pause: Waits a moment; told by its answer whether to go on. It is asked anew after every date that ends.
+            pause: Waits a moment; False ends the replay.
 
         Yields:
             Every date of the plan, in its order.
@@ -215,16 +207,16 @@ class Backfill:
 
     @property
     def ended(self) -> int:
-        """How many dates have come to their end."""
+        """Number of dates with an end."""
         return len(self._ended)
 
     def _advance(self) -> None:
-        """Note what has ended, then fill the places that are free."""
+        """Note the ended dates, then begin dates in the free places."""
         records = self._store.load_all(sorted({self._tonight, *self._underway, *self._others}))
         self._others = {day for day in self._others if _on_its_way(records.get(day))}
         for day, generation in list(self._underway.items()):
             record = records.get(day)
-            if record is not None and record.generation >= generation and record.state in TERMINAL_STATES:
+            if record is not None and has_ended(record, generation):
                 del self._underway[day]
                 self._end(Planned(analysis_date=day, step=Step.ENDED, why=_how_it_ended(record), record=record))
         while self._queue and self._may_begin(records):
@@ -250,7 +242,7 @@ class Backfill:
         self._tell(ended)
 
     def _left(self, planned: Planned, trouble: str) -> Planned:
-        """Say how a date stands that has not ended: not meant, or given up waiting for."""
+        """Return a date without an end: skipped, refused, or given up."""
         if planned.step is not Step.REPLAY:
             return planned
         day = planned.analysis_date

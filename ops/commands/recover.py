@@ -12,8 +12,6 @@ from ops.arguments import (
     EXIT_FAILED,
     EXIT_REFUSED,
     Json,
-    actor,
-    clock_of_changes,
     confirmed,
     finite,
     guest_engine,
@@ -57,8 +55,8 @@ def recover(
     """
     with _opened(dry_run=dry_run) as parts:
         damage = parts.store.faults()
-        clock = clock_of_changes(parts)
-        engine, today = guest_engine(parts, actor(), clock), parts.settings.calendar.league_day(clock.now())
+        clock, engine = parts.clock, guest_engine(parts)
+        today = parts.settings.calendar.league_day(clock.now())
         first, last = today - timedelta(days=days), today + timedelta(days=FUTURE_DAYS_MAX)
         committed = parts.warehouse.read_ledger_since(first)
         repair = Repair(engine=engine, store=parts.store, clock=clock, warehouse=parts.warehouse)

@@ -1,25 +1,32 @@
-"""`mlfs replay --from --to`: the plan of a range as a table, then, with `--yes`, its replays."""
+"""`mlfs replay --from --to`: the plan of a range as a table, then, with `--yes`, the replays."""
 
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
 from typing import Any
 
-import typer
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, acting_parts, confirmed
-from ops.commands.asking import open_door
+from ops.arguments import (
+    EXIT_DEGRADED,
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    EXIT_UNAVAILABLE,
+    acting_parts,
+    actor,
+    confirmed,
+    guest_engine,
+    guest_interventions,
+)
 from ops.commands.range_plan import Backfill, Planned, RangeRequest, Step, plan_range
 from ops.output import err, number, out, plain, show_json, state_text
 from statemachine.events import ReplayRequested
 from statemachine.model import DateRecord, State
 from worker.date_text import summary
 from worker.errors import Conflict, Unavailable
-from worker.interventions.idempotency import ask_once, request_id_of
 from worker.resources import Resources
 
 POLL_S = 0.2
@@ -30,49 +37,50 @@ CONCURRENCY_MAX = 16
 
 
 class RangeReplay:
-    """One range replay: its plan, its requests, its progress."""
+    """Range replay: plan, requests, progress."""
 
     def __init__(self, parts: Resources, wish: RangeRequest, *, reason: str, key: str | None) -> None:
-        """Prepare it; nothing is asked of the store yet.
+        """Prepare the replay; nothing is stored yet.
 
         Args:
-            parts: Store and its memory of requests.
-            wish: What is asked for.
+            parts: Store and warehouse.
+            wish: Dates, mode and force.
             reason: Why, for histories and audit.
-            key: Names the whole request, so that repeating it replays no date twice; None for a new request.
+            key: Names the whole request, so that repeating the request replays no date twice; None for a new request.
         """
         self._parts = parts
         self._wish = wish
         self._reason = reason
         self._key = key
-        self._door = open_door(parts)
-        self._ids: dict[date, str] = {}
+        self._service = guest_interventions(parts)
+        self._tonight = parts.settings.calendar.tonight(parts.clock.now())
+        # The ids of a request without a key stay the same within the command: the service recognises by the id a
+        # commit whose reply was lost.
+        self._ids_of = key or uuid.uuid4().hex
 
     def _event(self, day: date) -> ReplayRequested:
-        # The same id each time it is asked for: a commit whose reply was lost is recognised by it.
-        if day not in self._ids:
-            self._ids[day] = request_id_of(self._key, self._door.who, day, self._door.league_day)
+        who = actor()
         return ReplayRequested(
-            actor=self._door.who,
+            actor=who,
             reason=self._reason,
             mode=self._wish.mode,
             take_over=self._wish.force,
-            request_id=self._ids[day],
+            request_id=self._service.request_id(self._ids_of, who, day),
         )
 
     def plan(self) -> list[Planned]:
-        """Say for each date what would happen to it."""
-        door = self._door
-        return plan_range(self._wish, door.engine, self._event, self._parts.settings.calendar, door.tonight)
+        """Return for each date the step that the replay would take."""
+        engine, calendar = guest_engine(self._parts), self._parts.settings.calendar
+        return plan_range(self._wish, engine, self._event, calendar, self._tonight)
 
     def run(
         self, plan: Sequence[Planned], *, concurrency: int, patience_s: float, tell: Callable[[Planned], None]
     ) -> list[Planned]:
-        """Replay what the plan says; give up once nothing has ended for *patience_s* seconds."""
+        """Replay the dates of the plan; give up when no date has ended for *patience_s* seconds."""
         backfill = Backfill(
             store=self._parts.store,
-            clock=self._door.clock,
-            tonight=self._door.tonight,
+            clock=self._parts.clock,
+            tonight=self._tonight,
             begin=self._begin,
             concurrency=concurrency,
             tell=tell,
@@ -91,68 +99,51 @@ class RangeReplay:
         return list(backfill.run(plan, pause))
 
     def _begin(self, day: date) -> int:
-        event = self._event(day)
-        record = self._parts.store.load(day)
-        if record is not None and record.request_id == event.request_id:
-            return record.generation
-
-        def act() -> int:
-            try:
-                return self._door.auditor.apply(day, event).record.generation
-            except Conflict as exc:
-                raise Unavailable(str(exc)) from exc
-
-        asked = {"analysis_date": day.isoformat(), "mode": event.mode.value, "force": event.take_over}
-        return ask_once(
-            self._parts.requests, key=self._key and f"{self._key}/{day}", caller=self._door.who, asked=asked, act=act
-        ).generation
-
-
-class Consent(StrEnum):
-    """Whether a range may be replayed once its plan is shown."""
-
-    GIVEN = "given"
-    """--yes."""
-    ASKED_FOR = "asked for"
-    """A person is asked, as for one date."""
-    DRY_RUN = "dry run"
-    """It may not."""
+        event, key = self._event(day), self._key and f"{self._key}/{day}"
+        try:
+            return self._service.ask(day, event, caller=event.actor, key=key).generation
+        except Conflict as exc:
+            raise Unavailable(str(exc)) from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RangeOptions:
-    """How a range is to be replayed.
+class Options:
+    """Options that replay, cancel and retract share.
 
     Attributes:
-        key: Names the request, so that repeating it replays no date twice; None for a new one.
-        concurrency: Dates on their way at once, 1 or more.
-        wait_s: Give up when nothing has ended for so many seconds; None for `PATIENCE_S`.
-        consent: Whether to go on after the plan.
+        dry_run: Stop after the plan.
+        yes: Ask no person.
+        as_json: Print JSON.
+        key: Names the request, so that repeating the request takes effect once; None for a new request.
+        wait_s: Seconds to wait for the end; of a range, seconds in which no date ends. None for the default.
+        concurrency: Dates of a range on their way at once, 1 or more.
     """
 
-    key: str | None
-    concurrency: int
-    wait_s: float | None
-    consent: Consent
+    dry_run: bool
+    yes: bool
+    as_json: bool
+    key: str | None = None
+    wait_s: float | None = None
+    concurrency: int = CONCURRENCY_DEFAULT
 
 
-def replay_range(wish: RangeRequest, reason: str, how: RangeOptions, *, as_json: bool) -> int:
-    """Show the plan of a range; where it is wanted replay it and follow it to its end. Give the exit code."""
-    with acting_parts(dry_run=how.consent is Consent.DRY_RUN) as parts:
-        asked = RangeReplay(parts, wish, reason=reason, key=how.key)
+def replay_range(wish: RangeRequest, reason: str, options: Options) -> int:
+    """Show the plan of a range, ask, replay the dates, follow the dates to their end; return the exit code."""
+    with acting_parts(dry_run=options.dry_run) as parts:
+        asked = RangeReplay(parts, wish, reason=reason, key=options.key)
         plan = asked.plan()
-        if not as_json:
+        if not options.as_json:
             _show_plan(plan, wish, reason)
-        if how.consent is Consent.DRY_RUN:
-            return _stop_after_plan(plan, as_json=as_json)
-        if how.consent is Consent.ASKED_FOR and not confirmed("go on?"):
-            if as_json:
+        if options.dry_run:
+            return _stop_after_plan(plan, as_json=options.as_json)
+        if not options.yes and not confirmed("go on?"):
+            if options.as_json:
                 show_json(_answer(plan, applied=False))
             return EXIT_REFUSED
         progress = _Progress(_chosen(plan))
-        patience_s = PATIENCE_S if how.wait_s is None else how.wait_s
-        results = asked.run(plan, concurrency=how.concurrency, patience_s=patience_s, tell=progress.tell)
-    if as_json:
+        patience_s = PATIENCE_S if options.wait_s is None else options.wait_s
+        results = asked.run(plan, concurrency=options.concurrency, patience_s=patience_s, tell=progress.tell)
+    if options.as_json:
         show_json(_answer(results, applied=True))
     else:
         _show_results(results)
@@ -174,7 +165,7 @@ def _stop_after_plan(plan: Sequence[Planned], *, as_json: bool) -> int:
 
 
 def worst(results: Sequence[Planned]) -> int:
-    """Give the exit code of the worst date: failed, then not finished, then refused, then degraded."""
+    """Return the exit code of the worst date: failed, then not finished, then refused, then degraded."""
     codes = {_code(result) for result in results}
     return next((code for code in (EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_REFUSED, EXIT_DEGRADED) if code in codes), 0)
 
@@ -192,14 +183,14 @@ def _code(result: Planned) -> int:
 
 
 class _Progress:
-    """Tells a person how far it is, on standard error: one line a change."""
+    """Prints the progress on standard error: a line for each change."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._done = 0
 
     def tell(self, planned: Planned) -> None:
-        """Note a date that was begun or has ended."""
+        """Print the date, begun or ended."""
         day = planned.analysis_date
         if planned.step is Step.REPLAY:
             err.print(f"[dim]{day} begun[/]")
@@ -272,15 +263,3 @@ def _table(*names: str) -> Table:
     for name in names:
         table.add_column(name, justify="right" if name in {"gen", "rows", "score"} else "left")
     return table
-
-
-def refuse_both(analysis_date: date | None, first: date | None, last: date | None) -> None:
-    """Refuse a command that names one date and a range, or neither.
-
-    Raises:
-        BadParameter: With what to write instead.
-    """
-    if analysis_date is None and (first is None or last is None):
-        raise typer.BadParameter("name one DATE, or a range by both --from and --to")
-    if analysis_date is not None and (first or last):
-        raise typer.BadParameter("DATE and a range at once; leave one of them out")

@@ -21,9 +21,8 @@ from ops.arguments import (
     AnalysisDate,
     Json,
     finite,
-    guest_clock,
     guest_parts,
-    store_clock,
+    now_of_words,
 )
 from ops.output import out, show_json
 from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessage
@@ -82,7 +81,7 @@ def _run_worker(settings: Settings, kind: ProcessKind) -> None:
     stop = threading.Event()
     leaving.on_signal(stop.set)
     with Resources(settings, kind) as resources:
-        worker = Worker(resources, store_clock(resources))
+        worker = Worker(resources, resources.clock)
         try:
             if stop.is_set():
                 raise typer.Exit(leaving.exit_code())
@@ -128,7 +127,7 @@ def emit(
     body |= {name: value for name, value in optional.items() if value is not None}
     _encoded(body)
     with guest_parts() as parts:
-        body["completed_at"] = guest_clock(parts).now().isoformat()
+        body["completed_at"] = now_of_words(parts.settings).isoformat()
         message_id = parts.publisher.publish(
             OutgoingMessage(event_id="", topic=parts.settings.topic, data=_encoded(body), attributes={})
         )
@@ -182,7 +181,7 @@ def tick(
 
     with Resources(load(), ProcessKind.TICK) as resources:
         logs.configure(resources.settings.log_level, sys.stderr)
-        ticked = run_tick(resources, store_clock(resources), wait_s)
+        ticked = run_tick(resources, resources.clock, wait_s)
     if as_json:
         show_json(asdict(ticked))
     else:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, exit_code, guest_clock, read_date, reading_parts
+from ops.arguments import AnalysisDate, Json, exit_code, read_date, reading_parts
 from ops.output import dates_table, err, explanation_panel, history_table, out, show_json
 from statemachine.model import DateRecord, State
 from worker.date_text import explanation, standing, wall_clock
@@ -77,7 +77,7 @@ def _row(parts: Resources, record: DateRecord, untold: Untold | None) -> dict[st
         return row
     policy, zone = parts.settings.policy, parts.settings.calendar.zone
     reported = f"{len(policy.processors) - len(policy.missing(record))} of {len(policy.processors)}"
-    return {**row, "waits": f"{reported}, deadline {wall_clock(record.deadline_at, guest_clock(parts).now(), zone)}"}
+    return {**row, "waits": f"{reported}, deadline {wall_clock(record.deadline_at, parts.clock.now(), zone)}"}
 
 
 def _status_of_one(parts: Resources, day: date, untold: Untold | None, *, as_json: bool) -> int:
@@ -97,7 +97,7 @@ def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:
     """
     with reading_parts() as parts:
         record = parts.store.load(analysis_date)
-        settings, now = parts.settings, guest_clock(parts).now()
+        settings, now = parts.settings, parts.clock.now()
         untold = untold_by_date(parts.store).get(analysis_date)
     if record is None:
         raise Refused(f"{analysis_date} was never opened; see the dates there are: mlfs status")

@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from ops.arguments import EXIT_FAILED, Json, exit_code, tell_day
-from ops.demo.schedule import DEMO_NOTE, DemoScenario
+from ops.demo.schedule import DemoScenario
 from ops.output import show_json
 from worker.calendar import DAY_WORDS
 from worker.clock import SystemClock
+from worker.resources import DEMO_NOTE
 from worker.settings import load
 
 DEFAULT_DATE = date(2024, 12, 15)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ops import leaving
 from ops.demo.player import DeliveryCounter, NightPlayer, night_start, prepare_night
-from ops.demo.schedule import DEMO_NOTE, DemoScenario
+from ops.demo.schedule import DemoScenario
 from ops.demo.screen import NightScreen
 from ops.output import err
 from statemachine.model import DateRecord
@@ -26,7 +26,7 @@ from worker.local.sample.data import write_sample_data
 from worker.local.valkey import EmbeddedValkey
 from worker.observing import logs
 from worker.pipelines.shipped import PUBLISHED_TABLE
-from worker.resources import ProcessKind, Resources
+from worker.resources import DEMO_NOTE, ProcessKind, Resources
 from worker.settings import Settings
 
 # The generator writes Phase 4 for the last three dates.

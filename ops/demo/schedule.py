@@ -16,10 +16,6 @@ P4 = "player_daily_cache"
 PROCESSORS = (P1, P2, P3, P4)
 
 
-# Beside the state of a demo: what was played there.
-DEMO_NOTE = "demo.json"
-
-
 class DemoScenario(StrEnum):
     """What kind of night to play."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ops.arguments import Json, guest_clock, reading_parts
+from ops.arguments import Json, reading_parts
 from ops.output import number, out, show_json
 from worker.features.model import StatementEstimate, StepCost
 
@@ -37,7 +37,7 @@ def cost(
       mlfs cost --days 7 --json
     """
     with reading_parts() as parts:
-        until = guest_clock(parts).now()
+        until = parts.clock.now()
         steps = parts.warehouse.costs(until - timedelta(days=days), until)
         billed = not parts.settings.warehouse.startswith("duckdb:")
     answer = {

@@ -11,7 +11,7 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, guest_clock, read_date, reading_parts
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, read_date, reading_parts
 from ops.output import Fitting, err, number, out, plain, show_json
 from ops.reports.sources import PROCESSORS, ReportReader, Row
 from statemachine.evidence import publication_is_retracted
@@ -113,7 +113,7 @@ def daily(
     """
     given = read_date(analysis_date) if analysis_date else None
     with reading_parts() as parts:
-        day = given or parts.settings.calendar.last_night(guest_clock(parts).now())
+        day = given or parts.settings.calendar.last_night(parts.clock.now())
         reader = ReportReader(parts)
         checks = check(_facts(parts, reader, day))
         zone = parts.settings.calendar.zone
@@ -131,7 +131,7 @@ def _facts(parts: Resources, reader: ReportReader, day: date) -> ChecklistInput:
     record = parts.store.load(day)
     return ChecklistInput(
         day=day,
-        now=guest_clock(parts).now(),
+        now=parts.clock.now(),
         record=record,
         upstream=reader.upstream(day),
         predictions=reader.predictions(day),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
-from ops.arguments import guest_clock, shipped_only
+from ops.arguments import shipped_only
 from statemachine.model import DateRecord
 from worker.calendar import Calendar
 from worker.errors import PipelineError, Unavailable
@@ -29,7 +29,7 @@ class ReportReader:
     def __init__(self, parts: Resources) -> None:
         shipped_only(parts.settings)
         self._parts = parts
-        self.now = guest_clock(parts).now()
+        self.now = parts.clock.now()
         self.not_read: list[str] = []
         self._warehouse_away = False
 

@@ -8,7 +8,7 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from ops.arguments import Json, guest_clock, read_date, reading_parts
+from ops.arguments import Json, read_date, reading_parts
 from ops.output import Fitting, err, number, out, plain, show_json, state_text
 from ops.reports.sources import ReportedDate, ReportReader, read_nights
 from ops.reports.weekly_figures import TREND_DAYS_MIN, durations_of, reliability_of, slope
@@ -161,7 +161,7 @@ def durations(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fals
     """
     with reading_parts() as parts:
         reader = ReportReader(parts)
-        until = last or parts.settings.calendar.tonight(guest_clock(parts).now())
+        until = last or parts.settings.calendar.tonight(parts.clock.now())
         nights = read_nights(parts, reader, until, days, with_history=True)
         first = until - timedelta(days=days - 1)
         attempts = reader.ask("report_attempts", first_date=first, last_date=until)
@@ -198,7 +198,7 @@ def _show_durations(answer: Mapping[str, Any], days: int) -> None:
 def _nights(days: int, last: date | None, *, with_history: bool) -> tuple[Sequence[ReportedDate], ReportReader]:
     with reading_parts() as parts:
         reader = ReportReader(parts)
-        until = last or parts.settings.calendar.tonight(guest_clock(parts).now())
+        until = last or parts.settings.calendar.tonight(parts.clock.now())
         return read_nights(parts, reader, until, days, with_history=with_history), reader
 
 

@@ -78,6 +78,12 @@ def clock_reads(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, f"{name}; time is an argument, only {CLOCK} reads it"
 
 
+def machine_clocks(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "SystemClock" for alias in node.names):
+            yield node.lineno, "SystemClock; a command goes by the clock of the opened resources"
+
+
 def prints(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
@@ -165,6 +171,12 @@ def test_only_the_clock_module_reads_or_waits_on_the_clock() -> None:
     assert not found, "\n".join(found)
 
 
+def test_commands_and_reports_go_by_the_clock_of_the_opened_resources() -> None:
+    found = findings(machine_clocks, "ops/commands", "ops/reports", allowed=("ops/commands/doctor.py",))
+
+    assert not found, "\n".join(found)
+
+
 def test_only_the_command_line_prints() -> None:
     found = findings(prints, *PACKAGES, allowed=PRINTERS)
 
@@ -191,6 +203,7 @@ def test_sql_is_never_put_together_outside_adapters_and_stand_ins() -> None:
         (clock_reads, "from datetime import date\ndate.today()"),
         (clock_reads, "import time as t\nt.sleep(1)"),
         (clock_reads, "from time import sleep\nsleep(1)"),
+        (machine_clocks, "from worker.clock import SharedClock, SystemClock"),
         (prints, "print('hello')"),
         (assembled_sql, "connection.execute(f'select * from {table}')"),
         (assembled_sql, "connection.execute('select * from ' + table)"),

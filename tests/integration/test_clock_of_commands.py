@@ -1,15 +1,25 @@
 """By whose time commands change and show dates."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import redis
+from typer.testing import CliRunner
 
-from ops.arguments import clock_of_changes, guest_clock, guest_parts, reading_parts
-from ops.demo.schedule import DEMO_NOTE
+from ops.arguments import guest_parts, reading_parts
+from ops.cli import app
+from tests.support.nights import CACHE, EVENING, NIGHT, success
+from tests.support.rigs import Rig
+from worker.adapters.redis.client import connect
+from worker.adapters.redis.store import RedisStore
 from worker.clock import SystemClock
 from worker.errors import Unavailable
+from worker.features.model import Statement
+from worker.pipelines.shipped import PIPELINE
+from worker.resources import DEMO_NOTE, Resources
+from worker.settings import load
 
 
 @pytest.fixture
@@ -26,10 +36,10 @@ def test_a_date_is_changed_by_the_stores_time_or_not_at_all(
 ) -> None:
     monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("MLFS_REDIS_URL", url_without_time)
-    with guest_parts() as parts:
-        with pytest.raises(Unavailable, match="time"):
-            clock_of_changes(parts)
-        assert isinstance(guest_clock(parts), SystemClock), "a report goes on"
+    with guest_parts() as parts, pytest.raises(Unavailable, match="time"):
+        parts.clock.now()
+    with Resources(load(), own=False, reads=True) as parts:
+        assert isinstance(parts.clock, SystemClock), "a report goes on"
 
 
 def test_a_report_of_a_demo_whose_store_is_lost_goes_by_this_machine(
@@ -40,4 +50,28 @@ def test_a_report_of_a_demo_whose_store_is_lost_goes_by_this_machine(
     (tmp_path / "warehouse.duckdb").touch()
     before = SystemClock().now()
     with reading_parts() as parts:
-        assert guest_clock(parts).now() >= before
+        assert parts.clock.now() >= before
+
+
+def test_audit_and_history_of_a_demo_bear_the_clock_of_the_demo(
+    valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MLFS_REDIS_URL", valkey_url)
+    (tmp_path / DEMO_NOTE).write_text("{}", encoding="utf-8")
+    client = connect(valkey_url)
+    client.flushall()
+    store = RedisStore(client, PIPELINE)
+    Rig(store=store).engine.apply(NIGHT, success(CACHE))
+    for arguments in (("retract", str(NIGHT), CACHE), ("replay", str(NIGHT)), ("cancel", str(NIGHT))):
+        done = CliRunner().invoke(app, [*arguments, "--reason", "because", "--yes"])
+        assert done.exit_code == 0, done.stderr
+    changed = [entry.at for entry in store.history(NIGHT)][-3:]
+    store.close()
+    with reading_parts() as parts:
+        sql = "SELECT mode, requested_at FROM nba_predictions.replay_audit ORDER BY requested_at"
+        rows = parts.warehouse.query(Statement(name="audit", sql=sql))
+
+    assert ["retract", "normal", "cancel"] == [row["mode"] for row in rows]
+    for row, at in zip(rows, changed, strict=True):
+        assert EVENING <= row["requested_at"] <= at < row["requested_at"] + timedelta(minutes=1)

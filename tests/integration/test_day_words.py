@@ -13,7 +13,6 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ops.cli import app
-from ops.demo.schedule import DEMO_NOTE
 from tests.support.nights import CACHE, CALENDAR, NIGHT, PROCESSORS, success
 from tests.support.rigs import ModelClock, Rig
 from worker.adapters.redis.client import connect
@@ -22,6 +21,7 @@ from worker.calendar import WallClock
 from worker.clock import SystemClock
 from worker.errors import TwoDates
 from worker.pipelines.shipped import PIPELINE
+from worker.resources import DEMO_NOTE
 
 DAY = timedelta(days=1)
 WHY = ("--reason", "because", "--yes")

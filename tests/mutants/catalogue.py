@@ -630,6 +630,22 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="name-of-a-form-over-the-verified-caller",
+        file="worker/http/pages.py",
+        old="controls.name if controls.name and caller == LOCAL_CALLER else caller",
+        new="controls.name or caller",
+        tests=("tests/unit/test_status_page.py::test_the_name_in_a_form_never_stands_in_for_a_verified_caller",),
+    ),
+    Mutant(
+        name="retraction-of-whatever-run-counts-by-now",
+        file="worker/http/pages.py",
+        old='            fields = {**fields, "run_id": event.identity}\n',
+        new="",
+        tests=(
+            "tests/unit/test_status_page.py::test_a_run_is_taken_back_from_its_page_and_only_the_run_that_was_shown",
+        ),
+    ),
+    Mutant(
         name="command-that-changes-today-does-not-ask",
         file="ops/arguments.py",
         old="settings.calendar.day_to_change(text, now_of_words(settings))",
@@ -642,8 +658,8 @@ MUTANTS = (
     Mutant(
         name="words-by-the-machines-clock",
         file="ops/arguments.py",
-        old="        return guest_clock(parts).now()\n\n\ndef league_day",
-        new="        return SystemClock().now()\n\n\ndef league_day",
+        old="        return parts.clock.now()\n",
+        new="        return SystemClock().now()\n",
         tests=(
             "tests/integration/test_day_words.py"
             "::test_a_date_of_a_demo_is_read_by_its_own_clock_whatever_the_machine_says",
@@ -1336,7 +1352,7 @@ MUTANTS = (
     Mutant(
         name="audit-after-the-effect",
         file="worker/interventions/audit.py",
-        old="        self._log_replay(row)\n        self._tell(row)\n",
+        old="        self._log_replay(row)\n        self._log_row(row)\n",
         new="        self._engine.apply(analysis_date, event, actor=event.actor)\n        self._log_replay(row)\n",
         tests=("tests/unit/test_audit.py::test_without_its_row_nothing_is_changed",),
     ),

@@ -37,7 +37,10 @@ def replayed(rig: Rig, day: date, state: State = State.DONE) -> None:
 
 
 def plan(rig: Rig, asked: RangeRequest) -> Sequence[Planned]:
-    return plan_range(asked, rig.engine, lambda day: replace(asking(day), request_id=f"new-{day}"), CALENDAR, NIGHT)
+    def event(day: date) -> ReplayRequested:
+        return replace(asking(day), request_id=f"new-{day}", mode=asked.mode, take_over=asked.force)
+
+    return plan_range(asked, rig.engine, event, CALENDAR, NIGHT)
 
 
 def steps(planned: Sequence[Planned]) -> dict[date, Step]:
@@ -181,7 +184,7 @@ def test_what_cannot_be_replayed_is_refused_with_the_date_and_the_next_step() ->
 
     running, done = plan(rig, wish(WEEK[0], WEEK[1], mode=BuildMode.YESTERDAY))
     assert (running.step, f"mlfs status {WEEK[0]}" in running.why) == (Step.REFUSED, True)
-    assert (done.step, f"mlfs replay {WEEK[1]} --force" in done.why) == (Step.REFUSED, True)
+    assert (done.step, f"mlfs replay {WEEK[1]} --source yesterday --force" in done.why) == (Step.REFUSED, True)
     assert worst([running, done]) == 2
     forced = plan(rig, wish(WEEK[0], WEEK[1], mode=BuildMode.YESTERDAY, force=True))
     assert forced[1].step is Step.REPLAY

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from statemachine.model import State
+from statemachine.model import DateRecord, State
 from tests.support.memory_requests import MemoryRequests
 from tests.support.nights import CACHE, DEADLINE, EVENING, NIGHT, NO_ROWS, PROCESSORS, claimed, success
 from tests.support.rigs import LedgerWarehouse, Rig, repair_of
@@ -18,7 +18,7 @@ from worker.builds.queue import BackgroundBuilds, BuildQueue
 from worker.errors import Fatal, Unavailable
 from worker.interventions.audit import Auditor
 from worker.interventions.idempotency import KEEP, PENDING, IdempotentRequests, KeyInUse, StoredResponse
-from worker.interventions.requests import WAITING_MAX, Interventions, Processed
+from worker.interventions.process import WAITING_MAX, Processing
 
 REPLAY, CANCEL = f"/dates/{NIGHT}/replay", f"/dates/{NIGHT}/cancel"
 RETRACT = f"/dates/{NIGHT}/retract"
@@ -140,7 +140,7 @@ def test_a_date_that_hangs_holds_up_no_other_and_says_so_to_its_own_callers() ->
             hangs.set()
             gate.wait(30)
 
-    desk = Interventions(
+    desk = Processing(
         store=rig.store,
         auditor=Auditor(engine=rig.engine, log_replay=log_replay, clock=rig.clock),
         repair=repair_of(rig, warehouse),
@@ -149,17 +149,17 @@ def test_a_date_that_hangs_holds_up_no_other_and_says_so_to_its_own_callers() ->
         clock=rig.clock,
         stopwatch=lambda: 0.0,
         pause=lambda _seconds: None,
-        tell=lambda: None,
+        publish_outcomes=lambda: None,
     )
 
-    def ask(day: date) -> Processed:
+    def ask(day: date) -> DateRecord:
         return desk.process(day, forced=False, actor="ana", idempotency_key=None, wait_s=0.0)
 
     hanging = threading.Thread(target=ask, args=(other,), daemon=True)
     hanging.start()
     assert hangs.wait(10)
     try:
-        assert State.READY is ask(NIGHT).record.state
+        assert State.READY is ask(NIGHT).state
         with pytest.raises(Unavailable, match="not decided yet"):
             ask(other)
     finally:
@@ -228,16 +228,16 @@ def test_a_build_that_another_process_starts_meanwhile_is_waited_for() -> None:
             for event in (*(success(name) for name in PROCESSORS), claimed("another worker")):
                 service.worker.engine.apply(NIGHT, event)
 
-        service.worker.listeners.interventions._auditor._log_replay = overtaken
+        service.worker.listeners.processing._auditor._log_replay = overtaken
         answer = process(service)
 
     assert (202, "running", 1) == facts(answer)
 
 
 def test_no_more_callers_wait_than_leave_room_for_others(service: Service) -> None:
-    interventions = service.worker.listeners.interventions
+    processing = service.worker.listeners.processing
     for _ in range(WAITING_MAX):
-        assert interventions._waiting.acquire(blocking=False)
+        assert processing._waiting.acquire(blocking=False)
 
     assert 503 == process(service).status_code
     assert 200 == service.client.get("/livez").status_code

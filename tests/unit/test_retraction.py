@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from ops.commands.intervene import taken_back_before
 from schemas.record import decode_record, encode_record
 from statemachine.decision import StartBuild
 from statemachine.events import CompletionReceived
@@ -44,6 +43,7 @@ from tests.support.nights import (
 )
 from tests.unit.test_decide_published import CANCEL
 from worker.errors import Refused
+from worker.interventions.audit import taken_back
 from worker.interventions.retractions import identity_to_take_back
 
 NEXT = EVENING + MINUTE
@@ -268,12 +268,12 @@ def test_what_was_never_reported_cannot_be_taken_back_and_the_next_step_makes_se
 
 def test_a_key_that_was_used_for_another_run_is_told_which_one() -> None:
     other = retract(FACTORS, request_id="ana/1")
-    taken_back = told(waiting(CACHE, FACTORS), retract(CACHE, request_id="ana/1"))
+    before = told(waiting(CACHE, FACTORS), retract(CACHE, request_id="ana/1"))
 
-    decision = told(taken_back.record, other)
+    decision = told(before.record, other)
 
     assert Reason.DUPLICATE is decision.reason
-    assert CACHE == taken_back_before(decision.record, other).processor
+    assert CACHE == taken_back(decision.record, other).processor
 
 
 @pytest.mark.parametrize("mode", [BuildMode.FORCED_FALLBACK, BuildMode.YESTERDAY])

@@ -179,7 +179,7 @@ def test_stored_instants_are_told_on_the_wall_clock(stored: str, told: str) -> N
 def test_a_replay_that_failed_says_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     record = failed()
     assert record.failure is not None
-    _finish(record, EventKind.REPLAY_REQUESTED, "replay_accepted", applied=True, as_json=False)
+    _finish(record, EventKind.REPLAY_REQUESTED, applied=True)
     told = capsys.readouterr().out
 
     assert f"{record.analysis_date} is failed" in told

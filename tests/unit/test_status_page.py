@@ -351,10 +351,116 @@ def test_the_form_is_shown_first_and_done_when_confirmed(night: Service, headers
 
     assert (200, 1) == (asked.status_code, before)
     assert {**WISH, "confirmed": "on"} == fields
-    assert [202, 202] == [answer.status_code for answer in accepted]
-    assert "As generation 2, asked for by local: daily cache was repaired" in Read(accepted[1].text).text
+    assert [(303, f"{PAGE}?follow=2")] * 2 == [(answer.status_code, answer.headers["location"]) for answer in accepted]
+    followed = Read(night.client.get(accepted[1].headers["location"]).text)
+    assert "As generation 2, asked for by local: daily cache was repaired" in followed.text
     assert (2, 1) == (night.store.load(NIGHT).generation, len(night.warehouse.audits))
     assert "daily cache was repaired" == night.warehouse.audits[0]["reason"]
+
+
+def confirmed(service: Service, act: str, night: date = NIGHT, **fields: str) -> httpx.Response:
+    """Send the form of an act, then the form of the plan; return the answer to the second form."""
+    address = f"/nights/{night}/{act}"
+    asked = service.client.post(address, data={**WISH, **fields}, headers=OWN)
+    assert 200 == asked.status_code, asked.text
+    plan = {one["name"]: one["value"] or "" for one in Read(asked.text).every("input") if one["name"]}
+    return service.client.post(address, data=plan, headers=OWN)
+
+
+def refreshes(page: httpx.Response) -> bool:
+    return any(meta.get("http-equiv") == "refresh" for meta in Read(page.text).every("meta"))
+
+
+def test_the_page_follows_a_replay_until_its_generation_has_ended(night: Service) -> None:
+    address = confirmed(night, "replay").headers["location"]
+    underway = night.client.get(address)
+    night.tick()
+    ended = night.client.get(address)
+
+    assert "This page follows the date until a build has ended" in Read(underway.text).text
+    assert "Generation 2 has ended: done" in Read(ended.text).text
+    assert [True, False] == [refreshes(underway), refreshes(ended)]
+    assert not refreshes(night.client.get(PAGE))
+
+
+def test_a_date_that_was_never_opened_is_built_from_its_page(service: Service) -> None:
+    day = NIGHT - timedelta(days=3)
+    seen = service.client.get(f"/nights/{day}")
+    page = Read(seen.text)
+    address = confirmed(service, "replay", day).headers["location"]
+    service.tick()
+
+    assert (404, [], True) == (seen.status_code, page.open, f"Thursday {day} was never opened" in page.text)
+    assert (True, False) == ("Build now" in page.text, "openapi" in seen.text)
+    assert "Generation 1 has ended: done" in Read(service.client.get(address).text).text
+    assert [(None, "replay_accepted")] == [(row["previous_state"], row["decision"]) for row in service.warehouse.audits]
+
+
+def test_a_date_that_cannot_be_opened_has_no_form(night: Service) -> None:
+    page = Read(night.client.get("/nights/1999-12-31").text)
+
+    assert ([], True) == (page.every("form"), "never opened" in page.text)
+
+
+def test_the_name_of_a_person_stands_in_audit_and_history(night: Service) -> None:
+    confirmed(night, "replay", name=" ana ")
+
+    assert ["ana"] == [row["requested_by"] for row in night.warehouse.audits]
+    assert "ana" == night.store.history(NIGHT)[-1].actor
+
+
+def test_a_date_is_stopped_from_its_page(service: Service) -> None:
+    service.push(CACHE)
+    answer = confirmed(service, "cancel", name="ana")
+
+    assert (303, ("failed", 0)) == (answer.status_code, service.state())
+    assert [("cancel", "ana")] == [(row["mode"], row["requested_by"]) for row in service.warehouse.audits]
+    assert "by ana: daily cache was repaired" in Read(service.client.get(answer.headers["location"]).text).text
+    assert 409 == service.client.post(f"{PAGE}/cancel", data=WISH, headers=OWN).status_code
+
+
+def test_a_run_is_taken_back_from_its_page_and_only_the_run_that_was_shown(service: Service) -> None:
+    service.push(CACHE)
+    asked = service.client.post(f"{PAGE}/retract", data={**WISH, "processor": CACHE}, headers=OWN)
+    fields = {one["name"]: one["value"] or "" for one in Read(asked.text).every("input") if one["name"]}
+    missing = service.client.post(f"{PAGE}/retract", data=WISH, headers=OWN)
+    answers = [service.client.post(f"{PAGE}/retract", data=fields, headers=OWN) for _ in range(2)]
+
+    assert f"it waits for another run of {CACHE}" in Read(asked.text).text
+    assert (f"run:run-{CACHE}", 422) == (fields["run_id"], missing.status_code)
+    assert [303, 303] == [answer.status_code for answer in answers]
+    assert [("retract", CACHE)] == [(row["mode"], row["processor"]) for row in service.warehouse.audits]
+    service.push(CACHE, run_id="another")
+    refused = service.client.post(f"{PAGE}/retract", data={**fields, "run_id": "old", "key": "2"}, headers=OWN)
+    assert (409, 1) == (refused.status_code, len(service.warehouse.audits))
+
+
+@pytest.mark.parametrize("act", ["replay", "cancel", "retract"])
+def test_the_address_of_a_form_leads_back_to_the_date(night: Service, act: str) -> None:
+    answer = night.client.get(f"{PAGE}/{act}")
+
+    assert (303, PAGE) == (answer.status_code, answer.headers["location"])
+
+
+def test_older_dates_are_reached_block_by_block_and_newer_ones_again(service: Service) -> None:
+    days = [NIGHT - timedelta(days=back) for back in range(30)]
+    for day in days:
+        service.worker.engine.apply(day, success(CACHE))
+
+    def blocks(relation: str, address: str) -> Iterator[list[str]]:
+        while True:
+            links = Read(service.client.get(address).text).every("a")
+            yield [(link["href"] or "")[-10:] for link in links if "/nights/" in (link["href"] or "")]
+            following = [link["href"] or "" for link in links if link.get("rel") == relation]
+            if not following:
+                return
+            address = following[0]
+
+    back = list(blocks("prev", "/"))
+    assert [14, 14, 2] == [len(block) for block in back]
+    assert [str(day) for day in days] == [day for block in back for day in block[::-1]]
+    assert back[::-1] == list(blocks("next", f"/nights/{days[-1]}"))
+    assert back[1] == next(blocks("prev", f"/nights/{days[20]}"))
 
 
 def test_each_form_has_a_key_of_its_own(night: Service) -> None:
@@ -381,7 +487,7 @@ def test_each_form_has_a_key_of_its_own(night: Service) -> None:
     ids=str,
 )
 def test_a_wrong_form_is_told_as_a_page(night: Service, fields: dict[str, str], status: int, told: str) -> None:
-    assert 202 == night.client.post(FORM, data={**WISH, "confirmed": "on"}, headers=OWN).status_code
+    assert 303 == night.client.post(FORM, data={**WISH, "confirmed": "on"}, headers=OWN).status_code
     answer = night.client.post(FORM, data=fields, headers=OWN)
 
     assert (status, "text/html; charset=utf-8") == (answer.status_code, answer.headers["content-type"])
@@ -433,6 +539,21 @@ def test_a_role_opens_the_form_and_no_more(
     assert (looks, asks, takes_over) == (seen.status_code, asked.status_code, forced.status_code)
     assert sees_form is bool(Read(seen.text).every("form"))
     assert forged.status_code in {401, 403}
+
+
+def test_the_name_in_a_form_never_stands_in_for_a_verified_caller(key: Key) -> None:
+    headers = {"Authorization": f"Bearer {token(key, aud=AUDIENCE, email='olga@x.example')}", **OWN}
+    form = {**WISH, "name": "ana", "confirmed": "on"}
+    with (
+        Issuer(key) as issuer,
+        Service(oidc_certs_url=issuer.url, api_audiences=AUDIENCE, operators="olga@x.example") as service,
+    ):
+        seen = Read(service.client.get(PAGE, headers=headers).text)
+        answer = service.client.post(FORM, data=form, headers=headers)
+
+    assert 303 == answer.status_code
+    assert "name" not in {field.get("name") for field in seen.every("input")}
+    assert ["olga@x.example"] == [row["requested_by"] for row in service.warehouse.audits]
 
 
 def test_a_damaged_record_is_shown_as_such_and_hides_no_other_date(night: Service) -> None:

@@ -1,9 +1,5 @@
-"""Acting on dates: `/process` for schedulers, workflows and people; replay and cancel for people.
+"""JSON routes that change dates: `/process` for schedulers and workflows; replay, cancel and retract for people."""
 
-Taking back over HTTP what a processor announced by mistake.
-"""
-
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -12,9 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
-from statemachine.decide import Decision
-from statemachine.events import CancelRequested, CompletionRetracted, InterventionEvent, ReplayRequested
-from statemachine.model import BuildMode, State
+from statemachine.events import InterventionEvent, ReplayRequested
+from statemachine.model import TERMINAL_STATES, DateRecord, State
 from worker.access import Role
 from worker.calendar import FUTURE_DAYS_MAX, Calendar
 from worker.date_text import summary
@@ -32,7 +27,8 @@ from worker.http.models import (
 )
 from worker.http.problems import problem, responses
 from worker.interventions.idempotency import IdempotentRequests, StoredResponse
-from worker.interventions.requests import Interventions, Processed
+from worker.interventions.process import Processing
+from worker.interventions.requests import Interventions
 from worker.ports import Clock
 
 _LOCATION = {"Location": {"description": "Where to look for the end.", "schema": {"type": "string"}}}
@@ -41,11 +37,12 @@ _FAILED = 409
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionContext:
-    """What the routes that act work with.
+    """Arguments of the action routes.
 
     Attributes:
-        interventions: Does it.
-        once: Lets a repeated request take effect once.
+        interventions: Plans and applies.
+        processing: Builds a date while the request waits.
+        once: Runs a request of `/process` once for each key.
         calendar: Reads `today`, `tonight` and `yesterday`.
         earliest: First date accepted.
         clock: The shell's clock.
@@ -53,6 +50,7 @@ class ActionContext:
     """
 
     interventions: Interventions
+    processing: Processing
     once: IdempotentRequests
     calendar: Calendar
     earliest: date
@@ -60,17 +58,22 @@ class ActionContext:
     wait_s: float
 
     def day(self, wanted: date | str) -> date:
-        """Read a date or one of `DAY_WORDS`, and refuse a date outside the accepted range.
+        """Return the date of a text or of a word out of `DAY_WORDS`.
 
         Raises:
-            Refused: Outside the range.
+            Refused: The date is outside the accepted range.
         """
-        now = self.clock.now()
-        day = wanted if isinstance(wanted, date) else self.calendar.named_day(wanted, now)
-        latest = self.calendar.league_day(now) + timedelta(days=FUTURE_DAYS_MAX)
-        if not self.earliest <= day <= latest:
-            raise Refused(f"{day} is outside {self.earliest} to {latest}")
+        day = wanted if isinstance(wanted, date) else self.calendar.named_day(wanted, self.clock.now())
+        if not self.accepts(day):
+            raise Refused(f"{day} is outside {self.earliest} to {self._latest()}")
         return day
+
+    def accepts(self, day: date) -> bool:
+        """Whether the date is in the accepted range."""
+        return self.earliest <= day <= self._latest()
+
+    def _latest(self) -> date:
+        return self.calendar.league_day(self.clock.now()) + timedelta(days=FUTURE_DAYS_MAX)
 
     def day_to_change(self, request: Request, day: date) -> date:
         """Read the date of a request that replays, cancels or retracts.
@@ -82,43 +85,9 @@ class ActionContext:
         word: str | None = getattr(request.state, "day_word", None)
         return self.day(day if word is None else self.calendar.day_to_change(word, self.clock.now()))
 
-    def request_id(self, caller: str, day: date, idempotency_key: str | None) -> str:
-        """Name a request; under one key, for a day, it keeps its name, so that a repeat finds its own change."""
-        if idempotency_key is None:
-            return uuid.uuid4().hex
-        name = f"{caller}/{idempotency_key}/{day}/{self.calendar.league_day(self.clock.now())}"
-        return uuid.uuid5(uuid.NAMESPACE_OID, name).hex
-
-    def replay(self, day: date, caller: str, body: ReplayRequest, idempotency_key: str | None) -> StoredResponse:
-        """Have a date built again, once per key.
-
-        Raises:
-            Refused: It makes no sense in this state, or the key stands for another request.
-            Unavailable: Store or warehouse does not answer.
-        """
-        event = replay_event(caller, body, self.request_id(caller, day, idempotency_key))
-
-        def act() -> StoredResponse:
-            decision = self.interventions.apply(day, event, idempotency_key=idempotency_key)
-            return intervention_answer(decision, event, status=202, applied=True)
-
-        wanted = {"route": "replay", "day": day.isoformat(), **body.model_dump(mode="json")}
-        return self.once.run(idempotency_key, caller, wanted, act)
-
-
-def replay_event(caller: str, body: ReplayRequest, request_id: str) -> ReplayRequested:
-    """Give the event of a replay."""
-    return ReplayRequested(
-        actor=caller,
-        reason=body.reason,
-        mode=BuildMode.FORCED_FALLBACK if body.force_phase3_fallback else BuildMode.NORMAL,
-        take_over=body.force,
-        request_id=request_id,
-    )
-
 
 def action_routes(desk: ActionContext, gate: RouteGuard) -> APIRouter:
-    """Make the routes that act."""
+    """Return the action routes."""
     router = APIRouter(
         tags=["actions"],
         route_class=gate.route_class(),
@@ -138,19 +107,18 @@ def action_routes(desk: ActionContext, gate: RouteGuard) -> APIRouter:
         wanted = {"route": "process", "day": day.isoformat(), "forced": body.force_phase3_fallback}
 
         def act() -> StoredResponse:
-            processed = desk.interventions.process(
+            record = desk.processing.process(
                 day,
                 forced=body.force_phase3_fallback,
                 actor=caller,
                 idempotency_key=idempotency_key,
                 wait_s=desk.wait_s,
             )
-            return _process_answer(processed)
+            return _process_answer(record)
 
-        return tell(request, desk.once.run(idempotency_key, caller, wanted, act))
+        return _tell(request, desk.once.run(idempotency_key, caller, wanted, act))
 
-    _add_replay(router, desk, gate)
-    _add_cancel(router, desk)
+    _add_interventions(router, desk, gate)
     return router
 
 
@@ -158,8 +126,19 @@ def _accepted(model: type[DateSummary], text: str) -> dict[int | str, dict[str, 
     return {202: {"model": model, "headers": _LOCATION, "description": text}}
 
 
-def _add_replay(router: APIRouter, desk: ActionContext, gate: RouteGuard) -> None:
+def _add_interventions(router: APIRouter, desk: ActionContext, gate: RouteGuard) -> None:
     accepted = _accepted(Intervened, "Accepted; a worker builds it")
+
+    def intervene(
+        request: Request, day: date, event: InterventionEvent, key: str | None, *, dry_run: bool = False
+    ) -> JSONResponse:
+        day = desk.day_to_change(request, day)
+        if dry_run:
+            planned = desk.interventions.ask(day, event, caller=event.actor, consent=lambda *_plan: False)
+            return JSONResponse(planned.facts)
+        answer = desk.interventions.ask(day, event, caller=event.actor, key=key)
+        status = 202 if isinstance(event, ReplayRequested) else 200
+        return JSONResponse(answer.facts, status, _location(day) if answer.outcome["applied"] else None)
 
     @router.post("/dates/{analysis_date}/replay", response_model=Intervened, responses=accepted)
     def replay(
@@ -168,56 +147,38 @@ def _add_replay(router: APIRouter, desk: ActionContext, gate: RouteGuard) -> Non
         """Build a date again, as a new generation. 202 accepted, 200 for a dry run."""
         if body.force:
             gate.require(request, Role.ADMIN)
-        day, caller = desk.day_to_change(request, analysis_date), caller_of(request).name
-        if body.dry_run:
-            event = replay_event(caller, body, uuid.uuid4().hex)
-            planned = desk.interventions.plan(day, event)
-            return tell(request, intervention_answer(planned, event, status=200, applied=False))
-        return tell(request, desk.replay(day, caller, body, idempotency_key))
+        event = body.event(caller_of(request).name)
+        return intervene(request, analysis_date, event, idempotency_key, dry_run=body.dry_run)
 
-
-def _add_cancel(router: APIRouter, desk: ActionContext) -> None:
     @router.post("/dates/{analysis_date}/cancel", response_model=Intervened)
     def cancel(
         analysis_date: DayInPath, body: CancelRequest, request: Request, idempotency_key: IdempotencyKey = None
     ) -> JSONResponse:
         """Stop a date that is waiting or being built; it stays failed until somebody replays it."""
-        day, caller = desk.day_to_change(request, analysis_date), caller_of(request).name
-        request_id = desk.request_id(caller, day, idempotency_key)
-        event = CancelRequested(actor=caller, reason=body.reason, request_id=request_id)
+        event = body.event(caller_of(request).name)
+        return intervene(request, analysis_date, event, idempotency_key)
 
-        def act() -> StoredResponse:
-            decision = desk.interventions.apply(day, event, idempotency_key=idempotency_key)
-            return intervention_answer(decision, event, status=200, applied=True)
+    @router.post("/dates/{analysis_date}/retract", response_model=Intervened)
+    def retract(
+        analysis_date: DayInPath, body: RetractRequest, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> JSONResponse:
+        """Take back a processor's success: the run no longer counts, and no build reads the table it filled."""
+        event = body.event(caller_of(request).name)
+        return intervene(request, analysis_date, event, idempotency_key, dry_run=body.dry_run)
 
-        wanted = {"route": "cancel", "day": day.isoformat(), **body.model_dump(mode="json")}
-        return tell(request, desk.once.run(idempotency_key, caller, wanted, act))
 
-
-def _process_answer(processed: Processed) -> StoredResponse:
-    record = processed.record
-    if not processed.ended:
+def _process_answer(record: DateRecord) -> StoredResponse:
+    if record.state not in TERMINAL_STATES:
         return StoredResponse(status=202, body=summary(record), headers=_location(record.analysis_date))
     return StoredResponse(status=_FAILED if record.state is State.FAILED else 200, body=summary(record))
-
-
-def intervention_answer(decision: Decision, event: InterventionEvent, *, status: int, applied: bool) -> StoredResponse:
-    """Give the answer to what a person asked of a date."""
-    body = {
-        **summary(decision.record),
-        "applied": applied,
-        "event": event.kind.value,
-        "reason": decision.reason.value,
-    }
-    return StoredResponse(status=status, body=body, headers=_location(decision.record.analysis_date) if applied else {})
 
 
 def _location(day: date) -> dict[str, str]:
     return {"Location": f"/dates/{day.isoformat()}"}
 
 
-def tell(request: Request, answer: StoredResponse) -> JSONResponse:
-    """Send an answer; a date that failed is a problem to its caller, so that schedulers and workflows notice."""
+def _tell(request: Request, answer: StoredResponse) -> JSONResponse:
+    """Return the response; a failed date is a problem document, so schedulers and workflows notice the failure."""
     if answer.status == _FAILED:
         return _failed(request, answer.body)
     return JSONResponse(dict(answer.body), answer.status, headers=dict(answer.headers))
@@ -228,37 +189,3 @@ def _failed(request: Request, body: Mapping[str, Any]) -> JSONResponse:
     detail = f"{day} failed ({failure['because']}): {failure['message']}"
     step = f"repair what is named, then POST /dates/{day}/replay; GET /dates/{day} tells the whole story"
     return problem(request, _FAILED, "date-failed", detail, step, more=body)
-
-
-def add_retract(router: APIRouter, desk: ActionContext) -> None:
-    """Add the route to those that act."""
-
-    @router.post("/dates/{analysis_date}/retract", response_model=Intervened)
-    def retract(
-        analysis_date: DayInPath, body: RetractRequest, request: Request, idempotency_key: IdempotencyKey = None
-    ) -> JSONResponse:
-        """Take back a processor's success: the run no longer counts, and no build reads the table it filled."""
-        day, caller = desk.day_to_change(request, analysis_date), caller_of(request).name
-
-        def event(request_id: str) -> CompletionRetracted:
-            return CompletionRetracted(
-                processor=body.processor,
-                identity=desk.interventions.run_to_take_back(day, body.processor, body.run_id),
-                actor=caller,
-                reason=body.reason,
-                rebuild=body.rebuild,
-                request_id=request_id,
-            )
-
-        if body.dry_run:
-            asked = event(uuid.uuid4().hex)
-            planned = desk.interventions.plan(day, asked)
-            return tell(request, intervention_answer(planned, asked, status=200, applied=False))
-
-        def act() -> StoredResponse:
-            asked = event(desk.request_id(caller, day, idempotency_key))
-            decision = desk.interventions.apply(day, asked, idempotency_key=idempotency_key)
-            return intervention_answer(decision, asked, status=200, applied=decision.changed)
-
-        wanted = {"route": "retract", "day": day.isoformat(), **body.model_dump(mode="json")}
-        return tell(request, desk.once.run(idempotency_key, caller, wanted, act))

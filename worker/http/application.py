@@ -15,7 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.concurrency import run_in_threadpool
 
 from worker.http import problems
-from worker.http.actions import ActionContext, action_routes, add_retract
+from worker.http.actions import ActionContext, action_routes
 from worker.http.guard import RouteGuard
 from worker.http.middleware import BodyLimit, NamedDays
 from worker.http.models import Health
@@ -107,9 +107,7 @@ def create_app(
     if api is not None:
         app.include_router(metrics_routes(api.registry))
         app.include_router(date_routes(api.shelf, api.gate))
-        acting = action_routes(api.desk, api.gate)
-        add_retract(acting, api.desk)
-        app.include_router(acting)
+        app.include_router(action_routes(api.desk, api.gate))
         window = PageContext(shelf=api.shelf, desk=api.desk, gate=api.page_gate, pages=Pages())
         app.include_router(page_routes(window))
     else:

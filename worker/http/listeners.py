@@ -21,12 +21,11 @@ from worker.http.guard import RouteGuard, RouteKind
 from worker.http.push_and_tick import Machines
 from worker.http.reading import DateReader
 from worker.http.server import HttpServer
-from worker.interventions.audit import Auditor
 from worker.interventions.idempotency import IdempotentRequests
-from worker.interventions.requests import Interventions
+from worker.interventions.process import Processing
 from worker.observing.metrics import Metrics, package_version
 from worker.ports import TokenVerifier
-from worker.resources import ProcessKind
+from worker.resources import ProcessKind, make_interventions
 from worker.tick import Ticked
 from worker.wiring import Services
 
@@ -81,22 +80,19 @@ class Listeners:
         services, settings = self._services, self._settings
         resources, clock = services.resources, services.clock
         warehouse = resources.warehouse
-        self.interventions = Interventions(
+        interventions = make_interventions(
+            resources, engine=services.engine, clock=clock, publish_outcomes=publish_outcomes
+        )
+        self.processing = Processing(
             store=resources.store,
-            auditor=Auditor(
-                engine=services.engine,
-                log_replay=warehouse.log_replay,
-                clock=clock,
-                unreported=services.repair.unreported,
-            ),
+            auditor=interventions.auditor,
             repair=services.repair,
             builds=builds,
             probe=partial(probe, warehouse),
             clock=clock,
             stopwatch=time.monotonic,
             pause=pause,
-            tell=publish_outcomes,
-            processors=settings.policy.processors,
+            publish_outcomes=publish_outcomes,
         )
         compare = partial(compare_generations, warehouse)
         return Api(
@@ -106,7 +102,8 @@ class Listeners:
                 store=resources.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone, compare=compare
             ),
             desk=ActionContext(
-                interventions=self.interventions,
+                interventions=interventions,
+                processing=self.processing,
                 once=IdempotentRequests(resources.requests),
                 calendar=settings.calendar,
                 earliest=settings.earliest_date,

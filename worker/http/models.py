@@ -9,6 +9,8 @@ from fastapi import Header
 from fastapi import Path as PathParameter
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema
 
+from statemachine.events import CancelRequested, CompletionRetracted, InterventionEvent, ReplayRequested
+from statemachine.model import BuildMode
 from worker.calendar import DAY_WORDS
 from worker.features.diff import ColumnDiff, RowDiff
 from worker.interventions.audit import REASON_CHARS_MAX, SEEN_PATTERN, read_reason
@@ -19,6 +21,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _GROWS = ConfigDict(extra="allow")
 RELATIVE_PATTERN = f"^({'|'.join(DAY_WORDS)})$"
 _EXAMPLE_DAY = "2024-12-15"
+NAME_CHARS_MAX = 100
 
 
 def _canonical(value: object) -> object:
@@ -26,6 +29,10 @@ def _canonical(value: object) -> object:
     if isinstance(value, date) or (isinstance(value, str) and _DATE.fullmatch(value)):
         return value
     raise ValueError("must be a date like 2024-12-15")
+
+
+def _read_name(text: str) -> str:
+    return read_reason(text, NAME_CHARS_MAX) if text.strip() else ""
 
 
 Day = Annotated[
@@ -45,6 +52,7 @@ ReasonText = Annotated[
     ),
     AfterValidator(read_reason),
 ]
+NameText = Annotated[str, AfterValidator(_read_name)]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -78,21 +86,18 @@ class ReplayRequest(BaseModel):
     force: StrictBool = Field(default=False, description="Also when a build is running: it is fenced off. Admins only.")
     dry_run: StrictBool = Field(default=False, description="Say what would happen, change nothing.")
 
+    def event(self, actor: str) -> InterventionEvent:
+        """Return the event of the request."""
+        mode = BuildMode.FORCED_FALLBACK if self.force_phase3_fallback else BuildMode.NORMAL
+        return ReplayRequested(actor=actor, reason=self.reason, mode=mode, take_over=self.force)
 
-class ReplayForm(BaseModel):
-    """A replay as the status page's form asks for it: shown first, done when it is confirmed."""
 
-    reason: ReasonText
-    force_phase3_fallback: bool
-    force: bool
-    confirmed: bool
-    key: str = Field(pattern=KEY_PATTERN, description="Made with the form, so that one sent twice takes effect once.")
+class FormControls(BaseModel):
+    """Fields that each form of the status page has besides the fields of the request."""
 
-    def wish(self) -> ReplayRequest:
-        """Give the request that it makes."""
-        return ReplayRequest(
-            reason=self.reason, force_phase3_fallback=self.force_phase3_fallback, force=self.force, dry_run=False
-        )
+    name: NameText = Field(default="", description="Who asks, where no token names the caller.")
+    key: str = Field(pattern=KEY_PATTERN, description="Made with the form: a form sent twice takes effect once.")
+    confirmed: bool = Field(default=False, description="The plan was shown; apply the request.")
 
 
 class CancelRequest(BaseModel):
@@ -103,6 +108,10 @@ class CancelRequest(BaseModel):
     )
 
     reason: ReasonText
+
+    def event(self, actor: str) -> InterventionEvent:
+        """Return the event of the request."""
+        return CancelRequested(actor=actor, reason=self.reason)
 
 
 class RetractRequest(BaseModel):
@@ -123,6 +132,13 @@ class RetractRequest(BaseModel):
     )
     rebuild: StrictBool = Field(default=False, description="Build a date that has ended again at once.")
     dry_run: StrictBool = Field(default=False, description="Say what would happen, change nothing.")
+
+    def event(self, actor: str) -> InterventionEvent:
+        """Return the event of the request; an empty identity stands for the run that counts."""
+        identity = self.run_id or ""
+        return CompletionRetracted(
+            processor=self.processor, identity=identity, actor=actor, reason=self.reason, rebuild=self.rebuild
+        )
 
 
 class FailureModel(BaseModel):

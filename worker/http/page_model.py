@@ -1,12 +1,12 @@
 """What a page shows of one night: positions on a time line, parts of a score, the strip of dates. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from statemachine.evidence import severity_of
-from statemachine.model import Completion, DateRecord, Policy, Retraction, State
+from statemachine.model import Completion, DateRecord, FailedBecause, Policy, Retraction, State
 from worker.date_text import RETRACTED, headline, what_next
 from worker.features.quality import COMPONENT_POINTS
 from worker.observing.outbox import Untold
@@ -81,6 +81,15 @@ class Chip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """A block of consecutive known dates, oldest first, and the newest dates of the blocks before and after."""
+
+    chips: Sequence[Chip]
+    older: date | None
+    newer: date | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatePage:
     """Everything a page says about one date.
 
@@ -96,6 +105,8 @@ class DatePage:
         parts: Of the score; empty where nothing is published.
         history: Newest change first, at most `HISTORY_SHOWN_MAX`.
         changes: How many changes there are.
+        can_cancel: Whether a cancel would stop the date.
+        runs: The run of each processor that a retraction can take back.
     """
 
     day: date
@@ -109,6 +120,8 @@ class DatePage:
     parts: Sequence[Part] = ()
     history: Sequence[HistoryEntry] = ()
     changes: int = 0
+    can_cancel: bool = False
+    runs: Mapping[str, str] = field(default_factory=dict)
 
 
 def night_to_show(tonight: date, known: Sequence[date]) -> date | None:
@@ -143,7 +156,16 @@ def night_of(
         parts=_parts(result.components) if result else (),
         history=history[::-1][:HISTORY_SHOWN_MAX],
         changes=len(history),
+        can_cancel=record.wake_at is not None and record.state is not State.DEGRADED,
+        runs=_runs(record, policy),
     )
+
+
+def _runs(record: DateRecord, policy: Policy) -> Mapping[str, str]:
+    if record.failure is not None and record.failure.because == FailedBecause.CANCELLED:
+        return {}
+    known = {name: record.completions.get(name) for name in policy.processors}
+    return {name: completion.identity for name, completion in known.items() if completion and completion.counts}
 
 
 def _sentence(record: DateRecord, policy: Policy) -> str:

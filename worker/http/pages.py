@@ -1,47 +1,68 @@
-"""The status page: tonight at a glance, each date in full, and a form to have a date built again."""
+"""The status page: tonight at a glance, each date in full, and forms to replay, cancel and retract.
+
+A form shows the plan first. A confirmed form is applied, and the browser is sent to the page of the date by GET, so
+that going back or reloading repeats no act. The page follows the generation until the generation has ended.
+"""
 
 import json
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from statemachine.events import CompletionRetracted
 from statemachine.model import DateRecord
-from worker.access import Role
-from worker.calendar import with_weekday
+from worker.access import LOCAL_CALLER, Role
+from worker.date_text import retraction_follows
 from worker.errors import CorruptRecord, PipelineError
 from worker.http import problems
-from worker.http.actions import ActionContext, replay_event
+from worker.http.actions import ActionContext
 from worker.http.guard import RouteGuard, caller_of
-from worker.http.models import DayInPath, ReplayForm
-from worker.http.page_model import Chip, DatePage, chip_of, damaged_night, night_of, night_to_show
+from worker.http.models import (
+    NAME_CHARS_MAX,
+    CancelRequest,
+    Day,
+    DayInPath,
+    FormControls,
+    ReplayRequest,
+    RetractRequest,
+)
+from worker.http.page_model import DatePage, Strip, chip_of, damaged_night, night_of, night_to_show
 from worker.http.reading import DateReader
 from worker.http.rendering import Moments, Pages
 from worker.interventions.audit import REASON_CHARS_MAX
+from worker.interventions.requests import has_ended
 from worker.observing.outbox import untold_by_date
 
 DATES_IN_STRIP = 14
+# The strip leads to older dates up to this number: more than ten seasons.
+DATES_PAGED_MAX = 4_000
+REQUESTS: Mapping[str, type[ReplayRequest | CancelRequest | RetractRequest]] = {
+    "replay": ReplayRequest,
+    "cancel": CancelRequest,
+    "retract": RetractRequest,
+}
 _FIELDS_MAX = 10
 _TOLD = (PipelineError, HTTPException, RequestValidationError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageContext:
-    """What the pages work with.
+    """Arguments of the page routes.
 
     Attributes:
-        shelf: What they read.
-        desk: What their form asks.
-        gate: Who may see them.
+        shelf: Reads dates.
+        desk: Carries out the forms.
+        gate: Checks the caller.
         pages: The templates.
     """
 
@@ -51,36 +72,104 @@ class PageContext:
     pages: Pages
 
     def moments(self) -> Moments:
-        """Tell times as they are now."""
+        """Return the formatter of times, at the present instant."""
         return Moments(self.shelf.clock.now(), self.shelf.zone)
 
-    def strip(self) -> list[Chip]:
-        """Give the latest dates, oldest first."""
-        days = self.shelf.store.dates(DATES_IN_STRIP)
-        records = self.shelf.store.load_all(days)
-        known = (chip_of(day, records.get(day)) for day in days if records.get(day) is not None or day not in records)
-        return list(known)[::-1]
+    def strip(self, day: date) -> Strip:
+        """Return the block of latest dates that holds *day*, with links to the blocks before and after."""
+        days = self.shelf.store.dates(DATES_PAGED_MAX)
+        first = sum(1 for known in days if known > day) // DATES_IN_STRIP * DATES_IN_STRIP
+        shown = days[first : first + DATES_IN_STRIP]
+        records = self.shelf.store.load_all(shown)
+        chips = [chip_of(known, records.get(known)) for known in shown if known not in records or records[known]]
+        older = days[first + DATES_IN_STRIP : first + DATES_IN_STRIP + 1]
+        newer = days[max(first - DATES_IN_STRIP, 0) : first][:1]
+        return Strip(chips=chips[::-1], older=next(iter(older), None), newer=next(iter(newer), None))
 
-    def night(self, day: date, moments: Moments) -> DatePage:
-        """Describe a date.
-
-        Raises:
-            HTTPException: 404, it was never opened.
-        """
+    def night(self, day: date, moments: Moments) -> DatePage | None:
+        """Return the description of a date; None for a date that was never opened."""
         store, history = self.shelf.store, self.shelf.store.history(day)
         try:
             record: DateRecord | None = store.load(day)
         except CorruptRecord as exc:
             return damaged_night(day, str(exc), history)
         if record is None:
-            raise HTTPException(404, f"{with_weekday(day)} was never opened")
+            return None
         untold = untold_by_date(store).get(day)
         return night_of(record, history, moments.now, self.shelf.policy, self.shelf.zone, untold)
 
+    def show(self, request: Request, day: date, follow: int | None = None) -> HTMLResponse:
+        """Return the page of a date.
+
+        Args:
+            request: The request.
+            day: The analysis date.
+            follow: Generation that a person has asked for: the page asks for news until the generation has ended.
+        """
+        moments = self.moments()
+        night = self.night(day, moments)
+        caller, record = caller_of(request), night.record if night else None
+        facts: dict[str, Any] = {
+            "strip": self.strip(day),
+            "role": caller.role,
+            "roles": Role,
+            "asks_name": caller.name == LOCAL_CALLER,
+            "key": uuid.uuid4().hex,
+            "reason_chars_max": REASON_CHARS_MAX,
+            "name_chars_max": NAME_CHARS_MAX,
+        }
+        if night is None:
+            opens = self.desk.accepts(day)
+            return self.pages.render("unopened.html", moments, status=404, day=day, opens=opens, **facts)
+        return self.pages.render(
+            "night.html",
+            moments,
+            night=night,
+            day=day,
+            title="Tonight" if day == self.desk.calendar.tonight(moments.now) else "Night",
+            follow=follow if record else None,
+            ended=record is not None and follow is not None and has_ended(record, follow),
+            **facts,
+        )
+
+    def intervene(self, request: Request, day: date, act: str, fields: Mapping[str, str]) -> Response:
+        """Return the plan of an act; apply a confirmed act and send the browser to a page that follows the date.
+
+        Raises:
+            Refused: The act makes no sense in this state, or the key stands for another request.
+            Unavailable: Store or warehouse does not answer.
+            RequestValidationError: A field of the form is wrong.
+        """
+        wish, controls = read_form(act, fields)
+        if isinstance(wish, ReplayRequest) and wish.force:
+            self.gate.require(request, Role.ADMIN)
+        day, caller = self.desk.day_to_change(request, day), caller_of(request).name
+        event = wish.event(controls.name if controls.name and caller == LOCAL_CALLER else caller)
+        service, key = self.desk.interventions, f"{act}/{controls.key}"
+        if controls.confirmed:
+            answer = service.ask(day, event, caller=caller, key=key)
+            return self._go(f"/nights/{day}?follow={answer.generation}")
+        event, before, planned = service.plan(day, event)
+        if not planned.changed:
+            return self._go(f"/nights/{day}")
+        facts: dict[str, Any] = {"day": day, "act": act, "event": event, "before": before, "planned": planned.record}
+        if isinstance(event, CompletionRetracted):
+            facts["follows"] = retraction_follows(planned.record, event.processor)
+            # The plan names the run: another run that counts meanwhile is not taken back.
+            fields = {**fields, "run_id": event.identity}
+        return self.pages.render("confirm.html", self.moments(), **facts, fields={**fields, "confirmed": "on"})
+
+    def _go(self, address: str) -> Response:
+        """Send the browser to an address by GET: going back or reloading repeats no act."""
+        return RedirectResponse(address, 303, headers=self.pages.headers)
+
     def problem(self, request: Request, exc: Exception) -> Response:
-        """Make the page of a problem; it says what the API says."""
+        """Return the page of a problem, with the texts of the API."""
         answer = problems.answer(request, exc)
         told = json.loads(bytes(answer.body))
+        if isinstance(exc, HTTPException):
+            # The API leads programs to its description; a person goes back to the page.
+            told["next"] = "go back, reload the page of the date and send the form again"
         page = self.pages.render("problem.html", self.moments(), status=answer.status_code, problem=told)
         page.headers.update(
             {name: answer.headers[name] for name in ("retry-after", "www-authenticate") if name in answer.headers}
@@ -89,7 +178,7 @@ class PageContext:
 
 
 def page_routes(window: PageContext) -> APIRouter:
-    """Make the routes of the pages."""
+    """Return the page routes."""
     router = APIRouter(
         include_in_schema=False,
         route_class=_route_class(window),
@@ -98,65 +187,69 @@ def page_routes(window: PageContext) -> APIRouter:
     )
 
     @router.get("/")
-    def start(request: Request) -> Response:
-        moments, strip = window.moments(), window.strip()
-        known = [chip.day for chip in reversed(strip)]
-        day = night_to_show(window.desk.calendar.tonight(moments.now), known)
+    def start(request: Request, until: Day | None = None) -> Response:
+        known = window.shelf.store.dates(DATES_PAGED_MAX)
+        day = night_to_show(until or window.desk.calendar.tonight(window.shelf.clock.now()), known)
         if day is None:
-            return window.pages.render("empty.html", moments)
-        return _night_page(window, request, window.night(day, moments), strip, moments)
+            return window.pages.render("empty.html", window.moments())
+        return window.show(request, day)
 
     @router.get("/nights/{analysis_date}")
-    def one_night(request: Request, analysis_date: DayInPath) -> Response:
-        moments = window.moments()
-        night = window.night(analysis_date, moments)
-        return _night_page(window, request, night, window.strip(), moments)
+    def one_night(
+        request: Request, analysis_date: DayInPath, follow: Annotated[int | None, Query(ge=0, le=10**9)] = None
+    ) -> Response:
+        return window.show(request, analysis_date, follow)
 
-    @router.post("/nights/{analysis_date}/replay", dependencies=[window.gate.at_least(Role.OPERATOR)])
-    def replay(request: Request, analysis_date: DayInPath, form: Annotated[ReplayForm, Depends(_form)]) -> Response:
-        if form.force:
-            window.gate.require(request, Role.ADMIN)
-        day, caller, wish = window.desk.day_to_change(request, analysis_date), caller_of(request).name, form.wish()
-        facts: dict[str, Any] = {"day": day, "form": form, "caller": caller}
-        if not form.confirmed:
-            planned = window.desk.interventions.plan(day, replay_event(caller, wish, request_id="")).record
-            return window.pages.render("confirm.html", window.moments(), **facts, planned=planned)
-        answer = window.desk.replay(day, caller, wish, form.key)
-        return window.pages.render("accepted.html", window.moments(), status=answer.status, **facts, answer=answer.body)
-
+    for act in REQUESTS:
+        path = f"/nights/{{analysis_date}}/{act}"
+        operator = [window.gate.at_least(Role.OPERATOR)]
+        router.add_api_route(path, _acting(window, act), methods=["POST"], dependencies=operator)
+        router.add_api_route(path, _back_to_night, methods=["GET"])
     return router
 
 
-def _night_page(
-    window: PageContext, request: Request, night: DatePage, strip: list[Chip], moments: Moments
-) -> HTMLResponse:
-    return window.pages.render(
-        "night.html",
-        moments,
-        night=night,
-        strip=strip,
-        title="Tonight" if night.day == window.desk.calendar.tonight(moments.now) else "Night",
-        role=caller_of(request).role,
-        roles=Role,
-        key=uuid.uuid4().hex,
-        reason_chars_max=REASON_CHARS_MAX,
-    )
+def _acting(window: PageContext, act: str) -> Callable[..., Response]:
+    def intervene(
+        request: Request, analysis_date: DayInPath, fields: Annotated[dict[str, str], Depends(_fields)]
+    ) -> Response:
+        return window.intervene(request, analysis_date, act, fields)
+
+    return intervene
 
 
-async def _form(request: Request) -> ReplayForm:
-    """Read the form; a box that is not ticked is not sent."""
+def _back_to_night(analysis_date: DayInPath) -> Response:
+    """Lead a person who opens the address of a form to the page of the date."""
+    return RedirectResponse(f"/nights/{analysis_date}", 303)
+
+
+async def _fields(request: Request) -> dict[str, str]:
     try:
-        fields = dict(parse_qsl((await request.body()).decode(), max_num_fields=_FIELDS_MAX, errors="strict"))
-        ticked = {name: name in fields for name in ("force_phase3_fallback", "force", "confirmed")}
-        return ReplayForm(reason=fields.get("reason", ""), key=fields.get("key", ""), **ticked)
+        return dict(parse_qsl((await request.body()).decode(), max_num_fields=_FIELDS_MAX, errors="strict"))
+    except ValueError as exc:
+        raise HTTPException(400, f"this is no form: not UTF-8, or more than {_FIELDS_MAX} fields") from exc
+
+
+def read_form(
+    act: str, fields: Mapping[str, str]
+) -> tuple[ReplayRequest | CancelRequest | RetractRequest, FormControls]:
+    """Return the request of a form and the other fields of the form. Browsers send a box only if the box is ticked.
+
+    Raises:
+        RequestValidationError: A field is missing or wrong.
+    """
+    wanted = REQUESTS[act]
+    values = {name: fields[name] for name in ("reason", "processor", "run_id") if fields.get(name)}
+    ticked = {name: True for name in ("force_phase3_fallback", "force", "rebuild") if name in fields}
+    controls = {name: fields[name] for name in ("name", "key") if name in fields}
+    try:
+        known = {name: value for name, value in {**values, **ticked}.items() if name in wanted.model_fields}
+        return wanted(**known), FormControls(**controls, confirmed="confirmed" in fields)
     except ValidationError as exc:
         raise RequestValidationError([{**fault, "loc": ("form", *fault["loc"])} for fault in exc.errors()]) from exc
-    except ValueError as exc:
-        raise HTTPException(400, "this is no form") from exc
 
 
 def _route_class(window: PageContext) -> type[APIRoute]:
-    """Give the class of the pages' routes: a problem is a page too."""
+    """Return the class of the page routes: a problem is a page, too."""
     gated = window.gate.route_class()
 
     class PageRoute(gated):  # type: ignore[misc, valid-type] # made by a function

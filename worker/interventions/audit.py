@@ -1,10 +1,10 @@
-"""What people asked for, written to the replay audit before it takes effect.
+"""Interventions of people, written to the replay audit before the event is applied; the texts of all refusals.
 
-One door for every request, from a command, over HTTP and from the page: the record follows the ledger, the plan is
-made, the row is written, the event is applied. A crash after the row leaves a row without a change in the date's
-history; so does a change of the date between the plan and the event. A change without a row is impossible.
+The record follows the ledger, the plan is made, the audit row is written, the event is applied. A crash after the row
+leaves a row without a change in the history of the date; a change of the date between plan and event leaves the same. A
+change without a row is impossible.
 
-What counts as a reason that a person gives: text that a reader can see. Pure.
+The last part checks texts that people give: a reason and a name must show at least one character. Pure.
 """
 
 import re
@@ -15,14 +15,8 @@ from typing import Any
 import structlog
 
 from statemachine.decide import Decision
-from statemachine.events import (
-    BuildCommitted,
-    CancelRequested,
-    CompletionRetracted,
-    InterventionEvent,
-    ReplayRequested,
-)
-from statemachine.model import RETRACTIONS_MAX, DateRecord, Retraction
+from statemachine.events import BuildCommitted, CancelRequested, CompletionRetracted, InterventionEvent, ReplayRequested
+from statemachine.model import RETRACTIONS_MAX, BuildMode, DateRecord, Retraction, State
 from statemachine.reasons import Reason
 from worker.engine import Engine
 from worker.errors import Refused
@@ -35,7 +29,8 @@ CANCEL_MODE = "cancel"
 RETRACT_MODE = "retract"
 
 
-def _log(row: Mapping[str, Any]) -> None:
+def log_row(row: Mapping[str, Any]) -> None:
+    """Write a row of the audit to the log."""
     log.info("audit", audit=True, **{name: str(value) for name, value in row.items() if value is not None})
 
 
@@ -49,28 +44,28 @@ class Auditor:
         log_replay: Callable[[Mapping[str, Any]], None],
         clock: Clock,
         unreported: Callable[[date], BuildCommitted | None] = lambda _day: None,
-        tell: Callable[[Mapping[str, Any]], None] = _log,
+        log_row: Callable[[Mapping[str, Any]], None] = log_row,
     ) -> None:
-        """Wire it.
+        """Wire the auditor.
 
         Args:
             engine: Plans and applies.
             log_replay: `Warehouse.log_replay`.
-            clock: The clock of the changes; the row bears its time.
-            unreported: `Repair.unreported`: what the record has to follow before a person's request is decided.
-            tell: Told of each row that was written; the log by default.
+            clock: Clock of the changes; the audit row bears the same time.
+            unreported: `Repair.unreported`: the commit that the record has to follow before the request is decided.
+            log_row: Called with each row after the row was written; writes the row to the log by default.
         """
         self._unreported = unreported
-        self._tell = tell
+        self._log_row = log_row
         self._engine = engine
         self._log_replay = log_replay
         self._clock = clock
 
     def plan(self, analysis_date: date, event: InterventionEvent) -> tuple[DateRecord, Decision]:
-        """Return the record that the intervention would meet, and what would become of it. Changes nothing.
+        """Return the record that the intervention would meet, and the decision. Changes nothing.
 
         Raises:
-            Refused: It makes no sense in this state; says what to do instead.
+            Refused: The intervention makes no sense in this state; the message names the next step.
             Unavailable: The store does not answer.
         """
         return self._plan(analysis_date, event, self._unreported(analysis_date))
@@ -79,12 +74,11 @@ class Auditor:
         self, analysis_date: date, event: InterventionEvent, unreported: BuildCommitted | None
     ) -> tuple[DateRecord, Decision]:
         before, planned = self._engine.preview(analysis_date, event, after=unreported)
-        if not planned.changed and planned.reason is not Reason.DUPLICATE:
-            raise Refused(refusal(before, planned.reason))
+        _refuse(before, planned, event)
         return before, planned
 
     def followed(self, record: DateRecord) -> DateRecord:
-        """Let the record follow a commit in the ledger that the record does not know; return the record as it is then.
+        """Apply a commit of the ledger unknown to the record; return the record afterwards.
 
         Raises:
             Unavailable: The store does not answer.
@@ -96,14 +90,14 @@ class Auditor:
         """Write the audit row, then apply the event.
 
         Raises:
-            Refused: It makes no sense in this state, or no longer does; the date is as it was.
+            Refused: The intervention makes no sense in this state; the date is unchanged.
             Unavailable: The store or the warehouse does not answer. Without an audit row nothing was changed.
             Fatal: The warehouse refuses the row; nothing was changed.
         """
         unreported = self._unreported(analysis_date)
         before, planned = self._plan(analysis_date, event, unreported)
         if planned.reason is Reason.DUPLICATE:
-            # The very same request took effect, and its answer was lost: it is audited already.
+            # The same request took effect and the answer was lost: the audit has the row already.
             return planned
         row = replay_row(
             analysis_date,
@@ -119,12 +113,11 @@ class Auditor:
             retraction=taken_back(planned.record, event) if isinstance(event, CompletionRetracted) else None,
         )
         self._log_replay(row)
-        self._tell(row)
+        self._log_row(row)
         if unreported is not None:
             self._engine.apply(analysis_date, unreported)
         decision = self._engine.apply(analysis_date, event, actor=event.actor)
-        if not decision.changed and decision.reason is not Reason.DUPLICATE:
-            raise Refused(refusal(decision.record, decision.reason))
+        _refuse(decision.record, decision, event)
         return decision
 
 
@@ -138,24 +131,54 @@ def _mode(event: InterventionEvent) -> str:
             return RETRACT_MODE
 
 
-def taken_back(record: DateRecord, event: CompletionRetracted) -> Retraction | None:
-    """Find what the event took back; None where it did not."""
+def taken_back(record: DateRecord, event: CompletionRetracted) -> Retraction:
+    """Return the retraction of the event's run; of a repeated request the retraction that the request made before."""
     about = (event.processor, event.identity)
-    return next((one for one in record.retractions if (one.processor, one.identity) == about), None)
+    same_run = [known for known in record.retractions if (known.processor, known.identity) == about]
+    return (same_run or [known for known in record.retractions if known.request_id == event.request_id])[0]
 
 
-def refusal(before: DateRecord, reason: Reason) -> str:
-    """Say why an intervention is refused, and what to do instead."""
+def why_refused(before: DateRecord, decision: Decision, event: InterventionEvent) -> str | None:
+    """Return why the intervention is refused, with the next step; None for an intervention that takes effect.
+
+    Args:
+        before: The record that the intervention meets.
+        decision: The decision on the intervention.
+        event: The intervention.
+    """
     day = before.analysis_date.isoformat()
+    if decision.reason is Reason.DUPLICATE:
+        return None
+    if isinstance(event, ReplayRequested) and not event.take_over:
+        copy = copy_over_done(day, event.mode, before.state)
+        if copy is not None:
+            return copy
+    if decision.changed:
+        return None
     hints: dict[str, str] = {
-        Reason.REPLAY_REFUSED_RUNNING: f"a build is running; wait for it (mlfs status {day}) or take over with --force "
-        "(over HTTP: force)",
-        Reason.CANCEL_REFUSED: f"it is {before.state}, there is nothing to stop; to build it again: "
+        Reason.REPLAY_REFUSED_RUNNING: f"{day}: a build is running; wait for it (mlfs status {day}) "
+        "or take over with --force (over HTTP: force)",
+        Reason.CANCEL_REFUSED: f"{day}: it is {before.state}, there is nothing to stop; to build it again: "
         f"mlfs replay {day} --reason '…'",
-        Reason.RETRACTION_REFUSED: "that run is not what counts now, the date was cancelled, or "
+        Reason.RETRACTION_REFUSED: f"{day}: that run is not what counts now, the date was cancelled, or "
         f"{RETRACTIONS_MAX} runs were taken back already; see: mlfs explain {day}",
     }
-    return f"{day}: {hints.get(reason, reason.value)}"
+    return hints.get(decision.reason, f"{day}: {decision.reason}")
+
+
+def copy_over_done(day: str, mode: BuildMode, state: str | None) -> str | None:
+    """Return why yesterday's rows may not replace the rows of a complete build; None where the copy replaces none."""
+    if mode is not BuildMode.YESTERDAY or state != State.DONE:
+        return None
+    return (
+        f"{day} is done: yesterday's rows would replace better ones; to do it all the same: "
+        f"mlfs replay {day} --source yesterday --force --reason '…'"
+    )
+
+
+def _refuse(before: DateRecord, decision: Decision, event: InterventionEvent) -> None:
+    if why := why_refused(before, decision, event):
+        raise Refused(why)
 
 
 REASON_CHARS_MAX = 500
@@ -170,16 +193,16 @@ _BLANK = (
 SEEN_PATTERN = rf"[^\s{_BLANK}]"
 
 
-def read_reason(text: str) -> str:
-    """Return a reason without white space around it.
+def read_reason(text: str, chars_max: int = REASON_CHARS_MAX) -> str:
+    """Return a reason, or another text of a person, without white space around the text.
 
     Raises:
-        ValueError: The text is too long, cannot be stored, or shows nothing.
+        ValueError: The text is too long, cannot be stored, or shows no character.
     """
     try:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError("must be UTF-8") from None
-    if len(text) > REASON_CHARS_MAX or not re.search(SEEN_PATTERN, text):
-        raise ValueError(f"must be 1 to {REASON_CHARS_MAX} characters, one of them visible")
+    if len(text) > chars_max or not re.search(SEEN_PATTERN, text):
+        raise ValueError(f"must be 1 to {chars_max} characters, one of them visible")
     return text.strip()

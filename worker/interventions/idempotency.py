@@ -1,20 +1,16 @@
-"""A request that is sent twice under one `Idempotency-Key` takes effect once and is answered the same.
+"""A request sent twice under one idempotency key takes effect once and gets the same answer.
 
-The key is taken before anything happens and holds the answer afterwards. A worker that dies in between leaves it taken
-for `PENDING`; after that the request runs as if it were new, which the state machine bears: a replay is one more
-generation.
-
-`--idempotency-key`: a command that is run twice under one key takes effect once.
+The key is taken before the request runs and holds the answer afterwards. A crash in between leaves the key taken for
+`PENDING`. After `PENDING` the request runs as a new request; a replay then starts a further generation at most.
 """
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import date, timedelta
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -32,7 +28,7 @@ PENDING = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResponse:
-    """What a request is told, in a form that can be kept and told again.
+    """Answer to a request, in a form for storage.
 
     Attributes:
         status: HTTP status.
@@ -46,10 +42,10 @@ class StoredResponse:
 
 
 class KeyInUse(Refused):
-    """The caller's fault: the key stands for another request, or for one that is not answered yet.
+    """The caller's fault: the key stands for another request, or for a request without an answer yet.
 
     Attributes:
-        pending: Whether the same request is just being answered.
+        pending: Whether the same request is running now.
     """
 
     def __init__(self, message: str, *, pending: bool) -> None:
@@ -58,7 +54,7 @@ class KeyInUse(Refused):
 
 
 class IdempotentRequests:
-    """Runs requests once per caller and key."""
+    """Runs requests once for each caller and key."""
 
     def __init__(self, log: RequestLog) -> None:
         self._log = log
@@ -66,16 +62,16 @@ class IdempotentRequests:
     def run(
         self, key: str | None, caller: str, request: Mapping[str, Any], act: Callable[[], StoredResponse]
     ) -> StoredResponse:
-        """Run *act*, or give the answer that this caller got under this key before.
+        """Run *act*, or return the stored answer to the same request of this caller under this key.
 
         Args:
             key: The caller's key; None runs *act* without remembering.
-            caller: Who asks; keys of different callers never meet.
-            request: What is asked for, JSON values.
-            act: Does it. When it raises, the key is free again.
+            caller: Sender of the request; keys of different callers never meet.
+            request: The request as JSON values.
+            act: Carries out the request. An exception frees the key again.
 
         Raises:
-            KeyInUse: The key stands for another request, or for one that is just being answered.
+            KeyInUse: The key stands for another request, or the same request is running now.
             Unavailable: The log of requests does not answer; nothing was done.
         """
         if key is None:
@@ -88,14 +84,14 @@ class IdempotentRequests:
         try:
             answer = act()
         except BaseException:
-            # What stays behind is forgotten after PENDING; until then a repeat is told to wait.
+            # A key that could not be freed is forgotten after PENDING; until then a repeat gets KeyInUse.
             with suppress(Unavailable):
                 self._log.forget(name)
             raise
         try:
             self._log.finish(name, fingerprint, json.dumps(asdict(answer)), KEEP)
         except Unavailable as exc:
-            # It has happened, so its caller is told; who asks again before PENDING is over is told to wait.
+            # The request took effect, so the caller gets the answer. Until PENDING has passed a repeat gets KeyInUse.
             log.warning("answer_not_kept", error=str(exc))
         return answer
 
@@ -110,48 +106,3 @@ def _answer_again(key: str, fingerprint: str, known_fingerprint: str, known_answ
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-class RequestedGeneration(NamedTuple):
-    """The generation that was asked for, and whether this very call asked for it."""
-
-    generation: int
-    now: bool
-
-
-def ask_once(
-    requests: RequestLog, *, key: str | None, caller: str, asked: Mapping[str, Any], act: Callable[[], int]
-) -> RequestedGeneration:
-    """Ask for a generation, or give the one that was asked for under this key within the last day.
-
-    Args:
-        requests: The store's memory of requests.
-        key: The caller's key; None asks in any case.
-        caller: Who asks; keys of different people never meet.
-        asked: What is asked for, JSON values.
-        act: Asks; gives the generation.
-
-    Raises:
-        KeyInUse: The key stands for another request, or for one that is just being answered.
-        Unavailable: The store does not answer.
-    """
-    acted = False
-
-    def answer() -> StoredResponse:
-        nonlocal acted
-        generation = act()
-        acted = True
-        return StoredResponse(status=0, body={"generation": generation})
-
-    given = IdempotentRequests(requests).run(key, f"command {caller}", {"command": "replay", **asked}, answer)
-    return RequestedGeneration(int(given.body["generation"]), acted)
-
-
-def request_id_of(key: str | None, caller: str, analysis_date: date, today: date) -> str:
-    """Give the id of a request: the same each time it is made under one key, so that a repeat finds its own change.
-
-    It is another one the next day: the memory of keys lasts one day, and each request after that has its own audit row.
-    """
-    if key is None:
-        return uuid.uuid4().hex
-    return uuid.uuid5(uuid.NAMESPACE_OID, f"{caller}/{key}/{analysis_date}/{today}").hex

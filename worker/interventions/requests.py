@@ -1,205 +1,192 @@
-"""What callers of the API may do to one date: process, replay or cancel it, take back a run.
+"""The one service through which people change an analysis date: replay, cancel, retract.
 
-Each goes through the state machine.
+HTTP routes, the status page and commands hand the service an event. The service plans, refuses, writes the audit row,
+applies the event, answers, and waits for the end of a generation. A request under an idempotency key takes effect once.
+
+Guarantees: no change without an audit row; one text for each refusal; audit row and history bear the same clock. A
+crash before the audit row changes nothing. A crash after the audit row leaves a row without a change, and the key taken
+for `PENDING`. The same request under the same key bears the same `request_id` for a day, and by the id the state
+machine recognises a replay or a retraction that took effect.
 """
 
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
+from typing import Any
 
 from statemachine.decide import Decision
-from statemachine.events import InterventionEvent, ReplayRequested
-from statemachine.model import TERMINAL_STATES, BuildMode, DateRecord, FailedBecause, State
-from worker.builds.queue import Builds
-from worker.errors import CorruptRecord, Fatal, Refused, Unavailable
+from statemachine.events import CompletionRetracted, InterventionEvent
+from statemachine.model import TERMINAL_STATES, DateRecord
+from worker.calendar import Calendar
+from worker.date_text import summary
+from worker.errors import CorruptRecord
 from worker.interventions.audit import Auditor
+from worker.interventions.idempotency import IdempotentRequests, StoredResponse
 from worker.interventions.retractions import identity_to_take_back
-from worker.ports import Clock, StateStore
-from worker.repair import Repair
+from worker.ports import Clock, RequestLog, StateStore
 
-POLL_S = 0.1
-# Each occupies a thread while it waits; the others are for deliveries, ticks and health.
-WAITING_MAX = 8
-STRIPES = 64
+POLL_S = 0.2
+Consent = Callable[[InterventionEvent, DateRecord, Decision], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Processed:
-    """How a date stands after it was asked to be built.
+class InterventionAnswer:
+    """Answer to an intervention.
 
     Attributes:
-        record: The date.
-        ended: Whether its generation has come to an end; else it is still on its way.
+        record: The date after the change; None for a request that was answered under the same key before.
+        outcome: `applied`, `event` and `reason`; for a request that was answered before the whole earlier answer.
     """
 
-    record: DateRecord
-    ended: bool
+    record: DateRecord | None
+    outcome: Mapping[str, Any]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Summary of the date with the outcome."""
+        return {**(summary(self.record) if self.record else {}), **self.outcome}
+
+    @property
+    def generation(self) -> int:
+        """Generation of the date after the change."""
+        return int(self.record.generation if self.record else self.outcome["generation"])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interventions:
-    """Acts on dates for callers of the API."""
+    """Plans and applies interventions.
 
-    def __init__(  # noqa: PLR0913 - one collaborator each
-        self,
-        *,
-        store: StateStore,
-        auditor: Auditor,
-        repair: Repair,
-        builds: Builds,
-        probe: Callable[[date], Mapping[str, int]],
-        clock: Clock,
-        stopwatch: Callable[[], float],
-        pause: Callable[[float], None],
-        tell: Callable[[], None],
-        processors: Sequence[str] = (),
-    ) -> None:
-        self._store = store
-        self._auditor = auditor
-        self._repair = repair
-        self._builds = builds
-        self._probe = probe
-        self._clock = clock
-        self._stopwatch = stopwatch
-        self._pause = pause
-        self._tell = tell
-        self._processors = processors
-        # Dates that share a stripe wait for each other now and then; the number is bounded, the dates are not.
-        self._deciding = [threading.Lock() for _ in range(STRIPES)]
-        self._waiting = threading.BoundedSemaphore(WAITING_MAX)
+    Attributes:
+        store: Holds the records.
+        auditor: Plans; applies after the audit row is written.
+        requests: Remembers requests by key.
+        replace_damaged: `Repair.replace_damaged`.
+        calendar: Tells the league's day, part of a request id.
+        clock: Clock of the changes.
+        processors: Names of the pipeline's processors.
+        publish_outcomes: Called after each change, for a process without a relay loop.
+    """
 
-    def plan(self, analysis_date: date, event: InterventionEvent) -> Decision:
-        """Say what an intervention would do.
+    store: StateStore
+    auditor: Auditor
+    requests: RequestLog
+    replace_damaged: Callable[[date, str], object]
+    calendar: Calendar
+    clock: Clock
+    processors: Sequence[str]
+    publish_outcomes: Callable[[], None]
 
-        Raises:
-            Refused: It makes no sense in this state.
-            Unavailable: The store does not answer.
-        """
-        return self._auditor.plan(analysis_date, event)[1]
+    def request_id(self, key: str | None, caller: str, day: date) -> str:
+        """Return the id of a request; under a key the same id for a day, so a repeat finds the change."""
+        if key is None:
+            return uuid.uuid4().hex
+        today = self.calendar.league_day(self.clock.now())
+        return uuid.uuid5(uuid.NAMESPACE_OID, f"{caller}/{key}/{day}/{today}").hex
 
-    def apply(self, analysis_date: date, event: InterventionEvent, *, idempotency_key: str | None) -> Decision:
-        """Replay or cancel a date, or take back a run, audited.
-
-        Raises:
-            Refused: It makes no sense in this state.
-            Unavailable: Store or warehouse does not answer; nothing was changed, or asking again is safe.
-        """
-        self._opened(analysis_date)
-        decision = self._auditor.apply(analysis_date, event, idempotency_key=idempotency_key)
-        self._tell()
-        return decision
-
-    def run_to_take_back(self, analysis_date: date, processor: str, run_id: str | None) -> str:
-        """Return the identity of the report to take back, see `identity_to_take_back`, read from the stored record.
-
-        Raises:
-            Refused: There is nothing to take back.
-            Unavailable: The store does not answer.
-        """
-        try:
-            record = self._store.load(analysis_date)
-        except CorruptRecord as exc:
-            record = self._repair.replace_damaged(analysis_date, str(exc)).record
-        return identity_to_take_back(analysis_date, record, processor, run_id, self._processors)
-
-    def process(
-        self, analysis_date: date, *, forced: bool, actor: str, idempotency_key: str | None, wait_s: float
-    ) -> Processed:
-        """Have the date built, unless it is published already, and wait for the end.
-
-        A date that is done stays as it is; so does a degraded one, until a table that was empty at its build has rows.
-        A failed one is tried again. *forced* ignores Phase 4 and always builds anew.
+    def plan(self, day: date, event: InterventionEvent) -> tuple[InterventionEvent, DateRecord, Decision]:
+        """Return the event with the run named, the record before the event, and the decision. Changes nothing.
 
         Args:
-            analysis_date: The night.
-            forced: Build from Phase 3 alone.
-            actor: Who asks, for audit and history.
-            idempotency_key: Kept in the audit.
-            wait_s: Wait at most this long for the end.
+            day: The analysis date.
+            event: A replay, a cancel or a retraction. The identity of a retraction may be a run's id, or empty for the
+                run that counts.
 
         Raises:
-            Refused: The date was cancelled, or a build that used Phase 4 is running and cannot be forced.
-            Unavailable: Store or warehouse does not answer, or too many callers wait already.
+            Refused: The event makes no sense in this state; the message names the next step.
+            CorruptRecord: The record of the date is unreadable.
+            Unavailable: The store does not answer.
         """
-        if not self._waiting.acquire(blocking=False):
-            raise Unavailable(f"{analysis_date}: {WAITING_MAX} callers wait for builds already; ask again in a moment")
-        try:
-            until = self._stopwatch() + wait_s
-            processed = self._wait(self._begin_alone(analysis_date, forced, actor, idempotency_key, wait_s), until)
-            self._tell()
-            return processed
-        finally:
-            self._waiting.release()
+        event = self._with_run(day, event)
+        return event, *self.auditor.plan(day, event)
 
-    def _begin_alone(self, day: date, forced: bool, actor: str, key: str | None, wait_s: float) -> DateRecord:  # noqa: FBT001 - a fact
-        """Begin one after the other, so that two callers at the same moment do not start two generations."""
-        deciding = self._deciding[day.toordinal() % STRIPES]
-        if not deciding.acquire(timeout=wait_s):
-            raise Unavailable(f"{day}: another request for it is not decided yet; ask again in a moment")
-        try:
-            return self._begin(day, forced, actor, key)
-        finally:
-            deciding.release()
+    def ask(
+        self,
+        day: date,
+        event: InterventionEvent,
+        *,
+        caller: str,
+        key: str | None = None,
+        consent: Consent | None = None,
+    ) -> InterventionAnswer:
+        """Apply the event to the date, once for each key.
 
-    def _begin(self, day: date, forced: bool, actor: str, key: str | None) -> DateRecord:  # noqa: FBT001 - a fact
-        record = self._opened(day)
-        if self._wants_build(record, forced):
-            record = self._auditor.followed(record)
-        if not self._wants_build(record, forced):
-            return record
-        mode = BuildMode.FORCED_FALLBACK if forced else BuildMode.NORMAL
-        event = ReplayRequested(actor=actor, reason="asked to process the date", mode=mode, request_id=uuid.uuid4().hex)
-        try:
-            return self._auditor.apply(day, event, idempotency_key=key).record
-        except Refused:
-            # Another process was faster, with a delivery or with the same call: its build is as good as ours.
-            record = self._opened(day)
-            if forced or record.state not in {State.READY, State.RUNNING}:
-                raise
-            return record
+        Args:
+            day: The analysis date.
+            event: As for `plan`; an event without a request id gets the id that belongs to caller, key and day.
+            caller: Who sends the request; keys of different callers never meet.
+            key: Idempotency key.
+            consent: Called with the plan before the audit row; False stops after the plan, as for a dry run.
 
-    def _opened(self, day: date) -> DateRecord:
-        """Give the date's record; one that was never opened, or is damaged, begins with what the ledger knows."""
+        Raises:
+            Refused: The event makes no sense in this state, or the key stands for another request.
+            Unavailable: Store or warehouse does not answer. Without an audit row nothing was changed.
+            Fatal: The warehouse refuses the audit row; nothing was changed.
+        """
+        if key is None:
+            return self._act(day, event, caller, key, consent)
+        acted: list[InterventionAnswer] = []
+
+        def act() -> StoredResponse:
+            acted.append(self._act(day, event, caller, key, consent))
+            return StoredResponse(status=0, body=acted[0].facts)
+
+        wanted = {name: value for name, value in asdict(event).items() if name not in {"actor", "request_id"}}
+        request = {"event": event.kind, "analysis_date": day.isoformat(), **wanted}
+        stored = IdempotentRequests(self.requests).run(key, caller, request, act)
+        return acted[0] if acted else InterventionAnswer(record=None, outcome=stored.body)
+
+    def _act(
+        self, day: date, event: InterventionEvent, caller: str, key: str | None, consent: Consent | None
+    ) -> InterventionAnswer:
+        event = replace(event, request_id=event.request_id or self.request_id(key, caller, day))
+        if consent is not None:
+            event, before, planned = self.plan(day, event)
+            if not consent(event, before, planned):
+                return _answer(planned, event, applied=False)
+        else:
+            self._begin_anew_if_damaged(day)
+            event = self._with_run(day, event)
+        decision = self.auditor.apply(day, event, idempotency_key=key)
+        self.publish_outcomes()
+        applied = decision.changed or not isinstance(event, CompletionRetracted)
+        return _answer(decision, event, applied=applied)
+
+    def _begin_anew_if_damaged(self, day: date) -> None:
         try:
-            record = self._store.load(day)
+            self.store.load(day)
         except CorruptRecord as exc:
-            return self._repair.replace_damaged(day, str(exc)).record
-        return record if record is not None else self._repair.restore(day).record
+            self.replace_damaged(day, str(exc))
 
-    def _wants_build(self, record: DateRecord, forced: bool) -> bool:  # noqa: FBT001 - a fact
-        on_its_way = record.state in {State.READY, State.RUNNING}
-        if forced:
-            return not (on_its_way and record.mode is BuildMode.FORCED_FALLBACK)
-        if record.state is State.DEGRADED:
-            return self._filled_since(record)
-        if record.state is State.FAILED and record.failure and record.failure.because == FailedBecause.CANCELLED:
-            day = record.analysis_date
-            raise Refused(f"{day}: it was cancelled ({record.failure.message}) and stays so until somebody replays it")
-        return record.state in {State.WAITING, State.FAILED}
+    def _with_run(self, day: date, event: InterventionEvent) -> InterventionEvent:
+        """Return a retraction with the identity of the run that the retraction is about."""
+        if not isinstance(event, CompletionRetracted):
+            return event
+        record = self.store.load(day)
+        identity = identity_to_take_back(day, record, event.processor, event.identity or None, self.processors)
+        return replace(event, identity=identity)
 
-    def _filled_since(self, record: DateRecord) -> bool:
-        """Whether a table that was empty at the published build has rows now."""
-        held = record.result.dependency_rows if record.result is not None else {}
-        if all(held.values()):
-            return False
-        try:
-            rows = self._probe(record.analysis_date)
-        except Fatal as exc:
-            raise Refused(f"{record.analysis_date}: its tables cannot be looked at: {exc}") from exc
-        return any(rows.get(name, 0) > 0 and not count for name, count in held.items() if name not in record.ignored)
+    def wait(self, day: date, generation: int, wait_s: float) -> DateRecord | None:
+        """Wait for the end of the generation or of a later generation; return None when the time is up.
 
-    def _wait(self, started: DateRecord, until: float) -> Processed:
-        """Drive the build where that is a request's job, and wait for the end of the generation or of a later one."""
-        record = started
-        while record.state not in TERMINAL_STATES:
-            if record.state is State.READY:
-                if record.wake_at is not None and record.wake_at > self._clock.now():
-                    break  # the next attempt is minutes away
-                self._builds.put(record.analysis_date)
-            self._builds.advance(until)
-            record = self._store.load(started.analysis_date) or record
-            if record.state in TERMINAL_STATES or self._stopwatch() >= until:
-                break
-            self._pause(POLL_S)
-        return Processed(record=record, ended=record.state in TERMINAL_STATES)
+        Raises:
+            Unavailable: The store does not answer.
+        """
+        pause = threading.Event()
+        for _ in range(max(1, round(wait_s / POLL_S))):
+            record = self.store.load(day)
+            if record is not None and has_ended(record, generation):
+                return record
+            pause.wait(POLL_S)
+        return None
+
+
+def has_ended(record: DateRecord, generation: int) -> bool:
+    """Whether the generation, or a later generation, has ended."""
+    return record.generation >= generation and record.state in TERMINAL_STATES
+
+
+def _answer(decision: Decision, event: InterventionEvent, *, applied: bool) -> InterventionAnswer:
+    outcome = {"applied": applied, "event": event.kind.value, "reason": decision.reason.value}
+    return InterventionAnswer(record=decision.record, outcome=outcome)

@@ -7,8 +7,7 @@
   const note = seek("#note"), stale = seek("#stale"), announce = seek("#announce");
 
   const writing = () => {
-    const form = seek("main form");
-    return form !== null && (form.contains(document.activeElement) ||
+    return [...document.querySelectorAll("main form")].some((form) => form.contains(document.activeElement) ||
       [...form.elements].some((field) => field.type === "text" ? field.value !== "" : field.checked));
   };
   const selecting = () => !document.getSelection().isCollapsed;
