@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
 from statemachine.model import (
@@ -24,9 +25,11 @@ def missing_from_result(record: DateRecord) -> frozenset[str]:
     return frozenset(empty | unreported)
 
 
-def found(record: DateRecord, names: Iterable[str], probe: Mapping[str, int], now: datetime) -> dict[str, Completion]:
-    """Return a completion for each of *names* with rows in the table and without an event."""
-    return {
+def with_found(
+    record: DateRecord, names: Iterable[str], probe: Mapping[str, int], now: datetime
+) -> Mapping[str, Completion]:
+    """Return the completions of the record, with a found completion for each of *names* with rows and no event."""
+    found = {
         name: Completion(
             processor=name,
             status=CompletionStatus.FOUND,
@@ -39,6 +42,7 @@ def found(record: DateRecord, names: Iterable[str], probe: Mapping[str, int], no
         # Rows of a run that the processor reported as failed are no completion, nor are rows of a retracted run.
         if probe.get(name, 0) > 0 and name not in record.completions and name not in record.ignored
     }
+    return MappingProxyType({**record.completions, **found})
 
 
 def awaited_tables(record: DateRecord) -> frozenset[str]:

@@ -72,8 +72,6 @@ _RULES: Sequence[tuple[str, str, str]] = (
 )
 # Where none of them is in the stack: the client's own threads, and ours while they take a message from it.
 _CLIENT: Sequence[str] = ("pubsub_v1/", "api_core/", "grpc/", "proto/", "worker/adapters/pubsub/")
-# It hands its notes on to others: what they do is theirs.
-_PASSING = ("worker/observing/observer.py", "Observers.")
 
 
 def part_of(frames: Sequence[str]) -> str | None:
@@ -84,8 +82,6 @@ def part_of(frames: Sequence[str]) -> str | None:
     """
     for frame in reversed(frames):
         function, _, file = frame.removesuffix(")").rpartition(" (")
-        if _PASSING[0] in file and function.startswith(_PASSING[1]):
-            continue
         method = function.rpartition(".")[2]
         for name, start, part in _RULES:
             if name in file and method.startswith(start):

@@ -15,13 +15,7 @@ from typing import Any
 import structlog
 
 from statemachine.decide import Decision
-from statemachine.events import (
-    BuildCommitted,
-    CancelRequested,
-    CompletionRetracted,
-    InterventionEvent,
-    ReplayRequested,
-)
+from statemachine.events import BuildCommitted, CancelRequested, CompletionRetracted, InterventionEvent, ReplayRequested
 from statemachine.model import RETRACTIONS_MAX, DateRecord, Retraction
 from statemachine.reasons import Reason
 from worker.engine import Engine
