@@ -1,8 +1,9 @@
-"""The event in: bytes of one Pub/Sub message become a `Completion`, or are refused with a reason.
+"""Completion events: the bytes of a Pub/Sub message become a `Completion`, or are refused with a reason.
 
-The wire form is the pipeline document's `{processor, analysis_date, status, row_count}` plus optional `run_id`,
-`completed_at` (or `timestamp`) and `error`. Unknown fields are kept for people to see and change nothing, wrong ones
-are refused: types are strict, so `"400"` is no row count and `true` is no number.
+Model: the wire form is `{processor, analysis_date, status, row_count}` of the pipeline document plus optional `run_id`,
+`completed_at` (or `timestamp`) and `error`. Unknown fields are kept for people and have no effect.
+
+Guarantees: types are strict, so `"400"` is no row count and `true` is no number; a wrong field is refused.
 """
 
 import json
@@ -51,7 +52,7 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 
 
 class RefusalReason(StrEnum):
-    """Why a message is parked; docs/reasons.md explains each."""
+    """Reasons for parking a message; docs/reasons.md explains each reason."""
 
     TOO_LARGE = "too_large"
     NOT_JSON = "not_json"
@@ -66,7 +67,7 @@ class RefusalReason(StrEnum):
 
 
 class Refusal(ValueError):
-    """The message can never become an event; retrying cannot cure it. The sender's fault."""
+    """The message can never become an event, also after a retry. The sender's fault."""
 
     def __init__(self, reason: RefusalReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -76,13 +77,13 @@ class Refusal(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One message as the bus handed it over.
+    """A message as delivered by the bus.
 
     Attributes:
         data: The body, untrusted.
         attributes: The attributes, untrusted.
-        message_id: The bus's id.
-        published_at: When the bus accepted it. UTC.
+        message_id: The id on the bus.
+        published_at: Instant at which the bus accepted the message. UTC.
     """
 
     data: bytes
@@ -93,7 +94,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What this pipeline accepts.
+    """Processors and analysis dates accepted by the pipeline.
 
     Attributes:
         processors: Names that may report.
@@ -110,8 +111,8 @@ def as_utc(value: datetime) -> datetime:
     """Read a time without zone as UTC: `datetime.utcnow().isoformat()` is what Python services send.
 
     Raises:
-        ValueError: Before 1970, as a time that was never set is written (the year 1, in several languages); or beyond
-            the year 9999 in UTC.
+        ValueError: Before 1970, as several languages write a time without a value (the year 1); or beyond the year
+            9999 in UTC.
     """
     try:
         instant = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -123,14 +124,14 @@ def as_utc(value: datetime) -> datetime:
 
 
 def _iso_instant(value: object) -> object:
-    """Accept text with a date only: a number, quoted or not, would be read as seconds or milliseconds by guess."""
+    """Accept text with a date only: for a number, quoted or not, the unit (s or ms) would be a guess."""
     if value is not None and not (isinstance(value, str) and _DATE.match(value)):
         raise ValueError("must be an ISO 8601 text")
     return value
 
 
 def _unicode(value: str) -> str:
-    """Refuse half a character (a lone surrogate), which JSON can spell and nothing can store."""
+    """Refuse half a character (a lone surrogate): JSON can spell a surrogate, and no store takes a surrogate."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -173,7 +174,7 @@ class CompletionMessage(BaseModel):
 
 
 _INSTANT_RULE = "must be an ISO 8601 time such as 2024-12-16T04:15:00Z, between the years 1970 and 9999 in UTC, or null"
-# What each field accepts, for the person who repairs the sender.
+# Accepted values of each field, for the person repairing the sender.
 FIELD_RULES = {
     "processor": f"must be a text of 1 to {PROCESSOR_CHARS_MAX} characters",
     "analysis_date": "must be a text YYYY-MM-DD",
@@ -187,7 +188,7 @@ FIELD_RULES = {
 
 
 def parse_analysis_date(text: str, earliest: date, latest: date) -> date:
-    """Read `YYYY-MM-DD` and nothing else; the one canonical form keeps one night from being two keys.
+    """Read `YYYY-MM-DD` only: with a single form an analysis date has a single key.
 
     Raises:
         Refusal: Not that form, no such day, or outside the accepted range.
@@ -204,11 +205,11 @@ def parse_analysis_date(text: str, earliest: date, latest: date) -> date:
 
 
 def decode(delivery: Delivery, expected: Expectation, received_at: datetime) -> tuple[date, Completion]:
-    """Turn one delivery into the date and the completion it reports.
+    """Return the analysis date and the completion reported by a delivery.
 
     Args:
-        delivery: What the bus handed over.
-        expected: What this pipeline accepts.
+        delivery: The delivery from the bus.
+        expected: Processors and analysis dates accepted by the pipeline.
         received_at: Now, aware, UTC.
 
     Raises:
@@ -273,20 +274,20 @@ def _said_at(message: CompletionMessage, received_at: datetime) -> datetime | No
 
 
 def redriven_count(attributes: Mapping[str, str]) -> int:
-    """Say how often the message was sent again from the dead-letter topic, 0 for one that never was."""
+    """Return the number of redrives of the message from the dead-letter topic."""
     text = attributes.get(REDRIVEN, "")
     return int(text) if _COUNT.fullmatch(text) else 0
 
 
 def first_message_id(delivery: Delivery) -> str:
-    """Give the id under which the message first came: sent again from the dead-letter topic, it has a new one."""
+    """Return the id of the first delivery: a redriven message has a new id."""
     first = delivery.attributes.get(FIRST_MESSAGE_ID, "")
     known = redriven_count(delivery.attributes) and 0 < len(first) <= IDENTITY_CHARS_MAX
     return first if known else delivery.message_id
 
 
 def first_published_at(delivery: Delivery) -> datetime:
-    """Return when the message first came: sent again from the dead-letter topic, the copy is published later."""
+    """Return the publish time of the first delivery: a redriven message is published later."""
     first = delivery.attributes.get(FIRST_PUBLISHED_AT, "") if redriven_count(delivery.attributes) else ""
     try:
         return min(as_utc(datetime.fromisoformat(first)), delivery.published_at)
@@ -295,7 +296,7 @@ def first_published_at(delivery: Delivery) -> datetime:
 
 
 def trace_of(attributes: Mapping[str, str]) -> str | None:
-    """Give the sender's W3C traceparent; None where there is none, or none that can be read: it is never refused."""
+    """Return the sender's W3C traceparent; None without a readable traceparent, which is never refused."""
     found = (attributes[name] for name in TRACE_ATTRIBUTES if _TRACEPARENT.fullmatch(attributes.get(name, "")))
     return next(found, None)
 

@@ -1,7 +1,7 @@
-"""What goes in and out, for other programs: JSON Schemas of the messages, and an AsyncAPI document of the topics.
+"""Contract with other programs: JSON Schemas of the messages, and an AsyncAPI document of the topics.
 
-Made from the models that read and write the messages, so that they cannot say anything else. The files in
-`schemas/export/` are the form for the default topics; `mlfs schemas --out DIR` writes them for the settings in force.
+Model: the documents are made from the models that read and write the messages, so documents and messages agree. The
+files in `schemas/export/` are for the default topics; `mlfs schemas --out DIR` writes files for the settings in force.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,11 +40,11 @@ class TopicNames:
 
 
 def documents(topics: TopicNames, processors: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-    """Give every document by file name.
+    """Return every document by file name.
 
     Args:
-        topics: Where the messages go.
-        processors: Who may report.
+        topics: Names of the topics.
+        processors: Processors that may report.
     """
     return {
         COMPLETION_FILE: completion_schema(processors),
@@ -54,7 +54,7 @@ def documents(topics: TopicNames, processors: Sequence[str]) -> Mapping[str, Map
 
 
 def completion_schema(processors: Sequence[str]) -> dict[str, Any]:
-    """Give the JSON Schema of the event in; *processors* may report."""
+    """Return the JSON Schema of a completion event; *processors* may report."""
     schema = _schema(CompletionMessage, "completion", "validation")
     schema["properties"]["processor"] = {
         "type": "string",
@@ -65,7 +65,7 @@ def completion_schema(processors: Sequence[str]) -> dict[str, Any]:
 
 
 def outcome_schema() -> dict[str, Any]:
-    """Give the JSON Schema of the event out."""
+    """Return the JSON Schema of an outcome message."""
     return _schema(OutcomeMessage, "outcome", "serialization")
 
 
@@ -76,7 +76,7 @@ def _schema(model: type[BaseModel], name: str, mode: Any) -> dict[str, Any]:  # 
 
 
 def _inlined(node: Any, definitions: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
-    """Put definitions where they are named: draft 7 and newer drafts keep them in different places."""
+    """Put definitions in the place of their names: draft 7 and newer drafts keep definitions in different places."""
     if isinstance(node, list):
         return [_inlined(item, definitions) for item in node]
     if not isinstance(node, dict):
@@ -88,7 +88,7 @@ def _inlined(node: Any, definitions: Mapping[str, Any]) -> Any:  # noqa: ANN401 
 
 
 def asyncapi(topics: TopicNames) -> dict[str, Any]:
-    """Give the AsyncAPI 3.0 document: topics, messages and attributes, as this program sees them."""
+    """Return the AsyncAPI 3.0 document: topics, messages and attributes, from the view of the worker."""
     return {
         "asyncapi": "3.0.0",
         "info": {

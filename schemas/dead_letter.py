@@ -1,8 +1,9 @@
-"""Messages in the dead-letter topic: why each lies there, and what it was before.
+"""Dead letters: reason, and the original message.
 
-Two senders share the topic. The worker parks what can never become a completion, with `mlfs_…` attributes that say why.
-A dead-letter policy of the subscription lets Pub/Sub itself forward what was never acknowledged, with attributes that
-begin with `CloudPubSubDeadLetterSource`. Both keep the body and the attributes of the original beside their own.
+Model: two senders share the dead-letter topic. The worker parks messages that can never become a completion, with
+`mlfs_…` attributes for the reason. Pub/Sub forwards messages without an acknowledgement by the dead-letter policy of
+the subscription, with attributes beginning with `CloudPubSubDeadLetterSource`. Both senders keep body and attributes of
+the original message.
 """
 
 from collections.abc import Mapping
@@ -28,9 +29,9 @@ TRUNCATED = "mlfs_truncated"
 LEFT_OUT = "mlfs_left_out"
 OURS = frozenset({REASON, DETAIL, TRUNCATED, LEFT_OUT, FIRST_MESSAGE_ID, FIRST_PUBLISHED_AT, REDRIVEN})
 FORWARDED_PREFIX = "CloudPubSubDeadLetterSource"
-# What Pub/Sub forwarded was never refused: it was delivered as often as its policy allows, and never acknowledged.
+# A forwarded message was never refused: the policy's number of deliveries passed without an acknowledgement.
 UNDELIVERED = "undelivered"
-# Somebody else put it there.
+# Published by another program.
 UNKNOWN = "unknown"
 
 # Pub/Sub allows 100 attributes, names of 256 bytes, values of 1,024 bytes, and 10,000,000 bytes a message; ours must
@@ -46,14 +47,14 @@ DATA_BYTES_MAX = 9_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """One message of the dead-letter topic.
+    """A message of the dead-letter topic.
 
     Attributes:
-        message_id: The bus's id of this copy.
-        published_at: When the copy was published. UTC.
-        data: The body, as it first came.
-        attributes: All of the copy's attributes.
-        ordering_key: Of the original, where the bus has kept it.
+        message_id: The id of this copy on the bus.
+        published_at: Publish time of the copy. UTC.
+        data: The body of the original.
+        attributes: All attributes of the copy.
+        ordering_key: The ordering key of the original, if kept by the bus.
     """
 
     message_id: str
@@ -64,13 +65,13 @@ class DeadLetter:
 
     @property
     def reason(self) -> str:
-        """A refusal's reason, `undelivered` where Pub/Sub forwarded it, else `unknown`."""
+        """Return the reason of the refusal, `undelivered` for a forwarded message, else `unknown`."""
         forwarded = any(name.startswith(FORWARDED_PREFIX) for name in self.attributes)
         return UNDELIVERED if forwarded else self.attributes.get(REASON, UNKNOWN)
 
     @property
     def detail(self) -> str:
-        """What was wrong, in a sentence; empty where nobody said."""
+        """Return the fault in a sentence; empty without a known fault."""
         if self.reason == UNDELIVERED:
             count = self.attributes.get(f"{FORWARDED_PREFIX}DeliveryCount", "several")
             return f"not acknowledged in {count} deliveries to {self.source_subscription or 'its subscription'}"
@@ -79,32 +80,32 @@ class DeadLetter:
 
     @property
     def source_subscription(self) -> str | None:
-        """The subscription from which Pub/Sub forwarded it; None for what the worker parked."""
+        """Return the subscription from which Pub/Sub forwarded the message; None for a parked message."""
         return self.attributes.get(f"{FORWARDED_PREFIX}Subscription")
 
     @property
     def original_message_id(self) -> str:
-        """The bus's id of the message that was first sent, as far as it is known."""
+        """Return the id of the first message on the bus, if known; else the id of this copy."""
         return self.attributes.get(FIRST_MESSAGE_ID, self.message_id)
 
     @property
     def redriven(self) -> int:
-        """How often it was already sent again."""
+        """Return the number of redrives."""
         return redriven_count(self.attributes)
 
     @property
     def truncated(self) -> bool:
-        """Whether the copy holds only the beginning of the body."""
+        """Return whether the copy holds only the beginning of the body."""
         return TRUNCATED in self.attributes
 
     @property
     def first_published_at(self) -> str:
-        """When the message that was first sent was published, as far as it is known; ISO 8601."""
+        """Return the publish time of the first message, if known, else of this copy; ISO 8601."""
         forwarded = self.attributes.get(f"{FORWARDED_PREFIX}TopicPublishTime", self.published_at.isoformat())
         return self.attributes.get(FIRST_PUBLISHED_AT, forwarded)
 
     def attributes_to_resend(self) -> dict[str, str]:
-        """Return the original's attributes, the count raised by one, and what keeps it the same message."""
+        """Return the attributes of the original, the next redrive count, and the first id and publish time."""
         original = {
             name: value
             for name, value in self.attributes.items()
@@ -119,10 +120,10 @@ class DeadLetter:
 
 
 def parked_attributes(delivery: Delivery, refusal: Refusal) -> dict[str, str]:
-    """Return the attributes of the copy that is parked, all of which Pub/Sub takes.
+    """Return the attributes of the parked copy, within the limits of Pub/Sub.
 
-    A message that was sent again keeps its count, its first id and its first publish time. Attributes beyond Pub/Sub's
-    limits are left out and named in `mlfs_left_out`.
+    A redriven message keeps redrive count, first id and first publish time. Attributes beyond Pub/Sub's limits are left
+    out and named in `mlfs_left_out`.
     """
     ours = {
         REASON: refusal.reason.value,
@@ -148,7 +149,7 @@ def parked_attributes(delivery: Delivery, refusal: Refusal) -> dict[str, str]:
 
 
 def without_senders(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Return the parked copy's attributes without the sender's own, for a bus that refuses one of them."""
+    """Return the attributes of the parked copy without the sender's, for a bus that refuses a sender's attribute."""
     ours = {name: value for name, value in attributes.items() if name in OURS}
     theirs = [repr(name[:NAME_CHARS_SHOWN]) for name in attributes if name not in OURS]
     if theirs:

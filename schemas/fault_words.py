@@ -1,6 +1,6 @@
-"""What is wrong with an input, in plain words, for settings, commands, definitions and HTTP alike. Pure.
+"""Faults of an input in plain words, for settings, commands, definitions and HTTP. Pure.
 
-Pydantic finds the faults; its own phrases are about types of Python and never leave this module.
+Pydantic finds the faults. Pydantic's phrases name Python types, so no phrase of pydantic leaves this module.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,11 +55,11 @@ _WORDS: Mapping[str, str] = {
 
 
 def words_of(fault: Mapping[str, Any], patterns: Mapping[str, str] | None = None) -> str:
-    """Return what is wrong, as the end of a sentence that begins with the name of the field.
+    """Return the fault as the end of a sentence beginning with the name of the field.
 
     Args:
         fault: As pydantic reports it (`type`, `ctx`, `msg`).
-        patterns: What a text must be, by the regular expression that it did not match.
+        patterns: Words for a text that does not match a regular expression, by the regular expression.
     """
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "value_error":
@@ -72,7 +72,7 @@ def words_of(fault: Mapping[str, Any], patterns: Mapping[str, str] | None = None
 def in_plain_words(
     faults: Sequence[Mapping[str, Any]], patterns: Mapping[str, str] | None = None
 ) -> list[dict[str, str]]:
-    """Return `where` and `what` of each wrong field; a field that allows several kinds of value is named once.
+    """Return place and fault of each wrong field; a field with several allowed types is named once.
 
     Args:
         faults: As pydantic reports them (`loc`, `type`, `ctx`, `msg`).

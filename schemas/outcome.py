@@ -1,8 +1,9 @@
-"""The event out: what the consumers of the features are told about one generation.
+"""Outcome messages: the end of a generation, for the consumers of the features.
 
-The pipeline document's fields (`processor`, `analysis_date`, `row_count`, `quality_score`, `timestamp`), and with them
-what a consumer needs to trust or refuse the rows. `event_id` is the same each time a generation is told, so a repeat
-can be dropped.
+Model: the fields of the pipeline document (`processor`, `analysis_date`, `row_count`, `quality_score`, `timestamp`),
+and the figures with which a consumer trusts or refuses the rows.
+
+Guarantees: every message about a generation has the same `event_id`, so a consumer can drop a repeat.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,7 +80,7 @@ class OutcomeMessage(BaseModel):
 
 
 def outcome_message(effect: PublishOutcome, pipeline: str) -> OutcomeMessage:
-    """Say what is told about the record of *effect*; a failed generation is told with zeros and its reason."""
+    """Return the outcome message of *effect*; for a failed generation with zeros and the reason."""
     record = effect.record
     event_id = f"{pipeline}:{record.analysis_date.isoformat()}:{record.generation}"
     if record.state is State.FAILED or record.result is None:

@@ -1,7 +1,7 @@
-"""The file that defines a pipeline, as it is written: TOML in, a checked shape out.
+"""Shape of `pipeline.toml`, the file that defines a pipeline.
 
-Only what one value can tell about itself is checked here: names, types, ranges. What has to fit together is checked
-where the definition is read (`worker.pipelines.files`).
+Model: the models check single values: names, types, ranges. `worker.pipelines.files` reads the file and checks that the
+values fit together.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ ColumnType = Annotated[
 
 
 def _exact(value: object) -> object:
-    """Read 0.1 as one tenth; the float beside it is not."""
+    """Read the decimal text exactly: the float 0.1 is not a tenth."""
     return Fraction(str(value)) if isinstance(value, float) else value
 
 
@@ -53,12 +53,12 @@ Rows = Annotated[int, Field(ge=0)]
 
 
 class _Part(BaseModel):
-    # A key that nobody reads is a typing error that would change the pipeline silently.
+    # An unknown key is a typing error, and ignoring the key would change the pipeline silently.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class EntityPart(_Part):
-    """`[entity]`: what a row is about."""
+    """`[entity]`: the subject of a row."""
 
     key: ColumnName
     label: ColumnName
@@ -68,7 +68,7 @@ class EntityPart(_Part):
 
 
 class TablesPart(_Part):
-    """`[tables]`: what the product writes."""
+    """`[tables]`: tables and views written by the product."""
 
     published: Table
     quality: Table
@@ -92,7 +92,7 @@ class SeverityPart(_Part):
 
 
 class QualityPart(_Part):
-    """`[quality]`: what differs from the rules of the pipeline document."""
+    """`[quality]`: differences from the rules of the pipeline document."""
 
     rows_min: Rows | None = None
     score_min: Annotated[float, Field(ge=0, le=100)] | None = None
@@ -108,9 +108,9 @@ class QualityPart(_Part):
 
 
 class OptionalPart(_Part):
-    """`[optional]`: tables that no build needs; where a key is absent, the statement that needs the table is absent.
+    """`[optional]`: tables that no build needs; without a key, no statement uses the table.
 
-    `predictions` is read by a report. The other two are only described by their DDL (ADR 0013).
+    A report reads `predictions`. The DDL alone describes the other two tables (ADR 0013).
     """
 
     predictions: Table | None = None
@@ -119,7 +119,7 @@ class OptionalPart(_Part):
 
 
 class UpstreamPart(_Part):
-    """`[upstream."dataset.table"]`: a table that upstream owns. Required for the roster and for Phase 3 tables."""
+    """`[upstream."dataset.table"]`: a table of upstream. Required for the roster and for Phase 3 tables."""
 
     date: ColumnName | None = None
     key: ColumnName | None = None
@@ -130,7 +130,7 @@ class UpstreamPart(_Part):
 
 
 class SchedulePart(_Part):
-    """`[schedule]`: the table that says which teams meet on a date, and the identity columns that come from it."""
+    """`[schedule]`: the table of games by analysis date, and the identity columns read from the schedule."""
 
     table: Table
     game: ColumnName
@@ -141,7 +141,7 @@ class SchedulePart(_Part):
 
 
 class IdentityPart(_Part):
-    """`[[identity]]`: a published column that says what a row is about."""
+    """`[[identity]]`: a published column that identifies the subject of a row."""
 
     name: ColumnName
     type: ColumnType
@@ -149,7 +149,7 @@ class IdentityPart(_Part):
 
 
 class BlockPart(_Part):
-    """`[[blocks]]`: what one processor contributes."""
+    """`[[blocks]]`: the contribution of a processor."""
 
     name: Name
     processor: Name
@@ -159,7 +159,7 @@ class BlockPart(_Part):
 
 
 class FeaturePart(_Part):
-    """`[[features]]`: one published value."""
+    """`[[features]]`: a published value."""
 
     name: ColumnName
     type: ColumnType = "FLOAT64"

@@ -1,7 +1,7 @@
-"""The body of a Pub/Sub push request: Pub/Sub's JSON envelope, or the bare message with its facts in headers.
+"""Bodies of Pub/Sub push requests: a JSON envelope, or a bare message with id and publish time in headers.
 
-Bytes become the same `Delivery` that a pull gives. What is no push body is refused with a reason, like any other
-message that can never become an event.
+Guarantees: a push becomes the same `Delivery` as a pulled message. A broken envelope is refused with a reason, like any
+other message that can never become an event.
 """
 
 import base64
@@ -24,11 +24,11 @@ ATTRIBUTES_MAX = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """One push as read.
+    """A push request as read.
 
     Attributes:
-        delivery: What the bus delivers.
-        subscription: Full name of the subscription that pushes; None where a bare message does not say.
+        delivery: The delivery of the bus.
+        subscription: Full name of the pushing subscription; None for a bare message without the name.
     """
 
     delivery: Delivery
@@ -36,15 +36,15 @@ class Pushed:
 
 
 def read_push(body: bytes, headers: Mapping[str, str], received_at: datetime) -> Pushed:
-    """Read one push request.
+    """Read a push request.
 
     Args:
         body: The body, untrusted.
         headers: Headers by lower-case name, untrusted.
-        received_at: Now, aware, UTC; the publish time of a message that does not say its own.
+        received_at: Now, aware, UTC; also the publish time of a message without a publish time.
 
     Raises:
-        Refusal: `bad_envelope`: an envelope that is broken, or no message id where one belongs.
+        Refusal: `bad_envelope`: a broken envelope, or a missing message id.
     """
     if HEADER_PREFIX + "subscription-name" in headers:
         return _bare(body, headers, received_at)
@@ -55,12 +55,12 @@ def read_push(body: bytes, headers: Mapping[str, str], received_at: datetime) ->
 
 
 def unread(body: bytes, received_at: datetime) -> Delivery:
-    """Give a body that could not be read as a delivery, so that it can be parked; its digest is its id."""
+    """Return an unreadable body as a delivery, for parking; the id is the digest of the body."""
     return Delivery(data=body, attributes={}, message_id=_digest(body), published_at=received_at)
 
 
 def _envelope(body: bytes) -> dict[str, Any] | None:
-    """Give the envelope; None for anything else, which is then read as a bare message."""
+    """Return the envelope; None for any other body, which is read as a bare message."""
     if nests_too_deep(body):
         return None
     try:
@@ -84,7 +84,7 @@ def _wrapped(envelope: Mapping[str, Any], received_at: datetime) -> Pushed:
 
 
 def _bare(body: bytes, headers: Mapping[str, str], received_at: datetime) -> Pushed:
-    """Read a message without envelope; its own attributes are headers like any other and are not trusted as such."""
+    """Read a message without envelope; headers other than Pub/Sub's are not trusted as attributes."""
     message_id = headers.get(HEADER_PREFIX + "message-id")
     delivery = Delivery(
         data=body,
@@ -124,7 +124,7 @@ def _message_id(message_id: object) -> str:
 
 
 def _instant(text: object, received_at: datetime) -> datetime:
-    """Read when the message was published; a time ahead of the state store's clock comes from another clock."""
+    """Return the publish time, at most *received_at*: a later time comes from a clock other than the state store's."""
     if text is None:
         return received_at
     try:

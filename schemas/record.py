@@ -37,10 +37,10 @@ def encode_record(record: DateRecord) -> bytes:
 
 
 def decode_record(stored: bytes) -> DateRecord:
-    """Read the stored form, of this schema number or an older one.
+    """Return the record of a stored form of this schema number or an older number.
 
     Raises:
-        UnreadableRecord: Not readable, or it contradicts itself.
+        UnreadableRecord: Not readable, or the record breaks a rule of `violations`.
     """
     try:
         body = json.loads(stored)
@@ -66,5 +66,5 @@ def decode_record(stored: bytes) -> DateRecord:
 
 
 def _plain(record: DateRecord) -> DateRecord:
-    """Pydantic writes dictionaries, not the read-only views that the core hands out. The store keeps the revision."""
+    """Return the record with dictionaries for pydantic in place of read-only views; the store keeps the revision."""
     return replace(record, completions=dict(record.completions), claimed_runs=dict(record.claimed_runs), revision="")

@@ -35,10 +35,10 @@ def completion_received(record: DateRecord, arrived: Completion, now: datetime, 
             return _completion_while_waiting(record, kept, arrived, now, policy)
         case State.READY | State.RUNNING:
             return Ruling(Reason.RECORDED, Change(completions=kept))
-        case State.DONE:
-            return _completion_after_done(record, kept, arrived, now, policy)
-        case State.DEGRADED:
-            return _completion_after_degraded(record, kept, arrived, now, policy)
+        case State.DEGRADED if arrived.processor in missing_from_result(record):
+            return _upgrade(record, kept, now)
+        case State.DONE | State.DEGRADED:
+            return _completion_after_publication(record, kept, arrived, now, policy)
         case State.FAILED:
             return _completion_after_failed(record, kept, now, policy)
         case _:
@@ -72,7 +72,7 @@ def _completion_while_waiting(
     return Ruling(reason, replace(change, wake_at=record.deadline_at))
 
 
-def _completion_after_done(
+def _completion_after_publication(
     record: DateRecord, kept: Mapping[str, Completion], arrived: Completion, now: datetime, policy: Policy
 ) -> Ruling:
     known = record.completions.get(arrived.processor)
@@ -82,23 +82,11 @@ def _completion_after_done(
     if known is None or known.status is CompletionStatus.FOUND:
         # The build had found rows in the table; the event only confirms the rows.
         return Ruling(Reason.RECORDED, Change(completions=kept))
-    return _rerun(record, kept, now, policy)
-
-
-def _rerun(record: DateRecord, kept: Mapping[str, Completion], now: datetime, policy: Policy) -> Ruling:
-    """Record or build the new run of a processor whose earlier run the published build used."""
+    # The published build used an earlier run of the processor.
     change = Change(completions=kept)
     if policy.rerun is OnRerun.HOLD:
         return Ruling(Reason.RERUN_HELD, change)
     return Ruling(Reason.RERUN_STARTED, next_generation(record, Trigger.RERUN, now, change), start(record))
-
-
-def _completion_after_degraded(
-    record: DateRecord, kept: Mapping[str, Completion], arrived: Completion, now: datetime, policy: Policy
-) -> Ruling:
-    if arrived.processor not in missing_from_result(record):
-        return _completion_after_done(record, kept, arrived, now, policy)
-    return _upgrade(record, kept, now)
 
 
 def _upgrade(record: DateRecord, kept: Mapping[str, Completion], now: datetime) -> Ruling:

@@ -27,7 +27,7 @@ from statemachine.events import (
     ReplayRequested,
     TimerFired,
 )
-from statemachine.interventions import asked
+from statemachine.interventions import cancel, replay, retract
 from statemachine.model import DateRecord, Policy
 from statemachine.reasons import Reason
 from statemachine.table import TRANSITIONS
@@ -37,17 +37,7 @@ __all__ = ["Decision", "decide"]
 
 
 def decide(record: DateRecord, event: Event, *, now: datetime, policy: Policy) -> Decision:
-    """Return the decision about *event*; store and start no part of the decision.
-
-    Args:
-        record: The record as last stored; version 0 for a new analysis date.
-        event: The event of this analysis date.
-        now: Instant of the decision, aware, UTC. The core reads no clock.
-        policy: The rules of the pipeline.
-
-    Returns:
-        The next record, the reason, and the effects to store in the same commit.
-    """
+    """Return next record, reason and effects of *event* on *record* (version 0 for a new analysis date) at *now*."""
     reason, change, effects = _rule(record, event, now, policy)
     state = TRANSITIONS[record.state][event.kind][reason]
     if change is not None:
@@ -60,7 +50,7 @@ def decide(record: DateRecord, event: Event, *, now: datetime, policy: Policy) -
     return Decision(record=record, reason=reason, effects=effects, changed=False)
 
 
-def _rule(record: DateRecord, event: Event, now: datetime, policy: Policy) -> Ruling:
+def _rule(record: DateRecord, event: Event, now: datetime, policy: Policy) -> Ruling:  # noqa: C901 - one case each
     match event:
         case DateOpened():
             return opened(record)
@@ -76,7 +66,11 @@ def _rule(record: DateRecord, event: Event, now: datetime, policy: Policy) -> Ru
             return committed(record, event, now, policy)
         case BuildFailed():
             return build_failed(record, event, now, policy)
-        case ReplayRequested() | CancelRequested() | CompletionRetracted():
-            return asked(record, event, now, policy)
+        case ReplayRequested():
+            return replay(record, event, now)
+        case CancelRequested():
+            return cancel(record, event, now)
+        case CompletionRetracted():
+            return retract(record, event, now, policy)
         case _:
             assert_never(event)

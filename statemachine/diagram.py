@@ -1,4 +1,4 @@
-"""Draws docs/state_machine.md from the transition table, so that the picture cannot lie."""
+"""Drawing of docs/state_machine.md from the transition table, so that page and table agree."""
 
 from collections import defaultdict
 
@@ -14,7 +14,7 @@ What each reason means: [reasons](reasons.md).
 
 
 def render() -> str:
-    """Give the page: a Mermaid diagram of all moves, and a table of what leaves each state as it is."""
+    """Return the page: a Mermaid diagram of all moves, and a table of the reasons without a move."""
     moves: dict[tuple[State, State], list[str]] = defaultdict(list)
     stays: dict[State, list[str]] = defaultdict(list)
     for state, events in TRANSITIONS.items():

@@ -1,4 +1,4 @@
-"""What can happen to one analysis date, in the past tense. Each event is a frozen value about one date."""
+"""Events of an analysis date, named in the past tense; each event is a frozen value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DateOpened:
-    """The calendar expects this date."""
+    """The calendar expects this analysis date."""
 
     kind: ClassVar = EventKind.DATE_OPENED
 
@@ -44,11 +44,11 @@ class TimerFired:
     """The record's `wake_at` has come: deadline, retry delay, lease expiry or upgrade cutoff.
 
     Attributes:
-        probe: Rows in each processor's table for the date; None when nobody has looked into the warehouse yet. A
-            deadline, and a degraded date whose build lacked a table, need them.
-        looked_at: When that look into the warehouse began, UTC; None for the instant of the decision.
-        closed_generation: The generation that the ledger was closed to, after which it held no commit of it; 0 for
-            none. The end of a generation needs it.
+        probe: Rows in each processor's table for the analysis date; None before a probe. Required at a deadline, and
+            for a degraded analysis date whose build found no rows in a table.
+        looked_at: Start of the probe, UTC; None for the instant of the decision.
+        closed_generation: The generation to which the ledger was closed without a commit of the generation; 0 for none.
+            Required at the end of a generation.
     """
 
     kind: ClassVar = EventKind.TIMER_FIRED
@@ -59,15 +59,14 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildClaimed:
-    """A worker wants to build the date.
+    """A worker claims the analysis date.
 
     Attributes:
-        worker: Who.
-        claimant: Unique to this claim; lease, ledger and reports bear it.
-        ledger_claim: The newest (generation, attempt) that the warehouse's ledger has seen claimed, (0, 0) for none.
-            Every commit was claimed before. A record that was lost counts from 1 again, and somebody may have built by
-            hand: the claim goes above that, so that no generation is ever committed twice. None where the ledger could
-            not be read.
+        worker: The worker.
+        claimant: Unique to this claim; copied into lease, ledger and reports.
+        ledger_claim: The newest (generation, attempt) claimed in the ledger, (0, 0) for none. A lost record counts
+            from 1 again, and a manual build claims in the ledger only: the claim gets a higher token, so that no
+            generation is committed twice. None if the ledger could not be read.
     """
 
     kind: ClassVar = EventKind.BUILD_CLAIMED
@@ -78,7 +77,7 @@ class BuildClaimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRenewed:
-    """The worker that holds this claim of (generation, attempt) is alive."""
+    """The worker with this claim of (generation, attempt) is alive."""
 
     kind: ClassVar = EventKind.LEASE_RENEWED
     worker: str
@@ -89,14 +88,14 @@ class LeaseRenewed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildCommitted:
-    """The warehouse's ledger holds a commit of this result: it is published, whoever reports it.
+    """The ledger holds a commit of this result, so the result is published.
 
     Attributes:
-        result: What was committed.
-        found: Whether the reporter found it in the ledger, and did not just commit it itself. What such a build stood
-            on is not known: after a loss of the record, even the very same token may be its former life's.
-        claimant: The claim under which the reporter committed; empty where the commit was found.
-        changes: What the commit changed; None for a first publication, and where the reporter does not know.
+        result: The committed result.
+        found: Whether the reporter read the commit from the ledger instead of committing. The inputs of a commit found
+            in the ledger are unknown: the store may have lost the record and reused the fencing token.
+        claimant: The claim of the committing worker; empty for a commit found in the ledger.
+        changes: Difference from the publication before; None for a first publication and where not known.
     """
 
     kind: ClassVar = EventKind.BUILD_COMMITTED
@@ -120,14 +119,14 @@ class BuildFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayRequested:
-    """A person wants the date built again.
+    """A person requests another build of the analysis date.
 
     Attributes:
-        actor: Who.
-        reason: Why, in their words.
-        mode: Which data the new generation may use.
-        take_over: Also when a build is running: the running one is fenced off and its generation ends.
-        request_id: Unique to this request, for its row in the audit.
+        actor: The person.
+        reason: The person's words.
+        mode: Data that the new generation may use.
+        take_over: Also during a build: the running attempt is fenced off, and the generation of the attempt ends.
+        request_id: Unique to this request, for the row in the audit.
     """
 
     kind: ClassVar = EventKind.REPLAY_REQUESTED
@@ -140,12 +139,12 @@ class ReplayRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested:
-    """A person wants the present generation to stop.
+    """A person requests the end of the present generation.
 
     Attributes:
-        actor: Who.
-        reason: Why, in their words.
-        request_id: Unique to this request, for its row in the audit.
+        actor: The person.
+        reason: The person's words.
+        request_id: Unique to this request, for the row in the audit.
     """
 
     kind: ClassVar = EventKind.CANCEL_REQUESTED
@@ -156,18 +155,18 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRetracted:
-    """A person takes back what a run of a processor announced.
+    """A person retracts a run of a processor.
 
     Attributes:
-        processor: Whose run it was.
-        identity: Which report, as in `Completion.identity`.
-        actor: Who.
-        reason: Why, in their words.
-        rebuild: Have a date that has ended built again at once, without that run's rows.
-        request_id: Unique to this request, for its row in the audit.
-        completed_at: When the run had completed, UTC; only together with `taken_back_at`, else the record knows it.
-        taken_back_at: When it was taken back, UTC, where the audit holds this retraction and the record lost it: then
-            it holds for a run that has not been reported (again) yet, too. None for a new one.
+        processor: The processor of the run.
+        identity: The report of the run, as in `Completion.identity`.
+        actor: The person.
+        reason: The person's words.
+        rebuild: Whether an ended analysis date is built again at once, without the rows of the run.
+        request_id: Unique to this request, for the row in the audit.
+        completed_at: End of the run, UTC; only together with `taken_back_at`, otherwise read from the record.
+        taken_back_at: Instant of a retraction read from the audit after the store lost the record, UTC. Such a
+            retraction also holds for a run without a report in the record. None for a new retraction.
     """
 
     kind: ClassVar = EventKind.COMPLETION_RETRACTED

@@ -1,7 +1,8 @@
-"""What a date's record, and what is known beside it, answer to the questions of a decision. Changes nothing."""
+"""Pure questions about a record, a result and an event, asked by the rules, pages and reports."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
 from statemachine.model import (
@@ -17,16 +18,18 @@ from statemachine.model import (
 
 
 def missing_from_result(record: DateRecord) -> frozenset[str]:
-    """Processors whose success would make a new build better than the published one."""
+    """Return the processors whose success would make a new build better than the published build."""
     rows = record.result.dependency_rows if record.result is not None else {}
     empty = {name for name, count in rows.items() if count == 0}
     unreported = {name for name in rows if name not in record.relied_on}
     return frozenset(empty | unreported)
 
 
-def found(record: DateRecord, names: Iterable[str], probe: Mapping[str, int], now: datetime) -> dict[str, Completion]:
-    """Completions of those of *names* whose tables hold rows although no event came."""
-    return {
+def with_found(
+    record: DateRecord, names: Iterable[str], probe: Mapping[str, int], now: datetime
+) -> Mapping[str, Completion]:
+    """Return the completions of the record, with a found completion for each of *names* with rows and no event."""
+    found = {
         name: Completion(
             processor=name,
             status=CompletionStatus.FOUND,
@@ -36,17 +39,16 @@ def found(record: DateRecord, names: Iterable[str], probe: Mapping[str, int], no
             row_count=probe[name],
         )
         for name in names
-        # A processor that said it failed is believed: rows of a broken run are no completion. Neither are those of a
-        # run that a person has taken back.
+        # Rows of a run that the processor reported as failed are no completion, nor are rows of a retracted run.
         if probe.get(name, 0) > 0 and name not in record.completions and name not in record.ignored
     }
+    return MappingProxyType({**record.completions, **found})
 
 
 def awaited_tables(record: DateRecord) -> frozenset[str]:
-    """Return the processors whose table was empty at the published build and would be used if it held rows now.
+    """Return the processors whose table was empty at the published build, and whose rows would be used now.
 
-    A processor that said it failed is believed, and the table of a run that was taken back is not read: their rows wait
-    for an event. Rows of a processor whose success came before its rows count.
+    After a reported failure or a retraction rows wait for an event. After a reported success late rows count.
     """
     rows = record.result.dependency_rows if record.result is not None else {}
     failed = frozenset(record.completions) - record.counted
@@ -54,9 +56,9 @@ def awaited_tables(record: DateRecord) -> frozenset[str]:
 
 
 def next_look(record: DateRecord, now: datetime, policy: Policy) -> datetime:
-    """Return when the tables of a degraded date are looked into next: each minute from the deadline, and at the cutoff.
+    """Return the next probe of a degraded analysis date: each minute from the deadline, and at the cutoff.
 
-    Before the deadline a processor may still write; its event says when it has finished.
+    Before the deadline a processor may still write, and the event of the processor reports the end.
     """
     if not awaited_tables(record):
         return record.upgrade_cutoff_at
@@ -64,7 +66,7 @@ def next_look(record: DateRecord, now: datetime, policy: Policy) -> datetime:
 
 
 def free_token(record: DateRecord, event: BuildClaimed) -> tuple[int, int]:
-    """Return the next (generation, attempt) above the ledger's newest claim, where that is known. ADR 0007."""
+    """Return the next (generation, attempt), above the newest claim in the ledger if known. ADR 0007."""
     token = (record.generation, record.attempt + 1)
     if event.ledger_claim is None or token > event.ledger_claim:
         return token
@@ -72,7 +74,7 @@ def free_token(record: DateRecord, event: BuildClaimed) -> tuple[int, int]:
 
 
 def first_own_attempt(record: DateRecord, event: BuildClaimed, token: tuple[int, int]) -> int:
-    """Return the `own_from` of a record that is claimed under *token*."""
+    """Return `own_from` of a record claimed under *token*."""
     generation, attempt = token
     if generation == record.generation and record.own_from:
         return record.own_from
@@ -80,16 +82,16 @@ def first_own_attempt(record: DateRecord, event: BuildClaimed, token: tuple[int,
 
 
 def is_asked_for(record: DateRecord) -> bool:
-    """Whether a person waits for a build of the present generation, and no older commit can take its place."""
+    """Return whether a person requested the present generation, so that no older commit may replace the build."""
     return record.state in {State.READY, State.RUNNING} and record.trigger in {Trigger.REPLAY, Trigger.RETRACTION}
 
 
 def is_own_commit(record: DateRecord, event: BuildCommitted) -> bool:
-    """Whether an attempt of the present generation made the commit. ADR 0027.
+    """Return whether an attempt of the present generation made the commit. ADR 0027.
 
-    A commit of the same number may be older: the record was lost and counts from 1 again, or the date was published by
-    hand. The holder of the lease knows what it committed. A commit found in the ledger counts where its attempt was
-    claimed in this life of the record and above every token in the ledger.
+    A commit of the same number may be older: a lost record counts from 1 again, and a manual build may have published.
+    The report of the lease holder is trusted. A commit found in the ledger counts if the attempt was claimed after the
+    last loss of the record and above every token in the ledger.
     """
     result = event.result
     if result.generation != record.generation:
@@ -102,7 +104,7 @@ def is_own_commit(record: DateRecord, event: BuildCommitted) -> bool:
 
 
 def holds_lease(record: DateRecord, event: LeaseRenewed | BuildFailed) -> bool:
-    """Whether the event is about the claim that builds the date now."""
+    """Return whether the event belongs to the running claim."""
     if record.lease is None:
         return False
     now_building = (record.generation, record.attempt, record.lease.claimant)
@@ -110,12 +112,12 @@ def holds_lease(record: DateRecord, event: LeaseRenewed | BuildFailed) -> bool:
 
 
 def upgrade_waits(record: DateRecord) -> bool:
-    """Whether something counts that the build did not rely on: it arrived, or was found, while it ran."""
+    """Return whether a completion counts that the build did not use: received or found during the build."""
     return bool(record.counted - record.relied_on)
 
 
 def rerun_waits(record: DateRecord) -> bool:
-    """Whether a processor that the build relied on reported a new run while it ran."""
+    """Return whether a processor used by the build reported a new run during the build."""
     runs = record.reported_runs
     return record.lease is not None and any(
         identity != runs.get(name, identity) for name, identity in record.claimed_runs.items()
@@ -123,8 +125,8 @@ def rerun_waits(record: DateRecord) -> bool:
 
 
 def rests_on_retracted(record: DateRecord, result: BuildResult) -> bool:
-    """Whether the build of *result* read rows of a run that was taken back after its claim, or just before."""
-    # A build that a person asked for in another mode reads no processor's table, also once a later one has begun.
+    """Return whether the build of *result* read rows of a run retracted after the claim, or just before."""
+    # A build in another mode reads no processor's table, also after the start of a later build.
     if mode_of(record, result) is not BuildMode.NORMAL:
         return False
     token, started_at = (result.generation, result.attempt), result.committed_at - timedelta(seconds=result.duration_s)
@@ -141,15 +143,15 @@ def mode_of(record: DateRecord, result: BuildResult) -> BuildMode:
 
 
 def publication_is_retracted(record: DateRecord) -> bool:
-    """Whether consumers read rows of a run that a person has taken back."""
+    """Return whether consumers read rows of a retracted run."""
     return record.result is not None and rests_on_retracted(record, record.result)
 
 
 def severity_of(record: DateRecord) -> str | None:
-    """Return the document's severity, P0 to P3, of what consumers can read of the date; None where nothing is wrong.
+    """Return the severity, P0 to P3, of the publication that consumers can read; None without a fault.
 
-    A failed generation of a date that was published before takes nothing from consumers: P3, or what the publication
-    itself earned where that is worse. Without a publication a failed date is P0.
+    A failed generation after a publication leaves the publication readable: P3, or the severity of the publication if
+    worse. A failed analysis date without a publication is P0.
     """
     earned = record.result.severity if record.result is not None else None
     if record.state is not State.FAILED:
@@ -158,7 +160,7 @@ def severity_of(record: DateRecord) -> str | None:
 
 
 def lost_what_it_stood_on(record: DateRecord) -> bool:
-    """Whether a run that the present attempt relied on was taken back after its claim."""
+    """Return whether a person retracted a run used by the present attempt, after the claim."""
     return record.mode is BuildMode.NORMAL and any(
         retraction.processor in record.relied_on and retraction.token == (record.generation, record.attempt)
         for retraction in record.retractions

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from statemachine.decision import Change, Ruling, end_failed, give_up, next_generation, start
-from statemachine.events import CancelRequested, CompletionRetracted, InterventionEvent, ReplayRequested
+from statemachine.events import CancelRequested, CompletionRetracted, ReplayRequested
 from statemachine.evidence import rests_on_retracted
 from statemachine.model import (
     PUBLISHED_STATES,
@@ -22,20 +22,7 @@ from statemachine.model import (
 from statemachine.reasons import Reason
 
 
-def asked(record: DateRecord, event: InterventionEvent, now: datetime, policy: Policy) -> Ruling:
-    """Accept or refuse the request of a person."""
-    match event:
-        case ReplayRequested():
-            return _replay(record, event, now)
-        case CancelRequested():
-            return _cancel(record, event, now)
-        case CompletionRetracted():
-            return _retract(record, event, now, policy)
-        case _:
-            assert_never(event)
-
-
-def _replay(record: DateRecord, event: ReplayRequested, now: datetime) -> Ruling:
+def replay(record: DateRecord, event: ReplayRequested, now: datetime) -> Ruling:
     """Make the analysis date ready for a generation requested by a person."""
     if event.request_id and event.request_id == record.request_id:
         return Ruling(Reason.DUPLICATE)
@@ -51,7 +38,7 @@ def _replay(record: DateRecord, event: ReplayRequested, now: datetime) -> Ruling
     return Ruling(Reason.REPLAY_ACCEPTED, change, start(record))
 
 
-def _cancel(record: DateRecord, event: CancelRequested, now: datetime) -> Ruling:
+def cancel(record: DateRecord, event: CancelRequested, now: datetime) -> Ruling:
     """Stop the analysis date, which stays failed until a replay. ADR 0004."""
     if record.wake_at is None or record.state is State.DEGRADED:
         return Ruling(Reason.CANCEL_REFUSED)
@@ -66,7 +53,7 @@ def _cancel(record: DateRecord, event: CancelRequested, now: datetime) -> Ruling
     return end_failed(record, Reason.CANCELLED, FailedBecause.CANCELLED, message, now)
 
 
-def _retract(record: DateRecord, event: CompletionRetracted, now: datetime, policy: Policy) -> Ruling:
+def retract(record: DateRecord, event: CompletionRetracted, now: datetime, policy: Policy) -> Ruling:
     """Retract a run; the analysis date waits for another run, or is built without the table. ADR 0017."""
     if _is_known(record, event):
         return _retract_again(record, event, now)

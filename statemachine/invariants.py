@@ -1,4 +1,4 @@
-"""What must hold of every record and of every change; checked before each write and after each read."""
+"""Rules of every record and of every change, checked before each commit and after each read."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ NUMBER_MAX = 10**12
 
 
 def violations(record: DateRecord) -> tuple[str, ...]:
-    """Name every rule that *record* breaks; empty when it is sound."""
+    """Return the names of the rules broken by *record*; empty for a sound record."""
     state = record.state
     result = record.result
     instants_are_utc = all(_is_utc(instant) for instant in _instants(record))
@@ -93,7 +93,7 @@ def _is_utc(instant: datetime) -> bool:
 
 
 def change_violations(before: DateRecord, after: DateRecord, policy: Policy) -> tuple[str, ...]:
-    """Name every rule that the step from *before* to *after* breaks, and those that *after* breaks by itself."""
+    """Return the names of the rules broken by the step from *before* to *after*, or by *after* alone."""
     rules = {
         "same_date": before.analysis_date == after.analysis_date,
         "version_rises_by_one_except_with_a_renewed_lease": after.version == before.version + 1

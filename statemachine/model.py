@@ -1,8 +1,7 @@
-"""The nouns of one analysis date: its state, what arrived, what was built.
+"""Values of an analysis date: state, completions, builds, record, policy.
 
-Everything here is a frozen value. A change is a new value, made in `statemachine.decide` and nowhere else.
-Instants are aware datetimes in UTC and end in `_at`; an analysis date is a plain `date` of the league's calendar
-(America/New_York).
+Model: every value is frozen. A change is a new value, made by `statemachine.decide` only. Instants are aware datetimes
+in UTC and end in `_at`; an analysis date is a plain `date` of the league's calendar (America/New_York).
 """
 
 from collections.abc import Mapping
@@ -13,20 +12,20 @@ from types import MappingProxyType
 
 
 class State(StrEnum):
-    """Where one analysis date stands."""
+    """State of an analysis date."""
 
     WAITING = "waiting"
-    """Opened by the calendar or by its first event; not every processor has succeeded."""
+    """Opened by the calendar or by the first event; not every processor has succeeded."""
     READY = "ready"
     """A build is due at `wake_at`: now, or after a retry delay."""
     RUNNING = "running"
-    """Claimed by one worker, which holds a lease; (generation, attempt) is the fencing token."""
+    """Claimed by a worker, which holds a lease; (generation, attempt) is the fencing token."""
     DONE = "done"
     """Published, with every dependency from Phase 4."""
     DEGRADED = "degraded"
-    """Published, with some or all of it from Phase 3, or from yesterday."""
+    """Published, with some or all rows from Phase 3, or from yesterday."""
     FAILED = "failed"
-    """Nothing was published for this generation; where it began before the deadline, the deadline still comes."""
+    """The generation ended without a publication; a generation begun before the deadline leaves the deadline due."""
 
 
 TERMINAL_STATES = frozenset({State.DONE, State.DEGRADED, State.FAILED})
@@ -34,53 +33,53 @@ PUBLISHED_STATES = frozenset({State.DONE, State.DEGRADED})
 
 
 class CompletionStatus(StrEnum):
-    """What is known of one processor for one date."""
+    """Kind of a processor's completion for an analysis date."""
 
     SUCCESS = "success"
-    """The processor said so."""
+    """The processor reported success."""
     FAILED = "failed"
-    """The processor said it failed. Stored and shown, never counted."""
+    """The processor reported a failure. Stored and shown, never counted."""
     FOUND = "found"
-    """No event came, but the deadline's probe found rows in the processor's table."""
+    """No event came, but a probe found rows in the processor's table."""
 
 
 class Trigger(StrEnum):
     """Why the present generation exists."""
 
     JOIN = "join"
-    """All processors reported success (or their tables were found filled at the deadline)."""
+    """All processors reported success, or a probe found rows in their tables at the deadline."""
     DEADLINE = "deadline"
-    """The deadline passed with something truly missing."""
+    """The deadline passed, and a completion is missing."""
     UPSTREAM_FAILED = "upstream_failed"
-    """All reported, not all with success, and the policy says not to wait for the deadline."""
+    """All processors reported, some a failure, and the policy does not wait for the deadline."""
     UPGRADE = "upgrade"
     """A missing success arrived after a degraded build, before the upgrade cutoff."""
     RESCUE = "rescue"
-    """The completion that was missing arrived after a failed generation."""
+    """The missing completion arrived after a failed generation."""
     RERUN = "rerun"
     """A processor ran again after the build, and the policy is to rebuild."""
     REPLAY = "replay"
-    """A person asked for it."""
+    """A person requested the generation."""
     RETRACTION = "retraction"
-    """What was built rested on a run that a person has taken back."""
+    """The build used a run that a person has retracted."""
 
 
 class BuildMode(StrEnum):
-    """Which data a build may use."""
+    """Data that a build may use."""
 
     NORMAL = "normal"
-    """Phase 4 per cell, Phase 3 where Phase 4 has nothing."""
+    """Phase 4 per cell, Phase 3 where Phase 4 has no value."""
     FORCED_FALLBACK = "forced_fallback"
     """Phase 3 only, as if Phase 4 did not exist."""
     YESTERDAY = "yesterday"
-    """The last resort: yesterday's published rows, marked as such."""
+    """The last resort: the rows published yesterday, marked as yesterday's."""
 
 
 class FailureKind(StrEnum):
-    """Why a build ended without publishing."""
+    """Cause of a build without a publication."""
 
     UNAVAILABLE = "unavailable"
-    """The warehouse could not serve; worth another attempt."""
+    """The warehouse did not serve; another attempt may succeed."""
     FATAL = "fatal"
     """Another attempt would fail the same way: schema drift, denied access, a bug."""
     GATE_REFUSED = "gate_refused"
@@ -90,7 +89,7 @@ class FailureKind(StrEnum):
 
 
 class FailedBecause(StrEnum):
-    """Why a date stands in `failed`."""
+    """Cause of the state `failed`."""
 
     GATE_REFUSED = "gate_refused"
     NO_DATA = "no_data"
@@ -100,14 +99,14 @@ class FailedBecause(StrEnum):
 
 
 class OnUpstreamFailure(StrEnum):
-    """What a processor's own failure report does while the date still waits."""
+    """Effect of a reported failure while the analysis date waits."""
 
     WAIT = "wait"
     FALLBACK_NOW = "fallback_now"
 
 
 class OnRerun(StrEnum):
-    """What a new run of a processor does to a date already published in full."""
+    """Effect of a new run of a processor on an analysis date published in full."""
 
     HOLD = "hold"
     REBUILD = "rebuild"
@@ -115,19 +114,19 @@ class OnRerun(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One processor's report about one date, in the form in which it counts.
+    """Report of a processor about an analysis date, as stored.
 
     Attributes:
         processor: One of the pipeline's processors.
-        status: What was reported, or `found` by the probe.
-        identity: What makes two deliveries the same report: the run id, else the completion time, else the message id.
-        completed_at: When the processor finished, or, where it did not say, when its message was published. UTC.
-        received_at: When this worker first saw it. UTC.
-        row_count: Rows the processor claims to have written, 0 or more; None where it did not say.
-        error: The processor's own words about a failure.
-        message_id: The bus's id of the message it came in.
-        traceparent: W3C trace context of its reception, else of its sender, so that whoever builds can link to it.
-        unknown_fields: What the report said beyond this, as JSON; None where there was nothing, or too much to keep.
+        status: The reported status, or `found` by a probe.
+        identity: Equal for all deliveries of a report: the run id, else the completion time, else the message id.
+        completed_at: End of the run, or, if not reported, the publish time of the message. UTC.
+        received_at: Instant of the first delivery to this worker. UTC.
+        row_count: Rows reported as written, 0 or more; None if not reported.
+        error: The processor's words about a failure.
+        message_id: Id of the message on the bus.
+        traceparent: W3C trace context of the reception, else of the sender, for a link from the span of the build.
+        unknown_fields: All other fields of the report, as JSON; None without other fields, or with too many to keep.
     """
 
     processor: str
@@ -143,38 +142,38 @@ class Completion:
 
     @property
     def counts(self) -> bool:
-        """Whether the build may rely on this processor's table."""
+        """Return whether a build may use the processor's table."""
         return self.status is not CompletionStatus.FAILED
 
     @property
     def precedence(self) -> tuple[int, datetime, str, int]:
-        """Total order of reports about one processor: the highest one is kept, whatever order they came in.
+        """Return the rank in the total order of reports about a processor; the highest report is kept.
 
-        A success is never displaced by a failure or by a probe, so the set of successes only grows and the join does
-        not depend on the order of arrival.
+        A failure or a probe never displaces a success, so the set of successes only grows. The join does not depend on
+        the order of arrival.
         """
         rank = {CompletionStatus.FAILED: 0, CompletionStatus.FOUND: 1, CompletionStatus.SUCCESS: 2}[self.status]
         return rank, self.completed_at, self.identity, -1 if self.row_count is None else self.row_count
 
 
-# Four processors, four wrong runs each: a night with more is to be cancelled, and a record stays small.
+# Four processors, four wrong runs each: cancel an analysis date with more. The limit keeps a record small.
 RETRACTIONS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retraction:
-    """A person took back what one run of a processor had announced. ADR 0017.
+    """Retraction of a run of a processor by a person. ADR 0017.
 
     Attributes:
-        processor: Whose run it was.
-        identity: Which report it was, as in `Completion.identity`.
-        completed_at: When that run had completed. UTC. Older runs were displaced by it and do not count either.
-        actor: Who took it back.
-        reason: Why, in their words.
-        at: When. UTC.
-        request_id: Unique to the request, for its row in the audit.
-        token: (generation, attempt) of the date at that moment: a build up to it may have read what the run wrote. None
-            where the retraction was read back from the audit, after the store had lost it.
+        processor: The processor of the run.
+        identity: The report of the run, as in `Completion.identity`.
+        completed_at: End of the run. UTC. The run had displaced older runs, so older runs do not count either.
+        actor: The person.
+        reason: The person's words.
+        at: Instant of the retraction. UTC.
+        request_id: Unique to the request, for the row in the audit.
+        token: (generation, attempt) at the retraction: a build up to this token may have read rows of the run. None for
+            a retraction read from the audit after the store had lost the retraction.
     """
 
     processor: str
@@ -187,9 +186,9 @@ class Retraction:
     token: tuple[int, int] | None = None
 
     def withdraws(self, completion: Completion) -> bool:
-        """Whether *completion* does not count because of this: it is the run, or one that the run had displaced.
+        """Return whether *completion* does not count: the retracted run, or a run displaced by the retracted run.
 
-        Rows that were only found do not say which run wrote them, so they never speak against a retraction.
+        Found rows do not name the run of the rows, so found rows never overrule a retraction.
         """
         if completion.processor != self.processor:
             return False
@@ -199,14 +198,13 @@ class Retraction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right of one worker to build one (generation, attempt) until an instant (UTC).
+    """Time limit of a claim: until the limit (UTC) the owner may build (generation, attempt).
 
     Attributes:
         owner: The worker.
-        until_at: When it ends unless it is renewed.
-        claimed_at: When it was given.
-        claimant: Unique to one claim. After the store lost the date, a claim of its former life may bear the same token
-            and the same owner.
+        until_at: End of the lease unless renewed.
+        claimed_at: Instant of the claim.
+        claimant: Unique to a claim. After the store lost the record, an older claim may have the same token and owner.
     """
 
     owner: str
@@ -217,24 +215,25 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """What one published (or refused) build was worth; the ledger holds the same facts.
+    """Figures of a published or refused build; the ledger holds the same figures.
 
     Attributes:
-        generation: The generation it belongs to, 1 or more.
-        attempt: The attempt within it, 1 or more.
-        state: The state the build earned: done or degraded (None for a refused build).
-        row_count: Rows in the published table for the date.
+        generation: Generation of the build, 1 or more.
+        attempt: Attempt within the generation, 1 or more.
+        state: State earned by the build: done or degraded; None for a refused build.
+        row_count: Rows in the published table for the analysis date.
         quality_score: 0 to 100, one decimal.
         component_total: Sum of the six components, 0 to 100.
         components: The six components by name, in points.
         fallback_rate: Share of blocks not from Phase 4, 0 to 1.
         missing_rate: Share of blocks from neither phase, 0 to 1.
-        severity: P0 to P3, or None where nothing is wrong.
-        dependency_rows: Rows in each processor's table for the date, by processor.
+        severity: P0 to P3, or None without a fault.
+        dependency_rows: Rows in each processor's table for the analysis date, by processor.
         left_out: Active entities without a row.
-        committed_at: When the publishing transaction ran. UTC.
+        committed_at: Instant of the publication. UTC.
         duration_s: Seconds from the claim to the commit.
-        mode: Which data the build used, where the record that was told of it knew; the ledger does not say.
+        mode: Build mode, copied from the record of the same generation; otherwise NORMAL, because the ledger stores no
+            mode.
     """
 
     generation: int
@@ -256,14 +255,14 @@ class BuildResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellChange:
-    """One cell of a row that the generation before had, too.
+    """Change of a cell in a row of two generations.
 
     Attributes:
-        column: Its column.
-        key: The row's entity.
-        label: What people know the entity by.
-        before: Its value; None for no value, or for one that is no number.
-        after: Likewise.
+        column: Column of the cell.
+        key: Entity of the row.
+        label: Name of the entity for people.
+        before: Value before; None without a value, or if the value is no number.
+        after: Value after, likewise.
     """
 
     column: str
@@ -275,14 +274,14 @@ class CellChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What a publication changed, in short.
+    """Short form of the difference between a publication and the publication before.
 
     Attributes:
-        from_generation: The generation that was published before it.
-        rows_added: Rows that the generation before does not have.
-        rows_removed: Rows that only the generation before has.
-        cells_changed: Cells of rows that both have, whose value differs.
-        largest: The largest of these changes, largest first.
+        from_generation: The generation published before.
+        rows_added: Rows missing in the generation before.
+        rows_removed: Rows only in the generation before.
+        cells_changed: Cells of rows in both generations with different values.
+        largest: The largest changes of cells, largest first.
     """
 
     from_generation: int
@@ -294,7 +293,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why and when a generation ended, or an attempt went wrong."""
+    """Cause, message and instant of a failed generation or attempt."""
 
     because: str
     message: str
@@ -307,36 +306,36 @@ NO_RUNS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DateRecord:
-    """Everything remembered about one analysis date; one record a date, stored under a version.
+    """The stored record of an analysis date, under a version.
 
     Attributes:
-        analysis_date: The night, in the league's calendar.
-        state: Where it stands.
+        analysis_date: The date in the league's calendar.
+        state: State of the analysis date.
         version: Rises by one with each stored change except a renewed lease; 0 means never stored.
         revision: Name of the commit or renewal that stored this record, or the record before the decision; empty for a
             record never stored. Versions begin at 1 again after the store lost a date, revisions never repeat.
         generation: Rises with every new trigger; 0 until the first.
         attempt: Rises with every claim inside a generation; 0 until the first.
-        own_from: The first attempt of the present generation that was claimed above every token in the ledger; 0 before
-            such a claim. A commit of this generation under a lower attempt may be older than the generation. ADR 0027.
-        opened_at: When the record was created. UTC.
-        deadline_at: When waiting ends. UTC, from the pipeline's wall clock on that date.
-        upgrade_cutoff_at: After this a late completion no longer upgrades a degraded date. UTC.
-        completions: The report kept for each processor that reported.
-        wake_at: The next instant at which something is due, None when nothing is. UTC.
-        trigger: Why the present generation exists.
-        mode: Which data its build may use.
+        own_from: First attempt of the present generation claimed above every token in the ledger; 0 before such a
+            claim. A commit of this generation under a lower attempt may be older than the generation. ADR 0027.
+        opened_at: Instant of the first commit. UTC.
+        deadline_at: End of waiting. UTC, from the pipeline's wall clock on the analysis date.
+        upgrade_cutoff_at: Instant after which a late completion no longer upgrades a degraded analysis date. UTC.
+        completions: The kept report of each processor with a report.
+        wake_at: The next due instant; None if no step is due. UTC.
+        trigger: Reason of the present generation.
+        mode: Data that the build of the present generation may use.
         relied_on: Processors whose completion counted when the present generation was last claimed.
         claimed_runs: Identity of each reported success at that claim, by processor.
         lease: Held while running.
-        result: The last published build, of whatever generation.
-        failure: The last thing that went wrong in this generation. While running: the error after which this generation
-            is given up, once the ledger has been asked.
-        requested_by: Who asked for the present generation, where a person did.
-        request_reason: In their words.
-        request_id: Which of their requests; empty where it has no name.
-        retractions: What people took back, oldest first. It stays for the life of the record, so that no redelivery
-            brings a run back.
+        result: The last published build of any generation.
+        failure: The last failure of this generation. While running: the error after which the generation is given up,
+            once the ledger has been read.
+        requested_by: The person behind the present generation, if any.
+        request_reason: The person's words.
+        request_id: Id of the person's request; empty without an id.
+        retractions: Retractions, oldest first. Kept for the life of the record, so that no redelivery brings a
+            retracted run back.
     """
 
     analysis_date: date
@@ -365,21 +364,21 @@ class DateRecord:
 
     @property
     def counted(self) -> frozenset[str]:
-        """Processors whose completion counts."""
+        """Return the processors whose completion counts."""
         return frozenset(name for name, completion in self.completions.items() if completion.counts)
 
     @property
     def ignored(self) -> frozenset[str]:
-        """Processors whose table no build may read: the last that counted was taken back, and no other run followed."""
+        """Return the processors whose table no build may read: a retraction, and no later run that counts."""
         return frozenset(retraction.processor for retraction in self.retractions) - self.counted
 
     def withdrawn(self, completion: Completion) -> bool:
-        """Whether a person has taken back this run, or a newer one of the processor's that had displaced it."""
+        """Return whether a person retracted this run, or a newer run of the processor that had displaced this run."""
         return any(retraction.withdraws(completion) for retraction in self.retractions)
 
     @property
     def reported_runs(self) -> Mapping[str, str]:
-        """Identity of each reported success, by processor; rows that only the probe found have none."""
+        """Return the identity of each reported success, by processor; found rows have no identity."""
         return MappingProxyType(
             {
                 name: completion.identity
@@ -396,30 +395,30 @@ class DateRecord:
 
     @property
     def giving_up(self) -> bool:
-        """Whether the generation fails unless the ledger holds a commit of it."""
+        """Return whether the generation fails unless the ledger holds a commit of the generation."""
         return self.state is State.RUNNING and self.failure is not None
 
     @property
     def published_generation(self) -> int:
-        """The generation consumers can read now; 0 when nothing was ever published."""
+        """Return the generation that consumers can read now; 0 before the first publication."""
         return self.result.generation if self.result is not None else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The rules of one pipeline that are a matter of choice.
+    """Configurable rules of a pipeline.
 
     Attributes:
-        processors: The completions that make a join, in the order people list them.
-        attempts_max: Builds tried per generation before it fails.
+        processors: Processors of the join, in the order of the pipeline's definition.
+        attempts_max: Attempts in a generation before the generation fails.
         retry_delay: Wait between two attempts.
-        lease: How long a claim holds without renewal.
-        look_every: How often the tables of a degraded date are looked into between its deadline and its cutoff.
+        lease: Duration of a claim without renewal.
+        look_every: Pause between two probes of a degraded analysis date from the deadline to the cutoff.
         on_upstream_failure: Wait for the deadline, or fall back once all have reported.
-        rerun: What a new run of a processor does to a date in `done`.
+        rerun: Effect of a new run of a processor on an analysis date in `done`.
 
-    Source: three attempts five minutes apart are the pipeline document's retry policy. A look each minute is what the
-    25 minutes between deadline and cutoff need: a look costs one query, and an upgrade comes a minute late at most.
+    Source: three attempts five minutes apart are the retry policy of the pipeline document. A probe each minute costs a
+    query, and an upgrade between deadline and cutoff comes a minute late at most.
     """
 
     processors: tuple[str, ...]
@@ -431,6 +430,6 @@ class Policy:
     rerun: OnRerun = OnRerun.HOLD
 
     def missing(self, record: DateRecord) -> tuple[str, ...]:
-        """Processors that do not count yet, in the pipeline's order."""
+        """Return the processors that do not count yet, in the pipeline's order."""
         counted = record.counted
         return tuple(name for name in self.processors if name not in counted)

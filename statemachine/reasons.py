@@ -1,10 +1,10 @@
-"""Why a decision came out as it did: a closed set, used as log field, metric label and history entry."""
+"""Reasons of decisions: a closed set, used as log field, metric label and history entry."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """One reason per outcome of `decide`; docs/reasons.md explains each to the person on call."""
+    """A reason for each outcome of `decide`; docs/reasons.md explains each reason to the person on call."""
 
     OPENED = "opened"
     ALREADY_OPEN = "already_open"

@@ -1,7 +1,7 @@
-"""The transition table: for each state and event, which reasons may come out and where each leads.
+"""The transition table: for each state and event the possible reasons, and the next state for each reason.
 
-This is data. `statemachine.decide` finds the reason and reads the next state here, so a move that is not written here
-cannot happen; docs/state_machine.md is drawn from it.
+The table is data. `statemachine.decide` reads the next state for a reason from the table, so a move missing in the
+table cannot happen. docs/state_machine.md is drawn from the table.
 """
 
 from collections.abc import Mapping
@@ -15,21 +15,22 @@ Outcomes: TypeAlias = Mapping[R, S]
 
 
 def _stay(state: S, *reasons: R) -> dict[R, S]:
-    """Outcomes that leave the date where it is."""
+    """Return outcomes without a change of the state."""
     return dict.fromkeys(reasons, state)
 
 
 def _replay(state: S) -> Outcomes:
-    """Outcomes of a replay; the same request again stays."""
+    """Return the outcomes of a replay; a repeated request changes no state."""
     return {R.REPLAY_ACCEPTED: S.READY, R.DUPLICATE: state}
 
 
 def _retract(state: S) -> Outcomes:
-    """Outcomes of a retraction where it changes nothing but the record."""
+    """Return the outcomes of a retraction without a change of the state."""
     return _stay(state, R.RETRACTED, R.RETRACTION_REFUSED, R.DUPLICATE)
 
 
-# The ledger is the arbiter: a commit it holds is published, so every state accepts one of its own generation or newer.
+# The ledger decides: a commit in the ledger is published, so every state accepts a commit of the present or a newer
+# generation.
 _COMMITTED: Outcomes = {
     R.COMMITTED_DONE: S.DONE,
     R.COMMITTED_DEGRADED: S.DEGRADED,

@@ -1,15 +1,14 @@
 """Rules of due instants: opening, deadline, end of a lease, end of the upgrades."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import assert_never
 
 from statemachine.decision import Change, Ruling, end_failed, fail, next_generation, start
 from statemachine.events import TimerFired
-from statemachine.evidence import awaited_tables, found, next_look
-from statemachine.model import Completion, DateRecord, FailedBecause, Failure, FailureKind, Policy, State, Trigger
+from statemachine.evidence import awaited_tables, next_look, with_found
+from statemachine.model import DateRecord, FailedBecause, Failure, FailureKind, Policy, State, Trigger
 from statemachine.reasons import Reason
 
 # A due analysis date waits this long for the probe, and is decided without a probe afterwards.
@@ -46,16 +45,10 @@ def timer_fired(record: DateRecord, event: TimerFired, now: datetime, policy: Po
             assert_never(record.state)
 
 
-def _with_found(
-    record: DateRecord, names: Iterable[str], probe: Mapping[str, int], now: datetime
-) -> Mapping[str, Completion]:
-    return MappingProxyType({**record.completions, **found(record, names, probe, now)})
-
-
 def _deadline(record: DateRecord, probe: Mapping[str, int] | None, now: datetime, policy: Policy) -> Ruling:
     if probe is None:
         return Ruling(Reason.NEEDS_PROBE)
-    kept = _with_found(record, policy.missing(record), probe, now)
+    kept = with_found(record, policy.missing(record), probe, now)
     complete = not policy.missing(replace(record, completions=kept))
     trigger, reason = (Trigger.JOIN, Reason.FOUND_ALL) if complete else (Trigger.DEADLINE, Reason.DEADLINE_PASSED)
     return Ruling(reason, next_generation(record, trigger, now, Change(completions=kept)), start(record))
@@ -69,7 +62,7 @@ def _degraded_is_due(record: DateRecord, event: TimerFired, now: datetime, polic
         if event.probe is None:
             return Ruling(Reason.NEEDS_PROBE)
         if any(event.probe.get(name, 0) > 0 for name in awaited):
-            change = Change(completions=_with_found(record, awaited, event.probe, now))
+            change = Change(completions=with_found(record, awaited, event.probe, now))
             return Ruling(Reason.UPGRADE_STARTED, next_generation(record, Trigger.UPGRADE, now, change), start(record))
         if looked_at < record.upgrade_cutoff_at:
             # A probe that hung misses rows that arrived since the start of the probe, so the next probe counts from

@@ -109,11 +109,10 @@ class Engine:
             decided = self._decide(before, event, now, actor, conflicts)
             decision = decided.decision
             if not decision.changed:
-                # The caller may acknowledge what an earlier try stored: that must be as durable as a commit.
+                # The caller will acknowledge a message stored by an earlier delivery. Wait until the earlier write is
+                # as durable as a commit.
                 self._store.barrier()
-                self._announce(decided)
-                return decision
-            if self._store_change(decided):
+            if not decision.changed or self._store_change(decided):
                 self._announce(decided)
                 return decision
         raise Conflict(f"{analysis_date}: others changed it {COMMIT_TRIES_MAX} times in a row; it will be tried again")
@@ -208,19 +207,16 @@ class Engine:
         return self._store.commit(self._commit_of(decided))
 
     def _commit_of(self, decided: Decided) -> Commit:
-        after = decided.decision.record
+        after, effects = decided.decision.record, decided.decision.effects
         finished = after.state in TERMINAL_STATES and after.wake_at is None
         expires = self._keep_finished if finished else None
         return Commit(
             record=after,
             operation_id=uuid.uuid4().hex,
-            messages=self._messages(decided.decision),
+            messages=[self._outgoing(effect) for effect in effects if isinstance(effect, PublishOutcome)],
             history=None if decided.routine else _history_entry(decided),
             expires_after_s=None if expires is None else int(expires.total_seconds()),
         )
-
-    def _messages(self, decision: Decision) -> list[OutgoingMessage]:
-        return [self._outgoing(effect) for effect in decision.effects if isinstance(effect, PublishOutcome)]
 
     def _outgoing(self, effect: PublishOutcome) -> OutgoingMessage:
         outcome = outcome_message(effect, self._pipeline)

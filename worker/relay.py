@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 from opentelemetry.trace import Tracer
 
-from worker.observing.observer import Observer, OutcomeRelayed, RelayFailed
+from worker.observing.observer import Observer, OutcomeRelayed
 from worker.observing.tracing import NO_SPANS, publishing
 from worker.ports import OutboxEntry, Publisher, StateStore
 
@@ -73,9 +73,9 @@ class Relay:
             refusals[message.topic] += 1
             self._store.note_refused(entry.entry_id, str(exc)[:ERROR_CHARS_MAX] or type(exc).__name__)
             log.warning("outcome_not_published", event_id=message.event_id, kind=type(exc).__name__, error=str(exc))
-            self._observer.note(RelayFailed(message=message))
+            self._observer.note(OutcomeRelayed(message=message, confirmed=False))
             return False
         self._store.remove_from_outbox(entry.entry_id)
         log.info("outcome_published", event_id=message.event_id, topic=message.topic, message_id=message_id)
-        self._observer.note(OutcomeRelayed(message=message))
+        self._observer.note(OutcomeRelayed(message=message, confirmed=True))
         return True

@@ -72,8 +72,6 @@ _RULES: Sequence[tuple[str, str, str]] = (
 )
 # Without a rule for the stack: threads of Google's client, and threads of the worker while receiving a message.
 _CLIENT: Sequence[str] = ("pubsub_v1/", "api_core/", "grpc/", "proto/", "worker/adapters/pubsub/")
-# `Observers` forwards every note, so the time counts for the observer further in.
-_PASSING = ("worker/observing/observer.py", "Observers.")
 
 
 START_TIMEOUT_S = 20.0
@@ -97,8 +95,6 @@ def part_of(frames: Sequence[str]) -> str | None:
     """
     for frame in reversed(frames):
         function, _, file = frame.removesuffix(")").rpartition(" (")
-        if _PASSING[0] in file and function.startswith(_PASSING[1]):
-            continue
         method = function.rpartition(".")[2]
         for name, start, part in _RULES:
             if name in file and method.startswith(start):

@@ -80,7 +80,7 @@ class NightScreen:
                 ]
             case MessageParked(reason=reason, detail=detail):
                 self._line(f"  [yellow]parked[/] {reason}: {plain(detail)}")
-            case OutcomeRelayed(message=message):
+            case OutcomeRelayed(message=message, confirmed=True):
                 state, generation = message.attributes["state"], message.attributes["generation"]
                 self._line(f"  [magenta]told[/] {message.topic}: {state}, generation {generation}")
 

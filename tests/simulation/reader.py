@@ -51,5 +51,6 @@ class LoggingObserver:
 
     def note(self, notice: Notice) -> None:
         news = isinstance(notice, Decided) and notice.decision.changed and not notice.routine
-        if news or isinstance(notice, MessageParked | BuildEnded | BuildStep | OutcomeRelayed):
+        news = news or (isinstance(notice, OutcomeRelayed) and notice.confirmed)
+        if news or isinstance(notice, MessageParked | BuildEnded | BuildStep):
             self._reader.write(self._process)

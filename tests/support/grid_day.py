@@ -45,7 +45,7 @@ class Heard:
         self.outcomes: list[OutgoingMessage] = []
 
     def note(self, notice: Notice) -> None:
-        if isinstance(notice, OutcomeRelayed):
+        if isinstance(notice, OutcomeRelayed) and notice.confirmed:
             self.outcomes.append(notice.message)
 
 

@@ -21,7 +21,6 @@ from worker.observing.observer import (
     PhaseEnded,
     PullingPaused,
     Received,
-    RelayFailed,
     StreamOpened,
     StreamProbed,
     StreamRecycled,
@@ -81,9 +80,8 @@ class Notes:
             case PhaseEnded():
                 self.phases.append((notice.phase, notice.seconds))
             case OutcomeRelayed():
-                self.published.append(notice.message.event_id)
-            case RelayFailed():
-                self.not_published.append(notice.message.event_id)
+                relayed = self.published if notice.confirmed else self.not_published
+                relayed.append(notice.message.event_id)
             case StreamOpened():
                 self.openings += notice.times
             case StreamRecycled():

@@ -45,7 +45,6 @@ from worker.observing.observer import (
     OutcomeRelayed,
     PhaseEnded,
     Received,
-    RelayFailed,
 )
 from worker.ports import OutgoingMessage
 
@@ -338,8 +337,8 @@ def test_what_happens_around_the_dates_is_counted() -> None:
     board.metrics.note(CallbackFailed())
     board.metrics.note(BuildEnded(mode="normal", result="fenced", seconds=1.0))
     board.metrics.note(PhaseEnded(phase=BuildPhase.STAGE, seconds=2.0))
-    board.metrics.note(OutcomeRelayed(message=message()))
-    board.metrics.note(RelayFailed(message=message()))
+    board.metrics.note(OutcomeRelayed(message=message(), confirmed=True))
+    board.metrics.note(OutcomeRelayed(message=message(), confirmed=False))
     board.metrics.loop_failed("relay", Unavailable("why"))
     board.metrics.loop_failed("relay", KeyError("why"))
     board.metrics.stream(up=True)

@@ -42,7 +42,6 @@ from worker.observing.observer import (
     PhaseEnded,
     PullingPaused,
     Received,
-    RelayFailed,
     SchemaChecked,
     StreamOpened,
     StreamProbed,
@@ -251,10 +250,8 @@ class Metrics:
                 self._phase_seconds.labels(phase).observe(seconds)
             case SchemaChecked(faults=faults):
                 self._schema_faults.set(len(faults))
-            case OutcomeRelayed():
-                self._published.labels("confirmed").inc()
-            case RelayFailed():
-                self._published.labels("failed").inc()
+            case OutcomeRelayed(confirmed=confirmed):
+                self._published.labels("confirmed" if confirmed else "failed").inc()
             case CallbackFailed():
                 self._callback_exceptions.inc()
             case StreamOpened(times=times):

@@ -10,7 +10,7 @@ between commit and notice loses the notice; records, history and outbox do not d
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import structlog
 
@@ -56,8 +56,7 @@ class Decided:
         return self.decision.reason in {Reason.LEASE_RENEWED, Reason.STILL_MISSING}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
+class Received(NamedTuple):
     """A delivery was handled; *outcome* is the reason of the decision, or the way in which handling ended."""
 
     outcome: str
@@ -65,24 +64,21 @@ class Received:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageParked:
+class MessageParked(NamedTuple):
     """A message was parked."""
 
     reason: str
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetterTopicChecked:
+class DeadLetterTopicChecked(NamedTuple):
     """The dead-letter topic took a message, or refused a message with *fault*."""
 
     topic: str
     fault: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildEnded:
+class BuildEnded(NamedTuple):
     """A build ended, with or without a publication."""
 
     mode: str
@@ -90,79 +86,63 @@ class BuildEnded:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PhaseEnded:
+class PhaseEnded(NamedTuple):
     """A phase of a build ended, with or without success."""
 
     phase: BuildPhase
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildStep:
+class BuildStep(NamedTuple):
     """A build begins a step."""
 
     analysis_date: date
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildScored:
+class BuildScored(NamedTuple):
     """A build was scored, and published or refused."""
 
     outcome: BuildOutcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchemaChecked:
+class SchemaChecked(NamedTuple):
     """The upstream tables were compared with the catalogue; *changed* if the faults differ from the last comparison."""
 
     faults: Sequence[str]
     changed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutcomeRelayed:
-    """The bus confirmed an outcome message."""
+class OutcomeRelayed(NamedTuple):
+    """The relay published an outcome message; *confirmed* by the bus or not."""
 
     message: OutgoingMessage
+    confirmed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelayFailed:
-    """The bus did not confirm an outcome message."""
-
-    message: OutgoingMessage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallbackFailed:
+class CallbackFailed(NamedTuple):
     """Handling a delivery raised an exception."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamOpened:
+class StreamOpened(NamedTuple):
     """The client opened the stream *times* more."""
 
     times: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamRecycled:
+class StreamRecycled(NamedTuple):
     """A stream was replaced by a stream on a new connection."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamProbed:
+class StreamProbed(NamedTuple):
     """The second connection answered the question for messages."""
 
     answer: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PullingPaused:
+class PullingPaused(NamedTuple):
     """Pulling stopped because the store is away, or continues."""
 
     paused: bool
@@ -179,7 +159,6 @@ Notice: TypeAlias = (
     | BuildScored
     | SchemaChecked
     | OutcomeRelayed
-    | RelayFailed
     | CallbackFailed
     | StreamOpened
     | StreamRecycled

@@ -43,11 +43,6 @@ def record_from(analysis_date: date, fields: Sequence[bytes | None]) -> DateReco
     return record if renewal is None else _with_renewal(record, renewal)
 
 
-def renewal_text(until_at: datetime, operation_id: str) -> str:
-    """Return the stored form of a renewal: the revision of the renewal, a space, the end of the lease."""
-    return f"{operation_id} {until_at.isoformat()}"
-
-
 def _with_renewal(record: DateRecord, renewal: bytes) -> DateRecord:
     """Return the record with the renewed lease; without the renewal after a later commit, or if unreadable.
 

@@ -10,7 +10,7 @@ operation id, so a script sent again after a lost reply is recognised.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from importlib.resources import files
@@ -29,7 +29,7 @@ from worker.adapters.redis.client import (
     translated,
 )
 from worker.adapters.redis.damage import TYPES, Damage, SettingAside, log_damage
-from worker.adapters.redis.fields import FIELDS, change_bytes, millis_reached, record_from, renewal_text
+from worker.adapters.redis.fields import FIELDS, change_bytes, millis_reached, record_from
 from worker.adapters.redis.indexes import RedisIndexes
 from worker.adapters.redis.rebuild import misplaced, rebuild
 from worker.adapters.redis.rights import missing_rights
@@ -103,7 +103,7 @@ class RedisStore(RedisIndexes):
         """Run the renewal script; send the script once more where the reply was lost."""
         day = held.analysis_date.isoformat()
         keys = [f"{self._tag}:date:{day}", f"{self._tag}:wake"]
-        renewal = renewal_text(until_at, operation_id)
+        renewal = f"{operation_id} {until_at.isoformat()}"
         arguments = [held.version, held.revision, operation_id, renewal, day, millis_reached(until_at)]
         return self._store_one(held.analysis_date, [self._renew_script.sha, len(keys), *keys, *arguments])
 
@@ -126,19 +126,12 @@ class RedisStore(RedisIndexes):
         refused = [call for call, answer in zip(calls, answers, strict=True) if is_wrong_type(answer)]
         if not refused:
             return answers
-        for name in dict.fromkeys(name for call in refused for name in self._shared_names(call)):
-            if self._has_wrong_type(name):
+        for key in dict.fromkeys(key for _sha, count, *rest in refused for key in rest[:count]):
+            name = key.removeprefix(self._key(""))
+            if name.partition(":")[0] in TYPES and self._has_wrong_type(name):
                 self._damage.key(name)
         # The script recognises commits stored by the first run by the operation id.
         return self._send(calls)
-
-    def _shared_names(self, call: list[Any]) -> Iterator[str]:
-        """Yield the names of the keys of a script beside the record and the operation, without the pipeline's tag."""
-        _sha, count, *rest = call
-        for key in rest[:count]:
-            name = key.removeprefix(self._key(""))
-            if name.partition(":")[0] in TYPES:
-                yield name
 
     def _has_wrong_type(self, name: str) -> bool:
         with translated(self._client):
