@@ -3,7 +3,12 @@
 Model: the wire form is `{processor, analysis_date, status, row_count}` of the pipeline document plus optional `run_id`,
 `completed_at` (or `timestamp`) and `error`. Unknown fields are kept for people and have no effect.
 
-Guarantees: types are strict, so `"400"` is no row count and `true` is no number; a wrong field is refused.
+Guarantees: types are strict, so `"400"` is no row count and `true` is no number; a wrong field is refused. The JSON is
+strict, too: UTF-8, no NaN, no key twice in one object, a bounded depth.
+
+A text nested deeper than `DEPTH_MAX` is refused before the parser reads the text. The parser is recursive: without
+this bound, the caller's place on the stack would decide whether the parser refuses a text, or returns a value that no
+encoder can write again.
 """
 
 import json
@@ -24,8 +29,15 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from schemas import strict_json
 from statemachine.model import Completion, CompletionStatus
+
+# The pipeline's own messages are one deep. A newer sender's fields have room, and every stack has room for 64 levels.
+DEPTH_MAX = 64
+# A text from its quotation mark to its end, also where the end is missing. Possessive, so that a hostile body costs one
+# pass over its bytes.
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 # The document's events are about 150 bytes; 64 KiB leaves room for any error text and bounds the parser's work.
 MESSAGE_BYTES_MAX = 64 * 1024
@@ -319,7 +331,7 @@ def _json_object(delivery: Delivery) -> dict[str, Any]:
     if len(data) > MESSAGE_BYTES_MAX:
         raise Refusal(RefusalReason.TOO_LARGE, f"{len(data)} bytes, at most {MESSAGE_BYTES_MAX} are read")
     try:
-        body = strict_json.parse(data)
+        body = parse_strict(data)
     except ValueError as exc:
         detail = _binary(data) or str(exc)[:200]
         raise Refusal(RefusalReason.NOT_JSON, detail) from exc
@@ -333,3 +345,37 @@ def _binary(data: bytes) -> str | None:
     if not _CONTROL.search(data):
         return None
     return f"binary data (it begins with the bytes {data[:4].hex()}), for example Avro, not JSON text; publish JSON"
+
+
+def parse_strict(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: The bytes are no strict JSON; the message names the fault.
+    """
+    if nests_too_deep(data):
+        raise ValueError(f"lists and objects are nested more than {DEPTH_MAX} levels deep, or are not closed")
+    return json.loads(data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique_keys)
+
+
+def nests_too_deep(data: bytes) -> bool:
+    """Return whether lists and objects are nested more than `DEPTH_MAX` levels deep, or unbalanced beyond so many."""
+    if data.count(b"[") + data.count(b"{") <= DEPTH_MAX:
+        return False
+    brackets = _TEXT.sub(b"", data).translate(_ONE_KIND, _NO_BRACKETS)
+    for _level in range(DEPTH_MAX):
+        # Each round removes the innermost level of every branch.
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse `{"status": "failed", "status": "success"}`: the parser, not the sender, would choose the value."""
+    body = dict(pairs)
+    if len(body) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return body

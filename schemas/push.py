@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from schemas.completion import Delivery, Refusal, RefusalReason, as_utc
-from schemas.strict_json import nests_too_deep
+from schemas.completion import Delivery, Refusal, RefusalReason, as_utc, nests_too_deep
 
 HEADER_PREFIX = "x-goog-pubsub-"
 IDENTITY_CHARS_MAX = 200

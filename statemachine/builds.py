@@ -92,7 +92,7 @@ def _published(record: DateRecord, event: BuildCommitted, now: datetime, policy:
         # The commit belongs to an earlier attempt or to a lost record. Processors with rows in their tables count as
         # the inputs of the build.
         change = replace(change, relied_on=frozenset(name for name, rows in result.dependency_rows.items() if rows > 0))
-    before = change.applied_to(record, state=result.state or State.DEGRADED, version=record.version)
+    before = record.with_change(change, state=result.state or State.DEGRADED, version=record.version)
     outcome = PublishOutcome(record=before, supersedes=record.published_generation or None, changes=event.changes)
     if rests_on_retracted(record, result):
         follows, reason = Trigger.RETRACTION, Reason.COMMITTED_REBUILD_FOLLOWS

@@ -43,7 +43,7 @@ def decide(record: DateRecord, event: Event, *, now: datetime, policy: Policy) -
     if change is not None:
         # The store extends the lease of the stored record, which keeps the version.
         version = record.version if reason is Reason.LEASE_RENEWED else record.version + 1
-        after = change.applied_to(record, state=state, version=version)
+        after = record.with_change(change, state=state, version=version)
         return Decision(record=after, reason=reason, effects=effects)
     if state is not record.state:
         raise AssertionError(f"{record.state}/{event.kind}/{reason} leads to {state}, and no field changes")

@@ -9,13 +9,13 @@ hint to the deciding worker: after a crash of that worker the wake index shows t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
-from enum import Enum
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from statemachine.evidence import awaited_tables, lost_what_it_stood_on
 from statemachine.model import (
+    KEEP,
     BuildMode,
     BuildResult,
     Changes,
@@ -23,6 +23,7 @@ from statemachine.model import (
     DateRecord,
     FailedBecause,
     Failure,
+    Keep,
     Lease,
     Policy,
     Retraction,
@@ -57,15 +58,6 @@ class PublishOutcome:
 Effect: TypeAlias = StartBuild | PublishOutcome
 
 
-class Keep(Enum):
-    """Type of `KEEP`, the value of a field without a change."""
-
-    KEEP = "keep"
-
-
-KEEP: Final = Keep.KEEP
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """New values of a record's fields, named as in `DateRecord`; a field left at `KEEP` stays as before."""
@@ -86,14 +78,6 @@ class Change:
     request_reason: str | Keep | None = KEEP
     request_id: str | Keep = KEEP
     retractions: tuple[Retraction, ...] | Keep = KEEP
-
-    def applied_to(self, record: DateRecord, *, state: State, version: int) -> DateRecord:
-        """Return *record* with the changed fields, in *state* and under *version*."""
-        new = {name: value for name in _FIELDS if (value := getattr(self, name)) is not KEEP}
-        return replace(record, state=state, version=version, **new)
-
-
-_FIELDS = tuple(field.name for field in fields(Change))
 
 
 class Ruling(NamedTuple):

@@ -117,7 +117,7 @@ def _retraction(record: DateRecord, event: CompletionRetracted, now: datetime) -
 
 def _retract_while_ready(record: DateRecord, change: Change, now: datetime, policy: Policy) -> Ruling:
     """Return to waiting if only the join made the analysis date ready; keep the generations of people and deadlines."""
-    after = change.applied_to(record, state=record.state, version=record.version)
+    after = record.with_change(change, state=record.state, version=record.version)
     match record.trigger:
         case Trigger.JOIN | Trigger.RESCUE:
             holds = not policy.missing(after)

@@ -7,8 +7,12 @@ in UTC and end in `_at`; an analysis date is a plain `date` of the league's cale
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from statemachine.decision import Change
 
 
 class State(StrEnum):
@@ -304,6 +308,15 @@ EMPTY: Mapping[str, Completion] = MappingProxyType({})
 NO_RUNS: Mapping[str, str] = MappingProxyType({})
 
 
+class Keep(Enum):
+    """Type of `KEEP`, the value of a field without a change."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Keep.KEEP
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DateRecord:
     """The stored record of an analysis date, under a version.
@@ -386,6 +399,11 @@ class DateRecord:
                 if completion.status is CompletionStatus.SUCCESS
             }
         )
+
+    def with_change(self, change: "Change", *, state: State, version: int) -> "DateRecord":
+        """Return the record with the changed fields, in *state* and under *version*."""
+        new = {name: value for name in change.__slots__ if (value := getattr(change, name)) is not KEEP}
+        return replace(self, state=state, version=version, **new)
 
     def with_lease_until(self, instant: datetime | None) -> "DateRecord":
         """Return the record with the lease extended to *instant*; without a lease the record as before."""

@@ -9,8 +9,8 @@ from typing import TextIO
 import pytest
 
 from tests.conftest import WaitUntil
-from worker.observing import log_writer
-from worker.observing.log_writer import LogWriter
+from worker.observing import logs
+from worker.observing.logs import LogWriter
 
 # For what happens at once; never waited out by a test that passes.
 SOON_S = 10.0
@@ -64,7 +64,7 @@ def test_lines_come_out_whole_and_in_order(pipe: Pipe) -> None:
 def test_a_reader_that_stalls_costs_lines_and_no_wait_and_is_told_how_many(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ) -> None:
-    monkeypatch.setattr(log_writer, "LINES_MAX", 100)
+    monkeypatch.setattr(logs, "LINES_MAX", 100)
     writer = LogWriter(pipe.stream, missing)
     writer.put("x" * 1_000_000)  # more than any pipe holds
     wait_until(lambda: select.select([pipe.reading_end], [], [], 0)[0], "the thread is in the middle of it")

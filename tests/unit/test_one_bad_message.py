@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from schemas.completion import Delivery
-from schemas.strict_json import DEPTH_MAX
+from schemas.completion import DEPTH_MAX, Delivery
 from statemachine.model import DateRecord, State
 from tests.fuzz.judge import judge_deliveries, judge_message
 from tests.fuzz.seeds import SHAPES, nested, sized

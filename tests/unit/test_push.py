@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from schemas.completion import Refusal
+from schemas.completion import DEPTH_MAX, Refusal
 from schemas.push import ATTRIBUTES_MAX, read_push
-from schemas.strict_json import DEPTH_MAX
 from tests.support.nights import CACHE, EVENING, NIGHT, PROCESSORS
 from tests.support.services import SUBSCRIPTION, Service, envelope, event
 from worker.errors import Unavailable
