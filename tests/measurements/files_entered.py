@@ -1,8 +1,9 @@
 """Count the files that a completion, a build and a replay enter: `python -m tests.measurements.files_entered`.
 
-A file is entered when one of its functions is called, on the thread of the act, between the call and the return of the
+A file is entered when a function of the file is called, on the thread of the act, between the call and the return of the
 act's root function. The completion is the third of four, handled by `mlfs run`; the build follows the fourth; the
-replay is `mlfs replay DATE --yes` of the built analysis date. Store, bus and warehouse are the embedded ones.
+replay is a request of the built analysis date to the worker, `POST /dates/DATE/replay`: plan, refusal, audit row, commit
+and answer. Store, bus and warehouse are the embedded ones.
 
 Prints a table, or JSON with `--json`. Exit code 1 when a count is above the limit.
 """
@@ -19,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+import httpx
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("statemachine", "schemas", "worker", "ops")
 DATE = "2024-12-15"
@@ -31,7 +34,7 @@ PROCESSORS = (
 ROOTS: Mapping[tuple[str, str], str] = {
     ("worker/intake.py", "handle_all"): "completion",
     ("worker/builds/builder.py", "run_one"): "build",
-    ("ops/commands/intervene.py", "replay"): "replay",
+    ("worker/interventions/requests.py", "ask"): "replay",
 }
 LIMITS: Mapping[str, int | None] = {"completion": 17, "build": None, "replay": 22}
 WAIT_S = 60.0
@@ -102,7 +105,8 @@ def count_files(folder: Path) -> dict[str, list[str]]:
         return found[count - 1]
 
     mlfs("load", str(folder / "sample"), "--generate", DATE)
-    worker = subprocess.Popen([*child, "run"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    with (folder / "worker.log").open("wb") as log:
+        worker = subprocess.Popen([*child, "run"], cwd=ROOT, env=environment, stdout=log)
     try:
         entered = {}
         for number, processor in enumerate(PROCESSORS, start=1):
@@ -111,13 +115,19 @@ def count_files(folder: Path) -> dict[str, list[str]]:
             if number == len(PROCESSORS) - 1:
                 entered["completion"] = files
         entered["build"] = wait_for("build", 1)
-        replay = ["replay", DATE, "--reason", "files counted", "--yes"]
-        subprocess.run([*child, *replay], check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        body = {"reason": "files counted"}
+        httpx.post(f"{address(folder / 'worker.log')}/dates/{DATE}/replay", json=body).raise_for_status()
         entered["replay"] = wait_for("replay", 1)
     finally:
         worker.terminate()
         worker.wait(30)
     return entered
+
+
+def address(log: Path) -> str:
+    """Return the address of the worker's HTTP listener, as the worker has logged the address."""
+    lines = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{"))
+    return next(str(line["http"]) for line in lines if line["message"] == "worker_started")
 
 
 def main() -> None:
