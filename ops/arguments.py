@@ -3,11 +3,12 @@
 import getpass
 import math
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -17,15 +18,17 @@ from ops.output import err
 from statemachine.model import BuildMode, State
 from worker.calendar import DAY_WORDS, FUTURE_DAYS_MAX, with_weekday
 from worker.clock import OffsetClock, SharedClock, SystemClock
-from worker.engine import Engine
-from worker.errors import Conflict, Denied, PipelineError, Refused, Unavailable, masked
-from worker.features.generations import read_instant
-from worker.interventions.audit import read_reason
-from worker.observing.observer import Observer
-from worker.pipelines.shipped import PIPELINE
+from worker.errors import BadSettings, Conflict, Denied, PipelineError, Refused, Unavailable, masked
 from worker.ports import Clock
 from worker.resources import Resources, make_engine, nothing_there
-from worker.settings import BadSettings, Settings, load
+from worker.settings import Settings, load
+
+if TYPE_CHECKING:
+    from worker.engine import Engine
+
+# A person who presses Tab waits no longer, whatever the store does.
+COMPLETE_WITHIN_S = 1.5
+DATES_COMPLETED_MAX = 60
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 2
@@ -56,6 +59,8 @@ def finite(value: float | None) -> float | None:
 
 
 def _read_reason(text: str) -> str:
+    from worker.interventions.audit import read_reason
+
     try:
         return read_reason(text)
     except ValueError as exc:
@@ -66,6 +71,8 @@ ReasonOption = typer.Option("--reason", parser=_read_reason, metavar="TEXT", hel
 
 
 def _read_instant(text: str) -> datetime:
+    from worker.features.generations import read_instant
+
     try:
         return read_instant(text)
     except Refused as exc:
@@ -168,11 +175,46 @@ def _written_date(text: str, settings: Settings) -> date:
     return parsed
 
 
+def complete_date(incomplete: str) -> list[str]:
+    """Return the words and the stored dates that begin with *incomplete*; no dates where the store is slow or gone."""
+    words = [word for word in DAY_WORDS if word.startswith(incomplete)]
+    days: list[str] = []
+
+    def read() -> None:
+        with suppress(PipelineError, BadSettings, OSError), reading_parts() as parts:
+            days.extend(map(str, parts.store.dates(DATES_COMPLETED_MAX)))
+
+    if not incomplete or incomplete[0].isdigit():
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        reader.join(COMPLETE_WITHIN_S)
+    return [*words, *days]
+
+
+def complete_processor(incomplete: str) -> list[str]:
+    """Return the processors of the pipeline that begin with *incomplete*."""
+    with suppress(BadSettings):
+        return [name for name in load().definition.processors if name.startswith(incomplete)]
+    return []
+
+
 AnalysisDate = Annotated[
-    date, typer.Argument(parser=read_date, metavar="DATE", help="The night: 2024-12-15, today, tonight, yesterday.")
+    date,
+    typer.Argument(
+        parser=read_date,
+        metavar="DATE",
+        help="The night: 2024-12-15, today, tonight, yesterday.",
+        autocompletion=complete_date,
+    ),
 ]
 DateToChange = Annotated[
-    date, typer.Argument(parser=read_date_to_change, metavar="DATE", help="The night: 2024-12-15; by day also today.")
+    date,
+    typer.Argument(
+        parser=read_date_to_change,
+        metavar="DATE",
+        help="The night: 2024-12-15; by day also today.",
+        autocompletion=complete_date,
+    ),
 ]
 
 
@@ -267,7 +309,7 @@ def store_clock(parts: Resources) -> SharedClock:
     return clock
 
 
-def guest_engine(parts: Resources, worker: str, clock: Clock) -> Engine:
+def guest_engine(parts: Resources, worker: str, clock: Clock) -> "Engine":
     """Make an engine for a command: it decides and stores; what follows from that is a worker's to do.
 
     Args:
@@ -275,6 +317,8 @@ def guest_engine(parts: Resources, worker: str, clock: Clock) -> Engine:
         worker: Who acts, for the history.
         clock: `clock_of_changes`, the same for everything that the command stores.
     """
+    from worker.observing.observer import Observer
+
     return make_engine(
         parts.settings,
         store=parts.store,
@@ -288,6 +332,8 @@ def guest_engine(parts: Resources, worker: str, clock: Clock) -> Engine:
 
 def shipped_only(settings: Settings) -> None:
     """Refuse a command that speaks of the shipped pipeline alone, where another one runs (docs/pipelines.md)."""
+    from worker.pipelines.shipped import PIPELINE
+
     if settings.definition.name != PIPELINE:
         raise Refused(
             f"this report speaks of {PIPELINE}, and MLFS_PIPELINE names {settings.definition.name}; how its dates "

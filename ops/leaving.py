@@ -54,6 +54,11 @@ def begin() -> None:
     timer.start()
 
 
+def has_begun() -> bool:
+    """Return whether this process is leaving."""
+    return _begun.is_set()
+
+
 def exit_code() -> int:
     """Return the exit code of a command that was interrupted: 130 by SIGINT, 143 by SIGTERM."""
     return 128 + _number

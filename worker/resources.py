@@ -16,21 +16,21 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from worker.adapters.duckdb.warehouse import DuckDbWarehouse
     from worker.adapters.pubsub.publish import PubSubPublisher
+    from worker.engine import Engine
     from worker.lineage.emitter import LineageEmitter
     from worker.local.pubsub.embedded import EmbeddedBus
+    from worker.observing.observer import Observer
+    from worker.observing.tracing import Tracing
 
+from worker import package_version
 from worker.adapters.redis.client import connect, key_tag
 from worker.adapters.redis.damage import Damage, SettingAside, keep_quiet, log_damage
 from worker.adapters.redis.requests import RedisRequests
 from worker.adapters.redis.store import RedisStore
-from worker.engine import Engine, Topics
-from worker.errors import Refused, Unavailable
+from worker.errors import BadSettings, Refused, Unavailable
 from worker.local.valkey import EmbeddedValkey
-from worker.observing.metrics import package_version
-from worker.observing.observer import Observer
-from worker.observing.tracing import NO_TRACING, Tracing, tracing_wanted
 from worker.ports import Clock, StateStore, Warehouse
-from worker.settings import PREFIX, BadSettings, Settings
+from worker.settings import PREFIX, Settings
 from worker.settings.checks import DUCKDB, EMBEDDED, local_path, scheme_of
 
 # DuckDB's name for a database without a file.
@@ -189,13 +189,15 @@ class Resources:
         return publisher
 
     @property
-    def tracing(self) -> Tracing:
+    def tracing(self) -> "Tracing":
         """Spans, where they are wanted.
 
         Raises:
             BadSettings: They are wanted, and the extra that makes them is not installed.
         """
         if self._tracing is None:
+            from worker.observing.tracing import NO_TRACING, tracing_wanted
+
             self._tracing = NO_TRACING
             if tracing_wanted(self.settings.tracing, os.environ):
                 from worker.adapters.opentelemetry import otlp_tracing
@@ -315,10 +317,13 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
     worker: str,
     start_build: Callable[[date], None],
     outbox_filled: Callable[[], None],
-    observer: Observer,
-    tracing: Tracing = NO_TRACING,
-) -> Engine:
+    observer: "Observer",
+    tracing: "Tracing | None" = None,
+) -> "Engine":
     """Make an engine by the settings: for the worker, and for commands that apply one event."""
+    from worker.engine import Engine, Topics
+    from worker.observing.tracing import NO_TRACING
+
     keep_days = settings.keep_finished_days
     return Engine(
         store=store,
@@ -332,7 +337,7 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
         start_build=start_build,
         outbox_filled=outbox_filled,
         observer=observer,
-        tracing=tracing,
+        tracing=tracing or NO_TRACING,
     )
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from worker import package_version
 from worker.errors import Unavailable
-from worker.observing.metrics import package_version
 
 # A million entities on a slow machine take minutes; longer than this, something hangs.
 CHILD_TIMEOUT_S = 1800

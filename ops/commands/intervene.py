@@ -22,6 +22,8 @@ from ops.arguments import (
     SourceOption,
     acting_parts,
     build_mode,
+    complete_date,
+    complete_processor,
     confirmed,
     exit_code,
     finite,
@@ -68,7 +70,18 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 OptionalDate = Annotated[
     date | None,
-    typer.Argument(parser=read_date_to_change, metavar="DATE", help="The night: 2024-12-15; by day also today."),
+    typer.Argument(
+        parser=read_date_to_change,
+        metavar="DATE",
+        help="The night: 2024-12-15; by day also today.",
+        autocompletion=complete_date,
+    ),
+]
+Processor = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROCESSOR", help="The processor with the mistaken success.", autocompletion=complete_processor
+    ),
 ]
 First = Annotated[
     date | None, typer.Option("--from", parser=read_date_to_change, metavar="DATE", help="First date of a range.")
@@ -267,7 +280,7 @@ def _wait(store: StateStore, day: date, generation: int, wait_s: float) -> DateR
 
 def retract(
     analysis_date: DateToChange,
-    processor: Annotated[str, typer.Argument(metavar="PROCESSOR", help="Who announced success by mistake.")],
+    processor: Processor,
     reason: Reason,
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="R", help="Which run; refused where another one counts by now.")

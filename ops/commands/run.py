@@ -22,6 +22,7 @@ from ops.arguments import (
     EXIT_UNAVAILABLE,
     AnalysisDate,
     Json,
+    complete_processor,
     finite,
     guest_clock,
     guest_parts,
@@ -105,7 +106,9 @@ def _run_worker(*, serves_push: bool) -> None:
 
 def emit(
     analysis_date: AnalysisDate,
-    processor: Annotated[str, typer.Argument(help="One of the pipeline's; a wrong name lists them.")],
+    processor: Annotated[
+        str, typer.Argument(help="One of the pipeline's; a wrong name lists them.", autocompletion=complete_processor)
+    ],
     status: Annotated[Reported, typer.Option(help="What the processor reports.")] = Reported.SUCCESS,
     rows: Annotated[int | None, typer.Option(help="Rows written.", min=0, max=ROW_COUNT_MAX)] = None,
     run_id: Annotated[str | None, typer.Option(help="Names the run, so that a repeat is recognised.")] = None,

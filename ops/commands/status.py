@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, exit_code, guest_clock, read_date, reading_parts
+from ops.arguments import AnalysisDate, Json, complete_date, exit_code, guest_clock, read_date, reading_parts
 from ops.output import dates_table, err, explanation_panel, history_table, out, show_json
 from statemachine.model import DateRecord, State
 from worker.date_text import explanation, standing, wall_clock
@@ -21,7 +21,9 @@ REFUSED_SHOWN_MAX = 10
 
 
 def status(
-    analysis_date: Annotated[str, typer.Argument(metavar="DATE", help="One night; all recent ones without.")] = "",
+    analysis_date: Annotated[
+        str, typer.Argument(metavar="DATE", help="One night; all recent nights without.", autocompletion=complete_date)
+    ] = "",
     limit: Annotated[int, typer.Option(help="How many dates.", min=1, max=1000)] = DATES_DEFAULT,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +91,7 @@ def _status_of_one(parts: Resources, day: date, untold: Untold | None, *, as_jso
 
 
 def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:
-    """Say why a date stands as it does: what arrived, what is missing, what happens next.
+    """Show why a date stands as it does: what arrived, what is missing, what happens next.
 
     Examples:
       mlfs explain today

@@ -19,8 +19,8 @@ from worker.pipelines.shipped import FEATURES, OWN_TABLES, PROCESSORS, SHIPPED
 from worker.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
-# Almost every command has it and the page explains it once: a row only where the page says what comes of it.
-_JSON = "--json"
+# Every command has these, and the page explains them once. `--json` has a row where the page says what comes of it.
+_JSON, _DATA_DIR = "--json", "--data-dir"
 _PART = re.compile(r"(<!-- generated: ([^\n]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _COLUMN = re.compile(r"^  (\w+) ([A-Z0-9]+(?:<.+>)?)( NOT NULL)?,?$", re.MULTILINE)
 _SHOWN = re.compile(r"^  made\.(\w+)( > 0 AS (\w+))?,?$", re.MULTILINE)
@@ -151,7 +151,7 @@ def _options(command: Any, path: str) -> Table:  # noqa: ANN401 - Typer's own cl
         if one.param_type_name == "argument"
         for word in [(one.metavar or one.name.upper()).strip("[]")]
     ]
-    options = [one for one in command.params if one.param_type_name == "option"]
+    options = [one for one in command.params if one.param_type_name == "option" and one.opts[0] != _DATA_DIR]
     others = [one for one in options if one.opts[0] != _JSON]
     flags = [*(["[OPTIONS]"] if others else []), *([f"[{_JSON}]"] if len(others) < len(options) else [])]
     usage = " ".join([path, *arguments, *flags])

@@ -27,7 +27,7 @@ MEANING: Mapping[RootCause, str] = {
 
 
 def incident(analysis_date: AnalysisDate, as_json: Json = False) -> None:
-    """Say how bad a night is, what is seen, which root cause fits, and what to run next. Changes nothing.
+    """Show how bad a night is, the symptoms, the root cause that fits, and what to run next. Changes nothing.
 
     It needs the state store; where the warehouse cannot be read it says so and goes by builds and events.
 

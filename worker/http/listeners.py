@@ -8,6 +8,7 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 
+from worker import package_version
 from worker.access import AccessControl, AccessRule
 from worker.builds.generations import compare_generations
 from worker.builds.queue import Builds
@@ -22,7 +23,7 @@ from worker.http.server import HttpServer
 from worker.interventions.audit import Auditor
 from worker.interventions.idempotency import IdempotentRequests
 from worker.interventions.requests import Interventions
-from worker.observing.metrics import Metrics, package_version
+from worker.observing.metrics import Metrics
 from worker.ports import TokenVerifier
 from worker.tick import Ticked, Ticker
 from worker.wiring import Assembly
