@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -54,6 +57,42 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 def plain(text: str) -> str:
     """Make a text from outside safe to show: no markup, no control characters."""
     return escape(_CONTROL.sub(" ", text))
+
+
+def hint(command: str, data_dir: Path | None = None) -> str:
+    """Return a command line that a person can paste: `mlfs` by the path it was called by, and the data folder.
+
+    Args:
+        command: The words behind `mlfs`, as a shell reads them.
+        data_dir: The folder the command is about; the folder of this process by default.
+    """
+    folder = data_dir or os.environ.get("MLFS_DATA_DIR")
+    return " ".join(
+        [_called(), command, *(["--data-dir", shlex.quote(str(Path(folder).absolute()))] if folder else [])]
+    )
+
+
+def show_hints(*lines: str) -> None:
+    """Print command lines, each on a line of its own and whole at any width."""
+    for line in lines:
+        out.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _called() -> str:
+    """Return the words by which a person called this program."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        same = shutil.which("python") == sys.executable
+        return f"{'python' if same else shlex.quote(sys.executable)} -m ops"
+    on_path = shutil.which("mlfs")
+    if os.sep not in called or (on_path is not None and Path(on_path).absolute() == Path(called).absolute()):
+        return "mlfs"
+    return shlex.quote(called)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 night`, `2 nights`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 STATE_STYLE: Mapping[str, str] = {

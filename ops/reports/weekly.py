@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ops.arguments import Json, guest_clock, read_date, reading_parts
-from ops.output import Fitting, err, number, out, plain, show_json, state_text
+from ops.output import Fitting, counted, err, number, out, plain, show_json, state_text
 from ops.reports.sources import ReportedDate, ReportReader, read_nights
 from ops.reports.weekly_figures import TREND_DAYS_MIN, durations_of, reliability_of, slope
 from statemachine.model import State
@@ -123,7 +123,7 @@ def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fa
     if as_json:
         show_json(answer)
         return
-    out.print(f"{answer['nights']} nights that are over")
+    out.print(f"{counted(answer['nights'], 'night')} that {'is' if answer['nights'] == 1 else 'are'} over")
     out.print(reliability_table(answer["processors"]))
     if answer["worst"]:
         out.print(f"most trouble: {answer['worst']}; its nights: mlfs reliability --json")
