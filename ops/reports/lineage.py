@@ -6,20 +6,17 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
+from rich.console import RenderableType
 from rich.markup import escape
-from rich.table import Table
 
 from ops.arguments import AnalysisDate, GenerationOption, Json, PublishedByOption, reading_parts, shipped_only
-from ops.output import number, out, plain, show_json
+from ops.output import number, out, plain, show_json, table
 from worker.date_text import in_zone
 from worker.features.generations import Wanted
 from worker.lineage.cells import FeatureLineage
 from worker.lineage.row import RowLineage, trace_row
-from worker.pipelines.shipped import FEATURES
 
 VALUE_FORM = ".4g"
-# Wide enough for every feature of the catalogue, so that the tables of one row line up.
-NAME_WIDTH = max(len(feature.name) for feature in FEATURES) + 2
 VALUE_WIDTH = 9
 
 
@@ -77,12 +74,14 @@ def _show(traced: RowLineage, zone: ZoneInfo) -> None:
         out.print(f"left out: {traced.left_out_reason}", markup=False, soft_wrap=True)
         return
     out.print(f"row: {traced.data_source}, quality score {number(traced.quality_score)}", markup=False)
+    # The tables of one row line up.
+    name_width = max(len(feature.name) for feature in traced.features)
     origins: dict[str, list[FeatureLineage]] = {}
     for feature in traced.features:
         origins.setdefault(_origin(feature, zone), []).append(feature)
     for origin, features in origins.items():
         out.print(f"\n{origin}", soft_wrap=True)
-        out.print(_features_table(features, zone))
+        out.print(_features_table(features, zone, name_width))
     if traced.changes:
         out.print()
     for change in traced.changes:
@@ -98,14 +97,11 @@ def _origin(feature: FeatureLineage, zone: ZoneInfo) -> str:
     return f"{source} {feature.source_table} of {feature.source_date}{processed}: {plain(in_zone(feature.why, zone))}"
 
 
-def _features_table(features: Sequence[FeatureLineage], zone: ZoneInfo) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, min_width=NAME_WIDTH)
-    table.add_column(no_wrap=True, justify="right", min_width=VALUE_WIDTH)
-    table.add_column(overflow="fold")
+def _features_table(features: Sequence[FeatureLineage], zone: ZoneInfo, name_width: int) -> RenderableType:
+    cells = []
     for feature in features:
-        note = (
-            f"\n[yellow]changed since the build:[/] {escape(in_zone(feature.changed, zone))}" if feature.changed else ""
-        )
-        table.add_row(f"  {feature.name}", number(feature.value, VALUE_FORM), f"[dim]{plain(feature.unit)}[/]{note}")
-    return table
+        changed = escape(in_zone(feature.changed, zone)) if feature.changed else ""
+        note = f"\n[yellow]changed since the build:[/] {changed}" if changed else ""
+        name, value = f"  {feature.name:<{name_width}}", f"{number(feature.value, VALUE_FORM):>{VALUE_WIDTH}}"
+        cells.append((name, value, f"[dim]{plain(feature.unit)}[/]{note}"))
+    return table(("feature", "value", "unit"), cells, numbers={"value"}, texts={"unit"}, header=False)
