@@ -7,11 +7,12 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -28,13 +29,14 @@ from ops.arguments import (
     guest_parts,
     store_clock,
 )
-from ops.output import out, show_json
+from ops.output import hint, out, show_json
 from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessage
 from schemas.fault_words import in_plain_words
-from worker.errors import Fatal, Refused
+from worker.date_text import in_zone
+from worker.errors import BadSettings, Fatal, Refused
 from worker.ports import OutgoingMessage
 from worker.resources import Resources, open_lineage
-from worker.settings import BadSettings, load
+from worker.settings import Settings, load
 
 if TYPE_CHECKING:
     from statemachine.decide import Decision
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from worker.tick import Ticker
 
 
+_HEAD = {"time", "severity", "message"}
+_CLOUD = "logging.googleapis.com/"
 _OPTIONS: Mapping[str, str] = {"row_count": "--rows", "run_id": "--run-id", "error": "--error"}
 
 
@@ -55,7 +59,8 @@ class Reported(StrEnum):
 def run() -> None:
     """Run the worker until SIGTERM or Ctrl-C: pull completions, build, publish, serve /metrics and health.
 
-    Logs are JSON lines on standard output. Without settings everything is embedded below MLFS_DATA_DIR (`.mlfs`).
+    Logs are JSON lines on standard output, on a terminal short lines for people. Without settings everything is
+    embedded below MLFS_DATA_DIR (`.mlfs`).
 
     Examples:
       mlfs run
@@ -85,7 +90,8 @@ def _run_worker(*, serves_push: bool) -> None:
     settings = load()
     if serves_push and (faults := settings.serving_faults()):
         raise BadSettings("not safe to serve:\n  " + "\n  ".join(faults))
-    logs.configure(settings.log_level, sys.stdout, trace_project=settings.trace_project)
+    render = readable_line(settings) if sys.stdout.isatty() else logs.as_json
+    logs.configure(settings.log_level, sys.stdout, trace_project=settings.trace_project, render=render)
     # Standard error of a worker may be the same stalled pipe as its log.
     streams.bound_waits()
     stop = threading.Event()
@@ -102,6 +108,37 @@ def _run_worker(*, serves_push: bool) -> None:
             worker.stop()
     if error is not None:
         raise typer.Exit(EXIT_FAILED if isinstance(error, Fatal) else EXIT_UNAVAILABLE)
+
+
+def readable_line(settings: Settings) -> Callable[[Mapping[str, Any]], str]:
+    """Return a renderer of log lines for a person at a terminal, on the wall clock of the league."""
+    zone, tables = settings.calendar.zone, settings.definition.upstream
+
+    def line(fields: Mapping[str, Any]) -> str:
+        at = datetime.fromisoformat(fields["time"]).astimezone(zone)
+        weight = "" if fields["severity"] in {"INFO", "DEBUG"} else f"{fields['severity'].lower()}: "
+        return in_zone(f"{at:%H:%M:%S} {weight}{_readable(fields, len(tables))}", zone)
+
+    return line
+
+
+def _readable(fields: Mapping[str, Any], tables: int) -> str:
+    match fields["message"]:
+        case "worker_started":
+            folder = Path(fields["MLFS_DATA_DIR"]).absolute()
+            return f"worker started; status page: {fields['http']}; data in {folder}; stop with Ctrl-C"
+        case "decision":
+            return f"{fields['analysis_date']} {fields['state']}: {fields['detail']}"
+        case "build_step":
+            return f"{fields['analysis_date']} build: {fields['step']}"
+        case "upstream_schema_drifted" if fields["fault_count"] == tables and all(
+            fault.endswith("does not exist") for fault in fields["faults"]
+        ):
+            load, invented = hint("load DIR"), hint("load ./sample --generate today")
+            return f"no tables are there. Load a folder of Parquet files:\n  {load}\nTry invented tables:\n  {invented}"
+    shown = {name: value for name, value in fields.items() if name not in _HEAD and not name.startswith(_CLOUD)}
+    facts = ", ".join(f"{name} {value}" for name, value in shown.items() if value not in (None, "", [], {}))
+    return f"{fields['message'].replace('_', ' ')}{': ' if facts else ''}{facts}"
 
 
 def emit(
