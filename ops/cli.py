@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -22,6 +22,14 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 class _Command(TyperCommand):
     """A command that begins by calling the object of the context, where the context has one."""
+
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401
+        """Read the arguments; a fault that the parser finds names the command."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except USAGE_ERROR as exc:
+            cast("Any", exc).command = " ".join(filter(None, (parent and parent.command_path, info_name)))
+            raise
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of Typer's own click
         """Call the function of the command."""
@@ -226,5 +234,5 @@ def _report_usage(error: Any) -> int:  # noqa: ANN401 - of Typer's own click, or
 
         if isinstance(cause, ValidationError):
             error.message = words_of(cause.errors()[0])
-    path = error.ctx.command_path if error.ctx is not None else ""
-    return _report(Refused(f"{error.format_message()} ({path or 'mlfs'} --help)"))
+    command = getattr(error, "command", "mlfs")
+    return _report(Refused(f"{error.format_message()} ({command} --help)"))

@@ -234,9 +234,9 @@ def nothing_there(settings: Settings) -> Refused | None:
     return None if any(_directory(place).exists() for place in places) else _nothing_there("data", settings.data_dir)
 
 
-def store_is_lost(settings: Settings) -> bool:
-    """Whether the state store is an embedded one, and its folder is gone."""
-    return settings.redis_url.startswith("embedded:") and not _directory(settings.redis_url).is_dir()
+def is_absent(url: str) -> bool:
+    """Return whether *url* names an embedded part whose folder does not exist."""
+    return url.startswith("embedded:") and not _directory(url).is_dir()
 
 
 def _nothing_there(part: str, place: Path) -> Refused:

@@ -14,16 +14,26 @@ from ops.output import number, out, plain, show_json, table
 from worker.date_text import in_zone
 from worker.features.generations import Wanted
 from worker.lineage.cells import FeatureLineage
-from worker.lineage.row import RowLineage, trace_row
+from worker.lineage.row import RowLineage, find_player, trace_row
 
 VALUE_FORM = ".4g"
 VALUE_WIDTH = 9
+PLAYER_ID_MAX = 2**63 - 1
+
+
+def _read_player(text: str) -> str:
+    if text.isdecimal() and int(text) > PLAYER_ID_MAX:
+        raise typer.BadParameter(f"must be {PLAYER_ID_MAX} or less, or a name")
+    return text
 
 
 def lineage(
     analysis_date: AnalysisDate,
-    player_id: Annotated[
-        int, typer.Argument(metavar="PLAYER_ID", min=0, max=2**63 - 1, help="The player, by his number.")
+    player: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLAYER_ID", parser=_read_player, help="The player, by number, or by a part of one player's name."
+        ),
     ],
     generation: GenerationOption = None,
     published_by: PublishedByOption = None,
@@ -35,13 +45,15 @@ def lineage(
     for the date, the generation is not there, or the player is not active that night.
 
     Examples:
-      mlfs lineage 2024-12-15 9641314
-      mlfs lineage 2024-12-15 9641314 --json
-      mlfs lineage 2024-12-15 9641314 --generation 1
+      mlfs lineage 2024-12-15 9995663
+      mlfs lineage 2024-12-15 9995663 --json
+      mlfs lineage 2024-12-15 'Ivo Jarnefors' --generation 1
     """
     with reading_parts() as parts:
         shipped_only(parts.settings)
         wanted = Wanted(generation=generation, published_by=published_by)
+        is_number = player.isdecimal()
+        player_id = int(player) if is_number else find_player(parts.warehouse, analysis_date, player, wanted)
         traced = trace_row(parts.warehouse, analysis_date, player_id, wanted)
         zone = parts.settings.calendar.zone
     show_json(describe(traced)) if as_json else _show(traced, zone)

@@ -153,3 +153,28 @@ def test_python_dash_m_is_the_same_command() -> None:
     done = subprocess.run([*COMMAND, "--version"], env=os.environ, capture_output=True, text=True, check=True)
 
     assert re.fullmatch(r"mlfs [0-9.]+\n", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["diff", "2024-12-15", "--generations", "2"], "(mlfs diff --help)"),
+        (["dlq", "list", "--wait"], "(mlfs dlq list --help)"),
+        (["features", "1999-01-01", "--out", "x.xlsx"], "its name must end in one of .parquet, .csv, .jsonl"),
+        (
+            ["features", "2024-12-15", "--out", "x.csv", "--generation", "1", "--published-by", "2024-12-15T23:50:00Z"],
+            "--generation",
+        ),
+    ],
+)
+def test_a_refusal_names_the_cause_and_the_help_of_the_command(words: list[str], told: str, tmp_path: Path) -> None:
+    done = Program(tmp_path / "data").here(*words)
+
+    assert done.returncode == EXIT_REFUSED
+    assert told in done.stderr
+
+
+def test_a_setting_with_few_values_is_refused_with_these_values(tmp_path: Path) -> None:
+    done = Program(tmp_path / "data", {"MLFS_LOG_LEVEL": "loud"}).here("config")
+
+    assert "MLFS_LOG_LEVEL: must be debug, info, warning or error" in done.stderr
