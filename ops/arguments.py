@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from ops.demo.schedule import DEMO_NOTE
-from ops.output import err
+from ops.output import err, hint
 from statemachine.model import BuildMode, State
 from worker.calendar import DAY_WORDS, FUTURE_DAYS_MAX, with_weekday
 from worker.clock import OffsetClock, SharedClock, SystemClock
@@ -267,7 +267,7 @@ def refuse_empty_folder(settings: Settings) -> None:
     """Refuse a command where none of the embedded parts has ever been; names a demo that lies nearby."""
     if (nothing := nothing_there(settings)) is not None:
         demos = sorted(note.parent for note in settings.data_dir.glob(f"*/{DEMO_NOTE}"))
-        raise Refused(f"{nothing}; a demo lies in MLFS_DATA_DIR={demos[0]}") if demos else nothing
+        raise Refused(f"{nothing}; a demo lies nearby: {hint('status', demos[0])}") if demos else nothing
 
 
 def guest_clock(parts: Resources) -> Clock:

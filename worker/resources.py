@@ -172,6 +172,11 @@ class Resources:
         return address
 
     @property
+    def runs_bus(self) -> bool:
+        """Whether this process runs the embedded bus, because no worker does."""
+        return self.bus_address is not None and self._bus is not None and self._bus.is_serving
+
+    @property
     def publisher(self) -> "PubSubPublisher":
         """The way to the bus."""
         self._publisher = self._publisher or self._open_publisher()

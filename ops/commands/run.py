@@ -29,7 +29,7 @@ from ops.arguments import (
     guest_parts,
     store_clock,
 )
-from ops.output import hint, out, show_json
+from ops.output import err, hint, out, show_json
 from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessage
 from schemas.fault_words import in_plain_words
 from worker.date_text import in_zone
@@ -177,6 +177,7 @@ def emit(
     _encoded(body)
     with guest_parts() as parts:
         body["completed_at"] = guest_clock(parts).now().isoformat()
+        alone = parts.runs_bus
         message_id = parts.publisher.publish(
             OutgoingMessage(event_id="", topic=parts.settings.topic, data=_encoded(body), attributes={})
         )
@@ -184,6 +185,8 @@ def emit(
     show_json(answer) if as_json else out.print(
         f"published {message_id} to {parts.settings.topic}: {json.dumps(body)}", markup=False, soft_wrap=True
     )
+    if alone:
+        err.print(f"no worker runs in this folder; the next worker takes the message: {hint('run')}", soft_wrap=True)
 
 
 def _encoded(body: Mapping[str, str | int]) -> bytes:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.arguments import AnalysisDate, Json, complete_date, exit_code, guest_clock, read_date, reading_parts
-from ops.output import dates_table, err, explanation_panel, history_table, out, show_json
+from ops.output import dates_table, err, explanation_panel, hint, history_table, out, show_hints, show_json
 from statemachine.model import DateRecord, State
 from worker.date_text import explanation, standing, wall_clock
 from worker.errors import CorruptRecord, Refused
@@ -50,7 +50,8 @@ def status(
         show_json(rows)
         return
     if not rows:
-        out.print("No date was opened yet. Start a worker: mlfs run, or see a whole night: mlfs demo")
+        out.print("No date was opened yet. Start a worker, or see a whole night:")
+        show_hints(hint("run"), hint("demo"))
     else:
         out.print(dates_table(rows))
     if refused:

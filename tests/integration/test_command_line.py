@@ -178,3 +178,23 @@ def test_a_setting_with_few_values_is_refused_with_these_values(tmp_path: Path) 
     done = Program(tmp_path / "data", {"MLFS_LOG_LEVEL": "loud"}).here("config")
 
     assert "MLFS_LOG_LEVEL: must be debug, info, warning or error" in done.stderr
+
+
+def test_the_next_step_of_a_demo_can_be_pasted(tmp_path: Path) -> None:
+    """The command is a line of its own, whole at any width, with the folder, for the program that was called."""
+    program = Program(tmp_path / "a folder", {"COLUMNS": "40"})
+    shown = program.run("demo").stdout.splitlines()
+    command = shown[shown.index("look at the night again:") + 1]
+
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S602
+
+    assert done.returncode == 0, done.stderr
+    assert "2024-12-15" in done.stdout
+
+
+def test_a_message_that_no_worker_takes_yet_names_the_command_that_starts_a_worker(tmp_path: Path) -> None:
+    done = Program(tmp_path / "data").here("emit", "2024-12-15", "player_daily_cache")
+
+    assert f"no worker runs in this folder; the next worker takes the message: mlfs run --data-dir {tmp_path}" in (
+        done.stderr
+    )

@@ -63,6 +63,11 @@ class EmbeddedBus:
         write_address(self._directory, self.address)
 
     @property
+    def is_serving(self) -> bool:
+        """Whether the server runs in this process."""
+        return self._server is not None
+
+    @property
     def failure(self) -> Unavailable | None:
         """Why the server of this process has ended by itself; None while it serves."""
         ended = self._server.failure if self._server is not None else None
