@@ -3,19 +3,25 @@
 import inspect
 import os
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ops import leaving
-from ops.command_table import GROUPS, SECTIONS, Entry, Section
 from ops.streams import StandardStreams
 from worker import package_version
 from worker.errors import BadSettings, PipelineError, Refused, Unavailable
 
+TABLE = tomllib.loads(Path(__file__).with_name("command_table.toml").read_text(encoding="utf-8"))
+# By name of the command: `module:function`, and the first sentence of the docstring of the function.
+Section = Mapping[str, tuple[str, str]]
+SECTIONS: Mapping[str, Section] = TABLE["sections"]
+GROUPS: Mapping[str, Section] = TABLE["groups"]
 # Of click, or of the copy of click that newer Typers bring along.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
@@ -48,7 +54,7 @@ class _Commands(dict[str, Any]):
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401
         command = super().__getitem__(name)
         if command is None:
-            command = self[name] = _imported(name, self._entries[name])
+            command = self[name] = _imported(name, self._entries[name][0])
         return command
 
     def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
@@ -75,12 +81,12 @@ class _Group(TyperGroup):
         widest = max(map(len, self._entries))
         for title, section in self.sections.items():
             with formatter.section(title):
-                formatter.write_dl([(name.ljust(widest), entry.sentence) for name, entry in section.items()])
+                formatter.write_dl([(name.ljust(widest), sentence) for name, (_, sentence) in section.items()])
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401
         """Return the commands and options that begin with *incomplete*; import none of the commands."""
         real = self.commands
-        self.commands = {name: TyperCommand(name, short_help=entry.sentence) for name, entry in self._entries.items()}
+        self.commands = {name: TyperCommand(name, short_help=sentence) for name, (_, sentence) in self._entries.items()}
         try:
             return super().shell_complete(ctx, incomplete)
         finally:
@@ -129,7 +135,7 @@ app = _app(
     add_completion=True,
 )
 for _name, _section in GROUPS.items():
-    _sentence = next(section[_name].sentence for section in SECTIONS.values() if _name in section)
+    _sentence = next(section[_name][1] for section in SECTIONS.values() if _name in section)
     app.add_typer(_app({"Commands": _section}, _sentence), name=_name)
 
 
@@ -143,9 +149,9 @@ def root(
     """Read the options that stand before a command."""
 
 
-def _imported(name: str, entry: Entry) -> Any:  # noqa: ANN401
-    """Return the command of an entry, with the options that every command has."""
-    module, _, function = entry.target.partition(":")
+def _imported(name: str, target: str) -> Any:  # noqa: ANN401
+    """Return the command at *target*, with the options that every command has."""
+    module, _, function = target.partition(":")
     act: Callable[..., None] = getattr(import_module(module), function)
     # The form feed of click's help: without it the examples run together into one paragraph.
     text = (inspect.getdoc(act) or "").replace("Examples:\n", "\b\nExamples:\n")
