@@ -17,13 +17,14 @@ def main() -> None:
     """Handle signals, import the command line, run the command that the arguments name."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end_at_once)
-    # No object of the start becomes garbage: collecting would cost a tenth of `mlfs status`.
+    # No object of the start becomes garbage: looking for garbage there would cost a tenth of `mlfs status`.
     gc.disable()
     # Pydantic searches all installed packages for plugins; the product uses none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from ops import cli, leaving
 
     def begin() -> None:
+        gc.freeze()
         gc.enable()
         leaving.listen()
 
