@@ -57,6 +57,7 @@ $(BIN)/uv:
 # $(1) is the lock. `uv pip install` rather than `sync`: run and test share one environment, and theirs nest. No
 # dependencies: a lock is complete, and [tool.uv] overrides what one package asks for.
 define INSTALL
+@echo "Installing the packages of $(1); this takes up to a minute" >&2
 @$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement $(1) \
   || { echo "uv could not install $(1); trying pip" >&2; \
        $(BIN)/python -m ensurepip > /dev/null \

@@ -3,28 +3,32 @@
 import getpass
 import math
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from ops.output import err
+from ops.output import err, hint
 from statemachine.model import BuildMode, State
 from worker.calendar import DAY_WORDS, FUTURE_DAYS_MAX, with_weekday
 from worker.clock import SystemClock
-from worker.engine import Engine
-from worker.errors import Conflict, Denied, PipelineError, Refused, Unavailable, masked
-from worker.features.generations import read_instant
-from worker.interventions.audit import read_reason
-from worker.interventions.requests import Interventions
-from worker.observing.observer import Observers
-from worker.pipelines.shipped import PIPELINE
-from worker.resources import DEMO_NOTE, ProcessKind, Resources, make_engine, make_interventions, nothing_there
-from worker.settings import BadSettings, Settings, load
+from worker.errors import BadSettings, Conflict, Denied, PipelineError, Refused, Unavailable, masked
+from worker.resources import DEMO_NOTE, ProcessKind, Resources, make_engine, nothing_there
+from worker.settings import Settings, load
+
+if TYPE_CHECKING:
+    from statemachine.events import BuildCommitted
+    from worker.engine import Engine
+    from worker.interventions.requests import Interventions
+
+# A person who presses Tab waits no longer, whatever the store does.
+COMPLETE_WITHIN_S = 1.5
+DATES_COMPLETED_MAX = 60
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 2
@@ -55,6 +59,8 @@ def finite(value: float | None) -> float | None:
 
 
 def _read_reason(text: str) -> str:
+    from worker.interventions.audit import read_reason
+
     try:
         return read_reason(text)
     except ValueError as exc:
@@ -65,6 +71,8 @@ ReasonOption = typer.Option("--reason", parser=_read_reason, metavar="TEXT", hel
 
 
 def _read_instant(text: str) -> datetime:
+    from worker.features.generations import read_instant
+
     try:
         return read_instant(text)
     except Refused as exc:
@@ -147,11 +155,46 @@ def _written_date(text: str, settings: Settings) -> date:
     return parsed
 
 
+def complete_date(incomplete: str) -> list[str]:
+    """Return the words and the stored dates that begin with *incomplete*; no dates where the store is slow or gone."""
+    words = [word for word in DAY_WORDS if word.startswith(incomplete)]
+    days: list[str] = []
+
+    def read() -> None:
+        with suppress(PipelineError, BadSettings, OSError), reading_parts() as parts:
+            days.extend(map(str, parts.store.dates(DATES_COMPLETED_MAX)))
+
+    if not incomplete or incomplete[0].isdigit():
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        reader.join(COMPLETE_WITHIN_S)
+    return [*words, *days]
+
+
+def complete_processor(incomplete: str) -> list[str]:
+    """Return the processors of the pipeline that begin with *incomplete*."""
+    with suppress(BadSettings):
+        return [name for name in load().definition.processors if name.startswith(incomplete)]
+    return []
+
+
 AnalysisDate = Annotated[
-    date, typer.Argument(parser=read_date, metavar="DATE", help="The night: 2024-12-15, today, tonight, yesterday.")
+    date,
+    typer.Argument(
+        parser=read_date,
+        metavar="DATE",
+        help="The night: 2024-12-15, today, tonight, yesterday.",
+        autocompletion=complete_date,
+    ),
 ]
 DateToChange = Annotated[
-    date, typer.Argument(parser=read_date_to_change, metavar="DATE", help="The night: 2024-12-15; by day also today.")
+    date,
+    typer.Argument(
+        parser=read_date_to_change,
+        metavar="DATE",
+        help="The night: 2024-12-15; by day also today.",
+        autocompletion=complete_date,
+    ),
 ]
 
 
@@ -204,27 +247,56 @@ def refuse_empty_folder(settings: Settings) -> None:
     """Refuse a command where none of the embedded parts has ever been; names a demo that lies nearby."""
     if (nothing := nothing_there(settings)) is not None:
         demos = sorted(note.parent for note in settings.data_dir.glob(f"*/{DEMO_NOTE}"))
-        raise Refused(f"{nothing}; a demo lies in MLFS_DATA_DIR={demos[0]}") if demos else nothing
+        raise Refused(f"{nothing}; a demo lies nearby: {hint('status', demos[0])}") if demos else nothing
 
 
-def guest_engine(parts: Resources) -> Engine:
+def guest_engine(parts: Resources) -> "Engine":
     """Return the engine of a command: the command decides and stores, a worker does everything that follows."""
-    return make_engine(
-        parts.settings,
+    from worker.observing.observer import Observers
+
+    return make_engine(parts.settings, store=parts.store, clock=parts.clock, worker=actor(), observer=Observers())
+
+
+def guest_interventions(parts: Resources) -> "Interventions":
+    """Return the service through which a command changes dates; the first request opens the warehouse."""
+    from worker.interventions.audit import Auditor
+    from worker.interventions.requests import Interventions
+    from worker.repair import Repair
+
+    engine = guest_engine(parts)
+
+    def repair() -> Repair:
+        return Repair(engine=engine, store=parts.store, clock=parts.clock, warehouse=parts.warehouse)
+
+    def unreported(day: date) -> "BuildCommitted | None":
+        try:
+            return repair().unreported(day)
+        except Refused:
+            # A dry run without a warehouse file: no ledger holds a commit.
+            return None
+
+    return Interventions(
         store=parts.store,
+        auditor=Auditor(
+            engine=engine,
+            log_replay=lambda row: parts.warehouse.log_replay(row),  # noqa: PLW0108 - opens the warehouse
+            clock=parts.clock,
+            unreported=unreported,
+            log_row=lambda _row: None,
+        ),
+        requests=parts.requests,
+        replace_damaged=lambda day, error: repair().replace_damaged(day, error),
+        calendar=parts.settings.calendar,
         clock=parts.clock,
-        worker=actor(),
-        observer=Observers(),
+        processors=parts.settings.definition.processors,
+        publish_outcomes=lambda: None,
     )
-
-
-def guest_interventions(parts: Resources) -> Interventions:
-    """Return the service through which a command changes dates."""
-    return make_interventions(parts, engine=guest_engine(parts), clock=parts.clock, log_row=lambda _row: None)
 
 
 def shipped_only(settings: Settings) -> None:
     """Refuse a command that speaks of the shipped pipeline alone, where another one runs (docs/pipelines.md)."""
+    from worker.pipelines.shipped import PIPELINE
+
     if settings.definition.name != PIPELINE:
         raise Refused(
             f"this report speaks of {PIPELINE}, and MLFS_PIPELINE names {settings.definition.name}; how its dates "

@@ -1,128 +1,191 @@
-"""The `mlfs` command."""
+"""The `mlfs` command: a command is imported when called, so that help, version and completion cost little."""
 
 import inspect
+import os
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+import tomllib
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, cast
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
 
 from ops import leaving
-from ops.arguments import EXIT_REFUSED, report_fault
-from ops.bench import commands as bench
-from ops.commands import data, dead_letters, doctor, generations, intervene, recover, run, schemas, status
-from ops.demo import command, rehearsal_command
-from ops.reports import cost, daily, incident, lineage, weekly
 from ops.streams import StandardStreams
-from schemas.fault_words import words_of
-from worker.errors import PipelineError, Refused, Unavailable
-from worker.observing.metrics import package_version
-from worker.settings import BadSettings
+from worker import package_version
+from worker.errors import BadSettings, PipelineError, Refused, Unavailable
 
+TABLE = tomllib.loads(Path(__file__).with_name("command_table.toml").read_text(encoding="utf-8"))
+# By name of the command: `module:function`, and the first sentence of the docstring of the function.
+Section = Mapping[str, tuple[str, str]]
+SECTIONS: Mapping[str, Section] = TABLE["sections"]
+GROUPS: Mapping[str, Section] = TABLE["groups"]
 # Of click, or of the copy of click that newer Typers bring along.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
-app = typer.Typer(
-    name="mlfs",
-    help="The ML feature-store worker: joins the completions of a night, builds, scores, publishes.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": command.demo,
-    "run": run.run,
-    "serve": run.serve,
-    "tick": run.tick,
-    "status": status.status,
-    "explain": status.explain,
-    "history": status.history,
-    "lineage": lineage.lineage,
-    "replay": intervene.replay,
-    "cancel": intervene.cancel,
-    "retract": intervene.retract,
-    "recover": recover.recover,
-    "emit": run.emit,
-    "load": data.load_folder,
-    "build": data.build,
-    "features": data.features,
-    "diff": generations.diff,
-    "vacuum": generations.vacuum,
-    "daily": daily.daily,
-    "trend": weekly.trend,
-    "reliability": weekly.reliability,
-    "durations": weekly.durations,
-    "incident": incident.incident,
-    "cost": cost.cost,
-    "config": status.config,
-    "doctor": doctor.doctor,
-    "schemas": schemas.schemas,
-    "sql": schemas.sql,
-}
-BENCHMARKS: dict[str, Callable[..., None]] = {
-    "build": bench.build,
-    "intake": bench.intake,
-    "latency": bench.latency,
-    "deadline": bench.deadline,
-    "footprint": bench.footprint,
-    "profile": bench.profile,
-}
-benchmarks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(benchmarks, name="bench", help="Measure what the design promises, each beside its yardstick.")
-REHEARSALS: dict[str, Callable[..., None]] = {"prepare": rehearsal_command.prepare, "play": rehearsal_command.play}
-DEAD_LETTERS: dict[str, Callable[..., None]] = {
-    "list": dead_letters.list_dead_letters,
-    "redrive": dead_letters.redrive_dead_letters,
-}
+class _Command(TyperCommand):
+    """A command that begins by calling the object of the context, where the context has one."""
+
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401
+        """Read the arguments; a fault that the parser finds names the command."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except USAGE_ERROR as exc:
+            cast("Any", exc).command = " ".join(filter(None, (parent and parent.command_path, info_name)))
+            raise
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of Typer's own click
+        """Call the function of the command."""
+        if callable(ctx.obj):
+            ctx.obj()
+        return super().invoke(ctx)
 
 
-def _add(group: typer.Typer, commands: dict[str, Callable[..., None]]) -> None:
-    for name, function in commands.items():
-        # The form feed of click's help: without it the examples run together into one paragraph.
-        text = (inspect.getdoc(function) or "").replace("Examples:\n", "\b\nExamples:\n")
-        group.command(name, help=text)(function)
+class _Commands(dict[str, Any]):
+    """The commands of a group by name; a command is imported when looked up."""
+
+    def __init__(self, entries: Section, groups: Mapping[str, Any]) -> None:
+        super().__init__({name: groups.get(name) for name in entries})
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401
+        command = super().__getitem__(name)
+        if command is None:
+            command = self[name] = _imported(name, self._entries[name][0])
+        return command
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
+        """Return the command, or *default*."""
+        return self[name] if name in self else default  # noqa: SIM401 - dict.get would import no command
+
+    def items(self) -> Any:  # noqa: ANN401
+        """Return all commands with their names."""
+        return [(name, self[name]) for name in self]
 
 
-_add(app, COMMANDS)
-_add(benchmarks, BENCHMARKS)
-dlq = typer.Typer(help="Dead letters: messages that were refused, or never acknowledged.", no_args_is_help=True)
-_add(dlq, DEAD_LETTERS)
-app.add_typer(dlq, name="dlq")
-rehearsals = typer.Typer(help="Play nights against a worker that runs elsewhere.", no_args_is_help=True)
-_add(rehearsals, REHEARSALS)
-app.add_typer(rehearsals, name="rehearse")
+class _Group(TyperGroup):
+    """A group whose help and completion come from the table of commands."""
+
+    sections: Mapping[str, Section] = SECTIONS
+
+    def __init__(self, *, commands: Mapping[str, Any], **attributes: Any) -> None:  # noqa: ANN401
+        super().__init__(**attributes)
+        self._entries = {name: entry for section in self.sections.values() for name, entry in section.items()}
+        self.commands = _Commands(self._entries, commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002
+        """Write each section with whole sentences."""
+        widest = max(map(len, self._entries))
+        for title, section in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(widest), sentence) for name, (_, sentence) in section.items()])
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401
+        """Return the commands and options that begin with *incomplete*; import none of the commands."""
+        real = self.commands
+        self.commands = {name: TyperCommand(name, short_help=sentence) for name, (_, sentence) in self._entries.items()}
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self.commands = real
 
 
-def _version(wanted: bool) -> None:
+def _choose_data_dir(folder: str | None) -> None:
+    if folder:
+        os.environ["MLFS_DATA_DIR"] = folder
+
+
+def _show_version(wanted: bool) -> None:
     if wanted:
-        Console().print(f"mlfs {package_version()}")
+        typer.echo(f"mlfs {package_version()}")
         raise typer.Exit
+
+
+DataDir = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        callback=_choose_data_dir,
+        is_eager=True,
+        expose_value=False,
+        help="Folder of the embedded parts, like MLFS_DATA_DIR; stands before or after the command.",
+    ),
+]
+
+
+def _app(sections: Mapping[str, Section], text: str, *, add_completion: bool = False) -> typer.Typer:
+    return typer.Typer(
+        name="mlfs",
+        cls=type("Group", (_Group,), {"sections": sections}),
+        help=text,
+        no_args_is_help=True,
+        add_completion=add_completion,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+app = _app(
+    SECTIONS,
+    "The ML feature-store worker: joins the completions of a night, builds, scores, publishes.",
+    add_completion=True,
+)
+for _name, _section in GROUPS.items():
+    _sentence = next(section[_name][1] for section in SECTIONS.values() if _name in section)
+    app.add_typer(_app({"Commands": _section}, _sentence), name=_name)
 
 
 @app.callback()
 def root(
+    data_dir: DataDir = None,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Read the options that stand before a command."""
 
 
-def main() -> None:
-    """Run the command line; every expected fault is one line and an exit code, never a stack."""
+def _imported(name: str, target: str) -> Any:  # noqa: ANN401
+    """Return the command at *target*, with the options that every command has."""
+    module, _, function = target.partition(":")
+    act: Callable[..., None] = getattr(import_module(module), function)
+    # The form feed of click's help: without it the examples run together into one paragraph.
+    text = (inspect.getdoc(act) or "").replace("Examples:\n", "\b\nExamples:\n")
+    single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    single.command(name, cls=_Command, help=text)(act)
+    command = typer.main.get_command(single)
+    command.params.append(_data_dir_option())
+    return command
+
+
+def _data_dir_option() -> Any:  # noqa: ANN401
+    bare = typer.Typer(add_completion=False)
+
+    @bare.command()
+    def options(data_dir: DataDir = None) -> None:
+        """Hold the option."""
+
+    return typer.main.get_command(bare).params[0]
+
+
+def main(begin: Callable[[], None] | None = None) -> None:
+    """Run the command line; every expected fault is one line and an exit code, never a stack.
+
+    Args:
+        begin: Called before the function of a command, after all imports of the command line.
+    """
     streams = StandardStreams()
     if streams.output_was_closed:
-        sys.exit(report_fault(Refused("standard output is closed (>&-); to throw the output away: > /dev/null")))
+        sys.exit(_report(Refused("standard output is closed (>&-); to throw the output away: > /dev/null")))
     if any(not _is_unicode(argument) for argument in sys.argv[1:]):
-        sys.exit(report_fault(Refused("an argument is not UTF-8; nothing was done")))
-    code = _run()
+        sys.exit(_report(Refused("an argument is not UTF-8; nothing was done")))
+    code = _run(begin)
     if (fault := streams.lost_output()) is not None:
-        code = report_fault(Unavailable(f"the output is not complete: {fault.strerror}; what was to be done is done"))
+        code = _report(Unavailable(f"the output is not complete: {fault.strerror}; what was to be done is done"))
     sys.exit(code)
 
 
@@ -134,38 +197,48 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _run() -> int:
-    """Run the command that the arguments name; give its exit code."""
+def _report(error: Exception) -> int:
+    from ops.arguments import report_fault
+
+    return report_fault(error)
+
+
+def _run(begin: Callable[[], None] | None) -> int:
+    """Run the command that the arguments name; return the exit code."""
     try:
-        return int(app(standalone_mode=False) or 0)
+        return int(app(standalone_mode=False, prog_name="mlfs", obj=begin) or 0)
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except USAGE_ERROR as exc:
         return _report_usage(exc)
     except typer.Abort:
-        return report_fault(Refused("broken off"))
+        return _report(Refused("broken off"))
     except (PipelineError, BadSettings) as exc:
-        return report_fault(exc)
+        return _report(exc)
     except KeyboardInterrupt:
         return leaving.exit_code()
-    except RuntimeError as exc:
-        # DuckDB turns a signal during a query into this.
-        if "interrupted" not in str(exc):
+    except (RuntimeError, ImportError):
+        # DuckDB during a query, and an extension module during its import, turn a signal into these.
+        if not leaving.has_begun():
             raise
         return leaving.exit_code()
     except OSError as exc:
-        return report_fault(Unavailable(f"the file system refuses: {exc}"))
+        return _report(Unavailable(f"the file system refuses: {exc}"))
 
 
 def _report_usage(error: Any) -> int:  # noqa: ANN401 - of Typer's own click, or of click itself
     """Write what is wrong with the arguments in one line, in our words; the list of a group's commands as it is."""
+    from ops.arguments import EXIT_REFUSED
+
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return EXIT_REFUSED
-    cause = error.__cause__
-    if isinstance(cause, ValidationError):
-        error.message = words_of(cause.errors()[0])
-    path = error.ctx.command_path if error.ctx is not None else ""
-    command = path.removeprefix("python -m ").split()[1:]
-    where = f" ({' '.join(['mlfs', *command])} --help)"
-    return report_fault(Refused(f"{error.format_message()}{where}"))
+    if (cause := error.__cause__) is not None:
+        from pydantic import ValidationError
+
+        from schemas.fault_words import words_of
+
+        if isinstance(cause, ValidationError):
+            error.message = words_of(cause.errors()[0])
+    command = getattr(error, "command", "mlfs")
+    return _report(Refused(f"{error.format_message()} ({command} --help)"))

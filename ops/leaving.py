@@ -57,6 +57,11 @@ def begin() -> None:
     timer.start()
 
 
+def has_begun() -> bool:
+    """Return whether this process is leaving."""
+    return _begun.is_set()
+
+
 def exit_code() -> int:
     """Return the exit code of an interrupted command: 130 after SIGINT, 143 after SIGTERM."""
     return 128 + _number

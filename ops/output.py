@@ -3,17 +3,22 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from worker.date_text import arrival_text, in_zone
 from worker.features.quality import COMPONENT_POINTS
@@ -22,6 +27,7 @@ from worker.features.quality import COMPONENT_POINTS
 PIPE_COLUMNS = 120
 # Below these widths a table shows fewer columns, so that the words stay whole.
 DATES_COLUMNS = 80
+LARGEST_WIDTH = 10_000
 HISTORY_COLUMNS = 100
 
 
@@ -35,15 +41,74 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """Table in two forms; the console shows the wide form at `columns_min` columns or more."""
+    """Several forms of one thing, the widest first: the first form with room for every word is shown, else the last."""
 
-    wide: RenderableType
-    narrow: RenderableType
-    columns_min: int
+    forms: Sequence[tuple[int, RenderableType]]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the form for the present width."""
-        yield self.wide if options.max_width >= self.columns_min else self.narrow
+        """Choose by the width at hand."""
+        for columns_min, form in self.forms:
+            needed = Measurement.get(console, options.update(width=LARGEST_WIDTH), form).minimum
+            if options.max_width >= max(columns_min, needed):
+                yield form
+                return
+        yield self.forms[-1][1]
+
+
+def table(
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: Collection[str] = (),
+    texts: Collection[str] = (),
+    wide: Collection[str] = (),
+    narrow: Collection[str] = (),
+    wide_from: int = 0,
+    title: str = "",
+    header: bool = True,
+) -> RenderableType:
+    """Return a table whose words and numbers are whole at any width.
+
+    Where even the narrow form has no room, each row becomes a paragraph with one line for each cell.
+
+    Args:
+        names: The heads of all columns.
+        rows: A cell for each of the names, with markup.
+        numbers: Columns that are set to the right.
+        texts: Columns that may take several lines; every other cell stays on one line.
+        wide: Columns of the wide form alone.
+        narrow: Columns of the narrow form alone.
+        wide_from: The least width of the wide form.
+        title: Stands above the table.
+        header: Whether the names stand above the columns.
+    """
+    widest = [max(Text.from_markup(cell).cell_len for cell in cells) for cells in zip(names, *rows, strict=True)]
+
+    def form(left_out: Collection[str], *, tight: bool = False) -> Table:
+        made = Table(box=None, pad_edge=False, show_header=header, header_style="bold", title=title or None)
+        made.title_justify, made.padding = "left", (0, 1, 0, 0) if tight else (0, 1)
+        shown = [index for index, name in enumerate(names) if name not in left_out]
+        for index in shown:
+            name = names[index]
+            justify: JustifyMethod = "right" if name in numbers else "left"
+            whole = None if name in texts else widest[index]
+            made.add_column(name, justify=justify, overflow="fold", no_wrap=whole is not None, min_width=whole)
+        for row in rows:
+            made.add_row(*(row[index] for index in shown))
+        return made
+
+    paragraphs = Table.grid(padding=(0, 1, 0, 0))
+    paragraphs.title, paragraphs.title_justify = title or None, "left"
+    paragraphs.add_column(style="bold", no_wrap=True)
+    paragraphs.add_column(overflow="fold")
+    for row in rows:
+        if paragraphs.row_count:
+            paragraphs.add_row()
+        for name, cell in zip(names, row, strict=True):
+            if name not in narrow and cell:
+                paragraphs.add_row(name, cell.strip())
+    forms = [(wide_from, form(narrow))] if wide or narrow else []
+    return Fitting([*forms, (0, form(wide)), (0, form(wide, tight=True)), (0, paragraphs)])
 
 
 out = console()
@@ -54,6 +119,42 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 def plain(text: str) -> str:
     """Return a text from outside without control characters and with escaped markup."""
     return escape(_CONTROL.sub(" ", text))
+
+
+def hint(command: str, data_dir: Path | None = None) -> str:
+    """Return a command line that a person can paste: `mlfs` by the path it was called by, and the data folder.
+
+    Args:
+        command: The words behind `mlfs`, as a shell reads them.
+        data_dir: The folder the command is about; the folder of this process by default.
+    """
+    folder = data_dir or os.environ.get("MLFS_DATA_DIR")
+    return " ".join(
+        [_called(), command, *(["--data-dir", shlex.quote(str(Path(folder).absolute()))] if folder else [])]
+    )
+
+
+def show_hints(*lines: str) -> None:
+    """Print command lines, each on a line of its own and whole at any width."""
+    for line in lines:
+        out.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _called() -> str:
+    """Return the words by which a person called this program."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        same = shutil.which("python") == sys.executable
+        return f"{'python' if same else shlex.quote(sys.executable)} -m ops"
+    on_path = shutil.which("mlfs")
+    if os.sep not in called or (on_path is not None and Path(on_path).absolute() == Path(called).absolute()):
+        return "mlfs"
+    return shlex.quote(called)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 night`, `2 nights`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 STATE_STYLE: Mapping[str, str] = {
@@ -86,30 +187,28 @@ def state_text(state: str) -> str:
 
 
 def dates_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return the table of analysis dates; on a narrow screen without fallback and severity."""
-    columns = ("date", "state", "gen", "rows", "score", "fallback", "severity", "why")
-    narrow = ("date", "state", "gen", "rows", "score", "why")
-    return Fitting(_dates(rows, columns), _dates(rows, narrow), DATES_COLUMNS)
-
-
-def _dates(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        right = name in {"gen", "rows", "score", "fallback"}
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "why", overflow="fold")
-    for row in rows:
-        cells = {
-            "date": row["analysis_date"],
-            "state": state_text(row["state"]),
-            "gen": str(row["generation"]),
-            "rows": number(row["row_count"], "d"),
-            "score": number(row["quality_score"]),
-            "fallback": number(row["fallback_rate"], ".1%"),
-            "severity": row["severity"] or "-",
-            "why": _why(row),
-        }
-        table.add_row(*(cells[name] for name in columns))
-    return table
+    """Return the overview of several dates; on a narrow screen without fallback and severity."""
+    cells = [
+        (
+            row["analysis_date"],
+            state_text(row["state"]),
+            str(row["generation"]),
+            number(row["row_count"], "d"),
+            number(row["quality_score"]),
+            number(row["fallback_rate"], ".1%"),
+            row["severity"] or "-",
+            _why(row),
+        )
+        for row in rows
+    ]
+    return table(
+        ("date", "state", "gen", "rows", "score", "fallback", "severity", "why"),
+        cells,
+        numbers={"gen", "rows", "score", "fallback"},
+        texts={"why"},
+        wide={"fallback", "severity"},
+        wide_from=DATES_COLUMNS,
+    )
 
 
 def _why(row: Mapping[str, Any]) -> str:
@@ -121,18 +220,22 @@ def _why(row: Mapping[str, Any]) -> str:
     return " ".join(told) or row.get("waits") or row["trigger"] or "-"
 
 
-def components_table(row: Mapping[str, Any]) -> Table:
-    """Return the table of the six components of a score, with the maxima."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column()
+def components_table(row: Mapping[str, Any]) -> RenderableType:
+    """Return the six parts of a score with their maxima; on a narrow screen without bars."""
+    with_bars, bare = (Table(box=None, pad_edge=False, show_header=False) for _ in range(2))
+    for form in (with_bars, bare):
+        form.add_column(no_wrap=True)
+        form.add_column(justify="right", no_wrap=True)
+    with_bars.add_column(no_wrap=True)
     for name, points in (row["components"] or {}).items():
         maximum = COMPONENT_POINTS[name]
         filled = round(20 * points / maximum)
-        table.add_row(name, f"{points:.1f} / {maximum}", "[green]" + "█" * filled + "[/][dim]" + "░" * (20 - filled))
-    table.add_row("component_total", f"{number(row['component_total'])} / 100", "")
-    return table
+        cells = (name, f"{points:.1f} / {maximum}")
+        with_bars.add_row(*cells, "[green]" + "█" * filled + "[/][dim]" + "░" * (20 - filled))
+        bare.add_row(*cells)
+    for form in (with_bars, bare):
+        form.add_row("component_total", f"{number(row['component_total'])} / 100")
+    return Fitting([(0, with_bars), (0, bare)])
 
 
 def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
@@ -156,30 +259,31 @@ def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
 
 
 def history_table(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> RenderableType:
-    """Return the history of an analysis date, oldest first; on a narrow screen without previous state and actor."""
-    wide = _history(entries, zone, ("at", "from", "to", "gen", "reason", "by", "what"))
-    return Fitting(wide, _history(entries, zone, ("at", "to", "gen", "what")), HISTORY_COLUMNS)
-
-
-def _history(entries: Sequence[Mapping[str, Any]], zone: ZoneInfo, columns: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=f"times: {zone.key}", title_justify="left")
-    if "reason" not in columns:
-        table.padding = (0, 1, 0, 0)  # room for the longest reason at 60 columns
-    for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=name in {"at", "from", "to", "gen", "reason"})
+    """Return the changes of a date, oldest first; on a narrow screen without the former state and the actor."""
+    cells = []
     for entry in entries:
         detail = plain(in_zone(entry["detail"], zone))
-        cells = {
-            "at": f"{entry['at'].astimezone(zone):%m-%d %H:%M:%S}",
-            "from": entry["before"] or "-",
-            "to": state_text(entry["after"]),
-            "gen": f"{entry['generation']}.{entry['attempt']}",
-            "reason": entry["reason"],
-            "by": plain(entry["actor"]),
-            "what": detail if "reason" in columns else f"{entry['reason']}: {detail}",
-        }
-        table.add_row(*(cells[name] for name in columns))
-    return table
+        cells.append(
+            (
+                f"{entry['at'].astimezone(zone):%m-%d %H:%M:%S}",
+                entry["before"] or "-",
+                state_text(entry["after"]),
+                f"{entry['generation']}.{entry['attempt']}",
+                entry["reason"],
+                plain(entry["actor"]),
+                detail,
+                f"{entry['reason']}: {detail}",
+            )
+        )
+    return table(
+        ("at", "from", "to", "gen", "reason", "by", "what", "why"),
+        cells,
+        texts={"by", "what", "why"},
+        wide={"from", "reason", "by", "what"},
+        narrow={"why"},
+        wide_from=HISTORY_COLUMNS,
+        title=f"times: {zone.key}",
+    )
 
 
 def _clock(instant: str, zone: ZoneInfo) -> str:

@@ -3,9 +3,11 @@
 Pydantic finds the faults. Pydantic's phrases name Python types, so no phrase of pydantic leaves this module.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+_CHOICES = re.compile(r"\^\((\w+(?:\|\w+)+)\)\$")
 _DATE = "must be a date like 2024-12-15"
 _NUMBER = "must be a number"
 _WHOLE = "must be a whole number"
@@ -65,6 +67,9 @@ def words_of(fault: Mapping[str, Any], patterns: Mapping[str, str] | None = None
     if kind == "value_error":
         return str(context.get("error", "has a wrong value"))
     if kind == "string_pattern_mismatch":
+        if choices := _CHOICES.fullmatch(context["pattern"]):
+            *others, last = choices[1].split("|")
+            return f"must be {', '.join(others)} or {last}"
         return (patterns or {}).get(context["pattern"], "has characters that are not allowed here")
     return _WORDS.get(kind, "is none of the values that are allowed here").format_map(context)
 

@@ -103,6 +103,10 @@ class TwoDates(Refused):
         self.dates = (ending, begun)
 
 
+class BadSettings(ValueError):
+    """The operator's fault: one or more settings are wrong. The message lists all faults."""
+
+
 class Unauthenticated(PipelineError):
     """The caller's fault: the token is absent or invalid.
 

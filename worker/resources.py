@@ -11,41 +11,36 @@ embedded folder ends with the process.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date, timedelta
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    import redis
+    from opentelemetry.trace import Tracer
+
     from worker.adapters.duckdb.warehouse import DuckDbWarehouse
     from worker.adapters.pubsub.publish import PubSubPublisher
+    from worker.engine import Engine
     from worker.lineage.emitter import LineageEmitter
     from worker.local.pubsub.embedded import EmbeddedBus
+    from worker.observing.observer import Observer
 
-import redis
-from opentelemetry.trace import Tracer
-
-from statemachine.events import BuildCommitted
+from worker import package_version
 from worker.adapters.redis.client import connect, key_tag
 from worker.adapters.redis.damage import Damage, SettingAside, keep_quiet, log_damage
 from worker.adapters.redis.requests import RedisRequests
 from worker.adapters.redis.store import RedisStore
 from worker.clock import OffsetClock, SharedClock, SystemClock
-from worker.engine import Engine, Topics
-from worker.errors import Refused, Unavailable
-from worker.interventions.audit import Auditor, log_row
-from worker.interventions.requests import Interventions
+from worker.errors import BadSettings, Refused, Unavailable
 from worker.local.valkey import EmbeddedValkey
-from worker.observing.metrics import package_version
-from worker.observing.observer import Observer
-from worker.observing.tracing import NO_SPANS, tracing_wanted
 from worker.ports import Clock, StateStore, Warehouse
-from worker.repair import Repair
-from worker.settings import PREFIX, BadSettings, Settings
+from worker.settings import PREFIX, Settings
 from worker.settings.checks import DUCKDB, EMBEDDED, local_path, scheme_of
 
 # File by which a demo marks its folder.
@@ -193,6 +188,11 @@ class Resources:
         )
         return address
 
+    @property
+    def runs_bus(self) -> bool:
+        """Whether this process runs the embedded bus, because no worker runs the bus."""
+        return self.bus_address is not None and self._bus is not None and self._bus.is_serving
+
     @cached_property
     def publisher(self) -> "PubSubPublisher":
         """Publisher of outcomes and completions."""
@@ -204,12 +204,14 @@ class Resources:
         return self._open_publisher(PARKING_PATIENCE_S)
 
     @cached_property
-    def tracer(self) -> Tracer:
+    def tracer(self) -> "Tracer":
         """Tracer of the spans; records no span unless the settings ask for spans.
 
         Raises:
             BadSettings: The settings ask for spans, and the extra `otel` is not installed.
         """
+        from worker.observing.tracing import NO_SPANS, tracing_wanted
+
         if not tracing_wanted(self.settings.tracing, os.environ):
             return NO_SPANS
         from worker.adapters.opentelemetry import SERVICE, close, open_provider
@@ -236,7 +238,7 @@ class Resources:
         return server
 
     @cached_property
-    def _redis(self) -> redis.Redis:
+    def _redis(self) -> "redis.Redis":
         return connect(self.settings.redis_url if self._valkey is None else self._valkey.url)
 
     @cached_property
@@ -298,9 +300,9 @@ def nothing_there(settings: Settings) -> Refused | None:
     return None if any(_directory(place).exists() for place in places) else _nothing_there("data", settings.data_dir)
 
 
-def store_is_lost(settings: Settings) -> bool:
-    """Return True if the settings name an embedded state store without a folder."""
-    return scheme_of(settings.redis_url) == EMBEDDED and not _directory(settings.redis_url).is_dir()
+def is_absent(url: str) -> bool:
+    """Return whether *url* names an embedded resource without a folder."""
+    return scheme_of(url) == EMBEDDED and not _directory(url).is_dir()
 
 
 def _nothing_there(part: str, place: Path) -> Refused:
@@ -386,12 +388,15 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
     store: StateStore,
     clock: Clock,
     worker: str,
-    observer: Observer,
+    observer: "Observer",
     start_build: Callable[[date], None] = lambda _day: None,
     outbox_filled: Callable[[], None] = lambda: None,
-    tracer: Tracer = NO_SPANS,
-) -> Engine:
+    tracer: "Tracer | None" = None,
+) -> "Engine":
     """Return an engine with the rules of the settings, for a worker or for a command that applies an event."""
+    from worker.engine import Engine, Topics
+    from worker.observing.tracing import NO_SPANS
+
     keep_days = settings.keep_finished_days
     return Engine(
         store=store,
@@ -405,51 +410,7 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
         start_build=start_build,
         outbox_filled=outbox_filled,
         observer=observer,
-        tracer=tracer,
-    )
-
-
-def make_interventions(
-    parts: Resources,
-    *,
-    engine: Engine,
-    clock: Clock,
-    log_row: Callable[[Mapping[str, Any]], None] = log_row,
-    publish_outcomes: Callable[[], None] = lambda: None,
-) -> Interventions:
-    """Return the service through which people change dates: for the worker, and for commands.
-
-    The warehouse is opened at the first request.
-    """
-
-    def repair() -> Repair:
-        return Repair(engine=engine, store=parts.store, clock=clock, warehouse=parts.warehouse)
-
-    def unreported(day: date) -> BuildCommitted | None:
-        try:
-            return repair().unreported(day)
-        except Refused:
-            # A dry run without a warehouse file: no ledger holds a commit.
-            return None
-
-    def log_replay(row: Mapping[str, Any]) -> None:
-        parts.warehouse.log_replay(row)
-
-    return Interventions(
-        store=parts.store,
-        auditor=Auditor(
-            engine=engine,
-            log_replay=log_replay,
-            clock=clock,
-            unreported=unreported,
-            log_row=log_row,
-        ),
-        requests=parts.requests,
-        replace_damaged=lambda day, error: repair().replace_damaged(day, error),
-        calendar=parts.settings.calendar,
-        clock=clock,
-        processors=parts.settings.definition.processors,
-        publish_outcomes=publish_outcomes,
+        tracer=tracer or NO_SPANS,
     )
 
 

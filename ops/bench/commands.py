@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.console import RenderableType
 
 from ops.arguments import Json
 from ops.bench.measure import describe_machine
-from ops.output import err, out, show_json
+from ops.output import err, out, show_json, table
 
 WORKERS_HEADER = (
     "workers",
@@ -173,9 +173,12 @@ def profile(
         for name, label in (("plain", "without the profiler"), ("sampled", "with it"))
     ]
     _show_machine(answer["machine"])
-    out.print(_table(("intake", "events/s", "CPU us/event"), runs_shown), "")
-    out.print(_table(("part of an event", "CPU us", "share"), parts), "")
-    out.print(_table(("phase of a build of 400", "ms"), phases))
+    out.print(
+        _figures(("intake", "events/s", "CPU us/event"), runs_shown),
+        "",
+    )
+    out.print(_figures(("part of an event", "CPU us", "share"), parts), "")
+    out.print(_figures(("phase of a build of 400", "ms"), phases))
 
 
 def footprint(
@@ -231,17 +234,12 @@ def _show(answer: Mapping[str, Any], header: Sequence[str], rows: Sequence[Seque
         show_json(answer)
         return
     _show_machine(answer["machine"])
-    out.print(_table(header, rows))
+    out.print(_figures(header, rows))
     _show_targets(answer["targets"])
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in header:
-        table.add_column(name, justify="left" if name == header[0] else "right")
-    for row in rows:
-        table.add_row(*row)
-    return table
+def _figures(header: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+    return table(header, rows, numbers=header[1:])
 
 
 def _sizes(option: str, text: str, largest: int | None = None) -> list[int]:

@@ -20,9 +20,9 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from worker import package_version
 from worker.clock import pause
 from worker.errors import Unavailable
-from worker.observing.metrics import package_version
 
 # Seconds. A million entities on a slow machine take minutes; a longer task hangs.
 CHILD_TIMEOUT_S = 1800

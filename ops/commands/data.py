@@ -31,7 +31,7 @@ from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
 from worker.builds.generations import find_generation
 from worker.errors import PipelineError, Refused
-from worker.features.generations import PublishedGeneration, Wanted, instant_text
+from worker.features.generations import PublishedGeneration, Wanted, export_ending, instant_text
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
 from worker.features.records import replay_row
 from worker.interventions.audit import copy_over_done
@@ -254,9 +254,21 @@ def _show(answer: dict[str, Any], outcome: BuildOutcome, *, dry_run: bool) -> No
         )
 
 
+def _writable(path: Path | None) -> Path | None:
+    """Return the path; refuse an ending that no warehouse writes, before any other argument is read."""
+    if path is not None:
+        export_ending(str(path))
+    return path
+
+
 def features(
     analysis_date: AnalysisDate,
-    out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write; .parquet, .csv or .jsonl.")],
+    out_file: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FILE", help="Where to write; .parquet, .csv or .jsonl.", callback=_writable, is_eager=True
+        ),
+    ],
     generation: GenerationOption = None,
     published_by: PublishedByOption = None,
     as_json: Json = False,

@@ -8,10 +8,9 @@ from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import RenderableType
-from rich.table import Table
 
 from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, Json, confirmed, finite, reading_parts
-from ops.output import Fitting, err, out, plain, show_json
+from ops.output import err, out, plain, show_json, table
 from schemas.completion import RefusalReason
 from schemas.dead_letter import UNDELIVERED, UNKNOWN, DeadLetter
 from worker.dead_letters import LEASE_S, LeasedDeadLetters, Plan, Redriven, Selection, looking, plan_redrive, redrive
@@ -105,19 +104,23 @@ def _show_waiting(letters: Sequence[DeadLetter], subscription: str, zone: ZoneIn
 
 
 def letters_table(letters: Sequence[DeadLetter], zone: ZoneInfo) -> RenderableType:
-    """Show messages; on a narrow screen all about one below each other, beside its id."""
-    wide, narrow = (Table(box=None, pad_edge=False, header_style="bold") for _ in range(2))
-    for name in ("published", "message", "reason", "again", "what"):
-        wide.add_column(name, overflow="fold", no_wrap=name != "what", justify="right" if name == "again" else "left")
-    narrow.add_column("message", overflow="fold", max_width=ID_COLUMNS)
-    narrow.add_column("what", overflow="fold")
+    """Return messages; on a narrow screen all about one message beside the id."""
+    cells = []
     for letter in letters:
         at = f"{letter.published_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
         name, reason, detail = plain(letter.message_id), plain(letter.reason), plain(letter.detail)
-        wide.add_row(at, name, reason, str(letter.redriven), detail)
         again = f", sent again {letter.redriven} times" if letter.redriven else ""
-        narrow.add_row(name, f"{reason}: {detail}\n[dim]published {at}{again}[/]")
-    return Fitting(wide, narrow, LETTERS_COLUMNS)
+        about = f"{reason}: {detail}\n[dim]published {at}{again}[/]"
+        cells.append((at, name, reason, str(letter.redriven), detail, about))
+    return table(
+        ("published", "message", "reason", "again", "what", "about"),
+        cells,
+        numbers={"again"},
+        texts={"what", "about"},
+        wide={"published", "reason", "again", "what"},
+        narrow={"about"},
+        wide_from=LETTERS_COLUMNS,
+    )
 
 
 def _facts(letter: DeadLetter) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.table import Table
+from rich.console import RenderableType
 
 from ops.arguments import AnalysisDate, Json, reading_parts
-from ops.output import number, out, plain, show_json
+from ops.output import number, out, plain, show_json, table
 from worker.builds.generations import compare_generations
 from worker.builds.vacuum import vacuum as delete_rows
 from worker.features.diff import ColumnDiff, GenerationDiff, LargestChange, RowDiff, describe
@@ -64,16 +64,18 @@ def _show_rows(sign: str, rows: Sequence[RowDiff], count: int) -> None:
         out.print(f"{sign} … and {count - len(rows)} more")
 
 
-def _columns_table(columns: Sequence[ColumnDiff]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("column", no_wrap=True)
-    table.add_column("cells", justify="right", no_wrap=True)
-    table.add_column("by source", overflow="fold")
-    table.add_column("largest change", overflow="fold")
-    for column in columns:
-        sources = ", ".join(f"{_from_to(one.before, one.after)} {one.cells}" for one in column.sources)
-        table.add_row(column.column, str(column.cells_changed), sources, "\n".join(map(_largest, column.largest)))
-    return table
+def _columns_table(columns: Sequence[ColumnDiff]) -> RenderableType:
+    cells = [
+        (
+            column.column,
+            str(column.cells_changed),
+            ", ".join(f"{_from_to(one.before, one.after)} {one.cells}" for one in column.sources),
+            "\n".join(map(_largest, column.largest)),
+        )
+        for column in columns
+    ]
+    names = ("column", "cells", "by source", "largest change")
+    return table(names, cells, numbers={"cells"}, texts={"by source", "largest change"})
 
 
 def _from_to(before: str, after: str) -> str:

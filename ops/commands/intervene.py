@@ -16,6 +16,8 @@ from ops.arguments import (
     acting_parts,
     actor,
     build_mode,
+    complete_date,
+    complete_processor,
     confirmed,
     exit_code,
     finite,
@@ -57,7 +59,18 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 OptionalDate = Annotated[
     date | None,
-    typer.Argument(parser=read_date_to_change, metavar="DATE", help="The night: 2024-12-15; by day also today."),
+    typer.Argument(
+        parser=read_date_to_change,
+        metavar="DATE",
+        help="The night: 2024-12-15; by day also today.",
+        autocompletion=complete_date,
+    ),
+]
+Processor = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROCESSOR", help="The processor with the mistaken success.", autocompletion=complete_processor
+    ),
 ]
 First = Annotated[
     date | None, typer.Option("--from", parser=read_date_to_change, metavar="DATE", help="First date of a range.")
@@ -226,7 +239,7 @@ def _finish(record: DateRecord, event: EventKind, *, applied: bool) -> None:
 
 def retract(
     analysis_date: DateToChange,
-    processor: Annotated[str, typer.Argument(metavar="PROCESSOR", help="Who announced success by mistake.")],
+    processor: Processor,
     reason: Reason,
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="R", help="Which run; refused where another one counts by now.")

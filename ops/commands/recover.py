@@ -25,7 +25,7 @@ from worker.date_text import summary
 from worker.features.model import LedgerRow
 from worker.interventions.retractions import RetractionAudit, Unrestored
 from worker.repair import LedgerComparison, Repair
-from worker.resources import ProcessKind, Resources, store_is_lost
+from worker.resources import ProcessKind, Resources, is_absent
 from worker.settings import load
 
 SeekHours = Annotated[
@@ -113,7 +113,7 @@ def _opened(*, dry_run: bool) -> Iterator[Resources]:
     settings = load()
     refuse_empty_folder(settings)
     with ExitStack() as stack:
-        if dry_run and store_is_lost(settings):
+        if dry_run and is_absent(settings.redis_url):
             folder = stack.enter_context(TemporaryDirectory(prefix="mlfs-recover-"))
             settings = load(redis_url=f"embedded://{folder}")
         kind = ProcessKind.READER if dry_run else ProcessKind.COMMAND

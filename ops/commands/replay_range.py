@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from rich.table import Table
-
 from ops.arguments import (
     EXIT_DEGRADED,
     EXIT_FAILED,
@@ -22,7 +20,7 @@ from ops.arguments import (
     guest_interventions,
 )
 from ops.commands.range_plan import Backfill, Planned, RangeRequest, Step, plan_range
-from ops.output import err, number, out, plain, show_json, state_text
+from ops.output import err, number, out, plain, show_json, state_text, table
 from statemachine.events import ReplayRequested
 from statemachine.model import DateRecord, State
 from worker.date_text import summary
@@ -207,32 +205,35 @@ class _Progress:
 
 def _show_plan(plan: Sequence[Planned], wish: RangeRequest, reason: str) -> None:
     out.print(f"replay ({wish.mode}) of {wish.first} to {wish.last}: {reason}", markup=False)
-    table = _table("date", "now", "gen", "plan", "")
+    cells = []
     for planned in plan:
         record = planned.record
         after = f"generation {planned.planned.generation}" if planned.planned else ""
-        table.add_row(
-            planned.analysis_date.isoformat(),
-            state_text(record.state) if record else "-",
-            number(record.generation if record else None, "d"),
-            f"[bold]{planned.step}[/]" if planned.step is Step.REPLAY else planned.step.value,
-            plain(", ".join(filter(None, (after, planned.why)))),
+        cells.append(
+            (
+                planned.analysis_date.isoformat(),
+                state_text(record.state) if record else "-",
+                number(record.generation if record else None, "d"),
+                f"[bold]{planned.step}[/]" if planned.step is Step.REPLAY else planned.step.value,
+                plain(", ".join(filter(None, (after, planned.why)))),
+            )
         )
-    out.print(table)
+    out.print(table(("date", "now", "gen", "plan", ""), cells, numbers={"gen"}, texts={""}))
     counts = Counter(planned.step for planned in plan)
     out.print(", ".join(f"{count} {step}" for step, count in sorted(counts.items())))
 
 
 def _show_results(results: Sequence[Planned]) -> None:
-    table = _table("date", "result", "gen", "rows", "score", "")
+    cells = []
     for result in results:
         if result.step is Step.SKIPPED:
             continue
         facts = _facts(result.record) if result.step is Step.ENDED and result.record else ("-", "-", "-")
         ended = result.step is Step.ENDED and result.record is not None
         outcome = state_text(result.record.state) if ended and result.record else result.step.value
-        table.add_row(result.analysis_date.isoformat(), outcome, *facts, plain(result.why))
-    out.print(table)
+        cells.append((result.analysis_date.isoformat(), outcome, *facts, plain(result.why)))
+    numbers = {"gen", "rows", "score"}
+    out.print(table(("date", "result", "gen", "rows", "score", ""), cells, numbers=numbers, texts={""}))
 
 
 def _facts(record: DateRecord) -> tuple[str, str, str]:
@@ -256,10 +257,3 @@ def _answer(dates: Sequence[Planned], *, applied: bool) -> dict[str, Any]:
             for planned in dates
         ],
     }
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        table.add_column(name, justify="right" if name in {"gen", "rows", "score"} else "left")
-    return table

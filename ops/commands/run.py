@@ -6,10 +6,12 @@
 import json
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -20,18 +22,22 @@ from ops.arguments import (
     EXIT_UNAVAILABLE,
     AnalysisDate,
     Json,
+    complete_processor,
     finite,
     guest_parts,
     now_of_words,
 )
-from ops.output import out, show_json
+from ops.output import err, hint, out, show_json
 from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessage
 from schemas.fault_words import in_plain_words
-from worker.errors import Fatal, Refused
+from worker.date_text import in_zone
+from worker.errors import BadSettings, Fatal, Refused
 from worker.ports import OutgoingMessage
 from worker.resources import ProcessKind, Resources
-from worker.settings import BadSettings, Settings, load
+from worker.settings import Settings, load
 
+_HEAD = {"time", "severity", "message"}
+_CLOUD = "logging.googleapis.com/"
 _OPTIONS: Mapping[str, str] = {"row_count": "--rows", "run_id": "--run-id", "error": "--error"}
 
 
@@ -45,7 +51,8 @@ class Reported(StrEnum):
 def run() -> None:
     """Run the worker until SIGTERM or Ctrl-C: pull completions, build, publish, serve /metrics and health.
 
-    Logs are JSON lines on standard output. Without settings everything is embedded below MLFS_DATA_DIR (`.mlfs`).
+    Logs are JSON lines on standard output, on a terminal short lines for people. Without settings everything is
+    embedded below MLFS_DATA_DIR (`.mlfs`).
 
     Examples:
       mlfs run
@@ -75,7 +82,8 @@ def _run_worker(settings: Settings, kind: ProcessKind) -> None:
     from worker.app import Worker
     from worker.observing import logs
 
-    logs.configure(settings.log_level, sys.stdout, trace_project=settings.trace_project)
+    render = readable_line(settings) if sys.stdout.isatty() else logs.as_json
+    logs.configure(settings.log_level, sys.stdout, trace_project=settings.trace_project, render=render)
     # Standard error of a worker may be the same stalled pipe as its log.
     streams.bound_waits()
     stop = threading.Event()
@@ -94,9 +102,42 @@ def _run_worker(settings: Settings, kind: ProcessKind) -> None:
         raise typer.Exit(EXIT_FAILED if isinstance(error, Fatal) else EXIT_UNAVAILABLE)
 
 
+def readable_line(settings: Settings) -> Callable[[Mapping[str, Any]], str]:
+    """Return a renderer of log lines for a person at a terminal, on the wall clock of the league."""
+    zone, tables = settings.calendar.zone, settings.definition.upstream
+
+    def line(fields: Mapping[str, Any]) -> str:
+        at = datetime.fromisoformat(fields["time"]).astimezone(zone)
+        weight = "" if fields["severity"] in {"INFO", "DEBUG"} else f"{fields['severity'].lower()}: "
+        return in_zone(f"{at:%H:%M:%S} {weight}{_readable(fields, len(tables))}", zone)
+
+    return line
+
+
+def _readable(fields: Mapping[str, Any], tables: int) -> str:
+    match fields["message"]:
+        case "worker_started":
+            folder = Path(fields["MLFS_DATA_DIR"]).absolute()
+            return f"worker started; status page: {fields['http']}; data in {folder}; stop with Ctrl-C"
+        case "decision":
+            return f"{fields['analysis_date']} {fields['state']}: {fields['detail']}"
+        case "build_step":
+            return f"{fields['analysis_date']} build: {fields['step']}"
+        case "upstream_schema_drifted" if fields["fault_count"] == tables and all(
+            fault.endswith("does not exist") for fault in fields["faults"]
+        ):
+            load, invented = hint("load DIR"), hint("load ./sample --generate today")
+            return f"no tables are there. Load a folder of Parquet files:\n  {load}\nTry invented tables:\n  {invented}"
+    shown = {name: value for name, value in fields.items() if name not in _HEAD and not name.startswith(_CLOUD)}
+    facts = ", ".join(f"{name} {value}" for name, value in shown.items() if value not in (None, "", [], {}))
+    return f"{fields['message'].replace('_', ' ')}{': ' if facts else ''}{facts}"
+
+
 def emit(
     analysis_date: AnalysisDate,
-    processor: Annotated[str, typer.Argument(help="One of the pipeline's; a wrong name lists them.")],
+    processor: Annotated[
+        str, typer.Argument(help="One of the pipeline's; a wrong name lists them.", autocompletion=complete_processor)
+    ],
     status: Annotated[Reported, typer.Option(help="What the processor reports.")] = Reported.SUCCESS,
     rows: Annotated[int | None, typer.Option(help="Rows written.", min=0, max=ROW_COUNT_MAX)] = None,
     run_id: Annotated[str | None, typer.Option(help="Names the run, so that a repeat is recognised.")] = None,
@@ -128,6 +169,7 @@ def emit(
     _encoded(body)
     with guest_parts() as parts:
         body["completed_at"] = now_of_words(parts.settings).isoformat()
+        alone = parts.runs_bus
         message_id = parts.publisher.publish(
             OutgoingMessage(event_id="", topic=parts.settings.topic, data=_encoded(body), attributes={})
         )
@@ -135,6 +177,8 @@ def emit(
     show_json(answer) if as_json else out.print(
         f"published {message_id} to {parts.settings.topic}: {json.dumps(body)}", markup=False, soft_wrap=True
     )
+    if alone:
+        err.print(f"no worker runs in this folder; the next worker takes the message: {hint('run')}", soft_wrap=True)
 
 
 def _encoded(body: Mapping[str, str | int]) -> bytes:

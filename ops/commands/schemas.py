@@ -38,7 +38,7 @@ def schemas(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Give JSON Schemas of the messages in and out, and an AsyncAPI 3.0 document of the topics as they are set.
+    """Print JSON Schemas of the messages in and out, and an AsyncAPI 3.0 document of the topics.
 
     Examples:
       mlfs schemas --out ./contract

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, exit_code, read_date, reading_parts
-from ops.output import dates_table, err, explanation_panel, history_table, out, show_json
+from ops.arguments import AnalysisDate, Json, complete_date, exit_code, read_date, reading_parts
+from ops.output import dates_table, err, explanation_panel, hint, history_table, out, show_hints, show_json
 from statemachine.model import DateRecord, State
 from worker.date_text import explanation, standing, wall_clock
 from worker.errors import CorruptRecord, Refused
@@ -21,7 +21,9 @@ REFUSED_SHOWN_MAX = 10
 
 
 def status(
-    analysis_date: Annotated[str, typer.Argument(metavar="DATE", help="One night; all recent ones without.")] = "",
+    analysis_date: Annotated[
+        str, typer.Argument(metavar="DATE", help="One night; all recent nights without.", autocompletion=complete_date)
+    ] = "",
     limit: Annotated[int, typer.Option(help="How many dates.", min=1, max=1000)] = DATES_DEFAULT,
     as_json: Json = False,
 ) -> None:
@@ -48,7 +50,8 @@ def status(
         show_json(rows)
         return
     if not rows:
-        out.print("No date was opened yet. Start a worker: mlfs run, or see a whole night: mlfs demo")
+        out.print("No date was opened yet. Start a worker, or see a whole night:")
+        show_hints(hint("run"), hint("demo"))
     else:
         out.print(dates_table(rows))
     if refused:
@@ -89,7 +92,7 @@ def _status_of_one(parts: Resources, day: date, untold: Untold | None, *, as_jso
 
 
 def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:
-    """Say why a date stands as it does: what arrived, what is missing, what happens next.
+    """Show why a date stands as it does: what arrived, what is missing, what happens next.
 
     Examples:
       mlfs explain today

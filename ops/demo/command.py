@@ -24,10 +24,10 @@ def demo(
     ] = None,
     night: Annotated[str, typer.Option("--date", metavar="DATE", help="The night to play.")] = DEFAULT_DATE.isoformat(),
     nights: Annotated[int, typer.Option(help="How many nights, the last one on --date.", min=1, max=60)] = 1,
-    state_dir: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="Where its state is kept; played again, it resumes.")
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier run in --dir.")] = False,
+    state_dir: Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="Folder of the demo.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the earlier run in that folder, instead of a fresh night.")
+    ] = False,
     serve: Annotated[
         bool, typer.Option("--serve", help="Keep the worker and its pages up; its clock stays in that night.")
     ] = False,
@@ -59,7 +59,7 @@ def demo(
         tick_s=0.05,
         http_port=load().http_port if serve else 0,
     )
-    prepare_folder(folder, scenario, data, fresh=fresh)
+    prepare_folder(folder, scenario, data, resume=resume)
     rows = DemoRun(settings, scenario, data, days).run(quiet=as_json, serve=serve)
     if as_json:
         show_json(rows[0] if nights == 1 else rows)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ops import leaving
-from ops.demo.player import DeliveryCounter, NightPlayer, night_start, prepare_night
+from ops.demo.player import DeliveryCounter, DemoDriver, night_start, play, prepare_night
 from ops.demo.schedule import DemoScenario
 from ops.demo.screen import NightScreen
-from ops.output import err
+from ops.output import counted, err, hint
 from statemachine.model import DateRecord
 from worker.adapters.pubsub.unary import receive_waiting
 from worker.app import Worker
@@ -32,6 +32,7 @@ from worker.settings import Settings
 # The generator writes Phase 4 for the last three dates.
 GENERATED_NIGHTS_MAX = 3
 PACE_ON_TERMINAL_S = 0.35
+DEMO_PARTS = ("valkey", "pubsub", "warehouse.duckdb")
 
 
 class DemoRun:
@@ -65,39 +66,14 @@ class DemoRun:
             for day in self._days:
                 if day != self._days[0]:
                     screen.begin(day, resumed=day in resumed)
-                record = self._player(parts, worker, clock, deliveries, data_dir, day, screen).play()
-                rows.append(self._row(record, parts, screen))
+                driver = DemoDriver(worker, parts, clock, deliveries, data_dir, say=screen.say)
+                play(driver, day, self._scenario, PACE_ON_TERMINAL_S if screen.live else 0.0)
+                rows.append(self._row(driver.record(day), parts, screen))
                 screen.show_summary(rows[-1])
             if serve:
                 screen.stop()
                 _serve(worker)
         return rows
-
-    def _player(
-        self,
-        parts: Resources,
-        worker: Worker,
-        clock: OffsetClock,
-        deliveries: DeliveryCounter,
-        data_dir: Path,
-        day: date,
-        screen: NightScreen,
-    ) -> NightPlayer:
-        return NightPlayer(
-            worker=worker,
-            store=parts.store,
-            warehouse=parts.embedded_warehouse,
-            publisher=parts.publisher,
-            topic=self._settings.topic,
-            clock=clock,
-            calendar=self._settings.calendar,
-            deliveries=deliveries,
-            data_dir=data_dir,
-            analysis_date=day,
-            scenario=self._scenario,
-            say=screen.say,
-            pace_s=PACE_ON_TERMINAL_S if screen.live else 0.0,
-        )
 
     def _prepare(self, parts: Resources, data_dir: Path) -> set[date]:
         """Load what the unplayed nights need; give the nights that an earlier run began."""
@@ -120,14 +96,16 @@ class DemoRun:
             "on_call_told": [json.loads(message.data) for message in on_call],
             "table": f"{PUBLISHED_TABLE} in {settings.warehouse}" if published else None,
             "log": str(settings.data_dir / "worker.log"),
-            "look_again": f"MLFS_DATA_DIR={settings.data_dir} mlfs explain {record.analysis_date}",
+            "look_again": hint(f"explain {record.analysis_date}", settings.data_dir),
         }
 
     def _data_dir(self, stack: ExitStack) -> Path:
         if self._data is not None:
             return self._data
         if len(self._days) > GENERATED_NIGHTS_MAX:
-            raise Refused(f"generated data covers {GENERATED_NIGHTS_MAX} nights; for more name a folder with --data")
+            raise Refused(
+                f"generated data covers {counted(GENERATED_NIGHTS_MAX, 'night')}; for more name a folder with --data"
+            )
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlfs-sample-")))
         write_sample_data(directory, analysis_date=self._days[-1])
         return directory
@@ -151,27 +129,29 @@ def demo_folder(scenario: DemoScenario, data: Path | None) -> str:
     return f"demo-{scenario}-{resolved.name}-{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}"
 
 
-def prepare_folder(folder: Path, scenario: DemoScenario, data: Path | None, *, fresh: bool) -> None:
-    """Write down what the folder holds, or refuse to go on with something else in it.
+def prepare_folder(folder: Path, scenario: DemoScenario, data: Path | None, *, resume: bool) -> None:
+    """Write the contents of the folder down, after an earlier demo in the folder was forgotten or is to be resumed.
 
     Raises:
-        Refused: There is no such data, or an earlier demo in this folder had other data or another scenario.
+        Refused: There is no such data; the folder holds data of a worker; the demo to resume had other data or another
+            scenario.
         Unavailable: A process uses the folder that is to begin anew.
     """
     if data is not None and not data.is_dir():
         raise Refused(f"{data} is not a folder; name one that holds <dataset>.<table>.parquet files")
-    if fresh:
-        _forget(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     wanted = {"scenario": scenario.value, "data": "generated" if data is None else str(data.resolve())}
     note = folder / DEMO_NOTE
-    if note.exists():
-        held = json.loads(note.read_text(encoding="utf-8"))
-        if held != wanted:
-            raise Refused(
-                f"{folder} holds the scenario {held['scenario']} on {held['data']} data; "
-                "start over with --fresh, or name another --dir"
-            )
+    if not note.exists():
+        if found := [name for name in DEMO_PARTS if (folder / name).exists()]:
+            raise Refused(f"{folder} holds data of a worker ({', '.join(found)}), not of a demo; name another --dir")
+    elif not resume:
+        _forget(folder)
+    elif (held := json.loads(note.read_text(encoding="utf-8"))) != wanted:
+        raise Refused(
+            f"{folder} holds the scenario {held['scenario']} on {held['data']} data; play afresh without --resume, or "
+            "name another --dir"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(wanted), encoding="utf-8")
 
 
@@ -192,7 +172,7 @@ def _forget(folder: Path) -> None:
         with DirectoryLock(folder / name) as lock:
             lock.acquire(0)
             shutil.rmtree(folder / name)
-    for name in ("warehouse.duckdb", "warehouse.duckdb.wal", "worker.log", DEMO_NOTE):
+    for name in ("warehouse.duckdb", "warehouse.duckdb.wal", "worker.log"):
         (folder / name).unlink(missing_ok=True)
 
 

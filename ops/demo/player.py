@@ -1,14 +1,17 @@
-"""Plays one night against a running worker: writes the processors' tables, publishes their events, moves the clock.
+"""One player for the schedules of the nights, and the driver of `mlfs demo`.
 
-The worker under it is the real one: it pulls from the local bus with Google's client, stores in the embedded Valkey
-and builds in the embedded warehouse. Only the four processors and the passing of time are played.
+The player reads the schedule and tells a driver what happens. `DemoDriver` drives the real worker of this process on
+embedded parts; only the four processors and the passing of time are played. `ops.demo.rehearsal` holds the driver for a
+worker elsewhere.
 """
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 from ops.demo.schedule import PROCESSORS, SCHEDULES, Act, DemoScenario, Moment
 from statemachine.events import DateOpened
@@ -20,7 +23,8 @@ from worker.clock import OffsetClock
 from worker.errors import Unavailable
 from worker.local.parquet_folder import delete_slice, load_parquet_folder, load_parquet_slice
 from worker.observing.observer import Notice, Received
-from worker.ports import OutgoingMessage, Publisher, StateStore
+from worker.ports import OutgoingMessage
+from worker.resources import Resources
 
 PHASE4 = "nba_precompute"
 # Without these a fallback has nothing to fall back to.
@@ -50,120 +54,137 @@ class DeliveryCounter:
                 self.count += 1
 
 
-class NightPlayer:
-    """One night of one date."""
+class Driver(Protocol):
+    """The world around the schedule of one analysis date: a worker of this process, or a worker elsewhere."""
 
-    def __init__(
-        self,
-        *,
-        worker: Worker,
-        store: StateStore,
-        warehouse: DuckDbWarehouse,
-        publisher: Publisher,
-        topic: str,
-        clock: OffsetClock,
-        calendar: Calendar,
-        deliveries: DeliveryCounter,
-        data_dir: Path,
-        analysis_date: date,
-        scenario: DemoScenario,
-        say: Callable[[str], None],
-        pace_s: float,
-    ) -> None:
-        self._worker = worker
-        self._store = store
-        self._warehouse = warehouse
-        self._publisher = publisher
-        self._topic = topic
-        self._clock = clock
-        self._calendar = calendar
-        self._deliveries = deliveries
-        self._data_dir = data_dir
-        self._day = analysis_date
-        self._scenario = scenario
-        self._say = say
-        self._pace_s = pace_s
-        # Deliveries of the nights before are in the count already.
-        self._expected = deliveries.count
-        self._pause = threading.Event()
+    def begin(self, day: date, scenario: DemoScenario) -> None:
+        """Bring the night to the first moment."""
 
-    def play(self) -> DateRecord:
-        """Play the whole schedule and give the record as it stands afterwards.
+    def move_to(self, day: date, moment: Moment) -> datetime:
+        """Let the time of *moment* come; return the instant at which a report of this moment completed."""
 
-        Raises:
-            Unavailable: The worker did not come to rest in time.
-        """
-        self._open()
-        for moment in SCHEDULES[self._scenario]:
-            self._clock.jump_to(self._calendar.at(self._day, WallClock(0, moment.at)))
-            self._act(moment)
-            self._settle()
-            self._pause.wait(self._pace_s)
-        return self._record()
+    def write(self, processor: str, day: date) -> int:
+        """Write the rows of a processor for the night; return the number."""
 
-    def _open(self) -> None:
-        """Begin on the evening, and let the calendar open the date; one behind its mark is opened here."""
-        self._clock.jump_to(night_start(self._calendar, self._day, None))
-        self._worker.sweep_now()
-        for _ in range(round(OPEN_TIMEOUT_S / _POLL_S)):
-            if self._store.load(self._day) is not None:
-                return
-            self._pause.wait(_POLL_S)
-        self._worker.engine.apply(self._day, DateOpened())
+    def publish(self, day: date, processor: str, facts: Mapping[str, str | int]) -> None:
+        """Publish the completion of a processor."""
 
-    def _act(self, moment: Moment) -> None:
+    def pass_deadline(self, day: date) -> None:
+        """Let the deadline pass."""
+
+    def settle(self, day: date) -> None:
+        """Wait until the worker has dealt with the moment, as far as the driver can see."""
+
+    def say(self, text: str) -> None:
+        """Show a person one line."""
+
+
+def play(driver: Driver, day: date, scenario: DemoScenario, pace_s: float) -> None:
+    """Play the schedule of a scenario on one analysis date.
+
+    Raises:
+        Unavailable: The worker did not answer in time.
+    """
+    pause = threading.Event()
+    driver.begin(day, scenario)
+    for moment in SCHEDULES[scenario]:
+        completed = {"completed_at": driver.move_to(day, moment).isoformat()}
         match moment.act:
             case Act.COMPLETE:
-                path = self._data_dir / f"{PHASE4}.{moment.processor}.parquet"
-                _table, rows = load_parquet_slice(self._warehouse, path, self._day)
-                self._say(f"{moment.processor} wrote {rows} rows and published its completion")
-                self._publish(moment.processor, rows, moment)
+                rows = driver.write(moment.processor, day)
+                driver.say(f"{moment.processor} wrote {rows} rows and published its completion")
+                driver.publish(day, moment.processor, {**completed, "row_count": rows})
             case Act.REPEAT:
-                self._say(f"the bus delivers the completion of {moment.processor} again")
-                self._publish(moment.processor, None, moment)
+                driver.say(f"the bus delivers the completion of {moment.processor} again")
+                driver.publish(day, moment.processor, completed)
             case Act.DEADLINE:
-                record = self._record()
-                self._say("the deadline passes")
-                self._clock.jump_to(record.deadline_at + _AFTER_DEADLINE)
-        self._worker.sweep_now()
+                driver.say("the deadline passes")
+                driver.pass_deadline(day)
+        driver.settle(day)
+        pause.wait(pace_s)
 
-    def _publish(self, processor: str, rows: int | None, moment: Moment) -> None:
-        body: dict[str, str | int] = {
-            "processor": processor,
-            "analysis_date": self._day.isoformat(),
-            "status": "success",
-            "run_id": f"{processor}-{self._day}",
-            "completed_at": self._calendar.at(self._day, WallClock(0, moment.at)).isoformat(),
-        }
-        if rows is not None:
-            body["row_count"] = rows
-        self._publisher.publish(
-            OutgoingMessage(event_id="", topic=self._topic, data=json.dumps(body).encode(), attributes={})
-        )
-        self._expected += 1
 
-    def _settle(self) -> None:
-        """Wait until the worker has nothing left to do at this instant of the night."""
-        for _ in range(round(SETTLE_TIMEOUT_S / _POLL_S)):
-            if self._at_rest():
+def completion(topic: str, day: date, processor: str, run_id: str, facts: Mapping[str, str | int]) -> OutgoingMessage:
+    """Return the completion event of a processor."""
+    body = {"processor": processor, "analysis_date": day.isoformat(), "status": "success", "run_id": run_id, **facts}
+    return OutgoingMessage(event_id="", topic=topic, data=json.dumps(body).encode(), attributes={})
+
+
+@dataclass
+class DemoDriver:
+    """Drives the worker of this process: loads the rows, publishes to the embedded bus, moves the clock.
+
+    Attributes:
+        deliveries: An observer of the worker.
+        data_dir: Folder of the Phase 4 rows to come.
+        say: Shows a person one line.
+    """
+
+    worker: Worker
+    parts: Resources
+    clock: OffsetClock
+    deliveries: DeliveryCounter
+    data_dir: Path
+    say: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        self._calendar = self.parts.settings.calendar
+        self._store = self.parts.store
+        # Deliveries of the nights before are in the count already.
+        self._expected = self.deliveries.count
+        self._pause = threading.Event()
+
+    def begin(self, day: date, scenario: DemoScenario) -> None:  # noqa: ARG002 - the driver's shape
+        """Begin on the evening, and let the calendar open the date; a date behind its mark is opened here."""
+        self.clock.jump_to(night_start(self._calendar, day, None))
+        self.worker.sweep_now()
+        for _ in range(round(OPEN_TIMEOUT_S / _POLL_S)):
+            if self._store.load(day) is not None:
                 return
             self._pause.wait(_POLL_S)
-        raise Unavailable(f"{self._day}: the worker did not come to rest within {SETTLE_TIMEOUT_S:.0f} s; see its log")
+        self.worker.engine.apply(day, DateOpened())
 
-    def _at_rest(self) -> bool:
-        record = self._record()
-        now = self._clock.now()
-        overdue = record.wake_at is not None and record.wake_at <= now
+    def move_to(self, day: date, moment: Moment) -> datetime:
+        """Move the clock to the moment."""
+        at = self._calendar.at(day, WallClock(0, moment.at))
+        self.clock.jump_to(at)
+        return at
+
+    def write(self, processor: str, day: date) -> int:
+        """Load the rows of a processor into the warehouse."""
+        path = self.data_dir / f"{PHASE4}.{processor}.parquet"
+        _table, rows = load_parquet_slice(self.parts.embedded_warehouse, path, day)
+        return rows
+
+    def publish(self, day: date, processor: str, facts: Mapping[str, str | int]) -> None:
+        """Publish a completion to the embedded bus."""
+        topic = self.parts.settings.topic
+        self.parts.publisher.publish(completion(topic, day, processor, f"{processor}-{day}", facts))
+        self._expected += 1
+
+    def pass_deadline(self, day: date) -> None:
+        """Move the clock behind the deadline."""
+        self.clock.jump_to(self.record(day).deadline_at + _AFTER_DEADLINE)
+
+    def settle(self, day: date) -> None:
+        """Wait until the worker has nothing left to do at this instant of the night."""
+        self.worker.sweep_now()
+        for _ in range(round(SETTLE_TIMEOUT_S / _POLL_S)):
+            if self._at_rest(self.record(day)):
+                return
+            self._pause.wait(_POLL_S)
+        raise Unavailable(f"{day}: the worker did not come to rest within {SETTLE_TIMEOUT_S:.0f} s; see its log")
+
+    def record(self, day: date) -> DateRecord:
+        """Return the record of the night, a fresh record where none is stored."""
+        return self._store.load(day) or self._calendar.fresh_record(day, self.clock.now())
+
+    def _at_rest(self, record: DateRecord) -> bool:
+        overdue = record.wake_at is not None and record.wake_at <= self.clock.now()
         busy = record.state is State.RUNNING or (record.state is State.READY and overdue)
         waiting_past_deadline = record.state in {State.WAITING, State.FAILED} and overdue
-        heard = self._deliveries.count >= self._expected
+        heard = self.deliveries.count >= self._expected
         return heard and not busy and not waiting_past_deadline and self._store.outbox_size() == 0
-
-    def _record(self) -> DateRecord:
-        record = self._store.load(self._day)
-        if record is None:
-            return self._calendar.fresh_record(self._day, self._clock.now())
-        return record
 
 
 def prepare_night(

@@ -1,23 +1,22 @@
 """One rehearsed night: the four processors on one side of the worker, Phase 5 on the other."""
 
-import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ops.demo.player import PHASE4, completion, play
 from ops.demo.schedule import PROCESSORS, SCHEDULES, Act, DemoScenario, Moment
 from schemas.outcome import OutcomeMessage
 from statemachine.model import DateRecord, State
 from worker.adapters.pubsub.unary import receive_waiting
 from worker.errors import Refused, Unavailable
 from worker.local.parquet_folder import dates_in, write_night
-from worker.ports import Clock, OutgoingMessage
+from worker.ports import Clock
 from worker.resources import Resources
 
-PHASE4 = "nba_precompute"
 ENDS_AS: Mapping[DemoScenario, State] = {
     DemoScenario.NOMINAL: State.DONE,
     DemoScenario.MISSING_PROCESSOR: State.DONE,
@@ -82,21 +81,21 @@ class Played:
 
 
 @dataclass
-class RehearsalPlayer:
-    """Plays nights against a worker of another process.
+class Rehearsal:
+    """Drives a worker of another process by the upstream files and the bus, in real time.
 
-    Args:
+    Attributes:
         parts: Bus and store of that worker.
         folder: The upstream files.
         clock: The real time.
-        say: Shown to a person, one line each.
-        pace_s: Pause between two acts.
+        show: Shows a person one line.
+        pace_s: Pause between two moments.
     """
 
     parts: Resources
     folder: Folder
     clock: Clock
-    say: Callable[[str], None]
+    show: Callable[[str], None]
     pace_s: float
     _heard: list[OutcomeMessage] = field(default_factory=list)
     _pause: threading.Event = field(default_factory=threading.Event)
@@ -108,19 +107,12 @@ class RehearsalPlayer:
             Refused: The scenario waits for a deadline that is still far off.
             Unavailable: The worker did not answer in time.
         """
-        self._tell(f"{day}: {scenario.value}")
+        self.say(f"{day}: {scenario.value}")
         record = self.parts.store.load(day)
         if record is not None and record.state in DECIDED and not self._still_played(record, scenario):
-            self._tell(f"  was {record.state.value} before, generation {record.generation}; not played again")
+            self.say(f"was {record.state.value} before, generation {record.generation}; not played again")
             return Played(analysis_date=day, scenario=scenario, told=(), state=record.state)
-        self._refuse_far_deadline(day, scenario)
-        if scenario is DemoScenario.OUTAGE:
-            # Nobody else opens a date of the past; a failure counts as little as silence.
-            self._tell(f"  {PROCESSORS[0]} reports that it failed")
-            self._report(day, PROCESSORS[0], {"status": "failed", "error": "rehearsed outage"})
-        for moment in SCHEDULES[scenario]:
-            self._act(day, moment)
-            self._pause.wait(self.pace_s)
+        play(self, day, scenario, self.pace_s)
         self._wait_for(day, ENDS_AS[scenario])
         told = self._told(day)
         return Played(analysis_date=day, scenario=scenario, told=told, state=told[-1].state)
@@ -129,6 +121,14 @@ class RehearsalPlayer:
         """Tonight may have been degraded by its deadline before its processors were played; they upgrade it."""
         upgradable = record.state is State.DEGRADED and self.clock.now() < record.upgrade_cutoff_at
         return upgradable and scenario is not DemoScenario.OUTAGE
+
+    def begin(self, day: date, scenario: DemoScenario) -> None:
+        """Open the date of an outage: a failure counts as little as silence, and a date of the past needs an event."""
+        self._refuse_far_deadline(day, scenario)
+        if scenario is DemoScenario.OUTAGE:
+            self.say(f"{PROCESSORS[0]} reports that it failed")
+            failed = {"status": "failed", "error": "rehearsed outage", "completed_at": self.clock.now().isoformat()}
+            self.publish(day, PROCESSORS[0], failed)
 
     def _refuse_far_deadline(self, day: date, scenario: DemoScenario) -> None:
         if all(moment.act is not Act.DEADLINE for moment in SCHEDULES[scenario]):
@@ -139,31 +139,30 @@ class RehearsalPlayer:
         if deadline_at > self.clock.now() + timedelta(seconds=DEADLINE_WITHIN_S):
             raise Refused(f"{day}: its deadline is still to come; {scenario.value} can be played on an earlier date")
 
-    def _act(self, day: date, moment: Moment) -> None:
-        match moment.act:
-            case Act.COMPLETE:
-                rows = self.folder.write(moment.processor, day)
-                self._tell(f"  {moment.processor} wrote {rows} rows and reports")
-                self._report(day, moment.processor, {"row_count": rows})
-            case Act.REPEAT:
-                self._tell(f"  the report of {moment.processor} comes again")
-                self._report(day, moment.processor, {})
-            case Act.DEADLINE:
-                self._tell("  nothing more comes; the deadline passes")
-                self._wait_for(day, State.DEGRADED)
+    def move_to(self, day: date, moment: Moment) -> datetime:  # noqa: ARG002 - the driver's shape
+        """Return the real time, which no driver moves."""
+        return self.clock.now()
 
-    def _report(self, day: date, processor: str, facts: Mapping[str, str | int]) -> None:
-        body: dict[str, str | int] = {
-            "processor": processor,
-            "analysis_date": day.isoformat(),
-            "status": "success",
-            "run_id": f"rehearsal-{processor}-{day}",
-            "completed_at": self.clock.now().isoformat(),
-            **facts,
-        }
+    def write(self, processor: str, day: date) -> int:
+        """Write the rows of a processor into the upstream file."""
+        return self.folder.write(processor, day)
+
+    def publish(self, day: date, processor: str, facts: Mapping[str, str | int]) -> None:
+        """Publish a completion to the bus of the worker."""
         topic = self.parts.settings.topic
-        message = OutgoingMessage(event_id="", topic=topic, data=json.dumps(body).encode(), attributes={})
-        self.parts.publisher.publish(message)
+        self.parts.publisher.publish(completion(topic, day, processor, f"rehearsal-{processor}-{day}", facts))
+
+    def pass_deadline(self, day: date) -> None:
+        """Wait until the deadline has degraded the date."""
+        self._wait_for(day, State.DEGRADED)
+
+    def settle(self, day: date) -> None:
+        """Wait for no answer: a worker elsewhere answers in its own time."""
+
+    def say(self, text: str) -> None:
+        """Show a person one line, with the time of the league."""
+        zone = self.parts.settings.calendar.zone
+        self.show(f"{self.clock.now().astimezone(zone):%H:%M:%S} {text}")
 
     def _wait_for(self, day: date, state: State) -> None:
         """Listen until the date's outcome is told; a failure ends the wait too."""
@@ -172,7 +171,7 @@ class RehearsalPlayer:
             self._listen()
             told = self._told(day)
             for one in told[known:]:
-                self._tell(f"  Phase 5 is told: {_text(one)}")
+                self.say(f"Phase 5 is told: {_text(one)}")
             known = len(told)
             if told and told[-1].state in {state, State.FAILED}:
                 return
@@ -190,10 +189,6 @@ class RehearsalPlayer:
     def _told(self, day: date) -> tuple[OutcomeMessage, ...]:
         told = [one for one in self._heard if one.analysis_date == day]
         return tuple(sorted(told, key=lambda one: one.generation))
-
-    def _tell(self, text: str) -> None:
-        zone = self.parts.settings.calendar.zone
-        self.say(f"{self.clock.now().astimezone(zone):%H:%M:%S} {text}")
 
 
 def _text(outcome: OutcomeMessage) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from ops.arguments import EXIT_FAILED, Json, finite, guest_parts, read_date
 from ops.demo.schedule import DemoScenario
-from ops.output import out, show_json
+from ops.output import counted, out, show_json
 from worker.clock import SystemClock
 from worker.errors import Refused
 
@@ -35,7 +35,8 @@ def prepare(
     Examples:
       mlfs rehearse prepare ./upstream
     """
-    from ops.demo.rehearsal import PHASE4, Folder
+    from ops.demo.player import PHASE4
+    from ops.demo.rehearsal import Folder
     from worker.local.parquet_folder import link_parquet_folder, write_without
     from worker.local.sample.data import write_sample_data
 
@@ -73,18 +74,18 @@ def play(
       mlfs rehearse play ./upstream
       mlfs rehearse play ./upstream --scenario missing-processor --scenario nominal --pace 5
     """
-    from ops.demo.rehearsal import Folder, RehearsalPlayer
+    from ops.demo.rehearsal import Folder, Rehearsal
 
     scenarios = list(scenario or DEFAULT_SCENARIOS)
     folder = Folder(directory)
     nights = folder.nights()[-len(scenarios) :]
     if len(nights) < len(scenarios):
-        raise Refused(f"{directory} holds {len(nights)} nights; first: mlfs rehearse prepare {directory}")
+        raise Refused(f"{directory} holds {counted(len(nights), 'night')}; first: mlfs rehearse prepare {directory}")
     if not_playable := [one.value for one in scenarios if one not in PLAYABLE]:
         raise Refused(f"{not_playable[0]} needs an empty Phase 3, which the other nights read; see mlfs demo")
-    say = (lambda _text: None) if as_json else (lambda text: out.print(text, markup=False, soft_wrap=True))
+    show = (lambda _text: None) if as_json else (lambda text: out.print(text, markup=False, soft_wrap=True))
     with guest_parts() as parts:
-        player = RehearsalPlayer(parts, folder, SystemClock(), say=say, pace_s=pace)
+        player = Rehearsal(parts, folder, SystemClock(), show=show, pace_s=pace)
         played = [player.play(day, kind) for day, kind in zip(nights, scenarios, strict=True)]
     if as_json:
         show_json([one.row() for one in played])

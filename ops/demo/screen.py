@@ -58,7 +58,7 @@ class NightScreen:
         """Announce a night."""
         self._console.rule(f"night of {day}")
         if resumed:
-            self._line("this night was played here before: it goes on from the stored state (start over with --fresh)")
+            self._line("this night was played before: the night goes on from the stored state")
 
     def say(self, text: str) -> None:
         """Tell what the played world does."""
@@ -108,6 +108,8 @@ class NightScreen:
     def show_summary(self, row: Mapping[str, Any]) -> None:
         """Show how the night ended, for a person."""
         self._console.print(Panel(_summary(row), title="the night in short", border_style=STATE_STYLE[row["state"]]))
+        self._console.print("look at the night again:")
+        self._console.print(f"  {row['look_again']}", markup=False, soft_wrap=True)
 
     def _line(self, text: str, at: datetime | None = None) -> None:
         local = (at or self._clock.now()).astimezone(self._zone)
@@ -167,5 +169,4 @@ def _summary(row: Mapping[str, Any]) -> Group:
     if not row["told"]:
         grid.add_row("Phase 5 was told", "nothing in this run")
     grid.add_row("worker log", row["log"])
-    grid.add_row("look again", row["look_again"])
     return Group(grid, Text(), components_table(row)) if row["components"] else Group(grid)

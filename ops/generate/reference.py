@@ -22,8 +22,8 @@ from worker.pipelines.sql_checks import declared_columns, placement, shown_colum
 from worker.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
-# Almost every command has this option, and the page explains the option once. A table gets no new row for the option.
-_JSON = "--json"
+# Every command has these, and the page explains them once. `--json` has a row where the page says what comes of it.
+_JSON, _DATA_DIR = "--json", "--data-dir"
 _PART = re.compile(r"(<!-- generated: ([^\n]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -149,7 +149,9 @@ def _options(command: Any, path: str) -> Table:  # noqa: ANN401 - Typer's own cl
         if argument.param_type_name == "argument"
         for word in [(argument.metavar or argument.name.upper()).strip("[]")]
     ]
-    options = [option for option in command.params if option.param_type_name == "option"]
+    options = [
+        option for option in command.params if option.param_type_name == "option" and option.opts[0] != _DATA_DIR
+    ]
     others = [option for option in options if option.opts[0] != _JSON]
     flags = [*(["[OPTIONS]"] if others else []), *([f"[{_JSON}]"] if len(others) < len(options) else [])]
     usage = " ".join([path, *arguments, *flags])

@@ -6,10 +6,10 @@ from datetime import date, timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.console import RenderableType
 
 from ops.arguments import Json, reading_parts
-from ops.output import number, out, show_json
+from ops.output import number, out, show_json, table
 from worker.features.model import StatementEstimate, StepCost
 
 GIB = 1024**3
@@ -65,18 +65,19 @@ def describe_estimates(estimates: Sequence[StatementEstimate]) -> list[dict[str,
     ]
 
 
-def estimates_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the table of the bytes read by each statement."""
-    table = _table("statement", "bytes", "USD", "reads")
-    for row in rows:
-        size = row["bytes_processed"]
-        table.add_row(
+def estimates_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return a table of what each statement would read."""
+    cells = [
+        (
             row["statement"],
-            "not billed" if size is None else f"{size:,}",
+            "not billed" if row["bytes_processed"] is None else f"{row['bytes_processed']:,}",
             f"{row['usd']:.6f}",
             "\n".join(row["reads"]),
         )
-    return table
+        for row in rows
+    ]
+    # Names of tables are wider than a narrow screen: whole, on two lines if need be.
+    return table(("statement", "bytes", "USD", "reads"), cells, numbers={"bytes", "USD"}, texts={"statement", "reads"})
 
 
 def _by_day(steps: Sequence[StepCost]) -> dict[date, list[StepCost]]:
@@ -118,23 +119,28 @@ def _show(answer: Mapping[str, Any], days: int) -> None:
     if not answer["days"]:
         out.print(f"no jobs of this pipeline in the last {days} days")
         return
-    by_day = _table("day", "queries", "slot hours", "GiB", "USD", "")
-    for row in answer["days"]:
-        numbers = (number(row["total_slot_hours"], ".3f"), number(row["total_gb_processed"], ".3f"))
-        mark = "[red]optimize[/]" if row["optimize"] else ""
-        by_day.add_row(row["execution_date"], str(row["query_count"]), *numbers, f"{row['usd']:.4f}", mark)
-    out.print(by_day)
-    by_step = _table("day", "date", "step", "queries", "bytes billed", "USD")
-    for row in answer["steps"]:
-        facts = (row["analysis_date"] or "-", row["step"], str(row["query_count"]), f"{row['bytes_billed']:,}")
-        by_step.add_row(row["execution_date"], *facts, f"{row['usd']:.6f}")
-    out.print(by_step)
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    words = {"statement", "reads", "day", "date", "step", ""}
-    for name in names:
-        # Fold long names of tables, so that a narrow screen shows the whole name.
-        table.add_column(name, justify="left" if name in words else "right", overflow="fold")
-    return table
+    by_day = [
+        (
+            row["execution_date"],
+            str(row["query_count"]),
+            number(row["total_slot_hours"], ".3f"),
+            number(row["total_gb_processed"], ".3f"),
+            f"{row['usd']:.4f}",
+            "[red]optimize[/]" if row["optimize"] else "",
+        )
+        for row in answer["days"]
+    ]
+    numbers = {"queries", "slot hours", "GiB", "USD", "bytes billed"}
+    out.print(table(("day", "queries", "slot hours", "GiB", "USD", ""), by_day, numbers=numbers))
+    by_step = [
+        (
+            row["execution_date"],
+            row["analysis_date"] or "-",
+            row["step"],
+            str(row["query_count"]),
+            f"{row['bytes_billed']:,}",
+            f"{row['usd']:.6f}",
+        )
+        for row in answer["steps"]
+    ]
+    out.print(table(("day", "date", "step", "queries", "bytes billed", "USD"), by_step, numbers=numbers))

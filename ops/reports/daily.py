@@ -9,10 +9,9 @@ from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import RenderableType
-from rich.table import Table
 
 from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, read_date, reading_parts
-from ops.output import Fitting, err, number, out, plain, show_json
+from ops.output import err, number, out, plain, show_json, table
 from ops.reports.sources import PROCESSORS, ReportReader, Row
 from statemachine.evidence import publication_is_retracted
 from statemachine.model import TERMINAL_STATES, DateRecord, State
@@ -298,19 +297,19 @@ def _answer(day: date, checks: Sequence[Check], not_read: Sequence[str]) -> dict
 
 
 def checks_table(day: date, checks: Sequence[Check], zone: ZoneInfo) -> RenderableType:
-    """Return the checklist; on a narrow screen threshold and action stand below the figure."""
-    wide, narrow = (
-        Table(box=None, pad_edge=False, header_style="bold", title=with_weekday(day), title_justify="left")
-        for _ in range(2)
-    )
-    for name in ("", "check", "found", "expected", "do"):
-        wide.add_column(name, overflow="fold", no_wrap=name in {"", "check"})
-    for name in ("", "check", "found, expected, to do"):
-        narrow.add_column(name, overflow="fold", no_wrap=name in {"", "check"})
+    """Return the checklist; on a narrow screen what is expected and what to do stand below what was found."""
+    cells = []
     for done in checks:
-        status = f"[{STYLE[done.status]}]{done.status}[/]"
         figure, action = (plain(in_zone(text, zone)) for text in (done.figure, done.action))
-        wide.add_row(status, done.name, figure, done.threshold, action)
         do = f"\ndo: {action}" if action else ""
-        narrow.add_row(status, done.name, f"{figure}\n[dim]expected: {done.threshold}[/]{do}")
-    return Fitting(wide, narrow, COLUMNS_WIDE)
+        stacked = f"{figure}\n[dim]expected: {done.threshold}[/]{do}"
+        cells.append((f"[{STYLE[done.status]}]{done.status}[/]", done.name, figure, done.threshold, action, stacked))
+    return table(
+        ("", "check", "found", "expected", "do", "found, expected, to do"),
+        cells,
+        texts={"found", "expected", "do", "found, expected, to do"},
+        wide={"found", "expected", "do"},
+        narrow={"found, expected, to do"},
+        wide_from=COLUMNS_WIDE,
+        title=with_weekday(day),
+    )

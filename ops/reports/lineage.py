@@ -6,27 +6,34 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
+from rich.console import RenderableType
 from rich.markup import escape
-from rich.table import Table
 
 from ops.arguments import AnalysisDate, GenerationOption, Json, PublishedByOption, reading_parts, shipped_only
-from ops.output import number, out, plain, show_json
+from ops.output import number, out, plain, show_json, table
 from worker.date_text import in_zone
 from worker.features.generations import Wanted
 from worker.lineage.cells import FeatureLineage
-from worker.lineage.row import RowLineage, trace_row
-from worker.pipelines.shipped import FEATURES
+from worker.lineage.row import RowLineage, find_player, trace_row
 
 VALUE_FORM = ".4g"
-# Wide enough for every feature of the catalogue, so that the columns of all tables line up.
-NAME_WIDTH = max(len(feature.name) for feature in FEATURES) + 2
 VALUE_WIDTH = 9
+PLAYER_ID_MAX = 2**63 - 1
+
+
+def _read_player(text: str) -> str:
+    if text.isdecimal() and int(text) > PLAYER_ID_MAX:
+        raise typer.BadParameter(f"must be {PLAYER_ID_MAX} or less, or a name")
+    return text
 
 
 def lineage(
     analysis_date: AnalysisDate,
-    player_id: Annotated[
-        int, typer.Argument(metavar="PLAYER_ID", min=0, max=2**63 - 1, help="The player, by his number.")
+    player: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLAYER_ID", parser=_read_player, help="The player, by number, or by a part of one player's name."
+        ),
     ],
     generation: GenerationOption = None,
     published_by: PublishedByOption = None,
@@ -38,13 +45,15 @@ def lineage(
     the analysis date is not published, the generation does not exist, or the player is not active on this date.
 
     Examples:
-      mlfs lineage 2024-12-15 9641314
-      mlfs lineage 2024-12-15 9641314 --json
-      mlfs lineage 2024-12-15 9641314 --generation 1
+      mlfs lineage 2024-12-15 9995663
+      mlfs lineage 2024-12-15 9995663 --json
+      mlfs lineage 2024-12-15 'Ivo Jarnefors' --generation 1
     """
     with reading_parts() as parts:
         shipped_only(parts.settings)
         wanted = Wanted(generation=generation, published_by=published_by)
+        is_number = player.isdecimal()
+        player_id = int(player) if is_number else find_player(parts.warehouse, analysis_date, player, wanted)
         traced = trace_row(parts.warehouse, analysis_date, player_id, wanted)
         zone = parts.settings.calendar.zone
     show_json(describe(traced)) if as_json else _show(traced, zone)
@@ -77,12 +86,14 @@ def _show(traced: RowLineage, zone: ZoneInfo) -> None:
         out.print(f"left out: {traced.left_out_reason}", markup=False, soft_wrap=True)
         return
     out.print(f"row: {traced.data_source}, quality score {number(traced.quality_score)}", markup=False)
+    # The tables of one row line up.
+    name_width = max(len(feature.name) for feature in traced.features)
     origins: dict[str, list[FeatureLineage]] = {}
     for feature in traced.features:
         origins.setdefault(_origin(feature, zone), []).append(feature)
     for origin, features in origins.items():
         out.print(f"\n{origin}", soft_wrap=True)
-        out.print(_features_table(features, zone))
+        out.print(_features_table(features, zone, name_width))
     if traced.changes:
         out.print()
     for change in traced.changes:
@@ -98,14 +109,11 @@ def _origin(feature: FeatureLineage, zone: ZoneInfo) -> str:
     return f"{source} {feature.source_table} of {feature.source_date}{processed}: {plain(in_zone(feature.why, zone))}"
 
 
-def _features_table(features: Sequence[FeatureLineage], zone: ZoneInfo) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, min_width=NAME_WIDTH)
-    table.add_column(no_wrap=True, justify="right", min_width=VALUE_WIDTH)
-    table.add_column(overflow="fold")
+def _features_table(features: Sequence[FeatureLineage], zone: ZoneInfo, name_width: int) -> RenderableType:
+    cells = []
     for feature in features:
-        note = (
-            f"\n[yellow]changed since the build:[/] {escape(in_zone(feature.changed, zone))}" if feature.changed else ""
-        )
-        table.add_row(f"  {feature.name}", number(feature.value, VALUE_FORM), f"[dim]{plain(feature.unit)}[/]{note}")
-    return table
+        changed = escape(in_zone(feature.changed, zone)) if feature.changed else ""
+        note = f"\n[yellow]changed since the build:[/] {changed}" if changed else ""
+        name, value = f"  {feature.name:<{name_width}}", f"{number(feature.value, VALUE_FORM):>{VALUE_WIDTH}}"
+        cells.append((name, value, f"[dim]{plain(feature.unit)}[/]{note}"))
+    return table(("feature", "value", "unit"), cells, numbers={"value"}, texts={"unit"}, header=False)

@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
-from rich.table import Table
 
 from ops.arguments import Json, read_date, reading_parts
-from ops.output import Fitting, err, number, out, plain, show_json, state_text
+from ops.output import counted, err, number, out, plain, show_json, state_text, table
 from ops.reports.sources import ReportedDate, ReportReader, read_nights
 from ops.reports.weekly_figures import TREND_DAYS_MIN, durations_of, reliability_of, slope
 from statemachine.model import State
@@ -21,6 +20,7 @@ BAR_COLUMNS = 20
 TREND_COLUMNS = 74
 RELIABILITY_COLUMNS = 116
 TROUBLES = ("failed", "late", "missing", "event lost", "empty")
+IN_WORDS = "how often, on which days"
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 # Source: the weekly review of the pipeline document: investigate days below 80, optimize above 25 minutes.
 SCORE_LOW = 80.0
@@ -89,26 +89,25 @@ def _show_trend(answer: Mapping[str, Any]) -> None:
 
 
 def trend_screen(days: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return the table of analysis dates; on a narrow screen without the bars."""
-    return Fitting(_trend_table(days, bar=True), _trend_table(days, bar=False), TREND_COLUMNS)
-
-
-def _trend_table(days: Sequence[Mapping[str, Any]], *, bar: bool) -> Table:
-    table = _table("date", "state", "rows", "score", *([""] if bar else []), "fallback")
+    """Return nights one below the other; on a narrow screen without the bars."""
+    cells = []
     for row in days:
         score = row["quality_score"]
         filled = 0 if score is None else round(BAR_COLUMNS * score / 100)
         colour = "red" if score is None or score < SCORE_LOW else "green"
-        drawn = f"[{colour}]{'█' * filled}[/][dim]{'░' * (BAR_COLUMNS - filled)}[/]"
-        table.add_row(
-            row["analysis_date"],
-            state_text(row["state"]) if row["state"] else "[red]never opened[/]",
-            number(row["row_count"], "d"),
-            f"[{colour}]{number(score)}[/]",
-            *([drawn] if bar else []),
-            number(row["fallback_rate"], ".1%"),
+        cells.append(
+            (
+                row["analysis_date"],
+                state_text(row["state"]) if row["state"] else "[red]never opened[/]",
+                number(row["row_count"], "d"),
+                f"[{colour}]{number(score)}[/]",
+                f"[{colour}]{'█' * filled}[/][dim]{'░' * (BAR_COLUMNS - filled)}[/]",
+                number(row["fallback_rate"], ".1%"),
+            )
         )
-    return table
+    names = ("date", "state", "rows", "score", "", "fallback")
+    numbers = {"rows", "score", "fallback"}
+    return table(names, cells, numbers=numbers, wide={""}, wide_from=TREND_COLUMNS)
 
 
 def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
@@ -123,7 +122,7 @@ def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fa
     if as_json:
         show_json(answer)
         return
-    out.print(f"{answer['nights']} nights that are over")
+    out.print(f"{counted(answer['nights'], 'night')} that {'is' if answer['nights'] == 1 else 'are'} over")
     out.print(reliability_table(answer["processors"]))
     if answer["worst"]:
         out.print(f"most trouble: {answer['worst']}; its nights: mlfs reliability --json")
@@ -131,25 +130,31 @@ def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fa
 
 
 def reliability_table(processors: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return the table of processors; on a narrow screen only the troubles, in words."""
-    wide = _table("processor", *TROUBLES, "troubled", *WEEKDAYS)
-    narrow = Table(box=None, pad_edge=False, header_style="bold")
-    narrow.add_column("processor", no_wrap=True)
-    narrow.add_column("troubled", no_wrap=True, justify="right")
-    narrow.add_column("how often, on which days")
+    """Return the trouble of each processor; on a narrow screen in words, without what did not happen."""
+    cells = []
     for row in processors:
         counts = {name: row[name.replace(" ", "_")] for name in TROUBLES}
-        by_weekday = [row["by_weekday"].get(name, 0) for name in WEEKDAYS]
-        wide.add_row(
-            row["processor"],
-            *(str(count) for count in counts.values()),
-            str(row["troubled"]),
-            *(str(count or "·") for count in by_weekday),
+        by_weekday = {name: row["by_weekday"].get(name, 0) for name in WEEKDAYS}
+        told = [f"{name} {count}" for name, count in (counts | by_weekday).items() if count]
+        cells.append(
+            (
+                row["processor"],
+                *(str(count) for count in counts.values()),
+                str(row["troubled"]),
+                *(str(count or "·") for count in by_weekday.values()),
+                ", ".join(told) or "-",
+            )
         )
-        told = [f"{name} {count}" for name, count in counts.items() if count]
-        told += [f"{name} {count}" for name, count in zip(WEEKDAYS, by_weekday, strict=True) if count]
-        narrow.add_row(row["processor"], str(row["troubled"]), ", ".join(told) or "-")
-    return Fitting(wide, narrow, RELIABILITY_COLUMNS)
+    wide = {*TROUBLES, *WEEKDAYS}
+    return table(
+        ("processor", *TROUBLES, "troubled", *WEEKDAYS, IN_WORDS),
+        cells,
+        numbers={*wide, "troubled"},
+        texts={IN_WORDS},
+        wide=wide,
+        narrow={IN_WORDS},
+        wide_from=RELIABILITY_COLUMNS,
+    )
 
 
 def durations(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
@@ -179,15 +184,21 @@ def _show_durations(answer: Mapping[str, Any], days: int) -> None:
     if not answer["attempts"]:
         out.print(f"no build of these {days} dates")
         return
-    table = _table("phase", "times", "p50", "p95", "max")
-    for row in answer["phases"]:
-        table.add_row(row["phase"], str(row["times"]), *(f"{row[name]:.2f} s" for name in ("p50", "p95", "max")))
-    out.print(table)
-    by_date = _table("date", "attempts", "published", "longest", "rows")
-    for row in answer["days"]:
-        numbers = (str(row["attempts"]), str(row["published"]), f"{row['longest_seconds']:.2f} s")
-        by_date.add_row(row["analysis_date"], *numbers, number(row["row_count"], "d"))
-    out.print(by_date)
+    spans = ("p50", "p95", "max")
+    phases = [(row["phase"], str(row["times"]), *(f"{row[name]:.2f} s" for name in spans)) for row in answer["phases"]]
+    out.print(table(("phase", "times", *spans), phases, numbers={"times", *spans}))
+    by_date = [
+        (
+            row["analysis_date"],
+            str(row["attempts"]),
+            str(row["published"]),
+            f"{row['longest_seconds']:.2f} s",
+            number(row["row_count"], "d"),
+        )
+        for row in answer["days"]
+    ]
+    heads = ("attempts", "published", "longest", "rows")
+    out.print(table(("date", *heads), by_date, numbers=heads))
     if answer["rows_correlation"] is not None:
         out.print(f"correlation of rows and seconds: {answer['rows_correlation']:+.2f}")
     slow = {row["analysis_date"] for row in answer["over_25_minutes"]}
@@ -205,11 +216,3 @@ def _nights(days: int, last: date | None, *, with_history: bool) -> tuple[Sequen
 def _show_not_read(reader: ReportReader) -> None:
     if reader.not_read:
         err.print("[yellow]from the state store alone;[/] not read:", plain("; ".join(reader.not_read)), soft_wrap=True)
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    words = {"date", "state", "processor", "phase", ""}
-    for name in names:
-        table.add_column(name, justify="left" if name in words else "right")
-    return table

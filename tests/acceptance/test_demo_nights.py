@@ -60,8 +60,8 @@ def test_a_night_without_data_fails_and_publishes_nothing(program):
 
 def test_a_night_played_again_resumes_and_its_events_change_nothing(program):
     shown = program.run("demo")
-    first = program.json("demo")
-    again = program.json("demo")
+    first = program.json("demo", "--resume")
+    again = program.json("demo", "--resume")
 
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("duplicate: changes nothing") == 2
@@ -103,7 +103,7 @@ def test_a_replayed_demo_goes_on_in_its_own_night_and_opens_no_other_date(left):
     program = left[0]
     played = Program(program.data_dir / NOMINAL, program.environment)
     asked = played.here("replay", "2024-12-15", "--reason", "the cache was repaired", "--yes")
-    again = played.json("demo")  # from inside the demo's folder: it lies beside the others all the same
+    again = played.json("demo", "--resume")  # from inside the demo's folder: it lies beside the others all the same
     emitted = played.json_here("emit", "2024-12-15", "player_daily_cache", "--run-id", "2")
     explained = played.json_here("explain", "2024-12-15")
     history = played.json_here("history", "2024-12-15")

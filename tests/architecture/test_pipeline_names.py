@@ -31,7 +31,6 @@ EXCEPTIONS = {
     "ops/demo/demo_run.py": "the demo",
     "ops/demo/schedule.py": "the demo's nights",
     "ops/demo/player.py": "the demo's nights",
-    "ops/demo/rehearsal.py": "the demo's nights, against a worker of one's own",
     "ops/generate/reference.py": "writes the pages about it",
     "ops/generate/manifests.py": "made for the shipped deployment: its Terraform tables",
     "ops/bench/build_tasks.py": "benchmarks on generated data",

@@ -23,6 +23,8 @@ COLUMNS = 400
 # What differs between two runs of the same command, in the order in which it is looked for.
 _VOLATILE: Mapping[str, str] = {
     r"duckdb:///\S+": "WAREHOUSE",
+    r"(\.venv/bin/mlfs|\S*python\S* -m ops)\b": "mlfs",
+    r"--data-dir /\S+": "--data-dir FOLDER",
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|\+\d\d:\d\d| [A-Z]{3,4})?": "INSTANT",
     r"\d\d-\d\d \d\d:\d\d:\d\d": "INSTANT",
     r"\d\d:\d\d(:\d\d)?( [A-Z]{3,4}\b)?": "CLOCK",

@@ -331,3 +331,14 @@ def test_the_doctor_asks_for_what_the_role_table_grants_a_worker_and_for_nothing
     assert set(VIEW_PERMISSIONS) == {"bigquery.tables.get", "bigquery.tables.getData"}
     assert role_table()["custom_roles"]["mlfsCostReader"]["permissions"] == ["bigquery.jobs.listAll"]
     assert names("roles/bigquery.dataViewer", "dataset") == {table.partition(".")[0] for table in UPSTREAM}
+
+
+def test_a_folder_with_a_warehouse_alone_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
+    fill(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    code, checks = looked()
+
+    assert code == 0
+    assert ["no worker has run" in (check["not_run"] or "") for check in checks[1:5]] == [True] * 4
+    assert sorted(tmp_path.iterdir()) == before

@@ -206,7 +206,7 @@ def test_a_reader_beside_a_demo_names_its_folder(ends: Ends, tmp_path: Path) -> 
     demo.mkdir(parents=True)
     (demo / "demo.json").write_text("{}", "utf-8")
 
-    assert ends("status")[1].endswith("a demo lies in MLFS_DATA_DIR=.mlfs/demo-nominal\n")
+    assert ends("status")[1].endswith(f" status --data-dir {demo}\n")
 
 
 @pytest.mark.parametrize("command", NO_DATE, ids=" ".join)

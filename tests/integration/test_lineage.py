@@ -12,7 +12,7 @@ from worker.errors import Refused
 from worker.features.model import Statement
 from worker.features.pipeline import Block, Feature
 from worker.lineage.cells import NO_GAME, FeatureLineage
-from worker.lineage.row import RowLineage, trace_row
+from worker.lineage.row import RowLineage, find_player, trace_row
 from worker.pipelines.shipped import BLOCKS, FEATURES, PUBLISHED_TABLE
 
 DAILY_CACHE = "nba_precompute.player_daily_cache"
@@ -248,6 +248,20 @@ def test_an_unknown_night_or_player_is_refused_with_the_next_step(
 ) -> None:
     with pytest.raises(Refused, match=said):
         trace_row(mixed.warehouse, night, player_id)
+
+
+def test_a_player_is_found_by_a_name_of_one_player_and_several_are_listed(mixed: League) -> None:
+    published = mixed.published(SUNDAY)
+    player_id, row = next(iter(published.items()))
+    first_name = row["player_name"].split()[0]
+    alike = [other for other in published.values() if first_name in other["player_name"]]
+    assert len(alike) > 1
+
+    assert find_player(mixed.warehouse, SUNDAY, row["player_name"].upper()) == player_id
+    with pytest.raises(Refused, match=rf"{alike[0]['player_name']} \({alike[0]['player_id']}\)"):
+        find_player(mixed.warehouse, SUNDAY, first_name)
+    with pytest.raises(Refused, match="no published player is named 'Nemo Nowhere'"):
+        find_player(mixed.warehouse, SUNDAY, "Nemo Nowhere")
 
 
 class CountingWarehouse:

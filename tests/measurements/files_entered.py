@@ -1,9 +1,9 @@
 """Count the files that a completion, a build and a replay enter: `python -m tests.measurements.files_entered`.
 
-A file is entered when a function of the file is called, on the thread of the act, between the call and the return of the
-act's root function. The completion is the third of four, handled by `mlfs run`; the build follows the fourth; the
-replay is a request of the built analysis date to the worker, `POST /dates/DATE/replay`: plan, refusal, audit row, commit
-and answer. Store, bus and warehouse are the embedded ones.
+A file is entered when a function of the file is called, on the thread of the act, between the call and the return of
+the act's root function. The completion is the third of four, handled by `mlfs run`; the build follows the fourth; the
+replay is a request of the built analysis date to the worker, `POST /dates/DATE/replay`: plan, refusal, audit row,
+commit and answer. Store, bus and warehouse are the embedded ones.
 
 Prints a table, or JSON with `--json`. Exit code 1 when a count is above the limit.
 """

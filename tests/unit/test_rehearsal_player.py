@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.demo.rehearsal import DEADLINE_WITHIN_S, Folder, RehearsalPlayer
+from ops.demo.rehearsal import DEADLINE_WITHIN_S, Folder, Rehearsal
 from ops.demo.schedule import DemoScenario
 from statemachine.model import State
 from tests.support.nights import NIGHT
@@ -21,8 +21,8 @@ def parts() -> StandIns:
     return StandIns(load({}, season="01-01..12-31"), ModelClock())
 
 
-def player(parts: StandIns, tmp_path: Path) -> RehearsalPlayer:
-    return RehearsalPlayer(parts, Folder(tmp_path), parts.clock, say=lambda _text: None, pace_s=0)  # type: ignore[arg-type]
+def player(parts: StandIns, tmp_path: Path) -> Rehearsal:
+    return Rehearsal(parts, Folder(tmp_path), parts.clock, show=lambda _text: None, pace_s=0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scenario", [DemoScenario.OUTAGE, DemoScenario.MISSING_PROCESSOR])

@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 
 from ops.commands.dead_letters import letters_table
 from ops.commands.intervene import _finish
-from ops.output import dates_table, explanation_panel, history_table
+from ops.output import components_table, dates_table, explanation_panel, history_table, table
 from ops.reports.daily import Check, CheckStatus, checks_table
 from ops.reports.weekly import WEEKDAYS, reliability_table, trend_screen
 from schemas.dead_letter import DETAIL, REASON, DeadLetter
@@ -119,7 +119,7 @@ def test_the_overview_keeps_whole_words_on_a_narrow_screen(columns: int) -> None
 def test_a_history_keeps_times_states_and_reasons_whole_on_a_narrow_screen(columns: int) -> None:
     entries = [entry(reason.value, State.DEGRADED, State.DEGRADED) for reason in Reason]
     lines = shown(history_table(entries, ZONE), columns)
-    firsts = [line.split() for line in lines if line.startswith("12-15 23:25:01 degraded 12.3 ")]
+    firsts = [words for line in lines if (words := line.split())[:4] == ["12-15", "23:25:01", "degraded", "12.3"]]
 
     assert [words[4] for words in firsts] == [f"{reason}:" for reason in Reason]
     assert max(map(len, lines)) <= columns
@@ -185,3 +185,24 @@ def test_a_replay_that_failed_says_why_and_what_to_do(capsys: pytest.CaptureFixt
     assert f"{record.analysis_date} is failed" in told
     assert f"because {record.failure.because}: {record.failure.message}" in told
     assert f"what to do: mlfs incident {record.analysis_date}" in told
+
+
+@pytest.mark.parametrize("columns", [20, 30, 40, 60])
+def test_no_word_and_no_number_is_cut_at_any_width(columns: int) -> None:
+    made = table(("date", "score", "note"), [("2024-12-15", "99.24", "a word_that_is_long here")], texts={"note"})
+
+    told = "".join(line.strip() for line in shown(made, columns))
+
+    assert "2024-12-15" in told
+    assert "99.24" in told
+    assert "word_that_is_long" in told
+    assert "…" not in told
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_the_parts_of_a_score_are_whole_on_a_narrow_screen(columns: int) -> None:
+    parts = {"components": {"dependency_completeness": 15.0}, "component_total": 99.6}
+
+    assert [["dependency_completeness", "15.0", "/", "15"], ["component_total", "99.6", "/", "100"]] == [
+        line.replace("█", "").split() for line in shown(components_table(parts), columns)
+    ]

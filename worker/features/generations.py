@@ -29,10 +29,26 @@ class Wanted:
 
     def __post_init__(self) -> None:
         if self.generation is not None and self.published_by is not None:
-            raise Refused("a generation is read by its number or by an instant; give only one of the two")
+            raise Refused(
+                "a generation is chosen by number (--generation, generation) or by instant (--published-by, "
+                "published_by); give one of both"
+            )
 
 
 PUBLISHED_NOW = Wanted()
+EXPORT_ENDINGS = (".parquet", ".csv", ".jsonl")
+
+
+def export_ending(path: str) -> str:
+    """Return the ending of a file for published rows.
+
+    Raises:
+        Refused: No warehouse writes a file with another ending.
+    """
+    for ending in EXPORT_ENDINGS:
+        if path.endswith(ending):
+            return ending
+    raise Refused(f"cannot write {path}: its name must end in one of {', '.join(EXPORT_ENDINGS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

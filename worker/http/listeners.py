@@ -10,6 +10,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from worker import package_version
 from worker.access import AccessControl
 from worker.builds.generations import compare_generations
 from worker.builds.queue import Builds
@@ -21,11 +22,13 @@ from worker.http.guard import RouteGuard, RouteKind
 from worker.http.push_and_tick import Machines
 from worker.http.reading import DateReader
 from worker.http.server import HttpServer
+from worker.interventions.audit import Auditor
 from worker.interventions.idempotency import IdempotentRequests
 from worker.interventions.process import Processing
-from worker.observing.metrics import Metrics, package_version
+from worker.interventions.requests import Interventions
+from worker.observing.metrics import Metrics
 from worker.ports import TokenVerifier
-from worker.resources import ProcessKind, make_interventions
+from worker.resources import ProcessKind
 from worker.tick import Ticked
 from worker.wiring import Services
 
@@ -80,8 +83,20 @@ class Listeners:
         services, settings = self._services, self._settings
         resources, clock = services.resources, services.clock
         warehouse = resources.warehouse
-        interventions = make_interventions(
-            resources, engine=services.engine, clock=clock, publish_outcomes=publish_outcomes
+        interventions = Interventions(
+            store=resources.store,
+            auditor=Auditor(
+                engine=services.engine,
+                log_replay=warehouse.log_replay,
+                clock=clock,
+                unreported=services.repair.unreported,
+            ),
+            requests=resources.requests,
+            replace_damaged=services.repair.replace_damaged,
+            calendar=settings.calendar,
+            clock=clock,
+            processors=settings.definition.processors,
+            publish_outcomes=publish_outcomes,
         )
         self.processing = Processing(
             store=resources.store,

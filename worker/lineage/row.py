@@ -12,7 +12,7 @@ from typing import Any
 from statemachine.model import BuildMode
 from worker.builds.generations import find_generation
 from worker.errors import Refused
-from worker.features.generations import PUBLISHED_NOW, PublishedGeneration, Wanted
+from worker.features.generations import PUBLISHED_NOW, PublishedGeneration, Wanted, plan_rows
 from worker.features.model import Statement
 from worker.features.plan import COPY_AGE_DAYS_MAX
 from worker.lineage.cells import (
@@ -27,6 +27,8 @@ from worker.lineage.cells import (
 from worker.ports import Warehouse
 
 Row = Mapping[str, Any]
+# A message names so many players of the same name.
+NAMED_MAX = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,30 @@ def trace_row(warehouse: Warehouse, night: date, player_id: int, wanted: Wanted 
         features=_explain(warehouse, build, night, row),
         changes=() if build.mode is BuildMode.YESTERDAY else find_changes(row, listed),
     )
+
+
+def find_player(warehouse: Warehouse, night: date, name: str, wanted: Wanted = PUBLISHED_NOW) -> int:
+    """Return the number of the published player whose name is *name*, or the only player whose name contains *name*.
+
+    Raises:
+        Refused: No player or several players of the night have such a name; names the players.
+        Unavailable: The warehouse could not serve.
+    """
+    entity = warehouse.pipeline.entity
+    chosen = find_generation(warehouse, night, wanted)
+    rows = warehouse.query(plan_rows(night, chosen.build_id, warehouse.pipeline))
+    named = {row[entity.key]: str(row[entity.label]) for row in rows}
+    alike = {key: label for key, label in named.items() if name.casefold() in label.casefold()}
+    exact = [key for key, label in alike.items() if label.casefold() == name.casefold()]
+    if len(exact or alike) == 1:
+        return int(next(iter(exact or alike)))
+    if not alike:
+        raise Refused(
+            f"{night}: no published player is named {name!r}; see the players: mlfs features {night} --out players.csv"
+        )
+    shown = ", ".join(f"{label} ({key})" for key, label in list(alike.items())[:NAMED_MAX])
+    more = f" and {len(alike) - NAMED_MAX} more" if len(alike) > NAMED_MAX else ""
+    raise Refused(f"{night}: {name!r} may be {shown}{more}; write the number of the player")
 
 
 def _read_build(warehouse: Warehouse, night: date, chosen: PublishedGeneration) -> BuildFacts:

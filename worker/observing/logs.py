@@ -173,15 +173,27 @@ LAST_LINES_S = 1.0
 _writer: LogWriter | None = None
 
 
-def configure(level: str, stream: TextIO | None = None, *, trace_project: str = "") -> None:
-    """Send the product's structured logs, and warnings of libraries.
+def as_json(fields: Mapping[str, Any]) -> str:
+    """Return the line of a log reader: one JSON object."""
+    return str(structlog.processors.JSONRenderer(ensure_ascii=False, default=str)(None, "", dict(fields)))
+
+
+def configure(
+    level: str,
+    stream: TextIO | None = None,
+    *,
+    trace_project: str = "",
+    render: Callable[[Mapping[str, Any]], str] = as_json,
+) -> None:
+    """Send structured logs of the product, and warnings of the libraries.
 
     Args:
         level: Least level written.
-        stream: Output; standard output by default.
-        trace_project: Google Cloud project of the spans named in lines. Empty: lines name no spans.
+        stream: Where to; standard output by default.
+        trace_project: The Google Cloud project in which a span is looked up that a line names. Empty: lines name none.
+        render: Makes a line of the fields.
     """
-    writer = _replace_writer(stream or sys.stdout)
+    writer = _replace_writer(stream or sys.stdout, render)
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
@@ -194,14 +206,14 @@ def configure(level: str, stream: TextIO | None = None, *, trace_project: str = 
             lambda _logger, _method, fields: {**fields, **_span_fields(trace_project)},
             structlog.processors.EventRenamer("message"),
             _head_first,
-            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+            lambda _logger, _method, fields: render(fields),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: _QueueLogger(writer),
         cache_logger_on_first_use=False,
     )
     handlers: list[logging.Handler] = [_QueueHandler(writer)]
-    handlers[0].setFormatter(_LibraryFormatter(trace_project))
+    handlers[0].setFormatter(_LibraryFormatter(trace_project, render))
     logging.basicConfig(handlers=handlers, level=max(number, logging.WARNING), force=True)
     # Google's clients separate the logger `google` from the root logger, so the logger gets the handlers too.
     google = logging.getLogger("google")
@@ -220,20 +232,20 @@ def lines_dropped() -> int:
     return _writer.dropped if _writer is not None else 0
 
 
-def _replace_writer(stream: TextIO) -> LogWriter:
+def _replace_writer(stream: TextIO, render: Callable[[Mapping[str, Any]], str]) -> LogWriter:
     global _writer  # noqa: PLW0603 - a process has one log, as structlog and logging have one configuration
     if _writer is None:
         atexit.register(flush)
     else:
         _writer.close(LAST_LINES_S)
-    _writer = LogWriter(stream, _missing_line)
+    _writer = LogWriter(stream, lambda lines: render(_missing_lines(lines)))
     return _writer
 
 
-def _missing_line(lines: int) -> str:
+def _missing_lines(lines: int) -> Mapping[str, Any]:
     fields: dict[str, Any] = {"severity": "WARNING", "message": "log_lines_dropped", "lines": lines}
     stamped = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")(None, "", fields)
-    return str(structlog.processors.JSONRenderer()(None, "", _head_first(None, "", stamped)))
+    return _head_first(None, "", stamped)
 
 
 class _QueueLogger:
@@ -262,9 +274,10 @@ class _QueueHandler(logging.Handler):
 class _LibraryFormatter(logging.Formatter):
     """Formatter of the log records of libraries, in the form of the product's lines."""
 
-    def __init__(self, trace_project: str) -> None:
+    def __init__(self, trace_project: str, render: Callable[[Mapping[str, Any]], str]) -> None:
         super().__init__()
         self._trace_project = trace_project
+        self._render = render
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as a JSON line."""
@@ -275,7 +288,7 @@ class _LibraryFormatter(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC).isoformat()
         fields = {"time": at, "severity": record.levelname, "message": fields.pop("event"), **fields}
         fields |= _span_fields(self._trace_project)
-        return str(structlog.processors.JSONRenderer(ensure_ascii=False, default=str)(None, "", fields))
+        return self._render(fields)
 
 
 def _severity(_logger: object, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

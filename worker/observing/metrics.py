@@ -8,7 +8,6 @@ crash loses the counts; Prometheus sees a reset.
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,6 +26,7 @@ from statemachine.events import CompletionReceived, TimerFired
 from statemachine.model import PUBLISHED_STATES, BuildMode, State
 from statemachine.reasons import Reason
 from statemachine.table import TRANSITIONS
+from worker import package_version
 from worker.calendar import Calendar
 from worker.errors import PipelineError
 from worker.features.model import BuildPhase
@@ -60,14 +60,6 @@ _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 _BUILD = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 1500.0, 1800.0, 3600.0)
 _PHASE = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0, 1500.0)
 _LAG = (0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 40.0, 120.0, 600.0)
-
-
-def package_version() -> str:
-    """Return the installed version of the product."""
-    try:
-        return version("ml-feature-store-worker")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def moves() -> set[tuple[State, State, Reason]]:

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from schemas.fault_words import words_of
 from statemachine.model import OnRerun, OnUpstreamFailure, Policy
 from worker.calendar import NOON, Calendar, MonthDay, WallClock
-from worker.errors import masked
+from worker.errors import BadSettings, masked
 from worker.features.pipeline import Pipeline
 from worker.pipelines.files import BadPipeline, load_pipeline
 from worker.settings import checks
@@ -57,10 +57,6 @@ class PipelineSettings(BaseSettings):
 
 PREFIX = "MLFS_"
 _EMULATOR = "PUBSUB_EMULATOR_HOST"
-
-
-class BadSettings(ValueError):
-    """The operator's fault: settings are wrong. The message lists every fault."""
 
 
 class Settings(PipelineSettings, AccessSettings):

@@ -16,7 +16,7 @@ import duckdb
 from worker.adapters.duckdb.dialect import quoted
 from worker.adapters.duckdb.dialect import translated_errors as duckdb_errors
 from worker.adapters.duckdb.warehouse import EXPORT_FORMATS
-from worker.errors import Refused
+from worker.features.generations import export_ending
 from worker.features.pipeline import Column
 
 DUCKDB_TYPES = {
@@ -42,9 +42,7 @@ def write_file(path: str, output: Sequence[Column], read: Callable[[], Iterable[
         Refused: The path has another ending.
         Unavailable: The file cannot be written.
     """
-    ending = Path(path).suffix
-    if ending not in EXPORT_FORMATS:
-        raise Refused(f"cannot write {path}: the name must end in {', '.join(EXPORT_FORMATS)}")
+    ending = export_ending(path)
     with tempfile.TemporaryDirectory(prefix="mlfs-export-") as folder:
         pages = Path(folder) / "rows.jsonl"
         with pages.open("w", encoding="utf-8") as lines:

@@ -28,8 +28,7 @@ from worker.adapters.duckdb.dialect import (
     translated_errors,
 )
 from worker.adapters.duckdb.file import MEMORY, WAIT_S, SharedFile
-from worker.errors import Refused
-from worker.features.generations import plan_rows
+from worker.features.generations import EXPORT_ENDINGS, export_ending, plan_rows
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.pipeline import Pipeline
 from worker.features.plan import (
@@ -96,7 +95,7 @@ def count_attempts(
 
 # A running build may take longer; a process that ends does not wait for the build.
 CLOSE_WAIT_S = 1.0
-EXPORT_FORMATS = {".parquet": "FORMAT parquet", ".csv": "FORMAT csv, HEADER", ".jsonl": "FORMAT json"}
+EXPORT_FORMATS = dict(zip(EXPORT_ENDINGS, ("FORMAT parquet", "FORMAT csv, HEADER", "FORMAT json"), strict=True))
 
 
 class DuckDbWarehouse:
@@ -256,10 +255,8 @@ class DuckDbWarehouse:
             return _changed(cursor, change)
 
     def export_features(self, analysis_date: date, build_id: str, path: str) -> int:
-        """Write the rows of a build into a file; CSV shows arrays as `[a, b]`."""
-        ending = Path(path).suffix
-        if ending not in EXPORT_FORMATS:
-            raise Refused(f"cannot write {path}: the name must end in {', '.join(EXPORT_FORMATS)}")
+        """Let DuckDB write the file; arrays in CSV come as `[a, b]`."""
+        ending = export_ending(path)
         rows = plan_rows(analysis_date, build_id, self.pipeline)
         with self._reading(f"writing {path}") as cursor:
             cursor.execute(

@@ -13,11 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import redis
-import structlog
 
 from worker.ports import DAMAGE_KINDS
-
-log = structlog.get_logger(__name__)
 
 # `commit.lua`, the readers and the writers expect these types.
 TYPES: Mapping[str, str] = {
@@ -47,8 +44,8 @@ _SHOWN_BYTES_MAX = 200
 
 
 def log_damage(key: str, member: str, why: str) -> None:
-    """Log a finding as `store_damaged`; a worker logs each finding once."""
-    log.error("store_damaged", key=key, member=member, error=why)
+    """Write the line that a worker logs once for each finding."""
+    _log().error("store_damaged", key=key, member=member, error=why)
 
 
 def keep_quiet(key: str, member: str, why: str) -> None:
@@ -141,7 +138,7 @@ class SettingAside(Damage):
                 pipe.execute_command(*removal)
                 pipe.execute()
         except redis.RedisError as exc:
-            log.warning("damage_not_set_aside", key=name, error=str(exc))
+            _log().warning("damage_not_set_aside", key=name, error=str(exc))
             return False
         return True
 
@@ -162,10 +159,17 @@ class SettingAside(Damage):
                     pipe.zadd(f"{self._tag}:wake", {REBUILD: 0})
                 pipe.execute()
         except redis.RedisError as exc:
-            log.warning("damage_not_set_aside", key=name, error=str(exc))
+            _log().warning("damage_not_set_aside", key=name, error=str(exc))
             return False
         return True
 
 
 def _mark(name: str, member: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\0" + member).digest()
+
+
+def _log() -> Any:  # noqa: ANN401 - structlog's own type is decided when first used
+    """Return the logger of this module; structlog is not imported for a command that logs nothing."""
+    import structlog  # noqa: PLC0415
+
+    return structlog.get_logger(__name__)

@@ -8,12 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
-import structlog
 
 from worker.adapters.redis.client import repeating
 from worker.errors import Denied, Fatal
-
-log = structlog.get_logger(__name__)
 
 VERSION_MIN = (7, 0)
 # Leases, deadlines and retry delays are instants of the workers' clocks; none needs more precision than a second.
@@ -49,7 +46,7 @@ def check_server(client: redis.Redis) -> None:
         policy = _info(client, "memory").get("maxmemory_policy", "noeviction")
         role = _info(client, "replication").get("role", "master")
     except Denied as exc:
-        log.warning("store_not_checked", unchecked="memory policy, role", error=str(exc))
+        _log().warning("store_not_checked", unchecked="memory policy, role", error=str(exc))
         return
     if policy != "noeviction":
         raise Fatal(
@@ -106,3 +103,10 @@ def clock_skew(client: redis.Redis, now: Callable[[], datetime]) -> timedelta:
     if before <= theirs <= after:
         return timedelta(0)
     return theirs - (after if theirs > after else before)
+
+
+def _log() -> Any:  # noqa: ANN401 - structlog's own type is decided when first used
+    """Return the logger of this module; structlog is not imported for a command that logs nothing."""
+    import structlog  # noqa: PLC0415
+
+    return structlog.get_logger(__name__)

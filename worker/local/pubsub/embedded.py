@@ -58,6 +58,11 @@ class EmbeddedBus:
         write_address(self._directory, self.address)
 
     @property
+    def is_serving(self) -> bool:
+        """Whether the server runs in this process."""
+        return self._server is not None
+
+    @property
     def failure(self) -> Unavailable | None:
         """Error that ended the server of this process; None while the server runs."""
         ended = self._server.failure if self._server is not None else None
