@@ -83,21 +83,7 @@ class Listeners:
         services, settings = self._services, self._settings
         resources, clock = services.resources, services.clock
         warehouse = resources.warehouse
-        interventions = Interventions(
-            store=resources.store,
-            auditor=Auditor(
-                engine=services.engine,
-                log_replay=warehouse.log_replay,
-                clock=clock,
-                unreported=services.repair.unreported,
-            ),
-            requests=resources.requests,
-            replace_damaged=services.repair.replace_damaged,
-            calendar=settings.calendar,
-            clock=clock,
-            processors=settings.definition.processors,
-            publish_outcomes=publish_outcomes,
-        )
+        interventions = self._make_interventions(publish_outcomes)
         self.processing = Processing(
             store=resources.store,
             auditor=interventions.auditor,
@@ -126,6 +112,24 @@ class Listeners:
                 wait_s=settings.request_wait_s,
             ),
             registry=self._metrics.registry,
+        )
+
+    def _make_interventions(self, publish_outcomes: Callable[[], None]) -> Interventions:
+        services, resources = self._services, self._services.resources
+        return Interventions(
+            store=resources.store,
+            auditor=Auditor(
+                engine=services.engine,
+                log_replay=resources.warehouse.log_replay,
+                clock=services.clock,
+                unreported=services.repair.unreported,
+            ),
+            requests=resources.requests,
+            replace_damaged=services.repair.replace_damaged,
+            calendar=self._settings.calendar,
+            clock=services.clock,
+            processors=self._settings.definition.processors,
+            publish_outcomes=publish_outcomes,
         )
 
     def _make_machines(self) -> Machines:
