@@ -38,7 +38,7 @@ def test_a_date_is_changed_by_the_stores_time_or_not_at_all(
     monkeypatch.setenv("MLFS_REDIS_URL", url_without_time)
     with guest_parts() as parts, pytest.raises(Unavailable, match="time"):
         parts.clock.now()
-    with Resources(load(), own=False, reads=True) as parts:
+    with Resources(load(), ProcessKind.READER) as parts:
         assert isinstance(parts.clock, SystemClock), "a report goes on"
 
 
