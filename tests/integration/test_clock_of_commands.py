@@ -18,7 +18,7 @@ from worker.clock import SystemClock
 from worker.errors import Unavailable
 from worker.features.model import Statement
 from worker.pipelines.shipped import PIPELINE
-from worker.resources import DEMO_NOTE, Resources
+from worker.resources import DEMO_NOTE, ProcessKind, Resources
 from worker.settings import load
 
 
