@@ -94,7 +94,10 @@ class _Group(TyperGroup):
 
 
 def _choose_data_dir(folder: str | None) -> None:
-    if folder:
+    if folder == "":
+        # As from an unset variable of a script: the default folder would be the wrong folder.
+        raise typer.BadParameter("names no folder")
+    if folder is not None:
         os.environ["MLFS_DATA_DIR"] = folder
 
 
@@ -134,9 +137,17 @@ app = _app(
     "The ML feature-store worker: joins the completions of a night, builds, scores, publishes.",
     add_completion=True,
 )
+
+
+def read_options(data_dir: DataDir = None) -> None:
+    """Read the options that stand between the name of a group and the command."""
+
+
 for _name, _section in GROUPS.items():
     _sentence = next(section[_name][1] for section in SECTIONS.values() if _name in section)
-    app.add_typer(_app({"Commands": _section}, _sentence), name=_name)
+    _group = _app({"Commands": _section}, _sentence)
+    _group.callback()(read_options)
+    app.add_typer(_group, name=_name)
 
 
 @app.callback()

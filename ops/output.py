@@ -116,9 +116,14 @@ err = console(stderr=True)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
+def one_line(text: str) -> str:
+    """Return a text from outside without control characters, which a terminal would obey."""
+    return _CONTROL.sub(" ", text)
+
+
 def plain(text: str) -> str:
     """Return a text from outside without control characters and with escaped markup."""
-    return escape(_CONTROL.sub(" ", text))
+    return escape(one_line(text))
 
 
 def hint(command: str, data_dir: Path | None = None) -> str:

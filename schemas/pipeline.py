@@ -60,6 +60,8 @@ class _Part(BaseModel):
 class EntityPart(_Part):
     """`[entity]`: the subject of a row."""
 
+    # Deprecated: older definitions carry the key; no code reads the value.
+    singular: Any = Field(default=None, exclude=True)
     key: ColumnName
     label: ColumnName
     plural: Name

@@ -27,7 +27,7 @@ from ops.arguments import (
     guest_parts,
     now_of_words,
 )
-from ops.output import err, hint, out, show_json
+from ops.output import err, hint, one_line, out, show_json
 from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessage
 from schemas.fault_words import in_plain_words
 from worker.date_text import in_zone
@@ -107,11 +107,19 @@ def readable_line(settings: Settings) -> Callable[[Mapping[str, Any]], str]:
     zone, tables = settings.calendar.zone, settings.definition.upstream
 
     def line(fields: Mapping[str, Any]) -> str:
+        fields = {name: _printable(name, value) for name, value in fields.items()}
         at = datetime.fromisoformat(fields["time"]).astimezone(zone)
         weight = "" if fields["severity"] in {"INFO", "DEBUG"} else f"{fields['severity'].lower()}: "
         return in_zone(f"{at:%H:%M:%S} {weight}{_readable(fields, len(tables))}", zone)
 
     return line
+
+
+def _printable(name: str, value: object) -> object:
+    """Return a field without control characters; an exception keeps the line breaks."""
+    if not isinstance(value, str):
+        return value
+    return "\n".join(map(one_line, value.split("\n"))) if name == "exception" else one_line(value)
 
 
 def _readable(fields: Mapping[str, Any], tables: int) -> str:

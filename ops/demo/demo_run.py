@@ -146,13 +146,23 @@ def prepare_folder(folder: Path, scenario: DemoScenario, data: Path | None, *, r
             raise Refused(f"{folder} holds data of a worker ({', '.join(found)}), not of a demo; name another --dir")
     elif not resume:
         _forget(folder)
-    elif (held := json.loads(note.read_text(encoding="utf-8"))) != wanted:
-        raise Refused(
-            f"{folder} holds the scenario {held['scenario']} on {held['data']} data; play afresh without --resume, or "
-            "name another --dir"
+    elif (held := _read_note(note)) != wanted:
+        told = (
+            "the scenario {scenario} on {data} data".format_map(held)
+            if held.keys() >= wanted.keys()
+            else "another demo"
         )
+        raise Refused(f"{folder} holds {told}; play afresh without --resume, or name another --dir")
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(wanted), encoding="utf-8")
+
+
+def _read_note(note: Path) -> dict[str, Any]:
+    """Return the contents of a note; empty for a note that was cut off, as by a kill during the write."""
+    try:
+        return dict(json.loads(note.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return {}
 
 
 def _forget(folder: Path) -> None:

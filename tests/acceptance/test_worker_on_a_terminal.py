@@ -9,7 +9,19 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from ops.commands.run import readable_line
 from tests.support.programs import COMMAND, Program
+from worker.settings import load
+
+
+def test_no_text_from_outside_steers_the_terminal() -> None:
+    line = readable_line(load())
+    head = {"time": "2024-12-15T04:00:00Z", "severity": "ERROR", "analysis_date": "2024-12-15"}
+    told = line({**head, "message": "decision", "state": "failed", "detail": "\x1b[2Jgone\r\x9b1m\n23:00:00 forged"})
+    traced = line({**head, "message": "library", "exception": "Traceback\n  File \x1b]0;x\x07"})
+
+    assert "23:00:00 error: 2024-12-15 failed:  [2Jgone 1m 23:00:00 forged" == told
+    assert "23:00:00 error: library: analysis_date 2024-12-15, exception Traceback\n  File  ]0;x " == traced
 
 
 def test_a_person_reads_the_address_of_the_page_and_how_to_load_tables(

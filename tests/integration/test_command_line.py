@@ -82,6 +82,19 @@ def test_the_folder_is_chosen_before_or_after_the_command(before: bool, tmp_path
     assert json.loads(done.stdout)["MLFS_DATA_DIR"] == str(tmp_path / "chosen")
 
 
+def test_the_folder_is_chosen_between_a_group_and_the_command(tmp_path: Path) -> None:
+    done = Program(tmp_path / "other").here("dlq", "--data-dir", str(tmp_path / "chosen"), "list")
+
+    assert (done.returncode, f"no data at {tmp_path / 'chosen'}" in done.stderr) == (EXIT_REFUSED, True)
+
+
+@pytest.mark.parametrize("words", [["--data-dir", "", "config"], ["config", "--data-dir="]], ids=str)
+def test_an_empty_name_of_a_folder_is_not_the_default_folder(words: list[str], tmp_path: Path) -> None:
+    done = Program(tmp_path).here(*words)
+
+    assert (done.returncode, "'--data-dir': names no folder" in done.stderr) == (EXIT_REFUSED, True)
+
+
 def test_the_chosen_folder_counts_for_what_a_word_like_today_means(tmp_path: Path) -> None:
     done = Program(tmp_path / "other").here("explain", "today", "--data-dir", str(tmp_path / "chosen"))
 

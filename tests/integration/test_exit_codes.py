@@ -209,6 +209,26 @@ def test_a_reader_beside_a_demo_names_its_folder(ends: Ends, tmp_path: Path) -> 
     assert ends("status")[1].endswith(f" status --data-dir {demo}\n")
 
 
+@pytest.mark.parametrize(
+    ("note", "told"),
+    [
+        ("", "another demo"),  # a kill during the write
+        ('{"scenario": "nominal"', "another demo"),
+        ("[1]", "another demo"),
+        ('{"scenario": "outage"}', "another demo"),
+        ('{"scenario": "outage", "data": "generated"}', "the scenario outage on generated data"),
+    ],
+)
+def test_a_demo_does_not_go_on_in_the_folder_of_another_demo(ends: Ends, tmp_path: Path, note: str, told: str) -> None:
+    (tmp_path / "demo.json").write_text(note, "utf-8")
+    code, said = ends("demo", "--dir", str(tmp_path), "--resume")
+
+    assert (EXIT_REFUSED, f"mlfs: {tmp_path} holds {told}; play afresh without --resume, or name another --dir\n") == (
+        code,
+        said,
+    )
+
+
 @pytest.mark.parametrize("command", NO_DATE, ids=" ".join)
 def test_what_is_no_date_is_wrong_usage(ends: Ends, tmp_path: Path, command: tuple[str, ...]) -> None:
     code, said = ends(*command)

@@ -94,6 +94,7 @@ class Issuer:
         self.keys = list(keys)
         self.status = 200
         self.body: bytes | None = None
+        self.headers: dict[str, str] = {}
         self.fetches = 0
         issuer = self
 
@@ -101,8 +102,10 @@ class Issuer:
             def do_GET(self) -> None:
                 issuer.fetches += 1
                 body = issuer.body or json.dumps({key.key_id: key.certificate for key in issuer.keys}).encode()
-                self.send_response(issuer.status)
-                self.send_header("Content-Length", str(len(body)))
+                self.send_response_only(issuer.status)
+                headers = {"Date": self.date_time_string(), "Content-Length": str(len(body)), **issuer.headers}
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
 

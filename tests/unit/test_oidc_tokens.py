@@ -242,6 +242,24 @@ def test_certificates_are_fetched_once_an_hour(tokens: GoogleTokens, issuer: Iss
     assert (1, 2) == (within_the_hour, issuer.fetches)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Cache-Control": "no-store, max-age=0", "Expires": "0"},
+        {"Cache-Control": "max-age=9999999999", "Age": "x"},
+        {"Vary": "*"},
+        {"Date": "no date"},
+        {"Date": "Thu, 01 Jan 2099 00:00:00 GMT"},
+    ],
+    ids=str,
+)
+def test_headers_about_caching_change_nothing(
+    tokens: GoogleTokens, issuer: Issuer, key: Key, watch: Watch, headers: dict[str, str]
+) -> None:
+    issuer.headers = headers
+    test_certificates_are_fetched_once_an_hour(tokens, issuer, key, watch)
+
+
 def test_a_new_key_is_fetched_when_a_token_names_it(
     tokens: GoogleTokens, issuer: Issuer, key: Key, other_key: Key, watch: Watch
 ) -> None:

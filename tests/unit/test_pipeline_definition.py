@@ -83,6 +83,14 @@ def test_a_sound_definition_is_read_as_it_is_written(file: Path) -> None:
     assert pipeline.upstream["grid_history.observations"]["wind_speed"] == "FLOAT64"
 
 
+def test_a_definition_of_an_older_release_may_keep_the_unused_word_for_an_entity(file: Path) -> None:
+    without = read_pipeline(file)
+    change(file, 'plural = "zones"', 'singular = "zone"\nplural = "zones"')
+
+    assert read_pipeline(file).entity == without.entity
+    assert [] == find_sql_faults(read_pipeline(file))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [

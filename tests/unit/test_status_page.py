@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import re
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
@@ -358,6 +360,41 @@ def test_the_form_is_shown_first_and_done_when_confirmed(night: Service, headers
     assert "daily cache was repaired" == night.warehouse.audits[0]["reason"]
 
 
+def test_the_second_of_two_clicks_gets_the_answer_to_the_first(night: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    audited, second_came = threading.Event(), threading.Event()
+    begin, may_fail = night.parts.requests.begin, night.warehouse._may_fail
+
+    def begin_and_notice(*request: Any) -> Any:
+        known = begin(*request)
+        if known is not None:
+            second_came.set()
+        return known
+
+    def answer_after_the_second_came(name: str) -> None:
+        if name == "log_replay":
+            audited.set()
+            assert second_came.wait(30)
+        may_fail(name)
+
+    monkeypatch.setattr(night.parts.requests, "begin", begin_and_notice)
+    monkeypatch.setattr(night.warehouse, "_may_fail", answer_after_the_second_came)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(night.client.post, FORM, data={**WISH, "confirmed": "on"}, headers=OWN)
+        assert audited.wait(30)
+        second = night.client.post(FORM, data={**WISH, "confirmed": "on"}, headers=OWN)
+        locations = [answer.headers["location"] for answer in (first.result(), second)]
+
+    assert ([f"{PAGE}?follow=2"] * 2, 1) == (locations, len(night.warehouse.audits))
+
+
+def test_a_form_changed_after_it_was_sent_is_to_be_loaded_again(night: Service) -> None:
+    night.client.post(FORM, data={**WISH, "confirmed": "on"}, headers=OWN)
+    changed = night.client.post(FORM, data={**WISH, "reason": "another", "confirmed": "on"}, headers=OWN)
+
+    assert (409, False) == (changed.status_code, "take a new Idempotency-Key" in changed.text)
+    assert "go back, reload the page of the date and send the form again" in Read(changed.text).text
+
+
 def confirmed(service: Service, act: str, night: date = NIGHT, **fields: str) -> httpx.Response:
     """Send the form of an act, then the form of the plan; return the answer to the second form."""
     address = f"/nights/{night}/{act}"
@@ -381,6 +418,23 @@ def test_the_page_follows_a_replay_until_its_generation_has_ended(night: Service
     assert "Generation 2 has ended: done" in Read(ended.text).text
     assert [True, False] == [refreshes(underway), refreshes(ended)]
     assert not refreshes(night.client.get(PAGE))
+
+
+def test_a_generation_that_the_date_has_not_reached_was_accepted_by_no_request(night: Service) -> None:
+    page = night.client.get(f"{PAGE}?follow=9")
+
+    assert (200, False, False) == (page.status_code, refreshes(page), "Accepted" in Read(page.text).text)
+
+
+def test_a_run_taken_back_after_a_replay_is_no_request_of_the_replays_person(night: Service) -> None:
+    confirmed(night, "replay", name="ana")
+    night.tick()
+    run = {"processor": CACHE, "name": "ben"}
+    followed = Read(night.client.get(confirmed(night, "retract", key="key-2", **run).headers["location"]).text)
+    again = night.client.post(f"{PAGE}/retract", data={**WISH, **run, "key": "3", "confirmed": "on"}, headers=OWN)
+
+    assert (True, False) == ("Accepted and audited" in followed.text, "As generation" in followed.text)
+    assert (303, PAGE) == (again.status_code, again.headers["location"]), "the run was taken back before"
 
 
 def test_a_date_that_was_never_opened_is_built_from_its_page(service: Service) -> None:

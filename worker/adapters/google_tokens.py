@@ -10,6 +10,7 @@ token. A crash loses only the cached certificates.
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from email.utils import formatdate
 from math import inf
 from time import monotonic
 from typing import Any, TypeGuard
@@ -43,6 +44,14 @@ FAILURE_PAUSE_S = 5.0
 OK = 200
 
 
+class _KeptForAnHour(ExpiresAfter):
+    """Lifetime of the cached certificates, whatever the issuer's headers about caching state."""
+
+    def update_headers(self, response: Any) -> dict[str, str]:  # noqa: ANN401 - of urllib3
+        """Return the headers to replace. With Vary or a wrong Date, each token would cause a fetch."""
+        return {**super().update_headers(response), "date": formatdate(usegmt=True), "vary": ""}
+
+
 class Certificates:
     """Certificates of an issuer by key id, cached by the HTTP session. Thread-safe."""
 
@@ -51,7 +60,9 @@ class Certificates:
         self._stopwatch = stopwatch
         self._cache = DictCache()
         self._session = session_to(url, Session())
-        self._session.mount(url, CacheControlAdapter(self._cache, heuristic=ExpiresAfter(seconds=CERTIFICATES_KEPT_S)))
+        self._session.mount(
+            url, CacheControlAdapter(self._cache, heuristic=_KeptForAnHour(seconds=CERTIFICATES_KEPT_S))
+        )
         # Early fetches have a separate lock and a separate pause: a token with a known key never waits for them.
         self._locks = {early: threading.Lock() for early in (False, True)}
         self._failed_at = dict.fromkeys((False, True), -inf)

@@ -19,9 +19,10 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from statemachine.events import CompletionRetracted
+from statemachine.events import CompletionRetracted, InterventionEvent
 from statemachine.model import DateRecord
 from worker.access import LOCAL_CALLER, Role
+from worker.clock import pause
 from worker.date_text import retraction_follows
 from worker.errors import CorruptRecord, PipelineError
 from worker.http import problems
@@ -40,7 +41,8 @@ from worker.http.page_model import DatePage, Strip, chip_of, damaged_night, nigh
 from worker.http.reading import DateReader
 from worker.http.rendering import Moments, Pages
 from worker.interventions.audit import REASON_CHARS_MAX
-from worker.interventions.requests import has_ended
+from worker.interventions.idempotency import KeyInUse
+from worker.interventions.requests import POLL_S, InterventionAnswer, has_ended
 from worker.observing.outbox import untold_by_date
 
 DATES_IN_STRIP = 14
@@ -51,6 +53,8 @@ REQUESTS: Mapping[str, type[ReplayRequest | CancelRequest | RetractRequest]] = {
     "cancel": CancelRequest,
     "retract": RetractRequest,
 }
+# Seconds for which the second of two equal forms waits for the answer to the first form.
+SENT_TWICE_WAIT_S = 5.0
 _FIELDS_MAX = 10
 _TOLD = (PipelineError, HTTPException, RequestValidationError)
 
@@ -98,17 +102,23 @@ class PageContext:
         untold = untold_by_date(store).get(day)
         return night_of(record, history, moments.now, self.shelf.policy, self.shelf.zone, untold)
 
-    def show(self, request: Request, day: date, follow: int | None = None) -> HTMLResponse:
+    def show(
+        self, request: Request, day: date, follow: int | None = None, followed_act: str = "replay"
+    ) -> HTMLResponse:
         """Return the page of a date.
 
         Args:
             request: The request.
             day: The analysis date.
-            follow: Generation that a person has asked for: the page asks for news until the generation has ended.
+            follow: Generation of the date after a person's request: the page asks for news until the generation has
+                ended. A generation that the date has not reached comes from no request and is ignored.
+            followed_act: Kind of the request. Only a replay is the request named by the record of the generation.
         """
         moments = self.moments()
         night = self.night(day, moments)
         caller, record = caller_of(request), night.record if night else None
+        if record is None or (follow is not None and follow > record.generation):
+            follow = None
         facts: dict[str, Any] = {
             "strip": self.strip(day),
             "role": caller.role,
@@ -127,7 +137,8 @@ class PageContext:
             night=night,
             day=day,
             title="Tonight" if day == self.desk.calendar.tonight(moments.now) else "Night",
-            follow=follow if record else None,
+            follow=follow,
+            followed_act=followed_act,
             ended=record is not None and follow is not None and has_ended(record, follow),
             **facts,
         )
@@ -147,8 +158,10 @@ class PageContext:
         event = wish.event(controls.name if controls.name and caller == LOCAL_CALLER else caller)
         service, key = self.desk.interventions, f"{act}/{controls.key}"
         if controls.confirmed:
-            answer = service.ask(day, event, caller=caller, key=key)
-            return self._go(f"/nights/{day}?follow={answer.generation}")
+            answer = self._ask(day, event, caller, key)
+            if not answer.outcome["applied"]:
+                return self._go(f"/nights/{day}")
+            return self._go(f"/nights/{day}?follow={answer.generation}" + ("" if act == "replay" else f"&act={act}"))
         event, before, planned = service.plan(day, event)
         if not planned.changed:
             return self._go(f"/nights/{day}")
@@ -159,6 +172,20 @@ class PageContext:
             fields = {**fields, "run_id": event.identity}
         return self.pages.render("confirm.html", self.moments(), **facts, fields={**fields, "confirmed": "on"})
 
+    def _ask(self, day: date, event: InterventionEvent, caller: str, key: str) -> InterventionAnswer:
+        """Apply the event; a form sent twice at once waits for the answer to the first form.
+
+        A browser shows the answer to the last of two clicks.
+        """
+        for _ in range(round(SENT_TWICE_WAIT_S / POLL_S)):
+            try:
+                return self.desk.interventions.ask(day, event, caller=caller, key=key)
+            except KeyInUse as exc:
+                if not exc.pending:
+                    raise
+            pause(POLL_S)
+        return self.desk.interventions.ask(day, event, caller=caller, key=key)
+
     def _go(self, address: str) -> Response:
         """Send the browser to an address by GET: going back or reloading repeats no act."""
         return RedirectResponse(address, 303, headers=self.pages.headers)
@@ -167,8 +194,8 @@ class PageContext:
         """Return the page of a problem, with the texts of the API."""
         answer = problems.answer(request, exc)
         told = json.loads(bytes(answer.body))
-        if isinstance(exc, HTTPException):
-            # The API leads programs to its description; a person goes back to the page.
+        if isinstance(exc, HTTPException | KeyInUse):
+            # The API leads programs to the description or to another key; a person goes back to the page.
             told["next"] = "go back, reload the page of the date and send the form again"
         page = self.pages.render("problem.html", self.moments(), status=answer.status_code, problem=told)
         page.headers.update(
@@ -196,9 +223,12 @@ def page_routes(window: PageContext) -> APIRouter:
 
     @router.get("/nights/{analysis_date}")
     def one_night(
-        request: Request, analysis_date: DayInPath, follow: Annotated[int | None, Query(ge=0, le=10**9)] = None
+        request: Request,
+        analysis_date: DayInPath,
+        follow: Annotated[int | None, Query(ge=0, le=10**9)] = None,
+        act: str = "replay",
     ) -> Response:
-        return window.show(request, analysis_date, follow)
+        return window.show(request, analysis_date, follow, act)
 
     for act in REQUESTS:
         path = f"/nights/{{analysis_date}}/{act}"
