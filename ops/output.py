@@ -227,27 +227,21 @@ def _why(row: Mapping[str, Any]) -> str:
 
 def components_table(row: Mapping[str, Any]) -> RenderableType:
     """Return the six parts of a score with their maxima; on a narrow screen without bars."""
-    with_bars, bare = (Table(box=None, pad_edge=False, show_header=False) for _ in range(2))
-    for form in (with_bars, bare):
-        form.add_column(no_wrap=True)
-        form.add_column(justify="right", no_wrap=True)
-    with_bars.add_column(no_wrap=True)
+    cells = []
     for name, points in (row["components"] or {}).items():
         maximum = COMPONENT_POINTS[name]
         filled = round(20 * points / maximum)
-        cells = (name, f"{points:.1f} / {maximum}")
-        with_bars.add_row(*cells, "[green]" + "█" * filled + "[/][dim]" + "░" * (20 - filled))
-        bare.add_row(*cells)
-    for form in (with_bars, bare):
-        form.add_row("component_total", f"{number(row['component_total'])} / 100")
-    return Fitting([(0, with_bars), (0, bare)])
+        bar = "[green]" + "█" * filled + "[/][dim]" + "░" * (20 - filled) + "[/]"
+        cells.append((name, f"{points:.1f} / {maximum}", bar))
+    cells.append(("component_total", f"{number(row['component_total'])} / 100", ""))
+    return table(("component", "points", "bar"), cells, numbers={"points"}, wide={"bar"}, header=False)
 
 
 def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
     """Return the explanation of an analysis date as a panel."""
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column()
+    grid.add_column(style="bold", overflow="fold")
+    grid.add_column(overflow="fold")
     for entry in answer["processors"]:
         rows = entry["rows_at_build"]
         built = "" if rows is None else f"  [dim](table had {rows} rows at the build)[/]"

@@ -109,11 +109,12 @@ class NightScreen:
         """Show how the night ended, for a person."""
         self._console.print(Panel(_summary(row), title="the night in short", border_style=STATE_STYLE[row["state"]]))
         self._console.print("look at the night again:")
-        self._console.print(f"  {row['look_again']}", markup=False, soft_wrap=True)
+        # A text, not `markup=False`: the console draws the panel with the options of the printed line.
+        self._console.print(Text(f"  {row['look_again']}"), soft_wrap=True)
 
     def _line(self, text: str, at: datetime | None = None) -> None:
         local = (at or self._clock.now()).astimezone(self._zone)
-        self._console.print(f"[dim]{local:%H:%M:%S}[/] {text}", soft_wrap=True)
+        self._console.print(f"[dim]{local:%H:%M:%S}[/] {text}", soft_wrap=not self.live)
 
     def _panel(self) -> RenderableType:
         with self._lock:

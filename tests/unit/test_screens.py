@@ -1,5 +1,6 @@
 """What people see fits their screen, from 60 columns on, and tells time in one zone."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,6 +10,7 @@ from rich.console import Console, RenderableType
 
 from ops.commands.dead_letters import letters_table
 from ops.commands.intervene import _finish
+from ops.demo.screen import NightScreen
 from ops.output import components_table, dates_table, explanation_panel, history_table, table
 from ops.reports.daily import Check, CheckStatus, checks_table
 from ops.reports.weekly import WEEKDAYS, reliability_table, trend_screen
@@ -16,8 +18,23 @@ from schemas.dead_letter import DETAIL, REASON, DeadLetter
 from statemachine.events import EventKind
 from statemachine.model import DateRecord, FailedBecause, State
 from statemachine.reasons import Reason
-from tests.support.nights import CACHE, DEADLINE, POLICY, PROCESSORS, degraded, done, failed
+from tests.support.nights import (
+    CACHE,
+    DEADLINE,
+    EVENING,
+    POLICY,
+    PROCESSORS,
+    degraded,
+    done,
+    failed,
+    success,
+    told,
+    unseen,
+)
+from worker.clock import OffsetClock
 from worker.date_text import explanation, in_zone
+from worker.observing.observer import Decided
+from worker.settings import load
 
 ZONE = ZoneInfo("America/New_York")
 NARROW = range(60, 81, 5)
@@ -199,10 +216,51 @@ def test_no_word_and_no_number_is_cut_at_any_width(columns: int) -> None:
     assert "…" not in told
 
 
-@pytest.mark.parametrize("columns", [40, 60])
+@pytest.mark.parametrize("columns", [40, 50, 56, 60])
 def test_the_parts_of_a_score_are_whole_on_a_narrow_screen(columns: int) -> None:
     parts = {"components": {"dependency_completeness": 15.0}, "component_total": 99.6}
+    lines = shown(components_table(parts), columns)
 
     assert [["dependency_completeness", "15.0", "/", "15"], ["component_total", "99.6", "/", "100"]] == [
-        line.replace("█", "").split() for line in shown(components_table(parts), columns)
+        line.replace("█", "").split() for line in lines
     ]
+    assert lines[0].count("█") in {0, 20}
+
+
+def test_no_name_of_a_processor_is_cut_on_the_narrowest_screen() -> None:
+    told = "".join(shown(explanation_panel(explanation(done(), DEADLINE, POLICY, ZONE, None), ZONE), 40))
+
+    assert "…" not in told.replace("'…'", "")
+
+
+def test_the_panel_of_a_demo_is_drawn_in_colour_whatever_is_printed_above(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wait_until: Callable[..., None]
+) -> None:
+    screened: list[str] = []
+
+    def screen_shows(text: str) -> bool:
+        screened.append(capsys.readouterr().out)
+        return text in "".join(screened)
+
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    reported = success(CACHE)
+    decided = Decided(
+        before=unseen(),
+        decision=told(unseen(), reported),
+        event=reported,
+        actor="vm-1",
+        at=EVENING,
+        conflicts=0,
+        sentence="reported",
+    )
+    row = dict.fromkeys(("failure", "row_count", "quality_score", "component_total", "fallback_rate", "severity"))
+    row |= dict.fromkeys(("components", "table"))
+    ended = {"state": "waiting", "generation": 0, "left_out_players": [], "told": [], "on_call_told": []}
+    with NightScreen(load(), OffsetClock(EVENING), quiet=False) as screen:
+        screen.note(decided)
+        wait_until(lambda: screen_shows("✓"), "the panel shows the completion", 10)
+        screen.show_summary({**row, **ended, "log": "worker.log", "look_again": "mlfs explain 2024-12-15"})
+
+    assert screen_shows("mlfs explain 2024-12-15")
+    assert not screen_shows("[green]")
