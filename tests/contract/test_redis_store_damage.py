@@ -227,6 +227,15 @@ def test_a_renewal_that_cannot_be_read_does_not_count_and_the_next_one_replaces_
     assert (RUNNING.with_lease_until(until), []) == (store.load(NIGHT), list(store.faults()))
 
 
+def test_the_lease_of_a_record_that_lost_its_revision_is_renewed(store: RedisStore) -> None:
+    store.commit(Commit(record=RUNNING, operation_id="one"))
+    store._client.hdel(store._key("date", NIGHT.isoformat()), "n")
+    until = EVENING + timedelta(hours=1)
+
+    assert store.renew(store.load(NIGHT), until, "two") is True
+    assert store.load(NIGHT) == RUNNING.with_lease_until(until)
+
+
 def test_a_renewal_sets_an_index_of_another_kind_aside_and_is_stored(store: RedisStore) -> None:
     store.commit(Commit(record=RUNNING, operation_id="one"))
     store._client.set(store._key("wake"), "somebody else's")

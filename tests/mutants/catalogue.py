@@ -344,7 +344,7 @@ MUTANTS = (
     Mutant(
         name="renewal-of-any-record",
         file="worker/adapters/redis/renew.lua",
-        old="if stored[1] ~= ARGV[1] or (stored[2] ~= ARGV[2] and stored[2] ~= ARGV[3]) then\n",
+        old="if stored[1] ~= ARGV[1] or (revision ~= ARGV[2] and revision ~= ARGV[3]) then\n",
         new="if stored[1] == nil then\n",
         tests=(f"{STORE_CONTRACT}::test_a_renewal_of_a_lost_record_is_a_conflict[fakeredis]",),
     ),

@@ -21,7 +21,8 @@ for i, kind in ipairs({'hash', 'zset'}) do
 end
 -- The revision keeps a decision on the record before the renewal, such as the end of the lease, out of the store.
 local stored = redis.call('HMGET', KEYS[1], 'v', 'n')
-if stored[1] ~= ARGV[1] or (stored[2] ~= ARGV[2] and stored[2] ~= ARGV[3]) then
+local revision = stored[2] or ''
+if stored[1] ~= ARGV[1] or (revision ~= ARGV[2] and revision ~= ARGV[3]) then
   return 'conflict'
 end
 redis.call('HSET', KEYS[1], 'n', ARGV[3], 'l', ARGV[4])
