@@ -12,12 +12,11 @@ from statemachine.events import InterventionEvent, ReplayRequested
 from statemachine.model import TERMINAL_STATES, DateRecord, State
 from worker.access import Role
 from worker.calendar import FUTURE_DAYS_MAX, Calendar
-from worker.date_text import summary
+from worker.date_text import DateSummary, summary
 from worker.errors import Refused
 from worker.http.guard import BEARER, RouteGuard, caller_of
 from worker.http.models import (
     CancelRequest,
-    DateSummary,
     DayInPath,
     IdempotencyKey,
     Intervened,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any
 
@@ -11,10 +12,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from statemachine.events import CancelRequested, CompletionRetracted, InterventionEvent, ReplayRequested
 from statemachine.model import BuildMode
+from worker.builds.queue import Built
 from worker.calendar import DAY_WORDS
+from worker.date_text import DateSummary
 from worker.features.diff import ColumnDiff, RowDiff
 from worker.interventions.audit import REASON_CHARS_MAX, SEEN_PATTERN, read_reason
 from worker.interventions.idempotency import KEY_PATTERN
+from worker.ports import HistoryEntry
+from worker.tick import Ticked
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Answers say whatever `worker.date_text` says: a fact that is new there is not lost here.
@@ -141,42 +146,6 @@ class RetractRequest(BaseModel):
         )
 
 
-class FailureModel(BaseModel):
-    """Why a date failed, or why its last attempt did."""
-
-    because: str
-    message: str
-
-
-class DateSummary(BaseModel):
-    """Where a date stands. Figures are those of the last publication; null where nothing was ever published."""
-
-    model_config = _GROWS
-
-    analysis_date: str = Field(examples=[_EXAMPLE_DAY])
-    weekday: str = Field(examples=["Sunday"])
-    state: str = Field(examples=["done"], description="`waiting ready running degraded done failed`")
-    generation: int
-    row_count: int | None
-    quality_score: float | None
-    components: dict[str, float] | None
-    component_total: float | None
-    fallback_rate: float | None
-    missing_rate: float | None
-    severity: str | None
-    attempt: int
-    trigger: str | None
-    mode: str
-    published_generation: int
-    published_is_retracted: bool
-    left_out: int | None
-    deadline_at: str
-    upgrade_cutoff_at: str
-    wake_at: str | None
-    committed_at: str | None
-    failure: FailureModel | None
-
-
 class NotToldModel(BaseModel):
     """An outcome that waits in the outbox: whoever listens to its topic does not know of it yet."""
 
@@ -188,10 +157,13 @@ class NotToldModel(BaseModel):
     error: str = Field(description="What the last try to publish met; empty before the first one.")
 
 
+@dataclass(frozen=True, kw_only=True)
 class DateRow(DateSummary):
     """Where a date stands, and whether its outcome was told."""
 
-    not_told: NotToldModel | None = Field(description="The newest outcome that waits in the outbox; null for none.")
+    not_told: Annotated[
+        NotToldModel | None, Field(description="The newest outcome that waits in the outbox; null for none.")
+    ]
 
 
 class DamagedDate(BaseModel):
@@ -202,6 +174,7 @@ class DamagedDate(BaseModel):
     error: str
 
 
+@dataclass(frozen=True, kw_only=True)
 class Intervened(DateSummary):
     """What an intervention did, or would do."""
 
@@ -234,20 +207,13 @@ class ProcessorModel(BaseModel):
     retractions: list[RetractionModel] = Field(default_factory=list)
 
 
-class HistoryItem(BaseModel):
+class HistoryItem(HistoryEntry):
     """One stored change."""
 
-    at: str
-    event: str
-    before: str
-    after: str
-    reason: str
-    generation: int
-    attempt: int
-    actor: str
-    detail: str
+    __pydantic_config__ = ConfigDict(extra="ignore")
 
 
+@dataclass(frozen=True, kw_only=True)
 class DateStory(DateRow):
     """A date explained: what arrived, what is missing, what happens next, and its history."""
 
@@ -256,7 +222,7 @@ class DateStory(DateRow):
     missing: list[str]
     headline: str
     next: str
-    history: list[HistoryItem]
+    history: Sequence[HistoryItem]
 
 
 class PublishedModel(BaseModel):
@@ -284,28 +250,19 @@ class DateDiff(BaseModel):
     columns: Sequence[ColumnDiff] = Field(description="Columns in which cells differ, with the largest changes.")
 
 
-class BuiltModel(BaseModel):
-    """How one build ended."""
-
-    analysis_date: date
-    state: str
-    generation: int
-    reason: str
+class BuiltModel(Built):
+    """End of one build."""
 
 
-class TickAnswer(BaseModel):
-    """What one tick did."""
+@dataclass(frozen=True, kw_only=True)
+class TickAnswer(Ticked):
+    """Result of one tick."""
 
-    model_config = ConfigDict(
+    __pydantic_config__ = ConfigDict(
         json_schema_extra={"examples": [{"opened": 0, "due": 1, "failed": 0, "built": [], "published": 1, "left": 0}]}
     )
 
-    opened: int = Field(description="Dates that the calendar opened.")
-    due: int = Field(description="Dates at which something was due.")
-    failed: int = Field(description="Dates that the sweep could not handle; they stay due.")
-    built: list[BuiltModel] = Field(description="Builds that ended.")
-    published: int = Field(description="Outcomes that the bus confirmed.")
-    left: int = Field(description="Outcomes that it did not take; the next tick tries again.")
+    built: Annotated[tuple[BuiltModel, ...], Field(description="Builds that ended.")]
 
 
 class Health(BaseModel):
