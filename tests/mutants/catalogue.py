@@ -1259,7 +1259,7 @@ MUTANTS = (
         name="replay-beside-the-ledger",
         file="worker/interventions/audit.py",
         old="        if unreported is not None:\n            self._engine",
-        new="        if unreported is not None and not unreported.found:\n            self._engine",
+        new="        if unreported is not None and not unreported.read_from_ledger:\n            self._engine",
         tests=(
             "tests/unit/test_audit.py::test_a_replay_of_a_date_published_by_hand_opens_the_next_generation_at_once",
         ),

@@ -85,12 +85,12 @@ class ActionContext:
         return self.day(day if word is None else self.calendar.day_to_change(word, self.clock.now()))
 
 
-def action_routes(desk: ActionContext, gate: RouteGuard) -> APIRouter:
+def action_routes(actions: ActionContext, guard: RouteGuard) -> APIRouter:
     """Return the action routes."""
     router = APIRouter(
         tags=["actions"],
-        route_class=gate.route_class(),
-        dependencies=[Depends(BEARER), gate.at_least(Role.OPERATOR)],
+        route_class=guard.route_class(),
+        dependencies=[Depends(BEARER), guard.at_least(Role.OPERATOR)],
         responses=responses(400, 401, 403, 404, 409, 413, 422, 500, 503),
     )
     accepted = _accepted(DateSummary, "Still on its way; see Location")
@@ -101,23 +101,23 @@ def action_routes(desk: ActionContext, gate: RouteGuard) -> APIRouter:
 
         200 published, 202 still on its way, 409 failed (with the fields of the summary) or refused.
         """
-        day = request.state.analysis_date = desk.day(body.analysis_date)
+        day = request.state.analysis_date = actions.day(body.analysis_date)
         caller = caller_of(request).name
         wanted = {"route": "process", "day": day.isoformat(), "forced": body.force_phase3_fallback}
 
         def act() -> StoredResponse:
-            record = desk.processing.process(
+            record = actions.processing.process(
                 day,
                 forced=body.force_phase3_fallback,
                 actor=caller,
                 idempotency_key=idempotency_key,
-                wait_s=desk.wait_s,
+                wait_s=actions.wait_s,
             )
             return _process_answer(record)
 
-        return _tell(request, desk.once.run(idempotency_key, caller, wanted, act))
+        return _to_response(request, actions.once.run(idempotency_key, caller, wanted, act))
 
-    _add_interventions(router, desk, gate)
+    _add_interventions(router, actions, guard)
     return router
 
 
@@ -125,17 +125,17 @@ def _accepted(model: type[DateSummary], text: str) -> dict[int | str, dict[str, 
     return {202: {"model": model, "headers": _LOCATION, "description": text}}
 
 
-def _add_interventions(router: APIRouter, desk: ActionContext, gate: RouteGuard) -> None:
+def _add_interventions(router: APIRouter, actions: ActionContext, guard: RouteGuard) -> None:
     accepted = _accepted(Intervened, "Accepted; a worker builds it")
 
     def intervene(
         request: Request, day: date, event: InterventionEvent, key: str | None, *, dry_run: bool = False
     ) -> JSONResponse:
-        day = desk.day_to_change(request, day)
+        day = actions.day_to_change(request, day)
         if dry_run:
-            planned = desk.interventions.ask(day, event, caller=event.actor, consent=lambda *_plan: False)
+            planned = actions.interventions.ask(day, event, caller=event.actor, consent=lambda *_plan: False)
             return JSONResponse(planned.facts)
-        answer = desk.interventions.ask(day, event, caller=event.actor, key=key)
+        answer = actions.interventions.ask(day, event, caller=event.actor, key=key)
         status = 202 if isinstance(event, ReplayRequested) else 200
         return JSONResponse(answer.facts, status, _location(day) if answer.outcome["applied"] else None)
 
@@ -145,7 +145,7 @@ def _add_interventions(router: APIRouter, desk: ActionContext, gate: RouteGuard)
     ) -> JSONResponse:
         """Build a date again, as a new generation. 202 accepted, 200 for a dry run."""
         if body.force:
-            gate.require(request, Role.ADMIN)
+            guard.require(request, Role.ADMIN)
         event = body.event(caller_of(request).name)
         return intervene(request, analysis_date, event, idempotency_key, dry_run=body.dry_run)
 
@@ -176,7 +176,7 @@ def _location(day: date) -> dict[str, str]:
     return {"Location": f"/dates/{day.isoformat()}"}
 
 
-def _tell(request: Request, answer: StoredResponse) -> JSONResponse:
+def _to_response(request: Request, answer: StoredResponse) -> JSONResponse:
     """Return the response; a failed date is a problem document, so schedulers and workflows notice the failure."""
     if answer.status == _FAILED:
         return _failed(request, answer.body)

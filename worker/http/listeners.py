@@ -97,12 +97,12 @@ class Listeners:
         )
         compare = partial(compare_generations, warehouse)
         return Api(
-            gate=self._guard(settings.api_door(), RouteKind.API),
-            page_gate=self._guard(settings.api_door(), RouteKind.PAGE),
-            shelf=DateReader(
+            guard=self._guard(settings.api_rule(), RouteKind.API),
+            page_guard=self._guard(settings.api_rule(), RouteKind.PAGE),
+            reader=DateReader(
                 store=resources.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone, compare=compare
             ),
-            desk=ActionContext(
+            actions=ActionContext(
                 interventions=interventions,
                 processing=self.processing,
                 once=IdempotentRequests(resources.requests),
@@ -135,8 +135,8 @@ class Listeners:
     def _make_machines(self) -> Machines:
         settings = self._settings
         return Machines(
-            push_gate=self._guard(settings.push_door(), RouteKind.API),
-            tick_gate=self._guard(settings.tick_door(), RouteKind.API),
+            push_guard=self._guard(settings.push_rule(), RouteKind.API),
+            tick_guard=self._guard(settings.tick_rule(), RouteKind.API),
             subscription=f"projects/{settings.pubsub_project}/subscriptions/{settings.subscription}",
             intake=self._services.intake,
             tick=self._tick,
