@@ -1,4 +1,4 @@
-"""Tick: sweep, builds and relay once, within one request or one command.
+"""Tick: sweep, builds and relay once, within a request or a command.
 
 A scheduler that calls the tick every minute replaces the loops of a worker. Ticks may overlap, also on several
 processes: the version of the commit decides a sweep, the claim decides a build, and an outcome published twice has the
@@ -22,7 +22,7 @@ from worker.sweep import Sweeper
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
-    """Result of one tick."""
+    """Result of a tick."""
 
     opened: Annotated[int, Field(description="Analysis dates opened by the calendar.")]
     due: Annotated[int, Field(description="Analysis dates with a due timer.")]
@@ -34,7 +34,7 @@ class Ticked:
 
 @dataclass(slots=True, kw_only=True)
 class Ticker:
-    """Sweep, builds and relay of one process; several threads may use one ticker.
+    """Sweep, builds and relay of a process; several threads may use the same ticker.
 
     Attributes:
         ticked: Called with the instant of each sweep.

@@ -799,7 +799,7 @@ MUTANTS = (
     Mutant(
         name="exception-while-reading-charged-to-the-group",
         file="worker/intake.py",
-        old="except Exception:  # noqa: BLE001 - handled alone, the message raises again and is charged with that",
+        old="except Exception:  # noqa: BLE001 - handled alone, the message raises again and is charged",
         new="except Refusal:",
         tests=(
             "tests/unit/test_one_bad_message.py::test_an_exception_while_a_message_is_read_leaves_its_group_untouched",
@@ -808,7 +808,7 @@ MUTANTS = (
     Mutant(
         name="exception-while-storing-charged-to-the-group",
         file="worker/intake.py",
-        old="except Exception as exc:  # noqa: BLE001 - handled alone, the message that raises is charged with that",
+        old="except Exception as exc:  # noqa: BLE001 - handled alone, the message that raises is charged",
         new="except Conflict as exc:",
         tests=("tests/unit/test_one_bad_message.py::test_a_date_that_the_store_refuses_holds_no_other_date",),
     ),

@@ -1,4 +1,4 @@
-"""JSON routes that change dates: `/process` for schedulers and workflows; replay, cancel and retract for people."""
+"""JSON routes that change analysis dates: `/process` for schedulers and workflows; replay, cancel and retract."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from worker.interventions.process import Processing
 from worker.interventions.requests import Interventions
 from worker.ports import Clock
 
-_LOCATION = {"Location": {"description": "Where to look for the end.", "schema": {"type": "string"}}}
+_LOCATION = {"Location": {"description": "Address of the explanation of the date.", "schema": {"type": "string"}}}
 _FAILED = 409
 
 
@@ -39,9 +39,9 @@ class ActionContext:
     """Arguments of the action routes.
 
     Attributes:
-        interventions: Plans and applies.
-        processing: Builds a date while the request waits.
-        once: Runs a request of `/process` once for each key.
+        interventions: Plans and applies interventions.
+        processing: Builds an analysis date while the request waits.
+        once: Runs a request of `/process` a single time for each key.
         calendar: Reads `today`, `tonight` and `yesterday`.
         earliest: First date accepted.
         clock: The shell's clock.
@@ -93,13 +93,13 @@ def action_routes(actions: ActionContext, guard: RouteGuard) -> APIRouter:
         dependencies=[Depends(BEARER), guard.at_least(Role.OPERATOR)],
         responses=responses(400, 401, 403, 404, 409, 413, 422, 500, 503),
     )
-    accepted = _accepted(DateSummary, "Still on its way; see Location")
+    accepted = _accepted(DateSummary, "The build has not ended; see Location")
 
     @router.post("/process", response_model=DateSummary, responses=accepted)
     def process(body: ProcessRequest, request: Request, idempotency_key: IdempotencyKey = None) -> JSONResponse:
-        """Build a date now and wait for the end; a date that is published already is only reported.
+        """Build an analysis date now and wait for the end; a published date stays unchanged.
 
-        200 published, 202 still on its way, 409 failed (with the fields of the summary) or refused.
+        200 published, 202 not ended yet, 409 failed (with the fields of the summary) or refused.
         """
         day = request.state.analysis_date = actions.day(body.analysis_date)
         caller = caller_of(request).name
@@ -126,7 +126,7 @@ def _accepted(model: type[DateSummary], text: str) -> dict[int | str, dict[str, 
 
 
 def _add_interventions(router: APIRouter, actions: ActionContext, guard: RouteGuard) -> None:
-    accepted = _accepted(Intervened, "Accepted; a worker builds it")
+    accepted = _accepted(Intervened, "Accepted; a worker builds the date")
 
     def intervene(
         request: Request, day: date, event: InterventionEvent, key: str | None, *, dry_run: bool = False
@@ -143,7 +143,7 @@ def _add_interventions(router: APIRouter, actions: ActionContext, guard: RouteGu
     def replay(
         analysis_date: DayInPath, body: ReplayRequest, request: Request, idempotency_key: IdempotencyKey = None
     ) -> JSONResponse:
-        """Build a date again, as a new generation. 202 accepted, 200 for a dry run."""
+        """Build an analysis date again, as a new generation. 202 accepted, 200 for a dry run."""
         if body.force:
             guard.require(request, Role.ADMIN)
         event = body.event(caller_of(request).name)
@@ -153,7 +153,7 @@ def _add_interventions(router: APIRouter, actions: ActionContext, guard: RouteGu
     def cancel(
         analysis_date: DayInPath, body: CancelRequest, request: Request, idempotency_key: IdempotencyKey = None
     ) -> JSONResponse:
-        """Stop a date that is waiting or being built; it stays failed until somebody replays it."""
+        """Stop a waiting, ready or running analysis date; the date stays failed until a replay."""
         event = body.event(caller_of(request).name)
         return intervene(request, analysis_date, event, idempotency_key)
 
@@ -161,7 +161,7 @@ def _add_interventions(router: APIRouter, actions: ActionContext, guard: RouteGu
     def retract(
         analysis_date: DayInPath, body: RetractRequest, request: Request, idempotency_key: IdempotencyKey = None
     ) -> JSONResponse:
-        """Take back a processor's success: the run no longer counts, and no build reads the table it filled."""
+        """Retract a run of a processor: the run no longer counts, and no build reads the processor's Phase 4 table."""
         event = body.event(caller_of(request).name)
         return intervene(request, analysis_date, event, idempotency_key, dry_run=body.dry_run)
 
@@ -186,5 +186,5 @@ def _to_response(request: Request, answer: StoredResponse) -> JSONResponse:
 def _failed(request: Request, body: Mapping[str, Any]) -> JSONResponse:
     day, failure = body["analysis_date"], body["failure"] or {"because": "unknown", "message": ""}
     detail = f"{day} failed ({failure['because']}): {failure['message']}"
-    step = f"repair what is named, then POST /dates/{day}/replay; GET /dates/{day} tells the whole story"
+    step = f"repair the named cause, then POST /dates/{day}/replay; GET /dates/{day} explains the date"
     return problem(request, _FAILED, "date-failed", detail, step, more=body)

@@ -1,4 +1,4 @@
-"""HTTP listeners of one process: one listener for all routes, or with `MLFS_ADMIN_PORT` two listeners.
+"""HTTP listeners of a process: a single listener for all routes, or with `MLFS_ADMIN_PORT` two listeners.
 
 Of two listeners the first serves `/pubsub/push` and `/tick`, the second serves the API and the pages. A crash loses the
 open requests; a repeated request with the same `Idempotency-Key` has no second effect.
@@ -34,7 +34,7 @@ from worker.wiring import Services
 
 
 class Listeners:
-    """HTTP listeners of one worker."""
+    """HTTP listeners of a worker."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Listeners:
             verifier: Verifier of identity tokens.
             builds: Driver of the build queue.
             probes: Checks of `/livez` and `/readyz`.
-            tick: One tick, for `/tick`.
+            tick: Runs a tick, for `/tick`.
             publish_outcomes: Called by a request after a decision with an outcome message.
         """
         self.apps: list[FastAPI]

@@ -1,4 +1,4 @@
-"""What goes over the wire: bodies of requests and answers, for checking and for the OpenAPI document."""
+"""Bodies of requests and answers: the check of a request, and the schemas of the OpenAPI document."""
 
 import re
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from worker.ports import HistoryEntry
 from worker.tick import Ticked
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# Answers say whatever `worker.date_text` says: a fact that is new there is not lost here.
+# An answer with a field unknown to this module keeps the field.
 _GROWS = ConfigDict(extra="allow")
 RELATIVE_PATTERN = f"^({'|'.join(DAY_WORDS)})$"
 _EXAMPLE_DAY = "2024-12-15"
@@ -30,7 +30,7 @@ NAME_CHARS_MAX = 100
 
 
 def _canonical(value: object) -> object:
-    """Accept `YYYY-MM-DD` only: one night has one name."""
+    """Return a date or a text `YYYY-MM-DD`; refuse every other form, so that each analysis date has a single name."""
     if isinstance(value, date) or (isinstance(value, str) and _DATE.fullmatch(value)):
         return value
     raise ValueError("must be a date like 2024-12-15")
@@ -45,7 +45,7 @@ Day = Annotated[
     BeforeValidator(_canonical),
     WithJsonSchema({"type": "string", "format": "date", "examples": [_EXAMPLE_DAY]}),
 ]
-DayInPath = Annotated[Day, PathParameter(description="The night, `YYYY-MM-DD`, in the zone of the pipeline.")]
+DayInPath = Annotated[Day, PathParameter(description="The analysis date, `YYYY-MM-DD`, in the zone of the pipeline.")]
 RelativeDay = Annotated[str, Field(pattern=RELATIVE_PATTERN)]
 ReasonText = Annotated[
     str,
@@ -53,7 +53,7 @@ ReasonText = Annotated[
         min_length=1,
         max_length=REASON_CHARS_MAX,
         pattern=SEEN_PATTERN,
-        description="Why; kept in audit and history.",
+        description="Reason; kept in audit and history.",
     ),
     AfterValidator(read_reason),
 ]
@@ -63,33 +63,33 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=KEY_PATTERN,
-        description="A request sent again under the same key takes effect once and is answered the same, for a day.",
+        description="A repeated request with the same key takes no second effect and gets the same answer, for a day.",
     ),
 ]
 
 
 class ProcessRequest(BaseModel):
-    """Which date to build. Other fields, such as a workflow's `upstream_completions`, are ignored."""
+    """Analysis date to build. Other fields, such as `upstream_completions` of a workflow, are ignored."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"analysis_date": _EXAMPLE_DAY, "force_phase3_fallback": False}]}
     )
 
     analysis_date: Day | RelativeDay = Field(
-        description="The night; `today` and `tonight` are, until noon on the league's wall clock, the date before."
+        description="The analysis date; until noon in the league's zone `today` and `tonight` mean the date before."
     )
-    force_phase3_fallback: StrictBool = Field(default=False, description="Ignore Phase 4 and always build anew.")
+    force_phase3_fallback: StrictBool = Field(default=False, description="Ignore Phase 4 and always build again.")
 
 
 class ReplayRequest(BaseModel):
-    """Why and how to build a date again."""
+    """Reason and mode of a replay."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "daily cache was repaired"}]})
 
     reason: ReasonText
     force_phase3_fallback: StrictBool = Field(default=False, description="Ignore Phase 4.")
-    force: StrictBool = Field(default=False, description="Also when a build is running: it is fenced off. Admins only.")
-    dry_run: StrictBool = Field(default=False, description="Say what would happen, change nothing.")
+    force: StrictBool = Field(default=False, description="Fence off a running build. Admins only.")
+    dry_run: StrictBool = Field(default=False, description="Return the plan, change no state.")
 
     def event(self, actor: str) -> InterventionEvent:
         """Return the event of the request."""
@@ -100,13 +100,13 @@ class ReplayRequest(BaseModel):
 class FormControls(BaseModel):
     """Fields that each form of the status page has besides the fields of the request."""
 
-    name: NameText = Field(default="", description="Who asks, where no token names the caller.")
-    key: str = Field(pattern=KEY_PATTERN, description="Made with the form: a form sent twice takes effect once.")
+    name: NameText = Field(default="", description="Name of the person, if no token names the caller.")
+    key: str = Field(pattern=KEY_PATTERN, description="Key of the form: a form sent twice takes effect once.")
     confirmed: bool = Field(default=False, description="The plan was shown; apply the request.")
 
 
 class CancelRequest(BaseModel):
-    """Why to stop a date."""
+    """Reason of a cancel."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"reason": "upstream is known to be wrong"}]}
@@ -120,23 +120,23 @@ class CancelRequest(BaseModel):
 
 
 class RetractRequest(BaseModel):
-    """Whose success to take back, and why."""
+    """Processor of the retracted run, and the reason."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"examples": [{"processor": "cache_job", "reason": "it wrote last week's rows"}]},
     )
 
-    processor: str = Field(min_length=1, max_length=100, description="Who announced success by mistake.")
+    processor: str = Field(min_length=1, max_length=100, description="Processor of the wrong run.")
     reason: ReasonText
     run_id: str | None = Field(
         default=None,
         min_length=1,
         max_length=210,
-        description="Which run; refused where another one counts by now. Without it, the one that counts.",
+        description="The run; refused if another run counts by now. Default: the run that counts.",
     )
-    rebuild: StrictBool = Field(default=False, description="Build a date that has ended again at once.")
-    dry_run: StrictBool = Field(default=False, description="Say what would happen, change nothing.")
+    rebuild: StrictBool = Field(default=False, description="Build a finished analysis date again at once.")
+    dry_run: StrictBool = Field(default=False, description="Return the plan, change no state.")
 
     def event(self, actor: str) -> InterventionEvent:
         """Return the event of the request; an empty identity stands for the run that counts."""
@@ -147,27 +147,27 @@ class RetractRequest(BaseModel):
 
 
 class NotToldModel(BaseModel):
-    """An outcome that waits in the outbox: whoever listens to its topic does not know of it yet."""
+    """Outcome message in the outbox: subscribers of the topic have not received the message yet."""
 
     event_id: str
     topic: str
     state: str = Field(description="`done`, `degraded` or `failed`")
     generation: int
     since: str | None
-    error: str = Field(description="What the last try to publish met; empty before the first one.")
+    error: str = Field(description="Error of the last publish; empty before the first publish.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DateRow(DateSummary):
-    """Where a date stands, and whether its outcome was told."""
+    """State of an analysis date, with the newest unpublished outcome message."""
 
     not_told: Annotated[
-        NotToldModel | None, Field(description="The newest outcome that waits in the outbox; null for none.")
+        NotToldModel | None, Field(description="The newest outcome message in the outbox; null without a message.")
     ]
 
 
 class DamagedDate(BaseModel):
-    """A date whose record cannot be read."""
+    """Analysis date with an unreadable record."""
 
     analysis_date: str
     state: str
@@ -176,7 +176,7 @@ class DamagedDate(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Intervened(DateSummary):
-    """What an intervention did, or would do."""
+    """Effect of an intervention, or of a dry run."""
 
     applied: bool
     event: str
@@ -184,7 +184,7 @@ class Intervened(DateSummary):
 
 
 class RetractionModel(BaseModel):
-    """A run that somebody took back."""
+    """Retracted run."""
 
     run: str
     by: str
@@ -193,7 +193,7 @@ class RetractionModel(BaseModel):
 
 
 class ProcessorModel(BaseModel):
-    """What one processor reported."""
+    """Completion of a processor."""
 
     model_config = _GROWS
 
@@ -208,14 +208,14 @@ class ProcessorModel(BaseModel):
 
 
 class HistoryItem(HistoryEntry):
-    """One stored change."""
+    """Stored change of an analysis date."""
 
     __pydantic_config__ = ConfigDict(extra="ignore")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DateStory(DateRow):
-    """A date explained: what arrived, what is missing, what happens next, and its history."""
+    """Explanation of an analysis date: completions, missing processors, next step, history."""
 
     now: str
     processors: list[ProcessorModel]
@@ -226,7 +226,7 @@ class DateStory(DateRow):
 
 
 class PublishedModel(BaseModel):
-    """One published generation of a date."""
+    """Published generation of an analysis date."""
 
     generation: int
     build_id: str
@@ -237,26 +237,26 @@ class PublishedModel(BaseModel):
 
 
 class DateDiff(BaseModel):
-    """What one published generation of a date changed against another."""
+    """Difference of two published generations of an analysis date."""
 
     analysis_date: str = Field(examples=[_EXAMPLE_DAY])
     before: PublishedModel
     after: PublishedModel
     rows_added: int
     rows_removed: int
-    cells_changed: int = Field(description="Cells of rows that both have, whose value differs.")
-    added: Sequence[RowDiff] = Field(description="The first twenty rows that only `after` has.")
-    removed: Sequence[RowDiff] = Field(description="The first twenty rows that only `before` has.")
-    columns: Sequence[ColumnDiff] = Field(description="Columns in which cells differ, with the largest changes.")
+    cells_changed: int = Field(description="Cells with different values, in rows of both generations.")
+    added: Sequence[RowDiff] = Field(description="The first twenty rows of `after` alone.")
+    removed: Sequence[RowDiff] = Field(description="The first twenty rows of `before` alone.")
+    columns: Sequence[ColumnDiff] = Field(description="Columns with different cells, and the largest changes.")
 
 
 class BuiltModel(Built):
-    """End of one build."""
+    """End of a build."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TickAnswer(Ticked):
-    """Result of one tick."""
+    """Result of a tick."""
 
     __pydantic_config__ = ConfigDict(
         json_schema_extra={"examples": [{"opened": 0, "due": 1, "failed": 0, "built": [], "published": 1, "left": 0}]}
@@ -266,7 +266,7 @@ class TickAnswer(Ticked):
 
 
 class Health(BaseModel):
-    """Whether the process works, and what keeps it from it."""
+    """Health of the process, with the faults."""
 
     status: str = Field(examples=["ok"])
     faults: list[str]
@@ -275,7 +275,7 @@ class Health(BaseModel):
 PUSH_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "Pub/Sub's envelope, or the bare message of a subscription without wrapper.",
+        "description": "The envelope of Pub/Sub, or the bare message of a subscription without wrapper.",
         "content": {
             "application/json": {
                 "schema": {

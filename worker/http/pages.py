@@ -136,7 +136,7 @@ class PageContext:
         """Return the plan of an act; apply a confirmed act and send the browser to a page that follows the date.
 
         Raises:
-            Refused: The act makes no sense in this state, or the key stands for another request.
+            Refused: The act makes no sense in this state, or the key belongs to another request.
             Unavailable: Store or warehouse does not answer.
             RequestValidationError: A field of the form is wrong.
         """
@@ -155,7 +155,7 @@ class PageContext:
         facts: dict[str, Any] = {"day": day, "act": act, "event": event, "before": before, "planned": planned.record}
         if isinstance(event, CompletionRetracted):
             facts["follows"] = retraction_follows(planned.record, event.processor)
-            # The plan names the run: another run that counts meanwhile is not taken back.
+            # The plan names the run: another run that counts meanwhile is not retracted.
             fields = {**fields, "run_id": event.identity}
         return self.pages.render("confirm.html", self.moments(), **facts, fields={**fields, "confirmed": "on"})
 
@@ -164,11 +164,11 @@ class PageContext:
         return RedirectResponse(address, 303, headers=self.pages.headers)
 
     def problem(self, request: Request, exc: Exception) -> Response:
-        """Return the page of a problem, with the texts of the API."""
+        """Return the page of a problem, with the texts of the JSON routes."""
         answer = problems.answer(request, exc)
         told = json.loads(bytes(answer.body))
         if isinstance(exc, HTTPException):
-            # The API leads programs to its description; a person goes back to the page.
+            # The next step of the JSON routes is for programs; a person goes back to the page.
             told["next"] = "go back, reload the page of the date and send the form again"
         page = self.pages.render("problem.html", self.moments(), status=answer.status_code, problem=told)
         page.headers.update(
@@ -226,7 +226,9 @@ async def _fields(request: Request) -> dict[str, str]:
     try:
         return dict(parse_qsl((await request.body()).decode(), max_num_fields=_FIELDS_MAX, errors="strict"))
     except ValueError as exc:
-        raise HTTPException(400, f"this is no form: not UTF-8, or more than {_FIELDS_MAX} fields") from exc
+        day, act = request.url.path.split("/")[-2:]
+        detail = f"{day}: the {act} form is not valid UTF-8 or has more than {_FIELDS_MAX} fields"
+        raise HTTPException(400, detail) from exc
 
 
 def read_form(
@@ -249,7 +251,7 @@ def read_form(
 
 
 def _route_class(window: PageContext) -> type[APIRoute]:
-    """Return the class of the page routes: a problem is a page, too."""
+    """Return the class of the page routes: a route of this class answers a problem with a page."""
     guarded = window.guard.route_class()
 
     class PageRoute(guarded):  # type: ignore[misc, valid-type] # made by a function
