@@ -32,17 +32,15 @@ class FailureModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Position:
+class DateSummary:
+    """State of an analysis date with the figures of the last publication; null without a publication."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")
+
     analysis_date: Annotated[str, Field(examples=["2024-12-15"])]
     weekday: Annotated[str, Field(examples=["Sunday"])]
     state: Annotated[str, Field(examples=["done"], description="`waiting ready running degraded done failed`")]
     generation: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildFigures:
-    """Figures of a build; each figure is None without a build."""
-
     row_count: int | None
     quality_score: float | None
     components: dict[str, float] | None
@@ -50,14 +48,6 @@ class BuildFigures:
     fallback_rate: float | None
     missing_rate: float | None
     severity: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DateSummary(BuildFigures, _Position):
-    """State of an analysis date with the figures of the last publication; null without a publication."""
-
-    __pydantic_config__ = ConfigDict(extra="allow")
-
     attempt: int
     trigger: str | None
     mode: str
@@ -72,10 +62,11 @@ class DateSummary(BuildFigures, _Position):
 
 
 def figures(build: BuildResult | QualityReport | None) -> dict[str, Any]:
-    """Return `BuildFigures` for scripts, the rates rounded."""
-    values: dict[str, Any] = {figure.name: getattr(build, figure.name, None) for figure in fields(BuildFigures)}
+    """Return the fields of `DateSummary` about a build, the rates rounded; without a build each field is None."""
+    names = [field.name for field in fields(DateSummary) if field.name in QualityReport.__dataclass_fields__]
     if build is None:
-        return values
+        return dict.fromkeys(names)
+    values = {name: getattr(build, name) for name in names}
     rates = {name: round(values[name], RATE_DIGITS) for name in ("fallback_rate", "missing_rate")}
     return {**values, **rates, "components": dict(build.components)}
 
@@ -107,7 +98,8 @@ def summary(record: DateRecord) -> dict[str, Any]:
 
 def standing(record: DateRecord, untold: Untold | None) -> dict[str, Any]:
     """Return the figures of an analysis date and the outcome message still in the outbox."""
-    return {**summary(record), "not_told": None if untold is None else untold.facts()}
+    waits = untold and {**asdict(untold), "since": untold.since and untold.since.isoformat()}
+    return {**summary(record), "not_told": waits}
 
 
 def explanation(

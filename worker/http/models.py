@@ -18,6 +18,7 @@ from worker.date_text import DateSummary
 from worker.features.diff import ColumnDiff, RowDiff
 from worker.interventions.audit import REASON_CHARS_MAX, SEEN_PATTERN, read_reason
 from worker.interventions.idempotency import KEY_PATTERN
+from worker.observing.outbox import Untold
 from worker.ports import HistoryEntry
 from worker.tick import Ticked
 
@@ -146,15 +147,10 @@ class RetractRequest(BaseModel):
         )
 
 
-class NotToldModel(BaseModel):
+class NotToldModel(Untold):
     """Outcome message in the outbox: subscribers of the topic have not received the message yet."""
 
-    event_id: str
-    topic: str
-    state: str = Field(description="`done`, `degraded` or `failed`")
-    generation: int
-    since: str | None
-    error: str = Field(description="Error of the last publish; empty before the first publish.")
+    __pydantic_config__ = ConfigDict(extra="ignore")
 
 
 @dataclass(frozen=True, kw_only=True)
