@@ -86,7 +86,7 @@ def committed(record: DateRecord, event: BuildCommitted, now: datetime, policy: 
 def _published(record: DateRecord, event: BuildCommitted, now: datetime, policy: Policy) -> Ruling:
     """Publish the commit of the present generation, and start the generation requested during the build."""
     result = event.result
-    foreign = event.found or (result.generation, result.attempt) != (record.generation, record.attempt)
+    foreign = event.read_from_ledger or (result.generation, result.attempt) != (record.generation, record.attempt)
     change = _publication(record, result)
     if foreign:
         # The commit belongs to an earlier attempt or to a lost record. Processors with rows in their tables count as

@@ -92,15 +92,15 @@ class BuildCommitted:
 
     Attributes:
         result: The committed result.
-        found: Whether the reporter read the commit from the ledger instead of committing. The inputs of a commit found
-            in the ledger are unknown: the store may have lost the record and reused the fencing token.
+        read_from_ledger: Whether the reporter read the commit from the ledger instead of committing. The inputs of such
+            a commit are unknown: the store may have lost the record and reused the fencing token.
         claimant: The claim of the committing worker; empty for a commit found in the ledger.
         changes: Difference from the publication before; None for a first publication and where not known.
     """
 
     kind: ClassVar = EventKind.BUILD_COMMITTED
     result: BuildResult
-    found: bool = False
+    read_from_ledger: bool = False
     claimant: str = ""
     changes: Changes | None = None
 

@@ -96,7 +96,7 @@ def is_own_commit(record: DateRecord, event: BuildCommitted) -> bool:
     result = event.result
     if result.generation != record.generation:
         return False
-    if record.lease is not None and not event.found:
+    if record.lease is not None and not event.read_from_ledger:
         reported = (result.attempt, event.claimant)
         if reported == (record.attempt, record.lease.claimant):
             return True

@@ -3,13 +3,17 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
+
+from pydantic import ConfigDict, Field
 
 from schemas.outcome import RATE_DIGITS
 from statemachine.evidence import awaited_tables, publication_is_retracted, severity_of
 from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
+from worker.features.model import QualityReport
 from worker.observing.outbox import Untold
 
 # Shown status of a processor with a retracted run and no newer run.
@@ -17,38 +21,85 @@ RETRACTED = "retracted"
 _UTC_TEXT = re.compile(r"\b(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2})(:\d{2})?Z(?!\w)")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FailureModel:
+    """Cause of a failed analysis date or of a failed attempt."""
+
+    __pydantic_config__ = ConfigDict(extra="ignore")
+
+    because: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DateSummary:
+    """State of an analysis date with the figures of the last publication; null without a publication."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")
+
+    analysis_date: Annotated[str, Field(examples=["2024-12-15"])]
+    weekday: Annotated[str, Field(examples=["Sunday"])]
+    state: Annotated[str, Field(examples=["done"], description="`waiting ready running degraded done failed`")]
+    generation: int
+    row_count: int | None
+    quality_score: float | None
+    components: dict[str, float] | None
+    component_total: float | None
+    fallback_rate: float | None
+    missing_rate: float | None
+    severity: str | None
+    attempt: int
+    trigger: str | None
+    mode: str
+    published_generation: int
+    published_is_retracted: bool
+    left_out: int | None
+    deadline_at: str
+    upgrade_cutoff_at: str
+    wake_at: str | None
+    committed_at: str | None
+    failure: FailureModel | None
+
+
+def figures(build: BuildResult | QualityReport | None) -> dict[str, Any]:
+    """Return the fields of `DateSummary` about a build, the rates rounded; without a build each field is None."""
+    names = [field.name for field in fields(DateSummary) if field.name in QualityReport.__dataclass_fields__]
+    if build is None:
+        return dict.fromkeys(names)
+    values = {name: getattr(build, name) for name in names}
+    rates = {name: round(values[name], RATE_DIGITS) for name in ("fallback_rate", "missing_rate")}
+    return {**values, **rates, "components": dict(build.components)}
+
+
 def summary(record: DateRecord) -> dict[str, Any]:
-    """Return the figures of an analysis date for scripts; without a publication the numbers are null."""
-    result = record.result
-    return {
-        "analysis_date": record.analysis_date.isoformat(),
-        "weekday": f"{record.analysis_date:%A}",
-        "state": record.state.value,
-        "generation": record.generation,
-        "row_count": result.row_count if result else None,
-        "quality_score": result.quality_score if result else None,
-        "components": dict(result.components) if result else None,
-        "component_total": result.component_total if result else None,
-        "fallback_rate": round(result.fallback_rate, RATE_DIGITS) if result else None,
-        "missing_rate": round(result.missing_rate, RATE_DIGITS) if result else None,
-        "severity": severity_of(record),
-        "attempt": record.attempt,
-        "trigger": record.trigger.value if record.trigger else None,
-        "mode": record.mode.value,
-        "published_generation": record.published_generation,
-        "published_is_retracted": publication_is_retracted(record),
-        "left_out": result.left_out if result else None,
-        "deadline_at": record.deadline_at.isoformat(),
-        "upgrade_cutoff_at": record.upgrade_cutoff_at.isoformat(),
-        "wake_at": record.wake_at.isoformat() if record.wake_at else None,
-        "committed_at": result.committed_at.isoformat() if result else None,
-        "failure": {"because": record.failure.because, "message": record.failure.message} if record.failure else None,
-    }
+    """Return `DateSummary` for scripts."""
+    result, failure = record.result, record.failure
+    return asdict(
+        DateSummary(
+            analysis_date=record.analysis_date.isoformat(),
+            weekday=f"{record.analysis_date:%A}",
+            state=record.state.value,
+            generation=record.generation,
+            **{**figures(result), "severity": severity_of(record)},
+            attempt=record.attempt,
+            trigger=record.trigger.value if record.trigger else None,
+            mode=record.mode.value,
+            published_generation=record.published_generation,
+            published_is_retracted=publication_is_retracted(record),
+            left_out=result.left_out if result else None,
+            deadline_at=record.deadline_at.isoformat(),
+            upgrade_cutoff_at=record.upgrade_cutoff_at.isoformat(),
+            wake_at=record.wake_at.isoformat() if record.wake_at else None,
+            committed_at=result.committed_at.isoformat() if result else None,
+            failure=FailureModel(because=failure.because, message=failure.message) if failure else None,
+        )
+    )
 
 
 def standing(record: DateRecord, untold: Untold | None) -> dict[str, Any]:
     """Return the figures of an analysis date and the outcome message still in the outbox."""
-    return {**summary(record), "not_told": None if untold is None else untold.facts()}
+    waits = untold and {**asdict(untold), "since": untold.since and untold.since.isoformat()}
+    return {**summary(record), "not_told": waits}
 
 
 def explanation(

@@ -1,8 +1,8 @@
-"""Load, decide, commit: the one way in which an analysis date changes.
+"""Load, decide, commit: every change of an analysis date takes these steps.
 
-Guarantees: a change is stored whole or not at all; two workers that decide at the same instant do not overwrite each
-other, the loser decides again on what the winner stored; a commit whose reply was lost is recognised. A crash before
-the commit leaves nothing behind, a crash after it leaves everything: record, wake index entry, messages and history.
+Guarantees: a change is stored whole or not at all. Of two workers with a decision on the same version a single worker
+commits; the other worker decides again on the new record. A commit with a lost reply is recognised. A crash before the
+commit leaves the old state. A crash after the commit leaves record, wake index entry, messages and history.
 """
 
 import uuid
@@ -29,20 +29,20 @@ from worker.ports import Clock, Commit, HistoryEntry, OutgoingMessage, StateStor
 
 log = structlog.get_logger(__name__)
 
-# Four writers at most touch one date at once; eight tries outlast that with room to spare.
+# At most four writers change the same analysis date at the same time, so eight tries are enough.
 COMMIT_TRIES_MAX = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topics:
-    """Where outcomes go: a subscriber of the success topic is never woken by a failure (ADR 0003)."""
+    """Topics of the outcome messages: a subscriber of the success topic receives no failure (ADR 0003)."""
 
     success: str
     failure: str
 
 
 class Engine:
-    """Applies events to dates."""
+    """Applies events to analysis dates."""
 
     def __init__(  # noqa: PLR0913 - one collaborator each
         self,
@@ -74,21 +74,21 @@ class Engine:
         self._tracer = tracer
 
     def apply(self, analysis_date: date, event: Event, *, actor: str | None = None) -> Decision:
-        """Decide what *event* does to the date and store it.
+        """Decide on *event* and store the decision.
 
         Args:
-            analysis_date: The date it happened to.
-            event: What happened.
-            actor: Who caused it, for the history; this worker by default.
+            analysis_date: The analysis date of the event.
+            event: The event.
+            actor: Worker or person behind the event, for the history; this worker by default.
 
         Returns:
-            The decision as stored.
+            The stored decision.
 
         Raises:
-            Unavailable: The store does not answer. Nothing, or everything, was stored; applying again is safe.
-            Conflict: Others changed the date each time; apply again later.
+            Unavailable: The store does not answer. The change was stored whole or not at all; applying again is safe.
+            Conflict: Other writers changed the analysis date at each try; apply again later.
             CorruptRecord: The stored record is unreadable.
-            InvariantBroken: The decision would break a rule; nothing was stored. Our fault.
+            InvariantBroken: The decision would break an invariant, a bug; no change was stored.
         """
         with applying(self._tracer, analysis_date, event) as span:
             decision = self._apply(analysis_date, event, actor or self._worker)
@@ -115,7 +115,9 @@ class Engine:
             if not decision.changed or self._store_change(decided):
                 self._announce(decided)
                 return decision
-        raise Conflict(f"{analysis_date}: others changed it {COMMIT_TRIES_MAX} times in a row; it will be tried again")
+        raise Conflict(
+            f"{analysis_date}: other writers changed the date {COMMIT_TRIES_MAX} times in a row; apply the event again"
+        )
 
     def _decide(self, before: DateRecord, event: Event, now: datetime, actor: str, conflicts: int = 0) -> Decided:
         decision = decide(before, event, now=now, policy=self._policy)
@@ -133,17 +135,18 @@ class Engine:
         )
 
     def apply_all(self, happened: Sequence[tuple[date, Event]]) -> Sequence[Decision | None]:
-        """Decide several events and store what they change in one trip; what happened to one date, in the order given.
+        """Decide on several events and store the changes in a single trip; events of the same date keep their order.
 
         Args:
-            happened: Each event with the date it happened to.
+            happened: Each event with the analysis date.
 
         Returns:
-            For each event the decision as stored; None where it was not stored, because somebody else changed the date,
-            its record is unreadable or the decision would break a rule: `apply` it by itself, which also says why.
+            For each event the stored decision. None for an event without a stored decision: another writer changed the
+            analysis date, the record is unreadable, or the decision would break an invariant. `apply` such an event
+            alone: `apply` raises the error.
 
         Raises:
-            Unavailable: The store does not answer. Some of it may be stored; applying again is safe.
+            Unavailable: The store does not answer. Some changes may be stored; applying again is safe.
         """
         now = self._clock.now()
         records = dict(self._store.load_all(list(dict.fromkeys(day for day, _event in happened))))
@@ -156,7 +159,7 @@ class Engine:
         decisions: list[Decision | None] = []
         for place, (day, _event) in enumerate(happened):
             what = decided[place][0]
-            # Whatever was decided on a record that was not stored never happened.
+            # A decision on a record that was not stored is void.
             if what is None or day in lost or not stored.get(place, True):
                 lost.add(day)
                 decisions.append(None)
@@ -168,7 +171,7 @@ class Engine:
     def _decide_next(
         self, records: dict[date, DateRecord | None], day: date, event: Event, now: datetime
     ) -> tuple[Decided | None, Commit | None]:
-        """Decide on the date's record in *records* and leave there what the next event of the date is decided on."""
+        """Decide on the record in *records*; replace the record there for the next event of the analysis date."""
         if day not in records:
             return None, None
         try:
@@ -186,12 +189,12 @@ class Engine:
     def preview(
         self, analysis_date: date, event: Event, *, after: BuildCommitted | None = None
     ) -> tuple[DateRecord, Decision]:
-        """Return the record and what *event* would do to the record now, without storing anything.
+        """Return the record and the decision on *event*; store no change.
 
         Args:
-            analysis_date: The date.
-            event: What would happen.
-            after: A commit that the record would follow first.
+            analysis_date: The analysis date.
+            event: The event.
+            after: A commit to apply before the event.
         """
         now = self._clock.now()
         before = self._store.load(analysis_date) or self._calendar.fresh_record(analysis_date, now)
@@ -200,7 +203,7 @@ class Engine:
         return before, decide(before, event, now=now, policy=self._policy)
 
     def _store_change(self, decided: Decided) -> bool:
-        """Store the change whole; of a renewed lease store the end of the lease only."""
+        """Store the change whole; of a renewed lease store the end of the lease alone."""
         lease = decided.decision.record.lease
         if decided.decision.reason is Reason.LEASE_RENEWED and lease is not None:
             return self._store.renew(decided.before, lease.until_at, uuid.uuid4().hex)
@@ -241,7 +244,7 @@ class Engine:
         try:
             self._observer.note(decided)
         except Exception:
-            # The decision is stored, so its effects follow and its message is acknowledged.
+            # The decision is stored, so the effects follow and the message is acknowledged.
             log.exception("decision_not_observed", analysis_date=decided.decision.record.analysis_date.isoformat())
         for effect in decided.decision.effects:
             if isinstance(effect, StartBuild):

@@ -1,9 +1,10 @@
-"""Deliveries in, verdicts out. Never raises, never builds: parse, one commit, acknowledge.
+"""Intake: parse each delivery, commit the completion, return a verdict to the bus. The intake never builds.
 
-Deliveries that wait together are stored together: one trip to the store and one fsync there serve all of them.
+Deliveries that wait together share a trip to the store and an fsync.
 
-A message is acknowledged only after what it says is stored, or after it is parked with a reason. Anything else leaves
-it with the bus, which delivers it again; a repeat is recognised and changes nothing.
+Guarantees: the intake raises no exception. A message is acknowledged after the commit, or after the message is parked
+with a reason. After any other end, and after a crash, the bus delivers the message again. A repeat is recognised and
+changes no state.
 """
 
 import threading
@@ -29,19 +30,19 @@ from worker.repair import Repair
 
 log = structlog.get_logger(__name__)
 
-# An exception that is raised for one message so often is a property of the message, not of the moment.
+# After so many exceptions for the same message, the message is the cause.
 RAISES_MAX = 3
-# Message ids are short: ten thousand of them take about two megabytes.
+# Ten thousand message ids take about two megabytes.
 RAISES_KEPT_MAX = 10_000
 
 
 class Verdict(StrEnum):
-    """What the bus is told about a delivery."""
+    """Verdict on a delivery, for the bus."""
 
     ACK = "ack"
     RETRY = "retry"
     HOLD = "hold"
-    """Not now: the store is away. Kept in hand where that is possible, else as RETRY."""
+    """The store is unavailable. The pull listener keeps the delivery; elsewhere HOLD is the same as RETRY."""
 
 
 class Raises:
@@ -62,14 +63,14 @@ class Raises:
 
     def forget(self, message_id: str) -> None:
         """Forget a message that is stored or parked."""
-        # Nearly always empty, so that a good message costs one comparison and no lock.
+        # The counts are nearly always empty: a good message costs a comparison and no lock.
         if self._counts:
             with self._lock:
                 self._counts.pop(message_id, None)
 
 
 class Intake:
-    """Turns deliveries into events."""
+    """Decodes deliveries and applies the events."""
 
     def __init__(  # noqa: PLR0913 - one collaborator each
         self,
@@ -105,10 +106,10 @@ class Intake:
         self._tracer = tracer
 
     def handle_all(self, deliveries: Sequence[Delivery]) -> Iterator[tuple[int, Verdict]]:
-        """Take several deliveries to their end, those that can be stored together first.
+        """Store or park several deliveries; deliveries in a common commit come first.
 
         Yields:
-            The place of a delivery and its verdict, as soon as it is known; every place once.
+            The place of a delivery and the verdict, as soon as the verdict is known; every place once.
         """
         # A delivery with a recorded span is stored alone, because the span covers one trip to the store.
         if len(deliveries) > 1 and not any(is_recorded(self._tracer, delivery) for delivery in deliveries):
@@ -119,14 +120,14 @@ class Intake:
             yield place, self.handle(deliveries[place])
 
     def _handle_together(self, deliveries: Sequence[Delivery]) -> Generator[tuple[int, Verdict], None, Sequence[int]]:
-        """Store what can be stored in one trip; give the places of those that must be taken one by one."""
+        """Store deliveries in a common trip; return the places of the deliveries to handle alone."""
         started, now = self._stopwatch(), self._clock.now()
         expected = self._expectation(now)
         places, happened, alone = [], [], []
         for place, delivery in enumerate(deliveries):
             try:
                 analysis_date, completion = decode(delivery, expected, now)
-            except Exception:  # noqa: BLE001 - handled alone, the message raises again and is charged with that
+            except Exception:  # noqa: BLE001 - handled alone, the message raises again and is charged
                 alone.append(place)
             else:
                 places.append(place)
@@ -139,8 +140,8 @@ class Intake:
                 self._note("unavailable", event.completion.processor, started)
                 yield place, Verdict.HOLD
             return alone
-        except Exception as exc:  # noqa: BLE001 - handled alone, the message that raises is charged with that
-            # One message or one date is the cause. Handled alone, each message meets only its own fault.
+        except Exception as exc:  # noqa: BLE001 - handled alone, the message that raises is charged
+            # A message or an analysis date is the cause. Handled alone, a message meets no fault of another message.
             log.warning("deliveries_parted", count=len(places), error=str(exc), kind=type(exc).__name__)
             return range(len(deliveries))
         for place, (_day, event), decision in zip(places, happened, decisions, strict=True):
@@ -160,7 +161,7 @@ class Intake:
         return Expectation(processors=self._processors, earliest=self._earliest, latest=latest)
 
     def handle(self, delivery: Delivery) -> Verdict:
-        """Store or park one delivery, whatever exception it raises."""
+        """Store or park a delivery; charge an unexpected exception to the delivery."""
         try:
             with receiving(self._tracer, delivery) as span:
                 verdict = self._handle(delivery, span)
@@ -171,7 +172,7 @@ class Intake:
         return verdict
 
     def charge(self, delivery: Delivery, error: Exception) -> Verdict:
-        """Count an unexpected exception against its delivery: RETRY twice, then park the delivery as unreadable."""
+        """Count an unexpected exception of the delivery: RETRY twice, then park the delivery as unreadable."""
         times = self._raises.count(delivery.message_id)
         kind = type(error).__name__
         log.error("message_raised", message_id=delivery.message_id, kind=kind, times=times, exc_info=error)
@@ -179,7 +180,7 @@ class Intake:
             self._note("raised", "other", self._stopwatch())
             return Verdict.RETRY
         detail = f"{kind} was raised each of {times} times; the log line message_raised of the worker has the stack"
-        # Where the attributes are the cause, the copy does without them.
+        # If the attributes are the cause, the copy without attributes can be parked.
         for parked in (delivery, replace(delivery, attributes={})):
             try:
                 return self.refuse(parked, Refusal(RefusalReason.UNREADABLE, detail))
@@ -214,14 +215,14 @@ class Intake:
         return verdict
 
     def refuse(self, delivery: Delivery, refusal: Refusal) -> Verdict:
-        """Park a delivery that was refused elsewhere, such as a push body that is no push."""
+        """Park a delivery refused before the intake, such as a push body without a valid envelope."""
         started = self._stopwatch()
         outcome, verdict = self._park(delivery, refusal)
         self._note(outcome, "other", started)
         return verdict
 
     def _replace_damaged(self, exc: CorruptRecord) -> str:
-        """Begin the date anew; the bus brings this message again, and then it finds a sound record."""
+        """Replace the damaged record; the bus delivers the message again and the message meets a sound record."""
         try:
             self._repair.replace_damaged(exc.analysis_date, str(exc))
         except PipelineError as failed:
@@ -230,7 +231,7 @@ class Intake:
         return "quarantined"
 
     def _park(self, delivery: Delivery, refusal: Refusal) -> tuple[str, Verdict]:
-        """Park the delivery; only while the state store is away is the delivery held."""
+        """Park the delivery; hold the delivery while the state store is unavailable."""
         try:
             self._parking.park(delivery, refusal)
         except NotParked as exc:

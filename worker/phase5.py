@@ -241,7 +241,7 @@ def _wanted(generation: int | None, published_by: datetime | str | None) -> Want
 def _select(
     warehouse: "Warehouse | str | None", night: date, name: str, wanted: Wanted, **parameters: object
 ) -> Sequence[Any]:
-    with _opened(warehouse) as source:
+    with _open_warehouse(warehouse) as source:
         try:
             return _read(source, night, name, wanted, parameters)
         except SchemaDrift as exc:
@@ -269,7 +269,7 @@ def _read(
 
 
 @contextmanager
-def _opened(warehouse: "Warehouse | str | None") -> Iterator["Warehouse"]:
+def _open_warehouse(warehouse: "Warehouse | str | None") -> Iterator["Warehouse"]:
     """Use the open warehouse, or open a warehouse for the duration of the call; create no table."""
     if warehouse is not None and not isinstance(warehouse, str):
         yield warehouse

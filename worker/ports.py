@@ -7,7 +7,9 @@ stores takes effect as a whole or not at all, so a crash during a call leaves th
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from pydantic import PlainSerializer
 
 from statemachine.model import DateRecord
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
@@ -161,7 +163,7 @@ class HistoryEntry:
         detail: A sentence with the facts of the change.
     """
 
-    at: datetime
+    at: Annotated[datetime, PlainSerializer(datetime.isoformat, return_type=str)]
     event: str
     before: str
     after: str

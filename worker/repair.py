@@ -110,7 +110,7 @@ class Repair:
         if self._standing(committed) is LedgerComparison.AGREES:
             return None
         return self._engine.apply(
-            committed.analysis_date, BuildCommitted(result=result_from_ledger(committed), found=True)
+            committed.analysis_date, BuildCommitted(result=result_from_ledger(committed), read_from_ledger=True)
         )
 
     def unreported(self, analysis_date: date) -> BuildCommitted | None:
@@ -128,7 +128,7 @@ class Repair:
             return None
         if committed is None or self._standing(committed) is LedgerComparison.AGREES:
             return None
-        return BuildCommitted(result=result_from_ledger(committed), found=True)
+        return BuildCommitted(result=result_from_ledger(committed), read_from_ledger=True)
 
     def standing(self, committed: LedgerRow) -> LedgerComparison:
         """Compare the record of the analysis date with the ledger row."""

@@ -246,8 +246,8 @@ class Resources:
         """Damage log: a reader skips unreadable members; every other process sets unreadable members aside."""
         if self.kind is ProcessKind.READER:
             return Damage()
-        tell = log_damage if self.kind in _WORKERS else keep_quiet
-        return SettingAside(self._redis, key_tag(self.settings.definition.name), tell)
+        report = log_damage if self.kind in _WORKERS else keep_quiet
+        return SettingAside(self._redis, key_tag(self.settings.definition.name), report)
 
     @cached_property
     def _bus(self) -> "EmbeddedBus | None":

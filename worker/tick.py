@@ -1,4 +1,4 @@
-"""Tick: sweep, builds and relay once, within one request or one command.
+"""Tick: sweep, builds and relay once, within a request or a command.
 
 A scheduler that calls the tick every minute replaces the loops of a worker. Ticks may overlap, also on several
 processes: the version of the commit decides a sweep, the claim decides a build, and an outcome published twice has the
@@ -10,6 +10,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
 
 from worker.builds.queue import Builds, Built
 from worker.ports import Clock
@@ -19,28 +22,19 @@ from worker.sweep import Sweeper
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
-    """Result of one tick.
+    """Result of a tick."""
 
-    Attributes:
-        opened: Analysis dates opened by the calendar.
-        due: Analysis dates with a due timer.
-        failed: Analysis dates that the sweep could not handle.
-        built: Builds that ended.
-        published: Outcomes confirmed by the bus.
-        left: Outcomes refused by the bus; the next tick publishes the outcomes again.
-    """
-
-    opened: int
-    due: int
-    failed: int
+    opened: Annotated[int, Field(description="Analysis dates opened by the calendar.")]
+    due: Annotated[int, Field(description="Analysis dates with a due timer.")]
+    failed: Annotated[int, Field(description="Analysis dates that the sweep could not handle; the dates stay due.")]
     built: tuple[Built, ...]
-    published: int
-    left: int
+    published: Annotated[int, Field(description="Outcomes confirmed by the bus.")]
+    left: Annotated[int, Field(description="Outcomes refused by the bus; the next tick publishes the outcomes again.")]
 
 
 @dataclass(slots=True, kw_only=True)
 class Ticker:
-    """Sweep, builds and relay of one process; several threads may use one ticker.
+    """Sweep, builds and relay of a process; several threads may use the same ticker.
 
     Attributes:
         ticked: Called with the instant of each sweep.

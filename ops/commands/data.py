@@ -27,9 +27,9 @@ from ops.arguments import (
 )
 from ops.output import components_table, dates_table, err, number, out, show_json
 from ops.reports.cost import describe_estimates, estimates_table
-from schemas.outcome import RATE_DIGITS
 from statemachine.model import BuildMode, State
 from worker.builds.generations import find_generation
+from worker.date_text import figures
 from worker.errors import PipelineError, Refused
 from worker.features.generations import PublishedGeneration, Wanted, export_ending, instant_text
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
@@ -216,19 +216,13 @@ def _audit_row(request: BuildRequest, ledger: LedgerRow | None, reason: str) -> 
 
 
 def describe(outcome: BuildOutcome) -> dict[str, Any]:
-    """Give a build's outcome in the words of `mlfs status`."""
+    """Return the outcome of a build for scripts, the figures as in the summary of an analysis date."""
     report, stats, key = outcome.report, outcome.stats, outcome.request.key
     return {
         "analysis_date": key.analysis_date.isoformat(),
         "state": (report.earned_state if outcome.failure is None else State.FAILED).value,
         "generation": key.generation,
-        "row_count": report.row_count,
-        "quality_score": report.quality_score,
-        "components": dict(report.components),
-        "component_total": report.component_total,
-        "fallback_rate": round(report.fallback_rate, RATE_DIGITS),
-        "missing_rate": round(report.missing_rate, RATE_DIGITS),
-        "severity": report.severity,
+        **figures(report),
         "published": outcome.published,
         "failure": {"because": outcome.failure.value, "message": outcome.message} if outcome.failure else None,
         "trigger": outcome.request.trigger,

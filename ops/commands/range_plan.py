@@ -155,7 +155,7 @@ class Backfill:
         tonight: date,
         begin: Callable[[date], int],
         concurrency: int,
-        tell: Callable[[Planned], None],
+        show_progress: Callable[[Planned], None],
     ) -> None:
         """Wire it.
 
@@ -165,14 +165,14 @@ class Backfill:
             tonight: Tonight's date.
             begin: Asks for the replay of a date; gives the generation it asked for. Safe to repeat.
             concurrency: Dates of the range that may be on their way at once, 1 or more.
-            tell: Told of each date that is begun or has ended.
+            show_progress: Called for each begun or ended analysis date.
         """
         self._store = store
         self._clock = clock
         self._tonight = tonight
         self._begin = begin
         self._concurrency = concurrency
-        self._tell = tell
+        self._show_progress = show_progress
         self._underway: dict[date, int] = {}
         self._others: set[date] = set()
         self._queue: list[Planned] = []
@@ -229,7 +229,7 @@ class Backfill:
             except PipelineError as exc:
                 self._end(Planned(analysis_date=day, step=Step.REFUSED, why=str(exc), record=planned.record))
             else:
-                self._tell(planned)
+                self._show_progress(planned)
             self._queue.pop(0)
 
     def _may_begin(self, records: Mapping[date, DateRecord | None]) -> bool:
@@ -239,7 +239,7 @@ class Backfill:
 
     def _end(self, ended: Planned) -> None:
         self._ended[ended.analysis_date] = ended
-        self._tell(ended)
+        self._show_progress(ended)
 
     def _left(self, planned: Planned, trouble: str) -> Planned:
         """Return a date without an end: skipped, refused, or given up."""

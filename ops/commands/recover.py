@@ -53,7 +53,7 @@ def recover(
       mlfs recover --dry-run
       mlfs recover --days 7 --yes
     """
-    with _opened(dry_run=dry_run) as parts:
+    with _open_for_recovery(dry_run=dry_run) as parts:
         damage = parts.store.faults()
         clock, engine = parts.clock, guest_engine(parts)
         today = parts.settings.calendar.league_day(clock.now())
@@ -104,7 +104,7 @@ def _restored(
 
 
 @contextmanager
-def _opened(*, dry_run: bool) -> Iterator[Resources]:
+def _open_for_recovery(*, dry_run: bool) -> Iterator[Resources]:
     """Open the parts. A dry run after an embedded store was lost compares with an empty one and puts none in its place.
 
     Raises:

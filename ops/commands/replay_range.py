@@ -72,7 +72,7 @@ class RangeReplay:
         return plan_range(self._wish, engine, self._event, calendar, self._tonight)
 
     def run(
-        self, plan: Sequence[Planned], *, concurrency: int, patience_s: float, tell: Callable[[Planned], None]
+        self, plan: Sequence[Planned], *, concurrency: int, patience_s: float, show_progress: Callable[[Planned], None]
     ) -> list[Planned]:
         """Replay the dates of the plan; give up when no date has ended for *patience_s* seconds."""
         backfill = Backfill(
@@ -81,7 +81,7 @@ class RangeReplay:
             tonight=self._tonight,
             begin=self._begin,
             concurrency=concurrency,
-            tell=tell,
+            show_progress=show_progress,
         )
         never = threading.Event()
         rounds_max = max(1, round(patience_s / POLL_S))
@@ -140,7 +140,7 @@ def replay_range(wish: RangeRequest, reason: str, options: Options) -> int:
             return EXIT_REFUSED
         progress = _Progress(_chosen(plan))
         patience_s = PATIENCE_S if options.wait_s is None else options.wait_s
-        results = asked.run(plan, concurrency=options.concurrency, patience_s=patience_s, tell=progress.tell)
+        results = asked.run(plan, concurrency=options.concurrency, patience_s=patience_s, show_progress=progress.show)
     if options.as_json:
         show_json(_answer(results, applied=True))
     else:
@@ -187,7 +187,7 @@ class _Progress:
         self._total = total
         self._done = 0
 
-    def tell(self, planned: Planned) -> None:
+    def show(self, planned: Planned) -> None:
         """Print the date, begun or ended."""
         day = planned.analysis_date
         if planned.step is Step.REPLAY:

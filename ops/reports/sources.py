@@ -91,20 +91,11 @@ class ReportedDate:
             return self.record.state.value
         return self.published["state"] if self.published else None
 
-    @property
-    def facts(self) -> Row:
-        """Figures of the last publication, empty without: generation, row_count, quality_score, rates, severity."""
-        result = self.record.result if self.record else None
-        if result is None:
-            return self.published or {}
-        return {
-            "generation": result.generation,
-            "row_count": result.row_count,
-            "quality_score": result.quality_score,
-            "fallback_rate": result.fallback_rate,
-            "missing_rate": result.missing_rate,
-            "severity": result.severity,
-        }
+    def figure(self, name: str) -> object:
+        """Return a figure of the last publication; None without a publication."""
+        if self.record is not None and self.record.result is not None:
+            return getattr(self.record.result, name)
+        return (self.published or {}).get(name)
 
     def rows_at_build(self, processor: str) -> int | None:
         """Return the rows of the processor's table at the last publication."""

@@ -24,6 +24,7 @@ IN_WORDS = "how often, on which days"
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 # Source: the weekly review of the pipeline document: investigate days below 80, optimize above 25 minutes.
 SCORE_LOW = 80.0
+TREND_FIGURES = ("generation", "row_count", "quality_score", "fallback_rate", "missing_rate")
 MINUTES_HIGH = 25.0
 
 Days = Annotated[int, typer.Option(min=1, max=DAYS_MAX, help="Number of dates.")]
@@ -58,16 +59,8 @@ def trend(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -
 
 
 def _trend_row(night: ReportedDate) -> dict[str, Any]:
-    facts = night.facts
-    return {
-        "analysis_date": night.analysis_date.isoformat(),
-        "state": night.state,
-        "generation": facts.get("generation"),
-        "row_count": facts.get("row_count"),
-        "quality_score": facts.get("quality_score"),
-        "fallback_rate": facts.get("fallback_rate"),
-        "missing_rate": facts.get("missing_rate"),
-    }
+    figures = {name: night.figure(name) for name in TREND_FIGURES}
+    return {"analysis_date": night.analysis_date.isoformat(), "state": night.state, **figures}
 
 
 def _is_low(row: Mapping[str, Any]) -> bool:

@@ -799,7 +799,7 @@ MUTANTS = (
     Mutant(
         name="exception-while-reading-charged-to-the-group",
         file="worker/intake.py",
-        old="except Exception:  # noqa: BLE001 - handled alone, the message raises again and is charged with that",
+        old="except Exception:  # noqa: BLE001 - handled alone, the message raises again and is charged",
         new="except Refusal:",
         tests=(
             "tests/unit/test_one_bad_message.py::test_an_exception_while_a_message_is_read_leaves_its_group_untouched",
@@ -808,7 +808,7 @@ MUTANTS = (
     Mutant(
         name="exception-while-storing-charged-to-the-group",
         file="worker/intake.py",
-        old="except Exception as exc:  # noqa: BLE001 - handled alone, the message that raises is charged with that",
+        old="except Exception as exc:  # noqa: BLE001 - handled alone, the message that raises is charged",
         new="except Conflict as exc:",
         tests=("tests/unit/test_one_bad_message.py::test_a_date_that_the_store_refuses_holds_no_other_date",),
     ),
@@ -1259,7 +1259,7 @@ MUTANTS = (
         name="replay-beside-the-ledger",
         file="worker/interventions/audit.py",
         old="        if unreported is not None:\n            self._engine",
-        new="        if unreported is not None and not unreported.found:\n            self._engine",
+        new="        if unreported is not None and not unreported.read_from_ledger:\n            self._engine",
         tests=(
             "tests/unit/test_audit.py::test_a_replay_of_a_date_published_by_hand_opens_the_next_generation_at_once",
         ),

@@ -210,7 +210,7 @@ def events() -> tuple[Event, ...]:
     probes = [TimerFired(probe=probe) for probe in (None, NO_ROWS, HALF_FILLED, EVERY_TABLE_FILLED)]
     timers = [*probes, TimerFired(closed_generation=2)]
     commits = [
-        BuildCommitted(result=result(generation, 1, state, rows=HALF_FILLED), found=found)
+        BuildCommitted(result=result(generation, 1, state, rows=HALF_FILLED), read_from_ledger=found)
         for generation, state in product((1, 2, 3), (State.DONE, State.DEGRADED))
         for found in ((False, True) if generation == 2 else (False,))
     ]

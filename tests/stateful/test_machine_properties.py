@@ -178,7 +178,7 @@ class NightOfWorkers(RuleBasedStateMachine):
         if record.state is not State.RUNNING:
             self.apply(TimerFired(probe={name: 400 if name in found else 0 for name in PROCESSORS}))
         elif record.generation in self.ledger:
-            self.apply(BuildCommitted(result=self.ledger[record.generation], found=True))
+            self.apply(BuildCommitted(result=self.ledger[record.generation], read_from_ledger=True))
         else:
             self.claims = max(self.claims, (record.generation, CLOSING_ATTEMPT))
             self.apply(TimerFired(closed_generation=record.generation))

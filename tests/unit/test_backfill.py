@@ -62,7 +62,7 @@ class Night:
             tonight=NIGHT,
             begin=self.begin,
             concurrency=concurrency,
-            tell=lambda _planned: None,
+            show_progress=lambda _planned: None,
         )
 
     def begin(self, day: date) -> int:

@@ -159,7 +159,7 @@ FORCED = replace(REPLAY, mode=BuildMode.FORCED_FALLBACK, request_id="r1")
 
 def found_commit(generation: int, attempt: int) -> BuildCommitted:
     """A commit that a worker found in the ledger."""
-    return replace(committed(generation, attempt), found=True)
+    return replace(committed(generation, attempt), read_from_ledger=True)
 
 
 @pytest.mark.parametrize(("generation", "raised"), [(1, 2), (5, 6)])
@@ -279,7 +279,7 @@ def test_a_generation_is_given_up_only_after_the_ledger_was_asked(kind: FailureK
     ended = told(given_up.record, closed()).record
     assert ended.failure is not None
     assert (State.FAILED, because, "no such column") == (ended.state, ended.failure.because, ended.failure.message)
-    found = told(given_up.record, replace(committed(attempt=1), found=True)).record
+    found = told(given_up.record, replace(committed(attempt=1), read_from_ledger=True)).record
     assert State.DONE is found.state
 
 
@@ -499,7 +499,7 @@ def test_an_event_for_rows_that_the_probe_had_found_is_no_new_run() -> None:
 
 def restored_as_degraded(*missing: str) -> DateRecord:
     """The record was lost and follows the ledger: what has arrived since that build is not known."""
-    report = replace(committed(state=State.DEGRADED, rows=without(*missing)), found=True)
+    report = replace(committed(state=State.DEGRADED, rows=without(*missing)), read_from_ledger=True)
     return after(after(unseen(), DateOpened()), report, now=DEADLINE)
 
 
@@ -534,7 +534,7 @@ def test_a_restored_date_that_still_lacks_a_table_is_looked_at_like_any_other() 
 def test_rows_found_while_the_record_is_rebuilt_upgrade_it_as_well() -> None:
     """Another worker's deadline was quicker than the one that reads the ledger."""
     fresh = after(after(unseen(), DateOpened()), probed(EVERY_TABLE_FILLED), now=DEADLINE)
-    report = replace(committed(state=State.DEGRADED, rows=without(CACHE)), found=True)
+    report = replace(committed(state=State.DEGRADED, rows=without(CACHE)), read_from_ledger=True)
 
     assert Reason.COMMITTED_UPGRADE_FOLLOWS is told(fresh, report, DEADLINE).reason
 

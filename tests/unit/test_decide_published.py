@@ -176,7 +176,7 @@ def test_a_cancel_of_a_date_that_was_tried_closes_the_ledger_first(record: DateR
     assert ended.record.failure is not None
     assert ended.record.failure.message == "by ana: bad rows upstream"
     assert [PublishOutcome] == [type(effect) for effect in ended.effects]
-    assert State.DONE is told(cancelling.record, replace(committed(), found=True)).record.state
+    assert State.DONE is told(cancelling.record, replace(committed(), read_from_ledger=True)).record.state
 
 
 @pytest.mark.parametrize("record", [done(), degraded(CACHE), failed()], ids=lambda record: record.state)

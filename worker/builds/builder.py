@@ -208,7 +208,7 @@ class Builder:
         if committed is None or committed.generation < record.generation:
             return None
         log.info("commit_found_in_ledger", analysis_date=record.analysis_date, build_id=committed.build_id)
-        return BuildCommitted(result=result_from_ledger(committed), found=True)
+        return BuildCommitted(result=result_from_ledger(committed), read_from_ledger=True)
 
     def _broken_off(self, record: DateRecord, error: PipelineError) -> tuple[BuildCommitted | BuildFailed, str]:
         """Return the failure event and the result label; the commit event if the ledger holds a commit.

@@ -1,4 +1,4 @@
-"""Queue of analysis dates for the builds of one process, and the two drivers that build queued analysis dates.
+"""Queue of analysis dates for the builds of a process, and the two drivers for the queued analysis dates.
 
 `BackgroundBuilds` builds on threads that live as long as the process: `mlfs run`, and `mlfs serve` with loops.
 `RequestBuilds` builds on threads that end with the request or the tick: for a service whose processor is taken away
@@ -70,7 +70,7 @@ class BuildQueue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """End of one build."""
+    """End of a build."""
 
     analysis_date: date
     state: str
@@ -84,7 +84,7 @@ class Builds(ABC):
 
     Attributes:
         queue: Queue of analysis dates.
-        build: Builds one analysis date; returns the decision on the end of the build, None without a claim.
+        build: Builds an analysis date; returns the decision on the end of the build, None without a claim.
         failed: Called with the exception of a build that reported no end.
     """
 
@@ -101,7 +101,7 @@ class Builds(ABC):
         """Build queued analysis dates on threads of the caller, if any; return the builds that ended by *until*."""
 
     def _run(self, day: date) -> Decision | None:
-        """Build one analysis date taken from the queue.
+        """Build an analysis date taken from the queue.
 
         A failed build ends no thread: the thread builds the other analysis dates, and the expired lease leads to the
         next attempt of this analysis date.
@@ -166,7 +166,8 @@ class RequestBuilds(Builds):
     def _take(self, until: float) -> date | None:
         """Return the next analysis date; None ends the thread.
 
-        One lock for both: between the empty queue and the end of the thread no `advance` counts the thread.
+        The same lock covers the queue and the count: between the empty queue and the end of the thread no `advance`
+        counts the thread.
         """
         with self._lock:
             day = self.queue.get_now() if self.stopwatch() < until else None

@@ -1,4 +1,4 @@
-"""JSON routes that change dates: `/process` for schedulers and workflows; replay, cancel and retract for people."""
+"""JSON routes that change analysis dates: `/process` for schedulers and workflows; replay, cancel and retract."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,11 @@ from statemachine.events import InterventionEvent, ReplayRequested
 from statemachine.model import TERMINAL_STATES, DateRecord, State
 from worker.access import Role
 from worker.calendar import FUTURE_DAYS_MAX, Calendar
-from worker.date_text import summary
+from worker.date_text import DateSummary, summary
 from worker.errors import Refused
 from worker.http.guard import BEARER, RouteGuard, caller_of
 from worker.http.models import (
     CancelRequest,
-    DateSummary,
     DayInPath,
     IdempotencyKey,
     Intervened,
@@ -31,7 +30,7 @@ from worker.interventions.process import Processing
 from worker.interventions.requests import Interventions
 from worker.ports import Clock
 
-_LOCATION = {"Location": {"description": "Where to look for the end.", "schema": {"type": "string"}}}
+_LOCATION = {"Location": {"description": "Address of the explanation of the date.", "schema": {"type": "string"}}}
 _FAILED = 409
 
 
@@ -40,9 +39,9 @@ class ActionContext:
     """Arguments of the action routes.
 
     Attributes:
-        interventions: Plans and applies.
-        processing: Builds a date while the request waits.
-        once: Runs a request of `/process` once for each key.
+        interventions: Plans and applies interventions.
+        processing: Builds an analysis date while the request waits.
+        once: Runs a request of `/process` a single time for each key.
         calendar: Reads `today`, `tonight` and `yesterday`.
         earliest: First date accepted.
         clock: The shell's clock.
@@ -86,39 +85,39 @@ class ActionContext:
         return self.day(day if word is None else self.calendar.day_to_change(word, self.clock.now()))
 
 
-def action_routes(desk: ActionContext, gate: RouteGuard) -> APIRouter:
+def action_routes(actions: ActionContext, guard: RouteGuard) -> APIRouter:
     """Return the action routes."""
     router = APIRouter(
         tags=["actions"],
-        route_class=gate.route_class(),
-        dependencies=[Depends(BEARER), gate.at_least(Role.OPERATOR)],
+        route_class=guard.route_class(),
+        dependencies=[Depends(BEARER), guard.at_least(Role.OPERATOR)],
         responses=responses(400, 401, 403, 404, 409, 413, 422, 500, 503),
     )
-    accepted = _accepted(DateSummary, "Still on its way; see Location")
+    accepted = _accepted(DateSummary, "The build has not ended; see Location")
 
     @router.post("/process", response_model=DateSummary, responses=accepted)
     def process(body: ProcessRequest, request: Request, idempotency_key: IdempotencyKey = None) -> JSONResponse:
-        """Build a date now and wait for the end; a date that is published already is only reported.
+        """Build an analysis date now and wait for the end; a published date stays unchanged.
 
-        200 published, 202 still on its way, 409 failed (with the fields of the summary) or refused.
+        200 published, 202 not ended yet, 409 failed (with the fields of the summary) or refused.
         """
-        day = request.state.analysis_date = desk.day(body.analysis_date)
+        day = request.state.analysis_date = actions.day(body.analysis_date)
         caller = caller_of(request).name
         wanted = {"route": "process", "day": day.isoformat(), "forced": body.force_phase3_fallback}
 
         def act() -> StoredResponse:
-            record = desk.processing.process(
+            record = actions.processing.process(
                 day,
                 forced=body.force_phase3_fallback,
                 actor=caller,
                 idempotency_key=idempotency_key,
-                wait_s=desk.wait_s,
+                wait_s=actions.wait_s,
             )
             return _process_answer(record)
 
-        return _tell(request, desk.once.run(idempotency_key, caller, wanted, act))
+        return _to_response(request, actions.once.run(idempotency_key, caller, wanted, act))
 
-    _add_interventions(router, desk, gate)
+    _add_interventions(router, actions, guard)
     return router
 
 
@@ -126,17 +125,17 @@ def _accepted(model: type[DateSummary], text: str) -> dict[int | str, dict[str, 
     return {202: {"model": model, "headers": _LOCATION, "description": text}}
 
 
-def _add_interventions(router: APIRouter, desk: ActionContext, gate: RouteGuard) -> None:
-    accepted = _accepted(Intervened, "Accepted; a worker builds it")
+def _add_interventions(router: APIRouter, actions: ActionContext, guard: RouteGuard) -> None:
+    accepted = _accepted(Intervened, "Accepted; a worker builds the date")
 
     def intervene(
         request: Request, day: date, event: InterventionEvent, key: str | None, *, dry_run: bool = False
     ) -> JSONResponse:
-        day = desk.day_to_change(request, day)
+        day = actions.day_to_change(request, day)
         if dry_run:
-            planned = desk.interventions.ask(day, event, caller=event.actor, consent=lambda *_plan: False)
+            planned = actions.interventions.ask(day, event, caller=event.actor, consent=lambda *_plan: False)
             return JSONResponse(planned.facts)
-        answer = desk.interventions.ask(day, event, caller=event.actor, key=key)
+        answer = actions.interventions.ask(day, event, caller=event.actor, key=key)
         status = 202 if isinstance(event, ReplayRequested) else 200
         return JSONResponse(answer.facts, status, _location(day) if answer.outcome["applied"] else None)
 
@@ -144,9 +143,9 @@ def _add_interventions(router: APIRouter, desk: ActionContext, gate: RouteGuard)
     def replay(
         analysis_date: DayInPath, body: ReplayRequest, request: Request, idempotency_key: IdempotencyKey = None
     ) -> JSONResponse:
-        """Build a date again, as a new generation. 202 accepted, 200 for a dry run."""
+        """Build an analysis date again, as a new generation. 202 accepted, 200 for a dry run."""
         if body.force:
-            gate.require(request, Role.ADMIN)
+            guard.require(request, Role.ADMIN)
         event = body.event(caller_of(request).name)
         return intervene(request, analysis_date, event, idempotency_key, dry_run=body.dry_run)
 
@@ -154,7 +153,7 @@ def _add_interventions(router: APIRouter, desk: ActionContext, gate: RouteGuard)
     def cancel(
         analysis_date: DayInPath, body: CancelRequest, request: Request, idempotency_key: IdempotencyKey = None
     ) -> JSONResponse:
-        """Stop a date that is waiting or being built; it stays failed until somebody replays it."""
+        """Stop a waiting, ready or running analysis date; the date stays failed until a replay."""
         event = body.event(caller_of(request).name)
         return intervene(request, analysis_date, event, idempotency_key)
 
@@ -162,7 +161,7 @@ def _add_interventions(router: APIRouter, desk: ActionContext, gate: RouteGuard)
     def retract(
         analysis_date: DayInPath, body: RetractRequest, request: Request, idempotency_key: IdempotencyKey = None
     ) -> JSONResponse:
-        """Take back a processor's success: the run no longer counts, and no build reads the table it filled."""
+        """Retract a run of a processor: the run no longer counts, and no build reads the processor's Phase 4 table."""
         event = body.event(caller_of(request).name)
         return intervene(request, analysis_date, event, idempotency_key, dry_run=body.dry_run)
 
@@ -177,7 +176,7 @@ def _location(day: date) -> dict[str, str]:
     return {"Location": f"/dates/{day.isoformat()}"}
 
 
-def _tell(request: Request, answer: StoredResponse) -> JSONResponse:
+def _to_response(request: Request, answer: StoredResponse) -> JSONResponse:
     """Return the response; a failed date is a problem document, so schedulers and workflows notice the failure."""
     if answer.status == _FAILED:
         return _failed(request, answer.body)
@@ -187,5 +186,5 @@ def _tell(request: Request, answer: StoredResponse) -> JSONResponse:
 def _failed(request: Request, body: Mapping[str, Any]) -> JSONResponse:
     day, failure = body["analysis_date"], body["failure"] or {"because": "unknown", "message": ""}
     detail = f"{day} failed ({failure['because']}): {failure['message']}"
-    step = f"repair what is named, then POST /dates/{day}/replay; GET /dates/{day} tells the whole story"
+    step = f"repair the named cause, then POST /dates/{day}/replay; GET /dates/{day} explains the date"
     return problem(request, _FAILED, "date-failed", detail, step, more=body)

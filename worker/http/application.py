@@ -78,10 +78,10 @@ def _health(faults: list[str], response: Response) -> Health:
 class Api:
     """Arguments of the routes for people and schedulers: dates, actions, metrics, pages."""
 
-    gate: RouteGuard
-    page_gate: RouteGuard
-    shelf: DateReader
-    desk: ActionContext
+    guard: RouteGuard
+    page_guard: RouteGuard
+    reader: DateReader
+    actions: ActionContext
     registry: CollectorRegistry
 
 
@@ -101,14 +101,14 @@ def create_app(
     problems.install(app)
     app.add_middleware(BodyLimit)
     if api is not None:
-        app.add_middleware(NamedDays, desk=api.desk)
+        app.add_middleware(NamedDays, actions=api.actions)
     app.add_middleware(RequestTarget)
     app.include_router(health_routes(probes))
     if api is not None:
         app.include_router(metrics_routes(api.registry))
-        app.include_router(date_routes(api.shelf, api.gate))
-        app.include_router(action_routes(api.desk, api.gate))
-        window = PageContext(shelf=api.shelf, desk=api.desk, gate=api.page_gate, pages=Pages())
+        app.include_router(date_routes(api.reader, api.guard))
+        app.include_router(action_routes(api.actions, api.guard))
+        window = PageContext(reader=api.reader, actions=api.actions, guard=api.page_guard, pages=Pages())
         app.include_router(page_routes(window))
     else:
         app.add_api_route("/", lambda: RedirectResponse("/livez"), include_in_schema=False)

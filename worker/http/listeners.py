@@ -1,4 +1,4 @@
-"""HTTP listeners of one process: one listener for all routes, or with `MLFS_ADMIN_PORT` two listeners.
+"""HTTP listeners of a process: a single listener for all routes, or with `MLFS_ADMIN_PORT` two listeners.
 
 Of two listeners the first serves `/pubsub/push` and `/tick`, the second serves the API and the pages. A crash loses the
 open requests; a repeated request with the same `Idempotency-Key` has no second effect.
@@ -34,7 +34,7 @@ from worker.wiring import Services
 
 
 class Listeners:
-    """HTTP listeners of one worker."""
+    """HTTP listeners of a worker."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Listeners:
             verifier: Verifier of identity tokens.
             builds: Driver of the build queue.
             probes: Checks of `/livez` and `/readyz`.
-            tick: One tick, for `/tick`.
+            tick: Runs a tick, for `/tick`.
             publish_outcomes: Called by a request after a decision with an outcome message.
         """
         self.apps: list[FastAPI]
@@ -97,12 +97,12 @@ class Listeners:
         )
         compare = partial(compare_generations, warehouse)
         return Api(
-            gate=self._guard(settings.api_door(), RouteKind.API),
-            page_gate=self._guard(settings.api_door(), RouteKind.PAGE),
-            shelf=DateReader(
+            guard=self._guard(settings.api_rule(), RouteKind.API),
+            page_guard=self._guard(settings.api_rule(), RouteKind.PAGE),
+            reader=DateReader(
                 store=resources.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone, compare=compare
             ),
-            desk=ActionContext(
+            actions=ActionContext(
                 interventions=interventions,
                 processing=self.processing,
                 once=IdempotentRequests(resources.requests),
@@ -135,8 +135,8 @@ class Listeners:
     def _make_machines(self) -> Machines:
         settings = self._settings
         return Machines(
-            push_gate=self._guard(settings.push_door(), RouteKind.API),
-            tick_gate=self._guard(settings.tick_door(), RouteKind.API),
+            push_guard=self._guard(settings.push_rule(), RouteKind.API),
+            tick_guard=self._guard(settings.tick_rule(), RouteKind.API),
             subscription=f"projects/{settings.pubsub_project}/subscriptions/{settings.subscription}",
             intake=self._services.intake,
             tick=self._tick,

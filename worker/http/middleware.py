@@ -88,9 +88,9 @@ class NamedDays:
     The word stays in `request.state.day_word`: soon after midnight, an action asks for the date in place of the word.
     """
 
-    def __init__(self, app: ASGIApp, desk: ActionContext) -> None:
+    def __init__(self, app: ASGIApp, actions: ActionContext) -> None:
         self._app = app
-        self._desk = desk
+        self._actions = actions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward the request with the analysis date named by the word now."""
@@ -98,6 +98,6 @@ class NamedDays:
             root, *rest = scope["path"].split("/")[1:]
             if root in {"dates", "nights"} and rest and rest[0] in DAY_WORDS:
                 state = {**scope.get("state", {}), "day_word": rest[0]}
-                rest[0] = self._desk.day(rest[0]).isoformat()
+                rest[0] = self._actions.day(rest[0]).isoformat()
                 scope = {**scope, "path": "/".join(["", root, *rest]), "state": state}
         await self._app(scope, receive, send)

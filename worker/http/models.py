@@ -1,7 +1,8 @@
-"""What goes over the wire: bodies of requests and answers, for checking and for the OpenAPI document."""
+"""Bodies of requests and answers: the check of a request, and the schemas of the OpenAPI document."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any
 
@@ -11,13 +12,18 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from statemachine.events import CancelRequested, CompletionRetracted, InterventionEvent, ReplayRequested
 from statemachine.model import BuildMode
+from worker.builds.queue import Built
 from worker.calendar import DAY_WORDS
+from worker.date_text import DateSummary
 from worker.features.diff import ColumnDiff, RowDiff
 from worker.interventions.audit import REASON_CHARS_MAX, SEEN_PATTERN, read_reason
 from worker.interventions.idempotency import KEY_PATTERN
+from worker.observing.outbox import Untold
+from worker.ports import HistoryEntry
+from worker.tick import Ticked
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# Answers say whatever `worker.date_text` says: a fact that is new there is not lost here.
+# An answer with a field unknown to this module keeps the field.
 _GROWS = ConfigDict(extra="allow")
 RELATIVE_PATTERN = f"^({'|'.join(DAY_WORDS)})$"
 _EXAMPLE_DAY = "2024-12-15"
@@ -25,7 +31,7 @@ NAME_CHARS_MAX = 100
 
 
 def _canonical(value: object) -> object:
-    """Accept `YYYY-MM-DD` only: one night has one name."""
+    """Return a date or a text `YYYY-MM-DD`; refuse every other form, so that each analysis date has a single name."""
     if isinstance(value, date) or (isinstance(value, str) and _DATE.fullmatch(value)):
         return value
     raise ValueError("must be a date like 2024-12-15")
@@ -40,7 +46,7 @@ Day = Annotated[
     BeforeValidator(_canonical),
     WithJsonSchema({"type": "string", "format": "date", "examples": [_EXAMPLE_DAY]}),
 ]
-DayInPath = Annotated[Day, PathParameter(description="The night, `YYYY-MM-DD`, in the zone of the pipeline.")]
+DayInPath = Annotated[Day, PathParameter(description="The analysis date, `YYYY-MM-DD`, in the zone of the pipeline.")]
 RelativeDay = Annotated[str, Field(pattern=RELATIVE_PATTERN)]
 ReasonText = Annotated[
     str,
@@ -48,7 +54,7 @@ ReasonText = Annotated[
         min_length=1,
         max_length=REASON_CHARS_MAX,
         pattern=SEEN_PATTERN,
-        description="Why; kept in audit and history.",
+        description="Reason; kept in audit and history.",
     ),
     AfterValidator(read_reason),
 ]
@@ -58,33 +64,33 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=KEY_PATTERN,
-        description="A request sent again under the same key takes effect once and is answered the same, for a day.",
+        description="A repeated request with the same key takes no second effect and gets the same answer, for a day.",
     ),
 ]
 
 
 class ProcessRequest(BaseModel):
-    """Which date to build. Other fields, such as a workflow's `upstream_completions`, are ignored."""
+    """Analysis date to build. Other fields, such as `upstream_completions` of a workflow, are ignored."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"analysis_date": _EXAMPLE_DAY, "force_phase3_fallback": False}]}
     )
 
     analysis_date: Day | RelativeDay = Field(
-        description="The night; `today` and `tonight` are, until noon on the league's wall clock, the date before."
+        description="The analysis date; until noon in the league's zone `today` and `tonight` mean the date before."
     )
-    force_phase3_fallback: StrictBool = Field(default=False, description="Ignore Phase 4 and always build anew.")
+    force_phase3_fallback: StrictBool = Field(default=False, description="Ignore Phase 4 and always build again.")
 
 
 class ReplayRequest(BaseModel):
-    """Why and how to build a date again."""
+    """Reason and mode of a replay."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "daily cache was repaired"}]})
 
     reason: ReasonText
     force_phase3_fallback: StrictBool = Field(default=False, description="Ignore Phase 4.")
-    force: StrictBool = Field(default=False, description="Also when a build is running: it is fenced off. Admins only.")
-    dry_run: StrictBool = Field(default=False, description="Say what would happen, change nothing.")
+    force: StrictBool = Field(default=False, description="Fence off a running build. Admins only.")
+    dry_run: StrictBool = Field(default=False, description="Return the plan, change no state.")
 
     def event(self, actor: str) -> InterventionEvent:
         """Return the event of the request."""
@@ -95,13 +101,13 @@ class ReplayRequest(BaseModel):
 class FormControls(BaseModel):
     """Fields that each form of the status page has besides the fields of the request."""
 
-    name: NameText = Field(default="", description="Who asks, where no token names the caller.")
-    key: str = Field(pattern=KEY_PATTERN, description="Made with the form: a form sent twice takes effect once.")
+    name: NameText = Field(default="", description="Name of the person, if no token names the caller.")
+    key: str = Field(pattern=KEY_PATTERN, description="Key of the form: a form sent twice takes effect once.")
     confirmed: bool = Field(default=False, description="The plan was shown; apply the request.")
 
 
 class CancelRequest(BaseModel):
-    """Why to stop a date."""
+    """Reason of a cancel."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"reason": "upstream is known to be wrong"}]}
@@ -115,23 +121,23 @@ class CancelRequest(BaseModel):
 
 
 class RetractRequest(BaseModel):
-    """Whose success to take back, and why."""
+    """Processor of the retracted run, and the reason."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"examples": [{"processor": "cache_job", "reason": "it wrote last week's rows"}]},
     )
 
-    processor: str = Field(min_length=1, max_length=100, description="Who announced success by mistake.")
+    processor: str = Field(min_length=1, max_length=100, description="Processor of the wrong run.")
     reason: ReasonText
     run_id: str | None = Field(
         default=None,
         min_length=1,
         max_length=210,
-        description="Which run; refused where another one counts by now. Without it, the one that counts.",
+        description="The run; refused if another run counts by now. Default: the run that counts.",
     )
-    rebuild: StrictBool = Field(default=False, description="Build a date that has ended again at once.")
-    dry_run: StrictBool = Field(default=False, description="Say what would happen, change nothing.")
+    rebuild: StrictBool = Field(default=False, description="Build a finished analysis date again at once.")
+    dry_run: StrictBool = Field(default=False, description="Return the plan, change no state.")
 
     def event(self, actor: str) -> InterventionEvent:
         """Return the event of the request; an empty identity stands for the run that counts."""
@@ -141,69 +147,32 @@ class RetractRequest(BaseModel):
         )
 
 
-class FailureModel(BaseModel):
-    """Why a date failed, or why its last attempt did."""
+class NotToldModel(Untold):
+    """Outcome message in the outbox: subscribers of the topic have not received the message yet."""
 
-    because: str
-    message: str
-
-
-class DateSummary(BaseModel):
-    """Where a date stands. Figures are those of the last publication; null where nothing was ever published."""
-
-    model_config = _GROWS
-
-    analysis_date: str = Field(examples=[_EXAMPLE_DAY])
-    weekday: str = Field(examples=["Sunday"])
-    state: str = Field(examples=["done"], description="`waiting ready running degraded done failed`")
-    generation: int
-    row_count: int | None
-    quality_score: float | None
-    components: dict[str, float] | None
-    component_total: float | None
-    fallback_rate: float | None
-    missing_rate: float | None
-    severity: str | None
-    attempt: int
-    trigger: str | None
-    mode: str
-    published_generation: int
-    published_is_retracted: bool
-    left_out: int | None
-    deadline_at: str
-    upgrade_cutoff_at: str
-    wake_at: str | None
-    committed_at: str | None
-    failure: FailureModel | None
+    __pydantic_config__ = ConfigDict(extra="ignore")
 
 
-class NotToldModel(BaseModel):
-    """An outcome that waits in the outbox: whoever listens to its topic does not know of it yet."""
-
-    event_id: str
-    topic: str
-    state: str = Field(description="`done`, `degraded` or `failed`")
-    generation: int
-    since: str | None
-    error: str = Field(description="What the last try to publish met; empty before the first one.")
-
-
+@dataclass(frozen=True, kw_only=True)
 class DateRow(DateSummary):
-    """Where a date stands, and whether its outcome was told."""
+    """State of an analysis date, with the newest unpublished outcome message."""
 
-    not_told: NotToldModel | None = Field(description="The newest outcome that waits in the outbox; null for none.")
+    not_told: Annotated[
+        NotToldModel | None, Field(description="The newest outcome message in the outbox; null without a message.")
+    ]
 
 
 class DamagedDate(BaseModel):
-    """A date whose record cannot be read."""
+    """Analysis date with an unreadable record."""
 
     analysis_date: str
     state: str
     error: str
 
 
+@dataclass(frozen=True, kw_only=True)
 class Intervened(DateSummary):
-    """What an intervention did, or would do."""
+    """Effect of an intervention, or of a dry run."""
 
     applied: bool
     event: str
@@ -211,7 +180,7 @@ class Intervened(DateSummary):
 
 
 class RetractionModel(BaseModel):
-    """A run that somebody took back."""
+    """Retracted run."""
 
     run: str
     by: str
@@ -220,7 +189,7 @@ class RetractionModel(BaseModel):
 
 
 class ProcessorModel(BaseModel):
-    """What one processor reported."""
+    """Completion of a processor."""
 
     model_config = _GROWS
 
@@ -234,33 +203,26 @@ class ProcessorModel(BaseModel):
     retractions: list[RetractionModel] = Field(default_factory=list)
 
 
-class HistoryItem(BaseModel):
-    """One stored change."""
+class HistoryItem(HistoryEntry):
+    """Stored change of an analysis date."""
 
-    at: str
-    event: str
-    before: str
-    after: str
-    reason: str
-    generation: int
-    attempt: int
-    actor: str
-    detail: str
+    __pydantic_config__ = ConfigDict(extra="ignore")
 
 
+@dataclass(frozen=True, kw_only=True)
 class DateStory(DateRow):
-    """A date explained: what arrived, what is missing, what happens next, and its history."""
+    """Explanation of an analysis date: completions, missing processors, next step, history."""
 
     now: str
     processors: list[ProcessorModel]
     missing: list[str]
     headline: str
     next: str
-    history: list[HistoryItem]
+    history: Sequence[HistoryItem]
 
 
 class PublishedModel(BaseModel):
-    """One published generation of a date."""
+    """Published generation of an analysis date."""
 
     generation: int
     build_id: str
@@ -271,45 +233,36 @@ class PublishedModel(BaseModel):
 
 
 class DateDiff(BaseModel):
-    """What one published generation of a date changed against another."""
+    """Difference of two published generations of an analysis date."""
 
     analysis_date: str = Field(examples=[_EXAMPLE_DAY])
     before: PublishedModel
     after: PublishedModel
     rows_added: int
     rows_removed: int
-    cells_changed: int = Field(description="Cells of rows that both have, whose value differs.")
-    added: Sequence[RowDiff] = Field(description="The first twenty rows that only `after` has.")
-    removed: Sequence[RowDiff] = Field(description="The first twenty rows that only `before` has.")
-    columns: Sequence[ColumnDiff] = Field(description="Columns in which cells differ, with the largest changes.")
+    cells_changed: int = Field(description="Cells with different values, in rows of both generations.")
+    added: Sequence[RowDiff] = Field(description="The first twenty rows of `after` alone.")
+    removed: Sequence[RowDiff] = Field(description="The first twenty rows of `before` alone.")
+    columns: Sequence[ColumnDiff] = Field(description="Columns with different cells, and the largest changes.")
 
 
-class BuiltModel(BaseModel):
-    """How one build ended."""
-
-    analysis_date: date
-    state: str
-    generation: int
-    reason: str
+class BuiltModel(Built):
+    """End of a build."""
 
 
-class TickAnswer(BaseModel):
-    """What one tick did."""
+@dataclass(frozen=True, kw_only=True)
+class TickAnswer(Ticked):
+    """Result of a tick."""
 
-    model_config = ConfigDict(
+    __pydantic_config__ = ConfigDict(
         json_schema_extra={"examples": [{"opened": 0, "due": 1, "failed": 0, "built": [], "published": 1, "left": 0}]}
     )
 
-    opened: int = Field(description="Dates that the calendar opened.")
-    due: int = Field(description="Dates at which something was due.")
-    failed: int = Field(description="Dates that the sweep could not handle; they stay due.")
-    built: list[BuiltModel] = Field(description="Builds that ended.")
-    published: int = Field(description="Outcomes that the bus confirmed.")
-    left: int = Field(description="Outcomes that it did not take; the next tick tries again.")
+    built: Annotated[tuple[BuiltModel, ...], Field(description="Builds that ended.")]
 
 
 class Health(BaseModel):
-    """Whether the process works, and what keeps it from it."""
+    """Health of the process, with the faults."""
 
     status: str = Field(examples=["ok"])
     faults: list[str]
@@ -318,7 +271,7 @@ class Health(BaseModel):
 PUSH_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "Pub/Sub's envelope, or the bare message of a subscription without wrapper.",
+        "description": "The envelope of Pub/Sub, or the bare message of a subscription without wrapper.",
         "content": {
             "application/json": {
                 "schema": {

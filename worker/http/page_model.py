@@ -1,4 +1,4 @@
-"""What a page shows of one night: positions on a time line, parts of a score, the strip of dates. Pure."""
+"""View model of the page of an analysis date: time line, components of the score, strip of dates. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,23 +14,23 @@ from worker.ports import HistoryEntry
 
 CORRUPT = "corrupt"
 HISTORY_SHOWN_MAX = 200
-# The time line shows this much around deadline and cutoff, and more where a report lies outside, up to a bound.
+# The time line begins and ends at these distances from deadline and cutoff; for a report outside up to `_FURTHEST`.
 _BEFORE, _AFTER = timedelta(minutes=75), timedelta(minutes=15)
 _FURTHEST = timedelta(hours=6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineRow:
-    """One processor on the time line.
+    """Processor on the time line.
 
     Attributes:
-        processor: Its name.
+        processor: Name of the processor.
         status: `success failed found missing retracted`.
-        completion: Its report, None while there is none.
-        position: Per cent of the time line's width, None without a report.
-        outside: Whether the report lies outside the time line, at whose edge it is then drawn.
-        rows_at_build: Rows that the published build found in its table.
-        retraction: The last run of it that somebody took back, None where nobody did.
+        completion: Completion of the processor; None without a completion.
+        position: Per cent of the time line's width; None without a completion.
+        outside: Whether the completion lies outside the time line; the page draws such a completion at the edge.
+        rows_at_build: Rows in the processor's table at the published build.
+        retraction: The last retraction of a run of the processor; None without a retraction.
     """
 
     processor: str
@@ -44,7 +44,7 @@ class TimelineRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """An instant across all lanes, at *position* per cent of the width."""
+    """Instant across all rows, at *position* per cent of the width."""
 
     name: str
     at: datetime
@@ -53,7 +53,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """When the reports came, against the instants that matter. UTC."""
+    """Completions against deadline, cutoff, publication and the present. UTC."""
 
     starts_at: datetime
     ends_at: datetime
@@ -63,7 +63,7 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One component of a score, in points, and its share of the most it can give in per cent."""
+    """Component of a score, in points, and the share of the maximum in per cent."""
 
     name: str
     points: float
@@ -73,7 +73,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chip:
-    """One date of the strip: its state and, where something is published, its score."""
+    """Analysis date of the strip: state, and the score of a publication."""
 
     day: date
     state: str
@@ -82,7 +82,7 @@ class Chip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """A block of consecutive known dates, oldest first, and the newest dates of the blocks before and after."""
+    """Consecutive known dates, oldest first, and the newest dates of the strips before and after."""
 
     chips: Sequence[Chip]
     older: date | None
@@ -91,22 +91,22 @@ class Strip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatePage:
-    """Everything a page says about one date.
+    """Content of the page of an analysis date.
 
     Attributes:
-        day: The date.
-        state: Its state, or `corrupt` where its record cannot be read.
-        sentence: How it stands, without the state.
-        trouble: What went wrong, in the words of what did; None where nothing did.
-        next: What happens next and what a person could do.
+        day: The analysis date.
+        state: State, or `corrupt` for an unreadable record.
+        sentence: The headline without the state.
+        trouble: Message of the failure; None unless the analysis date failed.
+        next: Next step and possible command.
         severity: P0 to P3, or None.
-        record: The record, None where it cannot be read.
-        timeline: None where the record cannot be read.
-        parts: Of the score; empty where nothing is published.
+        record: The record; None for an unreadable record.
+        timeline: Time line; None for an unreadable record.
+        parts: Components of the score; empty without a publication.
         history: Newest change first, at most `HISTORY_SHOWN_MAX`.
-        changes: How many changes there are.
-        can_cancel: Whether a cancel would stop the date.
-        runs: The run of each processor that a retraction can take back.
+        changes: Number of all changes.
+        can_cancel: Whether a cancel would stop the analysis date.
+        runs: The run of each processor that can be retracted.
     """
 
     day: date
@@ -125,11 +125,11 @@ class DatePage:
 
 
 def night_to_show(tonight: date, known: Sequence[date]) -> date | None:
-    """Choose the date of the first page: tonight's, else the latest before, else the newest; None without any.
+    """Return the date of the first page: tonight, else the latest known date before, else the newest known date.
 
     Args:
-        tonight: By the calendar.
-        known: Dates with a record, newest first.
+        tonight: Tonight by the calendar.
+        known: Dates with a record, newest first; without known dates the result is None.
     """
     return next((day for day in known if day <= tonight), known[0] if known else None)
 
@@ -142,7 +142,7 @@ def night_of(
     zone: ZoneInfo,
     untold: Untold | None,
 ) -> DatePage:
-    """Describe a date."""
+    """Return the page content of an analysis date."""
     state, result = record.state.value, record.result
     return DatePage(
         day=record.analysis_date,
@@ -169,7 +169,7 @@ def _runs(record: DateRecord, policy: Policy) -> Mapping[str, str]:
 
 
 def _sentence(record: DateRecord, policy: Policy) -> str:
-    """Give the headline without the state, which a page shows larger."""
+    """Return the headline without the state; the page shows the state larger."""
     told = headline(record, policy).removeprefix(record.state.value)
     if record.state is State.FAILED:
         told = told.replace("(", "").replace(")", "").replace("_", " ")
@@ -177,26 +177,26 @@ def _sentence(record: DateRecord, policy: Policy) -> str:
 
 
 def damaged_night(day: date, error: str, history: Sequence[HistoryEntry]) -> DatePage:
-    """Describe a date whose record cannot be read."""
+    """Return the page content of an analysis date with an unreadable record."""
     return DatePage(
         day=day,
         state=CORRUPT,
         sentence=error,
-        next="A worker sets the record aside at its next sweep and begins the date anew.",
+        next="At the next sweep a worker sets the record aside and opens the date again.",
         history=history[::-1][:HISTORY_SHOWN_MAX],
         changes=len(history),
     )
 
 
 def chip_of(day: date, record: DateRecord | None) -> Chip:
-    """Describe a date for the strip; without a record it is one that cannot be read."""
+    """Return an analysis date for the strip; None as record stands for an unreadable record."""
     if record is None:
         return Chip(day=day, state=CORRUPT, score=None)
     return Chip(day=day, state=record.state.value, score=record.result.quality_score if record.result else None)
 
 
 def timeline(record: DateRecord, now: datetime, policy: Policy) -> Timeline:
-    """Lay out the reports of *record* on a line that is as long as they need, within a bound."""
+    """Place the completions of *record* on a time line; far completions widen the time line up to a bound."""
     deadline, cutoff = record.deadline_at, record.upgrade_cutoff_at
     marked = {"deadline": deadline, "cutoff": cutoff}
     if record.result is not None:

@@ -64,27 +64,27 @@ class PageContext:
     """Arguments of the page routes.
 
     Attributes:
-        shelf: Reads dates.
-        desk: Carries out the forms.
-        gate: Checks the caller.
+        reader: Reads dates.
+        actions: Carries out the forms.
+        guard: Checks the caller.
         pages: The templates.
     """
 
-    shelf: DateReader
-    desk: ActionContext
-    gate: RouteGuard
+    reader: DateReader
+    actions: ActionContext
+    guard: RouteGuard
     pages: Pages
 
     def moments(self) -> Moments:
         """Return the formatter of times, at the present instant."""
-        return Moments(self.shelf.clock.now(), self.shelf.zone)
+        return Moments(self.reader.clock.now(), self.reader.zone)
 
     def strip(self, day: date) -> Strip:
         """Return the block of latest dates that holds *day*, with links to the blocks before and after."""
-        days = self.shelf.store.dates(DATES_PAGED_MAX)
+        days = self.reader.store.dates(DATES_PAGED_MAX)
         first = sum(1 for known in days if known > day) // DATES_IN_STRIP * DATES_IN_STRIP
         shown = days[first : first + DATES_IN_STRIP]
-        records = self.shelf.store.load_all(shown)
+        records = self.reader.store.load_all(shown)
         chips = [chip_of(known, records.get(known)) for known in shown if known not in records or records[known]]
         older = days[first + DATES_IN_STRIP : first + DATES_IN_STRIP + 1]
         newer = days[max(first - DATES_IN_STRIP, 0) : first][:1]
@@ -92,7 +92,7 @@ class PageContext:
 
     def night(self, day: date, moments: Moments) -> DatePage | None:
         """Return the description of a date; None for a date that was never opened."""
-        store, history = self.shelf.store, self.shelf.store.history(day)
+        store, history = self.reader.store, self.reader.store.history(day)
         try:
             record: DateRecord | None = store.load(day)
         except CorruptRecord as exc:
@@ -100,7 +100,7 @@ class PageContext:
         if record is None:
             return None
         untold = untold_by_date(store).get(day)
-        return night_of(record, history, moments.now, self.shelf.policy, self.shelf.zone, untold)
+        return night_of(record, history, moments.now, self.reader.policy, self.reader.zone, untold)
 
     def show(
         self, request: Request, day: date, follow: int | None = None, followed_act: str = "replay"
@@ -129,14 +129,14 @@ class PageContext:
             "name_chars_max": NAME_CHARS_MAX,
         }
         if night is None:
-            opens = self.desk.accepts(day)
+            opens = self.actions.accepts(day)
             return self.pages.render("unopened.html", moments, status=404, day=day, opens=opens, **facts)
         return self.pages.render(
             "night.html",
             moments,
             night=night,
             day=day,
-            title="Tonight" if day == self.desk.calendar.tonight(moments.now) else "Night",
+            title="Tonight" if day == self.actions.calendar.tonight(moments.now) else "Night",
             follow=follow,
             followed_act=followed_act,
             ended=record is not None and follow is not None and has_ended(record, follow),
@@ -147,16 +147,16 @@ class PageContext:
         """Return the plan of an act; apply a confirmed act and send the browser to a page that follows the date.
 
         Raises:
-            Refused: The act makes no sense in this state, or the key stands for another request.
+            Refused: The act makes no sense in this state, or the key belongs to another request.
             Unavailable: Store or warehouse does not answer.
             RequestValidationError: A field of the form is wrong.
         """
         wish, controls = read_form(act, fields)
         if isinstance(wish, ReplayRequest) and wish.force:
-            self.gate.require(request, Role.ADMIN)
-        day, caller = self.desk.day_to_change(request, day), caller_of(request).name
+            self.guard.require(request, Role.ADMIN)
+        day, caller = self.actions.day_to_change(request, day), caller_of(request).name
         event = wish.event(controls.name if controls.name and caller == LOCAL_CALLER else caller)
-        service, key = self.desk.interventions, f"{act}/{controls.key}"
+        service, key = self.actions.interventions, f"{act}/{controls.key}"
         if controls.confirmed:
             answer = self._ask(day, event, caller, key)
             if not answer.outcome["applied"]:
@@ -168,7 +168,7 @@ class PageContext:
         facts: dict[str, Any] = {"day": day, "act": act, "event": event, "before": before, "planned": planned.record}
         if isinstance(event, CompletionRetracted):
             facts["follows"] = retraction_follows(planned.record, event.processor)
-            # The plan names the run: another run that counts meanwhile is not taken back.
+            # The plan names the run: another run that counts meanwhile is not retracted.
             fields = {**fields, "run_id": event.identity}
         return self.pages.render("confirm.html", self.moments(), **facts, fields={**fields, "confirmed": "on"})
 
@@ -179,23 +179,23 @@ class PageContext:
         """
         for _ in range(round(SENT_TWICE_WAIT_S / POLL_S)):
             try:
-                return self.desk.interventions.ask(day, event, caller=caller, key=key)
+                return self.actions.interventions.ask(day, event, caller=caller, key=key)
             except KeyInUse as exc:
                 if not exc.pending:
                     raise
             pause(POLL_S)
-        return self.desk.interventions.ask(day, event, caller=caller, key=key)
+        return self.actions.interventions.ask(day, event, caller=caller, key=key)
 
     def _go(self, address: str) -> Response:
         """Send the browser to an address by GET: going back or reloading repeats no act."""
         return RedirectResponse(address, 303, headers=self.pages.headers)
 
     def problem(self, request: Request, exc: Exception) -> Response:
-        """Return the page of a problem, with the texts of the API."""
+        """Return the page of a problem, with the texts of the JSON routes."""
         answer = problems.answer(request, exc)
         told = json.loads(bytes(answer.body))
         if isinstance(exc, HTTPException | KeyInUse):
-            # The API leads programs to the description or to another key; a person goes back to the page.
+            # The next step of the JSON routes is for programs; a person goes back to the page.
             told["next"] = "go back, reload the page of the date and send the form again"
         page = self.pages.render("problem.html", self.moments(), status=answer.status_code, problem=told)
         page.headers.update(
@@ -209,14 +209,14 @@ def page_routes(window: PageContext) -> APIRouter:
     router = APIRouter(
         include_in_schema=False,
         route_class=_route_class(window),
-        dependencies=[window.gate.at_least(Role.VIEWER)],
+        dependencies=[window.guard.at_least(Role.VIEWER)],
         default_response_class=HTMLResponse,
     )
 
     @router.get("/")
     def start(request: Request, until: Day | None = None) -> Response:
-        known = window.shelf.store.dates(DATES_PAGED_MAX)
-        day = night_to_show(until or window.desk.calendar.tonight(window.shelf.clock.now()), known)
+        known = window.reader.store.dates(DATES_PAGED_MAX)
+        day = night_to_show(until or window.actions.calendar.tonight(window.reader.clock.now()), known)
         if day is None:
             return window.pages.render("empty.html", window.moments())
         return window.show(request, day)
@@ -232,7 +232,7 @@ def page_routes(window: PageContext) -> APIRouter:
 
     for act in REQUESTS:
         path = f"/nights/{{analysis_date}}/{act}"
-        operator = [window.gate.at_least(Role.OPERATOR)]
+        operator = [window.guard.at_least(Role.OPERATOR)]
         router.add_api_route(path, _acting(window, act), methods=["POST"], dependencies=operator)
         router.add_api_route(path, _back_to_night, methods=["GET"])
     return router
@@ -256,7 +256,9 @@ async def _fields(request: Request) -> dict[str, str]:
     try:
         return dict(parse_qsl((await request.body()).decode(), max_num_fields=_FIELDS_MAX, errors="strict"))
     except ValueError as exc:
-        raise HTTPException(400, f"this is no form: not UTF-8, or more than {_FIELDS_MAX} fields") from exc
+        day, act = request.url.path.split("/")[-2:]
+        detail = f"{day}: the {act} form is not valid UTF-8 or has more than {_FIELDS_MAX} fields"
+        raise HTTPException(400, detail) from exc
 
 
 def read_form(
@@ -279,10 +281,10 @@ def read_form(
 
 
 def _route_class(window: PageContext) -> type[APIRoute]:
-    """Return the class of the page routes: a problem is a page, too."""
-    gated = window.gate.route_class()
+    """Return the class of the page routes: a route of this class answers a problem with a page."""
+    guarded = window.guard.route_class()
 
-    class PageRoute(gated):  # type: ignore[misc, valid-type] # made by a function
+    class PageRoute(guarded):  # type: ignore[misc, valid-type] # made by a function
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 

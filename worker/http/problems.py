@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: each names the date it is about and the next step."""
+"""Errors as RFC 9457 problem details: each problem names the analysis date and the next step."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,7 +36,7 @@ _PATTERNS: Mapping[str, str] = {
 }
 _TITLES = {
     400: "The request cannot be read",
-    401: "Nobody is shown",
+    401: "No valid token",
     403: "Not allowed",
     404: "Not here",
     405: "Not with this method",
@@ -45,12 +45,12 @@ _TITLES = {
     413: "Too large",
     422: "Wrong input",
     500: "A fault of the worker",
-    503: "Something outside does not answer",
+    503: "A dependency does not answer",
 }
 
 
 class Problem(BaseModel):
-    """A problem, RFC 9457. `type` is stable; `detail` is for people. A failed date adds the fields of its summary."""
+    """Problem, RFC 9457. `type` is stable; `detail` is for people. A failed analysis date adds the summary's fields."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -62,7 +62,7 @@ class Problem(BaseModel):
                     "status": 409,
                     "detail": "2024-12-15: a build is running; wait for it, or take over with force",
                     "analysis_date": "2024-12-15",
-                    "next": "GET /dates/2024-12-15 says how it stands and what happens next",
+                    "next": "GET /dates/2024-12-15 shows the state and the next step",
                 }
             ]
         },
@@ -72,12 +72,14 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    next: str = Field(description="What the caller can do now.")
-    analysis_date: str | None = Field(default=None, description="The date concerned, where there is one.")
+    next: str = Field(description="Next step of the caller.")
+    analysis_date: str | None = Field(
+        default=None, description="The analysis date, if the request has an analysis date."
+    )
 
 
 def responses(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Give the OpenAPI entries of the problems that an operation may answer."""
+    """Return the OpenAPI entries for the problems of an operation."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {code: {"description": _TITLES[code], "content": content} for code in codes}
 
@@ -92,7 +94,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> JSONResponse:
-    """Make the answer; the date is the path's, or what the operation noted in `request.state.analysis_date`."""
+    """Return the problem; the analysis date comes from `request.state.analysis_date`, otherwise from the path."""
     day = getattr(request.state, "analysis_date", None) or request.path_params.get("analysis_date")
     body = {
         **(more or {}),
@@ -107,7 +109,7 @@ def problem(
 
 
 def bad_head(status: int, detail: str) -> bytes:
-    """Return the body of the answer to bytes that never became a request; no route has seen them."""
+    """Return the body of the answer to bytes without a valid request head; no route sees such bytes."""
     return (
         Problem(
             type="urn:mlfs:problem:bad-request",
@@ -122,24 +124,24 @@ def bad_head(status: int, detail: str) -> bytes:
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of *app* be answered as a problem."""
+    """Install the handlers: every error of *app* becomes a problem."""
     for error, handler in _ANSWERS.items():
         app.add_exception_handler(error, handler)
 
 
 def answer(request: Request, exc: Exception) -> JSONResponse:
-    """Give the answer to an error, for a route that tells it in its own way."""
+    """Return the problem of an error, for a route with a separate form of problems."""
     kind = next(kind for kind in type(exc).__mro__ if kind in _ANSWERS)
     return _ANSWERS[kind](request, exc)
 
 
 def _unauthenticated(request: Request, exc: Exception) -> JSONResponse:
-    step = "take a Google identity token for this service's audience and send it as bearer token"
+    step = "take a Google identity token for the audience of this service and send the token as bearer token"
     return problem(request, 401, "unauthenticated", str(exc), step, headers={"WWW-Authenticate": 'Bearer realm="mlfs"'})
 
 
 def _forbidden(request: Request, exc: Exception) -> JSONResponse:
-    step = "ask an operator of the service for the role; roles are its settings MLFS_VIEWERS, _OPERATORS, _ADMINS"
+    step = "ask an operator of the service for the role; the settings MLFS_VIEWERS, _OPERATORS, _ADMINS hold the roles"
     return problem(request, 403, "forbidden", str(exc), step)
 
 
@@ -162,18 +164,20 @@ def _conflict(request: Request, exc: Exception) -> JSONResponse:
 
 
 def _unavailable(request: Request, exc: Exception) -> JSONResponse:
-    step = "send the request again; nothing was lost. GET /readyz names what is down"
+    step = "send the request again; no data was lost. GET /readyz names the dependency that is down"
     return problem(request, 503, "unavailable", str(exc), step, headers={"Retry-After": RETRY_AFTER_S})
 
 
 def _corrupt(request: Request, exc: Exception) -> JSONResponse:
-    step = "a worker sets the record aside at its next sweep and begins the date anew; ask again in a minute"
+    step = (
+        "at the next sweep a worker sets the record aside and opens the date again; send the request again in a minute"
+    )
     return problem(request, 500, "corrupt-record", str(exc), step)
 
 
 def _fault(request: Request, exc: Exception) -> JSONResponse:
     detail = str(exc) if isinstance(exc, PipelineError) else f"an unexpected {type(exc).__name__}; see the worker's log"
-    return problem(request, 500, "fault", detail, "report it with the time of this request")
+    return problem(request, 500, "fault", detail, "report the fault with the time of this request")
 
 
 def _http(request: Request, exc: Exception) -> JSONResponse:
@@ -190,12 +194,14 @@ def _invalid(request: Request, exc: Exception) -> JSONResponse:
         raise exc
     faults = in_plain_words(exc.errors(), _PATTERNS)[:ERRORS_SHOWN_MAX]
     detail = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults)
-    return problem(request, 422, "invalid", detail, "correct what is named and send it again", more={"errors": faults})
+    return problem(
+        request, 422, "invalid", detail, "correct the named fields and send the request again", more={"errors": faults}
+    )
 
 
 def _look(request: Request) -> str:
     day = getattr(request.state, "analysis_date", None) or request.path_params.get("analysis_date", "DATE")
-    return f"GET /dates/{day} says how it stands and what happens next"
+    return f"GET /dates/{day} shows the state and the next step"
 
 
 _ANSWERS: Mapping[type[Exception], Callable[[Request, Exception], JSONResponse]] = {

@@ -19,7 +19,7 @@ from worker.http.guard import BEARER, RouteGuard
 from worker.http.models import DamagedDate, DateDiff, DateRow, DateStory, DayInPath, HistoryItem
 from worker.http.problems import responses
 from worker.observing.outbox import Untold, untold_by_date
-from worker.ports import Clock, HistoryEntry, StateStore
+from worker.ports import Clock, StateStore
 
 DATES_LISTED_MAX = 31
 PAIR_PATTERN = "^[1-9][0-9]{0,9},[1-9][0-9]{0,9}$"
@@ -45,65 +45,61 @@ class DateReader:
     compare: Callable[[date, tuple[int, int] | None], GenerationDiff]
 
 
-def date_routes(shelf: DateReader, gate: RouteGuard) -> APIRouter:
+def date_routes(reader: DateReader, guard: RouteGuard) -> APIRouter:
     """Return the read routes."""
     router = APIRouter(
         tags=["dates"],
-        route_class=gate.route_class(),
-        dependencies=[Depends(BEARER), gate.at_least(Role.VIEWER)],
+        route_class=guard.route_class(),
+        dependencies=[Depends(BEARER), guard.at_least(Role.VIEWER)],
         responses=responses(401, 403, 500, 503),
     )
 
-    @router.get("/dates")
-    def dates() -> list[DateRow | DamagedDate]:
+    @router.get("/dates", response_model=list[DateRow | DamagedDate])
+    def dates() -> list[dict[str, Any]]:
         """Return the latest analysis dates, newest first."""
-        untold = untold_by_date(shelf.store)
-        shown = (_row(shelf.store, day, untold.get(day)) for day in shelf.store.dates(DATES_LISTED_MAX))
+        untold = untold_by_date(reader.store)
+        shown = (_row(reader.store, day, untold.get(day)) for day in reader.store.dates(DATES_LISTED_MAX))
         return [row for row in shown if row is not None]
 
-    @router.get("/dates/{analysis_date}", responses=responses(404, 422))
-    def one_date(analysis_date: DayInPath) -> DateStory:
+    @router.get("/dates/{analysis_date}", response_model=DateStory, responses=responses(404, 422))
+    def one_date(analysis_date: DayInPath) -> dict[str, Any]:
         """Explain an analysis date."""
-        record = _opened(shelf.store, analysis_date)
-        untold = untold_by_date(shelf.store).get(analysis_date)
-        story = explanation(record, shelf.clock.now(), shelf.policy, shelf.zone, untold)
-        return DateStory(**story, history=_history(shelf.store, analysis_date))
+        record = _load_or_404(reader.store, analysis_date)
+        untold = untold_by_date(reader.store).get(analysis_date)
+        story = explanation(record, reader.clock.now(), reader.policy, reader.zone, untold)
+        return {**story, "history": _history(reader.store, analysis_date)}
 
-    @router.get("/dates/{analysis_date}/history", responses=responses(404, 422))
-    def history(analysis_date: DayInPath) -> list[HistoryItem]:
+    @router.get("/dates/{analysis_date}/history", response_model=list[HistoryItem], responses=responses(404, 422))
+    def history(analysis_date: DayInPath) -> list[dict[str, Any]]:
         """Return every stored change of an analysis date, oldest first."""
-        _opened(shelf.store, analysis_date)
-        return _history(shelf.store, analysis_date)
+        _load_or_404(reader.store, analysis_date)
+        return _history(reader.store, analysis_date)
 
     @router.get("/dates/{analysis_date}/diff", responses=responses(404, 409, 422))
     def diff(analysis_date: DayInPath, generations: Pair = None) -> DateDiff:
         """Compare two published generations; by default the current publication with the previous publication."""
         before, _, after = (generations or "").partition(",")
         pair = (int(before), int(after)) if generations else None
-        return DateDiff(**describe(shelf.compare(analysis_date, pair)))
+        return DateDiff(**describe(reader.compare(analysis_date, pair)))
 
     return router
 
 
-def _row(store: StateStore, day: date, untold: Untold | None) -> DateRow | DamagedDate | None:
+def _row(store: StateStore, day: date, untold: Untold | None) -> dict[str, Any] | None:
     """Return the figures of an analysis date; an unreadable record does not hide the other dates."""
     try:
         record = store.load(day)
     except CorruptRecord as exc:
-        return DamagedDate(analysis_date=day.isoformat(), state="corrupt", error=str(exc))
-    return DateRow(**standing(record, untold)) if record is not None else None
+        return {"analysis_date": day.isoformat(), "state": "corrupt", "error": str(exc)}
+    return standing(record, untold) if record is not None else None
 
 
-def _opened(store: StateStore, day: date) -> DateRecord:
+def _load_or_404(store: StateStore, day: date) -> DateRecord:
     record = store.load(day)
     if record is None:
         raise HTTPException(404, f"{with_weekday(day)} was never opened")
     return record
 
 
-def _history(store: StateStore, day: date) -> list[HistoryItem]:
-    return [HistoryItem(**_item(entry)) for entry in store.history(day)]
-
-
-def _item(entry: HistoryEntry) -> dict[str, Any]:
-    return {**asdict(entry), "at": entry.at.isoformat()}
+def _history(store: StateStore, day: date) -> list[dict[str, Any]]:
+    return [asdict(entry) for entry in store.history(day)]

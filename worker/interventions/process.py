@@ -92,7 +92,7 @@ class Processing:
             deciding.release()
 
     def _begin(self, day: date, forced: bool, actor: str, key: str | None) -> DateRecord:  # noqa: FBT001 - a fact
-        record = self._opened(day)
+        record = self._load_or_restore(day)
         if self._wants_build(record, forced):
             record = self._auditor.followed(record)
         if not self._wants_build(record, forced):
@@ -103,12 +103,12 @@ class Processing:
             return self._auditor.apply(day, event, idempotency_key=key).record
         except Refused:
             # Another process was faster, with a delivery or with the same call: that build serves this caller, too.
-            record = self._opened(day)
+            record = self._load_or_restore(day)
             if forced or record.state not in {State.READY, State.RUNNING}:
                 raise
             return record
 
-    def _opened(self, day: date) -> DateRecord:
+    def _load_or_restore(self, day: date) -> DateRecord:
         """Return the record of the date; open the date with the ledger's commit if the record is absent or damaged."""
         try:
             record = self._store.load(day)

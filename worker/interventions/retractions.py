@@ -1,8 +1,11 @@
-"""Runs that people take back: what a request means for a date, and the agreement of its record with the audit.
+"""Retractions: the run named by a request, and the agreement of a record with the audit table.
 
-The audit in the warehouse remembers a retraction when the store does not. Before each build a retraction that only
-the audit has (the store was lost, the bus delivered the run again) takes effect again. An attempt that cannot read the
-audit does not build, so no table that was taken back is read after its row was written, whatever was lost in between.
+The audit table in the warehouse keeps every retraction, also after a loss of the store. Before each build, retractions
+unknown to the record are applied again: the store was lost, and the bus delivered the retracted run again.
+
+Guarantee: after the audit row is written, no build reads the retracted table until another run succeeds. An attempt
+that cannot read the audit table does not build. A crash between the audit row and the change of the record leaves the
+retraction for the next build to apply.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,32 +29,31 @@ log = structlog.get_logger(__name__)
 def identity_to_take_back(
     day: date, record: DateRecord | None, processor: str, run_id: str | None, processors: Sequence[str]
 ) -> str:
-    """Say which report a request is about.
+    """Return the identity of the run that a request retracts.
 
     Args:
-        day: The date.
-        record: As stored; None for a date that was never opened.
-        processor: Whose report.
-        run_id: The run's id, or its identity as `mlfs explain` shows it; None for the one that counts now.
-        processors: Those of the pipeline.
+        day: The analysis date.
+        record: The stored record; None for a date that was never opened.
+        processor: Processor of the run.
+        run_id: The run's id, or the identity as shown by `mlfs explain`; None for the run that counts now.
+        processors: Processors of the pipeline.
 
     Returns:
-        The identity of the report that counts; of one that was taken back already where nothing else is meant.
+        The identity of the run that counts, or of a run retracted before if the request is a repeat.
 
     Raises:
-        Refused: There is nothing to take back; says what to do instead.
+        Refused: No run can be retracted; the message names the next step.
     """
     if processor not in processors:
         raise Refused(f"{day}: {processor!r} is no processor of this pipeline; name one of {', '.join(processors)}")
     if record is None or not record.version:
-        raise Refused(f"{day} was never opened, so {processor} has reported nothing; the dates there are: mlfs status")
+        raise Refused(f"{day} was never opened, so {processor} has no run; for the known dates: mlfs status")
     if record.failure is not None and record.failure.because == FailedBecause.CANCELLED:
         raise Refused(
-            f"{day} was cancelled, nothing is built from any run of it; after the repair: "
-            f"mlfs replay {day} --reason '…'"
+            f"{day} was cancelled, so no build reads any run; after the repair: mlfs replay {day} --reason '…'"
         )
     known = record.completions.get(processor)
-    before = [one.identity for one in record.retractions if one.processor == processor]
+    before = [earlier.identity for earlier in record.retractions if earlier.processor == processor]
     wanted = {run_id, f"run:{run_id}"}
     if run_id is not None and (again := [identity for identity in before if identity in wanted]):
         return again[-1]
@@ -64,7 +66,7 @@ def identity_to_take_back(
             if record.state in TERMINAL_STATES
             else f"To keep the date from being built: mlfs cancel {day} --reason '…'"
         )
-        raise Refused(f"{day}: {processor} {has}; there is nothing to take back. {instead}")
+        raise Refused(f"{day}: {processor} {has}; no run can be taken back. {instead}")
     if run_id is not None and known.identity not in wanted:
         raise Refused(
             f"{day}: {run_id} is not the run of {processor} that counts, {known.identity} is; see mlfs explain {day}, "
@@ -74,7 +76,7 @@ def identity_to_take_back(
 
 
 def restored(retraction: Retraction) -> CompletionRetracted:
-    """Give the event by which a lost retraction takes effect again."""
+    """Return the event that applies a lost retraction again."""
     return CompletionRetracted(
         processor=retraction.processor,
         identity=retraction.identity,
@@ -88,12 +90,12 @@ def restored(retraction: Retraction) -> CompletionRetracted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unrestored:
-    """A retraction of the audit that its date's record could not take.
+    """Retraction of the audit table that could not be applied to the record.
 
     Attributes:
-        analysis_date: Whose record.
-        retraction: As the audit holds it.
-        because: Why, with the date.
+        analysis_date: Analysis date of the record.
+        retraction: The retraction from the audit table.
+        because: Cause, with the analysis date.
     """
 
     analysis_date: date
@@ -102,24 +104,24 @@ class Unrestored:
 
 
 class RetractionAudit:
-    """Makes a date's record and the audit agree on what was taken back."""
+    """Applies the retractions of the audit table to the records."""
 
     def __init__(self, engine: Engine, warehouse: Warehouse) -> None:
         self._engine = engine
         self._warehouse = warehouse
 
     def settle(self, record: DateRecord) -> DateRecord:
-        """Apply the retractions that the record lost, and return the record as it is then.
+        """Apply the retractions unknown to the record; return the record afterwards.
 
         Raises:
-            Unavailable: Store or warehouse could not serve; nothing may be built yet.
+            Unavailable: Store or warehouse does not answer; no build may start yet.
             Fatal: The audit table cannot be read.
         """
         day = record.analysis_date
         return self._restore(record, self.read(day, day).get(day, []))
 
     def read(self, first: date, last: date) -> Mapping[date, list[Retraction]]:
-        """Give what the audit holds for the dates from *first* to *last*, oldest first."""
+        """Return the retractions of the audit table from *first* to *last* by analysis date, oldest first."""
         rows = self._warehouse.query(
             Statement(
                 name="retractions",
@@ -133,14 +135,14 @@ class RetractionAudit:
         return found
 
     def restore_since(self, first: date, last: date) -> list[Unrestored]:
-        """Apply what the audit holds for the dates and their records do not know; give what could not take effect.
+        """Apply the retractions of the audit table unknown to the records; return the retractions that failed.
 
-        A damaged record is among that; once `Repair` has begun it anew, do this again. Whatever stays is logged, and no
-        build of its date reads past it: `settle` stops each of them.
+        The retractions of a damaged record fail: call again after `Repair` has replaced the record. Each failure is
+        logged, and `settle` stops every build of such an analysis date.
 
         Raises:
-            Unavailable: Store or warehouse could not serve; repeating is safe.
-            Conflict: Somebody else keeps changing a record; repeating is safe.
+            Unavailable: Store or warehouse does not answer; repeating is safe.
+            Conflict: Other writers keep changing a record; repeating is safe.
         """
         left = []
         for day, audited in self.read(first, last).items():
@@ -159,7 +161,7 @@ class RetractionAudit:
         return left
 
     def lost_since(self, first: date, last: date) -> list[tuple[date, Retraction]]:
-        """Say which retractions the audit holds and the records do not know; changes nothing."""
+        """Return the retractions of the audit table unknown to the records; change no record."""
         return [
             (day, retraction)
             for day, audited in self.read(first, last).items()
@@ -184,17 +186,17 @@ class RetractionAudit:
         return record
 
     def _apply(self, day: date, retraction: Retraction) -> DateRecord:
-        """Let an audited retraction take effect again; a repeat changes nothing."""
+        """Apply a retraction of the audit table again; a repeat changes no record."""
         decision = self._engine.apply(day, restored(retraction))
         if decision.reason is Reason.RETRACTION_REFUSED:
-            # More were audited over several lives of the record than one can hold.
+            # After losses of the record, the audit table may hold more retractions than a record can hold.
             raise Fatal(
                 f"{day}: {retraction.identity} of {retraction.processor} was taken back, and the record holds "
-                f"{RETRACTIONS_MAX} retractions already; nothing is built for the date, since that table would be read"
+                f"{RETRACTIONS_MAX} retractions already; no build starts, because the build would read the table"
             )
         return decision.record
 
 
 def _is_among(retraction: Retraction, others: Sequence[Retraction]) -> bool:
     about = (retraction.processor, retraction.identity)
-    return any((one.processor, one.identity) == about for one in others)
+    return any((known.processor, known.identity) == about for known in others)

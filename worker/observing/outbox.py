@@ -6,9 +6,11 @@ state.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field, PlainSerializer
 
 from worker.ports import OutboxEntry, StateStore
 
@@ -24,22 +26,16 @@ class Untold:
     Attributes:
         event_id: Id of the outcome message.
         topic: Topic of the message.
-        state: State in the outcome: done, degraded or failed.
         generation: Generation of the outcome.
         since: Instant of the commit; None if the store keeps no time. UTC.
-        error: Error of the last publish of this message, or of an earlier message of the topic; empty without an error.
     """
 
     event_id: str
     topic: str
-    state: str
+    state: Annotated[str, Field(description="`done`, `degraded` or `failed`")]
     generation: int
-    since: datetime | None
-    error: str
-
-    def facts(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self) | {"since": None if self.since is None else self.since.isoformat()}
+    since: Annotated[datetime | None, PlainSerializer(lambda at: at and at.isoformat(), return_type=str | None)]
+    error: Annotated[str, Field(description="Error of the last publish to the topic; empty without an error.")]
 
 
 def untold_by_date(store: StateStore) -> Mapping[date, Untold]:

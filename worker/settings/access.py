@@ -88,25 +88,25 @@ class AccessSettings(BaseSettings):
     def serving_faults(self) -> list[str]:
         """Return the settings that would let any caller reach `mlfs serve`; empty if the start is safe."""
         faults = []
-        for door in ("push", "tick"):
-            audience, account = getattr(self, f"{door}_audience"), getattr(self, f"{door}_service_account")
-            prefix = f"MLFS_{door.upper()}"
+        for group in ("push", "tick"):
+            audience, account = getattr(self, f"{group}_audience"), getattr(self, f"{group}_service_account")
+            prefix = f"MLFS_{group.upper()}"
             if audience and not account:
                 faults.append(f"{prefix}_SERVICE_ACCOUNT: needed; name the account with tokens for {audience}")
-            needed = door == "push" or not self.serve_loops
+            needed = group == "push" or not self.serve_loops
             if needed and not audience and not self._trusted(self.http_host):
                 faults.append(f"{prefix}_AUDIENCE: needed, because any program could call {self.http_host}")
         return faults
 
-    def push_door(self) -> AccessRule:
+    def push_rule(self) -> AccessRule:
         """Return the access rule of `/pubsub/push`."""
-        return self._machine_door("push", self.push_audience, self.push_service_account)
+        return self._machine_rule("push", self.push_audience, self.push_service_account)
 
-    def tick_door(self) -> AccessRule:
+    def tick_rule(self) -> AccessRule:
         """Return the access rule of `/tick`."""
-        return self._machine_door("tick", self.tick_audience, self.tick_service_account)
+        return self._machine_rule("tick", self.tick_audience, self.tick_service_account)
 
-    def _machine_door(self, name: str, audience: str, account: str) -> AccessRule:
+    def _machine_rule(self, name: str, audience: str, account: str) -> AccessRule:
         return AccessRule(
             name=name,
             audiences=(audience,) if audience else (),
@@ -115,7 +115,7 @@ class AccessSettings(BaseSettings):
             setting=f"MLFS_{name.upper()}_AUDIENCE",
         )
 
-    def api_door(self) -> AccessRule:
+    def api_rule(self) -> AccessRule:
         """Return the access rule of the API and the pages."""
         host = self.http_host if self.admin_port is None else self.admin_host
         return AccessRule(

@@ -1,5 +1,5 @@
 "use strict";
-// Asks for this page again and puts the new main part in place. Without it the page works, and is as old as its load.
+// Loads this page again and replaces the main part. Without the script the page shows the state at the load.
 (() => {
   const PERIOD_MS = 10000, PATIENCE_MS = 8000;
   const seek = (selector, within = document) => within.querySelector(selector);
