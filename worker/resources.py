@@ -193,6 +193,11 @@ class Resources:
         """Whether this process runs the embedded bus, because no worker runs the bus."""
         return self.bus_address is not None and self._bus is not None and self._bus.is_serving
 
+    @property
+    def runs_store(self) -> bool:
+        """Whether this process runs the embedded state store, because no worker runs the store."""
+        return self._valkey is not None and self._valkey.is_owned
+
     @cached_property
     def publisher(self) -> "PubSubPublisher":
         """Publisher of outcomes and completions."""
