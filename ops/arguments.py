@@ -50,7 +50,7 @@ class Source(StrEnum):
 
 SourceOption = Annotated[
     Source | None,
-    typer.Option("--source", help="Last resort: publish a copy of the latest rows before this date."),
+    typer.Option("--source", help="Last resort: copy the latest rows before this date, marked as copied."),
 ]
 
 
@@ -71,7 +71,7 @@ def _read_reason(text: str) -> str:
 
 
 Reason = Annotated[
-    str, typer.Option("--reason", parser=_read_reason, metavar="TEXT", help="Reason for the history of the date.")
+    str, typer.Option("--reason", parser=_read_reason, metavar="TEXT", help="Reason, for history and audit.")
 ]
 
 

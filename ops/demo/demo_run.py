@@ -107,9 +107,7 @@ class DemoRun:
         if self._data is not None:
             return self._data
         if len(self._days) > GENERATED_NIGHTS_MAX:
-            raise Refused(
-                f"generated data covers {counted(GENERATED_NIGHTS_MAX, 'night')}; for more: --data DIR"
-            )
+            raise Refused(f"generated data covers {counted(GENERATED_NIGHTS_MAX, 'night')}; for more: --data DIR")
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlfs-sample-")))
         write_sample_data(directory, analysis_date=self._days[-1])
         return directory
