@@ -1,4 +1,4 @@
-"""Arguments, options and resources that several commands share, and the exit code of each error.
+"""Arguments, options and resources of several commands, and the exit code of each error.
 
 A date argument is read by the clock of the opened resources. A command for reading and a dry run create no file. The
 embedded servers that a command started stop with the command. A killed command leaves the state of the last commit.
@@ -108,7 +108,7 @@ def build_mode(source: Source | None, *, force_phase3_fallback: bool) -> BuildMo
 
 
 def exit_code(state: str | None) -> int:
-    """Return the exit code of a state: 0 done or on its way, 1 failed, 3 degraded."""
+    """Return the exit code of a state: 0 done or on the way, 1 failed, 3 degraded."""
     if state == State.FAILED:
         return EXIT_FAILED
     return EXIT_DEGRADED if state == State.DEGRADED else 0
@@ -135,7 +135,7 @@ def read_date_to_change(text: str) -> date:
 
 
 def print_named_date(word: str, day: date) -> date:
-    """Print on standard error the date that *word* names; return the date."""
+    """Print the date of *word* on standard error; return the date."""
     err.print(f"{word} is {with_weekday(day)}")
     return day
 
@@ -219,7 +219,7 @@ def confirmed(question: str) -> bool:
 
 
 def note_absent_worker(task: str, *, absent: bool) -> None:
-    """Print on standard error that no worker runs in the folder, with the command line that starts a worker."""
+    """Print on standard error how to start a worker, if no worker runs in the folder."""
     if absent:
         err.print(f"no worker runs in this folder; the next worker {task}: {hint('run')}", markup=False, soft_wrap=True)
 
@@ -313,7 +313,7 @@ def shipped_only(settings: Settings) -> None:
 
 
 def report_fault(error: Exception) -> int:
-    """Print the error in one line on standard error; return the exit code."""
+    """Print the error on a single line of standard error; return the exit code."""
     err.print("[red]mlfs:[/]", escape(masked(str(error))), soft_wrap=True)
     if isinstance(error, Denied):
         return EXIT_FAILED

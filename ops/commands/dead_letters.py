@@ -44,14 +44,7 @@ ID_COLUMNS = 20
 PROGRESS_EVERY = 500
 
 Wait = Annotated[
-    float,
-    typer.Option(
-        "--wait",
-        help="Seconds without a message that end the list.",
-        min=0.1,
-        max=60,
-        callback=finite,
-    ),
+    float, typer.Option("--wait", help="Seconds without a message that end the list.", min=0.1, max=60, callback=finite)
 ]
 
 

@@ -28,7 +28,7 @@ def diff(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what changed from one published generation of a date to another: rows, cells by column and source.
+    """Show the changes between two published generations of a date: rows, and cells by column and source.
 
     Without --generations the command compares the published generation with the generation published before. Times are
     in the league's zone, in JSON in UTC. Exit code 2: the date has no two such generations; the message names the

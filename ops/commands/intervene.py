@@ -33,12 +33,7 @@ from ops.arguments import (
     read_date_to_change,
 )
 from ops.commands.range_plan import RangeRequest, read_only
-from ops.commands.replay_range import (
-    CONCURRENCY_DEFAULT,
-    CONCURRENCY_MAX,
-    Options,
-    replay_range,
-)
+from ops.commands.replay_range import CONCURRENCY_DEFAULT, CONCURRENCY_MAX, Options, replay_range
 from ops.output import err, out, show_json
 from statemachine.decide import Decision
 from statemachine.events import CancelRequested, CompletionRetracted, EventKind, InterventionEvent, ReplayRequested
@@ -62,8 +57,7 @@ def _read_key(text: str) -> str:
 
 OptionalDate = Annotated[date | None, DATE_TO_CHANGE]
 Processor = Annotated[
-    str,
-    typer.Argument(metavar="PROCESSOR", help="Processor whose run was wrong.", autocompletion=complete_processor),
+    str, typer.Argument(metavar="PROCESSOR", help="Processor whose run was wrong.", autocompletion=complete_processor)
 ]
 First = Annotated[date | None, typer.Option("--from", parser=read_date_to_change, metavar="DATE", help="First date.")]
 Last = Annotated[date | None, typer.Option("--to", parser=read_date_to_change, metavar="DATE", help="Last date.")]
@@ -130,11 +124,11 @@ def replay(
     if analysis_date is None and (first is None or last is None):
         raise typer.BadParameter("name one DATE, or a range by both --from and --to")
     if analysis_date is not None and (first or last):
-        raise typer.BadParameter("DATE and a range at once; leave one of them out")
+        raise typer.BadParameter("DATE and a range at once; leave DATE or the range out")
     options = Options(dry_run=dry_run, yes=yes, as_json=as_json, key=key, wait_s=wait, concurrency=concurrency)
     if first is not None and last is not None:
-        wish = RangeRequest(first=first, last=last, only=read_only(only), mode=mode, force=force)
-        raise typer.Exit(replay_range(wish, reason, options))
+        request = RangeRequest(first=first, last=last, only=read_only(only), mode=mode, force=force)
+        raise typer.Exit(replay_range(request, reason, options))
     if analysis_date is None or only:
         raise typer.BadParameter("--only selects among the dates of a range; add --from and --to")
     _intervene(analysis_date, ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force), options)
@@ -175,7 +169,7 @@ def _intervene(day: date, event: InterventionEvent, options: Options) -> None:
             if not options.as_json:
                 out.print(f"{day}: asked for already under this key, as generation {answer.generation}")
         waits = record.state is State.READY and not options.dry_run
-        note_absent_worker("builds the date", absent=waits and resources.runs_store)
+        note_absent_worker("builds the date", absent=waits and resources.runs_servers)
         if wait_s:
             ended = service.wait(day, answer.generation, wait_s)
     if options.as_json:

@@ -98,7 +98,7 @@ def read_only(text: str) -> frozenset[str]:
 
 
 def plan_range(
-    wish: RangeRequest, engine: Engine, event: Callable[[date], ReplayRequested], calendar: Calendar, tonight: date
+    request: RangeRequest, engine: Engine, event: Callable[[date], ReplayRequested], calendar: Calendar, tonight: date
 ) -> list[Planned]:
     """Return the planned step of each date, tonight's date first, then oldest first. Stores no change.
 
@@ -106,24 +106,26 @@ def plan_range(
         Refused: The range is empty or too long.
         Unavailable: The store does not answer.
     """
-    days = wish.days()
+    days = request.days()
     if not days:
-        raise Refused(f"--from {wish.first} is after --to {wish.last}; exchange the dates")
+        raise Refused(f"--from {request.first} is after --to {request.last}; exchange the dates")
     if len(days) > DAYS_MAX:
-        raise Refused(f"{wish.first} to {wish.last} are {len(days)} dates, {DAYS_MAX} at most; choose a shorter range")
+        raise Refused(
+            f"{request.first} to {request.last} are {len(days)} dates, {DAYS_MAX} at most; choose a shorter range"
+        )
     days.sort(key=lambda day: (day != tonight, day))
-    return [_plan(day, wish, engine, event(day), calendar, tonight) for day in days]
+    return [_plan(day, request, engine, event(day), calendar, tonight) for day in days]
 
 
 def _plan(
-    day: date, wish: RangeRequest, engine: Engine, event: ReplayRequested, calendar: Calendar, tonight: date
+    day: date, request: RangeRequest, engine: Engine, event: ReplayRequested, calendar: Calendar, tonight: date
 ) -> Planned:
     try:
         before, decision = engine.preview(day, event)
     except CorruptRecord as exc:
         return Planned(analysis_date=day, step=Step.REFUSED, why=f"{exc}; repair it: mlfs recover", record=None)
     seen = before if before.version else None
-    why_not = _why_not(day, wish, seen, calendar, tonight)
+    why_not = _why_not(day, request, seen, calendar, tonight)
     if why_not:
         return Planned(analysis_date=day, step=Step.SKIPPED, why=why_not, record=seen)
     if seen and seen.request_id == event.request_id:
@@ -135,13 +137,13 @@ def _plan(
     return Planned(analysis_date=day, step=Step.REPLAY, why=why, record=seen, planned=decision.record)
 
 
-def _why_not(day: date, wish: RangeRequest, seen: DateRecord | None, calendar: Calendar, tonight: date) -> str:
+def _why_not(day: date, request: RangeRequest, seen: DateRecord | None, calendar: Calendar, tonight: date) -> str:
     if day > tonight:
         return "lies ahead"
     if seen is None and not calendar.expected(day):
         return "no night is expected"
     state = seen.state.value if seen else MISSING
-    return f"not selected by --only: {state}" if wish.only and state not in wish.only else ""
+    return f"not selected by --only: {state}" if request.only and state not in request.only else ""
 
 
 class Backfill:
@@ -215,7 +217,9 @@ class Backfill:
             record = records.get(day)
             if record is not None and has_ended(record, generation):
                 del self._underway[day]
-                self._end(Planned(analysis_date=day, step=Step.ENDED, why=_how_it_ended(record), record=record))
+                failure = record.failure if record.state is State.FAILED else None
+                why = f"{failure.because}: {failure.message}" if failure is not None else ""
+                self._end(Planned(analysis_date=day, step=Step.ENDED, why=why, record=record))
         while self._queue and self._may_begin(records):
             planned = self._queue[0]
             day = planned.analysis_date
@@ -258,9 +262,3 @@ def is_being_built(record: DateRecord | None, now: datetime) -> bool:
 
 def _on_its_way(record: DateRecord | None) -> bool:
     return record is not None and record.state in ON_THEIR_WAY
-
-
-def _how_it_ended(record: DateRecord) -> str:
-    if record.state is State.FAILED and record.failure is not None:
-        return f"{record.failure.because}: {record.failure.message}"
-    return ""

@@ -6,7 +6,7 @@ subscription is turned back. Each step is repeatable: after a crash the same com
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
@@ -35,13 +35,7 @@ from worker.resources import ProcessKind, Resources, is_absent
 from worker.settings import load
 
 SeekHours = Annotated[
-    float,
-    typer.Option(
-        help="Hours to turn the subscription back; 0: not at all.",
-        min=0,
-        max=744,
-        callback=finite,
-    ),
+    float, typer.Option(help="Hours to turn the subscription back; 0: not at all.", min=0, max=744, callback=finite)
 ]
 
 
@@ -65,12 +59,12 @@ def recover(
       mlfs recover --days 7 --yes
     """
     with _opened(dry_run=dry_run) as resources:
-        damage = resources.store.faults()
-        clock, engine = resources.clock, guest_engine(resources)
+        store, clock, engine = resources.store, resources.clock, guest_engine(resources)
+        damage = store.faults()
         today = resources.settings.calendar.league_day(clock.now())
         first, last = today - timedelta(days=days), today + timedelta(days=FUTURE_DAYS_MAX)
         committed = resources.warehouse.read_ledger_since(first)
-        repair = Repair(engine=engine, store=resources.store, clock=clock, warehouse=resources.warehouse)
+        repair = Repair(engine=engine, store=store, clock=clock, warehouse=resources.warehouse)
         astray = _astray(repair, committed)
         retractions = RetractionAudit(engine, resources.warehouse)
         taken_back = retractions.lost_since(first, last)
@@ -79,20 +73,13 @@ def recover(
             _show_lost(astray, taken_back, damage)
         if not dry_run and not yes and not confirmed("restore these dates?"):
             raise typer.Exit(EXIT_REFUSED)
-        restored, left = (
-            ([], []) if dry_run else _restored(resources.store, repair, retractions, committed, first, last)
-        )
+        restored, left = ([], []) if dry_run else _restored(store, repair, retractions, committed, first, last)
         if seek_hours and not dry_run:
-            from worker.adapters.pubsub.unary import seek
-
-            settings, since = resources.settings, clock.now() - timedelta(hours=seek_hours)
-            seek(settings.pubsub_project, settings.subscription, resources.bus_address, since)
+            _seek(resources, clock.now() - timedelta(hours=seek_hours))
     if as_json:
         lost = [_lost(day, retraction) for day, retraction in taken_back]
         known = {"ledger": len(committed), "astray": astray, "retractions": lost, "restored": restored}
-        not_restored = [
-            _lost(lasting.analysis_date, lasting.retraction) | {"because": lasting.because} for lasting in left
-        ]
+        not_restored = [_lost(gone.analysis_date, gone.retraction) | {"because": gone.because} for gone in left]
         show_json(known | {"damage": damage, "not_restored": not_restored})
     elif dry_run:
         out.print("dry run: nothing was changed")
@@ -102,6 +89,12 @@ def recover(
         err.print(f"not taken back again: {gone.because}", markup=False)
     if left:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _seek(resources: Resources, since: datetime) -> None:
+    from worker.adapters.pubsub.unary import seek
+
+    seek(resources.settings.pubsub_project, resources.settings.subscription, resources.bus_address, since)
 
 
 def _restored(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import count
 from typing import Any
 
 from ops.arguments import (
@@ -42,17 +43,17 @@ CONCURRENCY_MAX = 16
 class RangeReplay:
     """Range replay: plan, requests, progress."""
 
-    def __init__(self, resources: Resources, wish: RangeRequest, *, reason: str, key: str | None) -> None:
-        """Prepare the replay; nothing is stored yet.
+    def __init__(self, resources: Resources, request: RangeRequest, *, reason: str, key: str | None) -> None:
+        """Prepare the replay; store no change.
 
         Args:
             resources: Store and warehouse.
-            wish: Dates, mode and force.
+            request: Dates, mode and force.
             reason: Reason for history and audit.
             key: Idempotency key of the whole range; a repeat replays no date twice. None for a new request.
         """
         self._resources = resources
-        self._wish = wish
+        self._request = request
         self._reason = reason
         self._key = key
         self._service = guest_interventions(resources)
@@ -66,15 +67,15 @@ class RangeReplay:
         return ReplayRequested(
             actor=who,
             reason=self._reason,
-            mode=self._wish.mode,
-            take_over=self._wish.force,
+            mode=self._request.mode,
+            take_over=self._request.force,
             request_id=self._service.request_id(self._ids_of, who, day),
         )
 
     def plan(self) -> list[Planned]:
         """Return for each date the step that the replay would take."""
         engine, calendar = guest_engine(self._resources), self._resources.settings.calendar
-        return plan_range(self._wish, engine, self._event, calendar, self._tonight)
+        return plan_range(self._request, engine, self._event, calendar, self._tonight)
 
     def run(
         self, plan: Sequence[Planned], *, concurrency: int, patience_s: float, show_progress: Callable[[Planned], None]
@@ -130,13 +131,13 @@ class Options:
     concurrency: int = CONCURRENCY_DEFAULT
 
 
-def replay_range(wish: RangeRequest, reason: str, options: Options) -> int:
+def replay_range(request: RangeRequest, reason: str, options: Options) -> int:
     """Show the plan of a range, ask for confirmation, replay the dates until the end; return the exit code."""
     with acting_resources(dry_run=options.dry_run) as resources:
-        asked = RangeReplay(resources, wish, reason=reason, key=options.key)
+        asked = RangeReplay(resources, request, reason=reason, key=options.key)
         plan = asked.plan()
         if not options.as_json:
-            _show_plan(plan, wish, reason)
+            _show_plan(plan, request, reason)
         if options.dry_run or not (options.yes or confirmed("go on?")):
             if options.as_json:
                 show_json(_answer(plan, applied=False))
@@ -144,10 +145,10 @@ def replay_range(wish: RangeRequest, reason: str, options: Options) -> int:
                 out.print("dry run: nothing was changed")
             return worst(plan) if options.dry_run else EXIT_REFUSED
         chosen = sum(planned.step is Step.REPLAY for planned in plan)
-        note_absent_worker("builds the dates", absent=chosen > 0 and resources.runs_store)
-        progress = _Progress(chosen)
+        note_absent_worker("builds the dates", absent=chosen > 0 and resources.runs_servers)
         patience_s = PATIENCE_S if options.wait_s is None else options.wait_s
-        results = asked.run(plan, concurrency=options.concurrency, patience_s=patience_s, show_progress=progress.show)
+        show = _progress(chosen)
+        results = asked.run(plan, concurrency=options.concurrency, patience_s=patience_s, show_progress=show)
     if options.as_json:
         show_json(_answer(results, applied=True))
     else:
@@ -175,31 +176,28 @@ def _code(result: Planned) -> int:
             return 0
 
 
-class _Progress:
-    """Progress of a range on standard error: a line for each change."""
+def _progress(total: int) -> Callable[[Planned], None]:
+    """Return a function that prints each begun and each ended date on standard error."""
+    ended = count(1)
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._done = 0
-
-    def show(self, planned: Planned) -> None:
-        """Print the begun or ended date."""
+    def show(planned: Planned) -> None:
         day = planned.analysis_date
         if planned.step is Step.REPLAY:
             err.print(f"[dim]{day} begun[/]")
             return
-        self._done += 1
         record = planned.record
         if planned.step is Step.REFUSED or record is None:
             text = f"{day} refused: {plain(planned.why)}"
         else:
             why = f": {plain(planned.why)}" if planned.why else ""
             text = f"{day} is {state_text(record.state)} (generation {record.generation}){why}"
-        err.print(f"[{self._done}/{self._total}]".replace("[", r"\["), text, soft_wrap=True)
+        err.print(f"[{next(ended)}/{total}]".replace("[", r"\["), text, soft_wrap=True)
+
+    return show
 
 
-def _show_plan(plan: Sequence[Planned], wish: RangeRequest, reason: str) -> None:
-    out.print(f"replay ({wish.mode}) of {wish.first} to {wish.last}: {reason}", markup=False)
+def _show_plan(plan: Sequence[Planned], request: RangeRequest, reason: str) -> None:
+    out.print(f"replay ({request.mode}) of {request.first} to {request.last}: {reason}", markup=False)
     cells = []
     for planned in plan:
         record = planned.record

@@ -137,10 +137,7 @@ def _readable(fields: Mapping[str, Any], tables: int) -> str:
 
 def emit(
     analysis_date: AnalysisDate,
-    processor: Annotated[
-        str,
-        typer.Argument(help="A wrong name prints the list.", autocompletion=complete_processor),
-    ],
+    processor: Annotated[str, typer.Argument(help="A wrong name prints the list.", autocompletion=complete_processor)],
     status: Annotated[Reported, typer.Option(help="Status of the run.")] = Reported.SUCCESS,
     rows: Annotated[int | None, typer.Option(help="Rows written.", min=0, max=ROW_COUNT_MAX)] = None,
     run_id: Annotated[str | None, typer.Option(help="Identity of the run; a repeat counts once.")] = None,
@@ -168,10 +165,10 @@ def emit(
     _encoded(body)
     with guest_resources() as resources:
         body["completed_at"] = now_of_words(resources.settings).isoformat()
-        alone = resources.runs_bus
         message_id = resources.publisher.publish(
             OutgoingMessage(event_id="", topic=resources.settings.topic, data=_encoded(body), attributes={})
         )
+        alone = resources.runs_servers
     answer = {"message_id": message_id, "topic": resources.settings.topic, **body}
     show_json(answer) if as_json else out.print(
         f"published {message_id} to {resources.settings.topic}: {json.dumps(body)}", markup=False, soft_wrap=True
@@ -201,12 +198,7 @@ def tick(
     wait_s: Annotated[
         float,
         typer.Option(
-            "--wait",
-            metavar="SECONDS",
-            help="Seconds after which no build starts.",
-            min=1,
-            max=3600,
-            callback=finite,
+            "--wait", metavar="SECONDS", help="Seconds after which no build starts.", min=1, max=3600, callback=finite
         ),
     ] = 540.0,
     as_json: Json = False,

@@ -37,8 +37,7 @@ def as_text(document: Mapping[str, Any]) -> str:
 
 def schemas(
     directory: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Folder for the files; without DIR print."),
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for the files; without DIR print.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -26,8 +26,7 @@ REFUSED_SHOWN_MAX = 10
 
 def status(
     analysis_date: Annotated[
-        str,
-        typer.Argument(metavar="DATE", help="Without DATE: the latest dates.", autocompletion=complete_date),
+        str, typer.Argument(metavar="DATE", help="Without DATE: the latest dates.", autocompletion=complete_date)
     ] = "",
     limit: Annotated[int, typer.Option(help="Largest number of dates.", min=1, max=1000)] = DATES_DEFAULT,
     as_json: Json = False,

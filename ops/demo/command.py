@@ -46,16 +46,17 @@ def demo(
 
     last = _read_night(night)
     days = [last - timedelta(days=back) for back in reversed(range(nights))]
-    base = _beside_demos(load().data_dir) if state_dir is None else state_dir
-    folder = base / demo_folder(scenario, data) if state_dir is None else base
+    data_dir = load().data_dir
+    # MLFS_DATA_DIR may name the folder of an earlier demo; the folders of all demos lie side by side.
+    beside = data_dir.parent if (data_dir / DEMO_NOTE).exists() else data_dir
+    folder = state_dir or beside / demo_folder(scenario, data)
     settings = load(
         pipeline="",  # sample data and schedule belong to the shipped pipeline
         data_dir=folder,
         warehouse=f"duckdb://{folder.absolute()}/warehouse.duckdb",
         redis_url=f"embedded://{folder.absolute()}/valkey",
         pubsub=f"embedded://{folder.absolute()}/pubsub",
-        # The played dates may lie outside the season window of the settings.
-        season="01-01..12-31",
+        season="01-01..12-31",  # the played dates may lie outside the season window
         tick_s=0.05,
         http_port=load().http_port if serve else 0,
     )
@@ -63,17 +64,8 @@ def demo(
     rows = DemoRun(settings, scenario, data, days).run(quiet=as_json, serve=serve)
     if as_json:
         show_json(rows[0] if nights == 1 else rows)
-    raise typer.Exit(max((exit_code(row["state"]) for row in rows), key=_severity))
-
-
-def _beside_demos(data_dir: Path) -> Path:
-    """Return the folder of all demos, also if MLFS_DATA_DIR names the folder of a demo."""
-    return data_dir.parent if (data_dir / DEMO_NOTE).exists() else data_dir
-
-
-def _severity(code: int) -> int:
-    """Return the rank of an exit code: failed is worse than degraded."""
-    return 100 if code == EXIT_FAILED else code
+    # Failed (1) is worse than degraded (3).
+    raise typer.Exit(max((exit_code(row["state"]) for row in rows), key=lambda code: (code == EXIT_FAILED, code)))
 
 
 def _read_night(text: str) -> date:

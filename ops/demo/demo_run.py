@@ -140,7 +140,7 @@ def prepare_folder(folder: Path, scenario: DemoScenario, data: Path | None, *, r
         Unavailable: Another process uses the folder.
     """
     if data is not None and not data.is_dir():
-        raise Refused(f"{data} is not a folder; name one that holds <dataset>.<table>.parquet files")
+        raise Refused(f"{data} is not a folder; name a folder of <dataset>.<table>.parquet files")
     wanted = {"scenario": scenario.value, "data": "generated" if data is None else str(data.resolve())}
     note = folder / DEMO_NOTE
     if not note.exists():

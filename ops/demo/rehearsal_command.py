@@ -54,8 +54,7 @@ def prepare(
 def play(
     directory: DirectoryArgument,
     scenario: Annotated[
-        list[DemoScenario] | None,
-        typer.Option(help="Kind of night; repeat for each night, in order."),
+        list[DemoScenario] | None, typer.Option(help="Kind of night; repeat for each night, in order.")
     ] = None,
     pace: Annotated[float, typer.Option(help="Seconds between two moments.", min=0, max=600, callback=finite)] = 1.0,
     as_json: Json = False,

@@ -162,7 +162,7 @@ def test_python_dash_m_is_the_same_command() -> None:
     [
         (["diff", "2024-12-15", "--generations", "2"], "(mlfs diff --help)"),
         (["dlq", "list", "--wait"], "(mlfs dlq list --help)"),
-        (["features", "1999-01-01", "--out", "x.xlsx"], "its name must end in one of .parquet, .csv, .jsonl"),
+        (["features", "1999-01-01", "--out", "x.xlsx"], "the name must end in one of .parquet, .csv, .jsonl"),
         (
             ["features", "2024-12-15", "--out", "x.csv", "--generation", "1", "--published-by", "2024-12-15T23:50:00Z"],
             "--generation",

@@ -101,7 +101,7 @@ class EmbeddedValkey:
         self.url = self._lock.wait_for_server(START_TIMEOUT_S, lambda address: _process_at(address) is not None)
 
     @property
-    def is_owned(self) -> bool:
+    def is_serving(self) -> bool:
         """Whether this process owns the directory and runs the server."""
         return self._lock.held
 
