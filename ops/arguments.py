@@ -307,7 +307,7 @@ def shipped_only(settings: Settings) -> None:
 
     if settings.definition.name != PIPELINE:
         raise Refused(
-            f"this report covers {PIPELINE}, but MLFS_PIPELINE names {settings.definition.name}; for the state of its "
+            f"this is a report of {PIPELINE}, and MLFS_PIPELINE names {settings.definition.name}; for the state of its "
             "dates: mlfs status, mlfs explain DATE"
         )
 

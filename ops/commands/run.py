@@ -152,7 +152,7 @@ def emit(
     """
     pipeline = load().definition
     if processor not in pipeline.processors:
-        raise Refused(f"{processor!r} is no processor of {pipeline.name}; there are {', '.join(pipeline.processors)}")
+        raise Refused(f"{processor!r} is no processor of {pipeline.name}; one of {', '.join(pipeline.processors)}")
     if error is not None and status is not Reported.FAILED:
         raise typer.BadParameter("--error is the error of a failed run; add --status failed, or leave --error out")
     body: dict[str, str | int] = {
