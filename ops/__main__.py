@@ -1,6 +1,6 @@
-"""The entry point: `mlfs`, and `python -m ops` where the command is not on the path.
+"""Entry point: `mlfs`, or `python -m ops` if the command is not on the path.
 
-Until the function of a command begins, the process has opened no part: SIGINT and SIGTERM end the process at once,
+Until the function of a command begins, the process has opened no resource: SIGINT and SIGTERM end the process at once,
 without a stack trace, also in the middle of an import.
 """
 
@@ -14,10 +14,10 @@ def _end_at_once(number: int, _frame: object) -> None:
 
 
 def main() -> None:
-    """Handle signals, import the command line, run the command that the arguments name."""
+    """Set the signal handlers, import the command line, run the command of the arguments."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end_at_once)
-    # No object of the start becomes garbage: looking for garbage there would cost a tenth of `mlfs status`.
+    # No object of the start becomes garbage, and a collection would cost a tenth of `mlfs status`.
     gc.disable()
     # Pydantic searches all installed packages for plugins; the product uses none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

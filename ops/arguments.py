@@ -1,11 +1,14 @@
-"""What several commands share: reading a date, opening the parts, and what a fault means for the exit code."""
+"""Arguments, options and resources of several commands, and the exit code of each error.
+
+A date argument is read by the clock of the opened resources. A command for reading and a dry run create no file. The
+embedded servers that a command started stop with the command. A killed command leaves the state of the last commit.
+"""
 
 import getpass
 import math
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from worker.engine import Engine
     from worker.interventions.requests import Interventions
 
-# A person who presses Tab waits no longer, whatever the store does.
+# Seconds that a person who presses Tab waits at most, also for a store that does not answer.
 COMPLETE_WITHIN_S = 1.5
 DATES_COMPLETED_MAX = 60
 
@@ -40,19 +43,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 class Source(StrEnum):
-    """Where a build may take its rows from, instead of Phase 4 and 3."""
+    """Source of the rows of a build, in place of Phase 4 and Phase 3."""
 
     YESTERDAY = "yesterday"
 
 
 SourceOption = Annotated[
     Source | None,
-    typer.Option("--source", help="The last resort: publish the rows of the latest night before, marked as such."),
+    typer.Option("--source", help="Last resort: copy the latest rows before this date, marked as copied."),
 ]
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number of an option; NaN and infinity lie within no range, though no comparison says so."""
+    """Return the number of an option; refuse NaN, which passes every comparison with a limit, and infinity."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter("must be a number, neither infinite nor NaN")
     return value
@@ -67,7 +70,9 @@ def _read_reason(text: str) -> str:
         raise typer.BadParameter(f"the reason {exc}") from exc
 
 
-ReasonOption = typer.Option("--reason", parser=_read_reason, metavar="TEXT", help="Why; kept in the date's history.")
+Reason = Annotated[
+    str, typer.Option("--reason", parser=_read_reason, metavar="TEXT", help="Reason, for history and audit.")
+]
 
 
 def _read_instant(text: str) -> datetime:
@@ -80,7 +85,7 @@ def _read_instant(text: str) -> datetime:
 
 
 GenerationOption = Annotated[
-    int | None, typer.Option("--generation", metavar="G", min=1, help="A generation that was published before.")
+    int | None, typer.Option("--generation", metavar="G", min=1, help="A generation that was published earlier.")
 ]
 PublishedByOption = Annotated[
     datetime | None,
@@ -88,7 +93,7 @@ PublishedByOption = Annotated[
         "--published-by",
         parser=_read_instant,
         metavar="INSTANT",
-        help="What was published at this instant: 2024-12-15T23:50:00-05:00.",
+        help="The generation published at this instant: 2024-12-15T23:50:00-05:00.",
     ),
 ]
 
@@ -103,42 +108,42 @@ def build_mode(source: Source | None, *, force_phase3_fallback: bool) -> BuildMo
 
 
 def exit_code(state: str | None) -> int:
-    """Return the exit code of a state: 0 done or on its way, 1 failed, 3 degraded."""
+    """Return the exit code of a state: 0 done or on the way, 1 failed, 3 degraded."""
     if state == State.FAILED:
         return EXIT_FAILED
     return EXIT_DEGRADED if state == State.DEGRADED else 0
 
 
 def read_date(text: str) -> date:
-    """Read an analysis date, `YYYY-MM-DD` or one of `DAY_WORDS`; print the date and weekday that a word names."""
+    """Return the analysis date of `YYYY-MM-DD` or of a word of `DAY_WORDS`; print date and weekday of a word."""
     settings = load()
     if text in DAY_WORDS:
-        return tell_day(text, settings.calendar.named_day(text, now_of_words(settings)))
+        return print_named_date(text, settings.calendar.named_day(text, now_of_words(settings)))
     return _written_date(text, settings)
 
 
 def read_date_to_change(text: str) -> date:
-    """Read the analysis date of a command that changes the date.
+    """Return the analysis date of a command that changes the date.
 
     Raises:
-        TwoDates: Soon after midnight `today` and `tonight` may mean either of two dates.
+        TwoDates: Between midnight and 06:00 `today` and `tonight` may mean two dates.
     """
     settings = load()
     if text in DAY_WORDS:
-        return tell_day(text, settings.calendar.day_to_change(text, now_of_words(settings)))
+        return print_named_date(text, settings.calendar.day_to_change(text, now_of_words(settings)))
     return _written_date(text, settings)
 
 
-def tell_day(word: str, day: date) -> date:
-    """Print the date that *word* names, beside the answer, which may be JSON; return the date."""
+def print_named_date(word: str, day: date) -> date:
+    """Print the date of *word* on standard error; return the date."""
     err.print(f"{word} is {with_weekday(day)}")
     return day
 
 
 def now_of_words(settings: Settings) -> datetime:
-    """Return the instant at which a command reads `today`, by the clock of the opened resources."""
-    with Resources(settings, ProcessKind.READER) as parts:
-        return parts.clock.now()
+    """Return the instant for reading `today`, by the clock of the opened resources."""
+    with Resources(settings, ProcessKind.READER) as resources:
+        return resources.clock.now()
 
 
 def _written_date(text: str, settings: Settings) -> date:
@@ -156,13 +161,13 @@ def _written_date(text: str, settings: Settings) -> date:
 
 
 def complete_date(incomplete: str) -> list[str]:
-    """Return the words and the stored dates that begin with *incomplete*; no dates where the store is slow or gone."""
+    """Return words and stored dates that begin with *incomplete*; no dates if the store does not answer in time."""
     words = [word for word in DAY_WORDS if word.startswith(incomplete)]
     days: list[str] = []
 
     def read() -> None:
-        with suppress(PipelineError, BadSettings, OSError), reading_parts() as parts:
-            days.extend(map(str, parts.store.dates(DATES_COMPLETED_MAX)))
+        with suppress(PipelineError, BadSettings, OSError), reading_resources() as resources:
+            days.extend(map(str, resources.store.dates(DATES_COMPLETED_MAX)))
 
     if not incomplete or incomplete[0].isdigit():
         reader = threading.Thread(target=read, daemon=True)
@@ -183,28 +188,29 @@ AnalysisDate = Annotated[
     typer.Argument(
         parser=read_date,
         metavar="DATE",
-        help="The night: 2024-12-15, today, tonight, yesterday.",
+        help="Analysis date: 2024-12-15, today, tonight, yesterday.",
         autocompletion=complete_date,
     ),
 ]
-DateToChange = Annotated[
-    date,
-    typer.Argument(
-        parser=read_date_to_change,
-        metavar="DATE",
-        help="The night: 2024-12-15; by day also today.",
-        autocompletion=complete_date,
-    ),
-]
+DATE_TO_CHANGE = typer.Argument(
+    parser=read_date_to_change,
+    metavar="DATE",
+    help="Analysis date: 2024-12-15; after 06:00 also today.",
+    autocompletion=complete_date,
+)
+DateToChange = Annotated[date, DATE_TO_CHANGE]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan; change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Forced = Annotated[bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if Phase 4 did not exist.")]
 
 
 def actor() -> str:
-    """Return user and machine, for histories."""
+    """Return user and machine, for history and audit."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def confirmed(question: str) -> bool:
-    """Ask a person; no answer (cron, CI) is a no."""
+    """Ask a person for confirmation; return False without an answer (cron, CI)."""
     try:
         return typer.confirm(question, default=False, err=True)
     except typer.Abort:
@@ -212,100 +218,102 @@ def confirmed(question: str) -> bool:
         return False
 
 
-@contextmanager
-def guest_parts() -> Iterator[Resources]:
-    """Open the parts that the settings name, as a command that owns none of them; what is not there yet is made."""
-    with Resources(load(), ProcessKind.COMMAND) as parts:
-        yield parts
+def note_absent_worker(task: str, *, absent: bool) -> None:
+    """Print on standard error how to start a worker, if no worker runs in the folder."""
+    if absent:
+        err.print(f"no worker runs in this folder; the next worker {task}: {hint('run')}", markup=False, soft_wrap=True)
 
 
-@contextmanager
-def acting_parts(*, dry_run: bool) -> Iterator[Resources]:
-    """Open the parts for a command that changes dates. Where nothing is, it begins nothing; its dry run is a look.
+def guest_resources() -> Resources:
+    """Return the resources for a command that writes; an absent embedded resource is created at the first use."""
+    return Resources(load(), ProcessKind.COMMAND)
+
+
+def acting_resources(*, dry_run: bool) -> Resources:
+    """Return the resources for a command that changes analysis dates; a dry run is a reader.
 
     Raises:
-        Refused: No embedded part has ever been there; for a dry run, the one that is asked for.
+        Refused: The folder has no embedded resource.
     """
     settings = load()
     refuse_empty_folder(settings)
-    with Resources(settings, ProcessKind.READER if dry_run else ProcessKind.COMMAND) as parts:
-        yield parts
+    return Resources(settings, ProcessKind.READER if dry_run else ProcessKind.COMMAND)
 
 
-@contextmanager
-def reading_parts() -> Iterator[Resources]:
-    """Open the parts for a command that only reads: where nothing is, it leaves nothing.
+def reading_resources() -> Resources:
+    """Return the resources for a command that only reads and creates no file.
 
     Raises:
-        Refused: An embedded part that is asked for has never been there.
+        Refused: The folder has no embedded resource.
     """
-    with acting_parts(dry_run=True) as parts:
-        yield parts
+    return acting_resources(dry_run=True)
 
 
 def refuse_empty_folder(settings: Settings) -> None:
-    """Refuse a command where none of the embedded parts has ever been; names a demo that lies nearby."""
+    """Refuse a command in a folder without embedded resources; name a demo folder below, if there is a demo folder."""
     if (nothing := nothing_there(settings)) is not None:
         demos = sorted(note.parent for note in settings.data_dir.glob(f"*/{DEMO_NOTE}"))
         raise Refused(f"{nothing}; a demo lies nearby: {hint('status', demos[0])}") if demos else nothing
 
 
-def guest_engine(parts: Resources) -> "Engine":
-    """Return the engine of a command: the command decides and stores, a worker does everything that follows."""
+def guest_engine(resources: Resources) -> "Engine":
+    """Return the engine of a command: the command decides and stores; a worker builds and publishes."""
     from worker.observing.observer import Observers
 
-    return make_engine(parts.settings, store=parts.store, clock=parts.clock, worker=actor(), observer=Observers())
+    return make_engine(
+        resources.settings, store=resources.store, clock=resources.clock, worker=actor(), observer=Observers()
+    )
 
 
-def guest_interventions(parts: Resources) -> "Interventions":
-    """Return the service through which a command changes dates; the first request opens the warehouse."""
+def guest_interventions(resources: Resources) -> "Interventions":
+    """Return the service by which a command changes analysis dates; the first request opens the warehouse."""
     from worker.interventions.audit import Auditor
     from worker.interventions.requests import Interventions
     from worker.repair import Repair
 
-    engine = guest_engine(parts)
+    engine = guest_engine(resources)
 
     def repair() -> Repair:
-        return Repair(engine=engine, store=parts.store, clock=parts.clock, warehouse=parts.warehouse)
+        return Repair(engine=engine, store=resources.store, clock=resources.clock, warehouse=resources.warehouse)
 
     def unreported(day: date) -> "BuildCommitted | None":
         try:
             return repair().unreported(day)
         except Refused:
-            # A dry run without a warehouse file: no ledger holds a commit.
+            # A dry run without a warehouse file has no ledger, so there is no commit.
             return None
 
     return Interventions(
-        store=parts.store,
+        store=resources.store,
         auditor=Auditor(
             engine=engine,
-            log_replay=lambda row: parts.warehouse.log_replay(row),  # noqa: PLW0108 - opens the warehouse
-            clock=parts.clock,
+            log_replay=lambda row: resources.warehouse.log_replay(row),  # noqa: PLW0108 - opens the warehouse
+            clock=resources.clock,
             unreported=unreported,
             log_row=lambda _row: None,
         ),
-        requests=parts.requests,
+        requests=resources.requests,
         replace_damaged=lambda day, error: repair().replace_damaged(day, error),
-        calendar=parts.settings.calendar,
-        clock=parts.clock,
-        processors=parts.settings.definition.processors,
+        calendar=resources.settings.calendar,
+        clock=resources.clock,
+        processors=resources.settings.definition.processors,
         publish_outcomes=lambda: None,
     )
 
 
 def shipped_only(settings: Settings) -> None:
-    """Refuse a command that speaks of the shipped pipeline alone, where another one runs (docs/pipelines.md)."""
+    """Refuse a report about the shipped pipeline if another pipeline runs (docs/pipelines.md)."""
     from worker.pipelines.shipped import PIPELINE
 
     if settings.definition.name != PIPELINE:
         raise Refused(
-            f"this report speaks of {PIPELINE}, and MLFS_PIPELINE names {settings.definition.name}; how its dates "
-            "stand: mlfs status, mlfs explain DATE"
+            f"this is a report of {PIPELINE}, and MLFS_PIPELINE names {settings.definition.name}; for the state of its "
+            "dates: mlfs status, mlfs explain DATE"
         )
 
 
 def report_fault(error: Exception) -> int:
-    """Print the error in one line; return the exit code."""
+    """Print the error on a single line of standard error; return the exit code."""
     err.print("[red]mlfs:[/]", escape(masked(str(error))), soft_wrap=True)
     if isinstance(error, Denied):
         return EXIT_FAILED

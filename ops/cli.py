@@ -1,4 +1,9 @@
-"""The `mlfs` command: a command is imported when called, so that help, version and completion cost little."""
+"""The `mlfs` command line.
+
+`command_table.toml` names the function and the help sentence of every command. The module of a command is imported when
+the command is called, so help, version and completion import no command. Every expected error ends in one line on
+standard error and an exit code, never in a stack trace.
+"""
 
 import inspect
 import os
@@ -18,19 +23,19 @@ from worker import package_version
 from worker.errors import BadSettings, PipelineError, Refused, Unavailable
 
 TABLE = tomllib.loads(Path(__file__).with_name("command_table.toml").read_text(encoding="utf-8"))
-# By name of the command: `module:function`, and the first sentence of the docstring of the function.
+# For each command: `module:function`, and the first sentence of the docstring of the function.
 Section = Mapping[str, tuple[str, str]]
 SECTIONS: Mapping[str, Section] = TABLE["sections"]
 GROUPS: Mapping[str, Section] = TABLE["groups"]
-# Of click, or of the copy of click that newer Typers bring along.
+# Base class of click, or of the copy of click inside newer releases of Typer.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class _Command(TyperCommand):
-    """A command that begins by calling the object of the context, where the context has one."""
+    """Command that first calls the object of the context, if the context has an object."""
 
     def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401
-        """Read the arguments; a fault that the parser finds names the command."""
+        """Parse the arguments; add the name of the command to an error of the parser."""
         try:
             return super().make_context(info_name, args, parent, **extra)
         except USAGE_ERROR as exc:
@@ -45,7 +50,7 @@ class _Command(TyperCommand):
 
 
 class _Commands(dict[str, Any]):
-    """The commands of a group by name; a command is imported when looked up."""
+    """Commands of a group by name; a command is imported at the first lookup."""
 
     def __init__(self, entries: Section, groups: Mapping[str, Any]) -> None:
         super().__init__({name: groups.get(name) for name in entries})
@@ -67,7 +72,7 @@ class _Commands(dict[str, Any]):
 
 
 class _Group(TyperGroup):
-    """A group whose help and completion come from the table of commands."""
+    """Group with help and completion from the table of commands."""
 
     sections: Mapping[str, Section] = SECTIONS
 
@@ -84,7 +89,7 @@ class _Group(TyperGroup):
                 formatter.write_dl([(name.ljust(widest), sentence) for name, (_, sentence) in section.items()])
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401
-        """Return the commands and options that begin with *incomplete*; import none of the commands."""
+        """Return the commands and options that begin with *incomplete*; import no command."""
         real = self.commands
         self.commands = {name: TyperCommand(name, short_help=sentence) for name, (_, sentence) in self._entries.items()}
         try:
@@ -114,7 +119,7 @@ DataDir = Annotated[
         callback=_choose_data_dir,
         is_eager=True,
         expose_value=False,
-        help="Folder of the embedded parts, like MLFS_DATA_DIR; stands before or after the command.",
+        help="Folder of the embedded store, bus and warehouse (MLFS_DATA_DIR), before or after the command.",
     ),
 ]
 
@@ -134,7 +139,7 @@ def _app(sections: Mapping[str, Section], text: str, *, add_completion: bool = F
 
 app = _app(
     SECTIONS,
-    "The ML feature-store worker: joins the completions of a night, builds, scores, publishes.",
+    "ML feature-store worker: join the completions of an analysis date, build, score and publish the features.",
     add_completion=True,
 )
 
@@ -157,14 +162,14 @@ def root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Read the options that stand before a command."""
+    """Read the options before a command."""
 
 
 def _imported(name: str, target: str) -> Any:  # noqa: ANN401
-    """Return the command at *target*, with the options that every command has."""
+    """Return the command at *target*, with the option `--data-dir` of every command."""
     module, _, function = target.partition(":")
     act: Callable[..., None] = getattr(import_module(module), function)
-    # The form feed of click's help: without it the examples run together into one paragraph.
+    # Click keeps the line breaks of a paragraph after a form feed, so that each example has a line.
     text = (inspect.getdoc(act) or "").replace("Examples:\n", "\b\nExamples:\n")
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     single.command(name, cls=_Command, help=text)(act)
@@ -178,13 +183,13 @@ def _data_dir_option() -> Any:  # noqa: ANN401
 
     @bare.command()
     def options(data_dir: DataDir = None) -> None:
-        """Hold the option."""
+        """Declare the option."""
 
     return typer.main.get_command(bare).params[0]
 
 
 def main(begin: Callable[[], None] | None = None) -> None:
-    """Run the command line; every expected fault is one line and an exit code, never a stack.
+    """Run the command line and exit with the exit code of the command.
 
     Args:
         begin: Called before the function of a command, after all imports of the command line.
@@ -192,20 +197,13 @@ def main(begin: Callable[[], None] | None = None) -> None:
     streams = StandardStreams()
     if streams.output_was_closed:
         sys.exit(_report(Refused("standard output is closed (>&-); to throw the output away: > /dev/null")))
-    if any(not _is_unicode(argument) for argument in sys.argv[1:]):
+    # Python reads a byte outside UTF-8 as a lone surrogate.
+    if any("\ud800" <= character <= "\udfff" for character in "".join(sys.argv[1:])):
         sys.exit(_report(Refused("an argument is not UTF-8; nothing was done")))
     code = _run(begin)
     if (fault := streams.lost_output()) is not None:
-        code = _report(Unavailable(f"the output is not complete: {fault.strerror}; what was to be done is done"))
+        code = _report(Unavailable(f"the output is not complete: {fault.strerror}; the command ran to the end"))
     sys.exit(code)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _report(error: Exception) -> int:
@@ -215,7 +213,7 @@ def _report(error: Exception) -> int:
 
 
 def _run(begin: Callable[[], None] | None) -> int:
-    """Run the command that the arguments name; return the exit code."""
+    """Run the command of the arguments; return the exit code."""
     try:
         return int(app(standalone_mode=False, prog_name="mlfs", obj=begin) or 0)
     except SystemExit as exc:
@@ -229,7 +227,7 @@ def _run(begin: Callable[[], None] | None) -> int:
     except KeyboardInterrupt:
         return leaving.exit_code()
     except (RuntimeError, ImportError):
-        # DuckDB during a query, and an extension module during its import, turn a signal into these.
+        # DuckDB during a query, and an extension module during an import, turn a signal into these errors.
         if not leaving.has_begun():
             raise
         return leaving.exit_code()
@@ -238,7 +236,7 @@ def _run(begin: Callable[[], None] | None) -> int:
 
 
 def _report_usage(error: Any) -> int:  # noqa: ANN401 - of Typer's own click, or of click itself
-    """Write what is wrong with the arguments in one line, in our words; the list of a group's commands as it is."""
+    """Print a usage error in one line; print the help of a group without a command."""
     from ops.arguments import EXIT_REFUSED
 
     if type(error).__name__ == "NoArgsIsHelpError":

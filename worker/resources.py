@@ -189,9 +189,10 @@ class Resources:
         return address
 
     @property
-    def runs_bus(self) -> bool:
-        """Whether this process runs the embedded bus, because no worker runs the bus."""
-        return self.bus_address is not None and self._bus is not None and self._bus.is_serving
+    def runs_servers(self) -> bool:
+        """Whether this process runs an opened embedded server, because no worker runs the server."""
+        opened = (self.__dict__.get(name) for name in ("_valkey", "_bus"))
+        return any(server is not None and server.is_serving for server in opened)
 
     @cached_property
     def publisher(self) -> "PubSubPublisher":

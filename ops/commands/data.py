@@ -1,4 +1,9 @@
-"""Commands about the data: load, build, features."""
+"""`mlfs load`, `mlfs build`, `mlfs features`: fill the warehouse, build by hand, export published rows.
+
+A manual build goes without the state machine: the build claims a new generation in the ledger and publishes by one
+statement under this claim. A crash before the publication leaves a claim and unpublished rows; a vacuum deletes the
+rows.
+"""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,19 +16,20 @@ import typer
 
 from ops.arguments import (
     AnalysisDate,
+    Forced,
     GenerationOption,
     Json,
     PublishedByOption,
-    ReasonOption,
+    Reason,
     SourceOption,
     actor,
     build_mode,
     exit_code,
-    guest_parts,
+    guest_resources,
     now_of_words,
+    print_named_date,
     read_date,
-    reading_parts,
-    tell_day,
+    reading_resources,
 )
 from ops.output import components_table, dates_table, err, number, out, show_json
 from ops.reports.cost import describe_estimates, estimates_table
@@ -31,7 +37,7 @@ from statemachine.model import BuildMode, State
 from worker.builds.generations import find_generation
 from worker.date_text import figures
 from worker.errors import PipelineError, Refused
-from worker.features.generations import PublishedGeneration, Wanted, export_ending, instant_text
+from worker.features.generations import Wanted, export_ending, instant_text
 from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRow
 from worker.features.records import replay_row
 from worker.interventions.audit import copy_over_done
@@ -39,22 +45,23 @@ from worker.resources import Resources, open_lineage
 from worker.settings import load
 
 LEFT_OUT_SHOWN_MAX = 20
-# Far above what a worker counts to: a build by hand and a worker's attempt at the same generation never share a token.
+# Above every attempt of a worker, so that a manual build and a worker never share a fencing token.
 MANUAL_ATTEMPT_MIN = 1000
 LINEAGE_FLUSH_S = 5.0
+SendEnd = Callable[[BuildOutcome], None]
 
 
 def load_folder(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of <dataset>.<table>.parquet files.")],
     generate: Annotated[
-        str, typer.Option(metavar="DATE", help="First write generated data for the nights up to DATE into DIR.")
+        str, typer.Option(metavar="DATE", help="First write generated data for the three dates up to DATE into DIR.")
     ] = "",
     link: Annotated[
-        bool, typer.Option("--link", help="Read the files where they are, also what is put in their place later.")
+        bool, typer.Option("--link", help="Read the files in place, also files that replace them later.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Load Parquet files into the embedded warehouse, one table a file, replacing what is there.
+    """Load Parquet files into the embedded warehouse; each file replaces one table.
 
     Examples:
       mlfs load ./data
@@ -66,10 +73,10 @@ def load_folder(
 
     if generate:
         write_sample_data(directory, analysis_date=_last_generated(generate))
-    tables_in(directory, load().definition.tables.all)  # refused before a warehouse is made
-    with guest_parts() as parts:
+    tables_in(directory, load().definition.tables.all)  # refuse a wrong file before a warehouse is created
+    with guest_resources() as resources:
         bring = link_parquet_folder if link else load_parquet_folder
-        tables = bring(parts.embedded_warehouse, directory)
+        tables = bring(resources.embedded_warehouse, directory)
     hidden = sorted(path.name for path in directory.iterdir() if path.suffix == ENDING and is_hidden(path))
     if hidden:
         err.print(f"hidden files are left out: {', '.join(hidden)}", markup=False)
@@ -81,36 +88,35 @@ def load_folder(
 
 
 def _last_generated(text: str) -> date:
-    """Return the last date to generate: for `today` and `tonight` the league's day.
+    """Return the last date to generate: for `today` and `tonight` the calendar date of the league.
 
-    Generated Phase 4 rows cover three dates, so before noon tonight and the date that has begun both have rows.
+    Generated Phase 4 rows cover three dates, so before noon both tonight's date and the calendar date have rows.
     """
     if text not in {"today", "tonight"}:
         return read_date(text)
     settings = load()
     now = now_of_words(settings)
-    tell_day(text, settings.calendar.tonight(now))
+    print_named_date(text, settings.calendar.tonight(now))
     return settings.calendar.league_day(now)
 
 
 def build(
     analysis_date: AnalysisDate,
-    force_phase3_fallback: Annotated[
-        bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if it did not exist.")
-    ] = False,
+    force_phase3_fallback: Forced = False,
     source: SourceOption = None,
-    reason: Annotated[str, ReasonOption] = "built by hand",
+    reason: Reason = "built by hand",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Estimate the cost, build and score, publish nothing.")
+        bool, typer.Option("--dry-run", help="Estimate the cost, build and score; publish no row.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Build one date now and publish it if it passes the gate. No state machine: no retries, no outcome message.
+    """Build a date now, and publish the rows if they pass the quality gate.
 
-    A dry run first asks the warehouse what each statement would read and cost, and shows it with the result. It does
-    build and score, so on BigQuery it is billed what it shows.
+    The build goes without the state machine: no retries, no outcome message. A dry run first asks the warehouse for
+    the bytes and the cost of each statement, and shows both with the result. A dry run builds and scores, so BigQuery
+    bills the shown cost.
 
-    Exit codes: 0 done, 3 degraded, 1 failed (nothing was published).
+    Exit codes: 0 done, 3 degraded, 1 failed (no row was published).
 
     Examples:
       mlfs build 2024-12-15
@@ -120,18 +126,18 @@ def build(
     from worker.builds.steps import estimate_build, run_build
 
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
-    with reading_parts() as parts:
-        clock = parts.clock
-        ledger = parts.warehouse.read_ledger(analysis_date)
+    with reading_resources() as resources:
+        clock = resources.clock
+        ledger = resources.warehouse.read_ledger(analysis_date)
         if why := copy_over_done(analysis_date.isoformat(), mode, ledger.state if ledger is not None else None):
             raise Refused(why)
-        request = _manual_request(parts, analysis_date, mode, clock.now())
+        request = _manual_request(resources, analysis_date, mode, clock.now())
         if mode is BuildMode.YESTERDAY and not dry_run:
-            parts.warehouse.log_replay(_audit_row(request, ledger, reason))
+            resources.warehouse.log_replay(_audit_row(request, ledger, reason))
         progress = (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
-        estimates = estimate_build(parts.warehouse, request, request.started_at) if dry_run else []
-        with _told(parts, request, quiet=dry_run) as ended:
-            outcome = run_build(parts.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)
+        estimates = estimate_build(resources.warehouse, request, request.started_at) if dry_run else []
+        with _send_lineage(resources, request, quiet=dry_run) as ended:
+            outcome = run_build(resources.warehouse, request, now=clock.now, progress=progress, publish=not dry_run)
             ended(outcome)
     answer = describe(outcome)
     if dry_run:
@@ -145,15 +151,15 @@ def build(
     raise typer.Exit(exit_code(answer["state"]))
 
 
-def _manual_request(parts: Resources, analysis_date: date, mode: BuildMode, now: datetime) -> BuildRequest:
-    """Ask for a build in a generation that nobody has claimed, under an attempt that no worker counts to."""
-    claimed_generation, _ = parts.warehouse.claimed_token(analysis_date)
+def _manual_request(resources: Resources, analysis_date: date, mode: BuildMode, now: datetime) -> BuildRequest:
+    """Return a build request for a generation without a claim, with an attempt above every attempt of a worker."""
+    claimed_generation, _ = resources.warehouse.claimed_token(analysis_date)
     attempt = MANUAL_ATTEMPT_MIN + int(now.timestamp()) % 1_000_000
     return BuildRequest(
         key=BuildKey(analysis_date=analysis_date, generation=claimed_generation + 1, attempt=attempt),
         mode=mode,
         trigger="manual",
-        phase3_lookback_days=parts.settings.phase3_lookback_days,
+        phase3_lookback_days=resources.settings.phase3_lookback_days,
         as_of=None,
         started_at=now,
         claimant=f"{actor()}/{uuid.uuid4().hex}",
@@ -161,17 +167,17 @@ def _manual_request(parts: Resources, analysis_date: date, mode: BuildMode, now:
 
 
 @contextmanager
-def _told(parts: Resources, request: BuildRequest, *, quiet: bool) -> Iterator[Callable[[BuildOutcome], None]]:
-    """Tell OpenLineage of the build, where the settings say so; its end by the function that is given."""
+def _send_lineage(resources: Resources, request: BuildRequest, *, quiet: bool) -> Iterator[SendEnd]:
+    """Send the start of the build to OpenLineage, and yield a function that sends the end."""
     from worker.builds.builder import result_from_ledger
 
-    emitter = None if quiet else open_lineage(parts.settings, lambda _result: None)
+    emitter = None if quiet else open_lineage(resources.settings, lambda _result: None)
     if emitter is None:
         yield lambda _outcome: None
         return
     from worker.lineage.openlineage import RunFacts
 
-    key, now = request.key, parts.clock.now
+    key, now = request.key, resources.clock.now
     run = RunFacts(
         analysis_date=key.analysis_date,
         generation=key.generation,
@@ -181,7 +187,7 @@ def _told(parts: Resources, request: BuildRequest, *, quiet: bool) -> Iterator[C
     )
 
     def ended(outcome: BuildOutcome) -> None:
-        committed = parts.warehouse.read_ledger(key.analysis_date) if outcome.published else None
+        committed = resources.warehouse.read_ledger(key.analysis_date) if outcome.published else None
         if committed is not None:
             emitter.emit([emitter.writer.completed(run, result_from_ledger(committed), now())])
         else:
@@ -198,7 +204,7 @@ def _told(parts: Resources, request: BuildRequest, *, quiet: bool) -> Iterator[C
         raise
     finally:
         if not emitter.close(LINEAGE_FLUSH_S):
-            err.print(f"lineage events were not all sent to {parts.settings.describe()['MLFS_OPENLINEAGE']}")
+            err.print(f"lineage events were not all sent to {resources.settings.describe()['MLFS_OPENLINEAGE']}")
 
 
 def _audit_row(request: BuildRequest, ledger: LedgerRow | None, reason: str) -> dict[str, Any]:
@@ -216,7 +222,7 @@ def _audit_row(request: BuildRequest, ledger: LedgerRow | None, reason: str) -> 
 
 
 def describe(outcome: BuildOutcome) -> dict[str, Any]:
-    """Return the outcome of a build for scripts, the figures as in the summary of an analysis date."""
+    """Return the outcome of a build in the fields of `mlfs status`."""
     report, stats, key = outcome.report, outcome.stats, outcome.request.key
     return {
         "analysis_date": key.analysis_date.isoformat(),
@@ -238,7 +244,7 @@ def _show(answer: dict[str, Any], outcome: BuildOutcome, *, dry_run: bool) -> No
     for entity in outcome.stats.left_out[:LEFT_OUT_SHOWN_MAX]:
         out.print(f"left out: {entity.label} ({entity.key}): {entity.reason}", markup=False)
     if answer["left_out_count"] > LEFT_OUT_SHOWN_MAX:
-        out.print(f"… and {answer['left_out_count'] - LEFT_OUT_SHOWN_MAX} more; all of them with --json")
+        out.print(f"… and {answer['left_out_count'] - LEFT_OUT_SHOWN_MAX} more; the whole list: --json")
     if outcome.failure is not None:
         err.print(f"[red]not published:[/] {outcome.message}")
     if dry_run:
@@ -249,7 +255,7 @@ def _show(answer: dict[str, Any], outcome: BuildOutcome, *, dry_run: bool) -> No
 
 
 def _writable(path: Path | None) -> Path | None:
-    """Return the path; refuse an ending that no warehouse writes, before any other argument is read."""
+    """Return the path; refuse an unknown file ending before the other arguments are read."""
     if path is not None:
         export_ending(str(path))
     return path
@@ -260,16 +266,17 @@ def features(
     out_file: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FILE", help="Where to write; .parquet, .csv or .jsonl.", callback=_writable, is_eager=True
+            "--out", metavar="FILE", help="File to write: .parquet, .csv or .jsonl.", callback=_writable, is_eager=True
         ),
     ],
     generation: GenerationOption = None,
     published_by: PublishedByOption = None,
     as_json: Json = False,
 ) -> None:
-    """Write the published features of a date to a file, every column, by the entity's key. An old file is replaced.
+    """Write the published features of a date to a file: every column, sorted by the entity's key.
 
-    Exit code 2: nothing is published for the date, or the generation is not there; the message names those there are.
+    An existing file is replaced. Exit code 2: no generation of the date is published, or the generation does not exist;
+    the message names the existing generations.
 
     Examples:
       mlfs features 2024-12-15 --out features.parquet
@@ -279,17 +286,24 @@ def features(
     wanted = Wanted(generation=generation, published_by=published_by)
     if not out_file.absolute().parent.is_dir():
         raise Refused(f"{out_file} for {analysis_date}: there is no folder {out_file.absolute().parent}; make it first")
-    with reading_parts() as parts:
-        chosen = find_generation(parts.warehouse, analysis_date, wanted)
-        rows = parts.warehouse.export_features(analysis_date, chosen.build_id, str(out_file))
+    with reading_resources() as resources:
+        chosen = find_generation(resources.warehouse, analysis_date, wanted)
+        rows = resources.warehouse.export_features(analysis_date, chosen.build_id, str(out_file))
         if not rows:
-            # A vacuum has deleted them meanwhile: an empty file must not look like an answer.
+            # A vacuum has deleted the rows meanwhile: leave no empty file, and name the remaining generations.
             out_file.unlink(missing_ok=True)
-            find_generation(parts.warehouse, analysis_date, wanted)
-        columns = [column.name for column in parts.warehouse.pipeline.output_columns]
+            find_generation(resources.warehouse, analysis_date, wanted)
+        columns = [column.name for column in resources.warehouse.pipeline.output_columns]
     if as_json:
         written = {"file": str(out_file), "rows": rows, "columns": columns}
-        show_json({"analysis_date": analysis_date.isoformat(), **written, **_published(chosen)})
+        published = {
+            "state": chosen.state,
+            "generation": chosen.generation,
+            "build_id": chosen.build_id,
+            "published_at": instant_text(chosen.committed_at),
+            "quality_score": chosen.quality_score,
+        }
+        show_json({"analysis_date": analysis_date.isoformat(), **written, **published})
     else:
         out.print(
             f"{rows} rows in {out_file}: {chosen.state or '-'}, generation {chosen.generation}, "
@@ -297,13 +311,3 @@ def features(
             markup=False,
             soft_wrap=True,
         )
-
-
-def _published(chosen: PublishedGeneration) -> dict[str, Any]:
-    return {
-        "state": chosen.state,
-        "generation": chosen.generation,
-        "build_id": chosen.build_id,
-        "published_at": instant_text(chosen.committed_at),
-        "quality_score": chosen.quality_score,
-    }

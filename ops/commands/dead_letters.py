@@ -1,4 +1,9 @@
-"""`mlfs dlq`: what lies in the dead-letter subscription, and the way back for what was repaired."""
+"""`mlfs dlq`: list the dead letters, and publish dead letters to the source topic again.
+
+The messages are leased while the command reads them. A redriven message is removed from the dead letters after the bus
+has confirmed the copy in the source topic. After a crash between both steps a message is in both places; the worker
+counts the completion once.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -9,7 +14,17 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.console import RenderableType
 
-from ops.arguments import EXIT_FAILED, EXIT_REFUSED, EXIT_UNAVAILABLE, Json, confirmed, finite, reading_parts
+from ops.arguments import (
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    EXIT_UNAVAILABLE,
+    DryRun,
+    Json,
+    Yes,
+    confirmed,
+    finite,
+    reading_resources,
+)
 from ops.output import err, out, plain, show_json, table
 from schemas.completion import RefusalReason
 from schemas.dead_letter import UNDELIVERED, UNKNOWN, DeadLetter
@@ -25,27 +40,24 @@ BODY_CHARS_SHOWN = 2048
 LETTERS_COLUMNS = 110
 # Google's ids have 17 digits.
 ID_COLUMNS = 20
-# So many take about a second on Google's service: then a person wants to know how far it is.
+# Google's service takes about a second for this many messages: print the progress after each such step.
 PROGRESS_EVERY = 500
 
 Wait = Annotated[
-    float,
-    typer.Option(
-        "--wait", help="Seconds of silence after which nothing more is expected.", min=0.1, max=60, callback=finite
-    ),
+    float, typer.Option("--wait", help="Seconds without a message that end the list.", min=0.1, max=60, callback=finite)
 ]
 
 
 @contextmanager
-def _queue(parts: Resources, wait_s: float) -> Iterator["DeadLetterSubscription"]:
+def _queue(resources: Resources, wait_s: float) -> Iterator["DeadLetterSubscription"]:
     from worker.adapters.pubsub.dead_letters import DeadLetterSubscription
 
-    settings = parts.settings
+    settings = resources.settings
     queue = DeadLetterSubscription(
         project=settings.pubsub_project,
         subscription=settings.dead_letter_subscription,
         source_topic=settings.topic,
-        local_address=parts.bus_address,
+        local_address=resources.bus_address,
         quiet_s=wait_s,
     )
     try:
@@ -55,41 +67,41 @@ def _queue(parts: Resources, wait_s: float) -> Iterator["DeadLetterSubscription"
 
 
 def list_dead_letters(
-    limit: Annotated[int, typer.Option(help="How many messages at most.", min=1, max=1000)] = 50,
+    limit: Annotated[int, typer.Option(help="Largest number of messages.", min=1, max=1000)] = 50,
     wait: Wait = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Show what waits in the dead-letter subscription, and the copies in the store. Nothing is removed.
+    """Show the messages in the dead-letter subscription, and the copies in the store; remove no message.
 
-    For the moment of the look the messages are leased: a redrive at the same time does not see them.
+    The messages are leased while the command reads them: a redrive at the same time does not see the messages.
 
     Examples:
       mlfs dlq list
       mlfs dlq list --limit 500 --json
     """
-    with reading_parts() as parts:
-        with _queue(parts, wait) as queue, looking(queue, limit) as look:
+    with reading_resources() as resources:
+        with _queue(resources, wait) as queue, looking(queue, limit) as look:
             letters = [held.letter for held in look.held]
             more = look.more
-        copies, fault = _copies(parts, limit)
+        copies, fault = _copies(resources, limit)
     if as_json:
         waiting = [_facts(letter) for letter in letters]
-        show_json({"waiting": waiting, "more": more, "copies": [_copy_facts(one) for one in copies or ()]})
+        show_json({"waiting": waiting, "more": more, "copies": [_copy_facts(copy) for copy in copies or ()]})
     else:
-        _show_waiting(letters, parts.settings.dead_letter_subscription, parts.settings.calendar.zone, more=more)
+        _show_waiting(letters, resources.settings.dead_letter_subscription, resources.settings.calendar.zone, more=more)
         known = {letter.original_message_id for letter in letters}
-        gone = [one for one in copies or () if one.message_id not in known]
-        # Of more letters than were looked at, nobody can say which copy waits no more.
+        gone = [copy for copy in copies or () if copy.message_id not in known]
+        # With further dead letters unread, a copy without a read message may still wait.
         if gone and not more:
             out.print(f"\n{len(gone)} refused earlier and waiting no more, see: mlfs status")
     if fault:
         err.print(f"the copies in the store cannot be shown: {fault}", markup=False, soft_wrap=True)
 
 
-def _copies(parts: Resources, limit: int) -> tuple[Sequence[ParkedMessage] | None, str]:
-    """Read the store's copies; without a store the messages themselves are still worth showing."""
+def _copies(resources: Resources, limit: int) -> tuple[Sequence[ParkedMessage] | None, str]:
+    """Return the copies in the store; without an answer None and the error, so that the messages are still shown."""
     try:
-        return parts.store.parked(limit), ""
+        return resources.store.parked(limit), ""
     except Unavailable as exc:
         return None, str(exc)
 
@@ -104,7 +116,7 @@ def _show_waiting(letters: Sequence[DeadLetter], subscription: str, zone: ZoneIn
 
 
 def letters_table(letters: Sequence[DeadLetter], zone: ZoneInfo) -> RenderableType:
-    """Return messages; on a narrow screen all about one message beside the id."""
+    """Return the table of messages; on a narrow screen all facts of a message stand beside the id."""
     cells = []
     for letter in letters:
         at = f"{letter.published_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
@@ -147,20 +159,20 @@ def _copy_facts(copy: ParkedMessage) -> dict[str, Any]:
 
 
 def redrive_dead_letters(
-    reason: Annotated[list[str] | None, typer.Option("--reason", help="Only of this reason; repeatable.")] = None,
+    reason: Annotated[list[str] | None, typer.Option("--reason", help="Only this reason; repeatable.")] = None,
     message_id: Annotated[list[str] | None, typer.Option("--message-id", help="Only this message; repeatable.")] = None,
-    count_max: Annotated[int, typer.Option("--max", help="How many at most.", min=1, max=10_000)] = 1000,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, change nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    count_max: Annotated[int, typer.Option("--max", help="Largest number of messages.", min=1, max=10_000)] = 1000,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     wait: Wait = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Send dead letters to the source topic again, once their cause is repaired; a running worker takes them at once.
+    """Publish dead letters to the source topic again after the cause is repaired.
 
-    A message leaves the dead letters only after the bus has confirmed it. One that is refused again comes back with its
-    count raised, and after five times it stays.
+    A running worker takes the messages at once. A message leaves the dead letters only after the bus has confirmed the
+    copy. A message that the worker refuses again returns with a higher count; after five redrives the message stays.
 
-    Exit codes: 0 done or nothing to do, 1 broken off, 2 refused or you said no, 4 the bus does not answer.
+    Exit codes: 0 done or no message to send, 1 broken off, 2 refused or not confirmed, 4 the bus does not answer.
 
     Examples:
       mlfs dlq redrive --reason unknown_processor --dry-run
@@ -168,10 +180,10 @@ def redrive_dead_letters(
     """
     _check_reasons(reason or ())
     selection = Selection(reasons=frozenset(reason or ()), message_ids=frozenset(message_id or ()))
-    # A selection may lie anywhere among what waits.
+    # A selected message may lie anywhere in the subscription.
     look_max = 10_000 if reason or message_id else count_max
-    with reading_parts() as parts, _queue(parts, wait) as queue:
-        settings, looked_at = parts.settings, time.monotonic()
+    with reading_resources() as resources, _queue(resources, wait) as queue:
+        settings, looked_at = resources.settings, time.monotonic()
         with looking(queue, look_max) as look:
             plan = plan_redrive(look, selection, count_max=count_max, subscription=settings.subscription)
             _check_named(plan, selection)
@@ -182,7 +194,7 @@ def redrive_dead_letters(
                 if not yes and not confirmed(f"send {len(plan.chosen)} again?"):
                     raise typer.Exit(EXIT_REFUSED)
                 if time.monotonic() - looked_at > LEASE_S - 60:
-                    raise Refused("the question waited too long, the messages may be in other hands; ask again")
+                    raise Refused("the lease of the messages may have ended; run the command again")
                 done = redrive(queue, plan.chosen, lambda count: _progress(count, len(plan.chosen)))
     _report(look, plan, done, settings.topic, as_json=as_json)
 
@@ -207,7 +219,7 @@ def _show_plan(look: LeasedDeadLetters, plan: Plan, topic: str, zone: ZoneInfo) 
     if plan.chosen:
         out.print(f"to {topic} again: {len(plan.chosen)}")
         out.print(letters_table([held.letter for held in plan.chosen[:20]], zone))
-        if len(plan.chosen) > 20:  # noqa: PLR2004 - as many as were just shown
+        if len(plan.chosen) > 20:  # noqa: PLR2004 - the number of shown messages
             out.print(f"and {len(plan.chosen) - 20} more")
     reasons = [why for _, why in plan.left]
     for why in dict.fromkeys(reasons):
@@ -240,6 +252,6 @@ def _report(look: LeasedDeadLetters, plan: Plan, done: Redriven | None, topic: s
         out.print(f"sent again: {len(sent)} of {len(plan.chosen)}")
     if done is not None and done.error is not None:
         twice = len(done.sent) - done.removed
-        more = f"; {twice} of them were not removed and may come twice, which counts once" if twice else ""
+        more = f"; {twice} sent messages were not removed and may come twice, which counts once" if twice else ""
         err.print(f"broken off after {len(done.sent)}: {done.error}{more}", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_UNAVAILABLE if isinstance(done.error, Unavailable) else EXIT_FAILED)

@@ -1,15 +1,20 @@
-"""`mlfs doctor`: looks at everything a night needs before the night does. Changes nothing it does not remove again."""
+"""`mlfs doctor`: checks settings, store, tables and bus before the evening.
+
+Every check runs, also after a fault of another check. Without `--live` the checks only read. With `--live` the
+permission tests write marked rows and roll back or remove the rows; a crash can leave marked rows behind.
+"""
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
-from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, Json, reading_parts
+from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, Json, reading_resources
 from ops.output import out, show_json
 from worker.adapters.redis.server import CLOCK_SKEW_MAX
 from worker.clock import SystemClock
@@ -20,20 +25,20 @@ from worker.ports import Warehouse
 from worker.resources import Resources, is_absent, open_warehouse
 from worker.settings import Settings
 
-CheckFunction = Callable[[], Sequence[str]]
+CheckFunction = Callable[[], Sequence[str] | None]
 SERVER = "state store keeps what it is told"
-NO_WORKER_YET = "no worker has run in this folder yet; the first makes this part: mlfs run"
+NO_WORKER_YET = "no worker has run in this folder yet; the first worker creates the state store: mlfs run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckOutcome:
-    """One check and how it came out.
+    """Result of a check.
 
     Attributes:
-        check: What was looked at.
-        faults: What is wrong, each naming what to repair.
-        code: The exit code that means.
-        not_run: Why it was not made; empty where it was.
+        check: Assertion that was checked.
+        faults: Faults, each with the repair.
+        code: Exit code of the result.
+        not_run: Reason why the check did not run; empty if the check ran.
     """
 
     check: str
@@ -43,33 +48,31 @@ class CheckOutcome:
 
 
 def published_topics(settings: Settings) -> tuple[str, ...]:
-    """Name the topics that a worker publishes to, and the one that `mlfs dlq redrive` and `mlfs emit` publish to."""
+    """Return the topics to which a worker, `mlfs dlq redrive` and `mlfs emit` publish."""
     return (settings.success_topic, settings.failure_topic, settings.dead_letter_topic, settings.topic)
 
 
 def consumed_subscriptions(settings: Settings) -> tuple[str, ...]:
-    """Name the subscription that a worker reads, and the one that `mlfs dlq` reads."""
+    """Return the subscriptions that a worker and `mlfs dlq` read."""
     return (settings.subscription, settings.dead_letter_subscription)
 
 
 class DoctorChecks:
-    """What is looked at; each part is opened when it is first asked for."""
+    """Checks of `mlfs doctor`; each resource is opened by the first check that needs the resource."""
 
-    def __init__(self, parts: Resources, stack: ExitStack) -> None:
-        self._parts = parts
+    def __init__(self, resources: Resources, stack: ExitStack) -> None:
+        self._resources = resources
         self._stack = stack
-        self._warehouse: Warehouse | None = None
 
-    @property
+    @cached_property
     def warehouse(self) -> Warehouse:
-        """As it is: a look makes no tables."""
-        if self._warehouse is None:
-            self._warehouse = open_warehouse(self._parts.settings)
-            self._stack.callback(self._warehouse.close)
-        return self._warehouse
+        """Warehouse as found: no table is created."""
+        warehouse = open_warehouse(self._resources.settings)
+        self._stack.callback(warehouse.close)
+        return warehouse
 
     def store_checks(self) -> Mapping[str, CheckFunction]:
-        """Return the checks of the state store by what they assert."""
+        """Return the checks of the state store, by assertion."""
         return {
             "state store lets this account do what a worker does": self.rights,
             SERVER: self.store,
@@ -78,32 +81,32 @@ class DoctorChecks:
         }
 
     def store(self) -> Sequence[str]:
-        """Role, memory policy, version, persistence, replicas."""
-        return self._parts.store.server_faults()
+        """Check role, memory policy, version, persistence and replicas of the server."""
+        return self._resources.store.server_faults()
 
     def rights(self) -> Sequence[str]:
-        """Commands and keys that a worker needs and this account is denied."""
-        return self._parts.store.missing_rights()
+        """Return the commands and keys that a worker needs and the server denies to this account."""
+        return self._resources.store.missing_rights()
 
     def stored(self) -> Sequence[str]:
-        """What the state store holds and nobody can read, or contradicts the records."""
-        return [f"{fault}; set aside, and mended: mlfs recover" for fault in self._parts.store.faults()]
+        """Return the entries of the state store that are unreadable or contradict the records."""
+        return [f"{fault}; to set the entry aside: mlfs recover" for fault in self._resources.store.faults()]
 
     def clock(self) -> Sequence[str]:
-        """This machine's clock against the store's."""
-        skew = self._parts.store.clock_skew(SystemClock().now)
+        """Compare the clock of this machine with the clock of the store."""
+        skew = self._resources.store.clock_skew(SystemClock().now)
         if abs(skew) <= CLOCK_SKEW_MAX:
             return ()
         return (f"the store's clock is {skew.total_seconds():+.1f} s from this machine's; set both by NTP",)
 
     def upstream(self) -> Sequence[str]:
-        """The tables and columns that a build reads."""
+        """Check the tables and columns that a build reads."""
         from worker.builds.upstream import upstream_faults
 
         return upstream_faults(self.warehouse)
 
     def own_tables(self) -> Sequence[str]:
-        """The tables that a worker writes, against their DDL."""
+        """Compare the tables that a worker writes with the DDL."""
         from worker.pipelines.sql_checks import declared_columns, shown_columns
 
         faults: list[str] = []
@@ -111,12 +114,12 @@ class DoctorChecks:
         found = self.warehouse.columns_of(pipeline.tables.all)
         for table, actual in found.items():
             if not actual:
-                faults.append(f"table {table} does not exist; a worker makes it at its start: mlfs run")
+                faults.append(f"table {table} does not exist; a worker creates the table: mlfs run")
                 continue
             ddl = pipeline.ddl_of(table)
             declared = declared_columns(ddl)
             missing = sorted((declared.keys() | shown_columns(ddl).keys()) - actual.keys())
-            faults += [f"{table} has no column {name}; a worker adds it at its start: mlfs run" for name in missing]
+            faults += [f"{table} has no column {name}; a worker adds the column: mlfs run" for name in missing]
             faults += [
                 f"{table}.{name} is {actual[name]}, not {column.type}; rename the table"
                 for name, column in declared.items()
@@ -129,32 +132,31 @@ class DoctorChecks:
         doubled = self.warehouse.query(Statement(name="doubled_claims", sql=pipeline.text("doubled_claims")))
         return [
             f"{row['analysis_date']} has {row['row_count']} rows in {pipeline.tables.ledger}: readers see each build "
-            "once, and one generation is published once; delete the row with the older claim"
+            "once, and each generation is published once; delete the row with the older claim"
             for row in doubled
         ]
 
     def bus(self) -> Sequence[str]:
-        """Topics, subscriptions and the way of dead letters."""
+        """Check topics, subscriptions and the forwarding of dead letters."""
         from worker.adapters.pubsub.unary import BusLook
 
-        settings = self._parts.settings
+        settings = self._resources.settings
         if is_absent(settings.pubsub):
-            return ()  # a process that opens an embedded bus makes all topics and subscriptions
-        look = BusLook(settings.pubsub_project, self._parts.bus_address)
+            return ()  # a process that opens an embedded bus creates all topics and subscriptions
+        look = BusLook(settings.pubsub_project, self._resources.bus_address)
         self._stack.callback(look.close)
-        topics = (settings.topic, settings.success_topic, settings.failure_topic, settings.dead_letter_topic)
         subscriptions = {
             settings.subscription: settings.topic,
             settings.dead_letter_subscription: settings.dead_letter_topic,
         }
         wiring = {settings.subscription: settings.dead_letter_topic}
-        return [*look.missing_topics(topics), *look.subscription_faults(subscriptions, wiring)]
+        return [*look.missing_topics(published_topics(settings)), *look.subscription_faults(subscriptions, wiring)]
 
     def bus_permissions(self) -> Sequence[str]:
-        """What this account may do on the bus, as Google says."""
+        """Return the permissions on the bus that Google denies to this account."""
         from worker.adapters.pubsub.unary import BusLook
 
-        settings = self._parts.settings
+        settings = self._resources.settings
         look = BusLook(settings.pubsub_project, None)
         self._stack.callback(look.close)
         return look.denied(published_topics(settings), consumed_subscriptions(settings))
@@ -162,49 +164,49 @@ class DoctorChecks:
 
 def doctor(
     live: Annotated[
-        bool, typer.Option("--live", help="Also test permissions at Google; what is written is rolled back or removed.")
+        bool, typer.Option("--live", help="Also test permissions at Google; written rows are rolled back or removed.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check what a night needs, and name everything that is wrong at once.
+    """Check settings, store, tables and bus, and list all faults at once.
 
-    With --live also the document's four cross-dataset tests, as the account that builds, and its permissions on the
-    bus; what does not lie at Google is reported as not run.
+    With --live the command also runs the document's four cross-dataset tests with the account of the builds, and tests
+    the permissions on the bus. A test of a resource outside Google is reported as not run.
 
-    Exit codes: 0 nothing is wrong, 1 something is, 2 the settings are, 4 something did not answer.
+    Exit codes: 0 no fault, 1 a fault, 2 wrong settings, 4 a resource does not answer.
 
     Examples:
       mlfs doctor
       mlfs doctor --json
       mlfs doctor --live
     """
-    with reading_parts() as parts, ExitStack() as stack:
-        patient = DoctorChecks(parts, stack)
-        looks = [*_looks(parts, patient), *_live(parts, patient, wanted=live)]
+    with reading_resources() as resources, ExitStack() as stack:
+        checks = DoctorChecks(resources, stack)
+        outcomes = [*_outcomes(resources, checks), *_live(resources, checks, wanted=live)]
     if as_json:
-        show_json([_answer(found) for found in looks])
+        show_json([_answer(outcome) for outcome in outcomes])
     else:
-        for found in looks:
-            mark = "not run" if found.not_run else "FAULT  " if found.faults else "ok     "
-            out.print(f"{mark}  {found.check}" + (f": {found.not_run}" if found.not_run else ""), markup=False)
-            for fault in found.faults:
+        for outcome in outcomes:
+            mark = "not run" if outcome.not_run else "FAULT  " if outcome.faults else "ok     "
+            out.print(f"{mark}  {outcome.check}" + (f": {outcome.not_run}" if outcome.not_run else ""), markup=False)
+            for fault in outcome.faults:
                 out.print(f"         {fault}", markup=False, soft_wrap=True)
-    raise typer.Exit(max(found.code for found in looks))
+    raise typer.Exit(max(outcome.code for outcome in outcomes))
 
 
-def _looks(parts: Resources, patient: DoctorChecks) -> Iterator[CheckOutcome]:
-    settings = parts.settings
+def _outcomes(resources: Resources, checks: DoctorChecks) -> Iterator[CheckOutcome]:
+    settings = resources.settings
     yield CheckOutcome(check="settings are valid")
-    for check, look in patient.store_checks().items():
-        yield CheckOutcome(check=check, not_run=NO_WORKER_YET) if is_absent(settings.redis_url) else _look(check, look)
-    yield _look("upstream tables have the columns a build reads", patient.upstream)
-    yield _look("tables the worker writes are in place", patient.own_tables)
-    yield _look(f"topics and subscriptions of {settings.pubsub_project} are in place", patient.bus)
+    for name, check in checks.store_checks().items():
+        yield CheckOutcome(check=name, not_run=NO_WORKER_YET) if is_absent(settings.redis_url) else _run(name, check)
+    yield _run("upstream tables have the columns a build reads", checks.upstream)
+    yield _run("tables the worker writes are in place", checks.own_tables)
+    yield _run(f"topics and subscriptions of {settings.pubsub_project} are in place", checks.bus)
 
 
-def _live(parts: Resources, patient: DoctorChecks, *, wanted: bool) -> Iterator[CheckOutcome]:
-    """Make the tests that need Google, or say of each why it was not made."""
-    settings = parts.settings
+def _live(resources: Resources, checks: DoctorChecks, *, wanted: bool) -> Iterator[CheckOutcome]:
+    """Run the tests at Google; for a test that does not run, yield the reason."""
+    settings = resources.settings
     in_bigquery = urlsplit(settings.warehouse).scheme == "bigquery"
     datasets = "cross-dataset permissions"
     if not wanted or not in_bigquery:
@@ -214,19 +216,19 @@ def _live(parts: Resources, patient: DoctorChecks, *, wanted: bool) -> Iterator[
     elif settings.definition.name != PIPELINE:
         yield CheckOutcome(check=datasets, not_run=f"the document's tests read tables of {PIPELINE}")
     else:
-        yield from _permission_tests(parts)
+        yield from _permission_tests(resources)
     bus = "permissions on topics and subscriptions"
     if not wanted or settings.pubsub != "google":
         yield CheckOutcome(check=bus, not_run="only with --live" if not wanted else "the bus is not Google's")
     else:
-        yield _look(bus, patient.bus_permissions)
+        yield _run(bus, checks.bus_permissions)
 
 
-def _permission_tests(parts: Resources) -> Iterator[CheckOutcome]:
+def _permission_tests(resources: Resources) -> Iterator[CheckOutcome]:
     from worker.adapters.bigquery.jobs import connect
     from worker.adapters.bigquery.permissions import PermissionTests
 
-    settings = parts.settings
+    settings = resources.settings
     where = f" (at {settings.bigquery_endpoint}, which is not Google)" if settings.bigquery_endpoint else ""
     try:
         client = connect(settings.warehouse, settings.bigquery_endpoint)
@@ -237,35 +239,25 @@ def _permission_tests(parts: Resources) -> Iterator[CheckOutcome]:
     mark = f"mlfs_doctor_{uuid.uuid4().hex[:12]}"
     tests = PermissionTests(client, day, mark)
     for name, test in tests.tests().items():
-        yield _look(name + where, _as_look(test))
-    yield _look("remove what was written" + where, _as_look(tests.remove))
+        yield _run(name + where, test)
+    yield _run("remove what was written" + where, tests.remove)
     client.close()
 
 
-def _as_look(test: Callable[[], None]) -> CheckFunction:
-    def look() -> Sequence[str]:
-        test()
-        return ()
-
-    return look
-
-
-def _look(check: str, look: CheckFunction) -> CheckOutcome:
-    """Make one check; one that cannot look must not hide the others."""
+def _run(name: str, check: CheckFunction) -> CheckOutcome:
+    """Run a check; report an exception as a fault, so that the other checks still run."""
     try:
-        faults = list(look())
-    except Denied as exc:
-        if check == SERVER:
-            # A managed server does not let an account ask; that is no fault.
-            return CheckOutcome(check=check, not_run=str(exc))
-        return CheckOutcome(check=check, faults=[str(exc)], code=EXIT_FAILED)
-    except Unavailable as exc:
-        return CheckOutcome(check=check, faults=[str(exc)], code=EXIT_UNAVAILABLE)
+        faults = list(check() or ())
     except PipelineError as exc:
-        return CheckOutcome(check=check, faults=[str(exc)], code=EXIT_FAILED)
-    return CheckOutcome(check=check, faults=faults, code=EXIT_FAILED if faults else 0)
+        denied = isinstance(exc, Denied)
+        if denied and name == SERVER:
+            # A managed server denies the questions about the server; the denial is no fault.
+            return CheckOutcome(check=name, not_run=str(exc))
+        code = EXIT_UNAVAILABLE if isinstance(exc, Unavailable) and not denied else EXIT_FAILED
+        return CheckOutcome(check=name, faults=[str(exc)], code=code)
+    return CheckOutcome(check=name, faults=faults, code=EXIT_FAILED if faults else 0)
 
 
-def _answer(found: CheckOutcome) -> dict[str, Any]:
-    ok = None if found.not_run else not found.faults
-    return {"check": found.check, "ok": ok, "faults": list(found.faults), "not_run": found.not_run or None}
+def _answer(outcome: CheckOutcome) -> dict[str, Any]:
+    ok = None if outcome.not_run else not outcome.faults
+    return {"check": outcome.check, "ok": ok, "faults": list(outcome.faults), "not_run": outcome.not_run or None}

@@ -1,4 +1,8 @@
-"""Commands about the generations of a date: diff, vacuum."""
+"""`mlfs diff` and `mlfs vacuum`: compare two published generations of a date, delete unused rows.
+
+Both read and delete in the warehouse alone. A vacuum deletes in single statements; after a crash the next vacuum
+deletes the rest.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,7 +12,7 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.console import RenderableType
 
-from ops.arguments import AnalysisDate, Json, reading_parts
+from ops.arguments import AnalysisDate, Json, reading_resources
 from ops.output import number, out, plain, show_json, table
 from worker.builds.generations import compare_generations
 from worker.builds.vacuum import vacuum as delete_rows
@@ -20,31 +24,32 @@ VALUE_FORM = ".4g"
 def diff(
     analysis_date: AnalysisDate,
     generations: Annotated[
-        tuple[int, int] | None, typer.Option("--generations", metavar="A B", help="Which two to compare.")
+        tuple[int, int] | None, typer.Option("--generations", metavar="A B", help="Two generations to compare.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what changed from one published generation of a date to another: rows, cells by column and source.
+    """Show the changes between two published generations of a date: rows, and cells by column and source.
 
-    Without --generations it compares the published generation with the one that was published before it. Times are the
-    league's; UTC in JSON. Exit code 2: there are no two generations to compare; the message names those there are.
+    Without --generations the command compares the published generation with the generation published before. Times are
+    in the league's zone, in JSON in UTC. Exit code 2: the date has no two such generations; the message names the
+    existing generations.
 
     Examples:
       mlfs diff 2024-12-15
       mlfs diff 2024-12-15 --generations 1 3
       mlfs diff 2024-12-15 --json
     """
-    with reading_parts() as parts:
-        found = compare_generations(parts.warehouse, analysis_date, generations)
-        zone = parts.settings.calendar.zone
+    with reading_resources() as resources:
+        found = compare_generations(resources.warehouse, analysis_date, generations)
+        zone = resources.settings.calendar.zone
     show_json(describe(found)) if as_json else _show(found, zone)
 
 
 def _show(found: GenerationDiff, zone: ZoneInfo) -> None:
-    for name, one in (("before", found.before), ("after", found.after)):
+    for name, build in (("before", found.before), ("after", found.after)):
         out.print(
-            f"{name:<6}  generation {one.generation}, {one.state or '-'}, {one.row_count} rows, quality score "
-            f"{number(one.quality_score)}, published {one.committed_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}",
+            f"{name:<6}  generation {build.generation}, {build.state or '-'}, {build.row_count} rows, quality score "
+            f"{number(build.quality_score)}, published {build.committed_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}",
             soft_wrap=True,
         )
     out.print(
@@ -69,7 +74,7 @@ def _columns_table(columns: Sequence[ColumnDiff]) -> RenderableType:
         (
             column.column,
             str(column.cells_changed),
-            ", ".join(f"{_from_to(one.before, one.after)} {one.cells}" for one in column.sources),
+            ", ".join(f"{_from_to(source.before, source.after)} {source.cells}" for source in column.sources),
             "\n".join(map(_largest, column.largest)),
         )
         for column in columns
@@ -82,26 +87,27 @@ def _from_to(before: str, after: str) -> str:
     return before if before == after else f"{before} → {after}"
 
 
-def _largest(one: LargestChange) -> str:
-    values = f"{number(one.before, VALUE_FORM)} → {number(one.after, VALUE_FORM)}"
-    return f"{plain(one.label)} ({one.key}) {values}, row score {number(one.before_score)} → {number(one.after_score)}"
+def _largest(change: LargestChange) -> str:
+    values = f"{number(change.before, VALUE_FORM)} → {number(change.after, VALUE_FORM)}"
+    scores = f"{number(change.before_score)} → {number(change.after_score)}"
+    return f"{plain(change.label)} ({change.key}) {values}, row score {scores}"
 
 
 def vacuum(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would go, delete nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows; delete no row.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete rows of attempts that were never published, and of generations superseded MLFS_KEEP_GENERATIONS days ago.
+    """Delete the rows of unpublished attempts, and of generations superseded MLFS_KEEP_GENERATIONS days ago.
 
-    It does not ask. A worker does the same once a day. What is published stays, and so do ledger and histories.
+    The command asks no question; a worker does the same once a day. Published rows, the ledger and the histories stay.
 
     Examples:
       mlfs vacuum --dry-run
       mlfs vacuum --json
     """
-    with reading_parts() as parts:
-        keep_days = parts.settings.keep_generations
-        done = delete_rows(parts.warehouse, parts.clock.now(), keep_days, dry_run=dry_run)
+    with reading_resources() as resources:
+        keep_days = resources.settings.keep_generations
+        done = delete_rows(resources.warehouse, resources.clock.now(), keep_days, dry_run=dry_run)
     if as_json:
         show_json({**asdict(done), "keep_generations": keep_days, "dry_run": dry_run})
         return

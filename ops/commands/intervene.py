@@ -1,4 +1,8 @@
-"""`mlfs replay`, `mlfs cancel`, `mlfs retract`: show the plan, ask the person, apply by the one service, wait."""
+"""`mlfs replay`, `mlfs cancel`, `mlfs retract`: show the plan, ask for confirmation, apply the request, wait.
+
+All three go through the service of `worker.interventions.requests`: the audit row is written before the effect. A crash
+after the audit row leaves the date unchanged; a repeat under the same idempotency key takes effect once.
+"""
 
 import re
 from datetime import date
@@ -7,30 +11,29 @@ from typing import Annotated
 import typer
 
 from ops.arguments import (
+    DATE_TO_CHANGE,
     EXIT_REFUSED,
     EXIT_UNAVAILABLE,
     DateToChange,
+    DryRun,
+    Forced,
     Json,
-    ReasonOption,
+    Reason,
     SourceOption,
-    acting_parts,
+    Yes,
+    acting_resources,
     actor,
     build_mode,
-    complete_date,
     complete_processor,
     confirmed,
     exit_code,
     finite,
     guest_interventions,
+    note_absent_worker,
     read_date_to_change,
 )
 from ops.commands.range_plan import RangeRequest, read_only
-from ops.commands.replay_range import (
-    CONCURRENCY_DEFAULT,
-    CONCURRENCY_MAX,
-    Options,
-    replay_range,
-)
+from ops.commands.replay_range import CONCURRENCY_DEFAULT, CONCURRENCY_MAX, Options, replay_range
 from ops.output import err, out, show_json
 from statemachine.decide import Decision
 from statemachine.events import CancelRequested, CompletionRetracted, EventKind, InterventionEvent, ReplayRequested
@@ -42,7 +45,7 @@ from worker.interventions.audit import taken_back
 from worker.interventions.idempotency import KEY_PATTERN
 from worker.ports import StateStore
 
-# Longer than a night with all its attempts.
+# Seconds. Longer than all attempts of an analysis date.
 WAIT_S_MAX = 86_400
 
 
@@ -52,44 +55,25 @@ def _read_key(text: str) -> str:
     return text
 
 
-Reason = Annotated[str, ReasonOption]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, change nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-
-
-OptionalDate = Annotated[
-    date | None,
-    typer.Argument(
-        parser=read_date_to_change,
-        metavar="DATE",
-        help="The night: 2024-12-15; by day also today.",
-        autocompletion=complete_date,
-    ),
-]
+OptionalDate = Annotated[date | None, DATE_TO_CHANGE]
 Processor = Annotated[
-    str,
-    typer.Argument(
-        metavar="PROCESSOR", help="The processor with the mistaken success.", autocompletion=complete_processor
-    ),
+    str, typer.Argument(metavar="PROCESSOR", help="Processor whose run was wrong.", autocompletion=complete_processor)
 ]
-First = Annotated[
-    date | None, typer.Option("--from", parser=read_date_to_change, metavar="DATE", help="First date of a range.")
-]
-Last = Annotated[date | None, typer.Option("--to", parser=read_date_to_change, metavar="DATE", help="Its last date.")]
+First = Annotated[date | None, typer.Option("--from", parser=read_date_to_change, metavar="DATE", help="First date.")]
+Last = Annotated[date | None, typer.Option("--to", parser=read_date_to_change, metavar="DATE", help="Last date.")]
 Only = Annotated[
-    str, typer.Option(metavar="STATES", help="Of a range only these: missing, degraded, failed, done …; by commas.")
+    str, typer.Option(metavar="STATES", help="Only dates of the range in these states: missing,degraded,failed,done …")
 ]
 Concurrency = Annotated[
-    int, typer.Option(min=1, max=CONCURRENCY_MAX, help="Dates of a range on their way at once, at most.")
+    int, typer.Option(min=1, max=CONCURRENCY_MAX, help="Largest number of dates of a range in work at once.")
 ]
-Forced = Annotated[bool, typer.Option("--force-phase3-fallback", help="Ignore Phase 4, as if it did not exist.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Also when a build is running (it is fenced off), or over a done date.")
+    bool, typer.Option("--force", help="Also fence off a running build, or replace a done date by a copy.")
 ]
 Wait = Annotated[
     float | None,
     typer.Option(
-        metavar="SECONDS", help="Wait this long for the end of the build.", min=0, max=WAIT_S_MAX, callback=finite
+        metavar="SECONDS", help="Seconds to wait for the end of the build.", min=0, max=WAIT_S_MAX, callback=finite
     ),
 ]
 Key = Annotated[
@@ -98,7 +82,7 @@ Key = Annotated[
         "--idempotency-key",
         parser=_read_key,
         metavar="K",
-        help="Run twice under one key within a day, it takes effect once.",
+        help="A repeat under the same key within a day has no second effect.",
     ),
 ]
 
@@ -119,37 +103,41 @@ def replay(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Build a date, or each date of a range, again, as a new generation. A running worker claims it at once.
+    """Build a date, or each date of a range, again, as a new generation. A running worker claims the date at once.
 
-    The plan is shown first. Without --yes a person is asked; where nobody can be asked, nothing is changed and the exit
-    code is 2. Of a range tonight's date goes first, and at most --concurrency dates are on their way at once; the
-    command stays until all have ended, or none has ended for --wait seconds (20 minutes unless given).
+    The command shows the plan first. Without --yes the command asks for confirmation; without an answer the command
+    changes no date and ends with exit code 2. In a range tonight's date goes first, and at most --concurrency dates
+    are in work at once. The command waits until every date has ended, or until no date has ended for --wait seconds
+    (default: 20 minutes).
 
     Exit codes: 0 accepted (with --wait, and for a range: done), 1 failed, 2 refused, 3 degraded, 4 not finished in
-    time. Of a range the worst.
+    time. A range ends with the code of the worst date.
 
     Examples:
       mlfs replay 2024-12-15 --reason 'daily cache was repaired' --dry-run
       mlfs replay 2024-12-15 --reason 'daily cache was repaired' --yes --wait 60
-      mlfs replay 2024-12-15 --source yesterday --reason 'nothing else is left' --yes
+      mlfs replay 2024-12-15 --source yesterday --reason 'both phases are empty' --yes
       mlfs replay --from 2024-12-01 --to 2024-12-15 --only missing,failed --reason 'upstream was refilled' --dry-run
       mlfs replay --from 2024-12-01 --to 2024-12-15 --reason 'new ratings' --yes --idempotency-key ratings-2
     """
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
-    _refuse_both(analysis_date, first, last)
+    if analysis_date is None and (first is None or last is None):
+        raise typer.BadParameter("name one DATE, or a range by both --from and --to")
+    if analysis_date is not None and (first or last):
+        raise typer.BadParameter("DATE and a range at once; leave DATE or the range out")
     options = Options(dry_run=dry_run, yes=yes, as_json=as_json, key=key, wait_s=wait, concurrency=concurrency)
     if first is not None and last is not None:
-        wish = RangeRequest(first=first, last=last, only=read_only(only), mode=mode, force=force)
-        raise typer.Exit(replay_range(wish, reason, options))
+        request = RangeRequest(first=first, last=last, only=read_only(only), mode=mode, force=force)
+        raise typer.Exit(replay_range(request, reason, options))
     if analysis_date is None or only:
-        raise typer.BadParameter("--only chooses among the dates of a range; give --from and --to")
+        raise typer.BadParameter("--only selects among the dates of a range; add --from and --to")
     _intervene(analysis_date, ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force), options)
 
 
 def cancel(
     analysis_date: DateToChange, reason: Reason, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False
 ) -> None:
-    """Stop a date that is waiting or being built; it stays failed until somebody replays it.
+    """Stop a date that is waiting or being built; the date stays failed until a replay.
 
     Examples:
       mlfs cancel 2024-12-15 --reason 'upstream is known to be wrong' --yes
@@ -159,11 +147,11 @@ def cancel(
 
 
 def _intervene(day: date, event: InterventionEvent, options: Options) -> None:
-    """Show the plan, ask the person, apply, wait, and show the end."""
+    """Show the plan, ask for confirmation, apply the request, wait, and show the result."""
 
     def consent(event: InterventionEvent, before: DateRecord, planned: Decision) -> bool:
         if isinstance(event, CancelRequested) and not before.version:
-            raise Refused(f"{day} was never opened; there is nothing to stop. The dates there are: mlfs status")
+            raise Refused(f"{day} was never opened, so there is no build to stop. For the opened dates: mlfs status")
         if not options.as_json:
             _show_plan(event, before, planned)
         if planned.changed and not options.dry_run and not options.yes and not confirmed("go on?"):
@@ -172,14 +160,16 @@ def _intervene(day: date, event: InterventionEvent, options: Options) -> None:
 
     ended = None
     wait_s = 0.0 if options.dry_run else options.wait_s or 0.0
-    with acting_parts(dry_run=options.dry_run) as parts:
-        service, key = guest_interventions(parts), None if options.dry_run else options.key
+    with acting_resources(dry_run=options.dry_run) as resources:
+        service, key = guest_interventions(resources), None if options.dry_run else options.key
         answer = service.ask(day, event, caller=event.actor, key=key, consent=consent)
         record, outcome = answer.record, answer.outcome
         if record is None:
-            record, outcome = _asked_before(parts.store, day), {**outcome, "reason": "asked_before"}
+            record, outcome = _asked_before(resources.store, day), {**outcome, "reason": "asked_before"}
             if not options.as_json:
                 out.print(f"{day}: asked for already under this key, as generation {answer.generation}")
+        waits = record.state is State.READY and not options.dry_run
+        note_absent_worker("builds the date", absent=waits and resources.runs_servers)
         if wait_s:
             ended = service.wait(day, answer.generation, wait_s)
     if options.as_json:
@@ -195,7 +185,7 @@ def _intervene(day: date, event: InterventionEvent, options: Options) -> None:
 def _asked_before(store: StateStore, day: date) -> DateRecord:
     record = store.load(day)
     if record is None:
-        raise Refused(f"{day} was forgotten since it was asked for; see the dates there are: mlfs status")
+        raise Refused(f"{day} was removed from the store after the first request; for the opened dates: mlfs status")
     return record
 
 
@@ -233,7 +223,8 @@ def _finish(record: DateRecord, event: EventKind, *, applied: bool) -> None:
         out.print(f"  because {record.failure.because}: {record.failure.message}", markup=False, soft_wrap=True)
         if event is EventKind.REPLAY_REQUESTED:
             out.print(
-                f"  what to do: mlfs incident {record.analysis_date}; once repaired, replay it again", markup=False
+                f"  what to do: mlfs incident {record.analysis_date}; after the repair replay the date again",
+                markup=False,
             )
 
 
@@ -242,24 +233,24 @@ def retract(
     processor: Processor,
     reason: Reason,
     run_id: Annotated[
-        str | None, typer.Option("--run-id", metavar="R", help="Which run; refused where another one counts by now.")
+        str | None, typer.Option("--run-id", metavar="R", help="Run to take back; refused if another run counts now.")
     ] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Build a date that has ended again at once, without that table.")
+        bool, typer.Option("--rebuild", help="Build an ended date again at once, without the table.")
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Take back the success of a processor whose run was wrong: it no longer counts, and no build reads its table.
+    """Take back the success of a wrong run: the run no longer counts, and no build reads the processor's table.
 
-    That lasts until another run of the processor succeeds; a redelivery of the same run changes nothing. A date that
-    waits, or is not claimed yet, waits for that run until its deadline. A date that is being built is built again when
-    that ends. A published one is built again by itself when the next run succeeds before the upgrade cutoff, or at once
-    with --rebuild.
+    The retraction lasts until another run of the processor succeeds; a redelivery of the same run has no effect. A date
+    without a claim waits for the next run until the deadline. A date in a build is built again after the end of the
+    build. A published date is built again when the next run succeeds before the upgrade cutoff, or at once with
+    --rebuild.
 
-    Exit codes: 0 taken back (now or before), 2 refused, 4 store or warehouse away.
+    Exit codes: 0 taken back (now or before), 2 refused, 4 the store or the warehouse does not answer.
 
     Examples:
       mlfs retract 2024-12-15 PROCESSOR --reason 'wrote last week' --dry-run
@@ -270,15 +261,3 @@ def retract(
         processor=processor, identity=run_id or "", actor=actor(), reason=reason, rebuild=rebuild
     )
     _intervene(analysis_date, event, Options(dry_run=dry_run, yes=yes, as_json=as_json, key=key))
-
-
-def _refuse_both(analysis_date: date | None, first: date | None, last: date | None) -> None:
-    """Refuse a command that names one date and a range, or neither.
-
-    Raises:
-        BadParameter: The message names the arguments to write instead.
-    """
-    if analysis_date is None and (first is None or last is None):
-        raise typer.BadParameter("name one DATE, or a range by both --from and --to")
-    if analysis_date is not None and (first or last):
-        raise typer.BadParameter("DATE and a range at once; leave one of them out")

@@ -1,8 +1,8 @@
-"""Replays of many dates: which of them, in which order, and never more at once than the nights can bear.
+"""Replay of a range: the planned step of each date, the order, and the limit of dates in work.
 
-Needs the state store alone. A date takes a place from the moment it is asked for until its generation has ended, so the
-worker's queue never holds more of the range than there are places; and while tonight's date is being built, no other
-one is begun.
+The plan reads the state store alone. A date takes one of `concurrency` places from the request until the end of the
+generation, so the queue of a worker never holds more dates of the range. While tonight's date is built, no further date
+is begun. A killed command leaves every requested date to the workers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,9 +29,9 @@ class Step(StrEnum):
     """Step of a date: planned, then as the result."""
 
     REPLAY = "replay"
-    """The date is to be built again."""
+    """The date will be built again."""
     SKIPPED = "skipped"
-    """The date is not chosen, or needs no build."""
+    """The date is not selected, or needs no build."""
     REFUSED = "refused"
     """The date cannot be replayed in this state; no change was stored."""
     ENDED = "ended"
@@ -44,14 +44,14 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One date of a range.
+    """Date of a range.
 
     Attributes:
         analysis_date: The date.
-        step: What is to be done, or was.
-        why: In a few words, with the next step where it is refused.
-        record: As it stands; None for a date the store has never seen, or cannot read.
-        planned: What the state machine would make of a replay now; None where none is meant.
+        step: Planned step, or the result.
+        why: Reason in a few words; for a refusal with the next step.
+        record: Stored record; None without a record, or with an unreadable record.
+        planned: Record after a replay; None without a planned replay.
     """
 
     analysis_date: date
@@ -63,14 +63,14 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeRequest:
-    """What is asked for, of each date of a range.
+    """Request for each date of a range.
 
     Attributes:
         first: First date.
         last: Last date, included.
-        only: States that are meant, and `missing` for expected dates nobody has seen; empty for every one.
-        mode: Which data the builds may use.
-        force: Also where a build runs, or where stale rows would replace a done date.
+        only: Selected states, and `missing` for expected dates without a record; empty for every date.
+        mode: Build mode.
+        force: Also fence off a running build, or replace a done date by a copy.
     """
 
     first: date
@@ -85,45 +85,47 @@ class RangeRequest:
 
 
 def read_only(text: str) -> frozenset[str]:
-    """Read `missing,degraded,failed`.
+    """Return the states of a text like `missing,degraded,failed`.
 
     Raises:
-        Refused: A word is none of them.
+        Refused: A word names no state.
     """
     words = frozenset(word.strip() for word in text.split(",") if word.strip())
     unknown = sorted(words - set(CHOICES))
     if unknown:
-        raise Refused(f"--only {', '.join(unknown)}: no such state; take some of {', '.join(CHOICES)}")
+        raise Refused(f"--only {', '.join(unknown)}: no such state; the states are {', '.join(CHOICES)}")
     return words
 
 
 def plan_range(
-    wish: RangeRequest, engine: Engine, event: Callable[[date], ReplayRequested], calendar: Calendar, tonight: date
+    request: RangeRequest, engine: Engine, event: Callable[[date], ReplayRequested], calendar: Calendar, tonight: date
 ) -> list[Planned]:
     """Return the planned step of each date, tonight's date first, then oldest first. Stores no change.
 
     Raises:
-        Refused: The range is none, or too long.
+        Refused: The range is empty or too long.
         Unavailable: The store does not answer.
     """
-    days = wish.days()
+    days = request.days()
     if not days:
-        raise Refused(f"--from {wish.first} is after --to {wish.last}; turn them around")
+        raise Refused(f"--from {request.first} is after --to {request.last}; exchange the dates")
     if len(days) > DAYS_MAX:
-        raise Refused(f"{wish.first} to {wish.last} are {len(days)} dates, {DAYS_MAX} at most; take a part of them")
+        raise Refused(
+            f"{request.first} to {request.last} are {len(days)} dates, {DAYS_MAX} at most; choose a shorter range"
+        )
     days.sort(key=lambda day: (day != tonight, day))
-    return [_plan(day, wish, engine, event(day), calendar, tonight) for day in days]
+    return [_plan(day, request, engine, event(day), calendar, tonight) for day in days]
 
 
 def _plan(
-    day: date, wish: RangeRequest, engine: Engine, event: ReplayRequested, calendar: Calendar, tonight: date
+    day: date, request: RangeRequest, engine: Engine, event: ReplayRequested, calendar: Calendar, tonight: date
 ) -> Planned:
     try:
         before, decision = engine.preview(day, event)
     except CorruptRecord as exc:
         return Planned(analysis_date=day, step=Step.REFUSED, why=f"{exc}; repair it: mlfs recover", record=None)
     seen = before if before.version else None
-    why_not = _why_not(day, wish, seen, calendar, tonight)
+    why_not = _why_not(day, request, seen, calendar, tonight)
     if why_not:
         return Planned(analysis_date=day, step=Step.SKIPPED, why=why_not, record=seen)
     if seen and seen.request_id == event.request_id:
@@ -131,21 +133,21 @@ def _plan(
     refusal = why_refused(before, decision, event)
     if refusal is not None:
         return Planned(analysis_date=day, step=Step.REFUSED, why=refusal.removeprefix(f"{day}: "), record=seen)
-    why = "tonight goes first" if day == tonight else "" if seen else "nobody has seen it"
+    why = "tonight goes first" if day == tonight else "" if seen else "never opened"
     return Planned(analysis_date=day, step=Step.REPLAY, why=why, record=seen, planned=decision.record)
 
 
-def _why_not(day: date, wish: RangeRequest, seen: DateRecord | None, calendar: Calendar, tonight: date) -> str:
+def _why_not(day: date, request: RangeRequest, seen: DateRecord | None, calendar: Calendar, tonight: date) -> str:
     if day > tonight:
         return "lies ahead"
     if seen is None and not calendar.expected(day):
         return "no night is expected"
     state = seen.state.value if seen else MISSING
-    return f"not meant by --only: {state}" if wish.only and state not in wish.only else ""
+    return f"not selected by --only: {state}" if request.only and state not in request.only else ""
 
 
 class Backfill:
-    """Replays the dates of a plan, a few at a time, and follows them to their end."""
+    """Replay of the dates of a plan, a few dates at a time, until every generation has ended."""
 
     def __init__(
         self,
@@ -157,15 +159,15 @@ class Backfill:
         concurrency: int,
         show_progress: Callable[[Planned], None],
     ) -> None:
-        """Wire it.
+        """Store the collaborators.
 
         Args:
-            store: Where the dates are followed.
-            clock: The shell's clock.
+            store: State store with the records of the dates.
+            clock: Clock of the command.
             tonight: Tonight's date.
-            begin: Asks for the replay of a date; gives the generation it asked for. Safe to repeat.
-            concurrency: Dates of the range that may be on their way at once, 1 or more.
-            show_progress: Called for each begun or ended analysis date.
+            begin: Requests the replay of a date and returns the requested generation. Safe to repeat.
+            concurrency: Largest number of dates in work at once, 1 or more.
+            show_progress: Called for each begun and each ended date.
         """
         self._store = store
         self._clock = clock
@@ -179,14 +181,11 @@ class Backfill:
         self._ended: dict[date, Planned] = {}
 
     def run(self, plan: Sequence[Planned], pause: Callable[[], bool]) -> Iterator[Planned]:
-        """Replay the dates of the plan, and yield each date with the result.
+        """Replay the dates of the plan, and yield each date with the result, in the order of the plan.
 
         Args:
-            plan: Made by `plan_range`.
+            plan: Plan of `plan_range`.
             pause: Waits a moment; False ends the replay.
-
-        Yields:
-            Every date of the plan, in its order.
         """
         self._queue = [planned for planned in plan if planned.step is Step.REPLAY]
         self._others = {
@@ -211,14 +210,16 @@ class Backfill:
         return len(self._ended)
 
     def _advance(self) -> None:
-        """Note the ended dates, then begin dates in the free places."""
+        """Store the ended dates, then begin dates in the free places."""
         records = self._store.load_all(sorted({self._tonight, *self._underway, *self._others}))
         self._others = {day for day in self._others if _on_its_way(records.get(day))}
         for day, generation in list(self._underway.items()):
             record = records.get(day)
             if record is not None and has_ended(record, generation):
                 del self._underway[day]
-                self._end(Planned(analysis_date=day, step=Step.ENDED, why=_how_it_ended(record), record=record))
+                failure = record.failure if record.state is State.FAILED else None
+                why = f"{failure.because}: {failure.message}" if failure is not None else ""
+                self._end(Planned(analysis_date=day, step=Step.ENDED, why=why, record=record))
         while self._queue and self._may_begin(records):
             planned = self._queue[0]
             day = planned.analysis_date
@@ -242,18 +243,18 @@ class Backfill:
         self._show_progress(ended)
 
     def _left(self, planned: Planned, trouble: str) -> Planned:
-        """Return a date without an end: skipped, refused, or given up."""
+        """Return the result of a date without an end: skipped, refused, or given up."""
         if planned.step is not Step.REPLAY:
             return planned
         day = planned.analysis_date
         if day in self._underway:
-            why = trouble or f"no worker finished it in time; see: mlfs status {day}"
+            why = trouble or f"no worker finished the build in time; see: mlfs status {day}"
             return Planned(analysis_date=day, step=Step.UNFINISHED, why=why, record=planned.record)
         return Planned(analysis_date=day, step=Step.NOT_STARTED, why=trouble or "", record=planned.record)
 
 
 def is_being_built(record: DateRecord | None, now: datetime) -> bool:
-    """Whether a worker builds the date, or should claim it now; not while it waits for its next attempt."""
+    """Return whether a worker builds the date or should claim the date now; False before the next attempt is due."""
     if record is None or record.state not in ON_THEIR_WAY:
         return False
     return record.state is State.RUNNING or record.wake_at is None or record.wake_at <= now
@@ -261,9 +262,3 @@ def is_being_built(record: DateRecord | None, now: datetime) -> bool:
 
 def _on_its_way(record: DateRecord | None) -> bool:
     return record is not None and record.state in ON_THEIR_WAY
-
-
-def _how_it_ended(record: DateRecord) -> str:
-    if record.state is State.FAILED and record.failure is not None:
-        return f"{record.failure.because}: {record.failure.message}"
-    return ""

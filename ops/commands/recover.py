@@ -1,4 +1,8 @@
-"""`mlfs recover`: rebuilds the state store after it was lost, from what cannot be lost with it."""
+"""`mlfs recover`: restores a lost state store from the ledger, the audit and the retained messages of the bus.
+
+Damaged entries are set aside first, then retractions take effect again, then dates follow the ledger, and last the
+subscription is turned back. Each step is repeatable: after a crash the same command completes the rest.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +15,9 @@ import typer
 from ops.arguments import (
     EXIT_FAILED,
     EXIT_REFUSED,
+    DryRun,
     Json,
+    Yes,
     confirmed,
     finite,
     guest_engine,
@@ -29,61 +35,66 @@ from worker.resources import ProcessKind, Resources, is_absent
 from worker.settings import load
 
 SeekHours = Annotated[
-    float,
-    typer.Option(help="How far back to turn the subscription; 0 leaves it alone.", min=0, max=744, callback=finite),
+    float, typer.Option(help="Hours to turn the subscription back; 0: not at all.", min=0, max=744, callback=finite)
 ]
 
 
 def recover(
-    days: Annotated[int, typer.Option(help="How many days back to look into the ledger.", min=1, max=10_000)] = 3,
+    days: Annotated[int, typer.Option(help="Days of the ledger to read.", min=1, max=10_000)] = 3,
     seek_hours: SeekHours = 24.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be restored, change nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Restore lost dates from the warehouse's ledger, then have the bus deliver its retained completions again.
+    """Restore lost dates from the ledger, then turn the bus back to deliver the retained completions again.
 
-    Nothing is built or published twice: a restored date keeps its generation, and consumers may be told of it once
-    more under the same event_id. A date that the store knows, but an older generation of it (the store was restored
-    from an old copy), follows the ledger, too; a damaged record is set aside and begun anew. What cannot be read in the
-    keys that all dates share is set aside, and the indexes of dates are made anew from the records. Retractions that
-    the audit holds take effect again, before any completion is delivered again.
+    No generation is built or published twice: a restored date keeps the generation, and consumers may get the outcome
+    once more under the same event_id. A date with an older generation in the store (the store was restored from an old
+    copy) follows the ledger, too. A damaged record is set aside and created anew. Unreadable entries of shared keys are
+    set aside, and the indexes are created anew from the records. Retractions in the audit take effect again before any
+    completion is delivered again.
 
     Examples:
       mlfs recover --dry-run
       mlfs recover --days 7 --yes
     """
-    with _open_for_recovery(dry_run=dry_run) as parts:
-        damage = parts.store.faults()
-        clock, engine = parts.clock, guest_engine(parts)
-        today = parts.settings.calendar.league_day(clock.now())
+    with _opened(dry_run=dry_run) as resources:
+        store, clock, engine = resources.store, resources.clock, guest_engine(resources)
+        damage = store.faults()
+        today = resources.settings.calendar.league_day(clock.now())
         first, last = today - timedelta(days=days), today + timedelta(days=FUTURE_DAYS_MAX)
-        committed = parts.warehouse.read_ledger_since(first)
-        repair = Repair(engine=engine, store=parts.store, clock=clock, warehouse=parts.warehouse)
+        committed = resources.warehouse.read_ledger_since(first)
+        repair = Repair(engine=engine, store=store, clock=clock, warehouse=resources.warehouse)
         astray = _astray(repair, committed)
-        retractions = RetractionAudit(engine, parts.warehouse)
+        retractions = RetractionAudit(engine, resources.warehouse)
         taken_back = retractions.lost_since(first, last)
         if not as_json:
             out.print(f"ledger: {len(committed)} dates since {first}; the store does not follow it for {len(astray)}")
             _show_lost(astray, taken_back, damage)
-        if not dry_run and not yes and not confirmed("restore them?"):
+        if not dry_run and not yes and not confirmed("restore these dates?"):
             raise typer.Exit(EXIT_REFUSED)
-        restored, left = ([], []) if dry_run else _restored(parts.store, repair, retractions, committed, first, last)
+        restored, left = ([], []) if dry_run else _restored(store, repair, retractions, committed, first, last)
         if seek_hours and not dry_run:
-            _seek(parts, clock.now() - timedelta(hours=seek_hours))
+            _seek(resources, clock.now() - timedelta(hours=seek_hours))
     if as_json:
-        lost = [_lost(night, one) for night, one in taken_back]
+        lost = [_lost(day, retraction) for day, retraction in taken_back]
         known = {"ledger": len(committed), "astray": astray, "retractions": lost, "restored": restored}
-        not_restored = [_lost(one.analysis_date, one.retraction) | {"because": one.because} for one in left]
+        not_restored = [_lost(gone.analysis_date, gone.retraction) | {"because": gone.because} for gone in left]
         show_json(known | {"damage": damage, "not_restored": not_restored})
     elif dry_run:
         out.print("dry run: nothing was changed")
     elif restored:
         out.print(dates_table(restored))
-    for one in left:
-        err.print(f"not taken back again: {one.because}", markup=False)
+    for gone in left:
+        err.print(f"not taken back again: {gone.because}", markup=False)
     if left:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _seek(resources: Resources, since: datetime) -> None:
+    from worker.adapters.pubsub.unary import seek
+
+    seek(resources.settings.pubsub_project, resources.settings.subscription, resources.bus_address, since)
 
 
 def _restored(
@@ -94,21 +105,21 @@ def _restored(
     first: date,
     last: date,
 ) -> tuple[list[dict[str, Any]], list[Unrestored]]:
-    """Bring back what can be; return the dates that changed, and the retractions that could not take effect."""
+    """Restore dates and retractions; return the changed dates, and the retractions without effect."""
     store.mend()
-    # The retractions come first: a date that follows the ledger looks into the tables next.
+    # Restore the retractions first: a date that follows the ledger probes the tables next.
     retractions.restore_since(first, last)
     restored = [summary(decision.record) for row in committed if (decision := repair.catch_up(row)) is not None]
-    # A damaged record has been begun anew only now.
+    # Repeat: a damaged record is created anew only by the line above.
     return restored, retractions.restore_since(first, last)
 
 
 @contextmanager
-def _open_for_recovery(*, dry_run: bool) -> Iterator[Resources]:
-    """Open the parts. A dry run after an embedded store was lost compares with an empty one and puts none in its place.
+def _opened(*, dry_run: bool) -> Iterator[Resources]:
+    """Open the resources; a dry run without an embedded store compares the ledger with an empty temporary store.
 
     Raises:
-        Refused: No embedded part has ever been here.
+        Refused: The folder has no embedded resource.
     """
     settings = load()
     refuse_empty_folder(settings)
@@ -128,20 +139,13 @@ def _astray(repair: Repair, committed: Sequence[LedgerRow]) -> dict[str, LedgerC
 def _show_lost(
     astray: Mapping[str, LedgerComparison], taken_back: Sequence[tuple[date, Retraction]], damage: Sequence[str]
 ) -> None:
-    for day, standing in astray.items():
-        out.print(f"  {day}  {standing}")
-    for night, one in taken_back:
-        out.print(f"  {night}  {one.processor} ({one.identity}) was taken back by {one.actor}", markup=False)
+    for night, standing in astray.items():
+        out.print(f"  {night}  {standing}")
+    for day, lost in taken_back:
+        out.print(f"  {day}  {lost.processor} ({lost.identity}) was taken back by {lost.actor}", markup=False)
     for fault in damage:
         out.print(f"  {fault}", markup=False, soft_wrap=True)
 
 
-def _lost(night: date, one: Retraction) -> dict[str, Any]:
-    return {"analysis_date": night.isoformat(), "processor": one.processor, "run": one.identity}
-
-
-def _seek(parts: Resources, since: datetime) -> None:
-    from worker.adapters.pubsub.unary import seek
-
-    settings = parts.settings
-    seek(settings.pubsub_project, settings.subscription, parts.bus_address, since)
+def _lost(day: date, retraction: Retraction) -> dict[str, Any]:
+    return {"analysis_date": day.isoformat(), "processor": retraction.processor, "run": retraction.identity}

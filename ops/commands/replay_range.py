@@ -1,4 +1,8 @@
-"""`mlfs replay --from --to`: the plan of a range as a table, then, with `--yes`, the replays."""
+"""`mlfs replay --from --to`: show the plan of a range as a table, then replay the dates.
+
+Each date is a request of the service in `worker.interventions.requests`. A killed command leaves the requested dates to
+the workers and the other dates unchanged; the same command with the same key continues.
+"""
 
 import threading
 import uuid
@@ -6,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import count
 from typing import Any
 
 from ops.arguments import (
@@ -13,11 +18,12 @@ from ops.arguments import (
     EXIT_FAILED,
     EXIT_REFUSED,
     EXIT_UNAVAILABLE,
-    acting_parts,
+    acting_resources,
     actor,
     confirmed,
     guest_engine,
     guest_interventions,
+    note_absent_worker,
 )
 from ops.commands.range_plan import Backfill, Planned, RangeRequest, Step, plan_range
 from ops.output import err, number, out, plain, show_json, state_text, table
@@ -28,7 +34,7 @@ from worker.errors import Conflict, Unavailable
 from worker.resources import Resources
 
 POLL_S = 0.2
-# Three attempts five minutes apart, and what they take.
+# Seconds. Three attempts five minutes apart, and the duration of the builds.
 PATIENCE_S = 1200.0
 CONCURRENCY_DEFAULT = 2
 CONCURRENCY_MAX = 16
@@ -37,23 +43,23 @@ CONCURRENCY_MAX = 16
 class RangeReplay:
     """Range replay: plan, requests, progress."""
 
-    def __init__(self, parts: Resources, wish: RangeRequest, *, reason: str, key: str | None) -> None:
-        """Prepare the replay; nothing is stored yet.
+    def __init__(self, resources: Resources, request: RangeRequest, *, reason: str, key: str | None) -> None:
+        """Prepare the replay; store no change.
 
         Args:
-            parts: Store and warehouse.
-            wish: Dates, mode and force.
-            reason: Why, for histories and audit.
-            key: Names the whole request, so that repeating the request replays no date twice; None for a new request.
+            resources: Store and warehouse.
+            request: Dates, mode and force.
+            reason: Reason for history and audit.
+            key: Idempotency key of the whole range; a repeat replays no date twice. None for a new request.
         """
-        self._parts = parts
-        self._wish = wish
+        self._resources = resources
+        self._request = request
         self._reason = reason
         self._key = key
-        self._service = guest_interventions(parts)
-        self._tonight = parts.settings.calendar.tonight(parts.clock.now())
-        # The ids of a request without a key stay the same within the command: the service recognises by the id a
-        # commit whose reply was lost.
+        self._service = guest_interventions(resources)
+        self._tonight = resources.settings.calendar.tonight(resources.clock.now())
+        # A request without a key keeps the id within this command, so that the service recognises a commit with a lost
+        # reply.
         self._ids_of = key or uuid.uuid4().hex
 
     def _event(self, day: date) -> ReplayRequested:
@@ -61,23 +67,23 @@ class RangeReplay:
         return ReplayRequested(
             actor=who,
             reason=self._reason,
-            mode=self._wish.mode,
-            take_over=self._wish.force,
+            mode=self._request.mode,
+            take_over=self._request.force,
             request_id=self._service.request_id(self._ids_of, who, day),
         )
 
     def plan(self) -> list[Planned]:
         """Return for each date the step that the replay would take."""
-        engine, calendar = guest_engine(self._parts), self._parts.settings.calendar
-        return plan_range(self._wish, engine, self._event, calendar, self._tonight)
+        engine, calendar = guest_engine(self._resources), self._resources.settings.calendar
+        return plan_range(self._request, engine, self._event, calendar, self._tonight)
 
     def run(
         self, plan: Sequence[Planned], *, concurrency: int, patience_s: float, show_progress: Callable[[Planned], None]
     ) -> list[Planned]:
         """Replay the dates of the plan; give up when no date has ended for *patience_s* seconds."""
         backfill = Backfill(
-            store=self._parts.store,
-            clock=self._parts.clock,
+            store=self._resources.store,
+            clock=self._resources.clock,
             tonight=self._tonight,
             begin=self._begin,
             concurrency=concurrency,
@@ -112,9 +118,9 @@ class Options:
         dry_run: Stop after the plan.
         yes: Ask no person.
         as_json: Print JSON.
-        key: Names the request, so that repeating the request takes effect once; None for a new request.
-        wait_s: Seconds to wait for the end; of a range, seconds in which no date ends. None for the default.
-        concurrency: Dates of a range on their way at once, 1 or more.
+        key: Idempotency key of the request; None for a new request.
+        wait_s: Seconds to wait for the end; for a range, seconds in which no date ends. None for the default.
+        concurrency: Largest number of dates of a range in work at once, 1 or more.
     """
 
     dry_run: bool
@@ -125,41 +131,31 @@ class Options:
     concurrency: int = CONCURRENCY_DEFAULT
 
 
-def replay_range(wish: RangeRequest, reason: str, options: Options) -> int:
-    """Show the plan of a range, ask, replay the dates, follow the dates to their end; return the exit code."""
-    with acting_parts(dry_run=options.dry_run) as parts:
-        asked = RangeReplay(parts, wish, reason=reason, key=options.key)
+def replay_range(request: RangeRequest, reason: str, options: Options) -> int:
+    """Show the plan of a range, ask for confirmation, replay the dates until the end; return the exit code."""
+    with acting_resources(dry_run=options.dry_run) as resources:
+        asked = RangeReplay(resources, request, reason=reason, key=options.key)
         plan = asked.plan()
         if not options.as_json:
-            _show_plan(plan, wish, reason)
-        if options.dry_run:
-            return _stop_after_plan(plan, as_json=options.as_json)
-        if not options.yes and not confirmed("go on?"):
+            _show_plan(plan, request, reason)
+        if options.dry_run or not (options.yes or confirmed("go on?")):
             if options.as_json:
                 show_json(_answer(plan, applied=False))
-            return EXIT_REFUSED
-        progress = _Progress(_chosen(plan))
+            elif options.dry_run:
+                out.print("dry run: nothing was changed")
+            return worst(plan) if options.dry_run else EXIT_REFUSED
+        chosen = sum(planned.step is Step.REPLAY for planned in plan)
+        note_absent_worker("builds the dates", absent=chosen > 0 and resources.runs_servers)
         patience_s = PATIENCE_S if options.wait_s is None else options.wait_s
-        results = asked.run(plan, concurrency=options.concurrency, patience_s=patience_s, show_progress=progress.show)
+        show = _progress(chosen)
+        results = asked.run(plan, concurrency=options.concurrency, patience_s=patience_s, show_progress=show)
     if options.as_json:
         show_json(_answer(results, applied=True))
     else:
         _show_results(results)
     if any(result.step in {Step.UNFINISHED, Step.NOT_STARTED} for result in results):
-        err.print("not all of them ended; what was begun goes on by itself. For the rest, the same command again")
+        err.print("not every date ended; workers finish the begun dates. For the other dates repeat the command")
     return worst(results)
-
-
-def _chosen(plan: Sequence[Planned]) -> int:
-    return sum(1 for planned in plan if planned.step is Step.REPLAY)
-
-
-def _stop_after_plan(plan: Sequence[Planned], *, as_json: bool) -> int:
-    if as_json:
-        show_json(_answer(plan, applied=False))
-    else:
-        out.print("dry run: nothing was changed")
-    return worst(plan)
 
 
 def worst(results: Sequence[Planned]) -> int:
@@ -180,31 +176,28 @@ def _code(result: Planned) -> int:
             return 0
 
 
-class _Progress:
-    """Prints the progress on standard error: a line for each change."""
+def _progress(total: int) -> Callable[[Planned], None]:
+    """Return a function that prints each begun and each ended date on standard error."""
+    ended = count(1)
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._done = 0
-
-    def show(self, planned: Planned) -> None:
-        """Print the date, begun or ended."""
+    def show(planned: Planned) -> None:
         day = planned.analysis_date
         if planned.step is Step.REPLAY:
             err.print(f"[dim]{day} begun[/]")
             return
-        self._done += 1
         record = planned.record
         if planned.step is Step.REFUSED or record is None:
             text = f"{day} refused: {plain(planned.why)}"
         else:
             why = f": {plain(planned.why)}" if planned.why else ""
             text = f"{day} is {state_text(record.state)} (generation {record.generation}){why}"
-        err.print(f"[{self._done}/{self._total}]".replace("[", r"\["), text, soft_wrap=True)
+        err.print(f"[{next(ended)}/{total}]".replace("[", r"\["), text, soft_wrap=True)
+
+    return show
 
 
-def _show_plan(plan: Sequence[Planned], wish: RangeRequest, reason: str) -> None:
-    out.print(f"replay ({wish.mode}) of {wish.first} to {wish.last}: {reason}", markup=False)
+def _show_plan(plan: Sequence[Planned], request: RangeRequest, reason: str) -> None:
+    out.print(f"replay ({request.mode}) of {request.first} to {request.last}: {reason}", markup=False)
     cells = []
     for planned in plan:
         record = planned.record
@@ -228,9 +221,9 @@ def _show_results(results: Sequence[Planned]) -> None:
     for result in results:
         if result.step is Step.SKIPPED:
             continue
-        facts = _facts(result.record) if result.step is Step.ENDED and result.record else ("-", "-", "-")
-        ended = result.step is Step.ENDED and result.record is not None
-        outcome = state_text(result.record.state) if ended and result.record else result.step.value
+        record = result.record if result.step is Step.ENDED else None
+        facts = _facts(record) if record else ("-", "-", "-")
+        outcome = state_text(record.state) if record else result.step.value
         cells.append((result.analysis_date.isoformat(), outcome, *facts, plain(result.why)))
     numbers = {"gen", "rows", "score"}
     out.print(table(("date", "result", "gen", "rows", "score", ""), cells, numbers=numbers, texts={""}))

@@ -1,6 +1,7 @@
-"""Commands that act: run the worker, emit a completion.
+"""`mlfs run`, `mlfs serve`, `mlfs tick`, `mlfs emit`: the processes of a worker, and a completion by hand.
 
-`mlfs tick`: one sweep without a worker, for a scheduler that stands in when no worker runs.
+A worker stops in order on SIGTERM and Ctrl-C. After a kill the next worker continues from the stored records and the
+messages without acknowledgement.
 """
 
 import json
@@ -24,10 +25,11 @@ from ops.arguments import (
     Json,
     complete_processor,
     finite,
-    guest_parts,
+    guest_resources,
+    note_absent_worker,
     now_of_words,
 )
-from ops.output import err, hint, one_line, out, show_json
+from ops.output import hint, out, show_json
 from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessage
 from schemas.fault_words import in_plain_words
 from worker.date_text import in_zone
@@ -42,7 +44,7 @@ _OPTIONS: Mapping[str, str] = {"row_count": "--rows", "run_id": "--run-id", "err
 
 
 class Reported(StrEnum):
-    """What a processor can say of its run."""
+    """Status of a run in a completion."""
 
     SUCCESS = "success"
     FAILED = "failed"
@@ -51,8 +53,8 @@ class Reported(StrEnum):
 def run() -> None:
     """Run the worker until SIGTERM or Ctrl-C: pull completions, build, publish, serve /metrics and health.
 
-    Logs are JSON lines on standard output, on a terminal short lines for people. Without settings everything is
-    embedded below MLFS_DATA_DIR (`.mlfs`).
+    Logs are JSON lines on standard output, on a terminal short lines for people. Without settings the store, the bus
+    and the warehouse are embedded below MLFS_DATA_DIR (`.mlfs`).
 
     Examples:
       mlfs run
@@ -62,11 +64,11 @@ def run() -> None:
 
 
 def serve() -> None:
-    """Run the push worker until SIGTERM or Ctrl-C: HTTP only, for Cloud Run and its like.
+    """Run the push worker until SIGTERM or Ctrl-C: HTTP only, for Cloud Run and similar services.
 
-    Pub/Sub pushes completions to /pubsub/push, a scheduler calls /tick every minute and /process when it likes. Between
-    requests nothing happens, unless MLFS_SERVE_LOOPS=true. It does not start where anybody could call it: it needs
-    MLFS_PUSH_AUDIENCE and MLFS_TICK_AUDIENCE with their accounts, or a loopback address.
+    Pub/Sub pushes completions to /pubsub/push; a scheduler calls /tick every minute, and /process at any time. Between
+    requests the worker is idle, unless MLFS_SERVE_LOOPS=true. The worker refuses to start if any caller could send
+    requests: set MLFS_PUSH_AUDIENCE and MLFS_TICK_AUDIENCE with their accounts, or a loopback address.
 
     Examples:
       mlfs serve
@@ -103,7 +105,7 @@ def _run_worker(settings: Settings, kind: ProcessKind) -> None:
 
 
 def readable_line(settings: Settings) -> Callable[[Mapping[str, Any]], str]:
-    """Return a renderer of log lines for a person at a terminal, on the wall clock of the league."""
+    """Return a renderer of log lines for a person at a terminal, with times in the league's zone."""
     zone, tables = settings.calendar.zone, settings.definition.upstream
 
     def line(fields: Mapping[str, Any]) -> str:
@@ -143,13 +145,11 @@ def _readable(fields: Mapping[str, Any], tables: int) -> str:
 
 def emit(
     analysis_date: AnalysisDate,
-    processor: Annotated[
-        str, typer.Argument(help="One of the pipeline's; a wrong name lists them.", autocompletion=complete_processor)
-    ],
-    status: Annotated[Reported, typer.Option(help="What the processor reports.")] = Reported.SUCCESS,
+    processor: Annotated[str, typer.Argument(help="A wrong name prints the list.", autocompletion=complete_processor)],
+    status: Annotated[Reported, typer.Option(help="Status of the run.")] = Reported.SUCCESS,
     rows: Annotated[int | None, typer.Option(help="Rows written.", min=0, max=ROW_COUNT_MAX)] = None,
-    run_id: Annotated[str | None, typer.Option(help="Names the run, so that a repeat is recognised.")] = None,
-    error: Annotated[str | None, typer.Option(help="What went wrong, with --status failed.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="Identity of the run; a repeat counts once.")] = None,
+    error: Annotated[str | None, typer.Option(help="Error text, with --status failed.")] = None,
     as_json: Json = False,
 ) -> None:
     """Publish a completion event, as a processor would.
@@ -162,38 +162,33 @@ def emit(
     if processor not in pipeline.processors:
         raise Refused(f"{processor!r} is no processor of {pipeline.name}; one of {', '.join(pipeline.processors)}")
     if error is not None and status is not Reported.FAILED:
-        raise typer.BadParameter("--error says why a run failed; add --status failed, or leave it out")
+        raise typer.BadParameter("--error is the error of a failed run; add --status failed, or leave --error out")
     body: dict[str, str | int] = {
         "processor": processor,
         "analysis_date": analysis_date.isoformat(),
         "status": status.value,
     }
-    optional = {
-        "row_count": rows,
-        "run_id": run_id,
-        "error": error,
-    }
+    optional = {"row_count": rows, "run_id": run_id, "error": error}
     body |= {name: value for name, value in optional.items() if value is not None}
     _encoded(body)
-    with guest_parts() as parts:
-        body["completed_at"] = now_of_words(parts.settings).isoformat()
-        alone = parts.runs_bus
-        message_id = parts.publisher.publish(
-            OutgoingMessage(event_id="", topic=parts.settings.topic, data=_encoded(body), attributes={})
+    with guest_resources() as resources:
+        body["completed_at"] = now_of_words(resources.settings).isoformat()
+        message_id = resources.publisher.publish(
+            OutgoingMessage(event_id="", topic=resources.settings.topic, data=_encoded(body), attributes={})
         )
-    answer = {"message_id": message_id, "topic": parts.settings.topic, **body}
+        alone = resources.runs_servers
+    answer = {"message_id": message_id, "topic": resources.settings.topic, **body}
     show_json(answer) if as_json else out.print(
-        f"published {message_id} to {parts.settings.topic}: {json.dumps(body)}", markup=False, soft_wrap=True
+        f"published {message_id} to {resources.settings.topic}: {json.dumps(body)}", markup=False, soft_wrap=True
     )
-    if alone:
-        err.print(f"no worker runs in this folder; the next worker takes the message: {hint('run')}", soft_wrap=True)
+    note_absent_worker("takes the message", absent=alone)
 
 
 def _encoded(body: Mapping[str, str | int]) -> bytes:
-    """Return an event as the worker will take it.
+    """Return the bytes of an event, checked with the schema of the worker.
 
     Raises:
-        typer.BadParameter: A value is out of the bounds of the event.
+        typer.BadParameter: The schema refuses a value.
     """
     try:
         CompletionMessage.model_validate(body)
@@ -211,18 +206,18 @@ def tick(
     wait_s: Annotated[
         float,
         typer.Option(
-            "--wait", metavar="SECONDS", help="Start no build after so long, and end.", min=1, max=3600, callback=finite
+            "--wait", metavar="SECONDS", help="Seconds after which no build starts.", min=1, max=3600, callback=finite
         ),
     ] = 540.0,
     as_json: Json = False,
 ) -> None:
-    """Open dates, fire what is due, build what is ready, publish outcomes: once, then end.
+    """Open dates, fire due timers, build ready dates and publish outcomes once, then end.
 
-    What POST /tick does, as a process of its own: a stand-in for nights on which no worker stays up. Beside workers it
-    does no harm. What waits in the subscription it does not read; deadlines look into the tables first.
+    The command does the work of POST /tick in a separate process, for evenings without a running worker. The command
+    can run beside workers. Messages in the subscription stay unread; a deadline probes the tables first.
 
-    Exit codes: 0 all that was due is done or under way, 1 a date could not be handled or an outcome was not taken,
-    4 store or warehouse does not answer.
+    Exit codes: 0 all due work is done or under way, 1 a date failed in the sweep or an outcome was not published,
+    4 the store or the warehouse does not answer.
 
     Examples:
       mlfs tick

@@ -1,4 +1,7 @@
-"""`mlfs schemas` and `mlfs sql`: the messages in and out and the SQL that runs, for others to check against."""
+"""`mlfs schemas` and `mlfs sql`: print the contract of the messages, and the SQL of the pipeline.
+
+Both commands read the settings and the pipeline alone, and open no resource.
+"""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +20,7 @@ from worker.settings import Settings, load
 
 
 def contract(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
-    """Give the JSON Schemas and the AsyncAPI document for these settings, by file name."""
+    """Return the JSON Schemas and the AsyncAPI document of these settings, by file name."""
     topics = TopicNames(
         completions=settings.topic,
         success=settings.success_topic,
@@ -28,17 +31,17 @@ def contract(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
 
 
 def as_text(document: Mapping[str, Any]) -> str:
-    """Give a document as its file holds it."""
+    """Return the text of the file of a document."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def schemas(
     directory: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write the files there; without it they are printed.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for the files; without DIR print.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print JSON Schemas of the messages in and out, and an AsyncAPI 3.0 document of the topics.
+    """Print the JSON Schemas of all messages, and an AsyncAPI 3.0 document of the topics.
 
     Examples:
       mlfs schemas --out ./contract
@@ -60,10 +63,10 @@ def schemas(
 
 
 def sql(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A statement or a table; without it, all names.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Statement or table; without NAME all names.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Print the SQL that is rendered from the pipeline's definition, in BigQuery's dialect: statements and tables.
+    """Print the SQL of the pipeline in BigQuery's dialect: statements and tables.
 
     Examples:
       mlfs sql
@@ -82,8 +85,8 @@ def sql(
             out.print(texts[name], end="", markup=False, soft_wrap=True)
         return
     rows = [
-        {"name": one, "kind": _kind(pipeline, one), "purpose": read_head(text)["Purpose"]}
-        for one, text in texts.items()
+        {"name": known, "kind": _kind(pipeline, known), "purpose": read_head(text)["Purpose"]}
+        for known, text in texts.items()
     ]
     if as_json:
         show_json(rows)

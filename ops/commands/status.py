@@ -1,12 +1,16 @@
-"""Commands that only read: status, explain, history, config."""
+"""`mlfs status`, `mlfs explain`, `mlfs history`, `mlfs config`: read the state store and the settings.
+
+The commands store no change and create no file.
+"""
 
 from dataclasses import asdict
 from datetime import date
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, complete_date, exit_code, read_date, reading_parts
+from ops.arguments import AnalysisDate, Json, complete_date, exit_code, read_date, reading_resources
 from ops.output import dates_table, err, explanation_panel, hint, history_table, out, show_hints, show_json
 from statemachine.model import DateRecord, State
 from worker.date_text import explanation, standing, wall_clock
@@ -22,30 +26,29 @@ REFUSED_SHOWN_MAX = 10
 
 def status(
     analysis_date: Annotated[
-        str, typer.Argument(metavar="DATE", help="One night; all recent nights without.", autocompletion=complete_date)
+        str, typer.Argument(metavar="DATE", help="Without DATE: the latest dates.", autocompletion=complete_date)
     ] = "",
-    limit: Annotated[int, typer.Option(help="How many dates.", min=1, max=1000)] = DATES_DEFAULT,
+    limit: Annotated[int, typer.Option(help="Largest number of dates.", min=1, max=1000)] = DATES_DEFAULT,
     as_json: Json = False,
 ) -> None:
-    """Show how dates stand. With DATE the exit code tells: 0 done or on its way, 1 failed, 2 never opened, 3 degraded.
+    """Show the state of the latest dates, or of one date.
+
+    Exit codes with DATE: 0 done or on the way, 1 failed, 2 never opened, 3 degraded.
 
     Examples:
       mlfs status
       mlfs status 2024-12-15 --json
     """
     day = read_date(analysis_date) if analysis_date else None
-    with reading_parts() as parts:
-        untold = untold_by_date(parts.store)
+    with reading_resources() as resources:
+        untold = untold_by_date(resources.store)
         if day is not None:
-            raise typer.Exit(_status_of_one(parts, day, untold.get(day), as_json=as_json))
-        records = [record for opened in parts.store.dates(limit) if (record := _readable(parts.store, opened))]
-        refused = list(parts.store.parked(limit))
-        zone = parts.settings.calendar.zone
-        rows = [
-            standing(record, waiting) if as_json else _row(parts, record, waiting)
-            for record in records
-            for waiting in (untold.get(record.analysis_date),)
-        ]
+            raise typer.Exit(_status_of_one(resources, day, untold.get(day), as_json=as_json))
+        records = [record for opened in resources.store.dates(limit) if (record := _readable(resources.store, opened))]
+        refused = list(resources.store.parked(limit))
+        zone = resources.settings.calendar.zone
+        show = standing if as_json else partial(_row, resources)
+        rows = [show(record, untold.get(record.analysis_date)) for record in records]
     if as_json:
         show_json(rows)
         return
@@ -65,7 +68,7 @@ def status(
 
 
 def _readable(store: StateStore, day: date) -> DateRecord | None:
-    """Return the record of a date; one that is damaged is reported and hides no other."""
+    """Return the record of a date; print a damaged record on standard error and return None."""
     try:
         return store.load(day)
     except CorruptRecord as exc:
@@ -73,58 +76,60 @@ def _readable(store: StateStore, day: date) -> DateRecord | None:
         return None
 
 
-def _row(parts: Resources, record: DateRecord, untold: Untold | None) -> dict[str, Any]:
-    """Return the line of a date in the table; a waiting date has its completions and its deadline in the line."""
+def _row(resources: Resources, record: DateRecord, untold: Untold | None) -> dict[str, Any]:
+    """Return the table row of a date; the row of a waiting date holds the number of completions and the deadline."""
     row = standing(record, untold)
     if record.state is not State.WAITING:
         return row
-    policy, zone = parts.settings.policy, parts.settings.calendar.zone
+    policy, zone = resources.settings.policy, resources.settings.calendar.zone
     reported = f"{len(policy.processors) - len(policy.missing(record))} of {len(policy.processors)}"
-    return {**row, "waits": f"{reported}, deadline {wall_clock(record.deadline_at, parts.clock.now(), zone)}"}
+    return {**row, "waits": f"{reported}, deadline {wall_clock(record.deadline_at, resources.clock.now(), zone)}"}
 
 
-def _status_of_one(parts: Resources, day: date, untold: Untold | None, *, as_json: bool) -> int:
-    record = parts.store.load(day)
-    if record is None:
-        raise Refused(f"{day} was never opened; see the dates there are: mlfs status")
-    show_json(standing(record, untold)) if as_json else out.print(dates_table([_row(parts, record, untold)]))
+def _load(resources: Resources, day: date) -> DateRecord:
+    if (record := resources.store.load(day)) is None:
+        raise Refused(f"{day} was never opened; for the opened dates: mlfs status")
+    return record
+
+
+def _status_of_one(resources: Resources, day: date, untold: Untold | None, *, as_json: bool) -> int:
+    record = _load(resources, day)
+    show_json(standing(record, untold)) if as_json else out.print(dates_table([_row(resources, record, untold)]))
     return exit_code(record.state)
 
 
 def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:
-    """Show why a date stands as it does: what arrived, what is missing, what happens next.
+    """Explain the state of a date: the completions, the missing processors, the next step.
 
     Examples:
       mlfs explain today
       mlfs explain 2024-12-15 --json
     """
-    with reading_parts() as parts:
-        record = parts.store.load(analysis_date)
-        settings, now = parts.settings, parts.clock.now()
-        untold = untold_by_date(parts.store).get(analysis_date)
-    if record is None:
-        raise Refused(f"{analysis_date} was never opened; see the dates there are: mlfs status")
+    with reading_resources() as resources:
+        record = _load(resources, analysis_date)
+        settings, now = resources.settings, resources.clock.now()
+        untold = untold_by_date(resources.store).get(analysis_date)
     answer = explanation(record, now, settings.policy, settings.calendar.zone, untold)
     show_json(answer) if as_json else out.print(explanation_panel(answer, settings.calendar.zone))
 
 
 def history(analysis_date: AnalysisDate, as_json: Json = False) -> None:
-    """List every change of a date: when, from where to where, why, by whom.
+    """List every change of a date: time, old and new state, reason, and the person or worker.
 
     Examples:
       mlfs history 2024-12-15
       mlfs history 2024-12-15 --json
     """
-    with reading_parts() as parts:
-        entries = [asdict(entry) for entry in parts.store.history(analysis_date)]
-        zone = parts.settings.calendar.zone
+    with reading_resources() as resources:
+        entries = [asdict(entry) for entry in resources.store.history(analysis_date)]
+        zone = resources.settings.calendar.zone
     if not entries:
-        raise Refused(f"{analysis_date} has no history; see the dates there are: mlfs status")
+        raise Refused(f"{analysis_date} has no history; for the opened dates: mlfs status")
     show_json(entries) if as_json else out.print(history_table(entries, zone))
 
 
 def config(as_json: Json = False) -> None:
-    """Show every setting as this process reads it, secrets masked; fails with all faults when one is wrong.
+    """Show every setting of this process, with secrets masked; list all faults of wrong settings.
 
     Examples:
       mlfs config

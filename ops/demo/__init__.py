@@ -1,1 +1,1 @@
-"""`mlfs demo` and `mlfs rehearsal`: nights of the generated league on one machine."""
+"""Played nights: `mlfs demo` in this process, `mlfs rehearse` against a worker in another process."""

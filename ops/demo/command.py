@@ -1,4 +1,4 @@
-"""`mlfs demo`: one or more nights on this machine, with nothing to install and no account."""
+"""`mlfs demo`: play nights on this machine, without an account and without further installation."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ops.arguments import EXIT_FAILED, Json, exit_code, tell_day
+from ops.arguments import EXIT_FAILED, Json, exit_code, print_named_date
 from ops.demo.schedule import DemoScenario
 from ops.output import show_json
 from worker.calendar import DAY_WORDS
@@ -18,18 +18,18 @@ DEFAULT_DATE = date(2024, 12, 15)
 
 
 def demo(
-    scenario: Annotated[DemoScenario, typer.Option(help="What kind of night.")] = DemoScenario.NOMINAL,
+    scenario: Annotated[DemoScenario, typer.Option(help="Kind of night.")] = DemoScenario.NOMINAL,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of <dataset>.<table>.parquet; else generated data.")
     ] = None,
-    night: Annotated[str, typer.Option("--date", metavar="DATE", help="The night to play.")] = DEFAULT_DATE.isoformat(),
-    nights: Annotated[int, typer.Option(help="How many nights, the last one on --date.", min=1, max=60)] = 1,
+    night: Annotated[str, typer.Option("--date", metavar="DATE", help="Night to play.")] = DEFAULT_DATE.isoformat(),
+    nights: Annotated[int, typer.Option(help="Number of nights up to --date.", min=1, max=60)] = 1,
     state_dir: Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="Folder of the demo.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the earlier run in that folder, instead of a fresh night.")
+        bool, typer.Option("--resume", help="Continue the earlier run in the folder, in place of a fresh night.")
     ] = False,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Keep the worker and its pages up; its clock stays in that night.")
+        bool, typer.Option("--serve", help="Keep the worker and the pages running; the clock stays in the night.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -46,16 +46,17 @@ def demo(
 
     last = _read_night(night)
     days = [last - timedelta(days=back) for back in reversed(range(nights))]
-    base = _beside_demos(load().data_dir) if state_dir is None else state_dir
-    folder = base / demo_folder(scenario, data) if state_dir is None else base
+    data_dir = load().data_dir
+    # MLFS_DATA_DIR may name the folder of an earlier demo; the folders of all demos lie side by side.
+    beside = data_dir.parent if (data_dir / DEMO_NOTE).exists() else data_dir
+    folder = state_dir or beside / demo_folder(scenario, data)
     settings = load(
-        pipeline="",  # sample data and schedule are the shipped one's
+        pipeline="",  # sample data and schedule belong to the shipped pipeline
         data_dir=folder,
         warehouse=f"duckdb://{folder.absolute()}/warehouse.duckdb",
         redis_url=f"embedded://{folder.absolute()}/valkey",
         pubsub=f"embedded://{folder.absolute()}/pubsub",
-        # Between two jumps of the clock the night stands still, so a calendar of its own opens the played dates.
-        season="01-01..12-31",
+        season="01-01..12-31",  # the played dates may lie outside the season window
         tick_s=0.05,
         http_port=load().http_port if serve else 0,
     )
@@ -63,22 +64,13 @@ def demo(
     rows = DemoRun(settings, scenario, data, days).run(quiet=as_json, serve=serve)
     if as_json:
         show_json(rows[0] if nights == 1 else rows)
-    raise typer.Exit(max((exit_code(row["state"]) for row in rows), key=_severity))
-
-
-def _beside_demos(data_dir: Path) -> Path:
-    """Give the folder in which demos lie side by side, also where MLFS_DATA_DIR names one of them."""
-    return data_dir.parent if (data_dir / DEMO_NOTE).exists() else data_dir
-
-
-def _severity(code: int) -> int:
-    """Failed is worse than degraded, whatever the numbers say."""
-    return 100 if code == EXIT_FAILED else code
+    # Failed (1) is worse than degraded (3).
+    raise typer.Exit(max((exit_code(row["state"]) for row in rows), key=lambda code: (code == EXIT_FAILED, code)))
 
 
 def _read_night(text: str) -> date:
     if text in DAY_WORDS:
-        return tell_day(text, load().calendar.named_day(text, SystemClock().now()))
+        return print_named_date(text, load().calendar.named_day(text, SystemClock().now()))
     try:
         return date.fromisoformat(text)
     except ValueError as exc:

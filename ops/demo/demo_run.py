@@ -1,4 +1,8 @@
-"""What a demo stands on: folders, data, one worker, one screen."""
+"""Demo run: the folder of a demo, the data, the worker and the screen.
+
+`demo.json` in the folder names scenario and data. A fresh run first removes the state of the earlier run. A killed demo
+leaves a complete store; `--resume` continues there, and a fresh run stops a server that is still running.
+"""
 
 import hashlib
 import json
@@ -32,11 +36,11 @@ from worker.settings import Settings
 # The generator writes Phase 4 for the last three dates.
 GENERATED_NIGHTS_MAX = 3
 PACE_ON_TERMINAL_S = 0.35
-DEMO_PARTS = ("valkey", "pubsub", "warehouse.duckdb")
+DEMO_FILES = ("valkey", "pubsub", "warehouse.duckdb")
 
 
 class DemoRun:
-    """One demo: all its nights, played by one worker."""
+    """Demo: all nights, played by one worker."""
 
     def __init__(self, settings: Settings, scenario: DemoScenario, data: Path | None, days: list[date]) -> None:
         self._settings = settings
@@ -45,20 +49,20 @@ class DemoRun:
         self._days = days
 
     def run(self, *, quiet: bool, serve: bool) -> list[dict[str, Any]]:
-        """Play all nights, one after the other; give what scripts read of each."""
+        """Play all nights in order; return the facts of each night for JSON."""
         settings = self._settings
         with ExitStack() as stack:
             log_file = stack.enter_context((settings.data_dir / "worker.log").open("a", encoding="utf-8"))
             logs.configure(settings.log_level, log_file, trace_project=settings.trace_project)
-            parts = stack.enter_context(Resources(settings, ProcessKind.PULL))
+            resources = stack.enter_context(Resources(settings, ProcessKind.PULL))
             data_dir = self._data_dir(stack)
-            resumed = self._prepare(parts, data_dir)
+            resumed = self._prepare(resources, data_dir)
             over = night_start(settings.calendar, self._days[-1] + timedelta(days=1), None)
-            stopped = _last_change(parts, self._days[0], over)
+            stopped = _last_change(resources, self._days[0], over)
             clock = OffsetClock(night_start(settings.calendar, self._days[0], stopped))
             screen = stack.enter_context(NightScreen(settings, clock, quiet=quiet))
             deliveries = DeliveryCounter()
-            worker = Worker(parts, clock, (screen, deliveries))
+            worker = Worker(resources, clock, (screen, deliveries))
             stack.callback(worker.stop)
             screen.begin(self._days[0], resumed=self._days[0] in resumed)
             worker.start()
@@ -66,28 +70,28 @@ class DemoRun:
             for day in self._days:
                 if day != self._days[0]:
                     screen.begin(day, resumed=day in resumed)
-                driver = DemoDriver(worker, parts, clock, deliveries, data_dir, say=screen.say)
+                driver = DemoDriver(worker, resources, clock, deliveries, data_dir, say=screen.say)
                 play(driver, day, self._scenario, PACE_ON_TERMINAL_S if screen.live else 0.0)
-                rows.append(self._row(driver.record(day), parts, screen))
+                rows.append(self._row(driver.record(day), resources, screen))
                 screen.show_summary(rows[-1])
             if serve:
                 screen.stop()
                 _serve(worker)
         return rows
 
-    def _prepare(self, parts: Resources, data_dir: Path) -> set[date]:
-        """Load what the unplayed nights need; give the nights that an earlier run began."""
-        resumed = {day for day in self._days if parts.store.load(day) is not None}
+    def _prepare(self, resources: Resources, data_dir: Path) -> set[date]:
+        """Load the data of the unplayed nights; return the nights with a record of an earlier run."""
+        resumed = {day for day in self._days if resources.store.load(day) is not None}
         unplayed = [day for day in self._days if day not in resumed]
         if unplayed:
-            prepare_night(parts.embedded_warehouse, data_dir, unplayed, self._scenario)
+            prepare_night(resources.embedded_warehouse, data_dir, unplayed, self._scenario)
         return resumed
 
-    def _row(self, record: DateRecord, parts: Resources, screen: NightScreen) -> dict[str, Any]:
-        """Give the facts of the night, with what Phase 5 really received."""
+    def _row(self, record: DateRecord, resources: Resources, screen: NightScreen) -> dict[str, Any]:
+        """Return the facts of the night, with the messages that Phase 5 received."""
         settings = self._settings
-        told = receive_waiting(settings.pubsub_project, f"{settings.success_topic}-phase5", parts.bus_address)
-        on_call = receive_waiting(settings.pubsub_project, f"{settings.failure_topic}-oncall", parts.bus_address)
+        told = receive_waiting(settings.pubsub_project, f"{settings.success_topic}-phase5", resources.bus_address)
+        on_call = receive_waiting(settings.pubsub_project, f"{settings.failure_topic}-oncall", resources.bus_address)
         published = record.published_generation > 0
         return {
             **summary(record),
@@ -103,26 +107,24 @@ class DemoRun:
         if self._data is not None:
             return self._data
         if len(self._days) > GENERATED_NIGHTS_MAX:
-            raise Refused(
-                f"generated data covers {counted(GENERATED_NIGHTS_MAX, 'night')}; for more name a folder with --data"
-            )
+            raise Refused(f"generated data covers {counted(GENERATED_NIGHTS_MAX, 'night')}; for more: --data DIR")
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlfs-sample-")))
         write_sample_data(directory, analysis_date=self._days[-1])
         return directory
 
 
-def _last_change(parts: Resources, day: date, over: datetime) -> datetime | None:
-    """Give when the date last changed in an earlier run, so that time never runs backwards for it.
+def _last_change(resources: Resources, day: date, over: datetime) -> datetime | None:
+    """Return the instant of the last change of the date in an earlier run, so that the clock never runs backwards.
 
-    What was changed once the nights were *over*, by a worker of its own on the machine's clock, is none of theirs: a
-    clock that went on from there would open the dates of today.
+    Changes after *over* come from a worker with the machine's clock and do not count: a demo clock from there would
+    open today's dates.
     """
-    changes = [entry.at for entry in parts.store.history(day) if entry.at < over]
+    changes = [entry.at for entry in resources.store.history(day) if entry.at < over]
     return changes[-1] if changes else None
 
 
 def demo_folder(scenario: DemoScenario, data: Path | None) -> str:
-    """Name the folder of a demo: nights of different data or kind never meet in one."""
+    """Return the name of the folder of a demo: each scenario and data folder has a separate folder."""
     if data is None:
         return f"demo-{scenario}"
     resolved = data.resolve()
@@ -130,19 +132,19 @@ def demo_folder(scenario: DemoScenario, data: Path | None) -> str:
 
 
 def prepare_folder(folder: Path, scenario: DemoScenario, data: Path | None, *, resume: bool) -> None:
-    """Write the contents of the folder down, after an earlier demo in the folder was forgotten or is to be resumed.
+    """Write the note of the demo into the folder; remove the state of an earlier run unless *resume*.
 
     Raises:
-        Refused: There is no such data; the folder holds data of a worker; the demo to resume had other data or another
-            scenario.
-        Unavailable: A process uses the folder that is to begin anew.
+        Refused: The data folder does not exist; the folder holds data of a worker; the earlier run had other data or
+            another scenario.
+        Unavailable: Another process uses the folder.
     """
     if data is not None and not data.is_dir():
-        raise Refused(f"{data} is not a folder; name one that holds <dataset>.<table>.parquet files")
+        raise Refused(f"{data} is not a folder; name a folder of <dataset>.<table>.parquet files")
     wanted = {"scenario": scenario.value, "data": "generated" if data is None else str(data.resolve())}
     note = folder / DEMO_NOTE
     if not note.exists():
-        if found := [name for name in DEMO_PARTS if (folder / name).exists()]:
+        if found := [name for name in DEMO_FILES if (folder / name).exists()]:
             raise Refused(f"{folder} holds data of a worker ({', '.join(found)}), not of a demo; name another --dir")
     elif not resume:
         _forget(folder)
@@ -166,7 +168,7 @@ def _read_note(note: Path) -> dict[str, Any]:
 
 
 def _forget(folder: Path) -> None:
-    """Remove an earlier run's state, and nothing else that may lie in the folder.
+    """Remove the state of an earlier run, and no other file in the folder.
 
     Raises:
         Unavailable: A process uses the folder.
@@ -175,7 +177,7 @@ def _forget(folder: Path) -> None:
         if not (folder / name).is_dir():
             continue
         if name == "valkey":
-            # Takes the lock, and stops a server that outlived a killed demo.
+            # Start takes the lock and adopts a server of a killed demo; stop ends the server.
             valkey = EmbeddedValkey(folder / name)
             valkey.start(wait_for_lock_s=0)
             valkey.stop()

@@ -1,8 +1,8 @@
-"""One player for the schedules of the nights, and the driver of `mlfs demo`.
+"""Player of a scheduled night, and the driver of `mlfs demo`.
 
-The player reads the schedule and tells a driver what happens. `DemoDriver` drives the real worker of this process on
-embedded parts; only the four processors and the passing of time are played. `ops.demo.rehearsal` holds the driver for a
-worker elsewhere.
+The player reads the schedule and calls a driver for each moment. `DemoDriver` drives the real worker of this process on
+embedded resources; only the four processors and the clock are played. `ops.demo.rehearsal` holds the driver for a
+worker in another process.
 """
 
 import json
@@ -27,7 +27,7 @@ from worker.ports import OutgoingMessage
 from worker.resources import Resources
 
 PHASE4 = "nba_precompute"
-# Without these a fallback has nothing to fall back to.
+# The source of every fallback.
 PHASE3_TABLES = (
     "nba_analytics.player_game_summary",
     "nba_analytics.team_offense_game_summary",
@@ -36,12 +36,12 @@ PHASE3_TABLES = (
 SETTLE_TIMEOUT_S = 60.0
 OPEN_TIMEOUT_S = 1.0
 _POLL_S = 0.01
-# After the deadline has passed the drain grace is over; past it the fallback is due.
+# At one second after the deadline the timer of the fallback is due.
 _AFTER_DEADLINE = timedelta(seconds=1)
 
 
 class DeliveryCounter:
-    """Counts deliveries that the worker has finished with."""
+    """Number of deliveries that the worker has finished."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,13 +55,13 @@ class DeliveryCounter:
 
 
 class Driver(Protocol):
-    """The world around the schedule of one analysis date: a worker of this process, or a worker elsewhere."""
+    """Effects of a played analysis date on a worker of this process, or on a worker in another process."""
 
     def begin(self, day: date, scenario: DemoScenario) -> None:
         """Bring the night to the first moment."""
 
     def move_to(self, day: date, moment: Moment) -> datetime:
-        """Let the time of *moment* come; return the instant at which a report of this moment completed."""
+        """Wait for the time of *moment*, or move the clock; return the completion time of the moment."""
 
     def write(self, processor: str, day: date) -> int:
         """Write the rows of a processor for the night; return the number."""
@@ -70,13 +70,13 @@ class Driver(Protocol):
         """Publish the completion of a processor."""
 
     def pass_deadline(self, day: date) -> None:
-        """Let the deadline pass."""
+        """Wait for the deadline, or move the clock behind the deadline."""
 
     def settle(self, day: date) -> None:
-        """Wait until the worker has dealt with the moment, as far as the driver can see."""
+        """Wait until the worker has handled the moment, if the driver can see the end."""
 
     def say(self, text: str) -> None:
-        """Show a person one line."""
+        """Print a line for a person."""
 
 
 def play(driver: Driver, day: date, scenario: DemoScenario, pace_s: float) -> None:
@@ -117,25 +117,25 @@ class DemoDriver:
     Attributes:
         deliveries: An observer of the worker.
         data_dir: Folder of the Phase 4 rows to come.
-        say: Shows a person one line.
+        say: Prints a line for a person.
     """
 
     worker: Worker
-    parts: Resources
+    resources: Resources
     clock: OffsetClock
     deliveries: DeliveryCounter
     data_dir: Path
     say: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        self._calendar = self.parts.settings.calendar
-        self._store = self.parts.store
-        # Deliveries of the nights before are in the count already.
+        self._calendar = self.resources.settings.calendar
+        self._store = self.resources.store
+        # The count includes the deliveries of earlier nights.
         self._expected = self.deliveries.count
         self._pause = threading.Event()
 
     def begin(self, day: date, scenario: DemoScenario) -> None:  # noqa: ARG002 - the driver's shape
-        """Begin on the evening, and let the calendar open the date; a date behind its mark is opened here."""
+        """Move the clock to the evening, so that the sweep opens the date; open an earlier date by an event."""
         self.clock.jump_to(night_start(self._calendar, day, None))
         self.worker.sweep_now()
         for _ in range(round(OPEN_TIMEOUT_S / _POLL_S)):
@@ -153,13 +153,13 @@ class DemoDriver:
     def write(self, processor: str, day: date) -> int:
         """Load the rows of a processor into the warehouse."""
         path = self.data_dir / f"{PHASE4}.{processor}.parquet"
-        _table, rows = load_parquet_slice(self.parts.embedded_warehouse, path, day)
+        _table, rows = load_parquet_slice(self.resources.embedded_warehouse, path, day)
         return rows
 
     def publish(self, day: date, processor: str, facts: Mapping[str, str | int]) -> None:
         """Publish a completion to the embedded bus."""
-        topic = self.parts.settings.topic
-        self.parts.publisher.publish(completion(topic, day, processor, f"{processor}-{day}", facts))
+        topic = self.resources.settings.topic
+        self.resources.publisher.publish(completion(topic, day, processor, f"{processor}-{day}", facts))
         self._expected += 1
 
     def pass_deadline(self, day: date) -> None:
@@ -167,13 +167,13 @@ class DemoDriver:
         self.clock.jump_to(self.record(day).deadline_at + _AFTER_DEADLINE)
 
     def settle(self, day: date) -> None:
-        """Wait until the worker has nothing left to do at this instant of the night."""
+        """Wait until the worker has done all work that is due at this instant."""
         self.worker.sweep_now()
         for _ in range(round(SETTLE_TIMEOUT_S / _POLL_S)):
             if self._at_rest(self.record(day)):
                 return
             self._pause.wait(_POLL_S)
-        raise Unavailable(f"{day}: the worker did not come to rest within {SETTLE_TIMEOUT_S:.0f} s; see its log")
+        raise Unavailable(f"{day}: the worker did not come to rest within {SETTLE_TIMEOUT_S:.0f} s; see worker.log")
 
     def record(self, day: date) -> DateRecord:
         """Return the record of the night, a fresh record where none is stored."""
@@ -190,12 +190,12 @@ class DemoDriver:
 def prepare_night(
     warehouse: DuckDbWarehouse, data_dir: Path, nights: list[date], scenario: DemoScenario
 ) -> list[tuple[str, int]]:
-    """Load the data as it stands before the first processor of the night: without that night's Phase 4 rows.
+    """Load the data without the Phase 4 rows of the nights, which the played processors write later.
 
     Args:
-        warehouse: Where to load.
+        warehouse: Embedded warehouse.
         data_dir: Folder of `<dataset>.<table>.parquet` files.
-        nights: The dates to be played.
+        nights: Dates of the nights.
         scenario: `no-data` leaves Phase 3 empty.
 
     Returns:
@@ -210,7 +210,7 @@ def prepare_night(
 
 
 def night_start(calendar: Calendar, analysis_date: date, last_change_at: datetime | None) -> datetime:
-    """Give the instant at which to start the clock: early on the evening, or where an interrupted night stopped."""
+    """Return the first instant of the clock: early in the evening, or the last change of an interrupted night."""
     first = min(moment.at for moment in SCHEDULES[DemoScenario.NOMINAL])
     evening = calendar.at(analysis_date, WallClock(0, first))
     start = evening - timedelta(minutes=5)

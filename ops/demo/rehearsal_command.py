@@ -1,8 +1,7 @@
-"""`mlfs rehearse`: nights played against a worker that runs elsewhere, over the bus and the upstream files alone.
+"""`mlfs rehearse`: play nights against a worker in another process, by the bus and the upstream files alone.
 
-Beside `mlfs demo`, which owns everything and moves the clock, a rehearsal owns nothing: the worker is another process,
-its clock is the real one. So a night of the past is opened by its first completion and reaches its deadline after the
-drain grace, as after a downtime; tonight's deadline comes when it comes.
+`mlfs demo` owns the worker and moves the clock; a rehearsal uses a running worker in real time. The first completion
+opens a night of the past, and the deadline of the night comes after the drain grace, as after a downtime.
 """
 
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ops.arguments import EXIT_FAILED, Json, finite, guest_parts, read_date
+from ops.arguments import EXIT_FAILED, Json, finite, guest_resources, read_date
 from ops.demo.schedule import DemoScenario
 from ops.output import counted, out, show_json
 from worker.clock import SystemClock
@@ -19,18 +18,16 @@ from worker.errors import Refused
 DEFAULT_SCENARIOS = (DemoScenario.NOMINAL, DemoScenario.MISSING_PROCESSOR, DemoScenario.NOMINAL)
 PLAYABLE = (DemoScenario.NOMINAL, DemoScenario.MISSING_PROCESSOR, DemoScenario.OUTAGE)
 
-DirectoryArgument = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Folder of the upstream files, as the worker sees it.")
-]
+DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the upstream files of the worker.")]
 
 
 def prepare(
     directory: DirectoryArgument,
-    until: Annotated[str, typer.Option(metavar="DATE", help="The last of three nights.")] = "today",
+    until: Annotated[str, typer.Option(metavar="DATE", help="Last of the three nights.")] = "today",
 ) -> None:
-    """Write invented upstream files for three nights without Phase 4, and link them into the embedded warehouse.
+    """Write invented upstream files for three nights without Phase 4, and link the files into the warehouse.
 
-    A folder that holds the nights already is linked as it is.
+    A folder that already holds the nights is linked without a change.
 
     Examples:
       mlfs rehearse prepare ./upstream
@@ -48,8 +45,8 @@ def prepare(
                 write_without(directory / source.name, source, nights)
             else:
                 source.replace(directory / source.name)
-    with guest_parts() as parts:
-        tables = link_parquet_folder(parts.embedded_warehouse, directory)
+    with guest_resources() as resources:
+        tables = link_parquet_folder(resources.embedded_warehouse, directory)
     for table, rows in tables:
         out.print(f"{table:<45} {rows:>9,} rows")
 
@@ -57,18 +54,17 @@ def prepare(
 def play(
     directory: DirectoryArgument,
     scenario: Annotated[
-        list[DemoScenario] | None,
-        typer.Option(help="What kind of night; again for each, the last one for the last date."),
+        list[DemoScenario] | None, typer.Option(help="Kind of night; repeat for each night, in order.")
     ] = None,
-    pace: Annotated[float, typer.Option(help="Seconds between two acts.", min=0, max=600, callback=finite)] = 1.0,
+    pace: Annotated[float, typer.Option(help="Seconds between two moments.", min=0, max=600, callback=finite)] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Play the prepared nights: write each processor's rows, report them on the bus, and listen as Phase 5 does.
+    """Play the prepared nights: write the rows of each processor, publish the completions, read the outcomes.
 
-    The defaults are a night on which all goes well, one whose last processor comes after the deadline, and tonight.
-    A date that was decided in an earlier rehearsal is not played again.
+    The default nights: a complete night, a night with the last processor after the deadline, and tonight. A date that
+    was decided in an earlier rehearsal is not played again.
 
-    Exit codes: 0 every night ended as it should, 1 one did not, 4 the worker did not answer in time.
+    Exit codes: 0 every night ended as expected, 1 a night ended otherwise, 4 the worker did not answer in time.
 
     Examples:
       mlfs rehearse play ./upstream
@@ -81,13 +77,13 @@ def play(
     nights = folder.nights()[-len(scenarios) :]
     if len(nights) < len(scenarios):
         raise Refused(f"{directory} holds {counted(len(nights), 'night')}; first: mlfs rehearse prepare {directory}")
-    if not_playable := [one.value for one in scenarios if one not in PLAYABLE]:
+    if not_playable := [kind.value for kind in scenarios if kind not in PLAYABLE]:
         raise Refused(f"{not_playable[0]} needs an empty Phase 3, which the other nights read; see mlfs demo")
     show = (lambda _text: None) if as_json else (lambda text: out.print(text, markup=False, soft_wrap=True))
-    with guest_parts() as parts:
-        player = Rehearsal(parts, folder, SystemClock(), show=show, pace_s=pace)
+    with guest_resources() as resources:
+        player = Rehearsal(resources, folder, SystemClock(), show=show, pace_s=pace)
         played = [player.play(day, kind) for day, kind in zip(nights, scenarios, strict=True)]
     if as_json:
-        show_json([one.row() for one in played])
-    if not all(one.as_expected for one in played):
+        show_json([night.row() for night in played])
+    if not all(night.as_expected for night in played):
         raise typer.Exit(EXIT_FAILED)

@@ -1,7 +1,7 @@
-"""A night to play: the four processors of the document's schedule, writing their tables and reporting them.
+"""Schedules of the played nights: when each of the four processors writes a table and publishes a completion.
 
-The schedule is data. `missing-processor` holds one processor back until after the deadline, `outage` all of them,
-`no-data` takes Phase 3 away as well. A duplicate and a reordering belong to every night with events.
+A schedule is data. In `missing-processor` a processor comes after the deadline, in `outage` no processor comes, and in
+`no-data` Phase 3 is empty, too. Every night with completions has a duplicate and a reordering.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ PROCESSORS = (P1, P2, P3, P4)
 
 
 class DemoScenario(StrEnum):
-    """What kind of night to play."""
+    """Kind of night."""
 
     NOMINAL = "nominal"
     MISSING_PROCESSOR = "missing-processor"
@@ -26,19 +26,19 @@ class DemoScenario(StrEnum):
 
 
 class Act(StrEnum):
-    """What happens at one moment of the night."""
+    """Event at a moment of the night."""
 
     COMPLETE = "complete"
-    """The processor writes its table and reports."""
+    """The processor writes the table and publishes a completion."""
     REPEAT = "repeat"
-    """The bus delivers the processor's report a second time."""
+    """The bus delivers the completion a second time."""
     DEADLINE = "deadline"
-    """Nothing arrives; the clock passes the deadline."""
+    """No message arrives; the clock passes the deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """One entry of the schedule, at a wall clock time of the analysis date."""
+    """Entry of the schedule, at a time of the analysis date in the league's zone."""
 
     at: time
     act: Act
@@ -59,7 +59,7 @@ SCHEDULES: dict[DemoScenario, Sequence[Moment]] = {
     DemoScenario.NOMINAL: (
         _complete(23, 5, P1),
         _complete(23, 10, P2),
-        # P1's report comes again, later than P2's: a duplicate and a reordering in one.
+        # The completion of P1 comes again after the completion of P2: a duplicate and a reordering.
         _repeat(23, 11, P1),
         # P4 overtakes P3.
         _complete(23, 15, P4),

@@ -1,4 +1,4 @@
-"""The demo's screen: a time line of the night, and on a terminal a live panel below it."""
+"""Screen of the demo: a line for each event of the night, and on a terminal a live panel below the lines."""
 
 import threading
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ LEFT_OUT_OF_MANY = 3
 
 
 class NightScreen:
-    """Shows a night as it happens. Notes come from the worker's threads."""
+    """Screen of a night; the threads of the worker call `note`."""
 
     def __init__(self, settings: Settings, clock: OffsetClock, *, quiet: bool) -> None:
         self._console = console(quiet=quiet)
@@ -50,18 +50,18 @@ class NightScreen:
         self.stop()
 
     def stop(self) -> None:
-        """Take the panel away; repeatable."""
+        """Remove the panel; repeatable."""
         if self.live:
             self._live.stop()
 
     def begin(self, day: date, *, resumed: bool) -> None:
-        """Announce a night."""
+        """Print the head of a night."""
         self._console.rule(f"night of {day}")
         if resumed:
             self._line("this night was played before: the night goes on from the stored state")
 
     def say(self, text: str) -> None:
-        """Tell what the played world does."""
+        """Print an act of the player."""
         self._line(f"[bold]→[/] {text}")
 
     def note(self, notice: Notice) -> None:
@@ -102,11 +102,11 @@ class NightScreen:
             self._line(f"  {state_text(after.state)} [dim]{decision.reason}: changes nothing[/]", decided.at)
 
     def left_out(self, day: date) -> list[dict[str, Any]]:
-        """Give the players left out of the date's last build in this run."""
+        """Return the players left out of the last build of the date in this run."""
         return self._left_out.get(day, [])
 
     def show_summary(self, row: Mapping[str, Any]) -> None:
-        """Show how the night ended, for a person."""
+        """Print the end of the night."""
         self._console.print(Panel(_summary(row), title="the night in short", border_style=STATE_STYLE[row["state"]]))
         self._console.print("look at the night again:")
         # A text, not `markup=False`: the console draws the panel with the options of the printed line.
@@ -136,7 +136,7 @@ def _score(row: Mapping[str, Any]) -> str:
     score, total = row["quality_score"], row["component_total"]
     if score is None:
         return "-"
-    floor = f" (its parts sum to {total:.1f}; a usable fallback loses 25 points at most)" if score > total else ""
+    floor = f" (its components sum to {total:.1f}; a usable fallback loses 25 points at most)" if score > total else ""
     return f"{score:.1f} of 100{floor}"
 
 
@@ -156,7 +156,7 @@ def _summary(row: Mapping[str, Any]) -> Group:
     for player in shown:
         grid.add_row("left out", f"{player['player_name']} ({player['player_id']}): {player['reason']}")
     if len(players) > len(shown):
-        grid.add_row("left out", f"… and {len(players) - len(shown)} more; all of them with --json")
+        grid.add_row("left out", f"… and {len(players) - len(shown)} more; the whole list: --json")
     grid.add_row("table", row["table"] or "nothing was published")
     for message in row["told"]:
         superseded = f", supersedes {message['supersedes']}" if message["supersedes"] else ""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from ops.arguments import Json, reading_parts
+from ops.arguments import Json, reading_resources
 from ops.output import number, out, show_json, table
 from worker.features.model import StatementEstimate, StepCost
 
@@ -36,7 +36,7 @@ def cost(
       mlfs cost
       mlfs cost --days 7 --json
     """
-    with reading_parts() as parts:
+    with reading_resources() as parts:
         until = parts.clock.now()
         steps = parts.warehouse.costs(until - timedelta(days=days), until)
         billed = not parts.settings.warehouse.startswith("duckdb:")

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.console import RenderableType
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, read_date, reading_parts
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, read_date, reading_resources
 from ops.output import err, number, out, plain, show_json, table
 from ops.reports.sources import PROCESSORS, ReportReader, Row
 from statemachine.evidence import publication_is_retracted
@@ -111,7 +111,7 @@ def daily(
       mlfs daily 2024-12-15 --json
     """
     given = read_date(analysis_date) if analysis_date else None
-    with reading_parts() as parts:
+    with reading_resources() as parts:
         day = given or parts.settings.calendar.last_night(parts.clock.now())
         reader = ReportReader(parts)
         checks = check(_facts(parts, reader, day))

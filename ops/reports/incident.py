@@ -9,7 +9,7 @@ import typer
 from rich.cells import cell_len
 from rich.table import Table
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, AnalysisDate, Json, reading_parts
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, AnalysisDate, Json, reading_resources
 from ops.output import err, out, plain, show_json, state_text
 from ops.reports.sources import ReportReader, iso
 from ops.reports.triage import RESPONSE, Diagnosis, RootCause, TriageInput, diagnose
@@ -38,7 +38,7 @@ def incident(analysis_date: AnalysisDate, as_json: Json = False) -> None:
       mlfs incident today
       mlfs incident 2024-12-15 --json
     """
-    with reading_parts() as parts:
+    with reading_resources() as parts:
         now = parts.clock.now()
         reader = ReportReader(parts)
         stored = parts.store.load(analysis_date)

@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 from rich.markup import escape
 
-from ops.arguments import AnalysisDate, GenerationOption, Json, PublishedByOption, reading_parts, shipped_only
+from ops.arguments import AnalysisDate, GenerationOption, Json, PublishedByOption, reading_resources, shipped_only
 from ops.output import number, out, plain, show_json, table
 from worker.date_text import in_zone
 from worker.features.generations import Wanted
@@ -49,7 +49,7 @@ def lineage(
       mlfs lineage 2024-12-15 9995663 --json
       mlfs lineage 2024-12-15 'Ivo Jarnefors' --generation 1
     """
-    with reading_parts() as parts:
+    with reading_resources() as parts:
         shipped_only(parts.settings)
         wanted = Wanted(generation=generation, published_by=published_by)
         is_number = player.isdecimal()

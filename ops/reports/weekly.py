@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from ops.arguments import Json, read_date, reading_parts
+from ops.arguments import Json, read_date, reading_resources
 from ops.output import counted, err, number, out, plain, show_json, state_text, table
 from ops.reports.sources import ReportedDate, ReportReader, read_nights
 from ops.reports.weekly_figures import TREND_DAYS_MIN, durations_of, reliability_of, slope
@@ -157,7 +157,7 @@ def durations(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fals
       mlfs durations
       mlfs durations --days 30 --json
     """
-    with reading_parts() as parts:
+    with reading_resources() as parts:
         reader = ReportReader(parts)
         until = last or parts.settings.calendar.tonight(parts.clock.now())
         nights = read_nights(parts, reader, until, days, with_history=True)
@@ -200,7 +200,7 @@ def _show_durations(answer: Mapping[str, Any], days: int) -> None:
 
 
 def _nights(days: int, last: date | None, *, with_history: bool) -> tuple[Sequence[ReportedDate], ReportReader]:
-    with reading_parts() as parts:
+    with reading_resources() as parts:
         reader = ReportReader(parts)
         until = last or parts.settings.calendar.tonight(parts.clock.now())
         return read_nights(parts, reader, until, days, with_history=with_history), reader

@@ -47,5 +47,5 @@ def test_output_that_cannot_be_written_is_one_line_and_a_code(tmp_path: Path, wo
 
     assert (code, said) == (
         EXIT_UNAVAILABLE,
-        "mlfs: the output is not complete: No space left on device; what was to be done is done\n",
+        "mlfs: the output is not complete: No space left on device; the command ran to the end\n",
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Pro-forms per 100 words, of each package. A limit may be lowered to 4, never raised.
-LIMITS: Mapping[str, float] = {"statemachine": 9.8, "schemas": 7.8, "worker": 8.6, "ops": 8.4}
+# Pro-forms per 100 words, of each package; never raised.
+LIMITS: Mapping[str, float] = {"statemachine": 4.0, "schemas": 4.0, "worker": 4.0, "ops": 4.0}
 # Function docstrings that begin with one of the banned words. A number may be lowered to 0, never raised.
-BANNED_BEGINNINGS: Mapping[str, int] = {"statemachine": 9, "schemas": 11, "worker": 174, "ops": 62}
+BANNED_BEGINNINGS: Mapping[str, int] = {"statemachine": 0, "schemas": 0, "worker": 10, "ops": 0}
 PRO_FORMS = 19
 _BANNED = re.compile(r"(?:Give|Say|Tell|Let)s?\b")
 

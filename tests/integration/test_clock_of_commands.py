@@ -8,7 +8,7 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-from ops.arguments import guest_parts, reading_parts
+from ops.arguments import guest_resources, reading_resources
 from ops.cli import app
 from tests.support.nights import CACHE, EVENING, NIGHT, success
 from tests.support.rigs import Rig
@@ -18,8 +18,7 @@ from worker.clock import SystemClock
 from worker.errors import Unavailable
 from worker.features.model import Statement
 from worker.pipelines.shipped import PIPELINE
-from worker.resources import DEMO_NOTE, ProcessKind, Resources
-from worker.settings import load
+from worker.resources import DEMO_NOTE
 
 
 @pytest.fixture
@@ -36,10 +35,10 @@ def test_a_date_is_changed_by_the_stores_time_or_not_at_all(
 ) -> None:
     monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("MLFS_REDIS_URL", url_without_time)
-    with guest_parts() as parts, pytest.raises(Unavailable, match="time"):
-        parts.clock.now()
-    with Resources(load(), ProcessKind.READER) as parts:
-        assert isinstance(parts.clock, SystemClock), "a report goes on"
+    with guest_resources() as resources, pytest.raises(Unavailable, match="time"):
+        resources.clock.now()
+    with reading_resources() as resources:
+        assert isinstance(resources.clock, SystemClock), "a report goes on"
 
 
 def test_a_report_of_a_demo_whose_store_is_lost_goes_by_this_machine(
@@ -49,8 +48,8 @@ def test_a_report_of_a_demo_whose_store_is_lost_goes_by_this_machine(
     (tmp_path / DEMO_NOTE).write_text("{}", encoding="utf-8")
     (tmp_path / "warehouse.duckdb").touch()
     before = SystemClock().now()
-    with reading_parts() as parts:
-        assert parts.clock.now() >= before
+    with reading_resources() as resources:
+        assert resources.clock.now() >= before
 
 
 def test_audit_and_history_of_a_demo_bear_the_clock_of_the_demo(
@@ -68,9 +67,9 @@ def test_audit_and_history_of_a_demo_bear_the_clock_of_the_demo(
         assert done.exit_code == 0, done.stderr
     changed = [entry.at for entry in store.history(NIGHT)][-3:]
     store.close()
-    with reading_parts() as parts:
+    with reading_resources() as resources:
         sql = "SELECT mode, requested_at FROM nba_predictions.replay_audit ORDER BY requested_at"
-        rows = parts.warehouse.query(Statement(name="audit", sql=sql))
+        rows = resources.warehouse.query(Statement(name="audit", sql=sql))
 
     assert ["retract", "normal", "cancel"] == [row["mode"] for row in rows]
     for row, at in zip(rows, changed, strict=True):

@@ -15,6 +15,8 @@ import pytest
 from ops.arguments import EXIT_REFUSED
 from ops.cli import GROUPS, SECTIONS
 from tests.support.programs import COMMAND, Program
+from worker.resources import ProcessKind, Resources
+from worker.settings import load
 
 ENTRIES = [entry for section in (*SECTIONS.values(), *GROUPS.values()) for entry in section.values() if entry[0]]
 # Each costs more than `mlfs --help` altogether.
@@ -173,7 +175,7 @@ def test_python_dash_m_is_the_same_command() -> None:
     [
         (["diff", "2024-12-15", "--generations", "2"], "(mlfs diff --help)"),
         (["dlq", "list", "--wait"], "(mlfs dlq list --help)"),
-        (["features", "1999-01-01", "--out", "x.xlsx"], "the name must end in .parquet, .csv, .jsonl"),
+        (["features", "1999-01-01", "--out", "x.xlsx"], "the name must end in one of .parquet, .csv, .jsonl"),
         (
             ["features", "2024-12-15", "--out", "x.csv", "--generation", "1", "--published-by", "2024-12-15T23:50:00Z"],
             "--generation",
@@ -205,9 +207,37 @@ def test_the_next_step_of_a_demo_can_be_pasted(tmp_path: Path) -> None:
     assert "2024-12-15" in done.stdout
 
 
-def test_a_message_that_no_worker_takes_yet_names_the_command_that_starts_a_worker(tmp_path: Path) -> None:
-    done = Program(tmp_path / "data").here("emit", "2024-12-15", "player_daily_cache")
+EMIT = ("emit", "2024-12-15", "player_daily_cache")
+REPLAY = ("replay", "2024-12-15", "--reason", "repaired", "--yes")
+RANGE = ("replay", "--from", "2024-12-14", "--to", "2024-12-15", "--reason", "repaired", "--yes", "--wait", "0")
+NO_WORKER = "no worker runs in this folder; the next worker"
 
-    assert f"no worker runs in this folder; the next worker takes the message: mlfs run --data-dir {tmp_path}" in (
-        done.stderr
-    )
+
+@pytest.mark.parametrize(
+    ("words", "task"),
+    [(EMIT, "takes the message"), (REPLAY, "builds the date"), (RANGE, "builds the dates")],
+    ids=["emit", "replay", "range"],
+)
+def test_without_a_worker_a_command_names_the_command_line_that_starts_a_worker(
+    words: tuple[str, ...], task: str, tmp_path: Path
+) -> None:
+    program = Program(tmp_path / "data")
+    program.here(*EMIT)  # the folder exists
+
+    assert f"{NO_WORKER} {task}: mlfs run --data-dir {tmp_path / 'data'}\n" in program.here(*words).stderr
+
+
+def test_a_dry_run_and_a_command_beside_a_worker_name_no_absent_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Program(tmp_path / "data")
+    program.here(*EMIT)
+    program.here(*REPLAY)
+    planned = program.here(*REPLAY, "--dry-run")
+    monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path / "data"))
+    with Resources(load(), ProcessKind.PULL) as worker:
+        worker.open()
+        beside = [program.here(*words) for words in (EMIT, REPLAY, RANGE)]
+
+    assert [0, 0, 0, 4] == [planned.returncode, *(done.returncode for done in beside)]
+    assert NO_WORKER not in "".join(done.stderr for done in (planned, *beside))

@@ -98,9 +98,8 @@ def test_the_doctor_names_what_upstream_lacks(folder: Path) -> None:
         "nba_precompute.player_daily_cache.season_avg_ppg is STRING, not FLOAT64",
     ]
     assert faults[OWN]["faults"] == [
-        "nba_predictions.ml_feature_store_v2_execution_log has no column error; "
-        "a worker adds it at its start: mlfs run",
-        "table nba_predictions.replay_audit does not exist; a worker makes it at its start: mlfs run",
+        "nba_predictions.ml_feature_store_v2_execution_log has no column error; a worker adds the column: mlfs run",
+        "table nba_predictions.replay_audit does not exist; a worker creates the table: mlfs run",
     ]
     assert (shown.exit_code, shown.stdout.count("ok "), shown.stdout.count("FAULT")) == (1, 6, 2)
     assert shown.stdout.count("not run") == 2

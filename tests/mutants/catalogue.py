@@ -658,7 +658,7 @@ MUTANTS = (
     Mutant(
         name="words-by-the-machines-clock",
         file="ops/arguments.py",
-        old="        return parts.clock.now()\n",
+        old="        return resources.clock.now()\n",
         new="        return SystemClock().now()\n",
         tests=(
             "tests/integration/test_day_words.py"

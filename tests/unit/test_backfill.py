@@ -168,7 +168,7 @@ def test_the_plan_names_what_is_left_out_and_why() -> None:
     chosen = [one.analysis_date for one in plan(rig, wish(only="missing,degraded,failed")) if one.step is Step.REPLAY]
     assert chosen == [NIGHT, WEEK[1], WEEK[2], WEEK[3], WEEK[5]]
     done = plan(rig, wish(WEEK[0], WEEK[0], only="failed"))[0]
-    assert (done.step, done.why) == (Step.SKIPPED, "not meant by --only: done")
+    assert (done.step, done.why) == (Step.SKIPPED, "not selected by --only: done")
     tomorrow = NIGHT + timedelta(days=1)
     assert plan(rig, wish(tomorrow, tomorrow))[0].why == "lies ahead"
     summer = date(2024, 8, 1)
@@ -193,7 +193,7 @@ def test_what_cannot_be_replayed_is_refused_with_the_date_and_the_next_step() ->
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (lambda: plan(Rig(), wish(NIGHT, WEEK[0])), "turn them around"),
+        (lambda: plan(Rig(), wish(NIGHT, WEEK[0])), "exchange the dates"),
         (lambda: plan(Rig(), wish(date(2020, 1, 1), NIGHT)), "366 at most"),
         (lambda: read_only("failed,lost"), "--only lost: no such state"),
     ],

@@ -48,7 +48,7 @@ def export_ending(path: str) -> str:
     for ending in EXPORT_ENDINGS:
         if path.endswith(ending):
             return ending
-    raise Refused(f"cannot write {path}: the name must end in {', '.join(EXPORT_ENDINGS)}")
+    raise Refused(f"cannot write {path}: the name must end in one of {', '.join(EXPORT_ENDINGS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,11 @@ class EmbeddedValkey:
             return
         self.url = self._lock.wait_for_server(START_TIMEOUT_S, lambda address: _process_at(address) is not None)
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether this process owns the directory and runs the server."""
+        return self._lock.held
+
     def stop(self) -> None:
         """Stop an owned server in order, so that the append-only file is complete; repeatable."""
         self._stopping.set()
