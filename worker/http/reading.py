@@ -51,7 +51,7 @@ def date_routes(shelf: DateReader, gate: RouteGuard) -> APIRouter:
         tags=["dates"],
         route_class=gate.route_class(),
         dependencies=[Depends(BEARER), gate.at_least(Role.VIEWER)],
-        responses=responses(401, 403, 500, 503),
+        responses=responses(400, 401, 403, 500, 503),
     )
 
     @router.get("/dates")
