@@ -308,8 +308,8 @@ def is_absent(url: str) -> bool:
 
 def _nothing_there(part: str, place: Path) -> Refused:
     return Refused(
-        f"there is no {part} at {place.absolute()}, and this command creates no {part}. MLFS_DATA_DIR names the folder "
-        "of a worker or a demo (current settings: mlfs config); to create a folder: mlfs run, or mlfs demo"
+        f"there is no {part} at {place.absolute()}, and this command creates no {part}; a worker or a demo does: "
+        "mlfs run, or mlfs demo. MLFS_DATA_DIR names the folder of a worker or a demo (current settings: mlfs config)"
     )
 
 

@@ -193,7 +193,11 @@ class Sweeper:
         return Sweep(opened=len(expected), due=len(due), failed=failed)
 
     def _last_opened(self, now: datetime) -> date | None:
-        """Return the last opened analysis date; lower a mark in the future, so that the skipped dates are opened."""
+        """Return the last opened analysis date, the calendar's mark.
+
+        A wrong clock of the store can move the mark into the future. Lower such a mark to the beginning of the
+        look-back, so that the sweep opens the skipped analysis dates.
+        """
         mark, latest = self._store.last_opened(), self._calendar.latest_opened(now)
         if mark is None or mark <= latest:
             return mark
@@ -210,7 +214,7 @@ class Sweeper:
         return lowered
 
     def _faults_of(self, analysis_date: date, act: Callable[[], object]) -> int:
-        """Run *act* for an analysis date; return 1 if *act* failed for a reason of this analysis date, otherwise 0."""
+        """Run *act* for an analysis date; return 1 if *act* failed because of the analysis date, otherwise 0."""
         try:
             try:
                 act()

@@ -29,7 +29,7 @@ from ops.arguments import (
     note_absent_worker,
     now_of_words,
 )
-from ops.output import hint, out, show_json
+from ops.output import hint, one_line, out, show_json
 from schemas.completion import MESSAGE_BYTES_MAX, ROW_COUNT_MAX, CompletionMessage
 from schemas.fault_words import in_plain_words
 from worker.date_text import in_zone

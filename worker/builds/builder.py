@@ -54,6 +54,16 @@ class LeaseKeeper:
         held_max_s: float = LEASE_HELD_MAX_S,
         passed: Callable[[PipelineError | None], None] = lambda _error: None,
     ) -> None:
+        """Prepare the renewal; the thread starts with the `with` block.
+
+        Args:
+            engine: Stores each renewal.
+            record: Record of the claim.
+            worker: Name of the worker that holds the lease.
+            lease_s: Seconds from a renewal to the end of the lease.
+            held_max_s: Seconds after which the build counts as hanging.
+            passed: Called after each renewal: with the error of a failed renewal, otherwise with None.
+        """
         self._engine = engine
         self._held_max_s = held_max_s
         self._passed = passed
@@ -130,7 +140,7 @@ class Builder:
         Raises:
             Unavailable: The store does not answer; after the lease has expired the next attempt claims the date.
         """
-        claim = self.engine.apply(analysis_date, self._bid(analysis_date))
+        claim = self.engine.apply(analysis_date, self._claim_event(analysis_date))
         if claim.reason is not Reason.CLAIMED:
             return None
         started = self.stopwatch()
@@ -156,7 +166,7 @@ class Builder:
         if committed is not None:
             self.follow(committed)
 
-    def _bid(self, analysis_date: date) -> BuildClaimed:
+    def _claim_event(self, analysis_date: date) -> BuildClaimed:
         """Return the claim event with the ledger's newest fencing token, so that the claim gets a higher token.
 
         If the ledger cannot be read, claim anyway: the build fails on the same error, or the ledger refuses the build.

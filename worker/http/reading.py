@@ -51,7 +51,7 @@ def date_routes(reader: DateReader, guard: RouteGuard) -> APIRouter:
         tags=["dates"],
         route_class=guard.route_class(),
         dependencies=[Depends(BEARER), guard.at_least(Role.VIEWER)],
-        responses=responses(401, 403, 500, 503),
+        responses=responses(400, 401, 403, 500, 503),
     )
 
     @router.get("/dates", response_model=list[DateRow | DamagedDate])

@@ -36,8 +36,8 @@ class InterventionAnswer:
     """Answer to an intervention.
 
     Attributes:
-        record: The date after the change; None for a request that was answered under the same key before.
-        outcome: `applied`, `event` and `reason`; for a request that was answered before the whole earlier answer.
+        record: The record after the change; None for a repeat of an answered request under the same key.
+        outcome: `applied`, `event` and `reason`. For a repeat of an answered request: the whole stored answer.
     """
 
     record: DateRecord | None
@@ -62,8 +62,8 @@ class Interventions:
         store: Holds the records.
         auditor: Plans; applies after the audit row is written.
         requests: Remembers requests by key.
-        replace_damaged: `Repair.replace_damaged`.
-        calendar: Tells the league's day, part of a request id.
+        replace_damaged: Sets an unreadable record aside and opens the analysis date again.
+        calendar: Computes the league's day, part of a request id.
         clock: Clock of the changes.
         processors: Names of the pipeline's processors.
         publish_outcomes: Called after each change, for a process without a relay loop.
@@ -86,7 +86,9 @@ class Interventions:
         return uuid.uuid5(uuid.NAMESPACE_OID, f"{caller}/{key}/{day}/{today}").hex
 
     def plan(self, day: date, event: InterventionEvent) -> tuple[InterventionEvent, DateRecord, Decision]:
-        """Return the event with the run named, the record before the event, and the decision. Changes nothing.
+        """Return the event, the record before the event, and the decision; change no record.
+
+        The returned event of a retraction bears the identity of the run.
 
         Args:
             day: The analysis date.
@@ -115,7 +117,7 @@ class Interventions:
         Args:
             day: The analysis date.
             event: As for `plan`; an event without a request id gets the id that belongs to caller, key and day.
-            caller: Who sends the request; keys of different callers never meet.
+            caller: Name of the sender. The same key of another caller stands for another request.
             key: Idempotency key.
             consent: Called with the plan before the audit row; False stops after the plan, as for a dry run.
 
@@ -146,14 +148,14 @@ class Interventions:
             if not consent(event, before, planned):
                 return _answer(planned, event, applied=False)
         else:
-            self._begin_anew_if_damaged(day)
+            self._replace_if_damaged(day)
             event = self._with_run(day, event)
         decision = self.auditor.apply(day, event, idempotency_key=key)
         self.publish_outcomes()
         applied = decision.changed or not isinstance(event, CompletionRetracted)
         return _answer(decision, event, applied=applied)
 
-    def _begin_anew_if_damaged(self, day: date) -> None:
+    def _replace_if_damaged(self, day: date) -> None:
         try:
             self.store.load(day)
         except CorruptRecord as exc:
@@ -183,7 +185,7 @@ class Interventions:
 
 
 def has_ended(record: DateRecord, generation: int) -> bool:
-    """Whether the generation, or a later generation, has ended."""
+    """Return whether the generation, or a later generation, has ended."""
     return record.generation >= generation and record.state in TERMINAL_STATES
 
 

@@ -56,7 +56,7 @@ class RedisStore(RedisIndexes):
         Args:
             client: Made by `client.connect`.
             pipeline: Name in the hash tag of every key.
-            replicas: Replicas that must hold a commit before it counts; 0 on a single server.
+            replicas: Number of replicas that must confirm a commit; 0 for a single server.
             damage: Handles unreadable members; the default sets unreadable members aside.
         """
         super().__init__(client, pipeline, damage or SettingAside(client, key_tag(pipeline), log_damage))
@@ -68,7 +68,7 @@ class RedisStore(RedisIndexes):
         )
 
     def load(self, analysis_date: date) -> DateRecord | None:
-        """Read the record of the date."""
+        """Read the record of the analysis date; return None without a record."""
         key = f"{self._tag}:date:{analysis_date}"
         try:
             stored = repeating(self._client, lambda: cast("list[bytes | None]", self._client.hmget(key, FIELDS)))
@@ -96,11 +96,11 @@ class RedisStore(RedisIndexes):
         return found
 
     def commit(self, commit: Commit) -> bool:
-        """Run the commit script; send it once more where the reply was lost."""
+        """Run the commit script; send the script once more after a lost reply."""
         return self._store_one(commit.record.analysis_date, self._call(commit))
 
     def renew(self, held: DateRecord, until_at: datetime, operation_id: str) -> bool:
-        """Run the renewal script; send the script once more where the reply was lost."""
+        """Run the renewal script; send the script once more after a lost reply."""
         day = held.analysis_date.isoformat()
         keys = [f"{self._tag}:date:{day}", f"{self._tag}:wake"]
         renewal = f"{operation_id} {until_at.isoformat()}"
@@ -121,7 +121,7 @@ class RedisStore(RedisIndexes):
         return [isinstance(answer, bytes) and answer != b"conflict" for answer in answers]
 
     def _store(self, calls: Sequence[list[Any]]) -> list[Any]:
-        """Run the scripts, and once more where a key of a wrong type was in the way and is set aside now."""
+        """Run the scripts; if a key has a wrong type, set the key aside and run the scripts again."""
         answers = self._send(calls)
         refused = [call for call, answer in zip(calls, answers, strict=True) if is_wrong_type(answer)]
         if not refused:
@@ -194,7 +194,8 @@ class RedisStore(RedisIndexes):
     def _run(self, calls: Sequence[list[Any]]) -> list[Any]:
         answers = self._run_once(calls)
         if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
-            # A server that was restarted or is new; what had run before it knew the script is recognised.
+            # A restarted server or a new primary does not know the scripts. The operation id prevents a second commit
+            # by a call that took effect before.
             for script in (self._commit_script, self._renew_script):
                 self._client.script_load(script.script)
             answers = self._run_once(calls)
