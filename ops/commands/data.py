@@ -284,8 +284,9 @@ def features(
       mlfs features 2024-12-15 --out read.parquet --published-by 2024-12-15T23:50:00-05:00
     """
     wanted = Wanted(generation=generation, published_by=published_by)
-    if not out_file.absolute().parent.is_dir():
-        raise Refused(f"{out_file} for {analysis_date}: there is no folder {out_file.absolute().parent}; make it first")
+    folder = out_file.absolute().parent
+    if not folder.is_dir():
+        raise Refused(f"{out_file} for {analysis_date}: there is no folder {folder}; create the folder")
     with reading_resources() as resources:
         chosen = find_generation(resources.warehouse, analysis_date, wanted)
         rows = resources.warehouse.export_features(analysis_date, chosen.build_id, str(out_file))
@@ -305,9 +306,6 @@ def features(
         }
         show_json({"analysis_date": analysis_date.isoformat(), **written, **published})
     else:
-        out.print(
-            f"{rows} rows in {out_file}: {chosen.state or '-'}, generation {chosen.generation}, "
-            f"quality score {number(chosen.quality_score)}",
-            markup=False,
-            soft_wrap=True,
-        )
+        state, score = chosen.state or "-", number(chosen.quality_score)
+        line = f"{rows} rows in {out_file}: {state}, generation {chosen.generation}, quality score {score}"
+        out.print(line, markup=False, soft_wrap=True)

@@ -222,10 +222,7 @@ def _finish(record: DateRecord, event: EventKind, *, applied: bool) -> None:
     if record.state is State.FAILED and record.failure is not None and event is not EventKind.COMPLETION_RETRACTED:
         out.print(f"  because {record.failure.because}: {record.failure.message}", markup=False, soft_wrap=True)
         if event is EventKind.REPLAY_REQUESTED:
-            out.print(
-                f"  what to do: mlfs incident {record.analysis_date}; after the repair replay the date again",
-                markup=False,
-            )
+            out.print(f"  what to do: mlfs incident {record.analysis_date}; once repaired, replay the date again")
 
 
 def retract(

@@ -123,7 +123,9 @@ def _plan(
     try:
         before, decision = engine.preview(day, event)
     except CorruptRecord as exc:
-        return Planned(analysis_date=day, step=Step.REFUSED, why=f"{exc}; repair it: mlfs recover", record=None)
+        return Planned(
+            analysis_date=day, step=Step.REFUSED, why=f"{exc}; to repair the record: mlfs recover", record=None
+        )
     seen = before if before.version else None
     why_not = _why_not(day, request, seen, calendar, tonight)
     if why_not:

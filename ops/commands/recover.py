@@ -69,7 +69,9 @@ def recover(
         retractions = RetractionAudit(engine, resources.warehouse)
         taken_back = retractions.lost_since(first, last)
         if not as_json:
-            out.print(f"ledger: {len(committed)} dates since {first}; the store does not follow it for {len(astray)}")
+            out.print(
+                f"ledger: {len(committed)} dates since {first}; the store does not follow the ledger for {len(astray)}"
+            )
             _show_lost(astray, taken_back, damage)
         if not dry_run and not yes and not confirmed("restore these dates?"):
             raise typer.Exit(EXIT_REFUSED)

@@ -86,7 +86,7 @@ def _run_worker(settings: Settings, kind: ProcessKind) -> None:
 
     render = readable_line(settings) if sys.stdout.isatty() else logs.as_json
     logs.configure(settings.log_level, sys.stdout, trace_project=settings.trace_project, render=render)
-    # Standard error of a worker may be the same stalled pipe as its log.
+    # Standard error of a worker may be the same stalled pipe as the log.
     streams.bound_waits()
     stop = threading.Event()
     leaving.on_signal(stop.set)

@@ -1,10 +1,12 @@
 """Every `mlfs` line that a page tells people to type is one that the program takes."""
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import typer
@@ -66,6 +68,13 @@ def parse(words: list[str]) -> None:
             return
         name, command, words = command.resolve_command(context, rest)
     command.make_context(name, list(words), parent=context)
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """`--data-dir` of a parsed command line sets MLFS_DATA_DIR; later tests of this process see the old value."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
