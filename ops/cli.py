@@ -137,6 +137,9 @@ def _app(sections: Mapping[str, Section], text: str, *, add_completion: bool = F
     )
 
 
+# Number of words in `mlfs --show-completion zsh`.
+SHELL_NAMED = 3
+
 app = _app(
     SECTIONS,
     "ML feature-store worker: join the completions of an analysis date, build, score and publish the features.",
@@ -214,6 +217,9 @@ def _report(error: Exception) -> int:
 
 def _run(begin: Callable[[], None] | None) -> int:
     """Run the command of the arguments; return the exit code."""
+    if len(sys.argv) == SHELL_NAMED and sys.argv[1] in {"--show-completion", "--install-completion"}:
+        # Typer detects the shell of the parent process and then ignores a shell named by the caller.
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
     try:
         return int(app(standalone_mode=False, prog_name="mlfs", obj=begin) or 0)
     except SystemExit as exc:

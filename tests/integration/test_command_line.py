@@ -158,10 +158,10 @@ def test_the_shell_completes_the_dates_of_the_folder_and_words(tmp_path: Path) -
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_completion_of_a_shell_is_shown(shell: str, tmp_path: Path) -> None:
-    done = Program(tmp_path).here("--show-completion", shell)
+    done = Program(tmp_path).run("--show-completion", shell)
 
     assert done.returncode == 0
-    assert "_MLFS_COMPLETE" in done.stdout
+    assert f"complete_{shell}" in done.stdout
 
 
 def test_python_dash_m_is_the_same_command() -> None:

@@ -1,8 +1,10 @@
 """Receivers of OpenLineage events: a file or an HTTP service such as Marquez, as transports of OpenLineage's client.
 
-A transport sends each event before `emit` returns. A crash loses the unsent event; a file keeps whole lines.
+A transport sends each event before `emit` returns; `close` ends the pauses between tries. A crash loses the unsent
+event; a file keeps whole lines.
 """
 
+import threading
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +13,9 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from openlineage.client.transport import FileTransport, HttpConfig, HttpTransport, Transport
 from openlineage.client.transport.file import FileConfig
 from requests import Session
+from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse
+from urllib3.util import Retry
 
 from worker.adapters.direct import session_to
 
@@ -25,6 +30,30 @@ RETRY: Mapping[str, Any] = {
     "allowed_methods": frozenset({"POST"}),
     "respect_retry_after_header": False,
 }
+
+
+class _Retry(Retry):
+    """Retry whose pauses end when the transport closes: a thread in a pause would outlive the other threads."""
+
+    closing: threading.Event
+
+    def sleep(self, response: BaseHTTPResponse | None = None) -> None:  # noqa: ARG002 - the library's shape
+        if self.closing.wait(self.get_backoff_time()):
+            raise ConnectionError("the worker ends; the event is not sent again")
+
+
+class _ClosableTransport(HttpTransport):
+    """HTTP transport with a `close` that ends a pause between two tries."""
+
+    def __init__(self, config: HttpConfig) -> None:
+        self._closing = threading.Event()
+        retry = type("Retry", (_Retry,), {"closing": self._closing})(**RETRY)
+        config.adapter = HTTPAdapter(max_retries=retry)
+        super().__init__(config)
+
+    def close(self, timeout: float = -1) -> bool:
+        self._closing.set()
+        return super().close(timeout)
 
 
 def open_transport(url: str) -> Transport:
@@ -45,9 +74,8 @@ def open_transport(url: str) -> Transport:
         timeout=HTTP_TIMEOUT_S,
         session=session_to(receiver, Session()),
         custom_headers=_authorization(parts),
-        retry=dict(RETRY),
     )
-    return HttpTransport(config)
+    return _ClosableTransport(config)
 
 
 def _authorization(parts: SplitResult) -> dict[str, str]:

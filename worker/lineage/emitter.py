@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 # One analysis date has a dozen events. A full queue means a long outage of the receiver during a backfill.
 QUEUE_MAX = 1000
+# Seconds for the end of the thread after the transport was closed.
+END_S = 0.2
 
 
 class LineageEmitter:
@@ -63,10 +65,14 @@ class LineageEmitter:
         """Send the queued events for at most *timeout_s* seconds; return False if events are left."""
         try:
             self._queue.put(None, timeout=timeout_s)
+            self._thread.join(timeout_s)
         except queue.Full:
-            return False
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+            pass
+        ended = not self._thread.is_alive()
+        self._transport.close()
+        # The closed transport ends the pause of a try.
+        self._thread.join(END_S)
+        return ended
 
     def _send_all(self) -> None:
         while (event := self._queue.get()) is not None:

@@ -255,7 +255,7 @@ class DuckDbWarehouse:
             return _changed(cursor, change)
 
     def export_features(self, analysis_date: date, build_id: str, path: str) -> int:
-        """Let DuckDB write the file; arrays in CSV come as `[a, b]`."""
+        """Write the rows of a build into a file; CSV shows arrays as `[a, b]`."""
         ending = export_ending(path)
         rows = plan_rows(analysis_date, build_id, self.pipeline)
         with self._reading(f"writing {path}") as cursor:
