@@ -14,10 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from statemachine.decision import PublishOutcome
 from statemachine.evidence import severity_of
-from statemachine.model import DateRecord, State, Trigger
+from statemachine.model import RATE_DIGITS, DateRecord, State, Trigger
 
-# A rate is told to a hundredth of a percent; the ledger keeps it exact.
-RATE_DIGITS = 4
 # Rises only when a consumer of the version before would misread the message; a new field does not raise it.
 SCHEMA_VERSION = 1
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from statemachine.decision import Change
 
 
+# A rate is told to a hundredth of a percent; the ledger keeps it exact.
+RATE_DIGITS = 4
+
+
 class State(StrEnum):
     """State of an analysis date."""
 

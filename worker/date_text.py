@@ -10,9 +10,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict, Field
 
-from schemas.outcome import RATE_DIGITS
 from statemachine.evidence import awaited_tables, publication_is_retracted, severity_of
-from statemachine.model import BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
+from statemachine.model import RATE_DIGITS, BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
 from worker.features.model import QualityReport
 from worker.observing.outbox import Untold
 
