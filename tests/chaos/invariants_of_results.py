@@ -95,9 +95,10 @@ def monotone(seen: Evidence, finding: Finding) -> None:
         before[place] = line
         if earlier is None or seen.losses_of_one().get(line["date"]):
             continue
-        finding.demand(
-            line["version"] > earlier["version"], f"{line['date']}: version {earlier['version']} -> {line['version']}"
-        )
+        # The renewal of a lease changes the revision, and neither version nor record.
+        renewed = line["version"] == earlier["version"] and line["record"] == earlier["record"]
+        risen = line["version"] > earlier["version"]
+        finding.demand(risen or renewed, f"{line['date']}: version {earlier['version']} -> {line['version']}")
         tokens = [(one["record"].get("generation", 0), one["record"].get("attempt", 0)) for one in (earlier, line)]
         finding.demand(tokens[1] >= tokens[0], f"{line['date']}: {tokens[0]} -> {tokens[1]}")
     _ledger_rises(seen, finding)

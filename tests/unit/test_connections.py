@@ -201,7 +201,9 @@ def test_a_malformed_request_line_is_refused_in_plain_words_and_without_a_trace(
         status, problem = parsed(everything(client))
 
     assert (400, "urn:mlfs:problem:bad-request") == (status, problem["type"])
-    assert [record for record in caplog.records if record.exc_info] == []
+    # A thread of Google's client may outlive the test before.
+    ours = [record for record in caplog.records if not record.name.startswith("google")]
+    assert [record for record in ours if record.exc_info] == []
 
 
 def test_connection_trouble_is_logged_once_a_second_and_the_rest_counted() -> None:
