@@ -1,7 +1,7 @@
 """A bad message is charged with its own faults: each other message of its group is stored at once."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from schemas.completion import DEPTH_MAX, Delivery
+from schemas.completion import DEPTH_MAX, TRACE_ATTRIBUTES, Delivery
 from statemachine.model import DateRecord, State
 from tests.fuzz.judge import judge_deliveries, judge_message
 from tests.fuzz.seeds import SHAPES, nested, sized
@@ -35,13 +35,15 @@ def quiet() -> Iterator[None]:
 
 
 class Hostile(dict[str, str]):
-    """Attributes that raise when they are read: an exception that no parser expects."""
+    """Attributes that raise when they are read, an exception that no parser expects; *spared* names read as empty."""
 
-    def __init__(self, fault: type[Exception]) -> None:
+    def __init__(self, fault: type[Exception], spared: Collection[str] = ()) -> None:
         super().__init__()
-        self.fault = fault
+        self.fault, self.spared = fault, spared
 
     def get(self, name: str, default: object = None) -> str:  # type: ignore[override]  # noqa: ARG002 - a dict's shape
+        if name in self.spared:
+            return ""
         raise self.fault("hostile")
 
 
@@ -125,10 +127,13 @@ def good_four() -> list[Delivery]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("place", [0, 2, 4])
-def test_an_exception_while_a_message_is_read_leaves_its_group_untouched(fault: type[Exception], place: int) -> None:
+@pytest.mark.parametrize("spared", [(), TRACE_ATTRIBUTES], ids=["raises at once", "raises in the group"])
+def test_an_exception_while_a_message_is_read_leaves_its_group_untouched(
+    fault: type[Exception], place: int, spared: Collection[str]
+) -> None:
     desk = Desk()
     group = good_four()
-    group.insert(place, delivery(report(), "bad", Hostile(fault)))
+    group.insert(place, delivery(report(), "bad", Hostile(fault, spared)))
 
     first = desk.take(*group)
     later = [desk.take(group[place]) for _ in range(RAISES_MAX - 1)]
