@@ -37,7 +37,6 @@ EXIT_FAILED = 1
 EXIT_REFUSED = 2
 EXIT_DEGRADED = 3
 EXIT_UNAVAILABLE = 4
-EXIT_INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 BODY_CHARS_SHOWN = 2048
 LETTERS_COLUMNS = 110
-# Google's ids have 17 digits.
-ID_COLUMNS = 20
 # Google's service takes about a second for this many messages: print the progress after each such step.
 PROGRESS_EVERY = 500
 

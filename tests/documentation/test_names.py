@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from statemachine.table import TRANSITIONS
 from tests.documentation.command_lines import fault, make_fault, missing_paths, mlfs_part
 from tests.documentation.pages import PAGES, ROOT, Block, Kind, anchors, blocks, code_spans, links, named
 from worker.pipelines.shipped import SHIPPED
@@ -146,3 +147,12 @@ def test_a_gone_target_file_function_or_anchor_is_found() -> None:
     assert not resolves("worker.engine.Engine.never")
     assert "everyday" in anchors(ROOT / "docs" / "cli.md")
     assert "nowhere" not in anchors(ROOT / "docs" / "cli.md")
+
+
+@pytest.mark.parametrize(
+    ("page", "text"), [("README.md", "All {} pairs of state and event"), ("docs/guarantees.md", "{0} of {0} pairs")]
+)
+def test_the_number_of_decided_pairs_is_the_tables(page: str, text: str) -> None:
+    pairs = sum(len(by_event) for by_event in TRANSITIONS.values())
+
+    assert text.format(pairs) in (ROOT / page).read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ops.arguments import EXIT_INTERRUPTED, report_fault
+from ops.arguments import report_fault
 from ops.output import dates_table, err, out, show_json
 from tests.support.compose_runner.compose import Service, ports_of, read_compose
 from tests.support.compose_runner.local import ROOT, Local, left_out
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _folder() as folder:
             Stack(folder, options).run()
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return 128 + signal.SIGINT
     except PipelineError as exc:
         return report_fault(exc)
     return 0
