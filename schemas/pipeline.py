@@ -109,6 +109,25 @@ class QualityPart(_Part):
     severities: list[SeverityPart] | None = Field(default=None, min_length=1)
 
 
+class LevelsPart(_Part):
+    """`[findings.CHECK]`: numbers from which a check notes, warns, is critical, or refuses the publication."""
+
+    note: float | None = None
+    warning: float | None = None
+    critical: float | None = None
+    refuse: float | None = None
+
+
+class FindingsPart(_Part):
+    """`[findings]`: rules of the checks of a build; a check without a table finds nothing."""
+
+    nights: Annotated[int, Field(ge=1, le=60)] | None = None
+    nights_min: Annotated[int, Field(ge=1, le=60)] | None = None
+    warning_below: Mapping[Name, Annotated[float, Field(ge=0, le=100)]] | None = None
+    critical_below: Mapping[Name, Annotated[float, Field(ge=0, le=100)]] | None = None
+    levels: Mapping[Name, LevelsPart] = Field(default_factory=dict)
+
+
 class OptionalPart(_Part):
     """`[optional]`: tables that no build needs; without a key, no statement uses the table.
 
@@ -183,6 +202,7 @@ class PipelineFile(_Part):
     tables: TablesPart
     optional: OptionalPart = OptionalPart()
     quality: QualityPart = QualityPart()
+    findings: FindingsPart = FindingsPart()
     upstream: Mapping[Table, UpstreamPart]
     schedule: SchedulePart | None = None
     identity: list[IdentityPart] = Field(min_length=1)

@@ -221,6 +221,40 @@ class Lease:
     claimant: str = ""
 
 
+class FindingSeverity(StrEnum):
+    """Weight of a finding."""
+
+    NOTE = "note"
+    """Worth knowing; changes neither state nor severity."""
+    WARNING = "warning"
+    """The rows may be wrong in part: severity P3 at least."""
+    CRITICAL = "critical"
+    """The rows cannot be believed: the analysis date is degraded, severity P2 at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A reason why the rows of a build may be wrong, with the evidence.
+
+    Attributes:
+        check: Name of the check, a member of `worker.features.findings.Check`.
+        severity: Weight of the finding.
+        subject: The judged table, column, feature, team or component.
+        observed: The measured figure, for people.
+        expected: The figure that the check accepts, for people.
+        next_step: The next step of the person on call.
+        processor: The processor whose new run may end the finding; empty if no processor is responsible.
+    """
+
+    check: str
+    severity: FindingSeverity
+    subject: str
+    observed: str
+    expected: str
+    next_step: str
+    processor: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
     """Figures of a published or refused build; the ledger holds the same figures.
@@ -242,6 +276,7 @@ class BuildResult:
         duration_s: Seconds from the claim to the commit.
         mode: Build mode, copied from the record of the same generation; otherwise NORMAL, because the ledger stores no
             mode.
+        findings: Findings about the rows, the most severe first.
     """
 
     generation: int
@@ -259,6 +294,7 @@ class BuildResult:
     committed_at: datetime
     duration_s: float
     mode: BuildMode = BuildMode.NORMAL
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

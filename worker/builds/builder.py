@@ -19,7 +19,7 @@ from opentelemetry.trace import Tracer
 
 from statemachine.decide import Decision
 from statemachine.events import BuildClaimed, BuildCommitted, BuildFailed, LeaseRenewed
-from statemachine.model import BuildResult, Changes, DateRecord, FailureKind
+from statemachine.model import BuildResult, Changes, CompletionStatus, DateRecord, FailureKind
 from statemachine.reasons import Reason
 from worker.builds.steps import run_build
 from worker.clock import pause
@@ -263,6 +263,11 @@ class Builder:
             started_at=record.lease.claimed_at if record.lease is not None else self.clock.now(),
             claimant=_claimant(record),
             ignored=ignored,
+            claimed_rows={
+                name: completion.row_count
+                for name, completion in record.completions.items()
+                if completion.status is CompletionStatus.SUCCESS and completion.row_count is not None
+            },
         )
 
     def _report(self, analysis_date: date, event: BuildCommitted | BuildFailed) -> Decision:
@@ -306,6 +311,7 @@ def _result_of(outcome: BuildOutcome) -> BuildResult:
         left_out=outcome.stats.left_out_count,
         committed_at=outcome.finished_at,
         duration_s=_seconds(outcome.request.started_at, outcome.finished_at),
+        findings=report.findings,
     )
 
 

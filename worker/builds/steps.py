@@ -14,8 +14,10 @@ from datetime import datetime
 import structlog
 
 from statemachine.model import BuildMode, FailureKind, State
+from worker.builds.judge import judge
 from worker.builds.upstream import validate_upstream
 from worker.errors import Fatal, Fenced, PipelineError, SourceGone
+from worker.features.findings import judged
 from worker.features.model import (
     BuildOutcome,
     BuildPhase,
@@ -131,6 +133,7 @@ def _build(  # noqa: PLR0913 - the arguments of `run_build`
         counts = warehouse.query(plan.stats)[0]
         stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
         report = score(stats, request.mode, policy or warehouse.pipeline.quality)
+        report = judged(report, judge(request, stats, report, warehouse.pipeline))
     progress(f"stage {stats.row_count} rows")
     progress(f"score {report.quality_score}")
     with watch(BuildPhase.GATE):

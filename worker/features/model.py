@@ -6,7 +6,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from statemachine.model import BuildMode, FailureKind, State
+from statemachine.model import BuildMode, FailureKind, Finding, State
 
 
 class BuildPhase(StrEnum):
@@ -86,6 +86,7 @@ class BuildRequest:
         started_at: Instant of the claim. UTC.
         claimant: Name of the claim in the ledger; unique to an attempt of a worker.
         ignored: Processors whose table counts as empty after a retraction (ADR 0017).
+        claimed_rows: Rows that the counted event of each processor claims; a processor without a claim is absent.
     """
 
     key: BuildKey
@@ -96,6 +97,7 @@ class BuildRequest:
     started_at: datetime
     claimant: str
     ignored: frozenset[str] = frozenset()
+    claimed_rows: Mapping[str, int] = field(default_factory=dict)
 
     def reads(self, processor: str) -> bool:
         """Whether the build may read the processor's Phase 4 table."""
@@ -176,6 +178,7 @@ class QualityReport:
         gate_passed: Whether the quality gate passed.
         gate_message: Reason of a refusal, empty after a pass.
         earned_state: `done` or `degraded`, the state after a publication.
+        findings: Reasons why the rows may be wrong, the most severe first.
     """
 
     row_count: int
@@ -188,6 +191,7 @@ class QualityReport:
     gate_passed: bool
     gate_message: str
     earned_state: State
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from worker.errors import Refused
+from worker.features.findings import FindingPolicy
 from worker.features.model import CellSource
 from worker.features.quality import DEFAULT_POLICY, QualityPolicy
 from worker.features.sql import NOTHING, NOWHERE, Templates, Unusable, render
@@ -269,6 +270,7 @@ class Pipeline:
         tables: Tables of the product.
         optional: Optional tables of the definition.
         quality: Rules of the score and the quality gate.
+        findings: Rules of the checks of a build.
         settings: {field of the settings: default}, as text or number.
         templates: Templates of the SQL.
     """
@@ -283,6 +285,7 @@ class Pipeline:
     tables: OwnTables
     optional: OptionalTables = OptionalTables()
     quality: QualityPolicy = DEFAULT_POLICY
+    findings: FindingPolicy = field(default_factory=FindingPolicy)
     settings: Mapping[str, Any] = field(default_factory=dict)
     templates: Templates = NOWHERE
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from schemas.fault_words import words_of
 from schemas.pipeline import FeaturePart, IdentityPart, PipelineFile
+from worker.features.findings import Check, FindingPolicy, Levels
 from worker.features.pipeline import (
     PHASE4_DATE,
     Block,
@@ -175,6 +176,7 @@ def _pipeline(document: PipelineFile, faults: list[str]) -> Pipeline:
         tables=OwnTables(**document.tables.model_dump()),
         optional=OptionalTables(**{name: table or "" for name, table in document.optional}),
         quality=_quality(document),
+        findings=_findings(document, faults),
         settings=document.settings,
         templates=templates(),
     )
@@ -264,3 +266,17 @@ def _quality(document: PipelineFile) -> QualityPolicy:
     if document.quality.severities is not None:
         said["severities"] = tuple(Severity(**dict(level)) for level in document.quality.severities)
     return QualityPolicy(**said, required_field_count=sum(feature.required for feature in document.features))
+
+
+def _findings(document: PipelineFile, faults: list[str]) -> FindingPolicy:
+    known = {check.value for check in Check}
+    faults += [
+        f"findings.levels.{name} is no check; the checks: {', '.join(known)}"
+        for name in document.findings.levels
+        if name not in known
+    ]
+    said = {name: value for name, value in document.findings if value is not None and name != "levels"}
+    levels = {
+        Check(name): Levels(**part.model_dump()) for name, part in document.findings.levels.items() if name in known
+    }
+    return FindingPolicy(**said, levels=MappingProxyType(levels))

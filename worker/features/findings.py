@@ -1,0 +1,191 @@
+"""Findings: why the rows of a build may be wrong although the score is high. Pure.
+
+Model: a check measures a number, 0 for rows beyond doubt and higher for worse rows. The pipeline's `Levels` of the
+check turn the number into a severity. Each family of checks has a module `<family>_findings` with pure functions from
+counted facts to findings; `worker.builds.judge` calls the families in turn.
+
+Source: the design, section 4.4; the thresholds of the components are the pipeline document's.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+
+from statemachine.model import Finding, FindingSeverity, State
+from worker.features.model import QualityReport
+
+
+class Check(StrEnum):
+    """Check of a build. A label of metrics, so the set is closed."""
+
+    NOT_FINITE = "not_finite"
+    """Cells that are NaN or infinite. Measure: share of the feature's cells."""
+    OUT_OF_RANGE = "out_of_range"
+    """Cells outside the feature's range in the catalogue. Measure: share of the feature's cells."""
+    SCHEDULE_MISSING = "schedule_missing"
+    """The schedule has no game, and Phase 4 says that entities play. Measure: share of the entities that play."""
+    SCHEDULE_DISAGREES = "schedule_disagrees"
+    """Schedule and Phase 4 differ about games or opponents. Measure: share of the entities that play by either."""
+    UNKNOWN_TEAM = "unknown_team"
+    """A team that the team list lacks. Measure: share of the entities concerned."""
+    CLAIMED_ROWS_DIFFER = "claimed_rows_differ"
+    """The rows of an event and the rows of the table differ. Measure: difference over the larger number."""
+    ROSTER_SIZE = "roster_size"
+    """Active entities against the median of the last nights. Measure: difference over the median."""
+    ROWS_DROPPED = "rows_dropped"
+    """Active entities without a row. Measure: share of the active entities."""
+    TABLE_UNUSABLE = "table_unusable"
+    """An upstream table that is gone, denied or retyped. Measure: share of tonight's cells that wanted the table."""
+    COLUMN_UNUSABLE = "column_unusable"
+    """An upstream column that is gone or retyped. Measure: share of tonight's cells that wanted the column."""
+    COMPONENT_LOW = "component_low"
+    """A component of the score below the document's thresholds, which are in points."""
+    DUPLICATE_KEYS = "duplicate_keys"
+    """Several rows of a Phase 4 table for one key. Measure: share of the keys."""
+    STALE_ROWS = "stale_rows"
+    """Rows of a Phase 4 table whose `processed_at` is too old, absent or ahead. Measure: share of the rows."""
+    SHIFTED = "shifted"
+    """A distribution that differs from the last nights. Measure: population stability index."""
+    CONSTANT = "constant"
+    """A feature with one value. Measure: share of the most frequent value, less its usual share."""
+    UNCHANGED = "unchanged"
+    """Values that did not move although the team played. Measure: share of the entities whose team played."""
+    SCRAMBLED = "scrambled"
+    """Values that belong to other entities. Measure: 1 less the correlation with the night before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """Thresholds of a check: a level applies if the measure reaches the threshold; None never applies.
+
+    Attributes:
+        note: Threshold of a note.
+        warning: Threshold of a warning.
+        critical: Threshold of a critical finding.
+        refuse: Threshold of a critical finding that refuses the publication.
+    """
+
+    note: float | None = None
+    warning: float | None = None
+    critical: float | None = None
+    refuse: float | None = None
+
+    def severity(self, measure: float) -> FindingSeverity | None:
+        """Return the highest severity whose threshold *measure* reaches; None below every threshold."""
+        if self.refuses(measure) or _reaches(measure, self.critical):
+            return FindingSeverity.CRITICAL
+        if _reaches(measure, self.warning):
+            return FindingSeverity.WARNING
+        return FindingSeverity.NOTE if _reaches(measure, self.note) else None
+
+    def refuses(self, measure: float) -> bool:
+        """Return whether *measure* refuses the publication."""
+        return _reaches(measure, self.refuse)
+
+
+def _reaches(measure: float, threshold: float | None) -> bool:
+    return threshold is not None and measure >= threshold
+
+
+WARNING_BELOW: Mapping[str, float] = MappingProxyType(
+    {
+        "phase4_availability": 36,
+        "phase3_fallback": 18,
+        "data_freshness": 12,
+        "dependency_completeness": 15,
+        "null_field_rate": 4,
+    }
+)
+"""Points of a component below which the document says Warning; the document has no Warning for row_completeness."""
+
+CRITICAL_BELOW: Mapping[str, float] = MappingProxyType(
+    {
+        "phase4_availability": 32,
+        "phase3_fallback": 15,
+        "data_freshness": 8,
+        "dependency_completeness": 11.25,
+        "row_completeness": 3,
+        "null_field_rate": 3,
+    }
+)
+"""Points of a component below which the document says Critical."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingPolicy:
+    """Rules of the checks, from `[findings]` of the pipeline's definition.
+
+    Attributes:
+        nights: Published nights before the date that a distribution is compared with.
+        nights_min: Published nights without which no distribution is judged.
+        levels: Thresholds by check; a check without entry finds nothing.
+        warning_below: Points of a component below which the finding `component_low` is a warning.
+        critical_below: Points of a component below which the finding `component_low` is critical.
+    """
+
+    nights: int = 14
+    nights_min: int = 5
+    levels: Mapping[Check, Levels] = field(default_factory=dict)
+    warning_below: Mapping[str, float] = field(default_factory=lambda: WARNING_BELOW)
+    critical_below: Mapping[str, float] = field(default_factory=lambda: CRITICAL_BELOW)
+
+    def severity(self, check: Check, measure: float) -> FindingSeverity | None:
+        """Return the severity of a measured number; None if the check has nothing to say."""
+        levels = self.levels.get(check)
+        return None if levels is None else levels.severity(measure)
+
+    def refuses(self, check: Check, measure: float) -> bool:
+        """Return whether a measured number refuses the publication."""
+        levels = self.levels.get(check)
+        return levels is not None and levels.refuses(measure)
+
+
+_RANK = {FindingSeverity.CRITICAL: 0, FindingSeverity.WARNING: 1, FindingSeverity.NOTE: 2}
+_SEVERITY_AT_LEAST = {FindingSeverity.CRITICAL: "P2", FindingSeverity.WARNING: "P3"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Findings of a build, the most severe first, and the reason for a refusal; the reason is empty without one."""
+
+    findings: tuple[Finding, ...] = ()
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A finding, and whether the finding refuses the publication."""
+
+    finding: Finding
+    refuses: bool = False
+
+
+def collect(found: Iterable[Found]) -> Judgement:
+    """Return the findings in the order of severity, check and subject, with the first refusal."""
+    ranked = sorted(found, key=lambda one: (_RANK[one.finding.severity], one.finding.check, one.finding.subject))
+    refusal = next((_sentence(one.finding) for one in ranked if one.refuses), "")
+    return Judgement(findings=tuple(one.finding for one in ranked), refusal=refusal)
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.check} {finding.subject}: {finding.observed}, {finding.expected} expected"
+
+
+def judged(report: QualityReport, judgement: Judgement) -> QualityReport:
+    """Return the report with state, severity and gate as the findings demand.
+
+    A critical finding makes the rows `degraded` and P2 at least, a warning P3 at least; a refusing finding closes the
+    gate.
+    """
+    levels = {finding.severity for finding in judgement.findings}
+    severities = [report.severity, *(_SEVERITY_AT_LEAST.get(level) for level in levels)]
+    gate_message = "; ".join(filter(None, (report.gate_message, judgement.refusal)))
+    return replace(
+        report,
+        severity=min(filter(None, severities), default=None),
+        earned_state=State.DEGRADED if FindingSeverity.CRITICAL in levels else report.earned_state,
+        gate_passed=not gate_message,
+        gate_message=gate_message,
+        findings=judgement.findings,
+    )
