@@ -50,6 +50,7 @@ class DateSummary:
     attempt: int
     trigger: str | None
     mode: str
+    as_of: Annotated[str | None, Field(description="The build reads only upstream rows processed up to this instant.")]
     published_generation: int
     published_is_retracted: bool
     left_out: int | None
@@ -83,6 +84,7 @@ def summary(record: DateRecord) -> dict[str, Any]:
             attempt=record.attempt,
             trigger=record.trigger.value if record.trigger else None,
             mode=record.mode.value,
+            as_of=record.as_of.isoformat() if record.as_of else None,
             published_generation=record.published_generation,
             published_is_retracted=publication_is_retracted(record),
             left_out=result.left_out if result else None,
