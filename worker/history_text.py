@@ -17,7 +17,7 @@ from statemachine.events import (
     ReplayRequested,
     TimerFired,
 )
-from statemachine.evidence import awaited_tables
+from statemachine.evidence import awaited_tables, replaces_doubted
 from statemachine.model import BuildMode, CompletionStatus, DateRecord, State
 from statemachine.reasons import Reason
 
@@ -31,6 +31,8 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
         case CompletionReceived(completion=completion):
             rows = "" if completion.row_count is None else f", {completion.row_count} rows"
             said = f"{completion.processor} reported {completion.status}{rows}"
+            if decision.reason is Reason.UPGRADE_STARTED and replaces_doubted(before, completion):
+                return f"{said}; a critical finding had named its earlier run"
             return f"{said}: {completion.error}" if completion.error else said
         case TimerFired():
             return _timer(before, decision)

@@ -71,9 +71,8 @@ def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
 def no_roster(day: str, fault: str, pipeline: Pipeline) -> str:
     """Return the message of a build without active entities; *fault* says what is wrong with the roster's table."""
     return (
-        f"{day}: {pipeline.entity.roster} {fault}, so no build knows the {pipeline.entity.plural}. Have the owner of "
-        f"the table repair it, then: mlfs replay {day} --reason '…'; or copy the last published rows: "
-        f"mlfs replay {day} --source yesterday --reason '…'"
+        f"{day}: {pipeline.entity.roster} {fault}. Once the table's owner has repaired it: "
+        f"mlfs replay {day} --reason '…'; until then: mlfs replay {day} --source yesterday --reason '…'"
     )
 
 
