@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict, Field
 
-from statemachine.evidence import awaited_tables, publication_is_retracted, severity_of
+from statemachine.evidence import awaited_tables, doubted_processors, publication_is_retracted, severity_of
 from statemachine.model import RATE_DIGITS, BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
 from worker.features.model import QualityReport
 from worker.observing.outbox import Untold
@@ -50,6 +50,7 @@ class DateSummary:
     attempt: int
     trigger: str | None
     mode: str
+    as_of: Annotated[str | None, Field(description="The build reads only upstream rows processed up to this instant.")]
     published_generation: int
     published_is_retracted: bool
     left_out: int | None
@@ -83,6 +84,7 @@ def summary(record: DateRecord) -> dict[str, Any]:
             attempt=record.attempt,
             trigger=record.trigger.value if record.trigger else None,
             mode=record.mode.value,
+            as_of=record.as_of.isoformat() if record.as_of else None,
             published_generation=record.published_generation,
             published_is_retracted=publication_is_retracted(record),
             left_out=result.left_out if result else None,
@@ -176,13 +178,18 @@ def headline(record: DateRecord, policy: Policy) -> str:
         return f"waiting: {counted} of {len(policy.processors)} completions"
     if record.state in {State.DONE, State.DEGRADED} and result is not None:
         wrong = " from a run that was taken back" if publication_is_retracted(record) else ""
-        return f"{record.state}: {_worth(result)}, published as generation {result.generation}{wrong}"
+        return f"{record.state}: {_worth(result)}, published as generation {result.generation}{_limit(record)}{wrong}"
     if record.state is State.FAILED:
         because = record.failure.because if record.failure else "unknown"
         still = f"; consumers still read generation {result.generation}" if result is not None else ""
         return f"failed ({because}): nothing was published for generation {record.generation}{still}"
     trigger = record.trigger.value if record.trigger else "none"
-    return f"{record.state}: generation {record.generation} ({trigger}), attempt {record.attempt}"
+    return f"{record.state}: generation {record.generation} ({trigger}{_limit(record)}), attempt {record.attempt}"
+
+
+def _limit(record: DateRecord) -> str:
+    """Return the instant that a person set as a limit for the rows of the generation; empty without a limit."""
+    return f", as of {record.as_of:%Y-%m-%d %H:%M:%S}Z" if record.as_of is not None else ""
 
 
 def _worth(result: BuildResult) -> str:
@@ -253,16 +260,26 @@ def _taken_back(record: DateRecord) -> str:
 def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
     day = record.analysis_date.isoformat()
     replay = f"mlfs replay {day} --reason '…'"
-    missing = ", ".join(policy.missing(record))
-    if not missing and not (awaited_tables(record) and now < record.upgrade_cutoff_at):
-        return f"Nothing by itself: all completions are in. To build it again: {replay}"
-    if not missing:
-        return f"All completions are in; built again by itself when rows come{_looks(record)}. By hand: {replay}"
-    if now < record.upgrade_cutoff_at:
-        cutoff = _when(record.upgrade_cutoff_at, now, zone)
-        by_itself = f"Built again by itself when one of these completes before {cutoff}: {missing}"
-        return f"{by_itself}{_taken_back(record)}{_looks(record)}. By hand: {replay}"
-    return f"The upgrade window is closed{_taken_back(record)}. After the repair of {missing}: {replay}"
+    missing, doubted = policy.missing(record), sorted(doubted_processors(record) - {*policy.missing(record)})
+    if now >= record.upgrade_cutoff_at:
+        if not (missing or doubted):
+            return f"Nothing by itself: all completions are in. To build it again: {replay}"
+        wrong = ", ".join((*missing, *doubted))
+        return f"The upgrade window is closed{_taken_back(record)}. After the repair of {wrong}: {replay}"
+    cutoff, named = _when(record.upgrade_cutoff_at, now, zone), ", ".join(doubted)
+    runs_again = f"; built again, too, when {named} runs again, because a critical finding names it" if doubted else ""
+    if missing:
+        by_itself = f"Built again by itself when one of these completes before {cutoff}: {', '.join(missing)}"
+        return f"{by_itself}{_taken_back(record)}{_looks(record)}{runs_again}. By hand: {replay}"
+    if awaited_tables(record):
+        looks = f"{_looks(record)}{runs_again}"
+        return f"All completions are in; built again by itself when rows come{looks}. By hand: {replay}"
+    if doubted:
+        return (
+            f"Built again by itself when {named} runs again before {cutoff}: a critical finding names it. "
+            f"By hand: {replay}"
+        )
+    return f"Nothing by itself: all completions are in. To build it again: {replay}"
 
 
 def _looks(record: DateRecord) -> str:
