@@ -22,6 +22,8 @@ from statemachine.model import (
     CompletionStatus,
     DateRecord,
     FailureKind,
+    Finding,
+    FindingSeverity,
     Policy,
     State,
 )
@@ -89,6 +91,7 @@ def result(
     state: State = State.DONE,
     *,
     rows: Mapping[str, int] | None = None,
+    findings: tuple[Finding, ...] = (),
 ) -> BuildResult:
     done = state is State.DONE
     return BuildResult(
@@ -106,6 +109,15 @@ def result(
         left_out=3,
         committed_at=DEADLINE,
         duration_s=1.5,
+        findings=findings,
+    )
+
+
+def doubted(*found: tuple[str, FindingSeverity]) -> tuple[Finding, ...]:
+    """Findings of these checks and severities."""
+    return tuple(
+        Finding(check=check, severity=level, subject="pace", observed="100 %", expected="25 %", next_step="look")
+        for check, level in found
     )
 
 
@@ -114,9 +126,14 @@ def claimed(worker: str = "worker-a", ledger_claim: tuple[int, int] | None = (0,
 
 
 def committed(
-    generation: int = 1, attempt: int = 1, state: State = State.DONE, *, rows: Mapping[str, int] | None = None
+    generation: int = 1,
+    attempt: int = 1,
+    state: State = State.DONE,
+    *,
+    rows: Mapping[str, int] | None = None,
+    findings: tuple[Finding, ...] = (),
 ) -> BuildCommitted:
-    return BuildCommitted(result=result(generation, attempt, state, rows=rows))
+    return BuildCommitted(result=result(generation, attempt, state, rows=rows, findings=findings))
 
 
 def broke(kind: FailureKind, generation: int = 1, attempt: int = 1, message: str = "it broke") -> BuildFailed:
