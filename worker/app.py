@@ -232,7 +232,7 @@ class Worker:
     def _make_metrics(self, clock: Clock) -> Metrics:
         resources, settings = self._resources, self._settings
         metrics = Metrics(settings.definition.processors)
-        metrics.show_dates(resources.store, clock, settings.calendar)
+        metrics.show_dates(resources.store, clock, settings.calendar, settings.definition.findings)
         metrics.expects_stream(resources.kind is ProcessKind.PULL)
         metrics.note(DeadLetterTopicChecked(topic=settings.dead_letter_topic, fault=None))
         metrics.show_process(lines_dropped=lines_dropped, store_restarts=resources.store_restarts)

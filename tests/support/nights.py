@@ -126,6 +126,14 @@ def finding(processor: str = "", severity: FindingSeverity = FindingSeverity.CRI
     )
 
 
+def doubted(*found: tuple[str, FindingSeverity]) -> tuple[Finding, ...]:
+    """Findings of these checks and severities."""
+    return tuple(
+        Finding(check=check, severity=level, subject="pace", observed="100 %", expected="25 %", next_step="look")
+        for check, level in found
+    )
+
+
 def claimed(worker: str = "worker-a", ledger_claim: tuple[int, int] | None = (0, 0)) -> BuildClaimed:
     return BuildClaimed(worker=worker, ledger_claim=ledger_claim)
 
