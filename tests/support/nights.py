@@ -106,6 +106,7 @@ def result(
         left_out=3,
         committed_at=DEADLINE,
         duration_s=1.5,
+        findings=(),
     )
 
 
