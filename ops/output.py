@@ -194,7 +194,8 @@ def show_findings(row: Mapping[str, Any]) -> None:
 
     A command in a next step stays on one line.
     """
-    out.print(f"findings: {findings_short(row)}", soft_wrap=True)
+    text = "none" if findings_of(row) == [] else findings_short(row)
+    out.print(f"findings: {text}", soft_wrap=True)
     list_findings(row)
 
 
