@@ -20,6 +20,7 @@ from statemachine.events import (
 from statemachine.evidence import awaited_tables, replaces_doubted
 from statemachine.model import BuildMode, CompletionStatus, DateRecord, State
 from statemachine.reasons import Reason
+from worker.finding_text import short
 
 
 def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
@@ -43,7 +44,7 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
         case BuildCommitted(result=result):
             said = (
                 f"generation {result.generation} published as {result.state}: {result.row_count} rows, "
-                f"score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}"
+                f"score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}, {short(result.findings)}"
             )
             follows = decision.reason is Reason.COMMITTED_REPLAY_FOLLOWS
             return f"{said}; the requested build follows as generation {after.generation}" if follows else said

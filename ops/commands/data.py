@@ -31,7 +31,7 @@ from ops.arguments import (
     read_date,
     reading_resources,
 )
-from ops.output import components_table, dates_table, err, number, out, show_json
+from ops.output import components_table, dates_table, err, number, out, show_findings, show_json
 from ops.reports.cost import describe_estimates, estimates_table
 from statemachine.model import BuildMode, State
 from worker.builds.generations import find_generation
@@ -228,7 +228,7 @@ def describe(outcome: BuildOutcome) -> dict[str, Any]:
         "analysis_date": key.analysis_date.isoformat(),
         "state": (report.earned_state if outcome.failure is None else State.FAILED).value,
         "generation": key.generation,
-        **figures(report),
+        **figures(report, key.analysis_date),
         "published": outcome.published,
         "failure": {"because": outcome.failure.value, "message": outcome.message} if outcome.failure else None,
         "trigger": outcome.request.trigger,
@@ -241,6 +241,7 @@ def describe(outcome: BuildOutcome) -> dict[str, Any]:
 def _show(answer: dict[str, Any], outcome: BuildOutcome, *, dry_run: bool) -> None:
     out.print(dates_table([answer | {"state": f"would be {answer['state']}"} if dry_run else answer]))
     out.print(components_table(answer))
+    show_findings(answer)
     for entity in outcome.stats.left_out[:LEFT_OUT_SHOWN_MAX]:
         out.print(f"left out: {entity.label} ({entity.key}): {entity.reason}", markup=False)
     if answer["left_out_count"] > LEFT_OUT_SHOWN_MAX:

@@ -126,7 +126,7 @@ def finding(processor: str = "", severity: FindingSeverity = FindingSeverity.CRI
     )
 
 
-def doubted(*found: tuple[str, FindingSeverity]) -> tuple[Finding, ...]:
+def findings_of(*found: tuple[str, FindingSeverity]) -> tuple[Finding, ...]:
     """Findings of these checks and severities."""
     return tuple(
         Finding(check=check, severity=level, subject="pace", observed="100 %", expected="25 %", next_step="look")

@@ -218,8 +218,13 @@ def _cut_text(text: str) -> str:
     return text if len(text) <= TEXT_CHARS_MAX else f"{text[: TEXT_CHARS_MAX - 1]}…"
 
 
+def evidence(observed: str, expected: str) -> str:
+    """Return both figures of a finding: `8 points, expected 12 points or more`."""
+    return f"{observed}, expected {expected}"
+
+
 def _sentence(finding: Finding) -> str:
-    return f"{finding.check} {finding.subject}: {finding.observed}, {finding.expected} expected"
+    return f"{finding.check} {finding.subject}: {evidence(finding.observed, finding.expected)}"
 
 
 def judged(report: QualityReport, judgement: Judgement) -> QualityReport:

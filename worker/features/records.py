@@ -207,18 +207,20 @@ def read_ledger_row(row: Mapping[str, Any], blocks: Sequence[Block]) -> LedgerRo
 _FINDINGS: TypeAdapter[tuple[Finding, ...]] = TypeAdapter(tuple[Finding, ...])
 
 
-def write_findings(findings: Sequence[Finding]) -> str | None:
-    """Return findings as the column `findings`: a JSON list of objects; None without a finding."""
-    return _FINDINGS.dump_json(tuple(findings)).decode() if findings else None
+def write_findings(findings: Sequence[Finding]) -> str:
+    """Return findings as the column `findings`: a JSON list of objects, empty without a finding."""
+    return _FINDINGS.dump_json(tuple(findings)).decode()
 
 
-def read_findings(text: str | None) -> tuple[Finding, ...]:
-    """Return the findings of a column `findings`; NULL holds none, and for a damaged text the result is a note.
+def read_findings(text: str | None) -> tuple[Finding, ...] | None:
+    """Return the findings of a column `findings`; None for NULL, which stands for rows of a release without findings.
+
+    For a damaged text the result is a note.
 
     A statement reads the rows of many analysis dates, so the damaged text of a single row raises no exception.
     """
     if not text:
-        return ()
+        return None
     try:
         return _FINDINGS.validate_json(text)
     except ValidationError as exc:

@@ -17,6 +17,7 @@ from worker.calendar import DAY_WORDS
 from worker.date_text import DateSummary
 from worker.errors import Refused
 from worker.features.diff import ColumnDiff, RowDiff
+from worker.finding_text import FindingModel
 from worker.interventions.audit import REASON_CHARS_MAX, SEEN_PATTERN, read_as_of, read_reason
 from worker.interventions.idempotency import KEY_PATTERN
 from worker.observing.outbox import Untold
@@ -179,6 +180,20 @@ class DateRow(DateSummary):
     not_told: Annotated[
         NotToldModel | None, Field(description="The newest outcome message in the outbox; null without a message.")
     ]
+
+
+class DateFindings(BaseModel):
+    """Findings about the published rows of an analysis date."""
+
+    analysis_date: str = Field(examples=[_EXAMPLE_DAY])
+    weekday: str = Field(examples=["Sunday"])
+    state: str = Field(examples=["done"])
+    published_generation: int = Field(description="The generation that consumers read; 0 before the first publication.")
+    quality_score: float | None
+    severity: str | None
+    findings: list[FindingModel] | None = Field(
+        description="The most severe first; null without a publication, and if no check judged the rows."
+    )
 
 
 class DamagedDate(BaseModel):

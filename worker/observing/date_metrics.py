@@ -319,7 +319,7 @@ def _judgement_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
     counts = Counter(
         (day, finding.check, finding.severity.value)
         for day, result in published.items()
-        for finding in result.findings
+        for finding in result.findings or ()
         if finding.severity in SEVERITIES_SHOWN
     )
     yield _labelled(
