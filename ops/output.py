@@ -22,6 +22,7 @@ from rich.text import Text
 
 from worker.date_text import arrival_text, in_zone
 from worker.features.quality import COMPONENT_POINTS
+from worker.finding_text import FindingModel, finding_line, short
 
 # Width without a terminal: a pipe has no width, and a person may read the file later.
 PIPE_COLUMNS = 120
@@ -170,6 +171,32 @@ STATE_STYLE: Mapping[str, str] = {
     "degraded": "yellow",
     "failed": "red",
 }
+
+
+SEVERITY_STYLE: Mapping[str, str] = {"critical": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def findings_of(row: Mapping[str, Any]) -> list[FindingModel] | None:
+    """Return the findings of a row in the JSON form; None if the rows were never judged."""
+    found = row["findings"]
+    return None if found is None else [FindingModel(**one) for one in found]
+
+
+def findings_short(row: Mapping[str, Any]) -> str:
+    """Return the findings of a row in the JSON form on one line, with the markup of the highest severity."""
+    found = findings_of(row)
+    text = plain(short(found))
+    return f"[{SEVERITY_STYLE[found[0].severity]}]{text}[/]" if found else text
+
+
+def show_findings(row: Mapping[str, Any]) -> None:
+    """Print the findings of a row in the JSON form, two lines each; a command in a next step stays on one line."""
+    found = findings_of(row)
+    out.print(f"findings: {findings_short(row)}", soft_wrap=True)
+    for finding in found or ():
+        style = SEVERITY_STYLE[finding.severity]
+        out.print(f"  [{style}]{finding.severity:<8}[/]  {plain(finding_line(finding))}", soft_wrap=True)
+        out.print(f"            next: {plain(finding.next_step)}", soft_wrap=True)
 
 
 def show_json(value: object) -> None:

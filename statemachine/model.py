@@ -276,7 +276,7 @@ class BuildResult:
         duration_s: Seconds from the claim to the commit.
         mode: Build mode, copied from the record of the same generation; otherwise NORMAL, because the ledger stores no
             mode.
-        findings: Findings about the rows, the most severe first.
+        findings: Findings about the rows, the most severe first; None for a result stored before builds were judged.
     """
 
     generation: int
@@ -294,7 +294,7 @@ class BuildResult:
     committed_at: datetime
     duration_s: float
     mode: BuildMode = BuildMode.NORMAL
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

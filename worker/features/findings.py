@@ -168,8 +168,13 @@ def collect(found: Iterable[Found]) -> Judgement:
     return Judgement(findings=tuple(one.finding for one in ranked), refusal=refusal)
 
 
+def evidence(observed: str, expected: str) -> str:
+    """Return both figures of a finding: `8 points, expected 12 points or more`."""
+    return f"{observed}, expected {expected}"
+
+
 def _sentence(finding: Finding) -> str:
-    return f"{finding.check} {finding.subject}: {finding.observed}, {finding.expected} expected"
+    return f"{finding.check} {finding.subject}: {evidence(finding.observed, finding.expected)}"
 
 
 def judged(report: QualityReport, judgement: Judgement) -> QualityReport:
