@@ -279,6 +279,7 @@ def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
         message = in_zone(answer["failure"]["message"], zone)
         grid.add_row("last failure", plain(f"{answer['failure']['because']}: {message}"))
     grid.add_row("stands", plain(answer["headline"]))
+    grid.add_row("severity", answer["severity"] or "none")
     grid.add_row("next", plain(in_zone(answer["next"], zone)))
     title = f"{answer['weekday']} {answer['analysis_date']}  {state_text(answer['state'])}"
     return Panel(grid, title=title, title_align="left")

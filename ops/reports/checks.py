@@ -10,9 +10,10 @@ from enum import StrEnum
 from fractions import Fraction
 
 from ops.output import number
-from ops.reports.facts import DateFacts, Evidence, findings_line
+from ops.reports.facts import DateFacts, Evidence
 from statemachine.model import BuildResult, State
 from worker.features.quality import QualityPolicy, Severity
+from worker.finding_text import short
 
 # Source: "Check Phase 5 integration" of the daily checklist in the pipeline document.
 PREDICTIONS_GREEN, CONFIDENCE_GREEN = 400, 75.0
@@ -85,7 +86,9 @@ def _built(facts: DateFacts) -> Check:
         figure += f", published {record.result.committed_at:%Y-%m-%d %H:%M}Z"
     if not facts.over:
         return found(CheckStatus.AMBER, figure, waits)
-    if record.state is State.FAILED or rows < rows_min:
+    if record.state is State.FAILED and rows >= rows_min:
+        return found(CheckStatus.AMBER, f"{figure}; a later generation failed", f"mlfs incident {day}")
+    if rows < rows_min:
         return found(CheckStatus.RED, figure, f"mlfs incident {day}")
     if facts.published_is_retracted:
         return found(CheckStatus.RED, f"{figure}, from a run that was taken back", f"mlfs incident {day}")
@@ -164,7 +167,7 @@ def _quality(facts: DateFacts) -> Check:
     if result is None:
         return _nothing_published("quality", facts, threshold)
     low = low_components(facts, result)
-    told = findings_line(facts.grave_findings)
+    told = short(facts.grave_findings) if facts.grave_findings else ""
     status = CheckStatus.GREEN
     if result.quality_score < policy.score_min:
         status = CheckStatus.RED

@@ -9,10 +9,9 @@ import typer
 from rich.console import RenderableType
 
 from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, read_date, reading_resources
-from ops.output import err, out, plain, show_json, table
+from ops.output import err, out, plain, show_findings, show_json, table
 from ops.reports.checks import Check, CheckStatus, check, describe_checks
-from ops.reports.facts import DateFacts
-from ops.reports.findings import describe_findings, show_findings
+from ops.reports.facts import DateFacts, describe_findings
 from ops.reports.sources import ReportReader
 from worker.calendar import with_weekday
 from worker.date_text import in_zone
@@ -63,7 +62,7 @@ def _answer(day: date, facts: DateFacts | None, checks: Sequence[Check], not_rea
         "weekday": f"{day:%A}",
         "expected": facts is not None,
         "checks": describe_checks(checks),
-        "findings": describe_findings(facts.findings, day) if facts is not None else [],
+        "findings": describe_findings(facts) if facts is not None else None,
         "not_read": list(not_read),
     }
 
@@ -73,7 +72,8 @@ def _show(day: date, facts: DateFacts | None, checks: Sequence[Check], zone: Zon
         out.print(f"{with_weekday(day)}: no night is expected, and none was opened")
         return
     out.print(checks_table(day, checks, zone))
-    show_findings(facts.findings, day)
+    if facts.findings:
+        show_findings({"findings": describe_findings(facts)})
 
 
 def checks_table(day: date, checks: Sequence[Check], zone: ZoneInfo) -> RenderableType:

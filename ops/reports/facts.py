@@ -1,11 +1,11 @@
 """Facts about one analysis date, shared by `mlfs daily` and `mlfs incident`. Pure.
 
-An absent fact is unknown and stays unknown: a processor without a report may have rows, and a table that was not read is
-not an empty table. `DateFacts.evidence` names the source of each answer.
+An absent fact is unknown and stays unknown: a processor without a report may have rows, and a table that was not read
+is not an empty table. `DateFacts.evidence` names the source of each answer.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -21,6 +21,7 @@ from statemachine.model import (
     FindingSeverity,
 )
 from worker.features.pipeline import Pipeline
+from worker.finding_text import shown
 from worker.observing.outbox import Untold
 
 Row = Mapping[str, Any]
@@ -120,14 +121,14 @@ class DateFacts:
         return publication_is_retracted(self.record)
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Findings about the rows that consumers read, the most severe first."""
-        return self.record.result.findings if self.record.result is not None else ()
+    def findings(self) -> tuple[Finding, ...] | None:
+        """Findings about the rows that consumers read, the most severe first; None if the rows were never judged."""
+        return self.record.result.findings if self.record.result is not None else None
 
     @property
     def grave_findings(self) -> tuple[Finding, ...]:
         """The critical findings and the warnings."""
-        return tuple(finding for finding in self.findings if finding.severity is not FindingSeverity.NOTE)
+        return tuple(finding for finding in self.findings or () if finding.severity is not FindingSeverity.NOTE)
 
     @property
     def roster(self) -> TableLook | None:
@@ -191,11 +192,7 @@ def short(table: str) -> str:
     return table.partition(".")[2]
 
 
-def findings_line(findings: tuple[Finding, ...]) -> str:
-    """Return the critical findings and the warnings in one line; empty without such findings."""
-    told = []
-    for severity in (FindingSeverity.CRITICAL, FindingSeverity.WARNING):
-        subjects = [f"{finding.check} {finding.subject}" for finding in findings if finding.severity is severity]
-        if subjects:
-            told.append(f"{len(subjects)} {severity}: {', '.join(subjects)}")
-    return "; ".join(told)
+def describe_findings(facts: DateFacts) -> list[dict[str, Any]] | None:
+    """Return the findings for JSON; None without a publication, and for rows that were never judged."""
+    found = shown(facts.findings, facts.day)
+    return None if found is None else [asdict(finding) for finding in found]

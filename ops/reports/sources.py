@@ -165,7 +165,7 @@ class ReportReader:
             now=self.now,
             pipeline=self.pipeline,
             upstream=self.upstream(day),
-            predictions=predictions and predictions[day],
+            predictions=None if predictions is None else predictions.get(day, {}),
             untold=untold_by_date(self._parts.store).get(day),
         )
 

@@ -27,7 +27,7 @@ from worker.adapters.redis.client import connect
 from worker.adapters.redis.store import RedisStore
 from worker.builds.builder import result_from_ledger
 from worker.errors import Refused, Unavailable
-from worker.pipelines.shipped import PIPELINE
+from worker.pipelines.shipped import PIPELINE, UPSTREAM
 
 MONDAY, TUESDAY = SUNDAY + timedelta(days=1), SUNDAY + timedelta(days=2)
 Run = Callable[..., tuple[int, Any]]
@@ -140,13 +140,17 @@ def test_a_degraded_night_is_amber_and_names_what_to_do(run: Run) -> None:
 @pytest.mark.parametrize(
     ("night", "colours"),
     [
-        (SUNDAY, ["amber", "red", "red", "amber", "red"]),
-        (MONDAY, ["red", "red", "red", "red", "red"]),
-        (TUESDAY, ["red", "red", "red", "red", "red"]),
+        (SUNDAY, ["amber", "red", "red", "amber"]),
+        (MONDAY, ["red", "red", "red", "red"]),
+        (TUESDAY, ["red", "red", "red", "red"]),
     ],
 )
 def test_a_bad_night_is_red(run: Run, night: date, colours: list[str]) -> None:
-    assert (1, colours) == ((answer := run("daily", night))[0], lights(answer[1]))
+    """For five minutes the outcome of Sunday may wait for the bus: until then the last check is amber."""
+    code, answer = run("daily", night)
+
+    assert (1, colours) == (code, lights(answer)[:4])
+    assert lights(answer)[4] in ({"amber", "red"} if night == SUNDAY else {"red"})
 
 
 def test_phase_5_predicting_little_is_seen(run: Run, folder: Path) -> None:
@@ -177,7 +181,8 @@ def test_the_trend_shows_each_night_and_its_direction(run: Run) -> None:
     assert (code, [row["state"] for row in answer["days"]]) == (0, ["done", "degraded", "degraded", "failed", None])
     assert (scores[0] > 99, 75.0 < scores[1] < 90.0, scores[2:]) == (True, True, [75.0, None, None])
     assert answer["score_change_per_night"] == pytest.approx((75.0 - scores[0]) / 2, abs=0.01)
-    assert answer["below_80"] == [SUNDAY.isoformat(), MONDAY.isoformat(), TUESDAY.isoformat()]
+    kinds = [answer[kind] for kind in ("below_80", "failed", "never_opened")]
+    assert kinds == [[SUNDAY.isoformat()], [MONDAY.isoformat()], [TUESDAY.isoformat()]]
 
 
 def test_reliability_counts_by_processor_and_weekday(run: Run) -> None:
@@ -204,23 +209,25 @@ def test_durations_come_from_the_log_and_the_histories(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("night", "code", "severity", "scenario", "command"),
+    ("night", "code", "severity", "cause", "scenario", "command"),
     [
-        (FRIDAY, 0, None, None, f"mlfs explain {FRIDAY}"),
-        (SATURDAY, 3, "P2", "B", f"# run {CACHE} again for {SATURDAY}"),
-        (SUNDAY, 1, "P1", "A", "# tell the owners of Phase 3 and Phase 2"),
-        (MONDAY, 1, "P0", "A", f"# load nba_raw.nbac_player_list for {MONDAY}"),
-        (TUESDAY, 1, "P0", "A", f"mlfs replay {TUESDAY} --force-phase3-fallback --reason 'no Phase 4' --wait 300"),
+        (FRIDAY, 0, None, None, None, f"mlfs explain {FRIDAY}"),
+        (SATURDAY, 3, "P2", "phase4", "B", f"# run {CACHE} again for {SATURDAY}"),
+        (SUNDAY, 1, "P1", "phase4", "A", "# tell the owners of Phase 3 and Phase 2"),
+        (MONDAY, 1, "P0", "roster", None, f"# load nba_raw.nbac_player_list for {MONDAY}"),
+        (MONDAY, 1, "P0", "roster", None, f"mlfs replay {MONDAY} --source yesterday --reason 'last resort' --wait 300"),
+        (TUESDAY, 1, "P0", "roster", None, f"# load nba_raw.nbac_player_list for {TUESDAY}"),
     ],
 )
 def test_an_incident_has_its_severity_its_root_cause_and_its_commands(
-    run: Run, night: date, code: int, severity: str | None, scenario: str | None, command: str
+    run: Run, night: date, code: int, severity: str | None, cause: str | None, scenario: str | None, command: str
 ) -> None:
     got, answer = run("incident", night)
 
-    assert (got, answer["severity"], answer["scenario"]) == (code, severity, scenario)
+    assert (got, answer["severity"], answer["cause"], answer["scenario"]) == (code, severity, cause, scenario)
     assert command in [step["command"] for step in answer["commands"]]
     assert (answer["opened"], answer["not_read"]) == (night != TUESDAY, [])
+    assert len(answer["upstream"]) == len(UPSTREAM)
 
 
 def test_rows_that_came_after_the_build_make_it_the_store_s_own_to_build_again(run: Run, folder: Path) -> None:

@@ -12,7 +12,8 @@ from ops.commands.dead_letters import letters_table
 from ops.commands.intervene import _finish
 from ops.demo.screen import NightScreen
 from ops.output import components_table, dates_table, explanation_panel, history_table, table
-from ops.reports.daily import Check, CheckStatus, checks_table
+from ops.reports.checks import Check, CheckStatus
+from ops.reports.daily import checks_table
 from ops.reports.weekly import WEEKDAYS, reliability_table, trend_screen
 from schemas.dead_letter import DETAIL, REASON, DeadLetter
 from statemachine.events import EventKind
