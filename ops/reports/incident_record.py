@@ -18,6 +18,7 @@ from ops.reports.facts import DateFacts, Row
 from ops.reports.next_steps import Step
 from ops.reports.sources import ReportReader
 from ops.reports.triage import Diagnosis
+from statemachine.model import BuildMode
 from worker.calendar import with_weekday
 from worker.date_text import in_zone
 from worker.errors import Refused
@@ -198,7 +199,11 @@ def _time_line(evidence: IncidentEvidence, zone: ZoneInfo) -> Iterator[str]:
         if row["trigger"] == MANUAL
     ]
     rows += [
-        (row["requested_at"], row["requested_by"], f"asked for {row['mode']}: {row['reason']} ({row['decision']})")
+        (
+            row["requested_at"],
+            row["requested_by"],
+            f"asked for {request_name(row)}: {row['reason']} ({row['decision']})",
+        )
         for row in evidence.requests or ()
         if not _is_in_history(row, evidence.history)
     ]
@@ -280,13 +285,19 @@ def _requests(evidence: IncidentEvidence, zone: ZoneInfo) -> Iterator[str]:
         (
             _clock(row["requested_at"], zone),
             row["requested_by"],
-            f"{row['mode']} {row['processor'] or ''}".strip(),
+            request_name(row),
             row["reason"],
             row["decision"],
         )
         for row in evidence.requests
     ]
     yield from _table(("at", "by", "request", "reason", "decision"), rows)
+
+
+def request_name(row: Row) -> str:
+    """Return the name of a request in the audit: `replay (normal)`, `cancel`, `retract player_daily_cache`."""
+    mode = str(row["mode"])
+    return f"replay ({mode})" if mode in set(BuildMode) else f"{mode} {row['processor'] or ''}".strip()
 
 
 def _next(steps: Sequence[Step], zone: ZoneInfo) -> Iterator[str]:

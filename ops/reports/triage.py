@@ -83,8 +83,12 @@ def diagnose(facts: DateFacts) -> Diagnosis:
     checks = check(facts)
     severity = _severity(facts, checks)
     cause, scenario, why = _cause(facts, checks) if severity else (None, None, _quiet(facts))
-    troubled = _troubled(checks) if cause is Cause.CHECKS or _phase5_is_red(checks) else ()
-    told = tuple(f"daily check {done.name} is {done.status}: {done.figure}" for done in troubled)
+    # Other symptoms tell why nothing is published; of published rows only the predictions have no symptom of their own.
+    shown = [done for done in _troubled(checks) if cause is Cause.CHECKS or done.name == "phase 5"]
+    told = tuple(
+        f"daily check {done.name} is {done.status}: {done.figure}"
+        for done in (shown if severity and facts.record.result is not None and facts.untold is None else ())
+    )
     return Diagnosis(
         severity=severity,
         symptoms=(*symptoms_of(facts), *told),

@@ -86,7 +86,8 @@ def test_the_overview_marks_a_date_whose_rows_were_taken_back(columns: int) -> N
 
 @pytest.mark.parametrize("columns", [*NARROW, 120])
 def test_the_weekly_review_keeps_whole_words_on_a_narrow_screen(columns: int) -> None:
-    nights = [row(state, None) for state in State] + [row(State.FAILED, None) | {"state": None, "quality_score": None}]
+    unopened = row(State.FAILED, None) | {"state": None, "quality_score": None, "over": True}
+    nights = [*(row(state, None) for state in State), unopened, unopened | {"over": False}]
     troubled = [
         dict.fromkeys(("failed", "late", "missing", "event_lost", "empty", "troubled"), 10)
         | {"processor": name, "by_weekday": dict.fromkeys(WEEKDAYS, 10)}
