@@ -302,6 +302,7 @@ def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
     if answer["quality_score"] is not None:
         grid.add_row("findings", findings_short(answer))
     grid.add_row("stands", plain(answer["headline"]))
+    grid.add_row("severity", answer["severity"] or "none")
     grid.add_row("next", plain(answer["next"]))
     title = f"{answer['weekday']} {answer['analysis_date']}  {state_text(answer['state'])}"
     return Panel(grid, title=title, title_align="left")

@@ -29,8 +29,9 @@ def cost(
 ) -> None:
     """Show bytes, slot time and price of the pipeline's BigQuery jobs, by day and by step.
 
-    A day above 2 slot hours or 50 GiB is marked for optimization. The embedded warehouse bills no query; the command
-    counts the attempts instead.
+    Days are days of UTC, as on BigQuery's bill: a build at 23:40 in New York belongs to the next day, and the analysis
+    date stands beside the day. A day above 2 slot hours or 50 GiB is marked for optimization. The embedded warehouse
+    bills no query; the command counts the attempts instead.
 
     Examples:
       mlfs cost
@@ -41,7 +42,8 @@ def cost(
         steps = parts.warehouse.costs(until - timedelta(days=days), until)
         billed = not parts.settings.warehouse.startswith("duckdb:")
     answer = {
-        "days": [_day(day, of_day) for day, of_day in _by_day(steps).items()],
+        "zone": "UTC",
+        "days": days_of(steps),
         "steps": [_step(step) for step in steps],
         "usd": round(sum(step.usd for step in steps), USD_DIGITS),
         "note": "" if billed else EMBEDDED_NOTE,
@@ -78,6 +80,11 @@ def estimates_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     ]
     # Names of tables are wider than a narrow screen: whole, on two lines if need be.
     return table(("statement", "bytes", "USD", "reads"), cells, numbers={"bytes", "USD"}, texts={"statement", "reads"})
+
+
+def days_of(steps: Sequence[StepCost]) -> list[dict[str, Any]]:
+    """Return the sums of each day of UTC, newest first; `optimize` marks a day above a limit of the document."""
+    return [_day(day, of_day) for day, of_day in _by_day(steps).items()]
 
 
 def _by_day(steps: Sequence[StepCost]) -> dict[date, list[StepCost]]:
@@ -131,7 +138,7 @@ def _show(answer: Mapping[str, Any], days: int) -> None:
         for row in answer["days"]
     ]
     numbers = {"queries", "slot hours", "GiB", "USD", "bytes billed"}
-    out.print(table(("day", "queries", "slot hours", "GiB", "USD", ""), by_day, numbers=numbers))
+    out.print(table(("UTC day", "queries", "slot hours", "GiB", "USD", ""), by_day, numbers=numbers))
     by_step = [
         (
             row["execution_date"],
@@ -143,4 +150,4 @@ def _show(answer: Mapping[str, Any], days: int) -> None:
         )
         for row in answer["steps"]
     ]
-    out.print(table(("day", "date", "step", "queries", "bytes billed", "USD"), by_step, numbers=numbers))
+    out.print(table(("UTC day", "date", "step", "queries", "bytes billed", "USD"), by_step, numbers=numbers))

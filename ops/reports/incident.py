@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
@@ -11,97 +12,139 @@ from rich.table import Table
 
 from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, AnalysisDate, Json, reading_resources
 from ops.output import err, out, plain, show_json, state_text
+from ops.reports.checks import describe_checks
+from ops.reports.facts import DateFacts, describe_findings
+from ops.reports.incident_record import read_record, record_text, write_record
+from ops.reports.next_steps import Step, next_steps
 from ops.reports.sources import ReportReader, iso
-from ops.reports.triage import RESPONSE, Diagnosis, RootCause, TriageInput, diagnose
+from ops.reports.symptoms import minutes_left
+from ops.reports.triage import Cause, Diagnosis, RootCause, diagnose
+from statemachine.model import CompletionStatus
 from worker.calendar import with_weekday
 from worker.date_text import in_zone, standing
 from worker.errors import Refused
-from worker.observing.outbox import untold_by_date
 
 SEVERE = frozenset({"P0", "P1"})
+RESPONSE: Mapping[str, str] = {
+    "P0": "immediately; Phase 5 cannot predict",
+    "P1": "within 2 hours; Phase 5's predictions are unreliable",
+    "P2": "within 4 hours; predictions are acceptable but worse",
+    "P3": "next business day; note it for the weekly review",
+}
+"""Source: the document's severity levels."""
 MEANING: Mapping[RootCause, str] = {
     RootCause.A: "all Phase 4 dependencies failed",
     RootCause.B: "some Phase 4 dependencies failed",
     RootCause.C: "all dependencies present, the feature store failed",
 }
 
+RecordFile = Annotated[
+    Path | None,
+    typer.Option("--record", metavar="FILE", help="Also write the record of the incident, Markdown; - for the output."),
+]
 
-def incident(analysis_date: AnalysisDate, as_json: Json = False) -> None:
+
+def incident(
+    analysis_date: AnalysisDate,
+    record_file: RecordFile = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing FILE of --record.")] = False,
+    as_json: Json = False,
+) -> None:
     """Show severity, symptoms, root cause and next commands for an analysis date. Changes no state.
 
     The command needs the state store. If the warehouse cannot be read, the command names the error and uses builds and
-    events only.
+    events only; unread tables count as unknown. Before the deadline the command shows the missing and failed processors
+    and the minutes left. With --record the command writes time line, findings, requests of people, the generations
+    that Phase 5 could read, and the sections of the post-incident review, to be filled in within 48 hours.
 
-    Exit codes: 0 no fault, or the analysis date is not over, 1 P0 or P1, 3 P2 or P3.
+    Exit codes: 0 no fault, or the analysis date is not over, 1 P0 or P1, 3 P2 or P3, or a processor reported a failure
+    before the deadline.
 
     Examples:
       mlfs incident today
       mlfs incident 2024-12-15 --json
+      mlfs incident 2024-12-15 --record incident-2024-12-15.md
+      mlfs incident 2024-12-15 --record - | less
     """
     with reading_resources() as parts:
-        now = parts.clock.now()
         reader = ReportReader(parts)
-        stored = parts.store.load(analysis_date)
         calendar = parts.settings.calendar
+        stored = parts.store.load(analysis_date)
         if stored is None and not calendar.expected(analysis_date):
             raise Refused(f"{analysis_date}: no night is expected, and none was opened; see: mlfs status")
-        # No worker has opened the analysis date: use the record of an opening in time.
-        opened_at = calendar.at(analysis_date, calendar.deadline) if stored is None else now
-        record = stored or calendar.fresh_record(analysis_date, min(now, opened_at))
-        triage = TriageInput(
-            record=record,
-            now=now,
-            policy=parts.settings.policy,
-            upstream=reader.upstream(analysis_date),
-            untold=untold_by_date(parts.store).get(analysis_date),
-        )
-        found = diagnose(triage)
-    answer = _answer(triage, found, reader, opened=stored is not None)
-    if as_json:
+        facts = reader.facts(analysis_date, stored)
+        found = diagnose(facts)
+        steps = next_steps(facts, found)
+        if record_file is not None:
+            text = record_text(read_record(parts, reader, facts), found, steps, calendar.zone)
+            write_record(record_file, text, overwrite=overwrite)
+    answer = _answer(facts, found, steps, reader)
+    if as_json and str(record_file) != "-":
         show_json(answer)
-    else:
+    elif str(record_file) != "-":
         _show(analysis_date, answer, reader, calendar.zone)
+    raise typer.Exit(_exit_code(facts, found))
+
+
+def _exit_code(facts: DateFacts, found: Diagnosis) -> int:
     if found.severity is None:
-        raise typer.Exit(0)
-    raise typer.Exit(EXIT_FAILED if found.severity in SEVERE else EXIT_DEGRADED)
+        failed = any(one.status is CompletionStatus.FAILED for one in facts.record.completions.values())
+        return EXIT_DEGRADED if failed and not facts.over else 0
+    return EXIT_FAILED if found.severity in SEVERE else EXIT_DEGRADED
 
 
-def _answer(triage: TriageInput, found: Diagnosis, reader: ReportReader, *, opened: bool) -> dict[str, Any]:
-    symptoms = list(found.symptoms) if opened else ["no worker has ever opened this date", *found.symptoms]
+def _answer(facts: DateFacts, found: Diagnosis, steps: Sequence[Step], reader: ReportReader) -> dict[str, Any]:
     return {
-        **standing(triage.record, triage.untold),
+        **standing(facts.record, facts.untold),
         "severity": found.severity,
         "respond": RESPONSE[found.severity] if found.severity else None,
-        "opened": opened,
-        "symptoms": symptoms,
+        "opened": facts.opened,
+        "over": facts.over,
+        "minutes_left": minutes_left(facts),
+        "symptoms": list(found.symptoms),
+        "cause": found.cause.value if found.cause else None,
         "scenario": found.scenario.value if found.scenario else None,
         "why": found.why,
-        "commands": [{"command": command, "purpose": purpose} for command, purpose in found.commands],
-        "upstream": None
-        if triage.upstream is None
-        else {
-            name: {"row_count": row["row_count"], "last_processed": iso(row["last_processed"])}
-            for name, row in triage.upstream.items()
-        },
+        "findings": describe_findings(facts),
+        "checks": describe_checks(found.checks),
+        "commands": [{"command": command, "purpose": purpose} for command, purpose in steps],
+        "upstream": {
+            source: {
+                "table": look.table,
+                "row_count": look.row_count,
+                "last_processed": iso(look.last_processed),
+                "fault": look.fault,
+            }
+            for source, look in facts.upstream.items()
+        }
+        or None,
         "not_read": reader.not_read,
     }
 
 
 def _show(day: date, answer: Mapping[str, Any], reader: ReportReader, zone: ZoneInfo) -> None:
-    severity = answer["severity"]
-    head = f"[bold red]{severity}[/]: {answer['respond']}" if severity else "[green]no incident[/]"
-    out.print(f"{with_weekday(day)}  {state_text(answer['state'])}  {head}")
+    out.print(f"{with_weekday(day)}  {state_text(answer['state'])}  {_head(answer)}", soft_wrap=True)
     for symptom in answer["symptoms"]:
         out.print(f"  - {plain(in_zone(symptom, zone))}", soft_wrap=True)
     scenario = answer["scenario"]
     named = f"[bold]scenario {scenario}[/], {MEANING[RootCause(scenario)]}: " if scenario else ""
+    if not scenario and answer["cause"] not in {None, Cause.CANCELLED, Cause.UNKNOWN}:
+        named = f"[bold]cause {answer['cause']}[/]: "
     out.print(f"{named}{plain(in_zone(answer['why'], zone))}", soft_wrap=True)
     show_commands([(step["command"], in_zone(step["purpose"], zone)) for step in answer["commands"]])
     for fault in reader.not_read:
         err.print("not read:", plain(fault), soft_wrap=True)
 
 
-def show_commands(steps: Sequence[tuple[str, str]]) -> None:
+def _head(answer: Mapping[str, Any]) -> str:
+    if answer["severity"]:
+        return f"[bold red]{answer['severity']}[/]: {answer['respond']}"
+    if not answer["over"]:
+        return f"[cyan]not over[/]: {answer['minutes_left']} minutes left until the deadline"
+    return "[green]no incident[/]"
+
+
+def show_commands(steps: Sequence[Step]) -> None:
     """Print the commands. A command stays on a single line at any width, so that a person can copy the command."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("next")

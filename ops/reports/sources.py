@@ -1,26 +1,32 @@
 """Data of the reports: the records in the store, and the tables of the warehouse.
 
-While the warehouse does not answer, a report uses the store alone and names the failed reads.
+While the warehouse does not answer, a report uses the store alone and names the failed reads. A single upstream table
+that is gone or denied is a fact about this table; the other tables are read all the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ops.arguments import shipped_only
+from ops.reports.facts import DateFacts, Row, TableLook, is_over, short
 from statemachine.model import DateRecord
 from worker.calendar import Calendar
-from worker.errors import PipelineError, Unavailable
+from worker.errors import Denied, PipelineError, SourceGone, Unavailable
 from worker.features.model import Statement
+from worker.features.pipeline import Pipeline
+from worker.features.plan import find_drift
+from worker.features.sql import Unusable
+from worker.observing.outbox import untold_by_date
 from worker.pipelines.shipped import BLOCKS, PREDICTIONS_TABLE
 from worker.ports import HistoryEntry
 from worker.resources import Resources
 
-Row = Mapping[str, Any]
 _T = TypeVar("_T")
 # Processor -> name of the block in the columns of the tables.
 PROCESSORS: Mapping[str, str] = {block.processor: block.name for block in BLOCKS}
+NO_PREDICTIONS: Row = {"prediction_count": 0, "average_confidence": None}
 
 
 class ReportReader:
@@ -33,37 +39,140 @@ class ReportReader:
         self.not_read: list[str] = []
         self._warehouse_away = False
 
+    @property
+    def pipeline(self) -> Pipeline:
+        """Pipeline of the report."""
+        return self._parts.settings.definition
+
     def ask(self, name: str, **parameters: object) -> list[Row] | None:
         """Run a shipped statement; on an error of the warehouse add the error to `not_read` and return None."""
-        statement = Statement(name=name, sql=self._parts.settings.definition.text(name), parameters=parameters)
-        return self._from_warehouse(lambda: list(self._parts.warehouse.query(statement)))
+        return self.from_warehouse(lambda: self._query(name, Unusable(), parameters))
 
-    def predictions(self, day: date) -> Row | None:
-        """Read the predictions of Phase 5; return {} if the warehouse has no such table, None if the read failed."""
-        found = self._from_warehouse(lambda: self._parts.warehouse.columns(PREDICTIONS_TABLE))
-        if not found:
-            return None if found is None else {}
-        rows = self.ask("report_predictions", analysis_date=day)
-        return rows[0] if rows else None
-
-    def _from_warehouse(self, read: Callable[[], _T]) -> _T | None:
+    def from_warehouse(self, read: Callable[[], _T]) -> _T | None:
+        """Return the answer of *read*; on an error of the warehouse add the error to `not_read` and return None."""
         if self._warehouse_away:
             return None
         try:
             return read()
         except PipelineError as exc:
-            # Do not query an unavailable warehouse again: each query may wait for a time-out.
-            self._warehouse_away = isinstance(exc, Unavailable)
-            self.not_read.append(f"the warehouse: {exc}")
+            self._note(exc)
             return None
 
-    def upstream(self, day: date) -> dict[str, Row] | None:
-        """Count the present upstream rows of an analysis date by table; return None if the read failed."""
+    def _note(self, error: PipelineError) -> None:
+        # Do not query an unavailable warehouse again: each query may wait for a time-out.
+        self._warehouse_away = is_away(error)
+        self.not_read.append(f"the warehouse: {error}")
+
+    def _query(self, name: str, without: Unusable, parameters: Mapping[str, object]) -> list[Row]:
+        statement = Statement(name=name, sql=self.pipeline.text(name, without), parameters=parameters)
+        return list(self._parts.warehouse.query(statement))
+
+    def predictions(self, first: date, last: date) -> dict[date, Row] | None:
+        """Read the predictions of Phase 5 by analysis date.
+
+        Returns:
+            {} if the warehouse has no such table, None if the read failed; otherwise an entry for each date of the
+            span.
+        """
+        found = self.from_warehouse(lambda: self._parts.warehouse.columns(PREDICTIONS_TABLE))
+        if not found:
+            return None if found is None else {}
+        rows = self.ask("report_predictions", first_date=first, last_date=last)
+        if rows is None:
+            return None
+        by_date = {row["analysis_date"]: row for row in rows}
+        span = (first + timedelta(days=day) for day in range((last - first).days + 1))
+        return {day: by_date.get(day, NO_PREDICTIONS) for day in span}
+
+    def upstream(self, day: date) -> dict[str, TableLook]:
+        """Read the present content of each upstream table by source; omit a table that could not be looked at."""
+        if self.from_warehouse(lambda: self._parts.warehouse) is None:
+            return {}
+        tables = self.pipeline.upstream
+        try:
+            found = self._parts.warehouse.columns_of(tables)
+        except PipelineError as exc:
+            if is_away(exc):
+                self._note(exc)
+                return {}
+            # A denied dataset: read each table, so that the denied tables are named one by one.
+            return self._count_each(day, list(tables), dict.fromkeys(tables, ""))
+        faults = {table: "; ".join(find_drift(table, wanted, found[table])) for table, wanted in tables.items()}
+        looks = {self._source(table): TableLook(table=table, fault=faults[table]) for table in tables if faults[table]}
+        readable = [table for table in tables if found[table]]
+        try:
+            rows = self._count(day, readable)
+        except PipelineError as exc:
+            if is_away(exc):
+                self._note(exc)
+                return looks
+            return looks | self._count_each(day, readable, faults)
+        return looks | self._looks(rows, readable, faults)
+
+    def _count(self, day: date, tables: Sequence[str]) -> list[Row]:
         lookback = timedelta(days=self._parts.settings.phase3_lookback_days)
-        rows = self.ask(
-            "report_upstream", analysis_date=day, lookback_start=day - lookback, previous_date=day - timedelta(days=1)
+        values = {
+            "analysis_date": day,
+            "lookback_start": day - lookback,
+            "previous_date": day - timedelta(days=1),
+        }
+        others = frozenset(self.pipeline.upstream) - frozenset(tables)
+        return self._query("report_upstream", Unusable(tables=others), values)
+
+    def _count_each(self, day: date, tables: Sequence[str], faults: Mapping[str, str]) -> dict[str, TableLook]:
+        """Count table by table: a table that cannot be read does not hide the others."""
+        looks: dict[str, TableLook] = {}
+        for table in tables:
+            try:
+                looks |= self._looks(self._count(day, [table]), [table], faults)
+            except PipelineError as exc:
+                if is_away(exc):
+                    self._note(exc)
+                    return looks
+                looks[self._source(table)] = TableLook(table=table, fault=str(exc))
+        return looks
+
+    def _looks(self, rows: Sequence[Row], tables: Sequence[str], faults: Mapping[str, str]) -> dict[str, TableLook]:
+        by_source = {row["source"]: row for row in rows}
+        return {
+            source: TableLook(
+                table=table,
+                row_count=by_source[source]["row_count"],
+                last_processed=by_source[source]["last_processed"],
+                fault=faults[table],
+            )
+            for table in tables
+            if (source := self._source(table)) in by_source
+        }
+
+    def _source(self, table: str) -> str:
+        """Return the processor of a Phase 4 table, otherwise the table without the dataset."""
+        return next((block.processor for block in self.pipeline.blocks if block.table == table), short(table))
+
+    def facts(self, day: date, record: DateRecord | None) -> DateFacts:
+        """Read the facts about an analysis date.
+
+        Args:
+            day: The analysis date.
+            record: Record from the store; None for an analysis date never opened.
+        """
+        calendar = self._parts.settings.calendar
+        # No worker has opened the analysis date: use the record of an opening in time.
+        opened_at = min(self.now, calendar.at(day, calendar.deadline))
+        predictions = self.predictions(day, day)
+        return DateFacts(
+            record=record or calendar.fresh_record(day, opened_at),
+            now=self.now,
+            pipeline=self.pipeline,
+            upstream=self.upstream(day),
+            predictions=None if predictions is None else predictions.get(day, {}),
+            untold=untold_by_date(self._parts.store).get(day),
         )
-        return None if rows is None else {row["source"]: row for row in rows}
+
+
+def is_away(error: PipelineError) -> bool:
+    """Return whether the warehouse does not answer at all; a denied or missing table is no such error."""
+    return isinstance(error, Unavailable) and not isinstance(error, Denied | SourceGone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +182,7 @@ class ReportedDate:
     Attributes:
         analysis_date: The analysis date.
         expected: Whether the calendar expects the analysis date.
+        over: Whether the analysis date has ended or the deadline has passed.
         record: Record from the store; None if the store has no record, or no record any more.
         published: The last publication in the warehouse; None without a publication, or after a failed read.
         history: Changes kept by the store, oldest first.
@@ -80,6 +190,7 @@ class ReportedDate:
 
     analysis_date: date
     expected: bool
+    over: bool = True
     record: DateRecord | None = None
     published: Row | None = None
     history: Sequence[HistoryEntry] = field(default=())
@@ -109,6 +220,8 @@ def read_nights(
 ) -> list[ReportedDate]:
     """Read *days* dates up to *last*, oldest first; omit a date not expected and without any data.
 
+    Every report over several dates uses this list, so the reports agree about the number of nights.
+
     Raises:
         Unavailable: The store does not answer.
     """
@@ -124,6 +237,7 @@ def read_nights(
         ReportedDate(
             analysis_date=day,
             expected=calendar.expected(day),
+            over=_over(calendar, day, records.get(day), reader.now),
             record=records.get(day),
             published=by_date.get(day),
             history=parts.store.history(day) if with_history and records.get(day) else (),
@@ -131,6 +245,10 @@ def read_nights(
         for day in span
     )
     return [night for night in nights if night.expected or night.record or night.published]
+
+
+def _over(calendar: Calendar, day: date, record: DateRecord | None, now: datetime) -> bool:
+    return now >= calendar.at(day, calendar.deadline) if record is None else is_over(record, now)
 
 
 def iso(instant: datetime | None) -> str | None:

@@ -1,37 +1,26 @@
-"""Diagnosis of an analysis date: severity, symptoms, root cause of the pipeline document, next commands. Pure."""
+"""Diagnosis of an analysis date: severity, root cause of the pipeline document, cause by evidence. Pure.
 
-from collections.abc import Iterator, Mapping
+The cause is named from the evidence of every upstream table, of the record and of the checks of `mlfs daily`. Where the
+evidence does not reach, the cause is `unknown`: a table that was not read is no empty table.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from enum import StrEnum
 
-from ops.reports.sources import PROCESSORS, Row
-from statemachine.evidence import publication_is_retracted, severity_of
-from statemachine.model import (
-    PUBLISHED_STATES,
-    TERMINAL_STATES,
-    BuildMode,
-    CompletionStatus,
-    DateRecord,
-    FailedBecause,
-    Policy,
-    State,
-)
-from worker.observing.outbox import Untold
+from ops.reports.checks import Check, CheckStatus, check
+from ops.reports.facts import OUTBOX_PATIENCE, DateFacts, Evidence, short
+from ops.reports.symptoms import minutes_left, symptoms_of
+from statemachine.evidence import mode_of, severity_of
+from statemachine.model import BuildMode, DateRecord, FailedBecause, Failure, State
+from worker.finding_text import short as findings_line
 
-# A running worker claims within a tick. After a minute without a claim, no worker is running.
-CLAIM_PATIENCE = timedelta(minutes=1)
-# The same time as in the alert MlfsOutboxStuck.
-OUTBOX_PATIENCE = timedelta(minutes=5)
-RESPONSE: Mapping[str, str] = {
-    "P0": "immediately; Phase 5 cannot predict",
-    "P1": "within 2 hours; Phase 5's predictions are unreliable",
-    "P2": "within 4 hours; predictions are acceptable but worse",
-    "P3": "next business day; note it for the weekly review",
-}
-"""Source: the document's severity levels."""
-# Severity of a publication from a retracted run: the rows are unreliable at any score.
+# Severity of a publication from a retracted run, or of a date without predictions: the rows are unreliable or unused.
 UNRELIABLE = "P1"
+# Severity of a date whose only trouble is an amber check.
+NOTED = "P3"
+# `because` of a failed build without an active entity.
+NO_ROSTER = "no_roster"
 
 
 class RootCause(StrEnum):
@@ -45,64 +34,27 @@ class RootCause(StrEnum):
     """All four tables have rows: the cause lies in the feature store."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TriageInput:
-    """Facts about an analysis date for a diagnosis.
+class Cause(StrEnum):
+    """Cause of an incident, by evidence."""
 
-    Attributes:
-        record: Record from the store.
-        now: Instant of the diagnosis. UTC.
-        policy: Rules of the pipeline.
-        upstream: Present row counts by table; None if the tables cannot be read.
-        untold: The newest outcome message in the outbox, None without a message.
-    """
-
-    record: DateRecord
-    now: datetime
-    policy: Policy
-    upstream: Mapping[str, Row] | None
-    untold: Untold | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether the analysis date has ended or the deadline has passed."""
-        return self.record.state in TERMINAL_STATES or self.now >= self.record.deadline_at
-
-    def held_now(self, table: str) -> int | None:
-        """Return the present number of rows of a table; None if the table cannot be read."""
-        return self.upstream[table]["row_count"] if self.upstream is not None else None
-
-    def held_at_build(self, processor: str) -> int | None:
-        """Return the rows of the processor's table at the last publication; None without a publication."""
-        return self.record.result.dependency_rows.get(processor, 0) if self.record.result else None
-
-    def is_there(self, processor: str) -> bool:
-        """Return whether the processor has rows: as read now, otherwise at the build, otherwise as reported.
-
-        The rows of a retracted run do not count, because no build reads these rows.
-        """
-        if processor in self.record.ignored:
-            return False
-        held = self.held_now(processor)
-        if held is None and not self._cannot_speak_for_now():
-            held = self.held_at_build(processor)
-        if held is None:
-            return processor in self.record.counted
-        return held > 0
-
-    @property
-    def untold_too_long(self) -> bool:
-        """Whether the outcome message has waited in the outbox for longer than `OUTBOX_PATIENCE`."""
-        since = self.untold.since if self.untold is not None else None
-        return since is not None and self.now - since > OUTBOX_PATIENCE
-
-    @property
-    def published_is_retracted(self) -> bool:
-        """Whether consumers read rows of a retracted run."""
-        return publication_is_retracted(self.record)
-
-    def _cannot_speak_for_now(self) -> bool:
-        return self.record.published_generation < self.record.generation
+    CANCELLED = "cancelled"
+    """A person cancelled the analysis date."""
+    NOT_TOLD = "not_told"
+    """Built and published, and the bus does not take the outcome message."""
+    ROSTER = "roster"
+    """The roster has no active entity for the analysis date, or cannot be used."""
+    PHASE4 = "phase4"
+    """Phase 4 tables have no rows, cannot be used, or were taken back."""
+    TABLES = "tables"
+    """Another upstream table cannot be used."""
+    FINDINGS = "findings"
+    """The rows are complete by the score, and findings say why the rows may be wrong."""
+    FEATURE_STORE = "feature_store"
+    """Every upstream table has rows; the build itself is the cause."""
+    CHECKS = "checks"
+    """Score and findings are sound, and a daily check is not green."""
+    UNKNOWN = "unknown"
+    """The tables could not be read, and the record does not show the cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,211 +64,214 @@ class Diagnosis:
     Attributes:
         severity: P0 to P3; None without a fault, or before the end of the analysis date.
         symptoms: A sentence for each symptom.
-        scenario: The root cause; None without a root cause.
-        why: Reason for the root cause.
-        commands: Next commands in order, each with the purpose.
+        cause: Cause by evidence; None without a severity.
+        scenario: The document's root cause; None if no root cause of the document applies.
+        why: Reason for the cause.
+        checks: The checks of `mlfs daily`.
     """
 
     severity: str | None
     symptoms: tuple[str, ...]
+    cause: Cause | None
     scenario: RootCause | None
     why: str
-    commands: tuple[tuple[str, str], ...]
+    checks: tuple[Check, ...]
 
 
-def diagnose(triage: TriageInput) -> Diagnosis:
+def diagnose(facts: DateFacts) -> Diagnosis:
     """Return the diagnosis of an analysis date."""
-    severity = _severity(triage)
-    idle = _idle_worker(triage)
-    scenario, why = _scenario(triage) if severity else (None, _quiet(triage))
+    checks = check(facts)
+    severity = _severity(facts, checks)
+    cause, scenario, why = _cause(facts, checks) if severity else (None, None, _quiet(facts))
+    # Other symptoms tell why nothing is published; of published rows only the predictions have no symptom of their own.
+    shown = [done for done in _troubled(checks) if cause is Cause.CHECKS or done.name == "phase 5"]
+    told = tuple(
+        f"daily check {done.name} is {done.status}: {done.figure}"
+        for done in (shown if severity and facts.record.result is not None and facts.untold is None else ())
+    )
     return Diagnosis(
         severity=severity,
-        symptoms=tuple(_symptoms(triage, idle)),
+        symptoms=(*symptoms_of(facts), *told),
+        cause=cause,
         scenario=scenario,
         why=why,
-        commands=tuple(_commands(triage, severity, scenario, idle)),
+        checks=tuple(checks),
     )
 
 
-def _severity(triage: TriageInput) -> str | None:
+def _severity(facts: DateFacts, checks: Sequence[Check]) -> str | None:
     """Return the worst severity; None without a fault.
 
     A missing result after the deadline is P0, and so is an outcome message stuck in the outbox. Otherwise the severity
-    is the severity of the published rows; rows of a retracted run are at least P1.
+    is the severity of the published rows; rows of a retracted run and a night without predictions are at least P1. A
+    date whose only trouble is a check of `mlfs daily` is P3 after an amber check, P1 after a red check.
     """
-    record = triage.record
-    if triage.untold_too_long:
+    record = facts.record
+    if facts.untold_too_long:
         return "P0"
     if record.result is None:
-        return "P0" if triage.over else None
+        return "P0" if facts.over else None
     earned = severity_of(record)
-    return min(earned or UNRELIABLE, UNRELIABLE) if triage.published_is_retracted else earned
+    if not facts.settled:
+        return earned
+    if facts.published_is_retracted or _phase5_is_red(checks):
+        return min(earned or UNRELIABLE, UNRELIABLE)
+    if earned is not None or not _troubled(checks):
+        return earned
+    return UNRELIABLE if any(done.status is CheckStatus.RED for done in checks) else NOTED
 
 
-def _quiet(triage: TriageInput) -> str:
+def _troubled(checks: Sequence[Check]) -> tuple[Check, ...]:
+    return tuple(done for done in checks if done.status in {CheckStatus.AMBER, CheckStatus.RED})
+
+
+def _phase5_is_red(checks: Sequence[Check]) -> bool:
+    return any(done.status is CheckStatus.RED for done in checks if done.name == "phase 5")
+
+
+def _quiet(facts: DateFacts) -> str:
     """Return the reason for the absence of a severity."""
-    if not triage.over:
-        return f"it is not over: deadline {triage.record.deadline_at:%Y-%m-%d %H:%M}Z"
-    if triage.untold is None:
+    if not facts.over:
+        deadline = f"{facts.record.deadline_at:%Y-%m-%d %H:%M}Z"
+        return f"it is not over: {minutes_left(facts)} minutes left until the deadline, {deadline}"
+    if facts.untold is None:
         return "nothing is wrong with it"
     minutes = OUTBOX_PATIENCE.total_seconds() / 60
     return f"its outcome waits in the outbox; after {minutes:g} minutes there this is an incident"
 
 
-def _idle_worker(triage: TriageInput) -> bool:
-    record = triage.record
-    due = record.wake_at is not None and triage.now - record.wake_at > CLAIM_PATIENCE
-    return due and record.state in {State.WAITING, State.READY, State.RUNNING, State.FAILED}
+def failure_of(record: DateRecord) -> Failure | None:
+    """Return the failure of the present generation; None if the generation is published, or had no failure."""
+    return record.failure if record.published_generation < record.generation else None
 
 
-def _symptoms(triage: TriageInput, idle: bool) -> Iterator[str]:
-    record, result = triage.record, triage.record.result
-    if record.state is State.FAILED and record.failure is not None:
-        yield f"nothing was published for generation {record.generation}: {record.failure.because}: " + (
-            record.failure.message
-        )
-    elif result is None:
-        yield f"nothing is published; it is {record.state}"
-    if result is not None:
-        still = "" if record.published_generation == record.generation else ", which consumers still read"
-        yield (
-            f"generation {result.generation}{still}: {result.row_count} rows, score {result.quality_score:.1f}, "
-            f"fallback {result.fallback_rate:.1%}, missing {result.missing_rate:.1%}"
-        )
-    if triage.untold is not None:
-        since = "" if triage.untold.since is None else f" since {triage.untold.since:%Y-%m-%d %H:%M:%S}Z"
-        why = triage.untold.error or "it waits in the outbox"
-        yield f"the outcome of generation {triage.untold.generation} has not been told yet{since}: {why}"
-    if idle:
-        yield f"something has been due since {record.wake_at:%Y-%m-%d %H:%M:%S}Z and no worker does it"
-    if triage.published_is_retracted:
-        yield "consumers read rows of a run that was taken back"
-    for processor in PROCESSORS:
-        yield from _symptoms_of(triage, processor)
+def roster_trouble(facts: DateFacts) -> str:
+    """Return why the roster is the cause of a date without own rows; empty if the roster is not the cause."""
+    record, result, table = facts.record, facts.record.result, facts.pipeline.entity.roster
+    copied = result is not None and mode_of(record, result) is BuildMode.YESTERDAY
+    if failure_of(record) is None and result is not None and not copied:
+        return ""
+    look = facts.roster
+    if look is not None and look.fault:
+        return f"the roster {table} cannot be used, so no build is possible: {look.fault}"
+    if look is not None and look.row_count == 0:
+        many = facts.pipeline.entity.plural
+        return f"the roster {table} has no active {many} for {facts.day}, so no build is possible"
+    if (failure := failure_of(record)) is not None and failure.because == NO_ROSTER:
+        now = "was not read now" if look is None else f"has {look.row_count} rows now"
+        return f"the roster {table} was empty or unusable at the build; the table {now}"
+    return ""
 
 
-def _symptoms_of(triage: TriageInput, processor: str) -> Iterator[str]:
-    completion = triage.record.completions.get(processor)
-    at_build, now = triage.held_at_build(processor), triage.held_now(processor)
-    if processor in triage.record.ignored:
-        last = [retraction for retraction in triage.record.retractions if retraction.processor == processor][-1]
-        yield f"{processor}: {last.actor} took back {last.identity} at {last.at:%Y-%m-%d %H:%M}Z: {last.reason}"
-        return
-    if completion is None:
-        yield f"{processor} has rows, its event never came" if now or at_build else f"{processor} has not reported"
-    elif completion.status is CompletionStatus.FAILED:
-        yield f"{processor} reported failed: {completion.error or 'no reason given'}"
-    elif completion.status is CompletionStatus.FOUND:
-        yield f"{processor} has rows, its event never came"
-    elif completion.received_at > triage.record.deadline_at:
-        yield f"{processor} reported only at {completion.received_at:%Y-%m-%d %H:%M}Z, after the deadline"
-    if at_build == 0 and now:
-        yield f"{processor} had no rows at the build and has {now} now"
-    elif now == 0 and completion is not None and completion.counts:
-        yield f"{processor} reported success, and its table is empty"
+def _cause(facts: DateFacts, checks: Sequence[Check]) -> tuple[Cause, RootCause | None, str]:
+    record, failure = facts.record, failure_of(facts.record)
+    if failure is not None and failure.because == FailedBecause.CANCELLED:
+        return Cause.CANCELLED, None, "a person cancelled it; no root cause of the document applies"
+    if facts.untold_too_long and severity_of(record) is None:
+        return Cause.NOT_TOLD, None, "the date is built and published; the bus does not take the outcome message"
+    if roster := roster_trouble(facts):
+        return Cause.ROSTER, None, roster
+    if any(not _was_full_at_build(facts, name) for name in facts.absent):
+        return Cause.PHASE4, *_phase4(facts)
+    if facts.faulty_tables and (failure is not None or record.result is None):
+        told = "; ".join(f"{look.table}: {look.fault}" for look in facts.faulty_tables)
+        return Cause.TABLES, None, f"the build cannot use every upstream table: {told}"
+    unknown = facts.with_evidence(Evidence.UNKNOWN)
+    if unknown and record.result is None:
+        return Cause.UNKNOWN, None, _unknown(facts, unknown)
+    if record.result is not None and severity_of(record) is None and not facts.published_is_retracted:
+        return Cause.CHECKS, None, _by_checks(checks)
+    return _own_cause(facts)
 
 
-def _scenario(triage: TriageInput) -> tuple[RootCause | None, str]:
-    record = triage.record
-    if record.state is State.FAILED and record.failure and record.failure.because == FailedBecause.CANCELLED:
-        return None, "a person cancelled it; no root cause of the document applies"
-    if triage.upstream is None and not record.version:
-        return None, "no worker has opened it, and without the tables, which could not be read, the cause is unknown"
-    if triage.untold_too_long and severity_of(record) is None:
-        return None, "the date is built and published; the bus does not take the outcome message"
-    absent = [name for name in PROCESSORS if not triage.is_there(name)]
-    source = "" if triage.upstream is not None else " (by build and events; the tables could not be read)"
-    rows = "rows that count" if record.ignored else "rows"
-    if len(absent) == len(PROCESSORS):
-        return RootCause.A, f"none of the four Phase 4 tables has {rows}{source}: the cause lies in Phase 3 or before"
-    if absent:
-        return RootCause.B, f"{len(absent)} of the four Phase 4 tables without {rows}{source}: {', '.join(absent)}"
-    return RootCause.C, f"all four Phase 4 tables have rows{source}: {_own_fault(triage)}"
+def _was_full_at_build(facts: DateFacts, processor: str) -> bool:
+    """Return whether the published rows rest on rows of the processor that have gone since."""
+    gone = facts.evidence(processor) in {Evidence.EMPTY, Evidence.UNUSABLE}
+    return gone and facts.record.state is State.DONE and bool(facts.held_at_build(processor))
 
 
-def _own_fault(triage: TriageInput) -> str:
-    record = triage.record
-    if record.state is State.FAILED and record.failure is not None:
-        return f"the build itself failed, {record.failure.because}"
-    if record.result is None:
-        return "it was not built"
-    if triage.published_is_retracted:
-        return "it was built from a run that was taken back"
-    if record.mode is not BuildMode.NORMAL:
-        return f"it was built as {record.mode}, by {record.requested_by or 'an unknown actor'}"
-    empty = [name for name in PROCESSORS if triage.held_at_build(name) == 0]
+def _unknown(facts: DateFacts, unknown: Sequence[str]) -> str:
+    known = "no worker has opened it"
+    if facts.opened:
+        known = f"the store says {facts.record.state}"
+        if facts.record.failure is not None:
+            known += f" ({facts.record.failure.because}: {facts.record.failure.message})"
+    return (
+        f"the cause is unknown: {known}, and no rows of {', '.join(unknown)} could be counted: no report came, and the "
+        "tables could not be read"
+    )
+
+
+def _by_checks(checks: Sequence[Check]) -> str:
+    told = "; ".join(f"{done.name}: {done.figure} ({done.threshold} expected)" for done in _troubled(checks))
+    return f"score and findings are sound, and mlfs daily is not green: {told}"
+
+
+def _phase4(facts: DateFacts) -> tuple[RootCause, str]:
+    """Return the document's root cause A or B, with the evidence of Phase 4 and Phase 3."""
+    absent, names = facts.absent, facts.pipeline.processors
+    source = "" if facts.upstream else " (by build and events; the tables could not be read)"
+    rows = "rows that count" if facts.record.ignored else "rows"
+    if len(absent) == len(names):
+        return RootCause.A, f"none of the {len(names)} Phase 4 tables has {rows}{source}{_phase3(facts)}"
+    told = ", ".join(f"{name}{_reason_of_absence(facts, name)}" for name in absent)
+    unknown = facts.with_evidence(Evidence.UNKNOWN)
+    more = f"; not known: {', '.join(unknown)}" if unknown else ""
+    return RootCause.B, f"{len(absent)} of the {len(names)} Phase 4 tables without {rows}{source}: {told}{more}"
+
+
+def _reason_of_absence(facts: DateFacts, processor: str) -> str:
+    return {
+        Evidence.UNUSABLE: f" (cannot be used: {facts.upstream[processor].fault})"
+        if processor in facts.upstream
+        else "",
+        Evidence.FAILED: " (reported failed)",
+        Evidence.RETRACTED: " (taken back)",
+    }.get(facts.evidence(processor), "")
+
+
+def phase3_looks(facts: DateFacts) -> dict[str, int | None]:
+    """Return the rows that a fallback may read, by Phase 3 table; None for a table that cannot be used or read."""
+    looks = {short(table.name): facts.upstream.get(short(table.name)) for table in facts.pipeline.phase3_tables}
+    return {name: None if look is None or look.fault else look.row_count for name, look in looks.items()}
+
+
+def _phase3(facts: DateFacts) -> str:
+    held = phase3_looks(facts)
+    known = {name: rows for name, rows in held.items() if rows is not None}
+    if not known:
+        return ": the cause lies in Phase 3 or before; Phase 3 could not be read"
+    told = ", ".join(f"{name} {rows} rows" for name, rows in known.items())
+    if not any(known.values()):
+        return f", and Phase 3 has none either ({told}): the cause lies in Phase 3 or before"
+    return f": the cause lies in Phase 3 or before, or in the common start of the processors; for a fallback: {told}"
+
+
+def _own_cause(facts: DateFacts) -> tuple[Cause, RootCause | None, str]:
+    """Return the cause of a date whose Phase 4 tables all have rows: a finding, otherwise the feature store."""
+    record, result = facts.record, facts.record.result
+    there = f"all {len(facts.pipeline.processors)} Phase 4 tables have rows"
+    source = "" if facts.upstream else " (by build and events; the tables could not be read)"
+
+    def own(why: str) -> tuple[Cause, RootCause | None, str]:
+        return Cause.FEATURE_STORE, RootCause.C, f"{there}{source}: {why}"
+
+    if (failure := failure_of(record)) is not None:
+        return own(f"the build itself failed, {failure.because}: {failure.message}")
+    if result is None:
+        return own("it was not built")
+    if facts.published_is_retracted:
+        return own("it was built from a run that was taken back")
+    if mode_of(record, result) is not BuildMode.NORMAL:
+        return own(f"it was built as {mode_of(record, result)}, by {record.requested_by or 'an unknown actor'}")
+    empty = [name for name in facts.pipeline.processors if facts.held_at_build(name) == 0]
     if empty:
-        return f"those of {', '.join(empty)} came after the build"
-    return "the rows do not cover enough of the active players"
-
-
-def _commands(
-    triage: TriageInput,
-    severity: str | None,
-    scenario: RootCause | None,
-    idle: bool,
-) -> Iterator[tuple[str, str]]:
-    yield from _first_commands(triage, severity, idle)
-    if severity is None:
-        return
-    day = triage.record.analysis_date
-    if triage.published_is_retracted and triage.record.ignored and triage.record.state in TERMINAL_STATES:
-        yield f"mlfs replay {day} --reason 'without what was taken back' --wait 300", "at once, without those tables"
-    match scenario:
-        case RootCause.A:
-            yield from _when_all_failed(triage)
-        case RootCause.B:
-            yield from _when_some_failed(triage)
-        case RootCause.C:
-            yield "mlfs doctor", "store, bus, tables, permissions"
-            yield f"mlfs replay {day} --reason 'incident' --wait 300", "build it again"
-        case None if triage.record.state in PUBLISHED_STATES:
-            return
-        case None:
-            yield f"mlfs replay {day} --reason '…'", "to build it after all"
-
-
-def _first_commands(triage: TriageInput, severity: str | None, idle: bool) -> Iterator[tuple[str, str]]:
-    day = triage.record.analysis_date
-    if triage.untold_too_long:
-        yield "mlfs doctor", "what the bus needs; a worker publishes the outcome as soon as the bus takes it"
-    if idle:
-        yield "mlfs run", "no worker fires the due timer; see also: mlfs doctor"
-    if not triage.record.version:
-        # `mlfs explain` and `mlfs history` refuse an analysis date without a record.
-        if not idle:
-            yield "mlfs doctor", "why no worker has opened the date; a running worker opens the date: mlfs run"
-    elif severity is None:
-        yield f"mlfs explain {day}", "what happens next"
-    else:
-        yield f"mlfs history {day}", "what happened, step by step"
-
-
-def _when_some_failed(triage: TriageInput) -> Iterator[tuple[str, str]]:
-    day = triage.record.analysis_date
-    absent = [name for name in PROCESSORS if not triage.is_there(name)]
-    for name in absent:
-        taken_back = name in triage.record.ignored
-        cause = "another run counts again" if taken_back else "its log says why it failed"
-        yield f"# run {name} again for {day}", f"with its owner; {cause}"
-    if triage.record.state in {State.DEGRADED, State.DONE} and triage.now < triage.record.upgrade_cutoff_at:
-        cutoff = triage.record.upgrade_cutoff_at
-        yield (
-            f"mlfs explain {day}",
-            f"its success before {cutoff:%Y-%m-%d %H:%M}Z builds the date again by itself",
+        return own(f"those of {', '.join(empty)} came after the build")
+    if facts.grave_findings:
+        return (
+            Cause.FINDINGS,
+            None,
+            f"{there}{source}, and the rows are not to be believed as they are: "
+            + (findings_line(facts.grave_findings)),
         )
-    yield f"mlfs replay {day} --reason 'repaired {', '.join(absent)}' --wait 300", "after the repair"
-
-
-def _when_all_failed(triage: TriageInput) -> Iterator[tuple[str, str]]:
-    day = triage.record.analysis_date
-    phase3, players = triage.held_now("player_game_summary"), triage.held_now("nbac_player_list")
-    if players == 0:
-        yield f"# load nba_raw.nbac_player_list for {day}", "no active players, so nothing can be built"
-    yield "# tell the owners of Phase 3 and Phase 2", "all four processors failed together"
-    yield f"mlfs replay {day} --reason 'Phase 4 is back' --wait 300", "once they have run"
-    if triage.record.result is None and phase3 != 0:
-        found = "" if phase3 is None else f"; {phase3} rows of Phase 3 are there"
-        yield f"mlfs replay {day} --force-phase3-fallback --reason 'no Phase 4' --wait 300", f"until then{found}"
-    if triage.record.result is None:
-        yield f"mlfs replay {day} --source yesterday --reason 'last resort'", "the last resort: stale, marked as such"
+    return own("the rows do not cover enough of the active players")

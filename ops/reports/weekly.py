@@ -41,33 +41,28 @@ def trend(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -
       mlfs trend --days 7 --to 2024-12-15
       mlfs trend --days 30 --json
     """
-    nights, reader = _nights(days, last, with_history=False)
+    nights, reader = nights_of(days, last, with_history=False)
     rows = [_trend_row(night) for night in nights]
     scores = [row["quality_score"] for row in rows if row["quality_score"] is not None]
     answer = {
         "days": rows,
         "score_change_per_night": slope(scores),
         "fallback_change_per_night": slope([r["fallback_rate"] for r in rows if r["fallback_rate"] is not None]),
-        "below_80": [row["analysis_date"] for row in rows if _is_low(row)],
+        "below_80": [row["analysis_date"] for row in rows if (row["quality_score"] or SCORE_LOW) < SCORE_LOW],
+        "failed": [row["analysis_date"] for row in rows if row["state"] == State.FAILED],
+        "never_opened": [row["analysis_date"] for row in rows if row["state"] is None and row["over"]],
         "not_read": reader.not_read,
     }
     if as_json:
         show_json(answer)
         return
     _show_trend(answer)
-    _show_not_read(reader)
+    show_not_read(reader)
 
 
 def _trend_row(night: ReportedDate) -> dict[str, Any]:
     figures = {name: night.figure(name) for name in TREND_FIGURES}
-    return {"analysis_date": night.analysis_date.isoformat(), "state": night.state, **figures}
-
-
-def _is_low(row: Mapping[str, Any]) -> bool:
-    """Return whether an analysis date needs an investigation: a low score, failed, or never opened."""
-    if row["quality_score"] is not None:
-        return bool(row["quality_score"] < SCORE_LOW)
-    return row["state"] in {None, State.FAILED}
+    return {"analysis_date": night.analysis_date.isoformat(), "state": night.state, "over": night.over, **figures}
 
 
 def _show_trend(answer: Mapping[str, Any]) -> None:
@@ -77,8 +72,20 @@ def _show_trend(answer: Mapping[str, Any]) -> None:
         out.print(f"no trend from fewer than {TREND_DAYS_MIN} scores")
     else:
         out.print(f"score {change:+.2f} points a night, fallback {answer['fallback_change_per_night']:+.2%} a night")
-    if answer["below_80"]:
-        out.print(f"below {SCORE_LOW:g}, look into them with mlfs incident: {', '.join(answer['below_80'])}")
+    kinds = {
+        f"below {SCORE_LOW:g}, look into them with mlfs incident": answer["below_80"],
+        "failed, nothing new was published": answer["failed"],
+        "never opened, no worker ran": answer["never_opened"],
+    }
+    for kind, days in kinds.items():
+        if days:
+            out.print(f"{kind}: {', '.join(days)}", soft_wrap=True)
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    if row["state"]:
+        return state_text(row["state"])
+    return "[red]never opened[/]" if row["over"] else "[dim]not opened yet[/]"
 
 
 def trend_screen(days: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -91,7 +98,7 @@ def trend_screen(days: Sequence[Mapping[str, Any]]) -> RenderableType:
         cells.append(
             (
                 row["analysis_date"],
-                state_text(row["state"]) if row["state"] else "[red]never opened[/]",
+                _state(row),
                 number(row["row_count"], "d"),
                 f"[{colour}]{number(score)}[/]",
                 f"[{colour}]{'█' * filled}[/][dim]{'░' * (BAR_COLUMNS - filled)}[/]",
@@ -110,8 +117,8 @@ def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fa
       mlfs reliability
       mlfs reliability --days 60 --json
     """
-    nights, reader = _nights(days, last, with_history=True)
-    answer = {**reliability_of(nights, reader.now), "not_read": reader.not_read}
+    nights, reader = nights_of(days, last, with_history=True)
+    answer = {**reliability_of(nights), "not_read": reader.not_read}
     if as_json:
         show_json(answer)
         return
@@ -119,7 +126,7 @@ def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = Fa
     out.print(reliability_table(answer["processors"]))
     if answer["worst"]:
         out.print(f"most trouble: {answer['worst']}; its nights: mlfs reliability --json")
-    _show_not_read(reader)
+    show_not_read(reader)
 
 
 def reliability_table(processors: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -199,13 +206,15 @@ def _show_durations(answer: Mapping[str, Any], days: int) -> None:
         out.print(f"[red]over {MINUTES_HIGH:g} minutes[/], optimize: {', '.join(sorted(slow))}")
 
 
-def _nights(days: int, last: date | None, *, with_history: bool) -> tuple[Sequence[ReportedDate], ReportReader]:
+def nights_of(days: int, last: date | None, *, with_history: bool) -> tuple[Sequence[ReportedDate], ReportReader]:
+    """Return the nights of a report, oldest first, and the reader with the failed reads."""
     with reading_resources() as parts:
         reader = ReportReader(parts)
         until = last or parts.settings.calendar.tonight(parts.clock.now())
         return read_nights(parts, reader, until, days, with_history=with_history), reader
 
 
-def _show_not_read(reader: ReportReader) -> None:
+def show_not_read(reader: ReportReader) -> None:
+    """Print on standard error that the report uses the store alone, with the failed reads."""
     if reader.not_read:
         err.print("[yellow]from the state store alone;[/] not read:", plain("; ".join(reader.not_read)), soft_wrap=True)

@@ -6,9 +6,10 @@ from datetime import datetime
 from statistics import StatisticsError, correlation, fmean, quantiles
 from typing import Any
 
-from ops.reports.sources import PROCESSORS, ReportedDate, Row
+from ops.reports.facts import Row
+from ops.reports.sources import PROCESSORS, ReportedDate
 from statemachine.events import EventKind
-from statemachine.model import TERMINAL_STATES, CompletionStatus, State
+from statemachine.model import CompletionStatus, State
 
 TREND_DAYS_MIN = 3
 SECONDS_DIGITS = 3
@@ -24,18 +25,18 @@ def slope(values: Sequence[float]) -> float | None:
     return round(sum((place - middle) * (value - mean) for place, value in enumerate(values)) / spread, 4)
 
 
-def reliability_of(nights: Sequence[ReportedDate], now: datetime) -> dict[str, Any]:
+def reliability_of(nights: Sequence[ReportedDate]) -> dict[str, Any]:
     """Count for each processor the analysis dates with a trouble, over all dates past the end or the deadline.
 
     Args:
-        nights: Analysis dates with histories.
-        now: Instant of the report; before the deadline a date without an end is not counted. UTC.
+        nights: Analysis dates with histories. A date that is not over, or of which neither store nor warehouse knows,
+            is not counted.
 
     Returns:
         `nights`, `processors` (for each the count of every kind of trouble, `troubled` dates, `by_weekday`, `dates`),
         `worst` (the processor with most troubled dates; None after a tie).
     """
-    over = [night for night in nights if _is_over(night, now)]
+    over = [night for night in nights if night.over and (night.record is not None or night.published is not None)]
     rows: list[dict[str, Any]] = []
     for processor in PROCESSORS:
         troubles = {night.analysis_date: kinds for night in over if (kinds := set(_troubles(night, processor)))}
@@ -53,13 +54,6 @@ def reliability_of(nights: Sequence[ReportedDate], now: datetime) -> dict[str, A
     first, second, *_rest = sorted(rows, key=lambda row: row["troubled"], reverse=True)
     worst = first["processor"] if first["troubled"] > second["troubled"] else None
     return {"nights": len(over), "processors": rows, "worst": worst}
-
-
-def _is_over(night: ReportedDate, now: datetime) -> bool:
-    record = night.record
-    if record is None:
-        return night.published is not None
-    return record.state in TERMINAL_STATES or now >= record.deadline_at
 
 
 def _troubles(night: ReportedDate, processor: str) -> Iterator[str]:
@@ -121,7 +115,7 @@ def durations_of(attempts: Sequence[Row], nights: Sequence[ReportedDate]) -> dic
         "phases": [{"phase": name, **spread_of(spans)} for name, spans in phases.items() if spans],
         "attempts": rows,
         "days": _by_day(rows),
-        "rows_correlation": _correlation([(row["row_count"], row["seconds"]) for row in good]),
+        "rows_correlation": correlation_of([(row["row_count"], row["seconds"]) for row in good]),
     }
 
 
@@ -178,7 +172,8 @@ def spread_of(seconds: Sequence[float]) -> dict[str, Any]:
     return {"times": len(seconds), "p50": p50, "p95": p95, "max": round(max(seconds), SECONDS_DIGITS)}
 
 
-def _correlation(pairs: Sequence[tuple[float | None, float]]) -> float | None:
+def correlation_of(pairs: Sequence[tuple[float | None, float]]) -> float | None:
+    """Return the correlation of two series; None for fewer than `TREND_DAYS_MIN` pairs, or a series of equal values."""
     known = [(rows, seconds) for rows, seconds in pairs if rows is not None]
     if len(known) < TREND_DAYS_MIN:
         return None

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from statemachine.model import FailureKind
+from statemachine.model import BuildMode, FailureKind
 from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at
 from worker.features.quality import COMPONENTS
+from worker.pipelines.shipped import BLOCKS
 
 PAGE = Path(__file__).parents[2] / "docs" / "document_queries.md"
 QUERIES: Mapping[str, str] = dict(
@@ -155,6 +156,47 @@ def test_a_night_without_rows_gives_no_error(ask: Callable[..., Rows]) -> None:
     assert ask("null_field_rate", MONDAY) == [{"null_field_rate_score": None}]
 
 
+@pytest.mark.parametrize("night", [FRIDAY, SATURDAY, SUNDAY])
+def test_the_corrected_forms_read_the_rate_of_the_night(ask: Callable[..., Rows], league: League, night: Any) -> None:
+    """On Saturday, without the daily cache, every row is mixed, and the document's form reads 0.0 per cent."""
+    written = metrics(league, night)
+    rate = pytest.approx(written["fallback_rate"] * 100, abs=0.051)
+    [daily], [trend, *_] = ask("daily_fallback_rate", night), ask("quality_trend_with_mixed", night)
+    by_night, [points] = ask("fallback_by_night", night)[0], ask("phase4_points", night)
+
+    assert daily["fallback_pct"] == by_night["fallback_rate_pct"] == rate
+    assert (
+        sum(daily[f"{source}_count"] for source in ("phase4", "mixed", "phase3", "yesterday")) == written["row_count"]
+    )
+    assert trend["fallback_rate"] == written["fallback_rate"]
+    assert by_night["players_with_fallback"] == written["row_count"] - daily["phase4_count"]
+    for component in ("phase4_availability", "phase3_fallback"):
+        assert points[f"{component}_score"] == pytest.approx(written[f"{component}_score"], abs=0.051)
+
+
+def test_the_documents_form_reads_nothing_of_a_lost_table_and_the_corrected_form_does(
+    ask: Callable[..., Rows], league: League
+) -> None:
+    [document], [corrected] = ask("daily_fallback", SATURDAY), ask("daily_fallback_rate", SATURDAY)
+
+    assert (document["fallback_pct"], corrected["fallback_pct"] > 25) == (0.0, True)
+    assert corrected["mixed_count"] == len(league.published(SATURDAY))
+
+
+@pytest.mark.parametrize("table", sorted(block.table for block in BLOCKS))
+def test_each_lost_table_shows_in_the_corrected_form(table: str) -> None:
+    league = League()
+    league.execute("DELETE FROM that_table WHERE analysis_date = ?".replace("that_table", table), [FRIDAY])
+    assert league.build(FRIDAY).published
+    [corrected] = league.query(QUERIES["daily_fallback_rate"], analysis_date=FRIDAY)
+    [failures] = league.query(QUERIES["dependency_failures"], analysis_date=FRIDAY)
+    lost = {block.name for block in BLOCKS if failures[f"{block.name}_failures"]}
+    league.warehouse.close()
+
+    assert corrected["fallback_pct"] > 5
+    assert lost == {block.name for block in BLOCKS if block.table == table}
+
+
 def test_the_trend_counts_fallback_rows(ask: Callable[..., Rows], league: League) -> None:
     rows = ask("quality_trend", SUNDAY)
 
@@ -174,6 +216,44 @@ def test_the_unreliable_dependency_is_found(ask: Callable[..., Rows]) -> None:
         (SATURDAY, 0, 0, 0, 1),
         (FRIDAY, 0, 0, 0, 0),
     ]
+
+
+def test_a_failed_night_counts_against_its_dependencies(ask: Callable[..., Rows]) -> None:
+    failures = ("team_defense_failures", "player_shot_failures", "composite_failures", "daily_cache_failures")
+    nights = columns_of(ask("dependency_failures", MONDAY), "analysis_date", *failures)
+
+    assert nights == [(MONDAY, 1, 1, 1, 1), (SUNDAY, 1, 1, 1, 1), (SATURDAY, 0, 0, 0, 1), (FRIDAY, 0, 0, 0, 0)]
+
+
+def test_a_table_that_came_late_counts_although_the_night_was_built_again() -> None:
+    league = League()
+    league.execute(
+        "CREATE TABLE nba_precompute.kept AS SELECT * FROM nba_precompute.player_daily_cache WHERE analysis_date = ?",
+        [FRIDAY],
+    )
+    league.execute("DELETE FROM nba_precompute.player_daily_cache WHERE analysis_date = ?", [FRIDAY])
+    league.build(FRIDAY)
+    league.execute("INSERT INTO nba_precompute.player_daily_cache SELECT * FROM nba_precompute.kept")
+    league.build(FRIDAY, generation=2)
+    [document] = league.query(QUERIES["dependency_reliability"], analysis_date=FRIDAY)
+    league.build(FRIDAY, generation=3, mode=BuildMode.FORCED_FALLBACK)
+    [corrected] = league.query(QUERIES["dependency_failures"], analysis_date=FRIDAY)
+    league.warehouse.close()
+
+    assert (document["daily_cache_failures"], corrected["daily_cache_failures"]) == (0, 1)
+    assert (corrected["attempts"], corrected["composite_failures"]) == (2, 0)
+
+
+def test_failed_attempts_are_counted_by_night(ask: Callable[..., Rows]) -> None:
+    rows = ask("failed_attempts", MONDAY)
+
+    assert columns_of(rows, "analysis_date", "attempts", "failed_attempts") == [
+        (MONDAY, 1, 1),
+        (SUNDAY, 1, 0),
+        (SATURDAY, 1, 0),
+        (FRIDAY, 1, 0),
+    ]
+    assert "no active players" in rows[0]["an_error"]
 
 
 def test_durations_are_told_of_every_attempt(ask: Callable[..., Rows]) -> None:

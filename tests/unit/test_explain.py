@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ops.reports.daily import ChecklistInput, CheckStatus, check
+from ops.reports.checks import CheckStatus, check
+from ops.reports.facts import DateFacts
 from statemachine.events import BuildCommitted, CancelRequested
 from statemachine.model import DateRecord, FailureKind, Finding, FindingSeverity, State
 from tests.support.nights import (
@@ -37,6 +38,7 @@ from tests.support.nights import (
 )
 from worker.date_text import arrival_text, explanation
 from worker.history_text import narrate
+from worker.pipelines.shipped import SHIPPED
 
 ZONE = ZoneInfo("America/New_York")
 
@@ -70,9 +72,7 @@ def test_a_published_date_says_that_its_rows_were_taken_back_until_they_are_repl
 
 def test_the_morning_is_red_while_rows_are_published_that_were_taken_back() -> None:
     built = [
-        check(
-            ChecklistInput(day=NIGHT, now=CUTOFF, record=record, upstream=None, predictions=None, untold=False),
-        )[0]
+        check(DateFacts(record=record, now=CUTOFF, pipeline=SHIPPED))[0]
         for record in (done(), after(done(), retract(CACHE)))
     ]
 

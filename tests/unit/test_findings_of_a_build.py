@@ -18,8 +18,8 @@ from tests.support.nights import (
     PROCESSORS,
     REPLAY,
     done,
-    findings_of,
     finding,
+    findings_of,
     retract,
 )
 from tests.support.rigs import repair_of

@@ -12,7 +12,8 @@ from ops.commands.dead_letters import letters_table
 from ops.commands.intervene import _finish
 from ops.demo.screen import NightScreen
 from ops.output import components_table, dates_table, explanation_panel, history_table, table
-from ops.reports.daily import Check, CheckStatus, checks_table
+from ops.reports.checks import Check, CheckStatus
+from ops.reports.daily import checks_table
 from ops.reports.weekly import WEEKDAYS, reliability_table, trend_screen
 from schemas.dead_letter import DETAIL, REASON, DeadLetter
 from statemachine.events import EventKind
@@ -85,7 +86,8 @@ def test_the_overview_marks_a_date_whose_rows_were_taken_back(columns: int) -> N
 
 @pytest.mark.parametrize("columns", [*NARROW, 120])
 def test_the_weekly_review_keeps_whole_words_on_a_narrow_screen(columns: int) -> None:
-    nights = [row(state, None) for state in State] + [row(State.FAILED, None) | {"state": None, "quality_score": None}]
+    unopened = row(State.FAILED, None) | {"state": None, "quality_score": None, "over": True}
+    nights = [*(row(state, None) for state in State), unopened, unopened | {"over": False}]
     troubled = [
         dict.fromkeys(("failed", "late", "missing", "event_lost", "empty", "troubled"), 10)
         | {"processor": name, "by_weekday": dict.fromkeys(WEEKDAYS, 10)}

@@ -2,24 +2,26 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from rich.console import Console
 
-from ops.reports.daily import Check, ChecklistInput, CheckStatus, check
+from ops.reports.checks import Check, CheckStatus, check
+from ops.reports.facts import DateFacts, Row, TableLook
 from ops.reports.incident import show_commands
-from ops.reports.sources import ReportedDate, Row
-from ops.reports.triage import Diagnosis, RootCause, TriageInput, diagnose
+from ops.reports.next_steps import next_steps
+from ops.reports.sources import ReportedDate
+from ops.reports.triage import NO_ROSTER, Cause, Diagnosis, RootCause, diagnose
 from ops.reports.weekly_figures import reliability_of, slope, spread_of
-from statemachine.model import DateRecord, FailureKind, State
+from statemachine.model import DateRecord, FailureKind, Finding, FindingSeverity, State
 from tests.support.nights import (
     CACHE,
     CUTOFF,
     DEADLINE,
     EVENING,
     NIGHT,
-    POLICY,
     PROCESSORS,
     REPLAY,
     after,
@@ -37,21 +39,59 @@ from tests.support.nights import (
     waiting,
     without,
 )
+from worker.pipelines.shipped import ROSTER, SCHEDULE, SHIPPED
 
 MORNING_AFTER = CUTOFF + timedelta(hours=8)
+NO_FAULTS: Mapping[str, str] = {}
+NOTHING_READ: Mapping[str, TableLook] = {}
+NO_TABLE: Row = {}
 
 
-def tables(*empty: str) -> Mapping[str, Row]:
-    held = {**without(*empty), "player_game_summary": 4000, "nbac_player_list": 450}
-    return {name: {"source": name, "row_count": rows, "last_processed": EVENING} for name, rows in held.items()}
+TABLES = {
+    **{block.processor: block.table for block in SHIPPED.blocks},
+    **{table.short: table.name for table in SHIPPED.phase3_tables},
+    "nbac_schedule": SCHEDULE,
+    "nbac_player_list": ROSTER,
+}
+Looks = Mapping[str, TableLook]
 
 
-def look(record: DateRecord, upstream: Mapping[str, Row] | None, now: datetime = MORNING_AFTER) -> Diagnosis:
-    return diagnose(TriageInput(record=record, now=now, policy=POLICY, upstream=upstream))
+def tables(*empty: str, faults: Mapping[str, str] = NO_FAULTS) -> Looks:
+    """Every upstream table, read: those of *empty* have no row, those of *faults* cannot be used."""
+    return {
+        source: TableLook(
+            table=table,
+            row_count=0 if source in empty else 450,
+            last_processed=None if source in empty else EVENING,
+            fault=faults.get(source, ""),
+        )
+        for source, table in TABLES.items()
+    }
 
 
-def commands(found: Diagnosis) -> str:
-    return "\n".join(command for command, _purpose in found.commands)
+def facts_of(
+    record: DateRecord,
+    upstream: Looks = NOTHING_READ,
+    now: datetime = MORNING_AFTER,
+    predictions: Row | None = NO_TABLE,
+) -> DateFacts:
+    return DateFacts(record=record, now=now, pipeline=SHIPPED, upstream=upstream, predictions=predictions)
+
+
+def look(record: DateRecord, upstream: Looks = NOTHING_READ, now: datetime = MORNING_AFTER) -> Diagnosis:
+    return diagnose(facts_of(record, upstream, now))
+
+
+def commands(record: DateRecord, upstream: Looks = NOTHING_READ, now: datetime = MORNING_AFTER) -> str:
+    facts = facts_of(record, upstream, now)
+    return "\n".join(command for command, _purpose in next_steps(facts, diagnose(facts)))
+
+
+def failed_without_roster() -> DateRecord:
+    """A date whose build found no active player."""
+    failed = after(joined(), claimed(), broke(FailureKind.NO_DATA))
+    assert failed.failure is not None
+    return replace(failed, failure=replace(failed.failure, because=NO_ROSTER))
 
 
 def degraded(*missing: str) -> DateRecord:
@@ -72,46 +112,128 @@ def test_the_root_cause_goes_by_the_tables_that_are_empty(empty: tuple[str, ...]
 
 
 def test_where_the_tables_cannot_be_read_the_build_and_the_events_tell() -> None:
-    assert look(degraded(CACHE), None).scenario is RootCause.B
-    assert look(after(waiting(*PROCESSORS[:2]), failure(CACHE)), None).scenario is RootCause.B
-    assert look(after(joined(), claimed(), broke(FailureKind.GATE_REFUSED)), None).scenario is RootCause.C
-    assert "could not be read" in look(degraded(CACHE), None).why
-    assert look(unseen(), None).scenario is None
+    assert look(degraded(CACHE)).scenario is RootCause.B
+    assert look(after(waiting(*PROCESSORS[:2]), failure(CACHE))).scenario is RootCause.B
+    assert look(after(joined(), claimed(), broke(FailureKind.GATE_REFUSED))).scenario is RootCause.C
+    assert "could not be read" in look(degraded(CACHE)).why
+
+
+def test_what_was_not_read_and_not_reported_is_not_called_empty() -> None:
+    """A date that failed before any report, seen while the warehouse is away: the tables may be full."""
+    replayed = after(unseen(), REPLAY, claimed(), broke(FailureKind.NO_DATA))
+
+    for record in (unseen(), replayed):
+        found = look(record)
+        assert (found.cause, found.scenario) == (Cause.UNKNOWN, None)
+        assert "unknown" in found.why
+        assert "whether there are rows is not known" in "\n".join(found.symptoms)
+        assert "Phase 3 and Phase 2" not in commands(record)
+    assert look(replayed, tables()).scenario is RootCause.C
+    assert look(replayed, tables(*PROCESSORS)).scenario is RootCause.A
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_an_empty_roster_is_the_cause_whether_the_tables_are_read_or_not(read: bool) -> None:
+    record = failed_without_roster()
+    seen = tables("nbac_player_list") if read else NOTHING_READ
+    found, steps = look(record, seen), commands(record, seen)
+
+    assert (found.severity, found.cause, found.scenario) == ("P0", Cause.ROSTER, None)
+    assert ROSTER in found.why
+    assert f"# load {ROSTER} for {NIGHT}" in steps
+    assert f"mlfs replay {NIGHT} --source yesterday" in steps
+    assert "--force-phase3-fallback" not in steps
+
+
+def test_a_roster_that_came_after_the_build_is_said_to_be_there() -> None:
+    record = failed_without_roster()
+
+    assert "has 450 rows now" in look(record, tables()).why
+    assert f"# load {ROSTER}" not in commands(record, tables())
+    assert f"mlfs replay {NIGHT} --reason 'the roster is there' --wait 300" in commands(record, tables())
+
+
+@pytest.mark.parametrize("source", TABLES)
+def test_each_of_the_nine_tables_is_named_where_it_cannot_be_used(source: str) -> None:
+    record = after(joined(), claimed(), broke(FailureKind.FATAL, message="no such column"))
+    seen = tables(faults={source: "access denied"})
+    found, steps = look(record, seen), commands(record, seen)
+
+    cause = {"nbac_player_list": Cause.ROSTER} | dict.fromkeys(PROCESSORS, Cause.PHASE4)
+    assert found.cause is cause.get(source, Cause.TABLES)
+    assert "access denied" in found.why
+    assert f"{TABLES[source]} cannot be used: access denied" in found.symptoms
+    assert f"# repair {TABLES[source]}" in steps
+
+
+@pytest.mark.parametrize("source", [name for name in TABLES if name not in PROCESSORS])
+def test_each_empty_table_outside_phase_4_is_a_symptom(source: str) -> None:
+    [told] = [said for said in look(degraded(CACHE), tables(CACHE, source)).symptoms if TABLES[source] in said]
+
+    assert told.startswith(f"{TABLES[source]} has no ")
+
+
+def test_without_phase_4_the_evidence_of_phase_3_is_told() -> None:
+    phase3 = [table.short for table in SHIPPED.phase3_tables]
+
+    assert "for a fallback: player_game_summary 450 rows" in look(degraded(*PROCESSORS), tables(*PROCESSORS)).why
+    assert "Phase 3 has none either" in look(degraded(*PROCESSORS), tables(*PROCESSORS, *phase3)).why
+
+
+def test_a_table_that_could_not_be_looked_at_is_listed() -> None:
+    seen = {name: one for name, one in tables(CACHE).items() if name != "nbac_schedule"}
+
+    assert f"not looked at: {SCHEDULE}" in look(degraded(CACHE), seen).symptoms
 
 
 def test_a_night_that_is_not_over_is_no_incident() -> None:
     found = look(waiting(), tables(*PROCESSORS[1:]), now=EVENING)
 
-    assert (found.severity, found.scenario, commands(found)) == (None, None, f"mlfs explain {NIGHT}")
+    assert (found.severity, found.cause, found.scenario) == (None, None, None)
+    assert commands(waiting(), tables(*PROCESSORS[1:]), now=EVENING) == f"mlfs explain {NIGHT}"
     assert look(waiting(), tables(), now=DEADLINE).severity == "P0"
 
 
-def test_a_worker_that_does_not_do_what_is_due_is_the_first_thing_to_repair() -> None:
-    late = look(joined(), tables(), now=EVENING + timedelta(minutes=2))
-    soon = look(joined(), tables(), now=EVENING + timedelta(seconds=30))
+def test_before_the_deadline_the_missing_the_failed_and_the_minutes_are_told() -> None:
+    record = after(waiting(*PROCESSORS[:2]), failure(CACHE))
+    found = look(record, tables(*PROCESSORS[2:]), now=EVENING)
 
-    assert late.commands[0][0] == "mlfs run"
-    assert "no worker does it" in " ".join(late.symptoms)
-    assert "mlfs run" not in commands(soon)
+    missing = f"missing: {PROCESSORS[2]}, {CACHE}; 25 minutes left until the deadline"
+    assert any(
+        said.startswith("2 of 4 processors have reported success") and missing in said for said in found.symptoms
+    )
+    assert f"{CACHE} reported failed: no reason given; the table has no rows" in found.symptoms
+    assert f"# run {CACHE} again for {NIGHT}" in commands(record, tables(*PROCESSORS[2:]), now=EVENING)
+    assert f"# run {PROCESSORS[2]} again" not in commands(record, tables(*PROCESSORS[2:]), now=EVENING)
+
+
+def test_a_worker_that_does_not_do_what_is_due_is_the_first_thing_to_repair() -> None:
+    late, soon = EVENING + timedelta(minutes=2), EVENING + timedelta(seconds=30)
+
+    assert commands(joined(), tables(), late).startswith("mlfs run\n")
+    assert "no worker does it" in " ".join(look(joined(), tables(), late).symptoms)
+    assert "mlfs run" not in commands(joined(), tables(), soon)
 
 
 def test_before_the_cutoff_a_late_success_is_waited_for() -> None:
-    before = look(degraded(CACHE), tables(CACHE), now=CUTOFF - timedelta(minutes=5))
-    afterwards = look(degraded(CACHE), tables(CACHE))
+    before = commands(degraded(CACHE), tables(CACHE), now=CUTOFF - timedelta(minutes=5))
+    afterwards = commands(degraded(CACHE), tables(CACHE))
 
-    assert f"mlfs explain {NIGHT}" in commands(before)
-    assert f"mlfs explain {NIGHT}" not in commands(afterwards)
-    assert f"mlfs replay {NIGHT} --reason 'repaired {CACHE}' --wait 300" in commands(afterwards)
+    assert f"mlfs explain {NIGHT}" in before
+    assert f"mlfs explain {NIGHT}" not in afterwards
+    assert f"mlfs replay {NIGHT} --reason 'repaired {CACHE}' --wait 300" in afterwards
 
 
 def test_a_fallback_is_offered_only_where_there_is_something_to_fall_back_to() -> None:
     failed = after(joined(), claimed(), broke(FailureKind.NO_DATA))
-    nothing = {**tables(*PROCESSORS), "player_game_summary": {"row_count": 0}}
+    nothing = tables(*PROCESSORS, "player_game_summary")
+    denied = tables(*PROCESSORS, faults={"player_game_summary": "access denied"})
 
-    assert "--force-phase3-fallback" in commands(look(failed, tables(*PROCESSORS)))
-    assert "--force-phase3-fallback" not in commands(look(failed, nothing))
-    assert "--source yesterday" in commands(look(failed, nothing))
-    assert "--source yesterday" not in commands(look(degraded(*PROCESSORS), tables(*PROCESSORS)))
+    assert "--force-phase3-fallback" in commands(failed, tables(*PROCESSORS))
+    for seen in (nothing, denied):
+        assert "--force-phase3-fallback" not in commands(failed, seen)
+        assert "--source yesterday" in commands(failed, seen)
+    assert "--source yesterday" not in commands(degraded(*PROCESSORS), tables(*PROCESSORS))
 
 
 def test_a_success_with_an_empty_table_and_a_lost_event_are_told_apart() -> None:
@@ -121,7 +243,7 @@ def test_a_success_with_an_empty_table_and_a_lost_event_are_told_apart() -> None
 
     kinds = [reliability(record)[CACHE] for record in (empty, lost, late, degraded(CACHE))]
     assert kinds == [["empty"], ["event_lost"], ["late"], ["missing"]]
-    assert f"{CACHE} has rows, its event never came" in look(lost, tables()).symptoms
+    assert f"no event came from {CACHE}; the rows were found in the tables" in look(lost, tables()).symptoms
     assert f"{CACHE} reported success, and its table is empty" in look(empty, tables(CACHE)).symptoms
 
 
@@ -131,7 +253,7 @@ def past_deadline_found() -> DateRecord:
 
 def reliability(record: DateRecord) -> dict[str, list[str]]:
     night = ReportedDate(analysis_date=NIGHT, expected=True, record=record)
-    rows = reliability_of([night], MORNING_AFTER)["processors"]
+    rows = reliability_of([night])["processors"]
     return {row["processor"]: row["dates"].get(NIGHT.isoformat(), []) for row in rows}
 
 
@@ -148,12 +270,13 @@ def test_rows_of_a_run_that_was_taken_back_are_an_incident_until_they_are_replac
     assert look(done(), tables()).severity is None
     assert (before.severity, before.scenario) == ("P1", RootCause.B)
     assert "consumers read rows of a run that was taken back" in before.symptoms
-    assert not [said for said in before.symptoms if "has not reported" in said]
-    assert "--reason 'without what was taken back'" in commands(before)
-    assert f"mlfs explain {NIGHT}" in commands(before)
+    assert not [said for said in before.symptoms if "no report came" in said]
+    steps = commands(taken_back, tables(), now=CUTOFF - timedelta(minutes=5))
+    assert "--reason 'without what was taken back'" in steps
+    assert f"mlfs explain {NIGHT}" in steps
     afterwards = look(rebuilt, tables())
     assert "consumers read rows of a run that was taken back" not in afterwards.symptoms
-    assert (afterwards.scenario, "without what was" in commands(afterwards)) == (RootCause.B, False)
+    assert (afterwards.scenario, "without what was" in commands(rebuilt, tables())) == (RootCause.B, False)
 
 
 def test_a_published_run_that_was_taken_back_and_repeated_after_the_cutoff_asks_for_a_replay() -> None:
@@ -165,17 +288,19 @@ def test_a_published_run_that_was_taken_back_and_repeated_after_the_cutoff_asks_
 
 
 def test_of_a_date_that_nobody_opened_it_names_no_command_that_would_refuse() -> None:
-    for found in (look(unseen(), tables(), now=EVENING), look(unseen(), tables())):
-        assert found.commands[0][0] in {"mlfs doctor", "mlfs run"}
-        assert "mlfs history" not in commands(found)
-        assert "mlfs explain" not in commands(found)
+    for now in (EVENING, MORNING_AFTER):
+        steps = commands(unseen(), tables(), now)
+        assert steps.splitlines()[0] in {"mlfs doctor", "mlfs run"}
+        assert "mlfs history" not in steps
+        assert "mlfs explain" not in steps
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_a_command_to_copy_stays_on_one_line(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Console(file=io.StringIO(), width=width, highlight=False)
     monkeypatch.setattr("ops.reports.incident.out", shown)
-    steps = look(degraded(*PROCESSORS[:2]), tables(*PROCESSORS[:2])).commands
+    facts = facts_of(degraded(*PROCESSORS[:2]), tables(*PROCESSORS[:2]))
+    steps = next_steps(facts, diagnose(facts))
     show_commands(steps)
 
     lines = shown.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -183,11 +308,10 @@ def test_a_command_to_copy_stays_on_one_line(width: int, monkeypatch: pytest.Mon
     assert all(purpose in "\n".join(lines) for _command, purpose in steps)
 
 
-def checklist(record: DateRecord, upstream: Mapping[str, Row] | None) -> Mapping[str, Check]:
-    morning = ChecklistInput(
-        day=NIGHT, now=MORNING_AFTER, record=record, upstream=upstream, predictions={}, untold=False
-    )
-    return {one.name: one for one in check(morning)}
+def checklist(
+    record: DateRecord, upstream: Looks = NOTHING_READ, predictions: Row | None = NO_TABLE
+) -> Mapping[str, Check]:
+    return {one.name: one for one in check(facts_of(record, upstream, predictions=predictions))}
 
 
 def test_the_daily_checklist_is_not_green_over_a_run_that_was_taken_back() -> None:
@@ -199,9 +323,96 @@ def test_the_daily_checklist_is_not_green_over_a_run_that_was_taken_back() -> No
 
 
 def test_the_daily_checklist_counts_no_tables_that_nobody_has_read() -> None:
-    dependencies = checklist(waiting(), None)["dependencies"]
+    dependencies = checklist(unseen())["dependencies"]
 
     assert (dependencies.status, "0" in dependencies.figure) == (CheckStatus.UNKNOWN, False)
+    assert "3 of 4 tables with rows by build and events" in checklist(degraded(CACHE))["dependencies"].figure
+    assert "player_daily_cache not read" in checklist(waiting(*PROCESSORS[:3]))["dependencies"].figure
+
+
+def sound(**changes: object) -> DateRecord:
+    """A date that is done, with these figures of the result."""
+    record = done()
+    assert record.result is not None
+    usual = {"components": dict(SHIPPED.quality.points), "findings": ()}
+    return replace(record, result=replace(record.result, **{**usual, **changes}))  # type: ignore[arg-type]
+
+
+FINDING = Finding(
+    check="schedule_missing",
+    severity=FindingSeverity.CRITICAL,
+    subject=SCHEDULE,
+    observed="no game",
+    expected="a game for 219 players",
+    next_step="load the schedule, then: mlfs replay DATE --reason 'schedule'",
+)
+CHECKS: Mapping[str, tuple[DateRecord, Looks, Row, CheckStatus]] = {
+    "all is well": (sound(), tables(), NO_TABLE, CheckStatus.GREEN),
+    "acceptable number of rows": (
+        sound(row_count=250, components={**SHIPPED.quality.points, "row_completeness": 3.0}),
+        tables(),
+        NO_TABLE,
+        CheckStatus.GREEN,
+    ),
+    "acceptable NULLs": (
+        sound(components={**SHIPPED.quality.points, "null_field_rate": 4.0}),
+        tables(),
+        NO_TABLE,
+        CheckStatus.GREEN,
+    ),
+    "too many NULLs": (
+        sound(components={**SHIPPED.quality.points, "null_field_rate": 3.9}),
+        tables(),
+        NO_TABLE,
+        CheckStatus.AMBER,
+    ),
+    "a score below 90": (sound(quality_score=89.9, severity="P3"), tables(), NO_TABLE, CheckStatus.AMBER),
+    "a finding": (sound(findings=(FINDING,), severity="P2"), tables(), NO_TABLE, CheckStatus.AMBER),
+    "a note": (
+        sound(findings=(replace(FINDING, severity=FindingSeverity.NOTE),)),
+        tables(),
+        NO_TABLE,
+        CheckStatus.GREEN,
+    ),
+    "a table emptied since": (sound(), tables(CACHE), NO_TABLE, CheckStatus.AMBER),
+    "few predictions": (
+        sound(),
+        tables(),
+        {"prediction_count": 12, "average_confidence": 80.0},
+        CheckStatus.AMBER,
+    ),
+    "no predictions": (sound(), tables(), {"prediction_count": 0, "average_confidence": None}, CheckStatus.RED),
+}
+
+
+@pytest.mark.parametrize("case", CHECKS)
+def test_an_incident_is_never_none_beside_a_check_that_is_not_green(case: str) -> None:
+    record, seen, predictions, worst = CHECKS[case]
+    facts = facts_of(record, seen, predictions=predictions)
+    checks, found = check(facts), diagnose(facts)
+
+    ranks = [CheckStatus.GREEN, CheckStatus.AMBER, CheckStatus.RED]
+    assert max(ranks.index(one.status) for one in checks) == ranks.index(worst)
+    assert (found.severity is None) == (worst is CheckStatus.GREEN)
+    if worst is CheckStatus.RED:
+        assert found.severity == "P1"
+
+
+def test_a_finding_is_the_cause_where_every_table_has_rows() -> None:
+    record = sound(findings=(FINDING,), severity="P2")
+    found = look(record, tables())
+
+    assert (found.severity, found.cause, found.scenario) == ("P2", Cause.FINDINGS, None)
+    assert f"1 critical finding: schedule_missing {SCHEDULE}" in found.why
+    assert [said for said in found.symptoms if said.startswith("critical finding: schedule_missing")]
+    assert f"# load the schedule, then: mlfs replay {NIGHT} --reason 'schedule'" in commands(record, tables())
+
+
+def test_a_failed_replay_of_a_published_date_is_amber_in_the_morning() -> None:
+    failed = after(done(), REPLAY, claimed(), broke(FailureKind.NO_DATA, generation=2))
+
+    assert checklist(failed, tables())["built"].status is CheckStatus.AMBER
+    assert look(failed, tables()).severity == "P3"
 
 
 def test_figures_of_a_review() -> None:
@@ -210,12 +421,14 @@ def test_figures_of_a_review() -> None:
     assert spread_of([float(second) for second in range(101)]) == {"times": 101, "p50": 50.0, "p95": 95.0, "max": 100.0}
 
 
-def test_a_table_that_was_full_at_the_build_was_found_and_is_not_called_unreported() -> None:
+def test_a_date_that_was_replayed_says_who_had_it_built_and_not_that_nobody_reported() -> None:
     """A date built by a replay, or at its deadline: no event has come, and the rows were there."""
     replayed = after(unseen(), REPLAY, claimed(), committed())
 
-    symptoms = "\n".join(look(replayed, None).symptoms)
-
-    assert "has not reported" not in symptoms
-    assert all(f"{name} has rows, its event never came" in symptoms for name in PROCESSORS)
-    assert f"{CACHE} has not reported" in "\n".join(look(degraded(CACHE), tables(CACHE)).symptoms)
+    for seen in (NOTHING_READ, tables()):
+        [told] = [said for said in look(replayed, seen).symptoms if "event" in said or "report" in said]
+        assert told == (
+            f"no event came from {', '.join(PROCESSORS)}; the rows were found in the tables, by a replay of ana: "
+            "bad rows upstream"
+        )
+    assert f"no report came from {CACHE}, and the tables have no rows" in look(degraded(CACHE), tables(CACHE)).symptoms

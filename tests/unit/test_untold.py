@@ -6,8 +6,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ops.reports.daily import ChecklistInput, CheckStatus, check
-from ops.reports.triage import OUTBOX_PATIENCE, Diagnosis, TriageInput, diagnose
+from ops.reports.checks import CheckStatus, check
+from ops.reports.facts import OUTBOX_PATIENCE, DateFacts
+from ops.reports.next_steps import next_steps
+from ops.reports.triage import Diagnosis, diagnose
 from statemachine.model import DateRecord, FailureKind, State
 from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
@@ -30,6 +32,7 @@ from tests.support.rigs import Bus, Notes, Rig
 from worker.date_text import explanation, what_next
 from worker.errors import Fatal
 from worker.observing.outbox import Untold, untold_by_date
+from worker.pipelines.shipped import SHIPPED
 from worker.ports import Commit, OutgoingMessage
 from worker.relay import Relay
 
@@ -135,9 +138,12 @@ def test_what_is_no_outcome_of_a_date_is_passed_over() -> None:
     assert untold_by_date(store) == {}
 
 
-def seen(record: DateRecord, waits: timedelta, error: str = GONE) -> Diagnosis:
-    now = EVENING + waits
-    return diagnose(TriageInput(record=record, now=now, policy=POLICY, upstream=None, untold=untold(error=error)))
+def facts(record: DateRecord, waits: timedelta, error: str = GONE) -> DateFacts:
+    return DateFacts(record=record, now=EVENING + waits, pipeline=SHIPPED, untold=untold(error=error))
+
+
+def seen(record: DateRecord, waits: timedelta) -> Diagnosis:
+    return diagnose(facts(record, waits))
 
 
 def test_an_incident_begins_when_nobody_is_told_for_longer_than_a_moment() -> None:
@@ -146,15 +152,15 @@ def test_an_incident_begins_when_nobody_is_told_for_longer_than_a_moment() -> No
     assert (None, "P0") == (early.severity, late.severity)
     assert f"has not been told yet since {EVENING:%Y-%m-%d %H:%M:%S}Z: {GONE}" in "\n".join(early.symptoms)
     assert (None, True) == (late.scenario, "does not take the outcome message" in late.why)
-    assert "mlfs doctor" in [command for command, _purpose in late.commands]
-    assert not any(command.startswith("mlfs replay") for command, _purpose in late.commands)
+    commands = [command for command, _purpose in next_steps(facts(done(), 2 * OUTBOX_PATIENCE), late)]
+    assert "mlfs doctor" in commands
+    assert not any(command.startswith("mlfs replay") for command in commands)
 
 
 def test_the_daily_check_names_what_the_bus_answered() -> None:
-    morning = ChecklistInput(day=NIGHT, now=DEADLINE, record=done(), upstream=None, predictions=None, untold=untold())
-
-    [told] = [one for one in check(morning) if one.name == "phase 5"]
-    assert (CheckStatus.RED, f"not told yet: {GONE}") == (told.status, told.figure)
+    for waits, status in ((OUTBOX_PATIENCE, CheckStatus.AMBER), (2 * OUTBOX_PATIENCE, CheckStatus.RED)):
+        [told] = [one for one in check(facts(done(), waits)) if one.name == "phase 5"]
+        assert (status, f"not told yet: {GONE}") == (told.status, told.figure)
 
 
 # --- what a failure takes from consumers -----------------------------------------------------------------------------
@@ -178,7 +184,7 @@ def test_a_failed_replay_of_a_published_date_pages_nobody() -> None:
 
     assert explanation(record, DEADLINE, POLICY, ZONE, None)["severity"] == "P3"
     assert b'"severity":"P3"' in told.data
-    found = diagnose(TriageInput(record=record, now=DEADLINE, policy=POLICY, upstream=None))
+    found = diagnose(DateFacts(record=record, now=DEADLINE, pipeline=SHIPPED))
     assert found.severity == "P3"
     assert "consumers still read" in "\n".join(found.symptoms)
 

@@ -1,8 +1,13 @@
--- Purpose:     number and mean confidence of the consumer's predictions for a night.
--- Parameters:  analysis_date DATE.
+-- Purpose:     number and mean confidence of the consumer's predictions for the nights of a span.
+-- Parameters:  first_date DATE; last_date DATE (included).
 -- Reads:       nba_predictions.player_prop_predictions, which is the consumer's.
--- Result:      one row; no predictions give 0 and NULL.
+-- Result:      one row per night with predictions, oldest first; the mean is NULL where no prediction has a confidence.
 -- Second run:  reads only.
-SELECT COUNT(*) AS prediction_count, SAFE_DIVIDE(SUM(confidence_score), COUNT(confidence_score)) AS average_confidence
+SELECT
+  prediction_date AS analysis_date,
+  COUNT(*) AS prediction_count,
+  SAFE_DIVIDE(SUM(confidence_score), COUNT(confidence_score)) AS average_confidence
 FROM nba_predictions.player_prop_predictions
-WHERE prediction_date = @analysis_date
+WHERE prediction_date BETWEEN @first_date AND @last_date
+GROUP BY prediction_date
+ORDER BY analysis_date

@@ -1,8 +1,13 @@
-{{ head("Purpose", "number and mean confidence of the consumer's predictions for a night.") }}
-{{ head("Parameters", "analysis_date DATE.") }}
+{{ head("Purpose", "number and mean confidence of the consumer's predictions for the nights of a span.") }}
+{{ head("Parameters", "first_date DATE; last_date DATE (included).") }}
 {{ head("Reads", optional.predictions ~ ", which is the consumer's.") }}
-{{ head("Result", "one row; no predictions give 0 and NULL.") }}
+{{ head("Result", "one row per night with predictions, oldest first; the mean is NULL where no prediction has a confidence.") }}
 {{ head("Second run", "reads only.") }}
-SELECT COUNT(*) AS prediction_count, SAFE_DIVIDE(SUM(confidence_score), COUNT(confidence_score)) AS average_confidence
+SELECT
+  prediction_date AS analysis_date,
+  COUNT(*) AS prediction_count,
+  SAFE_DIVIDE(SUM(confidence_score), COUNT(confidence_score)) AS average_confidence
 FROM {{ optional.predictions }}
-WHERE prediction_date = @analysis_date
+WHERE prediction_date BETWEEN @first_date AND @last_date
+GROUP BY prediction_date
+ORDER BY analysis_date

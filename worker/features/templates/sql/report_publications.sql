@@ -1,0 +1,28 @@
+{{ head("Purpose", "every publication of the nights of a span: what consumers could read from when on, and what it was worth.") }}
+{{ head("Parameters", "first_date DATE; last_date DATE (included).") }}
+{{ head("Reads", tables.ledger ~ ", " ~ tables.history ~ ".") }}
+{{ head("Result", "one row per date and publication, in the order of publication; the figures are NULL where the history has lost the build.") }}
+{{ head("Second run", "reads only.") }}
+WITH told AS (
+  SELECT DISTINCT ledger.analysis_date, published.generation, published.build_id, published.committed_at
+  FROM {{ tables.ledger }} AS ledger, UNNEST(ledger.publications) AS published
+  WHERE ledger.analysis_date BETWEEN @first_date AND @last_date
+)
+SELECT DISTINCT
+  told.analysis_date,
+  told.generation AS generation,
+  told.build_id,
+  told.committed_at AS committed_at,
+  made.state,
+  made.mode,
+  made.trigger,
+  made.row_count,
+  made.quality_score,
+  made.fallback_rate,
+  made.severity
+FROM told
+LEFT JOIN {{ tables.history }} AS made
+  ON made.build_id = told.build_id
+  AND made.analysis_date = told.analysis_date
+  AND made.analysis_date BETWEEN @first_date AND @last_date
+ORDER BY analysis_date, committed_at, generation

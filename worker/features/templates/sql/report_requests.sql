@@ -1,0 +1,19 @@
+{{ head("Purpose", "what people asked for about the nights of a span: replays, cancels, retractions, with actor and reason.") }}
+{{ head("Parameters", "first_date DATE; last_date DATE (included).") }}
+{{ head("Reads", tables.replay ~ ".") }}
+{{ head("Result", "one row per request, oldest first.") }}
+{{ head("Second run", "reads only.") }}
+SELECT
+  analysis_date,
+  requested_at,
+  requested_by,
+  reason,
+  mode,
+  previous_state,
+  previous_generation,
+  decision,
+  processor,
+  run
+FROM {{ tables.replay }}
+WHERE analysis_date BETWEEN @first_date AND @last_date
+ORDER BY requested_at, mode, decision
