@@ -89,8 +89,8 @@ class OutcomeMessage(BaseModel):
     findings: Annotated[Sequence[FindingMessage], Field(max_length=40)] | None = Field(
         default=None,
         description=(
-            "Why the rows may be wrong, the most severe first; a critical one makes the state `degraded`. Null where the "
-            "rows were not judged: a failed generation, or one of an older release."
+            "Why the rows may be wrong, the most severe first; a critical one makes the state `degraded`. Null where "
+            "the rows were not judged: a failed generation, or one of an older release."
         ),
     )
     failed_because: str | None = Field(default=None, description="Only with `failed`: the reason.")
