@@ -1,4 +1,4 @@
-"""`mlfs load`, `mlfs build`, `mlfs features`: fill the warehouse, build by hand, export published rows.
+"""`mlfs build`, `mlfs features`: build by hand, export published rows.
 
 A manual build goes without the state machine: the build claims a new generation in the ledger and publishes by one
 statement under this claim. A crash before the publication leaves a claim and unpublished rows; a vacuum deletes the
@@ -25,10 +25,6 @@ from ops.arguments import (
     actor,
     build_mode,
     exit_code,
-    guest_resources,
-    now_of_words,
-    print_named_date,
-    read_date,
     reading_resources,
 )
 from ops.output import components_table, dates_table, err, number, out, show_findings, show_json
@@ -42,62 +38,12 @@ from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRo
 from worker.features.records import replay_row
 from worker.interventions.audit import copy_over_done
 from worker.resources import Resources, open_lineage
-from worker.settings import load
 
 LEFT_OUT_SHOWN_MAX = 20
 # Above every attempt of a worker, so that a manual build and a worker never share a fencing token.
 MANUAL_ATTEMPT_MIN = 1000
 LINEAGE_FLUSH_S = 5.0
 SendEnd = Callable[[BuildOutcome], None]
-
-
-def load_folder(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of <dataset>.<table>.parquet files.")],
-    generate: Annotated[
-        str, typer.Option(metavar="DATE", help="First write generated data for the three dates up to DATE into DIR.")
-    ] = "",
-    link: Annotated[
-        bool, typer.Option("--link", help="Read the files in place, also files that replace them later.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Load Parquet files into the embedded warehouse; each file replaces one table.
-
-    Examples:
-      mlfs load ./data
-      mlfs load ./data --link
-      mlfs load ./sample --generate 2024-12-15
-    """
-    from worker.local.parquet_folder import ENDING, is_hidden, link_parquet_folder, load_parquet_folder, tables_in
-    from worker.local.sample.data import write_sample_data
-
-    if generate:
-        write_sample_data(directory, analysis_date=_last_generated(generate))
-    tables_in(directory, load().definition.tables.all)  # refuse a wrong file before a warehouse is created
-    with guest_resources() as resources:
-        bring = link_parquet_folder if link else load_parquet_folder
-        tables = bring(resources.embedded_warehouse, directory)
-    hidden = sorted(path.name for path in directory.iterdir() if path.suffix == ENDING and is_hidden(path))
-    if hidden:
-        err.print(f"hidden files are left out: {', '.join(hidden)}", markup=False)
-    if as_json:
-        show_json({"tables": dict(tables)})
-        return
-    for table, rows in tables:
-        out.print(f"{table:<45} {rows:>9,} rows")
-
-
-def _last_generated(text: str) -> date:
-    """Return the last date to generate: for `today` and `tonight` the calendar date of the league.
-
-    Generated Phase 4 rows cover three dates, so before noon both tonight's date and the calendar date have rows.
-    """
-    if text not in {"today", "tonight"}:
-        return read_date(text)
-    settings = load()
-    now = now_of_words(settings)
-    print_named_date(text, settings.calendar.tonight(now))
-    return settings.calendar.league_day(now)
 
 
 def build(

@@ -13,7 +13,7 @@ from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at, sam
 from tests.support.nights import PROCESSORS, success
 from tests.support.rigs import WORKER, ModelClock, Rig
 from worker.builds.builder import Builder
-from worker.errors import SourceGone
+from worker.errors import SchemaDrift
 from worker.interventions.audit import Auditor
 from worker.local.parquet_folder import link_parquet_folder
 from worker.pipelines.shipped import FEATURES
@@ -124,7 +124,7 @@ def test_a_linked_file_that_is_gone_stops_only_what_reads_it(league: League, tmp
     file = tmp_path / "nba_precompute.player_daily_cache.parquet"
     aside = file.rename(tmp_path / "aside")
 
-    with pytest.raises(SourceGone, match=r"nba_precompute\.player_daily_cache is linked, is gone") as gone:
+    with pytest.raises(SchemaDrift, match=r"nba_precompute\.player_daily_cache does not exist") as gone:
         league.build(SUNDAY)
     copied = league.build(SUNDAY, generation=2, mode=BuildMode.YESTERDAY)
     aside.rename(file)

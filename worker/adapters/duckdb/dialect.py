@@ -33,7 +33,11 @@ BIGQUERY_TYPES = {
     "DATE": "DATE",
     "TIME": "TIME",
     "TIMESTAMP WITH TIME ZONE": "TIMESTAMP",
+    "TIMESTAMPTZ_NS": "TIMESTAMP",
     "TIMESTAMP": "DATETIME",
+    "TIMESTAMP_S": "DATETIME",
+    "TIMESTAMP_MS": "DATETIME",
+    "TIMESTAMP_NS": "DATETIME",
     "BLOB": "BYTES",
 }
 """DuckDB's and BigQuery's names of the types; a decimal of any width is NUMERIC."""
@@ -80,6 +84,20 @@ def to_bigquery_type(duckdb_type: str) -> str:
 def quoted(text: str) -> str:
     """Return *text* as an SQL string literal, for places without parameters in DuckDB."""
     return "'" + text.replace("'", "''") + "'"
+
+
+_PATTERNS = re.compile(r"[*?\[]")
+_ESCAPED_PATTERNS = re.compile(r"\[([*?\[])\]")
+
+
+def without_patterns(path: str) -> str:
+    """Return a path in which DuckDB finds no pattern (`*`, `?`, `[`) but exactly the file of this name."""
+    return _PATTERNS.sub(r"[\g<0>]", path)
+
+
+def path_behind(escaped: str) -> Path:
+    """Return the path behind the text of `without_patterns`."""
+    return Path(_ESCAPED_PATTERNS.sub(r"\1", escaped))
 
 
 @contextmanager
@@ -138,7 +156,9 @@ def _translate(error: duckdb.Error, doing: str) -> PipelineError:
     if (lasting := _lasting(str(error), "of MLFS_WAREHOUSE")) is not None:
         return lasting
     if gone := _FILE_GONE.search(str(error)):
-        return SourceGone(f"{doing}: {_where_to_put(Path(gone['bound'] or gone['read']))}")
+        return SourceGone(
+            f"{doing}: {_where_to_put(path_behind(gone['bound']) if gone['bound'] else Path(gone['read']))}"
+        )
     # The excerpt shows the translated text, which is in no file; the cause of the error keeps the excerpt.
     said = str(error).partition(_EXCERPT)[0].strip()
     text = f"{doing}: {' '.join(said.split())}"
