@@ -179,9 +179,10 @@ class DuckDbWarehouse:
                 "WHERE database_name = current_database() ORDER BY column_index"
             ).fetchall()
         columns: dict[str, dict[str, str]] = {table: {} for table in tables}
+        by_name = {table.casefold(): types for table, types in columns.items()}
         for table, column, kind in found:
-            if table in columns:
-                columns[table][column] = to_bigquery_type(kind)
+            if (types := by_name.get(table.casefold())) is not None:
+                types[column] = to_bigquery_type(kind)
         return columns
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
