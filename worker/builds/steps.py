@@ -97,8 +97,9 @@ def run_build(
                 warehouse.claim(request.key, claimed_at, request.claimant)
         # If the clock is set back, date the rows not before the claim: the vacuum selects rows by this instant.
         built_at = max(claimed_at, now())
-        attempt = _Attempt(warehouse, request, built_at, progress, watch, publish=publish)
-        return _finish(attempt, attempt.read(), now, policy)
+        quality = policy or warehouse.pipeline.quality
+        attempt = _Attempt(warehouse, request, built_at, quality, progress, watch, publish=publish)
+        return _finish(attempt, attempt.read(), now)
     except Fenced:
         raise
     except PipelineError as error:
@@ -132,25 +133,27 @@ def _without(request: BuildRequest, usable: Usable, pipeline: Pipeline) -> Unusa
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """Counts of an attempt's rows, and the plan that led to the rows."""
+    """Counts and score of an attempt's rows, and the plan that led to the rows."""
 
     plan: BuildPlan
     stats: BuildStats
+    report: QualityReport
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """Reading half of an attempt: from the comparison of upstream to the counted rows."""
+    """Reading half of an attempt: from the comparison of upstream to the judged rows."""
 
     warehouse: Warehouse
     request: BuildRequest
     built_at: datetime
+    quality: QualityPolicy
     progress: Callable[[str], None]
     watch: Watch
     publish: bool
 
     def read(self) -> _Read:
-        """Stage and count the rows; after a failed statement go on without the tables that failed."""
+        """Stage, count and judge the rows; after a failed statement go on without the tables that failed."""
         usable = self._compare()
         for _ in range(READS_MAX - 1):
             try:
@@ -196,7 +199,10 @@ class _Attempt:
         with self.watch(BuildPhase.SCORE):
             counts = warehouse.query(plan.stats)[0]
             stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
-        return _Read(plan, replace(stats, unusable=usable.faults, table_facts=facts))
+            stats = replace(stats, unusable=usable.faults, table_facts=facts)
+            report = score(stats, request.mode, self.quality)
+            report = judged(report, judge(request, stats, report, warehouse.pipeline))
+        return _Read(plan, stats, report)
 
     def _count(self, plan: BuildPlan) -> tuple[Mapping[str, int], Mapping[str, TableFacts]]:
         """Count the Phase 4 rows by processor, with the facts of the tables that the build reads.
@@ -217,13 +223,10 @@ class _Attempt:
         return {name: 0 if name in request.ignored else counted.get(name, 0) for name in pipeline.processors}, {}
 
 
-def _finish(attempt: _Attempt, read: _Read, now: Callable[[], datetime], policy: QualityPolicy | None) -> BuildOutcome:
-    """Score and judge the rows of an attempt; publish the rows if the quality gate passes."""
+def _finish(attempt: _Attempt, read: _Read, now: Callable[[], datetime]) -> BuildOutcome:
+    """Publish the rows of an attempt if the quality gate passes, and log the end of the attempt."""
     warehouse, request, publish = attempt.warehouse, attempt.request, attempt.publish
-    stats = read.stats
-    with attempt.watch(BuildPhase.SCORE):
-        report = score(stats, request.mode, policy or warehouse.pipeline.quality)
-        report = judged(report, judge(request, stats, report, warehouse.pipeline))
+    stats, report = read.stats, read.report
     attempt.progress(f"stage {stats.row_count} rows")
     attempt.progress(f"score {report.quality_score}")
     with attempt.watch(BuildPhase.GATE):
