@@ -37,7 +37,10 @@ class Warehouse(Protocol):
         """Return the columns of `dataset.table` as {name: BigQuery type}; empty if the table does not exist."""
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
-        """Return the columns of several tables, by table; BigQuery answers in one query."""
+        """Return the columns of several tables, by table; empty for a table that is absent or denied to this account.
+
+        Names of tables and columns are compared without case.
+        """
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Run one SELECT and return the rows as dictionaries."""

@@ -16,6 +16,7 @@ import typer
 
 from ops.arguments import (
     AnalysisDate,
+    AsOfOption,
     Forced,
     GenerationOption,
     Json,
@@ -50,6 +51,7 @@ def build(
     analysis_date: AnalysisDate,
     force_phase3_fallback: Forced = False,
     source: SourceOption = None,
+    as_of: AsOfOption = None,
     reason: Reason = "built by hand",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate the cost, build and score; publish no row.")
@@ -62,22 +64,28 @@ def build(
     the bytes and the cost of each statement, and shows both with the result. A dry run builds and scores, so BigQuery
     bills the shown cost.
 
+    With --as-of the build reads upstream as it was at an instant: no row processed later, in no upstream table, the
+    roster and the schedule included. An upstream row that was replaced in place since then is gone.
+
     Exit codes: 0 done, 3 degraded, 1 failed (no row was published).
 
     Examples:
       mlfs build 2024-12-15
       mlfs build 2024-12-15 --force-phase3-fallback --dry-run --json
       mlfs build 2024-12-15 --source yesterday --reason 'both phases are empty'
+      mlfs build 2024-12-15 --as-of 2024-12-15T17:00:00-05:00 --dry-run
     """
     from worker.builds.steps import estimate_build, run_build
 
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
+    if as_of is not None and mode is BuildMode.YESTERDAY:
+        raise typer.BadParameter("--source yesterday reads no upstream row; leave --as-of out")
     with reading_resources() as resources:
         clock = resources.clock
         ledger = resources.warehouse.read_ledger(analysis_date)
         if why := copy_over_done(analysis_date.isoformat(), mode, ledger.state if ledger is not None else None):
             raise Refused(why)
-        request = _manual_request(resources, analysis_date, mode, clock.now())
+        request = _manual_request(resources, analysis_date, mode, as_of, clock.now())
         if mode is BuildMode.YESTERDAY and not dry_run:
             resources.warehouse.log_replay(_audit_row(request, ledger, reason))
         progress = (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
@@ -97,7 +105,9 @@ def build(
     raise typer.Exit(exit_code(answer["state"]))
 
 
-def _manual_request(resources: Resources, analysis_date: date, mode: BuildMode, now: datetime) -> BuildRequest:
+def _manual_request(
+    resources: Resources, analysis_date: date, mode: BuildMode, as_of: datetime | None, now: datetime
+) -> BuildRequest:
     """Return a build request for a generation without a claim, with an attempt above every attempt of a worker."""
     claimed_generation, _ = resources.warehouse.claimed_token(analysis_date)
     attempt = MANUAL_ATTEMPT_MIN + int(now.timestamp()) % 1_000_000
@@ -106,7 +116,7 @@ def _manual_request(resources: Resources, analysis_date: date, mode: BuildMode, 
         mode=mode,
         trigger="manual",
         phase3_lookback_days=resources.settings.phase3_lookback_days,
-        as_of=None,
+        as_of=as_of,
         started_at=now,
         claimant=f"{actor()}/{uuid.uuid4().hex}",
     )
@@ -178,6 +188,7 @@ def describe(outcome: BuildOutcome) -> dict[str, Any]:
         "published": outcome.published,
         "failure": {"because": outcome.failure.value, "message": outcome.message} if outcome.failure else None,
         "trigger": outcome.request.trigger,
+        "as_of": instant_text(outcome.request.as_of) if outcome.request.as_of is not None else None,
         "dependency_rows": dict(stats.dependency_rows),
         "left_out_count": stats.left_out_count,
         "left_out": [{**entity.identity, "reason": entity.reason} for entity in stats.left_out],

@@ -24,7 +24,7 @@ from statemachine.reasons import Reason
 from worker.builds.steps import run_build
 from worker.clock import pause
 from worker.engine import Engine
-from worker.errors import Fatal, Fenced, NoRoster, PipelineError, Unavailable
+from worker.errors import Fatal, Fenced, PipelineError, Unavailable
 from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, LedgerRow, Publication
 from worker.features.pipeline import Block
 from worker.features.records import published_row, read_ledger_row
@@ -236,8 +236,6 @@ class Builder:
             return committed, "adopted"
         if isinstance(error, Unavailable):
             return _failed(record, FailureKind.UNAVAILABLE, str(error)), "unavailable"
-        if isinstance(error, NoRoster):
-            return _failed(record, FailureKind.NO_ROSTER, str(error)), FailureKind.NO_ROSTER.value
         message = str(error) if isinstance(error, Fatal) else f"{type(error).__name__}: {error}"
         return _failed(record, FailureKind.FATAL, message), "fatal"
 

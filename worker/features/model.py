@@ -139,6 +139,53 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamFault:
+    """Upstream table or column that no build can use as the catalogue describes the table.
+
+    Attributes:
+        table: Name of the table, `dataset.table`.
+        column: Name of the column; empty if the whole table is unusable.
+        wanted: BigQuery type of the column in the catalogue; empty for a table.
+        found: Type or absence of the column, or the reason why the table cannot be read.
+    """
+
+    table: str
+    column: str = ""
+    wanted: str = ""
+    found: str = "absent"
+
+    @property
+    def text(self) -> str:
+        """Return the fault as a sentence fragment with table and column."""
+        if not self.column:
+            return f"table {self.table} {self.found}"
+        if self.found.startswith("absent"):
+            return f"{self.table} has no column {self.column} ({self.wanted}){self.found.removeprefix('absent')}"
+        return f"{self.table}.{self.column} is {self.found}, not {self.wanted}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFacts:
+    """Counts of the rows of an analysis date in a Phase 4 table.
+
+    Attributes:
+        rows: Number of rows.
+        keys: Number of different keys; a row without a key counts in `rows` alone.
+        doubled_keys: Number of keys with several rows.
+        undated_rows: Rows without `processed_at`.
+        old_rows: Rows processed before the start (UTC) of the day two days before the analysis date.
+        ahead_rows: Rows processed more than a day after the start of the build.
+    """
+
+    rows: int
+    keys: int
+    doubled_keys: int
+    undated_rows: int
+    old_rows: int
+    ahead_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildStats:
     """Counts of a build's rows: the input of the score.
 
@@ -151,6 +198,9 @@ class BuildStats:
         newest_source_date: The newest source date of any row; None without rows.
         left_out_count: Active entities without a row.
         left_out: These entities, by key; the first thousand at most. Listed at the end of the build.
+        unusable: Upstream tables and columns that counted as empty.
+        left_empty: Cells that Phase 4 left empty, by feature; only features with an unusable Phase 3 source.
+        table_facts: Counts of each Phase 4 table that the build read, by processor.
     """
 
     analysis_date: date
@@ -161,6 +211,9 @@ class BuildStats:
     newest_source_date: date | None
     left_out_count: int
     left_out: Sequence[LeftOut] = ()
+    unusable: Sequence[UpstreamFault] = ()
+    left_empty: Mapping[str, int] = field(default_factory=dict)
+    table_facts: Mapping[str, TableFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

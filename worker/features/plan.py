@@ -1,6 +1,6 @@
 """Build plan: typed statements for a request and a pipeline; and readers of the answers. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -14,13 +14,10 @@ from worker.features.model import (
     LeftOut,
     Publication,
     Statement,
+    TableFacts,
 )
-from worker.features.pipeline import Pipeline
-
-ACCEPTED_TYPES: Mapping[str, frozenset[str]] = {
-    # A column of whole numbers or decimals becomes a float without loss; no other type changes silently.
-    "FLOAT64": frozenset({"FLOAT64", "INT64", "NUMERIC", "BIGNUMERIC"}),
-}
+from worker.features.pipeline import PHASE4_DATE, Pipeline
+from worker.features.sql import NOTHING, Unusable, source
 
 COPY_AGE_DAYS_MAX = 2
 """Maximal age in days of the published rows that may be copied for an analysis date.
@@ -28,13 +25,19 @@ COPY_AGE_DAYS_MAX = 2
 Source: the pipeline document gives no freshness points for data older than two days.
 """
 
+OLD_AFTER_DAYS = 2
+"""A Phase 4 row of an analysis date was not processed before the start (UTC) of the day so many days earlier."""
+
+AHEAD_MAX = timedelta(days=1)
+"""A row processed later than so long after the start of the build has a wrong clock."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPlan:
     """Statements of an attempt.
 
     Attributes:
-        dependency_rows: Row count of each Phase 4 table.
+        dependency_rows: Row count and facts of each Phase 4 table.
         features: SELECT of every active entity with features, or of the rows to copy.
         stats: Counts of these rows for the score.
         left_out: List of the entities without a row.
@@ -46,7 +49,14 @@ class BuildPlan:
     left_out: Statement
 
 
-def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime, stored: bool = True) -> BuildPlan:
+def plan_build(
+    request: BuildRequest,
+    pipeline: Pipeline,
+    *,
+    built_at: datetime,
+    stored: bool = True,
+    without: Unusable = NOTHING,
+) -> BuildPlan:
     """Plan the statements of an attempt.
 
     Args:
@@ -54,26 +64,31 @@ def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime,
         pipeline: Pipeline of the statements.
         built_at: The `processed_at` of the rows. UTC.
         stored: Whether the rows are stored before counting; False for a dry run, which counts selected rows.
+        without: Upstream tables and columns that count as empty.
 
     Raises:
         Refused: The request copies yesterday's rows, and the pipeline has no statement for copying.
     """
     copies = request.mode is BuildMode.YESTERDAY
-    features = _plan_copy(request, pipeline, built_at) if copies else _plan_features(request, pipeline, built_at)
+    if copies:
+        features = _plan_copy(request, pipeline, built_at)
+    else:
+        features = _plan_features(request, pipeline, built_at, without)
+    selected = None if stored else features
     return BuildPlan(
-        dependency_rows=plan_probe(request.key.analysis_date, pipeline, as_of=request.as_of),
+        dependency_rows=_plan_facts(request, pipeline, built_at, without),
         features=features,
-        stats=_plan_count("build_stats", request.key, pipeline, None if stored else features),
-        left_out=_plan_count("left_out", request.key, pipeline, None if stored else features),
+        stats=_plan_count("build_stats", request.key, pipeline, selected, without),
+        left_out=_plan_count("left_out", request.key, pipeline, selected, without),
     )
 
 
-def _plan_count(name: str, key: BuildKey, pipeline: Pipeline, rows: Statement | None) -> Statement:
+def _plan_count(name: str, key: BuildKey, pipeline: Pipeline, rows: Statement | None, without: Unusable) -> Statement:
     """Plan a statement about the rows of an attempt: stored rows of `generations`, or the rows of the SELECT *rows*."""
     if rows is None:
         values = {"analysis_date": key.analysis_date, "build_id": key.build_id}
-        return Statement(name=name, sql=pipeline.text(name), parameters=values)
-    sql = pipeline.text(name, rows_of=rows.name, unset=frozenset({"as_of"} - rows.parameters.keys()))
+        return Statement(name=name, sql=pipeline.text(name, without), parameters=values)
+    sql = pipeline.text(name, without, rows_of=rows.name, unset=frozenset({"as_of"} - rows.parameters.keys()))
     return Statement(name=name, sql=sql, parameters=rows.parameters)
 
 
@@ -147,18 +162,53 @@ def _token(key: BuildKey) -> dict[str, Any]:
     return {"analysis_date": key.analysis_date, "generation": key.generation, "attempt": key.attempt}
 
 
-def plan_probe(analysis_date: date, pipeline: Pipeline, *, as_of: datetime | None = None) -> Statement:
+def plan_probe(
+    analysis_date: date, pipeline: Pipeline, *, as_of: datetime | None = None, without: Unusable = NOTHING
+) -> Statement:
     """Plan the probe of an analysis date; *as_of* (UTC) hides rows processed later."""
-    return plan_of("dependency_rows", {"analysis_date": analysis_date, "as_of": as_of}, pipeline)
+    values = {"analysis_date": analysis_date, "as_of": as_of, "old_before": None, "ahead_after": None}
+    return plan_of("dependency_rows", values, pipeline, without)
 
 
-def plan_of(name: str, values: Mapping[str, Any], pipeline: Pipeline) -> Statement:
+def _plan_facts(request: BuildRequest, pipeline: Pipeline, built_at: datetime, without: Unusable) -> Statement:
+    """Plan the row count and the facts of each Phase 4 table."""
+    first_day = request.key.analysis_date - timedelta(days=OLD_AFTER_DAYS)
+    values = {
+        "analysis_date": request.key.analysis_date,
+        "as_of": request.as_of,
+        "old_before": datetime(first_day.year, first_day.month, first_day.day, tzinfo=UTC),
+        "ahead_after": built_at + AHEAD_MAX,
+    }
+    return plan_of("dependency_rows", values, pipeline, without)
+
+
+def plan_reading(table: str, columns: Collection[str], days: tuple[date, date], pipeline: Pipeline) -> Statement:
+    """Plan a count of the values of some columns: the answer shows that the warehouse can read the columns.
+
+    Args:
+        table: Upstream table.
+        columns: Columns to read.
+        days: First and last date of the rows, where the table has a known date column.
+        pipeline: Pipeline of the table.
+    """
+    by_date = pipeline.upstream_tables[table].date or PHASE4_DATE
+    counted = ", ".join(f"COUNT({name})" for name in sorted(columns))
+    read = source(table, pipeline.upstream[table])
+    return Statement(
+        name="reading",
+        sql=f"SELECT {counted} FROM {read} WHERE {by_date} BETWEEN @first_date AND @last_date",  # noqa: S608 -- from the catalogue
+        parameters={"first_date": days[0], "last_date": days[1]},
+    )
+
+
+def plan_of(name: str, values: Mapping[str, Any], pipeline: Pipeline, without: Unusable = NOTHING) -> Statement:
     """Plan a statement without the parameters whose value is None."""
     given = {parameter: value for parameter, value in values.items() if value is not None}
-    return Statement(name=name, sql=pipeline.text(name, unset=frozenset(values.keys() - given)), parameters=given)
+    text = pipeline.text(name, without, unset=frozenset(values.keys() - given))
+    return Statement(name=name, sql=text, parameters=given)
 
 
-def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime) -> Statement:
+def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime, without: Unusable) -> Statement:
     analysis_date = request.key.analysis_date
     return plan_of(
         "features",
@@ -173,6 +223,7 @@ def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime
             "built_at": built_at,
         },
         pipeline,
+        without,
     )
 
 
@@ -193,28 +244,6 @@ def _plan_copy(request: BuildRequest, pipeline: Pipeline, built_at: datetime) ->
     )
 
 
-def find_drift(table: str, wanted_columns: Mapping[str, str], actual: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the differences between an upstream table and the catalogue.
-
-    Args:
-        table: Name of the table, `dataset.table`.
-        wanted_columns: Columns read by a build, in the same form as *actual*.
-        actual: Columns of the table as {name: BigQuery type}; empty for a missing table.
-
-    Returns:
-        A sentence fragment for each fault, with the table; empty for a usable table.
-    """
-    if not actual:
-        return (f"table {table} does not exist",)
-    faults = []
-    for column, wanted in wanted_columns.items():
-        if column not in actual:
-            faults.append(f"{table} has no column {column} ({wanted})")
-        elif actual[column] not in ACCEPTED_TYPES.get(wanted, {wanted}):
-            faults.append(f"{table}.{column} is {actual[column]}, not {wanted}")
-    return tuple(faults)
-
-
 def read_dependency_rows(
     rows: Sequence[Mapping[str, Any]], pipeline: Pipeline, *, ignored: frozenset[str] = frozenset()
 ) -> dict[str, int]:
@@ -227,6 +256,27 @@ def read_dependency_rows(
     """
     counted = {str(row["processor"]): int(row["row_count"]) for row in rows if row["processor"] not in ignored}
     return {processor: counted.get(processor, 0) for processor in pipeline.processors}
+
+
+def read_table_facts(rows: Sequence[Mapping[str, Any]], read: Collection[str]) -> dict[str, TableFacts]:
+    """Return the facts of each Phase 4 table by processor, from the answer to a build's statement.
+
+    Args:
+        rows: Answer of the statement; the answer to a probe has no facts.
+        read: Processors whose tables the build reads.
+    """
+    return {
+        str(row["processor"]): TableFacts(
+            rows=int(row["row_count"]),
+            keys=int(row["key_count"]),
+            doubled_keys=int(row["doubled_keys"]),
+            undated_rows=int(row["undated_rows"]),
+            old_rows=int(row["old_rows"]),
+            ahead_rows=int(row["ahead_rows"]),
+        )
+        for row in rows
+        if row["processor"] in read and "key_count" in row
+    }
 
 
 def read_stats(
@@ -252,6 +302,11 @@ def read_stats(
         required_nulls=int(counts["required_nulls"]),
         newest_source_date=counts["newest_source_date"],
         left_out_count=int(counts["left_out_count"]),
+        left_empty={
+            feature.name: int(counts[name])
+            for feature in pipeline.features
+            if (name := f"{feature.name}_left_empty") in counts
+        },
     )
 
 

@@ -32,15 +32,17 @@ RENDERED_MAX = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unusable:
-    """Upstream tables and columns replaced by typed NULLs in a statement.
+    """Upstream tables and columns replaced by typed NULLs in a statement, and columns that are cast.
 
     Attributes:
         tables: Names, `dataset.table`; each counts as empty.
         columns: (table, column); each counts as NULL in every row.
+        casts: (table, column) of columns with another type than the catalogue; each is read in the catalogue's type.
     """
 
     tables: frozenset[str] = frozenset()
     columns: frozenset[tuple[str, str]] = frozenset()
+    casts: frozenset[tuple[str, str]] = frozenset()
 
 
 NOTHING = Unusable()
@@ -80,10 +82,11 @@ def render(
         table: For DDL: the table to create.
         without: Tables and columns that count as empty.
         rows_of: Statement whose rows are read; empty for the rows of a build in `generations`.
-        unset: Optional parameters without a value.
+        unset: Optional parameters without a value; without `old_before` the dependency rows come without further facts.
     """
     values = _Context(pipeline, table, without).values() | {"rows_of": rows_of}
     values["seen"] = "" if "as_of" in unset else " AND processed_at <= @as_of"
+    values["with_facts"] = "old_before" not in unset
     values["looked_for"] = lambda read: "FALSE" if read.matches in unset else f"{read.key} = @{read.matches}"
     return _environment(pipeline.templates).get_template(path).render(values)
 
@@ -165,6 +168,41 @@ def read_head(text: str) -> Mapping[str, str]:
     return parts
 
 
+def source(table: str, columns: Mapping[str, str], without: Unusable = NOTHING) -> str:
+    """Return the source of a FROM with the read columns of a table.
+
+    Args:
+        table: Name of the table, `dataset.table`.
+        columns: Read columns as {name: BigQuery type}.
+        without: Unusable tables and columns, and columns of another type.
+
+    Returns:
+        The table, or a subquery with a typed NULL for each unusable column and a cast for each column of another type.
+    """
+    is_gone = table in without.tables
+    nulls = {name for name in columns if is_gone or (table, name) in without.columns}
+    casts = {name for name in columns if (table, name) in without.casts} - nulls
+    if not nulls and not casts:
+        return table
+    listed = [
+        f"CAST(NULL AS {kind}) AS {name}"
+        if name in nulls
+        else f"{_cast(name, kind)} AS {name}"
+        if name in casts
+        else name
+        for name, kind in columns.items()
+    ]
+    # With every column NULL the row has no date, so no statement finds the row.
+    return f"(SELECT {', '.join(listed)} FROM {'(SELECT 1 AS one)' if is_gone else table})"  # noqa: S608 -- names
+
+
+def _cast(name: str, kind: str) -> str:
+    """Return the cast of a column to a type; a number with a fraction is no whole number and becomes NULL."""
+    if kind == "INT64":
+        return f"IF(SAFE_CAST({name} AS INT64) = {name}, SAFE_CAST({name} AS INT64), NULL)"
+    return f"CAST({name} AS {kind})"
+
+
 class _Context:
     """Values and functions of a pipeline for templates."""
 
@@ -182,6 +220,7 @@ class _Context:
             pipeline.block_of,
             pipeline.needs_game,
             self.source,
+            self.left_empty,
             self.looked_up,
             self.cell,
             self.parts_of_a_block,
@@ -202,17 +241,18 @@ class _Context:
         }
 
     def source(self, table: str) -> str:
-        """Return the source of a FROM: the table, or a subquery with typed NULLs for unusable columns."""
-        columns = self._pipeline.upstream[table]
-        is_gone = table in self._without.tables
-        if not is_gone and not any((table, name) in self._without.columns for name in columns):
-            return table
-        listed = [
-            f"CAST(NULL AS {kind}) AS {name}" if is_gone or (table, name) in self._without.columns else name
-            for name, kind in columns.items()
+        """Return the source of a FROM: the table, or a subquery with typed NULLs and casts for unusable columns."""
+        return source(table, self._pipeline.upstream[table], self._without)
+
+    def left_empty(self) -> list["Feature"]:
+        """Return the features with an unusable Phase 3 source, whose cells without a Phase 4 value are counted."""
+        gone = self._without
+        return [
+            feature
+            for feature in self._pipeline.features
+            if feature.phase3_table in gone.tables
+            or any((feature.phase3_table, name) in gone.columns for name in feature.phase3.columns)
         ]
-        # With every column NULL the row has no date, so no statement finds the row.
-        return f"(SELECT {', '.join(listed)} FROM {'(SELECT 1 AS one)' if is_gone else table})"  # noqa: S608 -- names
 
     def looked_up(self, matches: str) -> str:
         """Return the expression for the key of a table that is joined by an identity column."""

@@ -6,8 +6,8 @@ from fractions import Fraction
 from itertools import pairwise
 
 from worker.features.pipeline import PHASE4_DATE, Pipeline
-from worker.features.plan import ACCEPTED_TYPES
 from worker.features.quality import COMPONENTS, QualityPolicy, Severity
+from worker.features.usable import ACCEPTED_TYPES
 
 POINTS_IN_ALL = 100
 

@@ -103,7 +103,7 @@ class BigQueryWarehouse:
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """Read the schemas of several tables in parallel."""
-        return {table: found.columns for table, found in self._tables.find_all(tables).items()}
+        return self._tables.readable_columns(tables)
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Run a statement verbatim."""

@@ -115,6 +115,11 @@ _FILE_GONE = re.compile(
 )
 
 
+# The file of a linked table is no Parquet file, or a part of the file cannot be read.
+_BAD_FILE = re.compile(
+    r"(?:No magic bytes|Failed to read (?:Parquet )?file|Could not read enough bytes).*\.parquet"
+    r"|\.parquet.*(?:too small to be a Parquet|Permission denied)"
+)
 # A retry reads the same bytes again. A short Parquet file is excepted: the writer may still be at work.
 _DAMAGED = re.compile(
     r"Corrupt (?:database|WAL) file|does not match stored checksum|replaying WAL|not a valid DuckDB database"
@@ -159,6 +164,8 @@ def _translate(error: duckdb.Error, doing: str) -> PipelineError:
         return SourceGone(
             f"{doing}: {_where_to_put(path_behind(gone['bound']) if gone['bound'] else Path(gone['read']))}"
         )
+    if _BAD_FILE.search(str(error)):
+        return SourceGone(f"{doing}: {' '.join(str(error).split())}; put a whole Parquet file in its place")
     # The excerpt shows the translated text, which is in no file; the cause of the error keeps the excerpt.
     said = str(error).partition(_EXCERPT)[0].strip()
     text = f"{doing}: {' '.join(said.split())}"

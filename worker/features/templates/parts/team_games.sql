@@ -3,7 +3,7 @@ team_games AS (
 {% set other = schedule.sides[1 - loop.index0] %}
   SELECT {{ side }} AS team, {{ other }} AS opponent, processed_at, {{ schedule.game }}
   FROM {{ source(schedule.table) }}
-  WHERE {{ upstream_tables[schedule.table].date }} = @analysis_date
+  WHERE {{ upstream_tables[schedule.table].date }} = @analysis_date{{ seen }}
 {% if not loop.last %}
   UNION ALL
 {% endif %}

@@ -24,5 +24,8 @@ SELECT
     ),
     0
   ) AS required_nulls,
+{% for feature in left_empty() %}
+  COUNT(IF({{ schedule.plays ~ " AND " if needs_game(block_of(feature)) }}{{ feature.name }} IS NULL, 1, NULL)) AS {{ feature.name }}_left_empty,
+{% endfor %}
   MAX(IF(left_out_reason IS NULL, source_data_date, NULL)) AS newest_source_date
 FROM this_build

@@ -1,6 +1,6 @@
 {% set switches = blocks | each("use_{}") %}
 {{ head("Purpose", "the active " ~ entity.plural ~ " of the date with their features, each cell from Phase 4 where it has a value, else from the latest Phase 3 row of the lookback window, else NULL; where each came from; the row's score.") }}
-{{ head("Parameters", "analysis_date DATE; lookback_start, previous_date DATE (the Phase 3 window, both ends included); as_of TIMESTAMP (Phase 3 and 4 rows processed later are not seen; without it the condition is left out); " ~ switches | join(", ") ~ " BOOL (FALSE: as if that Phase 4 table had no row); build_generation INT64; build_id STRING; built_at TIMESTAMP.") }}
+{{ head("Parameters", "analysis_date DATE; lookback_start, previous_date DATE (the Phase 3 window, both ends included); as_of TIMESTAMP (upstream rows processed later are not seen; without it the condition is left out); " ~ switches | join(", ") ~ " BOOL (FALSE: as if that Phase 4 table had no row); build_generation INT64; build_id STRING; built_at TIMESTAMP.") }}
 {{ head("Reads", upstream | join(", ") ~ ".") }}
 {{ head("Result", "one row per active " ~ entity.key ~ ": the published columns, then left_out_reason (NULL for a row that may be published) and, per block, how many cells came from each phase.") }}
 {{ head("Second run", "reads only; the same parameters over the same tables give the same rows, but for ties (see below).") }}
@@ -14,7 +14,7 @@ WITH roster AS (
     {{ column.columns[0] }}{{ "" if column.columns[0] == column.name else " AS " ~ column.name }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(entity.roster) }}
-  WHERE {{ roster.date }} = @analysis_date
+  WHERE {{ roster.date }} = @analysis_date{{ seen }}
   QUALIFY ROW_NUMBER() OVER (PARTITION BY {{ key.columns[0] }} ORDER BY processed_at DESC) = 1
 ),
 {% if schedule %}

@@ -1,3 +1,5 @@
+{# The current values: whatever the build was allowed to see. #}
+{% set seen = "" %}
 {{ head("Purpose", "the current values of roster and schedule for one " ~ entity.key ~ " and the date.") }}
 {{ head("Parameters", "analysis_date DATE; " ~ entity.key ~ " " ~ lookups[0].type ~ ".") }}
 {{ head("Reads", [entity.roster] | join ~ (", " ~ schedule.table if schedule else "") ~ ".") }}
