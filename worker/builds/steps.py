@@ -50,6 +50,8 @@ from worker.features.plan import (
     read_stats,
     read_table_facts,
 )
+from worker.features.profile import Profile
+from worker.features.profile_reading import read_nights, read_profile
 from worker.features.quality import QualityPolicy, score
 from worker.features.records import Row, execution_row, history_row
 from worker.features.sql import NOTHING, Unusable
@@ -205,9 +207,9 @@ class _Attempt:
             with self.watch(BuildPhase.STAGE):
                 warehouse.stage(request.key, plan.features)
         with self.watch(BuildPhase.SCORE):
-            counts = warehouse.query(plan.stats)[0]
+            counts, profile = _count_rows(warehouse, request, plan)
             stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
-            stats = replace(stats, unusable=usable.faults, table_facts=facts)
+            stats = replace(stats, unusable=usable.faults, table_facts=facts, profile=profile)
             report = score(stats, request.mode, self.quality)
             report = judged(report, judge(request, stats, report, warehouse.pipeline))
         return _Read(plan, stats, report)
@@ -255,6 +257,22 @@ def _finish(attempt: _Attempt, read: _Read, now: Callable[[], datetime]) -> Buil
         message=message,
         finished_at=finished_at,
     )
+
+
+def _count_rows(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> tuple[Row, Profile]:
+    """Count the rows for the score, and the features beside it; statistics that cannot be read stop no build."""
+    day, pipeline = request.key.analysis_date, warehouse.pipeline
+    try:
+        if plan.profile is None:
+            counts, nights = warehouse.query_all((plan.stats, plan.nights))
+            return dict(counts[0]), Profile(nights=read_nights(nights))
+        counts, nights, rows = warehouse.query_all((plan.stats, plan.nights, plan.profile))
+        return dict(counts[0]), read_profile(day, rows, read_nights(nights), pipeline)
+    except (Fatal, SourceGone) as exc:
+        # If the counts for the score have the fault, the second query raises the same error.
+        counts = warehouse.query(plan.stats)
+        log.warning("profile_not_read", analysis_date=day.isoformat(), error=str(exc))
+        return dict(counts[0]), Profile()
 
 
 def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> Sequence[LeftOut]:

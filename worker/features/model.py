@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from statemachine.model import BuildMode, FailureKind, Finding, State
+from worker.features.profile import Profile
 
 
 class BuildPhase(StrEnum):
@@ -201,6 +202,7 @@ class BuildStats:
         unusable: Upstream tables and columns that counted as empty.
         left_empty: Cells that Phase 4 left empty, by feature; only features with an unusable Phase 3 source.
         table_facts: Counts of each Phase 4 table that the build read, by processor.
+        profile: Statistics of the features, and the nights before; empty if the statistics could not be read.
     """
 
     analysis_date: date
@@ -214,6 +216,7 @@ class BuildStats:
     unusable: Sequence[UpstreamFault] = ()
     left_empty: Mapping[str, int] = field(default_factory=dict)
     table_facts: Mapping[str, TableFacts] = field(default_factory=dict)
+    profile: Profile = field(default_factory=Profile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from worker.features.model import (
     TableFacts,
 )
 from worker.features.pipeline import PHASE4_DATE, Pipeline
+from worker.features.profile_reading import plan_nights, plan_profile
 from worker.features.sql import NOTHING, Unusable, source
 
 COPY_AGE_DAYS_MAX = 2
@@ -41,12 +42,16 @@ class BuildPlan:
         features: SELECT of every active entity with features, or of the rows to copy.
         stats: Counts of these rows for the score.
         left_out: List of the entities without a row.
+        profile: Statistics of the features; None for a pipeline without a judged feature.
+        nights: Statistics of the nights before.
     """
 
     dependency_rows: Statement
     features: Statement
     stats: Statement
     left_out: Statement
+    profile: Statement | None
+    nights: Statement
 
 
 def plan_build(
@@ -80,6 +85,8 @@ def plan_build(
         features=features,
         stats=_plan_count("build_stats", request.key, pipeline, selected, without),
         left_out=_plan_count("left_out", request.key, pipeline, selected, without),
+        profile=plan_profile(request.key, pipeline, selected, without),
+        nights=plan_nights(request.key.analysis_date, pipeline),
     )
 
 
@@ -107,7 +114,8 @@ def plan_usual(pipeline: Pipeline) -> tuple[Statement, ...]:
     )
     plan = plan_build(request, pipeline, built_at=at)
     storing = plan_storing(plan.features, pipeline)
-    return (plan_claim(key, at, "", pipeline), plan.dependency_rows, storing, plan.stats, plan.left_out)
+    counts = (plan.stats, plan.left_out, *filter(None, (plan.profile,)), plan.nights)
+    return (plan_claim(key, at, "", pipeline), plan.dependency_rows, storing, *counts)
 
 
 def plan_storing(select: Statement, pipeline: Pipeline) -> Statement:

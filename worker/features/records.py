@@ -15,6 +15,7 @@ from worker.errors import Fatal, Fenced
 from worker.features.findings import TEXT_CHARS_MAX, Check
 from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
 from worker.features.pipeline import Block, OwnTables
+from worker.features.profile_reading import profile_rows
 from worker.features.quality import COMPONENTS
 
 Row = dict[str, Any]
@@ -67,6 +68,12 @@ def published_row(publication: Publication, blocks: Sequence[Block]) -> Row:
         processed_at=publication.committed_at,
         blocks=blocks,
     )
+
+
+def published_profile(publication: Publication) -> list[Row]:
+    """Return the rows of `_feature_profile` for an attempt before publication, one per judged feature."""
+    key, profile = publication.request.key, publication.stats.profile
+    return profile_rows(key.analysis_date, key.build_id, key.generation, profile)
 
 
 def _how(request: BuildRequest) -> Row:
