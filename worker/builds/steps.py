@@ -15,7 +15,7 @@ import structlog
 
 from statemachine.model import BuildMode, FailureKind, State
 from worker.builds.judge import judge
-from worker.builds.upstream import validate_upstream
+from worker.builds.upstream import absent_references, validate_upstream
 from worker.errors import Fatal, Fenced, PipelineError, SourceGone
 from worker.features.findings import judged
 from worker.features.model import (
@@ -35,10 +35,12 @@ from worker.features.plan import (
     plan_build,
     read_dependency_rows,
     read_left_out,
+    read_not_finite,
     read_stats,
 )
 from worker.features.quality import QualityPolicy, score
 from worker.features.records import Row, execution_row, history_row
+from worker.features.sql import NOTHING
 from worker.ports import Warehouse
 
 log = structlog.get_logger(__name__)
@@ -88,7 +90,8 @@ def run_build(
                 warehouse.claim(request.key, claimed_at, request.claimant)
         # If the clock is set back, date the rows not before the claim: the vacuum selects rows by this instant.
         built_at = max(claimed_at, now())
-        plan = plan_build(request, warehouse.pipeline, built_at=built_at, stored=publish)
+        without = absent_references(warehouse) if request.mode is not BuildMode.YESTERDAY else NOTHING
+        plan = plan_build(request, warehouse.pipeline, built_at=built_at, stored=publish, without=without)
         return _build(warehouse, request, plan, now, progress, policy, watch=watch, publish=publish)
     except Fenced:
         raise
@@ -108,7 +111,7 @@ def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -
         SchemaDrift: A table or column that the build reads does not exist.
         Unavailable: The warehouse does not answer.
     """
-    plan = plan_build(request, warehouse.pipeline, built_at=now)
+    plan = plan_build(request, warehouse.pipeline, built_at=now, without=absent_references(warehouse))
     if request.mode is not BuildMode.YESTERDAY:
         validate_upstream(warehouse, request.key.analysis_date)
     return [warehouse.estimate(statement) for statement in (plan.dependency_rows, plan.features)]
@@ -125,13 +128,14 @@ def _build(  # noqa: PLR0913 - the arguments of `run_build`
     watch: Watch,
     publish: bool,
 ) -> BuildOutcome:
-    dependency_rows = _read_upstream(warehouse, request, plan, progress, watch)
+    dependency_rows, not_finite = _read_upstream(warehouse, request, plan, progress, watch)
     if publish:
         with watch(BuildPhase.STAGE):
             warehouse.stage(request.key, plan.features)
     with watch(BuildPhase.SCORE):
         counts = warehouse.query(plan.stats)[0]
         stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
+        stats = replace(stats, not_finite=not_finite)
         report = score(stats, request.mode, policy or warehouse.pipeline.quality)
         report = judged(report, judge(request, stats, report, warehouse.pipeline))
     progress(f"stage {stats.row_count} rows")
@@ -158,18 +162,18 @@ def _build(  # noqa: PLR0913 - the arguments of `run_build`
 
 def _read_upstream(
     warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None], watch: Watch
-) -> Mapping[str, int]:
-    """Compare upstream with the catalogue; return the row count of each Phase 4 table by processor."""
+) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Compare upstream with the catalogue; return the Phase 4 rows by processor, and the NaN values by feature."""
     if request.mode is not BuildMode.YESTERDAY:
         # A copy of yesterday's rows reads no upstream table, so a broken upstream table does not stop the copy.
         with watch(BuildPhase.VALIDATE):
             tables = validate_upstream(warehouse, request.key.analysis_date)
         progress(f"validate {tables} tables")
     with watch(BuildPhase.DEPENDENCIES):
-        dependency_rows = _count_dependencies(warehouse, request, plan)
+        dependency_rows, not_finite = _count_dependencies(warehouse, request, plan)
     filled = sum(1 for rows in dependency_rows.values() if rows > 0)
     progress(f"dependencies {filled} of {len(dependency_rows)}")
-    return dependency_rows
+    return dependency_rows, not_finite
 
 
 def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> Sequence[LeftOut]:
@@ -183,15 +187,22 @@ def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> 
         return ()
 
 
-def _count_dependencies(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> dict[str, int]:
-    """Count the Phase 4 rows by processor; for a copy of yesterday's rows an unreadable table counts as empty."""
+def _count_dependencies(
+    warehouse: Warehouse, request: BuildRequest, plan: BuildPlan
+) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Count the Phase 4 rows by processor, and the NaN values by feature.
+
+    For a copy of yesterday's rows an unreadable table counts as empty.
+    """
+    pipeline = warehouse.pipeline
     try:
         counted = warehouse.query(plan.dependency_rows)
-        return read_dependency_rows(counted, warehouse.pipeline, ignored=request.ignored)
     except (Fatal, SourceGone):
         if request.mode is not BuildMode.YESTERDAY:
             raise
-        return read_dependency_rows((), warehouse.pipeline)
+        return read_dependency_rows((), pipeline), {}
+    rows = read_dependency_rows(counted, pipeline, ignored=request.ignored)
+    return rows, read_not_finite(counted, pipeline, request)
 
 
 def _verdict(

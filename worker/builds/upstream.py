@@ -10,6 +10,7 @@ from datetime import date
 
 from worker.errors import SchemaDrift
 from worker.features.plan import find_drift, plan_probe, read_dependency_rows
+from worker.features.sql import NOTHING, Unusable
 from worker.observing.observer import Observer, SchemaChecked
 from worker.ports import Warehouse
 
@@ -42,6 +43,19 @@ def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
     upstream = warehouse.pipeline.upstream
     found = warehouse.columns_of(upstream)
     return tuple(fault for table, wanted in upstream.items() for fault in find_drift(table, wanted, found[table]))
+
+
+def absent_references(warehouse: Warehouse) -> Unusable:
+    """Return the upstream tables that a build can do without, where absent or of another form: the team list.
+
+    Raises:
+        Unavailable: The warehouse does not answer.
+    """
+    references = warehouse.pipeline.references
+    if not references:
+        return NOTHING
+    found = warehouse.columns_of(references)
+    return Unusable(tables=frozenset(t for t, wanted in references.items() if find_drift(t, wanted, found[t])))
 
 
 def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:

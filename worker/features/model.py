@@ -139,6 +139,25 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GameCounts:
+    """Active entities by tonight's games: the schedule compared with Phase 4 and with the team list.
+
+    Attributes:
+        from_phase4: Entities with an opponent from Phase 4, because the schedule has no game.
+        checked: Entities who play by the schedule or by a Phase 4 table.
+        differing: The number of these for whom both differ, by kind of the difference.
+        witnesses: (differing, checked) by block, for each Phase 4 table with a word about games.
+        unknown: (teams, entities concerned) by source, `schedule` or `roster`, where the team list lacks teams.
+    """
+
+    from_phase4: int = 0
+    checked: int = 0
+    differing: Mapping[str, int] = field(default_factory=dict)
+    witnesses: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    unknown: Mapping[str, tuple[Sequence[str], int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildStats:
     """Counts of a build's rows: the input of the score.
 
@@ -151,6 +170,8 @@ class BuildStats:
         newest_source_date: The newest source date of any row; None without rows.
         left_out_count: Active entities without a row.
         left_out: These entities, by key; the first thousand at most. Listed at the end of the build.
+        not_finite: Number of NaN and infinite values in the Phase 4 rows of the analysis date, by feature.
+        games: Facts about tonight's games; None for a pipeline without schedule.
     """
 
     analysis_date: date
@@ -161,6 +182,8 @@ class BuildStats:
     newest_source_date: date | None
     left_out_count: int
     left_out: Sequence[LeftOut] = ()
+    not_finite: Mapping[str, int] = field(default_factory=dict)
+    games: GameCounts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

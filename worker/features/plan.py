@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from statemachine.model import BuildMode
@@ -11,11 +12,13 @@ from worker.features.model import (
     BuildKey,
     BuildRequest,
     BuildStats,
+    GameCounts,
     LeftOut,
     Publication,
     Statement,
 )
-from worker.features.pipeline import Pipeline
+from worker.features.pipeline import GAME_CHECKS, Pipeline
+from worker.features.sql import NOTHING, Unusable
 
 ACCEPTED_TYPES: Mapping[str, frozenset[str]] = {
     # A column of whole numbers or decimals becomes a float without loss; no other type changes silently.
@@ -26,6 +29,16 @@ COPY_AGE_DAYS_MAX = 2
 """Maximal age in days of the published rows that may be copied for an analysis date.
 
 Source: the pipeline document gives no freshness points for data older than two days.
+"""
+
+
+_NO_GAMES: Mapping[str, date | datetime] = MappingProxyType({})
+
+SCHEDULE_DAYS = 366
+"""Days before and after an analysis date in which a newer row of a game is looked for.
+
+A game belongs to one season, so each row of a game lies within a year of every other row. The limit lets BigQuery leave
+out older partitions, and satisfies a table that demands a condition on the date.
 """
 
 
@@ -46,7 +59,14 @@ class BuildPlan:
     left_out: Statement
 
 
-def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime, stored: bool = True) -> BuildPlan:
+def plan_build(
+    request: BuildRequest,
+    pipeline: Pipeline,
+    *,
+    built_at: datetime,
+    stored: bool = True,
+    without: Unusable = NOTHING,
+) -> BuildPlan:
     """Plan the statements of an attempt.
 
     Args:
@@ -54,26 +74,58 @@ def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime,
         pipeline: Pipeline of the statements.
         built_at: The `processed_at` of the rows. UTC.
         stored: Whether the rows are stored before counting; False for a dry run, which counts selected rows.
+        without: Upstream tables and columns that count as empty.
 
     Raises:
         Refused: The request copies yesterday's rows, and the pipeline has no statement for copying.
     """
     copies = request.mode is BuildMode.YESTERDAY
-    features = _plan_copy(request, pipeline, built_at) if copies else _plan_features(request, pipeline, built_at)
+    if copies:
+        features = _plan_copy(request, pipeline, built_at)
+    else:
+        features = _plan_features(request, pipeline, built_at, without)
+    selected = None if stored else features
     return BuildPlan(
         dependency_rows=plan_probe(request.key.analysis_date, pipeline, as_of=request.as_of),
         features=features,
-        stats=_plan_count("build_stats", request.key, pipeline, None if stored else features),
-        left_out=_plan_count("left_out", request.key, pipeline, None if stored else features),
+        stats=_plan_stats(request, pipeline, selected, without),
+        left_out=_plan_count("left_out", request.key, pipeline, selected, without),
     )
 
 
-def _plan_count(name: str, key: BuildKey, pipeline: Pipeline, rows: Statement | None) -> Statement:
+def _plan_stats(request: BuildRequest, pipeline: Pipeline, rows: Statement | None, without: Unusable) -> Statement:
+    """Plan the counts of an attempt; a copy of yesterday's rows reads no upstream table, so no team name is checked."""
+    read: dict[str, date | datetime] = {}
+    if request.mode is not BuildMode.YESTERDAY:
+        read |= games_looked_at(request.key.analysis_date, pipeline)
+    if read and request.as_of is not None:
+        read["as_of"] = request.as_of
+    return _plan_count("build_stats", request.key, pipeline, rows, without, read)
+
+
+def games_looked_at(analysis_date: date, pipeline: Pipeline) -> Mapping[str, date]:
+    """Return the first and the last date of the schedule's rows that a build looks at; empty without a schedule."""
+    if pipeline.schedule is None:
+        return {}
+    span = timedelta(days=SCHEDULE_DAYS)
+    return {"first_game_date": analysis_date - span, "last_game_date": analysis_date + span}
+
+
+def _plan_count(  # noqa: PLR0913 - the arguments of a plan, and the parameters of the upstream tables
+    name: str,
+    key: BuildKey,
+    pipeline: Pipeline,
+    rows: Statement | None,
+    without: Unusable,
+    read: Mapping[str, date | datetime] = _NO_GAMES,
+) -> Statement:
     """Plan a statement about the rows of an attempt: stored rows of `generations`, or the rows of the SELECT *rows*."""
     if rows is None:
-        values = {"analysis_date": key.analysis_date, "build_id": key.build_id}
-        return Statement(name=name, sql=pipeline.text(name), parameters=values)
-    sql = pipeline.text(name, rows_of=rows.name, unset=frozenset({"as_of"} - rows.parameters.keys()))
+        values = {"analysis_date": key.analysis_date, "build_id": key.build_id, **read}
+        unset = frozenset({"as_of", "first_game_date"} - values.keys())
+        return Statement(name=name, sql=pipeline.text(name, without, unset=unset), parameters=values)
+    unset = frozenset({"as_of", "first_game_date"} - rows.parameters.keys())
+    sql = pipeline.text(name, without, rows_of=rows.name, unset=unset)
     return Statement(name=name, sql=sql, parameters=rows.parameters)
 
 
@@ -152,13 +204,14 @@ def plan_probe(analysis_date: date, pipeline: Pipeline, *, as_of: datetime | Non
     return plan_of("dependency_rows", {"analysis_date": analysis_date, "as_of": as_of}, pipeline)
 
 
-def plan_of(name: str, values: Mapping[str, Any], pipeline: Pipeline) -> Statement:
+def plan_of(name: str, values: Mapping[str, Any], pipeline: Pipeline, without: Unusable = NOTHING) -> Statement:
     """Plan a statement without the parameters whose value is None."""
     given = {parameter: value for parameter, value in values.items() if value is not None}
-    return Statement(name=name, sql=pipeline.text(name, unset=frozenset(values.keys() - given)), parameters=given)
+    text = pipeline.text(name, without, unset=frozenset(values.keys() - given))
+    return Statement(name=name, sql=text, parameters=given)
 
 
-def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime) -> Statement:
+def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime, without: Unusable) -> Statement:
     analysis_date = request.key.analysis_date
     return plan_of(
         "features",
@@ -167,12 +220,14 @@ def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime
             "lookback_start": analysis_date - timedelta(days=request.phase3_lookback_days),
             "previous_date": analysis_date - timedelta(days=1),
             "as_of": request.as_of,
+            **games_looked_at(analysis_date, pipeline),
             **{f"use_{block.name}": request.reads(block.processor) for block in pipeline.blocks},
             "build_generation": request.key.generation,
             "build_id": request.key.build_id,
             "built_at": built_at,
         },
         pipeline,
+        without,
     )
 
 
@@ -229,6 +284,44 @@ def read_dependency_rows(
     return {processor: counted.get(processor, 0) for processor in pipeline.processors}
 
 
+def read_not_finite(
+    rows: Sequence[Mapping[str, Any]], pipeline: Pipeline, request: BuildRequest
+) -> Mapping[str, int]:
+    """Return the number of NaN and infinite Phase 4 values by feature, from the answer to `dependency_rows`.
+
+    A feature without such a value is absent. A table that the build does not read gives no number.
+    """
+    found: dict[str, int] = {}
+    for row in rows:
+        block = next(block for block in pipeline.blocks if block.processor == row["processor"])
+        floats = (feature.name for feature in pipeline.features_of(block.name) if feature.phase4.not_finite)
+        if request.mode is not BuildMode.YESTERDAY and request.reads(block.processor):
+            found |= {name: int(count) for name, count in zip(floats, row["not_finite"], strict=True) if count}
+    return found
+
+
+def read_games(counts: Mapping[str, Any], pipeline: Pipeline) -> GameCounts | None:
+    """Return the facts about tonight's games from the answer to `build_stats`; None for a pipeline without schedule."""
+    if pipeline.schedule is None:
+        return None
+    many = pipeline.entity.plural
+    kinds = GAME_CHECKS[1:] if pipeline.witnesses else ()
+    return GameCounts(
+        from_phase4=int(counts["opponents_from_phase4"]),
+        checked=int(counts.get("games_checked", 0)),
+        differing={kind: int(counts[f"games_{kind.replace(' ', '_')}"]) for kind in kinds},
+        witnesses={
+            block.name: (int(counts[f"{block.name}_games_differing"]), int(counts[f"{block.name}_games"]))
+            for block in pipeline.witnesses
+        },
+        unknown={
+            source: (tuple(map(str, names)), int(counts[f"unknown_in_{source}_{many}"]))
+            for source in ("schedule", "roster")
+            if (names := counts.get(f"unknown_in_{source}"))
+        },
+    )
+
+
 def read_stats(
     analysis_date: date,
     dependency_rows: Mapping[str, int],
@@ -252,6 +345,7 @@ def read_stats(
         required_nulls=int(counts["required_nulls"]),
         newest_source_date=counts["newest_source_date"],
         left_out_count=int(counts["left_out_count"]),
+        games=read_games(counts, pipeline),
     )
 
 
