@@ -95,15 +95,6 @@ PublishedByOption = Annotated[
         help="The generation published at this instant: 2024-12-15T23:50:00-05:00.",
     ),
 ]
-AsOfOption = Annotated[
-    datetime | None,
-    typer.Option(
-        "--as-of",
-        parser=_read_instant,
-        metavar="INSTANT",
-        help="Read only upstream rows with processed_at up to this instant: 2024-12-15T17:00:00-05:00.",
-    ),
-]
 
 
 def _read_as_of(text: str) -> datetime:

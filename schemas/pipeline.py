@@ -161,6 +161,8 @@ class SchedulePart(_Part):
     team: ColumnName
     opponent: ColumnName
     plays: ColumnName
+    teams: Table | None = None
+    teams_column: ColumnName | None = None
 
 
 class IdentityPart(_Part):

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 
+from worker.features.cell_findings import not_finite_findings
 from worker.features.findings import Judgement, collect
 from worker.features.input_findings import table_findings, unusable_findings
 from worker.features.model import BuildRequest, BuildStats, QualityReport
 from worker.features.pipeline import Pipeline
 from worker.features.profile_findings import profile_findings
 from worker.features.report_findings import claim_findings, component_findings
+from worker.features.schedule_findings import schedule_findings
 
 
 def judge(request: BuildRequest, stats: BuildStats, report: QualityReport, pipeline: Pipeline) -> Judgement:
@@ -21,6 +23,8 @@ def judge(request: BuildRequest, stats: BuildStats, report: QualityReport, pipel
             *claim_findings(_countable(request.claimed_rows, stats, pipeline), stats.dependency_rows, policy),
             *unusable_findings(stats, pipeline, policy),
             *table_findings(stats, pipeline, policy),
+            *not_finite_findings(stats, pipeline, policy),
+            *schedule_findings(stats, pipeline, policy),
             *profile_findings(stats, pipeline),
         )
     )

@@ -47,6 +47,7 @@ from worker.features.plan import (
     plan_build,
     read_dependency_rows,
     read_left_out,
+    read_not_finite,
     read_stats,
     read_table_facts,
 )
@@ -128,7 +129,7 @@ def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -
         Unavailable: The warehouse does not answer.
     """
     pipeline = warehouse.pipeline
-    usable = find_usable(warehouse, tables_read(request, pipeline))
+    usable = find_usable(warehouse, (*tables_read(request, pipeline), *pipeline.references))
     plan = plan_build(request, pipeline, built_at=now, without=_without(request, usable, pipeline))
     return [warehouse.estimate(statement) for statement in (plan.dependency_rows, plan.features)]
 
@@ -180,9 +181,10 @@ class _Attempt:
         """Return what is usable; a copy of yesterday's rows reads no upstream table."""
         if self.request.mode is BuildMode.YESTERDAY:
             return Usable()
-        tables = tables_read(self.request, self.warehouse.pipeline)
+        pipeline = self.warehouse.pipeline
+        tables = tables_read(self.request, pipeline)
         with self.watch(BuildPhase.VALIDATE):
-            usable = find_usable(self.warehouse, tables)
+            usable = find_usable(self.warehouse, (*tables, *pipeline.references))
             check_roster(self.warehouse, usable)
         self.progress(f"validate {len(tables)} tables")
         return usable
@@ -191,7 +193,8 @@ class _Attempt:
         request, pipeline = self.request, self.warehouse.pipeline
         days = days_of(request.key.analysis_date, request.phase3_lookback_days)
         with self.watch(BuildPhase.VALIDATE):
-            worse = find_unreadable(self.warehouse, usable, tables_read(request, pipeline), days)
+            tables = (*tables_read(request, pipeline), *pipeline.references)
+            worse = find_unreadable(self.warehouse, usable, tables, days)
             check_roster(self.warehouse, worse)
         return worse
 
@@ -200,7 +203,7 @@ class _Attempt:
         without = _without(request, usable, warehouse.pipeline)
         plan = plan_build(request, warehouse.pipeline, built_at=self.built_at, stored=self.publish, without=without)
         with self.watch(BuildPhase.DEPENDENCIES):
-            dependency_rows, facts = self._count(plan)
+            dependency_rows, facts, not_finite = self._count(plan)
         filled = sum(1 for rows in dependency_rows.values() if rows > 0)
         self.progress(f"dependencies {filled} of {len(dependency_rows)}")
         if self.publish:
@@ -209,13 +212,15 @@ class _Attempt:
         with self.watch(BuildPhase.SCORE):
             counts, profile = _count_rows(warehouse, request, plan)
             stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
-            stats = replace(stats, unusable=usable.faults, table_facts=facts, profile=profile)
+            # A build works as well without a reference.
+            lost = tuple(fault for fault in usable.faults if fault.table not in warehouse.pipeline.references)
+            stats = replace(stats, unusable=lost, table_facts=facts, not_finite=not_finite, profile=profile)
             report = score(stats, request.mode, self.quality)
             report = judged(report, judge(request, stats, report, warehouse.pipeline))
         return _Read(plan, stats, report)
 
-    def _count(self, plan: BuildPlan) -> tuple[Mapping[str, int], Mapping[str, TableFacts]]:
-        """Count the Phase 4 rows by processor, with the facts of the tables that the build reads.
+    def _count(self, plan: BuildPlan) -> tuple[Mapping[str, int], Mapping[str, TableFacts], Mapping[str, int]]:
+        """Count the Phase 4 rows by processor, with facts and NaN values of the tables that the build reads.
 
         A forced fallback and a copy of yesterday's rows read no Phase 4 table: the counts only show what waits there,
         and tables that cannot be counted count as empty.
@@ -224,13 +229,14 @@ class _Attempt:
         if request.mode is BuildMode.NORMAL:
             rows = self.warehouse.query(plan.dependency_rows)
             read = [name for name in pipeline.processors if request.reads(name)]
-            return read_dependency_rows(rows, pipeline, ignored=request.ignored), read_table_facts(rows, read)
+            filled = read_dependency_rows(rows, pipeline, ignored=request.ignored)
+            return filled, read_table_facts(rows, read), read_not_finite(rows, read, pipeline)
         try:
             counted = probe(self.warehouse, request.key.analysis_date, as_of=request.as_of)
         except (Fatal, SourceGone) as exc:
             log.warning("dependencies_not_counted", build_id=request.key.build_id, error=str(exc))
             counted = {}
-        return {name: 0 if name in request.ignored else counted.get(name, 0) for name in pipeline.processors}, {}
+        return {name: 0 if name in request.ignored else counted.get(name, 0) for name in pipeline.processors}, {}, {}
 
 
 def _finish(attempt: _Attempt, read: _Read, now: Callable[[], datetime]) -> BuildOutcome:

@@ -107,7 +107,7 @@ def check_roster(warehouse: Warehouse, usable: Usable) -> None:
 
 def _unreadable(warehouse: Warehouse, table: str, known: Collection[str], days: Days) -> Iterator[UpstreamFault]:
     """Yield the faults of a table: of each unreadable column, or of the whole table."""
-    wanted = {name: kind for name, kind in warehouse.pipeline.upstream[table].items() if name not in known}
+    wanted = {name: kind for name, kind in warehouse.pipeline.readable[table].items() if name not in known}
     error = _error_of(warehouse, table, wanted, days)
     if error is None:
         return

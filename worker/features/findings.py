@@ -7,7 +7,7 @@ counted facts to findings; `worker.builds.judge` calls the families in turn.
 Source: the design, section 4.4; the thresholds of the components are the pipeline document's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -141,6 +141,18 @@ class FindingPolicy:
         """Return whether a measured number refuses the publication."""
         levels = self.levels.get(check)
         return levels is not None and levels.refuses(measure)
+
+    def judge(self, check: Check, measure: float, **texts: str) -> Iterator["Found"]:
+        """Yield the finding about a measured number; none below every threshold.
+
+        Args:
+            check: The check.
+            measure: The measured number.
+            texts: The other fields of `Finding`.
+        """
+        if (severity := self.severity(check, measure)) is not None:
+            finding = Finding(check=check, severity=severity, **texts)
+            yield Found(finding=finding, refuses=self.refuses(check, measure))
 
 
 _RANK = {FindingSeverity.CRITICAL: 0, FindingSeverity.WARNING: 1, FindingSeverity.NOTE: 2}

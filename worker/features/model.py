@@ -187,6 +187,25 @@ class TableFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GameCounts:
+    """Active entities by tonight's games: the schedule compared with Phase 4 and with the team list.
+
+    Attributes:
+        from_phase4: Entities with an opponent from Phase 4, because the schedule has no game.
+        checked: Entities who play by the schedule or by a Phase 4 table.
+        differing: The number of these for whom both differ, by kind of the difference.
+        witnesses: (differing, checked) by block, for each Phase 4 table with a word about games.
+        unknown: (teams, entities concerned) by source, `schedule` or `roster`, where the team list lacks teams.
+    """
+
+    from_phase4: int = 0
+    checked: int = 0
+    differing: Mapping[str, int] = field(default_factory=dict)
+    witnesses: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    unknown: Mapping[str, tuple[Sequence[str], int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildStats:
     """Counts of a build's rows: the input of the score.
 
@@ -203,6 +222,8 @@ class BuildStats:
         left_empty: Cells that Phase 4 left empty, by feature; only features with an unusable Phase 3 source.
         table_facts: Counts of each Phase 4 table that the build read, by processor.
         profile: Statistics of the features, and the nights before; empty if the statistics could not be read.
+        not_finite: Number of NaN and infinite values in the Phase 4 rows of the analysis date, by feature.
+        games: Facts about tonight's games; None for a pipeline without schedule.
     """
 
     analysis_date: date
@@ -217,6 +238,8 @@ class BuildStats:
     left_empty: Mapping[str, int] = field(default_factory=dict)
     table_facts: Mapping[str, TableFacts] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
+    not_finite: Mapping[str, int] = field(default_factory=dict)
+    games: GameCounts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

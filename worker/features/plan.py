@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from statemachine.model import BuildMode
@@ -11,12 +12,13 @@ from worker.features.model import (
     BuildKey,
     BuildRequest,
     BuildStats,
+    GameCounts,
     LeftOut,
     Publication,
     Statement,
     TableFacts,
 )
-from worker.features.pipeline import PHASE4_DATE, Pipeline
+from worker.features.pipeline import GAME_CHECKS, PHASE4_DATE, Pipeline
 from worker.features.profile_reading import plan_nights, plan_profile
 from worker.features.sql import NOTHING, Unusable, source
 
@@ -31,6 +33,16 @@ OLD_AFTER_DAYS = 2
 
 AHEAD_MAX = timedelta(days=1)
 """A row processed later than so long after the start of the build has a wrong clock."""
+
+
+_NO_GAMES: Mapping[str, date | datetime] = MappingProxyType({})
+
+SCHEDULE_DAYS = 366
+"""Days before and after an analysis date in which a newer row of a game is looked for.
+
+A game belongs to one season, so each row of a game lies within a year of every other row. The limit lets BigQuery leave
+out older partitions, and satisfies a table that demands a condition on the date.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,19 +95,46 @@ def plan_build(
     return BuildPlan(
         dependency_rows=_plan_facts(request, pipeline, built_at, without),
         features=features,
-        stats=_plan_count("build_stats", request.key, pipeline, selected, without),
+        stats=_plan_stats(request, pipeline, selected, without),
         left_out=_plan_count("left_out", request.key, pipeline, selected, without),
         profile=plan_profile(request.key, pipeline, selected, without),
         nights=plan_nights(request.key.analysis_date, pipeline),
     )
 
 
-def _plan_count(name: str, key: BuildKey, pipeline: Pipeline, rows: Statement | None, without: Unusable) -> Statement:
+def _plan_stats(request: BuildRequest, pipeline: Pipeline, rows: Statement | None, without: Unusable) -> Statement:
+    """Plan the counts of an attempt; a copy of yesterday's rows reads no upstream table, so no team name is checked."""
+    read: dict[str, date | datetime] = {}
+    if request.mode is not BuildMode.YESTERDAY:
+        read |= games_looked_at(request.key.analysis_date, pipeline)
+    if read and request.as_of is not None:
+        read["as_of"] = request.as_of
+    return _plan_count("build_stats", request.key, pipeline, rows, without, read)
+
+
+def games_looked_at(analysis_date: date, pipeline: Pipeline) -> Mapping[str, date]:
+    """Return the first and the last date of the schedule's rows that a build looks at; empty without a schedule."""
+    if pipeline.schedule is None:
+        return {}
+    span = timedelta(days=SCHEDULE_DAYS)
+    return {"first_game_date": analysis_date - span, "last_game_date": analysis_date + span}
+
+
+def _plan_count(
+    name: str,
+    key: BuildKey,
+    pipeline: Pipeline,
+    rows: Statement | None,
+    without: Unusable,
+    read: Mapping[str, date | datetime] = _NO_GAMES,
+) -> Statement:
     """Plan a statement about the rows of an attempt: stored rows of `generations`, or the rows of the SELECT *rows*."""
     if rows is None:
-        values = {"analysis_date": key.analysis_date, "build_id": key.build_id}
-        return Statement(name=name, sql=pipeline.text(name, without), parameters=values)
-    sql = pipeline.text(name, without, rows_of=rows.name, unset=frozenset({"as_of"} - rows.parameters.keys()))
+        values = {"analysis_date": key.analysis_date, "build_id": key.build_id, **read}
+        unset = frozenset({"as_of", "first_game_date"} - values.keys())
+        return Statement(name=name, sql=pipeline.text(name, without, unset=unset), parameters=values)
+    unset = frozenset({"as_of", "first_game_date"} - rows.parameters.keys())
+    sql = pipeline.text(name, without, rows_of=rows.name, unset=unset)
     return Statement(name=name, sql=sql, parameters=rows.parameters)
 
 
@@ -199,12 +238,14 @@ def plan_reading(table: str, columns: Collection[str], days: tuple[date, date], 
         days: First and last date of the rows, where the table has a known date column.
         pipeline: Pipeline of the table.
     """
-    by_date = pipeline.upstream_tables[table].date or PHASE4_DATE
     counted = ", ".join(f"COUNT({name})" for name in sorted(columns))
-    read = source(table, pipeline.upstream[table])
+    sql = f"SELECT {counted} FROM {source(table, pipeline.readable[table])}"  # noqa: S608 -- from the catalogue
+    if table in pipeline.references:
+        return Statement(name="reading", sql=sql)
+    by_date = pipeline.upstream_tables[table].date or PHASE4_DATE
     return Statement(
         name="reading",
-        sql=f"SELECT {counted} FROM {read} WHERE {by_date} BETWEEN @first_date AND @last_date",  # noqa: S608 -- from the catalogue
+        sql=f"{sql} WHERE {by_date} BETWEEN @first_date AND @last_date",
         parameters={"first_date": days[0], "last_date": days[1]},
     )
 
@@ -225,6 +266,7 @@ def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime
             "lookback_start": analysis_date - timedelta(days=request.phase3_lookback_days),
             "previous_date": analysis_date - timedelta(days=1),
             "as_of": request.as_of,
+            **games_looked_at(analysis_date, pipeline),
             **{f"use_{block.name}": request.reads(block.processor) for block in pipeline.blocks},
             "build_generation": request.key.generation,
             "build_id": request.key.build_id,
@@ -287,6 +329,47 @@ def read_table_facts(rows: Sequence[Mapping[str, Any]], read: Collection[str]) -
     }
 
 
+def read_not_finite(rows: Sequence[Mapping[str, Any]], read: Collection[str], pipeline: Pipeline) -> dict[str, int]:
+    """Return the number of NaN and infinite Phase 4 values by feature, from the answer to a build's statement.
+
+    A feature without such a value is absent.
+
+    Args:
+        rows: Answer of the statement.
+        read: Processors whose tables the build reads.
+        pipeline: Pipeline of the processors.
+    """
+    found: dict[str, int] = {}
+    for row in rows:
+        block = next(block for block in pipeline.blocks if block.processor == row["processor"])
+        floats = (feature.name for feature in pipeline.features_of(block.name) if feature.phase4.not_finite)
+        if block.processor in read:
+            found |= {name: int(count) for name, count in zip(floats, row["not_finite"], strict=True) if count}
+    return found
+
+
+def read_games(counts: Mapping[str, Any], pipeline: Pipeline) -> GameCounts | None:
+    """Return the facts about tonight's games from the answer to `build_stats`; None for a pipeline without schedule."""
+    if pipeline.schedule is None:
+        return None
+    many = pipeline.entity.plural
+    kinds = GAME_CHECKS[1:] if pipeline.witnesses else ()
+    return GameCounts(
+        from_phase4=int(counts["opponents_from_phase4"]),
+        checked=int(counts.get("games_checked", 0)),
+        differing={kind: int(counts[f"games_{kind.replace(' ', '_')}"]) for kind in kinds},
+        witnesses={
+            block.name: (int(counts[f"{block.name}_games_differing"]), int(counts[f"{block.name}_games"]))
+            for block in pipeline.witnesses
+        },
+        unknown={
+            source: (tuple(map(str, names)), int(counts[f"unknown_in_{source}_{many}"]))
+            for source in ("schedule", "roster")
+            if (names := counts.get(f"unknown_in_{source}"))
+        },
+    )
+
+
 def read_stats(
     analysis_date: date,
     dependency_rows: Mapping[str, int],
@@ -315,6 +398,7 @@ def read_stats(
             for feature in pipeline.features
             if (name := f"{feature.name}_left_empty") in counts
         },
+        games=read_games(counts, pipeline),
     )
 
 

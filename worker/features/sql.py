@@ -20,7 +20,7 @@ from worker.features.quality import COMPONENTS
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from worker.features.pipeline import Block, Feature, Pipeline
+    from worker.features.pipeline import Block, Column, Feature, Pipeline
 
 WIDTH = 120
 """Width of a rendered line in characters; lists are wrapped there."""
@@ -98,6 +98,7 @@ def render(
         unset: Optional parameters without a value; without `old_before` the dependency rows come without further facts.
     """
     values = _Context(pipeline, table, without).values() | {"rows_of": rows_of}
+    values["reads_schedule"] = "first_game_date" not in unset
     values["seen"] = "" if "as_of" in unset else " AND processed_at <= @as_of"
     values["with_facts"] = "old_before" not in unset
     values["looked_for"] = lambda read: "FALSE" if read.matches in unset else f"{read.key} = @{read.matches}"
@@ -216,6 +217,16 @@ def _cast(name: str, kind: str) -> str:
     return f"CAST({name} AS {kind})"
 
 
+def not_finite(sql: str) -> str:
+    """Return the condition that a FLOAT64 expression is NaN or infinite; NULL for NULL."""
+    return f"IS_NAN({sql}) OR IS_INF({sql})"
+
+
+def finite(sql: str) -> tuple[str, str]:
+    """Return both parts of a FLOAT64 expression with NULL in place of NaN and infinity."""
+    return f"IF({not_finite(sql)}, NULL,", f"{sql})"
+
+
 class _Context:
     """Values and functions of a pipeline for templates."""
 
@@ -234,6 +245,11 @@ class _Context:
             pipeline.needs_game,
             self.source,
             self.left_empty,
+            pipeline.columns_of_witness,
+            self.is_text,
+            self.stored,
+            self.shown,
+            finite,
             self.looked_up,
             self.cell,
             self.parts_of_a_block,
@@ -260,7 +276,7 @@ class _Context:
 
     def source(self, table: str) -> str:
         """Return the source of a FROM: the table, or a subquery with typed NULLs and casts for unusable columns."""
-        return source(table, self._pipeline.upstream[table], self._without)
+        return source(table, self._pipeline.readable[table], self._without)
 
     def left_empty(self) -> list["Feature"]:
         """Return the features with an unusable Phase 3 source, whose cells without a Phase 4 value are counted."""
@@ -276,6 +292,25 @@ class _Context:
         """Return the expression for the key of a table that is joined by an identity column."""
         schedule = self._pipeline.schedule
         return "tonight.opponent" if schedule is not None and matches == schedule.opponent else f"roster.{matches}"
+
+    def is_text(self, column: str) -> bool:
+        """Return whether an identity column is text, so that an empty name means no name."""
+        return any(known.name == column and known.type == "STRING" for known in self._pipeline.identity)
+
+    def stored(self, column: "Feature | Column", indent: int, table: str = "") -> str:
+        """Return a column of a stored row for a SELECT list.
+
+        A feature has NULL in place of NaN and infinity: older releases stored both.
+        """
+        name = f"{table}.{column.name}" if table else column.name
+        if column.type != "FLOAT64" or all(feature.name != column.name for feature in self._pipeline.features):
+            return name
+        return fit((*finite(name), f"AS {column.name}"), indent)
+
+    def shown(self, indent: int, table: str = "") -> str:
+        """Return all published columns of a stored row for a SELECT list, as `stored` returns each."""
+        columns = [self.stored(column, indent, table) for column in self._pipeline.output_columns]
+        return f",\n{' ' * indent}".join(columns)
 
     def cell(self, feature: "Feature") -> str:
         """Return the expression of a cell: Phase 4, else Phase 3, else NULL; NULL if the block does not apply."""
@@ -345,7 +380,7 @@ class _Context:
 _SEEN = (
     *("entity", "identity", "listed", "blocks", "features", "required_fields", "schedule", "tables", "optional"),
     *("phase3_tables", "lookups", "judged_features", "team_columns", "output_columns", "generation_columns"),
-    *("upstream", "upstream_tables"),
+    *("upstream", "upstream_tables", "references", "witnesses", "team_witnesses"),
 )
 """Attributes of a pipeline with the same names in templates."""
 

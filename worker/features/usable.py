@@ -79,7 +79,7 @@ def compare(pipeline: Pipeline, found: Mapping[str, Mapping[str, str]]) -> Usabl
     for table, columns in found.items():
         essential = essential_columns(pipeline, table)
         listed = pipeline.upstream_tables[table].columns
-        drifted = find_drift(table, pipeline.upstream[table], columns, listed)
+        drifted = find_drift(table, pipeline.readable[table], columns, listed)
         faults += [_whole_table(fault) if fault.column in essential else fault for fault in drifted]
         casts |= {(table, name) for name in _other_types(pipeline, table, columns)}
     usable = Usable().also(faults)
@@ -94,7 +94,7 @@ def _other_types(pipeline: Pipeline, table: str, columns: Mapping[str, str]) -> 
     """Yield the columns whose type is neither the read type nor the listed type."""
     types = {name.casefold(): kind for name, kind in columns.items()}
     listed = pipeline.upstream_tables[table].columns
-    for name, wanted in pipeline.upstream[table].items():
+    for name, wanted in pipeline.readable[table].items():
         kind = types.get(name.casefold(), wanted)
         if kind not in {wanted, listed.get(name)}:
             yield name
@@ -144,6 +144,8 @@ def _renamed(column: str, described: Collection[str], actual: Collection[str]) -
 
 def essential_columns(pipeline: Pipeline, table: str) -> frozenset[str]:
     """Return the columns without which no row of the table can be found or ordered."""
+    if table in pipeline.references:
+        return frozenset(pipeline.references[table])
     columns = {PROCESSED}
     if table == pipeline.entity.roster:
         key = next(column for column in pipeline.listed if column.name == pipeline.entity.key)
