@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from statemachine.events import TimerFired
 from statemachine.evidence import awaited_tables
 from statemachine.model import (
     BuildMode,
@@ -141,6 +142,16 @@ def test_a_doubted_commit_read_from_the_ledger_is_replaced_only_by_a_run_that_en
 
     assert decision.reason is reason
     assert not decision.record.claimed_runs
+
+
+def test_a_foreign_commit_forgets_the_runs_of_the_claim() -> None:
+    """An earlier attempt made the commit; the second attempt was claimed after another run had arrived."""
+    second = after(running(), success(CACHE, run="2", at=DEADLINE), TimerFired(), now=EVENING + POLICY.lease)
+    reclaimed = after(second, claimed("worker-b"), now=DEADLINE)
+
+    decision = told(reclaimed, committed(attempt=1, state=State.DEGRADED, findings=(finding(CACHE),)), DEADLINE)
+
+    assert decision.reason is Reason.COMMITTED_UPGRADE_FOLLOWS
 
 
 def test_a_table_that_was_unusable_upgrades_when_its_rows_can_be_counted() -> None:
