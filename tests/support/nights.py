@@ -23,7 +23,6 @@ from statemachine.model import (
     DateRecord,
     FailureKind,
     Finding,
-    FindingSeverity,
     Policy,
     State,
 )
@@ -110,14 +109,6 @@ def result(
         committed_at=DEADLINE,
         duration_s=1.5,
         findings=findings,
-    )
-
-
-def doubted(*found: tuple[str, FindingSeverity]) -> tuple[Finding, ...]:
-    """Findings of these checks and severities."""
-    return tuple(
-        Finding(check=check, severity=level, subject="pace", observed="100 %", expected="25 %", next_step="look")
-        for check, level in found
     )
 
 

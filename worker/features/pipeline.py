@@ -415,8 +415,8 @@ class Pipeline:
     @property
     def statements(self) -> tuple[str, ...]:
         """Return the names of the reading statements."""
-        absent = () if self.optional.predictions else ("report_predictions",)
-        return tuple(name for name in self.templates.names("sql") if name not in absent)
+        has = {"report_predictions": bool(self.optional.predictions), "game_days": self.schedule is not None}
+        return tuple(name for name in self.templates.names("sql") if has.get(name, True))
 
     @property
     def changes(self) -> tuple[str, ...]:
