@@ -567,6 +567,68 @@ MUTANTS = (
         tests=("tests/unit/test_metrics.py::test_what_alert_rules_watch_and_what_a_usual_night_counts_begins_at_zero",),
     ),
     Mutant(
+        name="finding-of-a-build-not-counted",
+        file="worker/observing/metrics.py",
+        old="                for finding in outcome.report.findings:\n",
+        new="                for finding in outcome.report.findings[:0]:\n",
+        tests=(
+            "tests/unit/test_metrics.py::test_each_finding_of_a_build_is_counted_and_the_first_of_each_kind_is_seen",
+        ),
+    ),
+    Mutant(
+        name="note-calls-a-person",
+        file="worker/observing/date_metrics.py",
+        old="        if finding.severity in SEVERITIES_SHOWN\n",
+        new="",
+        tests=("tests/unit/test_metrics.py::test_findings_that_ask_somebody_to_act_are_shown_by_date_and_check",),
+    ),
+    Mutant(
+        name="failed-processor-called-missing",
+        file="worker/observing/date_metrics.py",
+        old="                if name not in record.completions\n",
+        new="                if name not in record.counted\n",
+        tests=(
+            "tests/unit/test_metrics.py::test_a_processor_that_failed_is_shown_until_its_success_and_is_not_called_missing",
+        ),
+    ),
+    Mutant(
+        name="opened-early-by-an-event-called-unopened",
+        file="worker/observing/date_metrics.py",
+        old="for day, record in records.items() if record is None}",
+        new="for day, record in records.items()}",
+        tests=(
+            "tests/unit/test_metrics.py::test_an_expected_date_that_no_sweep_has_opened_is_shown_until_it_has_a_record",
+        ),
+    ),
+    Mutant(
+        name="day-without-a-game-expected",
+        file="worker/calendar.py",
+        old="            return day in self.game_days\n",
+        new="            pass\n",
+        tests=("tests/unit/test_calendar.py::test_a_day_is_expected_for_its_game_where_the_schedule_is_known",),
+    ),
+    Mutant(
+        name="dead-schedule-silences-the-alarm",
+        file="worker/calendar.py",
+        old="        if not self.game_days.isdisjoint(reach):\n",
+        new="        if self.game_days:\n",
+        tests=("tests/unit/test_calendar.py::test_a_day_is_expected_for_its_game_where_the_schedule_is_known",),
+    ),
+    Mutant(
+        name="clock-ahead-stops-the-reading-of-the-schedule",
+        file="worker/builds/upstream.py",
+        old="or not now < self._next <= now + SCHEDULE_PAUSE\n",
+        new="or not now < self._next\n",
+        tests=("tests/unit/test_schedule_watch.py::test_a_store_clock_that_was_far_ahead_does_not_stop_the_reading",),
+    ),
+    Mutant(
+        name="relative-link-in-a-pager",
+        file="ops/generate/manifests.py",
+        old=" or not parts.hostname:\n",
+        new=":\n",
+        tests=("tests/integration/test_made_manifests.py::test_an_address_that_no_pager_can_open_is_refused",),
+    ),
+    Mutant(
         name="quality-hidden-while-built-again",
         file="worker/observing/date_metrics.py",
         old="if record.result is not None), None)",

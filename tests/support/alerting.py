@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from statemachine.events import CancelRequested
-from statemachine.model import FailureKind, FindingSeverity
+from statemachine.model import FailureKind, Finding, FindingSeverity
 from tests.support.nights import (
     CACHE,
     CALENDAR,
@@ -20,7 +20,6 @@ from tests.support.nights import (
     claimed,
     closed,
     committed,
-    doubted,
     failure,
     success,
 )
@@ -83,11 +82,19 @@ def selectors(expression: str) -> list[Selector]:
     return [Selector(name, _MATCHER.findall(inside)) for name, inside in _SELECTOR.findall(expression)]
 
 
+def findings_of(*found: tuple[str, FindingSeverity]) -> tuple[Finding, ...]:
+    """Findings of these checks and severities."""
+    return tuple(
+        Finding(check=check, severity=level, subject="pace", observed="100 %", expected="25 %", next_step="look")
+        for check, level in found
+    )
+
+
 def emitted() -> list[tuple[str, Mapping[str, str]]]:
     """Name and labels of every sample that some scrape of the three nights shows."""
     metrics = Metrics(PROCESSORS)
     rig = Rig(notes=metrics)  # type: ignore[arg-type]
-    metrics.show_dates(rig.store, rig.clock, CALENDAR, FindingPolicy())
+    metrics.show_dates(rig.store, rig.clock, lambda: CALENDAR, FindingPolicy())
     found: dict[str, tuple[str, Mapping[str, str]]] = {}
 
     def scrape() -> None:
@@ -100,7 +107,7 @@ def emitted() -> list[tuple[str, Mapping[str, str]]]:
         metrics.note(Received(outcome="recorded", processor=name, seconds=0.001))
     metrics.note(BuildEnded(mode="normal", result="done", seconds=1.0))
     metrics.note(DeadLetterTopicChecked(topic="phase4-processor-success-dlq", fault=None))
-    doubt = doubted((Check.UNCHANGED, FindingSeverity.CRITICAL), (Check.SHIFTED, FindingSeverity.WARNING))
+    doubt = findings_of((Check.UNCHANGED, FindingSeverity.CRITICAL), (Check.SHIFTED, FindingSeverity.WARNING))
     good = [failure(CACHE), *joined, claimed(), committed(findings=doubt)]
     bad = [*joined, claimed(), broke(FailureKind.FATAL), closed()]
     cancelled = [success(CACHE), CancelRequested(actor="ana", reason="no game was played")]

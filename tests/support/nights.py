@@ -23,7 +23,6 @@ from statemachine.model import (
     DateRecord,
     FailureKind,
     Finding,
-    FindingSeverity,
     Policy,
     State,
 )
@@ -123,14 +122,6 @@ def finding(processor: str = "", severity: FindingSeverity = FindingSeverity.CRI
         expected="400 rows, by the event of the processor",
         next_step="run the processor again",
         processor=processor,
-    )
-
-
-def findings_of(*found: tuple[str, FindingSeverity]) -> tuple[Finding, ...]:
-    """Findings of these checks and severities."""
-    return tuple(
-        Finding(check=check, severity=level, subject="pace", observed="100 %", expected="25 %", next_step="look")
-        for check, level in found
     )
 
 

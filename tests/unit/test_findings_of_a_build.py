@@ -10,18 +10,7 @@ import pytest
 from schemas.record import decode_record, encode_record
 from statemachine.model import FailedBecause, Finding, FindingSeverity, State
 from statemachine.reasons import Reason
-from tests.support.nights import (
-    CACHE,
-    DEADLINE,
-    EVENING,
-    NIGHT,
-    PROCESSORS,
-    REPLAY,
-    done,
-    finding,
-    findings_of,
-    retract,
-)
+from tests.support.nights import CACHE, DEADLINE, EVENING, NIGHT, PROCESSORS, REPLAY, done, doubted, finding, retract
 from tests.support.rigs import repair_of
 from tests.unit.test_builder import Site
 from worker.features.findings import (
@@ -160,7 +149,7 @@ def test_a_long_text_is_cut_and_half_a_character_replaced() -> None:
 
 def test_the_record_of_a_usual_night_stays_small_and_the_worst_comes_back_whole() -> None:
     findings = collect(_many(100, CACHE)).findings
-    usual, worst = findings_of(CACHE), findings_of()
+    usual, worst = doubted(CACHE), doubted()
     assert worst.result is not None
     worst = replace(worst, result=replace(worst.result, findings=findings))
 

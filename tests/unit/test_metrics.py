@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from statemachine.events import CancelRequested, Event, LeaseRenewed
 from statemachine.model import BuildMode, FailureKind, FindingSeverity, State
+from tests.support.alerting import findings_of
 from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
     CACHE,
@@ -27,7 +28,6 @@ from tests.support.nights import (
     claimed,
     closed,
     committed,
-    doubted,
     failure,
     probed,
     retract,
@@ -98,7 +98,7 @@ class Board:
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.metrics = Metrics(PROCESSORS)
         self.rig = Rig(store=store or MemoryStore(), notes=self.metrics)  # type: ignore[arg-type]
-        self.metrics.show_dates(self.rig.store, self.rig.clock, CALENDAR, FindingPolicy())
+        self.metrics.show_dates(self.rig.store, self.rig.clock, lambda: CALENDAR, FindingPolicy())
 
     @property
     def engine(self) -> Engine:
@@ -382,7 +382,7 @@ def test_no_processor_is_missing_where_nobody_waits_for_it(events: Sequence[Even
 
 def test_findings_that_ask_somebody_to_act_are_shown_by_date_and_check() -> None:
     board = Board()
-    found = doubted(
+    found = findings_of(
         (Check.SHIFTED, FindingSeverity.CRITICAL),
         (Check.SHIFTED, FindingSeverity.CRITICAL),
         (Check.SHIFTED, FindingSeverity.WARNING),
@@ -429,7 +429,7 @@ def scored(*found: tuple[str, FindingSeverity]) -> BuildOutcome:
         newest_source_date=None,
         left_out_count=0,
     )
-    report = judged(score(stats, BuildMode.NORMAL), Judgement(findings=doubted(*found)))
+    report = judged(score(stats, BuildMode.NORMAL), Judgement(findings=findings_of(*found)))
     request = BuildRequest(
         key=BuildKey(analysis_date=NIGHT, generation=1, attempt=1),
         mode=BuildMode.NORMAL,

@@ -1,22 +1,24 @@
-"""Upstream tables of a build: find what is usable tonight, count the Phase 4 rows of an analysis date.
+"""Upstream tables: find what is usable tonight, count the Phase 4 rows of an analysis date, read the schedule.
 
 Model: an upstream table or column that is gone, denied or retyped counts as missing (`worker.features.usable`), and a
 build goes on without the table or column. `find_usable` compares the columns with the catalogue. `find_unreadable`
 follows a failed statement: the check reads each table, then each column of an unreadable table. `SchemaWatch` compares
-between builds, so that the log and the metrics show a fault before the evening.
+between builds, so that the log and the metrics show a fault before the evening. `ScheduleWatch` reads the days with a
+game for the calendar.
 
 Every function only reads: a crash leaves no trace, and the next call starts from the tables again.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import date, datetime, timedelta
 
 import structlog
 
+from worker.calendar import DAYS_AHEAD_MAX, SCHEDULE_REACH, Calendar
 from worker.errors import AccessDenied, Fatal, PipelineError, SchemaDrift, SourceGone
 from worker.features.model import UpstreamFault
 from worker.features.pipeline import Pipeline
-from worker.features.plan import plan_probe, plan_reading, read_dependency_rows
+from worker.features.plan import plan_game_days, plan_probe, plan_reading, read_dependency_rows
 from worker.features.usable import ABSENT, Usable, compare, essential_columns
 from worker.observing.observer import Observer, SchemaChecked
 from worker.ports import Warehouse
@@ -25,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 # Seconds between two comparisons: several before each evening, at the cost of one read of the columns of nine tables.
 PAUSE_S = 300.0
+# The schedule changes a few times a day. After a failure the next try comes sooner.
+SCHEDULE_PAUSE = timedelta(hours=1)
+SCHEDULE_RETRY = timedelta(minutes=5)
 # Errors of a statement that a table or column may have caused. An outage or a limit of the warehouse is no such error.
 UPSTREAM_ERRORS = (SchemaDrift, AccessDenied, SourceGone)
 # A check of a table without a known analysis date reads no row.
@@ -206,3 +211,66 @@ class SchemaWatch:
         self._observer.note(SchemaChecked(faults=faults, changed=faults != self._known))
         self._known = faults
         return PAUSE_S
+
+
+def read_game_days(warehouse: Warehouse, calendar: Calendar, today: date) -> frozenset[date]:
+    """Return the days with a game around *today*: as far back as a worker catches up, and a year ahead.
+
+    Returns:
+        Days of the league's calendar; empty for a pipeline without a schedule.
+
+    Raises:
+        PipelineError: The schedule cannot be read.
+    """
+    if warehouse.pipeline.schedule is None:
+        return frozenset()
+    first = today - timedelta(days=calendar.catch_up_days + SCHEDULE_REACH + 1)
+    last = today + timedelta(days=DAYS_AHEAD_MAX + SCHEDULE_REACH)
+    rows = warehouse.query(plan_game_days(first, last, warehouse.pipeline))
+    return frozenset(row["game_day"] for row in rows)
+
+
+class ScheduleWatch:
+    """The days with a game, read at most once an hour. A failure keeps the days of the last read. Thread-safe."""
+
+    def __init__(
+        self, warehouse: Warehouse, calendar: Calendar, aside: Callable[[date, Callable[[], None]], bool]
+    ) -> None:
+        """Store the collaborators; read nothing.
+
+        Args:
+            warehouse: Holds the schedule.
+            calendar: Computes the range of days to read.
+            aside: Runs the query on a separate thread, so that a slow warehouse delays no sweep for long.
+        """
+        self._warehouse = warehouse
+        self._calendar = calendar
+        self._aside = aside
+        self._next: datetime | None = None
+        self.known: frozenset[date] = frozenset()
+
+    def days(self, now: datetime) -> frozenset[date]:
+        """Return the days of the last read, after a new read if an hour has passed; *now* is UTC."""
+        if self._is_due(now):
+            self._aside(self._calendar.league_day(now), lambda: self._read(now))
+        return self.known
+
+    def _is_due(self, now: datetime) -> bool:
+        # An instant far ahead comes from a store's clock that was wrong for a while.
+        return self._next is None or not now < self._next <= now + SCHEDULE_PAUSE
+
+    def _read(self, now: datetime) -> None:
+        self._next = now + SCHEDULE_RETRY
+        try:
+            self.known = read_game_days(self._warehouse, self._calendar, self._calendar.league_day(now))
+        except PipelineError as exc:
+            log.warning(
+                "schedule_not_read",
+                kind=type(exc).__name__,
+                error=str(exc),
+                next_step="mlfs doctor; for five minutes the days of the last read count, without such days the season",
+            )
+        except Exception:
+            log.exception("schedule_not_read")
+        else:
+            self._next = now + SCHEDULE_PAUSE

@@ -534,7 +534,11 @@ class Pipeline:
     @property
     def statements(self) -> tuple[str, ...]:
         """Return the names of the reading statements."""
-        needs = {"report_predictions": self.optional.predictions, "profile": self.judged_features}
+        needs = {
+            "report_predictions": self.optional.predictions,
+            "profile": self.judged_features,
+            "game_days": self.schedule,
+        }
         absent = {name for name, needed in needs.items() if not needed}
         return tuple(name for name in self.templates.names("sql") if name not in absent)
 

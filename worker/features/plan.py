@@ -200,6 +200,11 @@ def plan_ledger(first: date, last: date, pipeline: Pipeline) -> Statement:
     return Statement(name="ledger", sql=pipeline.text("ledger"), parameters=values)
 
 
+def plan_game_days(first: date, last: date, pipeline: Pipeline) -> Statement:
+    """Plan the statement that reads the days with a game from *first* to *last*, both included."""
+    return plan_of("game_days", {"first_date": first, "last_date": last}, pipeline)
+
+
 def plan_claims(analysis_date: date, pipeline: Pipeline) -> Statement:
     """Plan the statement that reads the claims of an analysis date."""
     return Statement(name="claims", sql=pipeline.text("claims"), parameters={"analysis_date": analysis_date})

@@ -32,7 +32,12 @@ class DateCollector(Collector):
     """Collector of the gauges. Without an answer of the store, the gauges are absent: old values would mislead."""
 
     def __init__(
-        self, store: StateStore, clock: Clock, calendar: Calendar, processors: Sequence[str], policy: FindingPolicy
+        self,
+        store: StateStore,
+        clock: Clock,
+        calendar: Callable[[], Calendar],
+        processors: Sequence[str],
+        policy: FindingPolicy,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -80,9 +85,9 @@ class DateCollector(Collector):
         return family
 
     def _calendar_families(self, now: datetime) -> Iterable[Metric]:
-        expected = self._calendar.expected(self._calendar.tonight(now))
+        expected = self._calendar().expected(self._calendar().tonight(now))
         yield _gauge("mlfs_date_expected_today", "Whether the calendar expects tonight's date.", expected)
-        if (cutoff_at := self._calendar.next_cutoff(now)) is not None:
+        if (cutoff_at := self._calendar().next_cutoff(now)) is not None:
             text = "The next instant at which an expected date must be published."
             yield _gauge("mlfs_next_sla_timestamp_seconds", text, cutoff_at.timestamp())
 
@@ -115,15 +120,15 @@ class DateCollector(Collector):
 
     def _sla_family(self, records: Sequence[DateRecord], now: datetime) -> Metric:
         """Return the SLA of each expected analysis date; backfills and dates outside the season have no SLA."""
-        today = self._calendar.league_day(now)
-        oldest = today - timedelta(days=self._calendar.catch_up_days)
+        today = self._calendar().league_day(now)
+        oldest = today - timedelta(days=self._calendar().catch_up_days)
         awaited: dict[date, datetime] = {
-            day: self._calendar.at(day, self._calendar.upgrade_cutoff) for day in self._to_open(now)
+            day: self._calendar().at(day, self._calendar().upgrade_cutoff) for day in self._to_open(now)
         }
         awaited |= {
             record.analysis_date: record.upgrade_cutoff_at
             for record in records
-            if self._calendar.expected(record.analysis_date) and oldest <= record.analysis_date <= today
+            if self._calendar().expected(record.analysis_date) and oldest <= record.analysis_date <= today
         }
         latest = sorted(awaited.items())[-DATES_SHOWN_MAX:]
         return _by_date(
@@ -133,7 +138,7 @@ class DateCollector(Collector):
         )
 
     def _to_open(self, now: datetime) -> Sequence[date]:
-        return self._calendar.to_open(self._store.last_opened(), now)[-DATES_SHOWN_MAX:]
+        return self._calendar().to_open(self._store.last_opened(), now)[-DATES_SHOWN_MAX:]
 
     def _unopened_family(self, now: datetime) -> Metric:
         """Return the expected analysis dates without a record; a damaged record is a record."""

@@ -232,7 +232,9 @@ class Metrics:
         for state in sorted(PUBLISHED_STATES):
             self._build_seconds.labels(BuildMode.NORMAL, state)
 
-    def show_dates(self, store: StateStore, clock: Clock, calendar: Calendar, policy: FindingPolicy) -> None:
+    def show_dates(
+        self, store: StateStore, clock: Clock, calendar: Callable[[], Calendar], policy: FindingPolicy
+    ) -> None:
         """Add the gauges read from store and calendar at each scrape, and the thresholds of *policy*."""
         self.registry.register(DateCollector(store, clock, calendar, sorted(self._processors), policy))
 

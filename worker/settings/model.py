@@ -101,7 +101,7 @@ class Settings(PipelineSettings, AccessSettings):
         description="First and last month-day of expected dates, `10-15..06-30`."
     )
     skip_dates: Annotated[frozenset[date], NoDecode] = Field(
-        default=frozenset(), description="Dates of the season that are not expected, comma separated."
+        default=frozenset(), description="Dates that are not expected, comma separated."
     )
     catch_up_days: int = Field(default=7, ge=0, le=60, description="Missed dates opened after a downtime, at most.")
     earliest_date: date = Field(description="Completions for earlier dates are refused.")
