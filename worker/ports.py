@@ -42,6 +42,9 @@ class Warehouse(Protocol):
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Run one SELECT and return the rows as dictionaries."""
 
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
+        """Run several SELECTs, each as `query`; BigQuery runs the statements side by side."""
+
     def stage(self, key: BuildKey, select: Statement) -> None:
         """Store the rows of *select* in `generations`, invisible to every view, once for each attempt.
 

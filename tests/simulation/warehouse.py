@@ -254,6 +254,8 @@ class SimulatedWarehouse:
         if statement.name == "retractions":
             first, last = statement.parameters["first_date"], statement.parameters["last_date"]
             return self._call(statement.name, lambda: self._tables.taken_back(first, last))  # type: ignore[no-any-return]
+        if statement.name in {"profile", "profile_nights"}:
+            return []
         night = statement.parameters["analysis_date"]
         if statement.name == "left_out":
             player = {"player_id": 1, "player_name": "A", "team_abbreviation": None, "reason": "no projection"}
@@ -261,6 +263,9 @@ class SimulatedWarehouse:
         if statement.name == "build_stats":
             return [self._call("build_stats", lambda: self._tables.counts(statement.parameters["build_id"]))]
         return self._call(statement.name, lambda: self._probe(night))  # type: ignore[no-any-return]
+
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
+        return [self.query(statement) for statement in statements]
 
     def _probe(self, night: date) -> list[Row]:
         rows = self._tables.probe(night)

@@ -3,6 +3,7 @@
 from worker.features.findings import Judgement, collect
 from worker.features.model import BuildRequest, BuildStats, QualityReport
 from worker.features.pipeline import Pipeline
+from worker.features.profile_findings import profile_findings
 from worker.features.report_findings import claim_findings, component_findings
 
 
@@ -15,5 +16,6 @@ def judge(request: BuildRequest, stats: BuildStats, report: QualityReport, pipel
         (
             *component_findings(report, policy),
             *claim_findings(request.claimed_rows, stats.dependency_rows, policy),
+            *profile_findings(stats, pipeline),
         )
     )

@@ -37,6 +37,8 @@ from worker.features.plan import (
     read_left_out,
     read_stats,
 )
+from worker.features.profile import Profile
+from worker.features.profile_reading import read_nights, read_profile
 from worker.features.quality import QualityPolicy, score
 from worker.features.records import Row, execution_row, history_row
 from worker.ports import Warehouse
@@ -130,8 +132,9 @@ def _build(  # noqa: PLR0913 - the arguments of `run_build`
         with watch(BuildPhase.STAGE):
             warehouse.stage(request.key, plan.features)
     with watch(BuildPhase.SCORE):
-        counts = warehouse.query(plan.stats)[0]
+        counts, profile = _count(warehouse, request, plan)
         stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
+        stats = replace(stats, profile=profile)
         report = score(stats, request.mode, policy or warehouse.pipeline.quality)
         report = judged(report, judge(request, stats, report, warehouse.pipeline))
     progress(f"stage {stats.row_count} rows")
@@ -170,6 +173,22 @@ def _read_upstream(
     filled = sum(1 for rows in dependency_rows.values() if rows > 0)
     progress(f"dependencies {filled} of {len(dependency_rows)}")
     return dependency_rows
+
+
+def _count(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> tuple[Row, Profile]:
+    """Count the rows for the score, and the features beside it; statistics that cannot be read stop no build."""
+    day, pipeline = request.key.analysis_date, warehouse.pipeline
+    try:
+        if plan.profile is None:
+            counts, nights = warehouse.query_all((plan.stats, plan.nights))
+            return dict(counts[0]), Profile(nights=read_nights(nights))
+        counts, nights, rows = warehouse.query_all((plan.stats, plan.nights, plan.profile))
+        return dict(counts[0]), read_profile(day, rows, read_nights(nights), pipeline)
+    except (Fatal, SourceGone) as exc:
+        # If the counts for the score have the fault, the second query raises the same error.
+        counts = warehouse.query(plan.stats)
+        log.warning("profile_not_read", analysis_date=day.isoformat(), error=str(exc))
+        return dict(counts[0]), Profile()
 
 
 def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> Sequence[LeftOut]:

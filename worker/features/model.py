@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from statemachine.model import BuildMode, FailureKind, Finding, State
+from worker.features.profile import Profile
 
 
 class BuildPhase(StrEnum):
@@ -151,6 +152,7 @@ class BuildStats:
         newest_source_date: The newest source date of any row; None without rows.
         left_out_count: Active entities without a row.
         left_out: These entities, by key; the first thousand at most. Listed at the end of the build.
+        profile: Statistics of the features, and the nights before; empty if the statistics could not be read.
     """
 
     analysis_date: date
@@ -161,6 +163,7 @@ class BuildStats:
     newest_source_date: date | None
     left_out_count: int
     left_out: Sequence[LeftOut] = ()
+    profile: Profile = field(default_factory=Profile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

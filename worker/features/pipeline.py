@@ -80,12 +80,15 @@ class Feature:
     Attributes:
         name: Column in the output.
         type: BigQuery type.
-        unit: Unit or meaning of the number, with the range if any.
+        unit: Unit or meaning of the number.
         block: Name of the block.
         phase3_table: Table of the fallback value.
         phase4: Expression for the block's Phase 4 table.
         phase3: Expression for `phase3_table`.
         required: Whether a NULL counts against the NULL-field component.
+        range: Lowest and highest possible value, both included; None for a feature whose values are not judged.
+        bins: Ascending edges inside the range: a value belongs to the bin whose number is the count of edges up to
+            the value. Empty for a feature whose distribution is not compared.
     """
 
     name: str
@@ -96,6 +99,18 @@ class Feature:
     phase4: Cell
     phase3: Cell
     required: bool
+    range: tuple[float, float] | None = None
+    bins: tuple[float, ...] = ()
+
+    @property
+    def step(self) -> float:
+        """A value that differs by more than this has moved: a hundredth of the distance between the outer edges.
+
+        Without two edges a thousandth of the range; 0 without a range.
+        """
+        if len(self.bins) > 1:
+            return (self.bins[-1] - self.bins[0]) / 100
+        return 0.0 if self.range is None else (self.range[1] - self.range[0]) / 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +350,32 @@ class Pipeline:
         return tuple(sorted((c for c in self.identity if c.name in matched), key=lambda c: c.name != self.entity.key))
 
     @property
+    def judged_features(self) -> tuple[Feature, ...]:
+        """Return the features with a range: features whose values are judged."""
+        return tuple(feature for feature in self.features if feature.range is not None)
+
+    @property
+    def team_columns(self) -> tuple[str, ...]:
+        """Return the identity columns by which entities share the value of a judged feature."""
+        return tuple(dict.fromkeys(filter(None, (self.team_of(feature) for feature in self.judged_features))))
+
+    @property
+    def edges_max(self) -> int:
+        """Return the largest number of bin edges of a judged feature, at least 1."""
+        return max((len(feature.bins) for feature in self.judged_features), default=0) or 1
+
+    def team_of(self, feature: Feature) -> str:
+        """Return the identity column by which many entities share the value; empty for a value of the entity itself.
+
+        The block says the column if upstream looks the block up by another column than the entity's key, else the
+        Phase 3 table: all players of a team have the pace of the team.
+        """
+        for matches in (self.block_of(feature).matches, self.upstream_tables[feature.phase3_table].matches):
+            if matches != self.entity.key:
+                return matches
+        return ""
+
+    @property
     def output_columns(self) -> tuple[Column, ...]:
         """Return the columns of the published rows, in order."""
         return (
@@ -415,7 +456,8 @@ class Pipeline:
     @property
     def statements(self) -> tuple[str, ...]:
         """Return the names of the reading statements."""
-        absent = () if self.optional.predictions else ("report_predictions",)
+        needs = {"report_predictions": self.optional.predictions, "profile": self.judged_features}
+        absent = {name for name, needed in needs.items() if not needed}
         return tuple(name for name in self.templates.names("sql") if name not in absent)
 
     @property

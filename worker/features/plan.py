@@ -16,6 +16,7 @@ from worker.features.model import (
     Statement,
 )
 from worker.features.pipeline import Pipeline
+from worker.features.profile_reading import plan_nights, plan_profile
 
 ACCEPTED_TYPES: Mapping[str, frozenset[str]] = {
     # A column of whole numbers or decimals becomes a float without loss; no other type changes silently.
@@ -38,12 +39,16 @@ class BuildPlan:
         features: SELECT of every active entity with features, or of the rows to copy.
         stats: Counts of these rows for the score.
         left_out: List of the entities without a row.
+        profile: Statistics of the features; None for a pipeline without a judged feature.
+        nights: Statistics of the nights before.
     """
 
     dependency_rows: Statement
     features: Statement
     stats: Statement
     left_out: Statement
+    profile: Statement | None
+    nights: Statement
 
 
 def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime, stored: bool = True) -> BuildPlan:
@@ -65,6 +70,8 @@ def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime,
         features=features,
         stats=_plan_count("build_stats", request.key, pipeline, None if stored else features),
         left_out=_plan_count("left_out", request.key, pipeline, None if stored else features),
+        profile=plan_profile(request.key, pipeline, None if stored else features),
+        nights=plan_nights(request.key.analysis_date, pipeline),
     )
 
 
@@ -92,7 +99,8 @@ def plan_usual(pipeline: Pipeline) -> tuple[Statement, ...]:
     )
     plan = plan_build(request, pipeline, built_at=at)
     storing = plan_storing(plan.features, pipeline)
-    return (plan_claim(key, at, "", pipeline), plan.dependency_rows, storing, plan.stats, plan.left_out)
+    counts = (plan.stats, plan.left_out, *filter(None, (plan.profile,)), plan.nights)
+    return (plan_claim(key, at, "", pipeline), plan.dependency_rows, storing, *counts)
 
 
 def plan_storing(select: Statement, pipeline: Pipeline) -> Statement:

@@ -12,6 +12,7 @@ from statemachine.model import Retraction, State
 from worker.errors import Fatal, Fenced
 from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
 from worker.features.pipeline import Block, OwnTables
+from worker.features.profile_reading import profile_rows
 from worker.features.quality import COMPONENTS
 
 Row = dict[str, Any]
@@ -63,6 +64,12 @@ def published_row(publication: Publication, blocks: Sequence[Block]) -> Row:
         processed_at=publication.committed_at,
         blocks=blocks,
     )
+
+
+def published_profile(publication: Publication) -> list[Row]:
+    """Return the rows of `_feature_profile` for an attempt before publication, one per judged feature."""
+    key, profile = publication.request.key, publication.stats.profile
+    return profile_rows(key.analysis_date, key.build_id, key.generation, profile)
 
 
 def _how(request: BuildRequest) -> Row:

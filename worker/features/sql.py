@@ -26,6 +26,19 @@ WIDTH = 120
 """Width of a rendered line in characters; lists are wrapped there."""
 
 _HEAD_INDENT = "--              "
+SAMPLE_MAX = 20_000
+"""Entities at most in the statistics of a build, evenly chosen by the key; a smaller roster is taken whole."""
+
+PROFILED = (
+    *("feature", "row_count", "present_count", "out_of_range_count", "value_count", "mean", "deviation", "lowest"),
+    *("highest", "mode_share", "bins", "bin_edges", "compared_date", "pair_count", "correlation", "played_count"),
+    *("unmoved_count", "still_count", "moved_count", "teams", "team_values"),
+)
+"""Columns of `_feature_profile` after date, build id and generation."""
+
+BELIEVABLE = """NOT COALESCE(findings, '') LIKE '%"critical"%'"""
+"""Condition for a row of the quality history without a critical finding; the findings are a list in JSON."""
+
 RENDERED_MAX = 512
 """Number of cached rendered texts; a pipeline has about forty."""
 
@@ -189,11 +202,16 @@ class _Context:
             self.parts_wanted,
             self.cells_wanted,
             self.score_line,
+            self.beyond,
         )
         return {
             **names,
             **{function.__name__: function for function in functions},
             "components": COMPONENTS,
+            "profiled": PROFILED,
+            "believable": BELIEVABLE,
+            "sample_max": SAMPLE_MAX,
+            "edges_max": pipeline.edges_max,
             "roster": pipeline.upstream_tables[pipeline.entity.roster],
             "upstream_table": pipeline.upstream_tables.get(self._table),
             "upstream_columns": self.upstream_columns(),
@@ -268,6 +286,11 @@ class _Context:
             pieces.append((_decimal(right), _decimal(100 - low + slope * left), _decimal(slope)))
         return pieces
 
+    def beyond(self, value: str, feature: "Feature") -> str:
+        """Return the condition that a value lies outside the feature's range."""
+        low, high = feature.range or (0, 0)
+        return f"{value} < {number(low)} OR {value} > {number(high)}"
+
     def upstream_columns(self) -> dict[str, str]:
         """Return the columns of the upstream table to create: listed columns, then unlisted columns of the build."""
         listed = self._pipeline.upstream_tables.get(self._table)
@@ -281,9 +304,16 @@ class _Context:
 
 _SEEN = (
     *("entity", "identity", "listed", "blocks", "features", "required_fields", "schedule", "tables", "optional"),
-    *("phase3_tables", "lookups", "output_columns", "generation_columns", "upstream", "upstream_tables"),
+    *("phase3_tables", "lookups", "judged_features", "team_columns", "output_columns", "generation_columns"),
+    *("upstream", "upstream_tables"),
 )
 """Attributes of a pipeline with the same names in templates."""
+
+
+def number(value: float) -> str:
+    """Return a number of a definition for SQL, with the same value in both engines; a negative one as a difference."""
+    text = _decimal(Fraction(repr(abs(value))))
+    return f"(0 - {text})" if value < 0 else text
 
 
 def _decimal(number: Fraction | int) -> str:

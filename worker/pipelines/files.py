@@ -206,6 +206,8 @@ def _feature(document: PipelineFile, feature: FeaturePart, faults: list[str]) ->
         phase4=_cell(document, feature, table, "expression", faults) or _plain(feature.name),
         phase3=_cell(document, feature, feature.phase3_table, "phase3_expression", faults) or _plain(phase3_column),
         required=feature.required,
+        range=feature.range,
+        bins=tuple(feature.bins),
     )
 
 

@@ -28,9 +28,13 @@ ALLOWED = EXPRESSION_ALLOWED - {"Neg"} | {
     *("Select", "From", "Where", "Join", "Union", "With", "CTE", "Table", "TableAlias", "Star", "Subquery"),
     *("Order", "Ordered", "Limit", "Group", "Having", "Qualify", "Window", "RowNumber"),
     *("Alias", "Parameter", "Var", "Greatest", "Round", "Array", "Concat", "Split", "Trim", "Count", "Sum", "Max"),
-    *("Distinct", "Unnest"),
+    *("Distinct", "Unnest", "Min", "Mod", "Like", "Bracket"),
 }
-"""Constructs allowed in a statement. GREATEST and CONCAT get no NULL argument, because the engines differ there."""
+"""Constructs allowed in a statement. GREATEST and CONCAT get no NULL argument, because the engines differ there.
+
+MIN and MAX get no NaN, MOD no negative number and an array no index beyond the end, for the same reason; a LIKE pattern
+has no backslash.
+"""
 
 DDL_ALLOWED = frozenset(
     {
@@ -185,6 +189,8 @@ def _refusal(node: exp.Expr, allowed: frozenset[str]) -> str | None:
         return f"{node.sql(dialect='bigquery')} ({name})"
     if isinstance(node, exp.Cast) and not _is_exact(node):
         return f"{node.sql(dialect='bigquery')}: a cast that may round"
+    if isinstance(node, exp.Bracket) and node.args.get("offset") != 1:
+        return f"{node.sql(dialect='bigquery')}: an index other than ORDINAL"
     if _is_decimal(node) and not _is_to_float(node.parent):
         said = node.sql(dialect="bigquery")
         return f"{said}: a decimal outside CAST({said} AS FLOAT64)"

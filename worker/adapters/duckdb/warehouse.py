@@ -14,6 +14,7 @@ Work on the embedded warehouse costs no money; the plan and the counted attempts
 import json
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path
@@ -43,6 +44,7 @@ from worker.features.records import (
     check_fence,
     explain_refusal,
     has_published,
+    published_profile,
     published_row,
     read_ledger_row,
     refuse_old_tables,
@@ -188,6 +190,11 @@ class DuckDbWarehouse:
         """Translate and run a statement."""
         return self._select(statement.name, to_duckdb(statement.sql), statement.parameters)
 
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
+        """Translate and run statements side by side: DuckDB plans a statement with one thread."""
+        with ThreadPoolExecutor(max(1, len(statements))) as threads:
+            return list(threads.map(self.query, statements))
+
     def stage(self, key: BuildKey, select: Statement) -> None:
         """Store the rows of an attempt in a transaction."""
         with self._reading(f"staging {key.build_id}") as cursor:
@@ -206,12 +213,13 @@ class DuckDbWarehouse:
         return (claims[0]["claimed_generation"], claims[0]["claimed_attempt"]) if claims else (0, 0)
 
     def publish(self, publication: Publication) -> None:
-        """Append to the quality history and change the pointer of the ledger, in a transaction under the lock."""
+        """Append to quality history and feature profile and change the pointer of the ledger, in a transaction."""
         key, claimant = publication.request.key, publication.request.claimant
         with self.writing(f"publishing {key.build_id}") as cursor:
             if has_published(self._claims(cursor, key.analysis_date), key, claimant):
                 return
             _insert_row(cursor, self._tables.history, published_row(publication, self.pipeline.blocks))
+            _insert_rows(cursor, self._tables.profile, published_profile(publication))
             if not _changed(cursor, plan_publication(publication, self.pipeline)):
                 explain_refusal(self._claims(cursor, key.analysis_date), publication, self._tables.generations)
 
@@ -333,5 +341,14 @@ def _is_table(cursor: duckdb.DuckDBPyConnection, name: str) -> bool:
 
 
 def _insert_row(cursor: duckdb.DuckDBPyConnection, table: str, row: Mapping[str, Any]) -> None:
-    names, marks = ", ".join(row), ", ".join("?" for _ in row)
-    cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608 -- keys from records.py
+    _insert_rows(cursor, table, [row])
+
+
+def _insert_rows(cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows with the same columns in one statement."""
+    if not rows:
+        return
+    names, marks = ", ".join(rows[0]), ", ".join("?" for _ in rows[0])
+    values = [value for row in rows for value in row.values()]
+    sql = f"INSERT INTO {table} ({names}) VALUES {', '.join(f'({marks})' for _ in rows)}"  # noqa: S608 -- keys from records.py
+    cursor.execute(sql, values)
