@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict, Field
 
-from statemachine.evidence import awaited_tables, publication_is_retracted, severity_of
+from statemachine.evidence import awaited_tables, doubted_processors, publication_is_retracted, severity_of
 from statemachine.model import (
     RATE_DIGITS,
     BuildResult,
@@ -75,6 +75,7 @@ class DateSummary:
     attempt: int
     trigger: str | None
     mode: str
+    as_of: Annotated[str | None, Field(description="The build reads only upstream rows processed up to this instant.")]
     published_generation: int
     published_is_retracted: bool
     left_out: int | None
@@ -108,6 +109,7 @@ def summary(record: DateRecord) -> dict[str, Any]:
             attempt=record.attempt,
             trigger=record.trigger.value if record.trigger else None,
             mode=record.mode.value,
+            as_of=record.as_of.isoformat() if record.as_of else None,
             published_generation=record.published_generation,
             published_is_retracted=publication_is_retracted(record),
             left_out=result.left_out if result else None,
@@ -201,7 +203,7 @@ def headline(record: DateRecord, policy: Policy) -> str:
         return f"waiting: {counted} of {len(policy.processors)} completions{_still_read(result)}"
     if record.state in {State.DONE, State.DEGRADED} and result is not None:
         wrong = " from a run that was taken back" if publication_is_retracted(record) else ""
-        generation = f"published as generation {result.generation}{wrong}"
+        generation = f"published as generation {result.generation}{_limit(record)}{wrong}"
         if is_doubtful(result):
             return f"{record.state}: {generation}, but {short(result.findings)}; {_worth(result)}"
         return f"{record.state}: {_worth(result)}, {short(result.findings)}, {generation}"
@@ -209,7 +211,7 @@ def headline(record: DateRecord, policy: Policy) -> str:
         because = record.failure.because if record.failure else "unknown"
         return f"failed ({because}): nothing was published for generation {record.generation}{_still_read(result)}"
     trigger = record.trigger.value if record.trigger else "none"
-    begun = f"{record.state}: generation {record.generation} ({trigger}), attempt {record.attempt}"
+    begun = f"{record.state}: generation {record.generation} ({trigger}{_limit(record)}), attempt {record.attempt}"
     return f"{begun}{_still_read(result) if result is not None and is_doubtful(result) else ''}"
 
 
@@ -223,6 +225,11 @@ def _still_read(result: BuildResult | None) -> str:
         return ""
     doubt = f", with {short(result.findings)}" if is_doubtful(result) else ""
     return f"; consumers still read generation {result.generation}{doubt}"
+
+
+def _limit(record: DateRecord) -> str:
+    """Return the instant that a person set as a limit for the rows of the generation; empty without a limit."""
+    return f", as of {record.as_of:%Y-%m-%d %H:%M:%S}Z" if record.as_of is not None else ""
 
 
 def _worth(result: BuildResult) -> str:
@@ -296,16 +303,26 @@ def _taken_back(record: DateRecord) -> str:
 def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
     day = record.analysis_date.isoformat()
     replay = f"mlfs replay {day} --reason '…'"
-    missing = ", ".join(policy.missing(record))
-    if not missing and not (awaited_tables(record) and now < record.upgrade_cutoff_at):
-        return f"Nothing by itself: all completions are in. To build it again: {replay}"
-    if not missing:
-        return f"All completions are in; built again by itself when rows come{_looks(record)}. By hand: {replay}"
-    if now < record.upgrade_cutoff_at:
-        cutoff = _when(record.upgrade_cutoff_at, now, zone)
-        by_itself = f"Built again by itself when one of these completes before {cutoff}: {missing}"
-        return f"{by_itself}{_taken_back(record)}{_looks(record)}. By hand: {replay}"
-    return f"The upgrade window is closed{_taken_back(record)}. After the repair of {missing}: {replay}"
+    missing, doubted = policy.missing(record), sorted(doubted_processors(record) - {*policy.missing(record)})
+    if now >= record.upgrade_cutoff_at:
+        if not (missing or doubted):
+            return f"Nothing by itself: all completions are in. To build it again: {replay}"
+        wrong = ", ".join((*missing, *doubted))
+        return f"The upgrade window is closed{_taken_back(record)}. After the repair of {wrong}: {replay}"
+    cutoff, named = _when(record.upgrade_cutoff_at, now, zone), ", ".join(doubted)
+    runs_again = f"; built again, too, when {named} runs again, because a critical finding names it" if doubted else ""
+    if missing:
+        by_itself = f"Built again by itself when one of these completes before {cutoff}: {', '.join(missing)}"
+        return f"{by_itself}{_taken_back(record)}{_looks(record)}{runs_again}. By hand: {replay}"
+    if awaited_tables(record):
+        looks = f"{_looks(record)}{runs_again}"
+        return f"All completions are in; built again by itself when rows come{looks}. By hand: {replay}"
+    if doubted:
+        return (
+            f"Built again by itself when {named} runs again before {cutoff}: a critical finding names it. "
+            f"By hand: {replay}"
+        )
+    return f"Nothing by itself: all completions are in. To build it again: {replay}"
 
 
 def _looks(record: DateRecord) -> str:

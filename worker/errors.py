@@ -44,6 +44,13 @@ class SchemaDrift(Fatal):
     """Upstream's fault: a table or column that the build reads is absent or has another type."""
 
 
+class NoRoster(Fatal):
+    """Upstream's fault: the table of the roster is unusable, so no build knows the active entities.
+
+    The message names the table, the fault and the last resort.
+    """
+
+
 class Fenced(PipelineError):
     """A newer fencing token owns the analysis date, so this worker must stop the build."""
 

@@ -621,15 +621,22 @@ def test_a_refused_build_leaves_the_published_rows_visible(world: World) -> None
     ]
 
 
-@pytest.mark.parametrize("listed", [True, False])
-def test_a_night_without_data_is_an_outcome(world: World, *, listed: bool) -> None:
+@pytest.mark.parametrize(
+    ("listed", "failure", "says"),
+    [
+        (True, FailureKind.NO_DATA, "2024-12-15: none of 1 active players has points_projection in either phase"),
+        (False, FailureKind.NO_ROSTER, f"2024-12-15: {ROSTER} holds no active players of the date"),
+    ],
+)
+def test_a_night_without_data_is_an_outcome(world: World, *, listed: bool, failure: FailureKind, says: str) -> None:
     if listed:
         world.player()
 
     outcome = world.build()
 
-    assert (outcome.published, outcome.failure) == (False, FailureKind.NO_DATA)
-    assert "2024-12-15" in outcome.message
+    assert (outcome.published, outcome.failure) == (False, failure)
+    assert outcome.message.startswith(says)
+    assert ("--source yesterday" in outcome.message) != listed
     assert world.warehouse.read_ledger(NIGHT) is None
     assert world.select(EXECUTION_TABLE)[0]["state"] == "failed"
 

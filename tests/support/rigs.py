@@ -182,7 +182,7 @@ class LedgerWarehouse:
         self.statements.append(statement)
         if statement.name == "retractions":
             return [row for row in self.audits if row["mode"] == "retract"]
-        if statement.name in {"publications", "profile", "profile_nights"}:
+        if statement.name in {"publications", "left_out", "profile", "profile_nights"}:
             return []
         if statement.name == "build_stats":
             return [self._counts(statement.parameters["analysis_date"])]
@@ -276,6 +276,7 @@ def ledger_row(publication: Publication) -> LedgerRow:
         left_out=publication.stats.left_out_count,
         started_at=request.started_at,
         committed_at=publication.committed_at,
+        findings=report.findings,
     )
 
 

@@ -15,7 +15,7 @@ import structlog
 
 from statemachine.model import BuildMode, FailureKind, State
 from worker.builds.judge import judge
-from worker.builds.upstream import validate_upstream
+from worker.builds.upstream import no_roster, validate_upstream
 from worker.errors import Fatal, Fenced, PipelineError, SourceGone
 from worker.features.findings import judged
 from worker.features.model import (
@@ -223,9 +223,12 @@ def _verdict(
                 f"{day} has no night to copy: no generation built from Phase 4 or 3 was published in the "
                 f"{COPY_AGE_DAYS_MAX} days before; replay an earlier analysis date first"
             )
+        seen = f", by rows processed up to {request.as_of:%Y-%m-%d %H:%M:%S}Z" if request.as_of is not None else ""
         if stats.left_out_count == 0:
-            return FailureKind.NO_DATA, f"{day} has no active {many}: {pipeline.entity.roster} holds no row for it"
-        return FailureKind.NO_DATA, f"{day}: none of {stats.left_out_count} active {many} has data in either phase"
+            return FailureKind.NO_ROSTER, no_roster(day, f"holds no active {many} of the date{seen}", pipeline)
+        phase = "Phase 3" if request.mode is BuildMode.FORCED_FALLBACK else "either phase"
+        has_none = f"none of {stats.left_out_count} active {many} has {pipeline.entity.must_have} in {phase}{seen}"
+        return FailureKind.NO_DATA, f"{day}: {has_none}"
     if not report.gate_passed:
         return FailureKind.GATE_REFUSED, report.gate_message
     return None, ""

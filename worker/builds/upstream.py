@@ -8,7 +8,8 @@ leaves no trace, and the next call starts from the tables again.
 from collections.abc import Mapping
 from datetime import date
 
-from worker.errors import SchemaDrift
+from worker.errors import NoRoster, SchemaDrift
+from worker.features.pipeline import Pipeline
 from worker.features.plan import find_drift, plan_probe, read_dependency_rows
 from worker.observing.observer import Observer, SchemaChecked
 from worker.ports import Warehouse
@@ -48,19 +49,31 @@ def validate_upstream(warehouse: Warehouse, analysis_date: date) -> int:
     """Compare every upstream table that a build reads with the catalogue; return the number of tables.
 
     Raises:
+        NoRoster: The table of the roster is absent, or lacks a column; the message names table and columns.
         SchemaDrift: A table or column is absent or has another type; the message names tables and columns.
         Unavailable: The warehouse does not answer.
     """
     faults = upstream_faults(warehouse)
+    pipeline, day = warehouse.pipeline, analysis_date.isoformat()
+    roster = [fault for fault in faults if pipeline.entity.roster in fault]
+    if roster:
+        raise NoRoster(no_roster(day, f"is unusable: {'; '.join(roster[:FAULTS_SHOWN_MAX])}", pipeline))
     if faults:
         shown = "; ".join(faults[:FAULTS_SHOWN_MAX])
         more = f"; and {len(faults) - FAULTS_SHOWN_MAX} more" if len(faults) > FAULTS_SHOWN_MAX else ""
-        day = analysis_date.isoformat()
         raise SchemaDrift(
             f"{day} cannot be built: {shown}{more}. Repair upstream (an embedded warehouse is filled "
             f"by: mlfs load DIR), then: mlfs replay {day} --reason '…'"
         )
-    return len(warehouse.pipeline.upstream)
+    return len(pipeline.upstream)
+
+
+def no_roster(day: str, fault: str, pipeline: Pipeline) -> str:
+    """Return the message of a build without active entities; *fault* says what is wrong with the roster's table."""
+    return (
+        f"{day}: {pipeline.entity.roster} {fault}. Once the table's owner has repaired it: "
+        f"mlfs replay {day} --reason '…'; until then: mlfs replay {day} --source yesterday --reason '…'"
+    )
 
 
 class SchemaWatch:

@@ -227,6 +227,7 @@ class LedgerRow:
     left_out: int
     started_at: datetime
     committed_at: datetime
+    findings: tuple[Finding, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,17 @@ from worker.ports import Clock, StateStore
 
 # Outcomes of deliveries of a usual analysis date. The series of other outcomes begin with the first increment.
 USUAL_OUTCOMES = (Reason.RECORDED, Reason.JOIN_COMPLETE, Reason.UPGRADE_STARTED, Reason.DUPLICATE)
-BUILD_RESULTS = ("done", "degraded", "adopted", "fenced", "unavailable", "fatal", "gate_refused", "no_data")
+BUILD_RESULTS = (
+    "done",
+    "degraded",
+    "adopted",
+    "fenced",
+    "unavailable",
+    "fatal",
+    "gate_refused",
+    "no_data",
+    "no_roster",
+)
 STREAM_SYMPTOMS = ("silent", "reopening", "ended")
 LOOPS = ("sweep", "relay", "schema", "build")
 # Bugs and damage. Outages end without a repair and have separate alerts.
