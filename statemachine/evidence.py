@@ -33,8 +33,8 @@ def missing_from_result(record: DateRecord) -> frozenset[str]:
 
 def doubted_processors(record: DateRecord) -> frozenset[str]:
     """Return the processors that a critical finding about the published build names. ADR 0034."""
-    findings = (record.result.findings if record.result is not None else None) or ()
-    critical = (finding for finding in findings if finding.severity is FindingSeverity.CRITICAL)
+    findings = record.result.findings if record.result is not None else None
+    critical = (finding for finding in findings or () if finding.severity is FindingSeverity.CRITICAL)
     return frozenset(finding.processor for finding in critical if finding.processor)
 
 

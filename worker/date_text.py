@@ -145,7 +145,7 @@ def explanation(
         "now": now.isoformat(),
         "processors": [_processor(record, name) for name in policy.processors],
         "missing": list(policy.missing(record)),
-        "headline": headline(record, policy),
+        "headline": in_zone(headline(record, policy), zone),
         "next": what_next(record, now, policy, zone, untold),
     }
 

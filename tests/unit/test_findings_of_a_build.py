@@ -160,15 +160,18 @@ def test_the_record_of_a_usual_night_stays_small_and_the_worst_comes_back_whole(
 # --- the column ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("findings", [(), (finding(CACHE),), (finding(), finding(CACHE, FindingSeverity.NOTE))])
-def test_the_column_gives_back_what_was_written(findings: tuple[Finding, ...]) -> None:
+@pytest.mark.parametrize("findings", [None, (), (finding(CACHE),), (finding(), finding(CACHE, FindingSeverity.NOTE))])
+def test_the_column_gives_back_what_was_written(findings: tuple[Finding, ...] | None) -> None:
     assert read_findings(write_findings(findings)) == findings
-    assert (write_findings(findings) is None) == (not findings)
+
+
+def test_rows_that_no_check_judged_differ_from_rows_without_a_finding() -> None:
+    assert (write_findings(None), write_findings(())) == (None, "[]")
 
 
 @pytest.mark.parametrize("text", ["nonsense", "{}", '[{"check": "x"}]', '[{"severity": "loud"}]', "[1]"])
 def test_a_damaged_text_is_a_note_and_stops_no_other_date(text: str) -> None:
-    [note] = read_findings(text)
+    [note] = read_findings(text) or ()
 
     assert (note.severity, note.processor) == (FindingSeverity.NOTE, "")
     assert "unreadable" in note.observed

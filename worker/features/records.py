@@ -214,19 +214,18 @@ def read_ledger_row(row: Mapping[str, Any], blocks: Sequence[Block]) -> LedgerRo
 _FINDINGS: TypeAdapter[tuple[Finding, ...]] = TypeAdapter(tuple[Finding, ...])
 
 
-def write_findings(findings: Sequence[Finding]) -> str:
-    """Return findings as the column `findings`: a JSON list of objects, empty without a finding."""
-    return _FINDINGS.dump_json(tuple(findings)).decode()
+def write_findings(findings: Sequence[Finding] | None) -> str | None:
+    """Return findings as the column `findings`: a JSON list of objects; None for rows that no check judged."""
+    return None if findings is None else _FINDINGS.dump_json(tuple(findings)).decode()
 
 
 def read_findings(text: str | None) -> tuple[Finding, ...] | None:
-    """Return the findings of a column `findings`; None for NULL, which stands for rows of a release without findings.
+    """Return the findings of a column `findings`; None for NULL: rows published before builds were judged.
 
-    For a damaged text the result is a note.
-
-    A statement reads the rows of many analysis dates, so the damaged text of a single row raises no exception.
+    A statement reads the rows of many analysis dates, so a damaged text of a single row raises no exception: the result
+    is a note.
     """
-    if not text:
+    if text is None:
         return None
     try:
         return _FINDINGS.validate_json(text)
