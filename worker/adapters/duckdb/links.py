@@ -19,7 +19,6 @@ import duckdb
 from worker.adapters.duckdb.dialect import path_behind, quoted
 from worker.adapters.duckdb.parquet import (
     NO_TYPES,
-    ColumnRead,
     make_room,
     read_columns,
     require_table,
