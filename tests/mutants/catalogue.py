@@ -51,6 +51,9 @@ GENERATIONS = "worker/features/generations.py"
 GENERATIONS_CONTRACT = "tests/contract/test_generations_contract.py"
 CHANGES = "tests/unit/test_changes_of_an_upgrade.py"
 UNPUBLISHED = "worker/features/templates/parts/unpublished.sql"
+PARQUET = "worker/adapters/duckdb/parquet.py"
+LINKED_FILES = "tests/integration/test_linked_files.py"
+PARQUET_TYPES = "tests/integration/test_parquet_types.py"
 SUPERSEDED = "worker/features/templates/parts/superseded.sql"
 DOUBTS = "tests/unit/test_decide_findings.py"
 FINDINGS = "tests/unit/test_findings_of_a_build.py"
@@ -859,6 +862,55 @@ MUTANTS = (
         old="    if table.casefold() in {own.casefold() for own in own_tables}:\n",
         new="    if table in own_tables:\n",
         tests=("tests/integration/test_warehouse_loading.py::test_the_workers_own_tables_are_known_in_any_spelling",),
+    ),
+    Mutant(
+        name="folder-name-taken-for-a-pattern",
+        file="worker/adapters/duckdb/dialect.py",
+        old='    return _PATTERNS.sub(r"[\\g<0>]", path)\n',
+        new="    return path\n",
+        tests=(f"{LINKED_FILES}::test_the_name_of_a_folder_is_a_name",),
+    ),
+    Mutant(
+        name="column-guessed-from-a-folder",
+        file=PARQUET,
+        old="({_literal(path)}, hive_partitioning = false)",
+        new="({_literal(path)})",
+        tests=(f"{LINKED_FILES}::test_the_name_of_a_folder_is_a_name",),
+    ),
+    Mutant(
+        name="view-of-a-link-stays-as-made",
+        file="worker/adapters/duckdb/links.py",
+        old="is_stale=present != select",
+        new="is_stale=False",
+        tests=(f"{LINKED_FILES}::test_a_converted_column_that_nobody_reads_may_go",),
+    ),
+    Mutant(
+        name="columns-of-a-link-from-the-engine",
+        file="worker/adapters/duckdb/warehouse.py",
+        old="        columns |= {names[link.table.casefold()]: dict(link.columns) for link in links}\n",
+        new="",
+        tests=(f"{LINKED_FILES}::test_the_columns_of_a_link_are_those_of_the_file_now",),
+    ),
+    Mutant(
+        name="value-rounded-by-a-conversion",
+        file="worker/adapters/duckdb/conversions.py",
+        old=" AND {{}} = trunc({{}})",
+        new="",
+        tests=(f"{PARQUET_TYPES}::test_a_column_with_other_values_keeps_the_type_of_the_file",),
+    ),
+    Mutant(
+        name="value-of-a-replaced-file-rounded",
+        file="worker/adapters/duckdb/conversions.py",
+        old="THEN {value} ELSE error({text}) END",
+        new="THEN {value} ELSE {value} END",
+        tests=(f"{LINKED_FILES}::test_a_value_that_does_not_fit_any_more_changes_no_value",),
+    ),
+    Mutant(
+        name="unusable-roster-loaded-as-if-nothing-were",
+        file="worker/local/folder_check.py",
+        old="FindingSeverity.CRITICAL if table == pipeline.entity.roster else FindingSeverity.WARNING",
+        new="FindingSeverity.WARNING",
+        tests=("tests/integration/test_load_check.py::test_the_roster_alone_is_indispensable",),
     ),
     Mutant(
         name="exception-while-reading-charged-to-the-group",
