@@ -8,7 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from statemachine.model import Retraction, State
+from pydantic import TypeAdapter
+
+from statemachine.model import Finding, Retraction, State
 from worker.errors import Fatal, Fenced
 from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
 from worker.features.pipeline import Block, OwnTables
@@ -48,6 +50,7 @@ def history_row(
         "fallback_rate": report.fallback_rate,
         "missing_rate": report.missing_rate,
         "severity": report.severity,
+        "findings": write_findings(report.findings),
         **{f"{block.name}_rows": stats.dependency_rows[block.processor] for block in blocks},
         "started_at": request.started_at,
         "processed_at": processed_at,
@@ -201,6 +204,14 @@ def read_ledger_row(row: Mapping[str, Any], blocks: Sequence[Block]) -> LedgerRo
         started_at=row["started_at"].astimezone(UTC),
         committed_at=row["committed_at"].astimezone(UTC),
     )
+
+
+_FINDINGS: TypeAdapter[tuple[Finding, ...]] = TypeAdapter(tuple[Finding, ...])
+
+
+def write_findings(findings: Sequence[Finding]) -> str | None:
+    """Return findings as the column `findings`: a JSON list of objects; None without a finding."""
+    return _FINDINGS.dump_json(tuple(findings)).decode() if findings else None
 
 
 Claims = Sequence[Mapping[str, Any]]
