@@ -27,6 +27,7 @@ from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.features.model import BuildKey, Statement
 from worker.features.pipeline import LEFT_OUT, Pipeline
 from worker.features.plan import plan_storing
+from worker.features.profile_reading import catalogue_arrays
 from worker.features.sql import Unusable
 from worker.pipelines.shipped import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SHIPPED, UPSTREAM
 from worker.pipelines.sql_checks import EXPRESSION_ALLOWED, find_expression_faults
@@ -50,7 +51,7 @@ WIDER = {"INT64": {"INT64", "BIGNUMERIC"}}
 STORING = ("features", "yesterday")
 """The statements whose rows are stored as they are."""
 
-DRY_RUNS = {f"{name} of {rows}": (name, rows) for name in ("build_stats", "left_out") for rows in STORING}
+DRY_RUNS = {f"{name} of {rows}": (name, rows) for name in ("build_stats", "left_out", "profile") for rows in STORING}
 """The renderings that count the rows of a build as they are selected."""
 
 NIGHTS = {
@@ -60,6 +61,9 @@ NIGHTS = {
     "a night without a single row": (date(2024, 12, 18), 0),
 }
 RUNS = 4
+
+ARRAYS = catalogue_arrays(SHIPPED)
+ARRAY_TYPES = dict.fromkeys(("low", "high", "step", "edges"), "FLOAT64")
 
 
 def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
@@ -93,6 +97,9 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
         "after_build": ("STRING", [build_id(night, run % RUNS + 1) for run in range(1, RUNS + 1)]),
         "largest_max": ("INT64", [1, 3, 100, 0]),
         "processed_before": ("TIMESTAMP", [BUILT_AT, hours_later, on_the_instant, BUILT_AT + timedelta(days=9)]),
+        "nights": ("INT64", [14, 1, 2, 0]),
+        "rows_start": ("DATE", [night - timedelta(days=days) for days in (10, 1, 3, 10)]),
+        **{name: (f"ARRAY<{ARRAY_TYPES.get(name, 'INT64')}>", [values] * RUNS) for name, values in ARRAYS.items()},
         "superseded_before": ("TIMESTAMP", [BUILT_AT, hours_later, on_the_instant, BUILT_AT + timedelta(days=9)]),
     }
 

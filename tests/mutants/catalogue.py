@@ -50,6 +50,9 @@ ROLLING = "tests/acceptance/test_rolling_upgrade.py"
 GENERATIONS = "worker/features/generations.py"
 GENERATIONS_CONTRACT = "tests/contract/test_generations_contract.py"
 CHANGES = "tests/unit/test_changes_of_an_upgrade.py"
+PROFILE_FINDINGS = "worker/features/profile_findings.py"
+PROFILE_FINDINGS_TESTS = "tests/unit/test_profile_findings.py"
+PROFILE_OF_A_BUILD = "tests/integration/test_profile_of_a_build.py"
 UNPUBLISHED = "worker/features/templates/parts/unpublished.sql"
 PARQUET = "worker/adapters/duckdb/parquet.py"
 LINKED_FILES = "tests/integration/test_linked_files.py"
@@ -2112,5 +2115,57 @@ MUTANTS = (
         old="as_of=record.as_of,",
         new="as_of=None,",
         tests=(f"{FINDINGS}::test_a_replay_as_of_an_instant_is_built_as_of_the_instant[as_of1]",),
+    ),
+    Mutant(
+        name="critical-night-becomes-the-norm",
+        file=SQL,
+        old='"critical"',
+        new='"fatal"',
+        tests=(
+            f"{WAREHOUSE_CONTRACT}::test_a_night_with_a_critical_finding_is_compared_with_by_none",
+            f"{PROFILE_OF_A_BUILD}::test_a_night_that_cannot_be_believed_is_compared_with_by_none",
+        ),
+    ),
+    Mutant(
+        name="fallback-counts-as-the-distribution",
+        file="worker/features/templates/sql/profile.sql",
+        old="{{ side }}.sources[ORDINAL(@block[ORDINAL(place)])] = 'phase4'",
+        new="{{ side }}.sources[ORDINAL(@block[ORDINAL(place)])] <> 'missing'",
+        tests=(f"{PROFILE_OF_A_BUILD}::test_values_from_phase_3_are_another_distribution",),
+    ),
+    Mutant(
+        name="statistics-stop-the-build",
+        file="worker/builds/steps.py",
+        old="    except (Fatal, SourceGone) as exc:\n        # If the counts",
+        new="    except ZeroDivisionError as exc:\n        # If the counts",
+        tests=(f"{PROFILE_OF_A_BUILD}::test_statistics_that_cannot_be_read_stop_no_build",),
+    ),
+    Mutant(
+        name="moved-over-a-gap-of-nights",
+        file="worker/features/profile_reading.py",
+        old='row["compared_date"] == analysis_date - timedelta(days=1)',
+        new="True",
+        tests=(f"{PROFILE_OF_A_BUILD}::test_a_night_that_cannot_be_believed_is_compared_with_by_none",),
+    ),
+    Mutant(
+        name="two-columns-swapped-unseen",
+        file=PROFILE_FINDINGS,
+        old="            measure=lowest - profile.correlation,\n",
+        new="            measure=0.0,\n",
+        tests=(f"{PROFILE_FINDINGS_TESTS}::test_one_feature_that_cannot_be_believed",),
+    ),
+    Mutant(
+        name="usual-share-is-a-finding",
+        file=PROFILE_FINDINGS,
+        old='            measure=share - max(shares),\n            observed=f"{share:.0%} of {profile.played_count}',
+        new='            measure=share,\n            observed=f"{share:.0%} of {profile.played_count}',
+        tests=(f"{PROFILE_FINDINGS_TESTS}::test_what_a_feature_usually_does_is_no_finding",),
+    ),
+    Mutant(
+        name="compared-with-too-few-nights",
+        file=PROFILE_FINDINGS,
+        old="    return usual if len(usual) >= policy.nights_min else []\n",
+        new="    return usual\n",
+        tests=(f"{PROFILE_FINDINGS_TESTS}::test_a_distribution_is_not_compared_with_too_few_nights",),
     ),
 )

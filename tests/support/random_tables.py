@@ -115,6 +115,8 @@ def _value(random: Random, table: str, name: str, kind: str, night: date) -> obj
         return build_id(night, random.choice(BUILDS[:-1] if table == LEDGER_TABLE else BUILDS))
     if name == "analysis_date" and table in STORED:
         return night + timedelta(days=random.choice((0, 0, -1, -1, 1)))
+    if name == "findings":
+        return random.choice(("[]", '[{"severity":"warning"}]', '[{"severity":"critical"}]'))
     if name.endswith("abbreviation"):
         return random.choice(TEAMS)
     if name.endswith("_source"):
