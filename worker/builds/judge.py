@@ -1,10 +1,9 @@
 """Judgement of a build: calls each family of checks with the facts that the build counted."""
 
-from worker.features.cell_findings import not_finite_findings
 from worker.features.findings import Judgement, collect
 from worker.features.model import BuildRequest, BuildStats, QualityReport
 from worker.features.pipeline import Pipeline
-from worker.features.report_findings import claim_findings, component_findings
+from worker.features.report_findings import claim_findings, component_findings, not_finite_findings
 from worker.features.schedule_findings import schedule_findings
 
 

@@ -134,8 +134,7 @@ def _build(  # noqa: PLR0913 - the arguments of `run_build`
             warehouse.stage(request.key, plan.features)
     with watch(BuildPhase.SCORE):
         counts = warehouse.query(plan.stats)[0]
-        stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
-        stats = replace(stats, not_finite=not_finite)
+        stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline, not_finite)
         report = score(stats, request.mode, policy or warehouse.pipeline.quality)
         report = judged(report, judge(request, stats, report, warehouse.pipeline))
     progress(f"stage {stats.row_count} rows")

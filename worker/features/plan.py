@@ -111,7 +111,7 @@ def games_looked_at(analysis_date: date, pipeline: Pipeline) -> Mapping[str, dat
     return {"first_game_date": analysis_date - span, "last_game_date": analysis_date + span}
 
 
-def _plan_count(  # noqa: PLR0913 - the arguments of a plan, and the parameters of the upstream tables
+def _plan_count(
     name: str,
     key: BuildKey,
     pipeline: Pipeline,
@@ -284,9 +284,7 @@ def read_dependency_rows(
     return {processor: counted.get(processor, 0) for processor in pipeline.processors}
 
 
-def read_not_finite(
-    rows: Sequence[Mapping[str, Any]], pipeline: Pipeline, request: BuildRequest
-) -> Mapping[str, int]:
+def read_not_finite(rows: Sequence[Mapping[str, Any]], pipeline: Pipeline, request: BuildRequest) -> Mapping[str, int]:
     """Return the number of NaN and infinite Phase 4 values by feature, from the answer to `dependency_rows`.
 
     A feature without such a value is absent. A table that the build does not read gives no number.
@@ -327,8 +325,17 @@ def read_stats(
     dependency_rows: Mapping[str, int],
     counts: Mapping[str, Any],
     pipeline: Pipeline,
+    not_finite: Mapping[str, int],
 ) -> BuildStats:
-    """Return the counts for the score from the answer to the counting statement."""
+    """Return the counts for the score from the answer to the counting statement.
+
+    Args:
+        analysis_date: The analysis date of the build.
+        dependency_rows: Row count of each processor's table.
+        counts: Answer of the statement.
+        pipeline: Pipeline of the build.
+        not_finite: Number of NaN and infinite Phase 4 values by feature.
+    """
     return BuildStats(
         analysis_date=analysis_date,
         row_count=int(counts["row_count"]),
@@ -345,6 +352,7 @@ def read_stats(
         required_nulls=int(counts["required_nulls"]),
         newest_source_date=counts["newest_source_date"],
         left_out_count=int(counts["left_out_count"]),
+        not_finite=not_finite,
         games=read_games(counts, pipeline),
     )
 
