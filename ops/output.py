@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -208,8 +209,21 @@ def list_findings(row: Mapping[str, Any]) -> None:
 
 
 def show_json(value: object) -> None:
-    """Print a JSON document."""
-    out.print_json(json.dumps(value, default=_as_text, ensure_ascii=False), indent=2)
+    """Print a JSON document; NaN and infinity, which JSON does not know, become null."""
+    out.print_json(json.dumps(_finite(value), default=_as_text, ensure_ascii=False, allow_nan=False), indent=2)
+
+
+def _finite(value: object) -> object:
+    """Return the value with None in place of each NaN and infinity."""
+    match value:
+        case float():
+            return value if isfinite(value) else None
+        case dict():
+            return {key: _finite(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_finite(part) for part in value]
+        case _:
+            return value
 
 
 def _as_text(value: object) -> str:

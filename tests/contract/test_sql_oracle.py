@@ -78,6 +78,8 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
         "lookback_start": ("DATE", [night - timedelta(days=days) for days in (30, 1, 7, 30)]),
         "previous_date": ("DATE", [night - timedelta(days=1)] * RUNS),
         "earliest_date": ("DATE", [night - timedelta(days=days) for days in (2, 1, 3, 2)]),
+        "first_game_date": ("DATE", [night - timedelta(days=days) for days in (366, 1, 366, 0)]),
+        "last_game_date": ("DATE", [night + timedelta(days=days) for days in (366, 0, 366, 1)]),
         "first_date": ("DATE", [night - timedelta(days=days) for days in (0, 1, 7, 30)]),
         "last_date": ("DATE", [night + timedelta(days=days) for days in (0, 1, 0, 1)]),
         "player_id": ("INT64", [1, 2, 3, 4]),
@@ -132,7 +134,7 @@ class Night:
         self._theirs: dict[str, list[Answer]] = {}
         self.tables = {
             table: Table(declared(table)[0], random_rows(random, table, night, rows_max))
-            for table in (*UPSTREAM, *STORED, *DOWNSTREAM)
+            for table in (*UPSTREAM, *SHIPPED.references, *STORED, *DOWNSTREAM)
         }
         self.warehouse = DuckDbWarehouse(":memory:")
         self.warehouse.ensure_tables()
@@ -328,6 +330,8 @@ COMPOSITE, CACHE = (next(b.table for b in SHIPPED.blocks if b.name == name) for 
         (Unusable(columns=frozenset((CACHE, one.name) for one in SHIPPED.features_of("daily_cache"))), {}),
         (Unusable(tables=frozenset(table.name for table in SHIPPED.phase3_tables)), {}),
         (Unusable(tables=frozenset({SHIPPED.entity.roster})), {}),
+        (Unusable(tables=frozenset(SHIPPED.references)), {}),
+        (Unusable(columns=frozenset((COMPOSITE, name) for name in ("has_game", "opponent_abbreviation"))), {}),
     ],
 )
 def test_what_is_unusable_counts_as_empty_in_both_engines(
@@ -337,7 +341,8 @@ def test_what_is_unusable_counts_as_empty_in_both_engines(
     asked = night.statement("features", 0)
     ours = night.warehouse.query(replace(asked, sql=text))
     types = {name: kind for name, (kind, _values) in night.parameters.items() if name in asked.parameters}
-    tables = {name: night.tables[name] for name in SHIPPED.upstream if name not in without.tables}
+    known = (*SHIPPED.upstream, *SHIPPED.references)
+    tables = {name: night.tables[name] for name in known if name not in without.tables}
     [theirs] = night.oracle.answer(text, tables, types, [dict(asked.parameters)])
 
     read = {f"{table.db}.{table.name}" for table in sqlglot.parse_one(text, read="bigquery").find_all(exp.Table)}

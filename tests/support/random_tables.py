@@ -7,6 +7,7 @@ Ledger, generations and quality history name the same few builds, some ledger ro
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from math import inf, nan
 from random import Random
 from typing import Any
 
@@ -46,7 +47,7 @@ def build_id(night: date, number: int) -> str:
 def declared(table: str, pipeline: Pipeline = SHIPPED) -> tuple[Mapping[str, str], frozenset[str]]:
     """The columns of a table with their BigQuery types, and which of them may not be NULL."""
     if table not in pipeline.tables.stored:
-        return {**pipeline.upstream, **DOWNSTREAM}[table], frozenset(NEVER_NULL)
+        return {**pipeline.upstream, **pipeline.references, **DOWNSTREAM}[table], frozenset(NEVER_NULL)
     tree = sqlglot.parse_one(pipeline.ddl_of(table), read="bigquery")
     columns = [part for part in tree.this.expressions if isinstance(part, exp.ColumnDef)]
     required = frozenset(column.name for column in columns if column.find(exp.NotNullColumnConstraint))
@@ -108,7 +109,7 @@ def _value(random: Random, table: str, name: str, kind: str, night: date) -> obj
     if name == "game_date" and table != SCHEDULE:
         return night - timedelta(days=random.choice(GAME_AGES))
     if name == "game_id":
-        return f"{random.randrange(10**10):010}"
+        return random.choice(("", "0022400001", "0022400002", "0022400003", f"{random.randrange(10**10):010}"))
     if name == "player_id":
         return random.choice(PLAYERS)
     if name == "build_id":
@@ -156,7 +157,8 @@ def _elements(random: Random, kind: str, night: date) -> list[object]:
 
 
 def _number(random: Random) -> float:
-    return random.choice((0.0, -0.0, 100.0, round(random.uniform(-50, 120), 3), random.uniform(0, 1)))
+    usual = (0.0, -0.0, 100.0, round(random.uniform(-50, 120), 3), random.uniform(0, 1))
+    return random.choice(usual * 6 + (nan, inf, -inf))
 
 
 def shuffled(random: Random, rows: Sequence[Row]) -> list[Row]:

@@ -31,7 +31,7 @@ from worker.pipelines.sql_checks import (
 
 PACKAGE = Path(worker.features.__file__).parents[1]
 GRID = read_pipeline(DEFINITION)
-KNOWN_TABLES = {*UPSTREAM, *OWN_TABLES, *DOWNSTREAM}
+KNOWN_TABLES = {*UPSTREAM, *SHIPPED.references, *OWN_TABLES, *DOWNSTREAM}
 FILES = {
     **{name: SHIPPED.text(name) for name in (*SHIPPED.statements, *SHIPPED.changes)},
     **{table: SHIPPED.ddl_of(table) for table in SHIPPED.described},
@@ -78,7 +78,7 @@ def test_a_view_uses_only_what_carries_over(view: str) -> None:
 def catalogue(pipeline: Pipeline) -> dict[str, dict[str, dict[str, str]]]:
     """Every column of a pipeline's tables, by dataset and table."""
     found: dict[str, dict[str, dict[str, str]]] = {}
-    for table, known in DOWNSTREAM.items():
+    for table, known in {**DOWNSTREAM, **pipeline.references}.items():
         dataset, name = table.split(".")
         found.setdefault(dataset, {})[name] = dict(known)
     for table in pipeline.described:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-from worker.features.cell_findings import not_finite_findings
 from worker.features.findings import Judgement, collect
 from worker.features.input_findings import table_findings, unusable_findings
 from worker.features.model import BuildRequest, BuildStats, QualityReport
 from worker.features.pipeline import Pipeline
 from worker.features.profile_findings import profile_findings
-from worker.features.report_findings import claim_findings, component_findings
+from worker.features.report_findings import claim_findings, component_findings, not_finite_findings
 from worker.features.schedule_findings import schedule_findings
 
 

@@ -211,10 +211,10 @@ class _Attempt:
                 warehouse.stage(request.key, plan.features)
         with self.watch(BuildPhase.SCORE):
             counts, profile = _count_rows(warehouse, request, plan)
-            stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
+            stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline, not_finite)
             # A build works as well without a reference.
             lost = tuple(fault for fault in usable.faults if fault.table not in warehouse.pipeline.references)
-            stats = replace(stats, unusable=lost, table_facts=facts, not_finite=not_finite, profile=profile)
+            stats = replace(stats, unusable=lost, table_facts=facts, profile=profile)
             report = score(stats, request.mode, self.quality)
             report = judged(report, judge(request, stats, report, warehouse.pipeline))
         return _Read(plan, stats, report)

@@ -380,8 +380,17 @@ def read_stats(
     dependency_rows: Mapping[str, int],
     counts: Mapping[str, Any],
     pipeline: Pipeline,
+    not_finite: Mapping[str, int],
 ) -> BuildStats:
-    """Return the counts for the score from the answer to the counting statement."""
+    """Return the counts for the score from the answer to the counting statement.
+
+    Args:
+        analysis_date: The analysis date of the build.
+        dependency_rows: Row count of each processor's table.
+        counts: Answer of the statement.
+        pipeline: Pipeline of the build.
+        not_finite: Number of NaN and infinite Phase 4 values by feature.
+    """
     return BuildStats(
         analysis_date=analysis_date,
         row_count=int(counts["row_count"]),
@@ -403,6 +412,7 @@ def read_stats(
             for feature in pipeline.features
             if (name := f"{feature.name}_left_empty") in counts
         },
+        not_finite=not_finite,
         games=read_games(counts, pipeline),
     )
 
