@@ -8,18 +8,17 @@ from rich.console import RenderableType
 
 from ops.arguments import AnalysisDate, Json, reading_resources
 from ops.output import counted, list_findings, number, out, plain, severity_text, show_json, table
-from worker.builds.generations import read_distributions
+from worker.builds.generations import describe_distributions, read_distributions
 from worker.calendar import with_weekday
 from worker.features.distributions import (
     Distribution,
     Distributions,
     NightStatistics,
     bin_names,
-    describe,
     only,
     shares,
 )
-from worker.finding_text import as_json, worst
+from worker.finding_text import worst
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 BAR_COLUMNS = 24
@@ -49,22 +48,15 @@ def profile(
     """
     with reading_resources() as resources:
         found = read_distributions(resources.warehouse, analysis_date)
-    chosen = only(found, feature) if feature else None
-    findings = as_json_of(found, chosen)
+    answer = describe_distributions(found, feature)
     if as_json:
-        show_json(describe(found, findings, feature))
+        show_json(answer)
         return
-    if chosen is None:
-        _show_all(found)
+    if feature:
+        _show_one(found, only(found, feature))
     else:
-        _show_one(found, chosen)
-    list_findings({"findings": findings})
-
-
-def as_json_of(found: Distributions, chosen: Distribution | None) -> list[dict[str, str]] | None:
-    """Return the findings in the JSON form: of the date, or of the chosen feature."""
-    findings = found.findings if chosen is None or found.findings is None else chosen.findings
-    return as_json(findings, found.analysis_date)
+        _show_all(found)
+    list_findings(answer)
 
 
 def _show_all(found: Distributions) -> None:
@@ -166,7 +158,7 @@ def _nights_table(nights: Sequence[NightStatistics]) -> RenderableType:
     lines = histograms(*(night.bins for night in nights))
     cells = [
         (
-            night.analysis_date,
+            night.analysis_date.isoformat(),
             str(night.value_count),
             number(night.mean, VALUE_FORM),
             number(night.deviation, VALUE_FORM),

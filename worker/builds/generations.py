@@ -6,13 +6,14 @@ trace.
 
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 import structlog
 
 from statemachine.model import Changes
 from worker.errors import Refused
 from worker.features.diff import GenerationDiff, plan_diff, read_changes, read_diff
-from worker.features.distributions import Distributions, distributions_of
+from worker.features.distributions import Distributions, describe, distributions_of, only
 from worker.features.generations import (
     PUBLISHED_NOW,
     PublishedGeneration,
@@ -25,6 +26,7 @@ from worker.features.generations import (
 )
 from worker.features.model import BuildKey
 from worker.features.profile_reading import plan_nights, plan_own, read_nights, read_own
+from worker.finding_text import as_json
 from worker.observing.bounds import Bounded
 from worker.ports import Warehouse
 
@@ -86,6 +88,18 @@ def read_distributions(warehouse: Warehouse, analysis_date: date) -> Distributio
         (plan_own(analysis_date, published.build_id, pipeline), plan_nights(analysis_date, pipeline))
     )
     return distributions_of(published, read_own(own), read_nights(nights), pipeline)
+
+
+def describe_distributions(found: Distributions, feature: str = "") -> dict[str, Any]:
+    """Return distributions and findings in the JSON form for scripts and HTTP, of all features or of *feature* alone.
+
+    Raises:
+        Refused: No such feature has statistics.
+    """
+    findings = found.findings
+    if feature and findings is not None:
+        findings = only(found, feature).findings
+    return describe(found, as_json(findings, found.analysis_date), feature)
 
 
 def read_short_diff(warehouse: Warehouse, key: BuildKey) -> Changes | None:

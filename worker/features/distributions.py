@@ -43,7 +43,7 @@ class NightStatistics:
         bin_edges: Edges of the bins, ascending.
     """
 
-    analysis_date: str
+    analysis_date: date
     row_count: int
     present_count: int
     out_of_range_count: int
@@ -171,7 +171,7 @@ def _distribution(
 
 def _statistics(analysis_date: date, profile: FeatureProfile) -> NightStatistics:
     own = {name: getattr(profile, name) for name in NightStatistics.__dataclass_fields__ if name != "analysis_date"}
-    return NightStatistics(analysis_date=analysis_date.isoformat(), **own)
+    return NightStatistics(analysis_date=analysis_date, **own)
 
 
 def _mean_of(nights: Sequence[NightStatistics]) -> float | None:
@@ -229,8 +229,9 @@ def describe(found: Distributions, findings: object, name: str = "") -> dict[str
 
 def _described(distribution: Distribution, *, with_nights: bool) -> Mapping[str, Any]:
     fields = asdict(distribution)
-    tonight = fields.pop("tonight")
+    tonight, nights = fields.pop("tonight"), fields.pop("nights")
+    for night in (tonight, *nights):
+        night["analysis_date"] = night["analysis_date"].isoformat()
     del tonight["analysis_date"]
-    nights = fields.pop("nights")
     found = [{"check": finding.check, "severity": finding.severity.value} for finding in distribution.findings]
     return {**fields, **tonight, "findings": found, "nights": nights if with_nights else None}
