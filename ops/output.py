@@ -186,8 +186,12 @@ def findings_of(row: Mapping[str, Any]) -> list[FindingModel] | None:
 def findings_short(row: Mapping[str, Any]) -> str:
     """Return the findings of a row in the JSON form on one line, with the markup of the highest severity."""
     found = findings_of(row)
-    text = plain(short(found))
-    return f"[{SEVERITY_STYLE[found[0].severity]}]{text}[/]" if found else text
+    return severity_text(worst(found), plain(short(found)))
+
+
+def severity_text(severity: str, text: str) -> str:
+    """Return a text with the markup of a severity; an empty severity has no markup."""
+    return f"[{SEVERITY_STYLE[severity]}]{text}[/]" if severity else text
 
 
 def show_findings(row: Mapping[str, Any]) -> None:
@@ -203,8 +207,8 @@ def show_findings(row: Mapping[str, Any]) -> None:
 def list_findings(row: Mapping[str, Any]) -> None:
     """Print two lines for each finding of a row in the JSON form; nothing without a finding."""
     for finding in findings_of(row) or ():
-        style = SEVERITY_STYLE[finding.severity]
-        out.print(f"  [{style}]{finding.severity:<8}[/]  {plain(finding_line(finding))}", soft_wrap=True)
+        severity = severity_text(finding.severity, f"{finding.severity:<8}")
+        out.print(f"  {severity}  {plain(finding_line(finding))}", soft_wrap=True)
         out.print(f"            next: {plain(finding.next_step)}", soft_wrap=True)
 
 

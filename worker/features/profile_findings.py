@@ -82,10 +82,19 @@ def _measured(
         )
     if not usual or not profile.value_count:
         return
-    yield from _shift_of_teams(profile, usual, policy) if is_shared else _shift(profile, usual, policy)
+    if (shift := shift_of(feature, profile, usual, pipeline)) is not None:
+        yield shift
     yield from _constant(profile, usual, policy, is_shared=is_shared)
     yield from _unchanged(profile, usual, policy, is_shared=is_shared)
     yield from _scrambled(profile, usual, policy, is_shared=is_shared)
+
+
+def shift_of(
+    feature: Feature, profile: FeatureProfile, usual: Sequence[FeatureProfile], pipeline: Pipeline
+) -> Measured | None:
+    """Return the measure of `shifted` for a feature with values; None if too few values or nights are known."""
+    shift = _shift_of_teams if pipeline.team_of(feature) else _shift
+    return next(shift(profile, usual, pipeline.findings), None)
 
 
 def _shift(profile: FeatureProfile, usual: Sequence[FeatureProfile], policy: FindingPolicy) -> Iterator[Measured]:
