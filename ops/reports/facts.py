@@ -73,7 +73,9 @@ class DateFacts:
     """Facts about an analysis date.
 
     Attributes:
-        record: Record from the store; for an analysis date never opened the record of an opening in time, version 0.
+        record: Record from the store, with the newest publication of the ledger; for an analysis date never opened the
+            record of an opening in time, version 0.
+        known_generation: Published generation known to the store; lower than in `record` if the ledger is ahead.
         now: Instant of the report. UTC.
         pipeline: Tables and thresholds.
         upstream: Present content of the upstream tables by source (processor, or table without the dataset); a table
@@ -88,6 +90,12 @@ class DateFacts:
     upstream: Mapping[str, TableLook] = field(default_factory=dict)
     predictions: Row | None = None
     untold: Untold | None = None
+    known_generation: int | None = None
+
+    @property
+    def ledger_is_ahead(self) -> bool:
+        """Whether the publication that consumers read is not known to the store."""
+        return self.known_generation is not None and self.record.published_generation > self.known_generation
 
     @property
     def day(self) -> date:

@@ -32,7 +32,9 @@ def _first(facts: DateFacts, found: Diagnosis) -> Iterator[Step]:
             yield f"# run {name} again for {day}", f"with its owner, within {left} minutes: then no fallback is needed"
     if not facts.opened:
         # `mlfs explain` and `mlfs history` refuse an analysis date without a record.
-        if not idle:
+        if facts.ledger_is_ahead:
+            yield "mlfs recover", "restores lost records from the ledger"
+        elif not idle:
             yield "mlfs doctor", "why no worker has opened the date; a running worker opens the date: mlfs run"
     elif found.severity is None:
         yield f"mlfs explain {day}", "what happens next"
@@ -63,8 +65,10 @@ def _by_cause(facts: DateFacts, found: Diagnosis) -> Iterator[Step]:
 
 def _by_findings(facts: DateFacts) -> Iterator[Step]:
     """Yield the next step of each critical finding and of each warning."""
+    about: dict[str, list[str]] = {}
     for finding in shown(facts.grave_findings, facts.day) or ():
-        yield f"# {finding.next_step}", f"{finding.check} {finding.subject}"
+        about.setdefault(finding.next_step, []).append(f"{finding.check} {finding.subject}")
+    yield from ((f"# {step}", ", ".join(subjects)) for step, subjects in about.items())
 
 
 def _repairs(facts: DateFacts) -> Iterator[Step]:

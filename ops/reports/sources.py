@@ -5,13 +5,13 @@ that is gone or denied is a fact about this table; the other tables are read all
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TypeVar
 
 from ops.arguments import shipped_only
 from ops.reports.facts import DateFacts, Row, TableLook, is_over, short
-from statemachine.model import DateRecord
+from statemachine.model import TERMINAL_STATES, DateRecord
 from worker.calendar import Calendar
 from worker.errors import Denied, PipelineError, SourceGone, Unavailable
 from worker.features.model import Statement
@@ -159,14 +159,36 @@ class ReportReader:
         calendar = self._parts.settings.calendar
         # No worker has opened the analysis date: use the record of an opening in time.
         opened_at = min(self.now, calendar.at(day, calendar.deadline))
+        known = record or calendar.fresh_record(day, opened_at)
+        published = self._published(known)
         predictions = self.predictions(day, day)
         return DateFacts(
-            record=record or calendar.fresh_record(day, opened_at),
+            record=published,
+            known_generation=known.published_generation,
             now=self.now,
             pipeline=self.pipeline,
             upstream=self.upstream(day),
             predictions=None if predictions is None else predictions.get(day, {}),
             untold=untold_by_date(self._parts.store).get(day),
+        )
+
+    def _published(self, record: DateRecord) -> DateRecord:
+        """Return the record with the publication of the ledger, if the store does not know this publication yet.
+
+        `mlfs build` publishes without the store, and a worker may have ended between publication and report. Consumers
+        read the publication all the same.
+        """
+        from worker.builds.builder import result_from_ledger
+
+        ledger = self.from_warehouse(lambda: self._parts.warehouse.read_ledger(record.analysis_date))
+        if ledger is None or ledger.generation <= record.published_generation:
+            return record
+        settled = record.state in TERMINAL_STATES or not record.version
+        return replace(
+            record,
+            state=ledger.state if settled else record.state,
+            generation=max(record.generation, ledger.generation) if settled else record.generation,
+            result=result_from_ledger(ledger),
         )
 
 

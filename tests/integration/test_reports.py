@@ -285,12 +285,19 @@ def test_what_the_store_has_forgotten_the_warehouse_still_knows(run: Run, valkey
     key = f"{{mlfs:{PIPELINE}}}:date:{FRIDAY}"
     kept = client.dump(key)
     client.delete(key)
-    _code, trend = run("trend", "--days", 1, "--to", FRIDAY)
-    _code, counted = run("reliability", "--days", 1, "--to", FRIDAY)
-    client.restore(key, 0, kept)
-    client.close()
+    try:
+        _code, trend = run("trend", "--days", 1, "--to", FRIDAY)
+        _code, counted = run("reliability", "--days", 1, "--to", FRIDAY)
+        daily, incident = run("daily", FRIDAY), run("incident", FRIDAY)
+    finally:
+        client.restore(key, 0, kept)
+        client.close()
 
     assert (trend["days"][0]["state"], trend["days"][0]["row_count"], counted["nights"]) == ("done", 449, 1)
+    assert (daily[0], lights(daily[1])) == (4, ["green", "green", "green", "green", "unknown"])
+    assert (incident[0], incident[1]["severity"], incident[1]["row_count"]) == (0, None, 449)
+    assert "the store has no record of this date" in incident[1]["symptoms"]
+    assert "mlfs recover" in [step["command"] for step in incident[1]["commands"]]
 
 
 def test_a_range_without_yes_shows_its_plan_and_changes_nothing(run: Run, valkey_url: str) -> None:
