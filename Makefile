@@ -191,7 +191,7 @@ diagram: $(VENV)/.dev ## draw docs/state_machine.md from the transition table
 schemas: $(VENV)/.dev ## write schemas/export from the models of the messages
 	@env -i PATH="$$PATH" $(BIN)/mlfs schemas --out schemas/export
 
-manifests: $(VENV)/.dev ## write what ops/k8s and ops/terraform take over from the alert rules and the DDL
+manifests: $(VENV)/.dev ## write what ops takes over from the alert rules, the DDL and docs_url of pyproject.toml
 	@$(BIN)/python -m ops.generate.manifests
 
 golden: $(VENV)/.dev ## write tests/golden: the SQL rendered from the shipped pipeline's definition

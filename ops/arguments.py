@@ -97,9 +97,31 @@ PublishedByOption = Annotated[
 ]
 
 
-def build_mode(source: Source | None, *, force_phase3_fallback: bool) -> BuildMode:
+def _read_as_of(text: str) -> datetime:
+    from worker.interventions.audit import read_as_of
+
+    try:
+        return read_as_of(text)
+    except Refused as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
+AsOfOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--as-of",
+        parser=_read_as_of,
+        metavar="INSTANT",
+        help="Read only upstream rows processed up to this instant: 2024-12-15T17:00:00-05:00.",
+    ),
+]
+
+
+def build_mode(source: Source | None, *, force_phase3_fallback: bool, as_of: datetime | None = None) -> BuildMode:
     """Return the build mode of the options of a command."""
     if source is Source.YESTERDAY:
+        if as_of is not None:
+            raise typer.BadParameter("--source yesterday reads no upstream rows; leave --as-of out")
         if force_phase3_fallback:
             raise typer.BadParameter("--source yesterday reads neither phase; leave --force-phase3-fallback out")
         return BuildMode.YESTERDAY

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.panel import Panel
@@ -21,8 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.date_text import arrival_text, in_zone
-from worker.features.quality import COMPONENT_POINTS
-from worker.finding_text import FindingModel, finding_line, short
+from worker.features.quality import COMPONENT_POINTS, score_sentence
+from worker.finding_text import DOUBTS, FindingModel, finding_line, short, worst
 
 # Width without a terminal: a pipe has no width, and a person may read the file later.
 PIPE_COLUMNS = 120
@@ -178,7 +178,7 @@ SEVERITY_STYLE: Mapping[str, str] = {"critical": "bold red", "warning": "yellow"
 
 def findings_of(row: Mapping[str, Any]) -> list[FindingModel] | None:
     """Return the findings of a row in the JSON form; None if the rows were never judged."""
-    found = row["findings"]
+    found = row.get("findings")
     return None if found is None else [FindingModel(**one) for one in found]
 
 
@@ -190,10 +190,18 @@ def findings_short(row: Mapping[str, Any]) -> str:
 
 
 def show_findings(row: Mapping[str, Any]) -> None:
-    """Print the findings of a row in the JSON form, two lines each; a command in a next step stays on one line."""
-    found = findings_of(row)
-    out.print(f"findings: {findings_short(row)}", soft_wrap=True)
-    for finding in found or ():
+    """Print the findings of a row in the JSON form, first the short form, then two lines for each finding.
+
+    A command in a next step stays on one line.
+    """
+    text = "none" if findings_of(row) == [] else findings_short(row)
+    out.print(f"findings: {text}", soft_wrap=True)
+    list_findings(row)
+
+
+def list_findings(row: Mapping[str, Any]) -> None:
+    """Print two lines for each finding of a row in the JSON form; nothing without a finding."""
+    for finding in findings_of(row) or ():
         style = SEVERITY_STYLE[finding.severity]
         out.print(f"  [{style}]{finding.severity:<8}[/]  {plain(finding_line(finding))}", soft_wrap=True)
         out.print(f"            next: {plain(finding.next_step)}", soft_wrap=True)
@@ -219,7 +227,10 @@ def state_text(state: str) -> str:
 
 
 def dates_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return the overview of several dates; on a narrow screen without fallback and severity."""
+    """Return the overview of several dates; on a narrow screen findings join the reason, and some figures are left out.
+
+    A row without findings in the JSON form is a row whose findings are not known.
+    """
     cells = [
         (
             row["analysis_date"],
@@ -229,18 +240,26 @@ def dates_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             number(row["quality_score"]),
             number(row["fallback_rate"], ".1%"),
             row["severity"] or "-",
+            "-" if row["quality_score"] is None else findings_short(row),
             _why(row),
+            " ".join((_why(row), *_grave(row))),
         )
         for row in rows
     ]
     return table(
-        ("date", "state", "gen", "rows", "score", "fallback", "severity", "why"),
+        ("date", "state", "gen", "rows", "score", "fallback", "severity", "findings", "why", "reason"),
         cells,
         numbers={"gen", "rows", "score", "fallback"},
-        texts={"why"},
-        wide={"fallback", "severity"},
+        texts={"findings", "why", "reason"},
+        wide={"fallback", "severity", "findings", "why"},
+        narrow={"reason"},
         wide_from=DATES_COLUMNS,
     )
+
+
+def _grave(row: Mapping[str, Any]) -> list[str]:
+    """Return the short form of findings above a note, as a list of at most one text."""
+    return [findings_short(row)] if worst(findings_of(row)) in DOUBTS else []
 
 
 def _why(row: Mapping[str, Any]) -> str:
@@ -253,7 +272,7 @@ def _why(row: Mapping[str, Any]) -> str:
 
 
 def components_table(row: Mapping[str, Any]) -> RenderableType:
-    """Return the six parts of a score with their maxima; on a narrow screen without bars."""
+    """Return the six parts of a score, their maxima and the sentence about both; on a narrow screen without bars."""
     cells = []
     for name, points in (row["components"] or {}).items():
         maximum = COMPONENT_POINTS[name]
@@ -261,7 +280,9 @@ def components_table(row: Mapping[str, Any]) -> RenderableType:
         bar = "[green]" + "█" * filled + "[/][dim]" + "░" * (20 - filled) + "[/]"
         cells.append((name, f"{points:.1f} / {maximum}", bar))
     cells.append(("component_total", f"{number(row['component_total'])} / 100", ""))
-    return table(("component", "points", "bar"), cells, numbers={"points"}, wide={"bar"}, header=False)
+    parts = table(("component", "points", "bar"), cells, numbers={"points"}, wide={"bar"}, header=False)
+    figures = (row[name] for name in ("quality_score", "component_total", "fallback_rate", "missing_rate"))
+    return Group(parts, Text(score_sentence(*figures)))
 
 
 def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
@@ -278,9 +299,11 @@ def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
     if answer["failure"]:
         message = in_zone(answer["failure"]["message"], zone)
         grid.add_row("last failure", plain(f"{answer['failure']['because']}: {message}"))
+    if answer["quality_score"] is not None:
+        grid.add_row("findings", findings_short(answer))
     grid.add_row("stands", plain(answer["headline"]))
     grid.add_row("severity", answer["severity"] or "none")
-    grid.add_row("next", plain(in_zone(answer["next"], zone)))
+    grid.add_row("next", plain(answer["next"]))
     title = f"{answer['weekday']} {answer['analysis_date']}  {state_text(answer['state'])}"
     return Panel(grid, title=title, title_align="left")
 

@@ -18,7 +18,7 @@ COMPLETION_FILE = "completion.v1.schema.json"
 OUTCOME_FILE = f"outcome.v{SCHEMA_VERSION}.schema.json"
 ASYNCAPI_FILE = "asyncapi.json"
 # Of the contract: the first number is the outcomes' schema version, the second rises with each new field or topic.
-CONTRACT_VERSION = f"{SCHEMA_VERSION}.1.0"
+CONTRACT_VERSION = f"{SCHEMA_VERSION}.2.0"
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 _FORMAT = "application/schema+json;version=draft-07"

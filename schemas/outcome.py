@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from statemachine.decision import PublishOutcome
 from statemachine.evidence import severity_of
-from statemachine.model import RATE_DIGITS, DateRecord, State, Trigger
+from statemachine.model import RATE_DIGITS, BuildResult, DateRecord, FindingSeverity, State, Trigger
 
 # Rises only when a consumer of the version before would misread the message; a new field does not raise it.
 SCHEMA_VERSION = 1
@@ -48,6 +48,19 @@ class ChangesMessage(BaseModel):
     )
 
 
+class FindingMessage(BaseModel):
+    """One reason why the rows may be wrong."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    check: str = Field(description="The check that found it.")
+    severity: FindingSeverity = Field(description="`note`, `warning` or `critical`.")
+    subject: str = Field(description="The table, column, feature, team or component.")
+    observed: str = Field(description="What was measured, for people.")
+    expected: str = Field(description="What the check accepts, for people.")
+    next_step: str = Field(description="What the person on call does next; DATE stands for the date.")
+
+
 class OutcomeMessage(BaseModel):
     """The wire form of an outcome, version 1."""
 
@@ -72,6 +85,13 @@ class OutcomeMessage(BaseModel):
     changes: ChangesMessage | None = Field(
         default=None,
         description="What differs from the generation before; null for the first, and where it is not known.",
+    )
+    findings: Annotated[Sequence[FindingMessage], Field(max_length=40)] | None = Field(
+        default=None,
+        description=(
+            "Why the rows may be wrong, the most severe first; a critical one makes the state `degraded`. Null where "
+            "the rows were not judged: a failed generation, or one of an older release."
+        ),
     )
     failed_because: str | None = Field(default=None, description="Only with `failed`: the reason.")
     message: str | None = Field(default=None, description="Only with `failed`: what happened, for people.")
@@ -101,7 +121,14 @@ def outcome_message(effect: PublishOutcome, pipeline: str) -> OutcomeMessage:
         trigger=record.trigger,
         timestamp=result.committed_at,
         changes=ChangesMessage.model_validate(effect.changes) if effect.changes is not None else None,
+        findings=_findings(result),
     )
+
+
+def _findings(result: BuildResult) -> list[FindingMessage] | None:
+    if result.findings is None:
+        return None
+    return [FindingMessage.model_validate(finding) for finding in result.findings]
 
 
 def _failed(record: DateRecord, pipeline: str, event_id: str) -> OutcomeMessage:

@@ -50,6 +50,8 @@ Share = Annotated[Fraction, BeforeValidator(_exact), Field(ge=0, le=1)]
 LostPoints = Annotated[Fraction, BeforeValidator(_exact), Field(ge=0, le=100)]
 Points = Annotated[int, Field(ge=0, le=100)]
 Rows = Annotated[int, Field(ge=0)]
+# The squares of such numbers are still numbers, so no statistic of a column overflows.
+Limit = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -159,6 +161,8 @@ class SchedulePart(_Part):
     team: ColumnName
     opponent: ColumnName
     plays: ColumnName
+    teams: Table | None = None
+    teams_column: ColumnName | None = None
 
 
 class IdentityPart(_Part):
@@ -191,6 +195,8 @@ class FeaturePart(_Part):
     expression: Line | None = None
     phase3_expression: Line | None = None
     required: bool = False
+    range: tuple[Limit, Limit] | None = None
+    bins: list[Limit] = Field(default_factory=list, max_length=19)
 
 
 class PipelineFile(_Part):

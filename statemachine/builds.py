@@ -19,6 +19,7 @@ from statemachine.evidence import (
     upgrade_waits,
 )
 from statemachine.model import (
+    NO_RUNS,
     BuildResult,
     DateRecord,
     FailedBecause,
@@ -90,8 +91,9 @@ def _published(record: DateRecord, event: BuildCommitted, now: datetime, policy:
     change = _publication(record, result)
     if foreign:
         # The commit belongs to an earlier attempt or to a lost record. Processors with rows in their tables count as
-        # the inputs of the build.
-        change = replace(change, relied_on=frozenset(name for name, rows in result.dependency_rows.items() if rows > 0))
+        # the inputs of the build; the runs behind the rows are unknown.
+        relied_on = frozenset(name for name, rows in result.dependency_rows.items() if rows > 0)
+        change = replace(change, relied_on=relied_on, claimed_runs=NO_RUNS)
     before = record.with_change(change, state=result.state or State.DEGRADED, version=record.version)
     outcome = PublishOutcome(record=before, supersedes=record.published_generation or None, changes=event.changes)
     if rests_on_retracted(record, result):
@@ -118,6 +120,7 @@ def _publication(record: DateRecord, result: BuildResult) -> Change:
     return Change(
         generation=result.generation,
         attempt=attempt,
+        as_of=record.as_of if result.generation == record.generation else None,
         result=replace(result, mode=mode_of(record, result)),
         lease=None,
         failure=None,
@@ -175,6 +178,8 @@ def build_failed(record: DateRecord, event: BuildFailed, now: datetime, policy: 
             reason, because = Reason.GATE_REFUSED, FailedBecause.GATE_REFUSED
         case FailureKind.NO_DATA:
             reason, because = Reason.NO_DATA, FailedBecause.NO_DATA
+        case FailureKind.NO_ROSTER:
+            reason, because = Reason.NO_ROSTER, FailedBecause.NO_ROSTER
         case _:
             assert_never(event.failure)
     return fail(record, reason, because, event.message, now, policy)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from statemachine.decision import Change, Ruling, next_generation, start
-from statemachine.evidence import missing_from_result
+from statemachine.evidence import missing_from_result, replaces_doubted
 from statemachine.model import (
     Completion,
     CompletionStatus,
@@ -35,7 +35,7 @@ def completion_received(record: DateRecord, arrived: Completion, now: datetime, 
             return _completion_while_waiting(record, kept, arrived, now, policy)
         case State.READY | State.RUNNING:
             return Ruling(Reason.RECORDED, Change(completions=kept))
-        case State.DEGRADED if arrived.processor in missing_from_result(record):
+        case State.DEGRADED if arrived.processor in missing_from_result(record) or replaces_doubted(record, arrived):
             return _upgrade(record, kept, now)
         case State.DONE | State.DEGRADED:
             return _completion_after_publication(record, kept, arrived, now, policy)

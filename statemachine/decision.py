@@ -77,6 +77,7 @@ class Change:
     requested_by: str | Keep | None = KEEP
     request_reason: str | Keep | None = KEEP
     request_id: str | Keep = KEEP
+    as_of: datetime | Keep | None = KEEP
     retractions: tuple[Retraction, ...] | Keep = KEEP
 
 
@@ -120,6 +121,7 @@ def next_generation(record: DateRecord, trigger: Trigger, now: datetime, change:
         requested_by=None,
         request_reason=None,
         request_id="",
+        as_of=None,
     )
 
 

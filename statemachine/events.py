@@ -127,6 +127,7 @@ class ReplayRequested:
         mode: Data that the new generation may use.
         take_over: Also during a build: the running attempt is fenced off, and the generation of the attempt ends.
         request_id: Unique to this request, for the row in the audit.
+        as_of: Instant (UTC): the build reads upstream rows with `processed_at` up to the instant; None for no limit.
     """
 
     kind: ClassVar = EventKind.REPLAY_REQUESTED
@@ -135,6 +136,7 @@ class ReplayRequested:
     mode: BuildMode = BuildMode.NORMAL
     take_over: bool = False
     request_id: str = ""
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from statemachine.model import (
     Completion,
     CompletionStatus,
     DateRecord,
+    FindingSeverity,
     Policy,
     State,
     Trigger,
@@ -18,11 +19,42 @@ from statemachine.model import (
 
 
 def missing_from_result(record: DateRecord) -> frozenset[str]:
-    """Return the processors whose success would make a new build better than the published build."""
-    rows = record.result.dependency_rows if record.result is not None else {}
-    empty = {name for name, count in rows.items() if count == 0}
+    """Return the processors whose success would make a new build better than the published build.
+
+    A build limited by a person, to Phase 3 or to an instant, says nothing about the table of a processor.
+    """
+    result = record.result
+    rows = result.dependency_rows if result is not None else {}
+    limited = result is not None and is_limited(record, result)
+    empty = {name for name, count in rows.items() if count == 0 and not limited}
     unreported = {name for name in rows if name not in record.relied_on}
     return frozenset(empty | unreported)
+
+
+def doubted_processors(record: DateRecord) -> frozenset[str]:
+    """Return the processors that a critical finding about the published build names. ADR 0034."""
+    findings = record.result.findings if record.result is not None else None
+    critical = (finding for finding in findings or () if finding.severity is FindingSeverity.CRITICAL)
+    return frozenset(finding.processor for finding in critical if finding.processor)
+
+
+def replaces_doubted(record: DateRecord, arrived: Completion) -> bool:
+    """Return whether *arrived* is a success of a doubted processor and a run unknown to the published build.
+
+    Where the record names the run at the claim of the build, every other run is unknown. Otherwise (rows without an
+    event, a commit found in the ledger) a run is unknown if the run ended after the start of the build.
+    """
+    result = record.result
+    if result is None or arrived.status is not CompletionStatus.SUCCESS:
+        return False
+    if arrived.processor not in doubted_processors(record):
+        return False
+    used = record.claimed_runs.get(arrived.processor)
+    return arrived.identity != used if used is not None else arrived.completed_at > _started_at(result)
+
+
+def _started_at(result: BuildResult) -> datetime:
+    return result.committed_at - timedelta(seconds=result.duration_s)
 
 
 def with_found(
@@ -48,9 +80,11 @@ def with_found(
 def awaited_tables(record: DateRecord) -> frozenset[str]:
     """Return the processors whose table was empty at the published build, and whose rows would be used now.
 
-    After a reported failure or a retraction rows wait for an event. After a reported success late rows count.
+    After a reported failure or a retraction rows wait for an event. After a reported success late rows count. A build
+    limited by a person, to Phase 3 or to an instant, did not look at the table, so rows are no reason for a new build.
     """
-    rows = record.result.dependency_rows if record.result is not None else {}
+    result = record.result
+    rows = result.dependency_rows if result is not None and not is_limited(record, result) else {}
     failed = frozenset(record.completions) - record.counted
     return frozenset(name for name, count in rows.items() if count == 0) - failed - record.ignored
 
@@ -112,8 +146,12 @@ def holds_lease(record: DateRecord, event: LeaseRenewed | BuildFailed) -> bool:
 
 
 def upgrade_waits(record: DateRecord) -> bool:
-    """Return whether a completion counts that the build did not use: received or found during the build."""
-    return bool(record.counted - record.relied_on)
+    """Return whether the published build lacks a completion that counts, or a run of a doubted processor.
+
+    Such a completion was received or found during the build.
+    """
+    unused = record.counted - record.relied_on
+    return bool(unused) or any(replaces_doubted(record, completion) for completion in record.completions.values())
 
 
 def rerun_waits(record: DateRecord) -> bool:
@@ -129,7 +167,7 @@ def rests_on_retracted(record: DateRecord, result: BuildResult) -> bool:
     # A build in another mode reads no processor's table, also after the start of a later build.
     if mode_of(record, result) is not BuildMode.NORMAL:
         return False
-    token, started_at = (result.generation, result.attempt), result.committed_at - timedelta(seconds=result.duration_s)
+    token, started_at = (result.generation, result.attempt), _started_at(result)
     return any(
         result.dependency_rows.get(retraction.processor, 0) > 0
         and (token <= retraction.token if retraction.token is not None else started_at <= retraction.at)
@@ -140,6 +178,12 @@ def rests_on_retracted(record: DateRecord, result: BuildResult) -> bool:
 def mode_of(record: DateRecord, result: BuildResult) -> BuildMode:
     """Return the data mode of the build: the record's for the present generation, else the mode in the result."""
     return record.mode if result.generation == record.generation else result.mode
+
+
+def is_limited(record: DateRecord, result: BuildResult) -> bool:
+    """Return whether a person limited the build of *result*: to Phase 3, or to the rows of an earlier instant."""
+    as_of = record.as_of if result.generation == record.generation else None
+    return as_of is not None or mode_of(record, result) is BuildMode.FORCED_FALLBACK
 
 
 def publication_is_retracted(record: DateRecord) -> bool:

@@ -34,6 +34,7 @@ def replay(record: DateRecord, event: ReplayRequested, now: datetime) -> Ruling:
         requested_by=event.actor,
         request_reason=event.reason,
         request_id=event.request_id,
+        as_of=event.as_of,
     )
     return Ruling(Reason.REPLAY_ACCEPTED, change, start(record))
 

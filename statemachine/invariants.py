@@ -62,6 +62,8 @@ def _instants(record: DateRecord) -> Iterator[datetime]:
     yield from (record.opened_at, record.deadline_at, record.upgrade_cutoff_at)
     if record.wake_at is not None:
         yield record.wake_at
+    if record.as_of is not None:
+        yield record.as_of
     for completion in record.completions.values():
         yield from (completion.completed_at, completion.received_at)
     for retraction in record.retractions:

@@ -29,9 +29,9 @@ class State(StrEnum):
     RUNNING = "running"
     """Claimed by a worker, which holds a lease; (generation, attempt) is the fencing token."""
     DONE = "done"
-    """Published, with every dependency from Phase 4."""
+    """Published, with every dependency from Phase 4, and without a critical finding."""
     DEGRADED = "degraded"
-    """Published, with some or all rows from Phase 3, or from yesterday."""
+    """Published, with some or all rows from Phase 3 or from yesterday, or with a critical finding."""
     FAILED = "failed"
     """The generation ended without a publication; a generation begun before the deadline leaves the deadline due."""
 
@@ -61,7 +61,8 @@ class Trigger(StrEnum):
     UPSTREAM_FAILED = "upstream_failed"
     """All processors reported, some a failure, and the policy does not wait for the deadline."""
     UPGRADE = "upgrade"
-    """A missing success arrived after a degraded build, before the upgrade cutoff."""
+    """After a degraded build and before the upgrade cutoff a missing success arrived, rows came without an event, or
+    the processor that a critical finding names ran again."""
     RESCUE = "rescue"
     """The missing completion arrived after a failed generation."""
     RERUN = "rerun"
@@ -93,7 +94,9 @@ class FailureKind(StrEnum):
     GATE_REFUSED = "gate_refused"
     """Built and scored, but below the gate."""
     NO_DATA = "no_data"
-    """Neither phase has a row for any active entity."""
+    """Neither phase has the value without which no active entity gets a row."""
+    NO_ROSTER = "no_roster"
+    """No entity is active on the analysis date, or the table of the roster is unusable."""
 
 
 class FailedBecause(StrEnum):
@@ -101,6 +104,7 @@ class FailedBecause(StrEnum):
 
     GATE_REFUSED = "gate_refused"
     NO_DATA = "no_data"
+    NO_ROSTER = "no_roster"
     FATAL_ERROR = "fatal_error"
     RETRIES_EXHAUSTED = "retries_exhausted"
     CANCELLED = "cancelled"
@@ -387,6 +391,8 @@ class DateRecord:
         requested_by: The person behind the present generation, if any.
         request_reason: The person's words.
         request_id: Id of the person's request; empty without an id.
+        as_of: Instant (UTC) up to which the build of the present generation reads upstream rows, by `processed_at`;
+            None without a limit.
         retractions: Retractions, oldest first. Kept for the life of the record, so that no redelivery brings a
             retracted run back.
     """
@@ -413,6 +419,7 @@ class DateRecord:
     requested_by: str | None = None
     request_reason: str | None = None
     request_id: str = ""
+    as_of: datetime | None = None
     retractions: tuple[Retraction, ...] = ()
 
     @property

@@ -49,6 +49,7 @@ class Reason(StrEnum):
     FATAL_ERROR = "fatal_error"
     GATE_REFUSED = "gate_refused"
     NO_DATA = "no_data"
+    NO_ROSTER = "no_roster"
     RESCUE_FOLLOWS = "rescue_follows"
 
     REPLAY_ACCEPTED = "replay_accepted"

@@ -103,7 +103,7 @@ TRANSITIONS: Mapping[S, Mapping[E, Outcomes]] = {
             **_stay(S.RUNNING, R.STALE, R.GIVING_UP),
             R.RETRY_SCHEDULED: S.READY,
             R.RESCUE_FOLLOWS: S.READY,
-            **_stay(S.FAILED, R.GATE_REFUSED, R.NO_DATA),
+            **_stay(S.FAILED, R.GATE_REFUSED, R.NO_DATA, R.NO_ROSTER),
         },
         E.REPLAY_REQUESTED: {**_replay(S.RUNNING), R.REPLAY_REFUSED_RUNNING: S.RUNNING},
         E.CANCEL_REQUESTED: {R.CANCELLING: S.RUNNING},

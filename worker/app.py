@@ -22,6 +22,7 @@ from worker.adapters.pubsub.watchdog import WatchPolicy
 from worker.builds.queue import BackgroundBuilds
 from worker.builds.upstream import SchemaWatch
 from worker.builds.vacuum import DailyVacuum
+from worker.calendar import Calendar
 from worker.clock import SystemClock
 from worker.errors import Fatal, PipelineError, Unavailable
 from worker.http.application import HealthChecks
@@ -204,7 +205,7 @@ class Worker:
         """
         resources.open()
         self._resources, self._settings = resources, resources.settings
-        self.metrics = self._make_metrics(clock)
+        self.metrics = self._make_metrics()
         self._lineage = open_lineage(self._settings, self.metrics.lineage_event)
         lineage = () if self._lineage is None else (self._lineage,)
         observer = Observers(self.metrics, LogObserver(), *lineage, *watchers)
@@ -217,6 +218,7 @@ class Worker:
             date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
             lease_passed=partial(self._passes.note, "lease"),
         )
+        self.metrics.show_dates(resources.store, clock, self._calendar, self._settings.definition.findings)
         self.engine = self._services.engine
         pulls = resources.kind is ProcessKind.PULL
         self._messages = PulledMessages(self._services, self.metrics) if pulls else None
@@ -229,10 +231,12 @@ class Worker:
         self.listeners = self._make_listeners()
         self.addresses: list[str] = []
 
-    def _make_metrics(self, clock: Clock) -> Metrics:
+    def _calendar(self) -> Calendar:
+        return self._settings.calendar.with_games(self._services.schedule.known)
+
+    def _make_metrics(self) -> Metrics:
         resources, settings = self._resources, self._settings
         metrics = Metrics(settings.definition.processors)
-        metrics.show_dates(resources.store, clock, settings.calendar)
         metrics.expects_stream(resources.kind is ProcessKind.PULL)
         metrics.note(DeadLetterTopicChecked(topic=settings.dead_letter_topic, fault=None))
         metrics.show_process(lines_dropped=lines_dropped, store_restarts=resources.store_restarts)

@@ -7,7 +7,7 @@ noon. Pure: no clock, no storage.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -25,6 +25,8 @@ _DAYS = re.compile(r"[0-7]d")
 FUTURE_DAYS_MAX = 7
 # Replicas reach midnight within this time: the mark of the faster replica is not ahead of the slower replica's clock.
 MIDNIGHT_SLACK = timedelta(minutes=1)
+# The schedule is known for a day if a game lies within this many days; a schedule that ended silences no alarm.
+SCHEDULE_REACH = 3
 # The next expected analysis date lies within a year, unless the season is empty.
 DAYS_AHEAD_MAX = 367
 # The words that commands, routes and pages accept in the place of an analysis date.
@@ -79,6 +81,7 @@ class Calendar:
         skip_dates: Dates inside the season that are not expected.
         drain_grace: Time for queued messages after a start, before an overdue deadline fires.
         catch_up_days: Number of missed analysis dates opened after a downtime, at most.
+        game_days: Days with a game by the schedule; empty while the schedule is not known.
     """
 
     zone: ZoneInfo
@@ -89,6 +92,11 @@ class Calendar:
     skip_dates: frozenset[date]
     drain_grace: timedelta
     catch_up_days: int
+    game_days: frozenset[date] = frozenset()
+
+    def with_games(self, game_days: frozenset[date]) -> Self:
+        """Return the calendar with another schedule."""
+        return replace(self, game_days=game_days)
 
     def league_day(self, now: datetime) -> date:
         """Return the date on the league's wall clock, by which analysis dates open; `today` means `tonight`."""
@@ -119,9 +127,16 @@ class Calendar:
         return self.named_day(word, now)
 
     def expected(self, day: date) -> bool:
-        """Return True if the worker waits for completions of *day* before the first completion arrives."""
+        """Return True if the worker waits for completions of *day* before the first completion arrives.
+
+        A day with a game is expected. Without any game from three days before to three days after, the schedule is not
+        known or has ended, and the season decides.
+        """
         if day in self.skip_dates:
             return False
+        reach = (day + timedelta(days=offset) for offset in range(-SCHEDULE_REACH, SCHEDULE_REACH + 1))
+        if not self.game_days.isdisjoint(reach):
+            return day in self.game_days
         month_day = (day.month, day.day)
         if self.season_start <= self.season_end:
             return self.season_start <= month_day <= self.season_end

@@ -4,20 +4,36 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict, Field
 
-from statemachine.evidence import awaited_tables, publication_is_retracted, severity_of
-from statemachine.model import RATE_DIGITS, BuildResult, CompletionStatus, DateRecord, FailedBecause, Policy, State
+from statemachine.evidence import awaited_tables, doubted_processors, publication_is_retracted, severity_of
+from statemachine.model import (
+    RATE_DIGITS,
+    BuildResult,
+    CompletionStatus,
+    DateRecord,
+    FailedBecause,
+    FindingSeverity,
+    Policy,
+    State,
+)
 from worker.features.model import QualityReport
+from worker.finding_text import FindingModel, as_json, short, worst
 from worker.observing.outbox import Untold
 
 # Shown status of a processor with a retracted run and no newer run.
 RETRACTED = "retracted"
-_UTC_TEXT = re.compile(r"\b(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2})(:\d{2})?Z(?!\w)")
+# Instants inside texts: `2024-12-16 04:25Z`, ISO 8601 with an offset, BigQuery's ` UTC`; `at:` and `probe:` are the
+# identities of runs without an id. An instant behind an option of a command is kept, so that the command can be copied.
+_INSTANT = re.compile(
+    r"(?P<option>--[a-z-]+[ =])?(?P<run>\b(?:at|probe):)?(?<!\d)"
+    r"(?P<day>\d{4}-\d{2}-\d{2})[ T](?P<minute>\d{2}:\d{2})(?P<second>:\d{2})?(?:[.]\d{1,9})?"
+    r"(?P<offset>Z| UTC|[+-]\d{2}:\d{2})(?!\w)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +59,23 @@ class DateSummary:
     row_count: int | None
     quality_score: float | None
     components: dict[str, float] | None
-    component_total: float | None
+    component_total: Annotated[
+        float | None,
+        Field(description="Sum of the components. `quality_score` is higher where usable fallback rows count instead."),
+    ]
     fallback_rate: float | None
     missing_rate: float | None
     severity: str | None
+    findings: Annotated[
+        list[FindingModel] | None,
+        Field(
+            description="Reasons why the rows may be wrong, the most severe first; null if no check judged the rows."
+        ),
+    ]
     attempt: int
     trigger: str | None
     mode: str
+    as_of: Annotated[str | None, Field(description="The build reads only upstream rows processed up to this instant.")]
     published_generation: int
     published_is_retracted: bool
     left_out: int | None
@@ -60,14 +86,14 @@ class DateSummary:
     failure: FailureModel | None
 
 
-def figures(build: BuildResult | QualityReport | None) -> dict[str, Any]:
-    """Return the fields of `DateSummary` about a build, the rates rounded; without a build each field is None."""
+def figures(build: BuildResult | QualityReport | None, day: date) -> dict[str, Any]:
+    """Return the fields of `DateSummary` about a build of *day*, the rates rounded; each is None without a build."""
     names = [field.name for field in fields(DateSummary) if field.name in QualityReport.__dataclass_fields__]
     if build is None:
         return dict.fromkeys(names)
     values = {name: getattr(build, name) for name in names}
     rates = {name: round(values[name], RATE_DIGITS) for name in ("fallback_rate", "missing_rate")}
-    return {**values, **rates, "components": dict(build.components)}
+    return {**values, **rates, "components": dict(build.components), "findings": as_json(build.findings, day)}
 
 
 def summary(record: DateRecord) -> dict[str, Any]:
@@ -79,10 +105,11 @@ def summary(record: DateRecord) -> dict[str, Any]:
             weekday=f"{record.analysis_date:%A}",
             state=record.state.value,
             generation=record.generation,
-            **{**figures(result), "severity": severity_of(record)},
+            **{**figures(result, record.analysis_date), "severity": severity_of(record)},
             attempt=record.attempt,
             trigger=record.trigger.value if record.trigger else None,
             mode=record.mode.value,
+            as_of=record.as_of.isoformat() if record.as_of else None,
             published_generation=record.published_generation,
             published_is_retracted=publication_is_retracted(record),
             left_out=result.left_out if result else None,
@@ -118,7 +145,7 @@ def explanation(
         "now": now.isoformat(),
         "processors": [_processor(record, name) for name in policy.processors],
         "missing": list(policy.missing(record)),
-        "headline": headline(record, policy),
+        "headline": in_zone(headline(record, policy), zone),
         "next": what_next(record, now, policy, zone, untold),
     }
 
@@ -169,20 +196,40 @@ def retraction_follows(record: DateRecord, processor: str) -> str:
 
 
 def headline(record: DateRecord, policy: Policy) -> str:
-    """Return the state of the analysis date in a line."""
+    """Return the state of the analysis date in a line, with the doubts about the rows that consumers read."""
     result = record.result
     if record.state is State.WAITING:
         counted = len(policy.processors) - len(policy.missing(record))
-        return f"waiting: {counted} of {len(policy.processors)} completions"
+        return f"waiting: {counted} of {len(policy.processors)} completions{_still_read(result)}"
     if record.state in {State.DONE, State.DEGRADED} and result is not None:
         wrong = " from a run that was taken back" if publication_is_retracted(record) else ""
-        return f"{record.state}: {_worth(result)}, published as generation {result.generation}{wrong}"
+        generation = f"published as generation {result.generation}{_limit(record)}{wrong}"
+        if is_doubtful(result):
+            return f"{record.state}: {generation}, but {short(result.findings)}; {_worth(result)}"
+        return f"{record.state}: {_worth(result)}, {short(result.findings)}, {generation}"
     if record.state is State.FAILED:
         because = record.failure.because if record.failure else "unknown"
-        still = f"; consumers still read generation {result.generation}" if result is not None else ""
-        return f"failed ({because}): nothing was published for generation {record.generation}{still}"
+        return f"failed ({because}): nothing was published for generation {record.generation}{_still_read(result)}"
     trigger = record.trigger.value if record.trigger else "none"
-    return f"{record.state}: generation {record.generation} ({trigger}), attempt {record.attempt}"
+    begun = f"{record.state}: generation {record.generation} ({trigger}{_limit(record)}), attempt {record.attempt}"
+    return f"{begun}{_still_read(result) if result is not None and is_doubtful(result) else ''}"
+
+
+def is_doubtful(result: BuildResult) -> bool:
+    """Return whether a critical finding says that the rows cannot be believed."""
+    return worst(result.findings) == FindingSeverity.CRITICAL
+
+
+def _still_read(result: BuildResult | None) -> str:
+    if result is None:
+        return ""
+    doubt = f", with {short(result.findings)}" if is_doubtful(result) else ""
+    return f"; consumers still read generation {result.generation}{doubt}"
+
+
+def _limit(record: DateRecord) -> str:
+    """Return the instant that a person set as a limit for the rows of the generation; empty without a limit."""
+    return f", as of {record.as_of:%Y-%m-%d %H:%M:%S}Z" if record.as_of is not None else ""
 
 
 def _worth(result: BuildResult) -> str:
@@ -193,13 +240,16 @@ def untold_text(untold: Untold, now: datetime, zone: ZoneInfo) -> str:
     """Return the text for an unpublished outcome message: `Generation 1 is published; Phase 5 has not been told`."""
     what = "failed; on call has" if untold.state == State.FAILED else "is published; Phase 5 has"
     since = "" if untold.since is None else f" since {_when(untold.since, now, zone)}"
-    why = f"{untold.error}; tried{since}" if untold.error else f"the outcome waits in the outbox{since}"
+    why = f"{in_zone(untold.error, zone)}; tried{since}" if untold.error else f"the outcome waits in the outbox{since}"
     return f"Generation {untold.generation} {what} not been told yet: {why}."
 
 
 def what_next(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo, untold: Untold | None) -> str:
-    """Return the next step, the instant and the possible command; an unpublished outcome message comes first."""
-    follows = _follows(record, now, policy, zone)
+    """Return the next step, the instant and the possible command; an unpublished outcome message comes first.
+
+    Every instant is on the wall clock of *zone*, also in the words of a stored failure.
+    """
+    follows = in_zone(_follows(record, now, policy, zone), zone)
     if untold is None:
         told = "Phase 5 was told. " if record.state is State.DONE and not record.ignored else ""
         return f"Nothing. {told}{follows}" if told else follows
@@ -253,16 +303,26 @@ def _taken_back(record: DateRecord) -> str:
 def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
     day = record.analysis_date.isoformat()
     replay = f"mlfs replay {day} --reason '…'"
-    missing = ", ".join(policy.missing(record))
-    if not missing and not (awaited_tables(record) and now < record.upgrade_cutoff_at):
-        return f"Nothing by itself: all completions are in. To build it again: {replay}"
-    if not missing:
-        return f"All completions are in; built again by itself when rows come{_looks(record)}. By hand: {replay}"
-    if now < record.upgrade_cutoff_at:
-        cutoff = _when(record.upgrade_cutoff_at, now, zone)
-        by_itself = f"Built again by itself when one of these completes before {cutoff}: {missing}"
-        return f"{by_itself}{_taken_back(record)}{_looks(record)}. By hand: {replay}"
-    return f"The upgrade window is closed{_taken_back(record)}. After the repair of {missing}: {replay}"
+    missing, doubted = policy.missing(record), sorted(doubted_processors(record) - {*policy.missing(record)})
+    if now >= record.upgrade_cutoff_at:
+        if not (missing or doubted):
+            return f"Nothing by itself: all completions are in. To build it again: {replay}"
+        wrong = ", ".join((*missing, *doubted))
+        return f"The upgrade window is closed{_taken_back(record)}. After the repair of {wrong}: {replay}"
+    cutoff, named = _when(record.upgrade_cutoff_at, now, zone), ", ".join(doubted)
+    runs_again = f"; built again, too, when {named} runs again, because a critical finding names it" if doubted else ""
+    if missing:
+        by_itself = f"Built again by itself when one of these completes before {cutoff}: {', '.join(missing)}"
+        return f"{by_itself}{_taken_back(record)}{_looks(record)}{runs_again}. By hand: {replay}"
+    if awaited_tables(record):
+        looks = f"{_looks(record)}{runs_again}"
+        return f"All completions are in; built again by itself when rows come{looks}. By hand: {replay}"
+    if doubted:
+        return (
+            f"Built again by itself when {named} runs again before {cutoff}: a critical finding names it. "
+            f"By hand: {replay}"
+        )
+    return f"Nothing by itself: all completions are in. To build it again: {replay}"
 
 
 def _looks(record: DateRecord) -> str:
@@ -298,18 +358,24 @@ def wall_clock(instant: datetime, now: datetime, zone: ZoneInfo) -> str:
 
 
 def in_zone(text: str, zone: ZoneInfo) -> str:
-    """Return a stored sentence with each UTC instant (`2024-12-16 04:25Z`) on the wall clock of *zone*."""
+    """Return a text with each instant of the text (`2024-12-16 04:25Z`) on the wall clock of *zone*.
+
+    The identity of a run that is an instant becomes `run of 2024-12-15 23:25:00 EST`.
+    """
 
     def local(found: re.Match[str]) -> str:
-        day, minute, second = found.groups()
-        try:
-            instant = datetime.fromisoformat(f"{day} {minute}{second or ''}").replace(tzinfo=UTC)
-        except ValueError:  # the digits are no instant
+        if found["option"]:
             return found.group(0)
-        form = "%Y-%m-%d %H:%M:%S %Z" if second else "%Y-%m-%d %H:%M %Z"
-        return instant.astimezone(zone).strftime(form)
+        offset = "+00:00" if found["offset"] in {"Z", " UTC"} else found["offset"]
+        try:
+            instant = datetime.fromisoformat(f"{found['day']} {found['minute']}{found['second'] or ''}{offset}")
+            there = instant.astimezone(zone)
+        except (ValueError, OverflowError):  # the digits are no instant
+            return found.group(0)
+        run = "run of " if found["run"] else ""
+        return run + there.strftime("%Y-%m-%d %H:%M:%S %Z" if found["second"] else "%Y-%m-%d %H:%M %Z")
 
-    return _UTC_TEXT.sub(local, text)
+    return _INSTANT.sub(local, text)
 
 
 def distance(span: timedelta) -> str:
@@ -334,10 +400,10 @@ def arrival_text(entry: Mapping[str, Any], zone: ZoneInfo) -> str:
     if entry["status"] == RETRACTED:
         latest = entry["retractions"][-1]
         at = datetime.fromisoformat(latest["at"]).astimezone(zone)
-        said = f"{latest['run']} was taken back at {at:%Y-%m-%d %H:%M:%S %Z} by {latest['by']}: {latest['reason']}"
-        return f"{said}; awaits another run"
+        run, at_text = in_zone(latest["run"], zone), f"{at:%Y-%m-%d %H:%M:%S %Z}"
+        return f"{run} was taken back at {at_text} by {latest['by']}: {latest['reason']}; awaits another run"
     at = datetime.fromisoformat(entry["completed_at"]).astimezone(zone)
     rows = "" if entry["row_count"] is None else f", {entry['row_count']} rows"
     found = " (rows found, no event came)" if entry["status"] == CompletionStatus.FOUND else ""
-    error = f": {entry['error']}" if entry["error"] else ""
+    error = f": {in_zone(entry['error'], zone)}" if entry["error"] else ""
     return f"{entry['status']} at {at:%Y-%m-%d %H:%M:%S %Z}{rows}{found}{error}"

@@ -26,7 +26,7 @@ class Denied(Unavailable):
 
 
 class SourceGone(Unavailable):
-    """Upstream's temporary fault: the file behind a linked table is absent. Only builds that read the table fail."""
+    """Upstream's temporary fault: the file behind a table is absent or unreadable. Builds count the table as empty."""
 
 
 class PublishRefused(Unavailable):
@@ -41,7 +41,11 @@ class Fatal(PipelineError):
 
 
 class SchemaDrift(Fatal):
-    """Upstream's fault: a table or column that the build reads is absent or has another type."""
+    """Upstream's fault: a table or column that a statement reads is absent or has another type."""
+
+
+class AccessDenied(Fatal):
+    """The operator's fault: the warehouse denies this account a table, a column or an action."""
 
 
 class Fenced(PipelineError):

@@ -6,7 +6,7 @@ A result has findings, or no finding, or was stored before builds were judged. T
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import groupby
 from typing import Annotated
@@ -20,6 +20,8 @@ NO_FINDINGS = "no findings"
 NOT_JUDGED = "not judged"
 # Findings of the highest severity that a short text names; further findings are counted.
 NAMED_MAX = 2
+# Severities that an overview marks; a note changes neither state nor severity.
+DOUBTS = frozenset({FindingSeverity.CRITICAL, FindingSeverity.WARNING})
 _DATE_WORD = re.compile(r"\bDATE\b")
 _NOUNS = {
     FindingSeverity.CRITICAL: "critical finding",
@@ -65,6 +67,12 @@ def shown(findings: Sequence[Finding] | None, day: date) -> list[FindingModel] |
     ]
 
 
+def as_json(findings: Sequence[Finding] | None, day: date) -> list[dict[str, str]] | None:
+    """Return the findings about *day* for scripts; None stands for a result that was never judged."""
+    models = shown(findings, day)
+    return None if models is None else [asdict(model) for model in models]
+
+
 def short(findings: Sequence[AnyFinding] | None) -> str:
     """Return the findings on one line: `1 critical finding: unchanged player_composite_factors; 2 warnings`."""
     if findings is None:
@@ -81,7 +89,21 @@ def short(findings: Sequence[AnyFinding] | None) -> str:
 
 def finding_line(finding: AnyFinding) -> str:
     """Return check, subject, observed and expected figure: `shifted pace: PSI 1.9, expected below 0.25`."""
-    return f"{finding.check} {finding.subject}: {evidence(finding.observed, finding.expected)}"
+    return f"{finding.check} {finding.subject}: {evidence_of(finding)}"
+
+
+def evidence_of(finding: AnyFinding) -> str:
+    """Return the observed and the expected figure of a finding."""
+    return evidence(finding.observed, finding.expected)
+
+
+def brief(findings: Sequence[AnyFinding] | None) -> str:
+    """Return the number of findings of the highest severity: `2 critical`, `none`, `not judged`."""
+    if not findings:
+        return NOT_JUDGED if findings is None else "none"
+    severity = worst(findings)
+    number = sum(finding.severity == severity for finding in findings)
+    return f"{number} {severity}" if severity == FindingSeverity.CRITICAL else _count(FindingSeverity(severity), number)
 
 
 def worst(findings: Sequence[AnyFinding] | None) -> str:

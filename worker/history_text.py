@@ -1,5 +1,7 @@
 """The sentence of each decision, for the history, the logs and the screen of the demo. Pure."""
 
+from datetime import datetime
+
 from statemachine.decide import Decision
 from statemachine.events import (
     BuildClaimed,
@@ -15,9 +17,10 @@ from statemachine.events import (
     ReplayRequested,
     TimerFired,
 )
-from statemachine.evidence import awaited_tables
-from statemachine.model import CompletionStatus, DateRecord, State
+from statemachine.evidence import awaited_tables, replaces_doubted
+from statemachine.model import BuildMode, CompletionStatus, DateRecord, State
 from statemachine.reasons import Reason
+from worker.finding_text import short
 
 
 def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
@@ -29,6 +32,8 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
         case CompletionReceived(completion=completion):
             rows = "" if completion.row_count is None else f", {completion.row_count} rows"
             said = f"{completion.processor} reported {completion.status}{rows}"
+            if decision.reason is Reason.UPGRADE_STARTED and replaces_doubted(before, completion):
+                return f"{said}; a critical finding had named its earlier run"
             return f"{said}: {completion.error}" if completion.error else said
         case TimerFired():
             return _timer(before, decision)
@@ -39,7 +44,7 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
         case BuildCommitted(result=result):
             said = (
                 f"generation {result.generation} published as {result.state}: {result.row_count} rows, "
-                f"score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}"
+                f"score {result.quality_score:.1f}, fallback {result.fallback_rate:.1%}, {short(result.findings)}"
             )
             follows = decision.reason is Reason.COMMITTED_REPLAY_FOLLOWS
             return f"{said}; the requested build follows as generation {after.generation}" if follows else said
@@ -51,12 +56,17 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
 
 def _asked(event: InterventionEvent, decision: Decision) -> str:
     match event:
-        case ReplayRequested(actor=actor, reason=reason, mode=mode):
-            return f"{actor} asked for a replay ({mode}): {reason}"
+        case ReplayRequested(actor=actor, reason=reason, mode=mode, as_of=as_of):
+            return f"{actor} asked for a replay ({replay_text(mode, as_of)}): {reason}"
         case CancelRequested(actor=actor, reason=reason):
             return f"{actor} cancelled: {reason}"
         case CompletionRetracted():
             return _retraction(event, decision)
+
+
+def replay_text(mode: BuildMode, as_of: datetime | None) -> str:
+    """Return what the build of a replay may read: `normal, as of 2024-12-15 22:00:00Z`; *as_of* in UTC."""
+    return mode.value if as_of is None else f"{mode}, as of {as_of:%Y-%m-%d %H:%M:%S}Z"
 
 
 def _retraction(event: CompletionRetracted, decision: Decision) -> str:

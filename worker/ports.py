@@ -37,10 +37,16 @@ class Warehouse(Protocol):
         """Return the columns of `dataset.table` as {name: BigQuery type}; empty if the table does not exist."""
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
-        """Return the columns of several tables, by table; BigQuery answers in one query."""
+        """Return the columns of several tables, by table; empty for a table that is absent or denied to this account.
+
+        Names of tables and columns are compared without case.
+        """
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Run one SELECT and return the rows as dictionaries."""
+
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
+        """Run several SELECTs, each as `query`; BigQuery runs the statements side by side."""
 
     def stage(self, key: BuildKey, select: Statement) -> None:
         """Store the rows of *select* in `generations`, invisible to every view, once for each attempt.

@@ -143,6 +143,7 @@ class Sweeper:
         date_failed: Callable[[date, Exception], None],
         aside: RunAside = at_once,
         aside_for_upgrades: RunAside = at_once,
+        game_days: Callable[[datetime], frozenset[date]] = lambda _now: frozenset(),
     ) -> None:
         """Store the collaborators.
 
@@ -157,6 +158,7 @@ class Sweeper:
             aside: Runs the queries on which a deadline or the end of a generation waits.
             aside_for_upgrades: Runs the probes of degraded analysis dates. After a backfill there may be hundreds of
                 probes; with a separate limit these probes delay no deadline.
+            game_days: Returns the days with a game by the schedule; empty while the schedule is not known.
         """
         self._engine = engine
         self._store = store
@@ -167,6 +169,7 @@ class Sweeper:
         self._date_failed = date_failed
         self._aside = aside
         self._aside_for_upgrades = aside_for_upgrades
+        self._game_days = game_days
         self._started_at = clock.now()
         self._skip = 0
 
@@ -180,7 +183,7 @@ class Sweeper:
         self._clock.follow()
         now = self._clock.now()
         failed = 0
-        expected = self._calendar.to_open(self._last_opened(now), now)
+        expected = self._calendar.with_games(self._game_days(now)).to_open(self._last_opened(now), now)
         for day in expected:
             failed += self._faults_of(day, lambda: self._restore(day))  # noqa: B023 - called at once
             self._store.set_last_opened(day)

@@ -20,7 +20,7 @@ import structlog
 from worker.builds.builder import Builder, LeaseKeeper
 from worker.builds.generations import short_diffs
 from worker.builds.queue import BuildQueue, Builds, RequestBuilds
-from worker.builds.upstream import probe
+from worker.builds.upstream import ScheduleWatch, probe
 from worker.errors import PipelineError
 from worker.intake import Intake
 from worker.interventions.retractions import RetractionAudit
@@ -87,6 +87,7 @@ class Services:
         )
         self.repair = Repair(engine=self.engine, store=resources.store, clock=clock, warehouse=resources.warehouse)
         self.builder = self._make_builder(lease_passed)
+        self.schedule = ScheduleWatch(resources.warehouse, resources.settings.calendar, Aside())
         self.sweeper = self._make_sweeper(date_failed)
         self.relay = Relay(
             store=resources.store, publisher=resources.publisher, observer=observer, tracer=resources.tracer
@@ -128,6 +129,7 @@ class Services:
             date_failed=date_failed,
             aside=Aside(),
             aside_for_upgrades=Aside(upgrade_patience_s),
+            game_days=self.schedule.days,
         )
 
     def _make_intake(self) -> Intake:

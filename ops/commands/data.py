@@ -1,4 +1,4 @@
-"""`mlfs load`, `mlfs build`, `mlfs features`: fill the warehouse, build by hand, export published rows.
+"""`mlfs build`, `mlfs features`: build by hand, export published rows.
 
 A manual build goes without the state machine: the build claims a new generation in the ledger and publishes by one
 statement under this claim. A crash before the publication leaves a claim and unpublished rows; a vacuum deletes the
@@ -16,6 +16,7 @@ import typer
 
 from ops.arguments import (
     AnalysisDate,
+    AsOfOption,
     Forced,
     GenerationOption,
     Json,
@@ -25,13 +26,9 @@ from ops.arguments import (
     actor,
     build_mode,
     exit_code,
-    guest_resources,
-    now_of_words,
-    print_named_date,
-    read_date,
     reading_resources,
 )
-from ops.output import components_table, dates_table, err, number, out, show_json
+from ops.output import components_table, dates_table, err, number, out, show_findings, show_json
 from ops.reports.cost import describe_estimates, estimates_table
 from statemachine.model import BuildMode, State
 from worker.builds.generations import find_generation
@@ -42,7 +39,6 @@ from worker.features.model import BuildKey, BuildOutcome, BuildRequest, LedgerRo
 from worker.features.records import replay_row
 from worker.interventions.audit import copy_over_done
 from worker.resources import Resources, open_lineage
-from worker.settings import load
 
 LEFT_OUT_SHOWN_MAX = 20
 # Above every attempt of a worker, so that a manual build and a worker never share a fencing token.
@@ -51,59 +47,11 @@ LINEAGE_FLUSH_S = 5.0
 SendEnd = Callable[[BuildOutcome], None]
 
 
-def load_folder(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of <dataset>.<table>.parquet files.")],
-    generate: Annotated[
-        str, typer.Option(metavar="DATE", help="First write generated data for the three dates up to DATE into DIR.")
-    ] = "",
-    link: Annotated[
-        bool, typer.Option("--link", help="Read the files in place, also files that replace them later.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Load Parquet files into the embedded warehouse; each file replaces one table.
-
-    Examples:
-      mlfs load ./data
-      mlfs load ./data --link
-      mlfs load ./sample --generate 2024-12-15
-    """
-    from worker.local.parquet_folder import ENDING, is_hidden, link_parquet_folder, load_parquet_folder, tables_in
-    from worker.local.sample.data import write_sample_data
-
-    if generate:
-        write_sample_data(directory, analysis_date=_last_generated(generate))
-    tables_in(directory, load().definition.tables.all)  # refuse a wrong file before a warehouse is created
-    with guest_resources() as resources:
-        bring = link_parquet_folder if link else load_parquet_folder
-        tables = bring(resources.embedded_warehouse, directory)
-    hidden = sorted(path.name for path in directory.iterdir() if path.suffix == ENDING and is_hidden(path))
-    if hidden:
-        err.print(f"hidden files are left out: {', '.join(hidden)}", markup=False)
-    if as_json:
-        show_json({"tables": dict(tables)})
-        return
-    for table, rows in tables:
-        out.print(f"{table:<45} {rows:>9,} rows")
-
-
-def _last_generated(text: str) -> date:
-    """Return the last date to generate: for `today` and `tonight` the calendar date of the league.
-
-    Generated Phase 4 rows cover three dates, so before noon both tonight's date and the calendar date have rows.
-    """
-    if text not in {"today", "tonight"}:
-        return read_date(text)
-    settings = load()
-    now = now_of_words(settings)
-    print_named_date(text, settings.calendar.tonight(now))
-    return settings.calendar.league_day(now)
-
-
 def build(
     analysis_date: AnalysisDate,
     force_phase3_fallback: Forced = False,
     source: SourceOption = None,
+    as_of: AsOfOption = None,
     reason: Reason = "built by hand",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate the cost, build and score; publish no row.")
@@ -116,22 +64,28 @@ def build(
     the bytes and the cost of each statement, and shows both with the result. A dry run builds and scores, so BigQuery
     bills the shown cost.
 
+    With --as-of the build reads upstream as it was at an instant: no row processed later, in no upstream table, the
+    roster and the schedule included. An upstream row that was replaced in place since then is gone.
+
     Exit codes: 0 done, 3 degraded, 1 failed (no row was published).
 
     Examples:
       mlfs build 2024-12-15
       mlfs build 2024-12-15 --force-phase3-fallback --dry-run --json
       mlfs build 2024-12-15 --source yesterday --reason 'both phases are empty'
+      mlfs build 2024-12-15 --as-of 2024-12-15T17:00:00-05:00 --dry-run
     """
     from worker.builds.steps import estimate_build, run_build
 
     mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
+    if as_of is not None and mode is BuildMode.YESTERDAY:
+        raise typer.BadParameter("--source yesterday reads no upstream row; leave --as-of out")
     with reading_resources() as resources:
         clock = resources.clock
         ledger = resources.warehouse.read_ledger(analysis_date)
         if why := copy_over_done(analysis_date.isoformat(), mode, ledger.state if ledger is not None else None):
             raise Refused(why)
-        request = _manual_request(resources, analysis_date, mode, clock.now())
+        request = _manual_request(resources, analysis_date, mode, as_of, clock.now())
         if mode is BuildMode.YESTERDAY and not dry_run:
             resources.warehouse.log_replay(_audit_row(request, ledger, reason))
         progress = (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
@@ -151,7 +105,9 @@ def build(
     raise typer.Exit(exit_code(answer["state"]))
 
 
-def _manual_request(resources: Resources, analysis_date: date, mode: BuildMode, now: datetime) -> BuildRequest:
+def _manual_request(
+    resources: Resources, analysis_date: date, mode: BuildMode, as_of: datetime | None, now: datetime
+) -> BuildRequest:
     """Return a build request for a generation without a claim, with an attempt above every attempt of a worker."""
     claimed_generation, _ = resources.warehouse.claimed_token(analysis_date)
     attempt = MANUAL_ATTEMPT_MIN + int(now.timestamp()) % 1_000_000
@@ -160,7 +116,7 @@ def _manual_request(resources: Resources, analysis_date: date, mode: BuildMode, 
         mode=mode,
         trigger="manual",
         phase3_lookback_days=resources.settings.phase3_lookback_days,
-        as_of=None,
+        as_of=as_of,
         started_at=now,
         claimant=f"{actor()}/{uuid.uuid4().hex}",
     )
@@ -228,10 +184,11 @@ def describe(outcome: BuildOutcome) -> dict[str, Any]:
         "analysis_date": key.analysis_date.isoformat(),
         "state": (report.earned_state if outcome.failure is None else State.FAILED).value,
         "generation": key.generation,
-        **figures(report),
+        **figures(report, key.analysis_date),
         "published": outcome.published,
         "failure": {"because": outcome.failure.value, "message": outcome.message} if outcome.failure else None,
         "trigger": outcome.request.trigger,
+        "as_of": instant_text(outcome.request.as_of) if outcome.request.as_of is not None else None,
         "dependency_rows": dict(stats.dependency_rows),
         "left_out_count": stats.left_out_count,
         "left_out": [{**entity.identity, "reason": entity.reason} for entity in stats.left_out],
@@ -241,6 +198,7 @@ def describe(outcome: BuildOutcome) -> dict[str, Any]:
 def _show(answer: dict[str, Any], outcome: BuildOutcome, *, dry_run: bool) -> None:
     out.print(dates_table([answer | {"state": f"would be {answer['state']}"} if dry_run else answer]))
     out.print(components_table(answer))
+    show_findings(answer)
     for entity in outcome.stats.left_out[:LEFT_OUT_SHOWN_MAX]:
         out.print(f"left out: {entity.label} ({entity.key}): {entity.reason}", markup=False)
     if answer["left_out_count"] > LEFT_OUT_SHOWN_MAX:

@@ -14,6 +14,7 @@ from ops.arguments import (
     DATE_TO_CHANGE,
     EXIT_REFUSED,
     EXIT_UNAVAILABLE,
+    AsOfOption,
     DateToChange,
     DryRun,
     Forced,
@@ -41,6 +42,7 @@ from statemachine.model import DateRecord, State
 from statemachine.reasons import Reason as Outcome
 from worker.date_text import retraction_follows, summary
 from worker.errors import Refused
+from worker.history_text import replay_text
 from worker.interventions.audit import taken_back
 from worker.interventions.idempotency import KEY_PATTERN
 from worker.ports import StateStore
@@ -96,6 +98,7 @@ def replay(
     concurrency: Concurrency = CONCURRENCY_DEFAULT,
     force_phase3_fallback: Forced = False,
     source: SourceOption = None,
+    as_of: AsOfOption = None,
     force: Force = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -117,21 +120,23 @@ def replay(
       mlfs replay 2024-12-15 --reason 'daily cache was repaired' --dry-run
       mlfs replay 2024-12-15 --reason 'daily cache was repaired' --yes --wait 60
       mlfs replay 2024-12-15 --source yesterday --reason 'both phases are empty' --yes
+      mlfs replay 2024-12-15 --as-of 2024-12-15T17:00:00-05:00 --reason 'as the evening saw the tables' --yes
       mlfs replay --from 2024-12-01 --to 2024-12-15 --only missing,failed --reason 'upstream was refilled' --dry-run
       mlfs replay --from 2024-12-01 --to 2024-12-15 --reason 'new ratings' --yes --idempotency-key ratings-2
     """
-    mode = build_mode(source, force_phase3_fallback=force_phase3_fallback)
+    mode = build_mode(source, force_phase3_fallback=force_phase3_fallback, as_of=as_of)
     if analysis_date is None and (first is None or last is None):
         raise typer.BadParameter("name one DATE, or a range by both --from and --to")
     if analysis_date is not None and (first or last):
         raise typer.BadParameter("DATE and a range at once; leave DATE or the range out")
     options = Options(dry_run=dry_run, yes=yes, as_json=as_json, key=key, wait_s=wait, concurrency=concurrency)
     if first is not None and last is not None:
-        request = RangeRequest(first=first, last=last, only=read_only(only), mode=mode, force=force)
+        request = RangeRequest(first=first, last=last, only=read_only(only), mode=mode, force=force, as_of=as_of)
         raise typer.Exit(replay_range(request, reason, options))
     if analysis_date is None or only:
         raise typer.BadParameter("--only selects among the dates of a range; add --from and --to")
-    _intervene(analysis_date, ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force), options)
+    event = ReplayRequested(actor=actor(), reason=reason, mode=mode, take_over=force, as_of=as_of)
+    _intervene(analysis_date, event, options)
 
 
 def cancel(
@@ -207,7 +212,7 @@ def _show_plan(event: InterventionEvent, before: DateRecord, planned: Decision) 
 def _named(event: InterventionEvent) -> str:
     match event:
         case ReplayRequested():
-            return f"replay ({event.mode})"
+            return f"replay ({replay_text(event.mode, event.as_of)})"
         case CancelRequested():
             return "cancel"
         case CompletionRetracted():

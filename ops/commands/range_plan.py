@@ -71,6 +71,7 @@ class RangeRequest:
         only: Selected states, and `missing` for expected dates without a record; empty for every date.
         mode: Build mode.
         force: Also fence off a running build, or replace a done date by a copy.
+        as_of: Read only upstream rows with `processed_at` up to this instant (UTC); None without a limit.
     """
 
     first: date
@@ -78,6 +79,7 @@ class RangeRequest:
     only: frozenset[str]
     mode: BuildMode
     force: bool
+    as_of: datetime | None = None
 
     def days(self) -> list[date]:
         """Return the dates, oldest first."""

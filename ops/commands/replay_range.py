@@ -31,6 +31,7 @@ from statemachine.events import ReplayRequested
 from statemachine.model import DateRecord, State
 from worker.date_text import summary
 from worker.errors import Conflict, Unavailable
+from worker.history_text import replay_text
 from worker.resources import Resources
 
 POLL_S = 0.2
@@ -69,6 +70,7 @@ class RangeReplay:
             reason=self._reason,
             mode=self._request.mode,
             take_over=self._request.force,
+            as_of=self._request.as_of,
             request_id=self._service.request_id(self._ids_of, who, day),
         )
 
@@ -197,7 +199,10 @@ def _progress(total: int) -> Callable[[Planned], None]:
 
 
 def _show_plan(plan: Sequence[Planned], request: RangeRequest, reason: str) -> None:
-    out.print(f"replay ({request.mode}) of {request.first} to {request.last}: {reason}", markup=False)
+    out.print(
+        f"replay ({replay_text(request.mode, request.as_of)}) of {request.first} to {request.last}: {reason}",
+        markup=False,
+    )
     cells = []
     for planned in plan:
         record = planned.record

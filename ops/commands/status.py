@@ -11,7 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from ops.arguments import AnalysisDate, Json, complete_date, exit_code, read_date, reading_resources
-from ops.output import dates_table, err, explanation_panel, hint, history_table, out, show_hints, show_json
+from ops.output import (
+    dates_table,
+    err,
+    explanation_panel,
+    hint,
+    history_table,
+    list_findings,
+    out,
+    show_hints,
+    show_json,
+)
 from statemachine.model import DateRecord, State
 from worker.date_text import explanation, standing, wall_clock
 from worker.errors import CorruptRecord, Refused
@@ -94,7 +104,12 @@ def _load(resources: Resources, day: date) -> DateRecord:
 
 def _status_of_one(resources: Resources, day: date, untold: Untold | None, *, as_json: bool) -> int:
     record = _load(resources, day)
-    show_json(standing(record, untold)) if as_json else out.print(dates_table([_row(resources, record, untold)]))
+    row = _row(resources, record, untold)
+    if as_json:
+        show_json(standing(record, untold))
+    else:
+        out.print(dates_table([row]))
+        list_findings(row)
     return exit_code(record.state)
 
 
@@ -110,7 +125,11 @@ def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:
         settings, now = resources.settings, resources.clock.now()
         untold = untold_by_date(resources.store).get(analysis_date)
     answer = explanation(record, now, settings.policy, settings.calendar.zone, untold)
-    show_json(answer) if as_json else out.print(explanation_panel(answer, settings.calendar.zone))
+    if as_json:
+        show_json(answer)
+        return
+    out.print(explanation_panel(answer, settings.calendar.zone))
+    list_findings(answer)
 
 
 def history(analysis_date: AnalysisDate, as_json: Json = False) -> None:

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ops.output import STATE_STYLE, components_table, console, number, plain, state_text
+from ops.output import STATE_STYLE, components_table, console, findings_short, number, plain, state_text
 from statemachine.events import BuildClaimed, DateOpened, LeaseRenewed
 from statemachine.model import CompletionStatus, DateRecord
 from worker.clock import OffsetClock
@@ -132,14 +132,6 @@ class NightScreen:
         return Panel(Group(grid, working), title=title, title_align="left")
 
 
-def _score(row: Mapping[str, Any]) -> str:
-    score, total = row["quality_score"], row["component_total"]
-    if score is None:
-        return "-"
-    floor = f" (its components sum to {total:.1f}; a usable fallback loses 25 points at most)" if score > total else ""
-    return f"{score:.1f} of 100{floor}"
-
-
 def _summary(row: Mapping[str, Any]) -> Group:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
@@ -148,9 +140,11 @@ def _summary(row: Mapping[str, Any]) -> Group:
     if row["failure"]:
         grid.add_row("because", f"{row['failure']['because']}: {row['failure']['message']}")
     grid.add_row("rows", number(row["row_count"], "d"))
-    grid.add_row("score", _score(row))
+    grid.add_row("score", number(row["quality_score"]))
     grid.add_row("fallback rate", number(row["fallback_rate"], ".1%"))
     grid.add_row("severity", row["severity"] or "none")
+    if row["quality_score"] is not None:
+        grid.add_row("findings", findings_short(row))
     players = row["left_out_players"]
     shown = players if len(players) <= LEFT_OUT_SHOWN_MAX else players[:LEFT_OUT_OF_MANY]
     for player in shown:

@@ -16,8 +16,8 @@ from worker.calendar import Calendar
 from worker.errors import Denied, PipelineError, SourceGone, Unavailable
 from worker.features.model import Statement
 from worker.features.pipeline import Pipeline
-from worker.features.plan import find_drift
 from worker.features.sql import Unusable
+from worker.features.usable import find_drift
 from worker.observing.outbox import untold_by_date
 from worker.pipelines.shipped import BLOCKS, PREDICTIONS_TABLE
 from worker.ports import HistoryEntry
@@ -97,7 +97,10 @@ class ReportReader:
                 return {}
             # A denied dataset: read each table, so that the denied tables are named one by one.
             return self._count_each(day, list(tables), dict.fromkeys(tables, ""))
-        faults = {table: "; ".join(find_drift(table, wanted, found[table])) for table, wanted in tables.items()}
+        faults = {
+            table: "; ".join(fault.text for fault in find_drift(table, wanted, found[table]))
+            for table, wanted in tables.items()
+        }
         looks = {self._source(table): TableLook(table=table, fault=faults[table]) for table in tables if faults[table]}
         readable = [table for table in tables if found[table]]
         try:

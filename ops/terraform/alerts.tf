@@ -1,5 +1,8 @@
 # What only Google can see: the worker may be the thing that is dead. Everything else is in ops/prometheus.
 locals {
+  # Where docs/ is served: docs.json is made from pyproject.toml (make manifests).
+  docs_url = jsondecode(file("${path.module}/docs.json")).docs_url
+
   backlog = {
     oldest_unacked = {
       title        = "A completion has been waiting for five minutes"
@@ -9,7 +12,7 @@ locals {
       duration     = "300s"
       aligner      = "ALIGN_MAX"
       severity     = "CRITICAL"
-      what_to_do   = "Does a worker run, and is its stream open? mlfs status; then docs/runbook.md#mlfsstreamdown. Where workers run at night only, silence this by day."
+      what_to_do   = "Does a worker run, and is its stream open? mlfs status; then ${local.docs_url}/runbook.md#mlfsstreamdown. Where workers run at night only, silence this by day."
     }
     undelivered = {
       title        = "More completions wait than ten nights bring"
@@ -19,7 +22,7 @@ locals {
       duration     = "600s"
       aligner      = "ALIGN_MAX"
       severity     = "WARNING"
-      what_to_do   = "A processor repeats itself, or no worker reads. mlfs status; then docs/runbook.md#mlfsstreamdown"
+      what_to_do   = "A processor repeats itself, or no worker reads. mlfs status; then ${local.docs_url}/runbook.md#mlfsstreamdown"
     }
     forwarded = {
       title        = "Pub/Sub gave a completion up"
@@ -29,7 +32,7 @@ locals {
       duration     = "0s"
       aligner      = "ALIGN_DELTA"
       severity     = "ERROR"
-      what_to_do   = "No worker could store it in twenty tries. mlfs dlq list; then docs/runbook.md#mlfsdeadletters"
+      what_to_do   = "No worker could store it in twenty tries. mlfs dlq list; then ${local.docs_url}/runbook.md#mlfsdeadletters"
     }
     parked = {
       title        = "Dead letters are parked"

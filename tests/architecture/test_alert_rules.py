@@ -2,11 +2,13 @@
 
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import typer
 
 from ops import cli
+from ops.generate.manifests import docs_address
 from tests.architecture.test_documentation import commands, settings
 from tests.support.alerting import PROMETHEUS, ROOT, alerts, emitted, recorded, selectors
 
@@ -63,7 +65,10 @@ def test_every_alert_says_how_urgent_it_is_what_is_wrong_and_what_to_type() -> N
         assert alert.severity in {"P0", "P1", "P2", "P3"}, alert.name
         assert {"summary", "description", "runbook_url"} == set(alert.annotations), alert.name
         assert "mlfs " in alert.annotations["description"], alert.name
-        assert f"docs/runbook.md#{alert.name.lower()}" == alert.annotations["runbook_url"]
+        address = urlsplit(alert.annotations["runbook_url"])
+        assert address.scheme in {"http", "https"}, "a pager opens no relative link"
+        assert address.hostname
+        assert f"{docs_address()}/runbook.md#{alert.name.lower()}" == alert.annotations["runbook_url"]
 
 
 def test_every_alert_has_its_section_and_no_section_is_left_over() -> None:

@@ -1,10 +1,11 @@
 """What every warehouse promises, whatever stands behind it."""
 
+import json
 import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, date, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from statemachine.model import Retraction, State
+from statemachine.model import Finding, Retraction, State
 from tests.support.generation_rows import COMMITTED_AT, publication_of, rows_select
 from tests.support.generation_rows import STARTED_AT as CLAIMED_AT
+from tests.support.nights import finding
 from worker.adapters.duckdb.dialect import open_error
 from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
@@ -51,8 +53,11 @@ def publication(build: BuildKey) -> Publication:
     return publication_of(build, kept=1, left_out=1)
 
 
-def published(warehouse: Warehouse, build: BuildKey, name: str = "Nikola Jokić") -> Publication:
+def published(
+    warehouse: Warehouse, build: BuildKey, name: str = "Nikola Jokić", *, findings: tuple[Finding, ...] = ()
+) -> Publication:
     result = publication(build)
+    result = replace(result, report=replace(result.report, findings=findings))
     warehouse.claim(build, CLAIMED_AT, result.request.claimant)
     warehouse.stage(build, staging_select(build, name))
     warehouse.publish(result)
@@ -169,6 +174,37 @@ def test_the_ledger_tells_what_was_committed(warehouse: Warehouse) -> None:
     assert standing.dependency_rows == done.stats.dependency_rows
     assert (standing.started_at, standing.committed_at) == (CLAIMED_AT, COMMITTED_AT)
     assert standing.committed_at.tzinfo is UTC
+
+
+def test_findings_are_published_with_the_score_and_come_back_whole(warehouse: Warehouse) -> None:
+    findings = (finding("player_daily_cache"), replace(finding(), observed='Dončić\'s "row" and ☃'))
+    build = published(warehouse, key(), findings=findings)
+
+    ledger = warehouse.read_ledger(NIGHT)
+
+    assert ledger is not None
+    assert ledger.findings == findings
+    [row] = everything(warehouse, QUALITY_TABLE)
+    assert [list(shown) for shown in json.loads(row["findings"])] == [[field.name for field in fields(Finding)]] * 2
+    assert row["build_id"] == build.request.key.build_id
+    published(warehouse, key(2))
+    assert [row["findings"] for row in everything(warehouse, QUALITY_TABLE)] == [None]
+
+
+def test_a_warehouse_of_an_earlier_release_gets_the_columns_of_findings_and_limits(warehouse: Warehouse) -> None:
+    """Its rows stay, and have no value in the new columns."""
+    published(warehouse, key())
+    write(warehouse, f"DROP VIEW {QUALITY_TABLE}")
+    write(warehouse, f"ALTER TABLE {HISTORY_TABLE} DROP COLUMN findings")
+    write(warehouse, f"ALTER TABLE {REPLAY_TABLE} DROP COLUMN as_of")
+    old = warehouse.read_ledger(NIGHT)
+
+    warehouse.ensure_tables()
+    published(warehouse, key(night=OTHER_NIGHT), findings=(finding(),))
+
+    assert (old and old.findings) == ()
+    assert [row["findings"] is None for row in everything(warehouse, QUALITY_TABLE)] == [True, False]
+    assert warehouse.columns(REPLAY_TABLE)["as_of"] == "TIMESTAMP"
 
 
 def test_publishing_the_same_token_again_changes_nothing(warehouse: Warehouse) -> None:
@@ -389,6 +425,7 @@ def test_a_replay_can_be_logged(warehouse: Warehouse) -> None:
         "processor": None,
         "run": None,
         "run_completed_at": None,
+        "as_of": None,
     }
     warehouse.log_replay(row)
 

@@ -36,7 +36,7 @@ def league() -> Iterator[League]:
         league.execute("DELETE FROM that_table WHERE analysis_date = ?".replace("that_table", table), [SUNDAY])
     for night in (FRIDAY, SATURDAY, SUNDAY):
         assert league.build(night).published
-    assert league.build(MONDAY).failure is FailureKind.NO_DATA
+    assert league.build(MONDAY).failure is FailureKind.NO_ROSTER
     league.execute(
         "CREATE TABLE nba_predictions.player_prop_predictions AS "
         "SELECT ?::DATE AS prediction_date, range AS player_id, 80.0 + range AS confidence_score FROM range(?)",

@@ -143,7 +143,8 @@ def test_a_day_without_zones_is_told_in_its_own_words(grid: GridDay) -> None:
     grid.tick()
 
     [(_topic, told)] = grid.outcomes()
-    assert "2025-03-30 has no active zones: grid_raw.zones holds no row for it" == told["message"]
+    assert told["message"].startswith("2025-03-30: grid_raw.zones holds no active zones of the date.")
+    assert told["failed_because"] == "no_roster"
 
 
 def test_a_replay_is_audited_in_the_pipelines_own_table(grid: GridDay) -> None:

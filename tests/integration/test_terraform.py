@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from google.pubsub_v1.types import Subscription
 
-from ops.generate.manifests import PROJECT, tables, views
+from ops.generate.manifests import PROJECT, docs_address, tables, views
 from tests.support.manifests import IMAGE, environment, render, settings_of, workloads
 from tests.support.terraform import FOLDER, blocks, default, local, resource, resources, terraform, text
 from worker.adapters.pubsub.unary import subscription_faults
@@ -230,7 +230,11 @@ def test_every_alert_leads_to_a_section_of_the_runbook() -> None:
     runbook = (FOLDER.parents[1] / "docs/runbook.md").read_text("utf-8")
     sections = {name.lower() for name in re.findall(r"^### (\w+)$", runbook, re.MULTILINE)}
 
-    assert set(re.findall(r"docs/runbook\.md#(\w+)", text())) <= sections
+    assert json.loads((FOLDER / "docs.json").read_text("utf-8")) == {"docs_url": docs_address()}
+    assert local("docs_url") == '${jsondecode(file("${path.module}/docs.json")).docs_url}'
+    linked = re.findall(r"(\S*)/runbook\.md#(\w+)", text())
+    assert {address for address, _ in linked} == {"${local.docs_url}"}
+    assert {section for _, section in linked} <= sections
 
 
 def test_the_scheduler_calls_the_service_as_the_service_expects(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at, sam
 from tests.support.nights import PROCESSORS, success
 from tests.support.rigs import WORKER, ModelClock, Rig
 from worker.builds.builder import Builder
-from worker.errors import SourceGone
 from worker.interventions.audit import Auditor
 from worker.local.parquet_folder import link_parquet_folder
 from worker.pipelines.shipped import FEATURES
@@ -112,28 +111,43 @@ def test_it_works_where_upstream_is_what_is_broken(league: League) -> None:
     league.execute("DROP TABLE nba_raw.nbac_player_list")
     outcome = league.build(SUNDAY, mode=BuildMode.YESTERDAY)
 
-    assert outcome.published
-    assert set(outcome.stats.dependency_rows.values()) == {0}
+    assert (outcome.published, outcome.report.quality_score) == (True, 75.0)
+    assert {name: rows > 0 for name, rows in outcome.stats.dependency_rows.items()} == {
+        name: name != "player_daily_cache" for name in PROCESSORS
+    }
 
 
-def test_a_linked_file_that_is_gone_stops_only_what_reads_it(league: League, tmp_path: Path) -> None:
-    """Saturday stays as published, a build of Sunday may be tried again, and the last resort does without the file."""
+def test_a_linked_file_that_is_gone_is_missing_only_where_it_is_read(league: League, tmp_path: Path) -> None:
+    """Saturday stays as published, Sunday is built without the table, and again once the file is back."""
     shutil.copytree(sample_folder(), tmp_path, dirs_exist_ok=True)
     link_parquet_folder(league.warehouse, tmp_path)
     league.build(SATURDAY)
     file = tmp_path / "nba_precompute.player_daily_cache.parquet"
     aside = file.rename(tmp_path / "aside")
 
-    with pytest.raises(SourceGone, match=r"nba_precompute\.player_daily_cache is linked, is gone") as gone:
-        league.build(SUNDAY)
+    fallen = league.build(SUNDAY)
     copied = league.build(SUNDAY, generation=2, mode=BuildMode.YESTERDAY)
     aside.rename(file)
     built = league.build(SUNDAY, generation=3)
 
-    assert 1 == len(str(gone.value).splitlines())
     assert {"phase4"} == {row["data_source"] for row in league.published(SATURDAY).values()}
-    assert (True, {0}) == (copied.published, set(copied.stats.dependency_rows.values()))
+    assert (True, State.DEGRADED) == (fallen.published, fallen.report.earned_state)
+    [finding] = [found for found in fallen.report.findings if found.check == "table_unusable"]
+    assert (finding.severity, finding.subject) == ("critical", "nba_precompute.player_daily_cache")
+    assert "to which the table nba_precompute.player_daily_cache is linked, is gone" in finding.observed
+    assert {0} == {outcome.stats.dependency_rows["player_daily_cache"] for outcome in (fallen, copied)}
     assert (True, State.DONE) == (built.published, built.report.earned_state)
+
+
+def test_a_roster_whose_file_is_gone_is_tried_again_later(league: League, tmp_path: Path) -> None:
+    shutil.copytree(sample_folder(), tmp_path, dirs_exist_ok=True)
+    link_parquet_folder(league.warehouse, tmp_path)
+    (tmp_path / "nba_raw.nbac_player_list.parquet").rename(tmp_path / "aside")
+
+    with pytest.raises(SourceGone, match=r"nba_raw\.nbac_player_list is linked, is gone"):
+        league.build(SUNDAY)
+
+    assert league.published(SUNDAY) == {}
 
 
 def test_the_night_may_be_built_properly_afterwards(league: League) -> None:

@@ -52,6 +52,8 @@ GENERATIONS_CONTRACT = "tests/contract/test_generations_contract.py"
 CHANGES = "tests/unit/test_changes_of_an_upgrade.py"
 UNPUBLISHED = "worker/features/templates/parts/unpublished.sql"
 SUPERSEDED = "worker/features/templates/parts/superseded.sql"
+DOUBTS = "tests/unit/test_decide_findings.py"
+FINDINGS = "tests/unit/test_findings_of_a_build.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -563,6 +565,68 @@ MUTANTS = (
         old="        self._begin_nights_at_zero()\n",
         new="",
         tests=("tests/unit/test_metrics.py::test_what_alert_rules_watch_and_what_a_usual_night_counts_begins_at_zero",),
+    ),
+    Mutant(
+        name="finding-of-a-build-not-counted",
+        file="worker/observing/metrics.py",
+        old="                for finding in outcome.report.findings:\n",
+        new="                for finding in outcome.report.findings[:0]:\n",
+        tests=(
+            "tests/unit/test_metrics.py::test_each_finding_of_a_build_is_counted_and_the_first_of_each_kind_is_seen",
+        ),
+    ),
+    Mutant(
+        name="note-calls-a-person",
+        file="worker/observing/date_metrics.py",
+        old="        if finding.severity in SEVERITIES_SHOWN\n",
+        new="",
+        tests=("tests/unit/test_metrics.py::test_findings_that_ask_somebody_to_act_are_shown_by_date_and_check",),
+    ),
+    Mutant(
+        name="failed-processor-called-missing",
+        file="worker/observing/date_metrics.py",
+        old="                if name not in record.completions\n",
+        new="                if name not in record.counted\n",
+        tests=(
+            "tests/unit/test_metrics.py::test_a_processor_that_failed_is_shown_until_its_success_and_is_not_called_missing",
+        ),
+    ),
+    Mutant(
+        name="opened-early-by-an-event-called-unopened",
+        file="worker/observing/date_metrics.py",
+        old="for day, record in records.items() if record is None}",
+        new="for day, record in records.items()}",
+        tests=(
+            "tests/unit/test_metrics.py::test_an_expected_date_that_no_sweep_has_opened_is_shown_until_it_has_a_record",
+        ),
+    ),
+    Mutant(
+        name="day-without-a-game-expected",
+        file="worker/calendar.py",
+        old="            return day in self.game_days\n",
+        new="            pass\n",
+        tests=("tests/unit/test_calendar.py::test_a_day_is_expected_for_its_game_where_the_schedule_is_known",),
+    ),
+    Mutant(
+        name="dead-schedule-silences-the-alarm",
+        file="worker/calendar.py",
+        old="        if not self.game_days.isdisjoint(reach):\n",
+        new="        if self.game_days:\n",
+        tests=("tests/unit/test_calendar.py::test_a_day_is_expected_for_its_game_where_the_schedule_is_known",),
+    ),
+    Mutant(
+        name="clock-ahead-stops-the-reading-of-the-schedule",
+        file="worker/builds/upstream.py",
+        old="or not now < self._next <= now + SCHEDULE_PAUSE\n",
+        new="or not now < self._next\n",
+        tests=("tests/unit/test_schedule_watch.py::test_a_store_clock_that_was_far_ahead_does_not_stop_the_reading",),
+    ),
+    Mutant(
+        name="relative-link-in-a-pager",
+        file="ops/generate/manifests.py",
+        old=" or not parts.hostname:\n",
+        new=":\n",
+        tests=("tests/integration/test_made_manifests.py::test_an_address_that_no_pager_can_open_is_refused",),
     ),
     Mutant(
         name="quality-hidden-while-built-again",
@@ -1898,5 +1962,103 @@ MUTANTS = (
             f"{CHANGES}::test_a_fault_of_the_question_fails_no_publication",
             f"{CHANGES}::test_a_warehouse_that_does_not_answer_holds_up_no_message",
         ),
+    ),
+    Mutant(
+        name="doubted-run-is-held",
+        file="statemachine/completions.py",
+        old=" or replaces_doubted(record, arrived):\n",
+        new=":\n",
+        tests=(f"{DOUBTS}::test_the_next_run_of_a_doubted_processor_upgrades_whatever_happens_to_other_reruns[hold]",),
+    ),
+    Mutant(
+        name="doubted-run-during-the-build-is-forgotten",
+        file="statemachine/evidence.py",
+        old="bool(unused) or any(replaces_doubted(record, completion) for completion in record.completions.values())",
+        new="bool(unused)",
+        tests=(f"{DOUBTS}::test_a_run_that_arrives_while_the_doubted_build_runs_is_built_next",),
+    ),
+    Mutant(
+        name="warnings-make-processors-doubted",
+        file="statemachine/evidence.py",
+        old=" if finding.severity is FindingSeverity.CRITICAL)",
+        new=")",
+        tests=(f"{DOUBTS}::test_only_a_critical_finding_makes_a_processor_doubted[warning]",),
+    ),
+    Mutant(
+        name="confirmed-rows-count-as-a-new-run",
+        file="statemachine/evidence.py",
+        old="arrived.identity != used if used is not None else arrived.completed_at > _started_at(result)",
+        new="arrived.identity != used",
+        tests=(f"{DOUBTS}::test_an_event_that_confirms_doubted_rows_is_no_new_run",),
+    ),
+    Mutant(
+        name="foreign-commit-keeps-the-runs-of-the-claim",
+        file=BUILDS,
+        old="relied_on=relied_on, claimed_runs=NO_RUNS",
+        new="relied_on=relied_on",
+        tests=(f"{DOUBTS}::test_a_foreign_commit_forgets_the_runs_of_the_claim",),
+    ),
+    Mutant(
+        name="limited-build-is-probed",
+        file="statemachine/evidence.py",
+        old=" if result is not None and not is_limited(record, result) else {}",
+        new=" if result is not None else {}",
+        tests=(f"{DOUBTS}::test_rows_that_a_person_did_not_want_start_no_build[limit0]",),
+    ),
+    Mutant(
+        name="limit-outlives-its-generation",
+        file="statemachine/decision.py",
+        old="        as_of=None,\n",
+        new="",
+        tests=(f"{DOUBTS}::test_a_replay_as_of_an_instant_keeps_the_instant_until_the_next_generation",),
+    ),
+    Mutant(
+        name="findings-unbounded",
+        file="worker/features/findings.py",
+        old="    if len(ranked) <= FINDINGS_MAX:\n",
+        new="    if ranked:\n",
+        tests=(f"{FINDINGS}::test_many_findings_are_cut_and_the_last_says_how_many_are_left_out",),
+    ),
+    Mutant(
+        name="processor-of-a-critical-finding-is-cut",
+        file="worker/features/findings.py",
+        old="(*first.values(), *range(len(ranked)))",
+        new="range(len(ranked))",
+        tests=(f"{FINDINGS}::test_a_processor_with_a_critical_finding_is_never_cut",),
+    ),
+    Mutant(
+        name="findings-lost-with-the-record",
+        file=FENCE,
+        old='        findings=read_findings(row.get("findings")),\n',
+        new="",
+        tests=(f"{FINDINGS}::test_a_store_that_was_lost_gets_the_findings_back_from_the_ledger",),
+    ),
+    Mutant(
+        name="damaged-findings-stop-every-date",
+        file=FENCE,
+        old="    except ValidationError as exc:\n",
+        new="    except ZeroDivisionError as exc:\n",
+        tests=(f"{FINDINGS}::test_a_damaged_text_is_a_note_and_stops_no_other_date[nonsense]",),
+    ),
+    Mutant(
+        name="refusing-level-publishes",
+        file="worker/features/findings.py",
+        old='gate_message = "; ".join(filter(None, (report.gate_message, judgement.refusal)))',
+        new="gate_message = report.gate_message",
+        tests=(f"{FINDINGS}::test_a_level_that_refuses_closes_the_gate_with_the_sentence_of_the_finding",),
+    ),
+    Mutant(
+        name="retracted-table-is-compared-with-its-claim",
+        file="worker/builds/builder.py",
+        old="                and name not in ignored\n",
+        new="",
+        tests=(f"{FINDINGS}::test_the_rows_of_a_table_that_no_build_may_read_are_not_compared_with_a_claim",),
+    ),
+    Mutant(
+        name="replay-forgets-its-instant",
+        file="worker/builds/builder.py",
+        old="as_of=record.as_of,",
+        new="as_of=None,",
+        tests=(f"{FINDINGS}::test_a_replay_as_of_an_instant_is_built_as_of_the_instant[as_of1]",),
     ),
 )

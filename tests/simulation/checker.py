@@ -10,6 +10,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from statemachine.model import DateRecord
+from tests.simulation.doubts import Doubts
 from tests.simulation.due import Due
 from tests.simulation.moves import BY_A_BUILDER, COMMITTED, ENDED, MOVES, RETRACTING
 from tests.simulation.plan import PROCESSORS, Schedule
@@ -87,6 +88,7 @@ class Checker:
     retractions: Retractions = field(default_factory=Retractions)
     due: Due = field(default_factory=Due)
     replays: Replays = field(default_factory=Replays)
+    doubts: Doubts = field(default_factory=Doubts)
 
     def demand(self, holds: bool, invariant: str, detail: str) -> None:
         if not holds:
@@ -125,6 +127,8 @@ class Checker:
         self._quiet(before, commit, what)
         self._justified(process, before, after, reason, what)
         self._told(before, commit, reason, what)
+        overlooked = self.doubts.overlooked(after, process.clock.now())
+        self.demand(not overlooked, "a doubted run is replaced by the next", f"{what}: {sorted(overlooked)}")
 
     def renewed(self, process: "Process", day: date, until_at: datetime) -> None:
         """A lease was extended, and nothing else of the record was stored."""
@@ -156,6 +160,7 @@ class Checker:
             self.demand(not back, "a retracted run does not count", f"{what}: {completion.processor}")
         if reason == "claimed":
             self.retractions.claimed(after)
+            self.doubts.claimed(after)
 
     def _monotone(self, before: DateRecord | None, after: DateRecord, what: str) -> None:
         day = after.analysis_date
@@ -341,7 +346,10 @@ class Checker:
         wrong = staged.used & self.retractions.banned.get((day, *key.token), frozenset())
         self.demand(not wrong, "no build reads what was taken back", f"{name}: {sorted(wrong)}")
         self.retractions.built(key, staged.used)
-        full = staged.filled & counted == set(PROCESSORS) and not staged.forced
+        doubted = self.doubts.judged(publication)
+        critical = {one.processor for one in report.findings if one.severity == "critical" and one.processor}
+        self.demand(critical == doubted, "a doubted build is degraded", f"{name}: {critical}, not {doubted}")
+        full = staged.filled & counted == set(PROCESSORS) and not staged.forced and not doubted
         state = str(report.earned_state)
         self.demand(
             state == ("done" if full else "degraded"), "fallback only when something was missing", f"{name} {state}"

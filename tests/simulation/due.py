@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
-from statemachine.model import DateRecord, State
+from statemachine.model import BuildMode, DateRecord, State
 
 # DESIGN section 6. The grace of a fresh start, a tick and a claim fit into it beside five seconds of skew.
 DEADLINE_BOUND = timedelta(seconds=40)
@@ -86,6 +86,9 @@ class Due:
         for day, since in self.degraded.items():
             record = records[day]
             assert record.result is not None
+            if record.mode is BuildMode.FORCED_FALLBACK or record.as_of is not None:
+                # A person did not want the rows of the tables.
+                continue
             cutoff = record.upgrade_cutoff_at
             failed = _failed(record)
             back = {one.processor for one in record.retractions}

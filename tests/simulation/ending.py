@@ -77,7 +77,8 @@ def _check_full(world: "World", day: date, record: DateRecord, what: str) -> Non
     in_time = healthy_from + SETTLES_IN < record.upgrade_cutoff_at
     if in_time and not _is_excused(world, record):
         world.checker.demand(record.state == "done", "no acked completion lost", f"{what}: four successes were in time")
-    if schedule.calm and schedule.rerun is OnRerun.HOLD and healthy_from + SETTLES_IN < record.deadline_at:
+    once = schedule.calm and schedule.rerun is OnRerun.HOLD and not night.doubted
+    if once and healthy_from + SETTLES_IN < record.deadline_at:
         world.checker.demand(record.generation == 1, "fallback only when something was missing", what)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 PUBLISHED = {"done", "degraded"}
 ENDED = {"done", "degraded", "failed"}
-BY_A_BUILDER = {"retry_scheduled", "giving_up", "gate_refused", "no_data"}
+BY_A_BUILDER = {"retry_scheduled", "giving_up", "gate_refused", "no_data", "no_roster"}
 
 _RECORDED = {"recorded", "failure_recorded", "retracted"}
 _LOOKED = {"still_missing", "upgrade_window_closed"}
@@ -39,7 +39,7 @@ MOVES: Mapping[str | None, Mapping[str, set[str]]] = {
     "running": {
         "running": {"lease_renewed", "giving_up", "cancelling", "committed_by_older_generation"} | _RECORDED,
         "ready": {"lease_expired", "retry_scheduled", "rescue_follows", "replay_accepted"} | _FOLLOWED | _ASKED,
-        "failed": {"retries_exhausted", "fatal_error", "gate_refused", "no_data", "cancelled"},
+        "failed": {"retries_exhausted", "fatal_error", "gate_refused", "no_data", "no_roster", "cancelled"},
         **_LEDGER,
     },
     "done": {

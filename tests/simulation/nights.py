@@ -1,9 +1,11 @@
 """What the four processors do in one night: on time, late, twice, never, with and without rows."""
 
 import json
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from random import Random
 
+from tests.simulation.doubts import SHORT
 from tests.simulation.plan import PROCESSORS, TONIGHT, Happening, Night, Schedule, at
 
 
@@ -32,6 +34,7 @@ def draw_night(schedule: Schedule, day: date, rng: Random) -> None:
         successes.append(complete_at)
     if None not in successes:
         night.complete_by = max(moment for moment in successes if moment is not None)
+        night.doubted = any(happening.count == SHORT for happening in happenings)
     schedule.happenings += happenings
     if day > TONIGHT:
         schedule.end_at = at(day, 24, 40)
@@ -39,7 +42,7 @@ def draw_night(schedule: Schedule, day: date, rng: Random) -> None:
 
 HABITS = (
     "on_time", "on_time", "on_time", "late", "too_late", "near", "lost", "none", "failed", "failed_then_late",
-    "empty", "rows_late", "rerun", "no_run_id",
+    "empty", "rows_late", "rerun", "no_run_id", "short", "short_then_whole",
 )  # fmt: skip
 
 
@@ -74,10 +77,25 @@ def _habit(
             return [said], None
         case "rows_late":
             return [said, rows_late], None
+        case "short":
+            return [replace(rows, count=SHORT), said], None
+        case "short_then_whole":
+            return _short_then_whole(replace(rows, count=SHORT), said, again, rng)
         case "rerun":
             return [rows, said, again], when
         case _:
             return [rows, said], when
+
+
+def _short_then_whole(
+    rows: Happening, said: Happening, again: Happening, rng: Random
+) -> tuple[list[Happening], datetime | None]:
+    """A run that writes half of its rows, and a whole one; mostly while the build of the first may be at work."""
+    if rng.random() < 0.7:
+        assert said.night is not None
+        again = success_of(said.night, said.processor, said.at + timedelta(seconds=rng.uniform(0.1, 15)), rng)
+    whole = replace(rows, at=again.at - timedelta(milliseconds=50), count=0)
+    return [rows, said, whole, again], again.at
 
 
 def success_of(day: date, processor: str, when: datetime, rng: Random) -> Happening:

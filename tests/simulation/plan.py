@@ -68,12 +68,14 @@ class Night:
         complete_by: When the last of four successes, each with its rows, was sent; None where that never happened.
         phase3: Whether Phase 3 has every player.
         players: Active players.
+        doubted: Whether a run wrote fewer rows than its event claims; an upgrade may replace it.
     """
 
     day: date
     phase3: bool
     players: int
     complete_by: datetime | None = None
+    doubted: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -5,15 +5,17 @@ process may die, stand still or lose the reply between them. On DuckDB both are 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from statemachine.model import BuildMode
 from tests.simulation.boundary import SLOW_S, Boundary
+from tests.simulation.doubts import CLAIMED, CRITICAL_SHARE
 from tests.simulation.plan import PROCESSORS, Night
 from worker.errors import Fatal, Fenced
+from worker.features.findings import Check, Levels
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
 from worker.features.records import check_fence, has_published, holds_claim, published_row, read_ledger_row
 from worker.pipelines.shipped import BLOCKS, SHIPPED, UPSTREAM, features_of
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 Row = dict[str, Any]
+_CLAIMS = {Check.CLAIMED_ROWS_DIFFER: Levels(note=0.0, critical=CRITICAL_SHARE)}
+_PIPELINE = replace(SHIPPED, findings=replace(SHIPPED.findings, levels=_CLAIMS))
 _CELLS = {block.name: len(features_of(block.name)) for block in BLOCKS}
 
 
@@ -57,8 +61,8 @@ class Tables:
         self.executions = 0
         self.audit: list[Row] = []
 
-    def fill(self, night: date, processor: str, now: datetime) -> None:
-        self.rows[night, processor] = 400
+    def fill(self, night: date, processor: str, now: datetime, rows: int = CLAIMED) -> None:
+        self.rows[night, processor] = rows
         self.filled_at.setdefault((night, processor), now)
 
     def filled(self, night: date) -> frozenset[str]:
@@ -226,7 +230,7 @@ class Tables:
 class SimulatedWarehouse:
     """The `Warehouse` port as one process sees it."""
 
-    pipeline = SHIPPED
+    pipeline = _PIPELINE
 
     def __init__(self, tables: Tables, boundary: Boundary, process: "Process", rng: Random) -> None:
         self._tables = tables
@@ -254,6 +258,8 @@ class SimulatedWarehouse:
         if statement.name == "retractions":
             first, last = statement.parameters["first_date"], statement.parameters["last_date"]
             return self._call(statement.name, lambda: self._tables.taken_back(first, last))  # type: ignore[no-any-return]
+        if statement.name in {"profile", "profile_nights"}:
+            return []
         night = statement.parameters["analysis_date"]
         if statement.name == "left_out":
             player = {"player_id": 1, "player_name": "A", "team_abbreviation": None, "reason": "no projection"}
@@ -261,6 +267,9 @@ class SimulatedWarehouse:
         if statement.name == "build_stats":
             return [self._call("build_stats", lambda: self._tables.counts(statement.parameters["build_id"]))]
         return self._call(statement.name, lambda: self._probe(night))  # type: ignore[no-any-return]
+
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
+        return [self.query(statement) for statement in statements]
 
     def _probe(self, night: date) -> list[Row]:
         rows = self._tables.probe(night)

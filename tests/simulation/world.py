@@ -10,6 +10,7 @@ from tests.simulation.boundary import Boundary
 from tests.simulation.bus import Bus
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.disasters import Disasters
+from tests.simulation.doubts import CLAIMED
 from tests.simulation.ending import check_end
 from tests.simulation.fibers import FIBERS
 from tests.simulation.people import People
@@ -171,7 +172,7 @@ class World:
         match happening.kind:
             case "rows":
                 assert happening.night is not None
-                self.tables.fill(happening.night, happening.processor, self.now)
+                self.tables.fill(happening.night, happening.processor, self.now, happening.count or CLAIMED)
             case "event" | "poison" | "raising":
                 about = self.checker.about(happening.body)
                 if about is not None:

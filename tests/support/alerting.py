@@ -1,4 +1,4 @@
-"""The alert rules as data, and every sample that a worker emits over a night that succeeds and one that fails."""
+"""The alert rules as data, and every sample that a worker emits over nights that succeed, fail and are cancelled."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,9 +9,22 @@ from typing import Any
 
 import yaml
 
-from statemachine.model import FailureKind
-from tests.support.nights import CALENDAR, NIGHT, PROCESSORS, broke, claimed, closed, committed, success
+from statemachine.events import CancelRequested
+from statemachine.model import FailureKind, Finding, FindingSeverity
+from tests.support.nights import (
+    CACHE,
+    CALENDAR,
+    NIGHT,
+    PROCESSORS,
+    broke,
+    claimed,
+    closed,
+    committed,
+    failure,
+    success,
+)
 from tests.support.rigs import Rig
+from worker.features.findings import Check, FindingPolicy
 from worker.observing.metrics import Metrics
 from worker.observing.observer import BuildEnded, DeadLetterTopicChecked, Received
 
@@ -69,22 +82,38 @@ def selectors(expression: str) -> list[Selector]:
     return [Selector(name, _MATCHER.findall(inside)) for name, inside in _SELECTOR.findall(expression)]
 
 
+def findings_of(*found: tuple[str, FindingSeverity]) -> tuple[Finding, ...]:
+    """Findings of these checks and severities."""
+    return tuple(
+        Finding(check=check, severity=level, subject="pace", observed="100 %", expected="25 %", next_step="look")
+        for check, level in found
+    )
+
+
 def emitted() -> list[tuple[str, Mapping[str, str]]]:
-    """Name and labels of every sample that some scrape of the two nights shows."""
+    """Name and labels of every sample that some scrape of the three nights shows."""
     metrics = Metrics(PROCESSORS)
     rig = Rig(notes=metrics)  # type: ignore[arg-type]
-    metrics.show_dates(rig.store, rig.clock, CALENDAR)
+    metrics.show_dates(rig.store, rig.clock, lambda: CALENDAR, FindingPolicy())
     found: dict[str, tuple[str, Mapping[str, str]]] = {}
+
+    def scrape() -> None:
+        for family in metrics.registry.collect():
+            found.update({f"{one.name}{one.labels}": (one.name, one.labels) for one in family.samples})
+
+    scrape()
     joined = [success(name) for name in PROCESSORS]
     for name in PROCESSORS:
         metrics.note(Received(outcome="recorded", processor=name, seconds=0.001))
     metrics.note(BuildEnded(mode="normal", result="done", seconds=1.0))
     metrics.note(DeadLetterTopicChecked(topic="phase4-processor-success-dlq", fault=None))
-    good = [*joined, claimed(), committed()]
+    doubt = findings_of((Check.UNCHANGED, FindingSeverity.CRITICAL), (Check.SHIFTED, FindingSeverity.WARNING))
+    good = [failure(CACHE), *joined, claimed(), committed(findings=doubt)]
     bad = [*joined, claimed(), broke(FailureKind.FATAL), closed()]
-    for night, events in ((NIGHT, good), (NIGHT - timedelta(days=1), bad)):
+    cancelled = [success(CACHE), CancelRequested(actor="ana", reason="no game was played")]
+    nights = [good, bad, cancelled]
+    for night, events in ((NIGHT - timedelta(days=back), events) for back, events in enumerate(nights)):
         for event in events:
             rig.engine.apply(night, event)
-            for family in metrics.registry.collect():
-                found |= {f"{one.name}{one.labels}": (one.name, one.labels) for one in family.samples}
+            scrape()
     return list(found.values())

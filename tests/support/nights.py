@@ -22,6 +22,7 @@ from statemachine.model import (
     CompletionStatus,
     DateRecord,
     FailureKind,
+    Finding,
     Policy,
     State,
 )
@@ -89,6 +90,7 @@ def result(
     state: State = State.DONE,
     *,
     rows: Mapping[str, int] | None = None,
+    findings: tuple[Finding, ...] = (),
 ) -> BuildResult:
     done = state is State.DONE
     return BuildResult(
@@ -106,6 +108,20 @@ def result(
         left_out=3,
         committed_at=DEADLINE,
         duration_s=1.5,
+        findings=findings,
+    )
+
+
+def finding(processor: str = "", severity: FindingSeverity = FindingSeverity.CRITICAL) -> Finding:
+    """A reason to doubt the rows of *processor*."""
+    return Finding(
+        check="claimed_rows_differ",
+        severity=severity,
+        subject=processor or "the schedule",
+        observed="the table holds 1 rows",
+        expected="400 rows, by the event of the processor",
+        next_step="run the processor again",
+        processor=processor,
     )
 
 
@@ -114,9 +130,14 @@ def claimed(worker: str = "worker-a", ledger_claim: tuple[int, int] | None = (0,
 
 
 def committed(
-    generation: int = 1, attempt: int = 1, state: State = State.DONE, *, rows: Mapping[str, int] | None = None
+    generation: int = 1,
+    attempt: int = 1,
+    state: State = State.DONE,
+    *,
+    rows: Mapping[str, int] | None = None,
+    findings: tuple[Finding, ...] = (),
 ) -> BuildCommitted:
-    return BuildCommitted(result=result(generation, attempt, state, rows=rows))
+    return BuildCommitted(result=result(generation, attempt, state, rows=rows, findings=findings))
 
 
 def broke(kind: FailureKind, generation: int = 1, attempt: int = 1, message: str = "it broke") -> BuildFailed:
@@ -200,6 +221,12 @@ def degraded(*missing: str) -> DateRecord:
     """A date published at its deadline without *missing*."""
     rows = without(*missing)
     return after(fallback_running(*missing), committed(state=State.DEGRADED, rows=rows), now=DEADLINE)
+
+
+def doubted(*processors: str, severity: FindingSeverity = FindingSeverity.CRITICAL) -> DateRecord:
+    """A joined date, published as degraded because a finding names each of *processors*."""
+    findings = tuple(finding(name, severity) for name in processors)
+    return after(running(), committed(state=State.DEGRADED, findings=findings))
 
 
 def failed(kind: FailureKind = FailureKind.GATE_REFUSED, *missing: str) -> DateRecord:

@@ -147,10 +147,11 @@ def latest(sources: Sources, table: str, key: object, asked: Question) -> Row:
     return max(within, key=lambda row: (row["game_date"], row["processed_at"]), default={})
 
 
-def opponents(sources: Sources, night: date) -> dict[str, str]:
+def opponents(sources: Sources, asked: Question) -> dict[str, str]:
     """Team -> opponent; of two games of a team the one told of last counts, then the one with the smaller id."""
     found: dict[str, str] = {}
-    games = sorted(sources.on(SCHEDULE, night), key=lambda game: game["game_id"], reverse=True)
+    seen = [game for game in sources.on(SCHEDULE, asked.night) if asked.sees(game)]
+    games = sorted(seen, key=lambda game: game["game_id"], reverse=True)
     for game in sorted(games, key=lambda game: game["processed_at"]):
         home, away = game["home_team_abbreviation"], game["away_team_abbreviation"]
         if home is not None and away is not None:
@@ -179,8 +180,9 @@ def points_lost(x: Fraction) -> Fraction:
 
 def work_out_night(sources: Sources, asked: Question) -> Night:
     """Work out every player of a night, and its score."""
-    listed = {player: newest(rows) for player, rows in grouped(sources.on(ROSTER, asked.night), "player_id").items()}
-    tonight = opponents(sources, asked.night)
+    roster = [row for row in sources.on(ROSTER, asked.night) if asked.sees(row)]
+    listed = {player: newest(rows) for player, rows in grouped(roster, "player_id").items()}
+    tonight = opponents(sources, asked)
     phase4 = {block: _phase4_of(sources, block, asked) for block in CELLS}
     players = [
         _work_out_player(sources, asked, row, tonight.get(row["team_abbreviation"]), phase4) for row in listed.values()

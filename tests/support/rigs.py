@@ -182,11 +182,14 @@ class LedgerWarehouse:
         self.statements.append(statement)
         if statement.name == "retractions":
             return [row for row in self.audits if row["mode"] == "retract"]
-        if statement.name == "publications":
+        if statement.name in {"publications", "left_out", "profile", "profile_nights"}:
             return []
         if statement.name == "build_stats":
             return [self._counts(statement.parameters["analysis_date"])]
         return [{"processor": name, "row_count": count} for name, count in self.rows.items()]
+
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
+        return [self.query(statement) for statement in statements]
 
     def stage(self, key: BuildKey, select: Statement) -> None:  # noqa: ARG002 - the port's shape
         self._may_fail("stage")
@@ -273,6 +276,7 @@ def ledger_row(publication: Publication) -> LedgerRow:
         left_out=publication.stats.left_out_count,
         started_at=request.started_at,
         committed_at=publication.committed_at,
+        findings=report.findings,
     )
 
 

@@ -235,14 +235,15 @@ def test_a_build_below_the_gate_is_not_published() -> None:
     assert [("normal", "gate_refused")] == site.rig.notes.builds
 
 
-def test_no_data_at_all_fails_at_once() -> None:
+@pytest.mark.parametrize(("left_out", "reason"), [(450, Reason.NO_DATA), (0, Reason.NO_ROSTER)])
+def test_no_data_and_no_roster_fail_at_once(left_out: int, reason: Reason) -> None:
     site = Site()
-    site.warehouse.players = 0
+    site.warehouse.players, site.warehouse.left_out = 0, left_out
 
     decision = site.builder.run_one(NIGHT)
 
     assert decision is not None
-    assert Reason.NO_DATA is decision.reason
+    assert reason is decision.reason
 
 
 def test_a_commit_whose_reply_was_lost_is_found_in_the_ledger_and_not_repeated() -> None:

@@ -124,6 +124,41 @@ def test_a_skipped_date_is_neither_expected_nor_opened() -> None:
     assert [NIGHT - 2 * DAY, NIGHT] == rested.to_open(NIGHT - 3 * DAY, EVENING)
 
 
+ALL_STAR = frozenset({date(2025, 2, 13), date(2025, 2, 20)})
+PLAYOFFS = frozenset({date(2025, 7, 2)})
+
+
+@pytest.mark.parametrize(
+    ("games", "day", "expected"),
+    [
+        # A week without games, known from the games around it.
+        *((ALL_STAR, date(2025, 2, number), number in {13, 20}) for number in range(13, 21) if number != 17),
+        # The last game lies more than three days back, and no later one is known: the schedule may have ended.
+        ({date(2025, 2, 13)}, date(2025, 2, 16), False),
+        ({date(2025, 2, 13)}, date(2025, 2, 17), True),
+        (PLAYOFFS, date(2025, 7, 2), True),
+        (PLAYOFFS, date(2025, 6, 30), False),
+        (PLAYOFFS, date(2025, 7, 20), False),
+    ],
+)
+def test_a_day_is_expected_for_its_game_where_the_schedule_is_known(
+    games: set[date], day: date, expected: bool
+) -> None:
+    assert expected is CALENDAR.with_games(frozenset(games)).expected(day)
+
+
+def test_the_next_sla_and_the_dates_to_open_jump_over_days_without_a_game() -> None:
+    rested = CALENDAR.with_games(ALL_STAR | {date(2025, 2, 17)})
+    now = utc("2025-02-14T12:00:00")
+
+    assert rested.next_cutoff(now) == CALENDAR.at(date(2025, 2, 17), CALENDAR.upgrade_cutoff)
+    assert rested.to_open(date(2025, 2, 12), utc("2025-02-18T12:00:00")) == [date(2025, 2, 13), date(2025, 2, 17)]
+
+
+def test_a_skipped_date_is_not_expected_for_all_its_games() -> None:
+    assert replace(CALENDAR, skip_dates=frozenset({NIGHT}), game_days=frozenset({NIGHT})).expected(NIGHT) is False
+
+
 def test_the_first_start_opens_tonight_only() -> None:
     assert [NIGHT] == CALENDAR.to_open(None, EVENING)
 

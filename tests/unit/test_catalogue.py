@@ -1,5 +1,6 @@
 """What the shipped definition says, and what is rendered and written from it."""
 
+from collections.abc import Iterable
 from datetime import date
 
 import pytest
@@ -8,9 +9,9 @@ from sqlglot import exp
 
 from statemachine.model import State
 from tests.support.generation_rows import COMMITTED_AT, publication_of
-from worker.features.model import BuildKey
-from worker.features.plan import find_drift
+from worker.features.model import BuildKey, UpstreamFault
 from worker.features.records import execution_row, published_row, read_ledger_row
+from worker.features.usable import find_drift
 from worker.pipelines.shipped import (
     BLOCKS,
     EXECUTION_TABLE,
@@ -152,17 +153,23 @@ def test_drift_names_the_table_and_the_column() -> None:
     del columns["usage_rate"]
     columns["pace"] = "STRING"
 
-    assert find_drift(table, UPSTREAM[table], columns) == (
+    assert texts(find_drift(table, UPSTREAM[table], columns)) == [
         "nba_precompute.player_composite_factors has no column usage_rate (FLOAT64)",
         "nba_precompute.player_composite_factors.pace is STRING, not FLOAT64",
-    )
-    assert find_drift(table, UPSTREAM[table], {}) == ("table nba_precompute.player_composite_factors does not exist",)
+    ]
+    assert texts(find_drift(table, UPSTREAM[table], {})) == [
+        "table nba_precompute.player_composite_factors does not exist"
+    ]
+
+
+def texts(faults: Iterable[UpstreamFault]) -> list[str]:
+    return [fault.text for fault in faults]
 
 
 def test_a_whole_number_column_serves_as_a_float() -> None:
     table = "nba_precompute.player_daily_cache"
 
     assert find_drift(table, UPSTREAM[table], {**UPSTREAM[table], "season_avg_ppg": "INT64", "extra": "JSON"}) == ()
-    assert find_drift(table, UPSTREAM[table], {**UPSTREAM[table], "player_id": "FLOAT64"}) == (
-        f"{table}.player_id is FLOAT64, not INT64",
-    )
+    assert texts(find_drift(table, UPSTREAM[table], {**UPSTREAM[table], "player_id": "FLOAT64"})) == [
+        f"{table}.player_id is FLOAT64, not INT64"
+    ]

@@ -65,6 +65,7 @@ class Watch:
         self.probe = probe or Probe()
         self.warehouse = LedgerWarehouse()
         self.failed: list[date] = []
+        self.games: frozenset[date] = frozenset()
         self.sweeper = Sweeper(
             engine=self.rig.engine,
             store=self.rig.store,
@@ -73,6 +74,7 @@ class Watch:
             repair=repair_of(self.rig, self.warehouse),
             probe=self.probe,
             date_failed=lambda night, _error: self.failed.append(night),
+            game_days=lambda _now: self.games,
         )
 
     def sweep(self, at: object = None) -> Sweep:
@@ -106,6 +108,17 @@ def test_a_night_without_events_reaches_its_deadline_and_falls_back() -> None:
 
     assert (State.READY, PROCESSORS) == (watch.record().state, POLICY.missing(watch.record()))
     assert [NIGHT] == watch.rig.started
+
+
+def test_a_day_without_a_game_is_opened_only_once_the_schedule_has_one() -> None:
+    watch = Watch()
+    watch.games = frozenset({NIGHT - timedelta(days=1), NIGHT + timedelta(days=2)})
+    assert watch.sweep().opened == 0
+
+    watch.games |= {NIGHT}
+
+    assert watch.sweep().opened == 1
+    assert State.WAITING is watch.record().state
 
 
 def test_every_missed_night_is_opened_after_a_downtime() -> None:

@@ -20,7 +20,7 @@ from schemas.contract import ASYNCAPI_FILE, COMPLETION_FILE, OUTCOME_FILE
 from schemas.outcome import outcome_message
 from statemachine.decision import PublishOutcome
 from statemachine.model import DateRecord, State
-from tests.support.nights import CACHE, EVENING, PROCESSORS, degraded, done, failed
+from tests.support.nights import CACHE, EVENING, PROCESSORS, degraded, done, doubted, failed
 from worker.pipelines.shipped import SHIPPED
 from worker.settings import Settings
 
@@ -184,6 +184,14 @@ def test_schema_and_code_require_the_same(field: str) -> None:
 def test_every_ending_is_told_in_the_exported_form(record: DateRecord) -> None:
     for supersedes in (None, 1):
         OUTCOME.validate(told(record, supersedes))
+
+
+def test_findings_are_told_without_the_processor_that_only_the_state_machine_needs() -> None:
+    body = told(doubted(CACHE))
+
+    OUTCOME.validate(body)
+    assert list(body["findings"][0]) == ["check", "severity", "subject", "observed", "expected", "next_step"]
+    assert told(done())["findings"] == []
 
 
 def test_a_cancelled_date_that_was_never_triggered_is_told_in_the_exported_form() -> None:

@@ -8,13 +8,14 @@ import pytest
 
 from ops.reports.checks import CheckStatus, check
 from ops.reports.facts import DateFacts
-from statemachine.events import CancelRequested
-from statemachine.model import DateRecord, FailureKind, State
+from statemachine.events import BuildCommitted, CancelRequested
+from statemachine.model import DateRecord, FailureKind, Finding, FindingSeverity, State
 from tests.support.nights import (
     CACHE,
     CUTOFF,
     DEADLINE,
     EVENING,
+    FACTORS,
     NIGHT,
     POLICY,
     PROCESSORS,
@@ -26,6 +27,7 @@ from tests.support.nights import (
     degraded,
     done,
     failed,
+    fallback_running,
     joined,
     probed,
     retract,
@@ -136,3 +138,74 @@ def test_a_closed_upgrade_window_names_the_command() -> None:
 
     assert "upgrade window is closed" in answer["next"]
     assert f"mlfs replay {NIGHT.isoformat()}" in answer["next"]
+
+
+CRITICAL, WARNING = FindingSeverity.CRITICAL, FindingSeverity.WARNING
+
+
+def doubted(*severities: FindingSeverity) -> DateRecord:
+    """A degraded date whose rows have findings of these severities, the most severe first."""
+    found = [
+        Finding(
+            check="unchanged",
+            severity=severity,
+            subject=FACTORS,
+            observed="97 %",
+            expected="less than 60 %",
+            next_step="mlfs profile DATE",
+            processor=FACTORS,
+        )
+        for severity in severities
+    ]
+    record = degraded(CACHE)
+    assert record.result is not None
+    return replace(record, result=replace(record.result, findings=tuple(found)))
+
+
+def test_the_headline_leads_with_a_critical_finding() -> None:
+    answer = explained(doubted(CRITICAL, WARNING))
+
+    assert answer["headline"] == (
+        "degraded: published as generation 1, but 1 critical finding: unchanged player_composite_factors; 1 warning; "
+        "450 rows, score 82.0, fallback 50.0%"
+    )
+    assert [(found["severity"], found["next_step"]) for found in answer["findings"]] == [
+        ("critical", "mlfs profile 2024-12-15"),
+        ("warning", "mlfs profile 2024-12-15"),
+    ]
+
+
+def test_the_headline_names_a_warning_behind_the_figures_and_says_what_no_check_judged() -> None:
+    warned, judged, unjudged = doubted(WARNING), doubted(), doubted()
+    assert unjudged.result is not None
+    unjudged = replace(unjudged, result=replace(unjudged.result, findings=None))
+
+    assert [
+        str(explained(record)["headline"]).partition("fallback 50.0%, ")[2] for record in (warned, judged, unjudged)
+    ] == [
+        "1 warning: unchanged player_composite_factors, published as generation 1",
+        "no findings, published as generation 1",
+        "not judged, published as generation 1",
+    ]
+    assert [explained(record)["findings"] for record in (judged, unjudged)] == [[], None]
+
+
+def test_while_the_next_generation_is_built_the_headline_keeps_the_doubt_about_the_rows_that_are_read() -> None:
+    published = doubted(CRITICAL)
+    again = after(published, REPLAY)
+
+    assert again.result == published.result
+    assert str(explained(again)["headline"]).endswith(
+        "; consumers still read generation 1, with 1 critical finding: unchanged player_composite_factors"
+    )
+
+
+def test_the_history_says_what_was_found() -> None:
+    record = doubted(CRITICAL)
+    assert record.result is not None
+    event = BuildCommitted(result=record.result)
+    before = fallback_running(CACHE)
+
+    assert narrate(event, before, told(before, event)).endswith(
+        "fallback 50.0%, 1 critical finding: unchanged player_composite_factors"
+    )

@@ -70,7 +70,7 @@ def test_a_line_holds_the_evidence() -> None:
     ("findings", "lines"),
     [
         (None, ["findings: not judged"]),
-        ([], ["findings: no findings"]),
+        ([], ["findings: none"]),
         (
             [vars(model) for model in shown([a_finding(NOTE, subject="[red]pace")], DAY) or []],
             [

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date, time, timedelta
 from typing import Protocol
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from statemachine.model import Finding, FindingSeverity
 from tests.support.memory_store import MemoryStore
 from tests.support.nights import CACHE, CALENDAR, NIGHT, POLICY, PROCESSORS, claimed, committed, success
 from tests.support.services import Service
@@ -20,6 +22,7 @@ from worker.http.application import HealthChecks, create_app
 from worker.http.reading import DATES_LISTED_MAX
 from worker.http.server import HttpServer
 from worker.observing.outbox import untold_by_date
+from worker.ports import Commit
 
 DAY = timedelta(days=1)
 
@@ -159,17 +162,61 @@ def test_one_date_is_explained_with_its_history(night: Service) -> None:
     assert ["recorded"] * 3 + ["join_complete", "claimed", "committed_done"] == [
         entry["reason"] for entry in answer["history"]
     ]
-    assert "done: 450 rows, score 99.9, fallback 0.0%, published as generation 1" == answer["headline"]
+    assert "done: 450 rows, score 99.9, fallback 0.0%, no findings, published as generation 1" == answer["headline"]
     untold = untold_by_date(night.store).get(NIGHT)
     told = explanation(night.store.load(NIGHT), night.clock.now(), POLICY, CALENDAR.zone, untold)
     assert told == {name: answer[name] for name in told}
     assert answer["history"] == night.client.get("/dates/2024-12-15/history").json()
 
 
+@pytest.mark.parametrize("severity", [None, *FindingSeverity])
+def test_the_findings_of_a_date_are_told_as_shown_everywhere(night: Service, severity: FindingSeverity | None) -> None:
+    record = night.store.load(NIGHT)
+    finding = severity and Finding(
+        check="shifted",
+        severity=severity,
+        subject="pace",
+        observed="PSI 1.9",
+        expected="below 0.25",
+        next_step="mlfs profile DATE pace",
+        processor=CACHE,
+    )
+    doubted = replace(
+        record, version=record.version + 1, result=replace(record.result, findings=(finding,) if finding else None)
+    )
+    assert night.store.commit(Commit(record=doubted, operation_id="doubted"))
+
+    answer = night.client.get("/dates/2024-12-15/findings").json()
+
+    assert answer == {
+        "analysis_date": "2024-12-15",
+        "weekday": "Sunday",
+        "state": "done",
+        "published_generation": 1,
+        "quality_score": 99.9,
+        "severity": None,
+        "findings": finding
+        and [
+            {
+                "check": "shifted",
+                "severity": severity,
+                "subject": "pace",
+                "observed": "PSI 1.9",
+                "expected": "below 0.25",
+                "next_step": "mlfs profile 2024-12-15 pace",
+            }
+        ],
+    }
+    for path in ("/dates/2024-12-15", "/dates"):
+        told = night.client.get(path).json()
+        assert answer["findings"] == (told[0] if path == "/dates" else told)["findings"]
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
         ("/dates/2024-12-14", 404),
+        ("/dates/2024-12-14/findings", 404),
         ("/dates/2024-12-14/history", 404),
         ("/dates/2024-02-30", 422),
         ("/dates/20241215", 422),

@@ -126,7 +126,7 @@ def test_a_date_that_fails_is_a_problem_that_still_tells_the_figures(service: Se
         body["state"],
         body["row_count"],
     )
-    assert ("no_data", True) == (body["failure"]["because"], REPLAY in body["next"])
+    assert ("no_roster", True) == (body["failure"]["because"], REPLAY in body["next"])
     assert [("failed", 1)] == service.told()
 
 

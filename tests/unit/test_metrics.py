@@ -8,8 +8,9 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from statemachine.events import LeaseRenewed
-from statemachine.model import FailureKind, State
+from statemachine.events import CancelRequested, Event, LeaseRenewed
+from statemachine.model import BuildMode, FailureKind, FindingSeverity, State
+from tests.support.alerting import findings_of
 from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
     CACHE,
@@ -22,10 +23,12 @@ from tests.support.nights import (
     PROCESSORS,
     REPLAY,
     SECOND,
+    SHOTS,
     broke,
     claimed,
     closed,
     committed,
+    failure,
     probed,
     retract,
     success,
@@ -34,12 +37,15 @@ from tests.support.nights import (
 from tests.support.rigs import WORKER, ModelClock, Rig
 from worker.engine import Engine
 from worker.errors import Unavailable
-from worker.features.model import BuildPhase
+from worker.features.findings import CRITICAL_BELOW, WARNING_BELOW, Check, FindingPolicy, Judgement, judged
+from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, BuildStats
+from worker.features.quality import score
 from worker.observing.bounds import Bounded
 from worker.observing.date_metrics import DATES_SHOWN_MAX
 from worker.observing.metrics import Metrics
 from worker.observing.observer import (
     BuildEnded,
+    BuildScored,
     CallbackFailed,
     MessageParked,
     OutcomeRelayed,
@@ -49,6 +55,8 @@ from worker.observing.observer import (
 from worker.ports import OutgoingMessage
 
 SERIES_MAX = 1000
+DAY = timedelta(days=1)
+CANCEL = CancelRequested(actor="ana", reason="no game was played")
 
 
 class AbsentStore(MemoryStore):
@@ -90,7 +98,7 @@ class Board:
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.metrics = Metrics(PROCESSORS)
         self.rig = Rig(store=store or MemoryStore(), notes=self.metrics)  # type: ignore[arg-type]
-        self.metrics.show_dates(self.rig.store, self.rig.clock, CALENDAR)
+        self.metrics.show_dates(self.rig.store, self.rig.clock, lambda: CALENDAR, FindingPolicy())
 
     @property
     def engine(self) -> Engine:
@@ -329,6 +337,117 @@ def test_it_is_shown_who_has_reported_the_newest_date_and_only_that() -> None:
     assert {name: float(name == CACHE) for name in PROCESSORS} == {
         name: shown["mlfs_dependency_reported", name] for name in PROCESSORS
     }
+
+
+def shown_of(board: Board, metric: str) -> set[tuple[str, ...]]:
+    """Label values of the series of a gauge that are not zero."""
+    return {key[1:] for key, value in board.samples().items() if key[0] == metric and value}
+
+
+def test_an_expected_date_that_no_sweep_has_opened_is_shown_until_it_has_a_record() -> None:
+    board = Board()
+    board.rig.store.set_last_opened(NIGHT - 2 * DAY)
+    board.engine.apply(NIGHT - DAY, success(CACHE))
+    before = shown_of(board, "mlfs_date_unopened")
+
+    board.engine.apply(NIGHT, success(CACHE))
+
+    assert ({(NIGHT.isoformat(),)}, set()) == (before, shown_of(board, "mlfs_date_unopened"))
+
+
+def test_a_processor_that_failed_is_shown_until_its_success_and_is_not_called_missing() -> None:
+    board = Board()
+    board.engine.apply(NIGHT, failure(CACHE))
+    day = NIGHT.isoformat()
+    assert {(day, CACHE)} == shown_of(board, "mlfs_date_processor_failed")
+    assert {(day, name) for name in PROCESSORS if name != CACHE} == shown_of(board, "mlfs_date_processor_missing")
+
+    board.engine.apply(NIGHT, success(CACHE, run="2"))
+
+    assert set() == shown_of(board, "mlfs_date_processor_failed")
+
+
+@pytest.mark.parametrize("events", [[CANCEL], [probed(without(CACHE)), claimed(), committed(state=State.DEGRADED)]])
+def test_no_processor_is_missing_where_nobody_waits_for_it(events: Sequence[Event]) -> None:
+    board = Board()
+    board.engine.apply(NIGHT, success(SHOTS))
+    assert shown_of(board, "mlfs_date_processor_missing")
+    board.clock.instant = DEADLINE
+
+    for event in events:
+        board.engine.apply(NIGHT, event)
+
+    assert set() == shown_of(board, "mlfs_date_processor_missing")
+
+
+def test_findings_that_ask_somebody_to_act_are_shown_by_date_and_check() -> None:
+    board = Board()
+    found = findings_of(
+        (Check.SHIFTED, FindingSeverity.CRITICAL),
+        (Check.SHIFTED, FindingSeverity.CRITICAL),
+        (Check.SHIFTED, FindingSeverity.WARNING),
+        (Check.CLAIMED_ROWS_DIFFER, FindingSeverity.NOTE),
+    )
+    for event in (*(success(name) for name in PROCESSORS), claimed(), committed(findings=found), REPLAY):
+        board.engine.apply(NIGHT, event)
+
+    day, shown = NIGHT.isoformat(), board.samples()
+    assert {(day, "shifted", "critical"), (day, "shifted", "warning")} == shown_of(board, "mlfs_date_findings")
+    assert (2, 40) == (
+        shown["mlfs_date_findings", day, "shifted", "critical"],
+        shown["mlfs_date_quality_component", day, "phase4_availability"],
+    )
+
+
+def test_the_thresholds_of_the_components_are_those_of_the_pipeline() -> None:
+    shown = {key[1:]: value for key, value in Board().samples().items() if "_threshold" in key[0]}
+
+    levels = (("warning", WARNING_BELOW), ("critical", CRITICAL_BELOW))
+    assert {(name, level): points for level, of in levels for name, points in of.items()} == shown
+
+
+def test_each_finding_of_a_build_is_counted_and_the_first_of_each_kind_is_seen() -> None:
+    board = Board()
+    series = {(check, severity): 0.0 for check in Check for severity in FindingSeverity}
+    assert series == {key[1:]: value for key, value in board.samples().items() if key[0] == "mlfs_findings_total"}
+
+    board.metrics.note(
+        BuildScored(scored((Check.SHIFTED, FindingSeverity.WARNING), (Check.CONSTANT, FindingSeverity.NOTE)))
+    )
+
+    assert {("shifted", "warning"), ("constant", "note")} == shown_of(board, "mlfs_findings_total")
+
+
+def scored(*found: tuple[str, FindingSeverity]) -> BuildOutcome:
+    """A refused build without rows, and with findings."""
+    stats = BuildStats(
+        analysis_date=NIGHT,
+        row_count=0,
+        dependency_rows=NO_ROWS,
+        blocks={},
+        required_nulls=0,
+        newest_source_date=None,
+        left_out_count=0,
+    )
+    report = judged(score(stats, BuildMode.NORMAL), Judgement(findings=findings_of(*found)))
+    request = BuildRequest(
+        key=BuildKey(analysis_date=NIGHT, generation=1, attempt=1),
+        mode=BuildMode.NORMAL,
+        trigger="join",
+        phase3_lookback_days=30,
+        as_of=None,
+        started_at=EVENING,
+        claimant="a",
+    )
+    return BuildOutcome(
+        request=request,
+        stats=stats,
+        report=report,
+        published=False,
+        failure=FailureKind.NO_DATA,
+        message="no rows",
+        finished_at=EVENING,
+    )
 
 
 def test_what_happens_around_the_dates_is_counted() -> None:

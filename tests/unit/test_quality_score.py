@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from statemachine.model import BuildMode, State
 from worker.features.model import BlockCounts, BuildStats
-from worker.features.quality import COMPONENTS, REQUIRED_FIELD_COUNT, QualityPolicy, penalty, score, severity
+from worker.features.quality import (
+    COMPONENTS,
+    REQUIRED_FIELD_COUNT,
+    QualityPolicy,
+    penalty,
+    score,
+    score_sentence,
+    severity,
+)
 from worker.pipelines.shipped import BLOCKS, PROCESSORS, REQUIRED_FIELDS, features_of
 
 NIGHT = date(2024, 12, 15)
@@ -317,3 +325,35 @@ def test_losing_a_cell_never_raises_the_score(stats: BuildStats, block: str) -> 
     )
 
     assert best >= fallback >= missing
+
+
+@pytest.mark.parametrize(
+    ("stats", "sentence"),
+    [
+        (night(), "The score is the sum of the components."),
+        (
+            night(phase4=0.5, phase3=0.5),
+            "The score is the higher of two counts: the sum of the components, 70.0, or, as models can use the rows, "
+            "100 less the penalty for a fallback rate of 50.0%, 80.0.",
+        ),
+        (
+            night(phase4=0.75, phase3=0.25),
+            "The score is the higher of two counts: the sum of the components, 85.0, or, as models can use the rows, "
+            "100 less the penalty for a fallback rate of 25.0%, 90.0.",
+        ),
+        (
+            night(phase4=0.85, phase3=0.0),
+            "The score is the sum of the components.",
+        ),
+        (
+            night(phase4=0.5, phase3=0.35),
+            "The score is the higher of two counts: the sum of the components, 70.0, or, as models can use the rows, "
+            "100 less the penalty for a fallback rate of 50.0% and for 15.0% of missing blocks, 75.0.",
+        ),
+    ],
+)
+def test_one_sentence_explains_a_score_beside_the_sum_of_its_components(stats: BuildStats, sentence: str) -> None:
+    report = score(stats, BuildMode.NORMAL)
+
+    told = score_sentence(report.quality_score, report.component_total, report.fallback_rate, report.missing_rate)
+    assert told == sentence

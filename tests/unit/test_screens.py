@@ -149,7 +149,7 @@ def test_a_wide_screen_shows_every_column() -> None:
     overview = shown(dates_table([row(State.DONE, None)]), 100)[0]
 
     assert header.split() == ["at", "from", "to", "gen", "reason", "by", "what"]
-    assert overview.split() == ["date", "state", "gen", "rows", "score", "fallback", "severity", "why"]
+    assert overview.split() == ["date", "state", "gen", "rows", "score", "fallback", "severity", "findings", "why"]
 
 
 @pytest.mark.parametrize("columns", NARROW)
@@ -189,6 +189,16 @@ def test_a_history_tells_every_time_in_the_zone_that_it_names() -> None:
         ),
         ("2024-12-16 04:25 and 2024-13-45 99:99Z", "2024-12-16 04:25 and 2024-13-45 99:99Z"),
         ("2024-12-16 04:25Zebra", "2024-12-16 04:25Zebra"),
+        ("since 2024-12-16T04:25:30.123456+00:00", "since 2024-12-15 23:25:30 EST"),
+        ("2024-12-16T04:25:30Z, 2024-12-16 04:25:30 UTC", "2024-12-15 23:25:30 EST, 2024-12-15 23:25:30 EST"),
+        ("the sender's 2024-12-15T20:25:30-08:00", "the sender's 2024-12-15 23:25:30 EST"),
+        ("took back x (at:2024-12-16T04:15:00+00:00)", "took back x (run of 2024-12-15 23:15:00 EST)"),
+        (
+            "mlfs retract x --run-id at:2024-12-16T04:15:00+00:00",
+            "mlfs retract x --run-id at:2024-12-16T04:15:00+00:00",
+        ),
+        ("--published-by=2024-12-16T04:15:00Z", "--published-by=2024-12-16T04:15:00Z"),
+        ("0001-01-01T00:00:00+23:00", "0001-01-01T00:00:00+23:00"),
     ],
 )
 def test_stored_instants_are_told_on_the_wall_clock(stored: str, told: str) -> None:
@@ -221,7 +231,8 @@ def test_no_word_and_no_number_is_cut_at_any_width(columns: int) -> None:
 @pytest.mark.parametrize("columns", [40, 50, 56, 60])
 def test_the_parts_of_a_score_are_whole_on_a_narrow_screen(columns: int) -> None:
     parts = {"components": {"dependency_completeness": 15.0}, "component_total": 99.6}
-    lines = shown(components_table(parts), columns)
+    row = parts | {"quality_score": 99.6, "fallback_rate": 0.0, "missing_rate": 0.0}
+    lines = shown(components_table(row), columns)[:2]
 
     assert [["dependency_completeness", "15.0", "/", "15"], ["component_total", "99.6", "/", "100"]] == [
         line.replace("█", "").split() for line in lines

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from statemachine.events import BuildFailed, CompletionReceived, ReplayRequested
-from statemachine.model import CompletionStatus, Failure, FailureKind
+from statemachine.model import CompletionStatus, Failure, FailureKind, Finding, FindingSeverity, Retraction
 from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
     CACHE,
@@ -183,6 +183,62 @@ def test_published_figures_parts_and_history_are_shown(night: Service) -> None:
     assert re.search(r"When What Why Who .*published as done: .* running → done committed_done", text)
 
 
+def found(severity: FindingSeverity, subject: str = CACHE) -> Finding:
+    return Finding(
+        check="unchanged",
+        severity=severity,
+        subject=subject,
+        observed="<b>97 %</b> since 2024-12-16 04:25Z",
+        expected="less than 60 %",
+        next_step="mlfs profile DATE",
+        processor=CACHE,
+    )
+
+
+def with_findings(service: Service, findings: tuple[Finding, ...] | None) -> Read:
+    """Store a degraded record with these findings and read the page of the date."""
+    record = RECORDS["degraded"]
+    assert record.result is not None
+    record = replace(record, version=1, result=replace(record.result, findings=findings))
+    assert service.store.commit(Commit(record=record, operation_id="1"))
+    return Read(service.client.get(PAGE).text)
+
+
+def test_the_page_shows_each_finding_with_its_evidence_and_the_next_step(service: Service) -> None:
+    page = with_findings(service, (found(FindingSeverity.CRITICAL), found(FindingSeverity.NOTE, "pace")))
+
+    assert (
+        f"published as generation 1, but 1 critical finding: unchanged {CACHE}; 1 note; 450 rows" in page.text.lower()
+    )
+    assert (
+        f"Findings critical unchanged {CACHE}: <b>97 %</b> since 2024-12-15 23:25 EST, expected less than 60 % "
+        "Next: mlfs profile 2024-12-15 note unchanged pace:" in page.text
+    )
+    assert "score 82.0 1 critical" in page.text  # in the strip, below the score
+    assert ["f-critical", "f-note"] == [item["class"] for item in page.every("li") if "class" in item]
+
+
+@pytest.mark.parametrize(
+    ("findings", "words"),
+    [((), "Findings No findings: the checks of the build"), (None, "Findings Not judged: the publication is older")],
+)
+def test_the_page_says_no_findings_of_judged_rows_alone(
+    service: Service, findings: tuple[Finding, ...] | None, words: str
+) -> None:
+    page = with_findings(service, findings)
+
+    assert words in page.text
+    assert [] == [span for span in page.every("span") if span.get("class") == "doubt"]
+
+
+def test_the_page_explains_a_score_beside_the_sum_of_the_components(service: Service) -> None:
+    assert (
+        "component_total 70.5 / 100 The score is the higher of two counts: the sum of the components, 70.5, or, as "
+        "models can use the rows, 100 less the penalty for a fallback rate of 50.0%, 82.0."
+        in holding(service, "degraded").text
+    )
+
+
 def test_the_strip_shows_the_latest_dates_and_leads_to_them(night: Service) -> None:
     for day in range(1, 15):
         night.worker.engine.apply(date(2024, 12, day), success(CACHE))
@@ -222,9 +278,18 @@ def test_only_tonight_is_called_tonight_on_the_first_page(service: Service) -> N
     assert ["Night", "Tonight", "Night"] == titles
 
 
-def test_stored_texts_have_their_instants_on_the_wall_clock_of_the_page(service: Service) -> None:
-    message = "nothing since 2024-12-16 04:25Z"
-    record = replace(RECORDS["failed"], version=1, failure=Failure(because="no_data", message=message, at=DEADLINE))
+UNLIKE_THE_PAGE = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2}| UTC)")
+
+
+@pytest.mark.parametrize("state", ["failed", "running", "degraded", "waiting"])
+def test_every_instant_on_the_page_is_on_the_wall_clock_of_the_page(service: Service, state: str) -> None:
+    """Whoever stored it, in whatever form: the core, the ledger's refusals, BigQuery, a sender, a run without an id."""
+    words = "nothing since 2024-12-16 04:25Z; told at 2024-12-16T04:26:01.5+00:00, asked at 2024-12-16 04:27:00 UTC"
+    run = replace(completion(CACHE), identity="at:2024-12-16T04:15:00+00:00")
+    ill = replace(completion(DEFENSE, CompletionStatus.FAILED), error="out of memory at 2024-12-15T20:10:00-08:00")
+    retraction = Retraction(
+        processor=CACHE, identity=run.identity, completed_at=EVENING, actor="ana", reason="wrong rows", at=EVENING
+    )
     entry = HistoryEntry(
         at=EVENING,
         event="opened",
@@ -236,14 +301,25 @@ def test_stored_texts_have_their_instants_on_the_wall_clock_of_the_page(service:
         actor="sweep",
         detail="opened; deadline 2024-12-16 04:25Z",
     )
-    service.store.commit(Commit(record=record, operation_id="1", history=entry))
+    record = replace(
+        RECORDS[state],
+        version=1,
+        failure=Failure(because="no_data", message=words, at=DEADLINE),
+        completions={DEFENSE: ill},
+        retractions=(retraction,),
+    )
+    service.store.commit(Commit(record=record, operation_id=state, history=entry))
     service.clock.instant = DEADLINE + timedelta(minutes=15)
 
     text = Read(service.client.get(PAGE).text).text
 
     assert "opened; deadline 2024-12-15 23:25 EST" in text
-    assert text.count("nothing since 2024-12-15 23:25 EST") == 2
-    assert "04:25Z" not in text
+    assert "out of memory at 2024-12-15 23:10:00 EST" in text
+    assert "run of 2024-12-15 23:15:00 EST was taken back by ana" in text
+    assert (
+        "nothing since 2024-12-15 23:25 EST; told at 2024-12-15 23:26:01 EST, asked at 2024-12-15 23:27:00 EST" in text
+    )
+    assert UNLIKE_THE_PAGE.findall(text) == []
 
 
 @pytest.mark.parametrize("hours", [-24 * 365 * 50, -7, -2, 0, 3, 24 * 365])

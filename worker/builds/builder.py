@@ -8,10 +8,10 @@ next claim, and the next worker reports the commit found in the ledger.
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Self
 
 import structlog
@@ -25,7 +25,9 @@ from worker.builds.steps import run_build
 from worker.clock import pause
 from worker.engine import Engine
 from worker.errors import Fatal, Fenced, PipelineError, Unavailable
-from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, LedgerRow
+from worker.features.model import BuildKey, BuildOutcome, BuildPhase, BuildRequest, LedgerRow, Publication
+from worker.features.pipeline import Block
+from worker.features.records import published_row, read_ledger_row
 from worker.observing.observer import BuildEnded, BuildScored, BuildStep, Observer, PhaseEnded
 from worker.observing.tracing import NO_SPANS, building
 from worker.ports import Clock, Warehouse
@@ -205,7 +207,7 @@ class Builder:
         if outcome.failure is not None:
             return _failed(record, outcome.failure, outcome.message), outcome.failure.value
         committed = BuildCommitted(
-            result=_result_of(outcome),
+            result=_result_of(outcome, self.warehouse.pipeline.blocks),
             claimant=_claimant(record),
             # A first publication has no earlier generation to compare with.
             changes=self.changes_of(outcome.request.key) if record.published_generation else None,
@@ -259,14 +261,16 @@ class Builder:
             mode=record.mode,
             trigger=record.trigger.value if record.trigger is not None else "none",
             phase3_lookback_days=self.phase3_lookback_days,
-            as_of=None,
+            as_of=record.as_of,
             started_at=record.lease.claimed_at if record.lease is not None else self.clock.now(),
             claimant=_claimant(record),
             ignored=ignored,
             claimed_rows={
                 name: completion.row_count
                 for name, completion in record.completions.items()
-                if completion.status is CompletionStatus.SUCCESS and completion.row_count is not None
+                if completion.status is CompletionStatus.SUCCESS
+                and completion.row_count is not None
+                and name not in ignored
             },
         )
 
@@ -294,25 +298,13 @@ def _claimant(record: DateRecord) -> str:
     return record.lease.claimant if record.lease is not None else ""
 
 
-def _result_of(outcome: BuildOutcome) -> BuildResult:
-    report, key = outcome.report, outcome.request.key
-    return BuildResult(
-        generation=key.generation,
-        attempt=key.attempt,
-        state=report.earned_state,
-        row_count=report.row_count,
-        quality_score=report.quality_score,
-        component_total=report.component_total,
-        components=dict(report.components),
-        fallback_rate=report.fallback_rate,
-        missing_rate=report.missing_rate,
-        severity=report.severity,
-        dependency_rows=dict(outcome.stats.dependency_rows),
-        left_out=outcome.stats.left_out_count,
-        committed_at=outcome.finished_at,
-        duration_s=_seconds(outcome.request.started_at, outcome.finished_at),
-        findings=report.findings,
+def _result_of(outcome: BuildOutcome, blocks: Sequence[Block]) -> BuildResult:
+    """Return the result that the ledger shows after the publication of *outcome*."""
+    publication = Publication(
+        request=outcome.request, stats=outcome.stats, report=outcome.report, committed_at=outcome.finished_at
     )
+    row = {**published_row(publication, blocks), "committed_at": outcome.finished_at}
+    return result_from_ledger(read_ledger_row(row, blocks))
 
 
 def result_from_ledger(row: LedgerRow) -> BuildResult:
@@ -331,9 +323,6 @@ def result_from_ledger(row: LedgerRow) -> BuildResult:
         dependency_rows=dict(row.dependency_rows),
         left_out=row.left_out,
         committed_at=row.committed_at,
-        duration_s=_seconds(row.started_at, row.committed_at),
+        duration_s=round((row.committed_at - row.started_at).total_seconds(), 3),
+        findings=row.findings,
     )
-
-
-def _seconds(start: datetime, end: datetime) -> float:
-    return round((end - start).total_seconds(), 3)

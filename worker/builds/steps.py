@@ -1,4 +1,7 @@
-"""Steps of one build: claim, validate, count dependencies, stage, score, quality gate, publish.
+"""Steps of one build: claim, find what is usable, count dependencies, stage, score, quality gate, publish.
+
+An upstream table or column that is unusable tonight counts as missing and becomes a finding. Also a table that fails in
+the middle of a statement: the steps are repeated without the table, a bounded number of times.
 
 The rows of an attempt bear the build id of the attempt. No consumer sees the rows before `publish` sets the pointer;
 publishing the same attempt again has no effect. After a crash before `publish` the rows are invisible, and the vacuum
@@ -8,14 +11,22 @@ The caller retries, renews the lease and reports the end.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
 
 from statemachine.model import BuildMode, FailureKind, State
 from worker.builds.judge import judge
-from worker.builds.upstream import validate_upstream
+from worker.builds.upstream import (
+    UPSTREAM_ERRORS,
+    check_roster,
+    days_of,
+    find_unreadable,
+    find_usable,
+    no_roster,
+    probe,
+)
 from worker.errors import Fatal, Fenced, PipelineError, SourceGone
 from worker.features.findings import judged
 from worker.features.model import (
@@ -27,6 +38,7 @@ from worker.features.model import (
     Publication,
     QualityReport,
     StatementEstimate,
+    TableFacts,
 )
 from worker.features.pipeline import Pipeline
 from worker.features.plan import (
@@ -35,13 +47,22 @@ from worker.features.plan import (
     plan_build,
     read_dependency_rows,
     read_left_out,
+    read_not_finite,
     read_stats,
+    read_table_facts,
 )
+from worker.features.profile import Profile
+from worker.features.profile_reading import read_nights, read_profile
 from worker.features.quality import QualityPolicy, score
 from worker.features.records import Row, execution_row, history_row
+from worker.features.sql import NOTHING, Unusable
+from worker.features.usable import Usable, tables_read
 from worker.ports import Warehouse
 
 log = structlog.get_logger(__name__)
+
+READS_MAX = 3
+"""Number of times that the steps before the score may run: upstream may fail again in another place."""
 
 Watch = Callable[[BuildPhase], AbstractContextManager[object]]
 """Context manager around each build phase.
@@ -76,9 +97,8 @@ def run_build(
         The outcome, also if the quality gate refuses the build or no data exists.
 
     Raises:
-        SchemaDrift: An upstream table or column is absent or has another type.
         Fenced: Another attempt has claimed the analysis date, or the generation is committed; no row was published.
-        Unavailable: The warehouse does not answer; another attempt may succeed.
+        Unavailable: The warehouse does not answer, or the file behind the roster is gone; another attempt may succeed.
         Fatal: Another attempt would fail the same way.
     """
     try:
@@ -88,8 +108,9 @@ def run_build(
                 warehouse.claim(request.key, claimed_at, request.claimant)
         # If the clock is set back, date the rows not before the claim: the vacuum selects rows by this instant.
         built_at = max(claimed_at, now())
-        plan = plan_build(request, warehouse.pipeline, built_at=built_at, stored=publish)
-        return _build(warehouse, request, plan, now, progress, policy, watch=watch, publish=publish)
+        quality = policy or warehouse.pipeline.quality
+        attempt = _Attempt(warehouse, request, built_at, quality, progress, watch, publish=publish)
+        return _finish(attempt, attempt.read(), now)
     except Fenced:
         raise
     except PipelineError as error:
@@ -105,49 +126,137 @@ def estimate_build(warehouse: Warehouse, request: BuildRequest, now: datetime) -
     estimate a statement before the rows exist.
 
     Raises:
-        SchemaDrift: A table or column that the build reads does not exist.
         Unavailable: The warehouse does not answer.
     """
-    plan = plan_build(request, warehouse.pipeline, built_at=now)
-    if request.mode is not BuildMode.YESTERDAY:
-        validate_upstream(warehouse, request.key.analysis_date)
+    pipeline = warehouse.pipeline
+    usable = find_usable(warehouse, (*tables_read(request, pipeline), *pipeline.references))
+    plan = plan_build(request, pipeline, built_at=now, without=_without(request, usable, pipeline))
     return [warehouse.estimate(statement) for statement in (plan.dependency_rows, plan.features)]
 
 
-def _build(  # noqa: PLR0913 - the arguments of `run_build`
-    warehouse: Warehouse,
-    request: BuildRequest,
-    plan: BuildPlan,
-    now: Callable[[], datetime],
-    progress: Callable[[str], None],
-    policy: QualityPolicy | None,
-    *,
-    watch: Watch,
-    publish: bool,
-) -> BuildOutcome:
-    dependency_rows = _read_upstream(warehouse, request, plan, progress, watch)
-    if publish:
-        with watch(BuildPhase.STAGE):
-            warehouse.stage(request.key, plan.features)
-    with watch(BuildPhase.SCORE):
-        counts = warehouse.query(plan.stats)[0]
-        stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
-        report = score(stats, request.mode, policy or warehouse.pipeline.quality)
-        report = judged(report, judge(request, stats, report, warehouse.pipeline))
-    progress(f"stage {stats.row_count} rows")
-    progress(f"score {report.quality_score}")
-    with watch(BuildPhase.GATE):
+def _without(request: BuildRequest, usable: Usable, pipeline: Pipeline) -> Unusable:
+    """Return the unusable tables and columns with the tables that the build passes over whatever their columns are."""
+    if request.mode is BuildMode.YESTERDAY:
+        return NOTHING
+    passed_over = frozenset(pipeline.upstream) - frozenset(tables_read(request, pipeline))
+    return replace(usable.without, tables=usable.without.tables | passed_over)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Counts and score of an attempt's rows, and the plan that led to the rows."""
+
+    plan: BuildPlan
+    stats: BuildStats
+    report: QualityReport
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """Reading half of an attempt: from the comparison of upstream to the judged rows."""
+
+    warehouse: Warehouse
+    request: BuildRequest
+    built_at: datetime
+    quality: QualityPolicy
+    progress: Callable[[str], None]
+    watch: Watch
+    publish: bool
+
+    def read(self) -> _Read:
+        """Stage, count and judge the rows; after a failed statement go on without the tables that failed."""
+        usable = self._compare()
+        for _ in range(READS_MAX - 1):
+            try:
+                return self._read(usable)
+            except UPSTREAM_ERRORS as exc:
+                worse = self._find_worse(usable)
+                if worse.faults == usable.faults:
+                    raise
+                log.warning("build_without", build_id=self.request.key.build_id, error=str(exc))
+                usable = worse
+        return self._read(usable)
+
+    def _compare(self) -> Usable:
+        """Return what is usable; a copy of yesterday's rows reads no upstream table."""
+        if self.request.mode is BuildMode.YESTERDAY:
+            return Usable()
+        pipeline = self.warehouse.pipeline
+        tables = tables_read(self.request, pipeline)
+        with self.watch(BuildPhase.VALIDATE):
+            usable = find_usable(self.warehouse, (*tables, *pipeline.references))
+            check_roster(self.warehouse, usable)
+        self.progress(f"validate {len(tables)} tables")
+        return usable
+
+    def _find_worse(self, usable: Usable) -> Usable:
+        request, pipeline = self.request, self.warehouse.pipeline
+        days = days_of(request.key.analysis_date, request.phase3_lookback_days)
+        with self.watch(BuildPhase.VALIDATE):
+            tables = (*tables_read(request, pipeline), *pipeline.references)
+            worse = find_unreadable(self.warehouse, usable, tables, days)
+            check_roster(self.warehouse, worse)
+        return worse
+
+    def _read(self, usable: Usable) -> _Read:
+        request, warehouse = self.request, self.warehouse
+        without = _without(request, usable, warehouse.pipeline)
+        plan = plan_build(request, warehouse.pipeline, built_at=self.built_at, stored=self.publish, without=without)
+        with self.watch(BuildPhase.DEPENDENCIES):
+            dependency_rows, facts, not_finite = self._count(plan)
+        filled = sum(1 for rows in dependency_rows.values() if rows > 0)
+        self.progress(f"dependencies {filled} of {len(dependency_rows)}")
+        if self.publish:
+            with self.watch(BuildPhase.STAGE):
+                warehouse.stage(request.key, plan.features)
+        with self.watch(BuildPhase.SCORE):
+            counts, profile = _count_rows(warehouse, request, plan)
+            stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
+            # A build works as well without a reference.
+            lost = tuple(fault for fault in usable.faults if fault.table not in warehouse.pipeline.references)
+            stats = replace(stats, unusable=lost, table_facts=facts, not_finite=not_finite, profile=profile)
+            report = score(stats, request.mode, self.quality)
+            report = judged(report, judge(request, stats, report, warehouse.pipeline))
+        return _Read(plan, stats, report)
+
+    def _count(self, plan: BuildPlan) -> tuple[Mapping[str, int], Mapping[str, TableFacts], Mapping[str, int]]:
+        """Count the Phase 4 rows by processor, with facts and NaN values of the tables that the build reads.
+
+        A forced fallback and a copy of yesterday's rows read no Phase 4 table: the counts only show what waits there,
+        and tables that cannot be counted count as empty.
+        """
+        request, pipeline = self.request, self.warehouse.pipeline
+        if request.mode is BuildMode.NORMAL:
+            rows = self.warehouse.query(plan.dependency_rows)
+            read = [name for name in pipeline.processors if request.reads(name)]
+            filled = read_dependency_rows(rows, pipeline, ignored=request.ignored)
+            return filled, read_table_facts(rows, read), read_not_finite(rows, read, pipeline)
+        try:
+            counted = probe(self.warehouse, request.key.analysis_date, as_of=request.as_of)
+        except (Fatal, SourceGone) as exc:
+            log.warning("dependencies_not_counted", build_id=request.key.build_id, error=str(exc))
+            counted = {}
+        return {name: 0 if name in request.ignored else counted.get(name, 0) for name in pipeline.processors}, {}, {}
+
+
+def _finish(attempt: _Attempt, read: _Read, now: Callable[[], datetime]) -> BuildOutcome:
+    """Publish the rows of an attempt if the quality gate passes, and log the end of the attempt."""
+    warehouse, request, publish = attempt.warehouse, attempt.request, attempt.publish
+    stats, report = read.stats, read.report
+    attempt.progress(f"stage {stats.row_count} rows")
+    attempt.progress(f"score {report.quality_score}")
+    with attempt.watch(BuildPhase.GATE):
         failure, message = _verdict(request, stats, report, warehouse.pipeline)
     finished_at = now()
     if publish:
         if failure is None:
-            with watch(BuildPhase.PUBLISH):
+            with attempt.watch(BuildPhase.PUBLISH):
                 warehouse.publish(Publication(request=request, stats=stats, report=report, committed_at=finished_at))
-            progress(f"publish {stats.row_count} rows")
+            attempt.progress(f"publish {stats.row_count} rows")
         _log_outcome(warehouse, request, stats, report, message, finished_at)
     return BuildOutcome(
         request=request,
-        stats=replace(stats, left_out=_list_left_out(warehouse, plan, stats)),
+        stats=replace(stats, left_out=_list_left_out(warehouse, read.plan, stats)),
         report=report,
         published=publish and failure is None,
         failure=failure,
@@ -156,20 +265,20 @@ def _build(  # noqa: PLR0913 - the arguments of `run_build`
     )
 
 
-def _read_upstream(
-    warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None], watch: Watch
-) -> Mapping[str, int]:
-    """Compare upstream with the catalogue; return the row count of each Phase 4 table by processor."""
-    if request.mode is not BuildMode.YESTERDAY:
-        # A copy of yesterday's rows reads no upstream table, so a broken upstream table does not stop the copy.
-        with watch(BuildPhase.VALIDATE):
-            tables = validate_upstream(warehouse, request.key.analysis_date)
-        progress(f"validate {tables} tables")
-    with watch(BuildPhase.DEPENDENCIES):
-        dependency_rows = _count_dependencies(warehouse, request, plan)
-    filled = sum(1 for rows in dependency_rows.values() if rows > 0)
-    progress(f"dependencies {filled} of {len(dependency_rows)}")
-    return dependency_rows
+def _count_rows(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> tuple[Row, Profile]:
+    """Count the rows for the score, and the features beside it; statistics that cannot be read stop no build."""
+    day, pipeline = request.key.analysis_date, warehouse.pipeline
+    try:
+        if plan.profile is None:
+            counts, nights = warehouse.query_all((plan.stats, plan.nights))
+            return dict(counts[0]), Profile(nights=read_nights(nights))
+        counts, nights, rows = warehouse.query_all((plan.stats, plan.nights, plan.profile))
+        return dict(counts[0]), read_profile(day, rows, read_nights(nights), pipeline)
+    except (Fatal, SourceGone) as exc:
+        # If the counts for the score have the fault, the second query raises the same error.
+        counts = warehouse.query(plan.stats)
+        log.warning("profile_not_read", analysis_date=day.isoformat(), error=str(exc))
+        return dict(counts[0]), Profile()
 
 
 def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> Sequence[LeftOut]:
@@ -183,17 +292,6 @@ def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> 
         return ()
 
 
-def _count_dependencies(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> dict[str, int]:
-    """Count the Phase 4 rows by processor; for a copy of yesterday's rows an unreadable table counts as empty."""
-    try:
-        counted = warehouse.query(plan.dependency_rows)
-        return read_dependency_rows(counted, warehouse.pipeline, ignored=request.ignored)
-    except (Fatal, SourceGone):
-        if request.mode is not BuildMode.YESTERDAY:
-            raise
-        return read_dependency_rows((), warehouse.pipeline)
-
-
 def _verdict(
     request: BuildRequest, stats: BuildStats, report: QualityReport, pipeline: Pipeline
 ) -> tuple[FailureKind | None, str]:
@@ -204,12 +302,24 @@ def _verdict(
                 f"{day} has no night to copy: no generation built from Phase 4 or 3 was published in the "
                 f"{COPY_AGE_DAYS_MAX} days before; replay an earlier analysis date first"
             )
+        seen = f", by rows processed up to {request.as_of:%Y-%m-%d %H:%M:%S}Z" if request.as_of is not None else ""
         if stats.left_out_count == 0:
-            return FailureKind.NO_DATA, f"{day} has no active {many}: {pipeline.entity.roster} holds no row for it"
-        return FailureKind.NO_DATA, f"{day}: none of {stats.left_out_count} active {many} has data in either phase"
+            return FailureKind.NO_ROSTER, no_roster(day, _roster_fault(stats, pipeline, seen), pipeline)
+        phase = "Phase 3" if request.mode is BuildMode.FORCED_FALLBACK else "either phase"
+        has_none = f"none of {stats.left_out_count} active {many} has {pipeline.entity.must_have} in {phase}{seen}"
+        return FailureKind.NO_DATA, f"{day}: {has_none}"
     if not report.gate_passed:
         return FailureKind.GATE_REFUSED, report.gate_message
     return None, ""
+
+
+def _roster_fault(stats: BuildStats, pipeline: Pipeline, seen: str) -> str:
+    """Return why the roster gave no entity: the fault of the table, or the missing rows."""
+    roster = pipeline.entity.roster
+    fault = next((fault for fault in stats.unusable if fault.table == roster and not fault.column), None)
+    if fault is not None:
+        return f"the roster is unusable: {fault.text}"
+    return f"{roster} holds no active {pipeline.entity.plural} of the date{seen}"
 
 
 def _log_outcome(

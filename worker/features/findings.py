@@ -7,7 +7,7 @@ counted facts to findings; `worker.builds.judge` calls the families in turn.
 Source: the design, section 4.4; the thresholds of the components are the pipeline document's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -53,6 +53,8 @@ class Check(StrEnum):
     """Values that did not move although the team played. Measure: share of the entities whose team played."""
     SCRAMBLED = "scrambled"
     """Values that belong to other entities. Measure: 1 less the correlation with the night before."""
+    FURTHER_FINDINGS = "further_findings"
+    """Findings beyond `FINDINGS_MAX`, counted and left out. No measure and no levels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,18 @@ class FindingPolicy:
         levels = self.levels.get(check)
         return levels is not None and levels.refuses(measure)
 
+    def judge(self, check: Check, measure: float, **texts: str) -> Iterator["Found"]:
+        """Yield the finding about a measured number; none below every threshold.
+
+        Args:
+            check: The check.
+            measure: The measured number.
+            texts: The other fields of `Finding`.
+        """
+        if (severity := self.severity(check, measure)) is not None:
+            finding = Finding(check=check, severity=severity, **texts)
+            yield Found(finding=finding, refuses=self.refuses(check, measure))
+
 
 _RANK = {FindingSeverity.CRITICAL: 0, FindingSeverity.WARNING: 1, FindingSeverity.NOTE: 2}
 _SEVERITY_AT_LEAST = {FindingSeverity.CRITICAL: "P2", FindingSeverity.WARNING: "P3"}
@@ -161,11 +175,59 @@ class Found:
     refuses: bool = False
 
 
+FINDINGS_MAX = 40
+"""Findings of a build that are kept; a usual build has fewer than five."""
+TEXT_CHARS_MAX = 300
+"""Characters of each text of a kept finding."""
+
+
 def collect(found: Iterable[Found]) -> Judgement:
-    """Return the findings in the order of severity, check and subject, with the first refusal."""
+    """Return the findings in the order of severity, check and subject, bounded, with the first refusal."""
     ranked = sorted(found, key=lambda one: (_RANK[one.finding.severity], one.finding.check, one.finding.subject))
-    refusal = next((_sentence(one.finding) for one in ranked if one.refuses), "")
-    return Judgement(findings=tuple(one.finding for one in ranked), refusal=refusal)
+    refusal = next((_sentence(_cut(one.finding)) for one in ranked if one.refuses), "")
+    return Judgement(findings=_bounded([_cut(one.finding) for one in ranked]), refusal=refusal)
+
+
+def _bounded(ranked: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return at most `FINDINGS_MAX` findings; a note at the end counts the findings that are left out.
+
+    The first finding of each severity and processor stays: a critical finding that names a processor decides whether
+    the next run of the processor upgrades the analysis date.
+    """
+    if len(ranked) <= FINDINGS_MAX:
+        return tuple(ranked)
+    first: dict[tuple[FindingSeverity, str], int] = {}
+    for place, finding in enumerate(ranked):
+        first.setdefault((finding.severity, finding.processor), place)
+    places = list(dict.fromkeys((*first.values(), *range(len(ranked)))))[: FINDINGS_MAX - 1]
+    return (*(ranked[place] for place in sorted(places)), _further(len(ranked) - len(places)))
+
+
+def _further(count: int) -> Finding:
+    return Finding(
+        check=Check.FURTHER_FINDINGS,
+        severity=FindingSeverity.NOTE,
+        subject="findings",
+        observed=f"{count} further findings are left out",
+        expected=f"at most {FINDINGS_MAX} findings",
+        next_step="repair what the findings above name, then: mlfs replay DATE --reason '…'",
+    )
+
+
+def _cut(finding: Finding) -> Finding:
+    """Return the finding with texts that fit into record and message."""
+    return replace(
+        finding,
+        subject=_cut_text(finding.subject),
+        observed=_cut_text(finding.observed),
+        expected=_cut_text(finding.expected),
+        next_step=_cut_text(finding.next_step),
+    )
+
+
+def _cut_text(text: str) -> str:
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= TEXT_CHARS_MAX else f"{text[: TEXT_CHARS_MAX - 1]}…"
 
 
 def evidence(observed: str, expected: str) -> str:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from statemachine.model import BuildMode, FailureKind, Finding, State
+from worker.features.profile import Profile
 
 
 class BuildPhase(StrEnum):
@@ -139,6 +140,72 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamFault:
+    """Upstream table or column that no build can use as the catalogue describes the table.
+
+    Attributes:
+        table: Name of the table, `dataset.table`.
+        column: Name of the column; empty if the whole table is unusable.
+        wanted: BigQuery type of the column in the catalogue; empty for a table.
+        found: Type or absence of the column, or the reason why the table cannot be read.
+    """
+
+    table: str
+    column: str = ""
+    wanted: str = ""
+    found: str = "absent"
+
+    @property
+    def text(self) -> str:
+        """Return the fault as a sentence fragment with table and column."""
+        if not self.column:
+            return f"table {self.table} {self.found}"
+        if self.found.startswith("absent"):
+            return f"{self.table} has no column {self.column} ({self.wanted}){self.found.removeprefix('absent')}"
+        return f"{self.table}.{self.column} is {self.found}, not {self.wanted}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFacts:
+    """Counts of the rows of an analysis date in a Phase 4 table.
+
+    Attributes:
+        rows: Number of rows.
+        keys: Number of different keys; a row without a key counts in `rows` alone.
+        doubled_keys: Number of keys with several rows.
+        undated_rows: Rows without `processed_at`.
+        old_rows: Rows processed before the start (UTC) of the day two days before the analysis date.
+        ahead_rows: Rows processed more than a day after the start of the build.
+    """
+
+    rows: int
+    keys: int
+    doubled_keys: int
+    undated_rows: int
+    old_rows: int
+    ahead_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GameCounts:
+    """Active entities by tonight's games: the schedule compared with Phase 4 and with the team list.
+
+    Attributes:
+        from_phase4: Entities with an opponent from Phase 4, because the schedule has no game.
+        checked: Entities who play by the schedule or by a Phase 4 table.
+        differing: The number of these for whom both differ, by kind of the difference.
+        witnesses: (differing, checked) by block, for each Phase 4 table with a word about games.
+        unknown: (teams, entities concerned) by source, `schedule` or `roster`, where the team list lacks teams.
+    """
+
+    from_phase4: int = 0
+    checked: int = 0
+    differing: Mapping[str, int] = field(default_factory=dict)
+    witnesses: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    unknown: Mapping[str, tuple[Sequence[str], int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildStats:
     """Counts of a build's rows: the input of the score.
 
@@ -151,6 +218,12 @@ class BuildStats:
         newest_source_date: The newest source date of any row; None without rows.
         left_out_count: Active entities without a row.
         left_out: These entities, by key; the first thousand at most. Listed at the end of the build.
+        unusable: Upstream tables and columns that counted as empty.
+        left_empty: Cells that Phase 4 left empty, by feature; only features with an unusable Phase 3 source.
+        table_facts: Counts of each Phase 4 table that the build read, by processor.
+        profile: Statistics of the features, and the nights before; empty if the statistics could not be read.
+        not_finite: Number of NaN and infinite values in the Phase 4 rows of the analysis date, by feature.
+        games: Facts about tonight's games; None for a pipeline without schedule.
     """
 
     analysis_date: date
@@ -161,6 +234,12 @@ class BuildStats:
     newest_source_date: date | None
     left_out_count: int
     left_out: Sequence[LeftOut] = ()
+    unusable: Sequence[UpstreamFault] = ()
+    left_empty: Mapping[str, int] = field(default_factory=dict)
+    table_facts: Mapping[str, TableFacts] = field(default_factory=dict)
+    profile: Profile = field(default_factory=Profile)
+    not_finite: Mapping[str, int] = field(default_factory=dict)
+    games: GameCounts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +303,7 @@ class LedgerRow:
     left_out: int
     started_at: datetime
     committed_at: datetime
+    findings: tuple[Finding, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

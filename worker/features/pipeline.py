@@ -13,7 +13,7 @@ from worker.errors import Refused
 from worker.features.findings import FindingPolicy
 from worker.features.model import CellSource
 from worker.features.quality import DEFAULT_POLICY, QualityPolicy
-from worker.features.sql import NOTHING, NOWHERE, Templates, Unusable, render
+from worker.features.sql import NOTHING, NOWHERE, Templates, Unusable, finite, not_finite, render
 
 LEFT_OUT = "left_out_reason"
 """Column of `generations`; NULL for a publishable row."""
@@ -35,6 +35,13 @@ BLOCK_SOURCES = (
 
 ROW_SOURCES = (CellSource.PHASE4, CellSource.PHASE3, CellSource.MIXED, CellSource.YESTERDAY)
 """Values of `data_source`. A row without cells lacks the indispensable feature and is left out."""
+
+
+GAME_CHECKS = ("same", "other opponent", "phase4 only", "schedule only")
+"""Values of `<block>_game`: the game of an entity by the block's Phase 4 table, compared with the schedule.
+
+NULL if the Phase 4 table has no word about the entity, or if the entity plays by neither.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,17 +67,31 @@ class Block:
 class Cell:
     """Expression that reads a feature from a row of an upstream table.
 
+    NaN and infinity are missing values: a statement reads NULL for both, so no later expression sees either.
+
     Attributes:
         sql: Column name, or an expression over columns of the table.
         columns: Columns read by `sql`.
+        clean: `sql` with NULL in place of NaN and infinity in the columns read; empty for a plain column.
+        is_float: Whether the type of the value is FLOAT64.
     """
 
     sql: str
     columns: Sequence[str]
+    clean: str = ""
+    is_float: bool = True
 
-    def named(self, name: str) -> str:
-        """Return the text for a SELECT list with the name *name*."""
-        return self.sql if self.sql == name else f"{self.sql} AS {name}"
+    @property
+    def not_finite(self) -> str:
+        """The condition that the value is NaN or infinite upstream; empty for another type than FLOAT64."""
+        return not_finite(self.sql) if self.is_float else ""
+
+    def named(self, name: str) -> Sequence[str]:
+        """Return the parts of the text for a SELECT list with the name *name*."""
+        text = self.clean or self.sql
+        if self.is_float:
+            return (*finite(text), f"AS {name}")
+        return (text,) if text == name else (text, f"AS {name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +101,15 @@ class Feature:
     Attributes:
         name: Column in the output.
         type: BigQuery type.
-        unit: Unit or meaning of the number, with the range if any.
+        unit: Unit or meaning of the number.
         block: Name of the block.
         phase3_table: Table of the fallback value.
         phase4: Expression for the block's Phase 4 table.
         phase3: Expression for `phase3_table`.
         required: Whether a NULL counts against the NULL-field component.
+        range: Lowest and highest possible value, both included; None for a feature whose values are not judged.
+        bins: Ascending edges inside the range: a value belongs to the bin whose number is the count of edges up to
+            the value. Empty for a feature whose distribution is not compared.
     """
 
     name: str
@@ -96,6 +120,18 @@ class Feature:
     phase4: Cell
     phase3: Cell
     required: bool
+    range: tuple[float, float] | None = None
+    bins: tuple[float, ...] = ()
+
+    @property
+    def step(self) -> float:
+        """A value that differs by more than this has moved: a hundredth of the distance between the outer edges.
+
+        Without two edges a thousandth of the range; 0 without a range.
+        """
+        if len(self.bins) > 1:
+            return (self.bins[-1] - self.bins[0]) / 100
+        return 0.0 if self.range is None else (self.range[1] - self.range[0]) / 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +194,9 @@ class Schedule:
         team: Identity column, from the roster, with an entity's team.
         opponent: Identity column for the other team; NULL if the team does not play.
         plays: Identity column that is true if the team plays.
+        teams: Table with the names of all teams, `dataset.table`; empty without a team list. A build works without
+            the table, and then takes every name for a team.
+        teams_column: Column of `teams` with the name.
     """
 
     table: str
@@ -166,6 +205,8 @@ class Schedule:
     team: str
     opponent: str
     plays: str
+    teams: str = ""
+    teams_column: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +353,26 @@ class Pipeline:
         return self.schedule is not None and block.matches == self.schedule.opponent
 
     @property
+    def witnesses(self) -> tuple[Block, ...]:
+        """Return the blocks whose Phase 4 table lists, for each entity, whether the entity plays and against whom."""
+        if self.schedule is None:
+            return ()
+        told = {self.schedule.plays, self.schedule.opponent}
+        return tuple(
+            block
+            for block in self.blocks
+            if block.matches == self.entity.key and told <= self.upstream_tables[block.table].columns.keys()
+        )
+
+    @property
+    def team_witnesses(self) -> tuple[Block, ...]:
+        """Return the witnesses whose table lists the team, too: together, the opponents of a night without schedule."""
+        return tuple(block for block in self.witnesses if self.schedule and self._lists(block, self.schedule.team))
+
+    def _lists(self, block: Block, column: str) -> bool:
+        return column in self.upstream_tables[block.table].columns
+
+    @property
     def listed(self) -> tuple[IdentityColumn, ...]:
         """Return the identity columns of the roster."""
         return tuple(column for column in self.identity if column.table == self.entity.roster)
@@ -333,6 +394,32 @@ class Pipeline:
         matched = {block.matches for block in self.blocks} | {table.matches for table in self.phase3_tables}
         matched |= {self.entity.key}
         return tuple(sorted((c for c in self.identity if c.name in matched), key=lambda c: c.name != self.entity.key))
+
+    @property
+    def judged_features(self) -> tuple[Feature, ...]:
+        """Return the features with a range: features whose values are judged."""
+        return tuple(feature for feature in self.features if feature.range is not None)
+
+    @property
+    def team_columns(self) -> tuple[str, ...]:
+        """Return the identity columns by which entities share the value of a judged feature."""
+        return tuple(dict.fromkeys(filter(None, (self.team_of(feature) for feature in self.judged_features))))
+
+    @property
+    def edges_max(self) -> int:
+        """Return the largest number of bin edges of a judged feature, at least 1."""
+        return max((len(feature.bins) for feature in self.judged_features), default=0) or 1
+
+    def team_of(self, feature: Feature) -> str:
+        """Return the identity column by which many entities share the value; empty for a value of the entity itself.
+
+        The block says the column if upstream looks the block up by another column than the entity's key, else the
+        Phase 3 table: all players of a team have the pace of the team.
+        """
+        for matches in (self.block_of(feature).matches, self.upstream_tables[feature.phase3_table].matches):
+            if matches != self.entity.key:
+                return matches
+        return ""
 
     @property
     def output_columns(self) -> tuple[Column, ...]:
@@ -362,7 +449,31 @@ class Pipeline:
             *self.output_columns,
             Column(name=LEFT_OUT, type="STRING"),
             *(Column(name=name, type="INT64", required=True) for name in cells),
+            *self._game_columns(),
         )
+
+    def _game_columns(self) -> Iterator[Column]:
+        """Yield the columns of `generations` about the source of the opponent; none without a schedule."""
+        if self.schedule is None:
+            return
+        yield Column(name="opponent_source", type="STRING", values=("schedule", "phase4"))
+        for block in self.witnesses:
+            yield Column(name=f"{block.name}_game", type="STRING", values=GAME_CHECKS)
+
+    @property
+    def references(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the upstream columns without which a build works: {`dataset.table`: {column: BigQuery type}}."""
+        if self.schedule is None or not self.schedule.teams:
+            return MappingProxyType({})
+        table, types = self.upstream_tables[self.schedule.teams], {column.name: column.type for column in self.identity}
+        name = types.get(self.schedule.team, "STRING")
+        columns = {table.key: table.columns.get(table.key, name), self.schedule.teams_column: name}
+        return MappingProxyType({table.name: MappingProxyType(columns | {PROCESSED: "TIMESTAMP"})})
+
+    @property
+    def readable(self) -> Mapping[str, Mapping[str, str]]:
+        """Return every upstream column that a build may read: the columns of `upstream` and of `references`."""
+        return MappingProxyType({**self.upstream, **self.references})
 
     @property
     def upstream(self) -> Mapping[str, Mapping[str, str]]:
@@ -398,8 +509,16 @@ class Pipeline:
             yield block.table, PHASE4_DATE, "DATE"
             yield block.table, block.key, types[block.matches]
             yield block.table, PROCESSED, "TIMESTAMP"
+            yield from ((block.table, name, types[name]) for name in self.columns_of_witness(block))
             for feature in self.features_of(block.name):
                 yield from self._cell_read(block.table, feature, feature.phase4)
+
+    def columns_of_witness(self, block: Block) -> tuple[str, ...]:
+        """Return the columns of a block's table about tonight's game; none if the table is no witness."""
+        if self.schedule is None or block not in self.witnesses:
+            return ()
+        names = (self.schedule.plays, self.schedule.opponent, self.schedule.team)
+        return tuple(name for name in names if self._lists(block, name))
 
     def _cell_read(self, table: str, feature: Feature, cell: Cell) -> Iterator[tuple[str, str, str]]:
         listed = self.upstream_tables[table].columns
@@ -409,13 +528,18 @@ class Pipeline:
     @property
     def datasets(self) -> tuple[str, ...]:
         """Return every dataset that a build reads or writes, without repetition."""
-        tables = (*self.upstream, *self.tables.all)
+        tables = (*self.upstream, *self.references, *self.tables.all)
         return tuple(dict.fromkeys(table.partition(".")[0] for table in tables))
 
     @property
     def statements(self) -> tuple[str, ...]:
         """Return the names of the reading statements."""
-        absent = () if self.optional.predictions else ("report_predictions",)
+        needs = {
+            "report_predictions": self.optional.predictions,
+            "profile": self.judged_features,
+            "game_days": self.schedule,
+        }
+        absent = {name for name, needed in needs.items() if not needed}
         return tuple(name for name in self.templates.names("sql") if name not in absent)
 
     @property

@@ -1,8 +1,9 @@
 """Build plan: typed statements for a request and a pipeline; and readers of the answers. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from statemachine.model import BuildMode
@@ -11,21 +12,36 @@ from worker.features.model import (
     BuildKey,
     BuildRequest,
     BuildStats,
+    GameCounts,
     LeftOut,
     Publication,
     Statement,
+    TableFacts,
 )
-from worker.features.pipeline import Pipeline
-
-ACCEPTED_TYPES: Mapping[str, frozenset[str]] = {
-    # A column of whole numbers or decimals becomes a float without loss; no other type changes silently.
-    "FLOAT64": frozenset({"FLOAT64", "INT64", "NUMERIC", "BIGNUMERIC"}),
-}
+from worker.features.pipeline import GAME_CHECKS, PHASE4_DATE, Pipeline
+from worker.features.profile_reading import plan_nights, plan_profile
+from worker.features.sql import NOTHING, Unusable, source
 
 COPY_AGE_DAYS_MAX = 2
 """Maximal age in days of the published rows that may be copied for an analysis date.
 
 Source: the pipeline document gives no freshness points for data older than two days.
+"""
+
+OLD_AFTER_DAYS = 2
+"""A Phase 4 row of an analysis date was not processed before the start (UTC) of the day so many days earlier."""
+
+AHEAD_MAX = timedelta(days=1)
+"""A row processed later than so long after the start of the build has a wrong clock."""
+
+
+_NO_GAMES: Mapping[str, date | datetime] = MappingProxyType({})
+
+SCHEDULE_DAYS = 366
+"""Days before and after an analysis date in which a newer row of a game is looked for.
+
+A game belongs to one season, so each row of a game lies within a year of every other row. The limit lets BigQuery leave
+out older partitions, and satisfies a table that demands a condition on the date.
 """
 
 
@@ -34,19 +50,30 @@ class BuildPlan:
     """Statements of an attempt.
 
     Attributes:
-        dependency_rows: Row count of each Phase 4 table.
+        dependency_rows: Row count and facts of each Phase 4 table.
         features: SELECT of every active entity with features, or of the rows to copy.
         stats: Counts of these rows for the score.
         left_out: List of the entities without a row.
+        profile: Statistics of the features; None for a pipeline without a judged feature.
+        nights: Statistics of the nights before.
     """
 
     dependency_rows: Statement
     features: Statement
     stats: Statement
     left_out: Statement
+    profile: Statement | None
+    nights: Statement
 
 
-def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime, stored: bool = True) -> BuildPlan:
+def plan_build(
+    request: BuildRequest,
+    pipeline: Pipeline,
+    *,
+    built_at: datetime,
+    stored: bool = True,
+    without: Unusable = NOTHING,
+) -> BuildPlan:
     """Plan the statements of an attempt.
 
     Args:
@@ -54,26 +81,60 @@ def plan_build(request: BuildRequest, pipeline: Pipeline, *, built_at: datetime,
         pipeline: Pipeline of the statements.
         built_at: The `processed_at` of the rows. UTC.
         stored: Whether the rows are stored before counting; False for a dry run, which counts selected rows.
+        without: Upstream tables and columns that count as empty.
 
     Raises:
         Refused: The request copies yesterday's rows, and the pipeline has no statement for copying.
     """
     copies = request.mode is BuildMode.YESTERDAY
-    features = _plan_copy(request, pipeline, built_at) if copies else _plan_features(request, pipeline, built_at)
+    if copies:
+        features = _plan_copy(request, pipeline, built_at)
+    else:
+        features = _plan_features(request, pipeline, built_at, without)
+    selected = None if stored else features
     return BuildPlan(
-        dependency_rows=plan_probe(request.key.analysis_date, pipeline, as_of=request.as_of),
+        dependency_rows=_plan_facts(request, pipeline, built_at, without),
         features=features,
-        stats=_plan_count("build_stats", request.key, pipeline, None if stored else features),
-        left_out=_plan_count("left_out", request.key, pipeline, None if stored else features),
+        stats=_plan_stats(request, pipeline, selected, without),
+        left_out=_plan_count("left_out", request.key, pipeline, selected, without),
+        profile=plan_profile(request.key, pipeline, selected, without),
+        nights=plan_nights(request.key.analysis_date, pipeline),
     )
 
 
-def _plan_count(name: str, key: BuildKey, pipeline: Pipeline, rows: Statement | None) -> Statement:
+def _plan_stats(request: BuildRequest, pipeline: Pipeline, rows: Statement | None, without: Unusable) -> Statement:
+    """Plan the counts of an attempt; a copy of yesterday's rows reads no upstream table, so no team name is checked."""
+    read: dict[str, date | datetime] = {}
+    if request.mode is not BuildMode.YESTERDAY:
+        read |= games_looked_at(request.key.analysis_date, pipeline)
+    if read and request.as_of is not None:
+        read["as_of"] = request.as_of
+    return _plan_count("build_stats", request.key, pipeline, rows, without, read)
+
+
+def games_looked_at(analysis_date: date, pipeline: Pipeline) -> Mapping[str, date]:
+    """Return the first and the last date of the schedule's rows that a build looks at; empty without a schedule."""
+    if pipeline.schedule is None:
+        return {}
+    span = timedelta(days=SCHEDULE_DAYS)
+    return {"first_game_date": analysis_date - span, "last_game_date": analysis_date + span}
+
+
+def _plan_count(
+    name: str,
+    key: BuildKey,
+    pipeline: Pipeline,
+    rows: Statement | None,
+    without: Unusable,
+    read: Mapping[str, date | datetime] = _NO_GAMES,
+) -> Statement:
     """Plan a statement about the rows of an attempt: stored rows of `generations`, or the rows of the SELECT *rows*."""
     if rows is None:
-        values = {"analysis_date": key.analysis_date, "build_id": key.build_id}
-        return Statement(name=name, sql=pipeline.text(name), parameters=values)
-    sql = pipeline.text(name, rows_of=rows.name, unset=frozenset({"as_of"} - rows.parameters.keys()))
+        values = {"analysis_date": key.analysis_date, "build_id": key.build_id, **read}
+        unset = frozenset({"as_of", "first_game_date"} - values.keys())
+        return Statement(name=name, sql=pipeline.text(name, without, unset=unset), parameters=values)
+    unset = frozenset({"as_of", "first_game_date"} - rows.parameters.keys())
+    sql = pipeline.text(name, without, rows_of=rows.name, unset=unset)
     return Statement(name=name, sql=sql, parameters=rows.parameters)
 
 
@@ -92,7 +153,8 @@ def plan_usual(pipeline: Pipeline) -> tuple[Statement, ...]:
     )
     plan = plan_build(request, pipeline, built_at=at)
     storing = plan_storing(plan.features, pipeline)
-    return (plan_claim(key, at, "", pipeline), plan.dependency_rows, storing, plan.stats, plan.left_out)
+    counts = (plan.stats, plan.left_out, *filter(None, (plan.profile,)), plan.nights)
+    return (plan_claim(key, at, "", pipeline), plan.dependency_rows, storing, *counts)
 
 
 def plan_storing(select: Statement, pipeline: Pipeline) -> Statement:
@@ -138,6 +200,11 @@ def plan_ledger(first: date, last: date, pipeline: Pipeline) -> Statement:
     return Statement(name="ledger", sql=pipeline.text("ledger"), parameters=values)
 
 
+def plan_game_days(first: date, last: date, pipeline: Pipeline) -> Statement:
+    """Plan the statement that reads the days with a game from *first* to *last*, both included."""
+    return plan_of("game_days", {"first_date": first, "last_date": last}, pipeline)
+
+
 def plan_claims(analysis_date: date, pipeline: Pipeline) -> Statement:
     """Plan the statement that reads the claims of an analysis date."""
     return Statement(name="claims", sql=pipeline.text("claims"), parameters={"analysis_date": analysis_date})
@@ -147,18 +214,55 @@ def _token(key: BuildKey) -> dict[str, Any]:
     return {"analysis_date": key.analysis_date, "generation": key.generation, "attempt": key.attempt}
 
 
-def plan_probe(analysis_date: date, pipeline: Pipeline, *, as_of: datetime | None = None) -> Statement:
+def plan_probe(
+    analysis_date: date, pipeline: Pipeline, *, as_of: datetime | None = None, without: Unusable = NOTHING
+) -> Statement:
     """Plan the probe of an analysis date; *as_of* (UTC) hides rows processed later."""
-    return plan_of("dependency_rows", {"analysis_date": analysis_date, "as_of": as_of}, pipeline)
+    values = {"analysis_date": analysis_date, "as_of": as_of, "old_before": None, "ahead_after": None}
+    return plan_of("dependency_rows", values, pipeline, without)
 
 
-def plan_of(name: str, values: Mapping[str, Any], pipeline: Pipeline) -> Statement:
+def _plan_facts(request: BuildRequest, pipeline: Pipeline, built_at: datetime, without: Unusable) -> Statement:
+    """Plan the row count and the facts of each Phase 4 table."""
+    first_day = request.key.analysis_date - timedelta(days=OLD_AFTER_DAYS)
+    values = {
+        "analysis_date": request.key.analysis_date,
+        "as_of": request.as_of,
+        "old_before": datetime(first_day.year, first_day.month, first_day.day, tzinfo=UTC),
+        "ahead_after": built_at + AHEAD_MAX,
+    }
+    return plan_of("dependency_rows", values, pipeline, without)
+
+
+def plan_reading(table: str, columns: Collection[str], days: tuple[date, date], pipeline: Pipeline) -> Statement:
+    """Plan a count of the values of some columns: the answer shows that the warehouse can read the columns.
+
+    Args:
+        table: Upstream table.
+        columns: Columns to read.
+        days: First and last date of the rows, where the table has a known date column.
+        pipeline: Pipeline of the table.
+    """
+    counted = ", ".join(f"COUNT({name})" for name in sorted(columns))
+    sql = f"SELECT {counted} FROM {source(table, pipeline.readable[table])}"  # noqa: S608 -- from the catalogue
+    if table in pipeline.references:
+        return Statement(name="reading", sql=sql)
+    by_date = pipeline.upstream_tables[table].date or PHASE4_DATE
+    return Statement(
+        name="reading",
+        sql=f"{sql} WHERE {by_date} BETWEEN @first_date AND @last_date",
+        parameters={"first_date": days[0], "last_date": days[1]},
+    )
+
+
+def plan_of(name: str, values: Mapping[str, Any], pipeline: Pipeline, without: Unusable = NOTHING) -> Statement:
     """Plan a statement without the parameters whose value is None."""
     given = {parameter: value for parameter, value in values.items() if value is not None}
-    return Statement(name=name, sql=pipeline.text(name, unset=frozenset(values.keys() - given)), parameters=given)
+    text = pipeline.text(name, without, unset=frozenset(values.keys() - given))
+    return Statement(name=name, sql=text, parameters=given)
 
 
-def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime) -> Statement:
+def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime, without: Unusable) -> Statement:
     analysis_date = request.key.analysis_date
     return plan_of(
         "features",
@@ -167,12 +271,14 @@ def _plan_features(request: BuildRequest, pipeline: Pipeline, built_at: datetime
             "lookback_start": analysis_date - timedelta(days=request.phase3_lookback_days),
             "previous_date": analysis_date - timedelta(days=1),
             "as_of": request.as_of,
+            **games_looked_at(analysis_date, pipeline),
             **{f"use_{block.name}": request.reads(block.processor) for block in pipeline.blocks},
             "build_generation": request.key.generation,
             "build_id": request.key.build_id,
             "built_at": built_at,
         },
         pipeline,
+        without,
     )
 
 
@@ -193,28 +299,6 @@ def _plan_copy(request: BuildRequest, pipeline: Pipeline, built_at: datetime) ->
     )
 
 
-def find_drift(table: str, wanted_columns: Mapping[str, str], actual: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the differences between an upstream table and the catalogue.
-
-    Args:
-        table: Name of the table, `dataset.table`.
-        wanted_columns: Columns read by a build, in the same form as *actual*.
-        actual: Columns of the table as {name: BigQuery type}; empty for a missing table.
-
-    Returns:
-        A sentence fragment for each fault, with the table; empty for a usable table.
-    """
-    if not actual:
-        return (f"table {table} does not exist",)
-    faults = []
-    for column, wanted in wanted_columns.items():
-        if column not in actual:
-            faults.append(f"{table} has no column {column} ({wanted})")
-        elif actual[column] not in ACCEPTED_TYPES.get(wanted, {wanted}):
-            faults.append(f"{table}.{column} is {actual[column]}, not {wanted}")
-    return tuple(faults)
-
-
 def read_dependency_rows(
     rows: Sequence[Mapping[str, Any]], pipeline: Pipeline, *, ignored: frozenset[str] = frozenset()
 ) -> dict[str, int]:
@@ -227,6 +311,68 @@ def read_dependency_rows(
     """
     counted = {str(row["processor"]): int(row["row_count"]) for row in rows if row["processor"] not in ignored}
     return {processor: counted.get(processor, 0) for processor in pipeline.processors}
+
+
+def read_table_facts(rows: Sequence[Mapping[str, Any]], read: Collection[str]) -> dict[str, TableFacts]:
+    """Return the facts of each Phase 4 table by processor, from the answer to a build's statement.
+
+    Args:
+        rows: Answer of the statement; the answer to a probe has no facts.
+        read: Processors whose tables the build reads.
+    """
+    return {
+        str(row["processor"]): TableFacts(
+            rows=int(row["row_count"]),
+            keys=int(row["key_count"]),
+            doubled_keys=int(row["doubled_keys"]),
+            undated_rows=int(row["undated_rows"]),
+            old_rows=int(row["old_rows"]),
+            ahead_rows=int(row["ahead_rows"]),
+        )
+        for row in rows
+        if row["processor"] in read and "key_count" in row
+    }
+
+
+def read_not_finite(rows: Sequence[Mapping[str, Any]], read: Collection[str], pipeline: Pipeline) -> dict[str, int]:
+    """Return the number of NaN and infinite Phase 4 values by feature, from the answer to a build's statement.
+
+    A feature without such a value is absent.
+
+    Args:
+        rows: Answer of the statement.
+        read: Processors whose tables the build reads.
+        pipeline: Pipeline of the processors.
+    """
+    found: dict[str, int] = {}
+    for row in rows:
+        block = next(block for block in pipeline.blocks if block.processor == row["processor"])
+        floats = (feature.name for feature in pipeline.features_of(block.name) if feature.phase4.not_finite)
+        if block.processor in read:
+            found |= {name: int(count) for name, count in zip(floats, row["not_finite"], strict=True) if count}
+    return found
+
+
+def read_games(counts: Mapping[str, Any], pipeline: Pipeline) -> GameCounts | None:
+    """Return the facts about tonight's games from the answer to `build_stats`; None for a pipeline without schedule."""
+    if pipeline.schedule is None:
+        return None
+    many = pipeline.entity.plural
+    kinds = GAME_CHECKS[1:] if pipeline.witnesses else ()
+    return GameCounts(
+        from_phase4=int(counts["opponents_from_phase4"]),
+        checked=int(counts.get("games_checked", 0)),
+        differing={kind: int(counts[f"games_{kind.replace(' ', '_')}"]) for kind in kinds},
+        witnesses={
+            block.name: (int(counts[f"{block.name}_games_differing"]), int(counts[f"{block.name}_games"]))
+            for block in pipeline.witnesses
+        },
+        unknown={
+            source: (tuple(map(str, names)), int(counts[f"unknown_in_{source}_{many}"]))
+            for source in ("schedule", "roster")
+            if (names := counts.get(f"unknown_in_{source}"))
+        },
+    )
 
 
 def read_stats(
@@ -252,6 +398,12 @@ def read_stats(
         required_nulls=int(counts["required_nulls"]),
         newest_source_date=counts["newest_source_date"],
         left_out_count=int(counts["left_out_count"]),
+        left_empty={
+            feature.name: int(counts[name])
+            for feature in pipeline.features
+            if (name := f"{feature.name}_left_empty") in counts
+        },
+        games=read_games(counts, pipeline),
     )
 
 

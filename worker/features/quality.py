@@ -154,6 +154,24 @@ def penalty(fallback_rate: Fraction, line: Sequence[tuple[Fraction, Fraction]] =
     return line[-1][1]
 
 
+def score_sentence(
+    quality_score: float,
+    component_total: float,
+    fallback_rate: float,
+    missing_rate: float,
+    policy: QualityPolicy = DEFAULT_POLICY,
+) -> str:
+    """Return the sentence that explains a score beside the sum of the components."""
+    if quality_score <= component_total:
+        return "The score is the sum of the components."
+    free = float(policy.missing_free)
+    absent = f" and for {missing_rate:.1%} of missing blocks" if missing_rate > free else ""
+    return (
+        f"The score is the higher of two counts: the sum of the components, {component_total:.1f}, or, as models can "
+        f"use the rows, 100 less the penalty for a fallback rate of {fallback_rate:.1%}{absent}, {quality_score:.1f}."
+    )
+
+
 def severity(
     quality_score: Fraction, row_count: int, fallback_rate: Fraction, levels: Sequence[Severity] = SEVERITIES
 ) -> str | None:

@@ -8,10 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from statemachine.model import Retraction, State
+from pydantic import TypeAdapter, ValidationError
+
+from statemachine.model import Finding, FindingSeverity, Retraction, State
 from worker.errors import Fatal, Fenced
+from worker.features.findings import TEXT_CHARS_MAX, Check
 from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
 from worker.features.pipeline import Block, OwnTables
+from worker.features.profile_reading import profile_rows
 from worker.features.quality import COMPONENTS
 
 Row = dict[str, Any]
@@ -47,6 +51,7 @@ def history_row(
         "fallback_rate": report.fallback_rate,
         "missing_rate": report.missing_rate,
         "severity": report.severity,
+        "findings": write_findings(report.findings),
         **{f"{block.name}_rows": stats.dependency_rows[block.processor] for block in blocks},
         "started_at": request.started_at,
         "processed_at": processed_at,
@@ -63,6 +68,12 @@ def published_row(publication: Publication, blocks: Sequence[Block]) -> Row:
         processed_at=publication.committed_at,
         blocks=blocks,
     )
+
+
+def published_profile(publication: Publication) -> list[Row]:
+    """Return the rows of `_feature_profile` for an attempt before publication, one per judged feature."""
+    key, profile = publication.request.key, publication.stats.profile
+    return profile_rows(key.analysis_date, key.build_id, key.generation, profile)
 
 
 def _how(request: BuildRequest) -> Row:
@@ -128,6 +139,7 @@ def replay_row(  # noqa: PLR0913 - one column each
     request_id: str | None = None,
     idempotency_key: str | None = None,
     retraction: Retraction | None = None,
+    as_of: datetime | None = None,
 ) -> Row:
     """Return the row of the replay audit: the person, the action and the reason.
 
@@ -143,6 +155,7 @@ def replay_row(  # noqa: PLR0913 - one column each
         request_id: Unique id of the request, if known.
         idempotency_key: Key given by the caller, if any.
         retraction: Retracted run, if any.
+        as_of: Instant up to which the build reads upstream rows; None without a limit. UTC.
     """
     return {
         "analysis_date": analysis_date,
@@ -158,6 +171,7 @@ def replay_row(  # noqa: PLR0913 - one column each
         "processor": None if retraction is None else retraction.processor,
         "run": None if retraction is None else retraction.identity,
         "run_completed_at": None if retraction is None else retraction.completed_at,
+        "as_of": as_of,
     }
 
 
@@ -193,7 +207,38 @@ def read_ledger_row(row: Mapping[str, Any], blocks: Sequence[Block]) -> LedgerRo
         left_out=row["left_out"],
         started_at=row["started_at"].astimezone(UTC),
         committed_at=row["committed_at"].astimezone(UTC),
+        findings=read_findings(row.get("findings")),
     )
+
+
+_FINDINGS: TypeAdapter[tuple[Finding, ...]] = TypeAdapter(tuple[Finding, ...])
+
+
+def write_findings(findings: Sequence[Finding] | None) -> str | None:
+    """Return findings as the column `findings`: a JSON list of objects; None for rows that no check judged."""
+    return None if findings is None else _FINDINGS.dump_json(tuple(findings)).decode()
+
+
+def read_findings(text: str | None) -> tuple[Finding, ...] | None:
+    """Return the findings of a column `findings`; None for NULL: rows published before builds were judged.
+
+    A statement reads the rows of many analysis dates, so a damaged text of a single row raises no exception: the result
+    is a note.
+    """
+    if text is None:
+        return None
+    try:
+        return _FINDINGS.validate_json(text)
+    except ValidationError as exc:
+        note = Finding(
+            check=Check.FURTHER_FINDINGS,
+            severity=FindingSeverity.NOTE,
+            subject="findings",
+            observed=f"the stored findings are unreadable: {exc.errors()[0]['msg']}"[:TEXT_CHARS_MAX],
+            expected="a JSON list of findings",
+            next_step="judge the rows again: mlfs replay DATE --reason '…'",
+        )
+        return (note,)
 
 
 Claims = Sequence[Mapping[str, Any]]

@@ -20,27 +20,42 @@ from worker.features.quality import COMPONENTS
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from worker.features.pipeline import Block, Feature, Pipeline
+    from worker.features.pipeline import Block, Column, Feature, Pipeline
 
 WIDTH = 120
 """Width of a rendered line in characters; lists are wrapped there."""
 
 _HEAD_INDENT = "--              "
+SAMPLE_MAX = 20_000
+"""Entities at most in the statistics of a build, evenly chosen by the key; a smaller roster is taken whole."""
+
+PROFILED = (
+    *("feature", "row_count", "present_count", "out_of_range_count", "value_count", "mean", "deviation", "lowest"),
+    *("highest", "mode_share", "bins", "bin_edges", "compared_date", "pair_count", "correlation", "played_count"),
+    *("unmoved_count", "still_count", "moved_count", "teams", "team_values"),
+)
+"""Columns of `_feature_profile` after date, build id and generation."""
+
+BELIEVABLE = """NOT COALESCE(findings, '') LIKE '%"critical"%'"""
+"""Condition for a row of the quality history without a critical finding; the findings are a list in JSON."""
+
 RENDERED_MAX = 512
 """Number of cached rendered texts; a pipeline has about forty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unusable:
-    """Upstream tables and columns replaced by typed NULLs in a statement.
+    """Upstream tables and columns replaced by typed NULLs in a statement, and columns that are cast.
 
     Attributes:
         tables: Names, `dataset.table`; each counts as empty.
         columns: (table, column); each counts as NULL in every row.
+        casts: (table, column) of columns with another type than the catalogue; each is read in the catalogue's type.
     """
 
     tables: frozenset[str] = frozenset()
     columns: frozenset[tuple[str, str]] = frozenset()
+    casts: frozenset[tuple[str, str]] = frozenset()
 
 
 NOTHING = Unusable()
@@ -80,10 +95,12 @@ def render(
         table: For DDL: the table to create.
         without: Tables and columns that count as empty.
         rows_of: Statement whose rows are read; empty for the rows of a build in `generations`.
-        unset: Optional parameters without a value.
+        unset: Optional parameters without a value; without `old_before` the dependency rows come without further facts.
     """
     values = _Context(pipeline, table, without).values() | {"rows_of": rows_of}
+    values["reads_schedule"] = "first_game_date" not in unset
     values["seen"] = "" if "as_of" in unset else " AND processed_at <= @as_of"
+    values["with_facts"] = "old_before" not in unset
     values["looked_for"] = lambda read: "FALSE" if read.matches in unset else f"{read.key} = @{read.matches}"
     return _environment(pipeline.templates).get_template(path).render(values)
 
@@ -165,6 +182,51 @@ def read_head(text: str) -> Mapping[str, str]:
     return parts
 
 
+def source(table: str, columns: Mapping[str, str], without: Unusable = NOTHING) -> str:
+    """Return the source of a FROM with the read columns of a table.
+
+    Args:
+        table: Name of the table, `dataset.table`.
+        columns: Read columns as {name: BigQuery type}.
+        without: Unusable tables and columns, and columns of another type.
+
+    Returns:
+        The table, or a subquery with a typed NULL for each unusable column and a cast for each column of another type.
+    """
+    is_gone = table in without.tables
+    nulls = {name for name in columns if is_gone or (table, name) in without.columns}
+    casts = {name for name in columns if (table, name) in without.casts} - nulls
+    if not nulls and not casts:
+        return table
+    listed = [
+        f"CAST(NULL AS {kind}) AS {name}"
+        if name in nulls
+        else f"{_cast(name, kind)} AS {name}"
+        if name in casts
+        else name
+        for name, kind in columns.items()
+    ]
+    # With every column NULL the row has no date, so no statement finds the row.
+    return f"(SELECT {', '.join(listed)} FROM {'(SELECT 1 AS one)' if is_gone else table})"  # noqa: S608 -- names
+
+
+def _cast(name: str, kind: str) -> str:
+    """Return the cast of a column to a type; a number with a fraction is no whole number and becomes NULL."""
+    if kind == "INT64":
+        return f"IF(SAFE_CAST({name} AS INT64) = {name}, SAFE_CAST({name} AS INT64), NULL)"
+    return f"CAST({name} AS {kind})"
+
+
+def not_finite(sql: str) -> str:
+    """Return the condition that a FLOAT64 expression is NaN or infinite; NULL for NULL."""
+    return f"IS_NAN({sql}) OR IS_INF({sql})"
+
+
+def finite(sql: str) -> tuple[str, str]:
+    """Return both parts of a FLOAT64 expression with NULL in place of NaN and infinity."""
+    return f"IF({not_finite(sql)}, NULL,", f"{sql})"
+
+
 class _Context:
     """Values and functions of a pipeline for templates."""
 
@@ -182,6 +244,12 @@ class _Context:
             pipeline.block_of,
             pipeline.needs_game,
             self.source,
+            self.left_empty,
+            pipeline.columns_of_witness,
+            self.is_text,
+            self.stored,
+            self.shown,
+            finite,
             self.looked_up,
             self.cell,
             self.parts_of_a_block,
@@ -189,11 +257,16 @@ class _Context:
             self.parts_wanted,
             self.cells_wanted,
             self.score_line,
+            self.beyond,
         )
         return {
             **names,
             **{function.__name__: function for function in functions},
             "components": COMPONENTS,
+            "profiled": PROFILED,
+            "believable": BELIEVABLE,
+            "sample_max": SAMPLE_MAX,
+            "edges_max": pipeline.edges_max,
             "roster": pipeline.upstream_tables[pipeline.entity.roster],
             "upstream_table": pipeline.upstream_tables.get(self._table),
             "upstream_columns": self.upstream_columns(),
@@ -202,22 +275,42 @@ class _Context:
         }
 
     def source(self, table: str) -> str:
-        """Return the source of a FROM: the table, or a subquery with typed NULLs for unusable columns."""
-        columns = self._pipeline.upstream[table]
-        is_gone = table in self._without.tables
-        if not is_gone and not any((table, name) in self._without.columns for name in columns):
-            return table
-        listed = [
-            f"CAST(NULL AS {kind}) AS {name}" if is_gone or (table, name) in self._without.columns else name
-            for name, kind in columns.items()
+        """Return the source of a FROM: the table, or a subquery with typed NULLs and casts for unusable columns."""
+        return source(table, self._pipeline.readable[table], self._without)
+
+    def left_empty(self) -> list["Feature"]:
+        """Return the features with an unusable Phase 3 source, whose cells without a Phase 4 value are counted."""
+        gone = self._without
+        return [
+            feature
+            for feature in self._pipeline.features
+            if feature.phase3_table in gone.tables
+            or any((feature.phase3_table, name) in gone.columns for name in feature.phase3.columns)
         ]
-        # With every column NULL the row has no date, so no statement finds the row.
-        return f"(SELECT {', '.join(listed)} FROM {'(SELECT 1 AS one)' if is_gone else table})"  # noqa: S608 -- names
 
     def looked_up(self, matches: str) -> str:
         """Return the expression for the key of a table that is joined by an identity column."""
         schedule = self._pipeline.schedule
         return "tonight.opponent" if schedule is not None and matches == schedule.opponent else f"roster.{matches}"
+
+    def is_text(self, column: str) -> bool:
+        """Return whether an identity column is text, so that an empty name means no name."""
+        return any(known.name == column and known.type == "STRING" for known in self._pipeline.identity)
+
+    def stored(self, column: "Feature | Column", indent: int, table: str = "") -> str:
+        """Return a column of a stored row for a SELECT list.
+
+        A feature has NULL in place of NaN and infinity: older releases stored both.
+        """
+        name = f"{table}.{column.name}" if table else column.name
+        if column.type != "FLOAT64" or all(feature.name != column.name for feature in self._pipeline.features):
+            return name
+        return fit((*finite(name), f"AS {column.name}"), indent)
+
+    def shown(self, indent: int, table: str = "") -> str:
+        """Return all published columns of a stored row for a SELECT list, as `stored` returns each."""
+        columns = [self.stored(column, indent, table) for column in self._pipeline.output_columns]
+        return f",\n{' ' * indent}".join(columns)
 
     def cell(self, feature: "Feature") -> str:
         """Return the expression of a cell: Phase 4, else Phase 3, else NULL; NULL if the block does not apply."""
@@ -268,6 +361,11 @@ class _Context:
             pieces.append((_decimal(right), _decimal(100 - low + slope * left), _decimal(slope)))
         return pieces
 
+    def beyond(self, value: str, feature: "Feature") -> str:
+        """Return the condition that a value lies outside the feature's range."""
+        low, high = feature.range or (0, 0)
+        return f"{value} < {number(low)} OR {value} > {number(high)}"
+
     def upstream_columns(self) -> dict[str, str]:
         """Return the columns of the upstream table to create: listed columns, then unlisted columns of the build."""
         listed = self._pipeline.upstream_tables.get(self._table)
@@ -281,9 +379,16 @@ class _Context:
 
 _SEEN = (
     *("entity", "identity", "listed", "blocks", "features", "required_fields", "schedule", "tables", "optional"),
-    *("phase3_tables", "lookups", "output_columns", "generation_columns", "upstream", "upstream_tables"),
+    *("phase3_tables", "lookups", "judged_features", "team_columns", "output_columns", "generation_columns"),
+    *("upstream", "upstream_tables", "references", "witnesses", "team_witnesses"),
 )
 """Attributes of a pipeline with the same names in templates."""
+
+
+def number(value: float) -> str:
+    """Return a number of a definition for SQL, with the same value in both engines; a negative one as a difference."""
+    text = _decimal(Fraction(repr(abs(value))))
+    return f"(0 - {text})" if value < 0 else text
 
 
 def _decimal(number: Fraction | int) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from fastapi import Header
@@ -15,8 +15,10 @@ from statemachine.model import BuildMode
 from worker.builds.queue import Built
 from worker.calendar import DAY_WORDS
 from worker.date_text import DateSummary
+from worker.errors import Refused
 from worker.features.diff import ColumnDiff, RowDiff
-from worker.interventions.audit import REASON_CHARS_MAX, SEEN_PATTERN, read_reason
+from worker.finding_text import FindingModel
+from worker.interventions.audit import REASON_CHARS_MAX, SEEN_PATTERN, read_as_of, read_reason
 from worker.interventions.idempotency import KEY_PATTERN
 from worker.observing.outbox import Untold
 from worker.ports import HistoryEntry
@@ -35,6 +37,16 @@ def _canonical(value: object) -> object:
     if isinstance(value, date) or (isinstance(value, str) and _DATE.fullmatch(value)):
         return value
     raise ValueError("must be a date like 2024-12-15")
+
+
+def _instant(value: object) -> datetime:
+    """Return an instant with a zone in UTC; refuse numbers, which would be read as seconds."""
+    if not isinstance(value, str):
+        raise ValueError("must be an instant like 2024-12-15T22:00:00Z")  # noqa: TRY004 - pydantic reads ValueError
+    try:
+        return read_as_of(value)
+    except Refused as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def _read_name(text: str) -> str:
@@ -57,6 +69,11 @@ ReasonText = Annotated[
         description="Reason; kept in audit and history.",
     ),
     AfterValidator(read_reason),
+]
+InstantText = Annotated[
+    datetime,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2024-12-15T22:00:00Z"]}),
 ]
 NameText = Annotated[str, AfterValidator(_read_name)]
 IdempotencyKey = Annotated[
@@ -90,12 +107,15 @@ class ReplayRequest(BaseModel):
     reason: ReasonText
     force_phase3_fallback: StrictBool = Field(default=False, description="Ignore Phase 4.")
     force: StrictBool = Field(default=False, description="Fence off a running build. Admins only.")
+    as_of: InstantText | None = Field(
+        default=None, description="Read only upstream rows with `processed_at` up to this instant."
+    )
     dry_run: StrictBool = Field(default=False, description="Return the plan, change no state.")
 
     def event(self, actor: str) -> InterventionEvent:
         """Return the event of the request."""
         mode = BuildMode.FORCED_FALLBACK if self.force_phase3_fallback else BuildMode.NORMAL
-        return ReplayRequested(actor=actor, reason=self.reason, mode=mode, take_over=self.force)
+        return ReplayRequested(actor=actor, reason=self.reason, mode=mode, take_over=self.force, as_of=self.as_of)
 
 
 class FormControls(BaseModel):
@@ -160,6 +180,20 @@ class DateRow(DateSummary):
     not_told: Annotated[
         NotToldModel | None, Field(description="The newest outcome message in the outbox; null without a message.")
     ]
+
+
+class DateFindings(BaseModel):
+    """Findings about the published rows of an analysis date."""
+
+    analysis_date: str = Field(examples=[_EXAMPLE_DAY])
+    weekday: str = Field(examples=["Sunday"])
+    state: str = Field(examples=["done"])
+    published_generation: int = Field(description="The generation that consumers read; 0 before the first publication.")
+    quality_score: float | None
+    severity: str | None
+    findings: list[FindingModel] | None = Field(
+        description="The most severe first; null without a publication, and if no check judged the rows."
+    )
 
 
 class DamagedDate(BaseModel):

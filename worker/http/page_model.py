@@ -6,9 +6,10 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from statemachine.evidence import severity_of
-from statemachine.model import Completion, DateRecord, FailedBecause, Policy, Retraction, State
+from statemachine.model import BuildResult, Completion, DateRecord, FailedBecause, Policy, Retraction, State
 from worker.date_text import RETRACTED, headline, what_next
-from worker.features.quality import COMPONENT_POINTS
+from worker.features.quality import COMPONENT_POINTS, score_sentence
+from worker.finding_text import DOUBTS, FindingModel, brief, shown, worst
 from worker.observing.outbox import Untold
 from worker.ports import HistoryEntry
 
@@ -73,11 +74,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chip:
-    """Analysis date of the strip: state, and the score of a publication."""
+    """Analysis date of the strip.
+
+    Attributes:
+        day: The analysis date.
+        state: State, or `corrupt` for an unreadable record.
+        score: Score of the publication; None without a publication.
+        doubt: Number of critical findings or warnings, `1 critical`; empty without such a finding.
+    """
 
     day: date
     state: str
     score: float | None
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +112,8 @@ class DatePage:
         record: The record; None for an unreadable record.
         timeline: Time line; None for an unreadable record.
         parts: Components of the score; empty without a publication.
+        why_score: Sentence about the score beside the sum of the components; empty without a publication.
+        findings: Findings about the published rows; None without a publication, and for rows that were never judged.
         history: Newest change first, at most `HISTORY_SHOWN_MAX`.
         changes: Number of all changes.
         can_cancel: Whether a cancel would stop the analysis date.
@@ -118,6 +129,8 @@ class DatePage:
     record: DateRecord | None = None
     timeline: Timeline | None = None
     parts: Sequence[Part] = ()
+    why_score: str = ""
+    findings: Sequence[FindingModel] | None = None
     history: Sequence[HistoryEntry] = ()
     changes: int = 0
     can_cancel: bool = False
@@ -154,11 +167,17 @@ def night_of(
         record=record,
         timeline=timeline(record, now, policy),
         parts=_parts(result.components) if result else (),
+        why_score=_why_score(result) if result else "",
+        findings=shown(result.findings, record.analysis_date) if result else None,
         history=history[::-1][:HISTORY_SHOWN_MAX],
         changes=len(history),
         can_cancel=record.wake_at is not None and record.state is not State.DEGRADED,
         runs=_runs(record, policy),
     )
+
+
+def _why_score(result: BuildResult) -> str:
+    return score_sentence(result.quality_score, result.component_total, result.fallback_rate, result.missing_rate)
 
 
 def _runs(record: DateRecord, policy: Policy) -> Mapping[str, str]:
@@ -192,7 +211,11 @@ def chip_of(day: date, record: DateRecord | None) -> Chip:
     """Return an analysis date for the strip; None as record stands for an unreadable record."""
     if record is None:
         return Chip(day=day, state=CORRUPT, score=None)
-    return Chip(day=day, state=record.state.value, score=record.result.quality_score if record.result else None)
+    result = record.result
+    if result is None:
+        return Chip(day=day, state=record.state.value, score=None)
+    doubt = brief(result.findings) if worst(result.findings) in DOUBTS else ""
+    return Chip(day=day, state=record.state.value, score=result.quality_score, doubt=doubt)
 
 
 def timeline(record: DateRecord, now: datetime, policy: Policy) -> Timeline:

@@ -1,4 +1,4 @@
-"""Routes for reading analysis dates: list, explanation, history, comparison of generations."""
+"""Routes for reading analysis dates: list, explanation, history, findings, comparison of generations."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,11 +12,11 @@ from starlette.exceptions import HTTPException
 from statemachine.model import DateRecord, Policy
 from worker.access import Role
 from worker.calendar import with_weekday
-from worker.date_text import explanation, standing
+from worker.date_text import explanation, standing, summary
 from worker.errors import CorruptRecord
 from worker.features.diff import GenerationDiff, describe
 from worker.http.guard import BEARER, RouteGuard
-from worker.http.models import DamagedDate, DateDiff, DateRow, DateStory, DayInPath, HistoryItem
+from worker.http.models import DamagedDate, DateDiff, DateFindings, DateRow, DateStory, DayInPath, HistoryItem
 from worker.http.problems import responses
 from worker.observing.outbox import Untold, untold_by_date
 from worker.ports import Clock, StateStore
@@ -74,6 +74,12 @@ def date_routes(reader: DateReader, guard: RouteGuard) -> APIRouter:
         """Return every stored change of an analysis date, oldest first."""
         _load_or_404(reader.store, analysis_date)
         return _history(reader.store, analysis_date)
+
+    @router.get("/dates/{analysis_date}/findings", responses=responses(404, 422))
+    def findings(analysis_date: DayInPath) -> DateFindings:
+        """Return the reasons why the published rows of an analysis date may be wrong."""
+        figures = summary(_load_or_404(reader.store, analysis_date))
+        return DateFindings(**{name: figures[name] for name in DateFindings.model_fields})
 
     @router.get("/dates/{analysis_date}/diff", responses=responses(404, 409, 422))
     def diff(analysis_date: DayInPath, generations: Pair = None) -> DateDiff:

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from worker.date_text import distance, in_zone, wall_clock
+from worker.finding_text import evidence_of
 
 # Control characters, and characters with an effect on the direction of a text.
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -83,6 +84,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._templates.globals["evidence"] = evidence_of
         self.headers = {
             "Cache-Control": "no-store",
             "Content-Security-Policy": "; ".join(

@@ -9,17 +9,19 @@ The last part checks texts that people give: a reason and a name must show at le
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import structlog
 
 from statemachine.decide import Decision
 from statemachine.events import BuildCommitted, CancelRequested, CompletionRetracted, InterventionEvent, ReplayRequested
+from statemachine.invariants import YEARS
 from statemachine.model import RETRACTIONS_MAX, BuildMode, DateRecord, Retraction, State
 from statemachine.reasons import Reason
 from worker.engine import Engine
 from worker.errors import Refused
+from worker.features.generations import read_instant
 from worker.features.records import replay_row
 from worker.ports import Clock
 
@@ -111,6 +113,7 @@ class Auditor:
             request_id=event.request_id or None,
             idempotency_key=idempotency_key,
             retraction=taken_back(planned.record, event) if isinstance(event, CompletionRetracted) else None,
+            as_of=event.as_of if isinstance(event, ReplayRequested) else None,
         )
         self._log_replay(row)
         self._log_row(row)
@@ -179,6 +182,18 @@ def copy_over_done(day: str, mode: BuildMode, state: str | None) -> str | None:
 def _refuse(before: DateRecord, decision: Decision, event: InterventionEvent) -> None:
     if why := why_refused(before, decision, event):
         raise Refused(why)
+
+
+def read_as_of(text: str) -> datetime:
+    """Return the instant up to which a build reads upstream rows, in UTC, from ISO 8601 with a zone.
+
+    Raises:
+        Refused: The text is not an instant, has no zone, or lies outside the years that a record may hold.
+    """
+    instant = read_instant(text)
+    if not YEARS[0] <= instant.year <= YEARS[1]:
+        raise Refused(f"{text} is not in the years {YEARS[0]} to {YEARS[1]}")
+    return instant
 
 
 REASON_CHARS_MAX = 500

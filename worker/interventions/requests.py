@@ -17,7 +17,7 @@ from datetime import date
 from typing import Any
 
 from statemachine.decide import Decision
-from statemachine.events import CompletionRetracted, InterventionEvent
+from statemachine.events import CompletionRetracted, InterventionEvent, ReplayRequested
 from statemachine.model import TERMINAL_STATES, DateRecord
 from worker.calendar import Calendar
 from worker.date_text import summary
@@ -134,8 +134,7 @@ class Interventions:
             acted.append(self._act(day, event, caller, key, consent))
             return StoredResponse(status=0, body=acted[0].facts)
 
-        wanted = {name: value for name, value in asdict(event).items() if name not in {"actor", "request_id"}}
-        request = {"event": event.kind, "analysis_date": day.isoformat(), **wanted}
+        request = {"event": event.kind, "analysis_date": day.isoformat(), **_wanted(event)}
         stored = IdempotentRequests(self.requests).run(key, caller, request, act)
         return acted[0] if acted else InterventionAnswer(record=None, outcome=stored.body)
 
@@ -187,6 +186,17 @@ class Interventions:
 def has_ended(record: DateRecord, generation: int) -> bool:
     """Return whether the generation, or a later generation, has ended."""
     return record.generation >= generation and record.state in TERMINAL_STATES
+
+
+def _wanted(event: InterventionEvent) -> dict[str, Any]:
+    """Return what the request wants as JSON values; equal for the repeats of a request.
+
+    A limit that the request does not set is left out, so that a release with a new limit recognises older requests.
+    """
+    as_of = event.as_of if isinstance(event, ReplayRequested) else None
+    limits = {} if as_of is None else {"as_of": as_of.isoformat()}
+    no_wishes = {"actor", "request_id", "as_of"}
+    return {**{name: value for name, value in asdict(event).items() if name not in no_wishes}, **limits}
 
 
 def _answer(decision: Decision, event: InterventionEvent, *, applied: bool) -> InterventionAnswer:

@@ -13,7 +13,8 @@ from typing import Any
 from statemachine.model import BuildMode
 from worker.features.model import CellSource, Statement
 from worker.features.pipeline import Block, Feature, Pipeline
-from worker.features.plan import COPY_AGE_DAYS_MAX, plan_of
+from worker.features.plan import COPY_AGE_DAYS_MAX, games_looked_at, plan_of
+from worker.features.sql import Unusable
 
 Row = Mapping[str, Any]
 
@@ -118,6 +119,25 @@ def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, pip
     )
 
 
+def plan_listed(build: BuildFacts, night: date, player_id: int, pipeline: Pipeline, without: Unusable) -> Statement:
+    """Return the statement that reads the current values of roster and games for a published row.
+
+    Args:
+        build: Facts of the build.
+        night: The analysis date.
+        player_id: Key of the row.
+        pipeline: The pipeline.
+        without: Upstream tables that count as empty.
+    """
+    values = {
+        "analysis_date": night,
+        pipeline.entity.key: player_id,
+        **games_looked_at(night, pipeline),
+        **{f"use_{block.name}": build.reads(block) for block in pipeline.team_witnesses},
+    }
+    return plan_of("lineage_player", values, pipeline, without)
+
+
 class Evidence:
     """Upstream rows of a published row: the rows visible to the build, and the rows processed since the build."""
 
@@ -166,7 +186,7 @@ class Evidence:
         row = self._phase3(feature, since=False)
         if row is None:
             return f"{no_phase4}, no Phase 3 row within {days} days"
-        return f"{no_phase4}, value of the latest Phase 3 row ({row.day}) was NULL"
+        return f"{no_phase4}, value of the latest Phase 3 row ({row.day}) was NULL, NaN or infinite"
 
     def _no_phase4(self, feature: Feature) -> str:
         if self._build.mode is BuildMode.FORCED_FALLBACK:
@@ -176,7 +196,7 @@ class Evidence:
         row = self._phase4(feature, since=False)
         if row is None:
             return "Phase 4 had no row"
-        return "Phase 4 value was NULL" if row.value is None else "Phase 4 had no value at the build"
+        return "Phase 4 value was NULL, NaN or infinite" if row.value is None else "Phase 4 had no value at the build"
 
     def _given(self, feature: Feature, source: CellSource | None, value: float | None) -> _Candidate | None:
         """Find the source row: a row with the published value, else the row visible to the build."""
@@ -300,7 +320,8 @@ def find_changes(published: Row, listed: Row | None) -> tuple[str, ...]:
 def _published_source(feature: Feature, published: Row) -> CellSource | None:
     if published[f"{feature.block}_source"] is None:
         return None
-    if feature.name in published["missing_features"]:
+    # A release before this rule published NaN, which is read as NULL, and listed no such cell as missing.
+    if published[feature.name] is None or feature.name in published["missing_features"]:
         return CellSource.MISSING
     if published["data_source"] == CellSource.YESTERDAY:
         return CellSource.YESTERDAY

@@ -11,6 +11,7 @@ from typing import Any
 
 from statemachine.model import BuildMode
 from worker.builds.generations import find_generation
+from worker.builds.upstream import find_usable
 from worker.errors import Refused
 from worker.features.generations import PUBLISHED_NOW, PublishedGeneration, Wanted, plan_rows
 from worker.features.model import Statement
@@ -22,6 +23,7 @@ from worker.lineage.cells import (
     explain_copy,
     explain_row,
     find_changes,
+    plan_listed,
     plan_sources,
 )
 from worker.ports import Warehouse
@@ -74,9 +76,11 @@ def trace_row(warehouse: Warehouse, night: date, player_id: int, wanted: Wanted 
         SchemaDrift: An upstream table or column is missing.
     """
     build = _read_build(warehouse, night, find_generation(warehouse, night, wanted))
-    about = {warehouse.pipeline.entity.key: player_id}
+    pipeline = warehouse.pipeline
+    about = {pipeline.entity.key: player_id}
     rows = _select(warehouse, "lineage_row", analysis_date=night, build_id=build.build_id, **about)
-    listed = _first(_select(warehouse, "lineage_player", analysis_date=night, **about))
+    without = find_usable(warehouse, pipeline.readable).without
+    listed = _first(warehouse.query(plan_listed(build, night, player_id, pipeline, without)))
     if not rows:
         return _left_out(warehouse, build, night, player_id, listed)
     [row] = rows

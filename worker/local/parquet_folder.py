@@ -12,7 +12,8 @@ from pathlib import Path
 import duckdb
 
 from worker.adapters.duckdb.dialect import quoted
-from worker.adapters.duckdb.parquet import NAME, link_table, replace_slice, replace_table
+from worker.adapters.duckdb.links import link_table
+from worker.adapters.duckdb.parquet import NAME, NO_TYPES, catalogue_types, replace_slice, replace_table, source_of
 from worker.adapters.duckdb.parquet import delete_slice as delete_rows
 from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.errors import Refused
@@ -39,11 +40,13 @@ def load_parquet_folder(
         SchemaDrift: A file cannot be read as Parquet. The error names the file.
         Unavailable: The disk or the memory is full.
     """
+    files, types = tables_in(directory, warehouse.pipeline.tables.all), catalogue_types(warehouse.pipeline)
+    loaded = []
     with warehouse.writing(f"loading {directory}") as cursor:
-        return [
-            (table, replace_table(cursor, table, path, rows_max=0 if table in structure_only else None))
-            for table, path in tables_in(directory, warehouse.pipeline.tables.all)
-        ]
+        for table, path in files:
+            wanted, rows_max = types.get(table.casefold(), NO_TYPES), 0 if table in structure_only else None
+            loaded.append((table, replace_table(cursor, table, path, wanted=wanted, rows_max=rows_max)))
+    return loaded
 
 
 def link_parquet_folder(warehouse: DuckDbWarehouse, directory: Path) -> list[tuple[str, int]]:
@@ -63,9 +66,12 @@ def link_parquet_folder(warehouse: DuckDbWarehouse, directory: Path) -> list[tup
     Raises:
         Refused, SchemaDrift, Unavailable: As for `load_parquet_folder`.
     """
-    files = tables_in(directory, warehouse.pipeline.tables.all)
+    files, types = tables_in(directory, warehouse.pipeline.tables.all), catalogue_types(warehouse.pipeline)
     with warehouse.writing(f"linking {directory}") as cursor:
-        return [(table, link_table(cursor, table, path.absolute())) for table, path in files]
+        return [
+            (table, link_table(cursor, table, path, wanted=types.get(table.casefold(), NO_TYPES)))
+            for table, path in files
+        ]
 
 
 def tables_in(directory: Path, own_tables: Collection[str]) -> list[tuple[str, Path]]:
@@ -92,6 +98,11 @@ def is_hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
+def hidden_files(directory: Path) -> list[str]:
+    """Return the names of the Parquet files of a folder that are left out because they are hidden, sorted."""
+    return sorted(path.name for path in directory.iterdir() if path.suffix == ENDING and is_hidden(path))
+
+
 def load_parquet_slice(
     warehouse: DuckDbWarehouse, path: Path, day: date, *, date_column: str = "analysis_date"
 ) -> tuple[str, int]:
@@ -114,8 +125,9 @@ def load_parquet_slice(
         Unavailable: The disk or the memory is full.
     """
     table = table_of(path, warehouse.pipeline.tables.all)
+    wanted = catalogue_types(warehouse.pipeline).get(table.casefold(), NO_TYPES)
     with warehouse.writing(f"loading {path} for {day.isoformat()}") as cursor:
-        return table, replace_slice(cursor, table, path, date_column, day)
+        return table, replace_slice(cursor, table, path, date_column, day, wanted=wanted)
 
 
 def delete_slice(warehouse: DuckDbWarehouse, table: str, day: date, *, date_column: str = "analysis_date") -> int:
@@ -147,33 +159,38 @@ def table_of(path: Path, own_tables: Collection[str]) -> str:
     return table
 
 
-_WITHOUT = "SELECT * FROM read_parquet($held) WHERE NOT list_contains($days, analysis_date)"
-_WITH = "SELECT * FROM read_parquet($source) WHERE list_contains($days, analysis_date)"
+_OF_DAYS = "WHERE list_contains($days, CAST(analysis_date AS DATE))"
+_NOT_OF_DAYS = "WHERE NOT list_contains($days, CAST(analysis_date AS DATE))"
 
 
 def dates_in(path: Path) -> list[date]:
     """Return the analysis dates of the rows of a file, in order."""
     with duckdb.connect() as connection:
-        sql = "SELECT DISTINCT analysis_date FROM read_parquet(?) ORDER BY 1"
-        return [day for (day,) in connection.execute(sql, [str(path)]).fetchall()]
+        sql = f"SELECT DISTINCT CAST(analysis_date AS DATE) FROM {source_of(path)} ORDER BY 1"  # noqa: S608 -- quoted
+        return [day for (day,) in connection.execute(sql).fetchall()]
 
 
 def write_without(path: Path, source: Path, days: Sequence[date]) -> None:
     """Write the rows of *source* except for *days*: the file as before the processor of these nights runs."""
-    _write(path, _WITHOUT, {"held": str(source), "days": list(days)})
+    _write(path, _rows_of(source, _NOT_OF_DAYS), days)
 
 
 def write_night(path: Path, source: Path, day: date) -> int:
     """Replace the rows of a date in *path* by the rows of *source*; return the number of rows. Repeatable."""
-    _write(path, f"{_WITHOUT} UNION ALL {_WITH}", {"held": str(path), "source": str(source), "days": [day]})
+    held = _rows_of(path, _NOT_OF_DAYS)
+    _write(path, f"{held} UNION ALL {_rows_of(source, _OF_DAYS)}", [day])
     with duckdb.connect() as connection:
-        sql = "SELECT count(*) FROM read_parquet(?) WHERE analysis_date = ?"
-        row = connection.execute(sql, [str(path), day]).fetchone()
+        counted = f"SELECT count(*) FROM ({_rows_of(path, _OF_DAYS)})"  # noqa: S608 -- quoted
+        row = connection.execute(counted, {"days": [day]}).fetchone()
     return int(row[0]) if row else 0
 
 
-def _write(path: Path, select: str, parameters: dict[str, object]) -> None:
+def _rows_of(path: Path, condition: str) -> str:
+    return f"SELECT * FROM {source_of(path)} {condition}"  # noqa: S608 -- quoted
+
+
+def _write(path: Path, select: str, days: Sequence[date]) -> None:
     aside = path.with_name(f".{path.name}.new")
     with duckdb.connect() as connection:
-        connection.execute(f"COPY ({select}) TO {quoted(str(aside))} (FORMAT parquet)", parameters)
+        connection.execute(f"COPY ({select}) TO {quoted(str(aside))} (FORMAT parquet)", {"days": list(days)})
     aside.replace(path)

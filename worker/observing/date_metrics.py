@@ -4,6 +4,7 @@ Every replica shows the same values: query the gauges with `max by (…)`, never
 analysis dates; each scrape builds all families anew. A crash loses no values, because the store holds the values.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
@@ -12,9 +13,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from statemachine.evidence import publication_is_retracted
-from statemachine.model import DateRecord, State
+from statemachine.model import CompletionStatus, DateRecord, FindingSeverity, State
 from worker.calendar import Calendar
 from worker.errors import PipelineError
+from worker.features.findings import FindingPolicy
 from worker.observing.bounds import Bounded
 from worker.ports import Clock, StateStore
 
@@ -22,16 +24,26 @@ log = structlog.get_logger(__name__)
 
 # A dashboard shows ten analysis dates; this limit bounds the number of series.
 DATES_SHOWN_MAX = 10
+# A note asks nobody to act, so notes have no series.
+SEVERITIES_SHOWN = (FindingSeverity.CRITICAL, FindingSeverity.WARNING)
 
 
 class DateCollector(Collector):
     """Collector of the gauges. Without an answer of the store, the gauges are absent: old values would mislead."""
 
-    def __init__(self, store: StateStore, clock: Clock, calendar: Calendar, processors: Sequence[str]) -> None:
+    def __init__(
+        self,
+        store: StateStore,
+        clock: Clock,
+        calendar: Callable[[], Calendar],
+        processors: Sequence[str],
+        policy: FindingPolicy,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._calendar = calendar
         self._processors = tuple(processors)
+        self._thresholds = _threshold_family(policy)
         self._scrape = Bounded(self._read, "the state store")
 
     def describe(self) -> Iterable[Metric]:
@@ -40,7 +52,7 @@ class DateCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the families of calendar and store; if the store does not answer, the families of the calendar."""
-        known = [*self._calendar_families(self._clock.now()), self._damage_family()]
+        known = [*self._calendar_families(self._clock.now()), self._thresholds, self._damage_family()]
         try:
             return [*known, *self._scrape()]
         except PipelineError:
@@ -73,9 +85,9 @@ class DateCollector(Collector):
         return family
 
     def _calendar_families(self, now: datetime) -> Iterable[Metric]:
-        expected = self._calendar.expected(self._calendar.tonight(now))
+        expected = self._calendar().expected(self._calendar().tonight(now))
         yield _gauge("mlfs_date_expected_today", "Whether the calendar expects tonight's date.", expected)
-        if (cutoff_at := self._calendar.next_cutoff(now)) is not None:
+        if (cutoff_at := self._calendar().next_cutoff(now)) is not None:
             text = "The next instant at which an expected date must be published."
             yield _gauge("mlfs_next_sla_timestamp_seconds", text, cutoff_at.timestamp())
 
@@ -89,11 +101,15 @@ class DateCollector(Collector):
         yield from _state_families(records)
         yield from _instant_families(records)
         yield self._sla_family(records, now)
+        yield self._unopened_family(now)
         yield from _publication_families(records)
+        yield from _judgement_families(records)
         yield from _latest_families(records)
         yield from self._report_families(records)
         unbuilt = [r for r in records if r.state in {State.WAITING, State.FAILED} and r.result is None]
+        yield self._failed_processors(records)
         awaiting = [r for r in unbuilt if r.wake_at is not None]
+        yield self._missing_processors(awaiting)
         overdue = [r for r in awaiting if r.deadline_at <= now]
         yield _gauge("mlfs_overdue_dates", "Dates of the window whose deadline passed, not dealt with.", len(overdue))
 
@@ -104,22 +120,58 @@ class DateCollector(Collector):
 
     def _sla_family(self, records: Sequence[DateRecord], now: datetime) -> Metric:
         """Return the SLA of each expected analysis date; backfills and dates outside the season have no SLA."""
-        today = self._calendar.league_day(now)
-        oldest = today - timedelta(days=self._calendar.catch_up_days)
+        today = self._calendar().league_day(now)
+        oldest = today - timedelta(days=self._calendar().catch_up_days)
         awaited: dict[date, datetime] = {
-            day: self._calendar.at(day, self._calendar.upgrade_cutoff)
-            for day in self._calendar.to_open(self._store.last_opened(), now)[-DATES_SHOWN_MAX:]
+            day: self._calendar().at(day, self._calendar().upgrade_cutoff) for day in self._to_open(now)
         }
         awaited |= {
             record.analysis_date: record.upgrade_cutoff_at
             for record in records
-            if self._calendar.expected(record.analysis_date) and oldest <= record.analysis_date <= today
+            if self._calendar().expected(record.analysis_date) and oldest <= record.analysis_date <= today
         }
         latest = sorted(awaited.items())[-DATES_SHOWN_MAX:]
         return _by_date(
             "mlfs_date_sla_timestamp_seconds",
             "When an expected date must be published.",
             {day: at.timestamp() for day, at in latest},
+        )
+
+    def _to_open(self, now: datetime) -> Sequence[date]:
+        return self._calendar().to_open(self._store.last_opened(), now)[-DATES_SHOWN_MAX:]
+
+    def _unopened_family(self, now: datetime) -> Metric:
+        """Return the expected analysis dates without a record; a damaged record is a record."""
+        expected = self._to_open(now)
+        records = self._store.load_all(expected) if expected else {}
+        text = "1 for a date that the calendar expects and no sweep has opened."
+        return _by_date("mlfs_date_unopened", text, {day: 1.0 for day, record in records.items() if record is None})
+
+    def _failed_processors(self, records: Sequence[DateRecord]) -> Metric:
+        failed = CompletionStatus.FAILED
+        return _labelled(
+            "mlfs_date_processor_failed",
+            "1 for a processor whose last word about the date is a failure.",
+            ("analysis_date", "processor"),
+            {
+                (record.analysis_date.isoformat(), name): 1.0
+                for record in records
+                for name in self._processors
+                if (report := record.completions.get(name)) is not None and report.status is failed
+            },
+        )
+
+    def _missing_processors(self, awaiting: Sequence[DateRecord]) -> Metric:
+        return _labelled(
+            "mlfs_date_processor_missing",
+            "1 for a processor that has reported nothing about a date whose build is still to come.",
+            ("analysis_date", "processor"),
+            {
+                (record.analysis_date.isoformat(), name): 1.0
+                for record in awaiting
+                for name in self._processors
+                if name not in record.completions
+            },
         )
 
     def _report_families(self, records: Sequence[DateRecord]) -> Iterable[Metric]:
@@ -155,10 +207,27 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 
 def _by_date(name: str, text: str, values: Mapping[date, float]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=["analysis_date"])
-    for day, value in values.items():
-        family.add_metric([day.isoformat()], float(value))
+    return _labelled(name, text, ("analysis_date",), {(day.isoformat(),): value for day, value in values.items()})
+
+
+def _labelled(
+    name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, float(value))
     return family
+
+
+def _threshold_family(policy: FindingPolicy) -> Metric:
+    """Return the points of each component below which the document says Warning or Critical."""
+    levels = (("warning", policy.warning_below), ("critical", policy.critical_below))
+    return _labelled(
+        "mlfs_quality_component_threshold",
+        "Points below which a component is at this level.",
+        ("component", "level"),
+        {(name, level): points for level, thresholds in levels for name, points in thresholds.items()},
+    )
 
 
 def _state_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
@@ -240,6 +309,29 @@ def _publication_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
         "mlfs_date_committed_timestamp_seconds",
         "When it was committed.",
         {day: result.committed_at.timestamp() for day, result in published.items()},
+    )
+
+
+def _judgement_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
+    """Yield the components of each publication, and the number of its findings that ask somebody to act."""
+    published = {record.analysis_date.isoformat(): record.result for record in records if record.result is not None}
+    yield _labelled(
+        "mlfs_date_quality_component",
+        "The six components of its publication, in points.",
+        ("analysis_date", "component"),
+        {(day, name): points for day, result in published.items() for name, points in result.components.items()},
+    )
+    counts = Counter(
+        (day, finding.check, finding.severity.value)
+        for day, result in published.items()
+        for finding in result.findings or ()
+        if finding.severity in SEVERITIES_SHOWN
+    )
+    yield _labelled(
+        "mlfs_date_findings",
+        "Findings about its publication, without notes.",
+        ("analysis_date", "check", "severity"),
+        {key: float(number) for key, number in counts.items()},
     )
 
 

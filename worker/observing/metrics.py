@@ -23,16 +23,18 @@ from prometheus_client.registry import Collector
 
 from schemas.completion import RefusalReason
 from statemachine.events import CompletionReceived, TimerFired
-from statemachine.model import PUBLISHED_STATES, BuildMode, State
+from statemachine.model import PUBLISHED_STATES, BuildMode, FindingSeverity, State
 from statemachine.reasons import Reason
 from statemachine.table import TRANSITIONS
 from worker import package_version
 from worker.calendar import Calendar
 from worker.errors import PipelineError
+from worker.features.findings import Check, FindingPolicy
 from worker.features.model import BuildPhase
 from worker.observing.date_metrics import DateCollector
 from worker.observing.observer import (
     BuildEnded,
+    BuildScored,
     CallbackFailed,
     DeadLetterTopicChecked,
     Decided,
@@ -51,7 +53,17 @@ from worker.ports import Clock, StateStore
 
 # Outcomes of deliveries of a usual analysis date. The series of other outcomes begin with the first increment.
 USUAL_OUTCOMES = (Reason.RECORDED, Reason.JOIN_COMPLETE, Reason.UPGRADE_STARTED, Reason.DUPLICATE)
-BUILD_RESULTS = ("done", "degraded", "adopted", "fenced", "unavailable", "fatal", "gate_refused", "no_data")
+BUILD_RESULTS = (
+    "done",
+    "degraded",
+    "adopted",
+    "fenced",
+    "unavailable",
+    "fatal",
+    "gate_refused",
+    "no_data",
+    "no_roster",
+)
 STREAM_SYMPTOMS = ("silent", "reopening", "ended")
 LOOPS = ("sweep", "relay", "schema", "build")
 # Bugs and damage. Outages end without a repair and have separate alerts.
@@ -130,6 +142,9 @@ class Metrics:
         )
         self._phase_seconds = Histogram(
             "mlfs_build_phase_seconds", "Where builds spend their time.", ["phase"], registry=registry, buckets=_PHASE
+        )
+        self._findings = Counter(
+            "mlfs_findings_total", "Findings of scored builds.", ["check", "severity"], registry=registry
         )
         self._fenced = Counter("mlfs_fence_rejections_total", "Builds refused by the ledger.", registry=registry)
         self._published = Counter("mlfs_publish_total", "Outcomes published.", ["result"], registry=registry)
@@ -211,12 +226,17 @@ class Metrics:
         for mode in BuildMode:
             for result in BUILD_RESULTS:
                 self._builds.labels(mode, result)
+        for check in Check:
+            for severity in FindingSeverity:
+                self._findings.labels(check, severity)
         for state in sorted(PUBLISHED_STATES):
             self._build_seconds.labels(BuildMode.NORMAL, state)
 
-    def show_dates(self, store: StateStore, clock: Clock, calendar: Calendar) -> None:
-        """Add the gauges read from store and calendar at each scrape."""
-        self.registry.register(DateCollector(store, clock, calendar, sorted(self._processors)))
+    def show_dates(
+        self, store: StateStore, clock: Clock, calendar: Callable[[], Calendar], policy: FindingPolicy
+    ) -> None:
+        """Add the gauges read from store and calendar at each scrape, and the thresholds of *policy*."""
+        self.registry.register(DateCollector(store, clock, calendar, sorted(self._processors), policy))
 
     def show_process(self, *, lines_dropped: Callable[[], int], store_restarts: Callable[[], int]) -> None:
         """Add the counters of other modules, read at each scrape."""
@@ -238,6 +258,9 @@ class Metrics:
                 self._build_seconds.labels(mode, result).observe(seconds)
                 if result == "fenced":
                     self._fenced.inc()
+            case BuildScored(outcome=outcome):
+                for finding in outcome.report.findings:
+                    self._findings.labels(finding.check, finding.severity).inc()
             case PhaseEnded(phase=phase, seconds=seconds):
                 self._phase_seconds.labels(phase).observe(seconds)
             case SchemaChecked(faults=faults):

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 # A log line names a few of the entities left out; a query returns all of them.
 LEFT_OUT_LOGGED_MAX = 50
 FAULTS_LOGGED_MAX = 50
+FINDINGS_LOGGED_MAX = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +237,9 @@ def _log_score(outcome: BuildOutcome) -> None:
         components=dict(report.components),
         fallback_rate=report.fallback_rate,
         severity=report.severity,
+        findings=[
+            f"{finding.severity} {finding.check} {finding.subject}" for finding in report.findings[:FINDINGS_LOGGED_MAX]
+        ],
         left_out=[entity.key for entity in outcome.stats.left_out[:LEFT_OUT_LOGGED_MAX]],
         refused=outcome.message,
     )
@@ -249,5 +253,6 @@ def _log_schema(faults: Sequence[str]) -> None:
         "upstream_schema_drifted",
         faults=list(faults[:FAULTS_LOGGED_MAX]),
         fault_count=len(faults),
-        next_step="repair upstream; until then every build fails, afterwards: mlfs replay DATE",
+        next_step="repair upstream; until then a build leaves out what it cannot read and says so in its findings, or "
+        "fails without the roster; afterwards: mlfs replay DATE",
     )

@@ -5,11 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from worker.features.pipeline import PHASE4_DATE, Pipeline
-from worker.features.plan import ACCEPTED_TYPES
+from worker.features.pipeline import PHASE4_DATE, Feature, Pipeline
 from worker.features.quality import COMPONENTS, QualityPolicy, Severity
+from worker.features.usable import ACCEPTED_TYPES
 
 POINTS_IN_ALL = 100
+
+NUMBERS = frozenset({"FLOAT64", "INT64", "NUMERIC"})
+"""Types of a feature that may have a range."""
 
 
 def find_faults(pipeline: Pipeline) -> list[str]:
@@ -80,8 +83,25 @@ def _feature_faults(pipeline: Pipeline) -> Iterator[str]:
     for feature in pipeline.features:
         if feature.block not in blocks:
             yield f"the feature {feature.name} belongs to the block {feature.block}, which does not exist"
+        yield from _range_faults(feature)
     if not pipeline.required_fields:
         yield "no feature is required; the NULL-field component has nothing to count"
+
+
+def _range_faults(feature: Feature) -> Iterator[str]:
+    if feature.range is None:
+        if feature.bins:
+            yield f"features.{feature.name}.bins stand without a range"
+        return
+    low, high = feature.range
+    if feature.type not in NUMBERS:
+        yield f"features.{feature.name}.range is of numbers, and the feature is {feature.type}"
+    if low >= high:
+        yield f"features.{feature.name}.range begins at {low:g} and ends at {high:g}; the lowest value comes first"
+    if any(left >= right for left, right in pairwise(feature.bins)):
+        yield f"features.{feature.name}.bins do not ascend"
+    if outside := [edge for edge in feature.bins if not low <= edge <= high]:
+        yield f"features.{feature.name}.bins hold {outside[0]:g}, which lies outside the range {low:g} to {high:g}"
 
 
 def _view_faults(pipeline: Pipeline) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.fault_words import words_of
-from schemas.pipeline import FeaturePart, IdentityPart, PipelineFile
+from schemas.pipeline import FeaturePart, IdentityPart, PipelineFile, SchedulePart
 from worker.features.findings import Check, FindingPolicy, Levels
 from worker.features.pipeline import (
     PHASE4_DATE,
@@ -172,7 +172,7 @@ def _pipeline(document: PipelineFile, faults: list[str]) -> Pipeline:
         ),
         features=tuple(_feature(document, feature, faults) for feature in document.features),
         upstream_tables=MappingProxyType({name: _upstream(document, name) for name in _tables_read(document)}),
-        schedule=None if given is None else Schedule(**given.model_dump()),
+        schedule=None if given is None else _schedule(given),
         tables=OwnTables(**document.tables.model_dump()),
         optional=OptionalTables(**{name: table or "" for name, table in document.optional}),
         quality=_quality(document),
@@ -180,6 +180,11 @@ def _pipeline(document: PipelineFile, faults: list[str]) -> Pipeline:
         settings=document.settings,
         templates=templates(),
     )
+
+
+def _schedule(given: SchedulePart) -> Schedule:
+    said = given.model_dump() | {"teams": given.teams or "", "teams_column": given.teams_column or given.team}
+    return Schedule(**said)
 
 
 def _identity(document: PipelineFile, column: IdentityPart) -> IdentityColumn:
@@ -197,42 +202,51 @@ def _identity(document: PipelineFile, column: IdentityPart) -> IdentityColumn:
 def _feature(document: PipelineFile, feature: FeaturePart, faults: list[str]) -> Feature:
     table = next((block.table for block in document.blocks if block.name == feature.block), "")
     phase3_column = feature.phase3_column or feature.name
+    is_float = feature.type == "FLOAT64"
     return Feature(
         name=feature.name,
         type=feature.type,
         unit=feature.unit,
         block=feature.block,
         phase3_table=feature.phase3_table,
-        phase4=_cell(document, feature, table, "expression", faults) or _plain(feature.name),
-        phase3=_cell(document, feature, feature.phase3_table, "phase3_expression", faults) or _plain(phase3_column),
+        phase4=_cell(document, feature, table, "expression", faults) or _plain(feature.name, is_float=is_float),
+        phase3=_cell(document, feature, feature.phase3_table, "phase3_expression", faults)
+        or _plain(phase3_column, is_float=is_float),
         required=feature.required,
+        range=feature.range,
+        bins=tuple(feature.bins),
     )
 
 
-def _plain(column: str) -> Cell:
-    return Cell(sql=column, columns=(column,))
+def _plain(column: str, *, is_float: bool) -> Cell:
+    return Cell(sql=column, columns=(column,), is_float=is_float)
 
 
 def _cell(document: PipelineFile, feature: FeaturePart, table: str, key: str, faults: list[str]) -> Cell | None:
     """Return the cell of a feature's expression; None without an expression, or if the expression is refused."""
     if (expression := getattr(feature, key)) is None:
         return None
-    from worker.pipelines.sql_checks import columns_of, find_expression_faults  # noqa: PLC0415 -- as above
+    from worker.pipelines.sql_checks import columns_of, find_expression_faults, with_finite  # noqa: PLC0415 -- as above
 
     columns = document.upstream[table].columns if table in document.upstream else {}
     if found := find_expression_faults(expression, columns, feature.type):
         faults += [f"features.{feature.name}.{key} {fault}" for fault in found]
         return None
+    # A NaN in a column is missing inside the expression, too: COALESCE takes the next value.
+    clean = with_finite(expression, columns)
+    read = columns_of(expression)
+    if feature.type != "FLOAT64":
+        return Cell(sql=expression, columns=read, clean=clean, is_float=False)
     # An upstream column of whole numbers may stand for a float. The cast makes the value a float.
-    sql = f"CAST({expression} AS FLOAT64)" if feature.type == "FLOAT64" else expression
-    return Cell(sql=sql, columns=columns_of(expression))
+    return Cell(sql=f"CAST({expression} AS FLOAT64)", columns=read, clean=f"CAST({clean} AS FLOAT64)")
 
 
 def _tables_read(document: PipelineFile) -> tuple[str, ...]:
-    schedule = () if document.schedule is None else (document.schedule.table,)
+    schedule = () if document.schedule is None else (document.schedule.table, document.schedule.teams)
     phase3 = (feature.phase3_table for feature in document.features)
     phase4 = (block.table for block in document.blocks)
-    return tuple(dict.fromkeys((document.entity.roster, *schedule, *phase3, *phase4, *document.upstream)))
+    named = (document.entity.roster, *schedule, *phase3, *phase4, *document.upstream)
+    return tuple(name for name in dict.fromkeys(named) if name is not None)
 
 
 def _upstream(document: PipelineFile, name: str) -> UpstreamTable:
@@ -244,6 +258,8 @@ def _upstream(document: PipelineFile, name: str) -> UpstreamTable:
         key, matches, date = block.key, block.matches or block.key, PHASE4_DATE
     elif document.schedule is not None and name == document.schedule.table:
         key = document.schedule.sides[0]
+    elif document.schedule is not None and name == document.schedule.teams:
+        key = (part.key if part is not None else None) or document.schedule.teams_column or document.schedule.team
     elif name == entity.roster:
         key = next((column.column or column.name for column in document.identity if column.name == key), key)
     elif part is not None:

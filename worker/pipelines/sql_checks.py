@@ -17,6 +17,7 @@ from sqlglot import exp
 
 from worker.errors import Fatal
 from worker.features.pipeline import Column, Pipeline
+from worker.features.sql import finite
 from worker.pipelines.expression_types import MixedTypesError, type_of
 
 _VALUES = {"Column", "Identifier", "Literal", "Boolean", "Null", "Paren", "DataType"}
@@ -28,9 +29,13 @@ ALLOWED = EXPRESSION_ALLOWED - {"Neg"} | {
     *("Select", "From", "Where", "Join", "Union", "With", "CTE", "Table", "TableAlias", "Star", "Subquery"),
     *("Order", "Ordered", "Limit", "Group", "Having", "Qualify", "Window", "RowNumber"),
     *("Alias", "Parameter", "Var", "Greatest", "Round", "Array", "Concat", "Split", "Trim", "Count", "Sum", "Max"),
-    *("Distinct", "Unnest"),
+    *("Distinct", "Unnest", "Min", "Mod", "Like", "Bracket", "IsNan", "IsInf"),
 }
-"""Constructs allowed in a statement. GREATEST and CONCAT get no NULL argument, because the engines differ there."""
+"""Constructs allowed in a statement. GREATEST and CONCAT get no NULL argument, because the engines differ there.
+
+MIN and MAX get no NaN, MOD no negative number and an array no index beyond the end, for the same reason; a LIKE pattern
+has no backslash.
+"""
 
 DDL_ALLOWED = frozenset(
     {
@@ -100,6 +105,18 @@ def columns_of(text: str) -> tuple[str, ...]:
     """Return the columns read by a sound expression, each once."""
     tree = sqlglot.parse_one(f"SELECT {text}", read="bigquery")
     return tuple(dict.fromkeys(column.name for column in tree.find_all(exp.Column)))
+
+
+def with_finite(text: str, columns: Mapping[str, str]) -> str:
+    """Return a sound expression with NULL in place of each NaN and infinity of the FLOAT64 columns read."""
+
+    def clean(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Column) and columns.get(node.name) == "FLOAT64":
+            return sqlglot.parse_one(" ".join(finite(node.sql(dialect="bigquery"))), read="bigquery")
+        return node
+
+    select = sqlglot.parse_one(f"SELECT {text}", read="bigquery")
+    return str(select.expressions[0].transform(clean).sql(dialect="bigquery"))
 
 
 def offences(text: str, allowed: frozenset[str] = ALLOWED) -> Iterator[str]:
@@ -185,6 +202,8 @@ def _refusal(node: exp.Expr, allowed: frozenset[str]) -> str | None:
         return f"{node.sql(dialect='bigquery')} ({name})"
     if isinstance(node, exp.Cast) and not _is_exact(node):
         return f"{node.sql(dialect='bigquery')}: a cast that may round"
+    if isinstance(node, exp.Bracket) and node.args.get("offset") != 1:
+        return f"{node.sql(dialect='bigquery')}: an index other than ORDINAL"
     if _is_decimal(node) and not _is_to_float(node.parent):
         said = node.sql(dialect="bigquery")
         return f"{said}: a decimal outside CAST({said} AS FLOAT64)"

@@ -12,6 +12,9 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 EMBEDDED = "embedded"
 DUCKDB = "duckdb"
 
+# DuckDB ends the name of a file at a question mark, and takes a backslash for a separator.
+UNUSABLE_IN_PATHS = ("?", "\\")
+
 # Pub/Sub's rule for topics and subscriptions.
 _RESOURCE = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 # A project id, after the domain of the organisation, if any. Local servers accept short ids, too.
@@ -95,8 +98,9 @@ def warehouse_url(value: str) -> str:
     _one_of(value, DUCKDB, "bigquery")
     if scheme_of(value) == DUCKDB:
         _path(value, "duckdb:///path/warehouse.duckdb")
-        if "?" in local_path(value):
-            raise ValueError("has a ? in the path, which DuckDB cannot take; choose another folder")
+        for sign in UNUSABLE_IN_PATHS:
+            if sign in local_path(value):
+                raise ValueError(f"has a {sign} in the path, which DuckDB cannot take; choose another folder")
     return value
 
 

@@ -101,7 +101,7 @@ class Settings(PipelineSettings, AccessSettings):
         description="First and last month-day of expected dates, `10-15..06-30`."
     )
     skip_dates: Annotated[frozenset[date], NoDecode] = Field(
-        default=frozenset(), description="Dates of the season that are not expected, comma separated."
+        default=frozenset(), description="Dates that are not expected, comma separated."
     )
     catch_up_days: int = Field(default=7, ge=0, le=60, description="Missed dates opened after a downtime, at most.")
     earliest_date: date = Field(description="Completions for earlier dates are refused.")
@@ -253,10 +253,11 @@ class Settings(PipelineSettings, AccessSettings):
         for name, value in filled.items():
             object.__setattr__(self, name, value)
         faults = []
-        if "?" in str(base) and self.warehouse.startswith(f"{checks.DUCKDB}://{base}/"):
-            faults.append(
-                f"{PREFIX}DATA_DIR: {base} has a ? in its name, which DuckDB cannot take; choose another folder"
-            )
+        faults += [
+            f"{PREFIX}DATA_DIR: {base} has a {sign} in its name, which DuckDB cannot take; choose another folder"
+            for sign in checks.UNUSABLE_IN_PATHS
+            if sign in str(base) and self.warehouse.startswith(f"{checks.DUCKDB}://{base}/")
+        ]
         if self.topic in {self.success_topic, self.failure_topic, self.dead_letter_topic}:
             faults.append(f"{PREFIX}TOPIC is also a topic that the worker publishes to; choose another topic")
         if self.pubsub_faults and not self.pubsub.startswith(checks.EMBEDDED):

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS nba_predictions.ml_feature_store_v2_quality_history (
   fallback_rate FLOAT64 NOT NULL,
   missing_rate FLOAT64 NOT NULL,
   severity STRING,
+  findings STRING,
   team_defense_rows INT64 NOT NULL,
   player_shot_rows INT64 NOT NULL,
   composite_rows INT64 NOT NULL,

@@ -17,6 +17,7 @@ SELECT DISTINCT
   made.fallback_rate,
   made.missing_rate,
   made.severity,
+  made.findings,
   made.state,
   made.row_count,
   made.left_out,

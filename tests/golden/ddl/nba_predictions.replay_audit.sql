@@ -17,7 +17,8 @@ CREATE TABLE IF NOT EXISTS nba_predictions.replay_audit (
   decision STRING NOT NULL,
   processor STRING,
   run STRING,
-  run_completed_at TIMESTAMP
+  run_completed_at TIMESTAMP,
+  as_of TIMESTAMP
 )
 PARTITION BY analysis_date
 CLUSTER BY requested_by

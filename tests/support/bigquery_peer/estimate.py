@@ -48,6 +48,14 @@ def tables_read(sql: str) -> list[str]:
     return sorted({table for table, _, _ in _reads(sql)})
 
 
+def columns_read(sql: str) -> dict[str, frozenset[str]]:
+    """List the columns that a statement reads, by table; `*` for all of them."""
+    found: dict[str, frozenset[str]] = {}
+    for table, names, _ in _reads(sql):
+        found[table] = found.get(table, frozenset()) | names
+    return found
+
+
 @lru_cache(maxsize=PLANNED_MAX)
 def _reads(sql: str) -> list[tuple[str, frozenset[str], exp.Table]]:
     """List each table that the statement reads, with the names used there and the SELECT around it."""

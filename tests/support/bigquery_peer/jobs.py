@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.support.bigquery_peer.engine import JOBS_TABLE, PeerEngine, StatementResult
-from tests.support.bigquery_peer.estimate import estimate, tables_read
+from tests.support.bigquery_peer.estimate import columns_read, estimate, tables_read
 from tests.support.bigquery_peer.faults import Fault, PlannedJobFaults
 from tests.support.bigquery_peer.wire import Json, WireError, aborted, read_parameters, row, schema_of
 
@@ -67,6 +67,7 @@ class PeerJobs:
         now: The clock, UTC.
         hold_s: How long a question for the results of a running job is held open.
         is_withheld: Says whether the caller lacks a permission.
+        denied: Names the tables and columns that the caller may not read.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class PeerJobs:
         now: Callable[[], datetime],
         hold_s: float,
         is_withheld: Callable[[str], bool],
+        denied: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._project = project
         self._engine = engine
@@ -84,6 +86,7 @@ class PeerJobs:
         self._now = now
         self._hold_s = hold_s
         self._is_withheld = is_withheld
+        self._denied = denied
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
@@ -201,6 +204,7 @@ class PeerJobs:
         query = configuration["query"]
         parameters = read_parameters(query.get("queryParameters", ()))
         job = Job(self._project, job_id, configuration, self._now(), state="DONE")
+        self._check_denied(query["query"])
         # EXPLAIN binds every name and type, and runs nothing.
         self._engine.explain(query["query"], parameters)
         job.bytes_processed, job.bytes_billed = estimate(self._engine, query["query"], parameters)
@@ -227,6 +231,7 @@ class PeerJobs:
             table = f"{self._project}:region-us.{view[0]}"
             raise WireError("accessDenied", f"Access Denied: Table {table}: User does not have permission to query it.")
         self._check_datasets(query["query"])
+        self._check_denied(query["query"])
         job.bytes_processed, job.bytes_billed = estimate(self._engine, query["query"], parameters)
         billed_max = int(query.get("maximumBytesBilled") or 0)
         if billed_max and job.bytes_billed > billed_max:
@@ -243,6 +248,26 @@ class PeerJobs:
         for dataset in sorted({table.partition(".")[0] for table in tables_read(sql)} - there):
             place = f"in location {LOCATION}"
             raise WireError("notFound", f"Not found: Dataset {self._project}:{dataset} was not found {place}")
+
+    def _check_denied(self, sql: str) -> None:
+        """Refuse a statement about a table or column that the caller may not read, in Google's words."""
+        read = columns_read(sql)
+        for name in sorted(self._denied()):
+            dataset, table, *column = name.split(".")
+            names = read.get(f"{dataset}.{table}")
+            if names is None:
+                continue
+            if not column:
+                place = f"{self._project}:{name}"
+                said = f"Access Denied: Table {place}: User does not have permission to query table {place}"
+                raise WireError("accessDenied", f"{said}, or perhaps it does not exist.")
+            if names & {column[0], "*"}:
+                tag = f"column '{column[0]}' on table '{self._project}.{dataset}.{table}'"
+                raise WireError(
+                    "accessDenied",
+                    "Access Denied: BigQuery BigQuery: User has neither fine-grained reader nor masked get permission "
+                    f"to get data protected by policy tag on {tag}.",
+                )
 
     def _end(self, job: Job) -> None:
         job.state = "DONE"

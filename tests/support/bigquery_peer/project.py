@@ -29,14 +29,21 @@ DUCKDB_TYPES = {
 
 
 class Project:
-    """One project; `faults` says what goes wrong with its jobs, `withheld` which permissions nobody has."""
+    """One project; `faults` says what goes wrong with its jobs, `withheld` which permissions nobody has.
+
+    `denied` names tables, `dataset.table`, that the caller may neither look up nor read, and columns,
+    `dataset.table.column`, that a policy tag keeps from the caller: these are in the table's schema.
+    """
 
     def __init__(self, name: str, now: Callable[[], datetime], hold_s: float) -> None:
         self.name = name
         self.engine = PeerEngine()
         self.faults = PlannedJobFaults()
         self.withheld: frozenset[str] = frozenset()
-        self.jobs = PeerJobs(name, self.engine, self.faults, now, hold_s, lambda right: right in self.withheld)
+        self.denied: frozenset[str] = frozenset()
+        self.jobs = PeerJobs(
+            name, self.engine, self.faults, now, hold_s, lambda right: right in self.withheld, lambda: self.denied
+        )
         self._datasets: dict[str, Json] = {}
         # Who comes second finds what the first has made; DuckDB would call it a conflict of two transactions.
         self._making = threading.Lock()
@@ -95,8 +102,11 @@ class Project:
         """Give a table with its schema, partitioning and clustering.
 
         Raises:
-            WireError: There is none.
+            WireError: There is none, or the caller may not look it up.
         """
+        if f"{dataset}.{name}" in self.denied:
+            said = f"Access Denied: Table {self.name}:{dataset}.{name}: Permission bigquery.tables.get denied on table"
+            raise WireError("accessDenied", f"{said} {self.name}:{dataset}.{name} (or it may not exist).")
         sql = (
             "SELECT column_name, data_type, NOT is_nullable FROM duckdb_columns() "
             "WHERE schema_name = ? AND table_name = ? ORDER BY column_index"

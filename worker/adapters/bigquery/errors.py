@@ -13,7 +13,7 @@ import requests.exceptions
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
-from worker.errors import Fatal, PipelineError, SchemaDrift, Unavailable
+from worker.errors import AccessDenied, Fatal, PipelineError, SchemaDrift, SourceGone, Unavailable
 
 # A job that failed for one of these reasons may run again at once, with another id.
 TRANSIENT_REASONS = frozenset(
@@ -36,6 +36,8 @@ HOPELESS_REASONS = frozenset(
 )
 MISSING_DATASET = re.compile(r"Not found: Dataset [\w.:-]+[:.](\w+)")
 DRIFT_TEXTS = ("Unrecognized name", "not found inside", "Name not found")
+# The file behind an external table is absent, or no file of the table's format.
+FILE_TEXT = "Error while reading table"
 
 CALL_ERRORS = (
     api.GoogleAPIError,
@@ -121,9 +123,12 @@ def translated(error: BaseException, doing: str) -> PipelineError:
     reason = reason_of(error)
     if isinstance(error, api.NotFound) or reason == "notFound" or any(known in str(error) for known in DRIFT_TEXTS):
         return SchemaDrift(text)
-    is_history = reason == "accessDenied" and "INFORMATION_SCHEMA" in str(error)
-    step = COST_READER if is_history else NEXT_STEPS.get(reason)
-    return Fatal(f"{text}; {step}" if step else text)
+    if FILE_TEXT in str(error):
+        return SourceGone(text)
+    is_denied = reason == "accessDenied"
+    step = COST_READER if is_denied and "INFORMATION_SCHEMA" in str(error) else NEXT_STEPS.get(reason)
+    kind = AccessDenied if is_denied else Fatal
+    return kind(f"{text}; {step}" if step else text)
 
 
 def _first_line(error: BaseException) -> str:

@@ -81,6 +81,47 @@ def insert_once(pipeline: Pipeline, table: str, row: Mapping[str, Any]) -> Scrip
     return Script(sql, _row_parameters(pipeline, table, held))
 
 
+def insert_all_once(pipeline: Pipeline, table: str, rows: Sequence[Mapping[str, Any]]) -> Script:
+    """Return the INSERT of rows about a build, unless the build has a row there.
+
+    Args:
+        pipeline: Pipeline of the table.
+        table: Table of the product.
+        rows: Rows of one build with the same columns, one or more.
+    """
+    from worker.pipelines.sql_checks import declared_columns  # noqa: PLC0415 -- as in _row_parameters
+
+    columns, names = declared_columns(pipeline.ddl_of(table)), list(rows[0])
+    parameters: list[Parameter] = []
+    selects = []
+    for number, row in enumerate(rows):
+        cells = []
+        for name in names:
+            kind, value = columns[name].type, row[name]
+            if value is None:
+                cells.append(f"CAST(NULL AS {kind}) AS {name}")
+                continue
+            parameter = f"{name}_{number}"
+            cells.append(f"@{parameter} AS {name}")
+            parameters.append(_parameter(parameter, kind, value))
+        selects.append(f"SELECT {', '.join(cells)}")
+    first = rows[0]
+    parameters += [_parameter(name, columns[name].type, first[name]) for name in ("analysis_date", "build_id")]
+    sql = (
+        f"INSERT INTO {table} ({', '.join(names)}) "  # noqa: S608 -- keys from records.py
+        f"SELECT {', '.join(names)} FROM ({' UNION ALL '.join(selects)}) AS made "
+        f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS stored "
+        "WHERE stored.analysis_date = @analysis_date AND stored.build_id = @build_id)"
+    )
+    return Script(sql, parameters)
+
+
+def _parameter(name: str, kind: str, value: Any) -> Parameter:  # noqa: ANN401 - a value of any type
+    if isinstance(value, list | tuple):
+        return ArrayQueryParameter(name, kind.removeprefix("ARRAY<").removesuffix(">"), list(value))
+    return ScalarQueryParameter(name, kind, value)
+
+
 def _row_parameters(pipeline: Pipeline, table: str, row: Mapping[str, Any]) -> list[Parameter]:
     """Return the values of a row as parameters with the types of the columns."""
     # sqlglot takes a tenth of a second to import, and a process that only reads needs no sqlglot.

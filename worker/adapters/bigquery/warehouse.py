@@ -11,15 +11,17 @@ the ledger names the `build_id`.
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from typing import Any, Protocol
 
+import structlog
 from google.cloud.bigquery import Client
 
 from worker.adapters.bigquery.costs import BILLED_MIN_PER_TABLE, costs_sql, read_costs, usd
 from worker.adapters.bigquery.errors import translated_errors
 from worker.adapters.bigquery.jobs import Finished, JobRunner, JobSpec, Limits
-from worker.adapters.bigquery.scripts import Script, bind, digest, insert_once, insert_row
+from worker.adapters.bigquery.scripts import Script, bind, digest, insert_all_once, insert_once, insert_row
 from worker.adapters.bigquery.tables import TableMetadata, missing_ddl
 from worker.errors import PipelineError, Unavailable
 from worker.features.generations import plan_rows
@@ -32,11 +34,14 @@ from worker.features.records import (
     explain_refusal,
     has_published,
     holds_claim,
+    published_profile,
     published_row,
     read_ledger_row,
     refuse_old_tables,
 )
 from worker.pipelines.files import shipped_pipeline
+
+log = structlog.get_logger(__name__)
 
 
 class Settle(Protocol):
@@ -103,12 +108,17 @@ class BigQueryWarehouse:
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """Read the schemas of several tables in parallel."""
-        return {table: found.columns for table, found in self._tables.find_all(tables).items()}
+        return self._tables.readable_columns(tables)
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Run a statement verbatim."""
         with translated_errors(f"running {statement.name}"):
             return list(self._read(statement.name, statement.sql, statement.parameters))
+
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
+        """Run statements side by side; the answers have the order of the statements."""
+        with ThreadPoolExecutor(max(1, len(statements))) as threads:
+            return list(threads.map(self.query, statements))
 
     def stage(self, key: BuildKey, select: Statement) -> None:
         """Run the INSERT; after a lost reply the call finds the same job again."""
@@ -136,11 +146,14 @@ class BigQueryWarehouse:
         return (claims[0]["claimed_generation"], claims[0]["claimed_attempt"]) if claims else (0, 0)
 
     def publish(self, publication: Publication) -> None:
-        """Append to the quality history, then change the pointer of the ledger."""
+        """Append to quality history and feature profile side by side, then change the pointer of the ledger."""
         key, claimant = publication.request.key, publication.request.claimant
         row = published_row(publication, self.pipeline.blocks)
         history = insert_once(self.pipeline, self._own.history, row)
-        self._run("history", key, history, f"{_stem(key)}-history-{digest(history)}")
+        with ThreadPoolExecutor(1) as beside:
+            profile = beside.submit(self._append_profile, publication)
+            self._run("history", key, history, f"{_stem(key)}-history-{digest(history)}")
+        profile.result()
 
         def settle(claims: Claims, *, ran: bool) -> bool:
             if has_published(claims, key, claimant):
@@ -253,6 +266,17 @@ class BigQueryWarehouse:
             if failure is not None:
                 raise failure
         raise Unavailable(f"{key.build_id}: the job {job_ids[-1]} succeeded, but the ledger does not show the change")
+
+    def _append_profile(self, publication: Publication) -> None:
+        """Append to the feature profile; an error costs later nights one night to compare with, no publication."""
+        key, rows = publication.request.key, published_profile(publication)
+        if not rows:
+            return
+        script = insert_all_once(self.pipeline, self._own.profile, rows)
+        try:
+            self._run("profile", key, script, f"{_stem(key)}-profile-{digest(script)}")
+        except PipelineError as exc:
+            log.warning("profile_not_stored", build_id=key.build_id, error=str(exc))
 
     def _append(self, table: str, row: Mapping[str, Any], stem: str, step: str) -> None:
         script = insert_row(self.pipeline, table, row)

@@ -33,7 +33,11 @@ BIGQUERY_TYPES = {
     "DATE": "DATE",
     "TIME": "TIME",
     "TIMESTAMP WITH TIME ZONE": "TIMESTAMP",
+    "TIMESTAMPTZ_NS": "TIMESTAMP",
     "TIMESTAMP": "DATETIME",
+    "TIMESTAMP_S": "DATETIME",
+    "TIMESTAMP_MS": "DATETIME",
+    "TIMESTAMP_NS": "DATETIME",
     "BLOB": "BYTES",
 }
 """DuckDB's and BigQuery's names of the types; a decimal of any width is NUMERIC."""
@@ -82,6 +86,20 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+_PATTERNS = re.compile(r"[*?\[]")
+_ESCAPED_PATTERNS = re.compile(r"\[([*?\[])\]")
+
+
+def without_patterns(path: str) -> str:
+    """Return a path in which DuckDB finds no pattern (`*`, `?`, `[`) but exactly the file of this name."""
+    return _PATTERNS.sub(r"[\g<0>]", path)
+
+
+def path_behind(escaped: str) -> Path:
+    """Return the path behind the text of `without_patterns`."""
+    return Path(_ESCAPED_PATTERNS.sub(r"\1", escaped))
+
+
 @contextmanager
 def translated_errors(doing: str) -> Iterator[None]:
     """Raise DuckDB's errors as errors of `worker.errors`; *doing* names the attempted action."""
@@ -97,6 +115,11 @@ _FILE_GONE = re.compile(
 )
 
 
+# The file of a linked table is no Parquet file, or a part of the file cannot be read.
+_BAD_FILE = re.compile(
+    r"(?:No magic bytes|Failed to read (?:Parquet )?file|Could not read enough bytes).*\.parquet"
+    r"|\.parquet.*(?:too small to be a Parquet|Permission denied)"
+)
 # A retry reads the same bytes again. A short Parquet file is excepted: the writer may still be at work.
 _DAMAGED = re.compile(
     r"Corrupt (?:database|WAL) file|does not match stored checksum|replaying WAL|not a valid DuckDB database"
@@ -138,7 +161,11 @@ def _translate(error: duckdb.Error, doing: str) -> PipelineError:
     if (lasting := _lasting(str(error), "of MLFS_WAREHOUSE")) is not None:
         return lasting
     if gone := _FILE_GONE.search(str(error)):
-        return SourceGone(f"{doing}: {_where_to_put(Path(gone['bound'] or gone['read']))}")
+        return SourceGone(
+            f"{doing}: {_where_to_put(path_behind(gone['bound']) if gone['bound'] else Path(gone['read']))}"
+        )
+    if _BAD_FILE.search(str(error)):
+        return SourceGone(f"{doing}: {' '.join(str(error).split())}; put a whole Parquet file in its place")
     # The excerpt shows the translated text, which is in no file; the cause of the error keeps the excerpt.
     said = str(error).partition(_EXCERPT)[0].strip()
     text = f"{doing}: {' '.join(said.split())}"

@@ -13,11 +13,12 @@ Work on the embedded warehouse costs no money; the plan and the counted attempts
 
 import json
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -28,6 +29,9 @@ from worker.adapters.duckdb.dialect import (
     translated_errors,
 )
 from worker.adapters.duckdb.file import MEMORY, WAIT_S, SharedFile
+from worker.adapters.duckdb.links import linked_tables, refresh_links
+from worker.adapters.duckdb.parquet import catalogue_types
+from worker.errors import Fatal, SchemaDrift
 from worker.features.generations import EXPORT_ENDINGS, export_ending, plan_rows
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.pipeline import Pipeline
@@ -43,12 +47,15 @@ from worker.features.records import (
     check_fence,
     explain_refusal,
     has_published,
+    published_profile,
     published_row,
     read_ledger_row,
     refuse_old_tables,
 )
 from worker.pipelines.files import shipped_pipeline
 from worker.pipelines.sql_checks import declared_columns
+
+T = TypeVar("T")
 
 
 def plan_statement(cursor: duckdb.DuckDBPyConnection, statement: Statement) -> StatementEstimate:
@@ -127,6 +134,7 @@ class DuckDbWarehouse:
         """
         self.pipeline = pipeline or shipped_pipeline()
         self._tables = self.pipeline.tables
+        self._wanted = catalogue_types(self.pipeline)
         self._write_lock = threading.Lock()
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
@@ -135,10 +143,15 @@ class DuckDbWarehouse:
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,  # no download by the warehouse
             "python_enable_replacements": False,  # else a Python variable could replace a missing table
+            # A linked file is replaced while the database is open.
+            "enable_external_file_cache": False,
+            "parquet_metadata_cache": False,
         }
         if path == MEMORY:
             config["temp_directory"] = ""  # else DuckDB would spill into the working directory
         else:
+            # DuckDB takes the words before a colon at the start of a relative path for an extension.
+            path = str(Path(path).absolute())
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._file = SharedFile(path, config, wait_s=wait_s)
         with self._reading("opening the warehouse"):
@@ -172,26 +185,39 @@ class DuckDbWarehouse:
         return self.columns_of([table])[table]
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
-        """Return the columns of several tables with a single query of DuckDB's catalogue."""
+        """Return the columns of several tables: of a linked table the columns in the file as the file is now.
+
+        A linked table whose file is gone or cannot be read has no columns; a query of the table raises the reason.
+        """
         with self._reading(f"reading the columns of {', '.join(tables)}") as cursor:
             found = cursor.execute(
                 "SELECT schema_name || '.' || table_name, column_name, data_type FROM duckdb_columns() "
                 "WHERE database_name = current_database() ORDER BY column_index"
             ).fetchall()
+            links = linked_tables(cursor, self._wanted, tables)
+        names = {table.casefold(): table for table in tables}
         columns: dict[str, dict[str, str]] = {table: {} for table in tables}
         for table, column, kind in found:
-            if table in columns:
-                columns[table][column] = to_bigquery_type(kind)
+            if table.casefold() in names:
+                columns[names[table.casefold()]][column] = to_bigquery_type(kind)
+        columns |= {names[link.table.casefold()]: dict(link.columns) for link in links}
+        if any(link.is_stale for link in links):
+            self._refresh_links()
         return columns
 
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Translate and run a statement."""
         return self._select(statement.name, to_duckdb(statement.sql), statement.parameters)
 
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
+        """Translate and run statements side by side: DuckDB plans a statement with one thread."""
+        with ThreadPoolExecutor(max(1, len(statements))) as threads:
+            return list(threads.map(self.query, statements))
+
     def stage(self, key: BuildKey, select: Statement) -> None:
         """Store the rows of an attempt in a transaction."""
-        with self._reading(f"staging {key.build_id}") as cursor:
-            cursor.execute(to_duckdb(plan_storing(select, self.pipeline).sql), dict(select.parameters))
+        sql = to_duckdb(plan_storing(select, self.pipeline).sql)
+        self._read_upstream(f"staging {key.build_id}", lambda cursor: cursor.execute(sql, dict(select.parameters)))
 
     def claim(self, key: BuildKey, at: datetime, claimant: str) -> None:
         """Run the statement of a claim; if no row changed, raise the reason shown by the ledger."""
@@ -206,12 +232,13 @@ class DuckDbWarehouse:
         return (claims[0]["claimed_generation"], claims[0]["claimed_attempt"]) if claims else (0, 0)
 
     def publish(self, publication: Publication) -> None:
-        """Append to the quality history and change the pointer of the ledger, in a transaction under the lock."""
+        """Append to quality history and feature profile and change the pointer of the ledger, in a transaction."""
         key, claimant = publication.request.key, publication.request.claimant
         with self.writing(f"publishing {key.build_id}") as cursor:
             if has_published(self._claims(cursor, key.analysis_date), key, claimant):
                 return
             _insert_row(cursor, self._tables.history, published_row(publication, self.pipeline.blocks))
+            _insert_rows(cursor, self._tables.profile, published_profile(publication))
             if not _changed(cursor, plan_publication(publication, self.pipeline)):
                 explain_refusal(self._claims(cursor, key.analysis_date), publication, self._tables.generations)
 
@@ -241,8 +268,7 @@ class DuckDbWarehouse:
 
     def estimate(self, statement: Statement) -> StatementEstimate:
         """Return DuckDB's plan of a statement; the embedded warehouse bills no bytes."""
-        with self._reading(f"planning {statement.name}") as cursor:
-            return plan_statement(cursor, statement)
+        return self._read_upstream(f"planning {statement.name}", lambda cursor: plan_statement(cursor, statement))
 
     def costs(self, since: datetime, until: datetime) -> Sequence[StepCost]:
         """Count the attempts in the execution log; the embedded warehouse bills no bytes."""
@@ -305,9 +331,23 @@ class DuckDbWarehouse:
         return [read_ledger_row(row, self.pipeline.blocks) for row in rows]
 
     def _select(self, name: str, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        with self._reading(f"running {name}") as cursor:
-            cursor.execute(sql, dict(parameters))
-            return _rows(cursor)
+        return self._read_upstream(f"running {name}", lambda cursor: _rows(cursor.execute(sql, dict(parameters))))
+
+    def _read_upstream(self, doing: str, read: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Run a statement; after an error that a replaced linked file explains, run the statement once more."""
+        try:
+            with self._reading(doing) as cursor:
+                return read(cursor)
+        except (SchemaDrift, Fatal):
+            if not self._refresh_links():
+                raise
+        with self._reading(doing) as cursor:
+            return read(cursor)
+
+    def _refresh_links(self) -> int:
+        """Adapt the views of linked tables to the files as the files are now; return the number of new views."""
+        with self.writing("reading the linked files") as cursor:
+            return refresh_links(cursor, self._wanted)
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -333,5 +373,14 @@ def _is_table(cursor: duckdb.DuckDBPyConnection, name: str) -> bool:
 
 
 def _insert_row(cursor: duckdb.DuckDBPyConnection, table: str, row: Mapping[str, Any]) -> None:
-    names, marks = ", ".join(row), ", ".join("?" for _ in row)
-    cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608 -- keys from records.py
+    _insert_rows(cursor, table, [row])
+
+
+def _insert_rows(cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows with the same columns in one statement."""
+    if not rows:
+        return
+    names, marks = ", ".join(rows[0]), ", ".join("?" for _ in rows[0])
+    values = [value for row in rows for value in row.values()]
+    sql = f"INSERT INTO {table} ({names}) VALUES {', '.join(f'({marks})' for _ in rows)}"  # noqa: S608 -- keys from records.py
+    cursor.execute(sql, values)

@@ -21,6 +21,8 @@ from worker.local.sample.league import GAMES_PER_NIGHT_MAX, GAMES_TONIGHT, Leagu
 
 # Rosters and Phase 4 cover the analysis date and the two dates before it, enough to play a few nights in a row.
 NIGHTS = 3
+# Earlier nights would have too few games behind them: the schedule begins 44 days before the analysis date.
+NIGHTS_BEFORE_MAX = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,12 @@ class SampleSummary:
 
 
 def write_sample_data(
-    directory: Path, *, analysis_date: date, seed: int = 20241215, games_tonight: int | None = None
+    directory: Path,
+    *,
+    analysis_date: date,
+    seed: int = 20241215,
+    games_tonight: int | None = None,
+    nights_before: int = NIGHTS - 1,
 ) -> SampleSummary:
     """Write a Parquet file for each source table, named `<dataset>.<table>.parquet`; replace existing files.
 
@@ -61,19 +68,22 @@ def write_sample_data(
         analysis_date: Night to prepare, a calendar day of America/New_York and the last of 45 days of schedule.
         seed: Another seed is another league. The same seed and date write the same rows.
         games_tonight: Games on *analysis_date*, 0 to 15; None means 7.
+        nights_before: Dates before *analysis_date* with rosters and Phase 4 rows, 0 to 30.
 
     Returns:
         Summary of the written data.
 
     Raises:
-        ValueError: *games_tonight* is out of range.
+        ValueError: *games_tonight* or *nights_before* is out of range.
         OSError: *directory* cannot be written.
     """
     tonight = GAMES_TONIGHT if games_tonight is None else games_tonight
     if not 0 <= tonight <= GAMES_PER_NIGHT_MAX:
         raise ValueError(f"games_tonight is {tonight}; thirty teams play 0 to {GAMES_PER_NIGHT_MAX} games a night")
+    if not 0 <= nights_before <= NIGHTS_BEFORE_MAX:
+        raise ValueError(f"nights_before is {nights_before}; the schedule covers 0 to {NIGHTS_BEFORE_MAX}")
     league = build_league(Random(seed), last_day=analysis_date, games_tonight=tonight)  # noqa: S311 - no secret
-    nights = tuple(analysis_date - timedelta(days=days) for days in reversed(range(NIGHTS)))
+    nights = tuple(analysis_date - timedelta(days=days) for days in reversed(range(nights_before + 1)))
     directory.mkdir(parents=True, exist_ok=True)
     # A single thread: the order of a float sum, and therefore the last digit, must not vary.
     config: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "autoinstall_known_extensions": False}

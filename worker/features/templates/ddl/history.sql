@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS {{ table }} (
   fallback_rate FLOAT64 NOT NULL,
   missing_rate FLOAT64 NOT NULL,
   severity STRING,
+  findings STRING,
 {% for block in blocks %}
   {{ block.name }}_rows INT64 NOT NULL,
 {% endfor %}

@@ -16,7 +16,8 @@ CREATE TABLE IF NOT EXISTS {{ table }} (
   decision STRING NOT NULL,
   processor STRING,
   run STRING,
-  run_completed_at TIMESTAMP
+  run_completed_at TIMESTAMP,
+  as_of TIMESTAMP
 )
 PARTITION BY analysis_date
 CLUSTER BY requested_by

@@ -6,7 +6,7 @@
 {% macro origin(side, feature) %}
 CASE
       WHEN {{ side }}.{{ feature.block }}_source IS NULL THEN 'none'
-      WHEN '{{ feature.name }}' IN UNNEST({{ side }}.missing_features) THEN 'missing'
+      WHEN {{ side }}.{{ feature.name }} IS NULL THEN 'missing'
       WHEN {{ side }}.data_source = 'yesterday' THEN 'yesterday'
       WHEN '{{ feature.name }}' IN UNNEST({{ side }}.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -20,7 +20,8 @@ CASE
 WITH
 {% for side in ["before", "after"] %}
 {{ side }}_rows AS (
-  SELECT *
+  SELECT
+    {{ shown(4) }}
   FROM {{ tables.generations }}
   WHERE analysis_date = @analysis_date AND build_id = @{{ side }}_build AND left_out_reason IS NULL
 ),

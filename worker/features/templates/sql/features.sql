@@ -1,12 +1,13 @@
 {% set switches = blocks | each("use_{}") %}
 {{ head("Purpose", "the active " ~ entity.plural ~ " of the date with their features, each cell from Phase 4 where it has a value, else from the latest Phase 3 row of the lookback window, else NULL; where each came from; the row's score.") }}
-{{ head("Parameters", "analysis_date DATE; lookback_start, previous_date DATE (the Phase 3 window, both ends included); as_of TIMESTAMP (Phase 3 and 4 rows processed later are not seen; without it the condition is left out); " ~ switches | join(", ") ~ " BOOL (FALSE: as if that Phase 4 table had no row); build_generation INT64; build_id STRING; built_at TIMESTAMP.") }}
-{{ head("Reads", upstream | join(", ") ~ ".") }}
-{{ head("Result", "one row per active " ~ entity.key ~ ": the published columns, then left_out_reason (NULL for a row that may be published) and, per block, how many cells came from each phase.") }}
+{{ head("Parameters", "analysis_date DATE; lookback_start, previous_date DATE (the Phase 3 window, both ends included); " ~ ("first_game_date, last_game_date DATE (the rows of the schedule that are looked at); " if schedule else "") ~ "as_of TIMESTAMP (upstream rows processed later are not seen; without it the condition is left out); " ~ switches | join(", ") ~ " BOOL (FALSE: as if that Phase 4 table had no row); build_generation INT64; build_id STRING; built_at TIMESTAMP.") }}
+{{ head("Reads", (upstream | list + references | list) | join(", ") ~ ".") }}
+{{ head("Result", "one row per active " ~ entity.key ~ ": the published columns, then left_out_reason (NULL for a row that may be published) and, per block, how many cells came from each phase." ~ (" opponent_source says whether the schedule or Phase 4 named the opponent, <block>_game how the block's Phase 4 table and the schedule agree." if schedule else "")) }}
 {{ head("Second run", "reads only; the same parameters over the same tables give the same rows, but for ties (see below).") }}
 --
 -- The latest row counts, not the latest value: a NULL in it stays NULL. Of several rows for one key the newest
--- processed_at wins, so rows never multiply; of several with the very same one, any, and always whole.
+-- processed_at wins, so rows never multiply; of several with the very same one, any, and always whole. NaN and infinity
+-- are NULL from where they are read.
 WITH roster AS (
 {% set key = listed | selectattr("name", "equalto", entity.key) | first %}
   SELECT
@@ -14,24 +15,30 @@ WITH roster AS (
     {{ column.columns[0] }}{{ "" if column.columns[0] == column.name else " AS " ~ column.name }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(entity.roster) }}
-  WHERE {{ roster.date }} = @analysis_date
+  WHERE {{ roster.date }} = @analysis_date{{ seen }}
   QUALIFY ROW_NUMBER() OVER (PARTITION BY {{ key.columns[0] }} ORDER BY processed_at DESC) = 1
 ),
 {% if schedule %}
-{% include "parts/team_games.sql" %}
+{% include "parts/scheduled.sql" %}
 {% endif %}
 {% for block in blocks %}
 from_{{ block.name }} AS (
   SELECT
     {{ block.key }},
+{% for column in columns_of_witness(block) %}
+    {{ column }},
+{% endfor %}
 {% for feature in features_of(block.name) %}
-    {{ feature.phase4.named(feature.name) }}{{ "" if loop.last else "," }}
+    {{ feature.phase4.named(feature.name) | fit(4) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(block.table) }}
   WHERE @use_{{ block.name }} AND analysis_date = @analysis_date{{ seen }}
   QUALIFY ROW_NUMBER() OVER (PARTITION BY {{ block.key }} ORDER BY processed_at DESC) = 1
 ),
 {% endfor %}
+{% if schedule %}
+{% include "parts/tonight.sql" %}
+{% endif %}
 {% set own_tables = phase3_tables | selectattr("matches", "equalto", entity.key) | list %}
 with_phase4 AS (
   SELECT
@@ -41,6 +48,17 @@ with_phase4 AS (
 {% if schedule %}
     tonight.opponent AS {{ schedule.opponent }},
     tonight.team IS NOT NULL AS {{ schedule.plays }},
+    tonight.told_by AS opponent_source,
+{% for block in witnesses %}
+    CASE
+      WHEN from_{{ block.name }}.{{ schedule.plays }} IS NULL THEN NULL
+      WHEN COALESCE(tonight.told_by, 'phase4') = 'phase4'
+        THEN IF(from_{{ block.name }}.{{ schedule.plays }}, 'phase4 only', NULL)
+      WHEN NOT from_{{ block.name }}.{{ schedule.plays }} THEN 'schedule only'
+      WHEN from_{{ block.name }}.{{ schedule.opponent }} <> tonight.opponent THEN 'other opponent'
+      ELSE 'same'
+    END AS {{ block.name }}_game,
+{% endfor %}
 {% endif %}
 {% for feature in features %}
     from_{{ feature.block }}.{{ feature.name }} AS phase4_{{ feature.name }}{{ "" if loop.last and not own_tables else "," }}
@@ -70,7 +88,7 @@ from_{{ table.short }}_version AS (
     {{ table.key }},
     {{ table.date }},
 {% for feature in wanted %}
-    {{ feature.phase3.named(feature.name) }}{{ "" if loop.last else "," }}
+    {{ feature.phase3.named(feature.name) | fit(4) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(table.name) }}
   WHERE {{ table.date }} BETWEEN @lookback_start AND @previous_date{{ seen }}
@@ -91,7 +109,7 @@ from_{{ table.short }} AS (
     {{ table.key }},
     {{ table.date }},
 {% for feature in wanted %}
-    {{ feature.phase3.named(feature.name) }}{{ "" if loop.last else "," }}
+    {{ feature.phase3.named(feature.name) | fit(4) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(table.name) }}
   WHERE {{ table.date }} BETWEEN @lookback_start AND @previous_date{{ seen }}
@@ -191,20 +209,7 @@ SELECT
       ','
     )
   END AS phase3_features,
-  CASE
-    WHEN present_cells = cells_wanted THEN ARRAY<STRING>[]
-    ELSE SPLIT(
-      RTRIM(
-        CONCAT(
-{% for feature in features %}
-          IF({{ schedule.plays ~ " AND " if needs_game(block_of(feature)) }}{{ feature.name }} IS NULL, '{{ feature.name }},', ''){{ "" if loop.last else "," }}
-{% endfor %}
-        ),
-        ','
-      ),
-      ','
-    )
-  END AS missing_features,
+{% include "parts/missing_features.sql" %}
   CASE
     WHEN phase4_cells > 0 THEN @analysis_date
     WHEN present_cells = 0 THEN NULL
@@ -225,6 +230,12 @@ SELECT
   IF({{ entity.must_have }} IS NULL, 'no {{ entity.must_have }} in Phase 4 or Phase 3', NULL) AS left_out_reason,
 {% for block in blocks %}
   {{ block.name }}_phase4_cells,
-  {{ block.name }}_cells - {{ block.name }}_phase4_cells AS {{ block.name }}_phase3_cells{{ "" if loop.last else "," }}
+  {{ block.name }}_cells - {{ block.name }}_phase4_cells AS {{ block.name }}_phase3_cells{{ "" if loop.last and not schedule else "," }}
 {% endfor %}
+{% if schedule %}
+  opponent_source{{ "," if witnesses }}
+{% for block in witnesses %}
+  {{ block.name }}_game{{ "" if loop.last else "," }}
+{% endfor %}
+{% endif %}
 FROM summed

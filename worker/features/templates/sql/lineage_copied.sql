@@ -8,7 +8,8 @@ WITH night AS (
   FROM {{ tables.published }}
   WHERE analysis_date BETWEEN @earliest_date AND @previous_date AND data_source <> 'yesterday'
 )
-SELECT published.*
+SELECT
+  {{ shown(2, "published") }}
 FROM {{ tables.published }} AS published
 JOIN night ON night.copied_date = published.analysis_date
 WHERE published.analysis_date BETWEEN @earliest_date AND @previous_date AND published.{{ entity.key }} = @{{ entity.key }}

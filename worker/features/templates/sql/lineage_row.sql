@@ -4,7 +4,7 @@
 {{ head("Result", "one row; none if the build has no row of this " ~ entity.key ~ ".") }}
 {{ head("Second run", "reads only.") }}
 SELECT
-  {{ output_columns | each("{}") | commas(2) }}
+  {{ shown(2) }}
 FROM {{ tables.generations }}
 WHERE
   analysis_date = @analysis_date AND build_id = @build_id AND left_out_reason IS NULL

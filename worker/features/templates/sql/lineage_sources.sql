@@ -15,7 +15,7 @@ from_{{ block.name }} AS (
     COALESCE(processed_at <= @built_at, TRUE) AS seen,
     processed_at,
 {% for feature in features_of(block.name) %}
-    {{ feature.phase4.named(feature.name) }}{{ "" if loop.last else "," }}
+    {{ feature.phase4.named(feature.name) | fit(4) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(block.table) }}
   WHERE
@@ -35,7 +35,7 @@ from_{{ table.short }} AS (
     processed_at,
     {{ table.date }},
 {% for feature in features_from(table.name) %}
-    {{ feature.phase3.named(feature.name) }}{{ "" if loop.last else "," }}
+    {{ feature.phase3.named(feature.name) | fit(4) }}{{ "" if loop.last else "," }}
 {% endfor %}
   FROM {{ source(table.name) }}
   WHERE

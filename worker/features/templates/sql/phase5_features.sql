@@ -3,7 +3,8 @@
 {{ head("Reads", tables.published ~ ".") }}
 {{ head("Result", "one row per " ~ entity.key ~ ", every published column, in this order.") }}
 {{ head("Second run", "reads only.") }}
-SELECT *
+SELECT
+  {{ shown(2) }}
 {% include "parts/published_or_build.sql" %}
 WHERE analysis_date = @analysis_date AND quality_score >= @quality_score_min
 ORDER BY {{ entity.key }}

@@ -2,9 +2,9 @@
 {{ head("Parameters", "analysis_date DATE; build_id STRING.") }}
 {{ head("Reads", tables.generations ~ ".") }}
 {{ head("Result", "one row per " ~ entity.key ~ ", every published column, in this order; none where the rows were deleted.") }}
-{{ head("Second run", "reads only; the same rows each time, for as long as they are there.") }}
+{{ head("Second run", "reads only; the same rows each time, for as long as they are there; NaN and infinity, which older releases stored, are NULL.") }}
 SELECT
-  {{ output_columns | each("{}") | commas(2) }}
+  {{ shown(2) }}
 FROM {{ tables.generations }}
 WHERE analysis_date = @analysis_date AND build_id = @build_id AND left_out_reason IS NULL
 ORDER BY {{ entity.key }}
