@@ -5,7 +5,7 @@ is not an empty table. `DateFacts.evidence` names the source of each answer.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -21,7 +21,6 @@ from statemachine.model import (
     FindingSeverity,
 )
 from worker.features.pipeline import Pipeline
-from worker.finding_text import shown
 from worker.observing.outbox import Untold
 
 Row = Mapping[str, Any]
@@ -198,9 +197,3 @@ class DateFacts:
 def short(table: str) -> str:
     """Return the name of a table without the dataset."""
     return table.partition(".")[2]
-
-
-def describe_findings(facts: DateFacts) -> list[dict[str, Any]] | None:
-    """Return the findings for JSON; None without a publication, and for rows that were never judged."""
-    found = shown(facts.findings, facts.day)
-    return None if found is None else [asdict(finding) for finding in found]

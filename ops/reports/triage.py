@@ -19,8 +19,6 @@ from worker.finding_text import short as findings_line
 UNRELIABLE = "P1"
 # Severity of a date whose only trouble is an amber check.
 NOTED = "P3"
-# `because` of a failed build without an active entity.
-NO_ROSTER = "no_roster"
 
 
 class RootCause(StrEnum):
@@ -157,7 +155,7 @@ def roster_trouble(facts: DateFacts) -> str:
     if look is not None and look.row_count == 0:
         many = facts.pipeline.entity.plural
         return f"the roster {table} has no active {many} for {facts.day}, so no build is possible"
-    if (failure := failure_of(record)) is not None and failure.because == NO_ROSTER:
+    if (failure := failure_of(record)) is not None and failure.because == FailedBecause.NO_ROSTER:
         now = "was not read now" if look is None else f"has {look.row_count} rows now"
         return f"the roster {table} was empty or unusable at the build; the table {now}"
     return ""

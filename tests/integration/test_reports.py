@@ -447,8 +447,8 @@ def test_the_impact_names_what_phase_5_read_and_what_it_made_of_it(run: Run) -> 
     assert (code, answer["predictions_known"]) == (0, True)
     assert [night["generation_at_cutoff"] for night in answer["dates"]] == [1, 1, 1, None, None]
     assert (friday["marks"], friday["prediction_count"]) == ([], 400)
-    assert saturday["marks"] == ["degraded", "few predictions", "unsure predictions"]
-    assert sunday["marks"] == ["degraded", "score below 80", "no predictions"]
+    assert saturday["marks"] == ["degraded", "critical finding", "few predictions", "unsure predictions"]
+    assert sunday["marks"] == ["degraded", "score below 80", "critical finding", "no predictions"]
     assert monday["marks"] == tuesday["marks"] == ["nothing published"]
     assert answer["sound"] == {"dates": 1, "predictions": 400.0, "confidence": 80.0}
     assert answer["marked"]["dates"] == 4
