@@ -142,7 +142,7 @@ def _when_some_failed(facts: DateFacts) -> Iterator[Step]:
 def _when_all_failed(facts: DateFacts) -> Iterator[Step]:
     day = facts.day
     yield from _repairs(facts)
-    yield "# tell the owners of Phase 3 and Phase 2", "all four processors failed together"
+    yield "# tell the owners of Phase 3 and Phase 2", "all processors failed together"
     yield f"mlfs replay {day} --reason 'Phase 4 is back' --wait 300", "once they have run"
     if facts.record.result is not None:
         return

@@ -376,6 +376,26 @@ def test_a_dropped_table_is_named_and_hides_no_other_table(run: Run, folder: Pat
     assert f"{table} cannot be used: table {table} does not exist" in answer["symptoms"]
 
 
+def test_a_table_whose_file_is_gone_is_named_and_hides_no_other_table(run: Run, folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "nba_raw.nbac_schedule.parquet"
+    league = League.opened(folder / "warehouse.duckdb")
+    league.execute(f"COPY nba_raw.nbac_schedule TO '{file}' (FORMAT parquet)")
+    league.execute("ALTER TABLE nba_raw.nbac_schedule RENAME TO kept_aside")
+    league.execute(f"CREATE VIEW nba_raw.nbac_schedule AS SELECT * FROM read_parquet('{file}')")
+    league.warehouse.close()
+    file.unlink()
+    _code, answer = run("incident", SATURDAY)
+    league = League.opened(folder / "warehouse.duckdb")
+    league.execute("DROP VIEW nba_raw.nbac_schedule")
+    league.execute("ALTER TABLE nba_raw.kept_aside RENAME TO nbac_schedule")
+    league.warehouse.close()
+
+    gone = answer["upstream"].pop("nbac_schedule")
+    assert (gone["row_count"], str(file) in gone["fault"]) == (None, True)
+    assert {name: look["fault"] for name, look in answer["upstream"].items()} == dict.fromkeys(answer["upstream"], "")
+    assert (len(answer["upstream"]), answer["not_read"]) == (len(UPSTREAM) - 1, [])
+
+
 def test_the_record_of_an_incident_holds_what_is_known_and_what_people_have_to_add(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "incident.md"
     code, _answer = run("incident", SATURDAY, "--record", file)
