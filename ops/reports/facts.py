@@ -36,7 +36,7 @@ class Evidence(StrEnum):
     EMPTY = "empty"
     """The table has no rows: as read now, or at the published build."""
     UNUSABLE = "unusable"
-    """The table is gone, denied, or has other columns than the catalogue."""
+    """The table is gone or denied, or lacks a column without which no row can be found."""
     FAILED = "failed"
     """The processor reported a failure, and the table was not read."""
     RETRACTED = "retracted"
@@ -53,13 +53,18 @@ class TableLook:
         table: Name of the table, `dataset.table`.
         row_count: Rows for the analysis date, of a Phase 3 table the rows that a fallback may read; None if unknown.
         last_processed: The newest `processed_at` of these rows. UTC. None without rows.
-        fault: Why a build cannot use the table, or a column of the table; empty without a fault.
+        fault: Why a build cannot use the table, or columns of the table; empty without a fault.
     """
 
     table: str
     row_count: int | None = None
     last_processed: datetime | None = None
     fault: str = ""
+
+    @property
+    def is_unusable(self) -> bool:
+        """Whether no build can use the table; False if only columns have faults."""
+        return bool(self.fault) and self.row_count is None
 
 
 def is_over(record: DateRecord, now: datetime) -> bool:
@@ -144,7 +149,7 @@ class DateFacts:
 
     @property
     def faulty_tables(self) -> tuple[TableLook, ...]:
-        """The upstream tables that a build cannot use."""
+        """The upstream tables that a build cannot use, or not in every column."""
         return tuple(look for look in self.upstream.values() if look.fault)
 
     def completion(self, processor: str) -> Completion | None:
@@ -172,7 +177,7 @@ class DateFacts:
         if processor in self.record.ignored:
             return Evidence.RETRACTED
         look = self.upstream.get(processor)
-        if look is not None and look.fault:
+        if look is not None and look.is_unusable:
             return Evidence.UNUSABLE
         held = self.held_now(processor)
         if held is None and self.record.published_generation >= self.record.generation:

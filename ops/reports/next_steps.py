@@ -106,7 +106,7 @@ def _for_phase4(facts: DateFacts, found: Diagnosis) -> Iterator[Step]:
 def _for_the_roster(facts: DateFacts, _found: Diagnosis) -> Iterator[Step]:
     day, roster = facts.day, facts.pipeline.entity.roster
     look = facts.roster
-    if look is not None and look.fault:
+    if look is not None and look.is_unusable:
         yield f"# repair {roster}", look.fault
     elif look is None or not look.row_count:
         yield f"# load {roster} for {day}", "with the owner of the roster; no active players, so nothing can be built"
@@ -124,7 +124,7 @@ def _when_some_failed(facts: DateFacts) -> Iterator[Step]:
     record, day, absent = facts.record, facts.day, facts.absent
     for name in absent:
         look = facts.upstream.get(name)
-        if look is not None and look.fault:
+        if look is not None and look.is_unusable:
             yield f"# repair {look.table}", look.fault
             continue
         taken_back = name in record.ignored
@@ -150,7 +150,7 @@ def _when_all_failed(facts: DateFacts) -> Iterator[Step]:
     must_have = facts.pipeline.entity.must_have
     projected = short(next(one.phase3_table for one in facts.pipeline.features if one.name == must_have))
     rows = held.get(projected)
-    if rows != 0 and not (projected in facts.upstream and facts.upstream[projected].fault):
+    if rows != 0 and not (projected in facts.upstream and facts.upstream[projected].is_unusable):
         there = "; Phase 3 was not read" if rows is None else f"; {rows} rows of Phase 3 are there"
         yield f"mlfs replay {day} --force-phase3-fallback --reason 'no Phase 4' --wait 300", f"until then{there}"
     yield _yesterday(facts)

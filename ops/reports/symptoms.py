@@ -96,7 +96,8 @@ def _rows_without_event(facts: DateFacts, processor: str) -> bool:
         return completion.status is CompletionStatus.FOUND
     if processor in facts.record.ignored:
         return False
-    return bool(facts.held_at_build(processor) or facts.held_now(processor))
+    at_build = facts.held_at_build(processor)
+    return bool(facts.held_now(processor) if at_build is None else at_build)
 
 
 def _how_found(facts: DateFacts) -> str:
@@ -149,7 +150,7 @@ def _of_tables(facts: DateFacts) -> Iterator[str]:
     """Yield the faults of every upstream table, and the empty tables outside Phase 4."""
     for source, look in facts.upstream.items():
         if look.fault:
-            yield f"{look.table} cannot be used: {look.fault}"
+            yield f"{look.table} cannot be used: {look.fault}" if look.is_unusable else f"upstream: {look.fault}"
         elif look.row_count == 0 and source not in facts.pipeline.processors:
             yield f"{look.table} has {_nothing_in(facts, source)}"
     unread = [table for table in facts.pipeline.upstream if not _is_looked_at(facts, table)]

@@ -2080,8 +2080,8 @@ MUTANTS = (
     Mutant(
         name="unreadable-table-hides-the-others",
         file="ops/reports/sources.py",
-        old="            return looks | self._count_each(day, readable, faults)",
-        new="            return looks",
+        old="            usable = find_unreadable(warehouse, usable, tables, days)",
+        new="            raise",
         tests=("tests/integration/test_reports.py::test_a_table_whose_file_is_gone_is_named_and_hides_no_other_table",),
     ),
     Mutant(

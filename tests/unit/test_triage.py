@@ -61,8 +61,8 @@ def tables(*empty: str, faults: Mapping[str, str] = NO_FAULTS) -> Looks:
     return {
         source: TableLook(
             table=table,
-            row_count=0 if source in empty else 450,
-            last_processed=None if source in empty else EVENING,
+            row_count=None if source in faults else 0 if source in empty else 450,
+            last_processed=None if source in {*empty, *faults} else EVENING,
             fault=faults.get(source, ""),
         )
         for source, table in TABLES.items()
