@@ -12,6 +12,7 @@ from fractions import Fraction
 from ops.output import number
 from ops.reports.facts import DateFacts, Evidence
 from statemachine.model import BuildResult, State
+from worker.features.findings import Check as CheckName
 from worker.features.quality import QualityPolicy, Severity
 from worker.finding_text import short
 
@@ -75,7 +76,7 @@ def _built(facts: DateFacts) -> Check:
         return Check(name="built", status=status, figure=figure, threshold=f"done, {rows_min} {many}", action=action)
 
     waits = f"not due before {record.deadline_at:%Y-%m-%d %H:%M}Z: mlfs incident {day}"
-    if not facts.opened:
+    if not facts.opened and record.result is None:
         if not facts.over:
             return found(CheckStatus.AMBER, "not opened yet", waits)
         action = f"no worker has opened it: mlfs doctor, then mlfs replay {day} --reason '…'"
@@ -167,11 +168,13 @@ def _quality(facts: DateFacts) -> Check:
     if result is None:
         return _nothing_published("quality", facts, threshold)
     low = low_components(facts, result)
-    told = short(facts.grave_findings) if facts.grave_findings else ""
+    # The components stand in the figure with their points.
+    others = [finding for finding in facts.grave_findings if finding.check != CheckName.COMPONENT_LOW]
+    told = short(others) if others else ""
     status = CheckStatus.GREEN
     if result.quality_score < policy.score_min:
         status = CheckStatus.RED
-    elif result.quality_score < green or low or told:
+    elif result.quality_score < green or low or facts.grave_findings:
         status = CheckStatus.AMBER
     weak = ", ".join(f"{name} {points:g}" for name, points in low.items())
     parts = (f"score {result.quality_score:.1f}", weak and f"low: {weak}", told)
@@ -207,6 +210,9 @@ def _phase5(facts: DateFacts) -> Check:
         return found(
             status, f"not told yet: {why}", "a worker tries again every second; what the bus needs: mlfs doctor"
         )
+    if facts.ledger_is_ahead and not facts.predictions:
+        figure = f"generation {result.generation} is unknown to the store: whether Phase 5 was told is not known"
+        return found(CheckStatus.UNKNOWN, figure, "restore lost records: mlfs recover")
     if facts.predictions is None:
         return found(CheckStatus.UNKNOWN, "told; its predictions could not be read")
     if not facts.predictions:

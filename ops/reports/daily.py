@@ -11,10 +11,11 @@ from rich.console import RenderableType
 from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, read_date, reading_resources
 from ops.output import err, out, plain, show_findings, show_json, table
 from ops.reports.checks import Check, CheckStatus, check, describe_checks
-from ops.reports.facts import DateFacts, describe_findings
+from ops.reports.facts import DateFacts
 from ops.reports.sources import ReportReader
 from worker.calendar import with_weekday
 from worker.date_text import in_zone
+from worker.finding_text import as_json
 
 COLUMNS_WIDE = 100
 EXIT_OF = ((CheckStatus.RED, EXIT_FAILED), (CheckStatus.AMBER, EXIT_DEGRADED), (CheckStatus.UNKNOWN, EXIT_UNAVAILABLE))
@@ -62,7 +63,7 @@ def _answer(day: date, facts: DateFacts | None, checks: Sequence[Check], not_rea
         "weekday": f"{day:%A}",
         "expected": facts is not None,
         "checks": describe_checks(checks),
-        "findings": describe_findings(facts) if facts is not None else None,
+        "findings": as_json(facts.findings, day) if facts is not None else None,
         "not_read": list(not_read),
     }
 
@@ -73,7 +74,7 @@ def _show(day: date, facts: DateFacts | None, checks: Sequence[Check], zone: Zon
         return
     out.print(checks_table(day, checks, zone))
     if facts.findings:
-        show_findings({"findings": describe_findings(facts)})
+        show_findings({"findings": as_json(facts.findings, day)})
 
 
 def checks_table(day: date, checks: Sequence[Check], zone: ZoneInfo) -> RenderableType:

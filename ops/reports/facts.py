@@ -5,7 +5,7 @@ is not an empty table. `DateFacts.evidence` names the source of each answer.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -21,7 +21,6 @@ from statemachine.model import (
     FindingSeverity,
 )
 from worker.features.pipeline import Pipeline
-from worker.finding_text import shown
 from worker.observing.outbox import Untold
 
 Row = Mapping[str, Any]
@@ -37,7 +36,7 @@ class Evidence(StrEnum):
     EMPTY = "empty"
     """The table has no rows: as read now, or at the published build."""
     UNUSABLE = "unusable"
-    """The table is gone, denied, or has other columns than the catalogue."""
+    """The table is gone or denied, or lacks a column without which no row can be found."""
     FAILED = "failed"
     """The processor reported a failure, and the table was not read."""
     RETRACTED = "retracted"
@@ -54,13 +53,18 @@ class TableLook:
         table: Name of the table, `dataset.table`.
         row_count: Rows for the analysis date, of a Phase 3 table the rows that a fallback may read; None if unknown.
         last_processed: The newest `processed_at` of these rows. UTC. None without rows.
-        fault: Why a build cannot use the table, or a column of the table; empty without a fault.
+        fault: Why a build cannot use the table, or columns of the table; empty without a fault.
     """
 
     table: str
     row_count: int | None = None
     last_processed: datetime | None = None
     fault: str = ""
+
+    @property
+    def is_unusable(self) -> bool:
+        """Whether no build can use the table; False if only columns have faults."""
+        return bool(self.fault) and self.row_count is None
 
 
 def is_over(record: DateRecord, now: datetime) -> bool:
@@ -73,7 +77,9 @@ class DateFacts:
     """Facts about an analysis date.
 
     Attributes:
-        record: Record from the store; for an analysis date never opened the record of an opening in time, version 0.
+        record: Record from the store, with the newest publication of the ledger; for an analysis date never opened the
+            record of an opening in time, version 0.
+        known_generation: Published generation known to the store; lower than in `record` if the ledger is ahead.
         now: Instant of the report. UTC.
         pipeline: Tables and thresholds.
         upstream: Present content of the upstream tables by source (processor, or table without the dataset); a table
@@ -88,6 +94,12 @@ class DateFacts:
     upstream: Mapping[str, TableLook] = field(default_factory=dict)
     predictions: Row | None = None
     untold: Untold | None = None
+    known_generation: int | None = None
+
+    @property
+    def ledger_is_ahead(self) -> bool:
+        """Whether the publication that consumers read is not known to the store."""
+        return self.known_generation is not None and self.record.published_generation > self.known_generation
 
     @property
     def day(self) -> date:
@@ -137,7 +149,7 @@ class DateFacts:
 
     @property
     def faulty_tables(self) -> tuple[TableLook, ...]:
-        """The upstream tables that a build cannot use."""
+        """The upstream tables that a build cannot use, or not in every column."""
         return tuple(look for look in self.upstream.values() if look.fault)
 
     def completion(self, processor: str) -> Completion | None:
@@ -165,7 +177,7 @@ class DateFacts:
         if processor in self.record.ignored:
             return Evidence.RETRACTED
         look = self.upstream.get(processor)
-        if look is not None and look.fault:
+        if look is not None and look.is_unusable:
             return Evidence.UNUSABLE
         held = self.held_now(processor)
         if held is None and self.record.published_generation >= self.record.generation:
@@ -190,9 +202,3 @@ class DateFacts:
 def short(table: str) -> str:
     """Return the name of a table without the dataset."""
     return table.partition(".")[2]
-
-
-def describe_findings(facts: DateFacts) -> list[dict[str, Any]] | None:
-    """Return the findings for JSON; None without a publication, and for rows that were never judged."""
-    found = shown(facts.findings, facts.day)
-    return None if found is None else [asdict(finding) for finding in found]

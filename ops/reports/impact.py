@@ -21,6 +21,7 @@ from ops.reports.weekly import DAYS_DEFAULT, SCORE_LOW, Days, Last, show_not_rea
 from ops.reports.weekly_figures import correlation_of
 from statemachine.model import BuildMode, FindingSeverity, State
 from worker.errors import Unavailable
+from worker.features.records import read_findings
 from worker.resources import Resources
 
 COLUMNS_WIDE = 110
@@ -72,14 +73,9 @@ class ReadDate:
             yield "degraded"
         if read["quality_score"] is not None and read["quality_score"] < SCORE_LOW:
             yield f"score below {SCORE_LOW:g}"
-        if self._has_critical_finding():
+        if any(finding.severity is FindingSeverity.CRITICAL for finding in read_findings(read["findings"]) or ()):
             yield "critical finding"
         yield from self._marks_of_predictions(read)
-
-    def _has_critical_finding(self) -> bool:
-        result = self.night.record.result if self.night.record is not None else None
-        found = result.findings or () if result is not None else ()
-        return any(finding.severity is FindingSeverity.CRITICAL for finding in found)
 
     def _marks_of_predictions(self, read: Row) -> Iterator[str]:
         if not self.predictions:

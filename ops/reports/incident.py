@@ -13,7 +13,7 @@ from rich.table import Table
 from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, AnalysisDate, Json, reading_resources
 from ops.output import err, out, plain, show_json, state_text
 from ops.reports.checks import describe_checks
-from ops.reports.facts import DateFacts, describe_findings
+from ops.reports.facts import DateFacts
 from ops.reports.incident_record import read_record, record_text, write_record
 from ops.reports.next_steps import Step, next_steps
 from ops.reports.sources import ReportReader, iso
@@ -23,6 +23,7 @@ from statemachine.model import CompletionStatus
 from worker.calendar import with_weekday
 from worker.date_text import in_zone, standing
 from worker.errors import Refused
+from worker.finding_text import as_json
 
 SEVERE = frozenset({"P0", "P1"})
 RESPONSE: Mapping[str, str] = {
@@ -105,7 +106,7 @@ def _answer(facts: DateFacts, found: Diagnosis, steps: Sequence[Step], reader: R
         "cause": found.cause.value if found.cause else None,
         "scenario": found.scenario.value if found.scenario else None,
         "why": found.why,
-        "findings": describe_findings(facts),
+        "findings": as_json(facts.findings, facts.day),
         "checks": describe_checks(found.checks),
         "commands": [{"command": command, "purpose": purpose} for command, purpose in steps],
         "upstream": {

@@ -22,7 +22,8 @@ from statemachine.model import BuildMode
 from worker.calendar import with_weekday
 from worker.date_text import in_zone
 from worker.errors import Refused
-from worker.finding_text import shown
+from worker.features.records import read_findings
+from worker.finding_text import short, shown
 from worker.ports import HistoryEntry
 from worker.resources import Resources
 
@@ -152,10 +153,13 @@ def _effect(evidence: IncidentEvidence, zone: ZoneInfo) -> Iterator[str]:
                 _figure(row["row_count"], "d"),
                 _figure(row["quality_score"], ".1f"),
                 _figure(row["fallback_rate"], ".1%"),
+                short(read_findings(row["findings"])),
             )
             for index, row in enumerate(published)
         ]
-        yield from _table(("generation", "from", "until", "state", "mode", "rows", "score", "fallback"), rows)
+        yield from _table(
+            ("generation", "from", "until", "state", "mode", "rows", "score", "fallback", "findings"), rows
+        )
         yield ""
         yield f"At the upgrade cutoff, {_clock(facts.record.upgrade_cutoff_at, zone)}: {_at_cutoff(evidence)}."
     yield ""

@@ -32,7 +32,9 @@ def _first(facts: DateFacts, found: Diagnosis) -> Iterator[Step]:
             yield f"# run {name} again for {day}", f"with its owner, within {left} minutes: then no fallback is needed"
     if not facts.opened:
         # `mlfs explain` and `mlfs history` refuse an analysis date without a record.
-        if not idle:
+        if facts.ledger_is_ahead:
+            yield "mlfs recover", "restores lost records from the ledger"
+        elif not idle:
             yield "mlfs doctor", "why no worker has opened the date; a running worker opens the date: mlfs run"
     elif found.severity is None:
         yield f"mlfs explain {day}", "what happens next"
@@ -63,8 +65,10 @@ def _by_cause(facts: DateFacts, found: Diagnosis) -> Iterator[Step]:
 
 def _by_findings(facts: DateFacts) -> Iterator[Step]:
     """Yield the next step of each critical finding and of each warning."""
+    about: dict[str, list[str]] = {}
     for finding in shown(facts.grave_findings, facts.day) or ():
-        yield f"# {finding.next_step}", f"{finding.check} {finding.subject}"
+        about.setdefault(finding.next_step, []).append(f"{finding.check} {finding.subject}")
+    yield from ((f"# {step}", ", ".join(subjects)) for step, subjects in about.items())
 
 
 def _repairs(facts: DateFacts) -> Iterator[Step]:
@@ -102,7 +106,7 @@ def _for_phase4(facts: DateFacts, found: Diagnosis) -> Iterator[Step]:
 def _for_the_roster(facts: DateFacts, _found: Diagnosis) -> Iterator[Step]:
     day, roster = facts.day, facts.pipeline.entity.roster
     look = facts.roster
-    if look is not None and look.fault:
+    if look is not None and look.is_unusable:
         yield f"# repair {roster}", look.fault
     elif look is None or not look.row_count:
         yield f"# load {roster} for {day}", "with the owner of the roster; no active players, so nothing can be built"
@@ -120,7 +124,7 @@ def _when_some_failed(facts: DateFacts) -> Iterator[Step]:
     record, day, absent = facts.record, facts.day, facts.absent
     for name in absent:
         look = facts.upstream.get(name)
-        if look is not None and look.fault:
+        if look is not None and look.is_unusable:
             yield f"# repair {look.table}", look.fault
             continue
         taken_back = name in record.ignored
@@ -138,7 +142,7 @@ def _when_some_failed(facts: DateFacts) -> Iterator[Step]:
 def _when_all_failed(facts: DateFacts) -> Iterator[Step]:
     day = facts.day
     yield from _repairs(facts)
-    yield "# tell the owners of Phase 3 and Phase 2", "all four processors failed together"
+    yield "# tell the owners of Phase 3 and Phase 2", "all processors failed together"
     yield f"mlfs replay {day} --reason 'Phase 4 is back' --wait 300", "once they have run"
     if facts.record.result is not None:
         return
@@ -146,7 +150,7 @@ def _when_all_failed(facts: DateFacts) -> Iterator[Step]:
     must_have = facts.pipeline.entity.must_have
     projected = short(next(one.phase3_table for one in facts.pipeline.features if one.name == must_have))
     rows = held.get(projected)
-    if rows != 0 and not (projected in facts.upstream and facts.upstream[projected].fault):
+    if rows != 0 and not (projected in facts.upstream and facts.upstream[projected].is_unusable):
         there = "; Phase 3 was not read" if rows is None else f"; {rows} rows of Phase 3 are there"
         yield f"mlfs replay {day} --force-phase3-fallback --reason 'no Phase 4' --wait 300", f"until then{there}"
     yield _yesterday(facts)

@@ -5,19 +5,20 @@ that is gone or denied is a fact about this table; the other tables are read all
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TypeVar
 
 from ops.arguments import shipped_only
 from ops.reports.facts import DateFacts, Row, TableLook, is_over, short
-from statemachine.model import DateRecord
+from statemachine.model import TERMINAL_STATES, DateRecord
+from worker.builds.upstream import UPSTREAM_ERRORS, days_of, find_unreadable, find_usable
 from worker.calendar import Calendar
 from worker.errors import Denied, PipelineError, SourceGone, Unavailable
 from worker.features.model import Statement
 from worker.features.pipeline import Pipeline
 from worker.features.sql import Unusable
-from worker.features.usable import find_drift
+from worker.features.usable import Usable
 from worker.observing.outbox import untold_by_date
 from worker.pipelines.shipped import BLOCKS, PREDICTIONS_TABLE
 from worker.ports import HistoryEntry
@@ -85,68 +86,42 @@ class ReportReader:
         return {day: by_date.get(day, NO_PREDICTIONS) for day in span}
 
     def upstream(self, day: date) -> dict[str, TableLook]:
-        """Read the present content of each upstream table by source; omit a table that could not be looked at."""
-        if self.from_warehouse(lambda: self._parts.warehouse) is None:
-            return {}
-        tables = self.pipeline.upstream
+        """Read the present content of each upstream table by source; {} if the warehouse could not be read.
+
+        The tables are compared as before a build. After a refused statement each table is read by itself, so a table
+        that is gone or denied does not hide the others.
+        """
+        return self.from_warehouse(lambda: self._look(day)) or {}
+
+    def _look(self, day: date) -> dict[str, TableLook]:
+        warehouse, tables = self._parts.warehouse, self.pipeline.upstream
+        usable = find_usable(warehouse, tables)
         try:
-            found = self._parts.warehouse.columns_of(tables)
-        except PipelineError as exc:
-            if is_away(exc):
-                self._note(exc)
-                return {}
-            # A denied dataset: read each table, so that the denied tables are named one by one.
-            return self._count_each(day, list(tables), dict.fromkeys(tables, ""))
-        faults = {
-            table: "; ".join(fault.text for fault in find_drift(table, wanted, found[table]))
-            for table, wanted in tables.items()
-        }
-        looks = {self._source(table): TableLook(table=table, fault=faults[table]) for table in tables if faults[table]}
-        readable = [table for table in tables if found[table]]
-        try:
-            rows = self._count(day, readable)
-        except PipelineError as exc:
-            if is_away(exc):
-                self._note(exc)
-                return looks
-            return looks | self._count_each(day, readable, faults)
-        return looks | self._looks(rows, readable, faults)
-
-    def _count(self, day: date, tables: Sequence[str]) -> list[Row]:
-        lookback = timedelta(days=self._parts.settings.phase3_lookback_days)
-        values = {
-            "analysis_date": day,
-            "lookback_start": day - lookback,
-            "previous_date": day - timedelta(days=1),
-        }
-        others = frozenset(self.pipeline.upstream) - frozenset(tables)
-        return self._query("report_upstream", Unusable(tables=others), values)
-
-    def _count_each(self, day: date, tables: Sequence[str], faults: Mapping[str, str]) -> dict[str, TableLook]:
-        """Count table by table: a table that cannot be read does not hide the others."""
-        looks: dict[str, TableLook] = {}
-        for table in tables:
-            try:
-                looks |= self._looks(self._count(day, [table]), [table], faults)
-            except PipelineError as exc:
-                if is_away(exc):
-                    self._note(exc)
-                    return looks
-                looks[self._source(table)] = TableLook(table=table, fault=str(exc))
-        return looks
-
-    def _looks(self, rows: Sequence[Row], tables: Sequence[str], faults: Mapping[str, str]) -> dict[str, TableLook]:
+            rows = self._count(day, usable)
+        except UPSTREAM_ERRORS:
+            days = days_of(day, self._parts.settings.phase3_lookback_days)
+            usable = find_unreadable(warehouse, usable, tables, days)
+            rows = self._count(day, usable)
         by_source = {row["source"]: row for row in rows}
         return {
-            source: TableLook(
-                table=table,
-                row_count=by_source[source]["row_count"],
-                last_processed=by_source[source]["last_processed"],
-                fault=faults[table],
-            )
+            source: self._table_look(table, by_source[source], usable)
             for table in tables
             if (source := self._source(table)) in by_source
         }
+
+    def _count(self, day: date, usable: Usable) -> list[Row]:
+        values = {
+            "analysis_date": day,
+            "lookback_start": days_of(day, self._parts.settings.phase3_lookback_days)[0],
+            "previous_date": day - timedelta(days=1),
+        }
+        return self._query("report_upstream", usable.without, values)
+
+    def _table_look(self, table: str, row: Row, usable: Usable) -> TableLook:
+        fault = "; ".join(fault.text for fault in usable.faults if fault.table == table)
+        if table in usable.without.tables:
+            return TableLook(table=table, fault=fault)
+        return TableLook(table=table, row_count=row["row_count"], last_processed=row["last_processed"], fault=fault)
 
     def _source(self, table: str) -> str:
         """Return the processor of a Phase 4 table, otherwise the table without the dataset."""
@@ -162,14 +137,36 @@ class ReportReader:
         calendar = self._parts.settings.calendar
         # No worker has opened the analysis date: use the record of an opening in time.
         opened_at = min(self.now, calendar.at(day, calendar.deadline))
+        known = record or calendar.fresh_record(day, opened_at)
+        published = self._published(known)
         predictions = self.predictions(day, day)
         return DateFacts(
-            record=record or calendar.fresh_record(day, opened_at),
+            record=published,
+            known_generation=known.published_generation,
             now=self.now,
             pipeline=self.pipeline,
             upstream=self.upstream(day),
             predictions=None if predictions is None else predictions.get(day, {}),
             untold=untold_by_date(self._parts.store).get(day),
+        )
+
+    def _published(self, record: DateRecord) -> DateRecord:
+        """Return the record with the publication of the ledger, if the store does not know this publication yet.
+
+        `mlfs build` publishes without the store, and a worker may have ended between publication and report. Consumers
+        read the publication all the same.
+        """
+        from worker.builds.builder import result_from_ledger
+
+        ledger = self.from_warehouse(lambda: self._parts.warehouse.read_ledger(record.analysis_date))
+        if ledger is None or ledger.generation <= record.published_generation:
+            return record
+        settled = record.state in TERMINAL_STATES or not record.version
+        return replace(
+            record,
+            state=ledger.state if settled else record.state,
+            generation=max(record.generation, ledger.generation) if settled else record.generation,
+            result=result_from_ledger(ledger),
         )
 
 

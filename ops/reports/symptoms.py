@@ -31,7 +31,7 @@ def minutes_left(facts: DateFacts) -> int | None:
 def symptoms_of(facts: DateFacts) -> Iterator[str]:
     """Yield the symptoms, those of the whole date first."""
     if not facts.opened:
-        yield "no worker has ever opened this date"
+        yield "the store has no record of this date" if facts.ledger_is_ahead else "no worker has ever opened this date"
     yield from _of_the_date(facts)
     yield from _of_reports(facts)
     for processor in facts.pipeline.processors:
@@ -53,6 +53,11 @@ def _of_the_date(facts: DateFacts) -> Iterator[str]:
         yield (
             f"generation {result.generation}{still}: {result.row_count} rows, score {result.quality_score:.1f}, "
             f"fallback {result.fallback_rate:.1%}, missing {result.missing_rate:.1%}"
+        )
+    if facts.ledger_is_ahead:
+        yield (
+            f"consumers read generation {record.published_generation} of the ledger, and the store does not know this "
+            "publication: made by mlfs build, or the record was lost or has expired"
         )
     if facts.untold is not None:
         since = "" if facts.untold.since is None else f" since {facts.untold.since:%Y-%m-%d %H:%M:%S}Z"
@@ -91,7 +96,8 @@ def _rows_without_event(facts: DateFacts, processor: str) -> bool:
         return completion.status is CompletionStatus.FOUND
     if processor in facts.record.ignored:
         return False
-    return bool(facts.held_at_build(processor) or facts.held_now(processor))
+    at_build = facts.held_at_build(processor)
+    return bool(facts.held_now(processor) if at_build is None else at_build)
 
 
 def _how_found(facts: DateFacts) -> str:
@@ -144,7 +150,7 @@ def _of_tables(facts: DateFacts) -> Iterator[str]:
     """Yield the faults of every upstream table, and the empty tables outside Phase 4."""
     for source, look in facts.upstream.items():
         if look.fault:
-            yield f"{look.table} cannot be used: {look.fault}"
+            yield f"{look.table} cannot be used: {look.fault}" if look.is_unusable else f"upstream: {look.fault}"
         elif look.row_count == 0 and source not in facts.pipeline.processors:
             yield f"{look.table} has {_nothing_in(facts, source)}"
     unread = [table for table in facts.pipeline.upstream if not _is_looked_at(facts, table)]

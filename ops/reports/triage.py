@@ -12,15 +12,13 @@ from ops.reports.checks import Check, CheckStatus, check
 from ops.reports.facts import OUTBOX_PATIENCE, DateFacts, Evidence, short
 from ops.reports.symptoms import minutes_left, symptoms_of
 from statemachine.evidence import mode_of, severity_of
-from statemachine.model import BuildMode, DateRecord, FailedBecause, Failure, State
+from statemachine.model import PUBLISHED_STATES, BuildMode, DateRecord, FailedBecause, Failure
 from worker.finding_text import short as findings_line
 
 # Severity of a publication from a retracted run, or of a date without predictions: the rows are unreliable or unused.
 UNRELIABLE = "P1"
 # Severity of a date whose only trouble is an amber check.
 NOTED = "P3"
-# `because` of a failed build without an active entity.
-NO_ROSTER = "no_roster"
 
 
 class RootCause(StrEnum):
@@ -152,12 +150,12 @@ def roster_trouble(facts: DateFacts) -> str:
     if failure_of(record) is None and result is not None and not copied:
         return ""
     look = facts.roster
-    if look is not None and look.fault:
+    if look is not None and look.is_unusable:
         return f"the roster {table} cannot be used, so no build is possible: {look.fault}"
     if look is not None and look.row_count == 0:
         many = facts.pipeline.entity.plural
         return f"the roster {table} has no active {many} for {facts.day}, so no build is possible"
-    if (failure := failure_of(record)) is not None and failure.because == NO_ROSTER:
+    if (failure := failure_of(record)) is not None and failure.because == FailedBecause.NO_ROSTER:
         now = "was not read now" if look is None else f"has {look.row_count} rows now"
         return f"the roster {table} was empty or unusable at the build; the table {now}"
     return ""
@@ -187,7 +185,7 @@ def _cause(facts: DateFacts, checks: Sequence[Check]) -> tuple[Cause, RootCause 
 def _was_full_at_build(facts: DateFacts, processor: str) -> bool:
     """Return whether the published rows rest on rows of the processor that have gone since."""
     gone = facts.evidence(processor) in {Evidence.EMPTY, Evidence.UNUSABLE}
-    return gone and facts.record.state is State.DONE and bool(facts.held_at_build(processor))
+    return gone and facts.record.state in PUBLISHED_STATES and bool(facts.held_at_build(processor))
 
 
 def _unknown(facts: DateFacts, unknown: Sequence[str]) -> str:
@@ -233,7 +231,7 @@ def _reason_of_absence(facts: DateFacts, processor: str) -> str:
 def phase3_looks(facts: DateFacts) -> dict[str, int | None]:
     """Return the rows that a fallback may read, by Phase 3 table; None for a table that cannot be used or read."""
     looks = {short(table.name): facts.upstream.get(short(table.name)) for table in facts.pipeline.phase3_tables}
-    return {name: None if look is None or look.fault else look.row_count for name, look in looks.items()}
+    return {name: None if look is None or look.is_unusable else look.row_count for name, look in looks.items()}
 
 
 def _phase3(facts: DateFacts) -> str:

@@ -285,12 +285,19 @@ def test_what_the_store_has_forgotten_the_warehouse_still_knows(run: Run, valkey
     key = f"{{mlfs:{PIPELINE}}}:date:{FRIDAY}"
     kept = client.dump(key)
     client.delete(key)
-    _code, trend = run("trend", "--days", 1, "--to", FRIDAY)
-    _code, counted = run("reliability", "--days", 1, "--to", FRIDAY)
-    client.restore(key, 0, kept)
-    client.close()
+    try:
+        _code, trend = run("trend", "--days", 1, "--to", FRIDAY)
+        _code, counted = run("reliability", "--days", 1, "--to", FRIDAY)
+        daily, incident = run("daily", FRIDAY), run("incident", FRIDAY)
+    finally:
+        client.restore(key, 0, kept)
+        client.close()
 
     assert (trend["days"][0]["state"], trend["days"][0]["row_count"], counted["nights"]) == ("done", 449, 1)
+    assert (daily[0], lights(daily[1])) == (4, ["green", "green", "green", "green", "unknown"])
+    assert (incident[0], incident[1]["severity"], incident[1]["row_count"]) == (0, None, 449)
+    assert "the store has no record of this date" in incident[1]["symptoms"]
+    assert "mlfs recover" in [step["command"] for step in incident[1]["commands"]]
 
 
 def test_a_range_without_yes_shows_its_plan_and_changes_nothing(run: Run, valkey_url: str) -> None:
@@ -369,6 +376,26 @@ def test_a_dropped_table_is_named_and_hides_no_other_table(run: Run, folder: Pat
     assert f"{table} cannot be used: table {table} does not exist" in answer["symptoms"]
 
 
+def test_a_table_whose_file_is_gone_is_named_and_hides_no_other_table(run: Run, folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "nba_raw.nbac_schedule.parquet"
+    league = League.opened(folder / "warehouse.duckdb")
+    league.execute(f"COPY nba_raw.nbac_schedule TO '{file}' (FORMAT parquet)")
+    league.execute("ALTER TABLE nba_raw.nbac_schedule RENAME TO kept_aside")
+    league.execute(f"CREATE VIEW nba_raw.nbac_schedule AS SELECT * FROM read_parquet('{file}')")
+    league.warehouse.close()
+    file.unlink()
+    _code, answer = run("incident", SATURDAY)
+    league = League.opened(folder / "warehouse.duckdb")
+    league.execute("DROP VIEW nba_raw.nbac_schedule")
+    league.execute("ALTER TABLE nba_raw.kept_aside RENAME TO nbac_schedule")
+    league.warehouse.close()
+
+    gone = answer["upstream"].pop("nbac_schedule")
+    assert (gone["row_count"], str(file) in gone["fault"]) == (None, True)
+    assert {name: look["fault"] for name, look in answer["upstream"].items()} == dict.fromkeys(answer["upstream"], "")
+    assert (len(answer["upstream"]), answer["not_read"]) == (len(UPSTREAM) - 1, [])
+
+
 def test_the_record_of_an_incident_holds_what_is_known_and_what_people_have_to_add(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "incident.md"
     code, _answer = run("incident", SATURDAY, "--record", file)
@@ -440,8 +467,8 @@ def test_the_impact_names_what_phase_5_read_and_what_it_made_of_it(run: Run) -> 
     assert (code, answer["predictions_known"]) == (0, True)
     assert [night["generation_at_cutoff"] for night in answer["dates"]] == [1, 1, 1, None, None]
     assert (friday["marks"], friday["prediction_count"]) == ([], 400)
-    assert saturday["marks"] == ["degraded", "few predictions", "unsure predictions"]
-    assert sunday["marks"] == ["degraded", "score below 80", "no predictions"]
+    assert saturday["marks"] == ["degraded", "critical finding", "few predictions", "unsure predictions"]
+    assert sunday["marks"] == ["degraded", "score below 80", "critical finding", "no predictions"]
     assert monday["marks"] == tuesday["marks"] == ["nothing published"]
     assert answer["sound"] == {"dates": 1, "predictions": 400.0, "confidence": 80.0}
     assert answer["marked"]["dates"] == 4

@@ -2168,4 +2168,37 @@ MUTANTS = (
         new="    return usual\n",
         tests=(f"{PROFILE_FINDINGS_TESTS}::test_a_distribution_is_not_compared_with_too_few_nights",),
     ),
+    Mutant(
+        name="unread-table-counts-as-empty",
+        file="ops/reports/facts.py",
+        old="            return Evidence.UNKNOWN",
+        new="            return Evidence.EMPTY",
+        tests=("tests/unit/test_triage.py::test_what_was_not_read_and_not_reported_is_not_called_empty",),
+    ),
+    Mutant(
+        name="amber-check-is-no-incident",
+        file="ops/reports/triage.py",
+        old="    return UNRELIABLE if any(done.status is CheckStatus.RED for done in checks) else NOTED",
+        new="    return None",
+        tests=(
+            "tests/unit/test_triage.py::test_an_incident_is_never_none_beside_a_check_that_is_not_green[too many NULLs]",
+        ),
+    ),
+    Mutant(
+        name="unreadable-table-hides-the-others",
+        file="ops/reports/sources.py",
+        old="            usable = find_unreadable(warehouse, usable, tables, days)",
+        new="            raise",
+        tests=("tests/integration/test_reports.py::test_a_table_whose_file_is_gone_is_named_and_hides_no_other_table",),
+    ),
+    Mutant(
+        name="record-of-an-incident-is-overwritten",
+        file="ops/reports/incident_record.py",
+        old='"w" if overwrite else "x"',
+        new='"w"',
+        tests=(
+            "tests/integration/test_reports.py::"
+            "test_the_record_of_an_incident_holds_what_is_known_and_what_people_have_to_add",
+        ),
+    ),
 )

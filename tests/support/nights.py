@@ -23,6 +23,7 @@ from statemachine.model import (
     DateRecord,
     FailureKind,
     Finding,
+    FindingSeverity,
     Policy,
     State,
 )

@@ -13,7 +13,7 @@ from ops.reports.facts import DateFacts, Row, TableLook
 from ops.reports.incident import show_commands
 from ops.reports.next_steps import next_steps
 from ops.reports.sources import ReportedDate
-from ops.reports.triage import NO_ROSTER, Cause, Diagnosis, RootCause, diagnose
+from ops.reports.triage import Cause, Diagnosis, RootCause, diagnose
 from ops.reports.weekly_figures import reliability_of, slope, spread_of
 from statemachine.model import DateRecord, FailureKind, Finding, FindingSeverity, State
 from tests.support.nights import (
@@ -61,8 +61,8 @@ def tables(*empty: str, faults: Mapping[str, str] = NO_FAULTS) -> Looks:
     return {
         source: TableLook(
             table=table,
-            row_count=0 if source in empty else 450,
-            last_processed=None if source in empty else EVENING,
+            row_count=None if source in faults else 0 if source in empty else 450,
+            last_processed=None if source in {*empty, *faults} else EVENING,
             fault=faults.get(source, ""),
         )
         for source, table in TABLES.items()
@@ -89,9 +89,7 @@ def commands(record: DateRecord, upstream: Looks = NOTHING_READ, now: datetime =
 
 def failed_without_roster() -> DateRecord:
     """A date whose build found no active player."""
-    failed = after(joined(), claimed(), broke(FailureKind.NO_DATA))
-    assert failed.failure is not None
-    return replace(failed, failure=replace(failed.failure, because=NO_ROSTER))
+    return after(joined(), claimed(), broke(FailureKind.NO_ROSTER))
 
 
 def degraded(*missing: str) -> DateRecord:

@@ -9,7 +9,9 @@ SELECT
   COUNT(*) AS prediction_count,
   SAFE_DIVIDE(SUM(confidence), COUNT(confidence)) AS average_confidence
 FROM (
-  SELECT prediction_date AS analysis_date, IF(IS_NAN(confidence_score) OR IS_INF(confidence_score), NULL, confidence_score) AS confidence
+  SELECT
+    prediction_date AS analysis_date,
+    IF(IS_NAN(confidence_score) OR IS_INF(confidence_score), NULL, confidence_score) AS confidence
   FROM nba_predictions.player_prop_predictions
   WHERE prediction_date BETWEEN @first_date AND @last_date
 )

@@ -21,7 +21,8 @@ SELECT DISTINCT
   made.row_count,
   made.quality_score,
   made.fallback_rate,
-  made.severity
+  made.severity,
+  made.findings
 FROM told
 LEFT JOIN nba_predictions.ml_feature_store_v2_quality_history AS made
   ON made.build_id = told.build_id

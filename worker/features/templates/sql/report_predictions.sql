@@ -8,7 +8,9 @@ SELECT
   COUNT(*) AS prediction_count,
   SAFE_DIVIDE(SUM(confidence), COUNT(confidence)) AS average_confidence
 FROM (
-  SELECT prediction_date AS analysis_date, {{ finite("confidence_score") | join(" ") }} AS confidence
+  SELECT
+    prediction_date AS analysis_date,
+    {{ finite("confidence_score") | join(" ") }} AS confidence
   FROM {{ optional.predictions }}
   WHERE prediction_date BETWEEN @first_date AND @last_date
 )

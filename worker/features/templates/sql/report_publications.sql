@@ -19,7 +19,8 @@ SELECT DISTINCT
   made.row_count,
   made.quality_score,
   made.fallback_rate,
-  made.severity
+  made.severity,
+  made.findings
 FROM told
 LEFT JOIN {{ tables.history }} AS made
   ON made.build_id = told.build_id
