@@ -89,6 +89,8 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
         "build_generation": ("INT64", [1, 2, 3, 4]),
         "build_id": ("STRING", [build_id(night, run) for run in range(1, RUNS + 1)]),
         "built_at": ("TIMESTAMP", [BUILT_AT] * RUNS),
+        "old_before": ("TIMESTAMP", [BUILT_AT, hours_later, on_the_instant, BUILT_AT]),
+        "ahead_after": ("TIMESTAMP", [hours_later, BUILT_AT, on_the_instant, BUILT_AT]),
         "before_build": ("STRING", [build_id(night, run) for run in range(1, RUNS + 1)]),
         "after_build": ("STRING", [build_id(night, run % RUNS + 1) for run in range(1, RUNS + 1)]),
         "largest_max": ("INT64", [1, 3, 100, 0]),

@@ -1,7 +1,7 @@
 -- Purpose:     the active players of the date with their features, each cell from Phase 4 where it has a value, else
 --              from the latest Phase 3 row of the lookback window, else NULL; where each came from; the row's score.
 -- Parameters:  analysis_date DATE; lookback_start, previous_date DATE (the Phase 3 window, both ends included); as_of
---              TIMESTAMP (Phase 3 and 4 rows processed later are not seen; without it the condition is left out);
+--              TIMESTAMP (upstream rows processed later are not seen; without it the condition is left out);
 --              use_team_defense, use_player_shot, use_composite, use_daily_cache BOOL (FALSE: as if that Phase 4 table
 --              had no row); build_generation INT64; build_id STRING; built_at TIMESTAMP.
 -- Reads:       nba_raw.nbac_player_list, nba_raw.nbac_schedule, nba_analytics.player_game_summary,
@@ -20,17 +20,17 @@ WITH roster AS (
     player_name,
     team_abbreviation
   FROM nba_raw.nbac_player_list
-  WHERE snapshot_date = @analysis_date
+  WHERE snapshot_date = @analysis_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
 ),
 team_games AS (
   SELECT home_team_abbreviation AS team, away_team_abbreviation AS opponent, processed_at, game_id
   FROM nba_raw.nbac_schedule
-  WHERE game_date = @analysis_date
+  WHERE game_date = @analysis_date AND processed_at <= @as_of
   UNION ALL
   SELECT away_team_abbreviation AS team, home_team_abbreviation AS opponent, processed_at, game_id
   FROM nba_raw.nbac_schedule
-  WHERE game_date = @analysis_date
+  WHERE game_date = @analysis_date AND processed_at <= @as_of
 ),
 tonight AS (
   SELECT team, opponent
