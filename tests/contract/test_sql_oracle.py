@@ -323,6 +323,7 @@ COMPOSITE, CACHE = (next(b.table for b in SHIPPED.blocks if b.name == name) for 
         (Unusable(columns=frozenset((CACHE, one.name) for one in SHIPPED.features_of("daily_cache"))), {}),
         (Unusable(tables=frozenset(table.name for table in SHIPPED.phase3_tables)), {}),
         (Unusable(tables=frozenset({SHIPPED.entity.roster})), {}),
+        (Unusable(casts=frozenset((COMPOSITE, name) for name in ("player_id", "pace", "processed_at"))), {}),
     ],
 )
 def test_what_is_unusable_counts_as_empty_in_both_engines(

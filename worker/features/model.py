@@ -200,7 +200,7 @@ class BuildStats:
         left_out: These entities, by key; the first thousand at most. Listed at the end of the build.
         unusable: Upstream tables and columns that counted as empty.
         left_empty: Cells that Phase 4 left empty, by feature; only features with an unusable Phase 3 source.
-        table_facts: Counts of each Phase 4 table that the build read, by processor.
+        table_facts: Counts of each Phase 4 table with rows that the build read, by processor.
     """
 
     analysis_date: date

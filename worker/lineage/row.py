@@ -1,6 +1,7 @@
 """Lineage of a published row: build, source of each feature, and changes upstream since the build.
 
-At most four statements read the warehouse, for any number of features. Upstream tables show the current rows only.
+At most four statements read the warehouse, for any number of features. Upstream tables show the current rows only; a
+table or column that is unusable now counts as empty, as for a build.
 Reading changes no state.
 """
 
@@ -11,10 +12,11 @@ from typing import Any
 
 from statemachine.model import BuildMode
 from worker.builds.generations import find_generation
+from worker.builds.upstream import find_usable, phase4_tables
 from worker.errors import Refused
 from worker.features.generations import PUBLISHED_NOW, PublishedGeneration, Wanted, plan_rows
 from worker.features.model import Statement
-from worker.features.plan import COPY_AGE_DAYS_MAX
+from worker.features.plan import COPY_AGE_DAYS_MAX, plan_of
 from worker.lineage.cells import (
     BuildFacts,
     Evidence,
@@ -71,12 +73,11 @@ def trace_row(warehouse: Warehouse, night: date, player_id: int, wanted: Wanted 
         Refused: The analysis date has no publication, the wanted generation is missing, or the roster does not list the
             player as active.
         Unavailable: The warehouse does not answer.
-        SchemaDrift: An upstream table or column is missing.
     """
     build = _read_build(warehouse, night, find_generation(warehouse, night, wanted))
     about = {warehouse.pipeline.entity.key: player_id}
     rows = _select(warehouse, "lineage_row", analysis_date=night, build_id=build.build_id, **about)
-    listed = _first(_select(warehouse, "lineage_player", analysis_date=night, **about))
+    listed = _listed(warehouse, night, about)
     if not rows:
         return _left_out(warehouse, build, night, player_id, listed)
     [row] = rows
@@ -150,7 +151,10 @@ def _explain(warehouse: Warehouse, build: BuildFacts, night: date, row: Row) -> 
 
 
 def _evidence(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, teams: Row) -> Evidence:
-    then, since = warehouse.query(plan_sources(build, night, player_id, teams, warehouse.pipeline))
+    pipeline = warehouse.pipeline
+    tables = {*phase4_tables(pipeline), *(table.name for table in pipeline.phase3_tables)}
+    without = find_usable(warehouse, tables).without
+    then, since = warehouse.query(plan_sources(build, night, player_id, teams, pipeline, without))
     return Evidence(build, night, then, since, warehouse.pipeline)
 
 
@@ -199,6 +203,16 @@ def _left_out_reason(warehouse: Warehouse, build: BuildFacts, night: date, playe
             f"to do so: mlfs replay {night} --reason TEXT"
         )
     return f"no {needed.name}: {evidence.why_missing(needed)}"
+
+
+def _listed(warehouse: Warehouse, night: date, about: Mapping[str, Any]) -> Row | None:
+    """Return the current values of roster and schedule for a player; None if the roster lists no such player."""
+    pipeline = warehouse.pipeline
+    tables = (
+        [pipeline.entity.roster] if pipeline.schedule is None else [pipeline.entity.roster, pipeline.schedule.table]
+    )
+    without = find_usable(warehouse, tables).without
+    return _first(warehouse.query(plan_of("lineage_player", {"analysis_date": night, **about}, pipeline, without)))
 
 
 def _select(warehouse: Warehouse, name: str, **parameters: object) -> Sequence[Row]:
