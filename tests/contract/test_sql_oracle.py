@@ -95,6 +95,8 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
         "build_generation": ("INT64", [1, 2, 3, 4]),
         "build_id": ("STRING", [build_id(night, run) for run in range(1, RUNS + 1)]),
         "built_at": ("TIMESTAMP", [BUILT_AT] * RUNS),
+        "old_before": ("TIMESTAMP", [BUILT_AT, hours_later, on_the_instant, BUILT_AT]),
+        "ahead_after": ("TIMESTAMP", [hours_later, BUILT_AT, on_the_instant, BUILT_AT]),
         "before_build": ("STRING", [build_id(night, run) for run in range(1, RUNS + 1)]),
         "after_build": ("STRING", [build_id(night, run % RUNS + 1) for run in range(1, RUNS + 1)]),
         "largest_max": ("INT64", [1, 3, 100, 0]),
@@ -332,6 +334,7 @@ COMPOSITE, CACHE = (next(b.table for b in SHIPPED.blocks if b.name == name) for 
         (Unusable(tables=frozenset({SHIPPED.entity.roster})), {}),
         (Unusable(tables=frozenset(SHIPPED.references)), {}),
         (Unusable(columns=frozenset((COMPOSITE, name) for name in ("has_game", "opponent_abbreviation"))), {}),
+        (Unusable(casts=frozenset((COMPOSITE, name) for name in ("player_id", "pace", "processed_at"))), {}),
     ],
 )
 def test_what_is_unusable_counts_as_empty_in_both_engines(

@@ -1,6 +1,6 @@
 """`mlfs lineage` is true: each cell's source, evidence and reason agree with the tables and with what was published."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -272,6 +272,9 @@ class CountingWarehouse:
         self.pipeline = warehouse.pipeline
         self.names: list[str] = []
 
+    def columns_of(self, tables: Collection[str]) -> Any:
+        return self.warehouse.columns_of(tables)
+
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         self.names.append(statement.name)
         rows: Sequence[Mapping[str, Any]] = self.warehouse.query(statement)
@@ -305,3 +308,17 @@ def test_a_table_whose_run_was_taken_back_is_as_if_it_were_empty(league: League,
     assert rows[0] == rows[1]
     assert any("its run was taken back" in one.why for one in traced.features if one.block == block.name)
     assert [None] * len(traced.features) == [one.changed for one in traced.features]
+
+
+def test_the_lineage_of_a_row_does_without_a_table_that_is_gone(league: League) -> None:
+    """The build fell back to Phase 3 for the table; the explanation reads neither."""
+    table = next(block.table for block in BLOCKS if block.name == "daily_cache")
+    league.execute(f"DROP TABLE {table}")
+    league.execute("ALTER TABLE nba_raw.nbac_schedule RENAME home_team_abbreviation TO home_team")
+    league.build(SUNDAY)
+
+    traced = trace_row(league.warehouse, SUNDAY, next(iter(league.published(SUNDAY))))
+
+    cached = [one for one in traced.features if one.block == "daily_cache"]
+    assert {one.source for one in cached} <= {"phase3", "missing"}
+    assert [None] * len(cached) == [one.changed for one in cached]

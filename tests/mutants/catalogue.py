@@ -20,6 +20,8 @@ BIGQUERY_ERRORS = "worker/adapters/bigquery/errors.py"
 PUBLISH_SQL = "worker/features/templates/dml/publish.sql"
 FEATURES_SQL = "worker/features/templates/sql/features.sql"
 SQL = "worker/features/sql.py"
+USABLE = "worker/features/usable.py"
+UNUSABLE = "tests/integration/test_unusable_upstream.py"
 DEFINITION_FILES = "worker/pipelines/files.py"
 
 STORE_CONTRACT = "tests/contract/test_state_store_contract.py"
@@ -236,8 +238,8 @@ MUTANTS = (
     Mutant(
         name="costs-denied-name-no-role",
         file=BIGQUERY_ERRORS,
-        old='    is_history = reason == "accessDenied" and "INFORMATION_SCHEMA" in str(error)\n',
-        new="    is_history = False\n",
+        old='COST_READER if is_denied and "INFORMATION_SCHEMA" in str(error) else NEXT_STEPS.get(reason)',
+        new="NEXT_STEPS.get(reason)",
         tests=(
             "tests/integration/test_bigquery_night.py::test_costs_that_the_account_may_not_see_name_the_role_that_it_needs",
         ),
@@ -1414,9 +1416,79 @@ MUTANTS = (
     Mutant(
         name="unusable-table-is-read",
         file=SQL,
-        old="        is_gone = table in self._without.tables\n",
-        new="        is_gone = False\n",
+        old="    is_gone = table in without.tables\n",
+        new="    is_gone = False\n",
         tests=("tests/contract/test_sql_oracle.py::test_what_is_unusable_counts_as_empty_in_both_engines",),
+    ),
+    Mutant(
+        name="a-retyped-key-costs-the-column-alone",
+        file=USABLE,
+        old="_whole_table(fault) if fault.column in essential else fault for fault",
+        new="fault for fault",
+        tests=(f"{UNUSABLE}::test_a_table_without_the_columns_that_find_and_order_rows_is_unusable",),
+    ),
+    Mutant(
+        name="columns-of-another-type-are-read-as-they-are",
+        file=USABLE,
+        old="        if kind not in {wanted, listed.get(name)}:\n",
+        new="        if not kind:\n",
+        tests=("tests/unit/test_usable_upstream.py::test_a_type_that_holds_the_same_values_is_cast_and_no_fault",),
+    ),
+    Mutant(
+        name="an-id-with-a-fraction-is-rounded",
+        file=SQL,
+        old='return f"IF(SAFE_CAST({name} AS INT64) = {name}, SAFE_CAST({name} AS INT64), NULL)"',
+        new='return f"SAFE_CAST({name} AS INT64)"',
+        tests=(f"{UNUSABLE}::test_an_id_with_a_fraction_is_no_id",),
+    ),
+    Mutant(
+        name="a-forced-fallback-looks-at-phase4",
+        file=USABLE,
+        old="for block in pipeline.blocks if request.reads(block.processor)}",
+        new="for block in pipeline.blocks}",
+        tests=(f"{UNUSABLE}::test_a_forced_fallback_does_not_look_at_phase4",),
+    ),
+    Mutant(
+        name="the-probe-counts-rows-that-no-build-can-read",
+        file="worker/builds/upstream.py",
+        old="as_of=as_of, without=usable.without)",
+        new="as_of=as_of)",
+        tests=(f"{UNUSABLE}::test_a_table_without_the_columns_that_find_and_order_rows_is_unusable",),
+    ),
+    Mutant(
+        name="a-table-that-breaks-during-the-build-fails-the-build",
+        file="worker/builds/steps.py",
+        old="            except UPSTREAM_ERRORS as exc:\n",
+        new="            except Fenced as exc:\n",
+        tests=(f"{UNUSABLE}::test_a_table_that_breaks_during_the_build_is_found_and_left_out",),
+    ),
+    Mutant(
+        name="one-denied-column-costs-the-table",
+        file="worker/builds/upstream.py",
+        old="    if whole is not None or not broken:\n",
+        new="    if True:\n",
+        tests=(f"{UNUSABLE}::test_a_column_behind_a_policy_tag_is_missing_on_bigquery",),
+    ),
+    Mutant(
+        name="a-denied-table-fails-the-build",
+        file="worker/adapters/bigquery/tables.py",
+        old="            except AccessDenied:\n",
+        new="            except SchemaDrift:\n",
+        tests=(f"{UNUSABLE}::test_a_denied_table_is_missing_on_bigquery",),
+    ),
+    Mutant(
+        name="a-phase3-table-is-wanted-by-every-cell",
+        file="worker/features/input_findings.py",
+        old="        return stats.left_empty.get(feature.name, 0)\n",
+        new="        return stats.blocks[block.name].players\n",
+        tests=(f"{UNUSABLE}::test_a_phase3_table_that_nobody_needs_tonight_is_a_warning",),
+    ),
+    Mutant(
+        name="as-of-sees-the-roster-of-later",
+        file=FEATURES_SQL,
+        old="  WHERE {{ roster.date }} = @analysis_date{{ seen }}\n",
+        new="  WHERE {{ roster.date }} = @analysis_date\n",
+        tests=(f"{UNUSABLE}::test_as_of_hides_rows_of_every_upstream_table",),
     ),
     Mutant(
         name="expression-beside-the-allow-list",

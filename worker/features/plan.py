@@ -314,7 +314,7 @@ def read_dependency_rows(
 
 
 def read_table_facts(rows: Sequence[Mapping[str, Any]], read: Collection[str]) -> dict[str, TableFacts]:
-    """Return the facts of each Phase 4 table by processor, from the answer to a build's statement.
+    """Return the facts of each Phase 4 table with rows, by processor, from the answer to a build's statement.
 
     Args:
         rows: Answer of the statement; the answer to a probe has no facts.
@@ -330,7 +330,7 @@ def read_table_facts(rows: Sequence[Mapping[str, Any]], read: Collection[str]) -
             ahead_rows=int(row["ahead_rows"]),
         )
         for row in rows
-        if row["processor"] in read and "key_count" in row
+        if row["processor"] in read and row["row_count"] and "key_count" in row
     }
 
 
