@@ -214,9 +214,9 @@ def _of_block(features: Sequence[tuple[Feature, list[Measured]]], pipeline: Pipe
             if pipeline.findings.severity(found.check, found.measure) is not None:
                 worst.setdefault(found.check, {})[feature.name] = (feature, found)
     for check, found_of in worst.items():
-        found = [_found(feature, measured, pipeline) for feature, measured in found_of.values()]
-        whole = len(found) > 1 and len(found) == judged[check]
-        yield from [_together(found, found_of.values(), pipeline)] if whole else found
+        each = [_found(feature, measured, pipeline) for feature, measured in found_of.values()]
+        whole = len(each) > 1 and len(each) == judged[check]
+        yield from [_together(each, found_of.values(), pipeline)] if whole else each
 
 
 def _found(feature: Feature, measured: Measured, pipeline: Pipeline) -> Found:
