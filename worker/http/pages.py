@@ -152,7 +152,8 @@ class PageContext:
             Unavailable: The warehouse does not answer.
         """
         found = self.reader.distributions(day)
-        plots = [plot_of(distribution) for distribution in found.features]
+        # The sort is stable: features with findings first, then the order of the catalogue.
+        plots = sorted((plot_of(distribution) for distribution in found.features), key=lambda plot: not plot.level)
         return self.pages.render("features.html", self.moments(), day=day, found=found, plots=plots)
 
     def intervene(self, request: Request, day: date, act: str, fields: Mapping[str, str]) -> Response:
