@@ -32,8 +32,8 @@ from tests.support.recomputed import (
     PHASE4,
     ROSTER,
     SCHEDULE,
-    Question,
     TEAMS,
+    Question,
     Sources,
     work_out_night,
 )

@@ -52,6 +52,7 @@ GENERATIONS_CONTRACT = "tests/contract/test_generations_contract.py"
 CHANGES = "tests/unit/test_changes_of_an_upgrade.py"
 UNPUBLISHED = "worker/features/templates/parts/unpublished.sql"
 SUPERSEDED = "worker/features/templates/parts/superseded.sql"
+NUMBERS_AND_GAMES = "tests/integration/test_numbers_and_games.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -427,6 +428,34 @@ MUTANTS = (
         old='{{ features_from(table.name) | each("{} IS NOT NULL") | joined("OR", 8) }},',
         new="{{ table.short }}_date IS NOT NULL,",
         tests=("tests/integration/test_build_small.py::test_a_defense_row_that_gave_no_cell_gives_no_date",),
+    ),
+    Mutant(
+        name="nan-is-a-value",
+        file="worker/features/pipeline.py",
+        old='return (*finite(text), f"AS {name}")',
+        new='return (text, f"AS {name}")',
+        tests=(f"{NUMBERS_AND_GAMES}::test_a_value_that_is_no_number_counts_as_null_in_its_place",),
+    ),
+    Mutant(
+        name="a-superseded-row-still-makes-a-game",
+        file="worker/features/templates/parts/scheduled.sql",
+        old="PARTITION BY {{ schedule.game }} ORDER BY",
+        new="PARTITION BY {{ schedule.game }}, {{ day }} ORDER BY",
+        tests=(f"{NUMBERS_AND_GAMES}::test_of_the_rows_of_a_game_the_newest_counts_wherever_it_puts_the_game",),
+    ),
+    Mutant(
+        name="a-night-without-schedule-has-no-games",
+        file="worker/features/templates/parts/tonight.sql",
+        old="(SELECT COUNT(*) FROM scheduled) = 0",
+        new="(SELECT COUNT(*) FROM scheduled) < 0",
+        tests=(f"{NUMBERS_AND_GAMES}::test_without_a_schedule_the_opponents_come_from_phase4",),
+    ),
+    Mutant(
+        name="an-unknown-team-plays",
+        file="worker/features/templates/parts/scheduled.sql",
+        old="(SELECT COUNT(*) FROM known_team) = 0",
+        new="(SELECT COUNT(*) FROM known_team) >= 0",
+        tests=(f"{NUMBERS_AND_GAMES}::test_a_game_of_an_empty_or_unknown_team_is_no_game",),
     ),
     Mutant(
         name="refused-publish-is-not-counted",

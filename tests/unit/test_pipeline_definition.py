@@ -282,7 +282,9 @@ def test_an_expression_takes_the_place_of_the_column_and_its_columns_are_read(fi
 
     [load] = [feature for feature in pipeline.features if feature.name == "load_mw"]
     assert load.phase4.sql == "CAST(SAFE_DIVIDE(load_kw, hours) AS FLOAT64)"
-    assert "NULL, CAST(SAFE_DIVIDE(load_kw, hours) AS FLOAT64)) AS load_mw" in " ".join(pipeline.text("features").split())
+    assert "NULL, CAST(SAFE_DIVIDE(load_kw, hours) AS FLOAT64)) AS load_mw" in " ".join(
+        pipeline.text("features").split()
+    )
     assert {"analysis_date", "zone_code", "processed_at", "load_kw", "hours"} == set(
         pipeline.upstream["grid_models.demand_curves"]
     )
