@@ -74,7 +74,7 @@ def as_json(findings: Sequence[Finding] | None, day: date) -> list[dict[str, str
 
 
 def short(findings: Sequence[AnyFinding] | None) -> str:
-    """Return the findings on one line: `1 critical finding: unchanged player_composite_factors; 2 warnings`."""
+    """Return the findings on one line: `1 critical finding: unchanged pace; 2 warnings`."""
     if findings is None:
         return NOT_JUDGED
     groups = [(FindingSeverity(level), list(group)) for level, group in groupby(findings, lambda found: found.severity)]

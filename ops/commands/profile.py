@@ -43,7 +43,7 @@ def profile(
 
     Examples:
       mlfs profile 2024-12-15
-      mlfs profile 2024-12-15 points_projection
+      mlfs profile 2024-12-15 pace
       mlfs profile yesterday --json
     """
     with reading_resources() as resources:

@@ -30,7 +30,7 @@ from worker.features.plan import plan_storing
 from worker.features.profile_reading import catalogue_arrays
 from worker.features.sql import Unusable
 from worker.pipelines.shipped import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SHIPPED, UPSTREAM
-from worker.pipelines.sql_checks import EXPRESSION_ALLOWED, find_expression_faults
+from worker.pipelines.sql_checks import EXPRESSION_ALLOWED, find_expression_faults, with_finite
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the first run on a machine compiles the evaluator
 
@@ -314,7 +314,9 @@ def test_both_engines_give_an_expression_of_a_feature_the_same_value(night: Nigh
     assert [find_expression_faults(text, columns, "FLOAT64") for text in EXPRESSIONS] == [[]] * len(EXPRESSIONS)
     held = {type(node).__name__ for text in EXPRESSIONS for node in sqlglot.parse_one(text, read="bigquery").walk()}
     assert held >= EXPRESSION_ALLOWED
-    listed = ", ".join(f"CAST({text} AS FLOAT64) AS value_{n}" for n, text in enumerate(EXPRESSIONS))
+    listed = ", ".join(
+        f"CAST({with_finite(text, columns)} AS FLOAT64) AS value_{n}" for n, text in enumerate(EXPRESSIONS)
+    )
     sql = f"SELECT player_id, {listed} FROM {table}"  # noqa: S608 -- of this file
     ours = Answer({}, night.warehouse.query(Statement(name="expressions", sql=sql)))
 

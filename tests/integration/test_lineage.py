@@ -95,7 +95,7 @@ def test_the_reason_says_which_rule_applied(mixed: League) -> None:
     reasons = [features["usage_rate"].why for features in lineages]
     assert reasons == [
         "Phase 4 had no row, latest Phase 3 row within 30 days",
-        "Phase 4 value was NULL, latest Phase 3 row within 30 days",
+        "Phase 4 value was NULL, NaN or infinite, latest Phase 3 row within 30 days",
         "Phase 4 has a value for the date",
     ]
     assert lineages[0]["pace"].source_table == "nba_analytics.team_offense_game_summary"
@@ -279,6 +279,10 @@ class CountingWarehouse:
         self.names.append(statement.name)
         rows: Sequence[Mapping[str, Any]] = self.warehouse.query(statement)
         return rows
+
+    def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+        found: Mapping[str, Mapping[str, str]] = self.warehouse.columns_of(tables)
+        return found
 
 
 def test_the_number_of_statements_does_not_follow_the_number_of_features(mixed: League) -> None:

@@ -1,5 +1,7 @@
 """What counts as a value, and who plays tonight: a night whose values are no numbers, or whose schedule is wrong."""
 
+# ruff: noqa: S608 -- statements are made of names of this file
+
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,7 +49,7 @@ def playing(league: League) -> dict[int, str]:
 
 
 def spoil(column: str, value: str, table: str = COMPOSITE) -> str:
-    return f"UPDATE {table} SET {column} = CAST('{value}' AS DOUBLE)"  # noqa: S608 -- names of this file
+    return f"UPDATE {table} SET {column} = CAST('{value}' AS DOUBLE)"
 
 
 def test_a_whole_night_has_no_finding_about_values_and_games(league: League) -> None:
@@ -153,7 +155,9 @@ def test_without_a_schedule_the_opponents_come_from_phase4(league: League) -> No
     assert playing(league) == before
     [finding] = found(outcome, Check.SCHEDULE_MISSING)
     assert finding.severity is FindingSeverity.CRITICAL
-    assert f"{len(before)} players play by Phase 4" in finding.observed
+    # The finding counts each active player, also a player who is left out.
+    [active] = league.query(f"SELECT COUNT(*) AS n FROM {GENERATIONS_TABLE} WHERE build_generation = 2 AND has_game")
+    assert f"{active['n']} players play by Phase 4" in finding.observed
     assert (outcome.report.earned_state, outcome.report.severity) == (State.DEGRADED, "P2")
     assert not found(outcome, Check.SCHEDULE_DISAGREES)
     player = min(before)

@@ -62,6 +62,7 @@ PARQUET_TYPES = "tests/integration/test_parquet_types.py"
 SUPERSEDED = "worker/features/templates/parts/superseded.sql"
 DOUBTS = "tests/unit/test_decide_findings.py"
 FINDINGS = "tests/unit/test_findings_of_a_build.py"
+NUMBERS_AND_GAMES = "tests/integration/test_numbers_and_games.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -437,6 +438,34 @@ MUTANTS = (
         old='{{ features_from(table.name) | each("{} IS NOT NULL") | joined("OR", 8) }},',
         new="{{ table.short }}_date IS NOT NULL,",
         tests=("tests/integration/test_build_small.py::test_a_defense_row_that_gave_no_cell_gives_no_date",),
+    ),
+    Mutant(
+        name="nan-is-a-value",
+        file="worker/features/pipeline.py",
+        old='return (*finite(text), f"AS {name}")',
+        new='return (text, f"AS {name}")',
+        tests=(f"{NUMBERS_AND_GAMES}::test_a_value_that_is_no_number_counts_as_null_in_its_place",),
+    ),
+    Mutant(
+        name="a-superseded-row-still-makes-a-game",
+        file="worker/features/templates/parts/scheduled.sql",
+        old="PARTITION BY {{ schedule.game }} ORDER BY",
+        new="PARTITION BY {{ schedule.game }}, {{ day }} ORDER BY",
+        tests=(f"{NUMBERS_AND_GAMES}::test_of_the_rows_of_a_game_the_newest_counts_wherever_it_puts_the_game",),
+    ),
+    Mutant(
+        name="a-night-without-schedule-has-no-games",
+        file="worker/features/templates/parts/tonight.sql",
+        old="(SELECT COUNT(*) FROM scheduled) = 0",
+        new="(SELECT COUNT(*) FROM scheduled) < 0",
+        tests=(f"{NUMBERS_AND_GAMES}::test_without_a_schedule_the_opponents_come_from_phase4",),
+    ),
+    Mutant(
+        name="an-unknown-team-plays",
+        file="worker/features/templates/parts/scheduled.sql",
+        old="(SELECT COUNT(*) FROM known_team) = 0",
+        new="(SELECT COUNT(*) FROM known_team) >= 0",
+        tests=(f"{NUMBERS_AND_GAMES}::test_a_game_of_an_empty_or_unknown_team_is_no_game",),
     ),
     Mutant(
         name="refused-publish-is-not-counted",
@@ -2229,8 +2258,8 @@ MUTANTS = (
     Mutant(
         name="usual-share-is-a-finding",
         file=PROFILE_FINDINGS,
-        old='            measure=share - max(shares),\n            observed=f"{share:.0%} of {profile.played_count}',
-        new='            measure=share,\n            observed=f"{share:.0%} of {profile.played_count}',
+        old='measure=share - max(shares),\n        observed=f"{share:.0%} of {profile.played_count}',
+        new='measure=share,\n        observed=f"{share:.0%} of {profile.played_count}',
         tests=(f"{PROFILE_FINDINGS_TESTS}::test_what_a_feature_usually_does_is_no_finding",),
     ),
     Mutant(

@@ -200,9 +200,9 @@ def opponents(sources: Sources, asked: Question) -> dict[str, str]:
     found: dict[str, str] = {}
     games = sorted(games_of(sources, asked), key=lambda game: str(game[2]["game_id"]), reverse=True)
     for team, opponent, _row in sorted(games, key=lambda game: game[2]["processed_at"]):
-        if team and opponent and team.strip() and opponent.strip() and team != opponent:
-            if not known or {team, opponent} <= known:
-                found[team] = opponent
+        named = team and opponent and team.strip() and opponent.strip() and team != opponent
+        if team and opponent and named and (not known or {team, opponent} <= known):
+            found[team] = opponent
     return found
 
 

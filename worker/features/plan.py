@@ -247,12 +247,8 @@ def plan_reading(table: str, columns: Collection[str], days: tuple[date, date], 
     sql = f"SELECT {counted} FROM {source(table, pipeline.readable[table])}"  # noqa: S608 -- from the catalogue
     if table in pipeline.references:
         return Statement(name="reading", sql=sql)
-    by_date = pipeline.upstream_tables[table].date or PHASE4_DATE
-    return Statement(
-        name="reading",
-        sql=f"{sql} WHERE {by_date} BETWEEN @first_date AND @last_date",
-        parameters={"first_date": days[0], "last_date": days[1]},
-    )
+    sql += f" WHERE {pipeline.upstream_tables[table].date or PHASE4_DATE} BETWEEN @first_date AND @last_date"
+    return Statement(name="reading", sql=sql, parameters={"first_date": days[0], "last_date": days[1]})
 
 
 def plan_of(name: str, values: Mapping[str, Any], pipeline: Pipeline, without: Unusable = NOTHING) -> Statement:

@@ -1,9 +1,9 @@
 """Findings about the score's components and about the rows of the processors: claimed rows, and values. Pure.
 
 NaN and infinity count as NULL wherever a statement reads an upstream row: the cell comes from Phase 3 or is missing,
-and the score counts the cell so. The count of such values is the evidence of the cause, because a processor that divides by
-zero writes rows that look complete. The count covers the Phase 4 rows of the analysis date in the tables that the build
-reads; a retracted processor and a forced fallback give no count.
+and the score counts the cell so. The count of such values is the evidence of the cause, because a processor that
+divides by zero writes rows that look complete. The count covers the Phase 4 rows of the analysis date in the tables
+that the build reads; a retracted processor and a forced fallback give no count.
 """
 
 from collections.abc import Iterator, Mapping
