@@ -25,6 +25,7 @@ from worker.features.model import BuildKey, Publication, Statement
 from worker.features.profile import Profile
 from worker.features.profile_reading import plan_nights, read_nights
 from worker.features.records import execution_row, read_retraction, replay_row
+from worker.features.sql import Unusable, source
 from worker.pipelines.files import shipped_pipeline
 from worker.pipelines.shipped import (
     DEPENDENCY_TABLE,
@@ -114,6 +115,28 @@ def test_columns_are_told_in_bigquerys_types(warehouse: Warehouse) -> None:
 
 def test_a_table_that_does_not_exist_has_no_columns(warehouse: Warehouse) -> None:
     assert warehouse.columns("nba_raw.nothing") == {}
+
+
+def test_columns_of_several_tables_are_told_at_once_and_a_missing_table_has_none(warehouse: Warehouse) -> None:
+    found = warehouse.columns_of([LEDGER_TABLE, "nba_predictions.nothing", "gone.nothing"])
+
+    assert {table: bool(columns) for table, columns in found.items()} == {
+        LEDGER_TABLE: True,
+        "nba_predictions.nothing": False,
+        "gone.nothing": False,
+    }
+
+
+def test_a_column_of_another_type_is_read_in_the_type_of_the_catalogue(warehouse: Warehouse) -> None:
+    """A number with a fraction is no key; a number of any width is a float."""
+    table, columns = "nba_predictions.numbers", {"Player_ID": "INT64", "pace": "FLOAT64"}
+    write(warehouse, f"CREATE TABLE {table} (player_id NUMERIC, pace NUMERIC)")
+    write(warehouse, f"INSERT INTO {table} VALUES (3, 2.5), (2.5, 3), (NULL, NULL)")  # noqa: S608 -- our own
+    read = source(table, columns, Unusable(casts=frozenset((table, name) for name in columns)))
+
+    rows = warehouse.query(Statement(name="numbers", sql=f"SELECT * FROM {read} ORDER BY pace"))  # noqa: S608 -- our own
+
+    assert [tuple(row.values()) for row in rows] == [(None, None), (3, 2.5), (None, 3.0)]
 
 
 def test_parameters_keep_their_types(warehouse: Warehouse) -> None:

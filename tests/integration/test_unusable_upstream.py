@@ -443,6 +443,17 @@ def test_a_column_behind_a_policy_tag_is_missing_on_bigquery(site: Site) -> None
     assert rows[0]["n"] == outcome.report.row_count
 
 
+def test_a_probe_counts_no_rows_that_the_account_may_not_order(site: Site) -> None:
+    """Otherwise each probe would find rows, and each upgrade would build without the rows again."""
+    site.project.denied = frozenset({f"{CACHE}.processed_at"})
+
+    outcome = build(site.warehouse)
+
+    assert upstream_findings(outcome) == [("critical", "table_unusable", CACHE, "player_daily_cache")]
+    assert outcome.stats.dependency_rows["player_daily_cache"] == 0
+    assert probe(site.warehouse, SUNDAY) == outcome.stats.dependency_rows
+
+
 def test_a_denied_phase4_stops_no_forced_fallback_on_bigquery(site: Site) -> None:
     site.project.denied = frozenset({CACHE, COMPOSITE})
 

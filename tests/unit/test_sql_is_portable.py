@@ -1,6 +1,7 @@
 """The SQL means the same to BigQuery and, through sqlglot, to DuckDB: all of it is on the list of what may be used."""
 
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.grid_day import DEFINITION
 from worker.adapters.duckdb.dialect import to_duckdb
 from worker.errors import Fatal
 from worker.features.pipeline import Pipeline
+from worker.features.plan import plan_probe
 from worker.features.sql import Unusable, read_head
 from worker.pipelines.files import read_pipeline
 from worker.pipelines.shipped import DOWNSTREAM, OWN_TABLES, SHIPPED, UPSTREAM
@@ -276,6 +278,7 @@ def test_what_counts_as_empty_carries_over() -> None:
 
     for name in ("features", "build_stats", "dependency_rows", "lineage_sources"):
         assert list(offences(SHIPPED.text(name, gone))) == []
+    assert list(offences(plan_probe(date(2024, 12, 15), SHIPPED, without=gone).sql)) == []
     counted = {f"{feature.name}_left_empty" for feature in SHIPPED.features}
     assert counted <= {select.alias for select in sqlglot.parse_one(SHIPPED.text("build_stats", gone)).selects}
 

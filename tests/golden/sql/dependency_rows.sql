@@ -2,7 +2,7 @@
 --              for a build also how many keys, and which rows look wrong.
 -- Parameters:  analysis_date DATE; as_of TIMESTAMP (rows processed later are not seen; without it the condition is left
 --              out); old_before, ahead_after TIMESTAMP (rows processed before and after; a probe leaves both out, and
---              with them every count but the first).
+--              counts rows, rows with a key and rows with processed_at).
 -- Reads:       nba_precompute.team_defense_zone_analysis, nba_precompute.player_shot_zone_analysis,
 --              nba_precompute.player_composite_factors, nba_precompute.player_daily_cache.
 -- Result:      (processor, row_count, key_count, doubled_keys, undated_rows, old_rows, ahead_rows, not_finite), one row
