@@ -99,7 +99,7 @@ def describe_distributions(found: Distributions, feature: str = "") -> dict[str,
     findings = found.findings
     if feature and findings is not None:
         findings = only(found, feature).findings
-    return describe(found, as_json(findings, found.analysis_date), feature)
+    return describe(found, as_json(findings), feature)
 
 
 def read_short_diff(warehouse: Warehouse, key: BuildKey) -> Changes | None:

@@ -44,6 +44,10 @@ NULL if the Phase 4 table has no word about the entity, or if the entity plays b
 """
 
 
+TOLD = ("plays", "opponent", "team")
+"""Columns of a schedule that a Phase 4 table may repeat about an entity, as fields of `Schedule`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """Block: the features of a Phase 4 processor in a row.
@@ -367,10 +371,7 @@ class Pipeline:
     @property
     def team_witnesses(self) -> tuple[Block, ...]:
         """Return the witnesses whose table lists the team, too: together, the opponents of a night without schedule."""
-        return tuple(block for block in self.witnesses if self.schedule and self._lists(block, self.schedule.team))
-
-    def _lists(self, block: Block, column: str) -> bool:
-        return column in self.upstream_tables[block.table].columns
+        return tuple(block for block in self.witnesses if len(self.columns_of_witness(block)) == len(TOLD))
 
     @property
     def listed(self) -> tuple[IdentityColumn, ...]:
@@ -517,8 +518,8 @@ class Pipeline:
         """Return the columns of a block's table about tonight's game; none if the table is no witness."""
         if self.schedule is None or block not in self.witnesses:
             return ()
-        names = (self.schedule.plays, self.schedule.opponent, self.schedule.team)
-        return tuple(name for name in names if self._lists(block, name))
+        names = [getattr(self.schedule, told) for told in TOLD]
+        return tuple(name for name in names if name in self.upstream_tables[block.table].columns)
 
     def _cell_read(self, table: str, feature: Feature, cell: Cell) -> Iterator[tuple[str, str, str]]:
         listed = self.upstream_tables[table].columns

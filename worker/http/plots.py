@@ -59,7 +59,7 @@ def plot_of(distribution: Distribution) -> Plot:
         edges=_edges(distribution.tonight.bin_edges),
         words=_words(distribution, tonight, usual),
         level=worst(distribution.findings),
-        findings=shown(distribution.findings, distribution.tonight.analysis_date) or (),
+        findings=shown(distribution.findings) or (),
     )
 
 
