@@ -449,8 +449,8 @@ MUTANTS = (
     Mutant(
         name="a-superseded-row-still-makes-a-game",
         file="worker/features/templates/parts/scheduled.sql",
-        old="PARTITION BY {{ schedule.game }} ORDER BY",
-        new="PARTITION BY {{ schedule.game }}, {{ day }} ORDER BY",
+        old="PARTITION BY {{ schedule.game }} ORDER BY processed_at",
+        new="PARTITION BY {{ schedule.game }}, {{ day }} ORDER BY processed_at",
         tests=(f"{NUMBERS_AND_GAMES}::test_of_the_rows_of_a_game_the_newest_counts_wherever_it_puts_the_game",),
     ),
     Mutant(

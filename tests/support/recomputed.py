@@ -198,7 +198,7 @@ def opponents(sources: Sources, asked: Question) -> dict[str, str]:
     """Team -> opponent; of two games of a team the one told of last counts, then the one with the smaller id."""
     known = known_teams(sources)
     found: dict[str, str] = {}
-    games = sorted(games_of(sources, asked), key=lambda game: str(game[2]["game_id"]), reverse=True)
+    games = sorted(games_of(sources, asked), key=lambda game: (str(game[2]["game_id"]), str(game[1])), reverse=True)
     for team, opponent, _row in sorted(games, key=lambda game: game[2]["processed_at"]):
         named = team and opponent and team.strip() and opponent.strip() and team != opponent
         if team and opponent and named and (not known or {team, opponent} <= known):

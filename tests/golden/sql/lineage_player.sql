@@ -26,7 +26,9 @@ game AS (
   FROM nba_raw.nbac_schedule
   WHERE game_date BETWEEN @first_game_date AND @last_game_date
   QUALIFY
-    ROW_NUMBER() OVER (PARTITION BY game_id ORDER BY processed_at DESC, game_date DESC, home_team_abbreviation) = 1
+    ROW_NUMBER() OVER (
+      PARTITION BY game_id ORDER BY processed_at DESC, game_date DESC, home_team_abbreviation, away_team_abbreviation
+    ) = 1
     OR COALESCE(game_id, '') = ''
 ),
 team_game AS (
@@ -46,7 +48,7 @@ scheduled AS (
       (SELECT COUNT(*) FROM known_team) = 0
       OR (team IN (SELECT team FROM known_team) AND opponent IN (SELECT team FROM known_team))
     )
-  QUALIFY ROW_NUMBER() OVER (PARTITION BY team ORDER BY processed_at DESC, game_id) = 1
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY team ORDER BY processed_at DESC, game_id, opponent) = 1
 ),
 from_player_shot AS (
   SELECT has_game, opponent_abbreviation, team_abbreviation
