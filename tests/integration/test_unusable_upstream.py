@@ -2,11 +2,16 @@
 
 # ruff: noqa: S608 -- statements are made of this file's own names; whatever else is in them is a parameter
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from ops.cli import app
 from statemachine.model import BuildMode, FailureKind, State
 from tests.support.bigquery import LIMITS, Site, open_warehouse
 from tests.support.bigquery_peer.server import BigQueryServer
@@ -384,6 +389,24 @@ def test_as_of_hides_rows_of_every_upstream_table(league: League) -> None:
     )
     assert (morning.published, set(morning.stats.dependency_rows.values())) == (True, {0})
     assert {row["data_source"] for row in league.published(SUNDAY).values()} == {"phase3"}
+
+
+def test_a_build_by_hand_reads_upstream_as_of_an_instant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    league = League(str(tmp_path / "warehouse.duckdb"))
+    league.warehouse.close()
+    monkeypatch.setenv("MLFS_WAREHOUSE", f"duckdb://{tmp_path / 'warehouse.duckdb'}")
+    monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
+
+    def mlfs(*options: str) -> Result:
+        return CliRunner().invoke(app, ["build", SUNDAY.isoformat(), *options])
+
+    afternoon = mlfs("--as-of", "2024-12-15T17:00:00-05:00", "--dry-run", "--json")
+    answer = json.loads(afternoon.stdout)
+
+    assert (afternoon.exit_code, answer["state"], answer["as_of"]) == (3, "degraded", "2024-12-15T22:00:00Z")
+    assert set(answer["dependency_rows"].values()) == {0}
+    assert mlfs("--as-of", "2024-12-15").exit_code == 2
+    assert mlfs("--as-of", "2024-12-15T22:00:00Z", "--source", "yesterday").exit_code == 2
 
 
 @pytest.fixture(scope="module")
