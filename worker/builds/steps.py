@@ -133,8 +133,7 @@ def _build(  # noqa: PLR0913 - the arguments of `run_build`
             warehouse.stage(request.key, plan.features)
     with watch(BuildPhase.SCORE):
         counts, profile = _count(warehouse, request, plan)
-        stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
-        stats = replace(stats, profile=profile)
+        stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline, profile)
         report = score(stats, request.mode, policy or warehouse.pipeline.quality)
         report = judged(report, judge(request, stats, report, warehouse.pipeline))
     progress(f"stage {stats.row_count} rows")

@@ -16,6 +16,7 @@ from worker.features.model import (
     Statement,
 )
 from worker.features.pipeline import Pipeline
+from worker.features.profile import Profile
 from worker.features.profile_reading import plan_nights, plan_profile
 
 ACCEPTED_TYPES: Mapping[str, frozenset[str]] = {
@@ -242,8 +243,9 @@ def read_stats(
     dependency_rows: Mapping[str, int],
     counts: Mapping[str, Any],
     pipeline: Pipeline,
+    profile: Profile | None = None,
 ) -> BuildStats:
-    """Return the counts for the score from the answer to the counting statement."""
+    """Return the counts for the score from the answer to the counting statement, with the statistics beside."""
     return BuildStats(
         analysis_date=analysis_date,
         row_count=int(counts["row_count"]),
@@ -260,6 +262,7 @@ def read_stats(
         required_nulls=int(counts["required_nulls"]),
         newest_source_date=counts["newest_source_date"],
         left_out_count=int(counts["left_out_count"]),
+        profile=profile or Profile(),
     )
 
 
