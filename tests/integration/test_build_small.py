@@ -623,7 +623,7 @@ def test_a_refused_build_leaves_the_published_rows_visible(world: World) -> None
     assert world.select(PUBLISHED_TABLE) == before
     assert world.staged_tables() == []
     assert [(row["state"], row["error"]) for row in world.select(EXECUTION_TABLE)] == [
-        ("done", None),
+        ("degraded", None),
         ("failed", "1 rows, 200 needed"),
     ]
 
