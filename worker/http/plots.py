@@ -106,5 +106,5 @@ def _words(distribution: Distribution, tonight: Sequence[float], usual: Sequence
 
 
 def _peak(names: Sequence[str], values: Sequence[float]) -> str:
-    share, name = max(zip(values, names, strict=True))
+    share, name = max(zip(values, names, strict=True), key=lambda pair: pair[0])
     return f"{name} ({share:.1%})"
