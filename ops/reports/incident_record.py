@@ -299,7 +299,7 @@ def _requests(evidence: IncidentEvidence, zone: ZoneInfo) -> Iterator[str]:
 
 
 def request_name(row: Row) -> str:
-    """Return the name of a request in the audit: `replay (normal)`, `cancel`, `retract player_daily_cache`."""
+    """Return the name of a request in the audit: `replay (normal)`, `cancel`, `retract PROCESSOR`."""
     mode = str(row["mode"])
     return f"replay ({mode})" if mode in set(BuildMode) else f"{mode} {row['processor'] or ''}".strip()
 
