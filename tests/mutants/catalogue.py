@@ -2303,4 +2303,43 @@ MUTANTS = (
             "test_the_record_of_an_incident_holds_what_is_known_and_what_people_have_to_add",
         ),
     ),
+    Mutant(
+        name="never-judged-is-told-as-no-findings",
+        file="worker/finding_text.py",
+        old="    if findings is None:\n        return NOT_JUDGED\n    groups",
+        new="    if findings is None:\n        return NO_FINDINGS\n    groups",
+        tests=(
+            "tests/unit/test_finding_text.py::test_never_judged_is_not_the_same_as_no_findings",
+            "tests/unit/test_explain.py::"
+            "test_the_headline_names_a_warning_behind_the_figures_and_says_what_no_check_judged",
+        ),
+    ),
+    Mutant(
+        name="null-findings-are-read-as-none-found",
+        file=FENCE,
+        old="    if text is None:\n        return None\n",
+        new="    if text is None:\n        return ()\n",
+        tests=("tests/unit/test_findings_of_a_build.py::test_the_column_gives_back_what_was_written",),
+    ),
+    Mutant(
+        name="the-headline-trusts-critical-findings",
+        file="worker/date_text.py",
+        old="    return worst(result.findings) == FindingSeverity.CRITICAL\n",
+        new="    return False\n",
+        tests=("tests/unit/test_explain.py::test_the_headline_leads_with_a_critical_finding",),
+    ),
+    Mutant(
+        name="a-command-line-is-translated-into-another-zone",
+        file="worker/date_text.py",
+        old='        if found["option"]:\n',
+        new='        if found["option"] and False:\n',
+        tests=("tests/unit/test_screens.py::test_stored_instants_are_told_on_the_wall_clock",),
+    ),
+    Mutant(
+        name="nights-with-other-bins-are-drawn-together",
+        file="worker/features/distributions.py",
+        old=" if night.bin_edges == profile.bin_edges]",
+        new="]",
+        tests=("tests/unit/test_distributions.py::test_a_shift_needs_nights_with_the_same_bins",),
+    ),
 )
