@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -174,20 +175,18 @@ def _read_upstream(
     return dependency_rows
 
 
-def _count(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> tuple[Row, Profile]:
-    """Count the rows for the score, and the features beside it; statistics that cannot be read stop no build."""
-    day, pipeline = request.key.analysis_date, warehouse.pipeline
-    try:
-        if plan.profile is None:
-            counts, nights = warehouse.query_all((plan.stats, plan.nights))
-            return dict(counts[0]), Profile(nights=read_nights(nights))
-        counts, nights, rows = warehouse.query_all((plan.stats, plan.nights, plan.profile))
-        return dict(counts[0]), read_profile(day, rows, read_nights(nights), pipeline)
-    except (Fatal, SourceGone) as exc:
-        # If the counts for the score have the fault, the second query raises the same error.
-        counts = warehouse.query(plan.stats)
-        log.warning("profile_not_read", analysis_date=day.isoformat(), error=str(exc))
-        return dict(counts[0]), Profile()
+def _count(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> tuple[Mapping[str, Any], Profile]:
+    """Count the rows for the score, and the features beside it; statistics that no retry could read stop no build."""
+    day = request.key.analysis_date
+    wanted = (plan.stats, plan.nights, *filter(None, (plan.profile,)))
+    counts, nights, rows = (*warehouse.query_all(wanted), ())[:3]
+    for answer in (counts, nights, rows):
+        if isinstance(answer, PipelineError) and (answer is counts or not isinstance(answer, Fatal | SourceGone)):
+            raise answer
+        if isinstance(answer, PipelineError):
+            log.warning("profile_not_read", analysis_date=day.isoformat(), error=str(answer))
+    [[row], known, found] = [() if isinstance(answer, PipelineError) else answer for answer in (counts, nights, rows)]
+    return row, read_profile(day, found, read_nights(known), warehouse.pipeline)
 
 
 def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> Sequence[LeftOut]:

@@ -204,10 +204,12 @@ def _of_block(features: Sequence[tuple[Feature, list[Measured]]], pipeline: Pipe
         for found in sorted(measured, key=lambda found: found.measure):
             if pipeline.findings.severity(found.check, found.measure) is not None:
                 worst.setdefault(found.check, {})[feature.name] = (feature, found)
-    for check, found_of in worst.items():
-        found = [_found(feature, measured, pipeline) for feature, measured in found_of.values()]
-        whole = len(found) > 1 and len(found) == judged[check]
-        yield from [_together(found, found_of.values(), pipeline)] if whole else found
+    for check, worst_of in worst.items():
+        found_of = [_found(feature, measured, pipeline) for feature, measured in worst_of.values()]
+        if len(found_of) > 1 and len(found_of) == judged[check]:
+            yield _together(found_of, worst_of.values(), pipeline)
+        else:
+            yield from found_of
 
 
 def _found(feature: Feature, measured: Measured, pipeline: Pipeline) -> Found:

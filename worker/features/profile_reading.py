@@ -239,7 +239,8 @@ _LISTS = ("bins", "bin_edges", "teams", "team_values")
 
 def _stored(row: Mapping[str, Any]) -> FeatureProfile:
     fields = FeatureProfile.__dataclass_fields__
-    return FeatureProfile(**{name: tuple(row[name] or ()) if name in _LISTS else row[name] for name in fields})
+    values: dict[str, Any] = {name: tuple(row[name] or ()) if name in _LISTS else row[name] for name in fields}
+    return FeatureProfile(**values)
 
 
 def profile_rows(analysis_date: date, build_id: str, generation: int, profile: Profile) -> list[dict[str, Any]]:
