@@ -843,5 +843,17 @@ def test_a_night_with_a_critical_finding_is_compared_with_by_none(warehouse: War
 def test_several_statements_are_answered_in_their_order(warehouse: Warehouse) -> None:
     asked = [Statement(name="number", sql="SELECT @n AS n", parameters={"n": n}) for n in range(4)]
 
-    assert [rows[0]["n"] for rows in warehouse.query_all(asked)] == [0, 1, 2, 3]
+    answers = warehouse.query_all(asked)
+
+    assert answers == [[{"n": 0}], [{"n": 1}], [{"n": 2}], [{"n": 3}]]
     assert list(warehouse.query_all([])) == []
+
+
+def test_a_statement_that_fails_beside_others_is_its_own_error(warehouse: Warehouse) -> None:
+    sound = Statement(name="sound", sql="SELECT 1 AS n")
+    broken = Statement(name="broken", sql="SELECT no_such_column AS n FROM that".replace("that", PROFILE_TABLE))
+
+    answers = warehouse.query_all([broken, sound])
+
+    assert answers[1] == [{"n": 1}]
+    assert isinstance(answers[0], Fatal)

@@ -132,6 +132,7 @@ def test_as_of_the_evening_sees_what_was_there_then(season: Season) -> None:
     assert outcome.report.quality_score == 79.2
 
 
+@pytest.mark.timeout(300)
 def test_the_real_nights_can_be_believed() -> None:
     """In order, as a season is built: no critical finding on any night, and at most two nights with a warning."""
     made = Season(DATA)

@@ -2237,8 +2237,8 @@ MUTANTS = (
     Mutant(
         name="statistics-stop-the-build",
         file="worker/builds/steps.py",
-        old="    except (Fatal, SourceGone) as exc:\n        # If the counts",
-        new="    except ZeroDivisionError as exc:\n        # If the counts",
+        old="isinstance(answer, PipelineError) and (answer is counts or",
+        new="isinstance(answer, PipelineError) and (answer is not None or",
         tests=(f"{PROFILE_OF_A_BUILD}::test_statistics_that_cannot_be_read_stop_no_build",),
     ),
     Mutant(
