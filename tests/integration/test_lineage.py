@@ -272,9 +272,6 @@ class CountingWarehouse:
         self.pipeline = warehouse.pipeline
         self.names: list[str] = []
 
-    def columns_of(self, tables: Collection[str]) -> Any:
-        return self.warehouse.columns_of(tables)
-
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         self.names.append(statement.name)
         rows: Sequence[Mapping[str, Any]] = self.warehouse.query(statement)

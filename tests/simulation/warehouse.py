@@ -14,12 +14,8 @@ from statemachine.model import BuildMode
 from tests.simulation.boundary import SLOW_S, Boundary
 from tests.simulation.doubts import CLAIMED, CRITICAL_SHARE
 from tests.simulation.plan import PROCESSORS, Night
-<<<<<<< HEAD
-from worker.errors import Fatal, Fenced
-from worker.features.findings import Check, Levels
-=======
 from worker.errors import Fatal, Fenced, PipelineError
->>>>>>> profile
+from worker.features.findings import Check, Levels
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
 from worker.features.records import check_fence, has_published, holds_claim, published_row, read_ledger_row
 from worker.pipelines.shipped import BLOCKS, SHIPPED, UPSTREAM, features_of

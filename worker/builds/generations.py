@@ -84,9 +84,8 @@ def read_distributions(warehouse: Warehouse, analysis_date: date) -> Distributio
     if published is None:
         raise nothing_published(analysis_date)
     pipeline = warehouse.pipeline
-    own, nights = warehouse.query_all(
-        (plan_own(analysis_date, published.build_id, pipeline), plan_nights(analysis_date, pipeline))
-    )
+    own = warehouse.query(plan_own(analysis_date, published.build_id, pipeline))
+    nights = warehouse.query(plan_nights(analysis_date, pipeline))
     return distributions_of(published, read_own(own), read_nights(nights), pipeline)
 
 

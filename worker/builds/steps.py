@@ -266,39 +266,7 @@ def _finish(attempt: _Attempt, read: _Read, now: Callable[[], datetime]) -> Buil
     )
 
 
-<<<<<<< HEAD
-def _count_rows(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> tuple[Row, Profile]:
-    """Count the rows for the score, and the features beside it; statistics that cannot be read stop no build."""
-    day, pipeline = request.key.analysis_date, warehouse.pipeline
-    try:
-        if plan.profile is None:
-            counts, nights = warehouse.query_all((plan.stats, plan.nights))
-            return dict(counts[0]), Profile(nights=read_nights(nights))
-        counts, nights, rows = warehouse.query_all((plan.stats, plan.nights, plan.profile))
-        return dict(counts[0]), read_profile(day, rows, read_nights(nights), pipeline)
-    except (Fatal, SourceGone) as exc:
-        # If the counts for the score have the fault, the second query raises the same error.
-        counts = warehouse.query(plan.stats)
-        log.warning("profile_not_read", analysis_date=day.isoformat(), error=str(exc))
-        return dict(counts[0]), Profile()
-=======
-def _read_upstream(
-    warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None], watch: Watch
-) -> Mapping[str, int]:
-    """Compare upstream with the catalogue; return the row count of each Phase 4 table by processor."""
-    if request.mode is not BuildMode.YESTERDAY:
-        # A copy of yesterday's rows reads no upstream table, so a broken upstream table does not stop the copy.
-        with watch(BuildPhase.VALIDATE):
-            tables = validate_upstream(warehouse, request.key.analysis_date)
-        progress(f"validate {tables} tables")
-    with watch(BuildPhase.DEPENDENCIES):
-        dependency_rows = _count_dependencies(warehouse, request, plan)
-    filled = sum(1 for rows in dependency_rows.values() if rows > 0)
-    progress(f"dependencies {filled} of {len(dependency_rows)}")
-    return dependency_rows
-
-
-def _count(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> tuple[Mapping[str, Any], Profile]:
+def _count_rows(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> tuple[Mapping[str, Any], Profile]:
     """Count the rows for the score, and the features beside it; statistics that no retry could read stop no build."""
     day = request.key.analysis_date
     wanted = (plan.stats, plan.nights, *filter(None, (plan.profile,)))
@@ -310,7 +278,6 @@ def _count(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> tupl
             log.warning("profile_not_read", analysis_date=day.isoformat(), error=str(answer))
     [[row], known, found] = [() if isinstance(answer, PipelineError) else answer for answer in (counts, nights, rows)]
     return row, read_profile(day, found, read_nights(known), warehouse.pipeline)
->>>>>>> profile
 
 
 def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> Sequence[LeftOut]:

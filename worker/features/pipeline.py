@@ -270,7 +270,7 @@ class Pipeline:
     upstream_tables: Mapping[str, UpstreamTable]
     schedule: Schedule | None
     tables: OwnTables
-    optional: OptionalTables = OptionalTables()
+    optional: OptionalTables = field(default_factory=OptionalTables)
     quality: QualityPolicy = DEFAULT_POLICY
     findings: FindingPolicy = field(default_factory=FindingPolicy)
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -213,19 +213,12 @@ def _of_block(features: Sequence[tuple[Feature, list[Measured]]], pipeline: Pipe
         for found in sorted(measured, key=lambda found: found.measure):
             if pipeline.findings.severity(found.check, found.measure) is not None:
                 worst.setdefault(found.check, {})[feature.name] = (feature, found)
-<<<<<<< HEAD
-    for check, found_of in worst.items():
-        each = [_found(feature, measured, pipeline) for feature, measured in found_of.values()]
-        whole = len(each) > 1 and len(each) == judged[check]
-        yield from [_together(each, found_of.values(), pipeline)] if whole else each
-=======
     for check, worst_of in worst.items():
         found_of = [_found(feature, measured, pipeline) for feature, measured in worst_of.values()]
         if len(found_of) > 1 and len(found_of) == judged[check]:
             yield _together(found_of, worst_of.values(), pipeline)
         else:
             yield from found_of
->>>>>>> profile
 
 
 def _found(feature: Feature, measured: Measured, pipeline: Pipeline) -> Found:

@@ -29,13 +29,9 @@ from worker.adapters.duckdb.dialect import (
     translated_errors,
 )
 from worker.adapters.duckdb.file import MEMORY, WAIT_S, SharedFile
-<<<<<<< HEAD
 from worker.adapters.duckdb.links import linked_tables, refresh_links
 from worker.adapters.duckdb.parquet import catalogue_types
-from worker.errors import Fatal, SchemaDrift
-=======
-from worker.errors import PipelineError
->>>>>>> profile
+from worker.errors import Fatal, PipelineError, SchemaDrift
 from worker.features.generations import EXPORT_ENDINGS, export_ending, plan_rows
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.pipeline import Pipeline
