@@ -2074,7 +2074,7 @@ MUTANTS = (
         old="    return UNRELIABLE if any(done.status is CheckStatus.RED for done in checks) else NOTED",
         new="    return None",
         tests=(
-            "tests/unit/test_triage.py::test_an_incident_is_never_none_beside_a_check_that_is_not_green[too many NULLs]",
+            "tests/unit/test_triage.py::test_an_incident_is_never_none_beside_a_check_that_is_not_green[too_many_NULLs]",
         ),
     ),
     Mutant(
