@@ -2283,14 +2283,14 @@ MUTANTS = (
         new="    return None",
         tests=(
             "tests/unit/test_triage.py::"
-            "test_an_incident_is_never_none_beside_a_check_that_is_not_green[too many NULLs]",
+            "test_an_incident_is_never_none_beside_a_check_that_is_not_green[too_many_NULLs]",
         ),
     ),
     Mutant(
-        name="unreadable-table-hides-the-others",
+        name="unusable-table-counts-as-empty",
         file="ops/reports/sources.py",
-        old="            usable = find_unreadable(warehouse, usable, tables, days)",
-        new="            raise",
+        old="        if table in usable.without.tables:",
+        new="        if not table:",
         tests=("tests/integration/test_reports.py::test_a_table_whose_file_is_gone_is_named_and_hides_no_other_table",),
     ),
     Mutant(

@@ -345,41 +345,41 @@ FINDING = Finding(
     next_step="load the schedule, then: mlfs replay DATE --reason 'schedule'",
 )
 CHECKS: Mapping[str, tuple[DateRecord, Looks, Row, CheckStatus]] = {
-    "all is well": (sound(), tables(), NO_TABLE, CheckStatus.GREEN),
-    "acceptable number of rows": (
+    "all_is_well": (sound(), tables(), NO_TABLE, CheckStatus.GREEN),
+    "acceptable_number_of_rows": (
         sound(row_count=250, components={**SHIPPED.quality.points, "row_completeness": 3.0}),
         tables(),
         NO_TABLE,
         CheckStatus.GREEN,
     ),
-    "acceptable NULLs": (
+    "acceptable_NULLs": (
         sound(components={**SHIPPED.quality.points, "null_field_rate": 4.0}),
         tables(),
         NO_TABLE,
         CheckStatus.GREEN,
     ),
-    "too many NULLs": (
+    "too_many_NULLs": (
         sound(components={**SHIPPED.quality.points, "null_field_rate": 3.9}),
         tables(),
         NO_TABLE,
         CheckStatus.AMBER,
     ),
-    "a score below 90": (sound(quality_score=89.9, severity="P3"), tables(), NO_TABLE, CheckStatus.AMBER),
-    "a finding": (sound(findings=(FINDING,), severity="P2"), tables(), NO_TABLE, CheckStatus.AMBER),
-    "a note": (
+    "a_score_below_90": (sound(quality_score=89.9, severity="P3"), tables(), NO_TABLE, CheckStatus.AMBER),
+    "a_finding": (sound(findings=(FINDING,), severity="P2"), tables(), NO_TABLE, CheckStatus.AMBER),
+    "a_note": (
         sound(findings=(replace(FINDING, severity=FindingSeverity.NOTE),)),
         tables(),
         NO_TABLE,
         CheckStatus.GREEN,
     ),
-    "a table emptied since": (sound(), tables(CACHE), NO_TABLE, CheckStatus.AMBER),
-    "few predictions": (
+    "a_table_emptied_since": (sound(), tables(CACHE), NO_TABLE, CheckStatus.AMBER),
+    "few_predictions": (
         sound(),
         tables(),
         {"prediction_count": 12, "average_confidence": 80.0},
         CheckStatus.AMBER,
     ),
-    "no predictions": (sound(), tables(), {"prediction_count": 0, "average_confidence": None}, CheckStatus.RED),
+    "no_predictions": (sound(), tables(), {"prediction_count": 0, "average_confidence": None}, CheckStatus.RED),
 }
 
 
