@@ -187,7 +187,8 @@ def test_a_changed_schedule_is_told(league: League) -> None:
     player_id = players(league, "has_game")[0]
     team = league.published(SUNDAY)[player_id]["team_abbreviation"]
     league.execute(
-        "DELETE FROM nba_raw.nbac_schedule WHERE game_date = ? AND ? IN (home_team_abbreviation, away_team_abbreviation)",
+        "DELETE FROM nba_raw.nbac_schedule"
+        " WHERE game_date = ? AND ? IN (home_team_abbreviation, away_team_abbreviation)",
         [SUNDAY, team],
     )
     [change] = trace_row(league.warehouse, SUNDAY, player_id).changes
