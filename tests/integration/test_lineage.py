@@ -185,7 +185,12 @@ def test_phase_4_that_came_after_the_build_is_told(league: League) -> None:
 def test_a_changed_schedule_is_told(league: League) -> None:
     league.build(SUNDAY)
     player_id = players(league, "has_game")[0]
-    league.execute("DELETE FROM nba_raw.nbac_schedule WHERE game_date = ?", [SUNDAY])
+    team = league.published(SUNDAY)[player_id]["team_abbreviation"]
+    league.execute(
+        "DELETE FROM nba_raw.nbac_schedule"
+        " WHERE game_date = ? AND ? IN (home_team_abbreviation, away_team_abbreviation)",
+        [SUNDAY, team],
+    )
     [change] = trace_row(league.warehouse, SUNDAY, player_id).changes
 
     assert change.startswith("opponent is now none, was ")
