@@ -29,6 +29,8 @@ OPERATIONS = (
     ("GET", "/dates"),
     ("GET", "/dates/{analysis_date}"),
     ("GET", "/dates/{analysis_date}/history"),
+    ("GET", "/dates/{analysis_date}/findings"),
+    ("GET", "/dates/{analysis_date}/profile"),
     ("GET", "/dates/{analysis_date}/diff"),
     ("POST", "/process"),
     ("POST", "/dates/{analysis_date}/replay"),

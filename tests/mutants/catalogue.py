@@ -771,7 +771,7 @@ MUTANTS = (
         file="worker/http/rendering.py",
         old="return in_zone(text, self._zone)",
         new="return text",
-        tests=("tests/unit/test_status_page.py::test_stored_texts_have_their_instants_on_the_wall_clock_of_the_page",),
+        tests=("tests/unit/test_status_page.py::test_every_instant_on_the_page_is_on_the_wall_clock_of_the_page",),
     ),
     Mutant(
         name="connections-without-a-limit",
