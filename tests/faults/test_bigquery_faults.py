@@ -30,7 +30,7 @@ from worker.adapters.bigquery.jobs import PAUSE_MAX_S, connect
 from worker.adapters.bigquery.scripts import bind
 from worker.adapters.bigquery.warehouse import BigQueryWarehouse
 from worker.adapters.direct import is_local
-from worker.errors import Fatal, Fenced, SchemaDrift, Unavailable
+from worker.errors import AccessDenied, Fatal, Fenced, SchemaDrift, Unavailable
 from worker.features.model import Statement
 from worker.features.records import execution_row
 from worker.pipelines.shipped import LEDGER_TABLE, PUBLISHED_TABLE, REPLAY_TABLE, SHIPPED
@@ -487,7 +487,7 @@ REASONS = [
     ("rateLimitExceeded", Cure.NOW, Unavailable),
     ("quotaExceeded", Cure.LATER, Unavailable),
     ("stopped", Cure.LATER, Unavailable),
-    ("accessDenied", Cure.NOTHING, Fatal),
+    ("accessDenied", Cure.NOTHING, AccessDenied),
     ("bytesBilledLimitExceeded", Cure.NOTHING, Fatal),
     ("invalidQuery", Cure.NOTHING, Fatal),
     ("resourcesExceeded", Cure.NOTHING, Fatal),
