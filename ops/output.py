@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -185,8 +186,12 @@ def findings_of(row: Mapping[str, Any]) -> list[FindingModel] | None:
 def findings_short(row: Mapping[str, Any]) -> str:
     """Return the findings of a row in the JSON form on one line, with the markup of the highest severity."""
     found = findings_of(row)
-    text = plain(short(found))
-    return f"[{SEVERITY_STYLE[found[0].severity]}]{text}[/]" if found else text
+    return severity_text(worst(found), plain(short(found)))
+
+
+def severity_text(severity: str, text: str) -> str:
+    """Return a text with the markup of a severity; an empty severity has no markup."""
+    return f"[{SEVERITY_STYLE[severity]}]{text}[/]" if severity else text
 
 
 def show_findings(row: Mapping[str, Any]) -> None:
@@ -202,14 +207,27 @@ def show_findings(row: Mapping[str, Any]) -> None:
 def list_findings(row: Mapping[str, Any]) -> None:
     """Print two lines for each finding of a row in the JSON form; nothing without a finding."""
     for finding in findings_of(row) or ():
-        style = SEVERITY_STYLE[finding.severity]
-        out.print(f"  [{style}]{finding.severity:<8}[/]  {plain(finding_line(finding))}", soft_wrap=True)
+        severity = severity_text(finding.severity, f"{finding.severity:<8}")
+        out.print(f"  {severity}  {plain(finding_line(finding))}", soft_wrap=True)
         out.print(f"            next: {plain(finding.next_step)}", soft_wrap=True)
 
 
 def show_json(value: object) -> None:
-    """Print a JSON document."""
-    out.print_json(json.dumps(value, default=_as_text, ensure_ascii=False), indent=2)
+    """Print a JSON document; NaN and infinity, which JSON does not know, become null."""
+    out.print_json(json.dumps(_finite(value), default=_as_text, ensure_ascii=False, allow_nan=False), indent=2)
+
+
+def _finite(value: object) -> object:
+    """Return the value with None in place of each NaN and infinity."""
+    match value:
+        case float():
+            return value if isfinite(value) else None
+        case dict():
+            return {key: _finite(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_finite(part) for part in value]
+        case _:
+            return value
 
 
 def _as_text(value: object) -> str:

@@ -58,7 +58,7 @@ class FindingMessage(BaseModel):
     subject: str = Field(description="The table, column, feature, team or component.")
     observed: str = Field(description="What was measured, for people.")
     expected: str = Field(description="What the check accepts, for people.")
-    next_step: str = Field(description="What the person on call does next; DATE stands for the date.")
+    next_step: str = Field(description="What the person on call does next.")
 
 
 class OutcomeMessage(BaseModel):

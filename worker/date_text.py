@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -86,14 +86,14 @@ class DateSummary:
     failure: FailureModel | None
 
 
-def figures(build: BuildResult | QualityReport | None, day: date) -> dict[str, Any]:
-    """Return the fields of `DateSummary` about a build of *day*, the rates rounded; each is None without a build."""
+def figures(build: BuildResult | QualityReport | None) -> dict[str, Any]:
+    """Return the fields of `DateSummary` about a build, the rates rounded; each is None without a build."""
     names = [field.name for field in fields(DateSummary) if field.name in QualityReport.__dataclass_fields__]
     if build is None:
         return dict.fromkeys(names)
     values = {name: getattr(build, name) for name in names}
     rates = {name: round(values[name], RATE_DIGITS) for name in ("fallback_rate", "missing_rate")}
-    return {**values, **rates, "components": dict(build.components), "findings": as_json(build.findings, day)}
+    return {**values, **rates, "components": dict(build.components), "findings": as_json(build.findings)}
 
 
 def summary(record: DateRecord) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def summary(record: DateRecord) -> dict[str, Any]:
             weekday=f"{record.analysis_date:%A}",
             state=record.state.value,
             generation=record.generation,
-            **{**figures(result, record.analysis_date), "severity": severity_of(record)},
+            **{**figures(result), "severity": severity_of(record)},
             attempt=record.attempt,
             trigger=record.trigger.value if record.trigger else None,
             mode=record.mode.value,

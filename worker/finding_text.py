@@ -4,10 +4,8 @@ A result has findings, or no finding, or was stored before builds were judged. T
 `BuildResult.findings` and is shown as `not judged`: missing knowledge is never shown as `no findings`.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from itertools import groupby
 from typing import Annotated
 
@@ -22,7 +20,6 @@ NOT_JUDGED = "not judged"
 NAMED_MAX = 2
 # Severities that an overview marks; a note changes neither state nor severity.
 DOUBTS = frozenset({FindingSeverity.CRITICAL, FindingSeverity.WARNING})
-_DATE_WORD = re.compile(r"\bDATE\b")
 _NOUNS = {
     FindingSeverity.CRITICAL: "critical finding",
     FindingSeverity.WARNING: "warning",
@@ -47,11 +44,8 @@ class FindingModel:
 AnyFinding = Finding | FindingModel
 
 
-def shown(findings: Sequence[Finding] | None, day: date) -> list[FindingModel] | None:
-    """Return the findings about *day* as shown, the next steps with the date in place of the word DATE.
-
-    None stands for a result that was never judged.
-    """
+def shown(findings: Sequence[Finding] | None) -> list[FindingModel] | None:
+    """Return findings as shown; None stands for a result that was never judged."""
     if findings is None:
         return None
     return [
@@ -61,20 +55,20 @@ def shown(findings: Sequence[Finding] | None, day: date) -> list[FindingModel] |
             subject=finding.subject,
             observed=finding.observed,
             expected=finding.expected,
-            next_step=_DATE_WORD.sub(day.isoformat(), finding.next_step),
+            next_step=finding.next_step,
         )
         for finding in findings
     ]
 
 
-def as_json(findings: Sequence[Finding] | None, day: date) -> list[dict[str, str]] | None:
-    """Return the findings about *day* for scripts; None stands for a result that was never judged."""
-    models = shown(findings, day)
+def as_json(findings: Sequence[Finding] | None) -> list[dict[str, str]] | None:
+    """Return findings for scripts; None stands for a result that was never judged."""
+    models = shown(findings)
     return None if models is None else [asdict(model) for model in models]
 
 
 def short(findings: Sequence[AnyFinding] | None) -> str:
-    """Return the findings on one line: `1 critical finding: unchanged player_composite_factors; 2 warnings`."""
+    """Return the findings on one line: `1 critical finding: unchanged pace; 2 warnings`."""
     if findings is None:
         return NOT_JUDGED
     groups = [(FindingSeverity(level), list(group)) for level, group in groupby(findings, lambda found: found.severity)]

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import PlainSerializer
 
 from statemachine.model import DateRecord
+from worker.errors import PipelineError
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.pipeline import Pipeline
 
@@ -45,8 +46,8 @@ class Warehouse(Protocol):
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         """Run one SELECT and return the rows as dictionaries."""
 
-    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
-        """Run several SELECTs, each as `query`; BigQuery runs the statements side by side."""
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]] | PipelineError]:
+        """Run several SELECTs side by side; return the rows of each in order, or the error of the statement."""
 
     def stage(self, key: BuildKey, select: Statement) -> None:
         """Store the rows of *select* in `generations`, invisible to every view, once for each attempt.

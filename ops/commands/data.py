@@ -184,7 +184,7 @@ def describe(outcome: BuildOutcome) -> dict[str, Any]:
         "analysis_date": key.analysis_date.isoformat(),
         "state": (report.earned_state if outcome.failure is None else State.FAILED).value,
         "generation": key.generation,
-        **figures(report, key.analysis_date),
+        **figures(report),
         "published": outcome.published,
         "failure": {"because": outcome.failure.value, "message": outcome.message} if outcome.failure else None,
         "trigger": outcome.request.trigger,

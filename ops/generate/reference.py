@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from schemas.contract import completion_schema, outcome_schema
-from worker.features.pipeline import Column
+from worker.features.pipeline import Column, Feature
 from worker.features.sql import read_head
 from worker.pipelines.shipped import FEATURES, OWN_TABLES, PROCESSORS, SHIPPED
 from worker.pipelines.sql_checks import declared_columns, placement, shown_columns
@@ -252,7 +252,7 @@ def _column(shown: Column, *, own: str) -> Row:
     if own != SHIPPED.tables.published:
         return Row(f"`{name}`", facts, [""] if own else [])
     values = {column.name: column.values for column in SHIPPED.output_columns if column.values}
-    units = {feature.name: _cell(feature.unit) for feature in FEATURES}
+    units = {feature.name: _cell(_meaning(feature)) for feature in FEATURES}
     if name in values:
         only_sometimes = [
             block for block in SHIPPED.blocks if f"{block.name}_source" == name and SHIPPED.needs_game(block)
@@ -260,6 +260,14 @@ def _column(shown: Column, *, own: str) -> Row:
         end = "; NULL where the block does not apply" if only_sometimes else ""
         return Row(f"`{name}`", [*facts, ", ".join(f"`{value}`" for value in values[name]) + end], [])
     return Row(f"`{name}`", [*facts, *([units[name]] if name in units else [])], [] if name in units else [""])
+
+
+def _meaning(feature: Feature) -> str:
+    """Return the unit of a feature with the range, if the catalogue has a range."""
+    if feature.range is None:
+        return feature.unit
+    low, high = feature.range
+    return f"{feature.unit}; {low:g} to {high:g}"
 
 
 def _sentence(text: str) -> str:

@@ -63,7 +63,7 @@ def _answer(day: date, facts: DateFacts | None, checks: Sequence[Check], not_rea
         "weekday": f"{day:%A}",
         "expected": facts is not None,
         "checks": describe_checks(checks),
-        "findings": as_json(facts.findings, day) if facts is not None else None,
+        "findings": as_json(facts.findings) if facts is not None else None,
         "not_read": list(not_read),
     }
 
@@ -74,7 +74,7 @@ def _show(day: date, facts: DateFacts | None, checks: Sequence[Check], zone: Zon
         return
     out.print(checks_table(day, checks, zone))
     if facts.findings:
-        show_findings({"findings": as_json(facts.findings, day)})
+        show_findings({"findings": as_json(facts.findings)})
 
 
 def checks_table(day: date, checks: Sequence[Check], zone: ZoneInfo) -> RenderableType:

@@ -106,7 +106,7 @@ def _answer(facts: DateFacts, found: Diagnosis, steps: Sequence[Step], reader: R
         "cause": found.cause.value if found.cause else None,
         "scenario": found.scenario.value if found.scenario else None,
         "why": found.why,
-        "findings": as_json(facts.findings, facts.day),
+        "findings": as_json(facts.findings),
         "checks": describe_checks(found.checks),
         "commands": [{"command": command, "purpose": purpose} for command, purpose in steps],
         "upstream": {

@@ -248,7 +248,7 @@ def _evidence(evidence: IncidentEvidence, found: Diagnosis, zone: ZoneInfo) -> I
 def _findings(facts: DateFacts) -> Iterator[str]:
     yield "## Findings about the published rows"
     yield ""
-    found = shown(facts.findings, facts.day)
+    found = shown(facts.findings)
     if found is None:
         yield "Not judged: nothing is published, or the rows are older than the checks."
     elif not found:

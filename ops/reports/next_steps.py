@@ -66,7 +66,7 @@ def _by_cause(facts: DateFacts, found: Diagnosis) -> Iterator[Step]:
 def _by_findings(facts: DateFacts) -> Iterator[Step]:
     """Yield the next step of each critical finding and of each warning."""
     about: dict[str, list[str]] = {}
-    for finding in shown(facts.grave_findings, facts.day) or ():
+    for finding in shown(facts.grave_findings) or ():
         about.setdefault(finding.next_step, []).append(f"{finding.check} {finding.subject}")
     yield from ((f"# {step}", ", ".join(subjects)) for step, subjects in about.items())
 

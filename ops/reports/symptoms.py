@@ -37,7 +37,7 @@ def symptoms_of(facts: DateFacts) -> Iterator[str]:
     for processor in facts.pipeline.processors:
         yield from _of_processor(facts, processor)
     yield from _of_tables(facts)
-    for finding in shown(facts.grave_findings, facts.day) or ():
+    for finding in shown(facts.grave_findings) or ():
         yield f"{finding.severity} finding: {finding_line(finding)}"
 
 

@@ -25,7 +25,6 @@ EXCEPTIONS = {
     "ops/arguments.py": "refuses the reports for another pipeline",
     "ops/commands/doctor.py": "refuses the document's tests for another pipeline",
     "ops/reports/sources.py": "the document's reports",
-    "ops/reports/triage.py": "the document's reports",
     "ops/reports/lineage.py": "`mlfs lineage`",
     "ops/demo/screen.py": "the demo",
     "ops/demo/demo_run.py": "the demo",

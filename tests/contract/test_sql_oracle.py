@@ -27,9 +27,10 @@ from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.features.model import BuildKey, Statement
 from worker.features.pipeline import LEFT_OUT, Pipeline
 from worker.features.plan import plan_storing
+from worker.features.profile_reading import catalogue_arrays
 from worker.features.sql import Unusable
 from worker.pipelines.shipped import DOWNSTREAM, GENERATIONS_TABLE, LEDGER_TABLE, SHIPPED, UPSTREAM
-from worker.pipelines.sql_checks import EXPRESSION_ALLOWED, find_expression_faults
+from worker.pipelines.sql_checks import EXPRESSION_ALLOWED, find_expression_faults, with_finite
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # the first run on a machine compiles the evaluator
 
@@ -50,7 +51,7 @@ WIDER = {"INT64": {"INT64", "BIGNUMERIC"}}
 STORING = ("features", "yesterday")
 """The statements whose rows are stored as they are."""
 
-DRY_RUNS = {f"{name} of {rows}": (name, rows) for name in ("build_stats", "left_out") for rows in STORING}
+DRY_RUNS = {f"{name} of {rows}": (name, rows) for name in ("build_stats", "left_out", "profile") for rows in STORING}
 """The renderings that count the rows of a build as they are selected."""
 
 NIGHTS = {
@@ -60,6 +61,9 @@ NIGHTS = {
     "a night without a single row": (date(2024, 12, 18), 0),
 }
 RUNS = 4
+
+ARRAYS = catalogue_arrays(SHIPPED)
+ARRAY_TYPES = dict.fromkeys(("low", "high", "step", "edges"), "FLOAT64")
 
 
 def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
@@ -74,6 +78,8 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
         "lookback_start": ("DATE", [night - timedelta(days=days) for days in (30, 1, 7, 30)]),
         "previous_date": ("DATE", [night - timedelta(days=1)] * RUNS),
         "earliest_date": ("DATE", [night - timedelta(days=days) for days in (2, 1, 3, 2)]),
+        "first_game_date": ("DATE", [night - timedelta(days=days) for days in (366, 1, 366, 0)]),
+        "last_game_date": ("DATE", [night + timedelta(days=days) for days in (366, 0, 366, 1)]),
         "first_date": ("DATE", [night - timedelta(days=days) for days in (0, 1, 7, 30)]),
         "last_date": ("DATE", [night + timedelta(days=days) for days in (0, 1, 0, 1)]),
         "player_id": ("INT64", [1, 2, 3, 4]),
@@ -89,10 +95,15 @@ def parameters_of(night: date) -> Mapping[str, tuple[str, Sequence[Any]]]:
         "build_generation": ("INT64", [1, 2, 3, 4]),
         "build_id": ("STRING", [build_id(night, run) for run in range(1, RUNS + 1)]),
         "built_at": ("TIMESTAMP", [BUILT_AT] * RUNS),
+        "old_before": ("TIMESTAMP", [BUILT_AT, hours_later, on_the_instant, BUILT_AT]),
+        "ahead_after": ("TIMESTAMP", [hours_later, BUILT_AT, on_the_instant, BUILT_AT]),
         "before_build": ("STRING", [build_id(night, run) for run in range(1, RUNS + 1)]),
         "after_build": ("STRING", [build_id(night, run % RUNS + 1) for run in range(1, RUNS + 1)]),
         "largest_max": ("INT64", [1, 3, 100, 0]),
         "processed_before": ("TIMESTAMP", [BUILT_AT, hours_later, on_the_instant, BUILT_AT + timedelta(days=9)]),
+        "nights": ("INT64", [14, 1, 2, 0]),
+        "rows_start": ("DATE", [night - timedelta(days=days) for days in (10, 1, 3, 10)]),
+        **{name: (f"ARRAY<{ARRAY_TYPES.get(name, 'INT64')}>", [values] * RUNS) for name, values in ARRAYS.items()},
         "superseded_before": ("TIMESTAMP", [BUILT_AT, hours_later, on_the_instant, BUILT_AT + timedelta(days=9)]),
     }
 
@@ -125,7 +136,7 @@ class Night:
         self._theirs: dict[str, list[Answer]] = {}
         self.tables = {
             table: Table(declared(table)[0], random_rows(random, table, night, rows_max))
-            for table in (*UPSTREAM, *STORED, *DOWNSTREAM)
+            for table in (*UPSTREAM, *SHIPPED.references, *STORED, *DOWNSTREAM)
         }
         self.warehouse = DuckDbWarehouse(":memory:")
         self.warehouse.ensure_tables()
@@ -303,7 +314,9 @@ def test_both_engines_give_an_expression_of_a_feature_the_same_value(night: Nigh
     assert [find_expression_faults(text, columns, "FLOAT64") for text in EXPRESSIONS] == [[]] * len(EXPRESSIONS)
     held = {type(node).__name__ for text in EXPRESSIONS for node in sqlglot.parse_one(text, read="bigquery").walk()}
     assert held >= EXPRESSION_ALLOWED
-    listed = ", ".join(f"CAST({text} AS FLOAT64) AS value_{n}" for n, text in enumerate(EXPRESSIONS))
+    listed = ", ".join(
+        f"CAST({with_finite(text, columns)} AS FLOAT64) AS value_{n}" for n, text in enumerate(EXPRESSIONS)
+    )
     sql = f"SELECT player_id, {listed} FROM {table}"  # noqa: S608 -- of this file
     ours = Answer({}, night.warehouse.query(Statement(name="expressions", sql=sql)))
 
@@ -321,6 +334,9 @@ COMPOSITE, CACHE = (next(b.table for b in SHIPPED.blocks if b.name == name) for 
         (Unusable(columns=frozenset((CACHE, one.name) for one in SHIPPED.features_of("daily_cache"))), {}),
         (Unusable(tables=frozenset(table.name for table in SHIPPED.phase3_tables)), {}),
         (Unusable(tables=frozenset({SHIPPED.entity.roster})), {}),
+        (Unusable(tables=frozenset(SHIPPED.references)), {}),
+        (Unusable(columns=frozenset((COMPOSITE, name) for name in ("has_game", "opponent_abbreviation"))), {}),
+        (Unusable(casts=frozenset((COMPOSITE, name) for name in ("player_id", "pace", "processed_at"))), {}),
     ],
 )
 def test_what_is_unusable_counts_as_empty_in_both_engines(
@@ -330,7 +346,8 @@ def test_what_is_unusable_counts_as_empty_in_both_engines(
     asked = night.statement("features", 0)
     ours = night.warehouse.query(replace(asked, sql=text))
     types = {name: kind for name, (kind, _values) in night.parameters.items() if name in asked.parameters}
-    tables = {name: night.tables[name] for name in SHIPPED.upstream if name not in without.tables}
+    known = (*SHIPPED.upstream, *SHIPPED.references)
+    tables = {name: night.tables[name] for name in known if name not in without.tables}
     [theirs] = night.oracle.answer(text, tables, types, [dict(asked.parameters)])
 
     read = {f"{table.db}.{table.name}" for table in sqlglot.parse_one(text, read="bigquery").find_all(exp.Table)}

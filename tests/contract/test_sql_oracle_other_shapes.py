@@ -223,6 +223,8 @@ def test_both_engines_agree_on_a_pipeline_of_another_shape(oracle: Oracle, tmp_p
         "earliest_date": ("DATE", DAY - timedelta(days=2)),
         "as_of": ("TIMESTAMP", BUILT_AT + timedelta(seconds=200)),
         "built_at": ("TIMESTAMP", BUILT_AT),
+        "old_before": ("TIMESTAMP", BUILT_AT),
+        "ahead_after": ("TIMESTAMP", BUILT_AT + timedelta(seconds=200)),
         "build_generation": ("INT64", 1),
         "build_id": ("STRING", "the build"),
         "quality_score_min": ("FLOAT64", 75.0),

@@ -13,15 +13,19 @@ from typing import Any
 import duckdb
 import pytest
 
-from statemachine.model import Finding, Retraction, State
+from statemachine.model import Finding, FindingSeverity, Retraction, State
 from tests.support.generation_rows import COMMITTED_AT, publication_of, rows_select
 from tests.support.generation_rows import STARTED_AT as CLAIMED_AT
 from tests.support.nights import finding
+from tests.support.profiles import profile_of
 from worker.adapters.duckdb.dialect import open_error
 from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
 from worker.features.model import BuildKey, Publication, Statement
+from worker.features.profile import Profile
+from worker.features.profile_reading import plan_nights, read_nights
 from worker.features.records import execution_row, read_retraction, replay_row
+from worker.features.sql import Unusable, source
 from worker.pipelines.files import shipped_pipeline
 from worker.pipelines.shipped import (
     DEPENDENCY_TABLE,
@@ -34,9 +38,11 @@ from worker.pipelines.shipped import (
     PUBLISHED_TABLE,
     QUALITY_TABLE,
     REPLAY_TABLE,
+    SHIPPED,
 )
 from worker.ports import Warehouse
 
+PROFILE_TABLE = SHIPPED.tables.profile
 NIGHT = date(2024, 12, 15)
 OTHER_NIGHT = date(2024, 12, 16)
 
@@ -109,6 +115,28 @@ def test_columns_are_told_in_bigquerys_types(warehouse: Warehouse) -> None:
 
 def test_a_table_that_does_not_exist_has_no_columns(warehouse: Warehouse) -> None:
     assert warehouse.columns("nba_raw.nothing") == {}
+
+
+def test_columns_of_several_tables_are_told_at_once_and_a_missing_table_has_none(warehouse: Warehouse) -> None:
+    found = warehouse.columns_of([LEDGER_TABLE, "nba_predictions.nothing", "gone.nothing"])
+
+    assert {table: bool(columns) for table, columns in found.items()} == {
+        LEDGER_TABLE: True,
+        "nba_predictions.nothing": False,
+        "gone.nothing": False,
+    }
+
+
+def test_a_column_of_another_type_is_read_in_the_type_of_the_catalogue(warehouse: Warehouse) -> None:
+    """A number with a fraction is no key; a number of any width is a float."""
+    table, columns = "nba_predictions.numbers", {"Player_ID": "INT64", "pace": "FLOAT64"}
+    write(warehouse, f"CREATE TABLE {table} (player_id NUMERIC, pace NUMERIC)")
+    write(warehouse, f"INSERT INTO {table} VALUES (3, 2.5), (2.5, 3), (NULL, NULL)")  # noqa: S608 -- our own
+    read = source(table, columns, Unusable(casts=frozenset((table, name) for name in columns)))
+
+    rows = warehouse.query(Statement(name="numbers", sql=f"SELECT * FROM {read} ORDER BY pace"))  # noqa: S608 -- our own
+
+    assert [tuple(row.values()) for row in rows] == [(None, None), (3, 2.5), (None, 3.0)]
 
 
 def test_parameters_keep_their_types(warehouse: Warehouse) -> None:
@@ -743,3 +771,89 @@ def test_the_publications_of_a_date_are_listed_oldest_first(warehouse: Warehouse
     told = warehouse.query(Statement(name="publications", sql=text, parameters={"analysis_date": NIGHT}))
 
     assert [row["generation"] for row in told] == list(range(1, 9))
+
+
+# The statistics of the features
+
+
+def profiled(build: BuildKey, day: date | None = None) -> Publication:
+    """A publication with statistics of every kind of feature; some figures are not known."""
+    made = publication(build)
+    features = {
+        "usage_rate": profile_of("usage_rate", compared_date=day),
+        "pace": profile_of("pace", correlation=None, mean=None),
+    }
+    return replace(made, stats=replace(made.stats, profile=Profile(features=features)))
+
+
+def publish_profiled(warehouse: Warehouse, build: BuildKey) -> Publication:
+    result = profiled(build)
+    warehouse.claim(build, CLAIMED_AT, result.request.claimant)
+    warehouse.stage(build, staging_select(build))
+    warehouse.publish(result)
+    return result
+
+
+def test_the_statistics_of_a_publication_are_read_again(warehouse: Warehouse) -> None:
+    stored = publish_profiled(warehouse, key())
+    warehouse.publish(stored)
+
+    [night] = read_nights(warehouse.query(plan_nights(OTHER_NIGHT, warehouse.pipeline)))
+
+    assert (night.analysis_date, night.active_count) == (NIGHT, 2)
+    assert night.features == stored.stats.profile.features
+    assert len(everything(warehouse, PROFILE_TABLE)) == 2
+
+
+def test_only_published_nights_before_are_compared_with(warehouse: Warehouse) -> None:
+    publish_profiled(warehouse, key())
+    publish_profiled(warehouse, key(2))
+    warehouse.claim(key(night=OTHER_NIGHT), CLAIMED_AT, "worker-a")
+    warehouse.stage(key(night=OTHER_NIGHT), staging_select(key(night=OTHER_NIGHT)))
+
+    nights = {
+        day: read_nights(warehouse.query(plan_nights(day, warehouse.pipeline)))
+        for day in (NIGHT, OTHER_NIGHT, OTHER_NIGHT + timedelta(days=1), NIGHT + timedelta(days=57))
+    }
+
+    assert [len(found) for found in nights.values()] == [0, 1, 1, 0]
+    assert {len(found.features) for found in nights[OTHER_NIGHT]} == {2}
+
+
+def test_a_night_with_a_critical_finding_is_compared_with_by_none(warehouse: Warehouse) -> None:
+    for day, severity in ((NIGHT, FindingSeverity.CRITICAL), (OTHER_NIGHT, FindingSeverity.WARNING)):
+        made = profiled(key(night=day))
+        finding = Finding(
+            check="constant",
+            severity=severity,
+            subject="pace",
+            observed="0",
+            expected="1",
+            next_step="look",
+        )
+        warehouse.claim(key(night=day), CLAIMED_AT, made.request.claimant)
+        warehouse.stage(key(night=day), staging_select(key(night=day)))
+        warehouse.publish(replace(made, report=replace(made.report, findings=(finding,))))
+
+    nights = read_nights(warehouse.query(plan_nights(OTHER_NIGHT + timedelta(days=1), warehouse.pipeline)))
+
+    assert [night.analysis_date for night in nights] == [OTHER_NIGHT]
+
+
+def test_several_statements_are_answered_in_their_order(warehouse: Warehouse) -> None:
+    asked = [Statement(name="number", sql="SELECT @n AS n", parameters={"n": n}) for n in range(4)]
+
+    answers = warehouse.query_all(asked)
+
+    assert answers == [[{"n": 0}], [{"n": 1}], [{"n": 2}], [{"n": 3}]]
+    assert list(warehouse.query_all([])) == []
+
+
+def test_a_statement_that_fails_beside_others_is_its_own_error(warehouse: Warehouse) -> None:
+    sound = Statement(name="sound", sql="SELECT 1 AS n")
+    broken = Statement(name="broken", sql="SELECT no_such_column AS n FROM that".replace("that", PROFILE_TABLE))
+
+    answers = warehouse.query_all([broken, sound])
+
+    assert answers[1] == [{"n": 1}]
+    assert isinstance(answers[0], Fatal)

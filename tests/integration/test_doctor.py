@@ -25,7 +25,14 @@ from worker.pipelines.shipped import SHIPPED, UPSTREAM
 from worker.resources import open_warehouse
 from worker.settings import load
 
-DUCKDB_TYPES = {"DATE": "DATE", "INT64": "BIGINT", "FLOAT64": "DOUBLE", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ"}
+DUCKDB_TYPES = {
+    "BOOL": "BOOLEAN",
+    "DATE": "DATE",
+    "INT64": "BIGINT",
+    "FLOAT64": "DOUBLE",
+    "STRING": "VARCHAR",
+    "TIMESTAMP": "TIMESTAMPTZ",
+}
 RIGHTS, STORE, STORED, _CLOCK, UPSTREAM_TABLES, OWN, _BUS, DATASETS = range(1, 9)
 
 

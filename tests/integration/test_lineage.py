@@ -1,6 +1,6 @@
 """`mlfs lineage` is true: each cell's source, evidence and reason agree with the tables and with what was published."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -95,7 +95,7 @@ def test_the_reason_says_which_rule_applied(mixed: League) -> None:
     reasons = [features["usage_rate"].why for features in lineages]
     assert reasons == [
         "Phase 4 had no row, latest Phase 3 row within 30 days",
-        "Phase 4 value was NULL, latest Phase 3 row within 30 days",
+        "Phase 4 value was NULL, NaN or infinite, latest Phase 3 row within 30 days",
         "Phase 4 has a value for the date",
     ]
     assert lineages[0]["pace"].source_table == "nba_analytics.team_offense_game_summary"
@@ -272,10 +272,17 @@ class CountingWarehouse:
         self.pipeline = warehouse.pipeline
         self.names: list[str] = []
 
+    def columns_of(self, tables: Collection[str]) -> Any:
+        return self.warehouse.columns_of(tables)
+
     def query(self, statement: Statement) -> Sequence[Mapping[str, Any]]:
         self.names.append(statement.name)
         rows: Sequence[Mapping[str, Any]] = self.warehouse.query(statement)
         return rows
+
+    def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+        found: Mapping[str, Mapping[str, str]] = self.warehouse.columns_of(tables)
+        return found
 
 
 def test_the_number_of_statements_does_not_follow_the_number_of_features(mixed: League) -> None:
@@ -305,3 +312,17 @@ def test_a_table_whose_run_was_taken_back_is_as_if_it_were_empty(league: League,
     assert rows[0] == rows[1]
     assert any("its run was taken back" in one.why for one in traced.features if one.block == block.name)
     assert [None] * len(traced.features) == [one.changed for one in traced.features]
+
+
+def test_the_lineage_of_a_row_does_without_a_table_that_is_gone(league: League) -> None:
+    """The build fell back to Phase 3 for the table; the explanation reads neither."""
+    table = next(block.table for block in BLOCKS if block.name == "daily_cache")
+    league.execute(f"DROP TABLE {table}")
+    league.execute("ALTER TABLE nba_raw.nbac_schedule RENAME home_team_abbreviation TO home_team")
+    league.build(SUNDAY)
+
+    traced = trace_row(league.warehouse, SUNDAY, next(iter(league.published(SUNDAY))))
+
+    cached = [one for one in traced.features if one.block == "daily_cache"]
+    assert {one.source for one in cached} <= {"phase3", "missing"}
+    assert [None] * len(cached) == [one.changed for one in cached]

@@ -2,11 +2,16 @@
 
 # ruff: noqa: S608 -- statements are made of this file's own names; whatever else is in them is a parameter
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from ops.cli import app
 from statemachine.model import BuildMode, FailureKind, State
 from tests.support.bigquery import LIMITS, Site, open_warehouse
 from tests.support.bigquery_peer.server import BigQueryServer
@@ -386,6 +391,24 @@ def test_as_of_hides_rows_of_every_upstream_table(league: League) -> None:
     assert {row["data_source"] for row in league.published(SUNDAY).values()} == {"phase3"}
 
 
+def test_a_build_by_hand_reads_upstream_as_of_an_instant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    league = League(str(tmp_path / "warehouse.duckdb"))
+    league.warehouse.close()
+    monkeypatch.setenv("MLFS_WAREHOUSE", f"duckdb://{tmp_path / 'warehouse.duckdb'}")
+    monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path))
+
+    def mlfs(*options: str) -> Result:
+        return CliRunner().invoke(app, ["build", SUNDAY.isoformat(), *options])
+
+    afternoon = mlfs("--as-of", "2024-12-15T17:00:00-05:00", "--dry-run", "--json")
+    answer = json.loads(afternoon.stdout)
+
+    assert (afternoon.exit_code, answer["state"], answer["as_of"]) == (3, "degraded", "2024-12-15T22:00:00Z")
+    assert set(answer["dependency_rows"].values()) == {0}
+    assert mlfs("--as-of", "2024-12-15").exit_code == 2
+    assert mlfs("--as-of", "2024-12-15T22:00:00Z", "--source", "yesterday").exit_code == 2
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[BigQueryServer]:
     with BigQueryServer(hold_s=0.05) as running:
@@ -441,6 +464,17 @@ def test_a_column_behind_a_policy_tag_is_missing_on_bigquery(site: Site) -> None
     assert probe(site.warehouse, SUNDAY) == outcome.stats.dependency_rows
     rows = site.warehouse.query(Statement(name="rows", sql=f"SELECT COUNT(*) AS n FROM {PUBLISHED_TABLE}"))
     assert rows[0]["n"] == outcome.report.row_count
+
+
+def test_a_probe_counts_no_rows_that_the_account_may_not_order(site: Site) -> None:
+    """Otherwise each probe would find rows, and each upgrade would build without the rows again."""
+    site.project.denied = frozenset({f"{CACHE}.processed_at"})
+
+    outcome = build(site.warehouse)
+
+    assert upstream_findings(outcome) == [("critical", "table_unusable", CACHE, "player_daily_cache")]
+    assert outcome.stats.dependency_rows["player_daily_cache"] == 0
+    assert probe(site.warehouse, SUNDAY) == outcome.stats.dependency_rows
 
 
 def test_a_denied_phase4_stops_no_forced_fallback_on_bigquery(site: Site) -> None:

@@ -13,6 +13,7 @@ from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at, sam
 from tests.support.nights import PROCESSORS, success
 from tests.support.rigs import WORKER, ModelClock, Rig
 from worker.builds.builder import Builder
+from worker.errors import SourceGone
 from worker.interventions.audit import Auditor
 from worker.local.parquet_folder import link_parquet_folder
 from worker.pipelines.shipped import FEATURES

@@ -20,6 +20,8 @@ BIGQUERY_ERRORS = "worker/adapters/bigquery/errors.py"
 PUBLISH_SQL = "worker/features/templates/dml/publish.sql"
 FEATURES_SQL = "worker/features/templates/sql/features.sql"
 SQL = "worker/features/sql.py"
+USABLE = "worker/features/usable.py"
+UNUSABLE = "tests/integration/test_unusable_upstream.py"
 DEFINITION_FILES = "worker/pipelines/files.py"
 
 STORE_CONTRACT = "tests/contract/test_state_store_contract.py"
@@ -50,10 +52,17 @@ ROLLING = "tests/acceptance/test_rolling_upgrade.py"
 GENERATIONS = "worker/features/generations.py"
 GENERATIONS_CONTRACT = "tests/contract/test_generations_contract.py"
 CHANGES = "tests/unit/test_changes_of_an_upgrade.py"
+PROFILE_FINDINGS = "worker/features/profile_findings.py"
+PROFILE_FINDINGS_TESTS = "tests/unit/test_profile_findings.py"
+PROFILE_OF_A_BUILD = "tests/integration/test_profile_of_a_build.py"
 UNPUBLISHED = "worker/features/templates/parts/unpublished.sql"
+PARQUET = "worker/adapters/duckdb/parquet.py"
+LINKED_FILES = "tests/integration/test_linked_files.py"
+PARQUET_TYPES = "tests/integration/test_parquet_types.py"
 SUPERSEDED = "worker/features/templates/parts/superseded.sql"
 DOUBTS = "tests/unit/test_decide_findings.py"
 FINDINGS = "tests/unit/test_findings_of_a_build.py"
+NUMBERS_AND_GAMES = "tests/integration/test_numbers_and_games.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,8 +239,8 @@ MUTANTS = (
     Mutant(
         name="costs-denied-name-no-role",
         file=BIGQUERY_ERRORS,
-        old='    is_history = reason == "accessDenied" and "INFORMATION_SCHEMA" in str(error)\n',
-        new="    is_history = False\n",
+        old='COST_READER if is_denied and "INFORMATION_SCHEMA" in str(error) else NEXT_STEPS.get(reason)',
+        new="NEXT_STEPS.get(reason)",
         tests=(
             "tests/integration/test_bigquery_night.py::test_costs_that_the_account_may_not_see_name_the_role_that_it_needs",
         ),
@@ -429,6 +438,34 @@ MUTANTS = (
         old='{{ features_from(table.name) | each("{} IS NOT NULL") | joined("OR", 8) }},',
         new="{{ table.short }}_date IS NOT NULL,",
         tests=("tests/integration/test_build_small.py::test_a_defense_row_that_gave_no_cell_gives_no_date",),
+    ),
+    Mutant(
+        name="nan-is-a-value",
+        file="worker/features/pipeline.py",
+        old='return (*finite(text), f"AS {name}")',
+        new='return (text, f"AS {name}")',
+        tests=(f"{NUMBERS_AND_GAMES}::test_a_value_that_is_no_number_counts_as_null_in_its_place",),
+    ),
+    Mutant(
+        name="a-superseded-row-still-makes-a-game",
+        file="worker/features/templates/parts/scheduled.sql",
+        old="PARTITION BY {{ schedule.game }} ORDER BY processed_at",
+        new="PARTITION BY {{ schedule.game }}, {{ day }} ORDER BY processed_at",
+        tests=(f"{NUMBERS_AND_GAMES}::test_of_the_rows_of_a_game_the_newest_counts_wherever_it_puts_the_game",),
+    ),
+    Mutant(
+        name="a-night-without-schedule-has-no-games",
+        file="worker/features/templates/parts/tonight.sql",
+        old="(SELECT COUNT(*) FROM scheduled) = 0",
+        new="(SELECT COUNT(*) FROM scheduled) < 0",
+        tests=(f"{NUMBERS_AND_GAMES}::test_without_a_schedule_the_opponents_come_from_phase4",),
+    ),
+    Mutant(
+        name="an-unknown-team-plays",
+        file="worker/features/templates/parts/scheduled.sql",
+        old="(SELECT COUNT(*) FROM known_team) = 0",
+        new="(SELECT COUNT(*) FROM known_team) >= 0",
+        tests=(f"{NUMBERS_AND_GAMES}::test_a_game_of_an_empty_or_unknown_team_is_no_game",),
     ),
     Mutant(
         name="refused-publish-is-not-counted",
@@ -859,6 +896,55 @@ MUTANTS = (
         old="    if table.casefold() in {own.casefold() for own in own_tables}:\n",
         new="    if table in own_tables:\n",
         tests=("tests/integration/test_warehouse_loading.py::test_the_workers_own_tables_are_known_in_any_spelling",),
+    ),
+    Mutant(
+        name="folder-name-taken-for-a-pattern",
+        file="worker/adapters/duckdb/dialect.py",
+        old='    return _PATTERNS.sub(r"[\\g<0>]", path)\n',
+        new="    return path\n",
+        tests=(f"{LINKED_FILES}::test_the_name_of_a_folder_is_a_name",),
+    ),
+    Mutant(
+        name="column-guessed-from-a-folder",
+        file=PARQUET,
+        old="({_literal(path)}, hive_partitioning = false)",
+        new="({_literal(path)})",
+        tests=(f"{LINKED_FILES}::test_the_name_of_a_folder_is_a_name",),
+    ),
+    Mutant(
+        name="view-of-a-link-stays-as-made",
+        file="worker/adapters/duckdb/links.py",
+        old="is_stale=present != select",
+        new="is_stale=False",
+        tests=(f"{LINKED_FILES}::test_a_converted_column_that_nobody_reads_may_go",),
+    ),
+    Mutant(
+        name="columns-of-a-link-from-the-engine",
+        file="worker/adapters/duckdb/warehouse.py",
+        old="        columns |= {names[link.table.casefold()]: dict(link.columns) for link in links}\n",
+        new="",
+        tests=(f"{LINKED_FILES}::test_the_columns_of_a_link_are_those_of_the_file_now",),
+    ),
+    Mutant(
+        name="value-rounded-by-a-conversion",
+        file="worker/adapters/duckdb/conversions.py",
+        old=" AND {{}} = trunc({{}})",
+        new="",
+        tests=(f"{PARQUET_TYPES}::test_a_column_with_other_values_keeps_the_type_of_the_file",),
+    ),
+    Mutant(
+        name="value-of-a-replaced-file-rounded",
+        file="worker/adapters/duckdb/conversions.py",
+        old="THEN {value} ELSE error({text}) END",
+        new="THEN {value} ELSE {value} END",
+        tests=(f"{LINKED_FILES}::test_a_value_that_does_not_fit_any_more_changes_no_value",),
+    ),
+    Mutant(
+        name="unusable-roster-loaded-as-if-nothing-were",
+        file="worker/local/folder_check.py",
+        old="FindingSeverity.CRITICAL if table == pipeline.entity.roster else FindingSeverity.WARNING",
+        new="FindingSeverity.WARNING",
+        tests=("tests/integration/test_load_check.py::test_the_roster_alone_is_indispensable",),
     ),
     Mutant(
         name="exception-while-reading-charged-to-the-group",
@@ -1359,9 +1445,79 @@ MUTANTS = (
     Mutant(
         name="unusable-table-is-read",
         file=SQL,
-        old="        is_gone = table in self._without.tables\n",
-        new="        is_gone = False\n",
+        old="    is_gone = table in without.tables\n",
+        new="    is_gone = False\n",
         tests=("tests/contract/test_sql_oracle.py::test_what_is_unusable_counts_as_empty_in_both_engines",),
+    ),
+    Mutant(
+        name="a-retyped-key-costs-the-column-alone",
+        file=USABLE,
+        old="_whole_table(fault) if fault.column in essential else fault for fault",
+        new="fault for fault",
+        tests=(f"{UNUSABLE}::test_a_table_without_the_columns_that_find_and_order_rows_is_unusable",),
+    ),
+    Mutant(
+        name="columns-of-another-type-are-read-as-they-are",
+        file=USABLE,
+        old="        if kind not in {wanted, listed.get(name)}:\n",
+        new="        if not kind:\n",
+        tests=("tests/unit/test_usable_upstream.py::test_a_type_that_holds_the_same_values_is_cast_and_no_fault",),
+    ),
+    Mutant(
+        name="an-id-with-a-fraction-is-rounded",
+        file=SQL,
+        old='return f"IF(SAFE_CAST({name} AS INT64) = {name}, SAFE_CAST({name} AS INT64), NULL)"',
+        new='return f"SAFE_CAST({name} AS INT64)"',
+        tests=(f"{UNUSABLE}::test_an_id_with_a_fraction_is_no_id",),
+    ),
+    Mutant(
+        name="a-forced-fallback-looks-at-phase4",
+        file=USABLE,
+        old="for block in pipeline.blocks if request.reads(block.processor)}",
+        new="for block in pipeline.blocks}",
+        tests=(f"{UNUSABLE}::test_a_forced_fallback_does_not_look_at_phase4",),
+    ),
+    Mutant(
+        name="the-probe-counts-rows-that-no-build-can-read",
+        file="worker/builds/upstream.py",
+        old="as_of=as_of, without=usable.without)",
+        new="as_of=as_of)",
+        tests=(f"{UNUSABLE}::test_a_table_without_the_columns_that_find_and_order_rows_is_unusable",),
+    ),
+    Mutant(
+        name="a-table-that-breaks-during-the-build-fails-the-build",
+        file="worker/builds/steps.py",
+        old="            except UPSTREAM_ERRORS as exc:\n",
+        new="            except Fenced as exc:\n",
+        tests=(f"{UNUSABLE}::test_a_table_that_breaks_during_the_build_is_found_and_left_out",),
+    ),
+    Mutant(
+        name="one-denied-column-costs-the-table",
+        file="worker/builds/upstream.py",
+        old="    if whole is not None or not broken:\n",
+        new="    if True:\n",
+        tests=(f"{UNUSABLE}::test_a_column_behind_a_policy_tag_is_missing_on_bigquery",),
+    ),
+    Mutant(
+        name="a-denied-table-fails-the-build",
+        file="worker/adapters/bigquery/tables.py",
+        old="            except AccessDenied:\n",
+        new="            except SchemaDrift:\n",
+        tests=(f"{UNUSABLE}::test_a_denied_table_is_missing_on_bigquery",),
+    ),
+    Mutant(
+        name="a-phase3-table-is-wanted-by-every-cell",
+        file="worker/features/input_findings.py",
+        old="        return stats.left_empty.get(feature.name, 0)\n",
+        new="        return stats.blocks[block.name].players\n",
+        tests=(f"{UNUSABLE}::test_a_phase3_table_that_nobody_needs_tonight_is_a_warning",),
+    ),
+    Mutant(
+        name="as-of-sees-the-roster-of-later",
+        file=FEATURES_SQL,
+        old="  WHERE {{ roster.date }} = @analysis_date{{ seen }}\n",
+        new="  WHERE {{ roster.date }} = @analysis_date\n",
+        tests=(f"{UNUSABLE}::test_as_of_hides_rows_of_every_upstream_table",),
     ),
     Mutant(
         name="expression-beside-the-allow-list",
@@ -2062,6 +2218,58 @@ MUTANTS = (
         tests=(f"{FINDINGS}::test_a_replay_as_of_an_instant_is_built_as_of_the_instant[as_of1]",),
     ),
     Mutant(
+        name="critical-night-becomes-the-norm",
+        file=SQL,
+        old='"critical"',
+        new='"fatal"',
+        tests=(
+            f"{WAREHOUSE_CONTRACT}::test_a_night_with_a_critical_finding_is_compared_with_by_none",
+            f"{PROFILE_OF_A_BUILD}::test_a_night_that_cannot_be_believed_is_compared_with_by_none",
+        ),
+    ),
+    Mutant(
+        name="fallback-counts-as-the-distribution",
+        file="worker/features/templates/sql/profile.sql",
+        old="{{ side }}.sources[ORDINAL(@block[ORDINAL(place)])] = 'phase4'",
+        new="{{ side }}.sources[ORDINAL(@block[ORDINAL(place)])] <> 'missing'",
+        tests=(f"{PROFILE_OF_A_BUILD}::test_values_from_phase_3_are_another_distribution",),
+    ),
+    Mutant(
+        name="statistics-stop-the-build",
+        file="worker/builds/steps.py",
+        old="isinstance(answer, PipelineError) and (answer is counts or",
+        new="isinstance(answer, PipelineError) and (answer is not None or",
+        tests=(f"{PROFILE_OF_A_BUILD}::test_statistics_that_cannot_be_read_stop_no_build",),
+    ),
+    Mutant(
+        name="moved-over-a-gap-of-nights",
+        file="worker/features/profile_reading.py",
+        old='row["compared_date"] == analysis_date - timedelta(days=1)',
+        new="True",
+        tests=(f"{PROFILE_OF_A_BUILD}::test_a_night_that_cannot_be_believed_is_compared_with_by_none",),
+    ),
+    Mutant(
+        name="two-columns-swapped-unseen",
+        file=PROFILE_FINDINGS,
+        old="            measure=lowest - profile.correlation,\n",
+        new="            measure=0.0,\n",
+        tests=(f"{PROFILE_FINDINGS_TESTS}::test_one_feature_that_cannot_be_believed",),
+    ),
+    Mutant(
+        name="usual-share-is-a-finding",
+        file=PROFILE_FINDINGS,
+        old="        measure=share - max(shares),\n        observed=",
+        new="        measure=share,\n        observed=",
+        tests=(f"{PROFILE_FINDINGS_TESTS}::test_what_a_feature_usually_does_is_no_finding",),
+    ),
+    Mutant(
+        name="compared-with-too-few-nights",
+        file=PROFILE_FINDINGS,
+        old="    return usual if len(usual) >= policy.nights_min else []\n",
+        new="    return usual\n",
+        tests=(f"{PROFILE_FINDINGS_TESTS}::test_a_distribution_is_not_compared_with_too_few_nights",),
+    ),
+    Mutant(
         name="unread-table-counts-as-empty",
         file="ops/reports/facts.py",
         old="            return Evidence.UNKNOWN",
@@ -2093,5 +2301,44 @@ MUTANTS = (
             "tests/integration/test_reports.py::"
             "test_the_record_of_an_incident_holds_what_is_known_and_what_people_have_to_add",
         ),
+    ),
+    Mutant(
+        name="never-judged-is-told-as-no-findings",
+        file="worker/finding_text.py",
+        old="    if findings is None:\n        return NOT_JUDGED\n    groups",
+        new="    if findings is None:\n        return NO_FINDINGS\n    groups",
+        tests=(
+            "tests/unit/test_finding_text.py::test_never_judged_is_not_the_same_as_no_findings",
+            "tests/unit/test_explain.py::"
+            "test_the_headline_names_a_warning_behind_the_figures_and_says_what_no_check_judged",
+        ),
+    ),
+    Mutant(
+        name="null-findings-are-read-as-none-found",
+        file=FENCE,
+        old="    if text is None:\n        return None\n",
+        new="    if text is None:\n        return ()\n",
+        tests=("tests/unit/test_findings_of_a_build.py::test_the_column_gives_back_what_was_written",),
+    ),
+    Mutant(
+        name="the-headline-trusts-critical-findings",
+        file="worker/date_text.py",
+        old="    return worst(result.findings) == FindingSeverity.CRITICAL\n",
+        new="    return False\n",
+        tests=("tests/unit/test_explain.py::test_the_headline_leads_with_a_critical_finding",),
+    ),
+    Mutant(
+        name="a-command-line-is-translated-into-another-zone",
+        file="worker/date_text.py",
+        old='        if found["option"]:\n',
+        new='        if found["option"] and False:\n',
+        tests=("tests/unit/test_screens.py::test_stored_instants_are_told_on_the_wall_clock",),
+    ),
+    Mutant(
+        name="nights-with-other-bins-are-drawn-together",
+        file="worker/features/distributions.py",
+        old=" if night.bin_edges == profile.bin_edges]",
+        new="]",
+        tests=("tests/unit/test_distributions.py::test_a_shift_needs_nights_with_the_same_bins",),
     ),
 )

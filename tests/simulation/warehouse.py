@@ -14,8 +14,12 @@ from statemachine.model import BuildMode
 from tests.simulation.boundary import SLOW_S, Boundary
 from tests.simulation.doubts import CLAIMED, CRITICAL_SHARE
 from tests.simulation.plan import PROCESSORS, Night
+<<<<<<< HEAD
 from worker.errors import Fatal, Fenced
 from worker.features.findings import Check, Levels
+=======
+from worker.errors import Fatal, Fenced, PipelineError
+>>>>>>> profile
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
 from worker.features.records import check_fence, has_published, holds_claim, published_row, read_ledger_row
 from worker.pipelines.shipped import BLOCKS, SHIPPED, UPSTREAM, features_of
@@ -268,8 +272,14 @@ class SimulatedWarehouse:
             return [self._call("build_stats", lambda: self._tables.counts(statement.parameters["build_id"]))]
         return self._call(statement.name, lambda: self._probe(night))  # type: ignore[no-any-return]
 
-    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
-        return [self.query(statement) for statement in statements]
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]] | PipelineError]:
+        return [self._answer(statement) for statement in statements]
+
+    def _answer(self, statement: Statement) -> Sequence[Mapping[str, Any]] | PipelineError:
+        try:
+            return self.query(statement)
+        except PipelineError as exc:
+            return exc
 
     def _probe(self, night: date) -> list[Row]:
         rows = self._tables.probe(night)

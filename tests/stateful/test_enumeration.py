@@ -61,6 +61,7 @@ from tests.support.nights import (
     PROCESSORS,
     SECOND,
     completion,
+    finding,
     result,
     unseen,
 )
@@ -176,6 +177,10 @@ def finished(state: State) -> Iterator[DateRecord]:
             for rows, wake_at in product((EVERY_TABLE_FILLED, HALF_FILLED), (CUTOFF, DEADLINE, None)):
                 published_now = result(2, 1, State.DEGRADED, rows=rows)
                 yield replace(base, generation=2, attempt=1, result=published_now, wake_at=wake_at)
+            # A critical finding names a processor, whose run at the claim is known, or is not.
+            doubted_now = result(2, 1, State.DEGRADED, findings=(finding(PROCESSORS[3]),))
+            for runs in (NO_RUNS, MappingProxyType({PROCESSORS[3]: "run:1"})):
+                yield replace(base, generation=2, attempt=1, result=doubted_now, wake_at=CUTOFF, claimed_runs=runs)
         case State.FAILED:
             # One that still waits for its deadline is sound only where nothing is published and nobody cancelled it.
             whys = (FailedBecause.GATE_REFUSED, FailedBecause.CANCELLED)
@@ -214,6 +219,8 @@ def events() -> tuple[Event, ...]:
         for generation, state in product((1, 2, 3), (State.DONE, State.DEGRADED))
         for found in ((False, True) if generation == 2 else (False,))
     ]
+    doubted_now = result(2, 1, State.DEGRADED, findings=(finding(PROCESSORS[3]),))
+    commits += [BuildCommitted(result=doubted_now, read_from_ledger=found) for found in (False, True)]
     endings = [
         BuildFailed(generation=2, attempt=attempt, failure=failure, message="it broke")
         for attempt, failure in product((1, 2), FailureKind)
@@ -228,6 +235,7 @@ def events() -> tuple[Event, ...]:
         *endings,
         *(ReplayRequested(actor="ana", reason="why", take_over=take_over) for take_over in (False, True)),
         ReplayRequested(actor="ana", reason="why", request_id=ASKED_FOR),
+        ReplayRequested(actor="ana", reason="why", as_of=EVENING),
         CancelRequested(actor="ana", reason="why"),
         *retractions(),
     )

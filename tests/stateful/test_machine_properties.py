@@ -44,6 +44,7 @@ from tests.support.nights import (
     PROCESSORS,
     SECOND,
     completion,
+    finding,
     result,
     told,
     unseen,
@@ -225,7 +226,9 @@ class NightOfWorkers(RuleBasedStateMachine):
         # What a person has taken back is not read: such a build is a fallback.
         state = State.DEGRADED if record.ignored else state
         rows = {name: 400 if state is State.DONE or name in record.relied_on else 0 for name in PROCESSORS}
-        self.ledger[record.generation] = result(*token, state, rows=rows)
+        named = data.draw(st.sets(NAMES, max_size=2)) if state is State.DEGRADED else set()
+        findings = tuple(finding(name) for name in sorted(named))
+        self.ledger[record.generation] = result(*token, state, rows=rows, findings=findings)
         if not dies:
             self.apply(BuildCommitted(result=self.ledger[record.generation]), worker)
 

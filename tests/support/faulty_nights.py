@@ -19,6 +19,8 @@ from tests.support.recomputed import (
     PHASE4,
     ROSTER,
     SCHEDULE,
+    TEAMS,
+    WITNESSES,
     Night,
     Question,
     Row,
@@ -60,7 +62,7 @@ class Season:
         """The rows of a table; with *night* only those that a build of that night could use."""
         names = COLUMNS[table]
         sql = f"SELECT {', '.join(names)} FROM {table}"
-        if night is not None:
+        if night is not None and table not in {SCHEDULE, TEAMS}:
             sql += f" WHERE {names[0]} {'<' if table in PHASE3 else '='} DATE '{night.isoformat()}'"
         with self.warehouse.writing(f"reading {table}") as cursor:
             rows = cursor.execute(sql).fetchall()
@@ -130,6 +132,7 @@ def assert_built_as_worked_out(
 
 def _assert_worth(outcome: BuildOutcome, night: Night) -> None:
     report = outcome.report
+    _assert_counted(outcome, night)
     assert list(report.components.values()) == night.components
     assert (report.row_count, report.component_total, report.quality_score) == (
         len(night.rows),
@@ -137,13 +140,30 @@ def _assert_worth(outcome: BuildOutcome, night: Night) -> None:
         night.score,
     )
     assert (report.fallback_rate, report.missing_rate) == (night.fallback_rate, night.missing_rate)
-    levels = {finding.severity.value for finding in report.findings}
-    least = [level for level, severity in (("P2", "critical"), ("P3", "warning")) if severity in levels]
-    severity = min(filter(None, (night.severity, *least)), default=None)
-    assert (report.severity, report.earned_state.value) == (
-        severity,
-        "degraded" if "critical" in levels else night.state,
+    found = {finding.severity.value for finding in report.findings}
+    least = ["P2"] * ("critical" in found) + ["P3"] * ("warning" in found)
+    assert report.severity == min(filter(None, (night.severity, *least)), default=None)
+    assert report.earned_state.value == ("degraded" if "critical" in found else night.state)
+
+
+def _assert_counted(outcome: BuildOutcome, night: Night) -> None:
+    """Compare what the findings about games and values are made of."""
+    games, players = outcome.stats.games, night.players
+    assert dict(outcome.stats.not_finite) == night.not_finite
+    assert games is not None
+    assert (games.from_phase4, games.unknown) == (
+        night.from_phase4,
+        {source: (tuple(names), concerned) for source, (names, concerned) in night.unknown.items()},
     )
+    assert games.checked == sum(bool(player.games) for player in players)
+    assert sum(games.differing.values()) == sum(player.differing for player in players)
+    assert games.witnesses == {
+        block: (
+            sum(player.games.get(block, "same") != "same" for player in players),
+            sum(block in player.games for player in players),
+        )
+        for block in WITNESSES
+    }
 
 
 def gate_lets_through(night: Night) -> bool:
@@ -209,6 +229,21 @@ def _null_phase3_cells(random: Random, season: Season, night: date) -> Iterator[
             yield table, f"UPDATE {{}} SET {cell} = NULL {where}", [blank, night]
 
 
+def _write_no_numbers(random: Random, season: Season, night: date) -> Iterator[Change]:
+    """NaN and infinity in some cells of both phases."""
+    for block, table in PHASE4.items():
+        key, cell = COLUMNS[table][1], random.choice(CELLS[block])
+        spoiled = _some(random, [row[key] for row in season.sources.on(table, night)])
+        value = random.choice(("nan", "inf", "-inf"))
+        where = f"WHERE analysis_date = ? AND {key} IN (SELECT unnest(?))"
+        yield table, f"UPDATE {{}} SET {cell} = CAST('{value}' AS DOUBLE) {where}", [night, spoiled]
+    for table in PHASE3:
+        key, cell = COLUMNS[table][1], random.choice(COLUMNS[table][3:])
+        spoiled = _some(random, list(season.sources.by_key[table]))
+        where = f"WHERE {key} IN (SELECT unnest(?)) AND game_date < ?"
+        yield table, f"UPDATE {{}} SET {cell} = CAST('nan' AS DOUBLE) {where}", [spoiled, night]
+
+
 def _lose_phase3_tables(random: Random, season: Season, night: date) -> Iterator[Change]:  # noqa: ARG001 -- a fault's shape
     for table in random.sample(PHASE3, random.randint(1, 3)):
         yield table, "DELETE FROM {} WHERE game_date < ?", [night]
@@ -233,13 +268,21 @@ def _write_again(random: Random, season: Season, night: date) -> Iterator[Change
 
 
 def _change_the_schedule(random: Random, season: Season, night: date) -> Iterator[Change]:
-    """No game tonight, or some called off, or one told of again later with the teams swapped."""
+    """No game tonight, or some called off, postponed or misspelled, or told of again later with the teams swapped."""
     games = [game["game_id"] for game in season.sources.on(SCHEDULE, night)]
-    match random.choice(("none", "some", "again")):
+    match random.choice(("none", "some", "again", "postponed", "misspelled")):
         case "none":
             yield SCHEDULE, "DELETE FROM {} WHERE game_date = ?", [night]
         case "some":
             yield SCHEDULE, "DELETE FROM {} WHERE game_id IN (SELECT unnest(?))", [_some(random, games)]
+        case "postponed":
+            later = "game_date + 3 AS game_date, processed_at + to_hours(9) AS processed_at"
+            where = "WHERE game_id IN (SELECT unnest(?))"
+            yield SCHEDULE, f"INSERT INTO {{0}} SELECT * REPLACE ({later}) FROM {{0}} {where}", [_some(random, games)]
+        case "misspelled":
+            name = random.choice(("''", "NULL", "'XXX'", "home_team_abbreviation || ' '"))
+            where = "WHERE game_id IN (SELECT unnest(?))"
+            yield SCHEDULE, f"UPDATE {{}} SET home_team_abbreviation = {name} {where}", [_some(random, games)]
         case _:
             swap = "home_team_abbreviation AS away_team_abbreviation, away_team_abbreviation AS home_team_abbreviation"
             where = "WHERE game_id IN (SELECT unnest(?))"
@@ -264,6 +307,7 @@ FAULTS: Sequence[Fault] = (
     _lose_players,
     _null_phase4_cells,
     _null_phase3_cells,
+    _write_no_numbers,
     _lose_phase3_tables,
     _lose_phase3_rows,
     _write_again,

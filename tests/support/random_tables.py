@@ -7,6 +7,7 @@ Ledger, generations and quality history name the same few builds, some ledger ro
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from math import inf, nan
 from random import Random
 from typing import Any
 
@@ -28,7 +29,11 @@ BUILDS = range(1, 5)
 """The builds of a night; the last is in no ledger row."""
 
 STORED = SHIPPED.tables.stored
+FEATURES = {feature.name for feature in SHIPPED.features}
 NULL_SHARE = 0.15
+NO_NUMBER_SHARE = 0.1
+"""How many values of upstream, and of features that an older release stored, are NaN or infinite."""
+
 KEPT_SHARE = 0.7
 """How many rows of a build are not left out."""
 
@@ -46,7 +51,7 @@ def build_id(night: date, number: int) -> str:
 def declared(table: str, pipeline: Pipeline = SHIPPED) -> tuple[Mapping[str, str], frozenset[str]]:
     """The columns of a table with their BigQuery types, and which of them may not be NULL."""
     if table not in pipeline.tables.stored:
-        return {**pipeline.upstream, **DOWNSTREAM}[table], frozenset(NEVER_NULL)
+        return {**pipeline.upstream, **pipeline.references, **DOWNSTREAM}[table], frozenset(NEVER_NULL)
     tree = sqlglot.parse_one(pipeline.ddl_of(table), read="bigquery")
     columns = [part for part in tree.this.expressions if isinstance(part, exp.ColumnDef)]
     required = frozenset(column.name for column in columns if column.find(exp.NotNullColumnConstraint))
@@ -108,13 +113,17 @@ def _value(random: Random, table: str, name: str, kind: str, night: date) -> obj
     if name == "game_date" and table != SCHEDULE:
         return night - timedelta(days=random.choice(GAME_AGES))
     if name == "game_id":
-        return f"{random.randrange(10**10):010}"
+        return random.choice(("", "0022400001", "0022400002", "0022400003", f"{random.randrange(10**10):010}"))
     if name == "player_id":
         return random.choice(PLAYERS)
     if name == "build_id":
         return build_id(night, random.choice(BUILDS[:-1] if table == LEDGER_TABLE else BUILDS))
     if name == "analysis_date" and table in STORED:
         return night + timedelta(days=random.choice((0, 0, -1, -1, 1)))
+    if name == "findings":
+        return random.choice(("[]", '[{"severity":"warning"}]', '[{"severity":"critical"}]'))
+    if kind == "FLOAT64" and (name in FEATURES or table not in STORED) and random.random() < NO_NUMBER_SHARE:
+        return random.choice((nan, inf, -inf))
     if name.endswith("abbreviation"):
         return random.choice(TEAMS)
     if name.endswith("_source"):

@@ -5,11 +5,13 @@ night must equal this to the last digit. Which features there are, and where eac
 that is data, and a feature is added there alone.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
+from math import isfinite
 from typing import Any
 
 from worker.pipelines.shipped import SHIPPED
@@ -21,6 +23,7 @@ SCHEDULE = "nba_raw.nbac_schedule"
 GAMES = "nba_analytics.player_game_summary"
 OFFENSE = "nba_analytics.team_offense_game_summary"
 DEFENSE = "nba_analytics.team_defense_game_summary"
+TEAMS = "nba_raw.nbac_team_list"
 PHASE4 = {
     "team_defense": "nba_precompute.team_defense_zone_analysis",
     "player_shot": "nba_precompute.player_shot_zone_analysis",
@@ -32,7 +35,13 @@ FALLBACK = {feature.name: feature.phase3_table for feature in SHIPPED.features}
 """Feature -> the Phase 3 table that has it where Phase 4 does not."""
 REQUIRED = ["points_projection", "rebounds_projection", "assists_projection", "offensive_rating", "defensive_rating"]
 
+WITNESSES = ["player_shot", "composite", "daily_cache"]
+"""The blocks whose table says of each player whether he plays, and against whom."""
+TOLD = ["has_game", "opponent_abbreviation", "team_abbreviation"]
+SCHEDULE_DAYS = 366
+
 COLUMNS: Mapping[str, Sequence[str]] = {
+    TEAMS: ["team_id", "team_abbreviation", "processed_at"],
     ROSTER: ["snapshot_date", "player_id", "player_name", "team_abbreviation", "processed_at"],
     SCHEDULE: ["game_date", "game_id", "home_team_abbreviation", "away_team_abbreviation", "processed_at"],
     **{
@@ -45,6 +54,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
             "team_abbreviation" if block == "team_defense" else "player_id",
             "processed_at",
             *CELLS[block],
+            *(TOLD if block in WITNESSES else ()),
         ]
         for block, table in PHASE4.items()
     },
@@ -104,6 +114,12 @@ class Player:
     applicable: list[str]
     from_phase: dict[str, int] = field(default_factory=dict)
     """Feature -> 4 or 3; absent where neither phase has a value."""
+    games: dict[str, str] = field(default_factory=dict)
+    """Witness -> how its word and the schedule agree; absent where neither says that he plays."""
+
+    @property
+    def differing(self) -> bool:
+        return any(kind != "same" for kind in self.games.values())
 
     def share(self, phase: int) -> Fraction:
         """The player's blocks filled from a phase, each counted by its share of cells."""
@@ -129,6 +145,12 @@ class Night:
     missing_rate: float
     severity: str | None
     state: str
+    not_finite: Mapping[str, int]
+    """Feature -> NaN and infinite values in the table of Phase 4; absent for none."""
+    from_phase4: int
+    """Players whose opponent Phase 4 named, because the schedule has no game."""
+    unknown: Mapping[str, tuple[Sequence[str], int]]
+    """schedule or roster -> the teams that the list lacks, and the players concerned."""
 
     @property
     def rows(self) -> dict[int, Player]:
@@ -147,16 +169,67 @@ def latest(sources: Sources, table: str, key: object, asked: Question) -> Row:
     return max(within, key=lambda row: (row["game_date"], row["processed_at"]), default={})
 
 
+def finite(value: Any) -> Any:
+    """The value, None for NaN and infinity."""
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def games_of(sources: Sources, asked: Question) -> list[tuple[str | None, str | None, Row]]:
+    """(team, opponent, row) twice for each game of the night; of the rows of one game the newest counts."""
+    by_game: dict[object, list[Row]] = {}
+    for number, row in enumerate(row for rows in sources.by_date[SCHEDULE].values() for row in rows):
+        if abs((row["game_date"] - asked.night).days) <= SCHEDULE_DAYS and asked.sees(row):
+            by_game.setdefault(row["game_id"] or number, []).append(row)
+    newest_rows = [max(rows, key=lambda row: (row["processed_at"], row["game_date"])) for rows in by_game.values()]
+    pairs = [
+        (row, row["home_team_abbreviation"], row["away_team_abbreviation"])
+        for row in newest_rows
+        if row["game_date"] == asked.night
+    ]
+    return [(home, away, row) for row, home, away in pairs] + [(away, home, row) for row, home, away in pairs]
+
+
+def known_teams(sources: Sources) -> set[str]:
+    rows = [row for rows in sources.by_date[TEAMS].values() for row in rows]
+    return {newest(of_team)["team_abbreviation"] for of_team in grouped(rows, "team_id").values()} - {None}
+
+
 def opponents(sources: Sources, asked: Question) -> dict[str, str]:
     """Team -> opponent; of two games of a team the one told of last counts, then the one with the smaller id."""
+    known = known_teams(sources)
     found: dict[str, str] = {}
-    seen = [game for game in sources.on(SCHEDULE, asked.night) if asked.sees(game)]
-    games = sorted(seen, key=lambda game: game["game_id"], reverse=True)
-    for game in sorted(games, key=lambda game: game["processed_at"]):
-        home, away = game["home_team_abbreviation"], game["away_team_abbreviation"]
-        if home is not None and away is not None:
-            found |= {home: away, away: home}
+    games = sorted(games_of(sources, asked), key=lambda game: (str(game[2]["game_id"]), str(game[1])), reverse=True)
+    for team, opponent, _row in sorted(games, key=lambda game: game[2]["processed_at"]):
+        named = team and opponent and team.strip() and opponent.strip() and team != opponent
+        if team and opponent and named and (not known or {team, opponent} <= known):
+            found[team] = opponent
     return found
+
+
+def told_by_phase4(phase4: Mapping[str, Mapping[Any, Row]]) -> dict[str, str]:
+    """Team -> opponent by most rows of the witnesses; of equally many the first name."""
+    told = Counter(
+        (row["team_abbreviation"], row["opponent_abbreviation"])
+        for block in WITNESSES
+        for row in phase4[block].values()
+        if row["has_game"] and row["team_abbreviation"] and row["opponent_abbreviation"]
+    )
+    found: dict[str, str] = {}
+    for (team, opponent), _count in sorted(told.items(), key=lambda one: (one[1], [-ord(c) for c in one[0][1]])):
+        if team != opponent:
+            found[team] = opponent
+    return found
+
+
+def agreement(witness: Row, scheduled: str | None) -> str | None:
+    """How the word of Phase 4 and the schedule agree about a player."""
+    if witness.get("has_game") is None:
+        return None
+    if scheduled is None:
+        return "phase4 only" if witness["has_game"] else None
+    if not witness["has_game"]:
+        return "schedule only"
+    return "same" if witness["opponent_abbreviation"] in (None, scheduled) else "other opponent"
 
 
 def label(phases: set[int]) -> str:
@@ -182,13 +255,53 @@ def work_out_night(sources: Sources, asked: Question) -> Night:
     """Work out every player of a night, and its score."""
     roster = [row for row in sources.on(ROSTER, asked.night) if asked.sees(row)]
     listed = {player: newest(rows) for player, rows in grouped(roster, "player_id").items()}
-    tonight = opponents(sources, asked)
+    scheduled = opponents(sources, asked)
     phase4 = {block: _phase4_of(sources, block, asked) for block in CELLS}
+    tonight = scheduled or told_by_phase4(phase4)
     players = [
         _work_out_player(sources, asked, row, tonight.get(row["team_abbreviation"]), phase4) for row in listed.values()
     ]
+    for player in players:
+        team, key = player.row["team_abbreviation"], player.row["player_id"]
+        words = {block: agreement(phase4[block].get(key, {}), scheduled.get(team)) for block in WITNESSES}
+        player.games = {block: word for block, word in words.items() if word is not None}
     filled = sum(1 for t in PHASE4.values() if any(asked.sees(row) for row in sources.on(t, asked.night)))
-    return _worth(players, asked, filled)
+    found = {
+        "not_finite": _not_finite(sources, asked),
+        "from_phase4": 0 if scheduled else sum(player.row["has_game"] for player in players),
+        "unknown": _unknown_teams(sources, asked, players),
+    }
+    return _worth(players, asked, filled, found)
+
+
+def _not_finite(sources: Sources, asked: Question) -> dict[str, int]:
+    counts = {
+        cell: sum(
+            finite(row[cell]) is None and row[cell] is not None
+            for row in sources.on(PHASE4[block], asked.night)
+            if asked.sees(row) and not asked.forced
+        )
+        for block, cells in CELLS.items()
+        for cell in cells
+    }
+    return {cell: count for cell, count in counts.items() if count}
+
+
+def _unknown_teams(sources: Sources, asked: Question, players: list[Player]) -> dict[str, tuple[Sequence[str], int]]:
+    """The teams that the list lacks, and the players of these teams and of their opponents."""
+    known = known_teams(sources)
+    if not known:
+        return {}
+    games = [game for game in games_of(sources, asked) if game[0] and game[0].strip() and game[0] not in known]
+    by_schedule = {team for team, _opponent, _row in games}
+    concerned = by_schedule | {opponent for _team, opponent, _row in games}
+    by_roster = {player.row["team_abbreviation"] for player in players} - known - {None, ""}
+    found = {"schedule": (by_schedule, concerned), "roster": (by_roster, by_roster)}
+    return {
+        source: (sorted(map(str, names)), sum(player.row["team_abbreviation"] in teams for player in players))
+        for source, (names, teams) in found.items()
+        if names
+    }
 
 
 def _phase4_of(sources: Sources, block: str, asked: Question) -> dict[Any, Row]:
@@ -217,10 +330,10 @@ def _work_out_player(
         upper = phase4[block].get(opponent if block == "team_defense" else player, {})
         for cell in CELLS[block]:
             lower = fallback[FALLBACK[cell]]
-            if upper.get(cell) is not None:
+            if finite(upper.get(cell)) is not None:
                 result.row[cell], result.from_phase[cell] = upper[cell], 4
                 dates.append(asked.night)
-            elif lower.get(cell) is not None:
+            elif finite(lower.get(cell)) is not None:
                 result.row[cell], result.from_phase[cell] = lower[cell], 3
                 dates.append(lower["game_date"])
     phases = result.from_phase
@@ -243,7 +356,7 @@ def _work_out_player(
     return result
 
 
-def _worth(players: list[Player], asked: Question, filled_tables: int) -> Night:
+def _worth(players: list[Player], asked: Question, filled_tables: int, found: Mapping[str, Any]) -> Night:
     rows = [player for player in players if player.row["points_projection"] is not None]
     blocks = sum(len(player.applicable) for player in players) or 1
     p4 = sum((player.share(4) for player in rows), Fraction(0)) / blocks
@@ -277,6 +390,7 @@ def _worth(players: list[Player], asked: Question, filled_tables: int) -> Night:
         missing_rate=float(missing),
         severity=_severity(score, len(rows), x),
         state="done" if whole else "degraded",
+        **found,
     )
 
 

@@ -188,8 +188,14 @@ class LedgerWarehouse:
             return [self._counts(statement.parameters["analysis_date"])]
         return [{"processor": name, "row_count": count} for name, count in self.rows.items()]
 
-    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
-        return [self.query(statement) for statement in statements]
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]] | PipelineError]:
+        return [self._answer(statement) for statement in statements]
+
+    def _answer(self, statement: Statement) -> Sequence[Mapping[str, Any]] | PipelineError:
+        try:
+            return self.query(statement)
+        except PipelineError as exc:
+            return exc
 
     def stage(self, key: BuildKey, select: Statement) -> None:  # noqa: ARG002 - the port's shape
         self._may_fail("stage")

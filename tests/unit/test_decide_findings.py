@@ -168,10 +168,12 @@ def test_a_table_that_was_unusable_upgrades_when_its_rows_can_be_counted() -> No
 
 def test_a_replay_as_of_an_instant_keeps_the_instant_until_the_next_generation() -> None:
     asked = told(doubted(CACHE), replace(REPLAY, as_of=BEGUN)).record
-    built = after(asked, claimed(), committed(2, state=State.DEGRADED, rows=without(CACHE), findings=()))
+    built = after(asked, claimed(), committed(2, state=State.DEGRADED, findings=(finding(CACHE),)))
+
+    upgraded = told(built, success(CACHE, run="2", at=IN_TIME), IN_TIME).record
 
     assert (asked.as_of, built.as_of) == (BEGUN, BEGUN)
-    assert told(built, REPLAY).record.as_of is None
+    assert (upgraded.trigger, upgraded.as_of) == (Trigger.UPGRADE, None)
 
 
 @pytest.mark.parametrize("limit", [{"as_of": BEGUN}, {"mode": BuildMode.FORCED_FALLBACK}])

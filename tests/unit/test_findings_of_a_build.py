@@ -71,7 +71,7 @@ def test_a_level_that_refuses_closes_the_gate_with_the_sentence_of_the_finding()
     failure = site.record().failure
     assert failure is not None
     assert (Reason.GATE_REFUSED, FailedBecause.GATE_REFUSED) == (decision.reason, failure.because)
-    assert f"{CACHE}: the table holds 100 rows, 400 rows" in failure.message
+    assert f"{CACHE}: the table holds 100 rows, expected 400 rows" in failure.message
     assert site.warehouse.published == []
     assert json.loads(site.warehouse.refused[0]["findings"])[0]["severity"] == "critical"
 

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -284,6 +284,34 @@ def test_a_wrong_body_is_refused_and_opens_nothing(untouched: Service, body: Any
 
 
 # --- replay and cancel -----------------------------------------------------------------------------------------------
+
+
+def test_a_replay_as_of_an_instant_is_audited_stored_and_the_same_request_under_its_key(service: Service) -> None:
+    def ask(as_of: str) -> httpx.Response:
+        body = {"reason": "as the evening saw it", "as_of": as_of}
+        return service.client.post(REPLAY, json=body, headers={"Idempotency-Key": "k1"})
+
+    first, again, other = ask("2024-12-15T17:00:00-05:00"), ask("2024-12-15T22:00:00Z"), ask("2024-12-15T23:00:00Z")
+
+    assert (202, "2024-12-15T22:00:00+00:00") == (first.status_code, first.json()["as_of"])
+    assert (first.json(), 409) == (again.json(), other.status_code)
+    assert [datetime(2024, 12, 15, 22, tzinfo=UTC)] == [row["as_of"] for row in service.warehouse.audits]
+
+
+@pytest.mark.parametrize(
+    ("as_of", "says"),
+    [
+        (1734300000, "must be an instant like"),
+        ("2024-12-15", "has no zone"),
+        ("0042-12-15T00:00:00Z", "is not in the years"),
+        ("soon", "is no instant"),
+    ],
+)
+def test_what_is_no_instant_limits_nothing(service: Service, as_of: object, says: str) -> None:
+    answer = service.client.post(REPLAY, json={"reason": "because", "as_of": as_of})
+
+    assert 422 == answer.status_code
+    assert says in answer.json()["detail"]
 
 
 def test_a_replay_is_accepted_and_built_by_the_next_tick(service: Service) -> None:

@@ -280,7 +280,11 @@ def test_an_expression_takes_the_place_of_the_column_and_its_columns_are_read(fi
     change(file, LOAD, f'{LOAD}\nexpression = "SAFE_DIVIDE(load_kw, hours)"')
     pipeline = read_pipeline(file)
 
-    assert "CAST(SAFE_DIVIDE(load_kw, hours) AS FLOAT64) AS load_mw" in pipeline.text("features")
+    [load] = [feature for feature in pipeline.features if feature.name == "load_mw"]
+    assert load.phase4.sql == "CAST(SAFE_DIVIDE(load_kw, hours) AS FLOAT64)"
+    assert "NULL, CAST(SAFE_DIVIDE(load_kw, hours) AS FLOAT64)) AS load_mw" in " ".join(
+        pipeline.text("features").split()
+    )
     assert {"analysis_date", "zone_code", "processed_at", "load_kw", "hours"} == set(
         pipeline.upstream["grid_models.demand_curves"]
     )
@@ -291,7 +295,8 @@ def test_the_example_of_the_page_is_a_sound_feature(file: Path) -> None:
     [example] = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     add(file, COLUMNS + example.replace("load_mw", "load_gw"))
 
-    assert "CAST(SAFE_DIVIDE(load_kw, 1000) AS FLOAT64) AS load_gw" in read_pipeline(file).text("features")
+    text = " ".join(read_pipeline(file).text("features").split())
+    assert "NULL, CAST(SAFE_DIVIDE(load_kw, 1000) AS FLOAT64)) AS load_gw" in text
 
 
 def test_a_folder_is_read_by_its_definition(file: Path) -> None:

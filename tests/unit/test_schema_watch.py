@@ -12,7 +12,14 @@ from worker.observing.metrics import Metrics
 from worker.observing.observer import Notice, Observers, SchemaChecked
 from worker.pipelines.shipped import PROCESSORS, SHIPPED, UPSTREAM
 
-DUCKDB_TYPES = {"DATE": "DATE", "INT64": "BIGINT", "FLOAT64": "DOUBLE", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ"}
+DUCKDB_TYPES = {
+    "BOOL": "BOOLEAN",
+    "DATE": "DATE",
+    "INT64": "BIGINT",
+    "FLOAT64": "DOUBLE",
+    "STRING": "VARCHAR",
+    "TIMESTAMP": "TIMESTAMPTZ",
+}
 
 
 class Heard:

@@ -289,6 +289,14 @@ def test_a_folder_whose_name_duckdb_cannot_take_is_refused(tmp_path: Path) -> No
         load(warehouse=f"duckdb://{tmp_path}/run?2/warehouse.duckdb")
 
 
+def test_a_folder_with_a_backslash_is_refused(tmp_path: Path) -> None:
+    """DuckDB would create the file in another folder."""
+    with pytest.raises(BadSettings, match=r"MLFS_DATA_DIR.* has a \\ in its name"):
+        load(data_dir=tmp_path / "run\\2")
+    with pytest.raises(BadSettings, match="MLFS_WAREHOUSE"):
+        load(warehouse=f"duckdb://{tmp_path}/run\\2/warehouse.duckdb")
+
+
 def test_a_deadline_after_midnight_names_its_day(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFS_DEADLINE", "00:30")
     monkeypatch.setenv("MLFS_UPGRADE_CUTOFF", "01:00+1d")

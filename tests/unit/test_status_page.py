@@ -242,7 +242,8 @@ def test_the_page_explains_a_score_beside_the_sum_of_the_components(service: Ser
 def test_the_strip_shows_the_latest_dates_and_leads_to_them(night: Service) -> None:
     for day in range(1, 15):
         night.worker.engine.apply(date(2024, 12, day), success(CACHE))
-    strip = [link for link in Read(night.client.get(PAGE).text).every("a") if "/nights/" in (link["href"] or "")]
+    links = Read(night.client.get(PAGE).text).every("a")
+    strip = [link for link in links if re.fullmatch("/nights/[0-9-]+", link["href"] or "")]
 
     assert [f"/nights/2024-12-{day:02}" for day in range(2, 16)] == [link["href"] for link in strip]
     assert ["page"] == [link["aria-current"] for link in strip if "aria-current" in link]

@@ -6,22 +6,27 @@ trace.
 
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 import structlog
 
 from statemachine.model import Changes
 from worker.errors import Refused
 from worker.features.diff import GenerationDiff, plan_diff, read_changes, read_diff
+from worker.features.distributions import Distributions, describe, distributions_of, only
 from worker.features.generations import (
     PUBLISHED_NOW,
     PublishedGeneration,
     Wanted,
     choose,
     choose_pair,
+    nothing_published,
     plan_publications,
     read_publications,
 )
 from worker.features.model import BuildKey
+from worker.features.profile_reading import plan_nights, plan_own, read_nights, read_own
+from worker.finding_text import as_json
 from worker.observing.bounds import Bounded
 from worker.ports import Warehouse
 
@@ -66,6 +71,35 @@ def compare_generations(
     # Check again: rows that a vacuum deleted during the comparison must not count as removed by a generation.
     choose_pair(analysis_date, publications(warehouse, analysis_date), (before.generation, after.generation))
     return read_diff(analysis_date, before, after, lines, pipeline.entity)
+
+
+def read_distributions(warehouse: Warehouse, analysis_date: date) -> Distributions:
+    """Return the distributions of the features of a published analysis date, beside the nights before.
+
+    Raises:
+        Refused: Nothing is published, or no statistics of the published generation are stored.
+        Unavailable: The warehouse does not answer.
+    """
+    published = warehouse.read_ledger(analysis_date)
+    if published is None:
+        raise nothing_published(analysis_date)
+    pipeline = warehouse.pipeline
+    own, nights = warehouse.query_all(
+        (plan_own(analysis_date, published.build_id, pipeline), plan_nights(analysis_date, pipeline))
+    )
+    return distributions_of(published, read_own(own), read_nights(nights), pipeline)
+
+
+def describe_distributions(found: Distributions, feature: str = "") -> dict[str, Any]:
+    """Return distributions and findings in the JSON form for scripts and HTTP, of all features or of *feature* alone.
+
+    Raises:
+        Refused: No such feature has statistics.
+    """
+    findings = found.findings
+    if feature and findings is not None:
+        findings = only(found, feature).findings
+    return describe(found, as_json(findings), feature)
 
 
 def read_short_diff(warehouse: Warehouse, key: BuildKey) -> Changes | None:

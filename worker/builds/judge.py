@@ -1,33 +1,53 @@
-"""Judgement of a build: calls each family of checks with the facts that the build counted."""
+"""Judgement of a build: calls each family of checks with the facts that the build counted.
 
+Model: each family yields findings from counts; no family reads a table. A next step names the analysis date as DATE,
+and the judgement puts the date in place of the word, so that a stored or published finding names the real command.
+"""
+
+import re
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
 
-from worker.features.cell_findings import not_finite_findings
-from worker.features.findings import Judgement, collect
+from worker.features.findings import Found, Judgement, collect
 from worker.features.input_findings import table_findings, unusable_findings
 from worker.features.model import BuildRequest, BuildStats, QualityReport
 from worker.features.pipeline import Pipeline
 from worker.features.profile_findings import profile_findings
-from worker.features.report_findings import claim_findings, component_findings
+from worker.features.report_findings import claim_findings, component_findings, not_finite_findings
 from worker.features.schedule_findings import schedule_findings
+
+DATE_WORD = re.compile(r"\bDATE\b")
 
 
 def judge(request: BuildRequest, stats: BuildStats, report: QualityReport, pipeline: Pipeline) -> Judgement:
-    """Return the findings about the rows of an attempt; a build without rows gets none."""
+    """Return the findings about the rows of an attempt; a build without rows gets none.
+
+    Args:
+        request: The attempt, with the rows that events claim.
+        stats: Counts of the attempt.
+        report: Score of the attempt.
+        pipeline: Pipeline with the rules of the checks.
+    """
     if report.row_count == 0:
         return Judgement()
     policy = pipeline.findings
-    return collect(
-        (
-            *component_findings(report, policy),
-            *claim_findings(_countable(request.claimed_rows, stats, pipeline), stats.dependency_rows, policy),
-            *unusable_findings(stats, pipeline, policy),
-            *table_findings(stats, pipeline, policy),
-            *not_finite_findings(stats, pipeline, policy),
-            *schedule_findings(stats, pipeline, policy),
-            *profile_findings(stats, pipeline),
-        )
+    found = (
+        *component_findings(report, policy),
+        *claim_findings(_countable(request.claimed_rows, stats, pipeline), stats.dependency_rows, policy),
+        *unusable_findings(stats, pipeline, policy),
+        *table_findings(stats, pipeline, policy),
+        *not_finite_findings(stats, pipeline, policy),
+        *schedule_findings(stats, pipeline, policy),
+        *profile_findings(stats, pipeline),
     )
+    return collect(_dated(one, request.key.analysis_date) for one in found)
+
+
+def _dated(found: Found, analysis_date: date) -> Found:
+    """Return a finding whose next step names the analysis date."""
+    next_step = DATE_WORD.sub(analysis_date.isoformat(), found.finding.next_step)
+    return replace(found, finding=replace(found.finding, next_step=next_step))
 
 
 def _countable(claimed: Mapping[str, int], stats: BuildStats, pipeline: Pipeline) -> Mapping[str, int]:

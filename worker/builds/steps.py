@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -211,10 +212,10 @@ class _Attempt:
                 warehouse.stage(request.key, plan.features)
         with self.watch(BuildPhase.SCORE):
             counts, profile = _count_rows(warehouse, request, plan)
-            stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline)
+            stats = read_stats(request.key.analysis_date, dependency_rows, counts, warehouse.pipeline, not_finite)
             # A build works as well without a reference.
             lost = tuple(fault for fault in usable.faults if fault.table not in warehouse.pipeline.references)
-            stats = replace(stats, unusable=lost, table_facts=facts, not_finite=not_finite, profile=profile)
+            stats = replace(stats, unusable=lost, table_facts=facts, profile=profile)
             report = score(stats, request.mode, self.quality)
             report = judged(report, judge(request, stats, report, warehouse.pipeline))
         return _Read(plan, stats, report)
@@ -265,6 +266,7 @@ def _finish(attempt: _Attempt, read: _Read, now: Callable[[], datetime]) -> Buil
     )
 
 
+<<<<<<< HEAD
 def _count_rows(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> tuple[Row, Profile]:
     """Count the rows for the score, and the features beside it; statistics that cannot be read stop no build."""
     day, pipeline = request.key.analysis_date, warehouse.pipeline
@@ -279,6 +281,36 @@ def _count_rows(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) ->
         counts = warehouse.query(plan.stats)
         log.warning("profile_not_read", analysis_date=day.isoformat(), error=str(exc))
         return dict(counts[0]), Profile()
+=======
+def _read_upstream(
+    warehouse: Warehouse, request: BuildRequest, plan: BuildPlan, progress: Callable[[str], None], watch: Watch
+) -> Mapping[str, int]:
+    """Compare upstream with the catalogue; return the row count of each Phase 4 table by processor."""
+    if request.mode is not BuildMode.YESTERDAY:
+        # A copy of yesterday's rows reads no upstream table, so a broken upstream table does not stop the copy.
+        with watch(BuildPhase.VALIDATE):
+            tables = validate_upstream(warehouse, request.key.analysis_date)
+        progress(f"validate {tables} tables")
+    with watch(BuildPhase.DEPENDENCIES):
+        dependency_rows = _count_dependencies(warehouse, request, plan)
+    filled = sum(1 for rows in dependency_rows.values() if rows > 0)
+    progress(f"dependencies {filled} of {len(dependency_rows)}")
+    return dependency_rows
+
+
+def _count(warehouse: Warehouse, request: BuildRequest, plan: BuildPlan) -> tuple[Mapping[str, Any], Profile]:
+    """Count the rows for the score, and the features beside it; statistics that no retry could read stop no build."""
+    day = request.key.analysis_date
+    wanted = (plan.stats, plan.nights, *filter(None, (plan.profile,)))
+    counts, nights, rows = (*warehouse.query_all(wanted), ())[:3]
+    for answer in (counts, nights, rows):
+        if isinstance(answer, PipelineError) and (answer is counts or not isinstance(answer, Fatal | SourceGone)):
+            raise answer
+        if isinstance(answer, PipelineError):
+            log.warning("profile_not_read", analysis_date=day.isoformat(), error=str(answer))
+    [[row], known, found] = [() if isinstance(answer, PipelineError) else answer for answer in (counts, nights, rows)]
+    return row, read_profile(day, found, read_nights(known), warehouse.pipeline)
+>>>>>>> profile
 
 
 def _list_left_out(warehouse: Warehouse, plan: BuildPlan, stats: BuildStats) -> Sequence[LeftOut]:

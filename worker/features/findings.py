@@ -22,7 +22,7 @@ class Check(StrEnum):
     NOT_FINITE = "not_finite"
     """Cells that are NaN or infinite. Measure: share of the feature's cells."""
     OUT_OF_RANGE = "out_of_range"
-    """Cells outside the feature's range in the catalogue. Measure: share of the feature's cells."""
+    """Values outside the feature's range in the catalogue. Measure: share of the feature's values."""
     SCHEDULE_MISSING = "schedule_missing"
     """The schedule has no game, and Phase 4 says that entities play. Measure: share of the entities that play."""
     SCHEDULE_DISAGREES = "schedule_disagrees"
@@ -46,13 +46,23 @@ class Check(StrEnum):
     STALE_ROWS = "stale_rows"
     """Rows of a Phase 4 table whose `processed_at` is too old, absent or ahead. Measure: share of the rows."""
     SHIFTED = "shifted"
-    """A distribution that differs from the last nights. Measure: population stability index."""
+    """A distribution that differs from the last nights. Measure: population stability index.
+
+    Of values that a team shares, the squared distance of the means (`profile.mean_shift`), on the same scale.
+    """
     CONSTANT = "constant"
-    """A feature with one value. Measure: share of the most frequent value, less its usual share."""
+    """A feature with one value. Measure: share of the most frequent value, less the highest of the last nights."""
     UNCHANGED = "unchanged"
-    """Values that did not move although the team played. Measure: share of the entities whose team played."""
+    """Values that did not move although the team played.
+
+    Measure: share of the entities whose team played, less the highest of the last nights.
+    """
     SCRAMBLED = "scrambled"
-    """Values that belong to other entities. Measure: 1 less the correlation with the night before."""
+    """Values that belong to other entities or columns.
+
+    Measure: the lowest correlation of the last nights with their nights before, less tonight's; or of the entities
+    whose team did not play, the share whose value moved, less the highest of the last nights.
+    """
     FURTHER_FINDINGS = "further_findings"
     """Findings beyond `FINDINGS_MAX`, counted and left out. No measure and no levels."""
 

@@ -106,7 +106,7 @@ def choose(analysis_date: date, there: Sequence[PublishedGeneration], wanted: Wa
             any more. The message names the available generations.
     """
     if not there:
-        raise Refused(f"nothing is published for {analysis_date}; see how it stands: mlfs explain {analysis_date}")
+        raise nothing_published(analysis_date)
     listed = ", ".join(str(published) for published in there)
     chosen = [published for published in there if _fits(published, wanted)]
     if not chosen and wanted.published_by is not None:
@@ -123,6 +123,11 @@ def choose(analysis_date: date, there: Sequence[PublishedGeneration], wanted: Wa
             f"keep_generations days (MLFS_KEEP_GENERATIONS); generations with rows: {kept}"
         )
     return chosen[-1]
+
+
+def nothing_published(analysis_date: date) -> Refused:
+    """Return the refusal of a reader for an analysis date without a publication."""
+    return Refused(f"nothing is published for {analysis_date}; see how it stands: mlfs explain {analysis_date}")
 
 
 def _fits(published: PublishedGeneration, wanted: Wanted) -> bool:

@@ -98,7 +98,7 @@ def table_findings(stats: BuildStats, pipeline: Pipeline, policy: FindingPolicy)
     """Yield the findings about repeated keys and stale rows of each Phase 4 table."""
     for block in pipeline.blocks:
         facts = stats.table_facts.get(block.processor)
-        if facts is None or not facts.rows:
+        if facts is None:
             continue
         yield from _doubled(block, facts, policy)
         yield from _stale(block, facts, policy)

@@ -220,7 +220,7 @@ class BuildStats:
         left_out: These entities, by key; the first thousand at most. Listed at the end of the build.
         unusable: Upstream tables and columns that counted as empty.
         left_empty: Cells that Phase 4 left empty, by feature; only features with an unusable Phase 3 source.
-        table_facts: Counts of each Phase 4 table that the build read, by processor.
+        table_facts: Counts of each Phase 4 table with rows that the build read, by processor.
         profile: Statistics of the features, and the nights before; empty if the statistics could not be read.
         not_finite: Number of NaN and infinite values in the Phase 4 rows of the analysis date, by feature.
         games: Facts about tonight's games; None for a pipeline without schedule.

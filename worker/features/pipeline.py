@@ -12,6 +12,7 @@ from typing import Any
 from worker.errors import Refused
 from worker.features.findings import FindingPolicy
 from worker.features.model import CellSource
+from worker.features.own_tables import OptionalTables, OwnTables
 from worker.features.quality import DEFAULT_POLICY, QualityPolicy
 from worker.features.sql import NOTHING, NOWHERE, Templates, Unusable, finite, not_finite, render
 
@@ -42,6 +43,10 @@ GAME_CHECKS = ("same", "other opponent", "phase4 only", "schedule only")
 
 NULL if the Phase 4 table has no word about the entity, or if the entity plays by neither.
 """
+
+
+TOLD = ("plays", "opponent", "team")
+"""Columns of a schedule that a Phase 4 table may repeat about an entity, as fields of `Schedule`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,65 +242,6 @@ class UpstreamTable:
         return self.name.partition(".")[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnTables:
-    """Tables that the product writes, and views of the published rows, `dataset.table`.
-
-    Attributes:
-        published: View of the published rows for consumers.
-        quality: View of the scores of the published rows.
-        dependency: View of the Phase 4 row counts of the published builds.
-        generations: Rows of every attempt, written once and never changed.
-        history: Scores of the rows of every attempt.
-        execution: Every ended attempt.
-        ledger: Claim and pointer of each analysis date.
-        arrivals: Every arrival.
-        profile: Statistics of each feature in each generation.
-        replay: Requests of people.
-    """
-
-    published: str
-    quality: str
-    dependency: str
-    generations: str
-    history: str
-    execution: str
-    ledger: str
-    arrivals: str
-    profile: str
-    replay: str
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """Return the views for consumers; each view shows only published generations."""
-        return self.published, self.quality, self.dependency
-
-    @property
-    def stored(self) -> tuple[str, ...]:
-        """Return the tables with rows."""
-        return tuple(name for name in self.all if name not in self.views)
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """Return all names, the views first."""
-        return tuple(getattr(self, kind) for kind in self.__dataclass_fields__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptionalTables:
-    """Tables that no build needs, `dataset.table`; empty for a pipeline without the table.
-
-    Attributes:
-        predictions: The consumer's predictions, counted by a report.
-        joined_view: The materialized view of the Phase 4 join (ADR 0013).
-        fallback_cache: Phase 3 values put aside for the fallback (ADR 0013).
-    """
-
-    predictions: str = ""
-    joined_view: str = ""
-    fallback_cache: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pipeline:
     """Validated definition. Two pipelines are equal only if they are the same object.
@@ -367,10 +313,7 @@ class Pipeline:
     @property
     def team_witnesses(self) -> tuple[Block, ...]:
         """Return the witnesses whose table lists the team, too: together, the opponents of a night without schedule."""
-        return tuple(block for block in self.witnesses if self.schedule and self._lists(block, self.schedule.team))
-
-    def _lists(self, block: Block, column: str) -> bool:
-        return column in self.upstream_tables[block.table].columns
+        return tuple(block for block in self.witnesses if len(self.columns_of_witness(block)) == len(TOLD))
 
     @property
     def listed(self) -> tuple[IdentityColumn, ...]:
@@ -517,8 +460,8 @@ class Pipeline:
         """Return the columns of a block's table about tonight's game; none if the table is no witness."""
         if self.schedule is None or block not in self.witnesses:
             return ()
-        names = (self.schedule.plays, self.schedule.opponent, self.schedule.team)
-        return tuple(name for name in names if self._lists(block, name))
+        names = [getattr(self.schedule, told) for told in TOLD]
+        return tuple(name for name in names if name in self.upstream_tables[block.table].columns)
 
     def _cell_read(self, table: str, feature: Feature, cell: Cell) -> Iterator[tuple[str, str, str]]:
         listed = self.upstream_tables[table].columns

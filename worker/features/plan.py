@@ -247,12 +247,8 @@ def plan_reading(table: str, columns: Collection[str], days: tuple[date, date], 
     sql = f"SELECT {counted} FROM {source(table, pipeline.readable[table])}"  # noqa: S608 -- from the catalogue
     if table in pipeline.references:
         return Statement(name="reading", sql=sql)
-    by_date = pipeline.upstream_tables[table].date or PHASE4_DATE
-    return Statement(
-        name="reading",
-        sql=f"{sql} WHERE {by_date} BETWEEN @first_date AND @last_date",
-        parameters={"first_date": days[0], "last_date": days[1]},
-    )
+    sql += f" WHERE {pipeline.upstream_tables[table].date or PHASE4_DATE} BETWEEN @first_date AND @last_date"
+    return Statement(name="reading", sql=sql, parameters={"first_date": days[0], "last_date": days[1]})
 
 
 def plan_of(name: str, values: Mapping[str, Any], pipeline: Pipeline, without: Unusable = NOTHING) -> Statement:
@@ -314,7 +310,7 @@ def read_dependency_rows(
 
 
 def read_table_facts(rows: Sequence[Mapping[str, Any]], read: Collection[str]) -> dict[str, TableFacts]:
-    """Return the facts of each Phase 4 table by processor, from the answer to a build's statement.
+    """Return the facts of each Phase 4 table with rows, by processor, from the answer to a build's statement.
 
     Args:
         rows: Answer of the statement; the answer to a probe has no facts.
@@ -330,7 +326,7 @@ def read_table_facts(rows: Sequence[Mapping[str, Any]], read: Collection[str]) -
             ahead_rows=int(row["ahead_rows"]),
         )
         for row in rows
-        if row["processor"] in read and "key_count" in row
+        if row["processor"] in read and row["row_count"] and "key_count" in row
     }
 
 
@@ -380,8 +376,17 @@ def read_stats(
     dependency_rows: Mapping[str, int],
     counts: Mapping[str, Any],
     pipeline: Pipeline,
+    not_finite: Mapping[str, int],
 ) -> BuildStats:
-    """Return the counts for the score from the answer to the counting statement."""
+    """Return the counts for the score from the answer to the counting statement.
+
+    Args:
+        analysis_date: The analysis date of the build.
+        dependency_rows: Row count of each processor's table.
+        counts: Answer of the statement.
+        pipeline: Pipeline of the build.
+        not_finite: Number of NaN and infinite Phase 4 values by feature.
+    """
     return BuildStats(
         analysis_date=analysis_date,
         row_count=int(counts["row_count"]),
@@ -403,6 +408,7 @@ def read_stats(
             for feature in pipeline.features
             if (name := f"{feature.name}_left_empty") in counts
         },
+        not_finite=not_finite,
         games=read_games(counts, pipeline),
     )
 

@@ -82,10 +82,19 @@ def _measured(
         )
     if not usual or not profile.value_count:
         return
-    yield from _shift_of_teams(profile, usual, policy) if is_shared else _shift(profile, usual, policy)
+    if (shift := shift_of(feature, profile, usual, pipeline)) is not None:
+        yield shift
     yield from _constant(profile, usual, policy, is_shared=is_shared)
     yield from _unchanged(profile, usual, policy, is_shared=is_shared)
     yield from _scrambled(profile, usual, policy, is_shared=is_shared)
+
+
+def shift_of(
+    feature: Feature, profile: FeatureProfile, usual: Sequence[FeatureProfile], pipeline: Pipeline
+) -> Measured | None:
+    """Return the measure of `shifted` for a feature with values; None if too few values or nights are known."""
+    shift = _shift_of_teams if pipeline.team_of(feature) else _shift
+    return next(shift(profile, usual, pipeline.findings), None)
 
 
 def _shift(profile: FeatureProfile, usual: Sequence[FeatureProfile], policy: FindingPolicy) -> Iterator[Measured]:
@@ -204,10 +213,19 @@ def _of_block(features: Sequence[tuple[Feature, list[Measured]]], pipeline: Pipe
         for found in sorted(measured, key=lambda found: found.measure):
             if pipeline.findings.severity(found.check, found.measure) is not None:
                 worst.setdefault(found.check, {})[feature.name] = (feature, found)
+<<<<<<< HEAD
     for check, found_of in worst.items():
-        found = [_found(feature, measured, pipeline) for feature, measured in found_of.values()]
-        whole = len(found) > 1 and len(found) == judged[check]
-        yield from [_together(found, found_of.values(), pipeline)] if whole else found
+        each = [_found(feature, measured, pipeline) for feature, measured in found_of.values()]
+        whole = len(each) > 1 and len(each) == judged[check]
+        yield from [_together(each, found_of.values(), pipeline)] if whole else each
+=======
+    for check, worst_of in worst.items():
+        found_of = [_found(feature, measured, pipeline) for feature, measured in worst_of.values()]
+        if len(found_of) > 1 and len(found_of) == judged[check]:
+            yield _together(found_of, worst_of.values(), pipeline)
+        else:
+            yield from found_of
+>>>>>>> profile
 
 
 def _found(feature: Feature, measured: Measured, pipeline: Pipeline) -> Found:

@@ -71,6 +71,17 @@ def plan_nights(analysis_date: date, pipeline: Pipeline) -> Statement:
     return Statement(name="profile_nights", sql=pipeline.text("profile_nights"), parameters=values)
 
 
+def plan_own(analysis_date: date, build_id: str, pipeline: Pipeline) -> Statement:
+    """Plan the statement that reads the stored statistics of a build."""
+    values = {"analysis_date": analysis_date, "build_id": build_id}
+    return Statement(name="profile_of_build", sql=pipeline.text("profile_of_build"), parameters=values)
+
+
+def read_own(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, FeatureProfile]:
+    """Read the answer to `profile_of_build.sql`; return the statistics by feature."""
+    return MappingProxyType({row["feature"]: _stored(row) for row in rows})
+
+
 def catalogue_arrays(pipeline: Pipeline) -> dict[str, Sequence[float]]:
     """Return the parameters of `profile.sql` that describe the judged features, by number from 1."""
     judged, blocks = pipeline.judged_features, [block.name for block in pipeline.blocks]
@@ -243,7 +254,8 @@ _LISTS = ("bins", "bin_edges", "teams", "team_values")
 
 def _stored(row: Mapping[str, Any]) -> FeatureProfile:
     fields = FeatureProfile.__dataclass_fields__
-    return FeatureProfile(**{name: tuple(row[name] or ()) if name in _LISTS else row[name] for name in fields})
+    values: dict[str, Any] = {name: tuple(row[name] or ()) if name in _LISTS else row[name] for name in fields}
+    return FeatureProfile(**values)
 
 
 def profile_rows(analysis_date: date, build_id: str, generation: int, profile: Profile) -> list[dict[str, Any]]:

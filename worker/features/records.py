@@ -14,7 +14,8 @@ from statemachine.model import Finding, FindingSeverity, Retraction, State
 from worker.errors import Fatal, Fenced
 from worker.features.findings import TEXT_CHARS_MAX, Check
 from worker.features.model import BuildKey, BuildRequest, BuildStats, LedgerRow, Publication, QualityReport
-from worker.features.pipeline import Block, OwnTables
+from worker.features.own_tables import OwnTables
+from worker.features.pipeline import Block
 from worker.features.profile_reading import profile_rows
 from worker.features.quality import COMPONENTS
 

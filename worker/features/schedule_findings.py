@@ -38,7 +38,7 @@ def _missing(games: GameCounts, schedule: Schedule, pipeline: Pipeline, policy: 
         subject=schedule.table,
         observed=f"no game of the date, and {games.from_phase4} {many} play by Phase 4",
         expected="the games of the date",
-        next_step=f"ask the owner of {schedule.table} to load the date, then mlfs replay DATE --reason 'schedule loaded'",
+        next_step=f"ask the owner of {schedule.table} to load the date, then: mlfs replay DATE --reason 'games loaded'",
     )
 
 
@@ -59,7 +59,7 @@ def _disagreements(games: GameCounts, schedule: Schedule, pipeline: Pipeline, po
             subject=schedule.table,
             observed=f"another game than in Phase 4 for {count} of {games.checked} {many}: {kinds}",
             expected="the same games in the schedule and in Phase 4",
-            next_step=f"ask the owner of {schedule.table} which games are played; whoever is wrong runs again",
+            next_step=f"ask the owner of {schedule.table} which games are played; the wrong side has to run again",
             # Each witness may be the wrong side. A new run of the last witness reads whatever the others then hold.
             processor=blocks[list(differing)[-1]].processor,
         )

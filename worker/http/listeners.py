@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from worker import package_version
 from worker.access import AccessControl
-from worker.builds.generations import compare_generations
+from worker.builds.generations import compare_generations, read_distributions
 from worker.builds.queue import Builds
 from worker.builds.upstream import probe
 from worker.clock import pause
@@ -95,13 +95,18 @@ class Listeners:
             pause=pause,
             publish_outcomes=publish_outcomes,
         )
-        compare = partial(compare_generations, warehouse)
+        reader = DateReader(
+            store=resources.store,
+            clock=clock,
+            policy=settings.policy,
+            zone=settings.calendar.zone,
+            compare=partial(compare_generations, warehouse),
+            distributions=partial(read_distributions, warehouse),
+        )
         return Api(
             guard=self._guard(settings.api_rule(), RouteKind.API),
             page_guard=self._guard(settings.api_rule(), RouteKind.PAGE),
-            reader=DateReader(
-                store=resources.store, clock=clock, policy=settings.policy, zone=settings.calendar.zone, compare=compare
-            ),
+            reader=reader,
             actions=ActionContext(
                 interventions=interventions,
                 processing=self.processing,

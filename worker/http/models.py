@@ -280,6 +280,69 @@ class DateDiff(BaseModel):
     columns: Sequence[ColumnDiff] = Field(description="Columns with different cells, and the largest changes.")
 
 
+class CheckOfFeature(BaseModel):
+    """Check with a finding about a feature or about the table of the feature."""
+
+    check: str
+    severity: str
+
+
+class NightProfile(BaseModel):
+    """Statistics of a feature on a night; from `mean` on the figures hold values from Phase 4 inside the range."""
+
+    analysis_date: str
+    row_count: int
+    present_count: int = Field(description="Rows with a value.")
+    out_of_range_count: int
+    value_count: int = Field(description="Values in the figures, one for each entity or team.")
+    mean: float | None
+    deviation: float | None
+    lowest: float | None
+    highest: float | None
+    mode_share: float | None = Field(description="Share of the most frequent value.")
+    correlation: float | None = Field(description="Agreement with the night before, at most 1.")
+    bins: Sequence[int] = Field(description="Values in each bin, one more than edges.")
+    bin_edges: Sequence[float]
+
+
+class FeatureDistribution(BaseModel):
+    """Distribution of a feature beside the nights before."""
+
+    feature: str = Field(examples=["pace"])
+    unit: str
+    processor: str
+    per_team: bool = Field(description="Whether the values are values of teams, one for each team.")
+    row_count: int
+    present_count: int
+    out_of_range_count: int
+    value_count: int
+    mean: float | None
+    deviation: float | None
+    lowest: float | None
+    highest: float | None
+    mode_share: float | None
+    correlation: float | None
+    bins: Sequence[int]
+    bin_edges: Sequence[float]
+    usual_mean: float | None = Field(description="Mean over the nights before.")
+    usual_bins: Sequence[int] = Field(description="Values of the nights before in each bin.")
+    shift: float | None = Field(description="Population stability index; of teams the shift of the mean, same scale.")
+    findings: list[CheckOfFeature]
+    nights: list[NightProfile] | None = Field(description="The nights before, newest first; null without `feature`.")
+
+
+class DateProfile(BaseModel):
+    """Distributions of the features of a published analysis date."""
+
+    analysis_date: str = Field(examples=[_EXAMPLE_DAY])
+    weekday: str = Field(examples=["Sunday"])
+    generation: int
+    row_count: int
+    nights_count: int = Field(description="Nights before with which the analysis date is compared.")
+    findings: list[FindingModel] | None = Field(description="As in `/dates/{analysis_date}/findings`.")
+    features: list[FeatureDistribution]
+
+
 class BuiltModel(Built):
     """End of a build."""
 

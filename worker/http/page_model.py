@@ -168,7 +168,7 @@ def night_of(
         timeline=timeline(record, now, policy),
         parts=_parts(result.components) if result else (),
         why_score=_why_score(result) if result else "",
-        findings=shown(result.findings, record.analysis_date) if result else None,
+        findings=shown(result.findings) if result else None,
         history=history[::-1][:HISTORY_SHOWN_MAX],
         changes=len(history),
         can_cancel=record.wake_at is not None and record.state is not State.DEGRADED,

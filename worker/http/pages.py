@@ -38,6 +38,7 @@ from worker.http.models import (
     RetractRequest,
 )
 from worker.http.page_model import DatePage, Strip, chip_of, damaged_night, night_of, night_to_show
+from worker.http.plots import plot_of
 from worker.http.reading import DateReader
 from worker.http.rendering import Moments, Pages
 from worker.interventions.audit import REASON_CHARS_MAX
@@ -143,6 +144,18 @@ class PageContext:
             **facts,
         )
 
+    def features(self, day: date) -> HTMLResponse:
+        """Return the page with the distribution of each feature; the page waits for the warehouse.
+
+        Raises:
+            Refused: Nothing is published, or the publication has no statistics.
+            Unavailable: The warehouse does not answer.
+        """
+        found = self.reader.distributions(day)
+        # The sort is stable: features with findings first, then the order of the catalogue.
+        plots = sorted((plot_of(distribution) for distribution in found.features), key=lambda plot: not plot.level)
+        return self.pages.render("features.html", self.moments(), day=day, found=found, plots=plots)
+
     def intervene(self, request: Request, day: date, act: str, fields: Mapping[str, str]) -> Response:
         """Return the plan of an act; apply a confirmed act and send the browser to a page that follows the date.
 
@@ -229,6 +242,10 @@ def page_routes(window: PageContext) -> APIRouter:
         act: str = "replay",
     ) -> Response:
         return window.show(request, analysis_date, follow, act)
+
+    @router.get("/nights/{analysis_date}/features")
+    def features(analysis_date: DayInPath) -> Response:
+        return window.features(analysis_date)
 
     for act in REQUESTS:
         path = f"/nights/{{analysis_date}}/{act}"

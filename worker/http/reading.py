@@ -1,4 +1,4 @@
-"""Routes for reading analysis dates: list, explanation, history, findings, comparison of generations."""
+"""Routes for reading analysis dates: list, explanation, history, findings, distributions, comparison of generations."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,18 +11,30 @@ from starlette.exceptions import HTTPException
 
 from statemachine.model import DateRecord, Policy
 from worker.access import Role
+from worker.builds.generations import describe_distributions
 from worker.calendar import with_weekday
 from worker.date_text import explanation, standing, summary
 from worker.errors import CorruptRecord
 from worker.features.diff import GenerationDiff, describe
+from worker.features.distributions import Distributions
 from worker.http.guard import BEARER, RouteGuard
-from worker.http.models import DamagedDate, DateDiff, DateFindings, DateRow, DateStory, DayInPath, HistoryItem
+from worker.http.models import (
+    DamagedDate,
+    DateDiff,
+    DateFindings,
+    DateProfile,
+    DateRow,
+    DateStory,
+    DayInPath,
+    HistoryItem,
+)
 from worker.http.problems import responses
 from worker.observing.outbox import Untold, untold_by_date
 from worker.ports import Clock, StateStore
 
 DATES_LISTED_MAX = 31
 PAIR_PATTERN = "^[1-9][0-9]{0,9},[1-9][0-9]{0,9}$"
+FeatureName = Annotated[str, Query(max_length=100, description="A single feature, with the statistics of each night.")]
 Pair = Annotated[str | None, Query(pattern=PAIR_PATTERN, description="Two published generations.", examples=["1,3"])]
 
 
@@ -36,6 +48,7 @@ class DateReader:
         policy: Rules of the pipeline, for the explanation of an analysis date.
         zone: Zone of the times shown to people.
         compare: Compares two published generations of an analysis date.
+        distributions: Reads the distributions of the features of a published analysis date from the warehouse.
     """
 
     store: StateStore
@@ -43,6 +56,7 @@ class DateReader:
     policy: Policy
     zone: ZoneInfo
     compare: Callable[[date, tuple[int, int] | None], GenerationDiff]
+    distributions: Callable[[date], Distributions]
 
 
 def date_routes(reader: DateReader, guard: RouteGuard) -> APIRouter:
@@ -81,14 +95,25 @@ def date_routes(reader: DateReader, guard: RouteGuard) -> APIRouter:
         figures = summary(_load_or_404(reader.store, analysis_date))
         return DateFindings(**{name: figures[name] for name in DateFindings.model_fields})
 
+    _add_warehouse_routes(router, reader)
+    return router
+
+
+def _add_warehouse_routes(router: APIRouter, reader: DateReader) -> None:
+    """Add the routes that read the warehouse."""
+
+    @router.get("/dates/{analysis_date}/profile", responses=responses(404, 409, 422))
+    def profile(analysis_date: DayInPath, feature: FeatureName = "") -> DateProfile:
+        """Return the distribution of each feature of the published rows beside the nights before."""
+        found = reader.distributions(analysis_date)
+        return DateProfile(**describe_distributions(found, feature))
+
     @router.get("/dates/{analysis_date}/diff", responses=responses(404, 409, 422))
     def diff(analysis_date: DayInPath, generations: Pair = None) -> DateDiff:
         """Compare two published generations; by default the current publication with the previous publication."""
         before, _, after = (generations or "").partition(",")
         pair = (int(before), int(after)) if generations else None
         return DateDiff(**describe(reader.compare(analysis_date, pair)))
-
-    return router
 
 
 def _row(store: StateStore, day: date, untold: Untold | None) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from statemachine.model import BuildMode
 from worker.features.model import CellSource, Statement
 from worker.features.pipeline import Block, Feature, Pipeline
 from worker.features.plan import COPY_AGE_DAYS_MAX, games_looked_at, plan_of
-from worker.features.sql import Unusable
+from worker.features.sql import NOTHING, Unusable
 
 Row = Mapping[str, Any]
 
@@ -92,7 +92,9 @@ class _Candidate:
     value: float | None
 
 
-def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, pipeline: Pipeline) -> Statement:
+def plan_sources(
+    build: BuildFacts, night: date, player_id: int, teams: Row, pipeline: Pipeline, without: Unusable = NOTHING
+) -> Statement:
     """Return the statement that reads the upstream rows of a published row.
 
     Args:
@@ -101,6 +103,7 @@ def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, pip
         player_id: Key of the row.
         teams: Columns with the player's team and opponent.
         pipeline: The pipeline.
+        without: Upstream tables and columns that count as empty.
     """
     entity_key = pipeline.entity.key
     others = [column for column in pipeline.lookups if column.name != entity_key]
@@ -116,6 +119,7 @@ def plan_sources(build: BuildFacts, night: date, player_id: int, teams: Row, pip
             "built_at": build.built_at,
         },
         pipeline,
+        without,
     )
 
 

@@ -1,6 +1,7 @@
 """Lineage of a published row: build, source of each feature, and changes upstream since the build.
 
-At most four statements read the warehouse, for any number of features. Upstream tables show the current rows only.
+At most four statements read the warehouse, for any number of features. Upstream tables show the current rows only; a
+table or column that is unusable now counts as empty, as for a build.
 Reading changes no state.
 """
 
@@ -11,7 +12,7 @@ from typing import Any
 
 from statemachine.model import BuildMode
 from worker.builds.generations import find_generation
-from worker.builds.upstream import find_usable
+from worker.builds.upstream import find_usable, phase4_tables
 from worker.errors import Refused
 from worker.features.generations import PUBLISHED_NOW, PublishedGeneration, Wanted, plan_rows
 from worker.features.model import Statement
@@ -73,7 +74,6 @@ def trace_row(warehouse: Warehouse, night: date, player_id: int, wanted: Wanted 
         Refused: The analysis date has no publication, the wanted generation is missing, or the roster does not list the
             player as active.
         Unavailable: The warehouse does not answer.
-        SchemaDrift: An upstream table or column is missing.
     """
     build = _read_build(warehouse, night, find_generation(warehouse, night, wanted))
     pipeline = warehouse.pipeline
@@ -154,7 +154,10 @@ def _explain(warehouse: Warehouse, build: BuildFacts, night: date, row: Row) -> 
 
 
 def _evidence(warehouse: Warehouse, build: BuildFacts, night: date, player_id: int, teams: Row) -> Evidence:
-    then, since = warehouse.query(plan_sources(build, night, player_id, teams, warehouse.pipeline))
+    pipeline = warehouse.pipeline
+    tables = {*phase4_tables(pipeline), *(table.name for table in pipeline.phase3_tables)}
+    without = find_usable(warehouse, tables).without
+    then, since = warehouse.query(plan_sources(build, night, player_id, teams, pipeline, without))
     return Evidence(build, night, then, since, warehouse.pipeline)
 
 

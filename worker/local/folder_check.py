@@ -144,21 +144,20 @@ def _absent(table: str, pipeline: Pipeline, *, is_kept: bool) -> Finding:
 
 def _findings_of(file: CheckedFile, pipeline: Pipeline) -> Iterator[Finding]:
     """Yield the findings about a file of a table that builds read."""
-    wanted = next(columns for table, columns in pipeline.upstream.items() if table.casefold() == file.table.casefold())
-    severity = (
-        FindingSeverity.CRITICAL
-        if file.table.casefold() == pipeline.entity.roster.casefold()
-        else FindingSeverity.WARNING
-    )
+    table = next(table for table in pipeline.upstream if table.casefold() == file.table.casefold())
+    wanted = pipeline.upstream[table]
+    severity = FindingSeverity.CRITICAL if table == pipeline.entity.roster else FindingSeverity.WARNING
     read = {name.casefold() for name in wanted}
     present = {column.name.casefold(): column for column in file.columns}
-    spare = [column.name for name, column in present.items() if name not in read]
+    # A column that the catalogue describes is no new name of another column.
+    known = read | {name.casefold() for name in pipeline.upstream_tables[table].columns}
+    spare = [column.name for name, column in present.items() if name not in known]
     for name, kind in wanted.items():
         column = present.get(name.casefold())
         if column is None:
             yield _missing(file, name, kind, severity, spare)
-        elif column.misfit:
-            yield _retyped(file, column, severity)
+        elif column.misfit is not None:
+            yield _retyped(file, column, column.misfit, severity)
     converted = [column for column in file.columns if column.is_converted and column.name.casefold() in read]
     if converted and file.rows:
         yield _finding(
@@ -197,8 +196,8 @@ def _missing(file: CheckedFile, name: str, kind: str, severity: FindingSeverity,
     )
 
 
-def _retyped(file: CheckedFile, column: ColumnRead, severity: FindingSeverity) -> Finding:
-    value = column.misfit if len(column.misfit) <= VALUE_SHOWN_MAX else f"{column.misfit[:VALUE_SHOWN_MAX]}…"
+def _retyped(file: CheckedFile, column: ColumnRead, misfit: str, severity: FindingSeverity) -> Finding:
+    value = f"{misfit[:VALUE_SHOWN_MAX]}…" if len(misfit) > VALUE_SHOWN_MAX else misfit or "''"
     return _finding(
         FolderCheck.COLUMN_RETYPED,
         severity,

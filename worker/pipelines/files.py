@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from schemas.fault_words import words_of
 from schemas.pipeline import FeaturePart, IdentityPart, PipelineFile, SchedulePart
 from worker.features.findings import Check, FindingPolicy, Levels
+from worker.features.own_tables import OptionalTables, OwnTables
 from worker.features.pipeline import (
     PHASE4_DATE,
     Block,
@@ -26,8 +27,6 @@ from worker.features.pipeline import (
     Entity,
     Feature,
     IdentityColumn,
-    OptionalTables,
-    OwnTables,
     Pipeline,
     Schedule,
     UpstreamTable,

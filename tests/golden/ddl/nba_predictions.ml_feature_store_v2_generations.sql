@@ -57,7 +57,11 @@ CREATE TABLE IF NOT EXISTS nba_predictions.ml_feature_store_v2_generations (
   composite_phase4_cells INT64 NOT NULL,
   composite_phase3_cells INT64 NOT NULL,
   daily_cache_phase4_cells INT64 NOT NULL,
-  daily_cache_phase3_cells INT64 NOT NULL
+  daily_cache_phase3_cells INT64 NOT NULL,
+  opponent_source STRING,
+  player_shot_game STRING,
+  composite_game STRING,
+  daily_cache_game STRING
 )
 PARTITION BY analysis_date
 CLUSTER BY build_id, player_id

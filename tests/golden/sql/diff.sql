@@ -8,12 +8,106 @@
 -- Second run:  reads only.
 WITH
 before_rows AS (
-  SELECT *
+  SELECT
+    analysis_date,
+    player_id,
+    player_name,
+    team_abbreviation,
+    opponent_abbreviation,
+    has_game,
+    IF(IS_NAN(offensive_rating) OR IS_INF(offensive_rating), NULL, offensive_rating) AS offensive_rating,
+    IF(IS_NAN(usage_rate) OR IS_INF(usage_rate), NULL, usage_rate) AS usage_rate,
+    IF(IS_NAN(true_shooting_pct) OR IS_INF(true_shooting_pct), NULL, true_shooting_pct) AS true_shooting_pct,
+    IF(IS_NAN(points_per_36) OR IS_INF(points_per_36), NULL, points_per_36) AS points_per_36,
+    IF(IS_NAN(defensive_rating) OR IS_INF(defensive_rating), NULL, defensive_rating) AS defensive_rating,
+    IF(IS_NAN(defensive_win_shares) OR IS_INF(defensive_win_shares), NULL, defensive_win_shares)
+      AS defensive_win_shares,
+    IF(IS_NAN(steal_rate) OR IS_INF(steal_rate), NULL, steal_rate) AS steal_rate,
+    IF(IS_NAN(block_rate) OR IS_INF(block_rate), NULL, block_rate) AS block_rate,
+    IF(IS_NAN(points_projection) OR IS_INF(points_projection), NULL, points_projection) AS points_projection,
+    IF(IS_NAN(rebounds_projection) OR IS_INF(rebounds_projection), NULL, rebounds_projection) AS rebounds_projection,
+    IF(IS_NAN(assists_projection) OR IS_INF(assists_projection), NULL, assists_projection) AS assists_projection,
+    IF(IS_NAN(pace) OR IS_INF(pace), NULL, pace) AS pace,
+    IF(IS_NAN(restricted_area_shot_pct) OR IS_INF(restricted_area_shot_pct), NULL, restricted_area_shot_pct)
+      AS restricted_area_shot_pct,
+    IF(IS_NAN(paint_shot_pct) OR IS_INF(paint_shot_pct), NULL, paint_shot_pct) AS paint_shot_pct,
+    IF(IS_NAN(mid_range_shot_pct) OR IS_INF(mid_range_shot_pct), NULL, mid_range_shot_pct) AS mid_range_shot_pct,
+    IF(IS_NAN(three_point_attempt_rate) OR IS_INF(three_point_attempt_rate), NULL, three_point_attempt_rate)
+      AS three_point_attempt_rate,
+    IF(IS_NAN(opponent_def_rating) OR IS_INF(opponent_def_rating), NULL, opponent_def_rating) AS opponent_def_rating,
+    IF(IS_NAN(opponent_rim_protection_rating) OR IS_INF(opponent_rim_protection_rating), NULL,
+      opponent_rim_protection_rating) AS opponent_rim_protection_rating,
+    IF(IS_NAN(opponent_perimeter_def_rating) OR IS_INF(opponent_perimeter_def_rating), NULL,
+      opponent_perimeter_def_rating) AS opponent_perimeter_def_rating,
+    IF(IS_NAN(last_5_games_ppg) OR IS_INF(last_5_games_ppg), NULL, last_5_games_ppg) AS last_5_games_ppg,
+    IF(IS_NAN(last_10_games_ppg) OR IS_INF(last_10_games_ppg), NULL, last_10_games_ppg) AS last_10_games_ppg,
+    IF(IS_NAN(season_avg_ppg) OR IS_INF(season_avg_ppg), NULL, season_avg_ppg) AS season_avg_ppg,
+    quality_score,
+    data_source,
+    phase4_available,
+    phase3_fallback_used,
+    team_defense_source,
+    player_shot_source,
+    composite_source,
+    daily_cache_source,
+    phase3_features,
+    missing_features,
+    source_data_date,
+    build_generation,
+    build_id,
+    processed_at
   FROM nba_predictions.ml_feature_store_v2_generations
   WHERE analysis_date = @analysis_date AND build_id = @before_build AND left_out_reason IS NULL
 ),
 after_rows AS (
-  SELECT *
+  SELECT
+    analysis_date,
+    player_id,
+    player_name,
+    team_abbreviation,
+    opponent_abbreviation,
+    has_game,
+    IF(IS_NAN(offensive_rating) OR IS_INF(offensive_rating), NULL, offensive_rating) AS offensive_rating,
+    IF(IS_NAN(usage_rate) OR IS_INF(usage_rate), NULL, usage_rate) AS usage_rate,
+    IF(IS_NAN(true_shooting_pct) OR IS_INF(true_shooting_pct), NULL, true_shooting_pct) AS true_shooting_pct,
+    IF(IS_NAN(points_per_36) OR IS_INF(points_per_36), NULL, points_per_36) AS points_per_36,
+    IF(IS_NAN(defensive_rating) OR IS_INF(defensive_rating), NULL, defensive_rating) AS defensive_rating,
+    IF(IS_NAN(defensive_win_shares) OR IS_INF(defensive_win_shares), NULL, defensive_win_shares)
+      AS defensive_win_shares,
+    IF(IS_NAN(steal_rate) OR IS_INF(steal_rate), NULL, steal_rate) AS steal_rate,
+    IF(IS_NAN(block_rate) OR IS_INF(block_rate), NULL, block_rate) AS block_rate,
+    IF(IS_NAN(points_projection) OR IS_INF(points_projection), NULL, points_projection) AS points_projection,
+    IF(IS_NAN(rebounds_projection) OR IS_INF(rebounds_projection), NULL, rebounds_projection) AS rebounds_projection,
+    IF(IS_NAN(assists_projection) OR IS_INF(assists_projection), NULL, assists_projection) AS assists_projection,
+    IF(IS_NAN(pace) OR IS_INF(pace), NULL, pace) AS pace,
+    IF(IS_NAN(restricted_area_shot_pct) OR IS_INF(restricted_area_shot_pct), NULL, restricted_area_shot_pct)
+      AS restricted_area_shot_pct,
+    IF(IS_NAN(paint_shot_pct) OR IS_INF(paint_shot_pct), NULL, paint_shot_pct) AS paint_shot_pct,
+    IF(IS_NAN(mid_range_shot_pct) OR IS_INF(mid_range_shot_pct), NULL, mid_range_shot_pct) AS mid_range_shot_pct,
+    IF(IS_NAN(three_point_attempt_rate) OR IS_INF(three_point_attempt_rate), NULL, three_point_attempt_rate)
+      AS three_point_attempt_rate,
+    IF(IS_NAN(opponent_def_rating) OR IS_INF(opponent_def_rating), NULL, opponent_def_rating) AS opponent_def_rating,
+    IF(IS_NAN(opponent_rim_protection_rating) OR IS_INF(opponent_rim_protection_rating), NULL,
+      opponent_rim_protection_rating) AS opponent_rim_protection_rating,
+    IF(IS_NAN(opponent_perimeter_def_rating) OR IS_INF(opponent_perimeter_def_rating), NULL,
+      opponent_perimeter_def_rating) AS opponent_perimeter_def_rating,
+    IF(IS_NAN(last_5_games_ppg) OR IS_INF(last_5_games_ppg), NULL, last_5_games_ppg) AS last_5_games_ppg,
+    IF(IS_NAN(last_10_games_ppg) OR IS_INF(last_10_games_ppg), NULL, last_10_games_ppg) AS last_10_games_ppg,
+    IF(IS_NAN(season_avg_ppg) OR IS_INF(season_avg_ppg), NULL, season_avg_ppg) AS season_avg_ppg,
+    quality_score,
+    data_source,
+    phase4_available,
+    phase3_fallback_used,
+    team_defense_source,
+    player_shot_source,
+    composite_source,
+    daily_cache_source,
+    phase3_features,
+    missing_features,
+    source_data_date,
+    build_generation,
+    build_id,
+    processed_at
   FROM nba_predictions.ml_feature_store_v2_generations
   WHERE analysis_date = @analysis_date AND build_id = @after_build AND left_out_reason IS NULL
 ),
@@ -32,14 +126,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'offensive_rating' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.offensive_rating IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'offensive_rating' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'offensive_rating' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.offensive_rating IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'offensive_rating' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -63,14 +157,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'usage_rate' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.usage_rate IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'usage_rate' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'usage_rate' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.usage_rate IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'usage_rate' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -94,14 +188,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'true_shooting_pct' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.true_shooting_pct IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'true_shooting_pct' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'true_shooting_pct' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.true_shooting_pct IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'true_shooting_pct' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -125,14 +219,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'points_per_36' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.points_per_36 IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'points_per_36' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'points_per_36' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.points_per_36 IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'points_per_36' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -156,14 +250,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'defensive_rating' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.defensive_rating IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'defensive_rating' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'defensive_rating' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.defensive_rating IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'defensive_rating' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -187,14 +281,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'defensive_win_shares' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.defensive_win_shares IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'defensive_win_shares' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'defensive_win_shares' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.defensive_win_shares IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'defensive_win_shares' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -218,14 +312,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'steal_rate' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.steal_rate IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'steal_rate' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'steal_rate' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.steal_rate IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'steal_rate' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -249,14 +343,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'block_rate' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.block_rate IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'block_rate' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'block_rate' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.block_rate IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'block_rate' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -280,14 +374,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'points_projection' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.points_projection IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'points_projection' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'points_projection' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.points_projection IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'points_projection' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -311,14 +405,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'rebounds_projection' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.rebounds_projection IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'rebounds_projection' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'rebounds_projection' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.rebounds_projection IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'rebounds_projection' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -342,14 +436,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'assists_projection' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.assists_projection IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'assists_projection' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'assists_projection' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.assists_projection IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'assists_projection' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -373,14 +467,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.composite_source IS NULL THEN 'none'
-      WHEN 'pace' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.pace IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'pace' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.composite_source IS NULL THEN 'none'
-      WHEN 'pace' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.pace IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'pace' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -404,14 +498,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.player_shot_source IS NULL THEN 'none'
-      WHEN 'restricted_area_shot_pct' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.restricted_area_shot_pct IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'restricted_area_shot_pct' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.player_shot_source IS NULL THEN 'none'
-      WHEN 'restricted_area_shot_pct' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.restricted_area_shot_pct IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'restricted_area_shot_pct' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -435,14 +529,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.player_shot_source IS NULL THEN 'none'
-      WHEN 'paint_shot_pct' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.paint_shot_pct IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'paint_shot_pct' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.player_shot_source IS NULL THEN 'none'
-      WHEN 'paint_shot_pct' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.paint_shot_pct IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'paint_shot_pct' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -466,14 +560,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.player_shot_source IS NULL THEN 'none'
-      WHEN 'mid_range_shot_pct' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.mid_range_shot_pct IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'mid_range_shot_pct' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.player_shot_source IS NULL THEN 'none'
-      WHEN 'mid_range_shot_pct' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.mid_range_shot_pct IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'mid_range_shot_pct' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -497,14 +591,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.player_shot_source IS NULL THEN 'none'
-      WHEN 'three_point_attempt_rate' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.three_point_attempt_rate IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'three_point_attempt_rate' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.player_shot_source IS NULL THEN 'none'
-      WHEN 'three_point_attempt_rate' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.three_point_attempt_rate IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'three_point_attempt_rate' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -528,14 +622,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.team_defense_source IS NULL THEN 'none'
-      WHEN 'opponent_def_rating' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.opponent_def_rating IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'opponent_def_rating' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.team_defense_source IS NULL THEN 'none'
-      WHEN 'opponent_def_rating' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.opponent_def_rating IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'opponent_def_rating' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -559,14 +653,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.team_defense_source IS NULL THEN 'none'
-      WHEN 'opponent_rim_protection_rating' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.opponent_rim_protection_rating IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'opponent_rim_protection_rating' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.team_defense_source IS NULL THEN 'none'
-      WHEN 'opponent_rim_protection_rating' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.opponent_rim_protection_rating IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'opponent_rim_protection_rating' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -590,14 +684,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.team_defense_source IS NULL THEN 'none'
-      WHEN 'opponent_perimeter_def_rating' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.opponent_perimeter_def_rating IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'opponent_perimeter_def_rating' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.team_defense_source IS NULL THEN 'none'
-      WHEN 'opponent_perimeter_def_rating' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.opponent_perimeter_def_rating IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'opponent_perimeter_def_rating' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -621,14 +715,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.daily_cache_source IS NULL THEN 'none'
-      WHEN 'last_5_games_ppg' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.last_5_games_ppg IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'last_5_games_ppg' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.daily_cache_source IS NULL THEN 'none'
-      WHEN 'last_5_games_ppg' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.last_5_games_ppg IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'last_5_games_ppg' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -652,14 +746,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.daily_cache_source IS NULL THEN 'none'
-      WHEN 'last_10_games_ppg' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.last_10_games_ppg IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'last_10_games_ppg' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.daily_cache_source IS NULL THEN 'none'
-      WHEN 'last_10_games_ppg' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.last_10_games_ppg IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'last_10_games_ppg' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
@@ -683,14 +777,14 @@ compared AS (
     ) AS differs,
     CASE
       WHEN before_rows.daily_cache_source IS NULL THEN 'none'
-      WHEN 'season_avg_ppg' IN UNNEST(before_rows.missing_features) THEN 'missing'
+      WHEN before_rows.season_avg_ppg IS NULL THEN 'missing'
       WHEN before_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'season_avg_ppg' IN UNNEST(before_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'
     END AS before_source,
     CASE
       WHEN after_rows.daily_cache_source IS NULL THEN 'none'
-      WHEN 'season_avg_ppg' IN UNNEST(after_rows.missing_features) THEN 'missing'
+      WHEN after_rows.season_avg_ppg IS NULL THEN 'missing'
       WHEN after_rows.data_source = 'yesterday' THEN 'yesterday'
       WHEN 'season_avg_ppg' IN UNNEST(after_rows.phase3_features) THEN 'phase3'
       ELSE 'phase4'

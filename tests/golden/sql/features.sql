@@ -1,49 +1,81 @@
 -- Purpose:     the active players of the date with their features, each cell from Phase 4 where it has a value, else
 --              from the latest Phase 3 row of the lookback window, else NULL; where each came from; the row's score.
--- Parameters:  analysis_date DATE; lookback_start, previous_date DATE (the Phase 3 window, both ends included); as_of
---              TIMESTAMP (Phase 3 and 4 rows processed later are not seen; without it the condition is left out);
---              use_team_defense, use_player_shot, use_composite, use_daily_cache BOOL (FALSE: as if that Phase 4 table
---              had no row); build_generation INT64; build_id STRING; built_at TIMESTAMP.
+-- Parameters:  analysis_date DATE; lookback_start, previous_date DATE (the Phase 3 window, both ends included);
+--              first_game_date, last_game_date DATE (the rows of the schedule that are looked at); as_of TIMESTAMP
+--              (upstream rows processed later are not seen; without it the condition is left out); use_team_defense,
+--              use_player_shot, use_composite, use_daily_cache BOOL (FALSE: as if that Phase 4 table had no row);
+--              build_generation INT64; build_id STRING; built_at TIMESTAMP.
 -- Reads:       nba_raw.nbac_player_list, nba_raw.nbac_schedule, nba_analytics.player_game_summary,
 --              nba_analytics.team_offense_game_summary, nba_analytics.team_defense_game_summary,
 --              nba_precompute.team_defense_zone_analysis, nba_precompute.player_shot_zone_analysis,
---              nba_precompute.player_composite_factors, nba_precompute.player_daily_cache.
+--              nba_precompute.player_composite_factors, nba_precompute.player_daily_cache, nba_raw.nbac_team_list.
 -- Result:      one row per active player_id: the published columns, then left_out_reason (NULL for a row that may be
---              published) and, per block, how many cells came from each phase.
+--              published) and, per block, how many cells came from each phase. opponent_source says whether the
+--              schedule or Phase 4 named the opponent, <block>_game how the block's Phase 4 table and the schedule
+--              agree.
 -- Second run:  reads only; the same parameters over the same tables give the same rows, but for ties (see below).
 --
 -- The latest row counts, not the latest value: a NULL in it stays NULL. Of several rows for one key the newest
--- processed_at wins, so rows never multiply; of several with the very same one, any, and always whole.
+-- processed_at wins, so rows never multiply; of several with the very same one, any, and always whole. NaN and infinity
+-- are NULL from where they are read.
 WITH roster AS (
   SELECT
     player_id,
     player_name,
     team_abbreviation
   FROM nba_raw.nbac_player_list
-  WHERE snapshot_date = @analysis_date
+  WHERE snapshot_date = @analysis_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
 ),
-team_games AS (
-  SELECT home_team_abbreviation AS team, away_team_abbreviation AS opponent, processed_at, game_id
+newest_team AS (
+  SELECT team_abbreviation AS team
+  FROM nba_raw.nbac_team_list
+  WHERE TRUE
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY team_id ORDER BY processed_at DESC) = 1
+),
+known_team AS (
+  SELECT DISTINCT team
+  FROM newest_team
+  WHERE team IS NOT NULL
+),
+-- Of several rows for one game_id the newest counts, wherever it puts the game.
+game AS (
+  SELECT game_date, game_id, home_team_abbreviation, away_team_abbreviation, processed_at
   FROM nba_raw.nbac_schedule
+  WHERE game_date BETWEEN @first_game_date AND @last_game_date AND processed_at <= @as_of
+  QUALIFY
+    ROW_NUMBER() OVER (
+      PARTITION BY game_id ORDER BY processed_at DESC, game_date DESC, home_team_abbreviation, away_team_abbreviation
+    ) = 1
+    OR COALESCE(game_id, '') = ''
+),
+team_game AS (
+  SELECT home_team_abbreviation AS team, away_team_abbreviation AS opponent, processed_at, game_id
+  FROM game
   WHERE game_date = @analysis_date
   UNION ALL
   SELECT away_team_abbreviation AS team, home_team_abbreviation AS opponent, processed_at, game_id
-  FROM nba_raw.nbac_schedule
+  FROM game
   WHERE game_date = @analysis_date
 ),
-tonight AS (
+scheduled AS (
   SELECT team, opponent
-  FROM team_games
-  WHERE team IS NOT NULL AND opponent IS NOT NULL
-  QUALIFY ROW_NUMBER() OVER (PARTITION BY team ORDER BY processed_at DESC, game_id) = 1
+  FROM team_game
+  WHERE team <> opponent AND TRIM(team) <> '' AND TRIM(opponent) <> ''
+    AND (
+      (SELECT COUNT(*) FROM known_team) = 0
+      OR (team IN (SELECT team FROM known_team) AND opponent IN (SELECT team FROM known_team))
+    )
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY team ORDER BY processed_at DESC, game_id, opponent) = 1
 ),
 from_team_defense AS (
   SELECT
     team_abbreviation,
-    opponent_def_rating,
-    opponent_rim_protection_rating,
-    opponent_perimeter_def_rating
+    IF(IS_NAN(opponent_def_rating) OR IS_INF(opponent_def_rating), NULL, opponent_def_rating) AS opponent_def_rating,
+    IF(IS_NAN(opponent_rim_protection_rating) OR IS_INF(opponent_rim_protection_rating), NULL,
+      opponent_rim_protection_rating) AS opponent_rim_protection_rating,
+    IF(IS_NAN(opponent_perimeter_def_rating) OR IS_INF(opponent_perimeter_def_rating), NULL,
+      opponent_perimeter_def_rating) AS opponent_perimeter_def_rating
   FROM nba_precompute.team_defense_zone_analysis
   WHERE @use_team_defense AND analysis_date = @analysis_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY team_abbreviation ORDER BY processed_at DESC) = 1
@@ -51,10 +83,15 @@ from_team_defense AS (
 from_player_shot AS (
   SELECT
     player_id,
-    restricted_area_shot_pct,
-    paint_shot_pct,
-    mid_range_shot_pct,
-    three_point_attempt_rate
+    has_game,
+    opponent_abbreviation,
+    team_abbreviation,
+    IF(IS_NAN(restricted_area_shot_pct) OR IS_INF(restricted_area_shot_pct), NULL, restricted_area_shot_pct)
+      AS restricted_area_shot_pct,
+    IF(IS_NAN(paint_shot_pct) OR IS_INF(paint_shot_pct), NULL, paint_shot_pct) AS paint_shot_pct,
+    IF(IS_NAN(mid_range_shot_pct) OR IS_INF(mid_range_shot_pct), NULL, mid_range_shot_pct) AS mid_range_shot_pct,
+    IF(IS_NAN(three_point_attempt_rate) OR IS_INF(three_point_attempt_rate), NULL, three_point_attempt_rate)
+      AS three_point_attempt_rate
   FROM nba_precompute.player_shot_zone_analysis
   WHERE @use_player_shot AND analysis_date = @analysis_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
@@ -62,18 +99,22 @@ from_player_shot AS (
 from_composite AS (
   SELECT
     player_id,
-    offensive_rating,
-    usage_rate,
-    true_shooting_pct,
-    points_per_36,
-    defensive_rating,
-    defensive_win_shares,
-    steal_rate,
-    block_rate,
-    points_projection,
-    rebounds_projection,
-    assists_projection,
-    pace
+    has_game,
+    opponent_abbreviation,
+    team_abbreviation,
+    IF(IS_NAN(offensive_rating) OR IS_INF(offensive_rating), NULL, offensive_rating) AS offensive_rating,
+    IF(IS_NAN(usage_rate) OR IS_INF(usage_rate), NULL, usage_rate) AS usage_rate,
+    IF(IS_NAN(true_shooting_pct) OR IS_INF(true_shooting_pct), NULL, true_shooting_pct) AS true_shooting_pct,
+    IF(IS_NAN(points_per_36) OR IS_INF(points_per_36), NULL, points_per_36) AS points_per_36,
+    IF(IS_NAN(defensive_rating) OR IS_INF(defensive_rating), NULL, defensive_rating) AS defensive_rating,
+    IF(IS_NAN(defensive_win_shares) OR IS_INF(defensive_win_shares), NULL, defensive_win_shares)
+      AS defensive_win_shares,
+    IF(IS_NAN(steal_rate) OR IS_INF(steal_rate), NULL, steal_rate) AS steal_rate,
+    IF(IS_NAN(block_rate) OR IS_INF(block_rate), NULL, block_rate) AS block_rate,
+    IF(IS_NAN(points_projection) OR IS_INF(points_projection), NULL, points_projection) AS points_projection,
+    IF(IS_NAN(rebounds_projection) OR IS_INF(rebounds_projection), NULL, rebounds_projection) AS rebounds_projection,
+    IF(IS_NAN(assists_projection) OR IS_INF(assists_projection), NULL, assists_projection) AS assists_projection,
+    IF(IS_NAN(pace) OR IS_INF(pace), NULL, pace) AS pace
   FROM nba_precompute.player_composite_factors
   WHERE @use_composite AND analysis_date = @analysis_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
@@ -81,12 +122,44 @@ from_composite AS (
 from_daily_cache AS (
   SELECT
     player_id,
-    last_5_games_ppg,
-    last_10_games_ppg,
-    season_avg_ppg
+    has_game,
+    opponent_abbreviation,
+    team_abbreviation,
+    IF(IS_NAN(last_5_games_ppg) OR IS_INF(last_5_games_ppg), NULL, last_5_games_ppg) AS last_5_games_ppg,
+    IF(IS_NAN(last_10_games_ppg) OR IS_INF(last_10_games_ppg), NULL, last_10_games_ppg) AS last_10_games_ppg,
+    IF(IS_NAN(season_avg_ppg) OR IS_INF(season_avg_ppg), NULL, season_avg_ppg) AS season_avg_ppg
   FROM nba_precompute.player_daily_cache
   WHERE @use_daily_cache AND analysis_date = @analysis_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY player_id ORDER BY processed_at DESC) = 1
+),
+told_by_phase4 AS (
+  SELECT team_abbreviation AS team, opponent_abbreviation AS opponent
+  FROM from_player_shot
+  WHERE has_game
+  UNION ALL
+  SELECT team_abbreviation AS team, opponent_abbreviation AS opponent
+  FROM from_composite
+  WHERE has_game
+  UNION ALL
+  SELECT team_abbreviation AS team, opponent_abbreviation AS opponent
+  FROM from_daily_cache
+  WHERE has_game
+),
+counted_by_phase4 AS (
+  SELECT team, opponent, COUNT(*) AS told
+  FROM told_by_phase4
+  WHERE (SELECT COUNT(*) FROM scheduled) = 0
+    AND team <> opponent AND TRIM(team) <> '' AND TRIM(opponent) <> ''
+  GROUP BY team, opponent
+),
+tonight AS (
+  SELECT team, opponent, 'schedule' AS told_by
+  FROM scheduled
+  UNION ALL
+  SELECT team, opponent, 'phase4' AS told_by
+  FROM counted_by_phase4
+  WHERE TRUE
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY team ORDER BY told DESC, opponent) = 1
 ),
 with_phase4 AS (
   SELECT
@@ -95,6 +168,31 @@ with_phase4 AS (
     roster.team_abbreviation,
     tonight.opponent AS opponent_abbreviation,
     tonight.team IS NOT NULL AS has_game,
+    tonight.told_by AS opponent_source,
+    CASE
+      WHEN from_player_shot.has_game IS NULL THEN NULL
+      WHEN COALESCE(tonight.told_by, 'phase4') = 'phase4'
+        THEN IF(from_player_shot.has_game, 'phase4 only', NULL)
+      WHEN NOT from_player_shot.has_game THEN 'schedule only'
+      WHEN from_player_shot.opponent_abbreviation <> tonight.opponent THEN 'other opponent'
+      ELSE 'same'
+    END AS player_shot_game,
+    CASE
+      WHEN from_composite.has_game IS NULL THEN NULL
+      WHEN COALESCE(tonight.told_by, 'phase4') = 'phase4'
+        THEN IF(from_composite.has_game, 'phase4 only', NULL)
+      WHEN NOT from_composite.has_game THEN 'schedule only'
+      WHEN from_composite.opponent_abbreviation <> tonight.opponent THEN 'other opponent'
+      ELSE 'same'
+    END AS composite_game,
+    CASE
+      WHEN from_daily_cache.has_game IS NULL THEN NULL
+      WHEN COALESCE(tonight.told_by, 'phase4') = 'phase4'
+        THEN IF(from_daily_cache.has_game, 'phase4 only', NULL)
+      WHEN NOT from_daily_cache.has_game THEN 'schedule only'
+      WHEN from_daily_cache.opponent_abbreviation <> tonight.opponent THEN 'other opponent'
+      ELSE 'same'
+    END AS daily_cache_game,
     from_composite.offensive_rating AS phase4_offensive_rating,
     from_composite.usage_rate AS phase4_usage_rate,
     from_composite.true_shooting_pct AS phase4_true_shooting_pct,
@@ -150,24 +248,27 @@ from_player_game_summary_version AS (
   SELECT
     player_id,
     game_date,
-    offensive_rating,
-    usage_rate,
-    true_shooting_pct,
-    points_per_36,
-    defensive_rating,
-    defensive_win_shares,
-    steal_rate,
-    block_rate,
-    points_projection,
-    rebounds_projection,
-    assists_projection,
-    restricted_area_shot_pct,
-    paint_shot_pct,
-    mid_range_shot_pct,
-    three_point_attempt_rate,
-    last_5_games_ppg,
-    last_10_games_ppg,
-    season_avg_ppg
+    IF(IS_NAN(offensive_rating) OR IS_INF(offensive_rating), NULL, offensive_rating) AS offensive_rating,
+    IF(IS_NAN(usage_rate) OR IS_INF(usage_rate), NULL, usage_rate) AS usage_rate,
+    IF(IS_NAN(true_shooting_pct) OR IS_INF(true_shooting_pct), NULL, true_shooting_pct) AS true_shooting_pct,
+    IF(IS_NAN(points_per_36) OR IS_INF(points_per_36), NULL, points_per_36) AS points_per_36,
+    IF(IS_NAN(defensive_rating) OR IS_INF(defensive_rating), NULL, defensive_rating) AS defensive_rating,
+    IF(IS_NAN(defensive_win_shares) OR IS_INF(defensive_win_shares), NULL, defensive_win_shares)
+      AS defensive_win_shares,
+    IF(IS_NAN(steal_rate) OR IS_INF(steal_rate), NULL, steal_rate) AS steal_rate,
+    IF(IS_NAN(block_rate) OR IS_INF(block_rate), NULL, block_rate) AS block_rate,
+    IF(IS_NAN(points_projection) OR IS_INF(points_projection), NULL, points_projection) AS points_projection,
+    IF(IS_NAN(rebounds_projection) OR IS_INF(rebounds_projection), NULL, rebounds_projection) AS rebounds_projection,
+    IF(IS_NAN(assists_projection) OR IS_INF(assists_projection), NULL, assists_projection) AS assists_projection,
+    IF(IS_NAN(restricted_area_shot_pct) OR IS_INF(restricted_area_shot_pct), NULL, restricted_area_shot_pct)
+      AS restricted_area_shot_pct,
+    IF(IS_NAN(paint_shot_pct) OR IS_INF(paint_shot_pct), NULL, paint_shot_pct) AS paint_shot_pct,
+    IF(IS_NAN(mid_range_shot_pct) OR IS_INF(mid_range_shot_pct), NULL, mid_range_shot_pct) AS mid_range_shot_pct,
+    IF(IS_NAN(three_point_attempt_rate) OR IS_INF(three_point_attempt_rate), NULL, three_point_attempt_rate)
+      AS three_point_attempt_rate,
+    IF(IS_NAN(last_5_games_ppg) OR IS_INF(last_5_games_ppg), NULL, last_5_games_ppg) AS last_5_games_ppg,
+    IF(IS_NAN(last_10_games_ppg) OR IS_INF(last_10_games_ppg), NULL, last_10_games_ppg) AS last_10_games_ppg,
+    IF(IS_NAN(season_avg_ppg) OR IS_INF(season_avg_ppg), NULL, season_avg_ppg) AS season_avg_ppg
   FROM nba_analytics.player_game_summary
   WHERE game_date BETWEEN @lookback_start AND @previous_date AND processed_at <= @as_of
     AND player_id IN (SELECT player_id FROM with_phase4 WHERE player_game_summary_gap)
@@ -188,7 +289,7 @@ from_team_offense_game_summary AS (
   SELECT
     team_abbreviation,
     game_date,
-    pace
+    IF(IS_NAN(pace) OR IS_INF(pace), NULL, pace) AS pace
   FROM nba_analytics.team_offense_game_summary
   WHERE game_date BETWEEN @lookback_start AND @previous_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY team_abbreviation ORDER BY game_date DESC, processed_at DESC) = 1
@@ -197,9 +298,11 @@ from_team_defense_game_summary AS (
   SELECT
     team_abbreviation,
     game_date,
-    opponent_def_rating,
-    opponent_rim_protection_rating,
-    opponent_perimeter_def_rating
+    IF(IS_NAN(opponent_def_rating) OR IS_INF(opponent_def_rating), NULL, opponent_def_rating) AS opponent_def_rating,
+    IF(IS_NAN(opponent_rim_protection_rating) OR IS_INF(opponent_rim_protection_rating), NULL,
+      opponent_rim_protection_rating) AS opponent_rim_protection_rating,
+    IF(IS_NAN(opponent_perimeter_def_rating) OR IS_INF(opponent_perimeter_def_rating), NULL,
+      opponent_perimeter_def_rating) AS opponent_perimeter_def_rating
   FROM nba_analytics.team_defense_game_summary
   WHERE game_date BETWEEN @lookback_start AND @previous_date AND processed_at <= @as_of
   QUALIFY ROW_NUMBER() OVER (PARTITION BY team_abbreviation ORDER BY game_date DESC, processed_at DESC) = 1
@@ -484,5 +587,9 @@ SELECT
   composite_phase4_cells,
   composite_cells - composite_phase4_cells AS composite_phase3_cells,
   daily_cache_phase4_cells,
-  daily_cache_cells - daily_cache_phase4_cells AS daily_cache_phase3_cells
+  daily_cache_cells - daily_cache_phase4_cells AS daily_cache_phase3_cells,
+  opponent_source,
+  player_shot_game,
+  composite_game,
+  daily_cache_game
 FROM summed

@@ -19,9 +19,11 @@ from_team_defense AS (
   SELECT
     COALESCE(processed_at <= @built_at, TRUE) AS seen,
     processed_at,
-    opponent_def_rating,
-    opponent_rim_protection_rating,
-    opponent_perimeter_def_rating
+    IF(IS_NAN(opponent_def_rating) OR IS_INF(opponent_def_rating), NULL, opponent_def_rating) AS opponent_def_rating,
+    IF(IS_NAN(opponent_rim_protection_rating) OR IS_INF(opponent_rim_protection_rating), NULL,
+      opponent_rim_protection_rating) AS opponent_rim_protection_rating,
+    IF(IS_NAN(opponent_perimeter_def_rating) OR IS_INF(opponent_perimeter_def_rating), NULL,
+      opponent_perimeter_def_rating) AS opponent_perimeter_def_rating
   FROM nba_precompute.team_defense_zone_analysis
   WHERE
     analysis_date = @analysis_date AND team_abbreviation = @opponent_abbreviation
@@ -34,10 +36,12 @@ from_player_shot AS (
   SELECT
     COALESCE(processed_at <= @built_at, TRUE) AS seen,
     processed_at,
-    restricted_area_shot_pct,
-    paint_shot_pct,
-    mid_range_shot_pct,
-    three_point_attempt_rate
+    IF(IS_NAN(restricted_area_shot_pct) OR IS_INF(restricted_area_shot_pct), NULL, restricted_area_shot_pct)
+      AS restricted_area_shot_pct,
+    IF(IS_NAN(paint_shot_pct) OR IS_INF(paint_shot_pct), NULL, paint_shot_pct) AS paint_shot_pct,
+    IF(IS_NAN(mid_range_shot_pct) OR IS_INF(mid_range_shot_pct), NULL, mid_range_shot_pct) AS mid_range_shot_pct,
+    IF(IS_NAN(three_point_attempt_rate) OR IS_INF(three_point_attempt_rate), NULL, three_point_attempt_rate)
+      AS three_point_attempt_rate
   FROM nba_precompute.player_shot_zone_analysis
   WHERE
     analysis_date = @analysis_date AND player_id = @player_id
@@ -50,18 +54,19 @@ from_composite AS (
   SELECT
     COALESCE(processed_at <= @built_at, TRUE) AS seen,
     processed_at,
-    offensive_rating,
-    usage_rate,
-    true_shooting_pct,
-    points_per_36,
-    defensive_rating,
-    defensive_win_shares,
-    steal_rate,
-    block_rate,
-    points_projection,
-    rebounds_projection,
-    assists_projection,
-    pace
+    IF(IS_NAN(offensive_rating) OR IS_INF(offensive_rating), NULL, offensive_rating) AS offensive_rating,
+    IF(IS_NAN(usage_rate) OR IS_INF(usage_rate), NULL, usage_rate) AS usage_rate,
+    IF(IS_NAN(true_shooting_pct) OR IS_INF(true_shooting_pct), NULL, true_shooting_pct) AS true_shooting_pct,
+    IF(IS_NAN(points_per_36) OR IS_INF(points_per_36), NULL, points_per_36) AS points_per_36,
+    IF(IS_NAN(defensive_rating) OR IS_INF(defensive_rating), NULL, defensive_rating) AS defensive_rating,
+    IF(IS_NAN(defensive_win_shares) OR IS_INF(defensive_win_shares), NULL, defensive_win_shares)
+      AS defensive_win_shares,
+    IF(IS_NAN(steal_rate) OR IS_INF(steal_rate), NULL, steal_rate) AS steal_rate,
+    IF(IS_NAN(block_rate) OR IS_INF(block_rate), NULL, block_rate) AS block_rate,
+    IF(IS_NAN(points_projection) OR IS_INF(points_projection), NULL, points_projection) AS points_projection,
+    IF(IS_NAN(rebounds_projection) OR IS_INF(rebounds_projection), NULL, rebounds_projection) AS rebounds_projection,
+    IF(IS_NAN(assists_projection) OR IS_INF(assists_projection), NULL, assists_projection) AS assists_projection,
+    IF(IS_NAN(pace) OR IS_INF(pace), NULL, pace) AS pace
   FROM nba_precompute.player_composite_factors
   WHERE
     analysis_date = @analysis_date AND player_id = @player_id
@@ -74,9 +79,9 @@ from_daily_cache AS (
   SELECT
     COALESCE(processed_at <= @built_at, TRUE) AS seen,
     processed_at,
-    last_5_games_ppg,
-    last_10_games_ppg,
-    season_avg_ppg
+    IF(IS_NAN(last_5_games_ppg) OR IS_INF(last_5_games_ppg), NULL, last_5_games_ppg) AS last_5_games_ppg,
+    IF(IS_NAN(last_10_games_ppg) OR IS_INF(last_10_games_ppg), NULL, last_10_games_ppg) AS last_10_games_ppg,
+    IF(IS_NAN(season_avg_ppg) OR IS_INF(season_avg_ppg), NULL, season_avg_ppg) AS season_avg_ppg
   FROM nba_precompute.player_daily_cache
   WHERE
     analysis_date = @analysis_date AND player_id = @player_id
@@ -90,24 +95,27 @@ from_player_game_summary AS (
     COALESCE(processed_at <= @built_at, TRUE) AS seen,
     processed_at,
     game_date,
-    offensive_rating,
-    usage_rate,
-    true_shooting_pct,
-    points_per_36,
-    defensive_rating,
-    defensive_win_shares,
-    steal_rate,
-    block_rate,
-    points_projection,
-    rebounds_projection,
-    assists_projection,
-    restricted_area_shot_pct,
-    paint_shot_pct,
-    mid_range_shot_pct,
-    three_point_attempt_rate,
-    last_5_games_ppg,
-    last_10_games_ppg,
-    season_avg_ppg
+    IF(IS_NAN(offensive_rating) OR IS_INF(offensive_rating), NULL, offensive_rating) AS offensive_rating,
+    IF(IS_NAN(usage_rate) OR IS_INF(usage_rate), NULL, usage_rate) AS usage_rate,
+    IF(IS_NAN(true_shooting_pct) OR IS_INF(true_shooting_pct), NULL, true_shooting_pct) AS true_shooting_pct,
+    IF(IS_NAN(points_per_36) OR IS_INF(points_per_36), NULL, points_per_36) AS points_per_36,
+    IF(IS_NAN(defensive_rating) OR IS_INF(defensive_rating), NULL, defensive_rating) AS defensive_rating,
+    IF(IS_NAN(defensive_win_shares) OR IS_INF(defensive_win_shares), NULL, defensive_win_shares)
+      AS defensive_win_shares,
+    IF(IS_NAN(steal_rate) OR IS_INF(steal_rate), NULL, steal_rate) AS steal_rate,
+    IF(IS_NAN(block_rate) OR IS_INF(block_rate), NULL, block_rate) AS block_rate,
+    IF(IS_NAN(points_projection) OR IS_INF(points_projection), NULL, points_projection) AS points_projection,
+    IF(IS_NAN(rebounds_projection) OR IS_INF(rebounds_projection), NULL, rebounds_projection) AS rebounds_projection,
+    IF(IS_NAN(assists_projection) OR IS_INF(assists_projection), NULL, assists_projection) AS assists_projection,
+    IF(IS_NAN(restricted_area_shot_pct) OR IS_INF(restricted_area_shot_pct), NULL, restricted_area_shot_pct)
+      AS restricted_area_shot_pct,
+    IF(IS_NAN(paint_shot_pct) OR IS_INF(paint_shot_pct), NULL, paint_shot_pct) AS paint_shot_pct,
+    IF(IS_NAN(mid_range_shot_pct) OR IS_INF(mid_range_shot_pct), NULL, mid_range_shot_pct) AS mid_range_shot_pct,
+    IF(IS_NAN(three_point_attempt_rate) OR IS_INF(three_point_attempt_rate), NULL, three_point_attempt_rate)
+      AS three_point_attempt_rate,
+    IF(IS_NAN(last_5_games_ppg) OR IS_INF(last_5_games_ppg), NULL, last_5_games_ppg) AS last_5_games_ppg,
+    IF(IS_NAN(last_10_games_ppg) OR IS_INF(last_10_games_ppg), NULL, last_10_games_ppg) AS last_10_games_ppg,
+    IF(IS_NAN(season_avg_ppg) OR IS_INF(season_avg_ppg), NULL, season_avg_ppg) AS season_avg_ppg
   FROM nba_analytics.player_game_summary
   WHERE
     game_date BETWEEN @lookback_start AND @previous_date AND player_id = @player_id
@@ -121,7 +129,7 @@ from_team_offense_game_summary AS (
     COALESCE(processed_at <= @built_at, TRUE) AS seen,
     processed_at,
     game_date,
-    pace
+    IF(IS_NAN(pace) OR IS_INF(pace), NULL, pace) AS pace
   FROM nba_analytics.team_offense_game_summary
   WHERE
     game_date BETWEEN @lookback_start AND @previous_date AND team_abbreviation = @team_abbreviation
@@ -135,9 +143,11 @@ from_team_defense_game_summary AS (
     COALESCE(processed_at <= @built_at, TRUE) AS seen,
     processed_at,
     game_date,
-    opponent_def_rating,
-    opponent_rim_protection_rating,
-    opponent_perimeter_def_rating
+    IF(IS_NAN(opponent_def_rating) OR IS_INF(opponent_def_rating), NULL, opponent_def_rating) AS opponent_def_rating,
+    IF(IS_NAN(opponent_rim_protection_rating) OR IS_INF(opponent_rim_protection_rating), NULL,
+      opponent_rim_protection_rating) AS opponent_rim_protection_rating,
+    IF(IS_NAN(opponent_perimeter_def_rating) OR IS_INF(opponent_perimeter_def_rating), NULL,
+      opponent_perimeter_def_rating) AS opponent_perimeter_def_rating
   FROM nba_analytics.team_defense_game_summary
   WHERE
     game_date BETWEEN @lookback_start AND @previous_date AND team_abbreviation = @opponent_abbreviation

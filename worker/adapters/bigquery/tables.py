@@ -3,9 +3,10 @@
 Creation is repeatable: after a crash the next start finds the existing tables and creates the others.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
@@ -19,6 +20,8 @@ from worker.features.pipeline import Pipeline
 # The API returns the old names of types.
 STANDARD_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
 
+
+Found = TypeVar("Found")
 
 LOOKS_AT_ONCE = 8
 """Parallel look-ups of tables; fewer than the ten connections of the client."""
@@ -55,8 +58,7 @@ class TableMetadata:
 
     def find_all(self, tables: Collection[str]) -> Mapping[str, TableDescription]:
         """Find several tables or views in parallel; a look-up takes 0.1 to 0.2 s at Google."""
-        with ThreadPoolExecutor(LOOKS_AT_ONCE) as threads:
-            return dict(zip(tables, threads.map(self.find, tables), strict=True))
+        return _side_by_side(self.find, tables)
 
     def readable_columns(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         """Return the columns of several tables in parallel; no columns for a missing table and for a denied table."""
@@ -67,8 +69,7 @@ class TableMetadata:
             except AccessDenied:
                 return {}
 
-        with ThreadPoolExecutor(LOOKS_AT_ONCE) as threads:
-            return dict(zip(tables, threads.map(columns, tables), strict=True))
+        return _side_by_side(columns, tables)
 
     def find(self, table: str) -> TableDescription:
         """Find a table or a view."""
@@ -99,6 +100,11 @@ class TableMetadata:
             return str(self._client.get_dataset(dataset, retry=self._retry, timeout=CALL_TIMEOUT_S).location)
         except api.NotFound:
             return None
+
+
+def _side_by_side(look: Callable[[str], Found], tables: Collection[str]) -> Mapping[str, Found]:
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as threads:
+        return dict(zip(tables, threads.map(look, tables), strict=True))
 
 
 def missing_ddl(pipeline: Pipeline, table: str, actual: Mapping[str, str]) -> Iterator[str]:

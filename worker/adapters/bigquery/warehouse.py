@@ -115,10 +115,17 @@ class BigQueryWarehouse:
         with translated_errors(f"running {statement.name}"):
             return list(self._read(statement.name, statement.sql, statement.parameters))
 
-    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]] | PipelineError]:
         """Run statements side by side; the answers have the order of the statements."""
+
+        def answer(statement: Statement) -> Sequence[Mapping[str, Any]] | PipelineError:
+            try:
+                return self.query(statement)
+            except PipelineError as exc:
+                return exc
+
         with ThreadPoolExecutor(max(1, len(statements))) as threads:
-            return list(threads.map(self.query, statements))
+            return list(threads.map(answer, statements))
 
     def stage(self, key: BuildKey, select: Statement) -> None:
         """Run the INSERT; after a lost reply the call finds the same job again."""

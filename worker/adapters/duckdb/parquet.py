@@ -44,7 +44,7 @@ class ColumnRead:
             column holds timestamps, else empty.
         expression: SQL of the column, converted or not.
         is_converted: Whether the expression changes the type.
-        misfit: The first value, as text, that the wanted type does not hold; empty if the column is usable.
+        misfit: The first value, as text, that the wanted type does not hold; None for a usable column.
     """
 
     name: str
@@ -52,7 +52,7 @@ class ColumnRead:
     wanted: str
     expression: str
     is_converted: bool
-    misfit: str = ""
+    misfit: str | None = None
 
     @property
     def type(self) -> str:
@@ -143,7 +143,7 @@ def _column(
             wanted=wanted,
             expression=identifier(name),
             is_converted=False,
-            misfit=misfit or "",
+            misfit=misfit,
         )
     expression = way.expression(name, wanted or "TIMESTAMP")
     return ColumnRead(name=name, found=found, wanted=wanted or "TIMESTAMP", expression=expression, is_converted=True)

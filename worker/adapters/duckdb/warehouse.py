@@ -29,9 +29,13 @@ from worker.adapters.duckdb.dialect import (
     translated_errors,
 )
 from worker.adapters.duckdb.file import MEMORY, WAIT_S, SharedFile
+<<<<<<< HEAD
 from worker.adapters.duckdb.links import linked_tables, refresh_links
 from worker.adapters.duckdb.parquet import catalogue_types
 from worker.errors import Fatal, SchemaDrift
+=======
+from worker.errors import PipelineError
+>>>>>>> profile
 from worker.features.generations import EXPORT_ENDINGS, export_ending, plan_rows
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.pipeline import Pipeline
@@ -209,10 +213,17 @@ class DuckDbWarehouse:
         """Translate and run a statement."""
         return self._select(statement.name, to_duckdb(statement.sql), statement.parameters)
 
-    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]]]:
+    def query_all(self, statements: Sequence[Statement]) -> Sequence[Sequence[Mapping[str, Any]] | PipelineError]:
         """Translate and run statements side by side: DuckDB plans a statement with one thread."""
+
+        def answer(statement: Statement) -> Sequence[Mapping[str, Any]] | PipelineError:
+            try:
+                return self.query(statement)
+            except PipelineError as exc:
+                return exc
+
         with ThreadPoolExecutor(max(1, len(statements))) as threads:
-            return list(threads.map(self.query, statements))
+            return list(threads.map(answer, statements))
 
     def stage(self, key: BuildKey, select: Statement) -> None:
         """Store the rows of an attempt in a transaction."""

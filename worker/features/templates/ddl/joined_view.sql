@@ -20,7 +20,7 @@ SELECT
   {{ base.name }}.{{ column.name }},
 {% endfor %}
 {% for feature in features %}
-  {{ feature.block }}.{{ feature.phase4.named(feature.name) }}{{ "" if loop.last else "," }}
+  {{ feature.block }}.{{ feature.name }}{{ "" if loop.last else "," }}
 {% endfor %}
 FROM {{ base.table }} AS {{ base.name }}
 {% for block in blocks if block != base %}

@@ -20,7 +20,9 @@ game AS (
   FROM {{ source(schedule.table) }}
   WHERE {{ day }} BETWEEN @first_game_date AND @last_game_date{{ seen }}
   QUALIFY
-    ROW_NUMBER() OVER (PARTITION BY {{ schedule.game }} ORDER BY processed_at DESC, {{ day }} DESC, {{ first }}) = 1
+    ROW_NUMBER() OVER (
+      PARTITION BY {{ schedule.game }} ORDER BY processed_at DESC, {{ day }} DESC, {{ first }}, {{ second }}
+    ) = 1
     OR COALESCE({{ schedule.game }}, '') = ''
 ),
 team_game AS (
@@ -43,5 +45,5 @@ scheduled AS (
       OR (team IN (SELECT team FROM known_team) AND opponent IN (SELECT team FROM known_team))
     )
 {% endif %}
-  QUALIFY ROW_NUMBER() OVER (PARTITION BY team ORDER BY processed_at DESC, {{ schedule.game }}) = 1
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY team ORDER BY processed_at DESC, {{ schedule.game }}, opponent) = 1
 ),

@@ -1,5 +1,5 @@
 {{ head("Purpose", "how many rows each Phase 4 table holds for the date: what the build relies on, and the deadline's probe; for a build also how many keys, and which rows look wrong.") }}
-{{ head("Parameters", "analysis_date DATE; as_of TIMESTAMP (rows processed later are not seen; without it the condition is left out); old_before, ahead_after TIMESTAMP (rows processed before and after; a probe leaves both out, and with them every count but the first).") }}
+{{ head("Parameters", "analysis_date DATE; as_of TIMESTAMP (rows processed later are not seen; without it the condition is left out); old_before, ahead_after TIMESTAMP (rows processed before and after; a probe leaves both out, and counts rows, rows with a key and rows with processed_at).") }}
 {{ head("Reads", blocks | map(attribute="table") | join(", ") ~ ".") }}
 {{ head("Result", "(processor, row_count, key_count, doubled_keys, undated_rows, old_rows, ahead_rows, not_finite), one row per processor, 0 where there is nothing. doubled_keys counts the keys with several rows; undated_rows the rows without processed_at; not_finite holds the number of NaN and infinite values of each FLOAT64 feature, in the order of the catalogue.") }}
 {{ head("Second run", "reads only.") }}
@@ -32,7 +32,12 @@ FROM (
   GROUP BY {{ block.key }}
 ) AS keyed
 {% else %}
-SELECT '{{ block.processor }}' AS processor, COUNT(*) AS row_count
+{# Counting key and processed_at makes the probe fail where a build could not use the rows. #}
+SELECT
+  '{{ block.processor }}' AS processor,
+  COUNT(*) AS row_count,
+  COUNT({{ block.key }}) AS keyed_rows,
+  COUNT(processed_at) AS dated_rows
 FROM {{ source(block.table) }}
 WHERE analysis_date = @analysis_date{{ seen }}
 {% endif %}
