@@ -342,7 +342,7 @@ FINDING = Finding(
     subject=SCHEDULE,
     observed="no game",
     expected="a game for 219 players",
-    next_step="load the schedule, then: mlfs replay DATE --reason 'schedule'",
+    next_step=f"load the schedule, then: mlfs replay {NIGHT} --reason 'schedule'",
 )
 CHECKS: Mapping[str, tuple[DateRecord, Looks, Row, CheckStatus]] = {
     "all_is_well": (sound(), tables(), NO_TABLE, CheckStatus.GREEN),
