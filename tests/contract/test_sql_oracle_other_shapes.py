@@ -221,6 +221,8 @@ def test_both_engines_agree_on_a_pipeline_of_another_shape(oracle: Oracle, tmp_p
         "first_date": ("DATE", BEFORE),
         "last_date": ("DATE", DAY),
         "earliest_date": ("DATE", DAY - timedelta(days=2)),
+        "first_game_date": ("DATE", DAY - timedelta(days=366)),
+        "last_game_date": ("DATE", DAY + timedelta(days=366)),
         "as_of": ("TIMESTAMP", BUILT_AT + timedelta(seconds=200)),
         "built_at": ("TIMESTAMP", BUILT_AT),
         "old_before": ("TIMESTAMP", BUILT_AT),
@@ -239,7 +241,9 @@ def test_both_engines_agree_on_a_pipeline_of_another_shape(oracle: Oracle, tmp_p
     shown = {view: engines.answer(view, {}) for view in pipeline.tables.views}
     copied = engines.answer("yesterday", given)
     stored = {name: engines.answer(name, given) for name in ("build_stats", "left_out")}
-    selected = {name: engines.answer(name, given) for name in DRY_RUNS}
+    selected = {
+        name: engines.answer(name, given) for name, (read, _rows) in DRY_RUNS.items() if read in pipeline.statements
+    }
     for name in READERS:
         engines.answer(name, given | {"analysis_date": ("DATE", BEFORE)})
 

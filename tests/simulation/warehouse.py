@@ -14,11 +14,12 @@ from statemachine.model import BuildMode
 from tests.simulation.boundary import SLOW_S, Boundary
 from tests.simulation.doubts import CLAIMED, CRITICAL_SHARE
 from tests.simulation.plan import PROCESSORS, Night
+from tests.support.generation_rows import AGREED_GAMES
 from worker.errors import Fatal, Fenced, PipelineError
 from worker.features.findings import Check, Levels
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
 from worker.features.records import check_fence, has_published, holds_claim, published_row, read_ledger_row
-from worker.pipelines.shipped import BLOCKS, SHIPPED, UPSTREAM, features_of
+from worker.pipelines.shipped import BLOCKS, SHIPPED, features_of
 
 if TYPE_CHECKING:
     from tests.simulation.checker import Checker
@@ -217,6 +218,7 @@ class Tables:
             "left_out_count": staged.players - rows,
             "required_nulls": 0,
             "newest_source_date": newest,
+            **AGREED_GAMES,
         }
         for block in BLOCKS:
             own = block.processor in phase4
@@ -249,7 +251,7 @@ class SimulatedWarehouse:
 
     def columns(self, table: str) -> Mapping[str, str]:
         self._boundary.alive(self._process)
-        return UPSTREAM[table]
+        return SHIPPED.readable[table]
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         return {table: self.columns(table) for table in tables}

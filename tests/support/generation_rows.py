@@ -1,9 +1,12 @@
 """A SELECT of made-up rows in the shape that every build stages, and the publication of such rows."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from statemachine.model import BuildMode
 from worker.features.model import BlockCounts, BuildKey, BuildRequest, BuildStats, Publication, Statement
+from worker.features.pipeline import GAME_CHECKS
 from worker.features.quality import score
 from worker.pipelines.shipped import BLOCKS, PROCESSORS, SHIPPED
 
@@ -19,6 +22,14 @@ LITERALS = {
     "TIMESTAMP": "@built_at",
     "ARRAY<STRING>": "['pace', 'usage_rate']",
 }
+
+AGREED_GAMES: Mapping[str, Any] = {
+    "opponents_from_phase4": 0,
+    "games_checked": 0,
+    **{f"games_{kind.replace(' ', '_')}": 0 for kind in GAME_CHECKS[1:]},
+    **{f"{block.name}_games{ending}": 0 for block in SHIPPED.witnesses for ending in ("", "_differing")},
+}
+"""The columns of `build_stats` about the games of a night on which schedule and Phase 4 agree."""
 
 
 def rows_select(key: BuildKey, *, kept: int = 1, left_out: int = 0, name: str = "Nikola Jokić") -> Statement:

@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from statemachine.model import Policy
+from tests.support.generation_rows import AGREED_GAMES
 from tests.support.memory_store import MemoryStore
 from tests.support.nights import CALENDAR, EVENING, EVERY_TABLE_FILLED, POLICY
 from worker.engine import Engine, Topics
@@ -25,7 +26,7 @@ from worker.observing.observer import (
     StreamProbed,
     StreamRecycled,
 )
-from worker.pipelines.shipped import BLOCKS, SHIPPED, UPSTREAM, features_of
+from worker.pipelines.shipped import BLOCKS, SHIPPED, features_of
 from worker.ports import OutgoingMessage, StateStore
 from worker.repair import Repair
 
@@ -172,7 +173,7 @@ class LedgerWarehouse:
 
     def columns(self, table: str) -> Mapping[str, str]:
         self._may_fail("columns")
-        return UPSTREAM[table]
+        return SHIPPED.readable[table]
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         return {table: self.columns(table) for table in tables}
@@ -210,6 +211,7 @@ class LedgerWarehouse:
             "left_out_count": self.left_out,
             "required_nulls": 0,
             "newest_source_date": night,
+            **AGREED_GAMES,
         }
         for block in BLOCKS:
             cells = self.players * len(features_of(block.name))

@@ -336,7 +336,7 @@ def read_not_finite(rows: Sequence[Mapping[str, Any]], read: Collection[str], pi
     A feature without such a value is absent.
 
     Args:
-        rows: Answer of the statement.
+        rows: Answer of the statement; the answer to a probe has no such numbers.
         read: Processors whose tables the build reads.
         pipeline: Pipeline of the processors.
     """
@@ -344,7 +344,7 @@ def read_not_finite(rows: Sequence[Mapping[str, Any]], read: Collection[str], pi
     for row in rows:
         block = next(block for block in pipeline.blocks if block.processor == row["processor"])
         floats = (feature.name for feature in pipeline.features_of(block.name) if feature.phase4.not_finite)
-        if block.processor in read:
+        if block.processor in read and "not_finite" in row:
             found |= {name: int(count) for name, count in zip(floats, row["not_finite"], strict=True) if count}
     return found
 
