@@ -152,7 +152,7 @@ def doubted(*severities: FindingSeverity) -> DateRecord:
             subject=FACTORS,
             observed="97 %",
             expected="less than 60 %",
-            next_step="mlfs profile DATE",
+            next_step="mlfs profile 2024-12-15",
             processor=FACTORS,
         )
         for severity in severities

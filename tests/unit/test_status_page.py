@@ -190,7 +190,7 @@ def found(severity: FindingSeverity, subject: str = CACHE) -> Finding:
         subject=subject,
         observed="<b>97 %</b> since 2024-12-16 04:25Z",
         expected="less than 60 %",
-        next_step="mlfs profile DATE",
+        next_step="mlfs profile 2024-12-15",
         processor=CACHE,
     )
 
