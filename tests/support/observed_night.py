@@ -3,7 +3,7 @@
 Three of the four processors report in time, and the fourth reports a failure before the deadline. The alert goes to a
 webhook, `mlfs run` falls back at the deadline, the processor runs again, and the date is upgraded to done. The
 warehouse is the BigQuery peer, so that a table can be written while the worker runs. The league is that of 2024-12-15,
-moved to the present day: the figures are the same whenever the night is played.
+moved to the present: the figures are the same whenever the night is played.
 """
 
 import json
@@ -30,7 +30,7 @@ import yaml
 from tests.conftest import free_port
 from tests.support.alerting import PROMETHEUS
 from tests.support.bigquery_peer.server import BigQueryServer
-from tests.support.nights import evening_zone
+from tests.support.nights import DEADLINE, NIGHT, SECOND, evening_zone
 from tests.support.programs import Program, RunningWorker
 from worker.clock import SystemClock
 from worker.local.sample.data import write_sample_data
@@ -39,9 +39,9 @@ from worker.resources import ProcessKind, Resources
 from worker.settings import load
 
 PROJECT = "nba-props-platform"
-LEAGUE_NIGHT = date(2024, 12, 15)
 PUNCTUAL = ("team_defense_zone_analysis", "player_shot_zone_analysis", "player_composite_factors")
 FAILING = "player_daily_cache"
+FAILING_TABLE = f"nba_precompute.{FAILING}"
 FAULT = "quota exceeded: 403, query usage per day"
 # What Alertmanager posts to the channel after the reported failure, and after the deadline.
 FAILED = frozenset({f"MlfsProcessorFailed {FAILING}"})
@@ -122,8 +122,11 @@ class ObservedNight:
         self.report(FAILING, "failed", error=FAULT, run_id="nightly")
 
     def run_again(self) -> None:
-        """The failing processor runs again: the table is written, then a success is reported."""
-        self.warehouse.project(PROJECT).engine.load(self.repaired_tables)
+        """The failing processor runs again: the table is written now, then a success is reported."""
+        engine = self.warehouse.project(PROJECT).engine
+        engine.load(self.repaired_tables)
+        values = {"night": self.night, "now": SystemClock().now()}
+        engine.run(f"UPDATE {FAILING_TABLE} SET processed_at = @now WHERE analysis_date = @night", values)  # noqa: S608 - ours
         self.report(FAILING, row_count=449, run_id="rerun-1")
 
     def worker_name(self) -> str:
@@ -214,7 +217,7 @@ def observed_night(folder: Path, *, deadline_in: timedelta, scrape_s: float = 1.
         now = SystemClock().now()
         zone = evening_zone(now)
         night = now.astimezone(ZoneInfo(zone)).date()
-        prepare_tables(folder, night)
+        prepare_tables(folder, night, now + deadline_in)
         warehouse.project(PROJECT).engine.load(folder / "tables")
         deadline_at = (SystemClock().now() + deadline_in).replace(microsecond=0)
         program = Program(folder / "data", environment(ports["worker"], warehouse, zone, deadline_at))
@@ -254,17 +257,19 @@ def environment(port: int, warehouse: BigQueryServer, zone: str, deadline_at: da
     }
 
 
-def prepare_tables(folder: Path, night: date) -> None:
-    """Write the league's tables as if it played on *night*: `tables` without the rows of FAILING, `repaired` with."""
+def prepare_tables(folder: Path, night: date, deadline_at: datetime) -> None:
+    """Write the league's tables as if it played on *night*: `tables` without the rows of FAILING, `repaired` with.
+
+    Dates keep their distance to the night, instants their distance to the deadline.
+    """
     sample, tables = folder / "sample", folder / "tables"
-    write_sample_data(sample, analysis_date=LEAGUE_NIGHT)
+    write_sample_data(sample, analysis_date=NIGHT)
     tables.mkdir()
-    days = (night - LEAGUE_NIGHT).days
     with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for path in sorted(sample.glob("*.parquet")):
             processor = path.name.split(".")[1]
-            columns = moved(connection, path, days)
+            columns = moved(connection, path, night - NIGHT, deadline_at - DEADLINE)
             connection.execute(f"CREATE OR REPLACE TABLE moved AS SELECT {columns} FROM '{path}'")  # noqa: S608 - ours
             if processor == FAILING:
                 (folder / "repaired").mkdir()
@@ -273,9 +278,9 @@ def prepare_tables(folder: Path, night: date) -> None:
             connection.execute(f"COPY moved TO '{tables / path.name}'")
 
 
-def moved(connection: duckdb.DuckDBPyConnection, path: Path, days: int) -> str:
-    """The columns of a file, each instant and day of it moved by so many days."""
-    spans = {"DATE": str(days), "TIMESTAMP WITH TIME ZONE": f"INTERVAL {days} DAY", "TIMESTAMP": f"INTERVAL {days} DAY"}
+def moved(connection: duckdb.DuckDBPyConnection, path: Path, days: timedelta, span: timedelta) -> str:
+    """The columns of a file, each date moved by *days* and each instant by *span*, in whole seconds."""
+    spans = {"DATE": str(days.days), "TIMESTAMP WITH TIME ZONE": f"INTERVAL {span // SECOND} SECOND"}
     columns = connection.execute(f"DESCRIBE SELECT * FROM '{path}'").fetchall()  # noqa: S608 - ours
     changed = [f"{name} + {spans[kind]} AS {name}" for name, kind, *_ in columns if kind in spans]
     return f"* REPLACE ({', '.join(changed)})" if changed else "*"
