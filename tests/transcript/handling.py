@@ -35,16 +35,18 @@ WORKER, PERSON = "worker-1", "oncall@desk"
 
 HEAD = """# A degraded night, from alert to end
 
-A processor fails twenty minutes before the deadline; the person on call has it run again before the cutoff. This page
-shows the alerts, commands and outputs in order; `make transcript` played the night and wrote the page.
+A processor fails before the deadline. The alert comes at once, the person on call has the processor run again, and the
+date is whole before the cutoff. This page shows the alerts, commands and outputs in order; `make transcript` played the
+night and wrote the page.
 
 - **Real**: `mlfs run` and every command, as processes; Prometheus and Alertmanager with the rules and routes of
   `ops/prometheus`; each alert as Alertmanager posted it to a webhook; time.
 - **Played**: the four processors and their owners. A script publishes the four reports, and later writes the missing
   table and publishes the success.
-- **Set for the play**: the deadline, half a minute after the failure instead of twenty minutes, and the cutoff, in a
-  time zone where it is evening; Alertmanager's waits (a second; 15 s and a minute as shipped); the
-  [BigQuery peer](adr/0011-a-bigquery-peer-of-our-own.md) as warehouse; invented players.
+- **Set for the play**: the deadline, less than a minute after the failure, in a time zone where it is evening. On a real
+  night the failure might come at 23:04, the deadline is at 23:25 and the cutoff at 23:50. Alertmanager's waits are a
+  second (15 s and a minute as shipped). The [BigQuery peer](adr/0011-a-bigquery-peer-of-our-own.md) is the warehouse,
+  and the players are invented.
 - **Changed afterwards**: the names of worker and person. Addresses and hashes of one run are cut from the alerts.
 
 A test plays the night again and fails if a command prints another output, instants aside. The [runbook](runbook.md)
