@@ -43,10 +43,10 @@ night and wrote the page.
   `ops/prometheus`; each alert as Alertmanager posted it to a webhook; time.
 - **Played**: the four processors and their owners. A script publishes the four reports, and later writes the missing
   table and publishes the success.
-- **Set for the play**: the deadline, less than a minute after the failure, in a time zone where it is evening. On a real
-  night the failure might come at 23:04, the deadline is at 23:25 and the cutoff at 23:50. Alertmanager's waits are a
-  second (15 s and a minute as shipped). The [BigQuery peer](adr/0011-a-bigquery-peer-of-our-own.md) is the warehouse,
-  and the players are invented.
+- **Set for the play**: the deadline, less than a minute after the failure, in a time zone where it is evening. On a
+  real night the failure might come at 23:04; the deadline is at 23:25 and the cutoff at 23:50. Alertmanager's waits are
+  a second (15 s and a minute as shipped). The warehouse is the
+  [BigQuery peer](adr/0011-a-bigquery-peer-of-our-own.md); the players are invented.
 - **Changed afterwards**: the names of worker and person. Addresses and hashes of one run are cut from the alerts.
 
 A test plays the night again and fails if a command prints another output, instants aside. The [runbook](runbook.md)
