@@ -1,7 +1,6 @@
 """`mlfs incident DATE`: the first ten minutes of the incident playbook in the pipeline document. Changes no state."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -17,7 +16,7 @@ from ops.reports.facts import DateFacts
 from ops.reports.incident_record import read_record, record_text, write_record
 from ops.reports.next_steps import Step, next_steps
 from ops.reports.sources import ReportReader, iso
-from ops.reports.symptoms import minutes_left
+from ops.reports.symptoms import minutes_left, time_left
 from ops.reports.triage import Cause, Diagnosis, RootCause, diagnose
 from statemachine.model import CompletionStatus
 from worker.calendar import with_weekday
@@ -83,7 +82,7 @@ def incident(
     if as_json and str(record_file) != "-":
         show_json(answer)
     elif str(record_file) != "-":
-        _show(analysis_date, answer, reader, calendar.zone)
+        _show(facts, answer, reader, calendar.zone)
     raise typer.Exit(_exit_code(facts, found))
 
 
@@ -123,8 +122,8 @@ def _answer(facts: DateFacts, found: Diagnosis, steps: Sequence[Step], reader: R
     }
 
 
-def _show(day: date, answer: Mapping[str, Any], reader: ReportReader, zone: ZoneInfo) -> None:
-    out.print(f"{with_weekday(day)}  {state_text(answer['state'])}  {_head(answer)}", soft_wrap=True)
+def _show(facts: DateFacts, answer: Mapping[str, Any], reader: ReportReader, zone: ZoneInfo) -> None:
+    out.print(f"{with_weekday(facts.day)}  {state_text(answer['state'])}  {_head(facts, answer)}", soft_wrap=True)
     for symptom in answer["symptoms"]:
         out.print(f"  - {plain(in_zone(symptom, zone))}", soft_wrap=True)
     scenario = answer["scenario"]
@@ -137,11 +136,11 @@ def _show(day: date, answer: Mapping[str, Any], reader: ReportReader, zone: Zone
         err.print("not read:", plain(fault), soft_wrap=True)
 
 
-def _head(answer: Mapping[str, Any]) -> str:
+def _head(facts: DateFacts, answer: Mapping[str, Any]) -> str:
     if answer["severity"]:
         return f"[bold red]{answer['severity']}[/]: {answer['respond']}"
-    if not answer["over"]:
-        return f"[cyan]not over[/]: {answer['minutes_left']} minutes left until the deadline"
+    if not facts.over:
+        return f"[cyan]not over[/]: {time_left(facts)} left until the deadline"
     return "[green]no incident[/]"
 
 

@@ -119,8 +119,8 @@ def _summary(evidence: IncidentEvidence, found: Diagnosis, zone: ZoneInfo) -> It
     yield from _table(
         ("", ""),
         [
-            ("severity", found.severity or "none"),
-            ("state", facts.record.state.value),
+            ("severity now", found.severity or "none"),
+            ("state now", facts.record.state.value),
             ("cause", f"{found.cause or 'none'}{scenario}"),
             ("evidence", in_zone(found.why, zone)),
             ("deadline", _clock(facts.record.deadline_at, zone)),
@@ -149,6 +149,7 @@ def _effect(evidence: IncidentEvidence, zone: ZoneInfo) -> Iterator[str]:
                 _clock(row["committed_at"], zone),
                 _until(published, index, zone),
                 str(row["state"] or "not known"),
+                str(row["severity"] or ("none" if row["state"] else "not known")),
                 str(row["mode"] or "not known"),
                 _figure(row["row_count"], "d"),
                 _figure(row["quality_score"], ".1f"),
@@ -158,7 +159,7 @@ def _effect(evidence: IncidentEvidence, zone: ZoneInfo) -> Iterator[str]:
             for index, row in enumerate(published)
         ]
         yield from _table(
-            ("generation", "from", "until", "state", "mode", "rows", "score", "fallback", "findings"), rows
+            ("generation", "from", "until", "state", "severity", "mode", "rows", "score", "fallback", "findings"), rows
         )
         yield ""
         yield f"At the upgrade cutoff, {_clock(facts.record.upgrade_cutoff_at, zone)}: {_at_cutoff(evidence)}."

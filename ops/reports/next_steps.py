@@ -6,7 +6,7 @@ A line that begins with `#` is a step for people and not for a shell.
 from collections.abc import Callable, Iterator, Mapping
 
 from ops.reports.facts import DateFacts, short
-from ops.reports.symptoms import has_idle_worker, minutes_left
+from ops.reports.symptoms import has_idle_worker, time_left
 from ops.reports.triage import Cause, Diagnosis, RootCause, phase3_looks
 from statemachine.model import PUBLISHED_STATES, TERMINAL_STATES, CompletionStatus, State
 from worker.finding_text import shown
@@ -26,10 +26,10 @@ def _first(facts: DateFacts, found: Diagnosis) -> Iterator[Step]:
         yield "mlfs doctor", "what the bus needs; a worker publishes the outcome as soon as the bus takes it"
     if idle:
         yield "mlfs run", "no worker fires the due timer; see also: mlfs doctor"
-    left = minutes_left(facts)
+    left = time_left(facts)
     if left is not None:
         for name in _failed(facts):
-            yield f"# run {name} again for {day}", f"with its owner, within {left} minutes: then no fallback is needed"
+            yield f"# run {name} again for {day}", f"with its owner, within {left}: then no fallback is needed"
     if not facts.opened:
         # `mlfs explain` and `mlfs history` refuse an analysis date without a record.
         if facts.ledger_is_ahead:

@@ -13,6 +13,8 @@ from worker.finding_text import finding_line, shown
 
 # A running worker claims within a tick. After a minute without a claim, no worker is running.
 CLAIM_PATIENCE = timedelta(minutes=1)
+# In whole minutes, the last two would be "1 minutes" and "0 minutes".
+IN_SECONDS_BELOW = timedelta(minutes=2)
 IDLE_STATES = frozenset({State.WAITING, State.READY, State.RUNNING, State.FAILED})
 
 
@@ -26,6 +28,15 @@ def has_idle_worker(facts: DateFacts) -> bool:
 def minutes_left(facts: DateFacts) -> int | None:
     """Return the whole minutes until the deadline; None for an analysis date that is over."""
     return None if facts.over else int((facts.record.deadline_at - facts.now) / timedelta(minutes=1))
+
+
+def time_left(facts: DateFacts) -> str | None:
+    """Return the time until the deadline in words, near the deadline in seconds; None for a date that is over."""
+    if facts.over:
+        return None
+    left = facts.record.deadline_at - facts.now
+    unit, name = (timedelta(seconds=1), "seconds") if left < IN_SECONDS_BELOW else (timedelta(minutes=1), "minutes")
+    return f"{left // unit} {name}"
 
 
 def symptoms_of(facts: DateFacts) -> Iterator[str]:
@@ -72,12 +83,12 @@ def _of_the_date(facts: DateFacts) -> Iterator[str]:
 def _of_reports(facts: DateFacts) -> Iterator[str]:
     """Yield how many processors have reported, and why rows were used without a report."""
     record, names = facts.record, facts.pipeline.processors
-    left = minutes_left(facts)
+    left = time_left(facts)
     if left is not None:
         missing = [name for name in names if name not in record.counted]
         waits = f"; missing: {', '.join(missing)}" if missing else ""
         yield (
-            f"{len(names) - len(missing)} of {len(names)} processors have reported success{waits}; {left} minutes left "
+            f"{len(names) - len(missing)} of {len(names)} processors have reported success{waits}; {left} left "
             f"until the deadline, {record.deadline_at:%Y-%m-%d %H:%M}Z"
         )
     found = [name for name in names if _rows_without_event(facts, name)]

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from ops.reports.checks import Check, CheckStatus, check
 from ops.reports.facts import OUTBOX_PATIENCE, DateFacts, Evidence, short
-from ops.reports.symptoms import minutes_left, symptoms_of
+from ops.reports.symptoms import symptoms_of, time_left
 from statemachine.evidence import mode_of, severity_of
 from statemachine.model import PUBLISHED_STATES, BuildMode, DateRecord, FailedBecause, Failure
 from worker.finding_text import short as findings_line
@@ -131,7 +131,7 @@ def _quiet(facts: DateFacts) -> str:
     """Return the reason for the absence of a severity."""
     if not facts.over:
         deadline = f"{facts.record.deadline_at:%Y-%m-%d %H:%M}Z"
-        return f"it is not over: {minutes_left(facts)} minutes left until the deadline, {deadline}"
+        return f"it is not over: {time_left(facts)} left until the deadline, {deadline}"
     if facts.untold is None:
         return "nothing is wrong with it"
     minutes = OUTBOX_PATIENCE.total_seconds() / 60

@@ -410,6 +410,8 @@ def test_the_record_of_an_incident_holds_what_is_known_and_what_people_have_to_a
     assert heads[-1] == "## Post-incident review"
     for told in (
         "# Incident of Saturday 2024-12-14",
+        "| severity now | P2 |",
+        "| now | degraded | P2 | normal |",
         "| cause | phase4, scenario B of the pipeline document |",
         "At the upgrade cutoff, 2024-12-14 23:50:00 EST: generation 1.",
         f"{CACHE} reported failed",

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from tests.panels.drawing import Series, Span, picture
 from tests.support.alerting import ROOT
-from tests.support.observed_night import LATE, ObservedNight, missing_program, observed_night
+from tests.support.observed_night import CHANNEL, DEGRADED, FAILED, ObservedNight, missing_program, observed_night
 from tests.support.panels import Panel, finite, panels
 from worker.clock import SystemClock
 
@@ -41,20 +41,21 @@ def pause(seconds: float) -> None:
 
 
 def play(night: ObservedNight) -> tuple[float, Sequence[tuple[float, str, str]]]:
-    """Give a moment at which the night is degraded and the alerts fire, and what to mark."""
+    """Play the night; return a moment at which the night is degraded and the alerts fire, and what to mark."""
     pause(3.0)
     night.report_in_time()
+    marks = [(now(), "a failure", "orange"), (night.deadline_at.timestamp(), "deadline", "red")]
+    night.report_failure()
+    night.notice(CHANNEL, "firing", FAILED)
     night.wait_for(1)
-    night.notice("pager", "firing", {"MlfsSeverityP1", "MlfsFallbackCritical"})
+    night.notice(CHANNEL, "firing", DEGRADED)
     pause(BETWEEN_S)
     degraded_at = now()
-    marks = [(night.deadline_at.timestamp(), "deadline", "red")]
-    for generation, processor in enumerate(LATE, start=2):
-        night.write_late_table(processor)
-        marks.append((now(), "a late table", "blue"))
-        night.mlfs("emit", night.night.isoformat(), processor, "--rows", "449")
-        night.wait_for(generation)
-        pause(BETWEEN_S)
+    marks.append((degraded_at, "run again", "blue"))
+    night.run_again()
+    night.wait_for(2)
+    night.over(CHANNEL, DEGRADED)
+    pause(BETWEEN_S)
     return degraded_at, marks
 
 

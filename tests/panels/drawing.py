@@ -104,7 +104,7 @@ def picture(
     for number, (title, answers, span) in enumerate(parts):
         base = 1 - number / len(parts)
         figure.text(0.008, base - 0.28 / (each * len(parts)), title, fontsize=12, weight="bold", va="center")
-        for right, (at, name, color) in zip((0.72, 0.86), _marks_by_name(span), strict=False):
+        for right, (at, name, color) in zip((0.6, 0.74, 0.88), _marks_by_name(span), strict=False):
             note = f"┊ {name} {span.local(at):%H:%M:%S}"
             figure.text(right, base - 0.28 / (each * len(parts)), note, fontsize=9, color=COLORS[color], va="center")
         for panel, place in zip(panels, places, strict=True):

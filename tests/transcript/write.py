@@ -2,15 +2,13 @@
 
 import sys
 import tempfile
-from datetime import timedelta
 from pathlib import Path
 
 from tests.support.alerting import ROOT
-from tests.support.observed_night import missing_program, observed_night
-from tests.transcript.handling import handle, render
+from tests.support.observed_night import missing_program
+from tests.transcript.handling import handled_night, render
 
 PAGE = ROOT / "docs" / "a_degraded_night.md"
-DEADLINE_IN = timedelta(seconds=30)
 
 
 def main() -> int:
@@ -19,11 +17,9 @@ def main() -> int:
         return 1
     with (
         tempfile.TemporaryDirectory(prefix="mlfs-transcript-") as folder,
-        observed_night(Path(folder), deadline_in=DEADLINE_IN) as night,
+        handled_night(Path(folder)) as (_, entries),
     ):
-        night.report_in_time()
-        night.wait_for(1)
-        page = render(list(handle(night)))
+        page = render(entries)
     PAGE.write_text(page, encoding="utf-8")
     sys.stdout.write(f"{PAGE.relative_to(ROOT)}: {len(page.splitlines())} lines\n")
     return 0

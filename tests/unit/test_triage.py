@@ -205,6 +205,15 @@ def test_before_the_deadline_the_missing_the_failed_and_the_minutes_are_told() -
     assert f"# run {PROCESSORS[2]} again" not in commands(record, tables(*PROCESSORS[2:]), now=EVENING)
 
 
+def test_shortly_before_the_deadline_the_seconds_are_told() -> None:
+    moments = {119: "119 seconds left", 120: "2 minutes left", 0.9: "0 seconds left"}
+
+    for seconds, told in moments.items():
+        found = look(waiting(*PROCESSORS[:2]), tables(), now=DEADLINE - timedelta(seconds=seconds))
+        assert any(f"; {told} until the deadline" in said for said in found.symptoms)
+        assert f"it is not over: {told}" in found.why
+
+
 def test_a_worker_that_does_not_do_what_is_due_is_the_first_thing_to_repair() -> None:
     late, soon = EVENING + timedelta(minutes=2), EVENING + timedelta(seconds=30)
 
