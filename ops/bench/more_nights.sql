@@ -4,7 +4,7 @@
 INSERT INTO nba_raw.nbac_player_list
 SELECT t.* REPLACE (t.snapshot_date - back::INTEGER AS snapshot_date) FROM nba_raw.nbac_player_list t, range(1, getvariable('nights')::BIGINT) AS r(back);
 INSERT INTO nba_raw.nbac_schedule
-SELECT t.* REPLACE (t.game_date - back::INTEGER AS game_date) FROM nba_raw.nbac_schedule t, range(1, getvariable('nights')::BIGINT) AS r(back);
+SELECT t.* REPLACE (t.game_date - back::INTEGER AS game_date, t.game_id || '-' || back AS game_id) FROM nba_raw.nbac_schedule t, range(1, getvariable('nights')::BIGINT) AS r(back);
 INSERT INTO nba_precompute.team_defense_zone_analysis
 SELECT t.* REPLACE (t.analysis_date - back::INTEGER AS analysis_date) FROM nba_precompute.team_defense_zone_analysis t, range(1, getvariable('nights')::BIGINT) AS r(back);
 INSERT INTO nba_precompute.player_shot_zone_analysis

@@ -154,7 +154,8 @@ def plan_usual(pipeline: Pipeline) -> tuple[Statement, ...]:
     plan = plan_build(request, pipeline, built_at=at)
     storing = plan_storing(plan.features, pipeline)
     counts = (plan.stats, plan.left_out, *filter(None, (plan.profile,)), plan.nights)
-    return (plan_claim(key, at, "", pipeline), plan.dependency_rows, storing, *counts)
+    ledger = (plan_claim(key, at, "", pipeline), plan_claims(key.analysis_date, pipeline), _plan_pointer({}, pipeline))
+    return (*ledger, plan.dependency_rows, storing, *counts)
 
 
 def plan_storing(select: Statement, pipeline: Pipeline) -> Statement:
@@ -181,17 +182,18 @@ def plan_claim(key: BuildKey, at: datetime, claimant: str, pipeline: Pipeline) -
 def plan_publication(publication: Publication, pipeline: Pipeline) -> Statement:
     """Plan the statement that changes the pointer of the ledger to the rows of an attempt."""
     request = publication.request
-    return Statement(
-        name="publish",
-        sql=pipeline.text("publish"),
-        parameters={
-            **_token(request.key),
-            "claimant": request.claimant,
-            "build_id": request.key.build_id,
-            "committed_at": publication.committed_at,
-            "row_count": publication.report.row_count,
-        },
-    )
+    values = {
+        **_token(request.key),
+        "claimant": request.claimant,
+        "build_id": request.key.build_id,
+        "committed_at": publication.committed_at,
+        "row_count": publication.report.row_count,
+    }
+    return _plan_pointer(values, pipeline)
+
+
+def _plan_pointer(values: Mapping[str, Any], pipeline: Pipeline) -> Statement:
+    return Statement(name="publish", sql=pipeline.text("publish"), parameters=values)
 
 
 def plan_ledger(first: date, last: date, pipeline: Pipeline) -> Statement:

@@ -76,12 +76,13 @@ def compare(pipeline: Pipeline, found: Mapping[str, Mapping[str, str]]) -> Usabl
     """
     faults: list[UpstreamFault] = []
     casts: set[tuple[str, str]] = set()
+    readable = pipeline.readable
     for table, columns in found.items():
         essential = essential_columns(pipeline, table)
         listed = pipeline.upstream_tables[table].columns
-        drifted = find_drift(table, pipeline.readable[table], columns, listed)
+        drifted = find_drift(table, readable[table], columns, listed)
         faults += [_whole_table(fault) if fault.column in essential else fault for fault in drifted]
-        casts |= {(table, name) for name in _other_types(pipeline, table, columns)}
+        casts |= {(table, name) for name in _other_types(readable[table], listed, columns)}
     usable = Usable().also(faults)
     broken = usable.without
     return replace(
@@ -90,11 +91,12 @@ def compare(pipeline: Pipeline, found: Mapping[str, Mapping[str, str]]) -> Usabl
     )
 
 
-def _other_types(pipeline: Pipeline, table: str, columns: Mapping[str, str]) -> Iterator[str]:
+def _other_types(
+    wanted_columns: Mapping[str, str], listed: Mapping[str, str], columns: Mapping[str, str]
+) -> Iterator[str]:
     """Yield the columns whose type is neither the read type nor the listed type."""
     types = {name.casefold(): kind for name, kind in columns.items()}
-    listed = pipeline.upstream_tables[table].columns
-    for name, wanted in pipeline.readable[table].items():
+    for name, wanted in wanted_columns.items():
         kind = types.get(name.casefold(), wanted)
         if kind not in {wanted, listed.get(name)}:
             yield name
