@@ -19,7 +19,7 @@ newest_team AS (
   SELECT team_abbreviation AS team
   FROM nba_raw.nbac_team_list
   WHERE TRUE
-  QUALIFY ROW_NUMBER() OVER (PARTITION BY team_id ORDER BY processed_at DESC) = 1
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY team_id ORDER BY processed_at DESC, team_abbreviation) = 1
 ),
 known_team AS (
   SELECT DISTINCT team

@@ -5,7 +5,7 @@ newest_team AS (
   SELECT {{ schedule.teams_column }} AS team
   FROM {{ source(schedule.teams) }}
   WHERE TRUE
-  QUALIFY ROW_NUMBER() OVER (PARTITION BY {{ list.key }} ORDER BY processed_at DESC) = 1
+  QUALIFY ROW_NUMBER() OVER (PARTITION BY {{ list.key }} ORDER BY processed_at DESC, {{ schedule.teams_column }}) = 1
 ),
 known_team AS (
   SELECT DISTINCT team
