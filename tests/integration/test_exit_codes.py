@@ -329,7 +329,7 @@ def test_a_build_on_an_empty_warehouse_names_the_tables_and_the_next_step(
     code, said = ends("build", NIGHT, *options)
 
     assert code == EXIT_FAILED
-    assert f"{NIGHT} cannot be built: table nba_raw.nbac_player_list does not exist" in said
+    assert f"{NIGHT}: the roster is unusable: table nba_raw.nbac_player_list does not exist" in said
     assert "mlfs load DIR" in said
     assert "Catalog Error" not in said
 

@@ -10,6 +10,7 @@ Every function only reads: a crash leaves no trace, and the next call starts fro
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 
 import structlog
@@ -104,10 +105,9 @@ def check_roster(warehouse: Warehouse, usable: Usable) -> None:
     roster = warehouse.pipeline.entity.roster
     if roster not in usable.without.tables:
         return
-    try:
+    # The faults hold the same reason already, and the verdict of the build names the faults.
+    with suppress(Fatal):
         _read(warehouse, roster, essential_columns(warehouse.pipeline, roster), NO_DAYS)
-    except Fatal as exc:
-        log.warning("roster_unusable", table=roster, error=_reason(exc))
 
 
 def _unreadable(warehouse: Warehouse, table: str, known: Collection[str], days: Days) -> Iterator[UpstreamFault]:
@@ -188,8 +188,8 @@ def upstream_faults(warehouse: Warehouse) -> tuple[str, ...]:
 def no_roster(day: str, fault: str, pipeline: Pipeline) -> str:
     """Return the message of a build without active entities; *fault* names the roster's table and the fault."""
     return (
-        f"{day}: {fault}. Once the owner of {pipeline.entity.roster} has repaired the table: "
-        f"mlfs replay {day} --reason '…'; until then: mlfs replay {day} --source yesterday --reason '…'"
+        f"{day}: {fault}. Once the owner of {pipeline.entity.roster} has repaired the table (an embedded warehouse is "
+        f"filled by: mlfs load DIR): mlfs replay {day} --reason '…'; until then: mlfs replay {day} --source yesterday --reason '…'"
     )
 
 
