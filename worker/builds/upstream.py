@@ -189,7 +189,8 @@ def no_roster(day: str, fault: str, pipeline: Pipeline) -> str:
     """Return the message of a build without active entities; *fault* names the roster's table and the fault."""
     return (
         f"{day}: {fault}. Once the owner of {pipeline.entity.roster} has repaired the table (an embedded warehouse is "
-        f"filled by: mlfs load DIR): mlfs replay {day} --reason '…'; until then: mlfs replay {day} --source yesterday --reason '…'"
+        f"filled by: mlfs load DIR): mlfs replay {day} --reason '…'; until then: "
+        f"mlfs replay {day} --source yesterday --reason '…'"
     )
 
 
