@@ -65,7 +65,7 @@ def finding(subject: str) -> Finding:
         subject=subject,
         observed="PSI 4.1",
         expected="PSI below 0.25",
-        next_step="mlfs profile DATE points_projection",
+        next_step="mlfs profile 2024-12-15 points_projection",
         processor=FACTORS,
     )
 

@@ -23,7 +23,7 @@ from worker.features.findings import (
     collect,
 )
 from worker.features.records import read_findings, write_findings
-from worker.pipelines.shipped import ROSTER, SHIPPED, UPSTREAM
+from worker.pipelines.shipped import ROSTER, SHIPPED
 
 USUAL_BYTES_MAX = 4096
 
@@ -91,16 +91,17 @@ def test_an_unusable_roster_is_no_roster_and_names_the_table_and_the_last_resort
     site = Site()
 
     def columns(table: str) -> Mapping[str, str]:
-        return {} if table == ROSTER else UPSTREAM[table]
+        return {} if table == ROSTER else SHIPPED.readable[table]
 
     site.warehouse.columns = columns  # type: ignore[method-assign]
+    site.warehouse.players = site.warehouse.left_out = 0
 
     site.builder.run_one(NIGHT)
 
     failure = site.record().failure
     assert failure is not None
     assert (State.FAILED, "no_roster") == (site.record().state, failure.because)
-    assert f"{ROSTER} is unusable" in failure.message
+    assert f"the roster is unusable: table {ROSTER} does not exist" in failure.message
     assert "mlfs replay 2024-12-15 --source yesterday --reason" in failure.message
     assert [("normal", "no_roster")] == site.rig.notes.builds
 

@@ -178,7 +178,7 @@ def test_the_findings_of_a_date_are_told_as_shown_everywhere(night: Service, sev
         subject="pace",
         observed="PSI 1.9",
         expected="below 0.25",
-        next_step="mlfs profile DATE pace",
+        next_step="mlfs profile 2024-12-15 pace",
         processor=CACHE,
     )
     doubted = replace(
