@@ -252,8 +252,10 @@ def test_both_engines_give_the_same_columns_types_and_cells(night: Night, name: 
 def test_the_nights_reach_every_branch(night: Night) -> None:
     """Fixtures that never mix, miss or leave anybody out would agree about nothing."""
     rows = [row for build in night.theirs("features") for row in build.rows]
-    found = {row[column] for row in rows for column in row if column.endswith("_source")}
+    sources = {"data_source", *(f"{block.name}_source" for block in SHIPPED.blocks)}
+    found = {row[column] for row in rows for column in sources}
 
+    assert not rows or {row["opponent_source"] for row in rows} >= {"schedule", None}
     assert not rows or found == {"phase4", "phase3", "mixed", "missing", None}
     assert not rows or {row["left_out_reason"] is None for row in rows} == {True, False}
     assert not rows or {row["has_game"] for row in rows} == {True, False}

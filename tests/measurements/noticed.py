@@ -15,7 +15,7 @@ from tests.support.corruptions import CORRUPTIONS
 from worker.local.sample.data import write_sample_data
 
 LAST = date(2024, 12, 15)
-NIGHTS = 30
+NIGHTS = 20
 REAL_NIGHTS = [date(2024, 11, 1) + timedelta(days=day) for day in range(49)]
 
 
