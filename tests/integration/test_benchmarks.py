@@ -1,6 +1,9 @@
 """The benchmarks measure what they say; how fast it is, no test asks."""
 
 import json
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -9,6 +12,10 @@ import pytest
 from ops.bench import build_tasks
 from ops.bench.measure import in_child, percentiles, spread, verdict
 from ops.bench.running import measure_build
+from worker.adapters.duckdb.dialect import to_duckdb
+from worker.adapters.duckdb.warehouse import DuckDbWarehouse
+from worker.builds.steps import run_build
+from worker.clock import SystemClock
 from worker.pipelines.shipped import GENERATIONS_TABLE, PUBLISHED_TABLE, SHIPPED
 
 MEANS = {"memory_limit": "1GB", "threads": 2}
@@ -60,6 +67,22 @@ def test_the_same_select_gives_the_rows_that_the_build_stores(tmp_path: Path) ->
 
     assert selected == stored
     assert len(stored) == 500
+
+
+def test_a_measured_build_is_a_usual_one_and_a_prepared_process_translates_nothing_for_it(tmp_path: Path) -> None:
+    """A night with a finding, or with a statement translated on the way, would measure something else."""
+    path, clock = str(tmp_path / "warehouse.duckdb"), SystemClock()
+    build_tasks.generate(path, 250, **MEANS, nights=2)
+    with closing(DuckDbWarehouse(path)) as warehouse:
+        warehouse.ensure_tables()
+        warehouse.prepare_builds()
+        known = to_duckdb.cache_info().misses
+        request = build_tasks.make_request(1, clock.now())
+        earlier = replace(request, key=replace(request.key, analysis_date=build_tasks.NIGHT - timedelta(days=1)))
+        first, second = (run_build(warehouse, asked, now=clock.now) for asked in (earlier, request))
+
+    assert (first.published, first.report.findings) == (second.published, second.report.findings) == (True, ())
+    assert to_duckdb.cache_info().misses == known
 
 
 def test_a_night_is_measured_in_a_warm_process_too(tmp_path: Path) -> None:

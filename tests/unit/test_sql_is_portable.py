@@ -4,6 +4,7 @@ import re
 from datetime import date
 from pathlib import Path
 
+import duckdb
 import pytest
 import sqlglot
 from sqlglot import exp
@@ -11,7 +12,7 @@ from sqlglot.optimizer.qualify import qualify
 
 import worker.features
 from tests.support.grid_day import DEFINITION
-from worker.adapters.duckdb.dialect import to_duckdb
+from worker.adapters.duckdb.dialect import TRANSPILED_MAX, Parser, to_duckdb
 from worker.errors import Fatal
 from worker.features.pipeline import Pipeline
 from worker.features.plan import plan_probe
@@ -318,3 +319,26 @@ def test_the_embedded_warehouse_is_never_told_more_or_less_than_one_statement(te
         to_duckdb(text)
 
     assert "SELECT 1 AS c" == to_duckdb("SELECT 1 AS c;\n-- the end\n")
+
+
+def test_a_parsed_statement_outlives_the_connection_that_parsed_it() -> None:
+    parser = Parser()
+    with duckdb.connect() as closed:
+        parsed = parser.parse(closed, "SELECT @number AS number")
+
+    with duckdb.connect() as connection:
+        assert parser.parse(connection, "SELECT @number AS number") is parsed
+        answers = [connection.execute(parsed, {"number": value}).fetchall() for value in (3, "three")]
+    assert answers == [[(3,)], [("three",)]]
+
+
+def test_the_store_of_parsed_statements_is_bounded() -> None:
+    parser = Parser()
+    with duckdb.connect() as connection:
+        parsed = parser.parse(connection, "SELECT 0 AS c")
+        for number in range(1, TRANSPILED_MAX):
+            parser.parse(connection, f"SELECT {number} AS c")
+        assert parser.parse(connection, "SELECT 0 AS c") is parsed
+
+        parser.parse(connection, "SELECT 'one more' AS c")
+        assert parser.parse(connection, "SELECT 0 AS c") is not parsed
