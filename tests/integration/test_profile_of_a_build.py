@@ -194,7 +194,7 @@ def test_lost_statistics_are_a_night_less_and_no_fault(own: League) -> None:
 
 def test_statistics_that_cannot_be_read_stop_no_build(own: League) -> None:
     own.execute(f"ALTER TABLE {HISTORY_TABLE} RENAME COLUMN findings TO told")
-    own.execute(f"ALTER TABLE {HISTORY_TABLE} ADD COLUMN findings INTEGER")
+    own.execute(f"ALTER TABLE {HISTORY_TABLE} ADD COLUMN findings BLOB")
 
     outcome = own.build(FRIDAY)
 

@@ -257,7 +257,7 @@ class _Context:
             self.parts_wanted,
             self.cells_wanted,
             self.score_line,
-            self.beyond,
+            self.count_beyond,
         )
         return {
             **names,
@@ -361,10 +361,13 @@ class _Context:
             pieces.append((_decimal(right), _decimal(100 - low + slope * left), _decimal(slope)))
         return pieces
 
-    def beyond(self, value: str, feature: "Feature") -> str:
-        """Return the condition that a value lies outside the feature's range."""
+    def count_beyond(self, value: str, feature: "Feature", indent: int) -> str:
+        """Return the count of the values outside the feature's range; NaN and infinity are no values."""
         low, high = feature.range or (0, 0)
-        return f"{value} < {number(low)} OR {value} > {number(high)}"
+        outside = f"({value} < {number(low)} OR {value} > {number(high)}), 1, NULL))"
+        if feature.type != "FLOAT64":
+            return f"COUNT(IF({outside}"
+        return fit((f"COUNT(IF(NOT ({not_finite(value)})", f"AND {outside}"), indent)
 
     def upstream_columns(self) -> dict[str, str]:
         """Return the columns of the upstream table to create: listed columns, then unlisted columns of the build."""

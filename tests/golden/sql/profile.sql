@@ -205,28 +205,49 @@ exact AS (
       COUNT(made.season_avg_ppg)
     ] AS present,
     [
-      COUNT(IF(made.offensive_rating < 0 OR made.offensive_rating > 300, 1, NULL)),
-      COUNT(IF(made.usage_rate < 0 OR made.usage_rate > 2, 1, NULL)),
-      COUNT(IF(made.true_shooting_pct < 0 OR made.true_shooting_pct > CAST(1.5 AS FLOAT64), 1, NULL)),
-      COUNT(IF(made.points_per_36 < 0 OR made.points_per_36 > 200, 1, NULL)),
-      COUNT(IF(made.defensive_rating < (0 - 50) OR made.defensive_rating > 300, 1, NULL)),
-      COUNT(IF(made.defensive_win_shares < (0 - 5) OR made.defensive_win_shares > 25, 1, NULL)),
-      COUNT(IF(made.steal_rate < 0 OR made.steal_rate > 1, 1, NULL)),
-      COUNT(IF(made.block_rate < 0 OR made.block_rate > CAST(1.5 AS FLOAT64), 1, NULL)),
-      COUNT(IF(made.points_projection < 0 OR made.points_projection > 150, 1, NULL)),
-      COUNT(IF(made.rebounds_projection < 0 OR made.rebounds_projection > 60, 1, NULL)),
-      COUNT(IF(made.assists_projection < 0 OR made.assists_projection > 60, 1, NULL)),
-      COUNT(IF(made.pace < 40 OR made.pace > 200, 1, NULL)),
-      COUNT(IF(made.restricted_area_shot_pct < 0 OR made.restricted_area_shot_pct > 1, 1, NULL)),
-      COUNT(IF(made.paint_shot_pct < 0 OR made.paint_shot_pct > 1, 1, NULL)),
-      COUNT(IF(made.mid_range_shot_pct < 0 OR made.mid_range_shot_pct > 1, 1, NULL)),
-      COUNT(IF(made.three_point_attempt_rate < 0 OR made.three_point_attempt_rate > 1, 1, NULL)),
-      COUNT(IF(made.opponent_def_rating < 40 OR made.opponent_def_rating > 250, 1, NULL)),
-      COUNT(IF(made.opponent_rim_protection_rating < 10 OR made.opponent_rim_protection_rating > 1000, 1, NULL)),
-      COUNT(IF(made.opponent_perimeter_def_rating < 10 OR made.opponent_perimeter_def_rating > 1000, 1, NULL)),
-      COUNT(IF(made.last_5_games_ppg < 0 OR made.last_5_games_ppg > 150, 1, NULL)),
-      COUNT(IF(made.last_10_games_ppg < 0 OR made.last_10_games_ppg > 150, 1, NULL)),
-      COUNT(IF(made.season_avg_ppg < 0 OR made.season_avg_ppg > 150, 1, NULL))
+      COUNT(IF(NOT (IS_NAN(made.offensive_rating) OR IS_INF(made.offensive_rating))
+        AND (made.offensive_rating < 0 OR made.offensive_rating > 300), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.usage_rate) OR IS_INF(made.usage_rate))
+        AND (made.usage_rate < 0 OR made.usage_rate > 2), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.true_shooting_pct) OR IS_INF(made.true_shooting_pct))
+        AND (made.true_shooting_pct < 0 OR made.true_shooting_pct > CAST(1.5 AS FLOAT64)), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.points_per_36) OR IS_INF(made.points_per_36))
+        AND (made.points_per_36 < 0 OR made.points_per_36 > 200), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.defensive_rating) OR IS_INF(made.defensive_rating))
+        AND (made.defensive_rating < (0 - 50) OR made.defensive_rating > 300), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.defensive_win_shares) OR IS_INF(made.defensive_win_shares))
+        AND (made.defensive_win_shares < (0 - 5) OR made.defensive_win_shares > 25), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.steal_rate) OR IS_INF(made.steal_rate))
+        AND (made.steal_rate < 0 OR made.steal_rate > 1), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.block_rate) OR IS_INF(made.block_rate))
+        AND (made.block_rate < 0 OR made.block_rate > CAST(1.5 AS FLOAT64)), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.points_projection) OR IS_INF(made.points_projection))
+        AND (made.points_projection < 0 OR made.points_projection > 150), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.rebounds_projection) OR IS_INF(made.rebounds_projection))
+        AND (made.rebounds_projection < 0 OR made.rebounds_projection > 60), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.assists_projection) OR IS_INF(made.assists_projection))
+        AND (made.assists_projection < 0 OR made.assists_projection > 60), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.pace) OR IS_INF(made.pace)) AND (made.pace < 40 OR made.pace > 200), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.restricted_area_shot_pct) OR IS_INF(made.restricted_area_shot_pct))
+        AND (made.restricted_area_shot_pct < 0 OR made.restricted_area_shot_pct > 1), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.paint_shot_pct) OR IS_INF(made.paint_shot_pct))
+        AND (made.paint_shot_pct < 0 OR made.paint_shot_pct > 1), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.mid_range_shot_pct) OR IS_INF(made.mid_range_shot_pct))
+        AND (made.mid_range_shot_pct < 0 OR made.mid_range_shot_pct > 1), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.three_point_attempt_rate) OR IS_INF(made.three_point_attempt_rate))
+        AND (made.three_point_attempt_rate < 0 OR made.three_point_attempt_rate > 1), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.opponent_def_rating) OR IS_INF(made.opponent_def_rating))
+        AND (made.opponent_def_rating < 40 OR made.opponent_def_rating > 250), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.opponent_rim_protection_rating) OR IS_INF(made.opponent_rim_protection_rating))
+        AND (made.opponent_rim_protection_rating < 10 OR made.opponent_rim_protection_rating > 1000), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.opponent_perimeter_def_rating) OR IS_INF(made.opponent_perimeter_def_rating))
+        AND (made.opponent_perimeter_def_rating < 10 OR made.opponent_perimeter_def_rating > 1000), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.last_5_games_ppg) OR IS_INF(made.last_5_games_ppg))
+        AND (made.last_5_games_ppg < 0 OR made.last_5_games_ppg > 150), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.last_10_games_ppg) OR IS_INF(made.last_10_games_ppg))
+        AND (made.last_10_games_ppg < 0 OR made.last_10_games_ppg > 150), 1, NULL)),
+      COUNT(IF(NOT (IS_NAN(made.season_avg_ppg) OR IS_INF(made.season_avg_ppg))
+        AND (made.season_avg_ppg < 0 OR made.season_avg_ppg > 150), 1, NULL))
     ] AS outside
   FROM nba_predictions.ml_feature_store_v2_generations AS made
   WHERE made.analysis_date = @analysis_date AND made.build_id = @build_id AND made.left_out_reason IS NULL

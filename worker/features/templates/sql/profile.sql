@@ -136,7 +136,7 @@ exact AS (
     ] AS present,
     [
 {% for feature in judged_features %}
-      COUNT(IF({{ beyond("made." ~ feature.name, feature) }}, 1, NULL)){{ "" if loop.last else "," }}
+      {{ count_beyond("made." ~ feature.name, feature, 6) }}{{ "" if loop.last else "," }}
 {% endfor %}
     ] AS outside
   FROM {{ made_rows }} AS made
