@@ -42,10 +42,10 @@ class CorruptedSeason:
     def close(self) -> None:
         self.season.warehouse.close()
 
-    def judge(self, corruption: Corruption) -> Caught:
-        """Spoil each night after the tenth, one at a time, and see what a build says."""
+    def judge(self, corruption: Corruption, nights: Sequence[date] | None = None) -> Caught:
+        """Spoil nights, by default each after the tenth to which the kind applies, and see what a build says."""
         caught = Caught()
-        for night in self.nights[FIRST_JUDGED:]:
+        for night in self.nights[FIRST_JUDGED:] if nights is None else nights:
             if not corruption.applies(self.facts, night):
                 continue
             caught.nights += 1
