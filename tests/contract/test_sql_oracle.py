@@ -275,10 +275,14 @@ def test_the_nights_hold_builds_that_are_published_twice_once_and_never(night: N
         assert all(build.rows for build in night.theirs("yesterday"))
 
 
+@pytest.mark.parametrize("night", ["an ordinary night"], indirect=True)
 @pytest.mark.parametrize("name", STORING)
-@pytest.mark.parametrize("run", range(RUNS))
+@pytest.mark.parametrize("run", range(2))
 def test_both_engines_store_the_rows_of_a_build_once(night: Night, name: str, run: int) -> None:
-    """ZetaSQL evaluates no INSERT with such a SELECT: it resolves the INSERT, and evaluates what it selects."""
+    """ZetaSQL evaluates no INSERT with such a SELECT: it resolves the INSERT, and evaluates what it selects.
+
+    The SELECT itself is compared on every night and in every run above.
+    """
     select = night.statement(name, run)
     new = replace(select, parameters={**select.parameters, "build_id": "a build that is not there"})
     read = {table: night.table_of(table) for table in tables_in(name) | {GENERATIONS_TABLE}}

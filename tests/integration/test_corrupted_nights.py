@@ -17,7 +17,7 @@ LAST = date(2024, 12, 15)
 GENERATED_NIGHTS = [LAST - timedelta(days=days) for days in reversed(range(16))]
 REAL_NIGHTS = [date(2024, 11, 1) + timedelta(days=day) for day in range(49)]
 EVERY_NIGHT = bool(os.environ.get("EVERY_NIGHT"))
-"""Each kind costs a build a night: a run spoils a few nights of each kind, in turn all nights; with this all at once."""
+"""Each kind costs a build a night: a run spoils a few nights of each kind, in turn all nights; with this all."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
