@@ -162,9 +162,10 @@ class Tables:
             f" ORDER BY player_id {limit}",
             [BASE],
         )
+        # A game that the schedule tells under several dates was moved, and counts on one of them.
+        own = f"DATE '{day}' AS game_date, game_id || ' {day}' AS game_id"
         cursor.execute(
-            f"INSERT INTO {SCHEDULE} SELECT * REPLACE (DATE '{day}' AS game_date) FROM {_kept(SCHEDULE)}"
-            " WHERE game_date = ?",
+            f"INSERT INTO {SCHEDULE} SELECT * REPLACE ({own}) FROM {_kept(SCHEDULE)} WHERE game_date = ?",
             [BASE],
         )
 

@@ -16,9 +16,8 @@ from worker.local.sample.data import NIGHTS, write_sample_data
 
 PROJECT = "upgrade"
 LAST_NIGHT = date(2024, 12, 15)
-# Sample schedules reach so many days back; Phase 3 of an earlier night would have gaps of its own.
-SCHEDULED_DAYS = 45
 GAPS_BACK_MAX = 15
+SCHEDULE = "nba_raw.nbac_schedule"
 DATED = {
     "nba_raw.nbac_player_list": "snapshot_date",
     "nba_precompute.team_defense_zone_analysis": "analysis_date",
@@ -42,17 +41,25 @@ def expected_state(night: date) -> str:
 
 
 def fill(engine: PeerEngine, folder: Path, count: int) -> None:
-    """Load the sample, repeat its last night for earlier dates, and tear the gaps."""
+    """Load the sample, repeat its last night for earlier dates, and tear the gaps.
+
+    The schedule of a repeated night has the games that Phase 4 tells of, each with an id of its own: a game told under
+    several dates was moved, and counts on one of them.
+    """
     write_sample_data(folder, analysis_date=LAST_NIGHT)
     engine.load(folder)
-    copies = {**{table: (column, NIGHTS) for table, column in DATED.items()}}
-    copies["nba_raw.nbac_schedule"] = ("game_date", SCHEDULED_DAYS)
+    copies = {table: f"{column} - back::INTEGER AS {column}" for table, column in DATED.items()}
+    copies[SCHEDULE] = "game_date - back::INTEGER AS game_date, game_id || ' ' || back AS game_id"
+    repeated = [night for night in nights(count) if night <= LAST_NIGHT - timedelta(days=NIGHTS)]
     with engine.cursor() as cursor:
-        for table, (column, first_back) in copies.items():
+        for night in repeated:
+            cursor.execute(f"DELETE FROM {SCHEDULE} WHERE game_date = ?", [night])  # noqa: S608 - a constant
+        for table, replaced in copies.items():
+            column = DATED.get(table, "game_date")
             cursor.execute(
-                f"INSERT INTO {table} SELECT t.* REPLACE ({column} - back::INTEGER AS {column}) "  # noqa: S608 - constants
+                f"INSERT INTO {table} SELECT t.* REPLACE ({replaced}) "  # noqa: S608 - constants
                 f"FROM {table} t, range(?, ?) AS r(back) WHERE {column} = ?",
-                [first_back, max(first_back, count), LAST_NIGHT],
+                [NIGHTS, NIGHTS + len(repeated), LAST_NIGHT],
             )
         for night in nights(count):
             gap = {"degraded": "nba_precompute.player_daily_cache", "failed": "nba_raw.nbac_player_list"}
