@@ -330,7 +330,7 @@ def test_a_build_on_an_empty_warehouse_names_the_tables_and_the_next_step(
 
     assert code == EXIT_FAILED
     words = " ".join(said.split())  # a narrow terminal wraps the message
-    assert f"{NIGHT}: the roster is unusable: table nba_raw.nbac_player_list does not exist" in words
+    assert f"{NIGHT}: no active players: table nba_raw.nbac_player_list does not exist" in words
     assert "mlfs load DIR" in words
     assert "Catalog Error" not in said
 

@@ -101,7 +101,7 @@ def test_an_unusable_roster_is_no_roster_and_names_the_table_and_the_last_resort
     failure = site.record().failure
     assert failure is not None
     assert (State.FAILED, "no_roster") == (site.record().state, failure.because)
-    assert f"the roster is unusable: table {ROSTER} does not exist" in failure.message
+    assert f"no active players: table {ROSTER} does not exist" in failure.message
     assert "mlfs replay 2024-12-15 --source yesterday --reason" in failure.message
     assert [("normal", "no_roster")] == site.rig.notes.builds
 

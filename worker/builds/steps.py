@@ -317,7 +317,7 @@ def _roster_fault(stats: BuildStats, pipeline: Pipeline, seen: str) -> str:
     roster = pipeline.entity.roster
     fault = next((fault for fault in stats.unusable if fault.table == roster and not fault.column), None)
     if fault is not None:
-        return f"the roster is unusable: {fault.text}"
+        return f"no active {pipeline.entity.plural}: {fault.text}"
     return f"{roster} holds no active {pipeline.entity.plural} of the date{seen}"
 
 
