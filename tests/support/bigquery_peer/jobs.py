@@ -180,7 +180,12 @@ class PeerJobs:
         end = min(start + min(rows_max, PAGE_ROWS_MAX), len(answer.rows))
         found |= {"schema": {"fields": schema_of(answer.schema)}, "totalRows": str(len(answer.rows))}
         if rows_max:
-            found["rows"] = [row(values) for values in answer.rows[start:end]]
+            # BigQuery writes a NULL array into a result as an empty one.
+            arrays = [str(column[1]).endswith("[]") for column in answer.schema]
+            found["rows"] = [
+                row([[] if value is None and array else value for value, array in zip(values, arrays, strict=True)])
+                for values in answer.rows[start:end]
+            ]
         return found | ({"pageToken": str(end)} if end < len(answer.rows) else {})
 
     def _find(self, job_id: str) -> Job:
