@@ -249,7 +249,7 @@ def dates_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
     A row without findings in the JSON form is a row whose findings are not known.
     """
-    cells = [
+    cells: list[tuple[str, ...]] = [
         (
             row["analysis_date"],
             state_text(row["state"]),
@@ -264,12 +264,28 @@ def dates_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
         )
         for row in rows
     ]
+    names: tuple[str, ...] = (
+        "date",
+        "state",
+        "gen",
+        "rows",
+        "score",
+        "fallback",
+        "severity",
+        "findings",
+        "why",
+        "reason",
+    )
+    if all(row["quality_score"] is None for row in rows):
+        # Nothing is published, so nothing was judged: the reason gets the room.
+        at = names.index("findings")
+        names, cells = (*names[:at], *names[at + 1 :]), [(*cell[:at], *cell[at + 1 :]) for cell in cells]
     return table(
-        ("date", "state", "gen", "rows", "score", "fallback", "severity", "findings", "why", "reason"),
+        names,
         cells,
         numbers={"gen", "rows", "score", "fallback"},
-        texts={"findings", "why", "reason"},
-        wide={"fallback", "severity", "findings", "why"},
+        texts={"findings", "why", "reason"} & {*names},
+        wide={"fallback", "severity", "findings", "why"} & {*names},
         narrow={"reason"},
         wide_from=DATES_COLUMNS,
     )

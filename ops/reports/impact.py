@@ -194,7 +194,7 @@ def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _show(answer: Mapping[str, Any]) -> None:
     out.print(impact_table(answer["dates"]))
     if not answer["predictions_known"]:
-        out.print("predictions: not known, Phase 5's table is not in this warehouse or could not be read")
+        out.print("predictions: not known, Phase 5's table is absent or could not be read")
         return
     for name in ("sound", "marked"):
         means = answer[name]

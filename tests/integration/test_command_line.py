@@ -139,7 +139,7 @@ def complete(line: str, environ: dict[str, str]) -> list[str]:
 def test_the_shell_completes_commands_options_processors(tmp_path: Path) -> None:
     environ = Program(tmp_path / "none").environ()
 
-    assert complete("mlfs re", environ) == ["replay", "retract", "reliability", "recover", "rehearse"]
+    assert complete("mlfs re", environ) == ["replay", "retract", "reliability", "review", "recover", "rehearse"]
     assert complete("mlfs dlq ", environ) == ["list", "redrive"]
     assert complete("mlfs status --j", environ) == ["--json"]
     assert complete("mlfs emit 2024-12-15 player_d", environ) == ["player_daily_cache"]
