@@ -247,7 +247,8 @@ def state_text(state: str) -> str:
 def dates_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Return the overview of several dates; on a narrow screen findings join the reason, and some figures are left out.
 
-    A row without findings in the JSON form is a row whose findings are not known.
+    A row without findings in the JSON form is a row whose findings are not known. Where nothing is published, nothing
+    was judged, and the reason gets the room of the findings.
     """
     cells: list[tuple[str, ...]] = [
         (
@@ -277,7 +278,6 @@ def dates_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
         "reason",
     )
     if all(row["quality_score"] is None for row in rows):
-        # Nothing is published, so nothing was judged: the reason gets the room.
         at = names.index("findings")
         names, cells = (*names[:at], *names[at + 1 :]), [(*cell[:at], *cell[at + 1 :]) for cell in cells]
     return table(
