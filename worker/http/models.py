@@ -308,7 +308,7 @@ class NightProfile(BaseModel):
 class FeatureDistribution(BaseModel):
     """Distribution of a feature beside the nights before."""
 
-    feature: str = Field(examples=["pace"])
+    feature: str = Field(examples=["feature_name"])
     unit: str
     processor: str
     per_team: bool = Field(description="Whether the values are values of teams, one for each team.")
