@@ -73,7 +73,15 @@ ReasonText = Annotated[
 InstantText = Annotated[
     datetime,
     BeforeValidator(_instant),
-    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2024-12-15T22:00:00Z"]}),
+    # The years of a record, as `read_as_of` demands.
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "pattern": "^(19|2[0-9])[0-9]{2}-",
+            "examples": ["2024-12-15T22:00:00Z"],
+        }
+    ),
 ]
 NameText = Annotated[str, AfterValidator(_read_name)]
 IdempotencyKey = Annotated[
