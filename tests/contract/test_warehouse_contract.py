@@ -230,7 +230,8 @@ def test_a_warehouse_of_an_earlier_release_gets_the_columns_of_findings_and_limi
     warehouse.ensure_tables()
     published(warehouse, key(night=OTHER_NIGHT), findings=(finding(),))
 
-    assert old is not None and old.findings is None
+    assert old is not None
+    assert old.findings is None
     assert [row["findings"] is None for row in everything(warehouse, QUALITY_TABLE)] == [True, False]
     assert warehouse.columns(REPLAY_TABLE)["as_of"] == "TIMESTAMP"
 

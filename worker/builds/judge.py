@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 
-from worker.features.findings import Found, Judgement, collect
+from statemachine.model import Finding
+from worker.features.findings import Judgement, collect
 from worker.features.input_findings import table_findings, unusable_findings
 from worker.features.model import BuildRequest, BuildStats, QualityReport
 from worker.features.pipeline import Pipeline
@@ -41,13 +42,13 @@ def judge(request: BuildRequest, stats: BuildStats, report: QualityReport, pipel
         *schedule_findings(stats, pipeline, policy),
         *profile_findings(stats, pipeline),
     )
-    return collect(_dated(one, request.key.analysis_date) for one in found)
+    judgement = collect(found)
+    return replace(judgement, findings=tuple(_dated(one, request.key.analysis_date) for one in judgement.findings))
 
 
-def _dated(found: Found, analysis_date: date) -> Found:
+def _dated(finding: Finding, analysis_date: date) -> Finding:
     """Return a finding whose next step names the analysis date."""
-    next_step = DATE_WORD.sub(analysis_date.isoformat(), found.finding.next_step)
-    return replace(found, finding=replace(found.finding, next_step=next_step))
+    return replace(finding, next_step=DATE_WORD.sub(analysis_date.isoformat(), finding.next_step))
 
 
 def _countable(claimed: Mapping[str, int], stats: BuildStats, pipeline: Pipeline) -> Mapping[str, int]:

@@ -7,7 +7,6 @@ so that a full Phase 4 makes the loss harmless. Schedule and roster decide about
 
 from collections.abc import Iterator, Sequence
 
-from statemachine.model import Finding
 from worker.features.findings import Check, FindingPolicy, Found
 from worker.features.model import BuildStats, TableFacts, UpstreamFault
 from worker.features.pipeline import Block, Feature, Pipeline
@@ -20,21 +19,15 @@ def unusable_findings(stats: BuildStats, pipeline: Pipeline, policy: FindingPoli
     for fault in stats.unusable:
         check = Check.COLUMN_UNUSABLE if fault.column else Check.TABLE_UNUSABLE
         share = wanted_share(fault, stats, pipeline)
-        severity = policy.severity(check, share)
-        if severity is None:
-            continue
         owners = [block.processor for block in pipeline.blocks if block.table == fault.table]
-        yield Found(
-            finding=Finding(
-                check=check,
-                severity=severity,
-                subject=f"{fault.table}.{fault.column}" if fault.column else fault.table,
-                observed=f"{_found(fault)}; {_wanted_by(fault, share)}",
-                expected=f"a column of type {fault.wanted}" if fault.column else "the table of the catalogue",
-                next_step=_next_step(fault, owners),
-                processor=owners[0] if owners else "",
-            ),
-            refuses=policy.refuses(check, share),
+        yield from policy.judge(
+            check,
+            share,
+            subject=f"{fault.table}.{fault.column}" if fault.column else fault.table,
+            observed=f"{_found(fault)}; {_wanted_by(fault, share)}",
+            expected=f"a column of type {fault.wanted}" if fault.column else "the table of the catalogue",
+            next_step=_next_step(fault, owners),
+            processor=owners[0] if owners else "",
         )
 
 
@@ -107,24 +100,17 @@ def table_findings(stats: BuildStats, pipeline: Pipeline, policy: FindingPolicy)
 def _doubled(block: Block, facts: TableFacts, policy: FindingPolicy) -> Iterator[Found]:
     if not facts.doubled_keys:
         return
-    share = facts.doubled_keys / facts.keys
-    severity = policy.severity(Check.DUPLICATE_KEYS, share)
-    if severity is None:
-        return
-    yield Found(
-        finding=Finding(
-            check=Check.DUPLICATE_KEYS,
-            severity=severity,
-            subject=block.table,
-            observed=f"{facts.doubled_keys} of {facts.keys} values of {block.key} have several rows",
-            expected=f"one row for each {block.key}",
-            next_step=(
-                f"the build took the newest row of each {block.key}, and any of rows of the same instant; the owner of "
-                f"{block.processor} removes the other rows of DATE from {block.table} and runs {block.processor} again"
-            ),
-            processor=block.processor,
+    yield from policy.judge(
+        Check.DUPLICATE_KEYS,
+        facts.doubled_keys / facts.keys,
+        subject=block.table,
+        observed=f"{facts.doubled_keys} of {facts.keys} values of {block.key} have several rows",
+        expected=f"one row for each {block.key}",
+        next_step=(
+            f"the build took the newest row of each {block.key}, and any of rows of the same instant; the owner of "
+            f"{block.processor} removes the other rows of DATE from {block.table} and runs {block.processor} again"
         ),
-        refuses=policy.refuses(Check.DUPLICATE_KEYS, share),
+        processor=block.processor,
     )
 
 
@@ -133,23 +119,16 @@ def _stale(block: Block, facts: TableFacts, policy: FindingPolicy) -> Iterator[F
     stale = sum(said.values())
     if not stale:
         return
-    share = stale / facts.rows
-    severity = policy.severity(Check.STALE_ROWS, share)
-    if severity is None:
-        return
     listed = ", ".join(f"{count} {what}" for what, count in said.items() if count)
-    yield Found(
-        finding=Finding(
-            check=Check.STALE_ROWS,
-            severity=severity,
-            subject=block.table,
-            observed=f"{stale} of {facts.rows} rows: {listed}",
-            expected="processed_at within two days before the analysis date, or later up to a day after the build",
-            next_step=(
-                f"ask the owner of {block.processor} whether the run of DATE wrote the rows of {block.table}; a new "
-                f"run of {block.processor} writes processed_at anew"
-            ),
-            processor=block.processor,
+    yield from policy.judge(
+        Check.STALE_ROWS,
+        stale / facts.rows,
+        subject=block.table,
+        observed=f"{stale} of {facts.rows} rows: {listed}",
+        expected="processed_at within two days before the analysis date, or later up to a day after the build",
+        next_step=(
+            f"ask the owner of {block.processor} whether the run of DATE wrote the rows of {block.table}; a new "
+            f"run of {block.processor} writes processed_at anew"
         ),
-        refuses=policy.refuses(Check.STALE_ROWS, share),
+        processor=block.processor,
     )

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from statemachine.model import Finding, FindingSeverity
 from worker.features.findings import Check, FindingPolicy, Found
 from worker.features.model import BuildStats
 from worker.features.pipeline import Feature, Pipeline
@@ -214,27 +213,23 @@ def _of_block(features: Sequence[tuple[Feature, list[Measured]]], pipeline: Pipe
             if pipeline.findings.severity(found.check, found.measure) is not None:
                 worst.setdefault(found.check, {})[feature.name] = (feature, found)
     for check, worst_of in worst.items():
-        found_of = [_found(feature, measured, pipeline) for feature, measured in worst_of.values()]
+        found_of = [found for feature, measured in worst_of.values() for found in _found(feature, measured, pipeline)]
         if len(found_of) > 1 and len(found_of) == judged[check]:
             yield _together(found_of, worst_of.values(), pipeline)
         else:
             yield from found_of
 
 
-def _found(feature: Feature, measured: Measured, pipeline: Pipeline) -> Found:
+def _found(feature: Feature, measured: Measured, pipeline: Pipeline) -> Iterator[Found]:
     processor = pipeline.block_of(feature).processor
-    severity = pipeline.findings.severity(measured.check, measured.measure)
-    return Found(
-        finding=Finding(
-            check=measured.check,
-            severity=severity or FindingSeverity.NOTE,
-            subject=feature.name,
-            observed=measured.observed,
-            expected=measured.expected,
-            next_step=f"look at the values: mlfs profile DATE {feature.name}; then ask the owner of {processor}",
-            processor=processor,
-        ),
-        refuses=pipeline.findings.refuses(measured.check, measured.measure),
+    return pipeline.findings.judge(
+        measured.check,
+        measured.measure,
+        subject=feature.name,
+        observed=measured.observed,
+        expected=measured.expected,
+        next_step=f"look at the values: mlfs profile DATE {feature.name}; then ask the owner of {processor}",
+        processor=processor,
     )
 
 
@@ -285,18 +280,12 @@ def _roster_findings(stats: BuildStats, pipeline: Pipeline) -> Iterator[Found]:
 
 
 def _counted(measured: Measured, pipeline: Pipeline, next_step: str, *, processor: str = "") -> Iterator[Found]:
-    severity = pipeline.findings.severity(measured.check, measured.measure)
-    if severity is None:
-        return
-    yield Found(
-        finding=Finding(
-            check=measured.check,
-            severity=severity,
-            subject=pipeline.entity.roster,
-            observed=measured.observed,
-            expected=measured.expected,
-            next_step=next_step,
-            processor=processor,
-        ),
-        refuses=pipeline.findings.refuses(measured.check, measured.measure),
+    return pipeline.findings.judge(
+        measured.check,
+        measured.measure,
+        subject=pipeline.entity.roster,
+        observed=measured.observed,
+        expected=measured.expected,
+        next_step=next_step,
+        processor=processor,
     )

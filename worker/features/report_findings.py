@@ -50,20 +50,14 @@ def claim_findings(claimed: Mapping[str, int], found: Mapping[str, int], policy:
         there = found.get(processor, 0)
         if rows == there:
             continue
-        severity = policy.severity(Check.CLAIMED_ROWS_DIFFER, abs(rows - there) / max(rows, there))
-        if severity is None:
-            continue
-        yield Found(
-            finding=Finding(
-                check=Check.CLAIMED_ROWS_DIFFER,
-                severity=severity,
-                subject=processor,
-                observed=f"the table holds {there} rows",
-                expected=f"{rows} rows, by the event of the processor",
-                next_step=f"ask the owner of {processor} whether the run wrote all rows",
-                processor=processor,
-            ),
-            refuses=policy.refuses(Check.CLAIMED_ROWS_DIFFER, abs(rows - there) / max(rows, there)),
+        yield from policy.judge(
+            Check.CLAIMED_ROWS_DIFFER,
+            abs(rows - there) / max(rows, there),
+            subject=processor,
+            observed=f"the table holds {there} rows",
+            expected=f"{rows} rows, by the event of the processor",
+            next_step=f"ask the owner of {processor} whether the run wrote all rows",
+            processor=processor,
         )
 
 

@@ -116,10 +116,10 @@ def folder_findings(
     unread = sorted(file.table for file in files if file.table.casefold() not in read)
     if unread:
         found.append(
-            _finding(
-                FolderCheck.TABLE_UNREAD,
-                FindingSeverity.NOTE,
-                f"{len(unread)} {'table' if len(unread) == 1 else 'tables'}",
+            Finding(
+                check=FolderCheck.TABLE_UNREAD,
+                severity=FindingSeverity.NOTE,
+                subject=f"{len(unread)} {'table' if len(unread) == 1 else 'tables'}",
                 observed=f"no build reads {', '.join(unread)}",
                 expected="tables of the catalogue",
                 next_step="nothing to do; if a name is misspelt, the tables that builds read are in: mlfs sql features",
@@ -132,10 +132,10 @@ def folder_findings(
 def _absent(table: str, pipeline: Pipeline, *, is_kept: bool) -> Finding:
     severity = FindingSeverity.NOTE if is_kept else FindingSeverity.WARNING
     needs = "no build is possible" if table == pipeline.entity.roster else "builds do without"
-    return _finding(
-        FolderCheck.TABLE_ABSENT,
-        severity,
-        table,
+    return Finding(
+        check=FolderCheck.TABLE_ABSENT,
+        severity=severity,
+        subject=table,
         observed=f"no file in the folder; {'the warehouse keeps the table of before' if is_kept else needs}",
         expected=f"{table}.parquet",
         next_step="nothing to do if the table is loaded from another folder; else write the file, and load again",
@@ -160,19 +160,19 @@ def _findings_of(file: CheckedFile, pipeline: Pipeline) -> Iterator[Finding]:
             yield _retyped(file, column, column.misfit, severity)
     converted = [column for column in file.columns if column.is_converted and column.name.casefold() in read]
     if converted and file.rows:
-        yield _finding(
-            FolderCheck.COLUMN_CONVERTED,
-            FindingSeverity.NOTE,
-            file.table,
+        yield Finding(
+            check=FolderCheck.COLUMN_CONVERTED,
+            severity=FindingSeverity.NOTE,
+            subject=file.table,
             observed=f"converted: {', '.join(_conversion(column) for column in converted)}",
             expected="the types of the catalogue",
             next_step="nothing to do: every value fits",
         )
     if not file.rows:
-        yield _finding(
-            FolderCheck.TABLE_EMPTY,
-            severity,
-            file.table,
+        yield Finding(
+            check=FolderCheck.TABLE_EMPTY,
+            severity=severity,
+            subject=file.table,
             observed="0 rows",
             expected="rows",
             next_step=f"write the rows into {file.path.name}, and load again",
@@ -186,10 +186,10 @@ def _conversion(column: ColumnRead) -> str:
 def _missing(file: CheckedFile, name: str, kind: str, severity: FindingSeverity, spare: list[str]) -> Finding:
     near = get_close_matches(name, spare, n=1)
     advice = f"rename {near[0]} to {name}" if near else f"write {name}"
-    return _finding(
-        FolderCheck.COLUMN_MISSING,
-        severity,
-        f"{file.table}.{name}",
+    return Finding(
+        check=FolderCheck.COLUMN_MISSING,
+        severity=severity,
+        subject=f"{file.table}.{name}",
         observed=f"no such column{f'; {near[0]} is there' if near else ''}",
         expected=f"{name} {kind}",
         next_step=f"{advice} in {file.path.name}, and load again",
@@ -198,19 +198,11 @@ def _missing(file: CheckedFile, name: str, kind: str, severity: FindingSeverity,
 
 def _retyped(file: CheckedFile, column: ColumnRead, misfit: str, severity: FindingSeverity) -> Finding:
     value = f"{misfit[:VALUE_SHOWN_MAX]}…" if len(misfit) > VALUE_SHOWN_MAX else misfit or "''"
-    return _finding(
-        FolderCheck.COLUMN_RETYPED,
-        severity,
-        f"{file.table}.{column.name}",
+    return Finding(
+        check=FolderCheck.COLUMN_RETYPED,
+        severity=severity,
+        subject=f"{file.table}.{column.name}",
         observed=f"{type_shown(column.found)}, first value that is no {column.wanted}: {value}",
         expected=column.wanted,
         next_step=f"write {column.name} as {column.wanted} in {file.path.name}, and load again",
-    )
-
-
-def _finding(
-    check: FolderCheck, severity: FindingSeverity, subject: str, *, observed: str, expected: str, next_step: str
-) -> Finding:
-    return Finding(
-        check=check, severity=severity, subject=subject, observed=observed, expected=expected, next_step=next_step
     )
