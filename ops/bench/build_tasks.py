@@ -95,7 +95,9 @@ def build(path: str, memory_limit: str, threads: int, warm: bool = False) -> dic
     """Build the date from claim to ledger, with *warm* twice; return seconds, seconds by step, and statements."""
     clock = SystemClock()
     steps: dict[str, float] = {}
-    with closing(DuckDbWarehouse(path, memory_limit=memory_limit, threads=threads)) as warehouse:
+    warehouse = DuckDbWarehouse(path, memory_limit=memory_limit, threads=threads)
+    # DuckDB's log of statements would be lost with the connection.
+    with closing(warehouse), warehouse.held_open():
         warehouse.ensure_tables()
         warehouse.prepare_builds()  # like a worker at the start
         with warehouse.writing("counting statements") as cursor:
@@ -113,10 +115,7 @@ def build(path: str, memory_limit: str, threads: int, warm: bool = False) -> dic
         outcome = run_build(warehouse, request, now=clock.now, progress=note)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         with warehouse.writing("counting statements") as cursor:
-            counted = cursor.execute("SELECT count(*) FROM duckdb_logs WHERE type = 'QueryLog'").fetchone()
-        # A build of several seconds closes the file in between, and DuckDB's log of statements is lost with the
-        # connection. The count is None then.
-        statements = counted[0] - LOGGING_STATEMENTS if counted and counted[0] > LOGGING_STATEMENTS else None
+            [[logged]] = cursor.execute("SELECT count(*) FROM duckdb_logs WHERE type = 'QueryLog'").fetchall()
         again = time.perf_counter()
         if warm:
             run_build(warehouse, make_request(2, clock.now()), now=clock.now)
@@ -128,7 +127,7 @@ def build(path: str, memory_limit: str, threads: int, warm: bool = False) -> dic
         "rows": outcome.stats.row_count,
         "published": outcome.published,
         "quality_score": outcome.report.quality_score,
-        "statements": statements,
+        "statements": logged - LOGGING_STATEMENTS,
         "steps": steps,
     }
 

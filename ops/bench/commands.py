@@ -63,7 +63,7 @@ def build(
             f"{size['against_bare']['seconds']:.2f}",
             _range(size["build"]["peak_mb"], "{:.0f}"),
             f"{size['against_same_select']['peak_mb']:.2f}",
-            str(size["build"]["statements"] or "-"),
+            str(size["build"]["statements"]),
         )
         for size in answer["sizes"]
     ]

@@ -13,7 +13,6 @@ from typing import Any
 
 from ops import cli
 from statemachine.model import State
-from worker.adapters.duckdb import warehouse
 from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.adapters.pubsub.publish import PubSubPublisher
 from worker.adapters.redis.store import RedisStore
@@ -24,7 +23,7 @@ Applies = Callable[..., bool]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Before or after the first call of a method, or function of a module, that *applies* says is the one."""
+    """Before or after the first call of a method that *applies* says is the one."""
 
     owner: Any
     method: str
@@ -36,7 +35,7 @@ def every_call(*_arguments: object) -> bool:
     return True
 
 
-def flips(change: Statement) -> bool:
+def flips(_cursor: object, change: Statement) -> bool:
     """The statement that points the ledger at the rows, in a transaction that has not committed."""
     return change.name == "publish"
 
@@ -57,7 +56,7 @@ PLACES = {
     "after the claim": Place(RedisStore, "commit", True, commit_of(State.RUNNING)),
     "after the rows are staged": Place(DuckDbWarehouse, "stage", True, every_call),
     "before the warehouse publishes": Place(DuckDbWarehouse, "publish", False, every_call),
-    "between the quality and the pointer": Place(warehouse, "_changed", False, flips),
+    "between the quality and the pointer": Place(DuckDbWarehouse, "_changed", False, flips),
     "after the warehouse published": Place(DuckDbWarehouse, "publish", True, every_call),
     "after the attempt is logged": Place(DuckDbWarehouse, "log_execution", True, every_call),
     "after the commit of the result": Place(RedisStore, "commit", True, commit_of(State.DONE)),

@@ -6,6 +6,7 @@ Pipeline-dependent code takes a `Pipeline` as an argument, or uses the pipeline 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -242,9 +243,11 @@ class UpstreamTable:
         return self.name.partition(".")[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Pipeline:
     """Validated definition. Two pipelines are equal only if they are the same object.
+
+    What follows from the definition is worked out once: every probe and every build asks for the tables and columns.
 
     Attributes:
         name: Name in keys, messages, labels and lineage.
@@ -276,12 +279,12 @@ class Pipeline:
     settings: Mapping[str, Any] = field(default_factory=dict)
     templates: Templates = NOWHERE
 
-    @property
+    @cached_property
     def processors(self) -> tuple[str, ...]:
         """Return the processors whose success an analysis date waits for."""
         return tuple(block.processor for block in self.blocks)
 
-    @property
+    @cached_property
     def required_fields(self) -> tuple[str, ...]:
         """Return the features whose NULLs count."""
         return tuple(feature.name for feature in self.features if feature.required)
@@ -298,7 +301,7 @@ class Pipeline:
         """Return whether the block applies only to an entity whose team plays: the opponent joins the table."""
         return self.schedule is not None and block.matches == self.schedule.opponent
 
-    @property
+    @cached_property
     def witnesses(self) -> tuple[Block, ...]:
         """Return the blocks whose Phase 4 table lists, for each entity, whether the entity plays and against whom."""
         if self.schedule is None:
@@ -310,17 +313,17 @@ class Pipeline:
             if block.matches == self.entity.key and told <= self.upstream_tables[block.table].columns.keys()
         )
 
-    @property
+    @cached_property
     def team_witnesses(self) -> tuple[Block, ...]:
         """Return the witnesses whose table lists the team, too: together, the opponents of a night without schedule."""
         return tuple(block for block in self.witnesses if len(self.columns_of_witness(block)) == len(TOLD))
 
-    @property
+    @cached_property
     def listed(self) -> tuple[IdentityColumn, ...]:
         """Return the identity columns of the roster."""
         return tuple(column for column in self.identity if column.table == self.entity.roster)
 
-    @property
+    @cached_property
     def phase3_tables(self) -> tuple[UpstreamTable, ...]:
         """Return the tables of the fallback, in the order in which the features name them."""
         return tuple(
@@ -331,24 +334,24 @@ class Pipeline:
         """Return the features with a fallback in a table."""
         return tuple(feature for feature in self.features if feature.phase3_table == phase3_table)
 
-    @property
+    @cached_property
     def lookups(self) -> tuple[Column, ...]:
         """Return the identity columns that join upstream rows, the entity's key first."""
         matched = {block.matches for block in self.blocks} | {table.matches for table in self.phase3_tables}
         matched |= {self.entity.key}
         return tuple(sorted((c for c in self.identity if c.name in matched), key=lambda c: c.name != self.entity.key))
 
-    @property
+    @cached_property
     def judged_features(self) -> tuple[Feature, ...]:
         """Return the features with a range: features whose values are judged."""
         return tuple(feature for feature in self.features if feature.range is not None)
 
-    @property
+    @cached_property
     def team_columns(self) -> tuple[str, ...]:
         """Return the identity columns by which entities share the value of a judged feature."""
         return tuple(dict.fromkeys(filter(None, (self.team_of(feature) for feature in self.judged_features))))
 
-    @property
+    @cached_property
     def edges_max(self) -> int:
         """Return the largest number of bin edges of a judged feature, at least 1."""
         return max((len(feature.bins) for feature in self.judged_features), default=0) or 1
@@ -364,7 +367,7 @@ class Pipeline:
                 return matches
         return ""
 
-    @property
+    @cached_property
     def output_columns(self) -> tuple[Column, ...]:
         """Return the columns of the published rows, in order."""
         return (
@@ -384,7 +387,7 @@ class Pipeline:
             Column(name="processed_at", type="TIMESTAMP", required=True),
         )
 
-    @property
+    @cached_property
     def generation_columns(self) -> tuple[Column, ...]:
         """Return the columns of `generations`, in the order of a build's SELECT."""
         cells = (f"{block.name}_{phase}_cells" for block in self.blocks for phase in ("phase4", "phase3"))
@@ -403,7 +406,7 @@ class Pipeline:
         for block in self.witnesses:
             yield Column(name=f"{block.name}_game", type="STRING", values=GAME_CHECKS)
 
-    @property
+    @cached_property
     def references(self) -> Mapping[str, Mapping[str, str]]:
         """Return the upstream columns without which a build works: {`dataset.table`: {column: BigQuery type}}."""
         if self.schedule is None or not self.schedule.teams:
@@ -413,12 +416,12 @@ class Pipeline:
         columns = {table.key: table.columns.get(table.key, name), self.schedule.teams_column: name}
         return MappingProxyType({table.name: MappingProxyType(columns | {PROCESSED: "TIMESTAMP"})})
 
-    @property
+    @cached_property
     def readable(self) -> Mapping[str, Mapping[str, str]]:
         """Return every upstream column that a build may read: the columns of `upstream` and of `references`."""
         return MappingProxyType({**self.upstream, **self.references})
 
-    @property
+    @cached_property
     def upstream(self) -> Mapping[str, Mapping[str, str]]:
         """Return every upstream column that a build reads: {`dataset.table`: {column: BigQuery type}}.
 
@@ -468,13 +471,13 @@ class Pipeline:
         plain = cell.columns == (cell.sql,)
         yield from ((table, name, feature.type if plain else listed[name]) for name in cell.columns)
 
-    @property
+    @cached_property
     def datasets(self) -> tuple[str, ...]:
         """Return every dataset that a build reads or writes, without repetition."""
         tables = (*self.upstream, *self.references, *self.tables.all)
         return tuple(dict.fromkeys(table.partition(".")[0] for table in tables))
 
-    @property
+    @cached_property
     def statements(self) -> tuple[str, ...]:
         """Return the names of the reading statements."""
         needs = {
@@ -485,7 +488,7 @@ class Pipeline:
         absent = {name for name, needed in needs.items() if not needed}
         return tuple(name for name in self.templates.names("sql") if name not in absent)
 
-    @property
+    @cached_property
     def changes(self) -> tuple[str, ...]:
         """Return the names of the statements that change the ledger or delete rows."""
         return self.templates.names("dml")
@@ -512,7 +515,7 @@ class Pipeline:
             raise Refused(f"the pipeline {self.name} has no statement {name}; list the statements: mlfs sql")
         return render(self, f"sql/{name}.sql", without=without, rows_of=rows_of, unset=unset)
 
-    @property
+    @cached_property
     def described(self) -> tuple[str, ...]:
         """Return the tables and views with DDL: the product's tables, then upstream and optional tables."""
         extra = (self.optional.joined_view, self.optional.fallback_cache)

@@ -328,6 +328,12 @@ class DuckDbWarehouse:
             cursor.execute("COMMIT")
 
     @contextmanager
+    def held_open(self) -> Iterator[None]:
+        """Keep the file open during the block: other processes wait, and what DuckDB keeps in memory stays."""
+        with self._reading("holding the warehouse open"):
+            yield
+
+    @contextmanager
     def _reading(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:
         with translated_errors(doing), self._file.cursor() as cursor:
             yield cursor
