@@ -78,7 +78,7 @@ def growth(results: Mapping[str, Any]) -> str:
             f"{size['against_bare']['seconds']:.2f}",
             f"{size['build']['peak_mb']['median']:,.0f}",
             f"{size['against_same_select']['peak_mb']:.2f}",
-            str(size["build"]["statements"]),
+            str(size["build"]["statements"] or "not counted"),
         )
         for size in results["build"]["sizes"]
     ]

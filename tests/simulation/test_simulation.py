@@ -21,9 +21,9 @@ from tests.simulation.store import cheap_codec
 from tests.simulation.world import World
 
 ROOT = Path(__file__).parents[2]
-SCHEDULES = int(os.environ.get("MLFS_TEST_SCHEDULES", "2000"))
+SCHEDULES = int(os.environ.get("MLFS_TEST_SCHEDULES", "1000"))
 CAUGHT_WITHIN = 800
-STRUCK = 150
+STRUCK = 100
 # What a drawn schedule rarely meets where it hurts is met soon after this seed.
 CAUGHT_AFTER = {"log_blocks": 750}
 STRIKES = (
