@@ -5,14 +5,14 @@ A result has findings, or no finding, or was stored before builds were judged. T
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
 from statemachine.model import Finding, FindingSeverity
-from worker.features.findings import evidence
+from worker.features.findings import evidence, shown_fields
 
 NO_FINDINGS = "no findings"
 NOT_JUDGED = "not judged"
@@ -48,23 +48,12 @@ def shown(findings: Sequence[Finding] | None) -> list[FindingModel] | None:
     """Return findings as shown; None stands for a result that was never judged."""
     if findings is None:
         return None
-    return [
-        FindingModel(
-            check=finding.check,
-            severity=finding.severity.value,
-            subject=finding.subject,
-            observed=finding.observed,
-            expected=finding.expected,
-            next_step=finding.next_step,
-        )
-        for finding in findings
-    ]
+    return [FindingModel(**shown_fields(finding)) for finding in findings]
 
 
 def as_json(findings: Sequence[Finding] | None) -> list[dict[str, str]] | None:
     """Return findings for scripts; None stands for a result that was never judged."""
-    models = shown(findings)
-    return None if models is None else [asdict(model) for model in models]
+    return None if findings is None else [shown_fields(finding) for finding in findings]
 
 
 def short(findings: Sequence[AnyFinding] | None) -> str:

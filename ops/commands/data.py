@@ -31,6 +31,7 @@ from ops.arguments import (
 from ops.output import components_table, dates_table, err, number, out, show_findings, show_json
 from ops.reports.cost import describe_estimates, estimates_table
 from statemachine.model import BuildMode, State
+from worker import finding_text
 from worker.builds.generations import find_generation
 from worker.date_text import figures
 from worker.errors import PipelineError, Refused
@@ -261,9 +262,10 @@ def features(
             "build_id": chosen.build_id,
             "published_at": instant_text(chosen.committed_at),
             "quality_score": chosen.quality_score,
+            "findings": finding_text.as_json(chosen.findings),
         }
         show_json({"analysis_date": analysis_date.isoformat(), **written, **published})
     else:
-        state, score = chosen.state or "-", number(chosen.quality_score)
-        line = f"{rows} rows in {out_file}: {state}, generation {chosen.generation}, quality score {score}"
+        score = f"quality score {number(chosen.quality_score)}, {finding_text.short(chosen.findings)}"
+        line = f"{rows} rows in {out_file}: {chosen.state or '-'}, generation {chosen.generation}, {score}"
         out.print(line, markup=False, soft_wrap=True)

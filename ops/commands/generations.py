@@ -17,6 +17,7 @@ from ops.output import number, out, plain, show_json, table
 from worker.builds.generations import compare_generations
 from worker.builds.vacuum import vacuum as delete_rows
 from worker.features.diff import ColumnDiff, GenerationDiff, LargestChange, RowDiff, describe
+from worker.finding_text import short
 
 VALUE_FORM = ".4g"
 
@@ -49,7 +50,8 @@ def _show(found: GenerationDiff, zone: ZoneInfo) -> None:
     for name, build in (("before", found.before), ("after", found.after)):
         out.print(
             f"{name:<6}  generation {build.generation}, {build.state or '-'}, {build.row_count} rows, quality score "
-            f"{number(build.quality_score)}, published {build.committed_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}",
+            f"{number(build.quality_score)}, {short(build.findings)}, "
+            f"published {build.committed_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}",
             soft_wrap=True,
         )
     out.print(

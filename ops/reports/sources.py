@@ -11,12 +11,13 @@ from typing import TypeVar
 
 from ops.arguments import shipped_only
 from ops.reports.facts import DateFacts, Row, TableLook, is_over, short
-from statemachine.model import TERMINAL_STATES, DateRecord
+from statemachine.model import TERMINAL_STATES, DateRecord, Finding
 from worker.builds.upstream import UPSTREAM_ERRORS, days_of, find_unreadable, find_usable
 from worker.calendar import Calendar
 from worker.errors import Denied, PipelineError, SourceGone, Unavailable
 from worker.features.model import Statement
 from worker.features.pipeline import Pipeline
+from worker.features.records import read_findings
 from worker.features.sql import Unusable
 from worker.features.usable import Usable
 from worker.observing.outbox import untold_by_date
@@ -207,6 +208,13 @@ class ReportedDate:
         if self.record is not None and self.record.result is not None:
             return getattr(self.record.result, name)
         return (self.published or {}).get(name)
+
+    @property
+    def findings(self) -> Sequence[Finding] | None:
+        """Findings about the last publication; None without a publication, or for rows that no check judged."""
+        if self.record is not None and self.record.result is not None:
+            return self.record.result.findings
+        return read_findings((self.published or {}).get("findings"))
 
     def rows_at_build(self, processor: str) -> int | None:
         """Return the rows of the processor's table at the last publication."""

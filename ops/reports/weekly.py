@@ -8,11 +8,12 @@ import typer
 from rich.console import RenderableType
 
 from ops.arguments import Json, read_date, reading_resources
-from ops.output import counted, err, number, out, plain, show_json, state_text, table
+from ops.output import counted, err, findings_short, number, out, plain, show_json, state_text, table
 from ops.reports.sources import ReportedDate, ReportReader, read_nights
 from ops.reports.weekly_figures import TREND_DAYS_MIN, durations_of, reliability_of, slope
 from statemachine.model import State
 from worker.errors import Unavailable
+from worker.finding_text import as_json
 
 DAYS_DEFAULT, DAYS_MAX = 14, 366
 BAR_COLUMNS = 20
@@ -34,7 +35,7 @@ Last = Annotated[
 
 
 def trend(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:
-    """Show score, fallback rate and rows of each analysis date, and the trend of the score.
+    """Show score, fallback rate, rows and findings of each analysis date, and the trend of the score.
 
     Examples:
       mlfs trend
@@ -62,7 +63,8 @@ def trend(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -
 
 def _trend_row(night: ReportedDate) -> dict[str, Any]:
     figures = {name: night.figure(name) for name in TREND_FIGURES}
-    return {"analysis_date": night.analysis_date.isoformat(), "state": night.state, "over": night.over, **figures}
+    told = {"findings": as_json(night.findings)}
+    return {"analysis_date": night.analysis_date.isoformat(), "state": night.state, "over": night.over} | figures | told
 
 
 def _show_trend(answer: Mapping[str, Any]) -> None:
@@ -103,11 +105,12 @@ def trend_screen(days: Sequence[Mapping[str, Any]]) -> RenderableType:
                 f"[{colour}]{number(score)}[/]",
                 f"[{colour}]{'█' * filled}[/][dim]{'░' * (BAR_COLUMNS - filled)}[/]",
                 number(row["fallback_rate"], ".1%"),
+                "-" if score is None else findings_short(row),
             )
         )
-    names = ("date", "state", "rows", "score", "", "fallback")
+    names = ("date", "state", "rows", "score", "", "fallback", "findings")
     numbers = {"rows", "score", "fallback"}
-    return table(names, cells, numbers=numbers, wide={""}, wide_from=TREND_COLUMNS)
+    return table(names, cells, numbers=numbers, texts={"findings"}, wide={""}, wide_from=TREND_COLUMNS)
 
 
 def reliability(days: Days = DAYS_DEFAULT, last: Last = None, as_json: Json = False) -> None:

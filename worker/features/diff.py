@@ -10,6 +10,7 @@ from datetime import date
 from typing import Any
 
 from statemachine.model import CellChange, Changes
+from worker.features.findings import shown_fields
 from worker.features.generations import PublishedGeneration, instant_text
 from worker.features.model import Statement
 from worker.features.pipeline import Entity, Pipeline
@@ -215,6 +216,7 @@ def _described(published: PublishedGeneration) -> dict[str, Any]:
         "published_at": instant_text(published.committed_at),
         "state": published.state,
         "quality_score": published.quality_score,
+        "findings": None if published.findings is None else [shown_fields(found) for found in published.findings],
         "row_count": published.row_count,
     }
 

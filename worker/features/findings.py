@@ -8,7 +8,7 @@ Source: the design, section 4.4; the thresholds of the components are the pipeli
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -238,6 +238,11 @@ def _cut(finding: Finding) -> Finding:
 def _cut_text(text: str) -> str:
     text = text.encode(errors="replace").decode()
     return text if len(text) <= TEXT_CHARS_MAX else f"{text[: TEXT_CHARS_MAX - 1]}…"
+
+
+def shown_fields(finding: Finding) -> dict[str, str]:
+    """Return the fields of a finding that people and scripts get: all but the processor, which the texts name."""
+    return {name: str(value) for name, value in asdict(finding).items() if name != "processor"}
 
 
 def evidence(observed: str, expected: str) -> str:

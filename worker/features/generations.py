@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from statemachine.model import Finding
 from worker.errors import Refused
 from worker.features.model import Statement
 from worker.features.pipeline import Pipeline
+from worker.features.records import read_findings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class PublishedGeneration:
         row_count: Number of published rows still in the table; 0 after a vacuum.
         state: `done` or `degraded`; None if the quality history has lost the build.
         quality_score: 0 to 100; None if the quality history has lost the build.
+        findings: Findings about the rows; None for rows that no check judged, or if the history has lost the build.
     """
 
     generation: int
@@ -70,6 +73,7 @@ class PublishedGeneration:
     row_count: int
     state: str | None
     quality_score: float | None
+    findings: tuple[Finding, ...] | None = None
 
     def __str__(self) -> str:
         return f"{self.generation} ({instant_text(self.committed_at)})"
@@ -84,7 +88,7 @@ def plan_publications(analysis_date: date, pipeline: Pipeline) -> Statement:
 
 def read_publications(rows: Sequence[Mapping[str, Any]]) -> tuple[PublishedGeneration, ...]:
     """Read the answer to the statement `publications`, oldest generation first."""
-    return tuple(PublishedGeneration(**row) for row in rows)
+    return tuple(PublishedGeneration(**{**row, "findings": read_findings(row["findings"])}) for row in rows)
 
 
 def plan_rows(analysis_date: date, build_id: str, pipeline: Pipeline) -> Statement:

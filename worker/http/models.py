@@ -271,6 +271,7 @@ class PublishedModel(BaseModel):
     published_at: str
     state: str | None
     quality_score: float | None
+    findings: list[FindingModel] | None = Field(description="As in `/dates/{analysis_date}/findings`.")
     row_count: int
 
 

@@ -23,7 +23,8 @@ SELECT DISTINCT
   told.committed_at,
   COALESCE(kept.row_count, 0) AS row_count,
   made.state,
-  made.quality_score
+  made.quality_score,
+  made.findings
 FROM told
 LEFT JOIN kept ON kept.build_id = told.build_id
 LEFT JOIN nba_predictions.ml_feature_store_v2_quality_history AS made

@@ -13,6 +13,7 @@ SELECT
   quality.fallback_rate,
   quality.missing_rate,
   quality.severity,
+  quality.findings,
   dependency.team_defense_rows,
   dependency.player_shot_rows,
   dependency.composite_rows,

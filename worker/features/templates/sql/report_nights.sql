@@ -12,6 +12,7 @@ SELECT
   quality.fallback_rate,
   quality.missing_rate,
   quality.severity,
+  quality.findings,
 {% for block in blocks %}
   dependency.{{ block.name }}_rows{{ "" if loop.last else "," }}
 {% endfor %}
