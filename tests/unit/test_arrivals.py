@@ -41,6 +41,7 @@ from tests.support.nights import (
     without,
 )
 from tests.support.rigs import LedgerWarehouse, Rig
+from tests.support.services import Service
 from worker.arrivals import DATES_MAX, MARKS_MAX, PAUSE_AFTER_REFUSAL_S, PAUSE_S, ArrivalsWriter, arrivals_of
 from worker.errors import Fatal, Unavailable
 from worker.features.arrivals import Arrival
@@ -375,6 +376,34 @@ def test_a_pass_is_bounded_and_nights_that_do_not_settle_hide_no_other_night() -
 
     assert [0, DATES_MAX, 0, 1] == written
     assert {*late} == {night for night, *_rest in stage.warehouse.arrivals}
+
+
+def test_a_tick_writes_the_arrivals_after_the_builds_and_never_fails_for_them() -> None:
+    with Service() as service:
+        service.push_all()
+        service.warehouse.faults["record_arrivals"] = [Unavailable("away")]
+        first = service.tick()
+        assert {} == service.warehouse.arrivals
+        service.tick()
+        shown = service.client.get("/metrics").text
+
+    assert ("done", {"join"}) == (
+        first["built"][0]["state"],
+        {row.caused for row in service.warehouse.arrivals.values()},
+    )
+    assert "mlfs_arrivals_written_total 4.0" in shown
+    assert "mlfs_arrivals_waiting_seconds 0.0" in shown
+
+
+def test_a_tick_outlives_a_store_that_goes_away_before_the_arrivals() -> None:
+    with Service() as service:
+        service.push_all()
+
+        def away(_limit: int, _skip: int = 0) -> Mapping[date, int]:
+            raise Unavailable("the store is away")
+
+        service.store.unwritten_arrivals = away
+        assert 0 == service.tick()["left"]
 
 
 # --- whatever the order ----------------------------------------------------------------------------------------------
