@@ -115,6 +115,7 @@ class BackgroundWork:
         self._loops = (
             Loop(name="schema", run_once=SchemaWatch(warehouse, observer).run_once),
             Loop(name="vacuum", run_once=vacuum.run_once),
+            Loop(name="arrivals", run_once=services.arrivals.run_once),
             Loop(name="relay", run_once=self._relay, wake=services.outbox_filled),
             Loop(name="sweep", run_once=self._sweep, wake=services.sweep_wanted),
         )

@@ -25,7 +25,7 @@ from worker.errors import Conflict, InvariantBroken
 from worker.history_text import narrate
 from worker.observing.observer import Decided, Observer
 from worker.observing.tracing import NO_SPANS, applying, trace_attributes
-from worker.ports import Clock, Commit, HistoryEntry, OutgoingMessage, StateStore
+from worker.ports import Clock, Commit, HistoryEntry, OutgoingMessage, Report, StateStore
 
 log = structlog.get_logger(__name__)
 
@@ -265,4 +265,22 @@ def _history_entry(decided: Decided) -> HistoryEntry:
         attempt=after.attempt,
         actor=decided.actor,
         detail=decided.sentence,
+        reports=_new_reports(decided.before, after),
+    )
+
+
+def _new_reports(before: DateRecord, after: DateRecord) -> tuple[Report, ...]:
+    """Return the completions of *after* that *before* lacks; `decide` hands on every other completion as it is."""
+    if after.completions is before.completions:
+        return ()
+    return tuple(
+        Report(
+            processor=name,
+            run=completion.identity,
+            status=completion.status,
+            completed_at=completion.completed_at,
+            row_count=completion.row_count,
+        )
+        for name, completion in after.completions.items()
+        if before.completions.get(name) is not completion
     )

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import PlainSerializer
 
-from statemachine.model import DateRecord
+from statemachine.model import CompletionStatus, DateRecord
 from worker.errors import PipelineError
+from worker.features.arrivals import Arrival
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.pipeline import Pipeline
 
@@ -102,6 +103,13 @@ class Warehouse(Protocol):
     def log_replay(self, row: Mapping[str, Any]) -> None:
         """Append a row to the replay audit, before the replay takes effect."""
 
+    def record_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        """Append the arrivals that the table of arrivals lacks, compared by `arrivals.IDENTITY`. Repeatable.
+
+        Args:
+            arrivals: One or more, no two with the same identity.
+        """
+
     def estimate(self, statement: Statement) -> StatementEstimate:
         """Check one SELECT and return the estimated size and cost, without running the SELECT."""
 
@@ -154,6 +162,28 @@ class OutboxEntry:
     error: str = ""
 
 
+_Instant = Annotated[datetime, PlainSerializer(datetime.isoformat, return_type=str)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Report of a processor that a change added to the record, or the rows that a probe found.
+
+    Attributes:
+        processor: Processor of the report.
+        run: Identity of the run, as in `statemachine.model.Completion.identity`.
+        status: success, failed or found.
+        completed_at: End of the run. UTC.
+        row_count: Rows according to the report; None if not reported.
+    """
+
+    processor: str
+    run: str
+    status: CompletionStatus
+    completed_at: _Instant
+    row_count: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
     """One change of one analysis date.
@@ -168,9 +198,10 @@ class HistoryEntry:
         attempt: Attempt after the change.
         actor: Worker or person.
         detail: A sentence with the facts of the change.
+        reports: Reports that count since the change; the store enters the analysis date among the unwritten arrivals.
     """
 
-    at: Annotated[datetime, PlainSerializer(datetime.isoformat, return_type=str)]
+    at: _Instant
     event: str
     before: str
     after: str
@@ -179,6 +210,7 @@ class HistoryEntry:
     attempt: int
     actor: str
     detail: str
+    reports: tuple[Report, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +245,7 @@ class ParkedMessage:
 
 
 # The keys of the store in which something unreadable can lie, by the first part of their names.
-DAMAGE_KINDS = ("wake", "dates", "outbox", "changes", "parked", "calendar", "refused", "request")
+DAMAGE_KINDS = ("wake", "dates", "arrivals", "outbox", "changes", "parked", "calendar", "refused", "request")
 
 
 class StateStore(Protocol):
@@ -276,6 +308,16 @@ class StateStore(Protocol):
 
     def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
         """Return the history of the analysis date, oldest entry first."""
+
+    def unwritten_arrivals(self, limit: int, skip: int = 0) -> Mapping[date, int]:
+        """Return analysis dates with reports that the table of arrivals may lack, without the first *skip* dates.
+
+        Returns:
+            {analysis date: mark}; each commit with reports replaces the mark of the analysis date.
+        """
+
+    def arrivals_written(self, marks: Mapping[date, int]) -> None:
+        """Remove the given marks; keep a mark that a later commit has replaced."""
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
         """Return entries of the outbox, oldest first; with *after*, the entries behind this entry."""

@@ -1,4 +1,4 @@
-"""Tick: sweep, builds and relay once, within a request or a command.
+"""Tick: sweep, builds, relay and arrivals once, within a request or a command.
 
 A scheduler that calls the tick every minute replaces the loops of a worker. Ticks may overlap, also on several
 processes: the version of the commit decides a sweep, the claim decides a build, and an outcome published twice has the
@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
+import structlog
 from pydantic import Field
 
 from worker.builds.queue import Builds, Built
+from worker.errors import PipelineError
 from worker.ports import Clock
 from worker.relay import Relay
 from worker.sweep import Sweeper
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +38,11 @@ class Ticked:
 
 @dataclass(slots=True, kw_only=True)
 class Ticker:
-    """Sweep, builds and relay of a process; several threads may use the same ticker.
+    """Sweep, builds, relay and arrivals of a process; several threads may use the same ticker.
 
     Attributes:
         ticked: Called with the instant of each sweep.
+        write_arrivals: Writes the arrivals of settled analysis dates.
     """
 
     sweeper: Sweeper
@@ -46,6 +51,7 @@ class Ticker:
     clock: Clock
     stopwatch: Callable[[], float]
     ticked: Callable[[datetime], None]
+    write_arrivals: Callable[[], object]
     _relaying: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run_once(self, wait_s: float) -> Ticked:
@@ -61,6 +67,8 @@ class Ticker:
         self.ticked(self.clock.now())
         built = self.builds.advance(until)
         more, left = self.publish(until)
+        if self.stopwatch() < until:
+            self._write_arrivals()
         return Ticked(
             opened=swept.opened,
             due=swept.due,
@@ -69,6 +77,13 @@ class Ticker:
             published=published + more,
             left=left,
         )
+
+    def _write_arrivals(self) -> None:
+        try:
+            self.write_arrivals()
+        except PipelineError as exc:
+            # Sweep, builds and outcomes of this tick are done; the next tick writes the arrivals.
+            log.warning("arrivals_left_to_next_tick", kind=type(exc).__name__, error=str(exc))
 
     def publish(self, until: float) -> tuple[int, int]:
         """Publish the outbox, unless another request of this process is publishing.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.arrivals import ArrivalsWriter
 from worker.builds.builder import Builder, LeaseKeeper
 from worker.builds.generations import short_diffs
 from worker.builds.queue import BuildQueue, Builds, RequestBuilds
@@ -93,6 +94,7 @@ class Services:
             store=resources.store, publisher=resources.publisher, observer=observer, tracer=resources.tracer
         )
         self.intake = self._make_intake()
+        self.arrivals = self._make_arrivals()
 
     def _make_builder(self, lease_passed: Callable[[PipelineError | None], None]) -> Builder:
         settings, warehouse = self.resources.settings, self.resources.warehouse
@@ -148,6 +150,15 @@ class Services:
             tracer=self.resources.tracer,
         )
 
+    def _make_arrivals(self) -> ArrivalsWriter:
+        return ArrivalsWriter(
+            store=self.resources.store,
+            warehouse=self.resources.warehouse,
+            calendar=self.resources.settings.calendar,
+            clock=self.clock,
+            observer=self._observer,
+        )
+
     def request_builds(self, failed: Callable[[Exception], None]) -> RequestBuilds:
         """Return the driver that builds queued analysis dates during a request or a tick."""
         threads = self.resources.settings.build_threads
@@ -162,6 +173,7 @@ class Services:
             clock=self.clock,
             stopwatch=time.monotonic,
             ticked=ticked,
+            write_arrivals=self.arrivals.run_once,
         )
 
 

@@ -1,7 +1,8 @@
 """`mlfs recover`: restores a lost state store from the ledger, the audit and the retained messages of the bus.
 
-Damaged entries are set aside first, then retractions take effect again, then dates follow the ledger, and last the
-subscription is turned back. Each step is repeatable: after a crash the same command completes the rest.
+Damaged entries are set aside first, then retractions take effect again, then dates follow the ledger, then the
+subscription is turned back, and last the table of arrivals is filled. Each step is repeatable: after a crash the same
+command completes the rest.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,13 +27,19 @@ from ops.arguments import (
 from ops.output import dates_table, err, out, show_json
 from statemachine.model import Retraction
 from worker.adapters.redis.store import RedisStore
+from worker.arrivals import ArrivalsWriter
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.date_text import summary
+from worker.features.arrivals import plan_arrivals_of_builds, read_arrivals_of_builds
 from worker.features.model import LedgerRow
 from worker.interventions.retractions import RetractionAudit, Unrestored
+from worker.observing.observer import Observers
 from worker.repair import LedgerComparison, Repair
 from worker.resources import ProcessKind, Resources, is_absent
 from worker.settings import load
+
+# A statement for BigQuery has ten parameters for each arrival.
+ARRIVALS_TOGETHER = 100
 
 SeekHours = Annotated[
     float, typer.Option(help="Hours to turn the subscription back; 0: not at all.", min=0, max=744, callback=finite)
@@ -52,7 +59,8 @@ def recover(
     once more under the same event_id. A date with an older generation in the store (the store was restored from an old
     copy) follows the ledger, too. A damaged record is set aside and created anew. Unreadable entries of shared keys are
     set aside, and the indexes are created anew from the records. Retractions in the audit take effect again before any
-    completion is delivered again.
+    completion is delivered again. The table of arrivals gets every report that the store still shows; of a date lost by
+    the store the rows that the first build found.
 
     Examples:
       mlfs recover --dry-run
@@ -69,24 +77,22 @@ def recover(
         retractions = RetractionAudit(engine, resources.warehouse)
         taken_back = retractions.lost_since(first, last)
         if not as_json:
-            out.print(
-                f"ledger: {len(committed)} dates since {first}; the store does not follow the ledger for {len(astray)}"
-            )
-            _show_lost(astray, taken_back, damage)
+            _show_lost(f"{len(committed)} dates since {first}", astray, taken_back, damage)
         if not dry_run and not yes and not confirmed("restore these dates?"):
             raise typer.Exit(EXIT_REFUSED)
         restored, left = ([], []) if dry_run else _restored(store, repair, retractions, committed, first, last)
         if seek_hours and not dry_run:
             _seek(resources, clock.now() - timedelta(hours=seek_hours))
+        arrivals = 0 if dry_run else _write_arrivals(resources, first, last)
     if as_json:
         lost = [_lost(day, retraction) for day, retraction in taken_back]
         known = {"ledger": len(committed), "astray": astray, "retractions": lost, "restored": restored}
         not_restored = [_lost(gone.analysis_date, gone.retraction) | {"because": gone.because} for gone in left]
-        show_json(known | {"damage": damage, "not_restored": not_restored})
+        show_json(known | {"damage": damage, "not_restored": not_restored, "arrivals": arrivals})
     elif dry_run:
         out.print("dry run: nothing was changed")
-    elif restored:
-        out.print(dates_table(restored))
+    else:
+        _show_restored(restored, arrivals)
     for gone in left:
         err.print(f"not taken back again: {gone.because}", markup=False)
     if left:
@@ -97,6 +103,40 @@ def _seek(resources: Resources, since: datetime) -> None:
     from worker.adapters.pubsub.unary import seek
 
     seek(resources.settings.pubsub_project, resources.settings.subscription, resources.bus_address, since)
+
+
+def _write_arrivals(resources: Resources, first: date, last: date) -> int:
+    """Write the arrivals of every settled date in the store, then what builds saw of lost dates; return the number.
+
+    Raises:
+        PipelineError: Store or warehouse refused; a repeat of the command or a running worker writes the rest.
+    """
+    writer = ArrivalsWriter(
+        store=resources.store,
+        warehouse=resources.warehouse,
+        calendar=resources.settings.calendar,
+        clock=resources.clock,
+        observer=Observers(),
+    )
+    arrivals = 0
+    while (written := writer.write()).dates:
+        arrivals += written.arrivals
+    if written.refused is not None:
+        raise written.refused
+    return arrivals + _write_arrivals_of_builds(resources, first, last)
+
+
+def _write_arrivals_of_builds(resources: Resources, first: date, last: date) -> int:
+    """Write what builds saw of the nights without a report in the store and without a row in the table of arrivals."""
+    warehouse, calendar = resources.warehouse, resources.settings.calendar
+    rows = warehouse.query(plan_arrivals_of_builds(first, last, warehouse.pipeline))
+    records = resources.store.load_all(sorted({row["analysis_date"] for row in rows}))
+    silent = {day for day, record in records.items() if record is None or not record.completions}
+    known = [row for row in rows if row["analysis_date"] in silent]
+    found = read_arrivals_of_builds(known, lambda day: calendar.at(day, calendar.deadline))
+    for start in range(0, len(found), ARRIVALS_TOGETHER):
+        warehouse.record_arrivals(found[start : start + ARRIVALS_TOGETHER])
+    return len(found)
 
 
 def _restored(
@@ -139,14 +179,25 @@ def _astray(repair: Repair, committed: Sequence[LedgerRow]) -> dict[str, LedgerC
 
 
 def _show_lost(
-    astray: Mapping[str, LedgerComparison], taken_back: Sequence[tuple[date, Retraction]], damage: Sequence[str]
+    committed: str,
+    astray: Mapping[str, LedgerComparison],
+    taken_back: Sequence[tuple[date, Retraction]],
+    damage: Sequence[str],
 ) -> None:
+    out.print(f"ledger: {committed}; the store does not follow the ledger for {len(astray)}")
     for night, standing in astray.items():
         out.print(f"  {night}  {standing}")
     for day, lost in taken_back:
         out.print(f"  {day}  {lost.processor} ({lost.identity}) was taken back by {lost.actor}", markup=False)
     for fault in damage:
         out.print(f"  {fault}", markup=False, soft_wrap=True)
+
+
+def _show_restored(restored: Sequence[dict[str, Any]], arrivals: int) -> None:
+    if restored:
+        out.print(dates_table(restored))
+    if arrivals:
+        out.print(f"arrivals: {arrivals} rows are in the table")
 
 
 def _lost(day: date, retraction: Retraction) -> dict[str, Any]:

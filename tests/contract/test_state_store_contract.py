@@ -8,7 +8,7 @@ from itertools import count
 import fakeredis
 import pytest
 
-from statemachine.model import DateRecord
+from statemachine.model import CompletionStatus, DateRecord
 from tests.support.memory_store import MemoryStore
 from tests.support.nights import (
     CACHE,
@@ -31,7 +31,7 @@ from tests.support.nights import (
 from worker.adapters.redis.client import connect
 from worker.adapters.redis.store import RedisStore
 from worker.errors import CorruptRecord
-from worker.ports import Commit, HistoryEntry, OutgoingMessage, ParkedMessage, StateStore
+from worker.ports import Commit, HistoryEntry, OutgoingMessage, ParkedMessage, Report, StateStore
 
 PARKED_MIN, PARKED_MAX = 1000, 1100
 OTHER_NIGHT = date(2024, 12, 16)
@@ -98,6 +98,15 @@ def entry(reason: str) -> HistoryEntry:
         actor="worker-a",
         detail="José reported",
     )
+
+
+def reported(*runs: str) -> HistoryEntry:
+    """A change by which reports count."""
+    told = [
+        Report(processor=CACHE, run=f"rün:{run}", status=status, completed_at=EVENING, row_count=rows)
+        for run, status, rows in zip(runs, CompletionStatus, (400, None, 0), strict=False)
+    ]
+    return replace(entry("recorded"), reports=tuple(told))
 
 
 def parked(name: str) -> ParkedMessage:
@@ -542,3 +551,58 @@ def test_what_is_overdue_hides_no_later_wake(store: StateStore, keep: Keep) -> N
     keep(first(OTHER_NIGHT, wake_at=CUTOFF))
 
     assert [EVENING, CUTOFF, None] == [store.next_wake(), store.next_wake(after=EVENING), store.next_wake(after=CUTOFF)]
+
+
+# --- unwritten arrivals ----------------------------------------------------------------------------------------------
+
+
+def test_reports_come_back_with_the_change_that_counted_them(store: StateStore, keep: Keep) -> None:
+    changes = [reported("1"), entry("opened"), reported("1", "2", "3")]
+    for version, change in enumerate(changes, 1):
+        keep(first(version=version), history=change)
+
+    assert changes == list(store.history(NIGHT))
+
+
+def test_a_commit_with_reports_marks_its_date_until_the_mark_is_removed(store: StateStore, keep: Keep) -> None:
+    keep(first(OTHER_NIGHT), history=entry("opened"))
+    assert {} == store.unwritten_arrivals(10)
+
+    keep(first(), history=reported("1"))
+    keep(first(version=2), history=entry("claimed"))
+    marks = store.unwritten_arrivals(10)
+    assert [NIGHT] == [*marks]
+    store.arrivals_written({})
+    assert marks == store.unwritten_arrivals(10)
+    store.arrivals_written(marks)
+    store.arrivals_written(marks)
+
+    assert {} == store.unwritten_arrivals(10)
+
+
+def test_a_mark_that_a_later_commit_replaced_stays(store: StateStore, keep: Keep) -> None:
+    keep(first(), history=reported("1"))
+    keep(first(OTHER_NIGHT), history=reported("1"))
+    marks = store.unwritten_arrivals(10)
+    keep(first(version=2), history=reported("2"))
+
+    store.arrivals_written(marks)
+
+    assert [NIGHT] == [*store.unwritten_arrivals(10)]
+
+
+def test_marks_are_read_page_by_page(store: StateStore, keep: Keep) -> None:
+    nights = [NIGHT + timedelta(days=number) for number in range(5)]
+    for night in nights:
+        keep(first(night), history=reported("1"))
+
+    pages = [[*store.unwritten_arrivals(2, skip)] for skip in (0, 2, 4, 6)]
+
+    assert ([2, 2, 1, 0], nights) == ([len(page) for page in pages], sorted(night for page in pages for night in page))
+
+
+def test_a_commit_that_is_not_stored_marks_nothing(store: StateStore) -> None:
+    conflicting = Commit(record=first(version=5), operation_id="late", history=reported("1"))
+
+    assert store.commit(conflicting) is False
+    assert {} == store.unwritten_arrivals(10)

@@ -21,6 +21,7 @@ from tests.support.profiles import profile_of
 from worker.adapters.duckdb.dialect import open_error
 from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.errors import Fatal, Fenced, Refused, SchemaDrift, Unavailable
+from worker.features.arrivals import Arrival, plan_arrivals, read_arrivals
 from worker.features.model import BuildKey, Publication, Statement
 from worker.features.profile import Profile
 from worker.features.profile_reading import plan_nights, read_nights
@@ -858,3 +859,62 @@ def test_a_statement_that_fails_beside_others_is_its_own_error(warehouse: Wareho
 
     assert answers[1] == [{"n": 1}]
     assert isinstance(answers[0], Fatal)
+
+
+# --- arrivals --------------------------------------------------------------------------------------------------------
+
+
+def arrival(run: str = "run:1", night: date = NIGHT, **fields: Any) -> Arrival:
+    known = {"rows_claimed": 449, "rows_found": 0, "caused": "join"}
+    return Arrival(
+        analysis_date=night,
+        processor="player_daily_cache",
+        run=run,
+        status="success",
+        completed_at=CLAIMED_AT - timedelta(minutes=9),
+        received_at=CLAIMED_AT,
+        lateness_s=-61.5,
+        **known | fields,
+    )
+
+
+def arrivals(warehouse: Warehouse) -> list[Arrival]:
+    return list(read_arrivals(warehouse.query(plan_arrivals(NIGHT, OTHER_NIGHT, SHIPPED))))
+
+
+def test_arrivals_come_back_as_they_were_recorded(warehouse: Warehouse) -> None:
+    bare = arrival("é", OTHER_NIGHT, rows_claimed=None, rows_found=None, caused=None)
+    outside = arrival(night=OTHER_NIGHT + timedelta(days=1))
+
+    warehouse.record_arrivals([arrival(), bare, outside])
+
+    assert [arrival(), bare] == arrivals(warehouse)
+
+
+def test_arrivals_without_any_optional_figure_are_recorded(warehouse: Warehouse) -> None:
+    bare = arrival(rows_claimed=None, rows_found=None, caused=None)
+
+    warehouse.record_arrivals([bare])
+
+    assert [bare] == arrivals(warehouse)
+
+
+def test_an_arrival_recorded_again_changes_nothing_and_a_new_one_beside_it_is_added(warehouse: Warehouse) -> None:
+    failed = replace(arrival(), status="failed")
+    other = arrival(night=OTHER_NIGHT)
+
+    warehouse.record_arrivals([arrival()])
+    for _ in range(2):
+        warehouse.record_arrivals([arrival(caused="replay"), failed, other])
+
+    found = arrivals(warehouse)
+    assert ({arrival(), failed}, [other]) == ({*found[:2]}, found[2:])
+    assert 3 == len(everything(warehouse, SHIPPED.tables.arrivals))
+
+
+def test_an_arrival_that_two_workers_appended_is_read_once(warehouse: Warehouse) -> None:
+    table = SHIPPED.tables.arrivals
+    warehouse.record_arrivals([arrival(), arrival(night=OTHER_NIGHT)])
+    warehouse.query(Statement(name="twice", sql=f"INSERT INTO {table} SELECT * FROM {table}"))  # noqa: S608
+
+    assert [arrival(), arrival(night=OTHER_NIGHT)] == arrivals(warehouse)

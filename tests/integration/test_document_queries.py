@@ -1,6 +1,7 @@
 """Every query of docs/document_queries.md runs on what the product writes, and says what is so."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -8,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from ops.reports.weekly_figures import TROUBLES, reliability_of
 from statemachine.model import BuildMode, FailureKind
 from tests.support.league import FRIDAY, SATURDAY, SUNDAY, League, built_at
+from tests.support.reported_season import ReportedSeason
+from worker.features.model import Statement
 from worker.features.quality import COMPONENTS
 from worker.pipelines.shipped import BLOCKS
 
@@ -242,6 +246,30 @@ def test_a_table_that_came_late_counts_although_the_night_was_built_again() -> N
 
     assert (document["daily_cache_failures"], corrected["daily_cache_failures"]) == (0, 1)
     assert (corrected["attempts"], corrected["composite_failures"]) == (2, 0)
+
+
+def test_the_reliability_of_processors_is_that_of_the_command() -> None:
+    """Late nights, failures, lost events, empty and missing tables; also of nights without a publication."""
+    season = ReportedSeason(seed=5, nights=24)
+
+    def ask(name: str, night: Any) -> Rows:
+        statement = Statement(name=name, sql=QUERIES[name], parameters={"analysis_date": night})
+        return season.warehouse.query(statement)
+
+    counted: Counter[str] = Counter()
+    for last in range(7, len(season.nights), 8):
+        reliability = reliability_of(season.reported()[last - 7 : last + 1])
+        rows = {row["processor"]: row for row in ask("processor_reliability", season.nights[last])}
+        for told in reliability["processors"]:
+            found = rows[told["processor"]]
+            kinds = [*TROUBLES, "troubled"]
+            assert [told[kind] for kind in kinds] == [found[kind] for kind in kinds], (told, found)
+            assert reliability["nights"] == found["nights"]
+            counted += Counter({kind: told[kind] for kind in TROUBLES})
+    season.warehouse.close()
+
+    assert {*TROUBLES} == {*counted}
+    assert {night.state for night in season.reported()} == {"done", "degraded", "failed"}
 
 
 def test_failed_attempts_are_counted_by_night(ask: Callable[..., Rows]) -> None:

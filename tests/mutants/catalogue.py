@@ -9,6 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 COMMIT = "worker/adapters/redis/commit.lua"
+ARRIVALS = "worker/arrivals.py"
+ARRIVALS_TESTS = "tests/unit/test_arrivals.py"
 BUILDS = "statemachine/builds.py"
 TIMERS = "statemachine/timers.py"
 ASKED = "statemachine/interventions.py"
@@ -111,16 +113,68 @@ MUTANTS = (
     Mutant(
         name="commit-forgets-operations",
         file=COMMIT,
-        old="if redis.call('EXISTS', KEYS[6]) == 1 then",
+        old="if redis.call('EXISTS', KEYS[7]) == 1 then",
         new="if false then",
         tests=(f"{STORE_CONTRACT}::test_an_operation_sent_twice_is_stored_once[valkey]",),
     ),
     Mutant(
         name="repeat-waits-for-no-replica",
         file=COMMIT,
-        old="  redis.call('PEXPIRE', KEYS[6], ARGV[9])\n",
+        old="  redis.call('PEXPIRE', KEYS[7], ARGV[9])\n",
         new="",
         tests=(f"{REPLICATION}::test_a_commit_repeated_on_a_new_connection_waits_for_the_replica_too[valkey]",),
+    ),
+    Mutant(
+        name="a-report-leaves-no-mark",
+        file=COMMIT,
+        old="if ARGV[13] ~= '' then\n",
+        new="if false then\n",
+        tests=(f"{STORE_CONTRACT}::test_a_commit_with_reports_marks_its_date_until_the_mark_is_removed[valkey]",),
+    ),
+    Mutant(
+        name="a-newer-mark-is-removed",
+        file="worker/adapters/redis/unmark.lua",
+        old="  if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i]) or '-1') == tonumber(ARGV[i + 1]) then\n",
+        new="  if true then\n",
+        tests=(f"{STORE_CONTRACT}::test_a_mark_that_a_later_commit_replaced_stays[valkey]",),
+    ),
+    Mutant(
+        name="arrivals-of-an-unsettled-night",
+        file=ARRIVALS,
+        old="    if record.state in TERMINAL_STATES and record.wake_at is None:\n",
+        new="    if record.state in TERMINAL_STATES:\n",
+        tests=(f"{ARRIVALS_TESTS}::test_a_night_with_a_step_to_come_is_not_written",),
+    ),
+    Mutant(
+        name="arrivals-of-the-record-alone-are-lost",
+        file=ARRIVALS,
+        old="    for name, kept in record.completions.items():\n",
+        new="    for name, kept in ():\n",
+        tests=(f"{ARRIVALS_TESTS}::test_reports_that_a_release_without_reports_stored_are_written_from_the_record",),
+    ),
+    Mutant(
+        name="a-refused-night-stops-the-others",
+        file=ARRIVALS,
+        old="            if len(found) == 1:\n                return [], exc\n",
+        new="            return [], exc\n",
+        tests=(f"{ARRIVALS_TESTS}::test_a_night_that_the_warehouse_refuses_stops_no_other_night",),
+    ),
+    Mutant(
+        name="marks-go-before-the-rows",
+        file=ARRIVALS,
+        old="        self._store.arrivals_written({day: marks[day] for day in done})\n",
+        new="        self._store.arrivals_written({day: marks[day] for day in settled})\n",
+        tests=(f"{ARRIVALS_TESTS}::test_while_the_warehouse_is_away_the_marks_stay_and_the_log_says_so_once",),
+    ),
+    Mutant(
+        name="an-arrival-is-appended-again",
+        file="worker/adapters/duckdb/warehouse.py",
+        old="arrival_rows(arrivals), identity=IDENTITY)\n",
+        new="arrival_rows(arrivals))\n",
+        tests=(
+            f"{WAREHOUSE_CONTRACT}"
+            "::test_an_arrival_recorded_again_changes_nothing_and_a_new_one_beside_it_is_added[memory]",
+        ),
     ),
     Mutant(
         name="commit-drops-messages",
@@ -1098,7 +1152,7 @@ MUTANTS = (
     Mutant(
         name="index-set-aside-is-not-made-anew",
         file="worker/adapters/redis/damage.py",
-        old='                if name in {"wake", "dates"}:\n',
+        old='                if name in {"wake", "dates", "arrivals"}:\n',
         new='                if name == "":\n',
         tests=(f"{DAMAGE}::test_an_index_that_was_set_aside_is_made_anew_from_the_records[valkey_url-wake]",),
     ),

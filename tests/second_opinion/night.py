@@ -17,7 +17,7 @@ from worker.adapters.bigquery.warehouse import BigQueryWarehouse
 from worker.pipelines.shipped import SHIPPED, UPSTREAM
 from worker.ports import Warehouse
 
-# Nobody asks for a replay here, and nothing fills the arrivals yet. The last digit of a mean depends on the order of
+# Nobody asks for a replay here, and no worker writes arrivals. The last digit of a mean depends on the order of
 # the sum.
 EMPTY = {SHIPPED.tables.replay, SHIPPED.tables.arrivals, SHIPPED.tables.profile}
 COMPARED = tuple(table for table in SHIPPED.tables.all if table not in EMPTY)

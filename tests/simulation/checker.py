@@ -4,7 +4,7 @@ Each complaint begins with the name of an invariant of DESIGN section 6.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.bus import Message
     from tests.simulation.process import Process
     from tests.simulation.warehouse import Staged
+    from worker.features.arrivals import Arrival
     from worker.features.model import BuildKey, Publication
     from worker.ports import Commit, OutgoingMessage
 
@@ -86,6 +87,7 @@ class Checker:
     requests: set[str] = field(default_factory=set)
     cancels: set[date] = field(default_factory=set)
     retractions: Retractions = field(default_factory=Retractions)
+    counted: set[tuple[date, str, str, str]] = field(default_factory=set)
     due: Due = field(default_factory=Due)
     replays: Replays = field(default_factory=Replays)
     doubts: Doubts = field(default_factory=Doubts)
@@ -121,6 +123,12 @@ class Checker:
         self.records[day] = after
         self.due.follow(before, after, process.world.now)
         self.changes[day] = self.changes.get(day, 0) + 1
+        known = before.completions if before is not None else {}
+        self.counted |= {
+            (day, name, one.identity, str(one.status))
+            for name, one in after.completions.items()
+            if known.get(name) != one
+        }
         self._retracted(before, after, reason, what)
         self._monotone(before, after, what)
         self._move(before, after, reason, what)
@@ -366,6 +374,12 @@ class Checker:
             components=dict(report.components),
             fallback_rate=report.fallback_rate,
         )
+
+    def arrivals_recorded(self, arrivals: Sequence["Arrival"]) -> None:
+        """The table of arrivals takes rows: only of reports that counted, each once."""
+        identities = [arrival.identity for arrival in arrivals]
+        self.demand(self.counted >= {*identities}, "each counted report arrives once", f"{identities} did not count")
+        self.demand(len({*identities}) == len(identities), "each counted report arrives once", f"{identities} twice")
 
     def rows_kept(self, stored: Mapping[str, "Staged"]) -> None:
         """What was ever published lies there, unchanged."""

@@ -19,12 +19,22 @@ def check_end(world: "World") -> None:
     checker, bus, server = world.checker, world.bus, world.server
     checker.demand(bus.unacked == 0, "convergence", f"{bus.unacked} messages are not acknowledged")
     checker.demand(not server.waiting_messages, "convergence", f"{server.waiting_messages} outcomes are not published")
+    _check_arrivals(world)
     for day in world.schedule.nights:
         record = checker.records.get(day)
         if record is None:
             _check_unknown(world, day)
         else:
             _check_night(world, day, record)
+
+
+def _check_arrivals(world: "World") -> None:
+    """Every report that counted lies in the table; what a store has lost nobody can write."""
+    checker, marks = world.checker, world.server.memory._arrivals
+    checker.demand(not world.server.arrivals_due, "convergence", f"arrivals of {sorted(marks)} are not written")
+    left = {day for day, *_report in checker.counted - world.tables.arrivals.keys()}
+    unmarked = left - marks.keys() if not world.server.losses else set()
+    checker.demand(not unmarked, "each counted report arrives once", f"{sorted(unmarked)} lack arrivals")
 
 
 def _check_unknown(world: "World", day: date) -> None:

@@ -13,6 +13,7 @@ from tests.simulation.plan import PROCESSORS, ZONE, Schedule
 from tests.simulation.reader import LoggingObserver
 from tests.simulation.store import Server, SimulatedStore
 from tests.simulation.warehouse import SimulatedWarehouse, Tables
+from worker.arrivals import ArrivalsWriter
 from worker.builds.builder import RENEWALS_PER_LEASE, Builder, LeaseKeeper
 from worker.builds.queue import BuildQueue
 from worker.builds.upstream import probe
@@ -74,11 +75,13 @@ class Process:
         self.disturbed_at = world.now
         self.sweeping = False
         self.relaying = False
+        self.writing = False
         self.deliveries = 0
         self.builds = 0
         self.sweep_at = world.now
         self.sweep_wanted = True
         self.relay_at = world.now
+        self.write_at = world.now
         self.keepers: list[SteppedLeaseKeeper] = []
         self.probed: dict[date, frozenset[str]] = {}
         self.probe_failed = False
@@ -131,6 +134,9 @@ class Process:
             repair=self.repair,
             probe=self._probe,
             date_failed=lambda _day, _error: None,
+        )
+        self.arrivals = ArrivalsWriter(
+            store=self.store, warehouse=self.warehouse, calendar=calendar, clock=self.clock, observer=observer
         )
         self.relay = Relay(store=self.store, publisher=self.publisher, observer=observer)
         self.intake = Intake(

@@ -20,5 +20,6 @@ SABOTAGE: Mapping[str, str] = {
     "forgets_deadline": "a date that failed before its deadline is not due at it",
     "looks_once": "a degraded date is looked at only at its cutoff",
     "audit_skipped": "a request counts as audited though its row was not written",
+    "arrivals_dropped": "the warehouse confirms arrivals and stores none",
     "log_blocks": "a line that nobody reads is waited for",
 }

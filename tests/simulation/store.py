@@ -11,6 +11,7 @@ from schemas.record import decode_record, encode_record
 from statemachine.model import DateRecord, State
 from tests.simulation.boundary import Boundary
 from tests.simulation.checker import Books
+from tests.simulation.moves import ENDED
 from tests.support import memory_store
 from tests.support.memory_store import MemoryStore
 from worker.errors import Unavailable
@@ -26,7 +27,7 @@ T = TypeVar("T")
 COMMIT_SENDS_MAX = 2
 # What a server keeps, and so what a snapshot holds. Not the counter of outbox entries: Redis names them by instants,
 # and those do not come again after a loss.
-_KEPT = ("_records", "_renewals", "_wake", "_outbox", "_history", "_operations", "_last_opened")
+_KEPT = ("_records", "_renewals", "_wake", "_outbox", "_history", "_arrivals", "_operations", "_last_opened")
 
 
 class Codec:
@@ -74,6 +75,12 @@ class Server:
     @property
     def waiting_messages(self) -> int:
         return len(self.memory._outbox)
+
+    @property
+    def arrivals_due(self) -> bool:
+        """Whether a pass of the arrivals would find a night that has settled; known from the judge's own books."""
+        records = (self.checker.records.get(day) for day in self.memory._arrivals)
+        return any(record is not None and record.state in ENDED and record.wake_at is None for record in records)
 
     def take_snapshot(self) -> None:
         self._snapshot = {name: self._copied(name) for name in _KEPT}
@@ -225,6 +232,12 @@ class SimulatedStore:
 
     def history(self, analysis_date: date) -> Sequence[HistoryEntry]:
         return self._read("history", analysis_date)  # type: ignore[no-any-return]
+
+    def unwritten_arrivals(self, limit: int, skip: int = 0) -> Mapping[date, int]:
+        return self._call("unwritten_arrivals", limit, skip)  # type: ignore[no-any-return]
+
+    def arrivals_written(self, marks: Mapping[date, int]) -> None:
+        self._call("arrivals_written", marks)
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
         entries: Sequence[OutboxEntry] = self._read("outbox", limit, after)

@@ -12,6 +12,7 @@ from tests.simulation.checker import Violation
 from tests.simulation.fibers import FIBERS, Killed
 from tests.simulation.plan import SECOND
 from tests.simulation.process import Process, SteppedLeaseKeeper
+from worker.arrivals import PAUSE_S
 from worker.errors import PipelineError
 from worker.intake import Verdict
 
@@ -56,6 +57,8 @@ class Tasks:
             actions.append(partial(self._deliver, process, messages))
         if process.relay_at <= now and not process.relaying and world.server.waiting_messages:
             actions.append(partial(self._relay, process))
+        if process.write_at <= now and not process.writing and world.server.arrivals_due:
+            actions.append(partial(self._write_arrivals, process))
         if process.sweep_at <= now and self._sweep_due(process):
             actions.append(partial(self._sweep, process))
         if process.builds < world.schedule.build_threads and process.has_queued:
@@ -152,6 +155,12 @@ class Tasks:
         process.relay_at = self._world.now + SECOND * self._patience("store", "bus")
         self._task(process, "relays", lambda: process.relay.run_once() and None)
         process.relaying = False
+
+    def _write_arrivals(self, process: Process) -> None:
+        process.writing = True
+        process.write_at = self._world.now + SECOND * (PAUSE_S + self._patience("store", "warehouse"))
+        self._task(process, "writes arrivals", lambda: process.arrivals.run_once() and None)
+        process.writing = False
 
     def _patience(self, *ports: str) -> float:
         """Look less often during an outage: the thousandth failing look teaches nothing. Its end wakes all loops."""

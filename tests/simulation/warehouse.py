@@ -16,6 +16,7 @@ from tests.simulation.doubts import CLAIMED, CRITICAL_SHARE
 from tests.simulation.plan import PROCESSORS, Night
 from tests.support.generation_rows import AGREED_GAMES
 from worker.errors import Fatal, Fenced, PipelineError
+from worker.features.arrivals import Arrival
 from worker.features.findings import Check, Levels
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement
 from worker.features.records import check_fence, has_published, holds_claim, published_row, read_ledger_row
@@ -61,6 +62,7 @@ class Tables:
         self.copies: set[date] = set()
         self.executions = 0
         self.audit: list[Row] = []
+        self.arrivals: dict[tuple[date, str, str, str], Arrival] = {}
 
     def fill(self, night: date, processor: str, now: datetime, rows: int = CLAIMED) -> None:
         self.rows[night, processor] = rows
@@ -122,6 +124,11 @@ class Tables:
             return
         self.audit.append(row)
         self._checker.request_audited(row)
+
+    def record_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        self._checker.arrivals_recorded(arrivals)
+        if "arrivals_dropped" not in self.sabotage:
+            self.arrivals = {arrival.identity: arrival for arrival in arrivals} | self.arrivals
 
     def taken_back(self, first: date, last: date) -> list[Row]:
         return [row for row in self.audit if row["mode"] == "retract" and first <= row["analysis_date"] <= last]
@@ -319,6 +326,9 @@ class SimulatedWarehouse:
 
     def log_replay(self, row: Mapping[str, Any]) -> None:
         self._call("log_replay", lambda: self._tables.log_replay(dict(row)))
+
+    def record_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        self._call("record_arrivals", lambda: self._tables.record_arrivals(arrivals))
 
     def delete_rows(self, change: Statement) -> int:
         raise NotImplementedError(change)

@@ -216,6 +216,8 @@ class World:
                     instants.append(max(wake - process.clock.skew, process.sweep_at))
                 if self.server.waiting_messages:
                     instants.append(process.relay_at)
+                if self.server.arrivals_due:
+                    instants.append(process.write_at)
         ahead = [instant for instant in instants if instant > self.now]
         return min(ahead, default=self.schedule.end_at + AFTER_HEAL)
 

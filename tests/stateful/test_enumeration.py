@@ -65,6 +65,7 @@ from tests.support.nights import (
     result,
     unseen,
 )
+from worker.arrivals import STARTS
 
 CASES_MIN = 300_000
 NOW = (DEADLINE - SECOND, DEADLINE, CUTOFF)
@@ -270,6 +271,7 @@ def faults(record: DateRecord, decision: Decision, event: Event, now: datetime, 
         yield "said to change nothing, but gives another record"
     if decision.changed:
         yield from change_violations(record, after, policy)
+    yield from _faults_of_the_start(record, decision)
     starts = [effect for effect in decision.effects if isinstance(effect, StartBuild)]
     if decision.changed and bool(starts) != (after.state is State.READY and _is_due(after, decision)):
         yield "a date made ready for now is started, and no other"
@@ -283,6 +285,19 @@ def faults(record: DateRecord, decision: Decision, event: Event, now: datetime, 
     closed = after.state is State.DEGRADED and after.wake_at is None and now < after.upgrade_cutoff_at
     if decision.changed and closed and (record.state is not State.DEGRADED or record.wake_at is not None):
         yield "degraded before its cutoff, and never looked at again"
+
+
+def _faults_of_the_start(before: DateRecord, decision: Decision) -> Iterator[str]:
+    """Whether the arrivals, which know the reason alone, name the trigger of each generation."""
+    after, reason = decision.record, decision.reason
+    starts = decision.changed and after.state is State.READY and after.generation > before.generation
+    if not starts and decision.changed and reason in STARTS:
+        yield "begins no generation, and the arrivals name a trigger"
+    # A generation that was overtaken is the same generation under a higher number.
+    if starts and reason is not Reason.COMMITTED_REPLAY_FOLLOWS:
+        named = {STARTS.get(reason)} | ({Trigger.RETRACTION} if reason is Reason.RESCUE_FOLLOWS else set())
+        if after.trigger not in named:
+            yield f"begins a generation by {after.trigger}, and the arrivals name {named}"
 
 
 def _is_owed_a_look(before: DateRecord, decision: Decision, now: datetime) -> bool:

@@ -26,6 +26,7 @@ class MemoryStore:
         self._wake: dict[date, datetime] = {}
         self._outbox: dict[str, OutboxEntry] = {}
         self._history: dict[date, list[HistoryEntry]] = {}
+        self._arrivals: dict[date, int] = {}
         self._operations: set[str] = set()
         self._parked: deque[ParkedMessage] = deque(maxlen=PARKED_LENGTH_MAX)
         self._last_opened: date | None = None
@@ -64,6 +65,8 @@ class MemoryStore:
                 self._wake[day] = record.wake_at
             if commit.history is not None:
                 self._history.setdefault(day, []).append(commit.history)
+                if commit.history.reports:
+                    self._arrivals[day] = record.version
             for message in commit.messages:
                 self._entries += 1
                 entry_id = str(self._entries)
@@ -127,6 +130,16 @@ class MemoryStore:
         """Give the date's history."""
         with self._lock:
             return list(self._history.get(analysis_date, []))
+
+    def unwritten_arrivals(self, limit: int, skip: int = 0) -> Mapping[date, int]:
+        """Give the marks, the lowest first."""
+        with self._lock:
+            return dict(sorted(self._arrivals.items(), key=lambda marked: marked[::-1])[skip : skip + limit])
+
+    def arrivals_written(self, marks: Mapping[date, int]) -> None:
+        """Remove the marks that are as they were."""
+        with self._lock:
+            self._arrivals = {day: mark for day, mark in self._arrivals.items() if marks.get(day) != mark}
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
         """Give waiting messages; their ids are numbers."""

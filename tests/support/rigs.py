@@ -10,7 +10,8 @@ from tests.support.generation_rows import AGREED_GAMES
 from tests.support.memory_store import MemoryStore
 from tests.support.nights import CALENDAR, EVENING, EVERY_TABLE_FILLED, POLICY
 from worker.engine import Engine, Topics
-from worker.errors import Fenced, PipelineError, Unavailable
+from worker.errors import Fatal, Fenced, PipelineError, Unavailable
+from worker.features.arrivals import Arrival
 from worker.features.model import BuildKey, BuildPhase, LedgerRow, Publication, Statement
 from worker.observing.observer import (
     BuildEnded,
@@ -143,7 +144,7 @@ class LedgerWarehouse:
     """What a build needs of a `Warehouse`: tables of 450 players, and a ledger that fences like the real one.
 
     `rows` says how many rows each Phase 4 table holds; where it holds none, Phase 3 has every cell. `faults` are raised
-    by the named method or statement, one a call. `meanwhile` runs once, when a build is staged.
+    by the named method or statement, one a call. `meanwhile` runs once, when a build is staged or arrivals are stored.
     """
 
     pipeline = SHIPPED
@@ -158,6 +159,8 @@ class LedgerWarehouse:
         self.executions: list[Mapping[str, Any]] = []
         self.refused: list[Mapping[str, Any]] = []
         self.audits: list[Mapping[str, Any]] = []
+        self.arrivals: dict[tuple[date, str, str, str], Arrival] = {}
+        self.refused_nights: set[date] = set()
         self.statements: list[Statement] = []
         self.ignored: set[str] = set()
         self.faults: dict[str, list[PipelineError]] = {}
@@ -263,6 +266,14 @@ class LedgerWarehouse:
     def log_replay(self, row: Mapping[str, Any]) -> None:
         self._may_fail("log_replay")
         self.audits.append(row)
+
+    def record_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        self._may_fail("record_arrivals")
+        if self.refused_nights & {arrival.analysis_date for arrival in arrivals}:
+            raise Fatal("a row is refused")
+        self.arrivals = {arrival.identity: arrival for arrival in arrivals} | self.arrivals
+        happens, self.meanwhile = self.meanwhile, lambda: None
+        happens()
 
 
 def ledger_row(publication: Publication) -> LedgerRow:

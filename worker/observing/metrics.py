@@ -33,6 +33,7 @@ from worker.features.findings import Check, FindingPolicy
 from worker.features.model import BuildPhase
 from worker.observing.date_metrics import DateCollector
 from worker.observing.observer import (
+    ArrivalsWritten,
     BuildEnded,
     BuildScored,
     CallbackFailed,
@@ -65,7 +66,7 @@ BUILD_RESULTS = (
     "no_roster",
 )
 STREAM_SYMPTOMS = ("silent", "reopening", "ended")
-LOOPS = ("sweep", "relay", "schema", "build")
+LOOPS = ("sweep", "relay", "schema", "build", "arrivals")
 # Bugs and damage. Outages end without a repair and have separate alerts.
 LOOP_ERRORS_WATCHED = ("CorruptRecord", "InvariantBroken", "unexpected")
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -148,6 +149,12 @@ class Metrics:
         )
         self._fenced = Counter("mlfs_fence_rejections_total", "Builds refused by the ledger.", registry=registry)
         self._published = Counter("mlfs_publish_total", "Outcomes published.", ["result"], registry=registry)
+        self._arrivals = Counter(
+            "mlfs_arrivals_written_total", "Arrivals that a pass of this worker recorded.", registry=registry
+        )
+        self._arrivals_waiting = Gauge(
+            "mlfs_arrivals_waiting_seconds", "Since the oldest deadline with unwritten arrivals.", registry=registry
+        )
         self._lineage = Counter("mlfs_openlineage_events_total", "Run events by fate.", ["result"], registry=registry)
         self._dead_letters_refused = Gauge(
             "mlfs_dead_letter_topic_refuses", "Whether the topic took no dead letter.", ["topic"], registry=registry
@@ -267,6 +274,9 @@ class Metrics:
                 self._schema_faults.set(len(faults))
             case OutcomeRelayed(confirmed=confirmed):
                 self._published.labels("confirmed" if confirmed else "failed").inc()
+            case ArrivalsWritten(arrivals=arrivals, waiting_s=waiting_s):
+                self._arrivals.inc(arrivals)
+                self._arrivals_waiting.set(waiting_s)
             case CallbackFailed():
                 self._callback_exceptions.inc()
             case StreamOpened(times=times):

@@ -121,6 +121,13 @@ class OutcomeRelayed(NamedTuple):
     confirmed: bool
 
 
+class ArrivalsWritten(NamedTuple):
+    """A pass recorded *arrivals*; *waiting_s* is the time since the oldest deadline with unwritten arrivals."""
+
+    arrivals: int
+    waiting_s: float
+
+
 class CallbackFailed(NamedTuple):
     """Handling a delivery raised an exception."""
 
@@ -160,6 +167,7 @@ Notice: TypeAlias = (
     | BuildScored
     | SchemaChecked
     | OutcomeRelayed
+    | ArrivalsWritten
     | CallbackFailed
     | StreamOpened
     | StreamRecycled

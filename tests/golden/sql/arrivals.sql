@@ -4,7 +4,7 @@
 -- Result:      one row per analysis_date, processor, run and status, by analysis_date and received_at. lateness_s is
 --              negative where the report came before the deadline.
 -- Second run:  reads only.
-SELECT DISTINCT
+SELECT
   analysis_date,
   processor,
   run,
@@ -17,4 +17,6 @@ SELECT DISTINCT
   caused
 FROM nba_predictions.ml_feature_store_v2_arrivals
 WHERE analysis_date BETWEEN @first_date AND @last_date
+-- Two workers that write at the same time may append a report twice.
+QUALIFY ROW_NUMBER() OVER (PARTITION BY analysis_date, processor, run, status ORDER BY received_at, completed_at, lateness_s, rows_claimed, rows_found, caused) = 1
 ORDER BY analysis_date, received_at, processor

@@ -89,6 +89,40 @@ def insert_all_once(pipeline: Pipeline, table: str, rows: Sequence[Mapping[str, 
         table: Table of the product.
         rows: Rows of one build with the same columns, one or more.
     """
+    made, parameters = _made_rows(pipeline, table, rows)
+    names, first = ", ".join(rows[0]), rows[0]
+    parameters += _row_parameters(pipeline, table, {name: first[name] for name in ("analysis_date", "build_id")})
+    sql = (
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM ({made}) AS made "  # noqa: S608 -- keys from records.py
+        f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS stored "
+        "WHERE stored.analysis_date = @analysis_date AND stored.build_id = @build_id)"
+    )
+    return Script(sql, parameters)
+
+
+def insert_absent(pipeline: Pipeline, table: str, rows: Sequence[Mapping[str, Any]], identity: Sequence[str]) -> Script:
+    """Return the INSERT of the rows that the table lacks, compared by the columns of *identity*.
+
+    Args:
+        pipeline: Pipeline of the table.
+        table: Table of the product, partitioned by `analysis_date`.
+        rows: Rows with the same columns, one or more, no two equal in *identity*.
+        identity: Columns that name a row.
+    """
+    made, parameters = _made_rows(pipeline, table, rows)
+    days = [row["analysis_date"] for row in rows]
+    parameters += bind({"first_date": min(days), "last_date": max(days)})
+    names, same = ", ".join(rows[0]), " AND ".join(f"stored.{name} = made.{name}" for name in identity)
+    sql = (
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM ({made}) AS made "  # noqa: S608 -- keys from arrivals.py
+        f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS stored "
+        f"WHERE stored.analysis_date BETWEEN @first_date AND @last_date AND {same})"
+    )
+    return Script(sql, parameters)
+
+
+def _made_rows(pipeline: Pipeline, table: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[Parameter]]:
+    """Return a SELECT of *rows* with a parameter for each value, and the parameters."""
     from worker.pipelines.sql_checks import declared_columns  # noqa: PLC0415 -- as in _row_parameters
 
     columns, names = declared_columns(pipeline.ddl_of(table)), list(rows[0])
@@ -105,15 +139,7 @@ def insert_all_once(pipeline: Pipeline, table: str, rows: Sequence[Mapping[str, 
             cells.append(f"@{parameter} AS {name}")
             parameters.append(_parameter(parameter, kind, value))
         selects.append(f"SELECT {', '.join(cells)}")
-    first = rows[0]
-    parameters += [_parameter(name, columns[name].type, first[name]) for name in ("analysis_date", "build_id")]
-    sql = (
-        f"INSERT INTO {table} ({', '.join(names)}) "  # noqa: S608 -- keys from records.py
-        f"SELECT {', '.join(names)} FROM ({' UNION ALL '.join(selects)}) AS made "
-        f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS stored "
-        "WHERE stored.analysis_date = @analysis_date AND stored.build_id = @build_id)"
-    )
-    return Script(sql, parameters)
+    return " UNION ALL ".join(selects), parameters
 
 
 def _parameter(name: str, kind: str, value: Any) -> Parameter:  # noqa: ANN401 - a value of any type

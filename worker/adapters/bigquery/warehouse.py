@@ -21,9 +21,18 @@ from google.cloud.bigquery import Client
 from worker.adapters.bigquery.costs import BILLED_MIN_PER_TABLE, costs_sql, read_costs, usd
 from worker.adapters.bigquery.errors import translated_errors
 from worker.adapters.bigquery.jobs import Finished, JobRunner, JobSpec, Limits
-from worker.adapters.bigquery.scripts import Script, bind, digest, insert_all_once, insert_once, insert_row
+from worker.adapters.bigquery.scripts import (
+    Script,
+    bind,
+    digest,
+    insert_absent,
+    insert_all_once,
+    insert_once,
+    insert_row,
+)
 from worker.adapters.bigquery.tables import TableMetadata, missing_ddl
 from worker.errors import PipelineError, Unavailable
+from worker.features.arrivals import IDENTITY, Arrival, arrival_rows
 from worker.features.generations import plan_rows
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.pipeline import Pipeline
@@ -195,6 +204,16 @@ class BigQueryWarehouse:
     def log_replay(self, row: Mapping[str, Any]) -> None:
         """Append to the replay audit; the same row sent again is the same job."""
         self._append(self._own.replay, row, f"mlfs-{row['analysis_date'].isoformat()}-audit", "audit")
+
+    def record_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        """Append the absent arrivals; workers that send the same arrivals send the same job.
+
+        Two workers with different arrivals of an analysis date may append an arrival twice; the statement `arrivals`
+        reads each arrival once.
+        """
+        script = insert_absent(self.pipeline, self._own.arrivals, arrival_rows(arrivals), IDENTITY)
+        day = arrivals[0].analysis_date
+        self._run("arrivals", None, script, f"mlfs-{day.isoformat()}-arrivals-{digest(script)}", day=day)
 
     def estimate(self, statement: Statement) -> StatementEstimate:
         """Return the estimate of a dry run; for a clustered table BigQuery's number is an upper bound."""

@@ -33,6 +33,7 @@ from worker.adapters.duckdb.file import MEMORY, WAIT_S, SharedFile
 from worker.adapters.duckdb.links import linked_tables, refresh_links
 from worker.adapters.duckdb.parquet import catalogue_types
 from worker.errors import Fatal, PipelineError, SchemaDrift
+from worker.features.arrivals import IDENTITY, Arrival, arrival_rows
 from worker.features.generations import EXPORT_ENDINGS, export_ending, plan_rows
 from worker.features.model import BuildKey, LedgerRow, Publication, Statement, StatementEstimate, StepCost
 from worker.features.pipeline import Pipeline
@@ -277,6 +278,11 @@ class DuckDbWarehouse:
         with self.writing("logging the replay") as cursor:
             _insert_row(cursor, self._tables.replay, row)
 
+    def record_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        """Append the absent arrivals in a transaction, in turn with other writers."""
+        with self.writing("recording the arrivals") as cursor:
+            _insert_rows(cursor, self._tables.arrivals, arrival_rows(arrivals), identity=IDENTITY)
+
     def estimate(self, statement: Statement) -> StatementEstimate:
         """Return DuckDB's plan of a statement; the embedded warehouse bills no bytes."""
         return self._read_upstream(f"planning {statement.name}", lambda cursor: plan_statement(cursor, statement))
@@ -390,10 +396,18 @@ def _insert_row(cursor: duckdb.DuckDBPyConnection, table: str, row: Mapping[str,
     cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608 -- keys from records.py
 
 
-def _insert_rows(cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows with the same columns in one statement, with one parameter for each column."""
+def _insert_rows(
+    cursor: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Mapping[str, Any]], identity: Sequence[str] = ()
+) -> None:
+    """Insert rows with the same columns in one statement, with one parameter for each column.
+
+    With *identity* a row is left out if the table holds a row with the same values in these columns.
+    """
     if not rows:
         return
-    names, marks = ", ".join(rows[0]), ", ".join("UNNEST(?)" for _ in rows[0])
+    names, marks = ", ".join(rows[0]), ", ".join(f"UNNEST(?) AS {name}" for name in rows[0])
     columns = [[row[name] for row in rows] for name in rows[0]]
-    cursor.execute(f"INSERT INTO {table} ({names}) SELECT {marks}", columns)
+    same = " AND ".join(f"stored.{name} = made.{name}" for name in identity)
+    absent = f" WHERE NOT EXISTS (SELECT 1 FROM {table} AS stored WHERE {same})" if identity else ""  # noqa: S608 -- as below
+    insert = f"INSERT INTO {table} ({names}) SELECT {names} FROM (SELECT {marks}) AS made{absent}"  # noqa: S608 -- keys from records.py
+    cursor.execute(insert, columns)

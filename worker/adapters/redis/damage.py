@@ -20,6 +20,7 @@ from worker.ports import DAMAGE_KINDS
 TYPES: Mapping[str, str] = {
     "wake": "zset",
     "dates": "zset",
+    "arrivals": "zset",
     "outbox": "stream",
     "changes": "list",
     "parked": "stream",
@@ -33,8 +34,8 @@ DAMAGED_LENGTH_MAX = 1000
 DAMAGED_BYTES_MAX = 16 * 1024
 # A person examines a key that was set aside within a month, or never.
 DAMAGED_KEPT_MS = 30 * 24 * 3600 * 1000
-# Member of the wake index that requests a rebuild of the wake index and of the list of dates. A worker that dies before
-# the rebuild leaves the request in the index.
+# Member of the wake index that requests a rebuild of the wake index, the list of dates and the marks of arrivals. A
+# worker that dies before the rebuild leaves the request in the index.
 REBUILD = b"rebuild"
 # Number of findings remembered as logged. A store with more damage is logged again.
 _REMEMBERED_MAX = 10_000
@@ -155,7 +156,7 @@ class SettingAside(Damage):
                 pipe.multi()
                 pipe.rename(key, aside)
                 pipe.pexpire(aside, DAMAGED_KEPT_MS)
-                if name in {"wake", "dates"}:
+                if name in {"wake", "dates", "arrivals"}:
                     pipe.zadd(f"{self._tag}:wake", {REBUILD: 0})
                 pipe.execute()
         except redis.RedisError as exc:

@@ -10,9 +10,9 @@ from typing import Any
 
 from schemas.record import UnreadableRecord, decode_record
 from statemachine.invariants import YEARS
-from statemachine.model import DateRecord
+from statemachine.model import CompletionStatus, DateRecord
 from worker.errors import CorruptRecord
-from worker.ports import HistoryEntry, OutboxEntry, OutgoingMessage, ParkedMessage
+from worker.ports import HistoryEntry, OutboxEntry, OutgoingMessage, ParkedMessage, Report
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -73,10 +73,15 @@ def millis_reached(instant: datetime) -> int:
 def change_bytes(entry: HistoryEntry) -> bytes:
     """Return the stored form of a change: the values as a JSON array, in the order of `HistoryEntry`.
 
-    Names before the values would add half the length, and an analysis date keeps about seven changes for weeks.
+    Names before the values would add half the length, and an analysis date keeps about seven changes for weeks. Only a
+    change with reports has the last value.
     """
-    values = [getattr(entry, name) for name in _CHANGE]
-    return json.dumps([entry.at.isoformat(), *values[1:]], ensure_ascii=False, separators=(",", ":")).encode()
+    _at, *values, reports = [getattr(entry, name) for name in _CHANGE]
+    if reports:
+        values.append(
+            [(told.processor, told.run, told.status, told.completed_at.isoformat(), told.row_count) for told in reports]
+        )
+    return json.dumps([entry.at.isoformat(), *values], ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def change_from(stored: bytes) -> HistoryEntry:
@@ -86,13 +91,28 @@ def change_from(stored: bytes) -> HistoryEntry:
         UNREADABLE: The bytes have another form.
     """
     stored_values = dict(zip(_CHANGE, json.loads(stored), strict=False))
-    change = HistoryEntry(**{**stored_values, "at": _instant(stored_values["at"])})
+    reports = tuple(_report_from(values) for values in stored_values.get("reports", ()))
+    change = HistoryEntry(**{**stored_values, "at": _instant(stored_values["at"]), "reports": reports})
     numbers = (change.generation, change.attempt)
     words = (change.event, change.before, change.after, change.reason, change.actor, change.detail)
     if not all(isinstance(number, int) for number in numbers) or not all(isinstance(word, str) for word in words):
         raise TypeError("a value of a change has another type")
     "".join(words).encode()  # raises for half a surrogate pair, which no page can show
     return change
+
+
+def _report_from(values: Sequence[Any]) -> Report:
+    processor, run, status, completed_at, row_count, *_newer = values
+    if not isinstance(processor, str) or not isinstance(run, str) or not isinstance(row_count, int | None):
+        raise TypeError("a value of a report has another type")
+    f"{processor}{run}".encode()  # as above
+    return Report(
+        processor=processor,
+        run=run,
+        status=CompletionStatus(status),
+        completed_at=_instant(completed_at),
+        row_count=row_count,
+    )
 
 
 def _instant(text: str) -> datetime:

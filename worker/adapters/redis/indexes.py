@@ -1,4 +1,4 @@
-"""Keys that all analysis dates share in Redis: wake index, list of dates, outbox, refused messages; also the histories.
+"""Keys that all analysis dates share in Redis: wake index, list of dates, marks, outbox, refused messages; histories.
 
 A reader skips an unreadable member, reports the member to `Damage` and returns the other members, so an unreadable
 member stops no other analysis date. A key of another type is set aside and starts again empty.
@@ -36,6 +36,8 @@ REFUSED_KEPT = timedelta(days=1)
 HEADS_MAX = 10
 # Number of stream entries read by an examination. A longer outbox has another cause.
 EXAMINED_MAX = 10_000
+# A sorted set holds whole numbers up to this number exactly; no version reaches the number.
+MARK_MAX = 2**53
 # Number of extra members read, so that a few unreadable members among the newest dates hide no readable date.
 SPARE = 32
 
@@ -133,6 +135,18 @@ class RedisIndexes:
         name = f"changes:{analysis_date.isoformat()}"
         listed = self._read(name, lambda: cast("list[bytes]", self._client.lrange(self._key(name), 0, -1)))
         return list(self._readable(name, listed, change_from, "LREM"))
+
+    def unwritten_arrivals(self, limit: int, skip: int = 0) -> Mapping[date, int]:
+        """Read the marks of unwritten arrivals."""
+        key = self._key("arrivals")
+        marked = self._read(
+            "arrivals",
+            lambda: cast(
+                "list[tuple[bytes, float]]",
+                self._client.zrangebyscore(key, 0, MARK_MAX, start=skip, num=limit, withscores=True),
+            ),
+        )
+        return {day: int(mark) for member, mark in marked for day in self._dates("arrivals", [member])}
 
     def outbox(self, limit: int, after: str = "") -> Sequence[OutboxEntry]:
         """Read the outbox stream from the head, or from the entry after *after*; with the errors of the bus."""
@@ -250,7 +264,7 @@ class RedisIndexes:
 
     def read_everything(self) -> None:
         """Read every shared key and every history, so that `Damage` records all unreadable members."""
-        for name in ("wake", "dates"):
+        for name in ("wake", "dates", "arrivals"):
             list(self._dates(name, self._members(name)))
         self.outbox(EXAMINED_MAX)
         self.parked(EXAMINED_MAX)

@@ -1,6 +1,7 @@
-"""Rebuild of the wake index and of the list of dates from the records.
+"""Rebuild of the wake index, the list of dates and the marks of unwritten arrivals from the records.
 
-A record holds everything that both indexes hold about the analysis date. A transaction for each analysis date enters
+A record holds everything that the indexes hold about the analysis date. Every analysis date gets a mark of unwritten
+arrivals: the table of arrivals takes each arrival once. A transaction for each analysis date enters
 the date; where a commit changes the record meanwhile, the commit itself enters the date. A crash during the rebuild
 leaves the request for a rebuild in the wake index.
 """
@@ -23,7 +24,7 @@ SCAN_COUNT = 1000
 
 
 def rebuild(client: redis.Redis, tag: str) -> None:
-    """Enter every analysis date with a record into both indexes.
+    """Enter every analysis date with a record into the indexes.
 
     Args:
         client: Connected.
@@ -32,7 +33,7 @@ def rebuild(client: redis.Redis, tag: str) -> None:
     Raises:
         Unavailable: The server does not serve; repeating is safe.
     """
-    wake, dates = f"{tag}:wake", f"{tag}:dates"
+    wake, dates, arrivals = f"{tag}:wake", f"{tag}:dates", f"{tag}:arrivals"
     with translated(client):
         for day in _recorded(client, tag):
             record_key, name = f"{tag}:date:{day}", day.isoformat()
@@ -41,6 +42,8 @@ def rebuild(client: redis.Redis, tag: str) -> None:
                 place = _place_of(day, _answer(pipe, record_key))
                 pipe.multi()
                 pipe.zadd(dates, {name: day.toordinal()})
+                # Version 0 is below every version, so the mark of a commit stays.
+                pipe.zadd(arrivals, {name: 0}, nx=True)
                 if place is None:
                     pipe.zrem(wake, name)
                 else:

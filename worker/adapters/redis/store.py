@@ -1,9 +1,10 @@
 """State store on Redis or Valkey.
 
 Model: a hash per analysis date holds record, version and revision. A commit is the script `commit.lua`: the script
-compares version and revision, then writes record, wake index, outbox and history. A renewal of a lease is the script
-`renew.lua`: the script compares version and revision, then writes revision, end of the lease and wake index. All keys
-of a pipeline share a hash tag, so the scripts also run on a cluster.
+compares version and revision, then writes record, wake index, outbox, history and the mark of unwritten arrivals. A
+renewal of a lease is the script `renew.lua`: the script compares version and revision, then writes revision, end of the
+lease and wake index. The script `unmark.lua` removes marks of arrivals. All keys of a pipeline share a hash tag, so the
+scripts also run on a cluster.
 
 Guarantees: a script is stored whole or not at all. Scripts are sent without the retries of the client and carry an
 operation id, so a script sent again after a lost reply is recognised.
@@ -62,10 +63,10 @@ class RedisStore(RedisIndexes):
         super().__init__(client, pipeline, damage or SettingAside(client, key_tag(pipeline), log_damage))
         self._replicas = replicas
         self._was_denied = False
-        self._commit_script, self._renew_script = (
+        self._commit_script, self._renew_script, self._unmark_script = self._scripts = [
             client.register_script(files("worker.adapters.redis").joinpath(name).read_text(encoding="utf-8"))
-            for name in ("commit.lua", "renew.lua")
-        )
+            for name in ("commit.lua", "renew.lua", "unmark.lua")
+        ]
 
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the analysis date; return None without a record."""
@@ -106,6 +107,14 @@ class RedisStore(RedisIndexes):
         renewal = f"{operation_id} {until_at.isoformat()}"
         arguments = [held.version, held.revision, operation_id, renewal, day, millis_reached(until_at)]
         return self._store_one(held.analysis_date, [self._renew_script.sha, len(keys), *keys, *arguments])
+
+    def arrivals_written(self, marks: Mapping[date, int]) -> None:
+        """Run the script that removes marks; a mark that a lost script left is removed after the next pass."""
+        arguments = [part for day, mark in marks.items() for part in (day.isoformat(), mark)]
+        if arguments:
+            (answer,) = self._store([[self._unmark_script.sha, 1, self._key("arrivals"), *arguments]])
+            if isinstance(answer, redis.RedisError):
+                raise Unavailable(f"marks of written arrivals remain: {answer}") from answer
 
     def _store_one(self, analysis_date: date, call: list[Any]) -> bool:
         (answer,) = self._store([call])
@@ -149,6 +158,7 @@ class RedisStore(RedisIndexes):
             f"{tag}:dates",
             f"{tag}:outbox",
             f"{tag}:changes:{day}",
+            f"{tag}:arrivals",
             f"{tag}:op:{commit.operation_id}",
         ]
         arguments: list[Any] = [
@@ -164,6 +174,7 @@ class RedisStore(RedisIndexes):
             (commit.expires_after_s or 0) * 1000,
             record.revision,
             commit.operation_id,
+            1 if commit.history is not None and commit.history.reports else "",
         ]
         for message in commit.messages:
             attributes = json.dumps(dict(message.attributes))
@@ -196,7 +207,7 @@ class RedisStore(RedisIndexes):
         if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
             # A restarted server or a new primary does not know the scripts. The operation id prevents a second commit
             # by a call that took effect before.
-            for script in (self._commit_script, self._renew_script):
+            for script in self._scripts:
                 self._client.script_load(script.script)
             answers = self._run_once(calls)
         return answers
