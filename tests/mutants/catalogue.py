@@ -64,6 +64,9 @@ SUPERSEDED = "worker/features/templates/parts/superseded.sql"
 DOUBTS = "tests/unit/test_decide_findings.py"
 FINDINGS = "tests/unit/test_findings_of_a_build.py"
 NUMBERS_AND_GAMES = "tests/integration/test_numbers_and_games.py"
+BACKTEST = "worker/foresight/backtest.py"
+BACKTEST_TESTS = "tests/unit/test_backtest.py"
+PLAYED_SEASONS = "tests/simulation/test_backtest.py::test_a_backtest_ends_every_night_as_a_worker_would"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -2379,5 +2382,50 @@ MUTANTS = (
         old=" if night.bin_edges == profile.bin_edges]",
         new="]",
         tests=("tests/unit/test_distributions.py::test_a_shift_needs_nights_with_the_same_bins",),
+    ),
+    Mutant(
+        name="a-backtest-lets-leases-expire",
+        file=BACKTEST,
+        old="        elif self.record.wake_at is not None:",
+        new="        if self.record.wake_at is not None:",
+        tests=(f"{PLAYED_SEASONS}[fall_back_at_once]",),
+    ),
+    Mutant(
+        name="a-backtest-reads-tables-at-the-end-of-a-build",
+        file=BACKTEST,
+        old="_Build(filled=self._filled(now),",
+        new="_Build(filled=self._filled(ends_at),",
+        tests=(f"{PLAYED_SEASONS}[fall_back_at_once]",),
+    ),
+    Mutant(
+        name="a-backtest-publishes-below-the-gate",
+        file=BACKTEST,
+        old="        if report.gate_passed:",
+        new="        if report is not None:",
+        tests=(f"{BACKTEST_TESTS}::test_a_night_below_the_gate_fails_and_is_no_publication",),
+    ),
+    Mutant(
+        name="a-backtest-takes-an-announced-table-for-a-filled-one",
+        file=BACKTEST,
+        old="            case CompletionStatus.SUCCESS if rows != 0:",
+        new="            case CompletionStatus.SUCCESS:",
+        tests=(f"{BACKTEST_TESTS}::test_a_table_holds_rows_from_the_first_run_whose_rows_are_known",),
+    ),
+    Mutant(
+        name="a-backtest-scores-by-records-of-other-rules",
+        file="worker/foresight/estimated_builds.py",
+        old="if known is None or (optional ^ self.pipeline.optional_processors) - filled:",
+        new="if known is None:",
+        tests=(
+            f"{BACKTEST_TESTS}::"
+            "test_an_absent_optional_processor_costs_no_point_whatever_was_recorded_without_the_rule",
+        ),
+    ),
+    Mutant(
+        name="a-backtest-guesses-nights-of-a-backfill",
+        file=BACKTEST,
+        old="        if reports and reports[0].received_at < calendar.at(day, NIGHT_OVER):",
+        new="        if reports:",
+        tests=(f"{BACKTEST_TESTS}::test_every_expected_night_is_played_or_left_out_with_a_reason",),
     ),
 )
