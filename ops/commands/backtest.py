@@ -40,7 +40,7 @@ from worker.ports import Warehouse
 from worker.settings import Settings, load
 
 NIGHTS_MAX = 366
-CHANGED_SHOWN_MAX = 10
+LISTED_MAX = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +51,14 @@ class Recorded:
         nights: Nights to play.
         left_out: Reason for each expected night that cannot be played.
         intervened: Dates with a request of a person, played without the request.
+        states: State of the recorded publication of each published date.
         estimates: Estimates of the builds.
     """
 
     nights: Sequence[Night]
     left_out: Mapping[date, NotPlayed]
     intervened: Sequence[date]
+    states: Mapping[date, str]
     estimates: BuildEstimates
 
 
@@ -209,18 +211,17 @@ def read_recorded(warehouse: Warehouse, calendar: Calendar, first: date, last: d
     arrivals = read_arrivals(warehouse.query(plan_arrivals(first, last, pipeline)))
     nights, left_out = nights_of(arrivals, calendar.with_games(_game_days(warehouse, first, last)), first, last)
     if not nights:
-        raise Refused(
-            f"no report of {first} to {last} is recorded in {pipeline.tables.arrivals}, so no night can be played; "
-            "choose dates on which a worker of this release has run: mlfs status"
-        )
+        reasons = "; ".join(dict.fromkeys(left_out.values())) or "no night is expected"
+        raise Refused(f"{first} to {last}: no night can be played ({reasons}); the dates of the worker: mlfs status")
     asked = {row["analysis_date"] for row in ask("report_requests")}
+    published = ask("report_nights")
     builds = [
         RecordedBuild(
             filled=frozenset(block.processor for block in pipeline.blocks if row[f"{block.name}_rows"]),
             row_count=row["row_count"],
             quality_score=row["quality_score"],
         )
-        for row in ask("report_nights")
+        for row in published
         if row["analysis_date"] not in asked
     ]
     durations = [
@@ -232,6 +233,7 @@ def read_recorded(warehouse: Warehouse, calendar: Calendar, first: date, last: d
         nights=nights,
         left_out=left_out,
         intervened=[night.analysis_date for night in nights if night.analysis_date in asked],
+        states={row["analysis_date"]: row["state"] for row in published},
         estimates=estimate_builds(pipeline, builds, durations),
     )
 
@@ -282,7 +284,12 @@ def answer_of(
         "rules": {"today": _rules_row(today.rules), "tried": _rules_row(tried.rules)},
         "figures": {"today": _figures_row(today.figures), "tried": _figures_row(tried.figures)},
         "dates": [
-            {"analysis_date": now.analysis_date.isoformat(), "today": _night_row(now), "tried": _night_row(then)}
+            {
+                "analysis_date": now.analysis_date.isoformat(),
+                "recorded": recorded.states.get(now.analysis_date),
+                "today": _night_row(now),
+                "tried": _night_row(then),
+            }
             for now, then in zip(today.nights, tried.nights, strict=True)
         ],
         "sweep": [{"deadline": str(point.deadline), **_figures_row(point.figures)} for point in points],
@@ -323,21 +330,43 @@ def _night_row(night: PlayedNight) -> dict[str, Any]:
 
 
 def _show(recorded: Recorded, today: Tried, tried: Tried, sla: WallClock) -> None:
-    names: tuple[str, ...] = ("", "today", "tried", "difference")
+    names: tuple[str, ...] = ("figure", "today", "tried", "difference")
     rows = [*_rule_cells(today.rules, tried.rules), *_figure_cells(today.figures, tried.figures, sla)]
     if today.rules == tried.rules:
         names, rows = names[:2], [row[:2] for row in rows]
     out.print(f"{counted(len(recorded.nights), 'night')} played")
-    out.print(table(names, rows, numbers={*names[1:]}))
+    out.print(table(names, rows, numbers={*names[1:]}, texts={*names[1:3]}))
     changed = [
         f"{now.analysis_date} {now.ending} -> {then.ending}"
         for now, then in zip(today.nights, tried.nights, strict=True)
         if now.ending is not then.ending
     ]
     if changed:
-        more = f", and {len(changed) - CHANGED_SHOWN_MAX} more: --json" if len(changed) > CHANGED_SHOWN_MAX else ""
-        out.print(f"other end: {', '.join(changed[:CHANGED_SHOWN_MAX])}{more}", soft_wrap=True)
+        out.print(f"other end: {_listed(changed)}", soft_wrap=True)
+    _show_agreement(recorded, today)
     _show_limits(recorded)
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = f", and {len(texts) - LISTED_MAX} more: --json" if len(texts) > LISTED_MAX else ""
+    return ", ".join(texts[:LISTED_MAX]) + more
+
+
+def _show_agreement(recorded: Recorded, today: Tried) -> None:
+    """Print for how many nights today's rules give the recorded state: evidence for or against the estimates."""
+    known = [
+        night
+        for night in today.nights
+        if night.analysis_date in recorded.states and night.analysis_date not in recorded.intervened
+    ]
+    other = [night for night in known if night.state != recorded.states[night.analysis_date]]
+    if known:
+        out.print(
+            f"today's rules give the recorded state on {len(known) - len(other)} of {counted(len(known), 'night')}"
+        )
+    if other:
+        texts = [f"{one.analysis_date} recorded {recorded.states[one.analysis_date]}" for one in other]
+        out.print(f"another state than recorded: {_listed(texts)}", soft_wrap=True)
 
 
 def _show_limits(recorded: Recorded) -> None:
@@ -350,10 +379,10 @@ def _show_limits(recorded: Recorded) -> None:
     for reason in NotPlayed:
         days = [str(day) for day, why in recorded.left_out.items() if why is reason]
         if days:
-            out.print(f"not played, {reason}: {', '.join(days)}", soft_wrap=True)
+            out.print(f"not played, {reason}: {_listed(days)}", soft_wrap=True)
     if recorded.intervened:
         days = [str(day) for day in recorded.intervened]
-        out.print(f"played without the request of a person: {', '.join(days)}", soft_wrap=True)
+        out.print(f"played without the request of a person: {_listed(days)}", soft_wrap=True)
 
 
 def _rule_cells(today: Rules, tried: Rules) -> Iterator[tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """`mlfs backtest` over a warehouse with recorded arrivals: figures, refusals, plot, and nothing written."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from worker.features.records import replay_row
 from worker.pipelines.shipped import SHIPPED
 
 FIRST, LAST, SILENT = date(2024, 12, 9), SUNDAY, date(2024, 12, 11)
+DAYS = [FIRST + timedelta(days=offset) for offset in range((LAST - FIRST).days + 1)]
 DURATION_S = 180.0
 Run = Callable[..., str]
 
@@ -44,7 +46,7 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decision="replay_accepted",
     )
     league.warehouse.log_replay(asked)
-    season = generated_season(3, (LAST - FIRST).days + 1, first=FIRST)
+    season = generated_season(3, len(DAYS), first=FIRST)
     store_arrivals(league.warehouse, [arrival for arrival in season if arrival.analysis_date != SILENT])
     league.execute(
         "INSERT INTO nba_raw.nbac_schedule BY NAME SELECT * REPLACE (CAST(? AS DATE) AS game_date, 'x' AS game_id) "
@@ -104,6 +106,18 @@ def test_what_cannot_be_played_and_what_a_person_asked_for_is_named(run: Run) ->
     assert f"played without the request of a person: {SUNDAY}" in text
 
 
+def test_the_recorded_state_of_a_night_stands_beside_the_played_one(run: Run) -> None:
+    recorded = {night["analysis_date"]: night["recorded"] for night in json.loads(run(*SPAN, "--json"))["dates"]}
+    text = run(*SPAN)
+
+    assert recorded == {str(day): None for day in DAYS if day != SILENT} | {
+        str(FRIDAY): "done",
+        str(SATURDAY): "degraded",
+        str(SUNDAY): "done",
+    }
+    assert re.search(r"today's rules give the recorded state on [012] of 2 nights", text)
+
+
 def test_estimates_come_from_the_recorded_builds_that_no_person_asked_for(run: Run) -> None:
     estimates = json.loads(run(*SPAN, "--json"))["estimates"]
 
@@ -135,7 +149,10 @@ def test_each_option_tries_one_rule_and_leaves_the_others(
     [
         (("--from", LAST, "--to", FIRST), "exchange the dates"),
         (("--from", LAST - timedelta(days=400), "--to", LAST), "choose a shorter span"),
-        (("--from", "2023-01-01", "--to", "2023-01-31"), "no report of 2023-01-01 to 2023-01-31 is recorded"),
+        (
+            ("--from", "2023-01-01", "--to", "2023-01-31"),
+            "2023-01-01 to 2023-01-31: no night can be played (no report is recorded)",
+        ),
         ((*SPAN, "--deadline", "23:55"), "add --upgrade-cutoff TIME"),
         ((*SPAN, "--upgrade-cutoff", "23:10"), "--upgrade-cutoff: 23:10 lies before deadline 23:25"),
         ((*SPAN, "--deadline", "00:30"), "--deadline: 00:30 lies before noon: write 00:30+1d"),

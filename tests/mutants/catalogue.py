@@ -2424,8 +2424,8 @@ MUTANTS = (
     Mutant(
         name="a-backtest-guesses-nights-of-a-backfill",
         file=BACKTEST,
-        old="        if reports and reports[0].received_at < calendar.at(day, NIGHT_OVER):",
-        new="        if reports:",
+        old="    return NotPlayed.AFTER_THE_NIGHT if reports[0].received_at >= over_at else None",
+        new="    return None",
         tests=(f"{BACKTEST_TESTS}::test_every_expected_night_is_played_or_left_out_with_a_reason",),
     ),
 )

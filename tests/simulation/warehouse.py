@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 _CLAIMS = {Check.CLAIMED_ROWS_DIFFER: Levels(note=0.0, critical=CRITICAL_SHARE)}
 _PIPELINE = replace(SHIPPED, findings=replace(SHIPPED.findings, levels=_CLAIMS))
-# Computed once: a property of the pipeline, and asked for at each probe.
-_READABLE = SHIPPED.readable
 _CELLS = {block.name: len(features_of(block.name)) for block in BLOCKS}
 
 
@@ -253,7 +251,7 @@ class SimulatedWarehouse:
 
     def columns(self, table: str) -> Mapping[str, str]:
         self._boundary.alive(self._process)
-        return _READABLE[table]
+        return SHIPPED.readable[table]
 
     def columns_of(self, tables: Collection[str]) -> Mapping[str, Mapping[str, str]]:
         return {table: self.columns(table) for table in tables}

@@ -178,14 +178,19 @@ def test_a_table_holds_rows_from_the_first_run_whose_rows_are_known(
 
 
 def test_every_expected_night_is_played_or_left_out_with_a_reason() -> None:
-    days = [NIGHT + timedelta(days=offset) for offset in range(4)]
-    calendar = CALENDAR.with_games(frozenset({*days[:3], days[3] + timedelta(days=1)}))
-    arrivals = [arrival(NAME, night=days[0]), arrival(NAME, night=days[2], minutes=24 * 60)]
+    days = [NIGHT + timedelta(days=offset) for offset in range(5)]
+    calendar = CALENDAR.with_games(frozenset({*days[:4], days[4] + timedelta(days=1)}))
+    recovered = replace(arrival(NAME, FOUND, night=days[3]), run=f"build:{days[3]}-g1-a1")
+    arrivals = [arrival(NAME, night=days[0]), arrival(NAME, night=days[2], minutes=24 * 60), recovered]
 
-    nights, left_out = nights_of(arrivals, calendar, days[0], days[3])
+    nights, left_out = nights_of(arrivals, calendar, days[0], days[4])
 
     assert [(night.analysis_date, night.arrivals) for night in nights] == [(days[0], (arrivals[0],))]
-    assert left_out == {days[1]: NotPlayed.NO_ARRIVALS, days[2]: NotPlayed.AFTER_THE_NIGHT}
+    assert left_out == {
+        days[1]: NotPlayed.NO_ARRIVALS,
+        days[2]: NotPlayed.AFTER_THE_NIGHT,
+        days[3]: NotPlayed.ONLY_BUILDS,
+    }
 
 
 # --- the estimates ---------------------------------------------------------------------------------------------------

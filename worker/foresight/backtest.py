@@ -52,6 +52,8 @@ MIDNIGHT = WallClock(0, time(0))
 NIGHT_OVER = WallClock(1, NIGHT_ENDS)
 # A cutoff a week after the deadline is ten thousand probes of a degraded date, one a minute.
 STEPS_MAX = 20_000
+# Run of an arrival that `mlfs recover` has read off a build: the instant of the report is not known.
+BUILD_RUN = "build:"
 
 
 class NotPlayed(StrEnum):
@@ -59,6 +61,7 @@ class NotPlayed(StrEnum):
 
     NO_ARRIVALS = "no report is recorded"
     AFTER_THE_NIGHT = "all reports came after the night, as in a backfill"
+    ONLY_BUILDS = "builds are recorded in place of reports, as after a loss of the state store"
 
 
 class Ending(StrEnum):
@@ -158,13 +161,21 @@ def nights_of(
     for offset in range((last - first).days + 1):
         day = first + timedelta(days=offset)
         reports, expected = by_date.get(day, ()), calendar.expected(day)
-        if reports and reports[0].received_at < calendar.at(day, NIGHT_OVER):
+        why = _why_not(reports, calendar.at(day, NIGHT_OVER))
+        if why is None:
             nights.append(Night(analysis_date=day, arrivals=reports, expected=expected))
-        elif reports:
-            left_out[day] = NotPlayed.AFTER_THE_NIGHT
-        elif expected:
-            left_out[day] = NotPlayed.NO_ARRIVALS
+        elif reports or expected:
+            left_out[day] = why
     return nights, left_out
+
+
+def _why_not(reports: Sequence[Arrival], over_at: datetime) -> NotPlayed | None:
+    """Return why the reports of a date cannot be played; None for a night that can be played."""
+    if not reports:
+        return NotPlayed.NO_ARRIVALS
+    if any(arrival.run.startswith(BUILD_RUN) for arrival in reports):
+        return NotPlayed.ONLY_BUILDS
+    return NotPlayed.AFTER_THE_NIGHT if reports[0].received_at >= over_at else None
 
 
 def play_night(night: Night, rules: Rules, estimates: BuildEstimates) -> PlayedNight:
