@@ -17,7 +17,7 @@ from rich.progress import Progress
 from ops.arguments import Json, complete_processor, read_date, reading_resources
 from ops.output import counted, err, number, out, show_json, table
 from ops.reports.backtest_plot import plot
-from statemachine.model import OnRerun, OnUpstreamFailure, State
+from statemachine.model import OnRerun, OnUpstreamFailure
 from worker.calendar import SCHEDULE_REACH, Calendar, WallClock
 from worker.errors import BadSettings, Refused
 from worker.features.arrivals import plan_arrivals, read_arrivals
@@ -214,27 +214,21 @@ def read_recorded(warehouse: Warehouse, calendar: Calendar, first: date, last: d
         reasons = "; ".join(dict.fromkeys(left_out.values())) or "no night is expected"
         raise Refused(f"{first} to {last}: no night can be played ({reasons}); the dates of the worker: mlfs status")
     asked = {row["analysis_date"] for row in ask("report_requests")}
-    published = ask("report_nights")
     builds = [
         RecordedBuild(
             filled=frozenset(block.processor for block in pipeline.blocks if row[f"{block.name}_rows"]),
             row_count=row["row_count"],
             quality_score=row["quality_score"],
+            duration_s=(row["processed_at"] - row["started_at"]).total_seconds(),
         )
-        for row in published
-        if row["analysis_date"] not in asked
-    ]
-    durations = [
-        (row["completed_at"] - row["started_at"]).total_seconds()
-        for row in ask("report_attempts")
-        if row["state"] != State.FAILED
+        for row in ask("report_builds")
     ]
     return Recorded(
         nights=nights,
         left_out=left_out,
         intervened=[night.analysis_date for night in nights if night.analysis_date in asked],
-        states={row["analysis_date"]: row["state"] for row in published},
-        estimates=estimate_builds(pipeline, builds, durations),
+        states={row["analysis_date"]: row["state"] for row in ask("report_nights")},
+        estimates=estimate_builds(pipeline, builds),
     )
 
 
@@ -275,7 +269,7 @@ def answer_of(
         "interventions": [day.isoformat() for day in recorded.intervened],
         "estimates": {
             "build_s": estimates.build_s,
-            "builds_timed": estimates.timed,
+            "builds": estimates.builds,
             "row_count": estimates.row_count,
             "recorded_scores": [
                 {"processors": sorted(filled), "quality_score": score} for filled, score in estimates.recorded.items()
@@ -372,7 +366,7 @@ def _show_agreement(recorded: Recorded, today: Tried) -> None:
 def _show_limits(recorded: Recorded) -> None:
     """Print the estimates, and the nights that are left out or played without an intervention."""
     estimates = recorded.estimates
-    source = f"median of {estimates.timed} builds" if estimates.timed else "no build is recorded"
+    source = f"median of {counted(estimates.builds, 'build')}" if estimates.builds else "no build is recorded"
     out.print(
         f"estimated: a build takes {estimates.build_s:.1f} s ({source}); scores by tables with rows", soft_wrap=True
     )

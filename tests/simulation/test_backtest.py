@@ -77,7 +77,7 @@ def _with_more(arrival: Arrival, random: Random) -> Iterator[Arrival]:
 def played_by_the_backtest(arrivals: Sequence[Arrival], tried: SeasonRules) -> dict[date, Ended]:
     schedule = Season(arrivals[:1], tried).schedule
     calendar = make_calendar(schedule)
-    estimates = replace(estimate_builds(SHIPPED, [], [tried.build_s]), row_count=tried.players)
+    estimates = replace(estimate_builds(SHIPPED, []), build_s=tried.build_s, row_count=tried.players)
     nights, left_out = nights_of(arrivals, calendar, arrivals[0].analysis_date, arrivals[-1].analysis_date)
     assert not left_out
     results = (play_night(night, Rules(policy=make_policy(schedule), calendar=calendar), estimates) for night in nights)

@@ -41,7 +41,7 @@ NIGHT = date(2024, 12, 15)
 DEADLINE_AT = CALENDAR.at(NIGHT, CALENDAR.deadline)
 SLA = CALENDAR.upgrade_cutoff
 RULES = Rules(policy=POLICY, calendar=CALENDAR)
-ESTIMATES = estimate_builds(SHIPPED, [], [])
+ESTIMATES = estimate_builds(SHIPPED, [])
 ALL, NONE = frozenset(PROCESSORS), frozenset[str]()
 SUCCESS, FOUND, FAILED = CompletionStatus.SUCCESS, CompletionStatus.FOUND, CompletionStatus.FAILED
 LOOK = POLICY.look_every
@@ -211,24 +211,25 @@ def test_without_a_recorded_build_fewer_tables_never_score_more() -> None:
 def test_recorded_builds_set_score_rows_and_duration() -> None:
     fewer = ALL - {NAME}
     builds = [
-        RecordedBuild(filled=fewer, row_count=rows, quality_score=score) for rows, score in ((430, 91), (450, 93))
+        RecordedBuild(filled=fewer, row_count=rows, quality_score=score, duration_s=seconds)
+        for rows, score, seconds in ((430, 91, 1.0), (450, 93, 2.0), (440, 92, 9.0))
     ]
 
-    estimates = estimate_builds(SHIPPED, builds, [1.0, 2.0, 9.0])
+    estimates = estimate_builds(SHIPPED, builds)
 
     assert estimates.report(fewer, NONE).quality_score == 92
     assert estimates.report(fewer, NONE).earned_state is State.DEGRADED
-    assert (estimates.row_count, estimates.build_s, estimates.timed) == (440, 2.0, 3)
+    assert (estimates.row_count, estimates.build_s, estimates.builds) == (440, 2.0, 3)
     assert estimates.score_lost(92) == pytest.approx(8)
 
 
 def test_an_absent_optional_processor_costs_no_point_whatever_was_recorded_without_the_rule() -> None:
     fewer = ALL - {CACHE}
     recorded = [
-        RecordedBuild(filled=fewer, row_count=430, quality_score=91),
-        RecordedBuild(filled=ALL, row_count=430, quality_score=98),
+        RecordedBuild(filled=fewer, row_count=430, quality_score=91, duration_s=2.0),
+        RecordedBuild(filled=ALL, row_count=430, quality_score=98, duration_s=2.0),
     ]
-    estimates = estimate_builds(SHIPPED, recorded, [])
+    estimates = estimate_builds(SHIPPED, recorded)
 
     reports = [estimates.report(filled, frozenset({CACHE})) for filled in (fewer, ALL)]
 

@@ -1,9 +1,9 @@
 """Estimate of a build on a played night: duration, score and earned state. Pure.
 
 Model: a backtest reads no upstream table, so the build of a played night is estimated from the Phase 4 tables that hold
-rows at the claim. Where recorded nights were published from exactly these tables, the score is the median of their
-scores. Otherwise the pipeline's own rules score a night in which every active entity has every block: from Phase 4
-where the table holds rows, from Phase 3 elsewhere. The duration is the median of the recorded builds.
+rows at the claim. Where recorded builds found rows in exactly these tables, the score is the median of their scores.
+Otherwise the pipeline's own rules score a night in which every active entity has every block: from Phase 4 where the
+table holds rows, from Phase 3 elsewhere. The duration is the median of the recorded builds.
 
 Limits: findings depend on the content of the tables, so an estimated build has no findings. The warehouse of an
 estimated build always answers.
@@ -29,17 +29,19 @@ BUILD_S_DEFAULT = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedBuild:
-    """Published build of a recorded night.
+    """Build of a recorded night that passed the quality gate.
 
     Attributes:
         filled: Processors whose Phase 4 table held rows.
-        row_count: Published rows.
+        row_count: Rows of the build.
         quality_score: 0 to 100.
+        duration_s: Seconds from the claim to the publication.
     """
 
     filled: frozenset[str]
     row_count: int
     quality_score: float
+    duration_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +53,14 @@ class BuildEstimates:
         build_s: Seconds from the claim to the publication.
         row_count: Rows of a build.
         recorded: Median score of the recorded builds, 0 to 100, by the processors whose table held rows.
-        timed: Number of recorded builds behind `build_s`; 0 for the default.
+        builds: Number of recorded builds behind the estimates; 0 for the defaults.
     """
 
     pipeline: Pipeline
     build_s: float
     row_count: int
     recorded: Mapping[frozenset[str], float]
-    timed: int
+    builds: int
 
     def rows(self, filled: frozenset[str]) -> dict[str, int]:
         """Return the rows in the table of each processor at the claim."""
@@ -67,7 +69,7 @@ class BuildEstimates:
     def report(self, filled: frozenset[str], optional: frozenset[str]) -> QualityReport:
         """Return the estimated score and verdict of a build.
 
-        A recorded score belongs to a publication, so a build with a recorded score passes the quality gate. A recorded
+        A recorded build passed the quality gate, so a build with a recorded score passes, too. A recorded
         score does not hold for rules that make another absent processor optional, because the absence then costs no
         point.
 
@@ -127,15 +129,12 @@ def _score_of(pipeline: Pipeline, row_count: int, filled: frozenset[str]) -> Qua
     return score(counts_for_score(stats, pipeline), BuildMode.NORMAL, pipeline.quality)
 
 
-def estimate_builds(
-    pipeline: Pipeline, builds: Sequence[RecordedBuild], durations_s: Sequence[float]
-) -> BuildEstimates:
+def estimate_builds(pipeline: Pipeline, builds: Sequence[RecordedBuild]) -> BuildEstimates:
     """Return the estimates from the recorded builds of a span of nights.
 
     Args:
         pipeline: Pipeline of the nights.
-        builds: Published builds that no person asked for.
-        durations_s: Seconds from claim to end of each published build; empty for `BUILD_S_DEFAULT`.
+        builds: Recorded builds; without builds the duration is `BUILD_S_DEFAULT`.
     """
     by_tables: dict[frozenset[str], list[float]] = defaultdict(list)
     for build in builds:
@@ -144,8 +143,8 @@ def estimate_builds(
     whole_night = max(pipeline.quality.rows_min, *(rows for rows, _points in pipeline.quality.row_points))
     return BuildEstimates(
         pipeline=pipeline,
-        build_s=median(durations_s) if durations_s else BUILD_S_DEFAULT,
+        build_s=median(build.duration_s for build in builds) if builds else BUILD_S_DEFAULT,
         row_count=round(median(build.row_count for build in builds)) if builds else whole_night,
         recorded=MappingProxyType({filled: median(scores) for filled, scores in by_tables.items()}),
-        timed=len(durations_s),
+        builds=len(builds),
     )
