@@ -14,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from ops.demo.demo_run import GENERATED_NIGHTS_MAX
 from tests.documentation.pages import ROOT, Block, Kind, blocks, program
 from tests.documentation.stage import Ran, Stage, assert_same, play, staged
+from tests.support.arrivals import generated_season, store_arrivals
+from tests.support.league import League
 from worker.adapters.pubsub.connection import publisher_client
 from worker.http.problems import Problem
 from worker.local.ownership import read_address
@@ -97,6 +99,8 @@ IN_ORDER: Mapping[tuple[str, str], str] = {
     "test_the_shown_problem_has_the_form_of_one",
     ("docs/cli.md", "$ mlfs replay 2024-12-15 --reason 'daily cache was repaired' --yes --wait 60"):
     "test_a_replay_beside_a_worker",
+    ("docs/cli.md", "$ mlfs backtest --from 2024-10-22 --to 2024-11-20 --deadline 23:35"):
+    "test_a_backtest_of_recorded_nights",
 }  # fmt: skip
 # The folder in which the other sessions and commands run; those not named here run where a processor was missing.
 PLAYED_IN: Mapping[tuple[str, str], str] = {
@@ -277,6 +281,15 @@ def test_a_replay_beside_a_worker(copied_stage: Stage) -> None:
         r"generation \d",
     )
     stage.stop_workers()
+
+
+def test_a_backtest_of_recorded_nights(own_stage: Stage) -> None:
+    league = League(str(own_stage.folder / "warehouse.duckdb"))
+    store_arrivals(league.warehouse, generated_season(1, 30))
+    league.warehouse.close()
+    own_stage.exports["MLFS_DATA_DIR"] = "."
+
+    converse(own_stage, "docs/cli.md", "$ mlfs backtest --from 2024-10-22 --to 2024-11-20 --deadline 23:35")
 
 
 def test_the_worker_of_the_tutorial(own_stage: Stage, wait_until: Callable[..., None]) -> None:

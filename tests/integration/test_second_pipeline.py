@@ -4,16 +4,18 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ops.cli import app
+from tests.support.arrivals import store_arrivals
 from tests.support.bigquery_peer.server import BigQueryServer
 from tests.support.grid_day import DAY, DEADLINE, DEFINITION, MODELS, ZONES, GridDay
 from worker.errors import Refused
+from worker.features.arrivals import Arrival
 from worker.pipelines.shipped import SHIPPED
 
 READY, FAILED = "grid-day-ahead-ready", "grid-day-ahead-failed"
@@ -177,6 +179,32 @@ def test_the_commands_speak_of_the_pipeline_that_runs(grid: GridDay, run: Callab
     with pytest.raises(Refused, match="of ml_feature_store_v2, and MLFS_PIPELINE names grid_day_ahead"):
         run("trend")
     assert_no_shipped_name("\n".join([waiting, status, json.dumps(said), run("status")[1], run("schemas")[1]]))
+
+
+def test_a_backtest_plays_the_days_of_the_pipeline_that_runs(
+    grid: GridDay, run: Callable[..., tuple[int, str]]
+) -> None:
+    zone, first = grid.parts.settings.calendar.zone, DAY - timedelta(days=1)
+    arrivals = [
+        Arrival(
+            analysis_date=day,
+            processor=model,
+            run=f"{model}-{day}",
+            status="success",
+            completed_at=(at := datetime.combine(day, time(11, minute), zone).astimezone(UTC)),
+            received_at=at,
+            lateness_s=(minute - 40) * 60.0,
+        )
+        for day in (first, DAY)
+        for minute, model in zip((10, 20, 45), MODELS, strict=True)
+    ]
+    store_arrivals(grid.parts.embedded_warehouse, arrivals)
+
+    said = run("backtest", "--from", str(first), "--to", str(DAY), "--deadline", "11:50+0d", "--json")[1]
+
+    figures = json.loads(said)["figures"]
+    assert (figures["today"]["upgraded"], figures["tried"]["done"]) == (2, 2)
+    assert_no_shipped_name(said)
 
 
 def test_a_day_leaves_no_name_of_the_shipped_pipeline_anywhere(

@@ -97,3 +97,6 @@ class Schedule:
     happenings: list[Happening] = field(default_factory=list)
     calm: bool = False
     skews: bool = False
+    deadline: str = "23:25"
+    upgrade_cutoff: str = "23:50"
+    optional: frozenset[str] = frozenset()

@@ -196,8 +196,8 @@ class Process:
 def make_calendar(schedule: Schedule) -> Calendar:
     return Calendar(
         zone=ZONE,
-        deadline=WallClock.read("23:25"),
-        upgrade_cutoff=WallClock.read("23:50"),
+        deadline=WallClock.read(schedule.deadline),
+        upgrade_cutoff=WallClock.read(schedule.upgrade_cutoff),
         season_start=(10, 15),
         season_end=(6, 30),
         skip_dates=frozenset(),
@@ -210,6 +210,7 @@ def make_calendar(schedule: Schedule) -> Calendar:
 def make_policy(schedule: Schedule) -> Policy:
     return Policy(
         processors=PROCESSORS,
+        optional=schedule.optional,
         lease=timedelta(seconds=LEASE_S),
         on_upstream_failure=schedule.on_upstream_failure,
         rerun=schedule.rerun,

@@ -1,0 +1,20 @@
+{{ head("Purpose", "what each accepted build of a span of nights was worth, by the rows of the Phase 4 tables, and how long the build took.") }}
+{{ head("Parameters", "first_date DATE; last_date DATE (included).") }}
+{{ head("Reads", tables.history ~ ".") }}
+{{ head("Result", "one row per build that passed the quality gate and read whatever the tables held, by date and start; points 0 to 100.") }}
+{{ head("Second run", "reads only.") }}
+SELECT
+  analysis_date,
+  started_at,
+  processed_at,
+  row_count,
+  quality_score,
+{% for block in blocks %}
+  {{ block.name }}_rows{{ "" if loop.last else "," }}
+{% endfor %}
+FROM {{ tables.history }}
+WHERE analysis_date BETWEEN @first_date AND @last_date
+  AND mode = 'normal'
+  AND state <> 'failed'
+  AND as_of IS NULL
+ORDER BY analysis_date, started_at
