@@ -181,6 +181,7 @@ class BlockPart(_Part):
     table: Table
     key: ColumnName
     matches: ColumnName | None = None
+    required: bool = True
 
 
 class FeaturePart(_Part):

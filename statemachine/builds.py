@@ -98,13 +98,13 @@ def _published(record: DateRecord, event: BuildCommitted, now: datetime, policy:
     outcome = PublishOutcome(record=before, supersedes=record.published_generation or None, changes=event.changes)
     if rests_on_retracted(record, result):
         follows, reason = Trigger.RETRACTION, Reason.COMMITTED_REBUILD_FOLLOWS
-    elif policy.rerun is OnRerun.REBUILD and rerun_waits(record):
+    elif policy.rerun is OnRerun.REBUILD and rerun_waits(record, result, policy):
         follows, reason = Trigger.RERUN, Reason.COMMITTED_RERUN_FOLLOWS
     elif result.state is State.DONE:
         return Ruling(Reason.COMMITTED_DONE, replace(change, wake_at=None), (outcome,))
     elif now >= record.upgrade_cutoff_at:
         return Ruling(Reason.COMMITTED_DEGRADED, replace(change, wake_at=None), (outcome,))
-    elif upgrade_waits(before):
+    elif upgrade_waits(before, policy):
         follows, reason = Trigger.UPGRADE, Reason.COMMITTED_UPGRADE_FOLLOWS
     else:
         # A record that follows a foreign commit may have lost arrivals since that commit: probe the tables at once.

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from statemachine.decision import Change, Ruling, next_generation, start
-from statemachine.evidence import missing_from_result, replaces_doubted
+from statemachine.evidence import built_without, missing_from_result, replaces_doubted
 from statemachine.model import (
     Completion,
     CompletionStatus,
@@ -35,7 +35,9 @@ def completion_received(record: DateRecord, arrived: Completion, now: datetime, 
             return _completion_while_waiting(record, kept, arrived, now, policy)
         case State.READY | State.RUNNING:
             return Ruling(Reason.RECORDED, Change(completions=kept))
-        case State.DEGRADED if arrived.processor in missing_from_result(record) or replaces_doubted(record, arrived):
+        case State.DEGRADED if arrived.processor in missing_from_result(record, policy):
+            return _upgrade(record, kept, now)
+        case State.DEGRADED if replaces_doubted(record, arrived):
             return _upgrade(record, kept, now)
         case State.DONE | State.DEGRADED:
             return _completion_after_publication(record, kept, arrived, now, policy)
@@ -79,10 +81,11 @@ def _completion_after_publication(
     if arrived.processor in record.ignored:
         # The publication holds rows of a retracted run, or no rows of this processor: the new run replaces both.
         return _upgrade(record, kept, now)
-    if known is None or known.status is CompletionStatus.FOUND:
+    confirms = known is None or known.status is CompletionStatus.FOUND
+    if confirms and not built_without(record, arrived.processor, policy):
         # The build had found rows in the table; the event only confirms the rows.
         return Ruling(Reason.RECORDED, Change(completions=kept))
-    # The published build used an earlier run of the processor.
+    # The published build used an earlier run of the processor, or no run of an optional processor.
     change = Change(completions=kept)
     if policy.rerun is OnRerun.HOLD:
         return Ruling(Reason.RERUN_HELD, change)
@@ -103,6 +106,6 @@ def _completion_after_failed(
     change = Change(completions=kept)
     # A cancel by a person holds until a person replays: data known to be bad must not be published. ADR 0004.
     cancelled = record.failure is not None and record.failure.because == FailedBecause.CANCELLED
-    if policy.missing(replace(record, completions=kept)) or cancelled:
+    if policy.holding_back(replace(record, completions=kept), now) or cancelled:
         return Ruling(Reason.RECORDED, change)
     return Ruling(Reason.RESCUE_STARTED, next_generation(record, Trigger.RESCUE, now, change), start(record))

@@ -69,7 +69,7 @@ def _rule(record: DateRecord, event: Event, now: datetime, policy: Policy) -> Ru
         case ReplayRequested():
             return replay(record, event, now)
         case CancelRequested():
-            return cancel(record, event, now)
+            return cancel(record, event, now, policy)
         case CompletionRetracted():
             return retract(record, event, now, policy)
         case _:

@@ -141,25 +141,27 @@ def fail(
 ) -> Ruling:
     """End the generation as failed; start another generation at once if the inputs changed during the attempt.
 
-    Inputs changed in two cases. A person retracted a run of the inputs, and that run may have caused the failure. Or
-    the completion arrived that makes all processors count.
+    Inputs changed in two cases. A person retracted a run of the inputs, and that run may have caused the failure. Or a
+    completion arrived, and no missing processor holds back the build.
     """
     if lost_what_it_stood_on(record):
         return Ruling(Reason.RESCUE_FOLLOWS, next_generation(record, Trigger.RETRACTION, now), start(record))
-    if record.counted - record.relied_on and not policy.missing(record):
+    if record.counted - record.relied_on and not policy.holding_back(record, now):
         return Ruling(Reason.RESCUE_FOLLOWS, next_generation(record, Trigger.RESCUE, now), start(record))
-    return end_failed(record, reason, because, message, now)
+    return end_failed(record, reason, because, message, now, policy)
 
 
-def end_failed(record: DateRecord, reason: Reason, because: FailedBecause, message: str, now: datetime) -> Ruling:
+def end_failed(
+    record: DateRecord, reason: Reason, because: FailedBecause, message: str, now: datetime, policy: Policy
+) -> Ruling:
     """End the generation as failed and publish the outcome."""
     failure = Failure(because=because, message=message, at=now)
     failed = replace(record, state=State.FAILED, failure=failure, lease=None)
-    change = Change(lease=None, wake_at=_still_due(record, because, now), failure=failure)
+    change = Change(lease=None, wake_at=_still_due(record, because, now, policy), failure=failure)
     return Ruling(reason, change, (PublishOutcome(record=failed, supersedes=None),))
 
 
-def _still_due(record: DateRecord, because: FailedBecause, now: datetime) -> datetime | None:
+def _still_due(record: DateRecord, because: FailedBecause, now: datetime, policy: Policy) -> datetime | None:
     """Return the next due instant of an analysis date that fails now; None where only a person can continue.
 
     An analysis date without a publication is built at the deadline: an attempt claimed before the deadline does not
@@ -173,6 +175,6 @@ def _still_due(record: DateRecord, because: FailedBecause, now: datetime) -> dat
         return None
     if record.result is not None:
         look_at = max(now, record.deadline_at)
-        return look_at if awaited_tables(record) and look_at < record.upgrade_cutoff_at else None
+        return look_at if awaited_tables(record, policy) and look_at < record.upgrade_cutoff_at else None
     claimed_before = record.lease is not None and record.lease.claimed_at < record.deadline_at
     return record.deadline_at if claimed_before else None

@@ -1,6 +1,7 @@
 """Pure questions about a record, a result and an event, asked by the rules, pages and reports."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -18,8 +19,8 @@ from statemachine.model import (
 )
 
 
-def missing_from_result(record: DateRecord) -> frozenset[str]:
-    """Return the processors whose success would make a new build better than the published build.
+def missing_from_result(record: DateRecord, policy: Policy) -> frozenset[str]:
+    """Return the required processors whose success would make a new build better than the published build.
 
     A build limited by a person, to Phase 3 or to an instant, says nothing about the table of a processor.
     """
@@ -28,7 +29,13 @@ def missing_from_result(record: DateRecord) -> frozenset[str]:
     limited = result is not None and is_limited(record, result)
     empty = {name for name, count in rows.items() if count == 0 and not limited}
     unreported = {name for name in rows if name not in record.relied_on}
-    return frozenset(empty | unreported)
+    return frozenset(empty | unreported) - policy.optional
+
+
+def built_without(record: DateRecord, processor: str, policy: Policy) -> bool:
+    """Return whether the published build found no row of an optional processor. ADR 0036."""
+    rows = record.result.dependency_rows if record.result is not None else {}
+    return processor in policy.optional and rows.get(processor) == 0
 
 
 def doubted_processors(record: DateRecord) -> frozenset[str]:
@@ -77,8 +84,8 @@ def with_found(
     return MappingProxyType({**record.completions, **found})
 
 
-def awaited_tables(record: DateRecord) -> frozenset[str]:
-    """Return the processors whose table was empty at the published build, and whose rows would be used now.
+def awaited_tables(record: DateRecord, policy: Policy) -> frozenset[str]:
+    """Return the required processors whose table was empty at the published build, and whose rows would be used now.
 
     After a reported failure or a retraction rows wait for an event. After a reported success late rows count. A build
     limited by a person, to Phase 3 or to an instant, did not look at the table, so rows are no reason for a new build.
@@ -86,7 +93,7 @@ def awaited_tables(record: DateRecord) -> frozenset[str]:
     result = record.result
     rows = result.dependency_rows if result is not None and not is_limited(record, result) else {}
     failed = frozenset(record.completions) - record.counted
-    return frozenset(name for name, count in rows.items() if count == 0) - failed - record.ignored
+    return frozenset(name for name, count in rows.items() if count == 0) - failed - record.ignored - policy.optional
 
 
 def next_look(record: DateRecord, now: datetime, policy: Policy) -> datetime:
@@ -94,7 +101,7 @@ def next_look(record: DateRecord, now: datetime, policy: Policy) -> datetime:
 
     Before the deadline a processor may still write, and the event of the processor reports the end.
     """
-    if not awaited_tables(record):
+    if not awaited_tables(record, policy):
         return record.upgrade_cutoff_at
     return min(max(now + policy.look_every, record.deadline_at), record.upgrade_cutoff_at)
 
@@ -145,20 +152,25 @@ def holds_lease(record: DateRecord, event: LeaseRenewed | BuildFailed) -> bool:
     return now_building == (event.generation, event.attempt, event.claimant)
 
 
-def upgrade_waits(record: DateRecord) -> bool:
-    """Return whether the published build lacks a completion that counts, or a run of a doubted processor.
+def upgrade_waits(record: DateRecord, policy: Policy) -> bool:
+    """Return whether the published build lacks a required completion that counts, or a run of a doubted processor.
 
     Such a completion was received or found during the build.
     """
-    unused = record.counted - record.relied_on
+    unused = record.counted - record.relied_on - policy.optional
     return bool(unused) or any(replaces_doubted(record, completion) for completion in record.completions.values())
 
 
-def rerun_waits(record: DateRecord) -> bool:
-    """Return whether a processor used by the build reported a new run during the build."""
-    runs = record.reported_runs
-    return record.lease is not None and any(
-        identity != runs.get(name, identity) for name, identity in record.claimed_runs.items()
+def rerun_waits(record: DateRecord, result: BuildResult, policy: Policy) -> bool:
+    """Return whether the build of *result* lacks a run reported during the build.
+
+    The run is a new run of a processor used by the build, or the run of an optional processor without rows in the
+    build.
+    """
+    runs, built = record.reported_runs, replace(record, result=result)
+    late = (name for name in runs if name not in record.relied_on and built_without(built, name, policy))
+    return record.lease is not None and (
+        any(identity != runs.get(name, identity) for name, identity in record.claimed_runs.items()) or any(late)
     )
 
 

@@ -39,7 +39,7 @@ def replay(record: DateRecord, event: ReplayRequested, now: datetime) -> Ruling:
     return Ruling(Reason.REPLAY_ACCEPTED, change, start(record))
 
 
-def cancel(record: DateRecord, event: CancelRequested, now: datetime) -> Ruling:
+def cancel(record: DateRecord, event: CancelRequested, now: datetime, policy: Policy) -> Ruling:
     """Stop the analysis date, which stays failed until a replay. ADR 0004."""
     if record.wake_at is None or record.state is State.DEGRADED:
         return Ruling(Reason.CANCEL_REFUSED)
@@ -51,7 +51,7 @@ def cancel(record: DateRecord, event: CancelRequested, now: datetime) -> Ruling:
     if record.attempt:
         # An attempt may have published or may still publish: close the ledger first. ADR 0008.
         return give_up(record, Reason.CANCELLING, failure, event.actor)
-    return end_failed(record, Reason.CANCELLED, FailedBecause.CANCELLED, message, now)
+    return end_failed(record, Reason.CANCELLED, FailedBecause.CANCELLED, message, now, policy)
 
 
 def retract(record: DateRecord, event: CompletionRetracted, now: datetime, policy: Policy) -> Ruling:
@@ -121,7 +121,7 @@ def _retract_while_ready(record: DateRecord, change: Change, now: datetime, poli
     after = record.with_change(change, state=record.state, version=record.version)
     match record.trigger:
         case Trigger.JOIN | Trigger.RESCUE:
-            holds = not policy.missing(after)
+            holds = not policy.holding_back(after, now)
         case Trigger.UPSTREAM_FAILED:
             holds = all(name in after.completions for name in policy.processors)
         case _:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from statemachine.model import PUBLISHED_STATES, RETRACTIONS_MAX, DateRecord, FailedBecause, Policy, State
+from statemachine.model import PUBLISHED_STATES, RETRACTIONS_MAX, DateRecord, FailedBecause, Policy, State, Trigger
 
 # Each clock and each wall clock can show an instant of these years; a sender may leave an instant at the year 1.
 YEARS = (1900, 2999)
@@ -113,6 +113,11 @@ def change_violations(before: DateRecord, after: DateRecord, policy: Policy) -> 
         "published_generation_never_falls": after.published_generation >= before.published_generation,
         "deadline_never_moves": (before.deadline_at, before.upgrade_cutoff_at)
         == (after.deadline_at, after.upgrade_cutoff_at),
+        # A claim above the ledger raises the generation too, and completions may have arrived before the claim.
+        "deadline_build_lacks_a_completion": after.state is not State.READY
+        or after.generation == before.generation
+        or after.trigger is not Trigger.DEADLINE
+        or bool(policy.missing(after)),
         "waiting_only_while_something_is_missing": after.state is not State.WAITING or bool(policy.missing(after)),
     }
     return (*violations(after), *(name for name, holds in rules.items() if not holds))

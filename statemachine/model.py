@@ -29,7 +29,7 @@ class State(StrEnum):
     RUNNING = "running"
     """Claimed by a worker, which holds a lease; (generation, attempt) is the fencing token."""
     DONE = "done"
-    """Published, with every dependency from Phase 4, and without a critical finding."""
+    """Published, with every required dependency from Phase 4, and without a critical finding."""
     DEGRADED = "degraded"
     """Published, with some or all rows from Phase 3 or from yesterday, or with a critical finding."""
     FAILED = "failed"
@@ -475,6 +475,7 @@ class Policy:
 
     Attributes:
         processors: Processors of the join, in the order of the pipeline's definition.
+        optional: Those of the processors whose absence at the deadline is no reason for `degraded`. ADR 0036.
         attempts_max: Attempts in a generation before the generation fails.
         retry_delay: Wait between two attempts.
         lease: Duration of a claim without renewal.
@@ -487,6 +488,7 @@ class Policy:
     """
 
     processors: tuple[str, ...]
+    optional: frozenset[str] = frozenset()
     attempts_max: int = 3
     retry_delay: timedelta = timedelta(minutes=5)
     lease: timedelta = timedelta(seconds=60)
@@ -498,3 +500,10 @@ class Policy:
         """Return the processors that do not count yet, in the pipeline's order."""
         counted = record.counted
         return tuple(name for name in self.processors if name not in counted)
+
+    def holding_back(self, record: DateRecord, now: datetime) -> tuple[str, ...]:
+        """Return the missing processors that a build at *now* waits for; from the deadline on only required ones."""
+        missing = self.missing(record)
+        if now < record.deadline_at:
+            return missing
+        return tuple(name for name in missing if name not in self.optional)

@@ -56,7 +56,7 @@ def _deadline(record: DateRecord, probe: Mapping[str, int] | None, now: datetime
 
 def _degraded_is_due(record: DateRecord, event: TimerFired, now: datetime, policy: Policy) -> Ruling:
     """Upgrade if the probe shows rows missing from the published build; close the upgrade window at the cutoff."""
-    awaited, looked_at = awaited_tables(record), event.looked_at or now
+    awaited, looked_at = awaited_tables(record, policy), event.looked_at or now
     # The probe at the cutoff may take a moment. A probe that ends after the patience is too late, as an event would be.
     if awaited and now < record.upgrade_cutoff_at + PROBE_PATIENCE:
         if event.probe is None:
@@ -88,7 +88,7 @@ def _lease_expired(record: DateRecord, closed_generation: int, now: datetime, po
         # so read the ledger before failing the generation.
         return Ruling(Reason.NEEDS_PROBE)
     if failure.because == FailedBecause.CANCELLED:
-        return end_failed(record, Reason.CANCELLED, FailedBecause.CANCELLED, failure.message, now)
+        return end_failed(record, Reason.CANCELLED, FailedBecause.CANCELLED, failure.message, now, policy)
     if failure.because == FailureKind.FATAL:
         return fail(record, Reason.FATAL_ERROR, FailedBecause.FATAL_ERROR, failure.message, now, policy)
     return fail(record, Reason.RETRIES_EXHAUSTED, FailedBecause.RETRIES_EXHAUSTED, failure.message, now, policy)

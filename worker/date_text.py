@@ -313,9 +313,9 @@ def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: 
     runs_again = f"; built again, too, when {named} runs again, because a critical finding names it" if doubted else ""
     if missing:
         by_itself = f"Built again by itself when one of these completes before {cutoff}: {', '.join(missing)}"
-        return f"{by_itself}{_taken_back(record)}{_looks(record)}{runs_again}. By hand: {replay}"
-    if awaited_tables(record):
-        looks = f"{_looks(record)}{runs_again}"
+        return f"{by_itself}{_taken_back(record)}{_looks(record, policy)}{runs_again}. By hand: {replay}"
+    if awaited_tables(record, policy):
+        looks = f"{_looks(record, policy)}{runs_again}"
         return f"All completions are in; built again by itself when rows come{looks}. By hand: {replay}"
     if doubted:
         return (
@@ -325,9 +325,9 @@ def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: 
     return f"Nothing by itself: all completions are in. To build it again: {replay}"
 
 
-def _looks(record: DateRecord) -> str:
+def _looks(record: DateRecord, policy: Policy) -> str:
     """Return the tables probed until the cutoff; empty without a probed table."""
-    awaited = ", ".join(sorted(awaited_tables(record)))
+    awaited = ", ".join(sorted(awaited_tables(record, policy)))
     return f"; the worker also looks each minute, from the deadline on, for rows of {awaited}" if awaited else ""
 
 
@@ -338,7 +338,7 @@ def _next_for_failed(record: DateRecord, now: datetime, policy: Policy, zone: Zo
     missing = ", ".join(policy.missing(record))
     wait = f"Once all have reported, it is built by itself (missing: {missing}). " if missing else ""
     if record.wake_at is not None and record.result is not None:
-        cutoff, awaited = _when(record.upgrade_cutoff_at, now, zone), ", ".join(sorted(awaited_tables(record)))
+        cutoff, awaited = _when(record.upgrade_cutoff_at, now, zone), ", ".join(sorted(awaited_tables(record, policy)))
         wait += f"Until {cutoff} the worker probes the tables of {awaited}; new rows upgrade the publication. "
     elif record.wake_at is not None:
         deadline = _when(record.wake_at, now, zone)

@@ -131,7 +131,7 @@ class Engine:
             actor=actor,
             at=now,
             conflicts=conflicts,
-            sentence=narrate(event, before, decision),
+            sentence=narrate(event, before, decision, self._policy),
         )
 
     def apply_all(self, happened: Sequence[tuple[date, Event]]) -> Sequence[Decision | None]:

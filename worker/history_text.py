@@ -18,12 +18,12 @@ from statemachine.events import (
     TimerFired,
 )
 from statemachine.evidence import awaited_tables, replaces_doubted
-from statemachine.model import BuildMode, CompletionStatus, DateRecord, State
+from statemachine.model import BuildMode, CompletionStatus, DateRecord, Policy, State
 from statemachine.reasons import Reason
 from worker.finding_text import short
 
 
-def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
+def narrate(event: Event, before: DateRecord, decision: Decision, policy: Policy) -> str:
     """Return the sentence for the event and the decision."""
     after = decision.record
     match event:
@@ -36,7 +36,7 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
                 return f"{said}; a critical finding had named its earlier run"
             return f"{said}: {completion.error}" if completion.error else said
         case TimerFired():
-            return _timer(before, decision)
+            return _timer(before, decision, policy)
         case BuildClaimed(worker=worker):
             return f"{worker} claimed generation {after.generation}, attempt {after.attempt}"
         case LeaseRenewed(worker=worker):
@@ -49,7 +49,7 @@ def narrate(event: Event, before: DateRecord, decision: Decision) -> str:
             follows = decision.reason is Reason.COMMITTED_REPLAY_FOLLOWS
             return f"{said}; the requested build follows as generation {after.generation}" if follows else said
         case BuildFailed(failure=failure, message=message):
-            return f"attempt {before.attempt} ended as {failure}: {message}{_again(after)}"
+            return f"attempt {before.attempt} ended as {failure}: {message}{_again(after, policy)}"
         case ReplayRequested() | CancelRequested() | CompletionRetracted():
             return _asked(event, decision)
 
@@ -80,16 +80,16 @@ def _retraction(event: CompletionRetracted, decision: Decision) -> str:
     return f"{said}; {follows}" if follows else said
 
 
-def _again(after: DateRecord) -> str:
+def _again(after: DateRecord, policy: Policy) -> str:
     """Return the next automatic step after a failure; empty if the analysis date waits for a person."""
     if after.state is not State.FAILED or after.wake_at is None:
         return ""
     if after.result is not None:
-        return f"; rows of {', '.join(sorted(awaited_tables(after)))} still upgrade the publication"
+        return f"; rows of {', '.join(sorted(awaited_tables(after, policy)))} still upgrade the publication"
     return f"; built again at the deadline, {after.wake_at:%Y-%m-%d %H:%M}Z"
 
 
-def _timer(before: DateRecord, decision: Decision) -> str:
+def _timer(before: DateRecord, decision: Decision, policy: Policy) -> str:
     """Return the sentence for a fired timer; the state before the event tells the timers apart."""
     after = decision.record
     found = sorted(
@@ -98,7 +98,7 @@ def _timer(before: DateRecord, decision: Decision) -> str:
         if completion.status is CompletionStatus.FOUND and name not in before.completions
     )
     if after.failure is not None and after.failure is not before.failure:
-        return f"{after.failure.message}{_again(after)}"
+        return f"{after.failure.message}{_again(after, policy)}"
     if decision.reason is Reason.UPGRADE_STARTED:
         without_event = f", without their event: {', '.join(found)}" if found else ""
         return f"the tables hold rows that were missing at the build{without_event}"

@@ -45,6 +45,7 @@ EMBEDDED = "tests/integration/test_embedded_servers.py"
 JOURNAL = "worker/local/pubsub/journal.py"
 JOURNAL_TESTS = "tests/contract/test_pubsub_journal.py"
 TIME = "tests/unit/test_decide_time.py"
+OPTIONAL = "tests/unit/test_decide_optional.py"
 SWEEP = "tests/unit/test_deadlines.py"
 JUDGE = "tests/chaos/test_check.py"
 SIMULATION = "tests/simulation/test_simulation.py"
@@ -1280,6 +1281,43 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="absent-optional-processor-is-awaited",
+        file="statemachine/evidence.py",
+        old=" - failed - record.ignored - policy.optional",
+        new=" - failed - record.ignored",
+        tests=(f"{OPTIONAL}::test_rows_of_an_optional_processor_start_no_upgrade",),
+    ),
+    Mutant(
+        name="late-optional-report-upgrades",
+        file="statemachine/evidence.py",
+        old="    return frozenset(empty | unreported) - policy.optional\n",
+        new="    return frozenset(empty | unreported)\n",
+        tests=(f"{OPTIONAL}::test_a_late_report_of_an_optional_processor_is_held_like_a_rerun",),
+    ),
+    Mutant(
+        name="optional-processor-holds-back-a-rescue",
+        file="statemachine/model.py",
+        old="        return tuple(name for name in missing if name not in self.optional)\n",
+        new="        return missing\n",
+        tests=(f"{OPTIONAL}::test_after_the_deadline_a_failed_date_is_rescued_without_an_optional_processor",),
+    ),
+    Mutant(
+        name="optional-rebuild-without-end",
+        file="statemachine/evidence.py",
+        old="for name in runs if name not in record.relied_on and built_without(",
+        new="for name in runs if built_without(",
+        tests=(f"{OPTIONAL}::test_a_rebuild_for_an_optional_processor_whose_table_stays_empty_is_the_last",),
+    ),
+    Mutant(
+        name="absent-optional-block-costs-points",
+        file="worker/features/plan.py",
+        old="if name not in names},\n",
+        new="},\n",
+        tests=(
+            "tests/integration/test_optional_processor.py::test_an_absent_optional_block_costs_no_point_and_no_state",
+        ),
+    ),
+    Mutant(
         name="cancelled-date-has-a-deadline",
         file="statemachine/decision.py",
         old="    if because is FailedBecause.CANCELLED:\n        return None\n",
@@ -1289,7 +1327,7 @@ MUTANTS = (
     Mutant(
         name="published-date-has-a-deadline",
         file="statemachine/decision.py",
-        old="return look_at if awaited_tables(record) and look_at < record.upgrade_cutoff_at else None",
+        old="return look_at if awaited_tables(record, policy) and look_at < record.upgrade_cutoff_at else None",
         new="return look_at",
         tests=(
             f"{TIME}::test_a_failed_replay_of_a_date_published_in_full_has_nothing_due",
@@ -1337,8 +1375,8 @@ MUTANTS = (
     Mutant(
         name="failed-processor-is-found",
         file="statemachine/evidence.py",
-        old=" - failed - record.ignored\n",
-        new=" - record.ignored\n",
+        old=" - failed - record.ignored - policy.optional\n",
+        new=" - record.ignored - policy.optional\n",
         tests=(f"{TIME}::test_a_reported_failure_and_a_run_that_was_taken_back_are_never_found",),
     ),
     Mutant(
@@ -1690,8 +1728,8 @@ MUTANTS = (
     Mutant(
         name="failed-replay-ends-the-looks",
         file="statemachine/decision.py",
-        old="        return look_at if awaited_tables(record) and look_at < record.upgrade_cutoff_at else None\n",
-        new="        return None\n",
+        old="return look_at if awaited_tables(record, policy) and look_at < record.upgrade_cutoff_at else None",
+        new="return None",
         tests=(
             "tests/unit/test_decide_time.py"
             "::test_a_failed_replay_of_a_degraded_date_leaves_its_looks_for_rows_as_they_were",
@@ -2122,8 +2160,8 @@ MUTANTS = (
     Mutant(
         name="doubted-run-is-held",
         file="statemachine/completions.py",
-        old=" or replaces_doubted(record, arrived):\n",
-        new=":\n",
+        old="State.DEGRADED if replaces_doubted(record, arrived):\n",
+        new="State.DEGRADED if False:\n",
         tests=(f"{DOUBTS}::test_the_next_run_of_a_doubted_processor_upgrades_whatever_happens_to_other_reruns[hold]",),
     ),
     Mutant(

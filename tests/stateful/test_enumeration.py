@@ -74,6 +74,8 @@ POLICIES = tuple(
     for upstream, rerun in ((OnUpstreamFailure.WAIT, OnRerun.HOLD), (OnUpstreamFailure.FALLBACK_NOW, OnRerun.REBUILD))
 )
 HALF_FILLED = {name: 0 if name in PROCESSORS[:2] else 400 for name in PROCESSORS}
+OPTIONAL = frozenset(PROCESSORS[:2])
+"""The processors without rows in a half-filled result."""
 NEXT_RUN = EVENING + MINUTE
 ASKED_FOR = "r1"
 TAKEN_BACK = "r2"
@@ -189,15 +191,24 @@ def finished(state: State) -> Iterator[DateRecord]:
                 yield replace(base, generation=2, attempt=1, result=published, failure=failure, wake_at=wake_at)
 
 
-def records() -> Iterator[DateRecord]:
-    """Every sound record, by state, arrivals and what its build relied on."""
-    known_of_processors = [*((arrived, ()) for arrived in arrivals()), *retracted_arrivals()]
-    for state, (arrived, taken_back) in product(State, known_of_processors):
+def arrivals_beside_optional() -> Iterator[dict[str, Completion]]:
+    """Of the optional processors nothing is known, or one failed, was found, or reported; one required is missing."""
+    required = {name: completion(name) for name in PROCESSORS[2:]}
+    yield required
+    yield required | {PROCESSORS[0]: completion(PROCESSORS[0], CompletionStatus.FAILED)}
+    yield required | {PROCESSORS[0]: completion(PROCESSORS[0])}
+    yield {name: completion(name) for name in PROCESSORS[:3]}
+
+
+def records(known: Iterator[dict[str, Completion]] | None = None) -> Iterator[DateRecord]:
+    """Every sound record, by state, arrivals and what its build relied on; with *known* of these arrivals alone."""
+    every = [*((arrived, ()) for arrived in known or arrivals()), *(() if known else retracted_arrivals())]
+    for state, (arrived, taken_back) in product(State, every):
         for shape in (*unfinished(state), *finished(state)):
-            known = replace(shape, completions=MappingProxyType(arrived), retractions=taken_back)
-            relied = {frozenset[str](), known.counted, frozenset(PROCESSORS[2:])}
+            base = replace(shape, completions=MappingProxyType(arrived), retractions=taken_back)
+            relied = {frozenset[str](), base.counted, frozenset(PROCESSORS[2:])}
             for relied_on in relied if state not in {State.WAITING, State.READY} else (frozenset[str](),):
-                record = replace(known, relied_on=relied_on)
+                record = replace(base, relied_on=relied_on)
                 waits_for_nothing = state is State.WAITING and not POLICY.missing(record)
                 if not violations(record) and not waits_for_nothing:
                     yield record
@@ -277,7 +288,7 @@ def faults(record: DateRecord, decision: Decision, event: Event, now: datetime, 
     told = [effect.record.state for effect in decision.effects if isinstance(effect, PublishOutcome)]
     if decision.changed and ends and told != [after.state]:
         yield f"ends in {after.state} and tells {told}"
-    is_owed = after.state is State.FAILED and _is_owed_a_look(record, decision, now)
+    is_owed = after.state is State.FAILED and _is_owed_a_look(record, decision, now, policy)
     if decision.changed and after.state is State.FAILED and is_owed != bool(after.wake_at):
         yield f"failed, and due at {after.wake_at}"
     closed = after.state is State.DEGRADED and after.wake_at is None and now < after.upgrade_cutoff_at
@@ -285,7 +296,7 @@ def faults(record: DateRecord, decision: Decision, event: Event, now: datetime, 
         yield "degraded before its cutoff, and never looked at again"
 
 
-def _is_owed_a_look(before: DateRecord, decision: Decision, now: datetime) -> bool:
+def _is_owed_a_look(before: DateRecord, decision: Decision, now: datetime, policy: Policy) -> bool:
     """Whether a failed date is still built at its deadline or upgraded until its cutoff: written a second time."""
     after = decision.record
     if after.failure is not None and after.failure.because == FailedBecause.CANCELLED:
@@ -295,7 +306,7 @@ def _is_owed_a_look(before: DateRecord, decision: Decision, now: datetime) -> bo
         return before.wake_at is not None and same_wait and decision.reason is not Reason.UPGRADE_WINDOW_CLOSED
     if after.result is not None:
         is_other = after.trigger is not Trigger.UPGRADE
-        return is_other and bool(awaited_tables(after)) and now < after.upgrade_cutoff_at
+        return is_other and bool(awaited_tables(after, policy)) and now < after.upgrade_cutoff_at
     return before.lease is not None and before.lease.claimed_at < after.deadline_at
 
 
@@ -331,6 +342,29 @@ def test_every_event_in_every_state_is_decided_soundly_and_the_table_has_no_dead
 
     assert written == reached
     assert count > CASES_MIN
+
+
+def test_an_optional_processor_alone_starts_no_upgrade_and_every_decision_beside_it_is_sound() -> None:
+    """The same with two optional processors: which are missing, late, failed, or there."""
+    policies = [replace(policy, optional=OPTIONAL) for policy in POLICIES]
+    held = {Reason.RERUN_HELD, Reason.RERUN_STARTED}
+    late: set[Reason] = set()
+    told = [event for event in events() if isinstance(event, CompletionReceived | TimerFired | BuildCommitted)]
+    for record, event in product(records(arrivals_beside_optional()), told):
+        is_report = isinstance(event, CompletionReceived)
+        instants = NOW[1:] if is_report else NOW[1:2]
+        for now, policy in product(instants, policies if is_report else policies[:1]):
+            decision = decide(record, event, now=now, policy=policy)
+            found = list(faults(record, decision, event, now, policy))
+            assert found == [], f"{found}: {event} at {now} on {record}"
+            if isinstance(event, CompletionReceived) and event.completion.processor in OPTIONAL:
+                assert decision.reason not in {Reason.UPGRADE_STARTED, Reason.UPGRADE_TOO_LATE}
+                late |= {decision.reason} & held
+            if decision.reason is Reason.UPGRADE_STARTED and isinstance(event, TimerFired):
+                assert {name for name, rows in (event.probe or {}).items() if rows} - OPTIONAL
+            if decision.reason is Reason.COMMITTED_UPGRADE_FOLLOWS and isinstance(event, BuildCommitted):
+                assert record.counted - record.relied_on - OPTIONAL or event.result.findings
+    assert late == held
 
 
 def test_every_state_and_every_event_has_a_place_in_the_table() -> None:

@@ -70,6 +70,8 @@ class Question:
     forced: bool = False
     lookback_days: int = 30
     as_of: datetime | None = None
+    optional: frozenset[str] = frozenset()
+    """Blocks that count only where their table has a row of the night."""
 
     def sees(self, row: Row) -> bool:
         return self.as_of is None or row["processed_at"] <= self.as_of
@@ -112,6 +114,8 @@ class Player:
 
     row: dict[str, Any]
     applicable: list[str]
+    counted: list[str] = field(default_factory=list)
+    """The applicable blocks that the score counts."""
     from_phase: dict[str, int] = field(default_factory=dict)
     """Feature -> 4 or 3; absent where neither phase has a value."""
     games: dict[str, str] = field(default_factory=dict)
@@ -126,7 +130,7 @@ class Player:
         return sum(
             (
                 Fraction(sum(1 for cell in CELLS[block] if self.from_phase.get(cell) == phase), len(CELLS[block]))
-                for block in self.applicable
+                for block in self.counted
             ),
             Fraction(0),
         )
@@ -265,13 +269,19 @@ def work_out_night(sources: Sources, asked: Question) -> Night:
         team, key = player.row["team_abbreviation"], player.row["player_id"]
         words = {block: agreement(phase4[block].get(key, {}), scheduled.get(team)) for block in WITNESSES}
         player.games = {block: word for block, word in words.items() if word is not None}
-    filled = sum(1 for t in PHASE4.values() if any(asked.sees(row) for row in sources.on(t, asked.night)))
+    filled = {block for block in PHASE4 if has_rows(sources, block, asked)}
+    wanted = len(filled | (set(PHASE4) - asked.optional))
     found = {
         "not_finite": _not_finite(sources, asked),
         "from_phase4": 0 if scheduled else sum(player.row["has_game"] for player in players),
         "unknown": _unknown_teams(sources, asked, players),
     }
-    return _worth(players, asked, filled, found)
+    return _worth(players, asked, (len(filled), wanted), found)
+
+
+def has_rows(sources: Sources, block: str, asked: Question) -> bool:
+    """Whether the block's Phase 4 table has a row of the night."""
+    return any(asked.sees(row) for row in sources.on(PHASE4[block], asked.night))
 
 
 def _not_finite(sources: Sources, asked: Question) -> dict[str, int]:
@@ -325,6 +335,9 @@ def _work_out_player(
         row={cell: None for cells in CELLS.values() for cell in cells},
         applicable=[block for block in CELLS if block != "team_defense" or opponent],
     )
+    result.counted = [
+        block for block in result.applicable if block not in asked.optional or has_rows(sources, block, asked)
+    ]
     dates: list[date] = []
     for block in result.applicable:
         upper = phase4[block].get(opponent if block == "team_defense" else player, {})
@@ -348,7 +361,7 @@ def _work_out_player(
         "phase4_available": 4 in phases.values(),
         "phase3_fallback_used": 3 in phases.values(),
         "source_data_date": max(dates, default=None),
-        "quality_score": tenths(100 - points_lost(1 - result.share(4) / len(result.applicable))),
+        "quality_score": tenths(100 - points_lost(1 - result.share(4) / len(result.counted))),
     }
     for block, cells in CELLS.items():
         of_block = label({phases[cell] for cell in cells if cell in phases})
@@ -356,14 +369,16 @@ def _work_out_player(
     return result
 
 
-def _worth(players: list[Player], asked: Question, filled_tables: int, found: Mapping[str, Any]) -> Night:
+def _worth(players: list[Player], asked: Question, tables: tuple[int, int], found: Mapping[str, Any]) -> Night:
+    """Work out what the players are worth; *tables* are the filled and the wanted tables of Phase 4."""
+    filled_tables, wanted_tables = tables
     rows = [player for player in players if player.row["points_projection"] is not None]
-    blocks = sum(len(player.applicable) for player in players) or 1
+    blocks = sum(len(player.counted) for player in players) or 1
     p4 = sum((player.share(4) for player in rows), Fraction(0)) / blocks
     p3 = sum((player.share(3) for player in rows), Fraction(0)) / blocks
     x, missing = 1 - p4, 1 - p4 - p3
     nulls = Fraction(sum(1 for p in rows for name in REQUIRED if p.row[name] is None), 5 * len(rows) or 1)
-    dependency = tenths(Fraction(15 * filled_tables, 4))
+    dependency = tenths(Fraction(15 * filled_tables, wanted_tables))
     components = [0.0, 0.0, 0.0, dependency, 0.0, 0.0]
     if rows:
         age = (asked.night - max(player.row["source_data_date"] for player in rows)).days
@@ -380,7 +395,7 @@ def _worth(players: list[Player], asked: Question, filled_tables: int, found: Ma
     score = total
     if len(rows) >= 200 and nulls <= Fraction("0.1"):
         score = max(total, tenths(100 - points_lost(x) - 100 * max(Fraction(0), missing - Fraction("0.1"))))
-    whole = filled_tables == len(PHASE4) and not asked.forced and x <= Fraction("0.1")
+    whole = filled_tables == wanted_tables and not asked.forced and x <= Fraction("0.1")
     return Night(
         players=players,
         components=components,

@@ -182,7 +182,7 @@ def test_rows_that_a_person_did_not_want_start_no_build(limit: dict[str, object]
     asked = told(doubted(), replace(REPLAY, **limit)).record  # type: ignore[arg-type]
     built = after(asked, claimed(), committed(2, state=State.DEGRADED, rows=without(CACHE)), now=DEADLINE)
 
-    assert not awaited_tables(built)
+    assert not awaited_tables(built, POLICY)
     assert told(built, probed(without()), DEADLINE + MINUTE).reason is Reason.TOO_EARLY
     assert told(built, success(CACHE, run="2", at=IN_TIME), IN_TIME).reason is Reason.RERUN_HELD
 

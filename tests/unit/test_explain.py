@@ -129,8 +129,8 @@ def test_the_history_tells_that_a_failed_date_is_built_again_at_its_deadline() -
     ended = told(early, event)
     again = told(ended.record, probed(without(CACHE)), DEADLINE)
 
-    assert "built again at the deadline, 2024-12-16 04:25Z" in narrate(event, early, ended)
-    assert "deadline 2024-12-16 04:25Z passed" in narrate(probed(), ended.record, again)
+    assert "built again at the deadline, 2024-12-16 04:25Z" in narrate(event, early, ended, POLICY)
+    assert "deadline 2024-12-16 04:25Z passed" in narrate(probed(), ended.record, again, POLICY)
 
 
 def test_a_closed_upgrade_window_names_the_command() -> None:
@@ -206,6 +206,6 @@ def test_the_history_says_what_was_found() -> None:
     event = BuildCommitted(result=record.result)
     before = fallback_running(CACHE)
 
-    assert narrate(event, before, told(before, event)).endswith(
+    assert narrate(event, before, told(before, event), POLICY).endswith(
         "fallback 50.0%, 1 critical finding: unchanged player_composite_factors"
     )

@@ -14,7 +14,7 @@ from statemachine.model import DateRecord, State
 from tests.fuzz.judge import judge_deliveries, judge_message
 from tests.fuzz.seeds import SHAPES, nested, sized
 from tests.support.memory_store import MemoryStore
-from tests.support.nights import CACHE, EVENING, NIGHT, PROCESSORS, done, success, told, waiting
+from tests.support.nights import CACHE, EVENING, NIGHT, POLICY, PROCESSORS, done, success, told, waiting
 from tests.support.rigs import Bus, Rig, repair_of
 from worker.dead_letters import PAUSE_S
 from worker.errors import Fatal, PipelineError, PublishRefused, Unavailable
@@ -378,7 +378,7 @@ def test_a_run_that_is_dropped_after_a_publication_is_told_at_info(before: DateR
                 actor="worker-a",
                 at=EVENING,
                 conflicts=0,
-                sentence=narrate(older, before, decision),
+                sentence=narrate(older, before, decision, POLICY),
             )
         )
 

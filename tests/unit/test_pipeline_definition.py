@@ -83,6 +83,14 @@ def test_a_sound_definition_is_read_as_it_is_written(file: Path) -> None:
     assert pipeline.upstream["grid_history.observations"]["wind_speed"] == "FLOAT64"
 
 
+def test_a_block_that_is_not_required_makes_its_processor_optional(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(file, 'name = "weather"', 'name = "weather"\nrequired = false')
+    monkeypatch.setenv("MLFS_PIPELINE", str(file))
+
+    assert {"weather_ensemble"} == load().policy.optional
+    assert frozenset() == SHIPPED.optional_processors
+
+
 def test_a_definition_of_an_older_release_may_keep_the_unused_word_for_an_entity(file: Path) -> None:
     without = read_pipeline(file)
     change(file, 'plural = "zones"', 'singular = "zone"\nplural = "zones"')
@@ -120,6 +128,8 @@ def test_a_definition_of_an_older_release_may_keep_the_unused_word_for_an_entity
         ('block = "price"', 'block = "prices"', "the block prices, which does not exist"),
         ('block = "price"', 'block = "demand"', "the block price has no feature"),
         ("required = true", "required = false", "no feature is required"),
+        ('name = "demand"', 'name = "demand"\nrequired = false', "demand is optional, and a row needs its load_mw"),
+        ('name = "price"', 'name = "price"\nrequired = false', "price is optional, and a row needs its price_eur_mwh"),
         ('must_have = "load_mw"', 'must_have = "load_gw"', "the entity must have load_gw, which is no feature"),
         (
             'key = "zone_code"\nlabel',

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 
-from statemachine.model import Finding
-from worker.features.findings import Judgement, collect
+from statemachine.model import Finding, FindingSeverity
+from worker.features.findings import Found, Judgement, collect
 from worker.features.input_findings import table_findings, unusable_findings
 from worker.features.model import BuildRequest, BuildStats, QualityReport
 from worker.features.pipeline import Pipeline
@@ -42,8 +42,16 @@ def judge(request: BuildRequest, stats: BuildStats, report: QualityReport, pipel
         *schedule_findings(stats, pipeline, policy),
         *profile_findings(stats, pipeline),
     )
-    judgement = collect(found)
+    absent = pipeline.absent_optional(stats.dependency_rows)
+    judgement = collect(_weighed(one, absent) for one in found)
     return replace(judgement, findings=tuple(_dated(one, request.key.analysis_date) for one in judgement.findings))
+
+
+def _weighed(found: Found, absent: frozenset[str]) -> Found:
+    """Return a finding that names an absent optional processor as a note: the absence degrades no analysis date."""
+    if found.finding.processor not in absent:
+        return found
+    return Found(finding=replace(found.finding, severity=FindingSeverity.NOTE))
 
 
 def _dated(finding: Finding, analysis_date: date) -> Finding:

@@ -45,6 +45,7 @@ from worker.features.pipeline import Pipeline
 from worker.features.plan import (
     COPY_AGE_DAYS_MAX,
     BuildPlan,
+    counts_for_score,
     plan_build,
     read_dependency_rows,
     read_left_out,
@@ -216,7 +217,7 @@ class _Attempt:
             # A build works as well without a reference.
             lost = tuple(fault for fault in usable.faults if fault.table not in warehouse.pipeline.references)
             stats = replace(stats, unusable=lost, table_facts=facts, profile=profile)
-            report = score(stats, request.mode, self.quality)
+            report = score(counts_for_score(stats, warehouse.pipeline), request.mode, self.quality)
             report = judged(report, judge(request, stats, report, warehouse.pipeline))
         return _Read(plan, stats, report)
 

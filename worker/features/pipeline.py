@@ -59,6 +59,7 @@ class Block:
         table: Phase 4 table, `dataset.table`.
         key: Column of the join, next to `analysis_date`.
         matches: Identity column with the value of `key`.
+        required: Whether the absence of the processor at the deadline degrades the analysis date.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Block:
     table: str
     key: str
     matches: str
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +282,15 @@ class Pipeline:
     def processors(self) -> tuple[str, ...]:
         """Return the processors whose success an analysis date waits for."""
         return tuple(block.processor for block in self.blocks)
+
+    @property
+    def optional_processors(self) -> frozenset[str]:
+        """Return the processors whose absence at the deadline does not degrade an analysis date. ADR 0036."""
+        return frozenset(block.processor for block in self.blocks if not block.required)
+
+    def absent_optional(self, dependency_rows: Mapping[str, int]) -> frozenset[str]:
+        """Return the optional processors without a row, from the row counts of a build by processor."""
+        return frozenset(name for name in self.optional_processors if not dependency_rows.get(name, 0))
 
     @property
     def required_fields(self) -> tuple[str, ...]:

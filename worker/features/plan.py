@@ -1,7 +1,7 @@
 """Build plan: typed statements for a request and a pipeline; and readers of the answers. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -412,6 +412,21 @@ def read_stats(
         },
         not_finite=not_finite,
         games=read_games(counts, pipeline),
+    )
+
+
+def counts_for_score(stats: BuildStats, pipeline: Pipeline) -> BuildStats:
+    """Return the counts of a build without the optional blocks whose Phase 4 table has no row.
+
+    The score judges the rows as if these blocks did not exist: their cells and their table count neither as present
+    nor as missing. ADR 0036.
+    """
+    absent = pipeline.absent_optional(stats.dependency_rows)
+    names = {block.name for block in pipeline.blocks if block.processor in absent}
+    return replace(
+        stats,
+        dependency_rows={name: rows for name, rows in stats.dependency_rows.items() if name not in absent},
+        blocks={name: counts for name, counts in stats.blocks.items() if name not in names},
     )
 
 

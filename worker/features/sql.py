@@ -325,7 +325,10 @@ class _Context:
 
     def parts_not_from_phase4(self) -> list[str]:
         """Return the terms of a row's sum of parts not from Phase 4: a term for each block."""
-        return [self._if_it_applies(block, self._parts_not_from_phase4(block), "0") for block in self._pipeline.blocks]
+        return [
+            _if_there(block, self._if_it_applies(block, self._parts_not_from_phase4(block), "0"))
+            for block in self._pipeline.blocks
+        ]
 
     def _parts_not_from_phase4(self, block: "Block") -> str:
         cells = len(self._pipeline.features_of(block.name))
@@ -333,9 +336,12 @@ class _Context:
         parts = f"({cells} - {block.name}_phase4_cells)"
         return parts if weight == 1 else f"{weight} * {parts}"
 
-    def parts_wanted(self) -> str:
-        """Return the number of parts of a row's blocks together."""
-        return self._total({block.name: self.parts_of_a_block() for block in self._pipeline.blocks})
+    def parts_wanted(self) -> list[str]:
+        """Return the terms of the number of parts of a row's blocks; an optional block counts if its table has rows."""
+        parts, blocks = str(self.parts_of_a_block()), self._pipeline.blocks
+        required = {block.name: self.parts_of_a_block() for block in blocks if block.required}
+        optional = [_if_there(block, self._if_it_applies(block, parts, "0")) for block in blocks if not block.required]
+        return [self._total(required), *optional]
 
     def cells_wanted(self) -> str:
         """Return the number of cells of a row's blocks together."""
@@ -343,7 +349,8 @@ class _Context:
 
     def _total(self, of_block: Mapping[str, int]) -> str:
         """Return a sum over the blocks that apply to the row."""
-        always = sum(of_block[block.name] for block in self._pipeline.blocks if not self._pipeline.needs_game(block))
+        everywhere = (block.name for block in self._pipeline.blocks if not self._pipeline.needs_game(block))
+        always = sum(of_block.get(name, 0) for name in everywhere)
         most, schedule = sum(of_block.values()), self._pipeline.schedule
         return str(most) if schedule is None or most == always else f"IF({schedule.plays}, {most}, {always})"
 
@@ -386,6 +393,11 @@ _SEEN = (
     *("upstream", "upstream_tables", "references", "witnesses", "team_witnesses"),
 )
 """Attributes of a pipeline with the same names in templates."""
+
+
+def _if_there(block: "Block", term: str) -> str:
+    """Return a term of a sum over blocks that is 0 for an optional block without rows in its Phase 4 table."""
+    return term if block.required else f"IF({block.name}_there, {term}, 0)"
 
 
 def number(value: float) -> str:

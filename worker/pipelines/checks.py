@@ -60,6 +60,7 @@ def _inside(pipeline: Pipeline) -> Iterator[str]:
     yield from (f"{table.short}_{end}" for table in pipeline.phase3_tables for end in ("date", "gap"))
     for name in {block.name for block in pipeline.blocks}:
         yield from (f"{name}_{end}" for end in ("cells", "phase4_cells", "phase3_cells", pipeline.entity.plural))
+    yield from (f"{block.name}_there" for block in pipeline.blocks if not block.required)
     yield from ("phase4_cells", "present_cells", "cells_wanted", "fallback_rate", "left_out_reason", "copied_date")
 
 
@@ -72,10 +73,17 @@ def _block_faults(pipeline: Pipeline) -> Iterator[str]:
     for block in pipeline.blocks:
         if block.matches not in identity:
             yield f"the block {block.name} is joined by {block.matches}, which is no identity column"
-        if not pipeline.features_of(block.name):
+        if not (features := pipeline.features_of(block.name)):
             yield f"the block {block.name} has no feature"
+        if needed := [] if block.required else _needed(features, pipeline):
+            yield f"the block {block.name} is optional, and a row needs its {', '.join(needed)}"
         if (day := pipeline.upstream_tables[block.table].date) != PHASE4_DATE:
             yield f"upstream.{block.table} lies by {day}; a Phase 4 table lies by {PHASE4_DATE}"
+
+
+def _needed(features: Sequence[Feature], pipeline: Pipeline) -> list[str]:
+    """Return the features without which an entity gets no row, or whose NULLs count."""
+    return [feature.name for feature in features if feature.required or feature.name == pipeline.entity.must_have]
 
 
 def _feature_faults(pipeline: Pipeline) -> Iterator[str]:

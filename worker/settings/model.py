@@ -275,6 +275,7 @@ class Settings(PipelineSettings, AccessSettings):
         """Rules of the state machine."""
         return Policy(
             processors=self.definition.processors,
+            optional=self.definition.optional_processors,
             attempts_max=self.attempts_max,
             retry_delay=timedelta(seconds=self.retry_delay_s),
             lease=timedelta(seconds=self.lease_s),

@@ -138,6 +138,9 @@ counted AS (
     (
       {{ features_of(block.name) | each("IF(phase4_{} IS NULL, 0, 1)") | joined("+", 6) }}
     ) AS {{ block.name }}_phase4_cells,
+{% if not block.required %}
+    (SELECT COUNT(*) FROM from_{{ block.name }}) > 0 AS {{ block.name }}_there,
+{% endif %}
 {% endfor %}
 {% include "parts/cells.sql" %}
   FROM cells
@@ -153,9 +156,12 @@ summed AS (
     ) AS present_cells,
     {{ cells_wanted() }} AS cells_wanted,
     -- Not from Phase 4, each block in {{ parts_of_a_block() }} parts, over the blocks that apply: whole numbers until the one division.
+{% if blocks | rejectattr("required") | list %}
+    -- An optional block applies if its Phase 4 table has a row of the date.
+{% endif %}
     SAFE_DIVIDE(
       {{ parts_not_from_phase4() | joined("+", 6) }},
-      {{ parts_wanted() }}
+      {{ parts_wanted() | joined("+", 6) }}
     ) AS fallback_rate
   FROM counted
 )
