@@ -6,7 +6,7 @@ crash loses the counts; Prometheus sees a reset.
 """
 
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 from prometheus_client import (
@@ -233,10 +233,19 @@ class Metrics:
             self._build_seconds.labels(BuildMode.NORMAL, state)
 
     def show_dates(
-        self, store: StateStore, clock: Clock, calendar: Callable[[], Calendar], policy: FindingPolicy
+        self,
+        store: StateStore,
+        clock: Clock,
+        calendar: Callable[[], Calendar],
+        policy: FindingPolicy,
+        optional: Collection[str] = (),
     ) -> None:
-        """Add the gauges read from store and calendar at each scrape, and the thresholds of *policy*."""
-        self.registry.register(DateCollector(store, clock, calendar, sorted(self._processors), policy))
+        """Add the gauges read from store and calendar at each scrape, and the thresholds of *policy*.
+
+        *optional* names the processors without which an analysis date is complete.
+        """
+        processors = sorted(self._processors)
+        self.registry.register(DateCollector(store, clock, calendar, processors, policy, optional))
 
     def show_process(self, *, lines_dropped: Callable[[], int], store_restarts: Callable[[], int]) -> None:
         """Add the counters of other modules, read at each scrape."""
