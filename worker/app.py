@@ -220,6 +220,8 @@ class Worker:
         )
         pipeline = self._settings.definition
         self.metrics.show_dates(resources.store, clock, self._calendar, pipeline.findings, pipeline.optional_processors)
+        if self._settings.canary:
+            self.metrics.show_canary(self._services.canary.ages)
         self.engine = self._services.engine
         pulls = resources.kind is ProcessKind.PULL
         self._messages = PulledMessages(self._services, self.metrics) if pulls else None
