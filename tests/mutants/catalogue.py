@@ -1336,11 +1336,11 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        name="canary-is-parked-in-a-group",
+        name="canary-is-read-as-a-completion",
         file="worker/intake.py",
         old="        if CANARY in delivery.attributes:\n            return self._hand_to_canary(delivery)\n",
         new="",
-        tests=(f"{CANARY_FAULTS}::test_a_deaf_stream_stops_the_journey_at_its_reception",),
+        tests=(f"{CANARY_FAULTS}::test_a_journey_passes_every_step_and_ends_within_two_sweeps",),
     ),
     Mutant(
         name="canary-needs-the-store-to-begin",

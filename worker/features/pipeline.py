@@ -284,15 +284,6 @@ class Pipeline:
         return tuple(block.processor for block in self.blocks)
 
     @property
-    def optional_processors(self) -> frozenset[str]:
-        """Return the processors whose absence at the deadline does not degrade an analysis date. ADR 0036."""
-        return frozenset(block.processor for block in self.blocks if not block.required)
-
-    def absent_optional(self, dependency_rows: Mapping[str, int]) -> frozenset[str]:
-        """Return the optional processors without a row, from the row counts of a build by processor."""
-        return frozenset(name for name in self.optional_processors if not dependency_rows.get(name, 0))
-
-    @property
     def required_fields(self) -> tuple[str, ...]:
         """Return the features whose NULLs count."""
         return tuple(feature.name for feature in self.features if feature.required)
@@ -304,6 +295,15 @@ class Pipeline:
     def block_of(self, feature: Feature) -> Block:
         """Return the block of a feature."""
         return next(block for block in self.blocks if block.name == feature.block)
+
+    @property
+    def optional_processors(self) -> frozenset[str]:
+        """Return the processors whose absence at the deadline does not degrade an analysis date. ADR 0036."""
+        return frozenset(block.processor for block in self.blocks if not block.required)
+
+    def absent_optional(self, dependency_rows: Mapping[str, int]) -> frozenset[str]:
+        """Return the optional processors without a row, from the row counts of a build by processor."""
+        return frozenset(name for name in self.optional_processors if not dependency_rows.get(name, 0))
 
     def needs_game(self, block: Block) -> bool:
         """Return whether the block applies only to an entity whose team plays: the opponent joins the table."""
