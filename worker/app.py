@@ -219,7 +219,10 @@ class Worker:
             date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
             lease_passed=partial(self._passes.note, "lease"),
         )
-        self.metrics.show_dates(resources.store, clock, self._calendar, self._settings.definition.findings)
+        pipeline = self._settings.definition
+        self.metrics.show_dates(resources.store, clock, self._calendar, pipeline.findings, pipeline.optional_processors)
+        if self._settings.canary:
+            self.metrics.show_canary(self._services.canary.ages)
         self.engine = self._services.engine
         pulls = resources.kind is ProcessKind.PULL
         self._messages = PulledMessages(self._services, self.metrics) if pulls else None

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -10,7 +10,13 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict, Field
 
-from statemachine.evidence import awaited_tables, doubted_processors, publication_is_retracted, severity_of
+from statemachine.evidence import (
+    awaited_tables,
+    built_without,
+    doubted_processors,
+    publication_is_retracted,
+    severity_of,
+)
 from statemachine.model import (
     RATE_DIGITS,
     BuildResult,
@@ -143,19 +149,32 @@ def explanation(
     return {
         **standing(record, untold),
         "now": now.isoformat(),
-        "processors": [_processor(record, name) for name in policy.processors],
+        "processors": [_processor(record, name, policy) for name in policy.processors],
         "missing": list(policy.missing(record)),
         "headline": in_zone(headline(record, policy), zone),
         "next": what_next(record, now, policy, zone, untold),
     }
 
 
-def _processor(record: DateRecord, name: str) -> dict[str, Any]:
+def reported(record: DateRecord, policy: Policy) -> str:
+    """Return how many processors count: `3 of 4`; with a remark if the missing processors are optional."""
+    missing = policy.missing(record)
+    counted = f"{len(policy.processors) - len(missing)} of {len(policy.processors)}"
+    return f"{counted} (only optional missing)" if missing and policy.optional.issuperset(missing) else counted
+
+
+def listed(names: Iterable[str], optional: Collection[str]) -> str:
+    """Return processors as a list for a sentence, each optional processor with the word."""
+    return ", ".join(f"{name} (optional)" if name in optional else name for name in names)
+
+
+def _processor(record: DateRecord, name: str, policy: Policy) -> dict[str, Any]:
     completion = record.completions.get(name)
     missing = RETRACTED if name in record.ignored else "missing"
     rows: Mapping[str, int] = record.result.dependency_rows if record.result else {}
     return {
         "processor": name,
+        "optional": name in policy.optional,
         "status": completion.status.value if completion else missing,
         "completed_at": completion.completed_at.isoformat() if completion else None,
         "row_count": completion.row_count if completion else None,
@@ -199,11 +218,12 @@ def headline(record: DateRecord, policy: Policy) -> str:
     """Return the state of the analysis date in a line, with the doubts about the rows that consumers read."""
     result = record.result
     if record.state is State.WAITING:
-        counted = len(policy.processors) - len(policy.missing(record))
-        return f"waiting: {counted} of {len(policy.processors)} completions{_still_read(result)}"
+        return f"waiting: {reported(record, policy)} completions{_still_read(result)}"
     if record.state in {State.DONE, State.DEGRADED} and result is not None:
         wrong = " from a run that was taken back" if publication_is_retracted(record) else ""
-        generation = f"published as generation {result.generation}{_limit(record)}{wrong}"
+        absent = [name for name in policy.processors if built_without(record, name, policy)]
+        without = f" without {listed(absent, policy.optional)}" if absent else ""
+        generation = f"published as generation {result.generation}{_limit(record)}{wrong}{without}"
         if is_doubtful(result):
             return f"{record.state}: {generation}, but {short(result.findings)}; {_worth(result)}"
         return f"{record.state}: {_worth(result)}, {short(result.findings)}, {generation}"
@@ -261,7 +281,7 @@ def _follows(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) 
     taken_back = _taken_back(record)
     match record.state:
         case State.WAITING:
-            missing = ", ".join(policy.missing(record))
+            missing = listed(policy.missing(record), policy.optional)
             return (
                 f"Waits for {missing}. Builds as soon as all {len(policy.processors)} report success; at the deadline, "
                 f"{_when(record.deadline_at, now, zone)}, a worker probes the tables and falls back to Phase 3 for "
@@ -303,10 +323,12 @@ def _taken_back(record: DateRecord) -> str:
 def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: ZoneInfo) -> str:
     day = record.analysis_date.isoformat()
     replay = f"mlfs replay {day} --reason '…'"
-    missing, doubted = policy.missing(record), sorted(doubted_processors(record) - {*policy.missing(record)})
+    missing = [name for name in policy.missing(record) if name not in policy.optional]
+    doubted = sorted(doubted_processors(record) - {*missing})
+    needed = "required " if policy.missing(record) else ""
     if now >= record.upgrade_cutoff_at:
         if not (missing or doubted):
-            return f"Nothing by itself: all completions are in. To build it again: {replay}"
+            return f"Nothing by itself: all {needed}completions are in. To build it again: {replay}"
         wrong = ", ".join((*missing, *doubted))
         return f"The upgrade window is closed{_taken_back(record)}. After the repair of {wrong}: {replay}"
     cutoff, named = _when(record.upgrade_cutoff_at, now, zone), ", ".join(doubted)
@@ -316,13 +338,13 @@ def _next_for_degraded(record: DateRecord, now: datetime, policy: Policy, zone: 
         return f"{by_itself}{_taken_back(record)}{_looks(record, policy)}{runs_again}. By hand: {replay}"
     if awaited_tables(record, policy):
         looks = f"{_looks(record, policy)}{runs_again}"
-        return f"All completions are in; built again by itself when rows come{looks}. By hand: {replay}"
+        return f"All {needed}completions are in; built again by itself when rows come{looks}. By hand: {replay}"
     if doubted:
         return (
             f"Built again by itself when {named} runs again before {cutoff}: a critical finding names it. "
             f"By hand: {replay}"
         )
-    return f"Nothing by itself: all completions are in. To build it again: {replay}"
+    return f"Nothing by itself: all {needed}completions are in. To build it again: {replay}"
 
 
 def _looks(record: DateRecord, policy: Policy) -> str:
@@ -335,7 +357,7 @@ def _next_for_failed(record: DateRecord, now: datetime, policy: Policy, zone: Zo
     replay = f"mlfs replay {record.analysis_date.isoformat()} --reason '…'"
     if record.failure is not None and record.failure.because == FailedBecause.CANCELLED:
         return f"Nothing by itself: a cancelled date waits for a person. To build it: {replay}"
-    missing = ", ".join(policy.missing(record))
+    missing = listed(policy.holding_back(record, now), policy.optional)
     wait = f"Once all have reported, it is built by itself (missing: {missing}). " if missing else ""
     if record.wake_at is not None and record.result is not None:
         cutoff, awaited = _when(record.upgrade_cutoff_at, now, zone), ", ".join(sorted(awaited_tables(record, policy)))
@@ -396,7 +418,8 @@ def arrival_text(entry: Mapping[str, Any], zone: ZoneInfo) -> str:
     """Return the line of a processor: status, instant, rows."""
     if entry["status"] == "missing":
         since = datetime.fromisoformat(entry["awaited_since"]).astimezone(zone)
-        return f"not reported, awaited since {since:%Y-%m-%d %H:%M %Z}"
+        optional = " (optional)" if entry["optional"] else ""
+        return f"not reported{optional}, awaited since {since:%Y-%m-%d %H:%M %Z}"
     if entry["status"] == RETRACTED:
         latest = entry["retractions"][-1]
         at = datetime.fromisoformat(latest["at"]).astimezone(zone)

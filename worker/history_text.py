@@ -106,5 +106,8 @@ def _timer(before: DateRecord, decision: Decision, policy: Policy) -> str:
         text = f"deadline {before.deadline_at:%Y-%m-%d %H:%M}Z passed"
         if found:
             text += f"; no event, but rows found: {', '.join(found)}"
-        return text if decision.reason is Reason.FOUND_ALL else f"{text}; missing rows fall back to Phase 3"
+        if decision.reason is Reason.FOUND_ALL:
+            return text
+        only = "" if policy.holding_back(after, before.deadline_at) else "only optional processors are missing, "
+        return f"{text}; {only}missing rows fall back to Phase 3"
     return f"{decision.reason.replace('_', ' ')} while {before.state}"

@@ -20,6 +20,7 @@ from opentelemetry.trace import Span, Tracer
 from schemas.completion import Delivery, Expectation, Refusal, RefusalReason, decode
 from statemachine.events import CompletionReceived
 from worker.calendar import FUTURE_DAYS_MAX
+from worker.canary import CANARY
 from worker.dead_letters import NotParked, Parking
 from worker.engine import Engine
 from worker.errors import CorruptRecord, PipelineError, Unavailable
@@ -86,8 +87,10 @@ class Intake:
         observer: Observer,
         stopwatch: Callable[[], float],
         tracer: Tracer = NO_SPANS,
+        canary: Callable[[Delivery], None] = lambda _delivery: None,
     ) -> None:
         self._engine = engine
+        self._canary = canary
         self._repair = repair
         self._parking = Parking(
             store=store,
@@ -126,6 +129,9 @@ class Intake:
         places, happened, alone = [], [], []
         for place, delivery in enumerate(deliveries):
             try:
+                if CANARY in delivery.attributes:
+                    alone.append(place)
+                    continue
                 analysis_date, completion = decode(delivery, expected, now)
             except Exception:  # noqa: BLE001 - handled alone, the message raises again and is charged
                 alone.append(place)
@@ -188,7 +194,20 @@ class Intake:
                 log.exception("parking_raised", message_id=delivery.message_id)
         return Verdict.RETRY
 
+    def _hand_to_canary(self, delivery: Delivery) -> Verdict:
+        """Hand a message of a canary to the canary: no metric of deliveries and no dead letter shows the message."""
+        try:
+            self._canary(delivery)
+        except Unavailable as exc:
+            log.warning("canary_postponed", message_id=delivery.message_id, error=str(exc))
+            return Verdict.HOLD
+        except PipelineError as exc:
+            log.error("canary_not_stored", message_id=delivery.message_id, error=str(exc), kind=type(exc).__name__)
+        return Verdict.ACK
+
     def _handle(self, delivery: Delivery, span: Span) -> Verdict:
+        if CANARY in delivery.attributes:
+            return self._hand_to_canary(delivery)
         started = self._stopwatch()
         now = self._clock.now()
         expected = self._expectation(now)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from worker.local.pubsub.embedded import EmbeddedBus
     from worker.observing.observer import Observer
 
+from statemachine.model import Policy
 from worker import package_version
 from worker.adapters.redis.client import connect, key_tag
 from worker.adapters.redis.damage import Damage, SettingAside, keep_quiet, log_damage
@@ -390,18 +391,19 @@ def make_engine(  # noqa: PLR0913 - one collaborator each
     clock: Clock,
     worker: str,
     observer: "Observer",
+    policy: Policy | None = None,
     start_build: Callable[[date], None] = lambda _day: None,
     outbox_filled: Callable[[], None] = lambda: None,
     tracer: "Tracer | None" = None,
 ) -> "Engine":
-    """Return an engine with the rules of the settings, for a worker or for a command that applies an event."""
+    """Return an engine, for a worker or for a command that applies an event; *policy* replaces the settings' rules."""
     from worker.engine import Engine, Topics
     from worker.observing.tracing import NO_SPANS
 
     keep_days = settings.keep_finished_days
     return Engine(
         store=store,
-        policy=settings.policy,
+        policy=policy or settings.policy,
         calendar=settings.calendar,
         clock=clock,
         pipeline=settings.definition.name,

@@ -144,6 +144,7 @@ class Sweeper:
         aside: RunAside = at_once,
         aside_for_upgrades: RunAside = at_once,
         game_days: Callable[[datetime], frozenset[date]] = lambda _now: frozenset(),
+        canary: Callable[[], None] = lambda: None,
     ) -> None:
         """Store the collaborators.
 
@@ -159,6 +160,7 @@ class Sweeper:
             aside_for_upgrades: Runs the probes of degraded analysis dates. After a backfill there may be hundreds of
                 probes; with a separate limit these probes delay no deadline.
             game_days: Returns the days with a game by the schedule; empty while the schedule is not known.
+            canary: Called at the start of each sweep, also while the store is away.
         """
         self._engine = engine
         self._store = store
@@ -170,6 +172,7 @@ class Sweeper:
         self._aside = aside
         self._aside_for_upgrades = aside_for_upgrades
         self._game_days = game_days
+        self._canary = canary
         self._started_at = clock.now()
         self._skip = 0
 
@@ -180,6 +183,7 @@ class Sweeper:
             Unavailable: The store does not answer. A fault of a single analysis date is logged and does not stop the
                 sweep.
         """
+        self._run_canary()
         self._clock.follow()
         now = self._clock.now()
         failed = 0
@@ -194,6 +198,13 @@ class Sweeper:
         for day in due:
             failed += self._faults_of(day, lambda: self._fire(day, now))  # noqa: B023 - called at once
         return Sweep(opened=len(expected), due=len(due), failed=failed)
+
+    def _run_canary(self) -> None:
+        try:
+            self._canary()
+        except Exception:
+            # The alert about a silent canary tells a person; the analysis dates need the rest of the sweep.
+            log.exception("canary_failed_unexpectedly")
 
     def _last_opened(self, now: datetime) -> date | None:
         """Return the last opened analysis date, the calendar's mark.

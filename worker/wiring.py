@@ -22,6 +22,7 @@ from worker.builds.builder import Builder, LeaseKeeper
 from worker.builds.generations import short_diffs
 from worker.builds.queue import BuildQueue, Builds, RequestBuilds
 from worker.builds.upstream import ScheduleWatch, probe
+from worker.canary import CANARY_KEYS, CANARY_POLICY, Canary
 from worker.errors import PipelineError
 from worker.intake import Intake
 from worker.interventions.retractions import RetractionAudit
@@ -88,6 +89,7 @@ class Services:
         )
         self.repair = Repair(engine=self.engine, store=resources.store, clock=clock, warehouse=resources.warehouse)
         self.builder = self._make_builder(lease_passed)
+        self.canary = self._make_canary()
         self.schedule = ScheduleWatch(resources.warehouse, resources.settings.calendar, Aside())
         self.sweeper = self._make_sweeper(date_failed)
         self.relay = Relay(
@@ -132,6 +134,27 @@ class Services:
             aside=Aside(),
             aside_for_upgrades=Aside(upgrade_patience_s),
             game_days=self.schedule.days,
+            canary=self.canary.run_once if self.resources.settings.canary else lambda: None,
+        )
+
+    def _make_canary(self) -> Canary:
+        resources, settings = self.resources, self.resources.settings
+        store = resources.store.apart(CANARY_KEYS)
+        # Only a pull worker has threads that outlive a sweep; elsewhere the sweep waits a moment for the canary.
+        patience_s = 0.0 if resources.kind is ProcessKind.PULL else PATIENCE_S
+        return Canary(
+            engine=make_engine(
+                settings, store=store, policy=CANARY_POLICY, clock=self.clock, worker=self._worker, observer=Observers()
+            ),
+            store=store,
+            requests=resources.requests,
+            publisher=resources.publisher,
+            topic=settings.topic,
+            warehouse=resources.warehouse,
+            clock=self.clock,
+            worker=self._worker,
+            publish_aside=Aside(patience_s),
+            build_aside=Aside(patience_s),
         )
 
     def _make_intake(self) -> Intake:
@@ -148,6 +171,7 @@ class Services:
             observer=self._observer,
             stopwatch=time.perf_counter,
             tracer=self.resources.tracer,
+            canary=self.canary.receive,
         )
 
     def _make_arrivals(self) -> ArrivalsWriter:

@@ -7,7 +7,8 @@ permission tests write marked rows and roll back or remove the rows; a crash can
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ import typer
 from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE, Json, reading_resources
 from ops.output import out, show_json
 from worker.adapters.redis.server import CLOCK_SKEW_MAX
+from worker.canary import CANARY_DATE, CANARY_KEYS, EVERY, Step, instants_of
 from worker.clock import SystemClock
 from worker.errors import Denied, PipelineError, Unavailable
 from worker.features.model import Statement
@@ -25,6 +27,8 @@ from worker.ports import Warehouse
 from worker.resources import Resources, is_absent, open_warehouse
 from worker.settings import Settings
 
+# The same age as in the alert MlfsCanaryStopped.
+CANARY_AGE_MAX = 3 * EVERY
 CheckFunction = Callable[[], Sequence[str] | None]
 SERVER = "state store keeps what it is told"
 NO_WORKER_YET = "no worker has run in this folder yet; the first worker creates the state store: mlfs run"
@@ -136,6 +140,19 @@ class DoctorChecks:
             for row in doubled
         ]
 
+    @cached_property
+    def canary_ages(self) -> Mapping[Step, timedelta]:
+        """Age of each step of the canary that the state store knows; empty before the first journey."""
+        resources = self._resources
+        record, now = resources.store.apart(CANARY_KEYS).load(CANARY_DATE), resources.clock.now()
+        return {} if record is None else {step: now - at for step, at in instants_of(record).items()}
+
+    def canary(self) -> Sequence[str]:
+        """Check the age of the last finished journey of the canary."""
+        if self.canary_ages.get(Step.BUILT, timedelta.max) <= CANARY_AGE_MAX:
+            return ()
+        return ("which step stops: docs/runbook.md, MlfsCanaryStopped",)
+
     def bus(self) -> Sequence[str]:
         """Check topics, subscriptions and the forwarding of dead letters."""
         from worker.adapters.pubsub.unary import BusLook
@@ -202,6 +219,12 @@ def _outcomes(resources: Resources, checks: DoctorChecks) -> Iterator[CheckOutco
     yield _run("upstream tables have the columns a build reads", checks.upstream)
     yield _run("tables the worker writes are in place", checks.own_tables)
     yield _run(f"topics and subscriptions of {settings.pubsub_project} are in place", checks.bus)
+    if settings.canary and not is_absent(settings.redis_url):
+        outcome = _run("a canary came through in the last 15 minutes", checks.canary)
+        # A store that does not answer is the fault of the outcome, and leaves no ages.
+        known: Mapping[Step, timedelta] = vars(checks).get("canary_ages", {})
+        ages = ", ".join(f"{step} {age.total_seconds():.0f} s ago" for step, age in known.items())
+        yield replace(outcome, check=f"{outcome.check} ({ages or 'no journey is stored'})")
 
 
 def _live(resources: Resources, checks: DoctorChecks, *, wanted: bool) -> Iterator[CheckOutcome]:

@@ -23,7 +23,7 @@ from ops.output import (
     show_json,
 )
 from statemachine.model import DateRecord, State
-from worker.date_text import explanation, standing, wall_clock
+from worker.date_text import explanation, reported, standing, wall_clock
 from worker.errors import CorruptRecord, Refused
 from worker.observing.outbox import Untold, untold_by_date
 from worker.ports import StateStore
@@ -92,8 +92,10 @@ def _row(resources: Resources, record: DateRecord, untold: Untold | None) -> dic
     if record.state is not State.WAITING:
         return row
     policy, zone = resources.settings.policy, resources.settings.calendar.zone
-    reported = f"{len(policy.processors) - len(policy.missing(record))} of {len(policy.processors)}"
-    return {**row, "waits": f"{reported}, deadline {wall_clock(record.deadline_at, resources.clock.now(), zone)}"}
+    return {
+        **row,
+        "waits": f"{reported(record, policy)}, deadline {wall_clock(record.deadline_at, resources.clock.now(), zone)}",
+    }
 
 
 def _load(resources: Resources, day: date) -> DateRecord:

@@ -106,10 +106,10 @@ def _dependencies(facts: DateFacts) -> Check:
         figure = "no build counted the rows, and no table could be read"
         return Check(name="dependencies", status=CheckStatus.UNKNOWN, figure=figure, threshold=threshold)
     where = "now" if facts.upstream else "by build and events"
-    filled = len(names) - len(absent) - len(unknown)
+    filled = len(facts.with_evidence(Evidence.ROWS))
     figure = f"{filled} of {len(names)} tables with rows {where} ({', '.join(_held(facts, name) for name in names)})"
     status = CheckStatus.GREEN
-    if len(absent) == len(names):
+    if absent and not filled and not unknown:
         # Rows that were there at the build and have gone since do not spoil the published rows.
         status = CheckStatus.AMBER if all(facts.held_at_build(name) for name in names) else CheckStatus.RED
     elif absent:
@@ -124,14 +124,14 @@ def _dependencies(facts: DateFacts) -> Check:
 
 def _held(facts: DateFacts, processor: str) -> str:
     """Return the processor with the number of rows, or with the reason for the absence of a number."""
-    evidence = facts.evidence(processor)
+    evidence, name = facts.evidence(processor), facts.listed([processor])
     if evidence in {Evidence.RETRACTED, Evidence.UNUSABLE, Evidence.FAILED, Evidence.UNKNOWN}:
         told = {Evidence.RETRACTED: "taken back", Evidence.FAILED: "reported failed", Evidence.UNKNOWN: "not read"}
-        return f"{processor} {told.get(evidence, 'unusable')}"
+        return f"{name} {told.get(evidence, 'unusable')}"
     held = facts.held_now(processor)
     if held is None:
         held = facts.held_at_build(processor)
-    return f"{processor} {'reported' if held is None else held}"
+    return f"{name} {'reported' if held is None else held}"
 
 
 def _level(policy: QualityPolicy, name: str) -> Severity:

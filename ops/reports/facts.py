@@ -4,7 +4,7 @@ An absent fact is unknown and stays unknown: a processor without a report may ha
 is not an empty table. `DateFacts.evidence` names the source of each answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -20,6 +20,7 @@ from statemachine.model import (
     Finding,
     FindingSeverity,
 )
+from worker.date_text import listed
 from worker.features.pipeline import Pipeline
 from worker.observing.outbox import Untold
 
@@ -195,8 +196,13 @@ class DateFacts:
 
     @property
     def absent(self) -> list[str]:
-        """The processors without usable rows, in the pipeline's order; a processor with unknown rows is no member."""
-        return self.with_evidence(Evidence.EMPTY, Evidence.UNUSABLE, Evidence.FAILED, Evidence.RETRACTED)
+        """The required processors without usable rows, in the pipeline's order; unknown rows make no member."""
+        absent = self.with_evidence(Evidence.EMPTY, Evidence.UNUSABLE, Evidence.FAILED, Evidence.RETRACTED)
+        return [name for name in absent if name not in self.pipeline.optional_processors]
+
+    def listed(self, names: Iterable[str]) -> str:
+        """Return processors as a list for a sentence, each optional processor with the word."""
+        return listed(names, self.pipeline.optional_processors)
 
 
 def short(table: str) -> str:

@@ -86,7 +86,7 @@ def _of_reports(facts: DateFacts) -> Iterator[str]:
     left = time_left(facts)
     if left is not None:
         missing = [name for name in names if name not in record.counted]
-        waits = f"; missing: {', '.join(missing)}" if missing else ""
+        waits = f"; missing: {facts.listed(missing)}" if missing else ""
         yield (
             f"{len(names) - len(missing)} of {len(names)} processors have reported success{waits}; {left} left "
             f"until the deadline, {record.deadline_at:%Y-%m-%d %H:%M}Z"
@@ -128,7 +128,7 @@ def _without_report(facts: DateFacts, silent: Iterable[str]) -> Iterator[str]:
         Evidence.UNKNOWN: "and the tables were not read: whether there are rows is not known",
     }
     for evidence, names in by_evidence.items():
-        yield f"no report came from {', '.join(names)}, {told.get(evidence, 'and the rows are there')}"
+        yield f"no report came from {facts.listed(names)}, {told.get(evidence, 'and the rows are there')}"
 
 
 def _of_processor(facts: DateFacts, processor: str) -> Iterator[str]:

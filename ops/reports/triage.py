@@ -210,7 +210,7 @@ def _phase4(facts: DateFacts) -> tuple[RootCause, str]:
     absent, names = facts.absent, facts.pipeline.processors
     source = "" if facts.upstream else " (by build and events; the tables could not be read)"
     rows = "rows that count" if facts.record.ignored else "rows"
-    if len(absent) == len(names):
+    if not facts.with_evidence(Evidence.ROWS, Evidence.UNKNOWN):
         return RootCause.A, f"none of the {len(names)} Phase 4 tables has {rows}{source}{_phase3(facts)}"
     told = ", ".join(f"{name}{_reason_of_absence(facts, name)}" for name in absent)
     unknown = facts.with_evidence(Evidence.UNKNOWN)
@@ -248,7 +248,8 @@ def _phase3(facts: DateFacts) -> str:
 def _own_cause(facts: DateFacts) -> tuple[Cause, RootCause | None, str]:
     """Return the cause of a date whose Phase 4 tables all have rows: a finding, otherwise the feature store."""
     record, result = facts.record, facts.record.result
-    there = f"all {len(facts.pipeline.processors)} Phase 4 tables have rows"
+    needed = [name for name in facts.pipeline.processors if name not in facts.pipeline.optional_processors]
+    there = f"all {len(needed)} Phase 4 tables have rows"
     source = "" if facts.upstream else " (by build and events; the tables could not be read)"
 
     def own(why: str) -> tuple[Cause, RootCause | None, str]:
@@ -262,7 +263,7 @@ def _own_cause(facts: DateFacts) -> tuple[Cause, RootCause | None, str]:
         return own("it was built from a run that was taken back")
     if mode_of(record, result) is not BuildMode.NORMAL:
         return own(f"it was built as {mode_of(record, result)}, by {record.requested_by or 'an unknown actor'}")
-    empty = [name for name in facts.pipeline.processors if facts.held_at_build(name) == 0]
+    empty = [name for name in needed if facts.held_at_build(name) == 0]
     if empty:
         return own(f"those of {', '.join(empty)} came after the build")
     if facts.grave_findings:

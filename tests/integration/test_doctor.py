@@ -1,7 +1,9 @@
 """`mlfs doctor` names what would cost a night, before the night: store, clock, tables, bus, permissions."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from ops.arguments import EXIT_FAILED, EXIT_UNAVAILABLE
 from ops.cli import app
 from ops.commands.doctor import consumed_subscriptions, published_topics
 from tests.support.bigquery_peer.server import BigQueryServer
+from tests.support.nights import done, result
 from tests.support.terraform import role_table, rows
 from worker.adapters.bigquery.permissions import TABLE_PERMISSIONS, VIEW_PERMISSIONS
 from worker.adapters.duckdb.warehouse import DuckDbWarehouse
@@ -20,8 +23,12 @@ from worker.adapters.pubsub.connection import ensure_topology, plain_publisher_c
 from worker.adapters.pubsub.unary import BusLook, SubscriptionWatch
 from worker.adapters.redis import server
 from worker.adapters.redis.client import connect
+from worker.adapters.redis.store import RedisStore
+from worker.canary import CANARY_DATE, CANARY_KEYS
+from worker.clock import SystemClock
 from worker.local.pubsub.server import PubSubServer
 from worker.pipelines.shipped import SHIPPED, UPSTREAM
+from worker.ports import Commit
 from worker.resources import open_warehouse
 from worker.settings import load
 
@@ -110,6 +117,24 @@ def test_the_doctor_names_what_upstream_lacks(folder: Path) -> None:
     ]
     assert (shown.exit_code, shown.stdout.count("ok "), shown.stdout.count("FAULT")) == (1, 6, 2)
     assert shown.stdout.count("not run") == 2
+
+
+def test_the_doctor_shows_how_old_the_steps_of_the_canary_are(
+    folder: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder)
+    monkeypatch.setenv("MLFS_CANARY", "on")
+    with connect(valkey_url) as client:
+        client.flushdb()
+        never, before = looked()
+        ended = replace(result(), committed_at=SystemClock().now() - timedelta(minutes=10))
+        record = replace(done(), analysis_date=CANARY_DATE, version=1, result=ended)
+        RedisStore(client, SHIPPED.name).apart(CANARY_KEYS).commit(Commit(record=record, operation_id="canary"))
+        code, after = looked()
+
+    assert (EXIT_FAILED, False, 0, True) == (never, before[DATASETS]["ok"], code, after[DATASETS]["ok"])
+    assert "no journey is stored" in before[DATASETS]["check"]
+    assert re.search(r"decided 60\d s ago, built 60\d s ago", after[DATASETS]["check"])
 
 
 def test_a_store_that_may_lose_state_is_named(folder: Path, valkey_url: str) -> None:

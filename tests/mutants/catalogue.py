@@ -49,6 +49,7 @@ JOURNAL_TESTS = "tests/contract/test_pubsub_journal.py"
 TIME = "tests/unit/test_decide_time.py"
 OPTIONAL = "tests/unit/test_decide_optional.py"
 SWEEP = "tests/unit/test_deadlines.py"
+CANARY_FAULTS = "tests/faults/test_canary_faults.py"
 JUDGE = "tests/chaos/test_check.py"
 SIMULATION = "tests/simulation/test_simulation.py"
 ROLLING = "tests/acceptance/test_rolling_upgrade.py"
@@ -1390,6 +1391,34 @@ MUTANTS = (
             f"{TIME}::test_a_failed_replay_of_a_date_published_in_full_has_nothing_due",
             f"{TIME}::test_a_replay_that_fails_after_the_cutoff_has_nothing_due",
         ),
+    ),
+    Mutant(
+        name="canary-is-read-as-a-completion",
+        file="worker/intake.py",
+        old="        if CANARY in delivery.attributes:\n            return self._hand_to_canary(delivery)\n",
+        new="",
+        tests=(f"{CANARY_FAULTS}::test_a_journey_passes_every_step_and_ends_within_two_sweeps",),
+    ),
+    Mutant(
+        name="canary-needs-the-store-to-begin",
+        file="worker/canary.py",
+        old='            log.warning("canary_published_without_store", error=str(exc))\n',
+        new="            return\n",
+        tests=(f"{CANARY_FAULTS}::test_a_redis_that_is_away_stops_the_journey_at_its_commit",),
+    ),
+    Mutant(
+        name="every-replica-sends-a-canary",
+        file="worker/canary.py",
+        old='if self._requests.begin(f"canary:{number}", CANARY, 2 * EVERY) is not None:',
+        new="if False:",
+        tests=(f"{CANARY_FAULTS}::test_of_two_replicas_one_begins_the_journey_and_both_know_its_end",),
+    ),
+    Mutant(
+        name="canary-has-the-keys-of-the-dates",
+        file="worker/adapters/redis/store.py",
+        old="replicas=self._replicas, part=name)",
+        new="replicas=self._replicas)",
+        tests=(f"{CANARY_FAULTS}::test_a_journey_passes_every_step_and_ends_within_two_sweeps",),
     ),
     Mutant(
         name="deadline-again-and-again",

@@ -95,6 +95,7 @@ def emitted() -> list[tuple[str, Mapping[str, str]]]:
     metrics = Metrics(PROCESSORS)
     rig = Rig(notes=metrics)  # type: ignore[arg-type]
     metrics.show_dates(rig.store, rig.clock, lambda: CALENDAR, FindingPolicy())
+    metrics.show_canary(lambda: {"built": 0.0})
     found: dict[str, tuple[str, Mapping[str, str]]] = {}
 
     def scrape() -> None:

@@ -32,6 +32,11 @@ class MemoryStore:
         self._last_opened: date | None = None
         self._entries = 0
         self.quarantined: list[tuple[date, bytes]] = []
+        self._parts: dict[str, MemoryStore] = {}
+
+    def apart(self, name: str) -> "MemoryStore":
+        """The same store for the same name, with nothing of this one in it."""
+        return self._parts.setdefault(name, MemoryStore())
 
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the date."""

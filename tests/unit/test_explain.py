@@ -1,7 +1,8 @@
 """`mlfs explain` answers in one screen: what arrived, what is missing since when, what happens next and why."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -45,6 +46,40 @@ ZONE = ZoneInfo("America/New_York")
 
 def explained(record: DateRecord, now=EVENING) -> dict[str, object]:
     return explanation(record, now, POLICY, ZONE, None)
+
+
+OPTIONAL = replace(POLICY, optional=frozenset({CACHE}))
+
+
+def told_of_optional(record: DateRecord, now: datetime = EVENING) -> dict[str, Any]:
+    return explanation(record, now, OPTIONAL, ZONE, None)
+
+
+def test_an_optional_processor_is_called_optional_while_the_date_waits() -> None:
+    answer = told_of_optional(waiting(*PROCESSORS[:3]))
+
+    assert "waiting: 3 of 4 (only optional missing) completions" == answer["headline"]
+    assert arrival_text(answer["processors"][3], ZONE).startswith("not reported (optional), awaited since")
+    assert f"Waits for {CACHE} (optional)." in answer["next"]
+    assert [False, False, False, True] == [entry["optional"] for entry in answer["processors"]]
+
+
+def test_a_date_without_an_optional_processor_promises_no_upgrade() -> None:
+    ready = after(waiting(*PROCESSORS[:3]), probed(without(CACHE)), claimed(), now=DEADLINE, policy=OPTIONAL)
+    done = after(ready, committed(rows=without(CACHE)), now=DEADLINE, policy=OPTIONAL)
+    degraded = replace(done, state=State.DEGRADED, result=replace(done.result, state=State.DEGRADED))
+
+    assert f"published as generation 1 without {CACHE} (optional)" in told_of_optional(done, DEADLINE)["headline"]
+    for now in (DEADLINE, CUTOFF):
+        assert "all required completions are in" in told_of_optional(degraded, now)["next"].lower()
+
+
+def test_the_history_says_that_only_optional_processors_were_missing_at_the_deadline() -> None:
+    before, event = waiting(*PROCESSORS[:3]), probed(without(CACHE))
+
+    sentence = narrate(event, before, told(before, event, DEADLINE, OPTIONAL), OPTIONAL)
+
+    assert sentence.endswith("passed; only optional processors are missing, missing rows fall back to Phase 3")
 
 
 def test_a_waiting_date_says_what_arrived_and_since_when_the_rest_is_missing() -> None:

@@ -95,10 +95,10 @@ class DamagedStore(MemoryStore):
 class Board:
     """Metrics fed by an engine, and what a scrape of them shows."""
 
-    def __init__(self, store: MemoryStore | None = None) -> None:
+    def __init__(self, store: MemoryStore | None = None, optional: frozenset[str] = frozenset()) -> None:
         self.metrics = Metrics(PROCESSORS)
         self.rig = Rig(store=store or MemoryStore(), notes=self.metrics)  # type: ignore[arg-type]
-        self.metrics.show_dates(self.rig.store, self.rig.clock, lambda: CALENDAR, FindingPolicy())
+        self.metrics.show_dates(self.rig.store, self.rig.clock, lambda: CALENDAR, FindingPolicy(), optional)
 
     @property
     def engine(self) -> Engine:
@@ -340,8 +340,8 @@ def test_it_is_shown_who_has_reported_the_newest_date_and_only_that() -> None:
 
 
 def shown_of(board: Board, metric: str) -> set[tuple[str, ...]]:
-    """Label values of the series of a gauge that are not zero."""
-    return {key[1:] for key, value in board.samples().items() if key[0] == metric and value}
+    """Label values of the series of a gauge that are not zero; an empty label is none."""
+    return {tuple(filter(None, key[1:])) for key, value in board.samples().items() if key[0] == metric and value}
 
 
 def test_an_expected_date_that_no_sweep_has_opened_is_shown_until_it_has_a_record() -> None:
@@ -365,6 +365,16 @@ def test_a_processor_that_failed_is_shown_until_its_success_and_is_not_called_mi
     board.engine.apply(NIGHT, success(CACHE, run="2"))
 
     assert set() == shown_of(board, "mlfs_date_processor_failed")
+
+
+def test_an_optional_processor_is_marked_for_the_alerts() -> None:
+    board = Board(optional=frozenset({SHOTS}))
+    board.engine.apply(NIGHT, failure(CACHE))
+
+    missing = shown_of(board, "mlfs_date_processor_missing")
+
+    assert {"yes"} == {label for labels in missing if SHOTS in labels for label in labels} - {NIGHT.isoformat(), SHOTS}
+    assert all("yes" not in labels for labels in missing if SHOTS not in labels)
 
 
 @pytest.mark.parametrize("events", [[CANCEL], [probed(without(CACHE)), claimed(), committed(state=State.DEGRADED)]])

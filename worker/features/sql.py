@@ -39,6 +39,9 @@ PROFILED = (
 BELIEVABLE = """NOT COALESCE(findings, '') LIKE '%"critical"%'"""
 """Condition for a row of the quality history without a critical finding; the findings are a list in JSON."""
 
+CANARY_REASON = "canary"
+"""Reason for which the row of the canary is left out."""
+
 RENDERED_MAX = 512
 """Number of cached rendered texts; a pipeline has about forty."""
 
@@ -258,6 +261,7 @@ class _Context:
             self.cells_wanted,
             self.score_line,
             self.count_beyond,
+            canary_value,
         )
         return {
             **names,
@@ -271,6 +275,7 @@ class _Context:
             "upstream_table": pipeline.upstream_tables.get(self._table),
             "upstream_columns": self.upstream_columns(),
             "table": self._table,
+            "canary_reason": CANARY_REASON,
             "copy_score": _decimal(100 - pipeline.quality.penalty_line[-1][1]),
         }
 
@@ -393,6 +398,31 @@ _SEEN = (
     *("upstream", "upstream_tables", "references", "witnesses", "team_witnesses"),
 )
 """Attributes of a pipeline with the same names in templates."""
+
+
+def canary_value(column: "Column") -> str:
+    """Return the value of a column in the row of the canary: NULL wherever the table allows NULL."""
+    given = {
+        "analysis_date": "@analysis_date",
+        "build_generation": "@build_generation",
+        "build_id": "@build_id",
+        "processed_at": "@built_at",
+        "left_out_reason": f"'{CANARY_REASON}'",
+    }
+    if column.name in given:
+        return given[column.name]
+    if column.type == "ARRAY<STRING>":
+        return "ARRAY<STRING>[]"
+    if not column.required:
+        return f"CAST(NULL AS {column.type})"
+    empty = {
+        "BOOL": "FALSE",
+        "DATE": "@analysis_date",
+        "FLOAT64": "CAST(0 AS FLOAT64)",
+        "STRING": f"'{CANARY_REASON}'",
+        "TIMESTAMP": "@built_at",
+    }
+    return empty.get(column.type, "0")
 
 
 def _if_there(block: "Block", term: str) -> str:

@@ -236,6 +236,7 @@ class ProcessorModel(BaseModel):
     model_config = _GROWS
 
     processor: str
+    optional: bool
     status: str
     completed_at: str | None
     row_count: int | None

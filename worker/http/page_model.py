@@ -32,6 +32,7 @@ class TimelineRow:
         outside: Whether the completion lies outside the time line; the page draws such a completion at the edge.
         rows_at_build: Rows in the processor's table at the published build.
         retraction: The last retraction of a run of the processor; None without a retraction.
+        optional: Whether the analysis date is complete without the processor.
     """
 
     processor: str
@@ -41,6 +42,7 @@ class TimelineRow:
     outside: bool
     rows_at_build: int | None
     retraction: Retraction | None
+    optional: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +251,7 @@ def timeline(record: DateRecord, now: datetime, policy: Policy) -> Timeline:
                 outside=completion is not None and not starts_at <= completion.completed_at <= ends_at,
                 rows_at_build=rows.get(name),
                 retraction=taken_back.get(name),
+                optional=name in policy.optional,
             )
         )
     marks = [Mark(name=name, at=at, position=position(at)) for name, at in marked.items() if starts_at <= at <= ends_at]

@@ -5,7 +5,7 @@ analysis dates; each scrape builds all families anew. A crash loses no values, b
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 import structlog
@@ -38,7 +38,9 @@ class DateCollector(Collector):
         calendar: Callable[[], Calendar],
         processors: Sequence[str],
         policy: FindingPolicy,
+        optional: Collection[str] = (),
     ) -> None:
+        self._optional = frozenset(optional)
         self._store = store
         self._clock = clock
         self._calendar = calendar
@@ -152,9 +154,9 @@ class DateCollector(Collector):
         return _labelled(
             "mlfs_date_processor_failed",
             "1 for a processor whose last word about the date is a failure.",
-            ("analysis_date", "processor"),
+            ("analysis_date", "processor", "optional"),
             {
-                (record.analysis_date.isoformat(), name): 1.0
+                (record.analysis_date.isoformat(), name, self._is_optional(name)): 1.0
                 for record in records
                 for name in self._processors
                 if (report := record.completions.get(name)) is not None and report.status is failed
@@ -165,14 +167,18 @@ class DateCollector(Collector):
         return _labelled(
             "mlfs_date_processor_missing",
             "1 for a processor that has reported nothing about a date whose build is still to come.",
-            ("analysis_date", "processor"),
+            ("analysis_date", "processor", "optional"),
             {
-                (record.analysis_date.isoformat(), name): 1.0
+                (record.analysis_date.isoformat(), name, self._is_optional(name)): 1.0
                 for record in awaiting
                 for name in self._processors
                 if name not in record.completions
             },
         )
+
+    def _is_optional(self, processor: str) -> str:
+        """Return the label by which alerts tell processors apart; empty, as good as absent, for a required one."""
+        return "yes" if processor in self._optional else ""
 
     def _report_families(self, records: Sequence[DateRecord]) -> Iterable[Metric]:
         """Yield the processors with a counted completion for the newest analysis date.

@@ -6,7 +6,7 @@ crash loses the counts; Prometheus sees a reset.
 """
 
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from prometheus_client import (
@@ -18,7 +18,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from schemas.completion import RefusalReason
@@ -103,6 +103,24 @@ class _CounterReader(Collector):
         yield CounterMetricFamily("mlfs_log_lines_dropped", dropped, self._lines_dropped())
         restarts = "Restarts of the embedded state store after it died."
         yield CounterMetricFamily("mlfs_state_store_restarts", restarts, self._store_restarts())
+
+
+class _CanaryCollector(Collector):
+    """Collector of the ages of the canary's steps; no call leaves the process."""
+
+    def __init__(self, ages: Callable[[], Mapping[str, float]]) -> None:
+        self._ages = ages
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the age of the last finished journey, and the age of each step."""
+        ages = self._ages()
+        steps = "Seconds since a step of the canary was last taken."
+        family = GaugeMetricFamily("mlfs_canary_step_age_seconds", steps, labels=["step"])
+        for step, age in ages.items():
+            family.add_metric([step], age)
+        yield family
+        text = "Seconds since a journey of the canary last ended."
+        yield GaugeMetricFamily("mlfs_canary_age_seconds", text, list(ages.values())[-1])
 
 
 class Metrics:
@@ -240,10 +258,23 @@ class Metrics:
             self._build_seconds.labels(BuildMode.NORMAL, state)
 
     def show_dates(
-        self, store: StateStore, clock: Clock, calendar: Callable[[], Calendar], policy: FindingPolicy
+        self,
+        store: StateStore,
+        clock: Clock,
+        calendar: Callable[[], Calendar],
+        policy: FindingPolicy,
+        optional: Collection[str] = (),
     ) -> None:
-        """Add the gauges read from store and calendar at each scrape, and the thresholds of *policy*."""
-        self.registry.register(DateCollector(store, clock, calendar, sorted(self._processors), policy))
+        """Add the gauges read from store and calendar at each scrape, and the thresholds of *policy*.
+
+        *optional* names the processors without which an analysis date is complete.
+        """
+        processors = sorted(self._processors)
+        self.registry.register(DateCollector(store, clock, calendar, processors, policy, optional))
+
+    def show_canary(self, ages: Callable[[], Mapping[str, float]]) -> None:
+        """Add the gauges of the canary; *ages* returns the seconds by step, the last step at the end."""
+        self.registry.register(_CanaryCollector(ages))
 
     def show_process(self, *, lines_dropped: Callable[[], int], store_restarts: Callable[[], int]) -> None:
         """Add the counters of other modules, read at each scrape."""

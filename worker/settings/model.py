@@ -77,6 +77,7 @@ class Settings(PipelineSettings, AccessSettings):
     pubsub: str = Field(
         default="", description="`google`, `emulator://host:port` or `embedded:///dir`; empty: embedded in data_dir."
     )
+    canary: bool = Field(default=False, description="Send a synthetic journey through the worker every five minutes.")
     pubsub_faults: str = Field(
         default="", description="Faults of the embedded bus, for drills: `duplicate=0.05,stall=0.001`."
     )

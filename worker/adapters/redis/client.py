@@ -45,9 +45,9 @@ def connect(url: str) -> redis.Redis:
     )
 
 
-def key_tag(pipeline: str) -> str:
-    """Return the hash tag at the start of every key of a pipeline; the shared tag lets a script use all keys."""
-    return f"{{mlfs:{pipeline}}}"
+def key_tag(pipeline: str, part: str = "") -> str:
+    """Return the start of every key of a pipeline, or of a part; the shared hash tag lets a script use all keys."""
+    return f"{{mlfs:{pipeline}}}:{part}" if part else f"{{mlfs:{pipeline}}}"
 
 
 def speaks_of_the_server(error: object) -> bool:

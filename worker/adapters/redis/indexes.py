@@ -48,10 +48,10 @@ _T = TypeVar("_T")
 class RedisIndexes:
     """Part of the `StateStore` port for keys shared by several records."""
 
-    def __init__(self, client: redis.Redis, pipeline: str, damage: Damage) -> None:
+    def __init__(self, client: redis.Redis, pipeline: str, damage: Damage, part: str = "") -> None:
         self._client = client
         self._pipeline = pipeline
-        self._tag = key_tag(pipeline)
+        self._tag = key_tag(pipeline, part)
         self._damage = damage
 
     def _key(self, *parts: str) -> str:

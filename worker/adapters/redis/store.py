@@ -51,7 +51,9 @@ REPLICATION_TIMEOUT_MS = 500
 class RedisStore(RedisIndexes):
     """`StateStore` port on a Redis-compatible server of version 7.0 or newer."""
 
-    def __init__(self, client: redis.Redis, pipeline: str, *, replicas: int = 0, damage: Damage | None = None) -> None:
+    def __init__(
+        self, client: redis.Redis, pipeline: str, *, replicas: int = 0, damage: Damage | None = None, part: str = ""
+    ) -> None:
         """Register the commit script with a connected client.
 
         Args:
@@ -59,14 +61,19 @@ class RedisStore(RedisIndexes):
             pipeline: Name in the hash tag of every key.
             replicas: Number of replicas that must confirm a commit; 0 for a single server.
             damage: Handles unreadable members; the default sets unreadable members aside.
+            part: Further part of the name of every key; empty for the analysis dates.
         """
-        super().__init__(client, pipeline, damage or SettingAside(client, key_tag(pipeline), log_damage))
+        super().__init__(client, pipeline, damage or SettingAside(client, key_tag(pipeline, part), log_damage), part)
         self._replicas = replicas
         self._was_denied = False
         self._commit_script, self._renew_script, self._unmark_script = self._scripts = [
             client.register_script(files("worker.adapters.redis").joinpath(name).read_text(encoding="utf-8"))
             for name in ("commit.lua", "renew.lua", "unmark.lua")
         ]
+
+    def apart(self, name: str) -> "RedisStore":
+        """Return a store on the same connections whose keys, all below *name*, no reader of this store meets."""
+        return RedisStore(self._client, self._pipeline, replicas=self._replicas, part=name)
 
     def load(self, analysis_date: date) -> DateRecord | None:
         """Read the record of the analysis date; return None without a record."""
