@@ -1,15 +1,13 @@
 """A generated season of arrivals whose distributions are known, and the way of such rows into a warehouse."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from math import ceil, exp, floor, log
 from random import Random
 from statistics import NormalDist
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
-
-import pyarrow as pa
 
 from worker.adapters.duckdb.warehouse import DuckDbWarehouse
 from worker.features.arrivals import Arrival
@@ -70,9 +68,7 @@ PUNCTUAL = Habit(begin_s=-3600, median_s=1500, spread=0.3)
 CLOSE = Habit(begin_s=-1800, median_s=1500, spread=0.5, failed=0.1)
 LATE = Habit(begin_s=-900, median_s=1200, spread=0.8, never=0.1, failed=0.05, silent=0.1)
 SUNDAY_LATE = Habit(begin_s=-2400, median_s=1800, spread=0.4, never=0.02, on_sundays_s=1500)
-HABITS: Mapping[str, Habit] = MappingProxyType(
-    dict(zip(PROCESSORS, (PUNCTUAL, CLOSE, LATE, SUNDAY_LATE), strict=True))
-)
+HABITS: Mapping[str, Habit] = MappingProxyType(dict(zip(PROCESSORS, (PUNCTUAL, CLOSE, LATE, SUNDAY_LATE), strict=True)))
 
 
 def deadline_of(night: date) -> datetime:
@@ -84,7 +80,7 @@ def generated_season(
     seed: int, nights: int = 180, *, first: date = FIRST, habits: Mapping[str, Habit] = HABITS
 ) -> list[Arrival]:
     """The arrivals of consecutive nights, by analysis date and instant; the same for the same seed."""
-    random = Random(seed)
+    random = Random(seed)  # noqa: S311 -- the same season for the same seed
     season: list[Arrival] = []
     for day in range(nights):
         night = first + timedelta(days=day)
@@ -142,9 +138,9 @@ def _with_causes(reports: Sequence[Arrival], processors: int) -> Iterator[Arriva
 
 
 def store_arrivals(warehouse: DuckDbWarehouse, arrivals: Sequence[Arrival]) -> None:
-    """Append arrivals to the table of a warehouse whose tables exist."""
-    frame = pa.Table.from_pylist([asdict(arrival) for arrival in arrivals])
+    """Append arrivals to the table of a warehouse whose tables exist, by one statement."""
+    columns = {name: [getattr(arrival, name) for arrival in arrivals] for name in Arrival.__dataclass_fields__}
+    names, values = ", ".join(columns), ", ".join("unnest(?)" for _ in columns)
+    table = warehouse.pipeline.tables.arrivals
     with warehouse.writing("storing arrivals") as cursor:
-        cursor.register("generated_arrivals", frame)
-        cursor.execute(f"INSERT INTO {warehouse.pipeline.tables.arrivals} BY NAME FROM generated_arrivals")
-        cursor.unregister("generated_arrivals")
+        cursor.execute(f"INSERT INTO {table} ({names}) SELECT {values}", list(columns.values()))  # noqa: S608
