@@ -143,4 +143,4 @@ def store_arrivals(warehouse: DuckDbWarehouse, arrivals: Sequence[Arrival]) -> N
     names, values = ", ".join(columns), ", ".join("unnest(?)" for _ in columns)
     table = warehouse.pipeline.tables.arrivals
     with warehouse.writing("storing arrivals") as cursor:
-        cursor.execute(f"INSERT INTO {table} ({names}) SELECT {values}", list(columns.values()))  # noqa: S608
+        cursor.execute(f"INSERT INTO {table} ({names}) SELECT {values}", list(columns.values()))
