@@ -22,9 +22,9 @@ from worker.adapters.pubsub.watchdog import WatchPolicy
 from worker.builds.queue import BackgroundBuilds
 from worker.builds.upstream import SchemaWatch
 from worker.builds.vacuum import DailyVacuum
-from worker.calendar import Calendar
 from worker.clock import SystemClock
 from worker.errors import Fatal, PipelineError, Unavailable
+from worker.foresight.reading import OutlookWatch
 from worker.http.application import HealthChecks
 from worker.http.listeners import Listeners
 from worker.observing.bounds import Bounded
@@ -111,10 +111,12 @@ class BackgroundWork:
         self._build_threads = settings.build_threads
         self.builds = BackgroundBuilds(services.queue, services.builder.run_one, partial(metrics.loop_failed, "build"))
         self.ticker = services.ticker(self.builds, metrics.ticked)
+        outlook = OutlookWatch(services.outlook, resources.store, services.clock, metrics.show_outlook())
         vacuum = DailyVacuum(warehouse, services.clock, settings.keep_generations)
         self._loops = (
             Loop(name="schema", run_once=SchemaWatch(warehouse, observer).run_once),
             Loop(name="vacuum", run_once=vacuum.run_once),
+            Loop(name="outlook", run_once=outlook.run_once),
             Loop(name="relay", run_once=self._relay, wake=services.outbox_filled),
             Loop(name="sweep", run_once=self._sweep, wake=services.sweep_wanted),
         )
@@ -218,7 +220,7 @@ class Worker:
             date_failed=lambda _day, error: self.metrics.loop_failed("sweep", error),
             lease_passed=partial(self._passes.note, "lease"),
         )
-        self.metrics.show_dates(resources.store, clock, self._calendar, self._settings.definition.findings)
+        self.metrics.show_dates(resources.store, clock, self._services.calendar, self._settings.definition.findings)
         self.engine = self._services.engine
         pulls = resources.kind is ProcessKind.PULL
         self._messages = PulledMessages(self._services, self.metrics) if pulls else None
@@ -230,9 +232,6 @@ class Worker:
         self._store_check = Bounded(resources.store.check_writable, "the state store")
         self.listeners = self._make_listeners()
         self.addresses: list[str] = []
-
-    def _calendar(self) -> Calendar:
-        return self._settings.calendar.with_games(self._services.schedule.known)
 
     def _make_metrics(self) -> Metrics:
         resources, settings = self._resources, self._settings

@@ -21,7 +21,9 @@ from worker.builds.builder import Builder, LeaseKeeper
 from worker.builds.generations import short_diffs
 from worker.builds.queue import BuildQueue, Builds, RequestBuilds
 from worker.builds.upstream import ScheduleWatch, probe
+from worker.calendar import Calendar
 from worker.errors import PipelineError
+from worker.foresight.reading import OutlookReader
 from worker.intake import Intake
 from worker.interventions.retractions import RetractionAudit
 from worker.observing.observer import LogObserver, Observer, Observers
@@ -93,6 +95,18 @@ class Services:
             store=resources.store, publisher=resources.publisher, observer=observer, tracer=resources.tracer
         )
         self.intake = self._make_intake()
+        self.outlook = OutlookReader(
+            resources.warehouse,
+            policy=resources.settings.policy,
+            zone=resources.settings.calendar.zone,
+            calendar=self.calendar,
+            lookback_days=resources.settings.phase3_lookback_days,
+            clock=clock,
+        )
+
+    def calendar(self) -> Calendar:
+        """Return the calendar with the games of the last read of the schedule."""
+        return self.resources.settings.calendar.with_games(self.schedule.known)
 
     def _make_builder(self, lease_passed: Callable[[PipelineError | None], None]) -> Builder:
         settings, warehouse = self.resources.settings, self.resources.warehouse

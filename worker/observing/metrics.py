@@ -31,7 +31,7 @@ from worker.calendar import Calendar
 from worker.errors import PipelineError
 from worker.features.findings import Check, FindingPolicy
 from worker.features.model import BuildPhase
-from worker.observing.date_metrics import DateCollector
+from worker.observing.date_metrics import DateCollector, OutlookFigures, OutlookGauges
 from worker.observing.observer import (
     BuildEnded,
     BuildScored,
@@ -237,6 +237,12 @@ class Metrics:
     ) -> None:
         """Add the gauges read from store and calendar at each scrape, and the thresholds of *policy*."""
         self.registry.register(DateCollector(store, clock, calendar, sorted(self._processors), policy))
+
+    def show_outlook(self) -> Callable[[OutlookFigures], None]:
+        """Add the gauges of the outlook; return the function that replaces the figures."""
+        gauges = OutlookGauges()
+        self.registry.register(gauges)
+        return gauges.show
 
     def show_process(self, *, lines_dropped: Callable[[], int], store_restarts: Callable[[], int]) -> None:
         """Add the counters of other modules, read at each scrape."""
