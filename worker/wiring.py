@@ -95,18 +95,22 @@ class Services:
             store=resources.store, publisher=resources.publisher, observer=observer, tracer=resources.tracer
         )
         self.intake = self._make_intake()
-        self.outlook = OutlookReader(
-            resources.warehouse,
-            policy=resources.settings.policy,
-            zone=resources.settings.calendar.zone,
-            calendar=self.calendar,
-            lookback_days=resources.settings.phase3_lookback_days,
-            clock=clock,
-        )
+        self.outlook = self._make_outlook()
 
     def calendar(self) -> Calendar:
         """Return the calendar with the games of the last read of the schedule."""
         return self.resources.settings.calendar.with_games(self.schedule.known)
+
+    def _make_outlook(self) -> OutlookReader:
+        settings = self.resources.settings
+        return OutlookReader(
+            self.resources.warehouse,
+            policy=settings.policy,
+            zone=settings.calendar.zone,
+            calendar=self.calendar,
+            lookback_days=settings.phase3_lookback_days,
+            clock=self.clock,
+        )
 
     def _make_builder(self, lease_passed: Callable[[PipelineError | None], None]) -> Builder:
         settings, warehouse = self.resources.settings, self.resources.warehouse

@@ -24,6 +24,8 @@ from worker.resources import Resources
 
 NOT_WANTED = "no dry run was wanted (--no-score)"
 
+COLUMNS = ("missing", "by the deadline", "by the cutoff", "half by", "90 % by", "rests on", "rows now", "score with")
+
 Progress = Callable[[str], None]
 
 
@@ -63,8 +65,7 @@ def outlook(
         out.print(plain(found.sentence), soft_wrap=True)
         if found.processors:
             rows = [tuple(plain(cell) for cell in astuple(row)) for row in rows_of(found, zone)]
-            names = ("missing", "by the deadline", "by the cutoff", "half by", "90 % by", "rests on", "score with")
-            out.print(table(names, rows, numbers={"score with"}, texts={"rests on"}, wide={"90 % by"}))
+            out.print(table(COLUMNS, rows, numbers={"rows now", "score with"}, texts={"rests on"}, wide={"90 % by"}))
         if found.scores is not None:
             list_findings(asdict(found.scores))
             out.print(f"[dim]{found.assumption}[/]", soft_wrap=True)
@@ -73,8 +74,9 @@ def outlook(
 
 
 def progress_printer(*, as_json: bool) -> Progress:
-    """Return the function that prints the steps of a dry run on standard error; for scripts no step is printed."""
-    return (lambda _step: None) if as_json else (lambda step: err.print(f"[dim]{step}[/]"))
+    """Return the function that prints the steps of a dry run on a terminal, and no step into a pipe or for scripts."""
+    shown = err.is_terminal and not as_json
+    return (lambda step: err.print(f"[dim]{step}[/]")) if shown else (lambda _step: None)
 
 
 def read_outlook(resources: Resources, record: DateRecord, progress: Progress | None) -> DateOutlook:

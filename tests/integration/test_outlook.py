@@ -1,6 +1,7 @@
 """`mlfs outlook`, `explain`, `/dates/DATE/outlook`, the page and the gauges: one set of figures, and true scores."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from click.testing import Result
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ from ops.cli import app
 from statemachine.model import BuildMode, DateRecord
 from tests.conftest import WaitUntil
 from tests.support.arrivals import generated_season, store_arrivals
-from tests.support.league import SUNDAY, League
+from tests.support.league import SUNDAY, League, sample_folder
 from tests.support.nights import (
     CACHE,
     CUTOFF,
@@ -49,6 +51,7 @@ from worker.foresight.outlook import SPAN_DAYS
 from worker.foresight.outlook_text import DateOutlook, rows_of
 from worker.foresight.reading import FAULT_KEPT, SCORES_KEPT, OutlookWatch
 from worker.foresight.scores import Scores, read_scores, with_tables
+from worker.local.parquet_folder import load_parquet_folder
 from worker.observing.metrics import Metrics
 from worker.pipelines.shipped import BLOCKS, PIPELINE, SHIPPED, features_of
 from worker.resources import DEMO_NOTE
@@ -65,9 +68,16 @@ def scores_of(league: League, record: DateRecord, missing: Sequence[str]) -> Sco
     return read_scores(league.warehouse, record, missing, now=lambda: EVENING, lookback_days=LOOKBACK)
 
 
-def without(league: League, *processors: str) -> None:
-    for name in processors:
-        league.execute(f"DELETE FROM {TABLES[name]} WHERE analysis_date = ?", [SUNDAY])  # noqa: S608 - a table's name
+def opened_without(processor: str, folder: Path) -> League:
+    """The warehouse file of a folder in which the table of a processor has no row of Sunday."""
+    tables = Path(shutil.copytree(sample_folder(), folder / "tables"))
+    file = f"{TABLES[processor]}.parquet"
+    kept = f"SELECT * FROM '{sample_folder() / file}' WHERE analysis_date <> '{SUNDAY}'"  # noqa: S608 - a folder's name
+    duckdb.execute(f"COPY ({kept}) TO '{tables / file}' (FORMAT parquet)")
+    league = League.opened(folder / "warehouse.duckdb")
+    league.warehouse.ensure_tables()
+    load_parquet_folder(league.warehouse, tables)
+    return league
 
 
 # The scores.
@@ -152,8 +162,7 @@ def store(valkey_url: str) -> Iterator[RedisStore]:
 @pytest.fixture
 def evening(tmp_path: Path, valkey_url: str, store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> League:
     """Sunday at 23:00: three reports are in, one table is empty, and half a year of nights is known."""
-    league = League(str(tmp_path / "warehouse.duckdb"))
-    without(league, CACHE)
+    league = opened_without(CACHE, tmp_path)
     store_arrivals(league.warehouse, generated_season(7, SPAN_DAYS, first=NIGHT - SPAN_DAYS * DAY))
     rig = Rig(store=store, clock=ModelClock(EVENING))
     for name in OTHERS:
@@ -204,6 +213,7 @@ def test_the_sentence_joins_score_and_chance(evening: League) -> None:
     [cache] = told["processors"]
     chance = cache["by_deadline"]
 
+    assert told["scores"]["now"] < cache["score_with"]
     assert f"Go now: {told['scores']['now']:.1f}" in told["sentence"]
     assert (
         f"With {CACHE}: {cache['score_with']:.1f}; it comes by the deadline, 23:25 EST, in {chance['came']} of "

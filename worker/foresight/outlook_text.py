@@ -42,6 +42,7 @@ class ExpectedModel:
     by_cutoff: ChanceModel | None
     half_by: Annotated[str | None, Field(description="Instant by which it came on half of the nights.")]
     most_by: Annotated[str | None, Field(description="Instant by which it came on 90 % of the nights.")]
+    rows_now: Annotated[int | None, Field(description="Rows in the table of the processor at the dry run.")]
     score_with: Annotated[float | None, Field(description="Score with the whole table of this processor.")]
 
 
@@ -85,6 +86,7 @@ class OutlookRow:
     half_by: str
     most_by: str
     basis: str
+    rows: str
     score: str
 
 
@@ -118,6 +120,7 @@ def describe(outlook: Outlook, scores: Scores | None, why: str, zone: ZoneInfo) 
                 by_cutoff=_chance(one.by_cutoff),
                 half_by=one.half_by.isoformat() if one.half_by else None,
                 most_by=one.most_by.isoformat() if one.most_by else None,
+                rows_now=scores.rows[one.processor] if scores is not None else None,
                 score_with=scores.with_each[one.processor].quality_score
                 if scores is not None and one.processor in scores.with_each
                 else None,
@@ -163,12 +166,16 @@ def sentence(outlook: DateOutlook, zone: ZoneInfo) -> str:
         return _settled(outlook, zone)
     scores = outlook.scores
     chosen = max(outlook.processors, key=lambda one: one.score_with or 0.0)
-    others = len(outlook.processors) - 1
-    with_ = f"With {chosen.processor}: {chosen.score_with:.1f}" if chosen.score_with is not None else chosen.processor
-    told = f"{_lead(outlook)} {with_}; {_clause(chosen, outlook, zone)}."
+    others = ", ".join(one.processor for one in outlook.processors if one != chosen)
+    with_ = (
+        f"With {chosen.processor}: {chosen.score_with:.1f};"
+        if chosen.score_with is not None
+        else f"{chosen.processor}:"
+    )
+    told = f"{_lead(outlook)} {with_} {_clause(chosen, outlook, zone)}."
     if others and scores is not None and scores.with_all is not None:
-        return f"{told} With all {others + 1} missing tables: {scores.with_all:.1f}."
-    return f"{told} Missing beside it: {others}." if others else told
+        return f"{told} With all missing tables: {scores.with_all:.1f}."
+    return f"{told} Also missing: {others}." if others else told
 
 
 def _lead(outlook: DateOutlook) -> str:
@@ -177,8 +184,9 @@ def _lead(outlook: DateOutlook) -> str:
     scores = outlook.scores
     if scores is None:
         return f"{published}Score not known: {outlook.scores_absent}."
-    doubt = f", {short(scores.findings)}" if worst(scores.findings) in DOUBTS else ""
-    refusal = f", and nothing would be published ({scores.refusal})" if scores.refusal else ""
+    doubt = f", {short(scores.findings).partition(':')[0]}" if worst(scores.findings) in DOUBTS else ""
+    # The first sentence of a refusal is the cause; the next steps follow.
+    refusal = f", and nothing would be published ({scores.refusal.partition('. ')[0]})" if scores.refusal else ""
     return f"{published}Go now: {scores.now:.1f}{doubt}{refusal}."
 
 
@@ -226,6 +234,7 @@ def rows_of(outlook: DateOutlook, zone: ZoneInfo) -> list[OutlookRow]:
             half_by=_quantile(one, one.half_by, HALF, outlook, zone),
             most_by=_quantile(one, one.most_by, MOST, outlook, zone),
             basis=basis_text(one),
+            rows=ABSENT if one.rows_now is None else str(one.rows_now),
             score=ABSENT if one.score_with is None else f"{one.score_with:.1f}",
         )
         for one in outlook.processors

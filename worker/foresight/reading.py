@@ -176,20 +176,21 @@ class OutlookReader:
         )
 
     def read(self, record: DateRecord, patience_s: float = PATIENCE_S) -> DateOutlook:
-        """Return the outlook; wait at most *patience_s* for the arrivals, and as long for the dry run.
+        """Return the outlook; wait at most *patience_s* for the dry run, and as long for the arrivals.
 
         An error of the dry run leaves the scores out, and the outlook names the error.
 
         Raises:
             PipelineError: The arrivals cannot be read, or not in time.
         """
-        outlook = self._foresee(record, patience_s)
-        if outlook.stage is not Stage.OPEN:
-            return describe(outlook, None, "", self._zone)
-        try:
-            return describe(outlook, self._scores(record, patience_s), "", self._zone)
-        except PipelineError as exc:
-            return describe(outlook, None, str(exc), self._zone)
+        scores, why = None, ""
+        if self.stage(record) is Stage.OPEN:
+            # The dry run begins first, so that the first look at a page starts both readings.
+            try:
+                scores = self._scores(record, patience_s)
+            except PipelineError as exc:
+                why = str(exc)
+        return describe(self._foresee(record, patience_s), scores, why, self._zone)
 
     def known(self, record: DateRecord) -> DateOutlook:
         """Return the outlook with scores only if a dry run has just ended; begin no dry run.

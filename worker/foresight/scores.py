@@ -29,6 +29,7 @@ class Scores:
         scored_at: Start of the dry run, UTC.
         now: Score and findings of a build now.
         refusal: Reason why a build now would publish no row; empty if a build would publish.
+        rows: Rows in the table of each processor, by processor.
         with_each: Score with the table of one missing processor, by processor; empty without rows to score.
         with_all: Score with the tables of every missing processor; None without rows to score.
     """
@@ -36,6 +37,7 @@ class Scores:
     scored_at: datetime
     now: QualityReport
     refusal: str
+    rows: Mapping[str, int]
     with_each: Mapping[str, QualityReport]
     with_all: QualityReport | None
 
@@ -74,6 +76,7 @@ def read_scores(
         scored_at=request.started_at,
         now=outcome.report,
         refusal=outcome.message,
+        rows=stats.dependency_rows,
         with_each={name: with_((name,)) for name in missing} if stats.row_count else {},
         with_all=with_(missing) if stats.row_count else None,
     )
