@@ -76,7 +76,7 @@ def overhanging(page: Browser, width: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("width", [PHONE, 737, 1100])
+@pytest.mark.parametrize("width", [PHONE, 1008, 1100])
 def test_the_outlook_fits_each_window(page: Browser, service: Service, width: int) -> None:
     service.client.get(f"/dates/{NIGHT}/outlook")
     page.command("Emulation.setDeviceMetricsOverride", width=width, height=640, deviceScaleFactor=1, mobile=False)
