@@ -2355,7 +2355,7 @@ MUTANTS = (
         new="    lateness = sorted(night.came[processor] for night in chosen if processor in night.came)",
         tests=(
             f"{OUTLOOK_TESTS}::test_a_chance_rests_on_the_nights_on_which_the_processor_had_not_come_either",
-            f"{OUTLOOK_TESTS}::test_of_the_cases_called_seventy_per_cent_sixty_to_eighty_came",
+            f"{OUTLOOK_TESTS}::test_no_processor_is_called_too_often_or_too_rarely",
         ),
     ),
     Mutant(
