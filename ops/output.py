@@ -338,6 +338,8 @@ def explanation_panel(answer: Mapping[str, Any], zone: ZoneInfo) -> Panel:
     grid.add_row("stands", plain(answer["headline"]))
     grid.add_row("severity", answer["severity"] or "none")
     grid.add_row("next", plain(answer["next"]))
+    if answer.get("outlook"):
+        grid.add_row("outlook", plain(answer["outlook"]))
     title = f"{answer['weekday']} {answer['analysis_date']}  {state_text(answer['state'])}"
     return Panel(grid, title=title, title_align="left")
 

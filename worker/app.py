@@ -22,9 +22,9 @@ from worker.adapters.pubsub.watchdog import WatchPolicy
 from worker.builds.queue import BackgroundBuilds
 from worker.builds.upstream import SchemaWatch
 from worker.builds.vacuum import DailyVacuum
-from worker.calendar import Calendar
 from worker.clock import SystemClock
 from worker.errors import Fatal, PipelineError, Unavailable
+from worker.foresight.reading import OutlookWatch
 from worker.http.application import HealthChecks
 from worker.http.listeners import Listeners
 from worker.observing.bounds import Bounded
@@ -111,11 +111,13 @@ class BackgroundWork:
         self._build_threads = settings.build_threads
         self.builds = BackgroundBuilds(services.queue, services.builder.run_one, partial(metrics.loop_failed, "build"))
         self.ticker = services.ticker(self.builds, metrics.ticked)
+        outlook = OutlookWatch(services.outlook, resources.store, services.clock, metrics.show_outlook())
         vacuum = DailyVacuum(warehouse, services.clock, settings.keep_generations)
         self._loops = (
             Loop(name="schema", run_once=SchemaWatch(warehouse, observer).run_once),
             Loop(name="vacuum", run_once=vacuum.run_once),
             Loop(name="arrivals", run_once=services.arrivals.run_once),
+            Loop(name="outlook", run_once=outlook.run_once),
             Loop(name="relay", run_once=self._relay, wake=services.outbox_filled),
             Loop(name="sweep", run_once=self._sweep, wake=services.sweep_wanted),
         )
@@ -220,7 +222,9 @@ class Worker:
             lease_passed=partial(self._passes.note, "lease"),
         )
         pipeline = self._settings.definition
-        self.metrics.show_dates(resources.store, clock, self._calendar, pipeline.findings, pipeline.optional_processors)
+        self.metrics.show_dates(
+            resources.store, clock, self._services.calendar, pipeline.findings, pipeline.optional_processors
+        )
         if self._settings.canary:
             self.metrics.show_canary(self._services.canary.ages)
         self.engine = self._services.engine
@@ -234,9 +238,6 @@ class Worker:
         self._store_check = Bounded(resources.store.check_writable, "the state store")
         self.listeners = self._make_listeners()
         self.addresses: list[str] = []
-
-    def _calendar(self) -> Calendar:
-        return self._settings.calendar.with_games(self._services.schedule.known)
 
     def _make_metrics(self) -> Metrics:
         resources, settings = self._resources, self._settings

@@ -22,8 +22,10 @@ from worker.builds.builder import Builder, LeaseKeeper
 from worker.builds.generations import short_diffs
 from worker.builds.queue import BuildQueue, Builds, RequestBuilds
 from worker.builds.upstream import ScheduleWatch, probe
+from worker.calendar import Calendar
 from worker.canary import CANARY_KEYS, CANARY_POLICY, Canary
 from worker.errors import PipelineError
+from worker.foresight.reading import OutlookReader
 from worker.intake import Intake
 from worker.interventions.retractions import RetractionAudit
 from worker.observing.observer import LogObserver, Observer, Observers
@@ -97,6 +99,22 @@ class Services:
         )
         self.intake = self._make_intake()
         self.arrivals = self._make_arrivals()
+        self.outlook = self._make_outlook()
+
+    def calendar(self) -> Calendar:
+        """Return the calendar with the games of the last read of the schedule."""
+        return self.resources.settings.calendar.with_games(self.schedule.known)
+
+    def _make_outlook(self) -> OutlookReader:
+        settings = self.resources.settings
+        return OutlookReader(
+            self.resources.warehouse,
+            policy=settings.policy,
+            zone=settings.calendar.zone,
+            calendar=self.calendar,
+            lookback_days=settings.phase3_lookback_days,
+            clock=self.clock,
+        )
 
     def _make_builder(self, lease_passed: Callable[[PipelineError | None], None]) -> Builder:
         settings, warehouse = self.resources.settings, self.resources.warehouse

@@ -118,15 +118,20 @@ def _status_of_one(resources: Resources, day: date, untold: Untold | None, *, as
 def explain(analysis_date: AnalysisDate, as_json: Json = False) -> None:
     """Explain the state of a date: the completions, the missing processors, the next step.
 
+    While a missing processor may still come, the sentence of `mlfs outlook` follows, after a dry run of the build.
+
     Examples:
       mlfs explain today
       mlfs explain 2024-12-15 --json
     """
+    from ops.commands.outlook import outlook_sentence, progress_printer
+
     with reading_resources() as resources:
         record = _load(resources, analysis_date)
         settings, now = resources.settings, resources.clock.now()
         untold = untold_by_date(resources.store).get(analysis_date)
-    answer = explanation(record, now, settings.policy, settings.calendar.zone, untold)
+        foresight = outlook_sentence(resources, record, progress_printer(as_json=as_json))
+    answer = explanation(record, now, settings.policy, settings.calendar.zone, untold) | {"outlook": foresight}
     if as_json:
         show_json(answer)
         return

@@ -30,6 +30,7 @@ OPERATIONS = (
     ("GET", "/dates/{analysis_date}"),
     ("GET", "/dates/{analysis_date}/history"),
     ("GET", "/dates/{analysis_date}/findings"),
+    ("GET", "/dates/{analysis_date}/outlook"),
     ("GET", "/dates/{analysis_date}/profile"),
     ("GET", "/dates/{analysis_date}/diff"),
     ("POST", "/process"),

@@ -59,15 +59,34 @@ def test_the_page_fits_a_phone(page: Browser, service: Service, scheme: str) -> 
     page.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     page.command("Emulation.setDeviceMetricsOverride", width=PHONE, height=640, deviceScaleFactor=1, mobile=False)
     page.open(f"{service.worker.http_address}/")
-    wide = page.run("return document.documentElement.scrollWidth")
-    outside = page.run(
-        "return [...document.querySelectorAll('main *')].filter((one) => !one.closest('thead, caption, .unseen') && ("
-        f"one.getBoundingClientRect().right > {PHONE} || one.matches('th, td') && one.scrollWidth > one.clientWidth"
-        ")).map((one) => one.outerHTML)"
-    )
+    wide, outside = page.run("return document.documentElement.scrollWidth"), overhanging(page, PHONE)
     page.command("Emulation.clearDeviceMetricsOverride")
 
     assert wide <= PHONE
+    assert [] == outside
+
+
+def overhanging(page: Browser, width: int) -> list[str]:
+    """What reaches over the edge of the window or of its cell."""
+    found: list[str] = page.run(
+        "return [...document.querySelectorAll('main *')].filter((one) => !one.closest('thead, caption, .unseen') && ("
+        f"one.getBoundingClientRect().right > {width} || one.matches('th, td') && one.scrollWidth > one.clientWidth"
+        ")).map((one) => one.outerHTML)"
+    )
+    return found
+
+
+@pytest.mark.parametrize("width", [PHONE, 1008, 1100])
+def test_the_outlook_fits_each_window(page: Browser, service: Service, width: int) -> None:
+    service.client.get(f"/dates/{NIGHT}/outlook")
+    page.command("Emulation.setDeviceMetricsOverride", width=width, height=640, deviceScaleFactor=1, mobile=False)
+    page.run(LOOK_AGAIN)
+    shown = page.wait("document.querySelector('table.outlook') !== null")
+    outside = overhanging(page, width)
+    page.command("Emulation.clearDeviceMetricsOverride")
+
+    assert shown
+    assert "Go now: " in page.text(".foresight")
     assert [] == outside
 
 

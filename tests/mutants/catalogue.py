@@ -23,6 +23,9 @@ PUBLISH_SQL = "worker/features/templates/dml/publish.sql"
 FEATURES_SQL = "worker/features/templates/sql/features.sql"
 SQL = "worker/features/sql.py"
 USABLE = "worker/features/usable.py"
+OUTLOOK = "worker/foresight/outlook.py"
+OUTLOOK_TESTS = "tests/unit/test_outlook.py"
+OUTLOOK_NIGHT = "tests/integration/test_outlook.py"
 UNUSABLE = "tests/integration/test_unusable_upstream.py"
 DEFINITION_FILES = "worker/pipelines/files.py"
 
@@ -2330,8 +2333,8 @@ MUTANTS = (
     Mutant(
         name="retracted-table-is-compared-with-its-claim",
         file="worker/builds/builder.py",
-        old="                and name not in ignored\n",
-        new="",
+        old=" and name not in ignored\n",
+        new="\n",
         tests=(f"{FINDINGS}::test_the_rows_of_a_table_that_no_build_may_read_are_not_compared_with_a_claim",),
     ),
     Mutant(
@@ -2458,6 +2461,73 @@ MUTANTS = (
         old='        if found["option"]:\n',
         new='        if found["option"] and False:\n',
         tests=("tests/unit/test_screens.py::test_stored_instants_are_told_on_the_wall_clock",),
+    ),
+    Mutant(
+        name="chance-counts-nights-on-which-the-processor-had-come",
+        file=OUTLOOK,
+        old=" and night.came.get(processor, inf) > late_s]",
+        new="]",
+        tests=(
+            f"{OUTLOOK_TESTS}::test_a_chance_rests_on_the_nights_on_which_the_processor_had_not_come_either",
+            f"{OUTLOOK_TESTS}::test_of_the_cases_called_seventy_per_cent_sixty_to_eighty_came",
+        ),
+    ),
+    Mutant(
+        name="chance-forgets-nights-without-arrival",
+        file=OUTLOOK,
+        old="    lateness = sorted(night.came.get(processor, inf) for night in chosen)",
+        new="    lateness = sorted(night.came[processor] for night in chosen if processor in night.came)",
+        tests=(
+            f"{OUTLOOK_TESTS}::test_a_chance_rests_on_the_nights_on_which_the_processor_had_not_come_either",
+            f"{OUTLOOK_TESTS}::test_no_processor_is_called_too_often_or_too_rarely",
+        ),
+    ),
+    Mutant(
+        name="chance-from-a-handful-of-nights",
+        file=OUTLOOK,
+        old="NIGHTS_MIN = 10",
+        new="NIGHTS_MIN = 3",
+        tests=(
+            f"{OUTLOOK_TESTS}::test_after_the_deadline_the_chance_by_the_deadline_is_gone_and_only_later_nights_count",
+        ),
+    ),
+    Mutant(
+        name="failed-report-counts-as-an-arrival",
+        file=OUTLOOK,
+        old="        earliest = night.failed if arrival.status == CompletionStatus.FAILED else night.came",
+        new="        earliest = night.came",
+        tests=(f"{OUTLOOK_TESTS}::test_the_first_report_that_counts_is_the_arrival",),
+    ),
+    Mutant(
+        name="nights-opened-late-are-comparable",
+        file=OUTLOOK,
+        old="    return is_over and abs(night.deadline_at - usual_at) <= SHIFTED_MAX",
+        new="    return is_over",
+        tests=(
+            f"{OUTLOOK_TESTS}::"
+            "test_nights_that_were_opened_late_are_not_over_or_lie_outside_the_span_are_not_comparable",
+        ),
+    ),
+    Mutant(
+        name="score-with-a-table-takes-phase-3",
+        file="worker/foresight/scores.py",
+        old="    return replace(block, phase4_cells=most, phase3_cells=0)",
+        new="    return replace(block, phase3_cells=most - block.phase4_cells)",
+        tests=(f"{OUTLOOK_NIGHT}::test_the_score_with_a_table_is_what_a_build_earns_once_the_table_is_there",),
+    ),
+    Mutant(
+        name="dry-run-begins-beside-the-build-at-the-deadline",
+        file="worker/foresight/reading.py",
+        old="        quiet = record.state in _QUIET_STATES or abs(now - record.deadline_at) <= QUIET",
+        new="        quiet = False",
+        tests=(f"{OUTLOOK_NIGHT}::test_no_dry_run_begins_beside_the_build_at_the_deadline",),
+    ),
+    Mutant(
+        name="scores-of-an-older-record-are-shown",
+        file="worker/foresight/reading.py",
+        old="            key=lambda record: (record.analysis_date, record.version),",
+        new="            key=lambda record: record.analysis_date,",
+        tests=(f"{OUTLOOK_NIGHT}::test_many_callers_cost_one_dry_run_until_the_record_changes_or_minutes_pass",),
     ),
     Mutant(
         name="nights-with-other-bins-are-drawn-together",

@@ -186,7 +186,7 @@ class LedgerWarehouse:
         self.statements.append(statement)
         if statement.name == "retractions":
             return [row for row in self.audits if row["mode"] == "retract"]
-        if statement.name in {"publications", "left_out", "profile", "profile_nights", "profile_of_build"}:
+        if statement.name in {"arrivals", "publications", "left_out", "profile", "profile_nights", "profile_of_build"}:
             return []
         if statement.name == "build_stats":
             return [self._counts(statement.parameters["analysis_date"])]

@@ -8,7 +8,7 @@ next claim, and the next worker reports the commit found in the ledger.
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -265,13 +265,7 @@ class Builder:
             started_at=record.lease.claimed_at if record.lease is not None else self.clock.now(),
             claimant=_claimant(record),
             ignored=ignored,
-            claimed_rows={
-                name: completion.row_count
-                for name, completion in record.completions.items()
-                if completion.status is CompletionStatus.SUCCESS
-                and completion.row_count is not None
-                and name not in ignored
-            },
+            claimed_rows=claimed_rows(record, ignored),
         )
 
     def _report(self, analysis_date: date, event: BuildCommitted | BuildFailed) -> Decision:
@@ -282,6 +276,15 @@ class Builder:
                 log.warning("report_postponed", analysis_date=analysis_date, event_kind=event.kind, error=str(exc))
                 self.pause(seconds)
         return self.engine.apply(analysis_date, event)
+
+
+def claimed_rows(record: DateRecord, ignored: frozenset[str]) -> Mapping[str, int]:
+    """Return the rows that the reported success of each processor claims, without the *ignored* processors."""
+    return {
+        name: completion.row_count
+        for name, completion in record.completions.items()
+        if completion.status is CompletionStatus.SUCCESS and completion.row_count is not None and name not in ignored
+    }
 
 
 def _failed(record: DateRecord, failure: FailureKind, message: str) -> BuildFailed:

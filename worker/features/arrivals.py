@@ -18,6 +18,8 @@ from worker.features.pipeline import Pipeline
 
 # Columns that name an arrival: the table holds each arrival once.
 IDENTITY = ("analysis_date", "processor", "run", "status")
+# Beginning of the run of an arrival that `mlfs recover` has read off a build.
+BUILD_RUN = "build:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,11 @@ class Arrival:
     def identity(self) -> tuple[date, str, str, str]:
         """Return the values of the columns `IDENTITY`."""
         return self.analysis_date, self.processor, self.run, self.status
+
+    @property
+    def is_timed(self) -> bool:
+        """Return whether the instant of the report is known; the rows that a build saw had come at some time before."""
+        return not self.run.startswith(BUILD_RUN)
 
     @property
     def deadline_at(self) -> datetime:
@@ -93,7 +100,7 @@ def read_arrivals_of_builds(
         Arrival(
             analysis_date=row["analysis_date"],
             processor=row["processor"],
-            run=f"build:{row['build_id']}",
+            run=f"{BUILD_RUN}{row['build_id']}",
             status=CompletionStatus.FOUND.value,
             completed_at=row["started_at"],
             received_at=row["started_at"],

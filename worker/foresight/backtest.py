@@ -52,8 +52,6 @@ MIDNIGHT = WallClock(0, time(0))
 NIGHT_OVER = WallClock(1, NIGHT_ENDS)
 # A cutoff a week after the deadline is ten thousand probes of a degraded date, one a minute.
 STEPS_MAX = 20_000
-# Run of an arrival that `mlfs recover` has read off a build: the instant of the report is not known.
-BUILD_RUN = "build:"
 
 
 class NotPlayed(StrEnum):
@@ -173,7 +171,7 @@ def _why_not(reports: Sequence[Arrival], over_at: datetime) -> NotPlayed | None:
     """Return why the reports of a date cannot be played; None for a night that can be played."""
     if not reports:
         return NotPlayed.NO_ARRIVALS
-    if any(arrival.run.startswith(BUILD_RUN) for arrival in reports):
+    if not all(arrival.is_timed for arrival in reports):
         return NotPlayed.ONLY_BUILDS
     return NotPlayed.AFTER_THE_NIGHT if reports[0].received_at >= over_at else None
 

@@ -102,6 +102,7 @@ class Listeners:
             zone=settings.calendar.zone,
             compare=partial(compare_generations, warehouse),
             distributions=partial(read_distributions, warehouse),
+            outlook=services.outlook,
         )
         return Api(
             guard=self._guard(settings.api_rule(), RouteKind.API),

@@ -25,6 +25,9 @@ from worker.access import LOCAL_CALLER, Role
 from worker.clock import pause
 from worker.date_text import retraction_follows
 from worker.errors import CorruptRecord, PipelineError
+from worker.foresight.outlook import Stage
+from worker.foresight.outlook_text import rows_of
+from worker.foresight.reading import AT_ONCE_S
 from worker.http import problems
 from worker.http.actions import ActionContext
 from worker.http.guard import RouteGuard, caller_of
@@ -135,6 +138,7 @@ class PageContext:
         return self.pages.render(
             "night.html",
             moments,
+            **self._outlook(record),
             night=night,
             day=day,
             title="Tonight" if day == self.actions.calendar.tonight(moments.now) else "Night",
@@ -143,6 +147,18 @@ class PageContext:
             ended=record is not None and follow is not None and has_ended(record, follow),
             **facts,
         )
+
+    def _outlook(self, record: DateRecord | None) -> dict[str, Any]:
+        """Return the facts about the outlook of an open date; the page never waits for the warehouse."""
+        reader = self.reader.outlook
+        facts: dict[str, Any] = {"outlook": None, "outlook_rows": [], "outlook_absent": ""}
+        if record is None or reader.stage(record) is not Stage.OPEN:
+            return facts
+        try:
+            outlook = reader.read(record, AT_ONCE_S)
+        except PipelineError as exc:
+            return {**facts, "outlook_absent": str(exc)}
+        return {**facts, "outlook": outlook, "outlook_rows": rows_of(outlook, self.reader.zone)}
 
     def features(self, day: date) -> HTMLResponse:
         """Return the page with the distribution of each feature; the page waits for the warehouse.

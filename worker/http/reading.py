@@ -1,4 +1,4 @@
-"""Routes for reading analysis dates: list, explanation, history, findings, distributions, comparison of generations."""
+"""Routes for reading analysis dates: list, explanation, history, findings, outlook, distributions, comparison."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,6 +17,8 @@ from worker.date_text import explanation, standing, summary
 from worker.errors import CorruptRecord
 from worker.features.diff import GenerationDiff, describe
 from worker.features.distributions import Distributions
+from worker.foresight.outlook_text import DateOutlook
+from worker.foresight.reading import OutlookReader
 from worker.http.guard import BEARER, RouteGuard
 from worker.http.models import (
     DamagedDate,
@@ -49,6 +51,7 @@ class DateReader:
         zone: Zone of the times shown to people.
         compare: Compares two published generations of an analysis date.
         distributions: Reads the distributions of the features of a published analysis date from the warehouse.
+        outlook: Reads the outlook of an open analysis date from the warehouse.
     """
 
     store: StateStore
@@ -57,6 +60,7 @@ class DateReader:
     zone: ZoneInfo
     compare: Callable[[date, tuple[int, int] | None], GenerationDiff]
     distributions: Callable[[date], Distributions]
+    outlook: OutlookReader
 
 
 def date_routes(reader: DateReader, guard: RouteGuard) -> APIRouter:
@@ -101,6 +105,14 @@ def date_routes(reader: DateReader, guard: RouteGuard) -> APIRouter:
 
 def _add_warehouse_routes(router: APIRouter, reader: DateReader) -> None:
     """Add the routes that read the warehouse."""
+
+    @router.get("/dates/{analysis_date}/outlook", responses=responses(404, 422))
+    def outlook(analysis_date: DayInPath) -> DateOutlook:
+        """Return when each missing processor comes by the nights before, and the score now and with each table."""
+        record = reader.store.load(analysis_date)
+        if record is None:
+            raise HTTPException(404, reader.outlook.unopened(analysis_date))
+        return reader.outlook.read(record)
 
     @router.get("/dates/{analysis_date}/profile", responses=responses(404, 409, 422))
     def profile(analysis_date: DayInPath, feature: FeatureName = "") -> DateProfile:

@@ -19,6 +19,10 @@ PATIENCE_S = 1.8
 T = TypeVar("T")
 
 
+class NotYet(Unavailable):
+    """A read that goes on: the answer was not there in time."""
+
+
 class _Answer(Generic[T]):
     """A run of the read."""
 
@@ -57,20 +61,24 @@ class Bounded(Generic[T]):
         self._lock = threading.Lock()
         self._running: _Answer[T] | None = None
 
-    def __call__(self) -> T:
+    def __call__(self, patience_s: float | None = None) -> T:
         """Return the answer of the running read, else of a new read.
 
+        Args:
+            patience_s: Seconds from the start of the read, in place of the usual bound.
+
         Raises:
-            Unavailable: The read does not answer in time.
+            NotYet: The read does not answer in time.
             Exception: The exception of the read.
         """
+        bound_s = self._patience_s if patience_s is None else patience_s
         now = self._stopwatch()
         with self._lock:
             if self._running is None or self._running.ended.is_set():
                 self._running = _Answer(self._read, self._name, now)
             answer = self._running
-        if not answer.ended.wait(max(0.0, answer.begun + self._patience_s - now)):
-            raise Unavailable(f"{self._name} has not answered for {self._stopwatch() - answer.begun:.0f} s")
+        if not answer.ended.wait(max(0.0, answer.begun + bound_s - now)):
+            raise NotYet(f"{self._name} has not answered for {self._stopwatch() - answer.begun:.0f} s")
         if answer.error is not None:
             raise answer.error
         return answer.value  # type: ignore[return-value] # set unless the read raised

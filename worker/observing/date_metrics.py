@@ -6,7 +6,9 @@ analysis dates; each scrape builds all families anew. A crash loses no values, b
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import TypeVar
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,6 +21,8 @@ from worker.errors import PipelineError
 from worker.features.findings import FindingPolicy
 from worker.observing.bounds import Bounded
 from worker.ports import Clock, StateStore
+
+LabelValues = TypeVar("LabelValues", bound=tuple[str, ...])
 
 log = structlog.get_logger(__name__)
 
@@ -216,9 +220,7 @@ def _by_date(name: str, text: str, values: Mapping[date, float]) -> GaugeMetricF
     return _labelled(name, text, ("analysis_date",), {(day.isoformat(),): value for day, value in values.items()})
 
 
-def _labelled(
-    name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]
-) -> GaugeMetricFamily:
+def _labelled(name: str, text: str, labels: Sequence[str], values: Mapping[LabelValues, float]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, float(value))
@@ -359,3 +361,56 @@ def _latest_families(records: Sequence[DateRecord]) -> Iterable[Metric]:
     for name, rows in result.dependency_rows.items():
         present.add_metric([name], float(rows))
     yield present
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlookFigures:
+    """Figures about the missing processors of the open dates.
+
+    Attributes:
+        chances: Chance, 0 to 1, by (analysis date, processor, `deadline` or `cutoff`).
+        nights: Comparable nights by (analysis date, processor).
+        scores: Score by (analysis date, case); the case is `now`, `all` or a processor.
+    """
+
+    chances: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+    nights: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    scores: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+class OutlookGauges(Collector):
+    """Collector of the figures of the last refresh; no figure without an open date."""
+
+    def __init__(self) -> None:
+        self._families: Sequence[Metric] = ()
+
+    def describe(self) -> Iterable[Metric]:
+        """Return no families, so that registration causes no scrape."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families of the last refresh."""
+        return self._families
+
+    def show(self, figures: OutlookFigures) -> None:
+        """Replace all figures in one step."""
+        self._families = (
+            _labelled(
+                "mlfs_outlook_chance",
+                "Share of comparable nights on which a missing processor came by the instant.",
+                ("analysis_date", "processor", "by"),
+                figures.chances,
+            ),
+            _labelled(
+                "mlfs_outlook_nights",
+                "Comparable nights for a missing processor.",
+                ("analysis_date", "processor"),
+                figures.nights,
+            ),
+            _labelled(
+                "mlfs_outlook_score",
+                "Score of a build now, and with the table of a missing processor, or of all.",
+                ("analysis_date", "case"),
+                figures.scores,
+            ),
+        )

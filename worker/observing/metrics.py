@@ -31,7 +31,7 @@ from worker.calendar import Calendar
 from worker.errors import PipelineError
 from worker.features.findings import Check, FindingPolicy
 from worker.features.model import BuildPhase
-from worker.observing.date_metrics import DateCollector
+from worker.observing.date_metrics import DateCollector, OutlookFigures, OutlookGauges
 from worker.observing.observer import (
     ArrivalsWritten,
     BuildEnded,
@@ -275,6 +275,12 @@ class Metrics:
     def show_canary(self, ages: Callable[[], Mapping[str, float]]) -> None:
         """Add the gauges of the canary; *ages* returns the seconds by step, the last step at the end."""
         self.registry.register(_CanaryCollector(ages))
+
+    def show_outlook(self) -> Callable[[OutlookFigures], None]:
+        """Add the gauges of the outlook; return the function that replaces the figures."""
+        gauges = OutlookGauges()
+        self.registry.register(gauges)
+        return gauges.show
 
     def show_process(self, *, lines_dropped: Callable[[], int], store_restarts: Callable[[], int]) -> None:
         """Add the counters of other modules, read at each scrape."""
