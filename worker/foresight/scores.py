@@ -71,7 +71,8 @@ def read_scores(
     pipeline, stats = warehouse.pipeline, outcome.stats
 
     def with_(processors: Collection[str]) -> QualityReport:
-        return score(counts_for_score(with_tables(stats, processors, pipeline), pipeline), BuildMode.NORMAL, pipeline.quality)
+        whole = counts_for_score(with_tables(stats, processors, pipeline), pipeline)
+        return score(whole, BuildMode.NORMAL, pipeline.quality)
 
     return Scores(
         scored_at=request.started_at,
