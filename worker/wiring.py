@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from worker.arrivals import ArrivalsWriter
 from worker.builds.builder import Builder, LeaseKeeper
 from worker.builds.generations import short_diffs
 from worker.builds.queue import BuildQueue, Builds, RequestBuilds
@@ -26,6 +25,7 @@ from worker.calendar import Calendar
 from worker.canary import CANARY_KEYS, CANARY_POLICY, Canary
 from worker.errors import PipelineError
 from worker.foresight.reading import OutlookReader
+from worker.foresight.recording import ArrivalsWriter
 from worker.intake import Intake
 from worker.interventions.retractions import RetractionAudit
 from worker.observing.observer import LogObserver, Observer, Observers

@@ -27,11 +27,11 @@ from ops.arguments import (
 from ops.output import dates_table, err, out, show_json
 from statemachine.model import Retraction
 from worker.adapters.redis.store import RedisStore
-from worker.arrivals import ArrivalsWriter
 from worker.calendar import FUTURE_DAYS_MAX
 from worker.date_text import summary
 from worker.features.arrivals import plan_arrivals_of_builds, read_arrivals_of_builds
 from worker.features.model import LedgerRow
+from worker.foresight.recording import ArrivalsWriter
 from worker.interventions.retractions import RetractionAudit, Unrestored
 from worker.observing.observer import Observers
 from worker.repair import LedgerComparison, Repair

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 COMMIT = "worker/adapters/redis/commit.lua"
-ARRIVALS = "worker/arrivals.py"
+ARRIVALS = "worker/foresight/recording.py"
 ARRIVALS_TESTS = "tests/unit/test_arrivals.py"
 BUILDS = "statemachine/builds.py"
 TIMERS = "statemachine/timers.py"

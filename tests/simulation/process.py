@@ -13,13 +13,13 @@ from tests.simulation.plan import PROCESSORS, ZONE, Schedule
 from tests.simulation.reader import LoggingObserver
 from tests.simulation.store import Server, SimulatedStore
 from tests.simulation.warehouse import SimulatedWarehouse, Tables
-from worker.arrivals import ArrivalsWriter
 from worker.builds.builder import RENEWALS_PER_LEASE, Builder, LeaseKeeper
 from worker.builds.queue import BuildQueue
 from worker.builds.upstream import probe
 from worker.calendar import Calendar, WallClock
 from worker.engine import Engine, Topics
 from worker.errors import PipelineError
+from worker.foresight.recording import ArrivalsWriter
 from worker.intake import Intake
 from worker.interventions.retractions import RetractionAudit
 from worker.relay import Relay

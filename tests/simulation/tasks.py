@@ -12,8 +12,8 @@ from tests.simulation.checker import Violation
 from tests.simulation.fibers import FIBERS, Killed
 from tests.simulation.plan import SECOND
 from tests.simulation.process import Process, SteppedLeaseKeeper
-from worker.arrivals import PAUSE_S
 from worker.errors import PipelineError
+from worker.foresight.recording import PAUSE_S
 from worker.intake import Verdict
 
 if TYPE_CHECKING:

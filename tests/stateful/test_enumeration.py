@@ -65,7 +65,7 @@ from tests.support.nights import (
     result,
     unseen,
 )
-from worker.arrivals import STARTS
+from worker.foresight.recording import STARTS
 
 CASES_MIN = 300_000
 NOW = (DEADLINE - SECOND, DEADLINE, CUTOFF)

@@ -23,9 +23,9 @@ from tests.support.nights import (
 )
 from tests.support.rigs import Rig
 from worker.adapters.duckdb.warehouse import DuckDbWarehouse
-from worker.arrivals import ArrivalsWriter
 from worker.features.model import BuildKey
 from worker.features.records import execution_row
+from worker.foresight.recording import ArrivalsWriter
 from worker.observing.observer import Observers
 
 # What a processor does on a night, and how often.

@@ -42,9 +42,9 @@ from tests.support.nights import (
 )
 from tests.support.rigs import LedgerWarehouse, Rig
 from tests.support.services import Service
-from worker.arrivals import DATES_MAX, MARKS_MAX, PAUSE_AFTER_REFUSAL_S, PAUSE_S, ArrivalsWriter, arrivals_of
 from worker.errors import Fatal, Unavailable
 from worker.features.arrivals import Arrival
+from worker.foresight.recording import DATES_MAX, MARKS_MAX, PAUSE_AFTER_REFUSAL_S, PAUSE_S, ArrivalsWriter, arrivals_of
 from worker.observing.observer import ArrivalsWritten, Notice
 from worker.ports import HistoryEntry
 

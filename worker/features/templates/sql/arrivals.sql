@@ -17,5 +17,8 @@ SELECT
 FROM {{ tables.arrivals }}
 WHERE analysis_date BETWEEN @first_date AND @last_date
 -- Two workers that write at the same time may append a report twice.
-QUALIFY ROW_NUMBER() OVER (PARTITION BY analysis_date, processor, run, status ORDER BY received_at, completed_at, lateness_s, rows_claimed, rows_found, caused) = 1
+QUALIFY ROW_NUMBER() OVER (
+  PARTITION BY analysis_date, processor, run, status
+  ORDER BY received_at, completed_at, lateness_s, rows_claimed, rows_found, caused
+) = 1
 ORDER BY analysis_date, received_at, processor
