@@ -39,7 +39,9 @@ def _the_judge_notices(sound: Evidence) -> None:
         "no acked completion lost": lambda one: replace(one, record=None),
         "one commit per generation": lambda one: replace(one, publications=[*one.publications, one.publications[0]]),
         "published rows can be read again": lambda one: replace(one, stored={}),
-        "done => published": lambda one: replace(one, outcomes=one.outcomes[1:]),
+        "done => published": lambda one: replace(
+            one, outcomes=[told for told in one.outcomes if told["generation"] > 1]
+        ),
         "published => committed": lambda one: replace(one, ledger={**(one.ledger or {}), "row_count": 1}),
         "all or nothing": lambda one: replace(one, visible={**one.visible, 1: 3}),
         "legal move": lambda one: replace(one, history=[replace(one.history[0], reason="claimed"), *one.history[1:]]),

@@ -20,7 +20,7 @@ from worker.adapters.pubsub.connection import publisher_client, subscriber_clien
 from worker.clock import SystemClock
 
 TAG = "{mlfs:ml_feature_store_v2}"
-CHANGE = ("at", "event", "before", "after", "reason", "generation", "attempt", "actor", "detail")
+CHANGE = ("at", "event", "before", "after", "reason", "generation", "attempt", "actor", "detail", "reports")
 PROJECT = "nba-props-platform"
 TOPIC = "phase4-processor-success"
 OUTCOMES = ("ml-feature-store-success-phase5", "ml-feature-store-failure-oncall")
@@ -188,7 +188,9 @@ def _entry(text: bytes) -> dict[str, Any] | None:
     read = _json(text)
     if not isinstance(read, list):
         return None
-    entry = dict(zip(CHANGE, read, strict=True))
+    # A change without a report ends before the reports.
+    whole = read if len(read) == len(CHANGE) else [*read, []]
+    entry = dict(zip(CHANGE, whole, strict=True))
     return {("was" if name == "before" else "now" if name == "after" else name): v for name, v in entry.items()}
 
 
