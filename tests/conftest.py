@@ -26,6 +26,9 @@ settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True
 settings.register_profile("dev", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+# A test starts hundreds of programs: each would compile the product anew where the environment forbids to keep it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 POLL_S = 0.01
 # What the product asks of a server: every write in the log, the log on disk within a second.
 DURABLE = {"appendonly": "yes", "appendfsync": "everysec", "save": ""}

@@ -211,9 +211,12 @@ def test_a_file_that_is_no_parquet_is_named_and_nothing_is_loaded(folder: Path, 
     assert not (tmp_path / "data" / "warehouse.duckdb").exists()
 
 
-def test_findings_are_shown_with_whole_names(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_findings_are_shown_with_whole_names(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     edit(folder, CACHE, "SELECT * RENAME (season_avg_ppg AS season_ppg) FROM held")
-    app(["load", str(folder), "--check", "--data-dir", str(tmp_path / "data")], standalone_mode=False)
+    monkeypatch.setenv("MLFS_DATA_DIR", str(tmp_path / "data"))
+    app(["load", str(folder), "--check"], standalone_mode=False)
 
     shown = capsys.readouterr().out
     assert f"{CACHE}.season_avg_ppg" in shown

@@ -21,9 +21,9 @@ from tests.simulation.store import cheap_codec
 from tests.simulation.world import World
 
 ROOT = Path(__file__).parents[2]
-SCHEDULES = int(os.environ.get("MLFS_TEST_SCHEDULES", "1000"))
+SCHEDULES = int(os.environ.get("MLFS_TEST_SCHEDULES", "600"))
 CAUGHT_WITHIN = 800
-STRUCK = 100
+STRUCK = 60
 # What a drawn schedule rarely meets where it hurts is met soon after this seed.
 CAUGHT_AFTER = {"log_blocks": 750}
 STRIKES = (

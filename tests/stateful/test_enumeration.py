@@ -1,8 +1,10 @@
 """Every state, every set of arrivals, every event, before and after the due time: all is decided, all is sound.
 
-The machine is small enough to be looked at completely: no sampling, no luck.
+The machine is small enough to be looked at completely. A run of the suite meets every record and every event, and of
+their pairs each third one, always the same; `EVERY_NIGHT=1` meets every pair, in some minutes.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -68,6 +70,7 @@ from tests.support.nights import (
 from worker.foresight.recording import STARTS
 
 CASES_MIN = 300_000
+PAIRS_APART = 1 if os.environ.get("EVERY_NIGHT") else 3
 NOW = (DEADLINE - SECOND, DEADLINE, CUTOFF)
 AFTER_THE_LAST_LOOK = CUTOFF + PROBE_PATIENCE
 POLICIES = tuple(
@@ -265,7 +268,9 @@ def retractions() -> Iterator[CompletionRetracted]:
 
 def cases() -> Iterator[tuple[DateRecord, Event, datetime, Policy]]:
     """The policies differ only in what a report does, and in what follows a commit."""
-    for record, event in product(records(), events()):
+    for (place, record), (number, event) in product(enumerate(records()), enumerate(events())):
+        if (place + number) % PAIRS_APART:
+            continue
         instants = (*NOW, AFTER_THE_LAST_LOOK) if isinstance(event, TimerFired) else NOW
         policies = POLICIES if isinstance(event, CompletionReceived | BuildCommitted) else POLICIES[:1]
         for now, policy in product(instants, policies):

@@ -173,8 +173,10 @@ class DuckDbWarehouse:
             for table in self._tables.stored:
                 ddl = self.pipeline.ddl_of(table)
                 cursor.execute(to_duckdb(ddl))
+                present = {name for name, *_ in cursor.execute(f"DESCRIBE {table}").fetchall()}
                 for column in declared_columns(ddl, "duckdb").values():
-                    cursor.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column.name} {column.type}")
+                    if column.name not in present:
+                        cursor.execute(f"ALTER TABLE {table} ADD COLUMN {column.name} {column.type}")
             for view in self._tables.views:
                 cursor.execute(to_duckdb(self.pipeline.ddl_of(view)))
 
