@@ -124,8 +124,9 @@ def stage_of(record: DateRecord, now: datetime, policy: Policy) -> Stage:
 
 
 def days_before(analysis_date: date) -> tuple[date, date]:
-    """Return the first and the last analysis date of the nights before."""
-    return analysis_date - timedelta(days=SPAN_DAYS), analysis_date - timedelta(days=1)
+    """Return the first and the last analysis date of the nights before; the calendar begins with year 1."""
+    first, last = (max(analysis_date.toordinal() - days, 1) for days in (SPAN_DAYS, 1))
+    return date.fromordinal(first), date.fromordinal(last)
 
 
 def foresee(record: DateRecord, arrivals: Iterable[Arrival], now: datetime, policy: Policy) -> Outlook:
