@@ -134,7 +134,9 @@ class Calendar:
         """
         if day in self.skip_dates:
             return False
-        reach = (day + timedelta(days=offset) for offset in range(-SCHEDULE_REACH, SCHEDULE_REACH + 1))
+        around = range(day.toordinal() - SCHEDULE_REACH, day.toordinal() + SCHEDULE_REACH + 1)
+        # A person may name the first or the last day of the calendar.
+        reach = (date.fromordinal(number) for number in around if 1 <= number <= date.max.toordinal())
         if not self.game_days.isdisjoint(reach):
             return day in self.game_days
         month_day = (day.month, day.day)

@@ -251,3 +251,9 @@ def test_wall_clock_times_are_ordered_by_day_and_time() -> None:
     texts = ["11:40+0d", "23:25", "23:50", "00:30+1d", "23:00+1d"]
 
     assert sorted(map(WallClock.read, reversed(texts))) == [WallClock.read(text) for text in texts]
+
+
+@pytest.mark.parametrize(("day", "beside"), [(date.min, date(1, 1, 2)), (date.max, date(9999, 12, 30))])
+def test_the_ends_of_the_calendar_are_days_like_others(day: date, beside: date) -> None:
+    assert CALENDAR.with_games(frozenset({day})).expected(day)
+    assert not CALENDAR.with_games(frozenset({beside})).expected(day)
