@@ -213,6 +213,13 @@ AnalysisDate = Annotated[
         autocompletion=complete_date,
     ),
 ]
+
+
+def date_or(without: str) -> object:
+    """Return the argument of a command that also works without a date; *without* says what then."""
+    return typer.Argument(parser=read_date, metavar="DATE", help=without, autocompletion=complete_date)
+
+
 DATE_TO_CHANGE = typer.Argument(
     parser=read_date_to_change,
     metavar="DATE",

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ops.arguments import EXIT_DEGRADED, Json, complete_date, read_date, reading_resources
+from ops.arguments import EXIT_DEGRADED, Json, date_or, read_date, reading_resources
 from ops.output import err, list_findings, out, plain, show_json, state_text, table
 from statemachine.model import DateRecord
 from worker.builds.upstream import read_game_days
@@ -30,9 +30,7 @@ Progress = Callable[[str], None]
 
 
 def outlook(
-    analysis_date: Annotated[
-        str, typer.Argument(metavar="DATE", help="Without DATE: tonight.", autocompletion=complete_date)
-    ] = "tonight",
+    analysis_date: Annotated[date | None, date_or("Without DATE: tonight.")] = None,
     no_score: Annotated[
         bool, typer.Option("--no-score", help="Leave the scores out: no dry run, no cost of a build.")
     ] = False,
@@ -51,7 +49,7 @@ def outlook(
       mlfs outlook 2024-12-15 --no-score
       mlfs outlook tonight --json
     """
-    day = read_date(analysis_date)
+    day = analysis_date or read_date("tonight")
     with reading_resources() as resources:
         record = resources.store.load(day)
         if record is None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.arguments import AnalysisDate, Json, complete_date, exit_code, read_date, reading_resources
+from ops.arguments import AnalysisDate, Json, date_or, exit_code, reading_resources
 from ops.output import (
     dates_table,
     err,
@@ -35,9 +35,7 @@ REFUSED_SHOWN_MAX = 10
 
 
 def status(
-    analysis_date: Annotated[
-        str, typer.Argument(metavar="DATE", help="Without DATE: the latest dates.", autocompletion=complete_date)
-    ] = "",
+    analysis_date: Annotated[date | None, date_or("Without DATE: the latest dates.")] = None,
     limit: Annotated[int, typer.Option(help="Largest number of dates.", min=1, max=1000)] = DATES_DEFAULT,
     as_json: Json = False,
 ) -> None:
@@ -49,11 +47,10 @@ def status(
       mlfs status
       mlfs status 2024-12-15 --json
     """
-    day = read_date(analysis_date) if analysis_date else None
     with reading_resources() as resources:
         untold = untold_by_date(resources.store)
-        if day is not None:
-            raise typer.Exit(_status_of_one(resources, day, untold.get(day), as_json=as_json))
+        if analysis_date is not None:
+            raise typer.Exit(_status_of_one(resources, analysis_date, untold.get(analysis_date), as_json=as_json))
         records = [record for opened in resources.store.dates(limit) if (record := _readable(resources.store, opened))]
         refused = list(resources.store.parked(limit))
         zone = resources.settings.calendar.zone

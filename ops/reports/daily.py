@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.console import RenderableType
 
-from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, read_date, reading_resources
+from ops.arguments import EXIT_DEGRADED, EXIT_FAILED, EXIT_UNAVAILABLE, Json, date_or, reading_resources
 from ops.output import err, out, plain, show_findings, show_json, table
 from ops.reports.checks import Check, CheckStatus, check, describe_checks
 from ops.reports.facts import DateFacts
@@ -24,7 +24,7 @@ STYLE = {CheckStatus.GREEN: "green", CheckStatus.AMBER: "yellow", CheckStatus.RE
 
 
 def daily(
-    analysis_date: Annotated[str, typer.Argument(metavar="DATE", help="The analysis date; default: last night.")] = "",
+    analysis_date: Annotated[date | None, date_or("The analysis date; default: last night.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run the daily checklist of an analysis date: build, dependencies, fallback, quality, predictions of Phase 5.
@@ -39,10 +39,9 @@ def daily(
       mlfs daily
       mlfs daily 2024-12-15 --json
     """
-    given = read_date(analysis_date) if analysis_date else None
     with reading_resources() as parts:
         calendar = parts.settings.calendar
-        day = given or calendar.last_night(parts.clock.now())
+        day = analysis_date or calendar.last_night(parts.clock.now())
         reader = ReportReader(parts)
         record = parts.store.load(day)
         expected = record is not None or calendar.expected(day)
