@@ -1,7 +1,7 @@
 """Every state, every set of arrivals, every event, before and after the due time: all is decided, all is sound.
 
 The machine is small enough to be looked at completely. A run of the suite meets every record and every event, and of
-their pairs each third one, always the same; `EVERY_NIGHT=1` meets every pair, in some minutes.
+their pairs a third, always the same; `EVERY_NIGHT=1` meets every pair, in some minutes.
 """
 
 import os
@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from itertools import combinations, product
+from random import Random
 from types import MappingProxyType
 
 import pytest
@@ -268,8 +269,9 @@ def retractions() -> Iterator[CompletionRetracted]:
 
 def cases() -> Iterator[tuple[DateRecord, Event, datetime, Policy]]:
     """The policies differ only in what a report does, and in what follows a commit."""
-    for (place, record), (number, event) in product(enumerate(records()), enumerate(events())):
-        if (place + number) % PAIRS_APART:
+    dice = Random(20)  # noqa: S311 -- a regular choice would miss what the order of the records repeats
+    for record, event in product(records(), events()):
+        if dice.randrange(PAIRS_APART):
             continue
         instants = (*NOW, AFTER_THE_LAST_LOOK) if isinstance(event, TimerFired) else NOW
         policies = POLICIES if isinstance(event, CompletionReceived | BuildCommitted) else POLICIES[:1]
