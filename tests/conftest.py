@@ -1,5 +1,6 @@
 """What every test may ask for: a bounded wait, and real servers that speak the Redis protocol."""
 
+import gc
 import os
 import random
 import shutil
@@ -44,6 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that hold a slow test, so that no process is left alone with a long file at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Keep imported modules and collected tests out of each later collection of garbage."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

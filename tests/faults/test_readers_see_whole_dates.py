@@ -25,7 +25,7 @@ from worker.observing.observer import BuildStep, Notice, Observer, Observers
 from worker.pipelines.shipped import BLOCKS, SHIPPED
 from worker.ports import Warehouse
 
-REBUILDS = 200
+REBUILDS = 80
 LOOK_EVERY_S = 0.002  # several looks a rebuild, and the writer still gets its turn
 AT = datetime(2024, 12, 16, 4, 25, tzinfo=UTC)
 
