@@ -219,7 +219,7 @@ def test_a_game_of_an_empty_or_unknown_team_is_no_game(league: League, name: str
 
     outcome = league.build(SUNDAY)
 
-    teams = {league.published(SUNDAY)[key]["team_abbreviation"] for key in playing(league)}
+    teams = {row["team_abbreviation"] for row in league.published(SUNDAY).values() if row["has_game"]}
     assert not {home, away} & teams
     assert [finding.subject for finding in found(outcome, Check.SCHEDULE_DISAGREES)] == [SCHEDULE]
     assert [finding.observed[:5] for finding in found(outcome, Check.UNKNOWN_TEAM)] == ["'XXX'"] * (name == "'XXX'")
