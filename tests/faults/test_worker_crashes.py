@@ -122,6 +122,7 @@ def found(warehouse: DuckDbWarehouse, select: str) -> list[tuple[Any, ...]]:
 
 # The places on both sides of each store that a night writes to; `EVERY_NIGHT=1` goes through all places.
 PLAYED = (
+    "before the commit of the fourth report",
     "after the commit of the fourth report",
     "after the rows are staged",
     "between the quality and the pointer",
